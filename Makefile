@@ -1,0 +1,38 @@
+# Needs nothing but Python >= 3.11 and make; the first target that needs packages sets up .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# One thread per worker: two workers that each start a thread per core slow each other down.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## the whole story on small data, into report.html
+	$(BIN)/mechconn demo -o report.html
+
+test: $(READY) ## all tests
+	$(PYTEST)
+
+check: $(READY) ## format, lint, types, import contracts, fast tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(PYTEST) -m "not slow"
+
+clean: ## remove what the targets above made, except .venv
+	rm -rf report.html build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp stands for "these two files are installed". The build tools come first and from the same
+# constraints, so that the editable install needs no isolated build environment and no second download.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("mechconn needs Python 3.11 or newer: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt setuptools wheel
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev,data]'
+	@touch $@

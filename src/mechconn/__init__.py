@@ -1,0 +1,54 @@
+"""Mechanistic connectivity: do two networks solve a task by the same mechanism, and which paths join them?"""
+
+from mechconn import datasets as datasets
+from mechconn import models as models
+from mechconn._audit import Effect as Effect
+from mechconn._audit import Invariance as Invariance
+from mechconn._audit import measure_invariance as measure_invariance
+from mechconn._connectivity import Barrier as Barrier
+from mechconn._connectivity import Profile as Profile
+from mechconn._connectivity import evaluate_path as evaluate_path
+from mechconn._finetune import CBFT as CBFT
+from mechconn._finetune import NaiveFineTuning as NaiveFineTuning
+from mechconn._finetune import fine_tune as fine_tune
+from mechconn._interventions import BoxCue as BoxCue
+from mechconn._interventions import Cue as Cue
+from mechconn._interventions import CuedSet as CuedSet
+from mechconn._interventions import Suite as Suite
+from mechconn._norm_stats import KeepNorm as KeepNorm
+from mechconn._norm_stats import Reestimate as Reestimate
+from mechconn._params import parameters_of as parameters_of
+from mechconn._params import with_parameters as with_parameters
+from mechconn._paths import LinearPath as LinearPath
+from mechconn._paths import path_grid as path_grid
+from mechconn._training import Trained as Trained
+from mechconn._training import Training as Training
+from mechconn._training import train as train
+
+__version__ = "0.1.0"
+__all__ = [
+    "CBFT",
+    "Barrier",
+    "BoxCue",
+    "Cue",
+    "CuedSet",
+    "Effect",
+    "Invariance",
+    "KeepNorm",
+    "LinearPath",
+    "NaiveFineTuning",
+    "Profile",
+    "Reestimate",
+    "Suite",
+    "Trained",
+    "Training",
+    "datasets",
+    "evaluate_path",
+    "fine_tune",
+    "measure_invariance",
+    "models",
+    "parameters_of",
+    "path_grid",
+    "train",
+    "with_parameters",
+]

@@ -1,0 +1,141 @@
+"""Data as re-iterable batches: one reading of everything that users may pass as data.
+
+A *source* hands out rows by index, so it can be shuffled and sampled by seed; any other iterable of batches is
+read as it comes, with the batch size and the order that its owner gave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mechconn import _errors
+from mechconn._checks import check_count, check_finite, check_reiterable
+from mechconn._typing import Data, Inputs, SampleSource
+
+LABEL_KEYS = ("labels", "label", "y", "target")
+
+
+@dataclass(frozen=True, eq=False)
+class TensorPair:
+    """Rows of a pair of tensors as a source: x of shape [N, ...], y of shape [N, ...]."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def inputs(self, index: Tensor) -> Tensor:
+        """Rows `index` of x."""
+        return self.x[index]
+
+
+def as_data(name: str, data: Data) -> Data:
+    """`data` checked once at the door: a pair of tensors becomes a source, a one-pass iterator is refused."""
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
+        x, y = data
+        if len(x) != len(y):
+            raise ValueError(_errors.LENGTHS.format(name=name, inputs=len(x), targets=len(y)))
+        data = TensorPair(x, y)
+    if isinstance(data, SampleSource):
+        if len(data) == 0:
+            raise ValueError(_errors.EMPTY.format(name=name))
+        return data
+    check_reiterable(name, data)
+    return data
+
+
+def batches(
+    name: str,
+    data: Data,
+    *,
+    batch_size: int,
+    device: torch.device,
+    shuffle: torch.Generator | None = None,
+) -> Iterator[tuple[Inputs, Tensor]]:
+    """One pass over data that `as_data` returned: pairs (inputs, targets) on `device`, checked to be finite.
+
+    `batch_size` and `shuffle` apply to sources; other iterables keep their own batches and order.
+    """
+    row = 0
+    pairs = _rows(data, batch_size, shuffle) if isinstance(data, SampleSource) else _given(name, data)
+    for inputs, targets in pairs:
+        for tensor in _tensors(inputs):
+            check_finite(name, tensor, row)
+        check_finite(name, targets, row)
+        row += len(targets)
+        yield _move(inputs, device), targets.to(device)
+    if row == 0:
+        raise ValueError(_errors.EMPTY.format(name=name))
+
+
+def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
+    """Consecutive (start, end) of batches that cover all rows; a last batch of one row joins the one before.
+
+    A single row has no batch statistics, so BatchNorm in training mode could not use it alone.
+    """
+    starts = list(range(0, rows, check_count("batch_size", batch_size)))
+    if len(starts) > 1 and rows - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], rows], strict=True))
+
+
+def batch_count(name: str, data: Data, batch_size: int) -> int:
+    """How many batches one pass over the data gives."""
+    if isinstance(data, SampleSource):
+        return len(batch_bounds(len(data), batch_size))
+    return len(data) if hasattr(data, "__len__") else sum(1 for _ in _given(name, data))  # pyright: ignore[reportArgumentType]
+
+
+def all_targets(name: str, data: Data) -> Tensor:
+    """The targets of every row in reading order, on the CPU."""
+    if isinstance(data, SampleSource):
+        return data.y.cpu()
+    targets = [target.cpu() for _, target in _given(name, data)]
+    if not targets:
+        raise ValueError(_errors.EMPTY.format(name=name))
+    return torch.cat(targets)
+
+
+def _rows(source: SampleSource, batch_size: int, shuffle: torch.Generator | None) -> Iterator[tuple[Inputs, Tensor]]:
+    rows = len(source)
+    order = torch.arange(rows) if shuffle is None else torch.randperm(rows, generator=shuffle)
+    for start, end in batch_bounds(rows, batch_size):
+        index = order[start:end]
+        yield source.inputs(index), source.y[index]
+
+
+def _given(name: str, data: Any) -> Iterator[tuple[Inputs, Tensor]]:
+    for number, batch in enumerate(data):
+        yield _split(name, number, batch)
+
+
+def _split(name: str, number: int, batch: Any) -> tuple[Inputs, Tensor]:
+    """A user's batch as (inputs, targets): a pair, a longer tuple that ends in the targets, or a mapping."""
+    if isinstance(batch, Mapping):
+        key = next((key for key in LABEL_KEYS if key in batch), None)
+        if key is not None and isinstance(batch[key], Tensor):
+            return {k: v for k, v in batch.items() if k != key}, batch[key]
+    elif isinstance(batch, tuple | list) and len(batch) >= 2 and isinstance(batch[-1], Tensor):
+        return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), batch[-1]
+    raise TypeError(_errors.BATCH_SHAPE.format(name=name, batch=number, type=type(batch).__name__))
+
+
+def _tensors(inputs: Inputs) -> list[Tensor]:
+    parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else (inputs,)
+    return [part for part in parts if isinstance(part, Tensor)]
+
+
+def _move(inputs: Inputs, device: torch.device) -> Inputs:
+    if isinstance(inputs, Tensor):
+        return inputs.to(device)
+    if isinstance(inputs, Mapping):
+        return {key: _move(value, device) for key, value in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(_move(value, device) for value in inputs)
+    return inputs

@@ -1,0 +1,94 @@
+"""Checks at the door: each raises one clear line, or returns what it was given in the form used inside."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mechconn import _errors
+
+
+def check_fraction(name: str, value: float) -> float:
+    """`value` as a float in [0, 1]."""
+    return check_range(name, value, 0.0, 1.0)
+
+
+def check_range(name: str, value: float, low: float, high: float) -> float:
+    """`value` as a float in [low, high]; NaN is outside."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(_errors.RANGE.format(name=name, low=f"{low:g}", high=f"{high:g}", value=repr(value)))
+    return float(value)
+
+
+def check_count(name: str, value: int) -> int:
+    """`value` as a whole number of at least one."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(_errors.POSITIVE.format(name=name, kind="a whole number", value=repr(value)))
+    return value
+
+
+def check_positive(name: str, value: float) -> float:
+    """`value` as a finite float above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(_errors.POSITIVE.format(name=name, kind="a number", value=repr(value)))
+    return float(value)
+
+
+def check_non_negative(name: str, value: float) -> float:
+    """`value` as a finite float of at least zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(_errors.NON_NEGATIVE.format(name=name, value=repr(value)))
+    return float(value)
+
+
+def check_choice(name: str, value: str, options: Sequence[str]) -> str:
+    """`value` if it is one of `options`, else an error that suggests the nearest one."""
+    if value in options:
+        return value
+    near = difflib.get_close_matches(str(value), options, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    listed = ", ".join(map(repr, options))
+    raise ValueError(_errors.CHOICE.format(name=name, options=listed, value=repr(value), hint=hint))
+
+
+def check_same_keys(what: str, expected: Iterable[str], got: Iterable[str]) -> None:
+    """Raise unless both hold the same names; *all* missing and unexpected ones are listed."""
+    expected, got = list(expected), list(got)
+    missing = [key for key in expected if key not in set(got)]
+    unexpected = [key for key in got if key not in set(expected)]
+    if missing or unexpected:
+        lists = [", ".join(names) if names else "none" for names in (missing, unexpected)]
+        raise ValueError(_errors.KEYS.format(what=what, missing=lists[0], unexpected=lists[1]))
+
+
+def check_same_shapes(what: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    """Raise unless tensors of the same name have the same shape and type; *all* differences are listed."""
+    differences = [f"{key} {_kind(a[key])} against {_kind(b[key])}" for key in a if _kind(a[key]) != _kind(b[key])]
+    if differences:
+        raise ValueError(_errors.SHAPES.format(what=what, differences=", ".join(differences)))
+
+
+def check_reiterable(name: str, data: Any) -> None:
+    """Raise TypeError for generators and iterators: what is read twice must be readable twice."""
+    if isinstance(data, Iterator):
+        raise TypeError(_errors.GENERATOR.format(name=name, type=type(data).__name__))
+    if not isinstance(data, Iterable):
+        raise TypeError(_errors.NOT_DATA.format(name=name, type=type(data).__name__))
+
+
+def check_finite(name: str, x: Tensor, first_row: int = 0) -> None:
+    """Raise unless every value of `x` is finite; the first bad row is named."""
+    if not x.is_floating_point() or bool(torch.isfinite(x.sum(dtype=torch.float64))):
+        return
+    bad = ~torch.isfinite(x).flatten(1).all(1) if x.dim() > 1 else ~torch.isfinite(x)
+    if bool(bad.any()):
+        raise ValueError(_errors.NOT_FINITE.format(name=name, row=first_row + int(bad.nonzero()[0])))
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

@@ -1,0 +1,44 @@
+"""Texts of the errors that users meet: what was expected, what came, what to do.
+
+They stand in one place so that they speak in one voice and so that tests can hold them.
+"""
+
+from __future__ import annotations
+
+GENERATOR = (
+    "{name} must be data that can be read more than once, got a {type} that is used up after one pass; "
+    "pass a list of batches, a DataLoader, an (x, y) pair of tensors, or a dataset"
+)
+NOT_DATA = "{name} must be an (x, y) pair of tensors, a dataset, or an iterable of (x, y) batches, got {type}"
+BATCH_SHAPE = "{name}: batch {batch} must be a pair (inputs, targets), got {type}"
+LENGTHS = "{name}: {inputs} inputs but {targets} targets; every row needs one of each"
+EMPTY = "{name} holds no samples; at least one is needed"
+NOT_FINITE = "{name}: row {row} holds NaN or infinity; remove or repair it before the data is used"
+ONE_CLASS = "{name} holds only class {label}; fine-tuning needs samples of at least two classes"
+KEYS = "{what} do not match: missing {missing}; unexpected {unexpected}"
+SHAPES = "{what} have different shapes or types: {differences}; both endpoints must be the same architecture"
+RANGE = "{name} must lie in [{low}, {high}], got {value}"
+POSITIVE = "{name} must be {kind} greater than zero, got {value}"
+NON_NEGATIVE = "{name} must be zero or more, got {value}"
+CHOICE = "{name} must be one of {options}, got {value}{hint}"
+TOO_MANY = "{name}: asked for {asked} samples, but only {available} exist; ask for fewer"
+LAZY = "parameter {name} is not initialised (a lazy module); run the model once on a batch before passing it on"
+NEEDS_NORM = (
+    "the model keeps normalisation statistics ({layers}), and those of one endpoint are wrong elsewhere on the path; "
+    "pass norm=Reestimate(training batches), or norm=KeepNorm() to use the model's own on purpose"
+)
+NOT_BATCH_NORM = (
+    "cannot re-estimate the running statistics of {layers}: only BatchNorm layers have a known formula; "
+    "pass norm=KeepNorm()"
+)
+HEAD_NOT_FOUND = (
+    "cannot tell which linear layer is the head ({reason}); name it, as in head='classifier' "
+    "(linear layers of this model: {linear})"
+)
+HEAD_UNKNOWN = "head={head!r} is not a linear layer of this model; its linear layers are: {linear}"
+DIVERGED = "training diverged: {term} is {value} at step {step} of {steps} (epoch {epoch}); lower the learning rate"
+CUED_NEEDED = "{method} needs data with the cue: pass cued=..., the data that the model was trained on"
+REFERENCE = "reference {reference!r} is not one of the splits {splits}"
+NO_PROPORTION = (
+    "cued_proportion needs a dataset that knows its cue, got {type}; pass cued=task.train, or leave it unset"
+)

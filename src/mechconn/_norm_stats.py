@@ -1,0 +1,200 @@
+"""Normalisation statistics at any point of weight space, without touching the user's module.
+
+Between two endpoints the running statistics of neither fit: they describe activations of other weights. So
+every point on a path gets its own, and which data they come from is recorded with every result.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mechconn import _errors
+from mechconn._batches import as_data, batches
+from mechconn._checks import check_choice, check_count
+from mechconn._params import Network
+from mechconn._rng import generator, isolated
+from mechconn._typing import Buffers, Data, Params
+
+
+class NormPolicy(abc.ABC):
+    """How a network gets its normalisation statistics at a point of a path."""
+
+    @abc.abstractmethod
+    def buffers(self, network: Network, params: Params) -> Buffers:
+        """All buffers that the network uses at `params`; fresh tensors on its device."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What a reader must know to repeat it: plain values."""
+
+
+@dataclass(frozen=True)
+class KeepNorm(NormPolicy):
+    """Use the statistics that the model holds, at every point alike."""
+
+    def buffers(self, network: Network, params: Params) -> Buffers:
+        """The model's own buffers, copied."""
+        return {name: buffer.clone() for name, buffer in network.buffers.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """{"policy": "keep"}."""
+        return {"policy": "keep"}
+
+
+@dataclass(frozen=True, eq=False)
+class Reestimate(NormPolicy):
+    r"""Re-estimate BatchNorm's statistics at each point by one pass over `data` in training mode.
+
+    Each batch b of n_b samples is normalised by its own mean mu_b and variance v_b. With weights w_b = n_b / N,
+    `average="cumulative"` gives per channel
+
+        mean = sum_b w_b mu_b,        var = (sum_b w_b (v_b + mu_b^2) - mean^2) M / (M - 1),
+
+    M the number of values per channel in all batches (samples x positions): the moments of all activations,
+    made unbiased once. `average="exponential"` starts at mean 0 and variance 1 and moves by `momentum` to
+    each batch's mean and unbiased variance, over one pass shuffled by `seed`.
+
+    Attributes:
+        data: what the statistics come from; by convention training data, never test data.
+        average: "cumulative" (default) or "exponential".
+        batch_size: rows per batch where `data` is a dataset or a pair of tensors.
+        momentum: of the exponential average.
+        seed: of the order of the exponential average, and of dropout.
+        label: a name for the data, kept in the record.
+
+    Source: Lubana et al. 2023, appendix; Izmailov et al. 2018 (re-estimation after averaging weights).
+    """
+
+    data: Data
+    average: Literal["cumulative", "exponential"] = "cumulative"
+    batch_size: int = 256
+    momentum: float = 0.1
+    seed: int = 0
+    label: str = "unnamed data"
+    _checked: Data = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_choice("average", self.average, ("cumulative", "exponential"))
+        check_count("batch_size", self.batch_size)
+        object.__setattr__(self, "_checked", as_data("norm data", self.data))
+
+    def describe(self) -> dict[str, Any]:
+        """Policy, average, batch size and the name of the data."""
+        plain = {
+            "policy": "reestimate",
+            "average": self.average,
+            "data": self.label,
+            "batch_size": self.batch_size,
+        }
+        return plain | ({"momentum": self.momentum} if self.average == "exponential" else {})
+
+    @torch.no_grad()
+    def buffers(self, network: Network, params: Params) -> Buffers:
+        """The network's buffers with every BatchNorm layer's statistics re-estimated at `params`."""
+        layers = norm_layers(network)
+        result = {name: buffer.clone() for name, buffer in network.buffers.items()}
+        if not layers:
+            return result
+        shuffle = generator(self.seed, "norm order") if self.average == "exponential" else None
+        moments = {name: _Moments(self) for name in layers}
+        scratch = {name: buffer.clone() for name, buffer in network.buffers.items()}
+        with isolated(self.seed, "norm"), _recorded(layers, moments):
+            for inputs, _ in batches(
+                "norm data", self._checked, batch_size=self.batch_size, device=network.device, shuffle=shuffle
+            ):
+                network(params, scratch, inputs, training=True)
+        for name, layer_moments in moments.items():
+            if layer_moments.count:  # a layer that the forward pass never reached keeps what it had
+                mean, variance = layer_moments.statistics()
+                result[f"{name}running_mean"].copy_(mean)
+                result[f"{name}running_var"].copy_(variance)
+        return result
+
+
+def keeps_statistics(network: Network) -> dict[str, torch.nn.Module]:
+    """Layers that keep running statistics, under their names."""
+    return {
+        name: module
+        for name, module in network.module.named_modules()
+        if isinstance(getattr(module, "running_mean", None), Tensor)
+    }
+
+
+def norm_layers(network: Network) -> dict[str, _BatchNorm]:
+    """Layers that keep running statistics, under the prefix of their buffers' names.
+
+    Raises:
+        ValueError: one of them is no BatchNorm, so that the formula is not known.
+    """
+    stateful = keeps_statistics(network)
+    foreign = [name for name, module in stateful.items() if not isinstance(module, _BatchNorm)]
+    if foreign:
+        raise ValueError(_errors.NOT_BATCH_NORM.format(layers=", ".join(foreign)))
+    prefixed = {f"{name}." if name else "": module for name, module in stateful.items()}
+    return {prefix: module for prefix, module in prefixed.items() if isinstance(module, _BatchNorm)}
+
+
+class _Moments:
+    """Statistics of one layer, gathered call by call in float64."""
+
+    def __init__(self, policy: Reestimate) -> None:
+        self._decay = policy.momentum if policy.average == "exponential" else None
+        self.count = 0
+        self._first: Tensor | float = 0.0
+        self._second: Tensor | float = 0.0 if self._decay is None else 1.0
+
+    def add(self, mean: Tensor, unbiased: Tensor, count: int) -> None:
+        """One call's batch mean and unbiased batch variance over `count` values per channel."""
+        mean, unbiased = mean.double(), unbiased.double()
+        self.count += count
+        if self._decay is not None:
+            self._first = self._first + self._decay * (mean - self._first)
+            self._second = self._second + self._decay * (unbiased - self._second)
+            return
+        biased = unbiased * ((count - 1) / count)
+        self._first = self._first + count * mean
+        self._second = self._second + count * (biased + mean**2)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """(mean, unbiased variance) per channel."""
+        first, second = torch.as_tensor(self._first), torch.as_tensor(self._second)
+        if self._decay is not None:
+            return first, second
+        mean = first / self.count
+        return mean, (second / self.count - mean**2).clamp_min(0.0) * (self.count / max(self.count - 1, 1))
+
+
+@contextmanager
+def _recorded(layers: dict[str, _BatchNorm], moments: dict[str, _Moments]) -> Iterator[None]:
+    """While it lasts, each call of a layer adds its batch's statistics to that layer's moments.
+
+    With momentum 1 a layer leaves exactly the last batch's mean and unbiased variance in its running
+    statistics, so its own fast kernel does the work. The layers are the network's own copies.
+    """
+    handles, momenta = [], {name: layer.momentum for name, layer in layers.items()}
+
+    def hook(sink: _Moments) -> Any:
+        def record(layer: _BatchNorm, args: tuple[Tensor, ...], _: Tensor) -> None:
+            assert layer.running_mean is not None and layer.running_var is not None
+            sink.add(layer.running_mean, layer.running_var, args[0].numel() // args[0].shape[1])
+
+        return record
+
+    try:
+        for name, layer in layers.items():
+            layer.momentum = 1.0
+            handles.append(layer.register_forward_hook(hook(moments[name])))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, layer in layers.items():
+            layer.momentum = momenta[name]

@@ -1,0 +1,153 @@
+"""Weights as dictionaries, and networks as functions of them.
+
+`Network` is the only place that calls a user's module. It owns a copy of the module's *structure* whose
+parameters hold no data, so neither an evaluation nor an error midway can reach the user's weights, buffers,
+gradients or mode, and a parameter that nobody supplied raises instead of keeping some old value.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.parameter import is_lazy
+
+from mechconn import _errors
+from mechconn._checks import check_same_keys, check_same_shapes
+from mechconn._typing import Buffers, Inputs, Params
+
+
+def parameters_of(model: nn.Module) -> Params:
+    """The model's parameters as a dictionary, theta in R^P: detached copies under their first names.
+
+    A parameter that several modules share (tied weights) appears once.
+
+    Raises:
+        ValueError: a lazy module has not been run yet, so it has no weights.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> sorted(parameters_of(layer))
+        ['bias', 'weight']
+    """
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(_errors.LAZY.format(name=name))
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def buffers_of(model: nn.Module) -> Buffers:
+    """The model's buffers as a dictionary of copies; a buffer that several modules share appears once."""
+    return {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+
+
+def with_parameters(model: nn.Module, params: Params) -> nn.Module:
+    """A copy of the model that holds `params`; the model itself stays as it is.
+
+    Raises:
+        ValueError: a name is missing or unexpected (all are listed), or a shape differs.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> zero = with_parameters(layer, {"weight": torch.zeros(1, 1), "bias": torch.ones(1)})
+        >>> zero(torch.tensor([[5.0]])).item()
+        1.0
+    """
+    own = dict(model.named_parameters())
+    check_compatible("parameters", own, params)
+    result = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, parameter in result.named_parameters():
+            parameter.copy_(params[name])
+    return result
+
+
+def check_compatible(what: str, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
+    """Raise unless two points lie in one weight space: the same names, shapes and types."""
+    check_same_keys(what, expected, got)
+    check_same_shapes(what, expected, got)
+
+
+def device_of(model: nn.Module, device: str | torch.device | None) -> torch.device:
+    """The device asked for, else the one that holds the model."""
+    if device is not None:
+        return torch.device(device)
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+class Network:
+    """The structure of a module as a function (params, buffers, inputs) -> outputs.
+
+    `module` is this object's own: its mode may be set and hooks may be put on it freely.
+    """
+
+    def __init__(self, model: nn.Module, device: str | torch.device | None = None) -> None:
+        parameters_of_names = dict(model.named_parameters())
+        hollow: dict[int, Any] = {
+            id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
+            for p in parameters_of_names.values()
+        }
+        self.module = copy.deepcopy(model, hollow)
+        self.device = device_of(model, device)
+        self.buffers: Buffers = {k: b.to(self.device) for k, b in buffers_of(model).items()}
+        self._parameter_slots = dict(_slots(self.module, "parameters"))
+        self._buffer_slots = dict(_slots(self.module, "buffers"))
+
+    def hollow_params(self) -> Params:
+        """Names and shapes of the parameters, without data."""
+        return dict(self.module.named_parameters())
+
+    def check(self, what: str, params: Params) -> None:
+        """Raise unless `params` is a point of this network's weight space."""
+        check_compatible(what, self.hollow_params(), params)
+
+    def load(self, params: Params) -> Params:
+        """`params` on this network's device; tensors that are there already are not copied."""
+        return {name: tensor.to(self.device) for name, tensor in params.items()}
+
+    def __call__(self, params: Params, buffers: Buffers, inputs: Inputs, *, training: bool = False) -> Tensor:
+        """Outputs of one batch at `params`.
+
+        Layers that update buffers in training mode update the tensors in `buffers` in place: pass copies.
+        """
+        self.module.train(training)
+        tensors = {slot: params[name] for slot, name in self._parameter_slots.items()}
+        tensors |= {slot: buffers[name] for slot, name in self._buffer_slots.items()}
+        args, kwargs = call_arguments(inputs)
+        # One key per (module, local name) and tie_weights=False: any other way of naming shared modules leaves
+        # the substituted tensors behind in the module, without an error.
+        return outputs_of(functional_call(self.module, tensors, args, kwargs, tie_weights=False))
+
+
+def call_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs as (positional, keyword) arguments of a forward pass."""
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    return (inputs, {}) if isinstance(inputs, tuple) else ((), dict(inputs))
+
+
+def outputs_of(output: Any) -> Tensor:
+    """The tensor of predictions in what a forward pass returned: itself, or its `.logits`."""
+    tensor = getattr(output, "logits", output)
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"the model must return a tensor or an object with .logits, got {type(output).__name__}; wrap it"
+        )
+    return tensor
+
+
+def _slots(module: nn.Module, kind: str) -> Iterator[tuple[str, str]]:
+    """(name of the slot, name of the tensor in it), one slot per unique module and local name.
+
+    A tensor's name is the first slot that holds it, as in `named_parameters` and `named_buffers`.
+    """
+    first: dict[int, str] = {}
+    for prefix, part in module.named_modules():
+        members = part.named_parameters if kind == "parameters" else part.named_buffers
+        for local, tensor in members(recurse=False, remove_duplicate=False):
+            slot = f"{prefix}.{local}" if prefix else local
+            yield slot, first.setdefault(id(tensor), slot)

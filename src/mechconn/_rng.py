@@ -1,0 +1,72 @@
+"""Randomness as an argument: independent streams named by (seed, names), and counter-based draws by index.
+
+Nothing here leaves a trace in the global generators: `isolated` restores them, also when its block raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """A 63-bit seed that depends on `seed` and `names` alone, equal on every machine and in every process."""
+    text = "/".join([str(int(seed)), *map(str, names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def generator(seed: int, *names: str | int) -> torch.Generator:
+    """A CPU generator for the stream `names` of `seed`."""
+    return torch.Generator().manual_seed(derive_seed(seed, *names))
+
+
+@contextmanager
+def isolated(seed: int, *names: str | int) -> Iterator[None]:
+    """Run a block with every global generator seeded from (seed, names), and give back their old states after it.
+
+    Layers such as dropout, and loaders that shuffle, draw from the global generators; inside the block they
+    become functions of the seed.
+    """
+    python, legacy = random.getstate(), np.random.get_state()
+    derived = derive_seed(seed, *names)
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(derived)
+            random.seed(derived)
+            np.random.seed(derived % 2**32)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
+
+
+def bits_by_index(index: Tensor, seed: int, *names: str | int) -> np.ndarray:
+    """64 random bits for each entry of `index`: a pure function of (entry, seed, names), uint64 of shape [N].
+
+    The finaliser of SplitMix64 (Steele, Lea & Flood 2014) on a counter, so that row i draws the same value
+    whatever the batch, the order or the number of rows around it.
+    """
+    counter = index.detach().cpu().numpy().astype(np.uint64) + np.uint64(1)
+    with np.errstate(over="ignore"):
+        z = np.uint64(derive_seed(seed, *names)) + counter * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def uniform_by_index(index: Tensor, seed: int, *names: str | int) -> Tensor:
+    """Uniform draws in [0, 1), float64 of shape [N], each a pure function of (entry, seed, names)."""
+    bits = bits_by_index(index, seed, *names)
+    return torch.from_numpy((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def integers_by_index(index: Tensor, high: int, seed: int, *names: str | int) -> Tensor:
+    """Uniform draws from 0 ... high - 1, int64 of shape [N], each a pure function of (entry, seed, names)."""
+    return (uniform_by_index(index, seed, *names) * high).long().clamp_(max=high - 1)

@@ -1,0 +1,45 @@
+"""Names for the shapes that travel through the library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from torch import Tensor
+
+Params: TypeAlias = dict[str, Tensor]
+"""A point in weight space: every parameter of a network under its name."""
+
+Buffers: TypeAlias = dict[str, Tensor]
+"""What a network stores beside its parameters, such as normalisation statistics."""
+
+Inputs: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
+"""What a forward pass receives: one tensor, positional arguments, or keyword arguments."""
+
+PerSampleLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(outputs of a batch, targets of a batch) -> one loss per sample."""
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
+
+
+@runtime_checkable
+class SampleSource(Protocol):
+    """A dataset that hands out its rows by index: the shape of every dataset of this library."""
+
+    @property
+    def y(self) -> Tensor:
+        """Labels, int64 of shape [N]."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def inputs(self, index: Tensor) -> Tensor:
+        """Model inputs of the rows `index`, float of shape [len(index), ...]."""
+        ...
+
+
+Data: TypeAlias = SampleSource | tuple[Tensor, Tensor] | Iterable[Any]
+"""A dataset of this library, an (x, y) pair of tensors, or a re-iterable of batches."""

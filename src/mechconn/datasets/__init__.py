@@ -1,0 +1,12 @@
+"""Data with known cues: named sets, generators, and tasks with their counterfactual test splits."""
+
+from mechconn.datasets._digits import digits as digits
+from mechconn.datasets._images import ImageSet as ImageSet
+from mechconn.datasets._planted import Planted as Planted
+from mechconn.datasets._planted import PlantedCue as PlantedCue
+from mechconn.datasets._planted import PlantedSet as PlantedSet
+from mechconn.datasets._task import CueTask as CueTask
+from mechconn.datasets._task import cue_task as cue_task
+from mechconn.datasets._task import load as load
+
+__all__ = ["CueTask", "ImageSet", "Planted", "PlantedCue", "PlantedSet", "cue_task", "digits", "load"]

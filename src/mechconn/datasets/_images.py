@@ -1,0 +1,68 @@
+"""Labelled images in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from mechconn import _errors
+from mechconn._checks import check_count
+from mechconn._rng import uniform_by_index
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images as bytes with their labels; models receive them scaled to [-1, 1].
+
+    Attributes:
+        x: uint8 of shape [N, C, H, W].
+        y: int64 of shape [N], each label an index into `classes`.
+        classes: a name per class.
+
+    Raises:
+        TypeError: x is not uint8 or y is not int64.
+        ValueError: numbers of rows differ, or a label names no class; the first such row is named.
+    """
+
+    x: UInt8[Tensor, "n c h w"]
+    y: Int[Tensor, " n"]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.x.dtype != torch.uint8 or self.x.dim() != 4:
+            raise TypeError(f"images must be uint8 of shape [N, C, H, W], got {self.x.dtype} {list(self.x.shape)}")
+        if len(self.x) != len(self.y):
+            raise ValueError(_errors.LENGTHS.format(name="ImageSet", inputs=len(self.x), targets=len(self.y)))
+        outside = ((self.y < 0) | (self.y >= len(self.classes))).nonzero()
+        if len(outside):
+            row = int(outside[0])
+            raise ValueError(
+                f"row {row} has label {int(self.y[row])}, but there are {len(self.classes)} classes; "
+                f"labels must lie in 0 ... {len(self.classes) - 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def inputs(self, index: Tensor) -> Float[Tensor, "m c h w"]:
+        """Images of the rows `index` scaled to [-1, 1]: byte / 127.5 - 1."""
+        return self.x[index].float().div_(127.5).sub_(1.0)
+
+    def subset(self, index: Tensor) -> ImageSet:
+        """The rows `index`."""
+        return ImageSet(self.x[index], self.y[index], self.classes)
+
+    def split(self, held_out: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+        """(the rest, `held_out` rows), drawn by seed without replacement, each in its old order."""
+        if check_count("held_out", held_out) >= len(self):
+            raise ValueError(_errors.TOO_MANY.format(name="held-out part", asked=held_out, available=len(self) - 1))
+        order = uniform_by_index(torch.arange(len(self)), seed, "split").argsort(stable=True)
+        return self.subset(order[held_out:].sort().values), self.subset(order[:held_out].sort().values)
+
+
+def to_bytes(x: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    """Images in [-1, 1] as the nearest bytes; values outside are clipped."""
+    return x.add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,217 @@
+"""The rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "mechconn"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+MAX_LINES = 300
+
+# In pieces, so that this file does not match itself.
+MACHINE_PATHS = ("/wor" + "k/", "/ho" + "me/", "/Use" + "rs/")
+RUNS_CODE_ON_LOAD = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
+
+# What `import mechconn` must not pull in: each costs time, and nobody who only wants a barrier needs it.
+HEAVY = ("matplotlib", "typer", "sklearn", "datasets")
+
+PROBE = f"""
+import json, random, sys
+import numpy, torch
+def states():
+    return [random.getstate(), repr(numpy.random.get_state()), torch.get_rng_state().tolist()]
+before = states()
+import mechconn
+print(json.dumps({{"touched": states() != before, "heavy": [m for m in {HEAVY!r} if m in sys.modules]}}))
+"""
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def tracked_files() -> list[Path]:
+    """What git tracks, or would track when asked to add everything."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [path for name in listing.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_files_are_short() -> None:
+    lengths = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES + TESTS}
+    assert lengths
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+
+
+# ---------------------------------------------------------------- tests can fail
+
+
+def called_name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def can_fail(function: ast.AST) -> bool:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assert):
+            return True
+        if isinstance(node, ast.Call):
+            name = called_name(node)
+            if name in {"raises", "warns"} or name.startswith(("assert_", "check_")):
+                return True
+    return False
+
+
+def test_every_test_can_fail() -> None:
+    functions = [
+        (f"{relative(path)}::{node.name}", node)
+        for path in TESTS
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
+    assert functions
+    assert [name for name, node in functions if not can_fail(node)] == []
+
+
+# ---------------------------------------------------------------- imports
+
+
+def test_import_is_silent_and_light() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROBE], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    # Anything that the import printed would stand beside the probe's own line, and break the parse.
+    assert json.loads(done.stdout) == {"touched": False, "heavy": []}
+
+
+def is_module(name: str) -> bool:
+    return (PACKAGE / f"{name}.py").is_file() or (PACKAGE / name / "__init__.py").is_file()
+
+
+def facade_imports(path: Path) -> Iterator[str]:
+    """Each import in the file at `path` that goes through the package's root instead of a module below it."""
+    depth = len(path.relative_to(PACKAGE).parts)
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (f"import {alias.name}" for alias in node.names if alias.name == "mechconn")
+        if isinstance(node, ast.ImportFrom):
+            absolute = node.level == 0 and node.module == "mechconn"
+            if absolute or (node.level == depth and node.module is None):
+                yield from (f"from mechconn import {a.name}" for a in node.names if not is_module(a.name))
+
+
+def test_nothing_inside_imports_the_facade() -> None:
+    inside = [path for path in SOURCES if path != PACKAGE / "__init__.py"]
+    assert inside
+    assert {relative(path): list(facade_imports(path)) for path in inside if any(facade_imports(path))} == {}
+
+
+# ---------------------------------------------------------------- public names
+
+
+def pinned_names() -> list[str]:
+    lines = (ROOT / "tests" / "public_names.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
+
+
+def test_public_names_are_pinned() -> None:
+    names = importlib.import_module("mechconn").__all__
+    assert len(set(names)) == len(names)
+    assert sorted(names) == sorted(pinned_names())
+
+
+@pytest.mark.parametrize("name", pinned_names())
+def test_public_names_explain_themselves(name: str) -> None:
+    thing = getattr(importlib.import_module("mechconn"), name)
+    if inspect.isclass(thing) or inspect.isroutine(thing) or inspect.ismodule(thing):
+        text = thing.__doc__ or ""
+        # A dataclass without a docstring gets its signature as one; that explains nothing.
+        assert text.strip() and not text.startswith(f"{name}("), f"{name} has no docstring"
+
+
+# ---------------------------------------------------------------- what is tracked
+
+
+def imported_roots(tree: ast.Module) -> set[str]:
+    roots: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            roots |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            roots.add(node.module.split(".")[0])
+    return roots
+
+
+def unsafe_loads(tree: ast.Module) -> list[int]:
+    """Lines that call torch.load without weights_only=True."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    loads = (call for call in calls if ast.unparse(call.func) == "torch.load")
+    safe = "weights_only=True"
+    return [call.lineno for call in loads if safe not in map(ast.unparse, call.keywords)]
+
+
+def test_nothing_runs_code_on_load() -> None:
+    files = [path for path in tracked_files() if path.suffix == ".py"]
+    assert files
+    assert {relative(p): found for p in files if (found := imported_roots(parsed(p)) & RUNS_CODE_ON_LOAD)} == {}
+    assert {relative(p): lines for p in files if (lines := unsafe_loads(parsed(p)))} == {}
+
+
+def test_no_path_of_one_machine() -> None:
+    found = []
+    for path in tracked_files():
+        text = path.read_bytes().decode("utf-8", errors="ignore")
+        found += [f"{relative(path)}: {part}" for part in MACHINE_PATHS if part in text]
+    assert found == []
+
+
+def files_in_tree(text: str) -> set[str]:
+    """Files named by an indented tree; folders end in "/"; words after a line's first one are its comment."""
+    files: set[str] = set()
+    folders: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        match = re.match(r"([\s│├└─|`+-]*)([^\s│├└─|`+-]\S*)", line)
+        if match is None:
+            continue
+        column, name = len(match[1]), match[2]
+        while folders and folders[-1][0] >= column:
+            folders.pop()
+        if name.endswith("/"):
+            folders.append((column, name))
+        else:
+            files.add("".join(folder for _, folder in folders) + name)
+    return files
+
+
+def test_tree_is_read_with_and_without_glyphs() -> None:
+    expected = {"src/a.py", "src/b/c.py", "src/d.py"}
+    assert files_in_tree("src/\n  a.py   one\n  b/   more\n    c.py\n  d.py") == expected
+    assert files_in_tree("src/\n├── a.py   one\n├── b/\n│   └── c.py\n└── d.py") == expected
+
+
+def test_readme_lists_every_file() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```", readme, flags=re.DOTALL | re.MULTILINE)
+    listed = {name for block in blocks for name in files_in_tree(block)}
+    listed = {name for name in listed if name.startswith("src/mechconn/")}
+    present = {relative(p) for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    assert listed == present, "README.md: a fenced tree under a line `src/mechconn/`, folders ending in /"
