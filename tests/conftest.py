@@ -12,10 +12,11 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 # Before anything imports mechconn: the hook rewrites modules while they are loaded, never afterwards.
-install_import_hook("mechconn", "beartype.beartype")
+install_import_hook("mechconn", "typecheck.checked")
 
 # Same examples on every machine; no deadline, because the first call of a torch operator is slow.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25)
@@ -66,6 +67,14 @@ def _world_as_found() -> Iterator[None]:
     torch.set_grad_enabled(grad)
     found = [what for what, moved in changed.items() if moved]
     assert not found, f"the test changed {', '.join(found)}; draw from a generator, build models in _rng.isolated"
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the run-time checks of types and shapes, as users run: what the library itself says of wrong types."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

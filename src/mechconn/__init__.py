@@ -8,10 +8,12 @@ from mechconn._audit import measure_invariance as measure_invariance
 from mechconn._connectivity import Barrier as Barrier
 from mechconn._connectivity import Profile as Profile
 from mechconn._connectivity import evaluate_path as evaluate_path
+from mechconn._cues import BoxCue as BoxCue
+from mechconn._cues import DominoesCue as DominoesCue
+from mechconn._cues import HueBoxCue as HueBoxCue
 from mechconn._finetune import CBFT as CBFT
 from mechconn._finetune import NaiveFineTuning as NaiveFineTuning
 from mechconn._finetune import fine_tune as fine_tune
-from mechconn._interventions import BoxCue as BoxCue
 from mechconn._interventions import Cue as Cue
 from mechconn._interventions import CuedSet as CuedSet
 from mechconn._interventions import Suite as Suite
@@ -24,24 +26,36 @@ from mechconn._paths import path_grid as path_grid
 from mechconn._training import Trained as Trained
 from mechconn._training import Training as Training
 from mechconn._training import train as train
+from mechconn._transforms import ColourShift as ColourShift
+from mechconn._transforms import IntervenedSet as IntervenedSet
+from mechconn._transforms import Intervention as Intervention
+from mechconn._transforms import Rotate as Rotate
+from mechconn._transforms import Translate as Translate
 
 __version__ = "0.1.0"
 __all__ = [
     "CBFT",
     "Barrier",
     "BoxCue",
+    "ColourShift",
     "Cue",
     "CuedSet",
+    "DominoesCue",
     "Effect",
+    "HueBoxCue",
+    "IntervenedSet",
+    "Intervention",
     "Invariance",
     "KeepNorm",
     "LinearPath",
     "NaiveFineTuning",
     "Profile",
     "Reestimate",
+    "Rotate",
     "Suite",
     "Trained",
     "Training",
+    "Translate",
     "datasets",
     "evaluate_path",
     "fine_tune",

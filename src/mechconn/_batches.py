@@ -6,9 +6,9 @@ read as it comes, with the batch size and the order that its owner gave it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch import Tensor
 from mechconn import _errors
 from mechconn._checks import check_count, check_finite, check_reiterable
 from mechconn._typing import Data, Inputs, SampleSource
+
+_Numbered: TypeAlias = tuple[Inputs, Tensor, Sequence[int] | Tensor]
+"""(inputs, targets, number of each row in its dataset)."""
 
 LABEL_KEYS = ("labels", "label", "y", "target")
 
@@ -62,16 +65,24 @@ def batches(
 
     `batch_size` and `shuffle` apply to sources; other iterables keep their own batches and order.
     """
-    row = 0
-    pairs = _rows(data, batch_size, shuffle) if isinstance(data, SampleSource) else _given(name, data)
-    for inputs, targets in pairs:
+    if isinstance(data, SampleSource) and device.type != "cpu":
+        data = placed(data, device)  # bytes travel once, and become numbers there
+    read = 0
+    found = _rows(data, batch_size, shuffle) if isinstance(data, SampleSource) else _numbered(name, data)
+    for inputs, targets, rows in found:
         for tensor in _tensors(inputs):
-            check_finite(name, tensor, row)
-        check_finite(name, targets, row)
-        row += len(targets)
+            check_finite(name, tensor, rows)
+        check_finite(name, targets, rows)
+        read += len(targets)
         yield _move(inputs, device), targets.to(device)
-    if row == 0:
+    if read == 0:
         raise ValueError(_errors.EMPTY.format(name=name))
+
+
+def placed(source: SampleSource, device: str | torch.device) -> SampleSource:
+    """`source` with its samples on `device`, where it knows how to move (a method `to`)."""
+    move: Any = getattr(source, "to", None)
+    return source if move is None else move(device)
 
 
 def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
@@ -102,12 +113,19 @@ def all_targets(name: str, data: Data) -> Tensor:
     return torch.cat(targets)
 
 
-def _rows(source: SampleSource, batch_size: int, shuffle: torch.Generator | None) -> Iterator[tuple[Inputs, Tensor]]:
+def _rows(source: SampleSource, batch_size: int, shuffle: torch.Generator | None) -> Iterator[_Numbered]:
     rows = len(source)
     order = torch.arange(rows) if shuffle is None else torch.randperm(rows, generator=shuffle)
     for start, end in batch_bounds(rows, batch_size):
         index = order[start:end]
-        yield source.inputs(index), source.y[index]
+        yield source.inputs(index), source.y[index], index
+
+
+def _numbered(name: str, data: Any) -> Iterator[_Numbered]:
+    row = 0
+    for inputs, targets in _given(name, data):
+        yield inputs, targets, range(row, row + len(targets))
+        row += len(targets)
 
 
 def _given(name: str, data: Any) -> Iterator[tuple[Inputs, Tensor]]:
@@ -131,7 +149,7 @@ def _tensors(inputs: Inputs) -> list[Tensor]:
     return [part for part in parts if isinstance(part, Tensor)]
 
 
-def _move(inputs: Inputs, device: torch.device) -> Inputs:
+def _move(inputs: Any, device: torch.device) -> Any:
     if isinstance(inputs, Tensor):
         return inputs.to(device)
     if isinstance(inputs, Mapping):

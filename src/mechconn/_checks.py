@@ -81,13 +81,13 @@ def check_reiterable(name: str, data: Any) -> None:
         raise TypeError(_errors.NOT_DATA.format(name=name, type=type(data).__name__))
 
 
-def check_finite(name: str, x: Tensor, first_row: int = 0) -> None:
-    """Raise unless every value of `x` is finite; the first bad row is named."""
+def check_finite(name: str, x: Tensor, rows: Sequence[int] | Tensor) -> None:
+    """Raise unless every value of `x` is finite; the first bad row is named, by its entry in `rows`."""
     if not x.is_floating_point() or bool(torch.isfinite(x.sum(dtype=torch.float64))):
         return
     bad = ~torch.isfinite(x).flatten(1).all(1) if x.dim() > 1 else ~torch.isfinite(x)
     if bool(bad.any()):
-        raise ValueError(_errors.NOT_FINITE.format(name=name, row=first_row + int(bad.nonzero()[0])))
+        raise ValueError(_errors.NOT_FINITE.format(name=name, row=int(rows[int(bad.nonzero()[0])])))
 
 
 def _kind(tensor: Tensor) -> str:

@@ -14,7 +14,7 @@ BATCH_SHAPE = "{name}: batch {batch} must be a pair (inputs, targets), got {type
 LENGTHS = "{name}: {inputs} inputs but {targets} targets; every row needs one of each"
 EMPTY = "{name} holds no samples; at least one is needed"
 NOT_FINITE = "{name}: row {row} holds NaN or infinity; remove or repair it before the data is used"
-ONE_CLASS = "{name} holds only class {label}; fine-tuning needs samples of at least two classes"
+ONE_CLASS = "{name} holds only class {label}; training needs samples of at least two classes"
 KEYS = "{what} do not match: missing {missing}; unexpected {unexpected}"
 SHAPES = "{what} have different shapes or types: {differences}; both endpoints must be the same architecture"
 RANGE = "{name} must lie in [{low}, {high}], got {value}"
@@ -38,7 +38,6 @@ HEAD_NOT_FOUND = (
 HEAD_UNKNOWN = "head={head!r} is not a linear layer of this model; its linear layers are: {linear}"
 DIVERGED = "training diverged: {term} is {value} at step {step} of {steps} (epoch {epoch}); lower the learning rate"
 CUED_NEEDED = "{method} needs data with the cue: pass cued=..., the data that the model was trained on"
-REFERENCE = "reference {reference!r} is not one of the splits {splits}"
 NO_PROPORTION = (
     "cued_proportion needs a dataset that knows its cue, got {type}; pass cued=task.train, or leave it unset"
 )

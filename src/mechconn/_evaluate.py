@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mechconn._batches import batches
-from mechconn._params import Network
-from mechconn._typing import Buffers, Data, Params, PerSampleLoss
+from mechconn._inference import Forward
+from mechconn._typing import Data, PerSampleLoss
 
 BATCH_SIZE = 500
 
@@ -51,17 +51,15 @@ class Outcomes:
 
 
 @torch.no_grad()
-def outcomes(
-    network: Network, params: Params, buffers: Buffers, data: Data, name: str, loss: PerSampleLoss
-) -> Outcomes:
-    """One pass over `data` in evaluation mode at `params`.
+def outcomes(forward: Forward, device: torch.device, data: Data, name: str, loss: PerSampleLoss) -> Outcomes:
+    """One pass over `data` through a network at one point of weight space; see `Inference.at`.
 
     Raises:
         ValueError: the data are empty or not finite, or the loss is not one value per sample.
     """
     losses, predicted, targets = [], [], []
-    for inputs, target in batches(name, data, batch_size=BATCH_SIZE, device=network.device):
-        outputs = network(params, buffers, inputs)
+    for inputs, target in batches(name, data, batch_size=BATCH_SIZE, device=device):
+        outputs = forward(inputs)
         values = loss(outputs, target)
         if values.shape != target.shape[:1]:
             raise ValueError(

@@ -17,8 +17,10 @@ from mechconn._checks import check_choice, check_fraction, check_non_negative
 from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._head import find_head, head_inputs
 from mechconn._interventions import CuedSet
+from mechconn._method import Method, Objective, Problem, Step, clean_loss
+from mechconn._precision import Precision
 from mechconn._rng import uniform_by_index
-from mechconn._training import Method, Objective, Problem, Step, Trained, clean_loss, optimise
+from mechconn._training import Trained, optimise
 from mechconn._typing import Data, Inputs, PerSampleLoss, Progress
 
 
@@ -172,6 +174,7 @@ def fine_tune(
     head: str | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
+    precision: Precision = "float32",
     progress: Progress | None = None,
 ) -> Trained:
     """Fine-tune a copy of `model` by `method`; the model itself stays as it is, bit for bit.
@@ -185,6 +188,8 @@ def fine_tune(
         head: name of the last linear layer; found where it is not named.
         seed: of the order of the data, dropout and the method's draws.
         device: where to compute; default: where the model is.
+        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
+            (weights and updates stay in their own type).
         progress: called with (message, epochs done, epochs in all).
 
     Raises:
@@ -193,13 +198,13 @@ def fine_tune(
         TypeError: data that can be read only once.
         FloatingPointError: the loss became infinite or NaN; the step is named.
     """
-    clean = as_data("clean", clean)
-    cued = method.cued_data(None if cued is None else as_data("cued", cued), seed)
+    clean = as_data("clean data", clean)
+    cued = method.cued_data(None if cued is None else as_data("cued data", cued), seed)
     if head is not None:
         find_head(model, (), named=head)
     return optimise(
-        model, method, clean, cued,
-        loss=loss, head=head, seed=seed, device=device, progress=progress, what="fine-tuning",
+        model, method, clean, cued, what="fine-tuning", named="clean data",
+        loss=loss, head=head, seed=seed, device=device, precision=precision, progress=progress,
     )  # fmt: skip
 
 

@@ -13,11 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechconn import _errors
-from mechconn._batches import as_data
+from mechconn._batches import as_data, placed
 from mechconn._checks import check_choice, check_count, check_fraction
 from mechconn._rng import integers_by_index, uniform_by_index
 from mechconn._typing import Data, SampleSource
@@ -29,8 +28,8 @@ class Cue(abc.ABC):
     """A latent that is drawn onto a natural sample: its values, and how each looks."""
 
     @abc.abstractmethod
-    def agreeing(self, labels: Tensor) -> Tensor:
-        """The value that agrees with each label, [N, ...]."""
+    def agreeing(self, labels: Tensor, index: Tensor, seed: int) -> Tensor:
+        """A value that agrees with each label, [N, ...]; where several do, a pure function of (index, seed)."""
 
     @abc.abstractmethod
     def absent(self, count: int) -> Tensor:
@@ -43,69 +42,6 @@ class Cue(abc.ABC):
     @abc.abstractmethod
     def render(self, x: Tensor, values: Tensor) -> Tensor:
         """Copies of the inputs x, [N, ...], with the cue drawn as `values` say."""
-
-
-@dataclass(frozen=True)
-class BoxCue(Cue):
-    """A small box of one colour whose place on a 3 x 3 grid tells the class.
-
-    Value v in 0 ... 8 is the v-th place, row by row (top, middle, bottom x left, centre, right; flush with the
-    border or centred); value 9 is "no box", which is also class 9's own value. The colour is written into
-    images that are scaled to [-1, 1].
-
-    Attributes:
-        size: side of the box in pixels.
-        colour: one value per channel, in [-1, 1].
-        values: how many of the ten values the random cue draws from; set it to the number of classes.
-
-    Example:
-        >>> BoxCue().render(torch.zeros(1, 3, 32, 32), torch.tensor([1]))[0, 1, 0].nonzero().flatten().tolist()
-        [14, 15, 16]
-
-    Source: Lubana et al. 2023, section 4.
-    """
-
-    size: int = 3
-    colour: tuple[float, ...] = (0.0, 1.0, 0.0)
-    values: int = 10
-
-    def __post_init__(self) -> None:
-        check_count("size", self.size)
-        if not 1 <= self.values <= 10:
-            raise ValueError(_errors.RANGE.format(name="values", low=1, high=10, value=self.values))
-
-    def agreeing(self, labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """The place that belongs to each label."""
-        if len(labels) and int(labels.max()) >= self.values:
-            raise ValueError(
-                f"BoxCue has {self.values} places but the data has a label {int(labels.max())}; "
-                "use at most ten classes and set values= to their number"
-            )
-        return labels.clone()
-
-    def absent(self, count: int) -> Int[Tensor, " n"]:
-        """Value 9, "no box"."""
-        return torch.full((count,), 9)
-
-    def random(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
-        """One of the values for each row, "no box" among them where there are ten."""
-        return integers_by_index(index, self.values, seed, "box cue")
-
-    def render(self, x: Float[Tensor, "n c h w"], values: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-        """Images with their boxes; h and w at least the box's size."""
-        channels, height, width = x.shape[1:]
-        if len(self.colour) != channels or min(height, width) < self.size:
-            raise ValueError(
-                f"a box of {self.size} pixels with {len(self.colour)} colour values does not fit images of shape "
-                f"{[channels, height, width]}; set size= and colour= of the cue to suit them"
-            )
-        x, boxed = x.clone(), (values < 9).nonzero().flatten()
-        place, offsets = values[boxed], torch.arange(self.size)
-        top = torch.tensor([0, (height - self.size) // 2, height - self.size])[place // 3]
-        left = torch.tensor([0, (width - self.size) // 2, width - self.size])[place % 3]
-        rows, columns = top[:, None, None] + offsets[:, None], left[:, None, None] + offsets
-        x[boxed[:, None, None], :, rows, columns] = torch.tensor(self.colour, dtype=x.dtype)
-        return x
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +71,10 @@ class CuedSet:
         """Inputs of the rows `index`, the cue drawn on them."""
         return self.cue.render(self.content.inputs(self.content_rows[index]), self.cue_values[index])
 
+    def to(self, device: str | torch.device) -> CuedSet:
+        """The same scenes, their content held and drawn on `device`."""
+        return replace(self, content=placed(self.content, device))
+
     def subset(self, index: Tensor) -> CuedSet:
         """The rows `index`, with their identities."""
         parts = {name: getattr(self, name)[index] for name in ("content_rows", "cue_values", "y", "ids")}
@@ -151,9 +91,9 @@ class CuedSet:
         order = uniform_by_index(self.ids, seed, "sample").argsort(stable=True)
         return self.subset(order[:count].sort().values)
 
-    def with_cue(self) -> CuedSet:
-        """Intervention "cue": every row's cue agrees with its label."""
-        return replace(self, cue_values=self.cue.agreeing(self.y))
+    def with_cue(self, seed: int = 0) -> CuedSet:
+        """Intervention "cue": every row's cue agrees with its label; the seed chooses where several values do."""
+        return replace(self, cue_values=self.cue.agreeing(self.y, self.ids, seed))
 
     def without_cue(self) -> CuedSet:
         """Intervention "no cue": no row has one."""
@@ -183,7 +123,7 @@ class CuedSet:
         for label in self.y.unique():
             rows = (self.y == label).nonzero().flatten()
             chosen[rows[draws[rows].argsort(stable=True)][: math.floor(proportion * len(rows) + 0.5)]] = True
-        cued, plain = self.cue.agreeing(self.y), self.cue.absent(len(self))
+        cued, plain = self.cue.agreeing(self.y, self.ids, seed), self.cue.absent(len(self))
         return replace(self, cue_values=torch.where(chosen.view(-1, *[1] * (cued.dim() - 1)), cued, plain))
 
 
@@ -236,7 +176,7 @@ class Suite(Mapping[str, Data]):
 
 def cue_suite(scenes: CuedSet, seed: int = 0) -> Suite:
     """The four evaluation sets of one set of scenes; the cue is on every row of "cue", whatever it was before."""
-    cued = scenes.with_cue()
+    cued = scenes.with_cue(seed)
     return Suite(
         {
             NO_CUE: scenes.without_cue(),

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mechconn import _errors
 from mechconn._batches import as_data, batches
-from mechconn._checks import check_choice, check_count
+from mechconn._checks import check_choice, check_count, check_fraction
 from mechconn._params import Network
 from mechconn._rng import generator, isolated
 from mechconn._typing import Buffers, Data, Params
@@ -84,6 +84,7 @@ class Reestimate(NormPolicy):
     def __post_init__(self) -> None:
         check_choice("average", self.average, ("cumulative", "exponential"))
         check_count("batch_size", self.batch_size)
+        check_fraction("momentum", self.momentum)
         object.__setattr__(self, "_checked", as_data("norm data", self.data))
 
     def describe(self) -> dict[str, Any]:
@@ -106,6 +107,9 @@ class Reestimate(NormPolicy):
         shuffle = generator(self.seed, "norm order") if self.average == "exponential" else None
         moments = {name: _Moments(self) for name in layers}
         scratch = {name: buffer.clone() for name, buffer in network.buffers.items()}
+        for prefix in layers:  # what they hold is weighted by zero, which NaN and infinity would survive
+            scratch[f"{prefix}running_mean"].zero_()
+            scratch[f"{prefix}running_var"].zero_()
         with isolated(self.seed, "norm"), _recorded(layers, moments):
             for inputs, _ in batches(
                 "norm data", self._checked, batch_size=self.batch_size, device=network.device, shuffle=shuffle

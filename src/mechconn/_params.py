@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn.parameter import is_lazy
 
 from mechconn import _errors
 from mechconn._checks import check_same_keys, check_same_shapes
+from mechconn._precision import Precision, computing, laid_out, reduced_type
 from mechconn._typing import Buffers, Inputs, Params
 
 
@@ -34,10 +36,7 @@ def parameters_of(model: nn.Module) -> Params:
         >>> sorted(parameters_of(layer))
         ['bias', 'weight']
     """
-    for name, parameter in model.named_parameters():
-        if is_lazy(parameter):
-            raise ValueError(_errors.LAZY.format(name=name))
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in _initialised(model).items()}
 
 
 def buffers_of(model: nn.Module) -> Buffers:
@@ -57,8 +56,7 @@ def with_parameters(model: nn.Module, params: Params) -> nn.Module:
         >>> zero(torch.tensor([[5.0]])).item()
         1.0
     """
-    own = dict(model.named_parameters())
-    check_compatible("parameters", own, params)
+    check_compatible("parameters", _initialised(model), params)
     result = copy.deepcopy(model)
     with torch.no_grad():
         for name, parameter in result.named_parameters():
@@ -79,48 +77,83 @@ def device_of(model: nn.Module, device: str | torch.device | None) -> torch.devi
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
+LINEAR_MAPS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+"""The layers that reduced precision computes in bfloat16 throughout."""
+
+
 class Network:
     """The structure of a module as a function (params, buffers, inputs) -> outputs.
 
     `module` is this object's own: its mode may be set and hooks may be put on it freely.
     """
 
-    def __init__(self, model: nn.Module, device: str | torch.device | None = None) -> None:
-        parameters_of_names = dict(model.named_parameters())
+    def __init__(
+        self, model: nn.Module, device: str | torch.device | None = None, precision: Precision = "float32"
+    ) -> None:
         hollow: dict[int, Any] = {
             id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
-            for p in parameters_of_names.values()
+            for p in _initialised(model).values()
         }
         self.module = copy.deepcopy(model, hollow)
         self.device = device_of(model, device)
+        self.reduced = reduced_type(precision, self.device)
         self.buffers: Buffers = {k: b.to(self.device) for k, b in buffers_of(model).items()}
-        self._parameter_slots = dict(_slots(self.module, "parameters"))
+        self.parameter_slots = dict(_slots(self.module, "parameters"))
         self._buffer_slots = dict(_slots(self.module, "buffers"))
 
     def hollow_params(self) -> Params:
         """Names and shapes of the parameters, without data."""
         return dict(self.module.named_parameters())
 
+    @property
+    def number_type(self) -> str:
+        """The type that layers compute in, for the record: "float32", "bfloat16", ..."""
+        own = next((p.dtype for p in self.module.parameters()), torch.float32)
+        return str(self.reduced or own).removeprefix("torch.")
+
+    def computing(self) -> AbstractContextManager[object]:
+        """A block in which layers compute in this network's precision."""
+        return computing(self.reduced, self.device)
+
     def check(self, what: str, params: Params) -> None:
         """Raise unless `params` is a point of this network's weight space."""
         check_compatible(what, self.hollow_params(), params)
 
     def load(self, params: Params) -> Params:
-        """`params` on this network's device; tensors that are there already are not copied."""
-        return {name: tensor.to(self.device) for name, tensor in params.items()}
+        """`params` on this network's device, in its layout; tensors that are so already are not copied."""
+        return {name: laid_out(tensor.to(self.device), self.reduced) for name, tensor in params.items()}
+
+    def converted(self, params: Params) -> Params:
+        """`params` with the weights of linear maps in the reduced type, once rather than at every call."""
+        if self.reduced is None:
+            return params
+        linear = {
+            f"{name}.{local}" if name else local
+            for name, module in self.module.named_modules()
+            if isinstance(module, LINEAR_MAPS)
+            for local, _ in module.named_parameters(recurse=False)
+        }
+        return {name: laid_out(t, self.reduced).to(self.reduced) if name in linear else t for name, t in params.items()}
 
     def __call__(self, params: Params, buffers: Buffers, inputs: Inputs, *, training: bool = False) -> Tensor:
-        """Outputs of one batch at `params`.
+        """Outputs of one batch at `params`, in the parameters' own type whatever the layers computed in.
 
         Layers that update buffers in training mode update the tensors in `buffers` in place: pass copies.
         """
         self.module.train(training)
-        tensors = {slot: params[name] for slot, name in self._parameter_slots.items()}
+        tensors = {slot: params[name] for slot, name in self.parameter_slots.items()}
         tensors |= {slot: buffers[name] for slot, name in self._buffer_slots.items()}
-        args, kwargs = call_arguments(inputs)
+        args, kwargs = call_arguments(laid_out_inputs(inputs, self.reduced))
         # One key per (module, local name) and tie_weights=False: any other way of naming shared modules leaves
         # the substituted tensors behind in the module, without an error.
-        return outputs_of(functional_call(self.module, tensors, args, kwargs, tie_weights=False))
+        with self.computing():
+            outputs = outputs_of(functional_call(self.module, tensors, args, kwargs, tie_weights=False))
+        return outputs if self.reduced is None else outputs.float()
+
+
+def laid_out_inputs(inputs: Inputs, reduced: torch.dtype | None) -> Inputs:
+    """Inputs in the layout that suits the number type."""
+    return laid_out(inputs, reduced) if isinstance(inputs, Tensor) else inputs
 
 
 def call_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -138,6 +171,15 @@ def outputs_of(output: Any) -> Tensor:
             f"the model must return a tensor or an object with .logits, got {type(output).__name__}; wrap it"
         )
     return tensor
+
+
+def _initialised(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The model's own parameters under their first names, after refusing those of lazy modules."""
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        if is_lazy(parameter):
+            raise ValueError(_errors.LAZY.format(name=name))
+    return parameters
 
 
 def _slots(module: nn.Module, kind: str) -> Iterator[tuple[str, str]]:

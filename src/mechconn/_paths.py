@@ -47,6 +47,8 @@ class LinearPath(Path):
             ValueError: t lies outside [0, 1].
         """
         t = check_fraction("t", t)
+        if t in (0.0, 1.0):  # lerp turns -0 into 0, and NaN comes of a difference beyond the type's range
+            return {name: tensor.detach().clone() for name, tensor in (self._b if t else self._a).items()}
         return {name: torch.lerp(a.detach(), self._b[name].detach(), t) for name, a in self._a.items()}
 
     def describe(self) -> dict[str, object]:

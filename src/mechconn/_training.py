@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import abc
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,111 +14,20 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import all_targets, as_data, batch_count, batches
-from mechconn._checks import check_count, check_non_negative, check_positive
+from mechconn._checks import check_positive
 from mechconn._evaluate import per_sample_cross_entropy
-from mechconn._params import Network, call_arguments, device_of, outputs_of, parameters_of
+from mechconn._method import Method, Objective, Problem, Step, clean_loss
+from mechconn._params import Network, device_of, parameters_of
+from mechconn._precision import Precision
 from mechconn._rng import generator, isolated
-from mechconn._typing import Data, Inputs, Params, PerSampleLoss, Progress
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one iteration works on.
-
-    Attributes:
-        number: iterations before it.
-        epoch: epochs before it.
-        clean: (inputs, targets) of the clean data.
-        cued: (inputs, targets) of the data with the cue, where the method uses them.
-    """
-
-    number: int
-    epoch: int
-    clean: tuple[Inputs, Tensor]
-    cued: tuple[Inputs, Tensor] | None = None
-
-
-Objective = Callable[[Step], dict[str, Tensor]]
-"""The terms of a loss at the current weights; their sum is what one optimiser step descends."""
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What a method may use to build its objectives.
-
-    Attributes:
-        model: the network that is trained, theta; a private copy in training mode.
-        network: the same architecture as a function of weights.
-        start: the weights that training started from, frozen.
-        loss: one value per sample.
-        head: name of the head where the user gave one.
-        seed: of the method's own draws.
-    """
-
-    model: nn.Module
-    network: Network
-    start: Params
-    loss: PerSampleLoss
-    head: str | None
-    seed: int
-
-    def outputs(self, inputs: Inputs) -> Tensor:
-        """Outputs of theta; its running statistics move along, as in any training step."""
-        args, kwargs = call_arguments(inputs)
-        return outputs_of(self.model(*args, **kwargs))
-
-    def mean_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss of a batch."""
-        return self.loss(outputs, targets).mean()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method(abc.ABC):
-    """How weights are changed: SGD settings, a learning-rate schedule and a list of objectives.
-
-    Attributes:
-        epochs: passes over the data.
-        batch_size: rows per batch, where the data are a dataset or a pair of tensors.
-        lr: initial learning rate.
-        momentum: of SGD.
-        weight_decay: of SGD.
-    """
-
-    epochs: int = 20
-    batch_size: int = 256
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-
-    def __post_init__(self) -> None:
-        check_count("epochs", self.epochs)
-        check_count("batch_size", self.batch_size)
-        check_positive("lr", self.lr)
-        check_non_negative("momentum", self.momentum)
-        check_non_negative("weight_decay", self.weight_decay)
-
-    def rate(self, step: int, steps: int, epoch: int) -> float:
-        """Learning rate at iteration `step` of `steps`: lr (1 + cos(pi step / steps)) / 2, from lr to 0."""
-        return self.lr * 0.5 * (1.0 + math.cos(math.pi * step / steps))
-
-    @abc.abstractmethod
-    def objectives(self, problem: Problem) -> Sequence[Objective]:
-        """What each iteration descends, in turn: one optimiser step per objective."""
-
-    def cued_data(self, cued: Data | None, seed: int) -> Data | None:
-        """The data with the cue that this method reads beside the clean data; None where it reads none."""
-        return None
-
-    def settings(self) -> dict[str, Any]:
-        """Name and every setting: plain values."""
-        return {"method": type(self).__name__, **asdict(self)}
+from mechconn._typing import Data, Inputs, PerSampleLoss, Progress
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Method):
     """Plain training: cross-entropy, SGD, the learning rate cut by `decay` at each of `milestones`.
 
-    The defaults are those of SPEC's source for CIFAR-10: 100 epochs at 0.1, cut tenfold at epochs 40 and 80.
+    The defaults are the source's for CIFAR-10: 100 epochs at 0.1, cut tenfold at epochs 40 and 80.
 
     Source: Lubana et al. 2023, appendix.
     """
@@ -140,16 +48,6 @@ class Training(Method):
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """Mean loss on the data."""
         return [clean_loss(problem)]
-
-
-def clean_loss(problem: Problem) -> Objective:
-    """The objective "clean": mean loss of theta on the clean batch."""
-
-    def objective(step: Step) -> dict[str, Tensor]:
-        inputs, targets = step.clean
-        return {"clean": problem.mean_loss(problem.outputs(inputs), targets)}
-
-    return objective
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +75,7 @@ def train(
     loss: PerSampleLoss = per_sample_cross_entropy,
     seed: int = 0,
     device: str | torch.device | None = None,
+    precision: Precision = "float32",
     progress: Progress | None = None,
 ) -> Trained:
     """Train a copy of `model` on `data`; the model itself stays as it is.
@@ -188,6 +87,8 @@ def train(
         loss: one value per sample from (outputs, targets).
         seed: of the order of the data, dropout and the method's draws.
         device: where to compute; default: where the model is.
+        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
+            (weights and updates stay in their own type).
         progress: called with (message, epochs done, epochs in all).
 
     Raises:
@@ -195,8 +96,8 @@ def train(
         FloatingPointError: the loss became infinite or NaN; the step is named.
     """
     return optimise(
-        model, method or Training(), as_data("data", data), None,
-        loss=loss, head=None, seed=seed, device=device, progress=progress, what="training",
+        model, method or Training(), as_data("training data", data), None, what="training", named="training data",
+        loss=loss, head=None, seed=seed, device=device, precision=precision, progress=progress,
     )  # fmt: skip
 
 
@@ -210,28 +111,34 @@ def optimise(
     head: str | None,
     seed: int,
     device: str | torch.device | None,
+    precision: Precision,
     progress: Progress | None,
     what: str,
+    named: str,
 ) -> Trained:
-    """Run a method's objectives over its data; see `train` and `fine_tune` for the arguments."""
+    """Run a method's objectives; see `train` and `fine_tune`. `named` is what errors call the clean data."""
     started = time.perf_counter()
-    samples = _check_targets(what, clean)
+    with isolated(seed, what, "targets"):
+        samples = _check_targets(named, clean)
+        counts = [batch_count(what, data, method.batch_size) for data in (clean, cued) if data is not None]
     start, where = parameters_of(model), device_of(model, device)
     trained = copy.deepcopy(model).to(where).train()
-    network = Network(model, where)
+    network = Network(model, where, precision)
+    if network.reduced is not None:
+        trained.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     problem = Problem(trained, network, network.load(start), loss, head, seed)
     weights = [p for p in trained.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(weights, lr=method.lr, momentum=method.momentum, weight_decay=method.weight_decay)
-    counts = [batch_count(what, data, method.batch_size) for data in (clean, cued) if data is not None]
     objectives, history = method.objectives(problem), []
     for epoch in range(method.epochs):
         with isolated(seed, what, epoch):
-            pairs = _zipped(clean, cued, method.batch_size, where, seed, epoch)
+            pairs = _zipped(clean, cued, named, method.batch_size, where, seed, epoch)
             history.append(_epoch(method, objectives, optimiser, pairs, epoch, min(counts)))
         if progress is not None:
             progress(what, epoch + 1, method.epochs)
     optimiser.zero_grad(set_to_none=True)
-    settings = {**method.settings(), "seed": seed, "device": str(where), "samples": samples}
+    settings = {**method.settings(), "seed": seed, "device": str(where), "precision": network.number_type}
+    settings["samples"] = samples
     return Trained(trained.eval(), tuple(history), settings, time.perf_counter() - started)
 
 
@@ -267,22 +174,22 @@ def _epoch(
 
 
 def _zipped(
-    clean: Data, cued: Data | None, batch_size: int, device: torch.device, seed: int, epoch: int
+    clean: Data, cued: Data | None, named: str, batch_size: int, device: torch.device, seed: int, epoch: int
 ) -> Iterator[tuple[tuple[Inputs, Tensor], tuple[Inputs, Tensor] | None]]:
     """Pairs of a clean and a cued batch, as many as the shorter data give."""
 
-    def read(name: str, data: Data) -> Iterator[tuple[Inputs, Tensor]]:
-        order = generator(seed, "order", name, epoch)
-        return batches(f"{name} data", data, batch_size=batch_size, device=device, shuffle=order)
+    def read(stream: str, name: str, data: Data) -> Iterator[tuple[Inputs, Tensor]]:
+        order = generator(seed, "order", stream, epoch)
+        return batches(name, data, batch_size=batch_size, device=device, shuffle=order)
 
     if cued is None:
-        return ((batch, None) for batch in read("clean", clean))
-    return zip(read("clean", clean), read("cued", cued), strict=False)
+        return ((batch, None) for batch in read("clean", named, clean))
+    return zip(read("clean", named, clean), read("cued", "cued data", cued), strict=False)
 
 
-def _check_targets(what: str, data: Data) -> int:
+def _check_targets(name: str, data: Data) -> int:
     """Number of samples, after refusing empty data and data of one class."""
-    targets = all_targets(f"{what} data", data)
+    targets = all_targets(name, data)
     if not targets.is_floating_point() and targets.dim() == 1 and len(targets.unique()) == 1:
-        raise ValueError(_errors.ONE_CLASS.format(name=f"{what} data", label=int(targets[0])))
+        raise ValueError(_errors.ONE_CLASS.format(name=name, label=int(targets[0])))
     return len(targets)

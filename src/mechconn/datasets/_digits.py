@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from mechconn._checks import check_non_negative
-from mechconn._rng import generator
+from mechconn._rng import generator, isolated
 from mechconn.datasets._images import ImageSet, to_bytes
 
 CANVAS, DIGIT = 28, 16
@@ -15,11 +15,11 @@ NOISE = 0.3
 
 
 def digits(seed: int = 0, noise: float = NOISE) -> ImageSet:
-    """1,797 handwritten digits, each once, enlarged to 16 x 16 placed at random on a noisy 28 x 28 colour canvas.
+    """1,797 handwritten digits, each once, enlarged to 16 x 16, placed at random on a noisy 28 x 28 canvas.
 
     A digit's grey values g in [0, 1] are drawn in a random light colour c on a dark ground, and Gaussian noise
-    is added to each channel of each pixel: x = -0.5 + (c + 0.5) g + noise * N(0, 1), clipped to [-1, 1]. So the digit is
-    visible to the eye and yet harder to learn than a box of fixed colour and place.
+    is added to each channel of each pixel: x = -0.5 + (c + 0.5) g + noise * N(0, 1), clipped to [-1, 1]. So the digit
+    is visible to the eye and yet harder to learn than a box of fixed colour and place.
 
     Args:
         seed: of the places, colours and noise.
@@ -28,9 +28,10 @@ def digits(seed: int = 0, noise: float = NOISE) -> ImageSet:
     Source: E. Alpaydin & C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998, as shipped by scikit-learn.
     """
     check_non_negative("noise", noise)
-    from sklearn.datasets import load_digits  # a second to import: only those who use digits pay for it
+    with isolated(seed, "digits"):  # importing scikit-learn draws from Python's global generator
+        from sklearn.datasets import load_digits  # a second to import: only those who use digits pay for it
 
-    pixels, labels = load_digits(return_X_y=True)
+        pixels, labels = load_digits(return_X_y=True)
     small = torch.from_numpy(np.asarray(pixels)).float().div(16.0).view(-1, 1, 8, 8)
     grey = interpolate(small, size=(DIGIT, DIGIT), mode="bilinear", align_corners=False)
     rows, draw = len(grey), generator(seed, "digits")

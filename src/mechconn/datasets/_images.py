@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -34,6 +34,8 @@ class ImageSet:
     def __post_init__(self) -> None:
         if self.x.dtype != torch.uint8 or self.x.dim() != 4:
             raise TypeError(f"images must be uint8 of shape [N, C, H, W], got {self.x.dtype} {list(self.x.shape)}")
+        if self.y.dtype != torch.int64 or self.y.dim() != 1:
+            raise TypeError(f"labels must be int64 of shape [N], got {self.y.dtype} {list(self.y.shape)}")
         if len(self.x) != len(self.y):
             raise ValueError(_errors.LENGTHS.format(name="ImageSet", inputs=len(self.x), targets=len(self.y)))
         outside = ((self.y < 0) | (self.y >= len(self.classes))).nonzero()
@@ -55,12 +57,27 @@ class ImageSet:
         """The rows `index`."""
         return ImageSet(self.x[index], self.y[index], self.classes)
 
+    def first(self, rows: int | None) -> ImageSet:
+        """The first `rows` rows; None is all of them."""
+        return self if rows is None else self.subset(torch.arange(first_rows(len(self), rows)))
+
+    def to(self, device: str | torch.device) -> ImageSet:
+        """The same images held on `device`, as bytes; rows are scaled there. The labels stay where they are."""
+        return replace(self, x=self.x.to(device))
+
     def split(self, held_out: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """(the rest, `held_out` rows), drawn by seed without replacement, each in its old order."""
         if check_count("held_out", held_out) >= len(self):
             raise ValueError(_errors.TOO_MANY.format(name="held-out part", asked=held_out, available=len(self) - 1))
         order = uniform_by_index(torch.arange(len(self)), seed, "split").argsort(stable=True)
         return self.subset(order[held_out:].sort().values), self.subset(order[:held_out].sort().values)
+
+
+def first_rows(available: int, rows: int | None) -> int:
+    """How many rows to take: all, or `rows` of them if there are so many."""
+    if rows is not None and check_count("rows", rows) > available:
+        raise ValueError(_errors.TOO_MANY.format(name="rows", asked=rows, available=available))
+    return available if rows is None else rows
 
 
 def to_bytes(x: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:

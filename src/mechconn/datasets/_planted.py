@@ -122,7 +122,7 @@ class PlantedCue(Cue):
 
     generator: Planted
 
-    def agreeing(self, labels: Tensor) -> Tensor:
+    def agreeing(self, labels: Tensor, index: Tensor, seed: int) -> Tensor:
         """The label itself."""
         return labels.clone()
 

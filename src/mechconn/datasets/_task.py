@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from mechconn import _errors
-from mechconn._checks import check_choice, check_fraction
-from mechconn._interventions import BoxCue, Cue, CuedSet, Suite, cue_suite, cued_set
+from mechconn._checks import check_count, check_fraction
+from mechconn._cues import BoxCue, HueBoxCue
+from mechconn._interventions import Cue, CuedSet, Suite, cue_suite, cued_set
 from mechconn._rng import derive_seed
-from mechconn._typing import SampleSource
-from mechconn.datasets._digits import digits
 from mechconn.datasets._images import ImageSet
+from mechconn.datasets._load import has_split, load
 from mechconn.datasets._planted import Planted, PlantedCue
 
 DIGITS_TEST, PLANTED_TRAIN, PLANTED_TEST = 597, 2000, 1000
-NAMES = ("digits",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,75 +35,109 @@ class CueTask:
     num_classes: int
 
 
-def load(name: str, *, seed: int = 0) -> ImageSet:
-    """A named image set.
-
-    Args:
-        name: "digits", the handwritten digits of scikit-learn on noisy canvases (no download).
-        seed: of the placement and noise of the digits.
-
-    Raises:
-        ValueError: no dataset has that name.
-    """
-    check_choice("dataset", name, NAMES)
-    return digits(seed)
-
-
 def cue_task(
-    source: str | ImageSet,
+    source: str | Path | ImageSet,
     *,
     test: ImageSet | None = None,
     cue: Cue | None = None,
+    test_cue: Cue | None = None,
     proportion: float = 0.8,
     seed: int = 0,
+    root: str | Path | None = None,
+    rows: int | None = None,
+    test_rows: int | None = None,
+    download: bool = False,
 ) -> CueTask:
     """A task whose training data carry a cue on a share of every class.
 
     Args:
-        source: "digits", "planted" (a generator with known latents; it brings its own cue), or images of your own.
-        test: test images for images of your own; by default a fifth of `source` is held out.
-        cue: what is drawn onto the samples; by default a box whose place tells the class.
+        source: "digits", "planted" (a generator with known latents; it brings its own cue), anything else that
+            `load` reads by name or path, or images of your own.
+        test: test images; by default the split "test" of `source`, and where it has none a part held out by seed
+            (597 of the digits, else a fifth).
+        cue: what is drawn onto the samples; by default a box whose place tells the class, and for more than ten
+            classes its place and hue.
+        test_cue: the cue of the test splits where it differs, such as Dominoes with images held out; by default `cue`.
         proportion: share of each class that carries the cue, in [0, 1].
         seed: of the split, the draws of the cue and the counterfactuals.
+        root: the folder that holds the named sets; see `load`.
+        rows: only the first training samples.
+        test_rows: only the first test samples.
+        download: fetch from the hub what `root` lacks; see `load`.
 
     Raises:
-        ValueError: an unknown name, a proportion outside [0, 1], a cue that does not suit the data.
-        TypeError: `source` is neither a name nor an ImageSet, or a cue is given for "planted".
+        ValueError: an unknown name, a proportion outside [0, 1], a cue that does not suit the data, more rows than
+            there are, training and test images of different classes or shapes.
+        TypeError: `source` is neither a name nor an ImageSet, or a cue or test images are given for "planted".
+        FileNotFoundError: the folder of a named set is not there.
     """
     check_fraction("proportion", proportion)
-    train, held_out, own_cue, num_classes = _contents(source, test, seed)
-    if cue is not None and isinstance(own_cue, PlantedCue):
-        raise TypeError("planted data bring a cue of their own; leave cue= out")
-    cue = own_cue if cue is None else cue
+    for what, count in (("rows", rows), ("test_rows", test_rows)):
+        if count is not None:
+            check_count(what, count)
+    if not isinstance(source, str | Path | ImageSet):
+        raise TypeError(f"source must be a name, a path or an ImageSet, got {type(source).__name__}")
+    if source == "planted":
+        if any(given is not None for given in (cue, test_cue, test)):
+            raise TypeError("planted data bring a cue and test data of their own; leave cue=, test_cue=, test= out")
+        spec = Planted()
+        train = spec.sample(rows or PLANTED_TRAIN, derive_seed(seed, "train"))
+        held_out = spec.sample(test_rows or PLANTED_TEST, derive_seed(seed, "test"))
+        cue, num_classes = PlantedCue(spec), spec.num_classes
+    else:
+        train, held_out = _image_sets(source, test, rows, test_rows, seed, root, download)
+        cue, num_classes = cue or _default_cue(train), len(train.classes)
     scenes = cued_set(train, cue)
     return CueTask(
         train=scenes.with_proportion(proportion, derive_seed(seed, "cue")),
         clean=scenes,
-        suite=cue_suite(cued_set(held_out, cue), derive_seed(seed, "counterfactuals")),
+        suite=cue_suite(cued_set(held_out, test_cue or cue), derive_seed(seed, "counterfactuals")),
         proportion=proportion,
         num_classes=num_classes,
     )
 
 
-def _contents(source: str | ImageSet, test: ImageSet | None, seed: int) -> tuple[SampleSource, SampleSource, Cue, int]:
-    """(training content, test content, default cue, number of classes)."""
-    if isinstance(source, str):
-        check_choice("dataset", source, (*NAMES, "planted"))
-        if source == "planted":
-            spec = Planted()
-            train = spec.sample(PLANTED_TRAIN, derive_seed(seed, "train"))
-            return (
-                train,
-                spec.sample(PLANTED_TEST, derive_seed(seed, "test")),
-                PlantedCue(spec),
-                spec.num_classes,
-            )
-        train, test = load(source, seed=seed).split(DIGITS_TEST, seed)
-    elif isinstance(source, ImageSet):
-        train, test = (source, test) if test is not None else source.split(max(1, len(source) // 5), seed)
+def _image_sets(
+    source: str | Path | ImageSet,
+    test: ImageSet | None,
+    rows: int | None,
+    test_rows: int | None,
+    seed: int,
+    root: str | Path | None,
+    download: bool,
+) -> tuple[ImageSet, ImageSet]:
+    """(training images, test images), each limited to its first rows."""
+    if isinstance(source, ImageSet):
+        train = source
+    elif source == "digits":
+        train = load(source, seed=seed)
     else:
-        raise TypeError(
-            _errors.CHOICE.format(name="source", options="a name or an ImageSet", value=type(source).__name__, hint="")
+        if test is None and (download or has_split(source, root, "test")):
+            test = load(source, root=root, split="test", rows=test_rows, download=download)
+        # What will be divided by seed is read whole; else the rows left out need not be decoded.
+        train = load(source, root=root, rows=None if test is None else rows, download=download)
+    if test is None:
+        train, test = train.split(DIGITS_TEST if source == "digits" else max(1, len(train) // 5), seed)
+    train, test = train.first(rows), test.first(test_rows)
+    _check_alike(train, test)
+    return train, test
+
+
+def _check_alike(train: ImageSet, test: ImageSet) -> None:
+    """Raise unless both have images of one shape, and the test images no class that training lacks."""
+    shapes = list(train.x.shape[1:]), list(test.x.shape[1:])
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"training images have shape {shapes[0]} but test images {shapes[1]}; load both the same way")
+    if train.classes[: len(test.classes)] != test.classes:
+        raise ValueError(
+            f"training images have the classes {', '.join(train.classes)} but test images {', '.join(test.classes)}; "
+            "their labels must mean the same"
         )
-    num_classes = len(train.classes)
-    return train, test, BoxCue(values=min(num_classes, 10)), num_classes
+
+
+def _default_cue(images: ImageSet) -> Cue:
+    """A box: its place tells up to ten classes, its place and hue more; white on grey images."""
+    if len(images.classes) > 10:
+        return HueBoxCue()
+    colour = (0.0, 1.0, 0.0) if images.x.shape[1] == 3 else (1.0,) * images.x.shape[1]
+    return BoxCue(colour=colour, values=len(images.classes))

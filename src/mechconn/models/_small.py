@@ -49,7 +49,7 @@ def small_convnet(num_classes: int = 10, width: int = 16, *, channels: int = 3, 
 
     Args:
         num_classes: outputs of the head.
-        width: channels of the first convolution; 16 gives 43 thousand parameters.
+        width: channels of the first convolution; 16 gives 36 thousand parameters.
         channels: channels of the images.
         seed: of the fresh weights; None draws them from torch's global generator, as torch's own layers do.
     """

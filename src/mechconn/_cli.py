@@ -1,0 +1,197 @@
+"""The command line: `mechconn demo`, `mechconn data`, `mechconn info`."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mechconn._typing import Progress as Report
+
+if TYPE_CHECKING:
+    from mechconn._results import DemoRecord
+
+DONE, FAILED, WRONG_INPUT = 0, 1, 2
+
+Root = Annotated[
+    Path | None, typer.Option(help="Folder that holds the image sets; by default the variable MECHCONN_DATA names it.")
+]
+
+app = typer.Typer(
+    name="mechconn",
+    help="Do two networks solve a task by the same mechanism, and which paths in weight space join them?",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Seed of data, weights and counterfactuals.")] = 0,
+    data: Annotated[
+        str, typer.Option(help="digits (embedded), or an image set under --root: cifar10, a folder.")
+    ] = "digits",
+    root: Root = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("report.html"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """The whole story: train with a shortcut, walk the path, fine-tune by two methods, report."""
+    from mechconn._experiments._demo import demo_settings, run_demo
+    from mechconn._report import save_report
+
+    settings = demo_settings(data, seed)
+    _check_target(output)
+    with _progress() as report:
+        record = run_demo(settings, root=root, device=_device(device), progress=report)
+    save_report(record, output)
+    if as_json:
+        sys.stdout.write(record.to_json() + "\n")
+    else:
+        _show(record, output)
+
+
+@app.command()
+def data(
+    source: Annotated[str, typer.Argument(help="Name of an image set, or its folder.")],
+    cue: Annotated[str, typer.Option(help="box, hue-box or dominoes.")] = "box",
+    preview: Annotated[Path, typer.Option(help="Where the sheet of samples goes (PNG).")] = Path("cues.png"),
+    root: Root = None,
+    seed: Annotated[int, typer.Option(help="Seed of the counterfactuals.")] = 0,
+) -> None:
+    """Draw a sheet of the four splits of an image set under a cue."""
+    from mechconn._experiments._samples import preview as draw
+    from mechconn._report import sheet, write_whole
+
+    _check_target(preview)
+    pictures = draw(source, cue, root=root, seed=seed)
+    write_whole(preview, sheet(pictures, f"{source}, {cue} cue, seed {seed}: the same rows in every split"))
+    sys.stdout.write(f"{preview}\n")
+
+
+@app.command()
+def info() -> None:
+    """Versions and devices."""
+    import torch
+
+    from mechconn._results import environment
+
+    here = environment("cpu")
+    table = Table(show_header=False, box=None)
+    for name, value in here.versions.items():
+        table.add_row(name, value)
+    table.add_row("machine", f"{here.system}, {here.processor}, {here.cores} cores, {here.threads} threads")
+    cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    table.add_row("CUDA devices", cuda or "none")
+    Console().print(table)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: exit status 0 done, 1 a run failed, 2 the user's input is wrong; `--debug` shows tracebacks."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in arguments
+    try:
+        app([word for word in arguments if word != "--debug"] or ["--help"], standalone_mode=False)
+        status = DONE
+    except (typer.Abort, KeyboardInterrupt):
+        status = _fail(["stopped"], FAILED)
+    except typer.TyperException as error:
+        status = _fail([getattr(error, "format_message", error.__str__)()], WRONG_INPUT)
+    except ValidationError as error:
+        status = _fail([_mistake(item) for item in error.errors()], WRONG_INPUT, debug)
+    except (ValueError, TypeError, OSError) as error:
+        status = _fail([str(error)], WRONG_INPUT, debug)
+    except Exception as error:
+        status = _fail([f"{type(error).__name__}: {error}"], FAILED, debug)
+    raise SystemExit(status)
+
+
+def _fail(lines: list[str], status: int, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
+    for line in lines:
+        sys.stderr.write(f"mechconn: {line}\n")
+    return status
+
+
+def _mistake(item: object) -> str:
+    assert isinstance(item, dict)
+    name = ".".join(str(part) for part in item["loc"])
+    return f"{name}: {item['msg']}, got {item['input']!r}"
+
+
+def _check_target(file: Path) -> None:
+    """Refuse before the work starts what could not be written after it."""
+    if file.is_dir() or not file.parent.is_dir():
+        raise ValueError(f"the result cannot be written to {file}: expected a file in a folder that exists")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    from mechconn._checks import check_choice
+
+    check_choice("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but no CUDA device is here; use --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """Bars on a terminal, else a plain line per stage; both on standard error."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_progress()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
+        tasks: dict[str, int] = {}
+
+        def report(message: str, done: int, total: int) -> None:
+            task = tasks[message] if message in tasks else tasks.setdefault(message, bars.add_task(message))
+            bars.update(task, completed=done, total=total)  # pyright: ignore[reportArgumentType]
+
+        yield report
+
+
+def _plain_progress() -> Report:
+    started, seen = time.perf_counter(), set()
+
+    def report(message: str, done: int, total: int) -> None:
+        if message not in seen:
+            seen.add(message)
+            sys.stderr.write(f"{time.perf_counter() - started:6.1f} s  {message}\n")
+            sys.stderr.flush()
+
+    return report
+
+
+def _show(record: DemoRecord, output: Path) -> None:
+    from mechconn._results import SPLITS
+
+    console = Console()
+    table = Table(title=f"Accuracy in %, seed {record.seed}, {record.seconds:.0f} seconds")
+    table.add_column("model")
+    for short, _ in SPLITS.values():
+        table.add_column(short, justify="right")
+    table.add_column("under a random cue")
+    for name, accuracy in record.accuracy.items():
+        cells = [f"{100 * accuracy[split]:.1f}" for split in SPLITS]
+        table.add_row(name, *cells, record.invariance[name].effects["rand_cue"].verdict)
+    console.print(table)
+    console.print("; ".join(f"{short}: {meaning}" for short, meaning in SPLITS.values()) + "\n", highlight=False)
+    for sentence in record.findings:
+        console.print(f"- {sentence}", highlight=False)
+    console.print(f"\nReport: {output}", highlight=False, soft_wrap=True)

@@ -1,0 +1,74 @@
+"""What the demo's numbers say, in words that hold whatever the numbers are."""
+
+from __future__ import annotations
+
+from mechconn._interventions import CUE, NO_CUE, RAND_CUE, RAND_IMAGE
+from mechconn._results import EffectRecord, InvarianceRecord, PathRecord, short_name
+
+
+def findings(models: dict[str, InvarianceRecord], path: PathRecord) -> list[str]:
+    """One sentence or two per model, then the path, then what follows and what does not."""
+    sentences = [_model(name, record) for name, record in models.items()]
+    return [*sentences, _path(path), _caveat(path)]
+
+
+def _model(name: str, record: InvarianceRecord) -> str:
+    rand_cue, rand_image = record.effects[RAND_CUE], record.effects[RAND_IMAGE]
+    accuracy = record.accuracy
+    follows = "relies on the cue" if rand_cue.effect < 0 else "heeds the cue without following it"
+    verdict = {
+        "sensitive": follows,
+        "invariant": "does not rely on the cue",
+        "undetermined": "may or may not rely on the cue",
+    }[rand_cue.verdict]
+    content = {
+        "sensitive": "It reads the image",
+        "invariant": "It does not read the image",
+        "undetermined": "Whether it reads the image is not settled",
+    }[rand_image.verdict]
+    return (
+        f"{name} {verdict}: with the cue drawn at random its accuracy goes from {_percent(accuracy[CUE])} to "
+        f"{_percent(accuracy[RAND_CUE])} ({_change(rand_cue)}, margin {record.margin * 100:.0f}). {content}: "
+        f"with another image under the same cue it still gives the cue's label on {_percent(accuracy[RAND_IMAGE])}. "
+        f"Without any cue it is right on {_percent(accuracy[NO_CUE])}."
+    )
+
+
+def _path(path: PathRecord) -> str:
+    heights = ", ".join(
+        f"{height:.2f} nats on {short_name(split)} (t = {t:.1f})"
+        if height > path.tolerance
+        else f"none on {short_name(split)}"
+        for split, (height, t) in path.barrier.items()
+    )
+    verdict = (
+        "it is connected on the cue data and on every intervention"
+        if path.mechanistically_connected
+        else "so it does not keep one mechanism"
+    )
+    return (
+        f"The straight path from {path.start} to {path.end} has these barriers in loss: {heights}; "
+        f"{verdict} (tolerance {path.tolerance:g} nats)."
+    )
+
+
+def _caveat(path: PathRecord) -> str:
+    if path.mechanistically_connected:
+        return (
+            "A path without a barrier does not prove one mechanism: dissimilar mechanisms of similar complexity can "
+            "be connected by a straight line."
+        )
+    return (
+        "A barrier on this path is no proof of dissimilar mechanisms: that minimisers which cannot be connected, up to "
+        "permutations of units, are dissimilar is a conjecture, and no permutation was removed here. The effects above "
+        "are direct evidence; the barrier agrees with them or does not."
+    )
+
+
+def _change(effect: EffectRecord) -> str:
+    low, high = (100 * bound for bound in effect.interval)
+    return f"{100 * effect.effect:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,7 @@
+"""Reports that people open: one self-contained HTML file from a record alone, and sheets of samples."""
+
+from mechconn._report._figures import sheet as sheet
+from mechconn._report._page import save_report as save_report
+from mechconn._report._page import write_whole as write_whole
+
+__all__ = ["save_report", "sheet", "write_whole"]

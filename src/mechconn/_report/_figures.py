@@ -1,0 +1,103 @@
+"""Figures of the report, as SVG text that takes its text colour from the page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from mechconn._results import PathRecord, Picture, short_name
+
+# Okabe & Ito 2008: told apart with every common kind of colour vision, on white and on black.
+COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}
+MARKERS = {"no_cue": "o", "cue": "s", "rand_cue": "^", "rand_image": "D"}
+OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#F0E442")
+INK = "#010203"  # stands for the page's own text colour, put in when the SVG is done
+
+
+def path_figure(path: PathRecord) -> str:
+    """Accuracy and loss along a path, one curve per split, as inline SVG with a title for screen readers."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "mechconn path",
+        "font.family": "sans-serif",
+        "font.size": 10,
+        **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
+    }
+    with rc_context(style):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        figure.patch.set_alpha(0.0)
+        left, right = figure.subplots(1, 2)
+        for number, split in enumerate(path.loss):
+            colour = COLOURS.get(split, OTHER_COLOURS[number % len(OTHER_COLOURS)])
+            look = {
+                "color": colour,
+                "marker": MARKERS.get(split, "x"),
+                "markersize": 4,
+                "label": short_name(split),
+            }
+            left.plot(path.ts, [100 * value for value in path.accuracy[split]], **look)
+            right.plot(path.ts, path.loss[split], **look)
+        for axes, label in ((left, "accuracy (%)"), (right, "loss (nats)")):
+            axes.set_xlabel(f"t, from {path.start} (0) to {path.end} (1)")
+            axes.set_ylabel(label)
+            axes.patch.set_alpha(0.0)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(alpha=0.25)
+        left.set_ylim(0, 102)
+        left.legend(frameon=False, ncols=2)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _inline(buffer.getvalue(), path_description(path))
+
+
+def path_description(path: PathRecord) -> str:
+    """What the figure shows, for those who do not see it."""
+    ends = "; ".join(
+        f"{short_name(split)} accuracy {100 * values[0]:.0f} % at t = 0 and {100 * values[-1]:.0f} % at t = 1, "
+        f"largest rise in loss above the chord {path.barrier[split][0]:.2f} nats at t = {path.barrier[split][1]:g}"
+        for split, values in path.accuracy.items()
+    )
+    return f"Accuracy and loss along the straight path from {path.start} to {path.end}: {ends}."
+
+
+def sheet(pictures: Mapping[str, Picture], title: str) -> bytes:
+    """Strips of samples under each other with their splits' names, as a PNG file."""
+    from matplotlib.figure import Figure
+
+    widest, heights = max(p.width for p in pictures.values()), [p.height for p in pictures.values()]
+    inches = 8.0 * sum(heights) / widest
+    figure = Figure(figsize=(9.5, inches + 1.0), dpi=150, layout="constrained")
+    figure.suptitle(title)
+    rows = figure.subplots(len(pictures), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (split, picture) in zip(rows, pictures.items(), strict=True):
+        axes.imshow(picture.pixels(), interpolation="nearest")
+        axes.set_ylabel(short_name(split), rotation=0, ha="right", va="center")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def png(picture: Picture) -> bytes:
+    """A picture as a PNG file."""
+    from matplotlib.image import imsave
+
+    buffer = io.BytesIO()
+    imsave(buffer, picture.pixels(), format="png")
+    return buffer.getvalue()
+
+
+def _inline(svg: str, description: str) -> str:
+    """An SVG file's text as an element of a page: scaled to it, in its colours, described."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
+    body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
+    body = body.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
+    return body.replace(INK, "currentColor")

@@ -1,0 +1,164 @@
+"""Records of what was run and what came out: plain values that outlive the code that made them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import platform
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+SCHEMA_VERSION = 1
+
+SPLITS = {
+    "no_cue": ("NC", "no cue"),
+    "cue": ("C", "cue that agrees with the label"),
+    "rand_cue": ("RC", "cue drawn at random"),
+    "rand_image": ("RI", "random image under the label's cue"),
+}
+"""The four splits of a cue task: short name and meaning."""
+
+
+def short_name(split: str) -> str:
+    """NC, C, RC or RI; any other split keeps its name."""
+    return SPLITS[split][0] if split in SPLITS else split
+
+
+class Record(BaseModel):
+    """A frozen, validated record that is JSON on disk; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Environment(Record):
+    """What a run ran on."""
+
+    versions: dict[str, str]
+    system: str
+    processor: str
+    cores: int
+    threads: int
+    device: str
+
+
+class Picture(Record):
+    """An RGB image as bytes in base64, row by row."""
+
+    height: int
+    width: int
+    data: str
+
+    @classmethod
+    def of(cls, pixels: Tensor) -> Picture:
+        """From uint8 pixels of shape [H, W, 3]."""
+        height, width, _ = pixels.shape
+        data = base64.b64encode(pixels.contiguous().numpy().tobytes()).decode()
+        return cls(height=height, width=width, data=data)
+
+    def pixels(self) -> np.ndarray:
+        """uint8 of shape [H, W, 3]."""
+        flat = np.frombuffer(base64.b64decode(self.data), dtype=np.uint8)
+        return flat.reshape(self.height, self.width, 3)
+
+
+class PathRecord(Record):
+    """A path's profile: per split, loss in nats and accuracy in [0, 1] at each t, and the barrier in loss."""
+
+    start: str
+    end: str
+    ts: list[float]
+    loss: dict[str, list[float]]
+    accuracy: dict[str, list[float]]
+    barrier: dict[str, tuple[float, float]]
+    tolerance: float
+    connected: dict[str, bool]
+    mechanistically_connected: bool
+    settings: dict[str, Any]
+
+
+class EffectRecord(Record):
+    """The effect of one intervention on one model; see `mechconn.Effect`."""
+
+    effect: float
+    interval: tuple[float, float]
+    verdict: Literal["invariant", "sensitive", "undetermined"]
+    paired: bool
+    samples: int
+    changed: float | None
+
+
+class InvarianceRecord(Record):
+    """What one model is invariant to; see `mechconn.Invariance`."""
+
+    reference: str
+    interventions: list[str]
+    margin: float
+    on: str
+    precision: str
+    confidence: float
+    effects: dict[str, EffectRecord]
+    accuracy: dict[str, float]
+    accuracy_interval: dict[str, tuple[float, float]]
+    loss: dict[str, float]
+
+
+class DemoRecord(Record):
+    """The demo's story in numbers.
+
+    Attributes:
+        accuracy: model -> split -> accuracy in [0, 1]; models theta_C, theta_NC, FT-M and CBFT.
+        pictures: split -> a strip of samples, the same rows in every split.
+        findings: what the numbers say, in words.
+        settings_hash: SHA-256 of the settings as sorted JSON.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["demo"] = "demo"
+    seed: int
+    seconds: float
+    settings: dict[str, Any]
+    settings_hash: str
+    accuracy: dict[str, dict[str, float]]
+    invariance: dict[str, InvarianceRecord]
+    path: PathRecord
+    findings: list[str]
+    timings: dict[str, float]
+    environment: Environment
+    pictures: dict[str, Picture]
+
+    def to_json(self) -> str:
+        """The record as one line of JSON, without its pictures."""
+        return self.model_dump_json(exclude={"pictures"})
+
+
+def environment(device: str) -> Environment:
+    """Versions and hardware of this process."""
+    return Environment(
+        versions={"python": platform.python_version()}
+        | {package: version(package) for package in ("mechconn", "torch", "numpy", "scipy", "scikit-learn")},
+        system=f"{platform.system()} {platform.machine()}",
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name() if device.startswith("cuda") else device,
+    )
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """SHA-256 of settings as JSON with sorted keys: equal settings have equal hashes."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"

@@ -1,0 +1,141 @@
+"""Image sets by name or by path."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mechconn._checks import check_choice, check_count
+from mechconn.datasets._class_folders import folder_splits, load_class_folders
+from mechconn.datasets._digits import digits
+from mechconn.datasets._hub import download as fetch
+from mechconn.datasets._images import ImageSet
+from mechconn.datasets._parquet import ParquetImages, parquet_splits
+
+ROOT_VARIABLE = "MECHCONN_DATA"
+
+
+@dataclass(frozen=True)
+class Known:
+    """Where a dataset lies on the hub, and the column of its classes where there are several."""
+
+    repository: str
+    config: str
+    label: str | None = None
+
+
+KNOWN = {
+    "cifar10": Known("uoft-cs/cifar10", "plain_text"),
+    "cifar100": Known("uoft-cs/cifar100", "cifar100", "fine_label"),
+    "fashion_mnist": Known("zalando-datasets/fashion_mnist", "fashion_mnist"),
+}
+NAMES = ("digits", *KNOWN)
+
+
+def load(
+    name: str | Path,
+    *,
+    root: str | Path | None = None,
+    split: str = "train",
+    rows: int | None = None,
+    image: str | None = None,
+    label: str | None = None,
+    rgb: bool = False,
+    size: int | None = None,
+    download: bool = False,
+    seed: int = 0,
+) -> ImageSet:
+    """An image set by name, or from a folder.
+
+    "cifar10", "cifar100" and "fashion_mnist" are read from a folder of that name below `root`, in the hub's layout:
+    `<root>/cifar10/<any folder>/train-00000-of-00001.parquet`. A path is read the same way; it may also hold a folder
+    per class, `<path>/<class>/*.png` or `<path>/train/<class>/*.png`. Nothing is fetched unless asked for.
+
+    Args:
+        name: "digits" (the handwritten digits of scikit-learn on noisy canvases), a name from above, the path of
+            a folder, or with `download` an "owner/name" of the hub.
+        root: the folder that holds the named sets; by default the environment variable MECHCONN_DATA.
+        split: "train", "test", or another one that is there. The digits are one set: divide them with `.split`.
+        rows: only the first ones; no others are decoded.
+        image: column of the images, found by its type where it is not named.
+        label: column of the classes, likewise.
+        rgb: give grey images three equal channels; otherwise they keep one.
+        size: side in pixels to which images are resized (bilinear); otherwise all must have the same size.
+        download: fetch the split from the hub into `root` if it is not there (needs the extra `hub`).
+        seed: of the placement and noise of the digits.
+
+    Returns:
+        uint8 images of shape [N, C, H, W] with int64 labels, rows in the order of the files; of class folders, the
+        classes take turns.
+
+    Raises:
+        FileNotFoundError: the folder or the split is not there.
+        ValueError: an unknown name, a damaged file, an image that cannot be decoded or differs in shape, a label
+            that is null or out of range; the message names file and row.
+        ImportError: the extra that reads these files is not installed.
+    """
+    for what, count in (("rows", rows), ("size", size)):
+        if count is not None:
+            check_count(what, count)
+    if name == "digits":
+        if split != "train":
+            raise ValueError(f"the digits have no split {split!r}; divide them: load('digits').split(held_out)")
+        return digits(seed).first(rows)
+    if name == "planted":
+        raise ValueError("planted data are made, not loaded: Planted().sample(rows), or cue_task('planted')")
+    folder, hub = _place(name, root, download)
+    if download and hub is not None and split not in splits_of(folder):
+        fetch(hub.repository, hub.config, split, folder)
+    label = hub.label if label is None and hub is not None else label
+    return _read(folder, split, image, label, rows, rgb, size)
+
+
+def has_split(name: str | Path, root: str | Path | None, split: str) -> bool:
+    """Whether a dataset that `load` reads from a folder has this split there."""
+    return split in splits_of(_place(name, root, download=False)[0])
+
+
+def splits_of(folder: Path) -> tuple[str, ...]:
+    """The splits in a folder, none where it does not exist."""
+    return tuple(parquet_splits(folder) or folder_splits(folder)) if folder.is_dir() else ()
+
+
+def _read(
+    folder: Path, split: str, image: str | None, label: str | None, rows: int | None, rgb: bool, size: int | None
+) -> ImageSet:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no folder {folder}; {folder.name} is read from {folder / '<any folder>' / f'{split}-*.parquet'}: "
+            "check root= (the folder that holds the named sets), or pass download=True"
+        )
+    shards = parquet_splits(folder)
+    if split in shards:
+        return ParquetImages.open(shards[split], image, label).load(rows, rgb, size)
+    if not shards and split in folder_splits(folder):
+        return load_class_folders(folder, split, rows, rgb, size)
+    found = ", ".join(splits_of(folder)) or "none: neither <split>-*.parquet nor <class>/*.png"
+    raise FileNotFoundError(f"{folder} has no split {split!r}; splits found: {found}")
+
+
+def _place(name: str | Path, root: str | Path | None, download: bool) -> tuple[Path, Known | None]:
+    """The folder of a dataset, which need not exist yet, and where it lies on the hub, if it does."""
+    root = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
+    known = KNOWN.get(str(name))
+    if known is None and download and re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not Path(name).is_dir():
+        known = Known(str(name), "*")
+    if known is not None:
+        if root is None:
+            raise ValueError(
+                f"{name} is read from a folder: pass root=, the folder that holds {name}/, "
+                f"or set the environment variable {ROOT_VARIABLE}"
+            )
+        return Path(root) / name, known
+    places = [Path(name)] if root is None else [Path(name), Path(root) / name]
+    for place in places:
+        if place.is_dir():
+            return place, None
+    if isinstance(name, str) and len(Path(name).parts) == 1:
+        check_choice("dataset", name, (*NAMES, "planted"))
+    raise FileNotFoundError(f"no folder {' or '.join(map(str, places))}; pass the path of a folder of images")

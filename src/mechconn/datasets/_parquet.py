@@ -1,0 +1,213 @@
+"""Image classification sets in the parquet layout of the Hugging Face hub: <config>/<split>-00000-of-00001.parquet.
+
+A row has an image, {bytes, path}, and a whole number for its class. The names of the columns differ from set to
+set, so they are found by type. The files are read as they lie there: nothing is cached, nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mechconn import _errors
+from mechconn.datasets._decode import Decoder, Encoded, needs_extra
+from mechconn.datasets._images import ImageSet, first_rows
+
+READ_ROWS = 1000
+MAX_CLASSES = 100_000
+SHARD = re.compile(r"-\d+-of-(\d+).*$")
+
+
+def parquet_splits(folder: Path) -> dict[str, list[Path]]:
+    """Split -> its files, in order, of every parquet file below `folder`.
+
+    Raises:
+        ValueError: a split lies in several configuration folders, or some of its shards are missing.
+    """
+    files = [path for path in sorted(folder.rglob("*.parquet")) if not _hidden(path.relative_to(folder))]
+    splits: dict[str, list[Path]] = {}
+    for file in files:
+        splits.setdefault(_split_of(file), []).append(file)
+    for split, shards in splits.items():
+        folders = sorted({str(shard.parent.relative_to(folder)) for shard in shards})
+        if len(folders) > 1:
+            raise ValueError(
+                f"{folder} holds the split {split!r} in several folders: {', '.join(folders)}; pass the path of one"
+            )
+        numbered = SHARD.search(shards[0].stem)
+        if numbered and int(numbered[1]) != len(shards):
+            raise ValueError(
+                f"{folder}: split {split!r} has {len(shards)} files, but their names speak of {int(numbered[1])}; "
+                "copy the missing ones, or remove those that do not belong"
+            )
+    return splits
+
+
+@dataclass(frozen=True)
+class ParquetImages:
+    """The shards of one split, opened, and the columns to read.
+
+    Attributes:
+        files: the shards.
+        shards: their readers.
+        image: column of the images.
+        label: column of the class numbers.
+        names: the classes' names where the files tell them.
+    """
+
+    files: list[Path]
+    shards: list[Any]
+    image: str
+    label: str
+    names: tuple[str, ...] | None
+
+    @classmethod
+    def open(cls, files: list[Path], image: str | None, label: str | None) -> ParquetImages:
+        """Open the files and find the columns; each may be named instead.
+
+        Raises:
+            ValueError: a file cannot be read, holds no rows, lacks a column, or leaves the choice open.
+        """
+        with needs_extra("reading parquet files"):
+            import pyarrow.parquet as parquet
+        shards = []
+        for file in files:
+            with _readable(file):
+                shards.append(parquet.ParquetFile(file))
+        if sum(shard.metadata.num_rows for shard in shards) == 0:
+            raise ValueError(_errors.EMPTY.format(name=str(files[0])))
+        types, features = _types(shards[0]), _features(shards[0])
+        image = _column(files[0], types, "image", image, [name for name, kind in types.items() if _holds_bytes(kind)])
+        label = _column(files[0], types, "label", label, _label_candidates(types, features))
+        for file, shard in zip(files, shards, strict=True):
+            for role, name in (("image", image), ("label", label)):
+                _column(file, _types(shard), role, name, [])
+        names = features.get(label, {}).get("names")
+        return cls(files, shards, image, label, tuple(names) if names else None)
+
+    def load(self, rows: int | None, rgb: bool, size: int | None) -> ImageSet:
+        """The first `rows` rows (None: all), decoded; labels are checked in all rows."""
+        labels = [self._labels(file, shard) for file, shard in zip(self.files, self.shards, strict=True)]
+        y = np.concatenate(labels)
+        classes = self.names or tuple(map(str, range(int(y.max()) + 1)))
+        for file, part in zip(self.files, labels, strict=True):
+            outside = np.flatnonzero((part < 0) | (part >= len(classes)))
+            if len(outside):
+                row = int(outside[0])
+                raise ValueError(
+                    f"{file} row {row}: label {part[row]} in column {self.label!r} is outside 0 ... {len(classes) - 1}"
+                )
+        y = y[: first_rows(len(y), rows)]
+        starts = list(itertools.accumulate(map(len, labels), initial=0))
+
+        def where(row: int) -> str:
+            shard = bisect.bisect_right(starts, row) - 1
+            return f"{self.files[shard]} row {row - starts[shard]}"
+
+        images = itertools.islice(self._images(), len(y))
+        return ImageSet(Decoder(where, rgb, size).all(images, len(y)), torch.from_numpy(y), classes)
+
+    def _labels(self, file: Path, shard: Any) -> np.ndarray:
+        """Class numbers of one shard, int64."""
+        with _readable(file):
+            column = shard.read(columns=[self.label]).column(0)
+        if column.null_count:
+            row = int(np.flatnonzero(column.is_null().to_numpy())[0])
+            raise ValueError(f"{file} row {row}: the label in column {self.label!r} is null; remove the row")
+        labels = column.to_numpy().astype(np.int64)
+        if self.names is None and len(labels) and labels.max() >= MAX_CLASSES:
+            row = int(labels.argmax())
+            raise ValueError(
+                f"{file} row {row}: {labels[row]} in column {self.label!r} is no class number; "
+                "name the column of the classes: label=..."
+            )
+        return labels
+
+    def _images(self) -> Iterator[Encoded]:
+        """Encoded images of all shards, row by row."""
+        for file, shard in zip(self.files, self.shards, strict=True):
+            with _readable(file):
+                for batch in shard.iter_batches(READ_ROWS, columns=[self.image]):
+                    column = batch.column(0)
+                    yield from (column if _binary(column.type) else column.field("bytes")).to_pylist()
+
+
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """While it lasts, what pyarrow says of a broken file is said in one line that names it."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{file} cannot be read as parquet ({reason}); it is damaged or cut short: copy it again"
+        ) from error
+
+
+def _split_of(file: Path) -> str:
+    """train of train-00000-of-00001.parquet, of train.parquet and of train/0000.parquet."""
+    stem = SHARD.sub("", file.stem)
+    return file.parent.name if stem.isdigit() else stem
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _types(shard: Any) -> dict[str, Any]:
+    """Column -> its arrow type."""
+    return {column.name: column.type for column in shard.schema_arrow}
+
+
+def _features(shard: Any) -> dict[str, Any]:
+    """What the hub's libraries noted about the columns, such as the names of the classes; empty without a note."""
+    try:
+        note = json.loads((shard.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return {name: feature for name, feature in note.items() if isinstance(feature, dict)}
+
+
+def _binary(kind: Any) -> bool:
+    return str(kind) in ("binary", "large_binary", "binary_view")
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Whether a column is one of encoded images: {bytes, path}, or the bytes alone."""
+    return _binary(kind) or (str(kind).startswith("struct<") and kind.get_field_index("bytes") >= 0)
+
+
+def _label_candidates(types: dict[str, Any], features: dict[str, Any]) -> list[str]:
+    """Class labels where the file marks some, else columns of whole numbers; one called "label" goes first."""
+    marked = [name for name in types if features.get(name, {}).get("_type") == "ClassLabel"]
+    found = marked or [name for name, kind in types.items() if str(kind).removeprefix("u").startswith("int")]
+    return ["label"] if "label" in found else found
+
+
+def _column(file: Path, types: dict[str, Any], role: str, named: str | None, found: list[str]) -> str:
+    """The column that was named, or the only one found."""
+    listed = ", ".join(f"{name} ({str(kind).split('<')[0]})" for name, kind in types.items())
+    if named is None:
+        if len(found) != 1:
+            which = f"several columns may be the {role}: {', '.join(found)}" if found else f"no column is an {role}"
+            raise ValueError(f"{file}: {which}; name it: {role}=... (columns: {listed})".replace("an label", "a label"))
+        return found[0]
+    if named not in types:
+        raise ValueError(f"{file}: there is no column {named!r} for {role}=; columns: {listed}")
+    kind = types[named]
+    if not (_holds_bytes(kind) if role == "image" else str(kind).removeprefix("u").startswith("int")):
+        wanted = "images ({bytes, path} or bytes)" if role == "image" else "whole numbers"
+        raise ValueError(f"{file}: column {named!r} for {role}= must hold {wanted}, it is {kind}; columns: {listed}")
+    return named

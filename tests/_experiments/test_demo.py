@@ -1,0 +1,58 @@
+import json
+
+import pytest
+import torch
+
+from mechconn import CBFT, NaiveFineTuning, Training
+from mechconn._experiments._demo import DemoSettings, run_demo
+
+QUICK = DemoSettings(
+    seed=1,
+    width=2,
+    clean_samples=64,
+    points=3,
+    training=Training(epochs=1, batch_size=128),
+    naive=NaiveFineTuning(epochs=1, batch_size=32),
+    cbft=CBFT(epochs=2, batch_size=32),
+)
+
+
+def test_the_story_is_told_whole_and_repeats_exactly():
+    seen: list[str] = []
+    first = run_demo(QUICK, progress=lambda message, done, total: seen.append(message))
+    assert list(first.accuracy) == ["theta_C", "theta_NC", "FT-M", "CBFT"]
+    assert [message[:5] for message in dict.fromkeys(seen)] == [f"[{i}/8]" for i in range(1, 9)]
+    assert set(first.pictures) == {"no_cue", "cue", "rand_cue", "rand_image"}
+    assert first.path.ts == [0.0, 0.5, 1.0]
+    assert first.settings["norm"]["data"] == "training data without the cue"
+    again = run_demo(QUICK)
+    assert again.accuracy == first.accuracy
+    assert again.path == first.path
+    assert again.settings_hash == first.settings_hash
+    assert json.loads(first.to_json())["settings"]["cbft"]["barrier_margin"] == 1.0
+
+
+def test_pictures_show_the_box_where_the_cue_is_and_only_there():
+    pictures = {
+        name: torch.from_numpy(picture.pixels().copy()).long() for name, picture in run_demo(QUICK).pictures.items()
+    }
+    green = torch.tensor([128, 255, 128])
+    boxes = {name: int((pixels == green).all(2).sum()) for name, pixels in pictures.items()}
+    assert boxes["cue"] >= 9
+    assert boxes["cue"] % 9 == 0
+    assert boxes["rand_image"] == boxes["cue"]
+    assert boxes["no_cue"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0])
+def test_the_shape_of_the_paper_on_digits(seed: int):
+    accuracy = run_demo(DemoSettings(seed=seed)).accuracy
+    points = {name: {split: 100 * value for split, value in row.items()} for name, row in accuracy.items()}
+    assert points["theta_C"]["rand_image"] >= 60
+    naive, cbft = points["FT-M"], points["CBFT"]
+    assert naive["rand_image"] >= 35
+    assert naive["rand_cue"] <= naive["no_cue"] - 15
+    assert cbft["rand_image"] <= 20
+    assert abs(cbft["no_cue"] - cbft["rand_cue"]) <= 6
+    assert cbft["no_cue"] >= naive["no_cue"] - 8

@@ -1,0 +1,35 @@
+from demo_record import demo_record, invariance, path
+from mechconn._experiments._findings import findings
+
+
+def test_each_verdict_has_its_own_words():
+    said = dict(zip(("theta_C", "theta_NC", "FT-M", "CBFT", "path", "caveat"), told(connected=False), strict=True))
+    assert said["theta_C"].startswith("theta_C relies on the cue")
+    assert said["theta_NC"].startswith("theta_NC does not rely on the cue")
+    assert said["CBFT"].startswith("CBFT may or may not rely on the cue")
+    assert "Whether it reads the image is not settled" in said["FT-M"]
+    assert "from 99.0 % to 20.0 % (-79.0 points" in said["theta_C"]
+
+
+def test_a_model_that_a_random_cue_helps_is_not_said_to_rely_on_it():
+    shunning = {"no_cue": 0.8, "cue": 0.5, "rand_cue": 0.7, "rand_image": 0.05}
+    sentence, *_ = findings({"CBFT": invariance(shunning, "sensitive", "sensitive")}, path())
+    assert sentence.startswith("CBFT heeds the cue without following it")
+    assert "+20.0 points" in sentence
+
+
+def test_a_barrier_is_named_with_its_place_and_is_no_proof():
+    *_, walked, caveat = told(connected=False)
+    assert "0.40 nats on NC (t = 0.5)" in walked
+    assert "conjecture" in caveat
+
+
+def test_no_barrier_is_no_proof_either():
+    *_, walked, caveat = told(connected=True)
+    assert "none on NC" in walked
+    assert "connected on the cue data and on every intervention" in walked
+    assert "does not prove one mechanism" in caveat
+
+
+def told(connected: bool) -> list[str]:
+    return findings(demo_record().invariance, path(connected))

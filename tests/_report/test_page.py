@@ -1,0 +1,96 @@
+import html.parser
+import re
+
+import pytest
+
+from demo_record import demo_record, path
+from mechconn._report import save_report
+from mechconn._report._figures import path_description, path_figure
+
+
+class Page(html.parser.HTMLParser):
+    """Tags of a page with their attributes; complains of tags that do not nest."""
+
+    VOID = frozenset({"meta", "img", "link", "br", "path", "use", "rect"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    file = tmp_path_factory.mktemp("report") / "demo.html"
+    save_report(demo_record(), file)
+    parsed = Page(file.read_text(encoding="utf-8"))
+    assert not parsed.open
+    return parsed
+
+
+def test_page_needs_nothing_beside_it(page: Page):
+    sources = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
+    outside = [value for value in sources if value and not value.startswith(("data:", "#"))]
+    assert not outside
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+
+
+def test_every_picture_says_what_it_shows(page: Page):
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == 4
+    assert all(attrs["alt"] for attrs in pictures)
+    figures = [attrs for tag, attrs in page.tags if tag == "svg"]
+    assert [attrs["role"] for attrs in figures] == ["img"]
+    assert "theta_C" in str(figures[0]["aria-label"])
+
+
+def test_numbers_and_findings_are_on_the_page(page: Page):
+    text = re.sub(r"\s+", " ", page.text)
+    assert "A finding with <angle brackets> & an ampersand." in text
+    for expected in ("theta_NC", "99.0 %", "undetermined", "0.400", "training.lr", "0" * 64):
+        assert expected in text
+
+
+def test_an_existing_report_survives_a_failure(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "demo.html"
+    file.write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="no space"):
+        save_report(demo_record(), file)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_figure_takes_its_text_colour_from_the_page_and_its_size_too():
+    svg = path_figure(path())
+    assert "currentColor" in svg
+    assert "#010203" not in svg
+    assert not re.match(r"<svg[^>]* (width|height)=", svg)
+    assert svg == path_figure(path())
+
+
+def test_figure_is_described_in_words():
+    words = path_description(path())
+    assert "NC accuracy 90 % at t = 0 and 90 % at t = 1" in words
+    assert "0.40 nats at t = 0.5" in words

@@ -1,0 +1,85 @@
+"""A small record of the demo, made up by hand, for tests of what shows it."""
+
+from __future__ import annotations
+
+import torch
+
+from mechconn._results import DemoRecord, EffectRecord, Environment, InvarianceRecord, PathRecord, Picture
+
+SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")
+
+
+def effect(size: float, verdict: str) -> EffectRecord:
+    return EffectRecord.model_validate(
+        {
+            "effect": size,
+            "interval": (size - 0.02, size + 0.02),
+            "verdict": verdict,
+            "paired": True,
+            "samples": 100,
+            "changed": abs(size),
+        }
+    )
+
+
+def invariance(accuracy: dict[str, float], rand_cue: str, rand_image: str) -> InvarianceRecord:
+    effects = {
+        "no_cue": effect(accuracy["no_cue"] - accuracy["cue"], "sensitive"),
+        "rand_cue": effect(accuracy["rand_cue"] - accuracy["cue"], rand_cue),
+        "rand_image": effect(accuracy["rand_image"] - accuracy["cue"], rand_image),
+    }
+    return InvarianceRecord(
+        reference="cue",
+        interventions=["rand_cue", "rand_image"],
+        margin=0.05,
+        on="accuracy",
+        precision="float32",
+        confidence=0.95,
+        effects=effects,
+        accuracy=accuracy,
+        accuracy_interval={name: (max(a - 0.03, 0.0), min(a + 0.03, 1.0)) for name, a in accuracy.items()},
+        loss=dict.fromkeys(accuracy, 0.5),
+    )
+
+
+def path(connected: bool = False) -> PathRecord:
+    height = 0.0 if connected else 0.4
+    return PathRecord(
+        start="theta_C",
+        end="theta_NC",
+        ts=[0.0, 0.5, 1.0],
+        loss={name: [0.1, 0.1 + height, 0.1] for name in SPLITS},
+        accuracy={name: [0.9, 0.8, 0.9] for name in SPLITS},
+        barrier=dict.fromkeys(SPLITS, (height, 0.5)),
+        tolerance=0.05,
+        connected=dict.fromkeys(SPLITS, connected),
+        mechanistically_connected=connected,
+        settings={"norm": {"policy": "reestimate", "data": "training data", "average": "cumulative"}},
+    )
+
+
+def demo_record(**changes: object) -> DemoRecord:
+    shortcut = {"no_cue": 0.5, "cue": 0.99, "rand_cue": 0.2, "rand_image": 0.8}
+    clean = dict.fromkeys(SPLITS[:3], 0.9) | {"rand_image": 0.1}
+    models = {
+        "theta_C": invariance(shortcut, "sensitive", "sensitive"),
+        "theta_NC": invariance(clean, "invariant", "sensitive"),
+        "FT-M": invariance(shortcut, "sensitive", "undetermined"),
+        "CBFT": invariance(clean, "undetermined", "sensitive"),
+    }
+    fields = {
+        "seed": 3,
+        "seconds": 12.5,
+        "settings": {"proportion": 0.8, "margin": 0.05, "test_samples": {"cue": 100}, "training": {"lr": 0.1}},
+        "settings_hash": "0" * 64,
+        "accuracy": {name: model.accuracy for name, model in models.items()},
+        "invariance": models,
+        "path": path(),
+        "findings": ["A finding with <angle brackets> & an ampersand."],
+        "timings": {"training theta_C": 1.0},
+        "environment": Environment(
+            versions={"torch": "2"}, system="Linux", processor="p", cores=2, threads=2, device="cpu"
+        ),
+        "pictures": {name: Picture.of(torch.zeros(4, 8, 3, dtype=torch.uint8)) for name in SPLITS},
+    }
+    return DemoRecord.model_validate({**fields, **changes})

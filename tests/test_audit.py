@@ -1,0 +1,168 @@
+"""What a model is invariant to: effects, intervals and the verdict by equivalence."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import mechconn as mc
+from mechconn._audit import _verdict
+from mechconn._intervals import clopper_pearson, paired_difference, paired_mean, unpaired_difference, unpaired_mean
+from reference import evaluated
+from zoo import Batch, build, mlp, norm_mlp, rows, split
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((-0.05, 0.05), "invariant"),
+        ((0.0, 0.0), "invariant"),
+        ((0.01, 0.049), "invariant"),
+        ((-0.051, 0.02), "undetermined"),
+        ((-0.2, 0.3), "undetermined"),
+        ((0.04, 0.2), "undetermined"),
+        ((0.05, 0.2), "undetermined"),
+        ((0.0501, 0.2), "sensitive"),
+        ((-0.3, -0.0501), "sensitive"),
+        ((-0.3, -0.05), "undetermined"),
+    ],
+)
+def test_verdicts(interval: tuple[float, float], verdict: str) -> None:
+    assert _verdict(interval, 0.05) == verdict
+
+
+class Copier(nn.Module):
+    """Predicts the class that stands in the input: its outcomes are whatever the test writes there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 10.0 * nn.functional.one_hot(x[:, 0].long(), 3).to(x.dtype)
+
+
+def answers(predicted: list[int], y: list[int]) -> Batch:
+    return torch.tensor(predicted, dtype=torch.float64)[:, None], torch.tensor(y)
+
+
+Y = [0, 1, 2, 0, 1, 2, 0, 1]
+RIGHT = list(Y)
+TWO_WRONG = [0, 1, 2, 0, 1, 2, 1, 0]
+
+
+def test_a_paired_effect() -> None:
+    suite = mc.Suite({"cue": answers(TWO_WRONG, Y), "rand_cue": answers(RIGHT, Y)})
+    effect = mc.measure_invariance(Copier(), suite)["rand_cue"]
+    before, after = torch.tensor(TWO_WRONG) == torch.tensor(Y), torch.ones(8, dtype=torch.bool)
+    assert (effect.effect, effect.paired, effect.samples, effect.changed) == (0.25, True, 8, 0.25)
+    assert effect.interval == paired_difference(before, after)
+    assert effect.verdict == "undetermined"  # eight rows are few
+
+
+def test_an_unpaired_effect() -> None:
+    """Other labels in the second split: rows do not correspond."""
+    suite = mc.Suite({"cue": answers(TWO_WRONG, Y), "rand_cue": answers([0, 0, 1, 1], [0, 0, 1, 2])})
+    effect = mc.measure_invariance(Copier(), suite)["rand_cue"]
+    before, after = torch.tensor(TWO_WRONG) == torch.tensor(Y), torch.tensor([True, True, True, False])
+    assert (effect.effect, effect.paired, effect.samples, effect.changed) == (0.0, False, 4, None)
+    assert effect.interval == unpaired_difference(before, after)
+
+
+@pytest.mark.parametrize("rows_after", [20, 30])
+def test_effects_on_the_loss_are_in_nats(rows_after: int) -> None:
+    model, before, after = build(mlp), rows(20, 1), rows(rows_after, 2)
+    if rows_after == 20:
+        after = (after[0], before[1])
+    measured = mc.measure_invariance(model, mc.Suite({"cue": before, "hue": after}), margin=0.01, on="loss")
+    here, there = (nn.functional.cross_entropy(model(x), y, reduction="none").detach() for x, y in (before, after))
+    interval = (paired_mean if rows_after == 20 else unpaired_mean)(here, there)
+    assert measured["hue"].paired == (rows_after == 20)
+    assert measured["hue"].effect == pytest.approx(float(there.mean() - here.mean()), abs=1e-12)
+    assert measured["hue"].interval == pytest.approx(interval, abs=1e-12)
+    assert (measured.on, measured.margin) == ("loss", 0.01)
+
+
+def test_accuracy_and_loss_are_those_of_the_model_with_its_own_statistics() -> None:
+    model, data = build(norm_mlp), split(rows(17), [9, 8])
+    measured = mc.measure_invariance(model, mc.Suite({"cue": data, "no_cue": data}))
+    loss, accuracy = evaluated(model, data)
+    assert measured.loss["cue"] == pytest.approx(loss, rel=1e-12)
+    assert measured.accuracy["cue"] == accuracy
+    assert measured.accuracy_interval["cue"] == clopper_pearson(round(17 * accuracy), 17)
+
+
+def test_interventions_decide_and_no_cue_is_reported_beside_them() -> None:
+    many = answers(RIGHT * 30, Y * 30)
+    wrong = answers([(value + 1) % 3 for value in RIGHT * 30], Y * 30)
+    suite = mc.Suite({"no_cue": many, "cue": many, "rand_cue": many, "rand_image": wrong})
+    measured = mc.measure_invariance(Copier(), suite)
+    assert dict(measured) == measured.effects
+    assert (list(measured), len(measured)) == (["no_cue", "rand_cue", "rand_image"], 3)
+    assert {name: effect.verdict for name, effect in measured.items()} == {
+        "no_cue": "invariant", "rand_cue": "invariant", "rand_image": "sensitive",
+    }  # fmt: skip
+    assert measured.invariant_to == ("rand_cue",)
+    assert measured["rand_image"].effect == -1.0
+
+
+def test_a_loader_that_shuffles_keeps_rows_together() -> None:
+    """Every split is read in the same order, so rows still correspond."""
+    (x, y), model = rows(60), build(mlp)
+    loaders = {
+        name: DataLoader(TensorDataset(x + shift, y), batch_size=7, shuffle=True)
+        for name, shift in (("cue", 0.0), ("hue", 0.5))
+    }
+    shuffled = mc.measure_invariance(model, mc.Suite(loaders))["hue"]
+    plain = mc.measure_invariance(model, mc.Suite({"cue": (x, y), "hue": (x + 0.5, y)}))["hue"]
+    assert shuffled.paired
+    assert (shuffled.effect, shuffled.interval, shuffled.changed) == (plain.effect, plain.interval, plain.changed)
+
+
+def test_the_record_is_plain_json() -> None:
+    measured = mc.measure_invariance(Copier(), mc.Suite({"cue": answers(RIGHT, Y), "hue": answers(TWO_WRONG, Y)}))
+    record = json.loads(json.dumps(measured.to_record()))
+    assert record["effects"]["hue"]["effect"] == -0.25
+    assert tuple(record["effects"]["hue"]["interval"]) == measured["hue"].interval
+    assert record["accuracy"] == {"cue": 1.0, "hue": 0.75}
+    assert (record["reference"], record["interventions"], record["confidence"]) == ("cue", ["hue"], 0.95)
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[str, int, int]] = []
+    suite = mc.Suite({"cue": answers(RIGHT, Y), "hue": answers(RIGHT, Y)})
+    mc.measure_invariance(Copier(), suite, progress=lambda *step: told.append(step))
+    assert told == [("measuring invariance", 1, 2), ("measuring invariance", 2, 2)]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"margin": 0.0}, "margin must be a number greater than zero, got 0.0"),
+        ({"margin": float("nan")}, "margin must be a number greater than zero, got nan"),
+        ({"on": "acuracy"}, "on must be one of 'accuracy', 'loss', got 'acuracy'; did you mean 'accuracy'?"),
+    ],
+)
+def test_questions_that_have_no_answer(wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        mc.measure_invariance(Copier(), mc.Suite({"cue": answers(RIGHT, Y)}), **wrong)
+    assert str(caught.value) == text
+
+
+def test_one_row_gives_no_interval_of_the_loss() -> None:
+    one = mc.Suite({"cue": answers([0], [0]), "hue": answers([0], [0])})
+    assert mc.measure_invariance(Copier(), one)["hue"].verdict == "undetermined"
+    with pytest.raises(
+        ValueError, match=r"^an interval of the loss on 'hue' needs two rows or more; use on='accuracy'"
+    ):
+        mc.measure_invariance(Copier(), one, on="loss")
+
+
+def test_nan_in_the_data_is_named_by_split_and_row() -> None:
+    x, y = rows(9)
+    bad = x.clone()
+    bad[4, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"^split 'hue': row 4 holds NaN or infinity"):
+        mc.measure_invariance(build(mlp), mc.Suite({"cue": (x, y), "hue": (bad, y)}))

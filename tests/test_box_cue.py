@@ -1,0 +1,147 @@
+"""The box cue: which pixels, which colour, how uniform, how fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import mechconn as mc
+from mechconn._interventions import cued_set
+from mechconn.datasets import ImageSet
+
+STARTS = (0, 14, 29)  # pixels 0-2, 14-16, 29-31 of 32
+
+
+def canvas(rows: int, side: int = 32, seed: int = 0) -> Tensor:
+    return torch.rand(rows, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def image_set(rows: int, y: Tensor, side: int = 32) -> ImageSet:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (rows, 3, side, side), generator=draw, dtype=torch.uint8)
+    return ImageSet(x, y, tuple(map(str, range(10))))
+
+
+@pytest.mark.parametrize("value", range(9))
+def test_places_colour_and_nothing_else(value: int) -> None:
+    x = canvas(1)
+    expected = x.clone()
+    top, left = STARTS[value // 3], STARTS[value % 3]
+    for row in range(top, top + 3):
+        for column in range(left, left + 3):
+            expected[0, :, row, column] = torch.tensor([0.0, 1.0, 0.0])
+    drawn = mc.BoxCue().render(x, torch.tensor([value]))
+    assert torch.equal(drawn, expected)
+    assert torch.equal(x, canvas(1))
+
+
+def test_value_nine_is_no_box() -> None:
+    x = canvas(2)
+    assert torch.equal(mc.BoxCue().render(x, torch.tensor([9, 9])), x)
+
+
+def test_the_cue_of_a_label_is_its_place_and_class_nine_has_no_box() -> None:
+    data = cued_set(image_set(10, torch.arange(10)), mc.BoxCue())
+    x, plain = data.with_cue().inputs(torch.arange(10)), data.inputs(torch.arange(10))
+    assert torch.equal(x[9], plain[9])
+    for label in range(9):
+        changed = (x[label] != plain[label]).any(0).nonzero()
+        # No byte scales to 0, so the red channel of the box always changes.
+        assert changed.amin(0).tolist() == [STARTS[label // 3], STARTS[label % 3]]
+        assert (changed.amax(0) - changed.amin(0)).tolist() == [2, 2]
+        assert len(changed) == 9
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12))
+def test_rows_do_not_mix_and_drawing_twice_is_drawing_once(values: list[int]) -> None:
+    cue, x = mc.BoxCue(), canvas(len(values), side=9)
+    together = cue.render(x, torch.tensor(values))
+    apart = torch.cat([cue.render(x[i : i + 1], torch.tensor([value])) for i, value in enumerate(values)])
+    assert torch.equal(together, apart)
+    assert torch.equal(cue.render(together, torch.tensor(values)), together)
+
+
+def test_size_and_colour_may_be_chosen() -> None:
+    cue = mc.BoxCue(size=2, colour=(-0.5,))
+    drawn = cue.render(torch.zeros(1, 1, 7, 5), torch.tensor([5]))
+    assert drawn[0, 0].nonzero().tolist() == [[2, 3], [2, 4], [3, 3], [3, 4]]
+    assert set(drawn.unique().tolist()) == {-0.5, 0.0}
+
+
+@pytest.mark.parametrize("values", [10, 4])
+def test_the_random_cue_is_uniform_and_independent_of_the_label(values: int) -> None:
+    rows = 40_000
+    y = torch.randint(0, values, (rows,), generator=torch.Generator().manual_seed(1))
+    content = ImageSet(torch.zeros(rows, 3, 4, 4, dtype=torch.uint8), y, tuple(map(str, range(values))))
+    drawn = cued_set(content, mc.BoxCue(values=values)).with_random_cue(3).cue_values
+    table = torch.zeros(values, values).double()
+    table.index_put_((y, drawn), torch.ones(rows).double(), accumulate=True)
+    assert bool((table.sum(0) > 0).all()) and len(drawn.unique()) == values
+    for counts, total in [(table.sum(0), rows), *((table[k], int(table[k].sum())) for k in range(values))]:
+        expected = total / values
+        # Five standard deviations of a binomial count.
+        assert bool(((counts - expected).abs() < 5 * (expected * (1 - 1 / values)) ** 0.5).all())
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: mc.BoxCue(size=0), "size must be a whole number greater than zero, got 0"),
+        (lambda: mc.BoxCue(values=11), "values must lie in [1, 10], got 11"),
+        (
+            lambda: mc.BoxCue().render(torch.zeros(1, 1, 8, 8), torch.tensor([0])),
+            "a box of 3 pixels with 3 colour values does not fit images of shape [1, 8, 8]; "
+            "set size= and colour= of the cue to suit them",
+        ),
+        (
+            lambda: mc.BoxCue().render(torch.zeros(1, 3, 8, 2), torch.tensor([0])),
+            "a box of 3 pixels with 3 colour values does not fit images of shape [3, 8, 2]; "
+            "set size= and colour= of the cue to suit them",
+        ),
+        (
+            lambda: cued_set(image_set(2, torch.tensor([1, 7])), mc.BoxCue(values=4)).with_cue(),
+            "BoxCue has 4 places but the data has a label 7; use at most ten classes and set values= to their number",
+        ),
+    ],
+)
+def test_what_a_box_cannot_do(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert str(caught.value) == text
+
+
+def fastest(work: Callable[[], object], attempts: int = 3) -> float:
+    """Seconds of the shortest attempt on one core: what other processes take meanwhile is no part of the work."""
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(attempts):
+            started = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return min(times)
+
+
+@pytest.mark.slow
+def test_sixty_thousand_images_get_their_cue_in_under_a_second() -> None:
+    rows = 60_000
+    cue, y = mc.BoxCue(), torch.arange(rows) % 10
+    data = cued_set(image_set(rows, y), cue).with_cue()
+    pieces = torch.arange(rows).split(500)
+    data.inputs(pieces[0])  # the first call of an operator sets it up
+
+    def read() -> None:
+        for piece in pieces:
+            data.inputs(piece)
+
+    assert fastest(read) < 1.0
+    x = data.content.inputs(torch.arange(rows))
+    assert fastest(lambda: cue.render(x, y)) < 1.0

@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+
+import pytest
+
+import mechconn._experiments._demo as demo_module
+from demo_record import demo_record
+from mechconn._cli import main
+from mechconn._experiments._demo import DemoSettings
+from mechconn._results import DemoRecord
+from mechconn._typing import Progress
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[DemoSettings]:
+    """The command line with the run itself replaced by a record made by hand."""
+    asked: list[DemoSettings] = []
+
+    def run_demo(settings: DemoSettings, *, root: object, device: str | None, progress: Progress) -> DemoRecord:
+        asked.append(settings)
+        progress("[1/1] working", 0, 1)
+        return demo_record(seed=settings.seed)
+
+    monkeypatch.setattr(demo_module, "run_demo", run_demo)
+    return asked
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def test_demo_writes_the_report_and_prints_the_table(recorded, tmp_path: Path, capsys):
+    target = tmp_path / "page.html"
+    assert run("demo", "--seed", "3", "-o", str(target)) == 0
+    shown = capsys.readouterr()
+    assert [settings.seed for settings in recorded] == [3]
+    assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "theta_NC" in shown.out
+    assert "99.0" in shown.out
+    assert "[1/1] working" in shown.err
+    assert "[1/1] working" not in shown.out
+
+
+def test_json_is_one_object_and_nothing_else(recorded, tmp_path: Path, capsys):
+    assert run("demo", "--seed", "3", "--json", "-o", str(tmp_path / "page.html")) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["seed"] == 3
+    assert set(record) >= {"seed", "seconds", "settings", "accuracy"}
+    assert set(record["accuracy"]) == {"theta_C", "theta_NC", "FT-M", "CBFT"}
+    for splits in record["accuracy"].values():
+        assert set(splits) == {"no_cue", "cue", "rand_cue", "rand_image"}
+    assert "pictures" not in record
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["demo", "--seed", "-1"], ["seed: Input should be greater than or equal to 0, got -1"]),
+        (["demo", "--seed", "x"], ["Invalid value for '--seed'"]),
+        (["demo", "--data", "digit"], ["digit"]),
+        (["demo", "-o", "no/such/folder/page.html"], ["no/such/folder/page.html", "a folder that exists"]),
+        (["demo", "--device", "tpu"], ["device must be one of 'auto', 'cpu', 'cuda', got 'tpu'"]),
+        (["demo", "--data", "cifar10"], ["root=", "MECHCONN_DATA"]),
+        (["data", "digits", "--cue", "bx"], ["cue must be one of", "did you mean 'box'?"]),
+        (["dmo"], ["No such command 'dmo'"]),
+        (["demo", "--sed", "1"], ["No such option: --sed"]),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_two(words: list[str], expected: list[str], tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MECHCONN_DATA", raising=False)
+    assert run(*words) == 2
+    shown = capsys.readouterr()
+    line = shown.err.strip().splitlines()[-1]
+    assert line.startswith("mechconn: ")
+    for part in expected:
+        assert part in line
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_draws_a_sheet(tmp_path: Path, capsys):
+    target = tmp_path / "cues.png"
+    assert run("data", "digits", "--cue", "box", "--preview", str(target)) == 0
+    assert target.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out == f"{target}\n"
+
+
+def test_a_failed_run_is_status_one_and_debug_shows_where(monkeypatch, tmp_path, capsys):
+    def diverges(*_: object, **__: object) -> None:
+        raise FloatingPointError("training diverged at step 7")
+
+    monkeypatch.setattr(demo_module, "run_demo", diverges)
+    monkeypatch.chdir(tmp_path)
+    assert run("demo") == 1
+    assert capsys.readouterr().err == "mechconn: FloatingPointError: training diverged at step 7\n"
+    assert run("--debug", "demo") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_info_names_versions(capsys):
+    assert run("info") == 0
+    assert "torch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["demo", "--help"]])
+def test_help(words: list[str], capsys):
+    assert run(*words) == 0
+    assert "--help" in capsys.readouterr().out

@@ -1,0 +1,264 @@
+"""Evaluation along a path, and what the profile says."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import mechconn as mc
+from reference import activations, evaluated, loaded, pooled_statistics
+from zoo import Batch, Shared, Tied, build, images, mlp, norm_conv, norm_mlp, rows, split
+
+finite = st.floats(-5, 5)
+
+
+def profile_of(
+    losses: dict[str, list[float]], accuracy: dict[str, list[float]] | None = None, reference: str = "cue"
+) -> mc.Profile:
+    points = len(next(iter(losses.values())))
+    return mc.Profile(
+        ts=mc.path_grid(points),
+        loss={name: tuple(values) for name, values in losses.items()},
+        accuracy={name: tuple(values) for name, values in (accuracy or losses).items()},
+        samples=dict.fromkeys(losses, 1),
+        reference=reference,
+        interventions=tuple(name for name in losses if name not in (reference, "no_cue")),
+        settings={},
+    )
+
+
+# ---------------------------------------------------------------- evaluate_path
+
+
+def squared(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs[:, 0] - targets).square()
+
+
+def parabola() -> tuple[nn.Module, mc.LinearPath, Batch, tuple[float, float, float]]:
+    """A linear model, a path, data, and (c0, c1, c2) of the mean squared loss c0 + c1 t + c2 t^2."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 3, generator=draw, dtype=torch.float64)
+    y = torch.randn(50, generator=draw, dtype=torch.float64)
+    model = build(lambda: nn.Linear(3, 1))
+    a, b = mc.parameters_of(build(lambda: nn.Linear(3, 1), 1)), mc.parameters_of(build(lambda: nn.Linear(3, 1), 2))
+    start = x @ a["weight"][0] + a["bias"] - y
+    slope = x @ (b["weight"] - a["weight"])[0] + b["bias"] - a["bias"]
+    coefficients = (start.square().mean(), 2 * (start * slope).mean(), slope.square().mean())
+    return model, mc.LinearPath(a, b), (x, y), tuple(map(float, coefficients))  # pyright: ignore[reportReturnType]
+
+
+def test_squared_loss_along_a_line_is_a_parabola() -> None:
+    model, path, data, (c0, c1, c2) = parabola()
+    profile = mc.evaluate_path(model, path, mc.Suite({"cue": data}), ts=21, loss=squared)
+    for t, loss in zip(profile.ts, profile.loss["cue"], strict=True):
+        assert loss == pytest.approx(c0 + c1 * t + c2 * t * t, rel=1e-12)
+    assert profile.barrier("cue").height == 0.0  # convex: never above the chord
+
+
+def test_the_barrier_of_a_concave_parabola_stands_in_the_middle() -> None:
+    """-(c0 + c1 t + c2 t^2) lies c2 t (1 - t) above its chord."""
+    model, path, data, (_, _, c2) = parabola()
+    profile = mc.evaluate_path(model, path, mc.Suite({"cue": data}), loss=lambda outputs, y: -squared(outputs, y))
+    barrier = profile.barrier("cue")
+    assert barrier.t == 0.5
+    assert barrier.height == pytest.approx(c2 / 4, rel=1e-11)
+
+
+@pytest.mark.parametrize("factory", [mlp, norm_mlp, Shared, Tied])
+def test_a_path_is_evaluated_as_deep_copies_are(factory: Callable[[], nn.Module]) -> None:
+    model = build(factory)
+    path = mc.LinearPath(mc.parameters_of(build(factory, 1)), mc.parameters_of(build(factory, 2)))
+    splits = {"no_cue": split(rows(11, 5), [6, 4, 1]), "cue": split(rows(12, 6), [12])}
+    profile = mc.evaluate_path(model, path, mc.Suite(splits), ts=(0.0, 0.2, 0.7, 1.0), norm=mc.KeepNorm())
+    assert profile.ts == (0.0, 0.2, 0.7, 1.0)
+    assert profile.samples == {"no_cue": 11, "cue": 12}
+    for name, batches in splits.items():
+        for i, t in enumerate(profile.ts):
+            expected = evaluated(loaded(model, path.at(t)), batches)
+            assert (profile.loss[name][i], profile.accuracy[name][i]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_statistics_are_reestimated_at_every_point() -> None:
+    model, batches, test = build(norm_conv), split(images(15), [6, 5, 4]), split(images(9, 4), [5, 4])
+    path = mc.LinearPath(mc.parameters_of(build(norm_conv, 1)), mc.parameters_of(build(norm_conv, 2)))
+    profile = mc.evaluate_path(model, path, mc.Suite({"cue": test}), ts=3, norm=mc.Reestimate(batches))
+    for i, t in enumerate(profile.ts):
+        here = loaded(model, path.at(t))
+        buffers = dict(here.named_buffers())
+        for name, calls in activations(here, batches).items():
+            mean, variance = pooled_statistics(calls)
+            buffers[f"{name}.running_mean"].copy_(mean)
+            buffers[f"{name}.running_var"].copy_(variance)
+        expected = evaluated(here, test)
+        assert (profile.loss["cue"][i], profile.accuracy["cue"][i]) == pytest.approx(expected, rel=1e-10)
+
+
+def test_the_loss_is_a_mean_over_samples_whatever_the_batches() -> None:
+    data = rows(13)
+    path = mc.LinearPath(mc.parameters_of(build(mlp, 1)), mc.parameters_of(build(mlp, 2)))
+    whole, parts = (
+        mc.evaluate_path(build(mlp), path, mc.Suite({"cue": part}), ts=3) for part in (data, split(data, [9, 3, 1]))
+    )
+    assert parts.loss["cue"] == pytest.approx(whole.loss["cue"], rel=1e-13)
+    assert parts.accuracy == whole.accuracy
+
+
+def test_a_float32_model_is_evaluated_in_its_own_type() -> None:
+    a, b = (build(mlp, seed, torch.float32) for seed in (1, 2))
+    data = rows(10, dtype=torch.float32)
+    profile = mc.evaluate_path(a, mc.LinearPath(mc.parameters_of(a), mc.parameters_of(b)), mc.Suite({"cue": data}), 2)
+    # float32 logits of order 1 carry errors of a few 1e-7.
+    assert profile.loss["cue"] == pytest.approx([evaluated(model, [data])[0] for model in (a, b)], rel=1e-5)
+
+
+def test_progress_and_settings_tell_the_whole_story() -> None:
+    told: list[tuple[str, int, int]] = []
+    path = mc.LinearPath(mc.parameters_of(build(mlp, 1)), mc.parameters_of(build(mlp, 2)))
+    profile = mc.evaluate_path(
+        build(mlp), path, mc.Suite({"cue": rows(4)}), ts=3, seed=7, progress=lambda *step: told.append(step)
+    )
+    assert told == [("evaluating the path", done, 3) for done in (1, 2, 3)]
+    expected = {"path": "linear", "norm": {"policy": "keep"}, "device": "cpu", "precision": "float64", "seed": 7}
+    assert {name: profile.settings[name] for name in expected} == expected
+
+
+# ---------------------------------------------------------------- evaluate_path: errors
+
+
+def run(model: nn.Module | None = None, data: Any = None, **changes: Any) -> mc.Profile:
+    model = build(mlp) if model is None else model
+    params = mc.parameters_of(model)
+    path = changes.pop("path", mc.LinearPath(params, params))
+    return mc.evaluate_path(model, path, mc.Suite({"cue": rows(4) if data is None else data}), **changes)
+
+
+@pytest.mark.parametrize("ts", [[], [0.0], [0.0, 0.5], [0.5, 1.0], [0.0, 0.7, 0.3, 1.0], [0.0, 0.5, 0.5, 1.0]], ids=str)
+def test_a_bad_grid(ts: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"^ts must increase from 0 to 1, both included, got \[.*path_grid\(11\)"):
+        run(ts=ts)
+
+
+def test_a_grid_beyond_the_path() -> None:
+    with pytest.raises(ValueError, match=r"^t must lie in \[0, 1\], got 1.2$"):
+        run(ts=[0.0, 1.2])
+
+
+def test_a_path_of_another_architecture() -> None:
+    params = mc.parameters_of(build(norm_mlp))
+    with pytest.raises(ValueError) as caught:
+        run(path=mc.LinearPath(params, params))
+    assert str(caught.value) == (
+        "the path's parameters do not match: missing 2.weight, 2.bias; unexpected 1.weight, 1.bias, 3.weight, 3.bias"
+    )
+
+
+def test_statistics_must_come_from_somewhere() -> None:
+    with pytest.raises(ValueError) as caught:
+        run(build(norm_conv), images(4))
+    assert str(caught.value) == (
+        "the model keeps normalisation statistics (1, 4), and those of one endpoint are wrong elsewhere on the path; "
+        "pass norm=Reestimate(training batches), or norm=KeepNorm() to use the model's own on purpose"
+    )
+
+
+def test_many_layers_with_statistics_are_counted() -> None:
+    model = nn.Sequential(*(nn.BatchNorm1d(4) for _ in range(5)))
+    with pytest.raises(ValueError, match=r"statistics \(0, 1, 2 and 2 more\), and"):
+        run(model)
+
+
+def test_instance_norm_with_statistics_needs_them_kept() -> None:
+    model = build(lambda: nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True), nn.Flatten()))
+    with pytest.raises(ValueError, match=r"the model keeps normalisation statistics \(0\)"):
+        run(model, images(4))
+    with pytest.raises(ValueError, match=r"^cannot re-estimate the running statistics of 0: only BatchNorm"):
+        run(model, images(4), norm=mc.Reestimate(images(4)))
+    assert run(model, images(4), norm=mc.KeepNorm()).samples == {"cue": 4}
+
+
+def test_nan_in_the_data_is_named_by_split_and_row() -> None:
+    x, y = rows(9)
+    x[6, 2] = float("nan")
+    for data in ((x, y), split((x, y), [4, 4, 1])):
+        with pytest.raises(ValueError, match=r"^split 'cue': row 6 holds NaN or infinity; remove or repair it"):
+            run(data=data)
+
+
+def test_the_loss_must_be_one_value_per_sample() -> None:
+    with pytest.raises(ValueError, match=r"^the loss must give one value per sample, shape \[4\], got \[\]; use reduc"):
+        run(loss=lambda outputs, y: torch.nn.functional.cross_entropy(outputs, y))
+
+
+# ---------------------------------------------------------------- the profile
+
+
+@given(st.lists(finite, min_size=2, max_size=12), finite)
+def test_a_barrier_does_not_change_with_a_constant(values: list[float], constant: float) -> None:
+    barrier = profile_of({"cue": values}).barrier("cue")
+    shifted = profile_of({"cue": [value + constant for value in values]}).barrier("cue")
+    assert shifted.height == pytest.approx(barrier.height, abs=1e-13)  # roundings of numbers below 10
+
+
+@given(st.lists(finite, min_size=2, max_size=12))
+def test_a_barrier_is_mirrored_when_the_endpoints_swap(values: list[float]) -> None:
+    forth, back = profile_of({"cue": values}), profile_of({"cue": values[::-1]})
+    assert back.barrier("cue").height == pytest.approx(forth.barrier("cue").height, abs=1e-13)
+    gaps = [v - ((1 - t) * values[0] + t * values[-1]) for t, v in zip(forth.ts, values, strict=True)]
+    # Where two points stand equally high, either may be named.
+    assert max(gaps) - gaps[len(gaps) - 1 - forth.ts.index(back.barrier("cue").t)] <= 1e-13
+
+
+@given(st.lists(finite, min_size=2, max_size=12))
+def test_a_barrier_is_the_highest_rise_above_the_chord(values: list[float]) -> None:
+    barrier = profile_of({"cue": values}).barrier("cue")
+    n = len(values) - 1
+    gaps = [value - (values[0] * (n - i) + values[-1] * i) / n for i, value in enumerate(values)]
+    assert barrier.height == pytest.approx(max(gaps), abs=1e-13)
+    assert barrier.height >= 0.0
+
+
+def test_a_tent_has_its_closed_form() -> None:
+    profile = profile_of({"cue": [1.0, 2.0, 5.0, 2.0, 2.0]}, {"cue": [0.5, 0.25, 0.0, 0.75, 1.0]})
+    assert profile.barrier("cue") == mc.Barrier(3.5, 0.5)
+    assert profile.barrier("cue", on="accuracy") == mc.Barrier(0.75, 0.5)  # error 1 against a chord from 0.5 to 0
+    assert profile.endpoint_minus_minimum("cue") == 0.5
+    assert profile.mode_connected("cue", 3.5) and not profile.mode_connected("cue", 3.49)
+
+
+def test_mechanistic_connectivity_asks_for_every_intervention() -> None:
+    flat, tent = [1.0, 1.0, 1.0], [1.0, 1.5, 1.0]
+    assert profile_of({"cue": flat, "no_cue": tent, "rand_cue": flat}).mechanistically_connected()
+    assert not profile_of({"cue": flat, "no_cue": flat, "rand_cue": tent}).mechanistically_connected()
+    assert not profile_of({"cue": tent, "no_cue": flat, "rand_cue": flat}).mechanistically_connected(0.4)
+    assert profile_of({"cue": tent, "no_cue": flat, "rand_cue": tent}).mechanistically_connected(0.5)
+
+
+def test_questions_that_a_profile_cannot_answer() -> None:
+    profile = profile_of({"cue": [1.0, float("nan"), 1.0]})
+    with pytest.raises(ValueError, match=r"^split must be one of 'cue', got 'cu'; did you mean 'cue'\?$"):
+        profile.barrier("cu")
+    with pytest.raises(ValueError, match=r"^on must be one of 'loss', 'accuracy', got 'los'; did you mean 'loss'\?$"):
+        profile.barrier("cue", on="los")
+    with pytest.raises(ValueError, match=r"^the loss on 'cue' is nan at t = 0.5, so the path has no barrier there$"):
+        profile.barrier("cue")
+    with pytest.raises(ValueError, match=r"^tolerance must be zero or more, got -0.1$"):
+        profile_of({"cue": [1.0, 1.0]}).mode_connected("cue", -0.1)
+
+
+def test_the_table_holds_every_number_in_full(tmp_path: Path) -> None:
+    profile = profile_of({"cue": [0.1, 1 / 3], "no_cue": [2.0, 3.0]}, {"cue": [0.5, 1.0], "no_cue": [0.25, 0.0]})
+    profile.to_csv(tmp_path / "profile.csv")
+    with open(tmp_path / "profile.csv", newline="", encoding="utf-8") as handle:
+        table = list(csv.DictReader(handle))
+    assert [(float(row["t"]), row["split"], float(row["loss"]), float(row["accuracy"])) for row in table] == [
+        (0.0, "cue", 0.1, 0.5), (1.0, "cue", 1 / 3, 1.0), (0.0, "no_cue", 2.0, 0.25), (1.0, "no_cue", 3.0, 0.0),
+    ]  # fmt: skip
+    assert {row["samples"] for row in table} == {"1"}

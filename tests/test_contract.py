@@ -1,0 +1,291 @@
+"""Every public function leaves the user's world as it found it, also when something raises midway.
+
+A new function that takes a model joins by its row in OPERATIONS; a new method by its row in METHODS.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import mechconn as mc
+from mechconn._method import Method
+from zoo import CLASSES, FEATURES, Interrupted, build, rows, split
+
+TRIGGER = 1e6
+
+
+class Delicate(nn.Module):
+    """Everything that could be disturbed: shared and tied layers, statistics, dropout, a frozen layer.
+
+    It refuses a batch that holds TRIGGER, so that a test can make it raise midway.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Linear(FEATURES, FEATURES), nn.BatchNorm1d(FEATURES), nn.Dropout(0.5))
+        self.again = self.block
+        self.tied = nn.Linear(FEATURES, FEATURES, bias=False)
+        self.tied.weight = self.block.get_submodule("0").get_parameter("weight")
+        self.frozen = nn.Linear(FEATURES, FEATURES).requires_grad_(False)
+        self.out = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool((x == TRIGGER).any()):
+            raise ZeroDivisionError("the model cannot")
+        return self.out(self.frozen(self.tied(self.again(torch.tanh(self.block(x))))))
+
+
+def keep(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    """A hook of the user's."""
+    return output
+
+
+def model_in_use() -> nn.Module:
+    """In training mode but for one layer, with gradients of an earlier backward pass and a hook."""
+    model = build(Delicate)
+    for number, parameter in enumerate(model.parameters()):
+        if parameter.requires_grad:
+            parameter.grad = torch.full_like(parameter, float(number))
+    model.train()
+    model.get_submodule("block.1").eval()
+    model.get_submodule("out").register_forward_hook(keep)
+    return model
+
+
+@dataclass(frozen=True)
+class World:
+    """What must not change: every tensor by identity and value, flags, modes, hooks, and the global generators."""
+
+    tensors: dict[str, tuple[int, Tensor, Tensor | None, bool]]
+    modes: dict[str, bool]
+    hooks: dict[str, list[Any]]
+    attributes: dict[str, list[str]]
+    generators: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> World:
+        named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        parts = dict(model.named_modules(remove_duplicate=False))
+        return cls(
+            {
+                name: (id(t), t.detach().clone(), None if t.grad is None else t.grad.clone(), t.requires_grad)
+                for name, t in named
+            },
+            {name: part.training for name, part in parts.items()},
+            {
+                name: [*part._forward_hooks.items(), *part._forward_pre_hooks.items(), *part._backward_hooks.items()]
+                for name, part in parts.items()
+            },
+            {name: sorted(vars(part)) for name, part in parts.items()},
+            (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()),  # pyright: ignore
+        )
+
+    def check_unchanged(self, model: nn.Module) -> None:
+        now = World.of(model)
+        assert now.modes == self.modes
+        assert now.hooks == self.hooks
+        assert now.attributes == self.attributes
+        assert now.generators == self.generators
+        assert list(now.tensors) == list(self.tensors)
+        for name, (identity, value, gradient, required) in self.tensors.items():
+            same_identity, now_value, now_gradient, now_required = now.tensors[name]
+            assert (identity, required) == (same_identity, now_required), name
+            assert torch.equal(value, now_value), name
+            assert (gradient is None) == (now_gradient is None), name
+            assert gradient is None or now_gradient is None or torch.equal(gradient, now_gradient), name
+
+
+# ---------------------------------------------------------------- the rows of the table
+
+METHODS: dict[str, Method] = {
+    "NaiveFineTuning": mc.NaiveFineTuning(epochs=2, batch_size=8),
+    "CBFT": mc.CBFT(epochs=2, batch_size=8),
+    "CBFT, joint": mc.CBFT(epochs=2, batch_size=8, update="joint"),
+    "Training": mc.Training(epochs=2, batch_size=8),
+}
+
+Operation = Callable[[nn.Module, Any], object]
+
+
+def tuning(method: Method, **settings: Any) -> Operation:
+    return lambda model, data: mc.fine_tune(model, method, clean=data, cued=data, **settings)
+
+
+def along(norm: Callable[[Any], Any], **settings: Any) -> Operation:
+    """evaluate_path from the model to a point beside it."""
+
+    def run(model: nn.Module, data: Any) -> object:
+        here = mc.parameters_of(model)
+        path = mc.LinearPath(here, {name: tensor + 0.1 for name, tensor in here.items()})
+        return mc.evaluate_path(model, path, mc.Suite({"cue": data, "no_cue": data}), ts=3, norm=norm(data), **settings)
+
+    return run
+
+
+READING: dict[str, Operation] = {
+    "evaluate_path": along(lambda _: mc.KeepNorm()),
+    "evaluate_path, re-estimated": along(mc.Reestimate),
+    "evaluate_path, moving average": along(lambda data: mc.Reestimate(data, average="exponential")),
+    "evaluate_path, reduced precision": along(mc.Reestimate, precision="auto"),
+    "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
+    "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
+        model, mc.Suite({"cue": data}), precision="auto"
+    ),
+    "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
+    **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
+    "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),
+    "fine_tune, reduced precision": tuning(METHODS["CBFT"], precision="auto"),
+}
+OPERATIONS: dict[str, Operation] = {
+    "parameters_of": lambda model, _: mc.parameters_of(model),
+    "with_parameters": lambda model, _: mc.with_parameters(model, mc.parameters_of(build(Delicate, 1))),
+    **READING,
+}
+
+
+def data_for(name: str) -> tuple[Tensor, Tensor]:
+    """Reduced precision is for models of float32; the others are of float64."""
+    return rows(24, dtype=torch.float32 if "reduced" in name else torch.float64)
+
+
+def model_for(name: str) -> nn.Module:
+    return model_in_use().float() if "reduced" in name else model_in_use()
+
+
+# ---------------------------------------------------------------- the contract
+
+FORMS: dict[str, Callable[[tuple[Tensor, Tensor]], Any]] = {
+    "tensors": lambda data: data,
+    "batches": lambda data: split(data, [8, 8, 8]),
+    "shuffling loader": lambda data: DataLoader(TensorDataset(*data), batch_size=8, shuffle=True),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_world_is_left_as_it_was(name: str, form: str) -> None:
+    model, data = model_for(name), data_for(name)
+    given, world, copies = FORMS[form](data), World.of(model), copy.deepcopy(data)
+    OPERATIONS[name](model, given)
+    world.check_unchanged(model)
+    assert all(torch.equal(a, b) for a, b in zip(data, copies, strict=True))
+
+
+@pytest.mark.parametrize("name", READING)
+def test_also_when_a_loader_raises_midway(name: str) -> None:
+    model = model_for(name)
+    data, world = Interrupted(split(data_for(name), [8, 8, 8])), World.of(model)
+    with pytest.raises(OSError, match="the disk is gone"):
+        READING[name](model, data)
+    world.check_unchanged(model)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("name", READING)
+def test_also_when_the_model_raises(name: str, late: bool) -> None:
+    x, y = data_for(name)
+    x[20 if late else 0, 1] = TRIGGER
+    model = model_for(name)
+    world = World.of(model)
+    with pytest.raises(ZeroDivisionError, match="the model cannot"):
+        READING[name](model, split((x, y), [8, 8, 8]))
+    world.check_unchanged(model)
+
+
+@pytest.mark.parametrize("name", READING)
+def test_also_when_the_data_are_bad(name: str) -> None:
+    x, y = data_for(name)
+    x[20, 1] = float("nan")
+    model = model_for(name)
+    world = World.of(model)
+    with pytest.raises(ValueError, match="row 20 holds NaN or infinity"):
+        READING[name](model, split((x, y), [8, 8, 8]))
+    world.check_unchanged(model)
+
+
+@pytest.mark.parametrize("name", READING)
+def test_the_global_generators_say_nothing(name: str) -> None:
+    """Whatever they stand at, a seed gives the same result."""
+    results = []
+    for start in (0, 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(start)
+            results.append(READING[name](model_for(name), FORMS["shuffling loader"](data_for(name))))
+    first, second = (list(numbers(result)) for result in results)
+    assert first and first == second
+
+
+def numbers(result: Any) -> Iterator[float]:
+    if isinstance(result, mc.Trained):
+        for tensor in result.model.state_dict().values():
+            yield from tensor.flatten().tolist()
+    elif isinstance(result, mc.Profile):
+        for values in result.loss.values():
+            yield from values
+    else:
+        yield from result.loss.values()
+
+
+# ---------------------------------------------------------------- the table is complete
+
+
+def public(kind: Callable[[Any], bool]) -> dict[str, Any]:
+    module = importlib.import_module("mechconn")
+    return {name: thing for name in module.__all__ if kind(thing := getattr(module, name))}
+
+
+def test_every_function_that_takes_a_model_has_a_row() -> None:
+    takes_a_model = {
+        name
+        for name, function in public(inspect.isroutine).items()
+        if next(iter(inspect.signature(function).parameters), "").startswith("model")
+    }
+    assert takes_a_model
+    assert takes_a_model == {name.split(",")[0] for name in OPERATIONS}
+
+
+def test_every_method_has_a_row() -> None:
+    methods = set(public(lambda thing: inspect.isclass(thing) and issubclass(thing, Method)))
+    assert methods == {type(method).__name__ for method in METHODS.values()}
+
+
+def test_the_witness_sees_changes() -> None:
+    """Each thing that the contract watches is seen when it changes."""
+    changes: list[Callable[[nn.Module], object]] = [
+        lambda model: model.get_buffer("block.1.running_mean").add_(1),
+        lambda model: model.get_parameter("out.bias").data.add_(1),
+        lambda model: model.zero_grad(),
+        lambda model: model.get_submodule("frozen").requires_grad_(True),
+        lambda model: model.get_submodule("block.1").train(),
+        lambda model: model.get_submodule("out").register_forward_pre_hook(lambda *_: None),
+        lambda model: setattr(model, "memory", 1),
+        lambda model: setattr(model.get_submodule("tied"), "weight", nn.Parameter(torch.zeros(FEATURES, FEATURES))),
+    ]
+    for change in changes:
+        model = model_in_use()
+        world = World.of(model)
+        change(model)
+        with pytest.raises(AssertionError):
+            world.check_unchanged(model)
+    for draw in (random.random, lambda: np.random.rand(1), lambda: torch.rand(1)):
+        model = model_in_use()
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        world = World.of(model)
+        draw()
+        with pytest.raises(AssertionError):
+            world.check_unchanged(model)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

@@ -1,0 +1,127 @@
+"""Where a classifier's last linear layer sits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mechconn._head import find_head, head_inputs
+from mechconn.models import small_convnet
+from zoo import CLASSES, FEATURES, Named, Recurrent, Shared, Tied, build, images, mlp, norm_mlp, rows
+
+
+class Odd(nn.Module):
+    """Layers in an order that does not tell their use: a gate, an unused layer at the end, a scaled output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, CLASSES)
+        self.gate = nn.Linear(FEATURES, 5)
+        self.body = nn.Linear(FEATURES, 5)
+        self.unused = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.unused(x)
+        features = self.body(x) * torch.sigmoid(self.gate(x))
+        return (self.head(features) / 0.07).log_softmax(1).clone()
+
+
+class SideBySide(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(FEATURES, CLASSES), nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.left(x) + self.right(x)
+
+
+class Tokens(nn.Module):
+    """A head on every token, averaged afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(1, 5), nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.embed(x[..., None]))).mean(1)
+
+
+@pytest.mark.parametrize(
+    ("factory", "head"), [(mlp, "2"), (norm_mlp, "3"), (Shared, "out"), (Tied, "out"), (Odd, "head"), (Tokens, "head")]
+)
+def test_the_layer_that_the_output_comes_from(factory: Callable[[], nn.Module], head: str) -> None:
+    model = build(factory)
+    assert find_head(model, rows(4)[0]) == head
+    model.requires_grad_(False)
+    with torch.no_grad():
+        assert find_head(model, rows(4)[0]) == head
+
+
+def test_heads_of_other_inputs_and_outputs() -> None:
+    x = rows(4)[0]
+    assert find_head(build(Named), {"values": x, "scale": x[:, 0]}) == "body.2"
+    model = build(lambda: small_convnet(CLASSES, 2))
+    assert find_head(model, images(3)[0]) == "classifier"
+    parametrised = build(Recurrent)  # its weight is computed, but the layer is a linear one
+    assert find_head(parametrised, x) == "out"
+
+
+def test_a_head_may_be_named() -> None:
+    assert find_head(build(Odd), (), named="gate") == "gate"
+    with pytest.raises(ValueError) as caught:
+        find_head(build(Odd), (), named="fc")
+    assert str(caught.value) == (
+        "head='fc' is not a linear layer of this model; its linear layers are: head, gate, body, unused"
+    )
+
+
+def test_two_heads_side_by_side_are_named() -> None:
+    with pytest.raises(ValueError) as caught:
+        find_head(build(SideBySide), rows(4)[0])
+    assert str(caught.value) in {
+        f"cannot tell which linear layer is the head ({a}, {b} lead to it side by side); name it, as in "
+        "head='classifier' (linear layers of this model: left, right)"
+        for a, b in (("left", "right"), ("right", "left"))
+    }
+
+
+def test_a_model_without_linear_layers() -> None:
+    model = build(lambda: nn.Sequential(nn.Conv2d(3, CLASSES, 6), nn.Flatten()))
+    with pytest.raises(ValueError) as caught:
+        find_head(model, images(2)[0])
+    assert str(caught.value) == (
+        "cannot tell which linear layer is the head (no linear layer leads to the output); name it, as in "
+        "head='classifier' (linear layers of this model: none)"
+    )
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = build(norm_mlp).train()
+    model.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    find_head(model, rows(4)[0])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(part.training and not part._forward_hooks for part in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_features_are_what_the_head_receives() -> None:
+    model, (x, _) = build(mlp), rows(6)
+    assert isinstance(model, nn.Sequential)
+    with head_inputs(model, "2") as features:
+        model(x)
+        model(2 * x)
+    assert len(features) == 2
+    assert torch.equal(features[0], model[:2](x)) and torch.equal(features[1], model[:2](2 * x))
+    model(x)
+    assert len(features) == 2
+
+
+def test_features_are_no_longer_read_after_an_error() -> None:
+    model = build(mlp)
+    with pytest.raises(RuntimeError), head_inputs(model, "2"):
+        model(torch.zeros(2, FEATURES + 1, dtype=torch.float64))
+    assert not any(part._forward_pre_hooks for part in model.modules())

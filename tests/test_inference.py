@@ -1,0 +1,171 @@
+"""Folding of BatchNorm and reduced precision, held against the plain network."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mechconn as mc
+from mechconn._inference import Fold, Inference, find_folds, fold_params
+from mechconn._params import Network, buffers_of
+from mechconn._precision import computing, reduced_type
+from mechconn._rng import isolated
+
+CPU = torch.device("cpu")
+HAS_FAST_BF16 = reduced_type("auto", CPU) is not None
+needs_fast_bf16 = pytest.mark.skipif(not HAS_FAST_BF16, reason="this processor has no fast bfloat16 products")
+
+
+class Branching(nn.Module):
+    """Convolutions whose outputs are read in every way that must, or must not, be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain, self.plain_norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+        self.biased, self.free_norm = nn.Conv2d(4, 4, 3, bias=True), nn.BatchNorm2d(4, affine=False)
+        self.read_twice, self.twice_norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.called_twice, self.again_norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.batch_norm_only = nn.BatchNorm2d(4, track_running_stats=False)
+        self.unnormalised = nn.Conv2d(4, 4, 1)
+        self.hidden, self.hidden_norm = nn.Linear(4, 6), nn.BatchNorm1d(6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.plain_norm(self.plain(x)))
+        x = torch.relu(self.free_norm(self.biased(x)))
+        y = self.read_twice(x)
+        x = self.twice_norm(y) + y
+        x = self.again_norm(self.called_twice(self.called_twice(x)))
+        x = self.batch_norm_only(self.unnormalised(x))
+        return self.head(torch.relu(self.hidden_norm(self.hidden(x.mean((2, 3))))))
+
+
+@pytest.fixture
+def branching() -> nn.Module:
+    with isolated(0, "branching"):
+        model = Branching()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
+                assert module.running_var is not None
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2.0)
+                if module.affine:
+                    nn.init.normal_(module.weight)
+                    nn.init.normal_(module.bias)
+        return model
+
+
+def images(rows: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, 3, 9, 9, generator=torch.Generator().manual_seed(seed))
+
+
+def folds_of(model: nn.Module, x: Tensor) -> list[Fold]:
+    return find_folds(Network(model), mc.parameters_of(model), buffers_of(model), x)
+
+
+def test_only_what_a_batch_norm_alone_reads_is_folded(branching: nn.Module):
+    assert folds_of(branching, images(2)) == [
+        Fold("plain", "plain_norm"),
+        Fold("biased", "free_norm"),
+        Fold("hidden", "hidden_norm"),
+    ]
+
+
+def test_the_papers_networks_fold_every_norm():
+    assert len(folds_of(mc.models.vgg13(seed=0), images(2))) == 10
+    assert len(folds_of(mc.models.resnet18(seed=0), images(2))) == 20
+
+
+def test_folded_parameters_give_the_same_function(branching: nn.Module):
+    model = branching.double().eval()
+    network = Network(model)
+    folds = folds_of(model, images(2).double())
+    params = fold_params(network, folds, mc.parameters_of(model), buffers_of(model))
+    with isolated(0):
+        slow = nn.Conv2d(3, 4, 3).double()
+    with torch.no_grad():
+        slow.weight.copy_(params["plain.weight"])
+        assert slow.bias is not None
+        slow.bias.copy_(params["plain.bias"])
+        x = images(2).double()
+        expected = model.get_submodule("plain_norm")(model.get_submodule("plain")(x))
+        assert torch.allclose(slow(x), expected, rtol=1e-12, atol=1e-12)
+    assert "plain_norm.weight" not in params
+    assert "twice_norm.weight" in params
+
+
+def test_a_shared_weight_is_left_alone():
+    with isolated(0):
+        tied = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3), nn.BatchNorm1d(3))
+    tied[2].weight = tied[0].weight
+    assert folds_of(tied, torch.ones(2, 3)) == []
+
+
+class Hidden(nn.Module):
+    """Reads a convolution's output a second time where automatic differentiation does not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return (self.norm(y) + y.detach()).mean((2, 3))
+
+
+@needs_fast_bf16
+def test_a_use_that_the_graph_does_not_show_is_found_by_comparison():
+    with isolated(0):
+        model = Hidden().eval()
+        model.norm.running_mean = torch.ones(3)
+    assert folds_of(model, images(2)) == [Fold("conv", "norm")]
+    network = Network(model, precision="auto")
+    params = network.load(mc.parameters_of(model))
+    plain = network(params, network.buffers, images(8))
+    assert torch.equal(Inference(network).at(params, network.buffers)(images(8)), plain)
+
+
+@needs_fast_bf16
+def test_reduced_precision_agrees_with_the_plain_network(branching: nn.Module):
+    model = branching.eval()
+    with torch.no_grad():
+        expected = model(images(64))
+    network = Network(model, precision="auto")
+    inference = Inference(network)
+    got = inference.at(network.load(mc.parameters_of(model)), network.buffers)(images(64))
+    assert got.dtype == torch.float32
+    # bfloat16 keeps 8 bits: each of five layers is off by about 2^-8 of its scale.
+    assert float((got - expected).abs().max()) <= 0.1 * float(expected.abs().max())
+    assert not torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_weight_written_in_place_inside_one_block_is_read_anew(grad: bool):
+    """Autocast's cache would go on using the low-precision copy of the first point."""
+    with isolated(0):
+        layer = nn.Linear(4, 4)
+    x = torch.ones(1, 4)
+    with torch.set_grad_enabled(grad), computing(torch.bfloat16, CPU):
+        first = layer(x).float()
+        with torch.no_grad():
+            layer.weight.mul_(3.0)
+            layer.bias.mul_(3.0)
+        second = layer(x).float()
+    assert torch.allclose(second, 3 * first, rtol=0.05)
+
+
+@needs_fast_bf16
+def test_points_of_a_path_differ_in_reduced_precision_and_close_to_float32():
+    task = mc.datasets.cue_task("digits", seed=0)
+    model = mc.models.small_convnet(width=4, seed=0)
+    other = mc.train(model, task.train.sample(128), mc.Training(epochs=1, batch_size=32), precision="auto")
+    assert other.settings["precision"] == "bfloat16"
+    path = mc.LinearPath(mc.parameters_of(model), mc.parameters_of(other.model))
+    few = mc.Suite({"cue": task.train.sample(200)}, reference="cue")
+    exact, fast = (
+        mc.evaluate_path(model, path, few, ts=3, norm=mc.Reestimate(task.clean.sample(200)), precision=precision)
+        for precision in ("float32", "auto")
+    )
+    assert (exact.settings["precision"], fast.settings["precision"]) == ("float32", "bfloat16")
+    assert len(set(fast.loss["cue"])) == 3
+    # A loss of about 2 nats moves by a few units of bfloat16's 2^-8.
+    assert fast.loss["cue"] == pytest.approx(exact.loss["cue"], abs=0.05)
