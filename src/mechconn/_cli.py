@@ -166,14 +166,18 @@ def _progress() -> Iterator[Report]:
         yield report
 
 
-def _plain_progress() -> Report:
-    started, seen = time.perf_counter(), set()
+def _plain_progress(every: float = 15.0) -> Report:
+    """A line for each new stage, and one every so many seconds within a long one."""
+    started, shown, last = time.perf_counter(), "", 0.0
 
     def report(message: str, done: int, total: int) -> None:
-        if message not in seen:
-            seen.add(message)
-            sys.stderr.write(f"{time.perf_counter() - started:6.1f} s  {message}\n")
+        nonlocal shown, last
+        seconds = time.perf_counter() - started
+        if message != shown or seconds - last >= every:
+            share = f"  {done}/{total}" if message == shown else ""
+            sys.stderr.write(f"{seconds:6.1f} s  {message}{share}\n")
             sys.stderr.flush()
+            shown, last = message, seconds
 
     return report
 

@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+from image_files import write_set
 from mechconn import CBFT, NaiveFineTuning, Training
-from mechconn._experiments._demo import DemoSettings, run_demo
+from mechconn._experiments._demo import DemoSettings, demo_settings, run_demo
 
 QUICK = DemoSettings(
     seed=1,
@@ -42,6 +44,18 @@ def test_pictures_show_the_box_where_the_cue_is_and_only_there():
     assert boxes["cue"] % 9 == 0
     assert boxes["rand_image"] == boxes["cue"]
     assert boxes["no_cue"] == 0
+
+
+def test_the_story_is_told_of_a_folder_of_grey_images_too(tmp_path: Path):
+    folder = write_set(tmp_path / "mine", train=40, test=12, classes=2, channels=1)
+    asked = demo_settings(str(folder), 0)
+    assert (asked.rows, asked.clean_samples) == (None, None)
+    quick = {"training": Training(epochs=1, batch_size=16), "naive": NaiveFineTuning(epochs=1, batch_size=16)}
+    settings = asked.model_copy(update={**quick, "cbft": CBFT(epochs=1, batch_size=16), "points": 2})
+    record = run_demo(settings)
+    assert record.settings["clean_samples"] == 20
+    assert record.settings["train_samples"] == 40
+    assert set(record.pictures) == {"no_cue", "cue", "rand_cue", "rand_image"}
 
 
 @pytest.mark.slow

@@ -2,11 +2,12 @@
 
 from mechconn.datasets._digits import digits as digits
 from mechconn.datasets._images import ImageSet as ImageSet
+from mechconn.datasets._load import NAMES as NAMES
+from mechconn.datasets._load import load as load
 from mechconn.datasets._planted import Planted as Planted
 from mechconn.datasets._planted import PlantedCue as PlantedCue
 from mechconn.datasets._planted import PlantedSet as PlantedSet
 from mechconn.datasets._task import CueTask as CueTask
 from mechconn.datasets._task import cue_task as cue_task
-from mechconn.datasets._task import load as load
 
-__all__ = ["CueTask", "ImageSet", "Planted", "PlantedCue", "PlantedSet", "cue_task", "digits", "load"]
+__all__ = ["NAMES", "CueTask", "ImageSet", "Planted", "PlantedCue", "PlantedSet", "cue_task", "digits", "load"]
