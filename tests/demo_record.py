@@ -9,9 +9,10 @@ from mechconn._results import DemoRecord, EffectRecord, Environment, InvarianceR
 SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")
 
 
-def effect(size: float, verdict: str) -> EffectRecord:
+def effect(split: str, size: float, verdict: str) -> EffectRecord:
     return EffectRecord.model_validate(
         {
+            "split": split,
             "effect": size,
             "interval": (size - 0.02, size + 0.02),
             "verdict": verdict,
@@ -24,9 +25,9 @@ def effect(size: float, verdict: str) -> EffectRecord:
 
 def invariance(accuracy: dict[str, float], rand_cue: str, rand_image: str) -> InvarianceRecord:
     effects = {
-        "no_cue": effect(accuracy["no_cue"] - accuracy["cue"], "sensitive"),
-        "rand_cue": effect(accuracy["rand_cue"] - accuracy["cue"], rand_cue),
-        "rand_image": effect(accuracy["rand_image"] - accuracy["cue"], rand_image),
+        "no_cue": effect("no_cue", accuracy["no_cue"] - accuracy["cue"], "sensitive"),
+        "rand_cue": effect("rand_cue", accuracy["rand_cue"] - accuracy["cue"], rand_cue),
+        "rand_image": effect("rand_image", accuracy["rand_image"] - accuracy["cue"], rand_image),
     }
     return InvarianceRecord(
         reference="cue",

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from PIL import Image
 
-SIDE = 4
+SIDE = 6
 
 
 def pixels(row: int, channels: int = 3, side: int = SIDE) -> np.ndarray:

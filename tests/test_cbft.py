@@ -154,7 +154,7 @@ def check_same_state(a: nn.Module, b: nn.Module) -> None:
         torch.testing.assert_close(tensor, b.state_dict()[name], rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("warmup", [0, 1, 2])
+@pytest.mark.parametrize("warmup", [0, 1])
 @pytest.mark.parametrize("update", ["alternating", "joint"])
 @pytest.mark.parametrize("factory", [mlp, norm_mlp])
 def test_a_run_is_that_of_the_slow_implementation(factory: Any, update: Any, warmup: int) -> None:

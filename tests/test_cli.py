@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_json_is_one_object_and_nothing_else(recorded, tmp_path: Path, capsys):
         (["demo", "--seed", "-1"], ["seed: Input should be greater than or equal to 0, got -1"]),
         (["demo", "--seed", "x"], ["Invalid value for '--seed'"]),
         (["demo", "--data", "digit"], ["digit"]),
-        (["demo", "-o", "no/such/folder/page.html"], ["no/such/folder/page.html", "a folder that exists"]),
+        (["demo", "-o", "no/such/folder/page.html"], ["no/such/folder/page.html", "a folder that can be written"]),
         (["demo", "--device", "tpu"], ["device must be one of 'auto', 'cpu', 'cuda', got 'tpu'"]),
         (["demo", "--data", "cifar10"], ["root=", "MECHCONN_DATA"]),
         (["data", "digits", "--cue", "bx"], ["cue must be one of", "did you mean 'box'?"]),
@@ -81,6 +82,25 @@ def test_wrong_input_is_one_line_and_status_two(words: list[str], expected: list
     assert "Traceback" not in shown.err
     assert shown.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_mistakes_come_at_once(tmp_path, capsys):
+    assert run("demo", "--seed", "-1", "--device", "tpu", "-o", str(tmp_path / "no" / "page.html")) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1].split()[0] for line in lines] == ["seed", "device", "the"]
+
+
+def test_a_target_that_is_no_plain_file_is_left_alone(tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert run("data", "digits", "--preview", str(pipe)) == 2
+    assert pipe.is_fifo()
+
+
+def test_planted_data_have_no_pictures(capsys):
+    for words in (["demo", "--data", "planted"], ["data", "planted"]):
+        assert run(*words) == 2
+        assert "planted data are no images" in capsys.readouterr().err
 
 
 def test_data_draws_a_sheet(tmp_path: Path, capsys):

@@ -163,7 +163,11 @@ def test_what_cannot_be_fine_tuned(changes: dict[str, Any], error: type[Exceptio
     ("wrong", "text"),
     [
         ({"barrier_margin": -1.0}, "barrier_margin must be zero or more, got -1.0"),
-        ({"warmup_epochs": -1}, "warmup_epochs must be zero or more, got -1"),
+        (
+            {"warmup_epochs": -1},
+            "warmup_epochs must be zero or more and below epochs = 20, got -1; else the invariance term is never used "
+            "(invariance=False says so)",
+        ),
         ({"update": "jont"}, "update must be one of 'alternating', 'joint', got 'jont'; did you mean 'joint'?"),
         (
             {"t_sampling": "cliped"},

@@ -169,3 +169,14 @@ def test_points_of_a_path_differ_in_reduced_precision_and_close_to_float32():
     assert len(set(fast.loss["cue"])) == 3
     # A loss of about 2 nats moves by a few units of bfloat16's 2^-8.
     assert fast.loss["cue"] == pytest.approx(exact.loss["cue"], abs=0.05)
+
+
+@needs_fast_bf16
+def test_inference_mode_of_the_caller_only_costs_the_folding(branching: nn.Module):
+    suite = mc.Suite({"cue": (images(32), torch.arange(32) % 3)}, interventions=())
+    model = branching.eval()
+    with torch.inference_mode():
+        inside = mc.measure_invariance(model, suite, precision="auto")
+    outside = mc.measure_invariance(model, suite, precision="auto")
+    # Both compute in bfloat16, one of them with folded weights: losses of about 1 nat agree to a few parts in 2^8.
+    assert inside.loss["cue"] == pytest.approx(outside.loss["cue"], abs=0.05)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import mechconn as mc
 from mechconn._norm_stats import NormPolicy
 from mechconn._params import Network, buffers_of
-from mechconn._rng import generator
+from mechconn._rng import generator, isolated
 from reference import activations, evaluated, loaded, moving_statistics, pooled_statistics
 from zoo import CLASSES, FEATURES, Batch, Shared, build, images, mlp, norm_conv, norm_mlp, rows, split
 
@@ -240,3 +240,34 @@ def test_wrong_settings(wrong: dict[str, Any], text: str) -> None:
 def test_data_that_can_be_read_once_are_refused() -> None:
     with pytest.raises(TypeError, match=r"^norm data must be data that can be read more than once, got a generator"):
         mc.Reestimate(batch for batch in [rows(4)])
+
+
+class FrozenNorm(nn.Module):
+    """A network whose own train() keeps its BatchNorm in evaluation mode, as is usual when backbones are frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen, self.linear, self.free = nn.BatchNorm1d(FEATURES), nn.Linear(FEATURES, 4), nn.BatchNorm1d(4)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.free(self.linear(self.frozen(x)))
+
+
+def test_a_norm_that_the_model_keeps_frozen_keeps_its_statistics() -> None:
+    with isolated(0):
+        model = FrozenNorm().double()
+        x = torch.randn(20, FEATURES, dtype=torch.float64)
+    model.train()
+    model.frozen.running_mean = torch.full((FEATURES,), 3.0, dtype=torch.float64)
+    network = Network(model)
+    found = mc.Reestimate((x, torch.zeros(20))).buffers(network, mc.parameters_of(model))
+    assert torch.equal(found["frozen.running_mean"], model.frozen.running_mean)
+    with torch.no_grad():
+        hidden = model.linear(model.frozen(x))
+    assert torch.allclose(found["free.running_mean"], hidden.mean(0), rtol=1e-12)
+    assert torch.allclose(found["free.running_var"], hidden.var(0), rtol=1e-12)

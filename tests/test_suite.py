@@ -139,7 +139,7 @@ def test_interventions_are_all_but_the_reference_and_no_cue() -> None:
         (
             {"splits": {"cue": rows(4), "rand_cue": rows(4)}, "interventions": ("rand_que",)},
             ValueError,
-            "interventions must be one of 'cue', 'rand_cue', got 'rand_que'; did you mean 'rand_cue'?",
+            "interventions must be one of 'rand_cue', got 'rand_que'; did you mean 'rand_cue'?",
         ),
         (
             {"splits": {"cue": (torch.zeros(0, 4), torch.zeros(0).long())}},

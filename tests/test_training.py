@@ -243,7 +243,7 @@ def test_divergence_names_the_step() -> None:
         ({"epochs": 0}, "epochs must be a whole number greater than zero, got 0"),
         ({"batch_size": -1}, "batch_size must be a whole number greater than zero, got -1"),
         ({"lr": 0.0}, "lr must be a number greater than zero, got 0.0"),
-        ({"momentum": -0.1}, "momentum must be zero or more, got -0.1"),
+        ({"momentum": -0.1}, "momentum must lie in [0, 1], got -0.1"),
         ({"weight_decay": float("nan")}, "weight_decay must be zero or more, got nan"),
         ({"decay": 0.0}, "decay must be a number greater than zero, got 0.0"),
     ],
@@ -252,3 +252,12 @@ def test_settings_that_make_no_sense(wrong: dict[str, float], text: str) -> None
     with pytest.raises(ValueError) as caught:
         quick(**wrong)
     assert str(caught.value) == text
+
+
+def test_training_works_where_the_caller_has_switched_gradients_off() -> None:
+    model, data = build(mlp), rows(8)
+    method = mc.Training(epochs=1, lr=0.1)
+    with torch.no_grad():
+        inside = mc.train(model, data, method)
+    outside = mc.train(model, data, method)
+    assert all(torch.equal(a, b) for a, b in zip(inside.model.parameters(), outside.model.parameters(), strict=True))

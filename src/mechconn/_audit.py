@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from mechconn._checks import check_choice, check_positive
+from mechconn._checks import check_choice, check_is, check_positive
 from mechconn._evaluate import Outcomes, outcomes, per_sample_cross_entropy
 from mechconn._inference import Inference
 from mechconn._intervals import (
@@ -96,28 +96,7 @@ class Invariance(Mapping[str, Effect]):
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {
-            "reference": self.reference,
-            "interventions": list(self.interventions),
-            "margin": self.margin,
-            "on": self.on,
-            "precision": self.precision,
-            "confidence": CONFIDENCE,
-            "effects": {
-                name: {
-                    "effect": effect.effect,
-                    "interval": list(effect.interval),
-                    "verdict": effect.verdict,
-                    "paired": effect.paired,
-                    "samples": effect.samples,
-                    "changed": effect.changed,
-                }
-                for name, effect in self.effects.items()
-            },
-            "accuracy": dict(self.accuracy),
-            "accuracy_interval": {name: list(interval) for name, interval in self.accuracy_interval.items()},
-            "loss": dict(self.loss),
-        }
+        return {**asdict(self), "confidence": CONFIDENCE}
 
 
 def measure_invariance(
@@ -135,8 +114,9 @@ def measure_invariance(
     """The effect of every intervention of a suite on a model, with intervals and a verdict by equivalence.
 
     The model is evaluated with its own normalisation statistics. Effects are paired where two splits carry the
-    same labels in the same order (which is valid whether or not their rows show the same sample, and narrow
-    where they do), else unpaired. Intervals are exact on accuracy, Student's t on loss.
+    same labels in the same order, else unpaired. (Equal labels stand for corresponding rows: the interval is valid
+    whether or not the rows show the same sample, and narrow where they do.) Intervals are exact on accuracy, Student's
+    t on loss.
 
     Args:
         model: any classifier; it stays as it is.
@@ -154,6 +134,7 @@ def measure_invariance(
 
     Source: Lubana et al. 2023, definition of invariance; Schuirmann 1987 (equivalence by interval inclusion).
     """
+    check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
     check_positive("margin", margin)
     check_choice("on", on, ("accuracy", "loss"))
     network, results = Network(model, device, precision), {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,30 +19,43 @@ def check_fraction(name: str, value: float) -> float:
     return check_range(name, value, 0.0, 1.0)
 
 
+def check_is(name: str, value: object, kind: type, hint: str = "") -> None:
+    """Raise TypeError unless `value` is a `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}{hint}")
+
+
+def check_whole(name: str, value: int) -> int:
+    """`value` as a whole number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    return int(value)
+
+
 def check_range(name: str, value: float, low: float, high: float) -> float:
     """`value` as a float in [low, high]; NaN is outside."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= value <= high:
         raise ValueError(_errors.RANGE.format(name=name, low=f"{low:g}", high=f"{high:g}", value=repr(value)))
     return float(value)
 
 
 def check_count(name: str, value: int) -> int:
     """`value` as a whole number of at least one."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(_errors.POSITIVE.format(name=name, kind="a whole number", value=repr(value)))
-    return value
+    return int(value)
 
 
 def check_positive(name: str, value: float) -> float:
     """`value` as a finite float above zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < math.inf:
         raise ValueError(_errors.POSITIVE.format(name=name, kind="a number", value=repr(value)))
     return float(value)
 
 
 def check_non_negative(name: str, value: float) -> float:
     """`value` as a finite float of at least zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
         raise ValueError(_errors.NON_NEGATIVE.format(name=name, value=repr(value)))
     return float(value)
 

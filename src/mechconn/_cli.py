@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mechconn._typing import Progress as Report
+from mechconn import _typing
 
 if TYPE_CHECKING:
     from mechconn._results import DemoRecord
@@ -51,10 +52,9 @@ def demo(
     from mechconn._experiments._demo import demo_settings, run_demo
     from mechconn._report import save_report
 
-    settings = demo_settings(data, seed)
-    _check_target(output)
+    settings, place, _ = _all(lambda: demo_settings(data, seed), lambda: _device(device), lambda: _check_target(output))
     with _progress() as report:
-        record = run_demo(settings, root=root, device=_device(device), progress=report)
+        record = run_demo(settings, root=root, device=place, progress=report)
     save_report(record, output)
     if as_json:
         sys.stdout.write(record.to_json() + "\n")
@@ -108,12 +108,10 @@ def main(arguments: list[str] | None = None) -> None:
         status = _fail(["stopped"], FAILED)
     except typer.TyperException as error:
         status = _fail([getattr(error, "format_message", error.__str__)()], WRONG_INPUT)
-    except ValidationError as error:
-        status = _fail([_mistake(item) for item in error.errors()], WRONG_INPUT, debug)
-    except (ValueError, TypeError, OSError) as error:
-        status = _fail([str(error)], WRONG_INPUT, debug)
+    except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        status = _fail(_mistakes(error), WRONG_INPUT, debug)
     except Exception as error:
-        status = _fail([f"{type(error).__name__}: {error}"], FAILED, debug)
+        status = _fail([f"{type(error).__name__}: {error}".splitlines()[0]], FAILED, debug)
     raise SystemExit(status)
 
 
@@ -125,16 +123,31 @@ def _fail(lines: list[str], status: int, debug: bool = False) -> int:
     return status
 
 
-def _mistake(item: object) -> str:
-    assert isinstance(item, dict)
-    name = ".".join(str(part) for part in item["loc"])
-    return f"{name}: {item['msg']}, got {item['input']!r}"
+def _all(*steps: Callable[[], Any]) -> list[Any]:
+    """The steps' results; where some find the input wrong, one error that lists what each of them found."""
+    results, mistakes = [], []
+    for step in steps:
+        try:
+            results.append(step())
+        except ValueError as error:
+            mistakes += _mistakes(error)
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+    return results
+
+
+def _mistakes(error: Exception) -> list[str]:
+    """One line for each mistake that an error tells of."""
+    if not isinstance(error, ValidationError):
+        return str(error).splitlines()
+    return [f"{'.'.join(map(str, item['loc']))}: {item['msg']}, got {item['input']!r}" for item in error.errors()]
 
 
 def _check_target(file: Path) -> None:
     """Refuse before the work starts what could not be written after it."""
-    if file.is_dir() or not file.parent.is_dir():
-        raise ValueError(f"the result cannot be written to {file}: expected a file in a folder that exists")
+    known = file.parent.is_dir() and (file.is_file() or not file.exists())
+    if not known or not os.access(file.parent, os.W_OK):
+        raise ValueError(f"the result cannot be written to {file}: expected a file in a folder that can be written")
 
 
 def _device(name: str) -> str:
@@ -149,7 +162,7 @@ def _device(name: str) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Report]:
+def _progress() -> Iterator[_typing.Progress]:
     """Bars on a terminal, else a plain line per stage; both on standard error."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -166,7 +179,7 @@ def _progress() -> Iterator[Report]:
         yield report
 
 
-def _plain_progress(every: float = 15.0) -> Report:
+def _plain_progress(every: float = 15.0) -> _typing.Progress:
     """A line for each new stage, and one every so many seconds within a long one."""
     started, shown, last = time.perf_counter(), "", 0.0
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mechconn import _errors
-from mechconn._checks import check_choice, check_fraction, check_non_negative
+from mechconn._checks import check_choice, check_fraction, check_is, check_non_negative
 from mechconn._evaluate import outcomes, per_sample_cross_entropy
 from mechconn._inference import Inference
 from mechconn._interventions import Suite
@@ -144,6 +144,7 @@ def evaluate_path(
         ValueError: the path is not of this architecture, the grid is not from 0 to 1, `norm` is missing, or
             data are not finite.
     """
+    check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
     network = Network(model, device, precision)
     inference = Inference(network)
     grid = path_grid(ts) if isinstance(ts, int) else _checked_grid(ts)
@@ -151,6 +152,7 @@ def evaluate_path(
         if layers := keeps_statistics(network):
             raise ValueError(_errors.NEEDS_NORM.format(layers=_few(list(layers))))
         norm = KeepNorm()
+    check_is("norm", norm, NormPolicy, "; pass Reestimate(data) or KeepNorm()")
     losses: dict[str, list[float]] = {name: [] for name in suite}
     accuracies: dict[str, list[float]] = {name: [] for name in suite}
     samples: dict[str, int] = {}

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mechconn import _errors
-from mechconn._checks import check_count
+from mechconn._checks import check_count, check_range
 from mechconn._interventions import Cue
 from mechconn._rng import integers_by_index, uniform_by_index
 from mechconn._typing import SampleSource
 
+PLACES = 9
 NO_BOX, NO_IMAGE = -1, -1
 
 
@@ -49,6 +50,8 @@ class BoxCue(Cue):
         check_count("size", self.size)
         if not 1 <= self.values <= 10:
             raise ValueError(_errors.RANGE.format(name="values", low=1, high=10, value=self.values))
+        for value in self.colour:
+            check_range("colour", value, -1.0, 1.0)
 
     def agreeing(self, labels: Int[Tensor, " n"], index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
         """The place that belongs to each label; nothing is drawn."""
@@ -61,21 +64,21 @@ class BoxCue(Cue):
 
     def absent(self, count: int) -> Int[Tensor, " n"]:
         """Value 9, "no box"."""
-        return torch.full((count,), 9)
+        return torch.full((count,), PLACES)
 
     def random(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
         """One of the values for each row, "no box" among them where there are ten."""
         return integers_by_index(index, self.values, seed, "box cue")
 
     def render(self, x: Float[Tensor, "n c h w"], values: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-        """Images with their boxes; h and w at least the box's size."""
+        """Images with their boxes; h and w at least the box's size and two more, so that all places differ."""
         channels, height, width = x.shape[1:]
-        if len(self.colour) != channels or min(height, width) < self.size:
+        if len(self.colour) != channels or min(height, width) < self.size + 2:
             raise ValueError(
                 f"a box of {self.size} pixels with {len(self.colour)} colour values does not fit images of shape "
                 f"{[channels, height, width]}; set size= and colour= of the cue to suit them"
             )
-        boxed = (values < 9).nonzero().flatten()
+        boxed = (values < PLACES).nonzero().flatten()
         top, left = _grid_corners(values[boxed], height, width, self.size)
         return _with_boxes(x, boxed, top, left, self.size, torch.tensor(self.colour))
 

@@ -16,7 +16,15 @@ BATCH_SIZE = 500
 
 
 def per_sample_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """-log softmax(outputs)[target] for each sample, in nats: [N, K], [N] -> [N]."""
+    """-log softmax(outputs)[target] for each sample, in nats: [N, K], [N] -> [N].
+
+    Raises:
+        ValueError: a label names no output.
+    """
+    labels = outputs.dim() == 2 and targets.dim() == 1 and not targets.is_floating_point()
+    if labels and len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < outputs.shape[1]:
+        low, high = int(targets.min()), int(targets.max())
+        raise ValueError(f"labels must lie in 0 ... {outputs.shape[1] - 1}, the model's outputs, got {low} ... {high}")
     return cross_entropy(outputs, targets, reduction="none")
 
 

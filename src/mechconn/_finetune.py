@@ -13,7 +13,7 @@ from torch.nn.functional import normalize, one_hot
 
 from mechconn import _errors
 from mechconn._batches import as_data
-from mechconn._checks import check_choice, check_fraction, check_non_negative
+from mechconn._checks import check_choice, check_fraction, check_is, check_non_negative, check_whole
 from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._head import find_head, head_inputs
 from mechconn._interventions import CuedSet
@@ -76,7 +76,11 @@ class CBFT(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_non_negative("barrier_margin", self.barrier_margin)
-        check_non_negative("warmup_epochs", self.warmup_epochs)
+        if self.invariance and not 0 <= check_whole("warmup_epochs", self.warmup_epochs) < self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be zero or more and below epochs = {self.epochs}, got {self.warmup_epochs}; "
+                "else the invariance term is never used (invariance=False says so)"
+            )
         check_choice("update", self.update, ("alternating", "joint"))
         check_choice("t_sampling", self.t_sampling, ("truncated", "clipped"))
         if self.cued_proportion is not None:
@@ -128,10 +132,10 @@ class CBFT(Method):
 
         def with_invariance(step: Step) -> dict[str, Tensor]:
             nonlocal head
-            if step.epoch < self.warmup_epochs:
-                return plain(step)
             (clean, clean_y), (cued, cued_y) = step.clean, _cued(step)
             head = head or find_head(problem.model, clean)
+            if step.epoch < self.warmup_epochs:
+                return plain(step)
             with head_inputs(problem.model, head) as features:
                 outputs = problem.outputs(clean)
                 problem.outputs(cued)
@@ -153,10 +157,11 @@ def invariance_loss(
 
     The two batches need neither the same samples nor the same size; n() scales to unit length.
     """
+    exact = torch.promote_types(clean.dtype, torch.float32)
     sums, counts = [], []
     for features, labels in ((clean, clean_y), (cued, cued_y)):
-        members = one_hot(labels, classes).to(features.dtype)
-        sums.append(members.T @ features)
+        members = one_hot(labels, classes).to(exact)
+        sums.append(members.T @ features.to(exact))
         counts.append(members.sum(0))
     shared = (counts[0] > 0) & (counts[1] > 0)
     # A class mean and the sum over its members differ in length alone, which n() removes.
@@ -198,6 +203,7 @@ def fine_tune(
         TypeError: data that can be read only once.
         FloatingPointError: the loss became infinite or NaN; the step is named.
     """
+    check_is("method", method, Method)
     clean = as_data("clean data", clean)
     cued = method.cued_data(None if cued is None else as_data("cued data", cued), seed)
     if head is not None:

@@ -91,18 +91,17 @@ def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Input
             module.register_forward_hook(record(name))
     with torch.enable_grad():
         outputs = own({name: t.detach().requires_grad_() for name, t in params.items()}, buffers, inputs)
+    if outputs.grad_fn is None:  # under the caller's inference_mode nothing is recorded, and nothing is folded
+        return []
     readers = _readers(outputs.grad_fn)
     holders = Counter(own.parameter_slots.values())
     maker = {made[name]: name for name in made if isinstance(own.module.get_submodule(name), LINEAR_MAPS)}
-    folds = []
-    for name in made:
-        linear = maker.get(read[name])
-        if linear is None or f"{name}.running_mean" not in buffers:
-            continue
-        alone = calls[name] == calls[linear] == readers[read[name]] == holders[f"{linear}.weight"] == 1
-        if alone and isinstance(own.module.get_submodule(name), _BatchNorm):
-            folds.append(Fold(linear, name))
-    return folds
+    pairs = [(maker[read[norm]], norm) for norm in made if read[norm] in maker and f"{norm}.running_mean" in buffers]
+    return [
+        Fold(linear, norm)
+        for linear, norm in pairs
+        if calls[norm] == calls[linear] == readers[made[linear]] == holders[f"{linear}.weight"] == 1
+    ]
 
 
 def _readers(output: Any) -> Counter[Any]:

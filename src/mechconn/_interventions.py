@@ -156,12 +156,14 @@ class Suite(Mapping[str, Data]):
     ) -> None:
         if not isinstance(splits, Mapping):
             raise TypeError(f"Suite expects a mapping of names to data, got {type(splits).__name__}")
+        if not splits:
+            raise ValueError("Suite expects at least one split, got none")
         self._splits = {name: as_data(f"split {name!r}", data) for name, data in splits.items()}
         check_choice("reference", reference, tuple(self._splits))
         if interventions is None:
             interventions = tuple(name for name in self._splits if name not in (reference, NO_CUE))
         for name in interventions:
-            check_choice("interventions", name, tuple(self._splits))
+            check_choice("interventions", name, tuple(split for split in self._splits if split != reference))
         self.reference, self.interventions = reference, tuple(interventions)
 
     def __getitem__(self, name: str) -> Data:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mechconn._checks import check_count, check_non_negative, check_positive
+from mechconn._checks import check_count, check_fraction, check_non_negative, check_positive
 from mechconn._params import Network, call_arguments, laid_out_inputs, outputs_of
 from mechconn._typing import Data, Inputs, Params, PerSampleLoss
 
@@ -90,7 +90,7 @@ class Method(abc.ABC):
         check_count("epochs", self.epochs)
         check_count("batch_size", self.batch_size)
         check_positive("lr", self.lr)
-        check_non_negative("momentum", self.momentum)
+        check_fraction("momentum", self.momentum)
         check_non_negative("weight_decay", self.weight_decay)
 
     def rate(self, step: int, steps: int, epoch: int) -> float:

@@ -53,14 +53,16 @@ class KeepNorm(NormPolicy):
 class Reestimate(NormPolicy):
     r"""Re-estimate BatchNorm's statistics at each point by one pass over `data` in training mode.
 
-    Each batch b of n_b samples is normalised by its own mean mu_b and variance v_b. With weights w_b = n_b / N,
+    Each batch b is normalised by its own mean mu_b and variance v_b over n_b values per channel (samples x
+    positions). With weights w_b = n_b / M, M the number of values per channel in all batches,
     `average="cumulative"` gives per channel
 
-        mean = sum_b w_b mu_b,        var = (sum_b w_b (v_b + mu_b^2) - mean^2) M / (M - 1),
+        mean = sum_b w_b mu_b,        var = (sum_b w_b (v_b + mu_b^2) - mean^2) M / (M - 1):
 
-    M the number of values per channel in all batches (samples x positions): the moments of all activations,
-    made unbiased once. `average="exponential"` starts at mean 0 and variance 1 and moves by `momentum` to
-    each batch's mean and unbiased variance, over one pass shuffled by `seed`.
+    the moments of all activations, made unbiased once. Layers that the model keeps in evaluation mode (frozen
+    BatchNorm) keep their own. `average="exponential"` starts at mean 0 and variance 1 and moves by `momentum` to
+    each batch's mean and unbiased variance, over one pass that is shuffled by `seed` where the data are a dataset or
+    a pair of tensors.
 
     Attributes:
         data: what the statistics come from; by convention training data, never test data.
@@ -95,12 +97,14 @@ class Reestimate(NormPolicy):
             "data": self.label,
             "batch_size": self.batch_size,
         }
-        return plain | ({"momentum": self.momentum} if self.average == "exponential" else {})
+        return plain | ({"momentum": self.momentum, "seed": self.seed} if self.average == "exponential" else {})
 
     @torch.no_grad()
     def buffers(self, network: Network, params: Params) -> Buffers:
         """The network's buffers with every BatchNorm layer's statistics re-estimated at `params`."""
-        layers = norm_layers(network)
+        # What a module's own train() keeps in evaluation mode (frozen BatchNorm) normalises by what it holds.
+        network.module.train(True)
+        layers = {prefix: layer for prefix, layer in norm_layers(network).items() if layer.training}
         result = {name: buffer.clone() for name, buffer in network.buffers.items()}
         if not layers:
             return result

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
 from mechconn import _errors
-from mechconn._checks import check_same_keys, check_same_shapes
+from mechconn._checks import check_is, check_same_keys, check_same_shapes
 from mechconn._precision import Precision, computing, laid_out, reduced_type
 from mechconn._typing import Buffers, Inputs, Params
 
@@ -73,7 +73,10 @@ def check_compatible(what: str, expected: Mapping[str, Tensor], got: Mapping[str
 def device_of(model: nn.Module, device: str | torch.device | None) -> torch.device:
     """The device asked for, else the one that holds the model."""
     if device is not None:
-        return torch.device(device)
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(f"device must be one that torch knows, such as 'cpu' or 'cuda', got {device!r}") from error
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
@@ -90,6 +93,7 @@ class Network:
     def __init__(
         self, model: nn.Module, device: str | torch.device | None = None, precision: Precision = "float32"
     ) -> None:
+        check_is("model", model, nn.Module)
         hollow: dict[int, Any] = {
             id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
             for p in _initialised(model).values()

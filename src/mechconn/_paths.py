@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import numbers
 
 import torch
 
@@ -66,6 +67,6 @@ def path_grid(points: int = 11) -> tuple[float, ...]:
     Raises:
         ValueError: fewer than two points.
     """
-    if isinstance(points, bool) or not isinstance(points, int) or points < 2:
+    if isinstance(points, bool) or not isinstance(points, numbers.Integral) or points < 2:
         raise ValueError(f"a path needs a grid of at least 2 points, got {points!r}")
     return tuple(i / (points - 1) for i in range(points))

@@ -86,6 +86,7 @@ class PathRecord(Record):
 class EffectRecord(Record):
     """The effect of one intervention on one model; see `mechconn.Effect`."""
 
+    split: str
     effect: float
     interval: tuple[float, float]
     verdict: Literal["invariant", "sensitive", "undetermined"]

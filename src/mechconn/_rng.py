@@ -6,6 +6,7 @@ Nothing here leaves a trace in the global generators: `isolated` restores them, 
 from __future__ import annotations
 
 import hashlib
+import numbers
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from torch import Tensor
 
 def derive_seed(seed: int, *names: str | int) -> int:
     """A 63-bit seed that depends on `seed` and `names` alone, equal on every machine and in every process."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise TypeError(f"seed must be a whole number, got {seed!r}")
     text = "/".join([str(int(seed)), *map(str, names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import all_targets, as_data, batch_count, batches
-from mechconn._checks import check_positive
+from mechconn._checks import check_is, check_positive, check_whole
 from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._method import Method, Objective, Problem, Step, clean_loss
 from mechconn._params import Network, device_of, parameters_of
@@ -40,6 +40,8 @@ class Training(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("decay", self.decay)
+        for milestone in self.milestones:
+            check_whole("milestones", milestone)
 
     def rate(self, step: int, steps: int, epoch: int) -> float:
         """lr x decay^(number of milestones passed)."""
@@ -118,6 +120,8 @@ def optimise(
 ) -> Trained:
     """Run a method's objectives; see `train` and `fine_tune`. `named` is what errors call the clean data."""
     started = time.perf_counter()
+    check_is("model", model, nn.Module)
+    check_is("method", method, Method)
     with isolated(seed, what, "targets"):
         samples = _check_targets(named, clean)
         counts = [batch_count(what, data, method.batch_size) for data in (clean, cued) if data is not None]
@@ -131,7 +135,7 @@ def optimise(
     optimiser = torch.optim.SGD(weights, lr=method.lr, momentum=method.momentum, weight_decay=method.weight_decay)
     objectives, history = method.objectives(problem), []
     for epoch in range(method.epochs):
-        with isolated(seed, what, epoch):
+        with torch.enable_grad(), isolated(seed, what, epoch):
             pairs = _zipped(clean, cued, named, method.batch_size, where, seed, epoch)
             history.append(_epoch(method, objectives, optimiser, pairs, epoch, min(counts)))
         if progress is not None:

@@ -51,7 +51,7 @@ def test_the_story_is_told_of_a_folder_of_grey_images_too(tmp_path: Path):
     asked = demo_settings(str(folder), 0)
     assert (asked.rows, asked.clean_samples) == (None, None)
     quick = {"training": Training(epochs=1, batch_size=16), "naive": NaiveFineTuning(epochs=1, batch_size=16)}
-    settings = asked.model_copy(update={**quick, "cbft": CBFT(epochs=1, batch_size=16), "points": 2})
+    settings = asked.model_copy(update={**quick, "cbft": CBFT(epochs=2, batch_size=16), "points": 2})
     record = run_demo(settings)
     assert record.settings["clean_samples"] == 20
     assert record.settings["train_samples"] == 40

@@ -5,7 +5,7 @@ from mechconn._experiments._findings import findings
 def test_each_verdict_has_its_own_words():
     said = dict(zip(("theta_C", "theta_NC", "FT-M", "CBFT", "path", "caveat"), told(connected=False), strict=True))
     assert said["theta_C"].startswith("theta_C relies on the cue")
-    assert said["theta_NC"].startswith("theta_NC does not rely on the cue")
+    assert said["theta_NC"].startswith("theta_NC is invariant to the cue")
     assert said["CBFT"].startswith("CBFT may or may not rely on the cue")
     assert "Whether it reads the image is not settled" in said["FT-M"]
     assert "from 99.0 % to 20.0 % (-79.0 points" in said["theta_C"]
@@ -27,7 +27,7 @@ def test_a_barrier_is_named_with_its_place_and_is_no_proof():
 def test_no_barrier_is_no_proof_either():
     *_, walked, caveat = told(connected=True)
     assert "none on NC" in walked
-    assert "connected on the cue data and on every intervention" in walked
+    assert "mechanistically connected at these points: on the cue data and on every intervention" in walked
     assert "does not prove one mechanism" in caveat
 
 

@@ -90,12 +90,12 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
         rf"{FILE} row 1: 1000000000 in column 'id' is no class number; name the column of the classes: label=",
     ),
     "different sizes": (
-        lambda f: one(f, [*pngs(2), png(pixels(0, side=6))], [0, 1, 2]),
-        rf"{FILE} row 2: the image is 6 x 6 pixels with 3 channels, but .*{FILE} row 0 is 4 x 4 pixels .* size=",
+        lambda f: one(f, [*pngs(2), png(pixels(0, side=9))], [0, 1, 2]),
+        rf"{FILE} row 2: the image is 9 x 9 pixels with 3 channels, but .*{FILE} row 0 is 6 x 6 pixels .* size=",
     ),
     "grey among colour": (
         lambda f: one(f, [*pngs(1), *pngs(1, 1)], [0, 1]),
-        rf"{FILE} row 1: the image is 4 x 4 pixels with 1 channel, but .* with 3 channels; .* rgb=True",
+        rf"{FILE} row 1: the image is 6 x 6 pixels with 1 channel, but .* with 3 channels; .* rgb=True",
     ),
     "sixteen bits": (
         lambda f: one(f, [sixteen_bits(f / "deep.png")], [0]),

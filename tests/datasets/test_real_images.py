@@ -32,15 +32,11 @@ def test_all_of_cifar10_is_read_and_cued_in_time(data_root: Path) -> None:
     assert parts[0].classes == parts[1].classes == CLASSES
     whole = ImageSet(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]), CLASSES)
     start = time.perf_counter()
-    scenes = cued_set(whole, mc.BoxCue())
-    cued = scenes.with_proportion(0.8)
-    rest = [scenes.with_cue(), scenes.with_random_cue(), scenes.with_cue().with_random_content()]
+    cued = cued_set(whole, mc.BoxCue()).with_proportion(0.8)
     placed = time.perf_counter() - start
     assert int((cued.cue_values < 9).sum()) == 0.8 * 54_000
-    assert len(rest) == 3
-    # The goals are 10 s and 1 s on two free cores; a machine that does other work as well takes its time.
-    assert decoded < 30, f"decoding took {decoded:.1f} s"
-    assert placed < 3, f"the cue took {placed:.2f} s"
+    assert decoded < 10, f"decoding took {decoded:.1f} s"
+    assert placed < 1, f"the cue took {placed:.2f} s"
 
 
 def test_the_four_splits_of_cifar10_look_as_they_should(data_root: Path) -> None:

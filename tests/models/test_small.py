@@ -53,13 +53,14 @@ def test_a_seed_gives_the_weights() -> None:
     assert not torch.equal(one, other)
 
 
-def test_without_a_seed_the_global_generator_does() -> None:
+def test_weights_depend_on_the_seed_alone() -> None:
     weights = []
-    for start in (0, 0, 1):
+    for start, seed in ((0, 0), (1, 0), (0, 1)):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(start)
-            weights.append(small_convnet(width=2).get_parameter("classifier.weight"))
+            weights.append(small_convnet(width=2, seed=seed).get_parameter("classifier.weight"))
     assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], small_convnet(width=2).get_parameter("classifier.weight"))
     assert not torch.equal(weights[0], weights[2])
 
 

@@ -32,6 +32,7 @@ from mechconn._results import (
 )
 from mechconn._training import Trained, Training, train
 from mechconn._typing import Data, Progress
+from mechconn.datasets._load import NAMES
 
 
 class DemoSettings(BaseModel):
@@ -40,7 +41,7 @@ class DemoSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: Annotated[int, Field(ge=0, description="of data, weights, order and counterfactuals")] = 0
-    data: Annotated[str, Field(description="name of an image set, or its folder's name")] = "digits"
+    data: Annotated[str, Field(description="name of an image set, or the path of its folder")] = "digits"
     rows: Annotated[int | None, Field(ge=2, description="training samples; none takes all")] = None
     test_rows: Annotated[int | None, Field(ge=2, description="test samples; none takes all")] = None
     proportion: Annotated[float, Field(ge=0, le=1, description="share of each class with the cue in training")] = 0.8
@@ -65,7 +66,9 @@ def demo_settings(data: str, seed: int) -> DemoSettings:
     """
     if data == "digits":
         return DemoSettings(seed=seed)
-    named = data in datasets.NAMES
+    if data == "planted":
+        raise ValueError("planted data are no images; give --data digits, another image set or its folder")
+    named = data in NAMES
     return DemoSettings(
         seed=seed,
         data=data,

@@ -18,12 +18,12 @@ def _model(name: str, record: InvarianceRecord) -> str:
     follows = "relies on the cue" if rand_cue.effect < 0 else "heeds the cue without following it"
     verdict = {
         "sensitive": follows,
-        "invariant": "does not rely on the cue",
+        "invariant": "is invariant to the cue",
         "undetermined": "may or may not rely on the cue",
     }[rand_cue.verdict]
     content = {
         "sensitive": "It reads the image",
-        "invariant": "It does not read the image",
+        "invariant": "Its accuracy does not depend on the image",
         "undetermined": "Whether it reads the image is not settled",
     }[rand_image.verdict]
     return (
@@ -42,26 +42,27 @@ def _path(path: PathRecord) -> str:
         for split, (height, t) in path.barrier.items()
     )
     verdict = (
-        "it is connected on the cue data and on every intervention"
+        "mechanistically connected at these points: on the cue data and on every intervention"
         if path.mechanistically_connected
-        else "so it does not keep one mechanism"
+        else "not mechanistically connected"
     )
     return (
-        f"The straight path from {path.start} to {path.end} has these barriers in loss: {heights}; "
-        f"{verdict} (tolerance {path.tolerance:g} nats)."
+        f"The straight path from {path.start} to {path.end} is {verdict} (tolerance {path.tolerance:g} nats). "
+        f"Barriers in loss: {heights}."
     )
 
 
 def _caveat(path: PathRecord) -> str:
     if path.mechanistically_connected:
         return (
-            "A path without a barrier does not prove one mechanism: dissimilar mechanisms of similar complexity can "
-            "be connected by a straight line."
+            "A straight path without a barrier does not prove one mechanism: dissimilar mechanisms of similar "
+            "complexity can still be linearly connected."
         )
     return (
-        "A barrier on this path is no proof of dissimilar mechanisms: that minimisers which cannot be connected, up to "
-        "permutations of units, are dissimilar is a conjecture, and no permutation was removed here. The effects above "
-        "are direct evidence; the barrier agrees with them or does not."
+        "A barrier on this path is no proof of dissimilar mechanisms. That minimisers which cannot be linearly "
+        "connected, up to permutations of units, are dissimilar is a conjecture; proved, for one hidden ReLU layer and "
+        "interpolating minimisers, is that dissimilar mechanisms of different complexity imply a barrier under every "
+        "permutation. No permutation was removed here; the effects above are the direct evidence."
     )
 
 

@@ -10,9 +10,12 @@ from torch.nn.functional import pad
 
 from mechconn import datasets
 from mechconn._checks import check_choice
-from mechconn._cues import BoxCue, Cue, DominoesCue, HueBoxCue
+from mechconn._cues import DominoesCue, HueBoxCue
+from mechconn._interventions import Cue
 from mechconn._results import Picture
 from mechconn._typing import Data, SampleSource
+from mechconn.datasets._images import to_bytes
+from mechconn.datasets._load import NAMES
 
 GAP = 2
 CUES = ("box", "hue-box", "dominoes")
@@ -26,7 +29,7 @@ def strips(suite: Mapping[str, Data], count: int = 8) -> dict[str, Picture]:
 def strip(scenes: SampleSource, count: int) -> Picture:
     """The first `count` images side by side; [-1, 1] becomes black to white."""
     x = scenes.inputs(torch.arange(min(count, len(scenes))))
-    pixels = x.add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    pixels = to_bytes(x)
     if pixels.shape[1] == 1:
         pixels = pixels.expand(-1, 3, -1, -1)
     gaps = pad(pixels, (0, GAP), value=255)
@@ -50,13 +53,16 @@ def preview(
         FileNotFoundError: the image set is not there.
     """
     check_choice("cue", cue, CUES)
+    if source == "planted":
+        raise ValueError("planted data are no images; name an image set such as 'digits' or its folder")
     # More rows than are shown: the random image of a row is that of another row, and seldom one in sight.
-    some = None if source == "digits" else 50 * count
+    some = 50 * count if source in NAMES and source != "digits" else None
     task = datasets.cue_task(source, cue=_cue(cue, root), root=root, seed=seed, rows=some, test_rows=some)
     return strips(task.suite, count)
 
 
-def _cue(name: str, root: str | Path | None) -> Cue:
+def _cue(name: str, root: str | Path | None) -> Cue | None:
+    """The cue of that name; None is the box that suits the images, which the task chooses."""
     if name == "dominoes":
         return DominoesCue(datasets.load("fashion_mnist", root=root, split="test"))
-    return BoxCue() if name == "box" else HueBoxCue()
+    return None if name == "box" else HueBoxCue()

@@ -2,7 +2,6 @@
 
 from mechconn.datasets._digits import digits as digits
 from mechconn.datasets._images import ImageSet as ImageSet
-from mechconn.datasets._load import NAMES as NAMES
 from mechconn.datasets._load import load as load
 from mechconn.datasets._planted import Planted as Planted
 from mechconn.datasets._planted import PlantedCue as PlantedCue
@@ -10,4 +9,4 @@ from mechconn.datasets._planted import PlantedSet as PlantedSet
 from mechconn.datasets._task import CueTask as CueTask
 from mechconn.datasets._task import cue_task as cue_task
 
-__all__ = ["NAMES", "CueTask", "ImageSet", "Planted", "PlantedCue", "PlantedSet", "cue_task", "digits", "load"]
+__all__ = ["CueTask", "ImageSet", "Planted", "PlantedCue", "PlantedSet", "cue_task", "digits", "load"]

@@ -36,9 +36,9 @@ def digits(seed: int = 0, noise: float = NOISE) -> ImageSet:
     grey = interpolate(small, size=(DIGIT, DIGIT), mode="bilinear", align_corners=False)
     rows, draw = len(grey), generator(seed, "digits")
     place = torch.randint(0, CANVAS - DIGIT + 1, (rows, 2), generator=draw)
-    colour = 0.2 + 0.8 * torch.rand((rows, 3, 1, 1), generator=draw)
-    canvas = torch.full((rows, 3, CANVAS, CANVAS), -0.5)
+    colour = 0.2 + 0.8 * torch.rand((rows, 3, 1, 1), generator=draw, dtype=torch.float32)
+    canvas = torch.full((rows, 3, CANVAS, CANVAS), -0.5, dtype=torch.float32)
     for row, (top, left) in enumerate(place.tolist()):
         canvas[row, :, top : top + DIGIT, left : left + DIGIT] += (colour[row] + 0.5) * grey[row]
-    canvas += noise * torch.randn(canvas.shape, generator=draw)
+    canvas += noise * torch.randn(canvas.shape, generator=draw, dtype=torch.float32)
     return ImageSet(to_bytes(canvas), torch.from_numpy(np.asarray(labels)).long(), tuple("0123456789"))

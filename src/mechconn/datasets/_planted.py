@@ -73,7 +73,7 @@ class Planted:
         draw = generator(seed, "planted")
         latents = torch.randint(0, self.num_classes, (rows, len(self.names)), generator=draw)
         latents[:, self.names.index(CUE_LATENT)] = ABSENT
-        noise = self.noise * torch.randn((rows, self.features), generator=draw)
+        noise = self.noise * torch.randn((rows, self.features), generator=draw, dtype=torch.float32)
         return PlantedSet(self, latents, noise, latents[:, 0].clone(), torch.arange(rows))
 
     def latents_of(self, x: Float[Tensor, "n features"]) -> Int[Tensor, "n latents"]:

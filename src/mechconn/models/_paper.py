@@ -19,7 +19,7 @@ VGG13_PLAN = [
 RESNET18_PLAN = [(64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)]
 
 
-def vgg13(num_classes: int = 10, *, channels: int = 3, seed: int | None = None) -> nn.Module:
+def vgg13(num_classes: int = 10, *, channels: int = 3, seed: int = 0) -> nn.Module:
     """The "VGG-13" of the source: ten 3 x 3 convolutions without bias, each with BatchNorm and ReLU, and a linear head.
 
     Widths 64, 64/s, 128, 128/s, 256, 256/s, 512, 512/s, 512, 512, where /s is stride 2; there is no pooling but the
@@ -28,7 +28,7 @@ def vgg13(num_classes: int = 10, *, channels: int = 3, seed: int | None = None) 
     Args:
         num_classes: outputs of the head.
         channels: channels of the images.
-        seed: of the fresh weights; None draws them from torch's global generator, as torch's own layers do.
+        seed: of the fresh weights.
 
     Raises:
         ValueError: a count below one.
@@ -96,7 +96,7 @@ class ResNet(nn.Module):
         return self.classifier(self.blocks(self.stem(x)).mean((2, 3)))
 
 
-def resnet18(num_classes: int = 10, *, channels: int = 3, seed: int | None = None) -> nn.Module:
+def resnet18(num_classes: int = 10, *, channels: int = 3, seed: int = 0) -> nn.Module:
     """ResNet-18 for images of 32 x 32: a stem of 64 without pooling, then two basic blocks each of 64, 128, 256, 512.
 
     The first block of each later stage has stride 2. 11.2 million parameters, in forward order; a shortcut's
@@ -105,7 +105,7 @@ def resnet18(num_classes: int = 10, *, channels: int = 3, seed: int | None = Non
     Args:
         num_classes: outputs of the head.
         channels: channels of the images.
-        seed: of the fresh weights; None draws them from torch's global generator, as torch's own layers do.
+        seed: of the fresh weights.
 
     Raises:
         ValueError: a count below one.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -38,20 +37,20 @@ class ConvNet(nn.Module):
         return self.classifier(self.features(x).mean((2, 3)))
 
 
-def built(factory: Callable[[], nn.Module], seed: int | None) -> nn.Module:
-    """A module whose fresh weights are a function of `seed`; None draws from torch's global generator."""
-    with contextlib.nullcontext() if seed is None else isolated(seed, "weights"):
+def built(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A module whose fresh weights are a function of `seed`."""
+    with isolated(seed, "weights"):
         return factory()
 
 
-def small_convnet(num_classes: int = 10, width: int = 16, *, channels: int = 3, seed: int | None = None) -> nn.Module:
+def small_convnet(num_classes: int = 10, width: int = 16, *, channels: int = 3, seed: int = 0) -> nn.Module:
     """Five convolutions of width w, w, 2w, 2w, 4w (the second and fourth with stride 2) and a linear head.
 
     Args:
         num_classes: outputs of the head.
         width: channels of the first convolution; 16 gives 36 thousand parameters.
         channels: channels of the images.
-        seed: of the fresh weights; None draws them from torch's global generator, as torch's own layers do.
+        seed: of the fresh weights.
     """
     check_count("num_classes", num_classes)
     check_count("width", width)
