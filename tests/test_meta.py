@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import json
+import operator
 import re
 import subprocess
 import sys
@@ -134,18 +135,21 @@ def pinned_names() -> list[str]:
 
 
 def test_public_names_are_pinned() -> None:
-    names = importlib.import_module("mechconn").__all__
+    facade = importlib.import_module("mechconn")
+    names = [*facade.__all__]
+    for part in ("datasets", "models"):
+        names += [f"{part}.{name}" for name in getattr(facade, part).__all__]
     assert len(set(names)) == len(names)
     assert sorted(names) == sorted(pinned_names())
 
 
 @pytest.mark.parametrize("name", pinned_names())
 def test_public_names_explain_themselves(name: str) -> None:
-    thing = getattr(importlib.import_module("mechconn"), name)
+    thing = operator.attrgetter(name)(importlib.import_module("mechconn"))
     if inspect.isclass(thing) or inspect.isroutine(thing) or inspect.ismodule(thing):
         text = thing.__doc__ or ""
         # A dataclass without a docstring gets its signature as one; that explains nothing.
-        assert text.strip() and not text.startswith(f"{name}("), f"{name} has no docstring"
+        assert text.strip() and not text.startswith(f"{name.rpartition('.')[2]}("), f"{name} has no docstring"
 
 
 # ---------------------------------------------------------------- what is tracked

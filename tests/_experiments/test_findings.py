@@ -8,7 +8,7 @@ def test_each_verdict_has_its_own_words():
     assert said["theta_NC"].startswith("theta_NC is invariant to the cue")
     assert said["CBFT"].startswith("CBFT may or may not rely on the cue")
     assert "Whether it reads the image is not settled" in said["FT-M"]
-    assert "from 99.0 % to 20.0 % (-79.0 points" in said["theta_C"]
+    assert "from 99.0\N{NO-BREAK SPACE}% to 20.0\N{NO-BREAK SPACE}% (-79.0 points" in said["theta_C"]
 
 
 def test_a_model_that_a_random_cue_helps_is_not_said_to_rely_on_it():
