@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,16 @@ def evaluated(model: nn.Module, batches: Iterable[Batch]) -> tuple[float, float]
                 losses.append(float(torch.logsumexp(logits, 0) - logits[y[i]]))
                 hits.append(int(logits.argmax()) == int(y[i]))
     return sum(losses) / len(losses), sum(hits) / len(hits)
+
+
+# ---------------------------------------------------------------- paths
+
+
+def de_casteljau(points: Sequence[Tensors], t: float) -> dict[str, Tensor]:
+    """A point of the Bezier curve: means of neighbours, of their means, and so on until one is left."""
+    while len(points) > 1:
+        points = [{name: (1 - t) * a[name] + t * b[name] for name in a} for a, b in pairwise(points)]
+    return dict(points[0])
 
 
 # ---------------------------------------------------------------- normalisation statistics

@@ -21,7 +21,9 @@ from mechconn._norm_stats import KeepNorm as KeepNorm
 from mechconn._norm_stats import Reestimate as Reestimate
 from mechconn._params import parameters_of as parameters_of
 from mechconn._params import with_parameters as with_parameters
+from mechconn._paths import BezierPath as BezierPath
 from mechconn._paths import LinearPath as LinearPath
+from mechconn._paths import PolygonalPath as PolygonalPath
 from mechconn._paths import path_grid as path_grid
 from mechconn._training import Trained as Trained
 from mechconn._training import Training as Training
@@ -36,6 +38,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CBFT",
     "Barrier",
+    "BezierPath",
     "BoxCue",
     "ColourShift",
     "Cue",
@@ -49,6 +52,7 @@ __all__ = [
     "KeepNorm",
     "LinearPath",
     "NaiveFineTuning",
+    "PolygonalPath",
     "Profile",
     "Reestimate",
     "Rotate",

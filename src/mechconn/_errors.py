@@ -17,6 +17,10 @@ NOT_FINITE = "{name}: row {row} holds NaN or infinity; remove or repair it befor
 ONE_CLASS = "{name} holds only class {label}; training needs samples of at least two classes"
 KEYS = "{what} do not match: missing {missing}; unexpected {unexpected}"
 SHAPES = "{what} have different shapes or types: {differences}; both endpoints must be the same architecture"
+CONTROLS = (
+    "controls must be a list of control points, each a dict of parameters, got one dict; pass controls=[...] around it"
+)
+NO_STRETCH = "a stretch of a path needs two different ends, got t0 = t1 = {t}"
 RANGE = "{name} must lie in [{low}, {high}], got {value}"
 POSITIVE = "{name} must be {kind} greater than zero, got {value}"
 NON_NEGATIVE = "{name} must be zero or more, got {value}"
