@@ -17,6 +17,8 @@ from mechconn._finetune import fine_tune as fine_tune
 from mechconn._interventions import Cue as Cue
 from mechconn._interventions import CuedSet as CuedSet
 from mechconn._interventions import Suite as Suite
+from mechconn._model_at import model_at as model_at
+from mechconn._norm_stats import InterpolateNorm as InterpolateNorm
 from mechconn._norm_stats import KeepNorm as KeepNorm
 from mechconn._norm_stats import Reestimate as Reestimate
 from mechconn._params import parameters_of as parameters_of
@@ -46,6 +48,7 @@ __all__ = [
     "DominoesCue",
     "Effect",
     "HueBoxCue",
+    "InterpolateNorm",
     "IntervenedSet",
     "Intervention",
     "Invariance",
@@ -64,6 +67,7 @@ __all__ = [
     "evaluate_path",
     "fine_tune",
     "measure_invariance",
+    "model_at",
     "models",
     "parameters_of",
     "path_grid",

@@ -35,6 +35,10 @@ NOT_BATCH_NORM = (
     "cannot re-estimate the running statistics of {layers}: only BatchNorm layers have a known formula; "
     "pass norm=KeepNorm()"
 )
+NO_T = (
+    "InterpolateNorm mixes the endpoints' statistics by the place t on a path, and this point lies on none; "
+    "pass norm=Reestimate(training batches)"
+)
 HEAD_NOT_FOUND = (
     "cannot tell which linear layer is the head ({reason}); name it, as in head='classifier' "
     "(linear layers of this model: {linear})"
