@@ -205,6 +205,50 @@ class SlowCBFT:
         return theta.eval()
 
 
+def bernstein(k: int) -> Callable[[float], list[float]]:
+    """The Bernstein polynomials of a curve with k control points, A's and B's among them."""
+    n = k + 1
+    return lambda t: [math.comb(n, i) * (1 - t) ** (n - i) * t**i for i in range(n + 1)]
+
+
+def hats(k: int) -> Callable[[float], list[float]]:
+    """The weights of a polygon's points: 1 at their own place, falling to 0 at the neighbours'."""
+    return lambda t: [max(0.0, 1 - abs(t * (k + 1) - i)) for i in range(k + 2)]
+
+
+@dataclass
+class SlowPathFit:
+    """SGD on control points, batches in their order, one t and one rate for each step.
+
+    `unweighted`: the control point gets the gradient as it is, and the weight goes to the step's rate.
+    """
+
+    ts: Sequence[float]
+    rates: Sequence[float]
+    weights: Callable[[float], list[float]]
+    momentum: float = 0.9
+    decay: float = 1e-4
+    unweighted: bool = False
+
+    def run(self, points: list[nn.Module], batches: list[Batch]) -> list[nn.Module]:
+        """`points` are A, where each control point starts, and B, as networks; the control points that are found."""
+        a, *controls, b = map(copy.deepcopy, points)
+        optimisers = [SlowSGD(control, self.momentum, self.decay) for control in controls]
+        for step, (t, rate) in enumerate(zip(self.ts, self.rates, strict=True)):
+            weights, (x, y) = self.weights(t), batches[step % len(batches)]
+            held = [dict(model.named_parameters()) for model in (a, *controls, b)]
+            middle = {
+                name: torch.stack([w * point[name].detach() for w, point in zip(weights, held, strict=True)]).sum(0)
+                for name in held[0]
+            }
+            point = loaded(a, middle).train()
+            grads = gradients(point, cross_entropy(point(x), y))
+            for optimiser, weight in zip(optimisers, weights[1:-1], strict=True):
+                scale, rate_here = (1.0, rate * weight) if self.unweighted else (weight, rate)
+                optimiser.step({name: scale * grad for name, grad in grads.items()}, rate_here)
+        return controls
+
+
 def splitmix64(start: int, counter: int) -> int:
     """The counter-th output of SplitMix64 from state `start`, in whole numbers without bounds."""
     mask = 2**64 - 1

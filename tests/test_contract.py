@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
 from mechconn._method import Method
+from mechconn._path_fits import PathFit
 from world import TRIGGER, Delicate, World, model_in_use
 from zoo import FEATURES, Interrupted, build, rows, split
 
@@ -30,6 +31,12 @@ METHODS: dict[str, Method] = {
     "CBFT": mc.CBFT(epochs=2, batch_size=8),
     "CBFT, joint": mc.CBFT(epochs=2, batch_size=8, update="joint"),
     "Training": mc.Training(epochs=2, batch_size=8),
+}
+
+PATH_FITS: dict[str, PathFit] = {
+    "BezierFit": mc.BezierFit(epochs=2, batch_size=8),
+    "BezierFit, authors": mc.BezierFit(epochs=2, batch_size=8, variant="authors"),
+    "PolygonalFit": mc.PolygonalFit(epochs=2, batch_size=8, bends=2),
 }
 
 Operation = Callable[[nn.Module, Any], object]
@@ -43,6 +50,13 @@ def beside(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The model's weights, and a point beside them."""
     here = mc.parameters_of(model)
     return here, {name: tensor + 0.1 for name, tensor in here.items()}
+
+
+def fitting(method: PathFit, **settings: Any) -> Operation:
+    """fit_path between the user's own tensors and a point beside them."""
+    return lambda model, data: mc.fit_path(
+        model, dict(model.named_parameters()), beside(model)[1], method, data, **settings
+    )
 
 
 def along(norm: Callable[[Any], Any], **settings: Any) -> Operation:
@@ -61,6 +75,8 @@ READING: dict[str, Operation] = {
     "evaluate_path, moving average": along(lambda data: mc.Reestimate(data, average="exponential")),
     "evaluate_path, reduced precision": along(mc.Reestimate, precision="auto"),
     "model_at": lambda model, data: mc.model_at(model, mc.LinearPath(*beside(model)), 0.5, norm=mc.Reestimate(data)),
+    **{f"fit_path, {name}": fitting(method) for name, method in PATH_FITS.items()},
+    "fit_path, reduced precision": fitting(PATH_FITS["BezierFit"], precision="auto"),
     "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
         model, mc.Suite({"cue": data}), precision="auto"
@@ -163,6 +179,9 @@ def numbers(result: Any) -> Iterator[float]:
         model = result if isinstance(result, nn.Module) else result.model
         for tensor in model.state_dict().values():
             yield from tensor.flatten().tolist()
+    elif isinstance(result, mc.FittedPath):
+        for tensor in result.path.at(0.5).values():
+            yield from tensor.flatten().tolist()
     elif isinstance(result, mc.Profile):
         for values in result.loss.values():
             yield from values
@@ -188,9 +207,10 @@ def test_every_function_that_takes_a_model_has_a_row() -> None:
     assert takes_a_model == {name.split(",")[0] for name in OPERATIONS}
 
 
-def test_every_method_has_a_row() -> None:
-    methods = set(public(lambda thing: inspect.isclass(thing) and issubclass(thing, Method)))
-    assert methods == {type(method).__name__ for method in METHODS.values()}
+@pytest.mark.parametrize(("kind", "table"), [(Method, METHODS), (PathFit, PATH_FITS)])
+def test_every_method_has_a_row(kind: type, table: dict[str, Any]) -> None:
+    methods = set(public(lambda thing: inspect.isclass(thing) and issubclass(thing, kind)))
+    assert methods == {type(method).__name__ for method in table.values()}
 
 
 def test_the_witness_sees_changes() -> None:

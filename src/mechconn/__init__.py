@@ -14,6 +14,8 @@ from mechconn._cues import HueBoxCue as HueBoxCue
 from mechconn._finetune import CBFT as CBFT
 from mechconn._finetune import NaiveFineTuning as NaiveFineTuning
 from mechconn._finetune import fine_tune as fine_tune
+from mechconn._fit_path import FittedPath as FittedPath
+from mechconn._fit_path import fit_path as fit_path
 from mechconn._interventions import Cue as Cue
 from mechconn._interventions import CuedSet as CuedSet
 from mechconn._interventions import Suite as Suite
@@ -23,6 +25,8 @@ from mechconn._norm_stats import KeepNorm as KeepNorm
 from mechconn._norm_stats import Reestimate as Reestimate
 from mechconn._params import parameters_of as parameters_of
 from mechconn._params import with_parameters as with_parameters
+from mechconn._path_fits import BezierFit as BezierFit
+from mechconn._path_fits import PolygonalFit as PolygonalFit
 from mechconn._paths import BezierPath as BezierPath
 from mechconn._paths import LinearPath as LinearPath
 from mechconn._paths import PolygonalPath as PolygonalPath
@@ -40,6 +44,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CBFT",
     "Barrier",
+    "BezierFit",
     "BezierPath",
     "BoxCue",
     "ColourShift",
@@ -47,6 +52,7 @@ __all__ = [
     "CuedSet",
     "DominoesCue",
     "Effect",
+    "FittedPath",
     "HueBoxCue",
     "InterpolateNorm",
     "IntervenedSet",
@@ -55,6 +61,7 @@ __all__ = [
     "KeepNorm",
     "LinearPath",
     "NaiveFineTuning",
+    "PolygonalFit",
     "PolygonalPath",
     "Profile",
     "Reestimate",
@@ -66,6 +73,7 @@ __all__ = [
     "datasets",
     "evaluate_path",
     "fine_tune",
+    "fit_path",
     "measure_invariance",
     "model_at",
     "models",

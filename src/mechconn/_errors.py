@@ -20,6 +20,12 @@ SHAPES = "{what} have different shapes or types: {differences}; both endpoints m
 CONTROLS = (
     "controls must be a list of control points, each a dict of parameters, got one dict; pass controls=[...] around it"
 )
+AUTHORS_BENDS = "variant='authors' is defined for one bend, got bends={bends}; use variant='default'"
+NO_PATH_FIT = "fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got {type}"
+ALL_FROZEN = "every parameter of the model is frozen, so a path has nothing to fit; call requires_grad_() on some"
+NO_FRESH = (
+    "cannot draw fresh weights for {names}: their modules have no reset_parameters(); add it, or use variant='default'"
+)
 NO_STRETCH = "a stretch of a path needs two different ends, got t0 = t1 = {t}"
 RANGE = "{name} must lie in [{low}, {high}], got {value}"
 POSITIVE = "{name} must be {kind} greater than zero, got {value}"
