@@ -135,7 +135,7 @@ class BezierFit(PathFit):
         if self.variant == "default":
             return super().point(path, t)
         control = path.points[1]
-        return {name: here + (control[name] - control[name].detach()) for name, here in path.at(t).items()}
+        return {name: here.add_(control[name] - control[name].detach()) for name, here in path.at(t).items()}
 
     def factor(self, t: float) -> float:
         """1; of the authors' variant 2 t (1 - t)."""
