@@ -236,8 +236,7 @@ def test_one_control_point_is_not_a_list_of_them(kind: Any) -> None:
     with pytest.raises(TypeError) as caught:
         kind(a, b, controls=bend)
     assert str(caught.value) == (
-        "controls must be a list of control points, each a dict of parameters, got one dict; "
-        "pass controls=[...] around it"
+        "controls must be a list of control points, got one dict; put the point in a list, controls=[...]"
     )
 
 

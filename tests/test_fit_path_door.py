@@ -137,7 +137,7 @@ def test_what_cannot_be_fitted(changes: dict[str, Any], error: type[Exception], 
 
 
 def test_a_frozen_model_has_nothing_to_fit() -> None:
-    with pytest.raises(ValueError, match=r"^every parameter of the model is frozen, so a path has nothing to fit"):
+    with pytest.raises(ValueError, match=r"^all 6 parameters of the model are frozen, so a path has nothing to fit"):
         fit(build(norm_mlp).requires_grad_(False))
 
 

@@ -17,12 +17,12 @@ NOT_FINITE = "{name}: row {row} holds NaN or infinity; remove or repair it befor
 ONE_CLASS = "{name} holds only class {label}; training needs samples of at least two classes"
 KEYS = "{what} do not match: missing {missing}; unexpected {unexpected}"
 SHAPES = "{what} have different shapes or types: {differences}; both endpoints must be the same architecture"
-CONTROLS = (
-    "controls must be a list of control points, each a dict of parameters, got one dict; pass controls=[...] around it"
-)
+CONTROLS = "controls must be a list of control points, got one {type}; put the point in a list, controls=[...]"
 AUTHORS_BENDS = "variant='authors' is defined for one bend, got bends={bends}; use variant='default'"
 NO_PATH_FIT = "fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got {type}"
-ALL_FROZEN = "every parameter of the model is frozen, so a path has nothing to fit; call requires_grad_() on some"
+ALL_FROZEN = (
+    "all {count} parameters of the model are frozen, so a path has nothing to fit; call requires_grad_() on some"
+)
 NO_FRESH = (
     "cannot draw fresh weights for {names}: their modules have no reset_parameters(); add it, or use variant='default'"
 )
@@ -42,7 +42,7 @@ NOT_BATCH_NORM = (
     "pass norm=KeepNorm()"
 )
 NO_T = (
-    "InterpolateNorm mixes the endpoints' statistics by the place t on a path, and this point lies on none; "
+    "{policy} mixes the endpoints' statistics by the place t on a path, and this point lies on none; "
     "pass norm=Reestimate(training batches)"
 )
 HEAD_NOT_FOUND = (

@@ -148,7 +148,8 @@ class _Objective:
 
 def _trainable(network: Network, controls: Sequence[Params]) -> list[Tensor]:
     """The tensors of the control points that the model does not hold frozen, now leaves that ask for gradients."""
-    names = [name for name, parameter in network.hollow_params().items() if parameter.requires_grad]
+    parameters = network.hollow_params()
+    names = [name for name, parameter in parameters.items() if parameter.requires_grad]
     if not names:
-        raise ValueError(_errors.ALL_FROZEN)
+        raise ValueError(_errors.ALL_FROZEN.format(count=len(parameters)))
     return [control[name].requires_grad_() for control in controls for name in names]

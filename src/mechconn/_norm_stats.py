@@ -78,7 +78,7 @@ class InterpolateNorm(NormPolicy):
     def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
         """The network's buffers with running statistics of weight 1 - t from A and t from B."""
         if t is None:
-            raise ValueError(_errors.NO_T)
+            raise ValueError(_errors.NO_T.format(policy=type(self).__name__))
         own = {name: buffer.clone() for name, buffer in network.buffers.items()}
         states = (("a", self.state_a), ("b", self.state_b))
         ends = [_statistics_in(f"state_{end}", state, network) for end, state in states]

@@ -87,7 +87,7 @@ class WeightedPath(Path):
         self, params_a: Params, params_b: Params, controls: Sequence[Params], origin: Mapping[str, Any] | None = None
     ) -> None:
         if isinstance(controls, Mapping):
-            raise TypeError(_errors.CONTROLS)
+            raise TypeError(_errors.CONTROLS.format(type=type(controls).__name__))
         check_compatible("endpoints of the path", params_a, params_b)
         for number, control in enumerate(controls):
             check_compatible(f"endpoint A and control point {number}", params_a, control)
