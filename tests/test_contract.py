@@ -10,7 +10,6 @@ import importlib
 import inspect
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,91 +20,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
 from mechconn._method import Method
-from zoo import CLASSES, FEATURES, Interrupted, build, rows, split
-
-TRIGGER = 1e6
-
-
-class Delicate(nn.Module):
-    """Everything that could be disturbed: shared and tied layers, statistics, dropout, a frozen layer.
-
-    It refuses a batch that holds TRIGGER, so that a test can make it raise midway.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = nn.Sequential(nn.Linear(FEATURES, FEATURES), nn.BatchNorm1d(FEATURES), nn.Dropout(0.5))
-        self.again = self.block
-        self.tied = nn.Linear(FEATURES, FEATURES, bias=False)
-        self.tied.weight = self.block.get_submodule("0").get_parameter("weight")
-        self.frozen = nn.Linear(FEATURES, FEATURES).requires_grad_(False)
-        self.out = nn.Linear(FEATURES, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if bool((x == TRIGGER).any()):
-            raise ZeroDivisionError("the model cannot")
-        return self.out(self.frozen(self.tied(self.again(torch.tanh(self.block(x))))))
-
-
-def keep(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    """A hook of the user's."""
-    return output
-
-
-def model_in_use() -> nn.Module:
-    """In training mode but for one layer, with gradients of an earlier backward pass and a hook."""
-    model = build(Delicate)
-    for number, parameter in enumerate(model.parameters()):
-        if parameter.requires_grad:
-            parameter.grad = torch.full_like(parameter, float(number))
-    model.train()
-    model.get_submodule("block.1").eval()
-    model.get_submodule("out").register_forward_hook(keep)
-    return model
-
-
-@dataclass(frozen=True)
-class World:
-    """What must not change: every tensor by identity and value, flags, modes, hooks, and the global generators."""
-
-    tensors: dict[str, tuple[int, Tensor, Tensor | None, bool]]
-    modes: dict[str, bool]
-    hooks: dict[str, list[Any]]
-    attributes: dict[str, list[str]]
-    generators: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, model: nn.Module) -> World:
-        named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-        parts = dict(model.named_modules(remove_duplicate=False))
-        return cls(
-            {
-                name: (id(t), t.detach().clone(), None if t.grad is None else t.grad.clone(), t.requires_grad)
-                for name, t in named
-            },
-            {name: part.training for name, part in parts.items()},
-            {
-                name: [*part._forward_hooks.items(), *part._forward_pre_hooks.items(), *part._backward_hooks.items()]
-                for name, part in parts.items()
-            },
-            {name: sorted(vars(part)) for name, part in parts.items()},
-            (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()),  # pyright: ignore
-        )
-
-    def check_unchanged(self, model: nn.Module) -> None:
-        now = World.of(model)
-        assert now.modes == self.modes
-        assert now.hooks == self.hooks
-        assert now.attributes == self.attributes
-        assert now.generators == self.generators
-        assert list(now.tensors) == list(self.tensors)
-        for name, (identity, value, gradient, required) in self.tensors.items():
-            same_identity, now_value, now_gradient, now_required = now.tensors[name]
-            assert (identity, required) == (same_identity, now_required), name
-            assert torch.equal(value, now_value), name
-            assert (gradient is None) == (now_gradient is None), name
-            assert gradient is None or now_gradient is None or torch.equal(gradient, now_gradient), name
-
+from mechconn._path_fits import PathFit
+from world import TRIGGER, Delicate, World, model_in_use
+from zoo import FEATURES, Interrupted, build, rows, split
 
 # ---------------------------------------------------------------- the rows of the table
 
@@ -116,6 +33,12 @@ METHODS: dict[str, Method] = {
     "Training": mc.Training(epochs=2, batch_size=8),
 }
 
+PATH_FITS: dict[str, PathFit] = {
+    "BezierFit": mc.BezierFit(epochs=2, batch_size=8),
+    "BezierFit, authors": mc.BezierFit(epochs=2, batch_size=8, variant="authors"),
+    "PolygonalFit": mc.PolygonalFit(epochs=2, batch_size=8, bends=2),
+}
+
 Operation = Callable[[nn.Module, Any], object]
 
 
@@ -123,12 +46,24 @@ def tuning(method: Method, **settings: Any) -> Operation:
     return lambda model, data: mc.fine_tune(model, method, clean=data, cued=data, **settings)
 
 
+def beside(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The model's weights, and a point beside them."""
+    here = mc.parameters_of(model)
+    return here, {name: tensor + 0.1 for name, tensor in here.items()}
+
+
+def fitting(method: PathFit, **settings: Any) -> Operation:
+    """fit_path between the user's own tensors and a point beside them."""
+    return lambda model, data: mc.fit_path(
+        model, dict(model.named_parameters()), beside(model)[1], method, data, **settings
+    )
+
+
 def along(norm: Callable[[Any], Any], **settings: Any) -> Operation:
     """evaluate_path from the model to a point beside it."""
 
     def run(model: nn.Module, data: Any) -> object:
-        here = mc.parameters_of(model)
-        path = mc.LinearPath(here, {name: tensor + 0.1 for name, tensor in here.items()})
+        path = mc.LinearPath(*beside(model))
         return mc.evaluate_path(model, path, mc.Suite({"cue": data, "no_cue": data}), ts=3, norm=norm(data), **settings)
 
     return run
@@ -139,6 +74,9 @@ READING: dict[str, Operation] = {
     "evaluate_path, re-estimated": along(mc.Reestimate),
     "evaluate_path, moving average": along(lambda data: mc.Reestimate(data, average="exponential")),
     "evaluate_path, reduced precision": along(mc.Reestimate, precision="auto"),
+    "model_at": lambda model, data: mc.model_at(model, mc.LinearPath(*beside(model)), 0.5, norm=mc.Reestimate(data)),
+    **{f"fit_path, {name}": fitting(method) for name, method in PATH_FITS.items()},
+    "fit_path, reduced precision": fitting(PATH_FITS["BezierFit"], precision="auto"),
     "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
         model, mc.Suite({"cue": data}), precision="auto"
@@ -151,6 +89,15 @@ READING: dict[str, Operation] = {
 OPERATIONS: dict[str, Operation] = {
     "parameters_of": lambda model, _: mc.parameters_of(model),
     "with_parameters": lambda model, _: mc.with_parameters(model, mc.parameters_of(build(Delicate, 1))),
+    "evaluate_path, interpolated": lambda model, data: along(
+        lambda _: mc.InterpolateNorm(model.state_dict(), model.state_dict())
+    )(model, data),
+    "model_at, interpolated": lambda model, _: mc.model_at(
+        model,
+        mc.LinearPath(*beside(model)),
+        0.5,
+        norm=mc.InterpolateNorm(model.state_dict(), build(Delicate, 1).state_dict()),
+    ),
     **READING,
 }
 
@@ -228,8 +175,12 @@ def test_the_global_generators_say_nothing(name: str) -> None:
 
 
 def numbers(result: Any) -> Iterator[float]:
-    if isinstance(result, mc.Trained):
-        for tensor in result.model.state_dict().values():
+    if isinstance(result, mc.Trained | nn.Module):
+        model = result if isinstance(result, nn.Module) else result.model
+        for tensor in model.state_dict().values():
+            yield from tensor.flatten().tolist()
+    elif isinstance(result, mc.FittedPath):
+        for tensor in result.path.at(0.5).values():
             yield from tensor.flatten().tolist()
     elif isinstance(result, mc.Profile):
         for values in result.loss.values():
@@ -256,9 +207,10 @@ def test_every_function_that_takes_a_model_has_a_row() -> None:
     assert takes_a_model == {name.split(",")[0] for name in OPERATIONS}
 
 
-def test_every_method_has_a_row() -> None:
-    methods = set(public(lambda thing: inspect.isclass(thing) and issubclass(thing, Method)))
-    assert methods == {type(method).__name__ for method in METHODS.values()}
+@pytest.mark.parametrize(("kind", "table"), [(Method, METHODS), (PathFit, PATH_FITS)])
+def test_every_method_has_a_row(kind: type, table: dict[str, Any]) -> None:
+    methods = set(public(lambda thing: inspect.isclass(thing) and issubclass(thing, kind)))
+    assert methods == {type(method).__name__ for method in table.values()}
 
 
 def test_the_witness_sees_changes() -> None:

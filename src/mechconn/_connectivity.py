@@ -161,7 +161,7 @@ def evaluate_path(
         network.check("the path's parameters", params)
         params = network.load(params)
         with isolated(seed, "evaluate_path"):
-            forward = inference.at(params, norm.buffers(network, params))
+            forward = inference.at(params, norm.buffers(network, params, t))
             for name, data in suite.items():
                 result = outcomes(forward, network.device, data, f"split {name!r}", loss)
                 losses[name].append(result.mean_loss)
