@@ -227,8 +227,9 @@ def test_a_barrier_is_the_highest_rise_above_the_chord(values: list[float]) -> N
 
 def test_a_tent_has_its_closed_form() -> None:
     profile = profile_of({"cue": [1.0, 2.0, 5.0, 2.0, 2.0]}, {"cue": [0.5, 0.25, 0.0, 0.75, 1.0]})
-    assert profile.barrier("cue") == mc.Barrier(3.5, 0.5)
-    assert profile.barrier("cue", on="accuracy") == mc.Barrier(0.75, 0.5)  # error 1 against a chord from 0.5 to 0
+    assert profile.barrier("cue") == mc.Barrier(3.5, 0.5, area=1.125)
+    # The error rate 0.5, 0.75, 1, 0.25, 0 against a chord from 0.5 to 0.
+    assert profile.barrier("cue", on="accuracy") == mc.Barrier(0.75, 0.5, area=0.3125)
     assert profile.endpoint_minus_minimum("cue") == 0.5
     assert profile.mode_connected("cue", 3.5) and not profile.mode_connected("cue", 3.49)
 

@@ -10,7 +10,6 @@ import importlib
 import inspect
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
 from mechconn._method import Method
+from world import World
 from zoo import CLASSES, FEATURES, Interrupted, build, rows, split
 
 TRIGGER = 1e6
@@ -64,49 +64,6 @@ def model_in_use() -> nn.Module:
     return model
 
 
-@dataclass(frozen=True)
-class World:
-    """What must not change: every tensor by identity and value, flags, modes, hooks, and the global generators."""
-
-    tensors: dict[str, tuple[int, Tensor, Tensor | None, bool]]
-    modes: dict[str, bool]
-    hooks: dict[str, list[Any]]
-    attributes: dict[str, list[str]]
-    generators: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, model: nn.Module) -> World:
-        named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-        parts = dict(model.named_modules(remove_duplicate=False))
-        return cls(
-            {
-                name: (id(t), t.detach().clone(), None if t.grad is None else t.grad.clone(), t.requires_grad)
-                for name, t in named
-            },
-            {name: part.training for name, part in parts.items()},
-            {
-                name: [*part._forward_hooks.items(), *part._forward_pre_hooks.items(), *part._backward_hooks.items()]
-                for name, part in parts.items()
-            },
-            {name: sorted(vars(part)) for name, part in parts.items()},
-            (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()),  # pyright: ignore
-        )
-
-    def check_unchanged(self, model: nn.Module) -> None:
-        now = World.of(model)
-        assert now.modes == self.modes
-        assert now.hooks == self.hooks
-        assert now.attributes == self.attributes
-        assert now.generators == self.generators
-        assert list(now.tensors) == list(self.tensors)
-        for name, (identity, value, gradient, required) in self.tensors.items():
-            same_identity, now_value, now_gradient, now_required = now.tensors[name]
-            assert (identity, required) == (same_identity, now_required), name
-            assert torch.equal(value, now_value), name
-            assert (gradient is None) == (now_gradient is None), name
-            assert gradient is None or now_gradient is None or torch.equal(gradient, now_gradient), name
-
-
 # ---------------------------------------------------------------- the rows of the table
 
 METHODS: dict[str, Method] = {
@@ -123,12 +80,18 @@ def tuning(method: Method, **settings: Any) -> Operation:
     return lambda model, data: mc.fine_tune(model, method, clean=data, cued=data, **settings)
 
 
+def beside(model: nn.Module, count: int) -> list[dict[str, Tensor]]:
+    """The model's parameters, and points beside them in directions of their own."""
+    return [
+        {k: v + 0.1 * n * (v > 0 if n > 1 else 1) for k, v in mc.parameters_of(model).items()} for n in range(count)
+    ]
+
+
 def along(norm: Callable[[Any], Any], **settings: Any) -> Operation:
     """evaluate_path from the model to a point beside it."""
 
     def run(model: nn.Module, data: Any) -> object:
-        here = mc.parameters_of(model)
-        path = mc.LinearPath(here, {name: tensor + 0.1 for name, tensor in here.items()})
+        path = mc.LinearPath(*beside(model, 2))
         return mc.evaluate_path(model, path, mc.Suite({"cue": data, "no_cue": data}), ts=3, norm=norm(data), **settings)
 
     return run
@@ -139,6 +102,13 @@ READING: dict[str, Operation] = {
     "evaluate_path, re-estimated": along(mc.Reestimate),
     "evaluate_path, moving average": along(lambda data: mc.Reestimate(data, average="exponential")),
     "evaluate_path, reduced precision": along(mc.Reestimate, precision="auto"),
+    "evaluate_path, samples kept": along(mc.Reestimate, keep_samples=True),
+    "evaluate_blocks": lambda model, data: mc.evaluate_blocks(
+        model, *beside(model, 2), mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
+    ),
+    "evaluate_plane": lambda model, data: mc.evaluate_plane(
+        model, *beside(model, 3), mc.Suite({"cue": data}), 2, norm=mc.Reestimate(data)
+    ),
     "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
         model, mc.Suite({"cue": data}), precision="auto"
@@ -231,9 +201,9 @@ def numbers(result: Any) -> Iterator[float]:
     if isinstance(result, mc.Trained):
         for tensor in result.model.state_dict().values():
             yield from tensor.flatten().tolist()
-    elif isinstance(result, mc.Profile):
-        for values in result.loss.values():
-            yield from values
+    elif isinstance(result, mc.Profile | mc.BlockProfiles | mc.Plane):
+        profiles = result.values() if isinstance(result, mc.BlockProfiles) else [result]
+        yield from torch.tensor([list(profile.loss.values()) for profile in profiles]).flatten().tolist()
     else:
         yield from result.loss.values()
 
