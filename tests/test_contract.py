@@ -104,10 +104,10 @@ READING: dict[str, Operation] = {
     "evaluate_path, reduced precision": along(mc.Reestimate, precision="auto"),
     "evaluate_path, samples kept": along(mc.Reestimate, keep_samples=True),
     "evaluate_blocks": lambda model, data: mc.evaluate_blocks(
-        model, *beside(model, 2), mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
+        model, *beside(model, 2), suite=mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
     ),
     "evaluate_plane": lambda model, data: mc.evaluate_plane(
-        model, *beside(model, 3), mc.Suite({"cue": data}), 2, norm=mc.Reestimate(data)
+        model, *beside(model, 3), suite=mc.Suite({"cue": data}), points=2, norm=mc.Reestimate(data)
     ),
     "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(

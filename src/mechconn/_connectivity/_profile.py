@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from mechconn import _errors
-from mechconn._checks import check_choice, check_non_negative, check_range
+from mechconn._checks import check_choice, check_non_negative
 from mechconn._connectivity._barrier import (
     Barrier,
     Connection,
@@ -193,7 +193,8 @@ class Profile:
         return values
 
     def _interval(self, split: str, on: str, confidence: float) -> Interval | None:
-        check_range("confidence", confidence, 0.5, 1 - 1e-9)
+        if not 0.0 < confidence < 1.0:
+            raise ValueError(f"confidence must lie between 0 and 1, neither of them, got {confidence!r}")
         if split not in self.per_sample.get(on, {}):
             return None
         interval = interval_of_errors if on == "accuracy" else interval_of_means
