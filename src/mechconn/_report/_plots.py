@@ -115,7 +115,9 @@ def plane(
         image = axes.pcolormesh(x, y, rows, shading="nearest", vmin=low, vmax=high, rasterized=True)
         for name, (across, up) in marks.items():
             axes.plot(across, up, marker="o", color="white", markeredgecolor="black")
-            axes.annotate(name.upper(), (across, up), textcoords="offset points", xytext=(6, 6), color="white")
+            paper = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
+            text = rf"$\theta_{{{name.upper()}}}$"  # plain letters would be taken for the split C
+            axes.annotate(text, (across, up), textcoords="offset points", xytext=(6, 6), bbox=paper)
         axes.set_title(short_name(split))
         axes.set_aspect("equal", adjustable="box")
         axes.set_xlabel("distance in weight space")
