@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,16 @@ def evaluated(model: nn.Module, batches: Iterable[Batch]) -> tuple[float, float]
                 losses.append(float(torch.logsumexp(logits, 0) - logits[y[i]]))
                 hits.append(int(logits.argmax()) == int(y[i]))
     return sum(losses) / len(losses), sum(hits) / len(hits)
+
+
+# ---------------------------------------------------------------- paths
+
+
+def de_casteljau(points: Sequence[Tensors], t: float) -> dict[str, Tensor]:
+    """A point of the Bezier curve: means of neighbours, of their means, and so on until one is left."""
+    while len(points) > 1:
+        points = [{name: (1 - t) * a[name] + t * b[name] for name in a} for a, b in pairwise(points)]
+    return dict(points[0])
 
 
 # ---------------------------------------------------------------- normalisation statistics
@@ -192,6 +203,50 @@ class SlowCBFT:
                 grads = {name: grads[name] + away[name] for name in grads}
             optimiser.step(grads, rate)
         return theta.eval()
+
+
+def bernstein(k: int) -> Callable[[float], list[float]]:
+    """The Bernstein polynomials of a curve with k control points, A's and B's among them."""
+    n = k + 1
+    return lambda t: [math.comb(n, i) * (1 - t) ** (n - i) * t**i for i in range(n + 1)]
+
+
+def hats(k: int) -> Callable[[float], list[float]]:
+    """The weights of a polygon's points: 1 at their own place, falling to 0 at the neighbours'."""
+    return lambda t: [max(0.0, 1 - abs(t * (k + 1) - i)) for i in range(k + 2)]
+
+
+@dataclass
+class SlowPathFit:
+    """SGD on control points, batches in their order, one t and one rate for each step.
+
+    `unweighted`: the control point gets the gradient as it is, and the weight goes to the step's rate.
+    """
+
+    ts: Sequence[float]
+    rates: Sequence[float]
+    weights: Callable[[float], list[float]]
+    momentum: float = 0.9
+    decay: float = 1e-4
+    unweighted: bool = False
+
+    def run(self, points: list[nn.Module], batches: list[Batch]) -> list[nn.Module]:
+        """`points` are A, where each control point starts, and B, as networks; the control points that are found."""
+        a, *controls, b = map(copy.deepcopy, points)
+        optimisers = [SlowSGD(control, self.momentum, self.decay) for control in controls]
+        for step, (t, rate) in enumerate(zip(self.ts, self.rates, strict=True)):
+            weights, (x, y) = self.weights(t), batches[step % len(batches)]
+            held = [dict(model.named_parameters()) for model in (a, *controls, b)]
+            middle = {
+                name: torch.stack([w * point[name].detach() for w, point in zip(weights, held, strict=True)]).sum(0)
+                for name in held[0]
+            }
+            point = loaded(a, middle).train()
+            grads = gradients(point, cross_entropy(point(x), y))
+            for optimiser, weight in zip(optimisers, weights[1:-1], strict=True):
+                scale, rate_here = (1.0, rate * weight) if self.unweighted else (weight, rate)
+                optimiser.step({name: scale * grad for name, grad in grads.items()}, rate_here)
+        return controls
 
 
 def splitmix64(start: int, counter: int) -> int:

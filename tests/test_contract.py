@@ -20,49 +20,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
 from mechconn._method import Method
-from world import World
-from zoo import CLASSES, FEATURES, Interrupted, build, rows, split
-
-TRIGGER = 1e6
-
-
-class Delicate(nn.Module):
-    """Everything that could be disturbed: shared and tied layers, statistics, dropout, a frozen layer.
-
-    It refuses a batch that holds TRIGGER, so that a test can make it raise midway.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = nn.Sequential(nn.Linear(FEATURES, FEATURES), nn.BatchNorm1d(FEATURES), nn.Dropout(0.5))
-        self.again = self.block
-        self.tied = nn.Linear(FEATURES, FEATURES, bias=False)
-        self.tied.weight = self.block.get_submodule("0").get_parameter("weight")
-        self.frozen = nn.Linear(FEATURES, FEATURES).requires_grad_(False)
-        self.out = nn.Linear(FEATURES, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if bool((x == TRIGGER).any()):
-            raise ZeroDivisionError("the model cannot")
-        return self.out(self.frozen(self.tied(self.again(torch.tanh(self.block(x))))))
-
-
-def keep(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    """A hook of the user's."""
-    return output
-
-
-def model_in_use() -> nn.Module:
-    """In training mode but for one layer, with gradients of an earlier backward pass and a hook."""
-    model = build(Delicate)
-    for number, parameter in enumerate(model.parameters()):
-        if parameter.requires_grad:
-            parameter.grad = torch.full_like(parameter, float(number))
-    model.train()
-    model.get_submodule("block.1").eval()
-    model.get_submodule("out").register_forward_hook(keep)
-    return model
-
+from mechconn._path_fits import PathFit
+from world import TRIGGER, Delicate, World, model_in_use
+from zoo import FEATURES, Interrupted, build, rows, split
 
 # ---------------------------------------------------------------- the rows of the table
 
@@ -73,6 +33,12 @@ METHODS: dict[str, Method] = {
     "Training": mc.Training(epochs=2, batch_size=8),
 }
 
+PATH_FITS: dict[str, PathFit] = {
+    "BezierFit": mc.BezierFit(epochs=2, batch_size=8),
+    "BezierFit, authors": mc.BezierFit(epochs=2, batch_size=8, variant="authors"),
+    "PolygonalFit": mc.PolygonalFit(epochs=2, batch_size=8, bends=2),
+}
+
 Operation = Callable[[nn.Module, Any], object]
 
 
@@ -80,18 +46,25 @@ def tuning(method: Method, **settings: Any) -> Operation:
     return lambda model, data: mc.fine_tune(model, method, clean=data, cued=data, **settings)
 
 
-def beside(model: nn.Module, count: int) -> list[dict[str, Tensor]]:
+def beside(model: nn.Module, count: int = 2) -> list[dict[str, Tensor]]:
     """The model's parameters, and points beside them in directions of their own."""
     return [
         {k: v + 0.1 * n * (v > 0 if n > 1 else 1) for k, v in mc.parameters_of(model).items()} for n in range(count)
     ]
 
 
+def fitting(method: PathFit, **settings: Any) -> Operation:
+    """fit_path between the user's own tensors and a point beside them."""
+    return lambda model, data: mc.fit_path(
+        model, dict(model.named_parameters()), beside(model)[1], method, data, **settings
+    )
+
+
 def along(norm: Callable[[Any], Any], **settings: Any) -> Operation:
     """evaluate_path from the model to a point beside it."""
 
     def run(model: nn.Module, data: Any) -> object:
-        path = mc.LinearPath(*beside(model, 2))
+        path = mc.LinearPath(*beside(model))
         return mc.evaluate_path(model, path, mc.Suite({"cue": data, "no_cue": data}), ts=3, norm=norm(data), **settings)
 
     return run
@@ -104,11 +77,14 @@ READING: dict[str, Operation] = {
     "evaluate_path, reduced precision": along(mc.Reestimate, precision="auto"),
     "evaluate_path, samples kept": along(mc.Reestimate, keep_samples=True),
     "evaluate_blocks": lambda model, data: mc.evaluate_blocks(
-        model, *beside(model, 2), suite=mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
+        model, *beside(model), suite=mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
     ),
     "evaluate_plane": lambda model, data: mc.evaluate_plane(
         model, *beside(model, 3), suite=mc.Suite({"cue": data}), points=2, norm=mc.Reestimate(data)
     ),
+    "model_at": lambda model, data: mc.model_at(model, mc.LinearPath(*beside(model)), 0.5, norm=mc.Reestimate(data)),
+    **{f"fit_path, {name}": fitting(method) for name, method in PATH_FITS.items()},
+    "fit_path, reduced precision": fitting(PATH_FITS["BezierFit"], precision="auto"),
     "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
         model, mc.Suite({"cue": data}), precision="auto"
@@ -121,6 +97,15 @@ READING: dict[str, Operation] = {
 OPERATIONS: dict[str, Operation] = {
     "parameters_of": lambda model, _: mc.parameters_of(model),
     "with_parameters": lambda model, _: mc.with_parameters(model, mc.parameters_of(build(Delicate, 1))),
+    "evaluate_path, interpolated": lambda model, data: along(
+        lambda _: mc.InterpolateNorm(model.state_dict(), model.state_dict())
+    )(model, data),
+    "model_at, interpolated": lambda model, _: mc.model_at(
+        model,
+        mc.LinearPath(*beside(model)),
+        0.5,
+        norm=mc.InterpolateNorm(model.state_dict(), build(Delicate, 1).state_dict()),
+    ),
     **READING,
 }
 
@@ -198,8 +183,12 @@ def test_the_global_generators_say_nothing(name: str) -> None:
 
 
 def numbers(result: Any) -> Iterator[float]:
-    if isinstance(result, mc.Trained):
-        for tensor in result.model.state_dict().values():
+    if isinstance(result, mc.Trained | nn.Module):
+        model = result if isinstance(result, nn.Module) else result.model
+        for tensor in model.state_dict().values():
+            yield from tensor.flatten().tolist()
+    elif isinstance(result, mc.FittedPath):
+        for tensor in result.path.at(0.5).values():
             yield from tensor.flatten().tolist()
     elif isinstance(result, mc.Profile | mc.BlockProfiles | mc.Plane):
         profiles = result.values() if isinstance(result, mc.BlockProfiles) else [result]
@@ -226,9 +215,10 @@ def test_every_function_that_takes_a_model_has_a_row() -> None:
     assert takes_a_model == {name.split(",")[0] for name in OPERATIONS}
 
 
-def test_every_method_has_a_row() -> None:
-    methods = set(public(lambda thing: inspect.isclass(thing) and issubclass(thing, Method)))
-    assert methods == {type(method).__name__ for method in METHODS.values()}
+@pytest.mark.parametrize(("kind", "table"), [(Method, METHODS), (PathFit, PATH_FITS)])
+def test_every_method_has_a_row(kind: type, table: dict[str, Any]) -> None:
+    methods = set(public(lambda thing: inspect.isclass(thing) and issubclass(thing, kind)))
+    assert methods == {type(method).__name__ for method in table.values()}
 
 
 def test_the_witness_sees_changes() -> None:

@@ -1,4 +1,4 @@
-"""What a call of the library must leave as it found it."""
+"""A model in use, and everything about it and the global generators that no call may change."""
 
 from __future__ import annotations
 
@@ -9,6 +9,48 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from zoo import CLASSES, FEATURES, build
+
+TRIGGER = 1e6
+
+
+class Delicate(nn.Module):
+    """Everything that could be disturbed: shared and tied layers, statistics, dropout, a frozen layer.
+
+    It refuses a batch that holds TRIGGER, so that a test can make it raise midway.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Linear(FEATURES, FEATURES), nn.BatchNorm1d(FEATURES), nn.Dropout(0.5))
+        self.again = self.block
+        self.tied = nn.Linear(FEATURES, FEATURES, bias=False)
+        self.tied.weight = self.block.get_submodule("0").get_parameter("weight")
+        self.frozen = nn.Linear(FEATURES, FEATURES).requires_grad_(False)
+        self.out = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool((x == TRIGGER).any()):
+            raise ZeroDivisionError("the model cannot")
+        return self.out(self.frozen(self.tied(self.again(torch.tanh(self.block(x))))))
+
+
+def keep(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    """A hook of the user's."""
+    return output
+
+
+def model_in_use() -> nn.Module:
+    """In training mode but for one layer, with gradients of an earlier backward pass and a hook."""
+    model = build(Delicate)
+    for number, parameter in enumerate(model.parameters()):
+        if parameter.requires_grad:
+            parameter.grad = torch.full_like(parameter, float(number))
+    model.train()
+    model.get_submodule("block.1").eval()
+    model.get_submodule("out").register_forward_hook(keep)
+    return model
 
 
 @dataclass(frozen=True)

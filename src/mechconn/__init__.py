@@ -21,14 +21,22 @@ from mechconn._cues import HueBoxCue as HueBoxCue
 from mechconn._finetune import CBFT as CBFT
 from mechconn._finetune import NaiveFineTuning as NaiveFineTuning
 from mechconn._finetune import fine_tune as fine_tune
+from mechconn._fit_path import FittedPath as FittedPath
+from mechconn._fit_path import fit_path as fit_path
 from mechconn._interventions import Cue as Cue
 from mechconn._interventions import CuedSet as CuedSet
 from mechconn._interventions import Suite as Suite
+from mechconn._model_at import model_at as model_at
+from mechconn._norm_stats import InterpolateNorm as InterpolateNorm
 from mechconn._norm_stats import KeepNorm as KeepNorm
 from mechconn._norm_stats import Reestimate as Reestimate
 from mechconn._params import parameters_of as parameters_of
 from mechconn._params import with_parameters as with_parameters
+from mechconn._path_fits import BezierFit as BezierFit
+from mechconn._path_fits import PolygonalFit as PolygonalFit
+from mechconn._paths import BezierPath as BezierPath
 from mechconn._paths import LinearPath as LinearPath
+from mechconn._paths import PolygonalPath as PolygonalPath
 from mechconn._paths import path_grid as path_grid
 from mechconn._training import Trained as Trained
 from mechconn._training import Training as Training
@@ -46,6 +54,8 @@ __version__ = "0.1.0"
 __all__ = [
     "CBFT",
     "Barrier",
+    "BezierFit",
+    "BezierPath",
     "BlockProfiles",
     "BoxCue",
     "ColourShift",
@@ -54,7 +64,9 @@ __all__ = [
     "CuedSet",
     "DominoesCue",
     "Effect",
+    "FittedPath",
     "HueBoxCue",
+    "InterpolateNorm",
     "IntervenedSet",
     "Intervention",
     "Invariance",
@@ -63,6 +75,8 @@ __all__ = [
     "NaiveFineTuning",
     "Plane",
     "PlanePoint",
+    "PolygonalFit",
+    "PolygonalPath",
     "Profile",
     "Reestimate",
     "Rotate",
@@ -75,7 +89,9 @@ __all__ = [
     "evaluate_path",
     "evaluate_plane",
     "fine_tune",
+    "fit_path",
     "measure_invariance",
+    "model_at",
     "models",
     "parameters_of",
     "path_grid",

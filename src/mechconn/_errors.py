@@ -17,6 +17,16 @@ NOT_FINITE = "{name}: row {row} holds NaN or infinity; remove or repair it befor
 ONE_CLASS = "{name} holds only class {label}; training needs samples of at least two classes"
 KEYS = "{what} do not match: missing {missing}; unexpected {unexpected}"
 SHAPES = "{what} have different shapes or types: {differences}; both endpoints must be the same architecture"
+CONTROLS = (
+    "controls must be a list of control points, each a dict of parameters, got one dict; pass controls=[...] around it"
+)
+AUTHORS_BENDS = "variant='authors' is defined for one bend, got bends={bends}; use variant='default'"
+NO_PATH_FIT = "fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got {type}"
+ALL_FROZEN = "every parameter of the model is frozen, so a path has nothing to fit; call requires_grad_() on some"
+NO_FRESH = (
+    "cannot draw fresh weights for {names}: their modules have no reset_parameters(); add it, or use variant='default'"
+)
+NO_STRETCH = "a stretch of a path needs two different ends, got t0 = t1 = {t}"
 RANGE = "{name} must lie in [{low}, {high}], got {value}"
 POSITIVE = "{name} must be {kind} greater than zero, got {value}"
 NON_NEGATIVE = "{name} must be zero or more, got {value}"
@@ -30,6 +40,10 @@ NEEDS_NORM = (
 NOT_BATCH_NORM = (
     "cannot re-estimate the running statistics of {layers}: only BatchNorm layers have a known formula; "
     "pass norm=KeepNorm()"
+)
+NO_T = (
+    "InterpolateNorm mixes the endpoints' statistics by the place t on a path, and this point lies on none; "
+    "pass norm=Reestimate(training batches)"
 )
 HEAD_NOT_FOUND = (
     "cannot tell which linear layer is the head ({reason}); name it, as in head='classifier' "

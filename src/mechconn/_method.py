@@ -69,8 +69,8 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(abc.ABC):
-    """How weights are changed: SGD settings, a learning-rate schedule and a list of objectives.
+class Schedule(abc.ABC):
+    """How steps are taken: SGD settings and a learning-rate schedule.
 
     Attributes:
         epochs: passes over the data.
@@ -93,6 +93,19 @@ class Method(abc.ABC):
         check_non_negative("momentum", self.momentum)
         check_non_negative("weight_decay", self.weight_decay)
 
+    @abc.abstractmethod
+    def rate(self, step: int, steps: int, epoch: int) -> float:
+        """Learning rate at iteration `step` of `steps`."""
+
+    def settings(self) -> dict[str, Any]:
+        """Name and every setting: plain values."""
+        return {"method": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Schedule):
+    """How the weights of one network are changed: a schedule and a list of objectives."""
+
     def rate(self, step: int, steps: int, epoch: int) -> float:
         """Learning rate at iteration `step` of `steps`: lr (1 + cos(pi step / steps)) / 2, from lr to 0."""
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * step / steps))
@@ -104,10 +117,6 @@ class Method(abc.ABC):
     def cued_data(self, cued: Data | None, seed: int) -> Data | None:
         """The data with the cue that this method reads beside the clean data; None where it reads none."""
         return None
-
-    def settings(self) -> dict[str, Any]:
-        """Name and every setting: plain values."""
-        return {"method": type(self).__name__, **asdict(self)}
 
 
 def clean_loss(problem: Problem) -> Objective:

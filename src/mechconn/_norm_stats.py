@@ -7,7 +7,7 @@ every point on a path gets its own, and which data they come from is recorded wi
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mechconn import _errors
 from mechconn._batches import as_data, batches
-from mechconn._checks import check_choice, check_count, check_fraction
-from mechconn._params import Network
+from mechconn._checks import check_choice, check_count, check_fraction, check_same_keys, check_same_shapes
+from mechconn._params import Network, weighted_mean
 from mechconn._rng import generator, isolated
 from mechconn._typing import Buffers, Data, Params
 
@@ -28,8 +28,11 @@ class NormPolicy(abc.ABC):
     """How a network gets its normalisation statistics at a point of a path."""
 
     @abc.abstractmethod
-    def buffers(self, network: Network, params: Params) -> Buffers:
-        """All buffers that the network uses at `params`; fresh tensors on its device."""
+    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
+        """All buffers that the network uses at `params`; fresh tensors on its device.
+
+        `t` says where on a path `params` lies; None where there is no path.
+        """
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -40,13 +43,52 @@ class NormPolicy(abc.ABC):
 class KeepNorm(NormPolicy):
     """Use the statistics that the model holds, at every point alike."""
 
-    def buffers(self, network: Network, params: Params) -> Buffers:
+    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
         """The model's own buffers, copied."""
         return {name: buffer.clone() for name, buffer in network.buffers.items()}
 
     def describe(self) -> dict[str, Any]:
         """{"policy": "keep"}."""
         return {"policy": "keep"}
+
+
+@dataclass(frozen=True, eq=False)
+class InterpolateNorm(NormPolicy):
+    """Interpolate the endpoints' own running statistics: (1 - t) mean_a + t mean_b, (1 - t) var_a + t var_b.
+
+    No data are read, and at t = 0 and t = 1 each endpoint keeps what it was trained with, bit for bit. Between them
+    the network has other activations than either endpoint, whose variance is as a rule smaller than this: the
+    statistics of `Reestimate` fit, these do not. Other buffers are the model's own.
+
+    Attributes:
+        state_a: the state_dict of A, or its buffers alone.
+        state_b: the state_dict of B, or its buffers alone.
+
+    Raises:
+        ValueError: when used: a state lacks running statistics of the model or holds others (all are listed), or
+            there is no path.
+
+    Source: Jordan et al. 2022, REPAIR (the variance collapses between endpoints).
+    """
+
+    state_a: Mapping[str, Tensor]
+    state_b: Mapping[str, Tensor]
+
+    @torch.no_grad()
+    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
+        """The network's buffers with running statistics of weight 1 - t from A and t from B."""
+        if t is None:
+            raise ValueError(_errors.NO_T)
+        own = {name: buffer.clone() for name, buffer in network.buffers.items()}
+        states = (("a", self.state_a), ("b", self.state_b))
+        ends = [_statistics_in(f"state_{end}", state, network) for end, state in states]
+        if t in (0.0, 1.0):
+            return own | {name: tensor.clone() for name, tensor in ends[int(t)].items()}
+        return own | weighted_mean(ends, (1.0 - t, t))
+
+    def describe(self) -> dict[str, Any]:
+        """{"policy": "interpolate"}."""
+        return {"policy": "interpolate"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +140,7 @@ class Reestimate(NormPolicy):
         return plain | ({"momentum": self.momentum} if self.average == "exponential" else {})
 
     @torch.no_grad()
-    def buffers(self, network: Network, params: Params) -> Buffers:
+    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
         """The network's buffers with every BatchNorm layer's statistics re-estimated at `params`."""
         layers = norm_layers(network)
         result = {name: buffer.clone() for name, buffer in network.buffers.items()}
@@ -144,6 +186,31 @@ def norm_layers(network: Network) -> dict[str, _BatchNorm]:
         raise ValueError(_errors.NOT_BATCH_NORM.format(layers=", ".join(foreign)))
     prefixed = {f"{name}." if name else "": module for name, module in stateful.items()}
     return {prefix: module for prefix, module in prefixed.items() if isinstance(module, _BatchNorm)}
+
+
+def chosen_norm(norm: NormPolicy | None, network: Network) -> NormPolicy:
+    """`norm`, which may only be left out for a network that keeps no running statistics.
+
+    Raises:
+        ValueError: it keeps some, and nobody said where they come from.
+    """
+    if norm is None and (layers := list(keeps_statistics(network))):
+        more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+        raise ValueError(_errors.NEEDS_NORM.format(layers=", ".join(layers[:3]) + more))
+    return norm or KeepNorm()
+
+
+def _statistics_in(what: str, state: Mapping[str, Tensor], network: Network) -> Buffers:
+    """The running statistics in a state_dict, on the network's device: exactly those that the network keeps."""
+    prefixes = [f"{name}." if name else "" for name in keeps_statistics(network)]
+    names = [f"{prefix}{kind}" for prefix in prefixes for kind in ("running_mean", "running_var")]
+    # A state_dict names a shared layer's buffers once for each place that the layer has in the model.
+    again = {name for name, _ in network.module.named_buffers(remove_duplicate=False)}.difference(names)
+    held = [key for key in state if key.rpartition(".")[2] in ("running_mean", "running_var") and key not in again]
+    check_same_keys(f"running statistics in {what}", names, held)
+    found = {name: state[name].detach().to(network.device) for name in names}
+    check_same_shapes(f"running statistics in {what}", {name: network.buffers[name] for name in names}, found)
+    return found
 
 
 class _Moments:

@@ -8,7 +8,7 @@ gradients or mode, and a parameter that nobody supplied raises instead of keepin
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -68,6 +68,25 @@ def check_compatible(what: str, expected: Mapping[str, Tensor], got: Mapping[str
     """Raise unless two points lie in one weight space: the same names, shapes and types."""
     check_same_keys(what, expected, got)
     check_same_shapes(what, expected, got)
+
+
+def weighted_mean(points: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> Params:
+    """sum_i w_i theta_i for weights w_i >= 0 whose sum is 1, differentiable in every theta_i.
+
+    Point by point, each pulls the mean of those before it by its share w_i / (w_0 + ... + w_i). So the result is
+    exact where all points agree, stays between them, and each tensor needs no more room than itself.
+
+    Example:
+        >>> weighted_mean([{"w": torch.tensor(1.0)}, {"w": torch.tensor(5.0)}], [0.25, 0.75])
+        {'w': tensor(4.)}
+    """
+    mean, total = dict(points[0]), weights[0]
+    for point, weight in zip(points[1:], weights[1:], strict=True):
+        total += weight
+        share = weight / total if total else 0.0
+        for name, tensor in mean.items():
+            mean[name] = torch.lerp(tensor, point[name], share)
+    return mean
 
 
 def device_of(model: nn.Module, device: str | torch.device | None) -> torch.device:

@@ -1,11 +1,11 @@
-"""The training loop: one engine for training from fresh weights and for every fine-tuning method."""
+"""The training loop: one engine for training from fresh weights, for every fine-tuning method and for fitting paths."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from mechconn import _errors
 from mechconn._batches import all_targets, as_data, batch_count, batches
 from mechconn._checks import check_positive
 from mechconn._evaluate import per_sample_cross_entropy
-from mechconn._method import Method, Objective, Problem, Step, clean_loss
+from mechconn._method import Method, Objective, Problem, Schedule, Step, clean_loss
 from mechconn._params import Network, device_of, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import generator, isolated
@@ -118,9 +118,6 @@ def optimise(
 ) -> Trained:
     """Run a method's objectives; see `train` and `fine_tune`. `named` is what errors call the clean data."""
     started = time.perf_counter()
-    with isolated(seed, what, "targets"):
-        samples = _check_targets(named, clean)
-        counts = [batch_count(what, data, method.batch_size) for data in (clean, cued) if data is not None]
     start, where = parameters_of(model), device_of(model, device)
     trained = copy.deepcopy(model).to(where).train()
     network = Network(model, where, precision)
@@ -128,49 +125,79 @@ def optimise(
         trained.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     problem = Problem(trained, network, network.load(start), loss, head, seed)
     weights = [p for p in trained.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(weights, lr=method.lr, momentum=method.momentum, weight_decay=method.weight_decay)
-    objectives, history = method.objectives(problem), []
-    for epoch in range(method.epochs):
-        with isolated(seed, what, epoch):
-            pairs = _zipped(clean, cued, named, method.batch_size, where, seed, epoch)
-            history.append(_epoch(method, objectives, optimiser, pairs, epoch, min(counts)))
-        if progress is not None:
-            progress(what, epoch + 1, method.epochs)
-    optimiser.zero_grad(set_to_none=True)
+    history, samples = descend(
+        method, method.objectives(problem), weights, clean, cued,
+        device=where, seed=seed, progress=progress, what=what, named=named,
+    )  # fmt: skip
     settings = {**method.settings(), "seed": seed, "device": str(where), "precision": network.number_type}
     settings["samples"] = samples
-    return Trained(trained.eval(), tuple(history), settings, time.perf_counter() - started)
+    return Trained(trained.eval(), history, settings, time.perf_counter() - started)
+
+
+def descend(
+    schedule: Schedule,
+    objectives: Sequence[Objective],
+    weights: Sequence[Tensor],
+    clean: Data,
+    cued: Data | None,
+    *,
+    device: torch.device,
+    seed: int,
+    progress: Progress | None,
+    what: str,
+    named: str,
+    factor: Callable[[int], float] | None = None,
+) -> tuple[tuple[dict[str, float], ...], int]:
+    """Take a schedule's steps on `weights`: one record per epoch, and the number of samples.
+
+    `factor` multiplies the learning rate of an iteration; the record keeps the schedule's own rate.
+    """
+    with isolated(seed, what, "targets"):
+        samples = _check_targets(named, clean)
+        counts = [batch_count(what, data, schedule.batch_size) for data in (clean, cued) if data is not None]
+    optimiser = torch.optim.SGD(
+        weights, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+    )  # fmt: skip
+    history = []
+    for epoch in range(schedule.epochs):
+        with isolated(seed, what, epoch):
+            pairs = _zipped(clean, cued, named, schedule.batch_size, device, seed, epoch)
+            history.append(_epoch(schedule, objectives, optimiser, pairs, epoch, min(counts), factor))
+        if progress is not None:
+            progress(what, epoch + 1, schedule.epochs)
+    optimiser.zero_grad(set_to_none=True)
+    return tuple(history), samples
 
 
 def _epoch(
-    method: Method,
+    schedule: Schedule,
     objectives: Sequence[Objective],
     optimiser: torch.optim.SGD,
     pairs: Iterator[tuple[tuple[Inputs, Tensor], tuple[Inputs, Tensor] | None]],
     epoch: int,
     steps: int,
+    factor: Callable[[int], float] | None,
 ) -> dict[str, float]:
     """One epoch of `steps` iterations; the mean of each term, and the last learning rate."""
     sums: dict[str, float] = {}
+    total, rate = schedule.epochs * steps, schedule.lr
     for offset, (clean, cued) in enumerate(pairs):
         step = Step(epoch * steps + offset, epoch, clean, cued)
+        rate = schedule.rate(step.number, total, epoch)
         for group in optimiser.param_groups:
-            group["lr"] = method.rate(step.number, method.epochs * steps, epoch)
+            group["lr"] = rate if factor is None else rate * factor(step.number)
         for objective in objectives:
             optimiser.zero_grad(set_to_none=True)
             terms = objective(step)
             for name, term in terms.items():
                 value = float(term.detach())
                 if not math.isfinite(value):
-                    raise FloatingPointError(
-                        _errors.DIVERGED.format(
-                            term=name, value=value, step=step.number, steps=method.epochs * steps, epoch=epoch
-                        )
-                    )
+                    where = {"step": step.number, "steps": total, "epoch": epoch}
+                    raise FloatingPointError(_errors.DIVERGED.format(term=name, value=value, **where))
                 sums[name] = sums.get(name, 0.0) + value
             torch.stack(list(terms.values())).sum().backward()
             optimiser.step()
-    return {"epoch": epoch, "lr": optimiser.param_groups[0]["lr"]} | {k: v / steps for k, v in sums.items()}
+    return {"epoch": epoch, "lr": rate} | {name: value / steps for name, value in sums.items()}
 
 
 def _zipped(

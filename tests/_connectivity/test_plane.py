@@ -158,3 +158,16 @@ def test_a_plane_of_a_linear_loss_is_flat() -> None:
     values = torch.tensor(plane.loss["cue"], dtype=torch.float64)
     assert float(values.diff(n=2, dim=0).abs().max()) < 1e-12
     assert float(values.diff(n=2, dim=1).abs().max()) < 1e-12
+
+
+def test_statistics_between_two_ends_say_nothing_of_a_plane_or_of_one_block() -> None:
+    model, suite = build(norm_mlp), mc.Suite({"cue": rows(6)})
+    norm = mc.InterpolateNorm(build(norm_mlp, 1).state_dict(), build(norm_mlp, 2).state_dict())
+    a, b, c = corners(norm_mlp)
+    for evaluate in (
+        lambda: mc.evaluate_plane(model, a, b, c, suite, 2, norm=norm),
+        lambda: mc.evaluate_blocks(model, a, b, suite, norm=norm),
+    ):
+        with pytest.raises(ValueError, match="by the place t on a path, and this point lies on none"):
+            evaluate()
+    assert mc.evaluate_path(model, mc.LinearPath(a, b), suite, 2, norm).settings["norm"]["policy"] == "interpolate"

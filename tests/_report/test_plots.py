@@ -70,7 +70,7 @@ def test_a_plane_draws_a_panel_a_split_with_the_models_marked() -> None:
     mesh = cue.collections[0].get_array()
     assert np.ma.getmaskarray(mesh).tolist() == [[False, False], [True, False]]
     assert mesh.compressed().tolist() == [1.0, 2.0, 4.0]
-    assert [text.get_text() for text in cue.texts] == [r"$\theta_A$", r"$\theta_B$", r"$\theta_C$"]
+    assert [text.get_text() for text in cue.texts] == [r"$\theta_{A}$", r"$\theta_{B}$", r"$\theta_{C}$"]
     assert [tuple(map(float, (*line.get_xdata(), *line.get_ydata()))) for line in hue.lines] == [
         (0, 0),
         (1, 0),

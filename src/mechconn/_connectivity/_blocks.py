@@ -130,7 +130,8 @@ def evaluate_blocks(
             without a group, the matched text) names the block; or a mapping of blocks' names to regular expressions.
         rest: where the other parameters stay, "a" or "b".
         ts: number of evenly spaced points, or the points themselves: increasing, from 0 to 1.
-        norm: as in `evaluate_path`: statistics are re-estimated at every point of every block.
+        norm: as in `evaluate_path`: statistics are re-estimated at every point of every block. `InterpolateNorm` is
+            refused: a network with one block moved lies between A and B in no sense of its statistics.
         leave_out: a regular expression for parameters of no block, matched from the start of their names.
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
@@ -175,7 +176,7 @@ def evaluate_blocks(
         if not shared:  # one end is the same for every block
             shared = {end: points.at(f"params_{rest}", lambda: {k: v.detach().clone() for k, v in still.items()})}
         ends = [{**still, **{name: params[name] for name in names}} for params in (params_a, params_b)]
-        profile = profile_along(points, LinearPath(*ends), grid, keep_samples, told, shared)
+        profile = profile_along(points, LinearPath(*ends), grid, keep_samples, told, shared, whole=False)
         profiles[block] = profile
     return BlockProfiles(profiles, groups, rest, left_out)
 

@@ -91,11 +91,18 @@ def profile_along(
     keep: bool,
     told: Callable[[int], None],
     known: Mapping[float, Mapping[str, Outcomes]] | None = None,
+    *,
+    whole: bool = True,
 ) -> Profile:
-    """The profile of a path over a checked grid; points in `known` are not evaluated again."""
+    """The profile of a path over a checked grid; points in `known` are not evaluated again.
+
+    `whole` says that the path's ends are the models A and B themselves.
+    """
     gathered = Gathered(keep)
     for number, t in enumerate(grid):
-        results = (known or {}).get(t) or points.at("the path's parameters", lambda t=t: path.at(t))
+        results = (known or {}).get(t) or points.at(
+            "the path's parameters", lambda t=t: path.at(t), t if whole else None
+        )
         gathered.add(f"t = {t:g}", results)
         told(number + 1)
     means = {measure: {s: tuple(v) for s, v in splits.items()} for measure, splits in gathered.means.items()}

@@ -139,7 +139,7 @@ def evaluate_plane(
         suite: the splits.
         points: n of the n x n grid; n^2 + 3 points are evaluated.
         margin: of the rectangle's width and height, on each side; zero or more.
-        norm: as in `evaluate_path`: statistics are re-estimated at every point.
+        norm: as in `evaluate_path`: statistics are re-estimated at every point; `InterpolateNorm` is refused.
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
         seed: of layers and loaders that draw from global generators.

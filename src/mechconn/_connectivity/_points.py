@@ -59,13 +59,16 @@ class Points:
             "seed": seed,
         }
 
-    def at(self, what: str, point: Callable[[], Params]) -> dict[str, Outcomes]:
-        """Split -> outcomes at the point that `point` makes; it is made here so that nobody else holds it."""
+    def at(self, what: str, point: Callable[[], Params], t: float | None = None) -> dict[str, Outcomes]:
+        """Split -> outcomes at the point that `point` makes; it is made here so that nobody else holds it.
+
+        `t` says where on a path from A to B the point lies; None where it lies on none.
+        """
         params = dict(point())
         self.network.check(what, params)
         self.network.load_in_place(params)
         with isolated(self._seed, "evaluate_path"):
-            forward = self._inference.at(params, self._norm.buffers(self.network, params))
+            forward = self._inference.at(params, self._norm.buffers(self.network, params, t))
             return {
                 name: outcomes(forward, self.network.device, data, f"split {name!r}", self._loss, self._metrics)
                 for name, data in self.suite.items()
