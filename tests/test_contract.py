@@ -46,10 +46,11 @@ def tuning(method: Method, **settings: Any) -> Operation:
     return lambda model, data: mc.fine_tune(model, method, clean=data, cued=data, **settings)
 
 
-def beside(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The model's weights, and a point beside them."""
-    here = mc.parameters_of(model)
-    return here, {name: tensor + 0.1 for name, tensor in here.items()}
+def beside(model: nn.Module, count: int = 2) -> list[dict[str, Tensor]]:
+    """The model's parameters, and points beside them in directions of their own."""
+    return [
+        {k: v + 0.1 * n * (v > 0 if n > 1 else 1) for k, v in mc.parameters_of(model).items()} for n in range(count)
+    ]
 
 
 def fitting(method: PathFit, **settings: Any) -> Operation:
@@ -74,6 +75,13 @@ READING: dict[str, Operation] = {
     "evaluate_path, re-estimated": along(mc.Reestimate),
     "evaluate_path, moving average": along(lambda data: mc.Reestimate(data, average="exponential")),
     "evaluate_path, reduced precision": along(mc.Reestimate, precision="auto"),
+    "evaluate_path, samples kept": along(mc.Reestimate, keep_samples=True),
+    "evaluate_blocks": lambda model, data: mc.evaluate_blocks(
+        model, *beside(model), suite=mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
+    ),
+    "evaluate_plane": lambda model, data: mc.evaluate_plane(
+        model, *beside(model, 3), suite=mc.Suite({"cue": data}), points=2, norm=mc.Reestimate(data)
+    ),
     "model_at": lambda model, data: mc.model_at(model, mc.LinearPath(*beside(model)), 0.5, norm=mc.Reestimate(data)),
     **{f"fit_path, {name}": fitting(method) for name, method in PATH_FITS.items()},
     "fit_path, reduced precision": fitting(PATH_FITS["BezierFit"], precision="auto"),
@@ -182,9 +190,9 @@ def numbers(result: Any) -> Iterator[float]:
     elif isinstance(result, mc.FittedPath):
         for tensor in result.path.at(0.5).values():
             yield from tensor.flatten().tolist()
-    elif isinstance(result, mc.Profile):
-        for values in result.loss.values():
-            yield from values
+    elif isinstance(result, mc.Profile | mc.BlockProfiles | mc.Plane):
+        profiles = result.values() if isinstance(result, mc.BlockProfiles) else [result]
+        yield from torch.tensor([list(profile.loss.values()) for profile in profiles]).flatten().tolist()
     else:
         yield from result.loss.values()
 

@@ -1,13 +1,20 @@
 """Mechanistic connectivity: do two networks solve a task by the same mechanism, and which paths join them?"""
 
+from mechconn import _drawing, _report
 from mechconn import datasets as datasets
 from mechconn import models as models
 from mechconn._audit import Effect as Effect
 from mechconn._audit import Invariance as Invariance
 from mechconn._audit import measure_invariance as measure_invariance
 from mechconn._connectivity import Barrier as Barrier
+from mechconn._connectivity import BlockProfiles as BlockProfiles
+from mechconn._connectivity import Connection as Connection
+from mechconn._connectivity import Plane as Plane
+from mechconn._connectivity import PlanePoint as PlanePoint
 from mechconn._connectivity import Profile as Profile
+from mechconn._connectivity import evaluate_blocks as evaluate_blocks
 from mechconn._connectivity import evaluate_path as evaluate_path
+from mechconn._connectivity import evaluate_plane as evaluate_plane
 from mechconn._cues import BoxCue as BoxCue
 from mechconn._cues import DominoesCue as DominoesCue
 from mechconn._cues import HueBoxCue as HueBoxCue
@@ -40,14 +47,19 @@ from mechconn._transforms import Intervention as Intervention
 from mechconn._transforms import Rotate as Rotate
 from mechconn._transforms import Translate as Translate
 
+# Results know no plotting library; here, above both, they meet the functions that draw them.
+_drawing.offer(curves=_report.curves, bars=_report.bars, plane=_report.plane)
+
 __version__ = "0.1.0"
 __all__ = [
     "CBFT",
     "Barrier",
     "BezierFit",
     "BezierPath",
+    "BlockProfiles",
     "BoxCue",
     "ColourShift",
+    "Connection",
     "Cue",
     "CuedSet",
     "DominoesCue",
@@ -61,6 +73,8 @@ __all__ = [
     "KeepNorm",
     "LinearPath",
     "NaiveFineTuning",
+    "Plane",
+    "PlanePoint",
     "PolygonalFit",
     "PolygonalPath",
     "Profile",
@@ -71,7 +85,9 @@ __all__ = [
     "Training",
     "Translate",
     "datasets",
+    "evaluate_blocks",
     "evaluate_path",
+    "evaluate_plane",
     "fine_tune",
     "fit_path",
     "measure_invariance",

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from mechconn import _errors
 from mechconn._checks import check_choice, check_is, check_positive
-from mechconn._evaluate import Outcomes, outcomes, per_sample_cross_entropy
+from mechconn._evaluate import NO_CLASS, Outcomes, outcomes, per_sample_cross_entropy
 from mechconn._inference import Inference
 from mechconn._intervals import (
     Interval,
@@ -42,7 +43,8 @@ class Effect:
             else "undetermined".
         paired: whether rows correspond, so that the interval is that of a difference within rows.
         samples: rows of the counterfactual data.
-        changed: share of rows whose prediction changed; None where rows do not correspond.
+        changed: share of rows whose prediction changed; None where rows do not correspond or are not
+            classified.
     """
 
     split: str
@@ -60,7 +62,7 @@ class Invariance(Mapping[str, Effect]):
 
     Attributes:
         effects: every split but the reference; those that are no unit interventions are reported beside the others.
-        accuracy: split -> accuracy, in [0, 1].
+        accuracy: split -> accuracy, in [0, 1]; empty where the task is no classification.
         accuracy_interval: split -> its exact 95 % interval.
         loss: split -> mean loss in nats.
         reference: the split that effects are measured against.
@@ -119,7 +121,7 @@ def measure_invariance(
     t on loss.
 
     Args:
-        model: any classifier; it stays as it is.
+        model: any network; it stays as it is. With on="accuracy" its task must be a classification.
         suite: the reference and its counterfactuals.
         margin: the largest effect that counts as none, in accuracy (0.05 is five points) or in nats.
         on: "accuracy" or "loss".
@@ -130,7 +132,8 @@ def measure_invariance(
         progress: called with (message, splits done, splits in all).
 
     Raises:
-        ValueError: a margin of zero or less, an unknown `on`, data that are empty or not finite.
+        ValueError: a margin of zero or less, an unknown `on`, data that are empty or not finite, outputs that hold
+            NaN, on="accuracy" where the task is no classification.
 
     Source: Lubana et al. 2023, definition of invariance; Schuirmann 1987 (equivalence by interval inclusion).
     """
@@ -142,19 +145,21 @@ def measure_invariance(
     for number, (name, data) in enumerate(suite.items()):
         with isolated(seed, "measure_invariance"):
             results[name] = outcomes(forward, network.device, data, f"split {name!r}", loss)
+        _check_predictions(f"split {name!r}", results[name], on)
         if progress is not None:
             progress("measuring invariance", number + 1, len(suite))
     reference = results[suite.reference]
+    classified = {name: result for name, result in results.items() if result.predicted is not None}
     return Invariance(
         effects={
             name: _effect(name, reference, result, margin, on)
             for name, result in results.items()
             if name != suite.reference
         },
-        accuracy={name: result.accuracy for name, result in results.items()},
+        accuracy={name: result.accuracy for name, result in classified.items()},
         accuracy_interval={
             name: clopper_pearson(int(result.correct.sum()), len(result.loss), CONFIDENCE)
-            for name, result in results.items()
+            for name, result in classified.items()
         },
         loss={name: result.mean_loss for name, result in results.items()},
         reference=suite.reference,
@@ -163,6 +168,16 @@ def measure_invariance(
         on=on,
         precision=network.number_type,
     )
+
+
+def _check_predictions(name: str, result: Outcomes, on: str) -> None:
+    if result.predicted is None:
+        if on == "accuracy":
+            raise ValueError(_errors.NOT_A_CLASSIFIER.format(name=name))
+        return
+    undefined = (result.predicted == NO_CLASS).nonzero()
+    if len(undefined):
+        raise ValueError(_errors.NO_PREDICTION.format(name=name, row=int(undefined[0])))
 
 
 def _effect(name: str, reference: Outcomes, result: Outcomes, margin: float, on: str) -> Effect:
@@ -184,8 +199,14 @@ def _effect(name: str, reference: Outcomes, result: Outcomes, margin: float, on:
         verdict=_verdict(interval, margin),
         paired=paired,
         samples=len(after),
-        changed=float((reference.predicted != result.predicted).double().mean()) if paired else None,
+        changed=_changed(reference, result) if paired else None,
     )
+
+
+def _changed(reference: Outcomes, result: Outcomes) -> float | None:
+    if reference.predicted is None or result.predicted is None:
+        return None
+    return float((reference.predicted != result.predicted).double().mean())
 
 
 def _verdict(interval: Interval, margin: float) -> Verdict:

@@ -55,3 +55,20 @@ CUED_NEEDED = "{method} needs data with the cue: pass cued=..., the data that th
 NO_PROPORTION = (
     "cued_proportion needs a dataset that knows its cue, got {type}; pass cued=task.train, or leave it unset"
 )
+NOT_PER_SAMPLE = "{what} must give one value per sample, shape [{rows}], got {got}; use reduction='none'"
+NOT_A_CLASSIFIER = (
+    "{name}: on='accuracy' needs a classification (whole-number targets [N], outputs [N, K]); use on='loss'"
+)
+NO_PREDICTION = "{name}: the model's outputs on row {row} hold NaN, so it has no prediction there"
+NO_ACCURACY = (
+    "split {split!r} has no accuracy: its task is no classification (whole-number targets [N], outputs [N, K]); "
+    "ask with on='loss' or name a metric of your own"
+)
+UNDEFINED = "the {on} on {split!r} is {value} at t = {t:g}, so the path has no barrier there"
+OTHER_ORDER = (
+    "the rows of split {split!r} came in another order at {where} than before; samples are kept in pairs, so they must "
+    "come in one order: turn shuffling off"
+)
+NO_PARAMETER = "{what}: no parameter matches {patterns}; patterns are matched from the start of a parameter's name"
+NO_BLOCK = "these parameters belong to no block: {names}; add a pattern for them, or name them with leave_out='...'"
+TWO_BLOCKS = "these parameters belong to two blocks: {names}; every parameter moves with one block only"

@@ -1,18 +1,22 @@
-"""What a network does on data: one loss and one prediction per sample."""
+"""What a network does on data: one loss per sample, any other per-sample values, and a prediction of a classifier."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from mechconn import _errors
 from mechconn._batches import batches
 from mechconn._inference import Forward
 from mechconn._typing import Data, PerSampleLoss
 
 BATCH_SIZE = 500
+NO_CLASS = -1
+"""What stands for the prediction where a network's outputs hold NaN, so that no output is the largest."""
 
 
 def per_sample_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -33,18 +37,22 @@ class Outcomes:
     """A network's outcomes on one split, row by row, on the CPU.
 
     Attributes:
-        loss: per-sample loss, float64 of shape [N]; nats for cross-entropy.
-        predicted: class of the largest output, int64 of shape [N].
-        targets: labels, int64 of shape [N].
+        loss: per-sample loss, float64 of shape [N]; nats for cross-entropy. NaN and infinity stand as they came.
+        predicted: class of the largest output, int64 of shape [N], NO_CLASS where the outputs hold NaN; None where
+            the task is no classification.
+        targets: labels, of shape [N, ...].
+        metrics: name -> the user's per-sample values, float64 of shape [N].
     """
 
     loss: Tensor
-    predicted: Tensor
+    predicted: Tensor | None
     targets: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def correct(self) -> Tensor:
-        """Whether each prediction is the label, bool of shape [N]."""
+        """Whether each prediction is the label, bool of shape [N]; of a classification only."""
+        assert self.predicted is not None
         return self.predicted == self.targets
 
     @property
@@ -54,27 +62,52 @@ class Outcomes:
 
     @property
     def accuracy(self) -> float:
-        """Share of samples whose prediction is the label."""
-        return float(self.correct.double().mean())
+        """Share of samples whose prediction is the label; NaN where some sample has no prediction."""
+        assert self.predicted is not None
+        return float("nan") if bool((self.predicted == NO_CLASS).any()) else float(self.correct.double().mean())
 
 
 @torch.no_grad()
-def outcomes(forward: Forward, device: torch.device, data: Data, name: str, loss: PerSampleLoss) -> Outcomes:
+def outcomes(
+    forward: Forward,
+    device: torch.device,
+    data: Data,
+    name: str,
+    loss: PerSampleLoss,
+    metrics: Mapping[str, PerSampleLoss] | None = None,
+) -> Outcomes:
     """One pass over `data` through a network at one point of weight space; see `Inference.at`.
 
     Raises:
-        ValueError: the data are empty or not finite, or the loss is not one value per sample.
+        ValueError: the data are empty or not finite, or the loss or a metric is not one value per sample.
     """
-    losses, predicted, targets = [], [], []
+    measures = {"loss": loss, **(metrics or {})}
+    values: dict[str, list[Tensor]] = {measure: [] for measure in measures}
+    predicted: list[Tensor | None] = []
+    targets: list[Tensor] = []
     for inputs, target in batches(name, data, batch_size=BATCH_SIZE, device=device):
         outputs = forward(inputs)
-        values = loss(outputs, target)
-        if values.shape != target.shape[:1]:
-            raise ValueError(
-                f"the loss must give one value per sample, shape [{len(target)}], got {list(values.shape)}; "
-                "use reduction='none'"
-            )
-        losses.append(values.double().cpu())
-        predicted.append(outputs.argmax(1).cpu())
+        for measure, function in measures.items():
+            found = function(outputs, target)
+            if found.shape != target.shape[:1]:
+                what = "the loss" if measure == "loss" else f"metric {measure!r}"
+                raise ValueError(_errors.NOT_PER_SAMPLE.format(what=what, rows=len(target), got=list(found.shape)))
+            values[measure].append(found.double().cpu())
+        predicted.append(_classes(outputs, target))
         targets.append(target.cpu())
-    return Outcomes(torch.cat(losses), torch.cat(predicted), torch.cat(targets))
+    joined = {measure: torch.cat(parts) for measure, parts in values.items()}
+    classes = [part for part in predicted if part is not None]
+    return Outcomes(
+        loss=joined.pop("loss"),
+        predicted=torch.cat(classes) if len(classes) == len(predicted) else None,
+        targets=torch.cat(targets),
+        metrics=joined,
+    )
+
+
+def _classes(outputs: Tensor, target: Tensor) -> Tensor | None:
+    """The predicted classes where the task is a classification: whole targets [N], outputs [N, K] of K > 1."""
+    whole = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
+    if not whole or target.dim() != 1 or outputs.dim() != 2 or outputs.shape[1] < 2:
+        return None
+    return outputs.argmax(1).masked_fill(outputs.isnan().any(1), NO_CLASS).cpu()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ class Inference:
             if self._folded is None:
                 return self._network(params, buffers, inputs)
             if converted is None:
-                converted = self._folded.converted(fold_params(self._network, self._folds, params, buffers))
+                converted = self._folded.converted(folded(self._network, self._folds, params, buffers))
             return self._folded(converted, buffers, inputs)
 
         return forward
@@ -128,18 +128,24 @@ def _same(plain: Network, params: Params, folded: Network, point: Params, buffer
 
 def fold_params(network: Network, folds: list[Fold], params: Params, buffers: Buffers) -> Params:
     """Parameters of the folded network: W' = s W, b' = s (b - mean) + beta, with s = gamma / sqrt(variance + eps)."""
-    result = dict(params)
+    return dict(folded(network, folds, params, buffers))
+
+
+def folded(network: Network, folds: list[Fold], params: Params, buffers: Buffers) -> Iterator[tuple[str, Tensor]]:
+    """`fold_params` one tensor at a time, so that the copy need never be there as a whole."""
+    gone = {f"{fold.norm}.{part}" for fold in folds for part in ("weight", "bias")}
+    gone |= {f"{fold.linear}.{part}" for fold in folds for part in ("weight", "bias")}
+    yield from ((name, tensor) for name, tensor in params.items() if name not in gone)
     for fold in folds:
         norm = network.module.get_submodule(fold.norm)
         assert isinstance(norm, _BatchNorm)
         scale = torch.rsqrt(buffers[f"{fold.norm}.running_var"] + norm.eps)
         if norm.affine:
-            scale = scale * result.pop(f"{fold.norm}.weight")
+            scale = scale * params[f"{fold.norm}.weight"]
         weight, bias = params[f"{fold.linear}.weight"], params.get(f"{fold.linear}.bias")
         shift = scale * ((0 if bias is None else bias) - buffers[f"{fold.norm}.running_mean"])
-        result[f"{fold.linear}.weight"] = weight * scale.view(-1, *[1] * (weight.dim() - 1))
-        result[f"{fold.linear}.bias"] = shift + result.pop(f"{fold.norm}.bias") if norm.affine else shift
-    return result
+        yield f"{fold.linear}.weight", weight * scale.view(-1, *[1] * (weight.dim() - 1))
+        yield f"{fold.linear}.bias", shift + params[f"{fold.norm}.bias"] if norm.affine else shift
 
 
 def _without(network: Network, folds: list[Fold]) -> nn.Module:

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mechconn import _errors
 from mechconn._batches import as_data, batches
-from mechconn._checks import check_choice, check_count, check_fraction, check_same_keys, check_same_shapes
+from mechconn._checks import check_choice, check_count, check_fraction, check_is, check_same_keys, check_same_shapes
 from mechconn._params import Network, weighted_mean
 from mechconn._rng import generator, isolated
 from mechconn._typing import Buffers, Data, Params
@@ -197,11 +197,14 @@ def chosen_norm(norm: NormPolicy | None, network: Network) -> NormPolicy:
 
     Raises:
         ValueError: it keeps some, and nobody said where they come from.
+        TypeError: `norm` is no policy.
     """
     if norm is None and (layers := list(keeps_statistics(network))):
         more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
         raise ValueError(_errors.NEEDS_NORM.format(layers=", ".join(layers[:3]) + more))
-    return norm or KeepNorm()
+    norm = norm or KeepNorm()
+    check_is("norm", norm, NormPolicy, "; pass Reestimate(data) or KeepNorm()")
+    return norm
 
 
 def _statistics_in(what: str, state: Mapping[str, Tensor], network: Network) -> Buffers:

@@ -8,7 +8,7 @@ gradients or mode, and a parameter that nobody supplied raises instead of keepin
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -146,17 +146,25 @@ class Network:
         """`params` on this network's device, in its layout; tensors that are so already are not copied."""
         return {name: laid_out(tensor.to(self.device), self.reduced) for name, tensor in params.items()}
 
-    def converted(self, params: Params) -> Params:
-        """`params` with the weights of linear maps in the reduced type, once rather than at every call."""
+    def load_in_place(self, params: Params) -> None:
+        """`load` tensor by tensor within one dictionary, so that no second copy of the whole is ever there."""
+        for name in params:
+            params[name] = laid_out(params[name].to(self.device), self.reduced)
+
+    def converted(self, params: Iterable[tuple[str, Tensor]]) -> Params:
+        """Named tensors with the weights of linear maps in the reduced type, once rather than at every call.
+
+        Each tensor is converted as it comes.
+        """
         if self.reduced is None:
-            return params
+            return dict(params)
         linear = {
             f"{name}.{local}" if name else local
             for name, module in self.module.named_modules()
             if isinstance(module, LINEAR_MAPS)
             for local, _ in module.named_parameters(recurse=False)
         }
-        return {name: laid_out(t, self.reduced).to(self.reduced) if name in linear else t for name, t in params.items()}
+        return {name: laid_out(t.to(self.reduced), self.reduced) if name in linear else t for name, t in params}
 
     def __call__(self, params: Params, buffers: Buffers, inputs: Inputs, *, training: bool = False) -> Tensor:
         """Outputs of one batch at `params`, in the parameters' own type whatever the layers computed in.

@@ -8,19 +8,15 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from mechconn._report._plots import LABELS, curves
 from mechconn._results import PathRecord, Picture, short_name
 
-# Okabe & Ito 2008: told apart with every common kind of colour vision, on white and on black.
-COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}
-MARKERS = {"no_cue": "o", "cue": "s", "rand_cue": "^", "rand_image": "D"}
-OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#F0E442")
 INK = "#010203"  # stands for the page's own text colour, put in when the SVG is done
 
 
 def path_figure(path: PathRecord) -> str:
     """Accuracy and loss along a path, one curve per split, as inline SVG with a title for screen readers."""
     from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -30,27 +26,9 @@ def path_figure(path: PathRecord) -> str:
         **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
     }
     with rc_context(style):
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        measured = {"accuracy": path.accuracy, "loss": path.loss}
+        figure = curves(path.ts, measured, start=path.start, end=path.end, labels={**LABELS, "loss": "loss (nats)"})
         figure.patch.set_alpha(0.0)
-        left, right = figure.subplots(1, 2)
-        for number, split in enumerate(path.loss):
-            colour = COLOURS.get(split, OTHER_COLOURS[number % len(OTHER_COLOURS)])
-            look = {
-                "color": colour,
-                "marker": MARKERS.get(split, "x"),
-                "markersize": 4,
-                "label": short_name(split),
-            }
-            left.plot(path.ts, [100 * value for value in path.accuracy[split]], **look)
-            right.plot(path.ts, path.loss[split], **look)
-        for axes, label in ((left, "accuracy (%)"), (right, "loss (nats)")):
-            axes.set_xlabel(f"t, from {path.start} (0) to {path.end} (1)")
-            axes.set_ylabel(label)
-            axes.patch.set_alpha(0.0)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(alpha=0.25)
-        left.set_ylim(0, 102)
-        left.legend(frameon=False, ncols=2)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return _inline(buffer.getvalue(), path_description(path))

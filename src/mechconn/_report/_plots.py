@@ -1,0 +1,148 @@
+"""Pictures of plain values as matplotlib figures: curves along a path, barriers by block, values over a plane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mechconn._results import short_name
+
+# Okabe & Ito 2008: told apart with every common kind of colour vision, on white and on black.
+COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}
+MARKERS = {"no_cue": "o", "cue": "s", "rand_cue": "^", "rand_image": "D"}
+OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#F0E442")
+LABELS = {"accuracy": "accuracy (%)", "loss": "loss"}
+
+Curves = Mapping[str, Sequence[float]]
+
+
+def curves(
+    ts: Sequence[float],
+    measured: Mapping[str, Curves],
+    broken: Sequence[tuple[str, str, float, float]] = (),
+    start: str = "A",
+    end: str = "B",
+    labels: Mapping[str, str] = LABELS,
+) -> Any:
+    """One panel for each measure, one curve for each split, t on the horizontal axis.
+
+    Args:
+        ts: the grid.
+        measured: measure -> split -> values at each t; accuracy in [0, 1] is drawn in percent.
+        broken: (split, measure, t, value) of values that are not finite: a gap in the curve and a dotted line at t.
+        start: what stands at t = 0.
+        end: what stands at t = 1.
+        labels: measure -> label of its axis; default: its name.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5 * len(measured), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(measured), squeeze=False)[0]
+    for axes, (measure, splits) in zip(panels, measured.items(), strict=True):
+        for number, (split, values) in enumerate(splits.items()):
+            axes.plot(ts, _drawn(measure, values), **look(split, number))
+        for split, _, t, value in (bad for bad in broken if bad[1] == measure):
+            axes.axvline(t, linestyle=":", color="gray", label=f"{short_name(split)}: {value} at t = {t:g}")
+        axes.set_xlabel(f"t, from {start} (0) to {end} (1)")
+        axes.set_ylabel(labels.get(measure, measure))
+        _plain(axes)
+        if measure == "accuracy":
+            axes.set_ylim(0, 102)
+    panels[0].legend(frameon=False, ncols=2)
+    for axes, measure in zip(panels[1:], list(measured)[1:], strict=True):
+        if any(bad[1] == measure for bad in broken):
+            axes.legend(frameon=False)
+    return figure
+
+
+def bars(
+    blocks: Sequence[str],
+    heights: Mapping[str, Sequence[tuple[float, float, float] | None]],
+    on: str,
+    rest: str,
+) -> Any:
+    """The barrier of every block: one mark for each split, with its interval.
+
+    Args:
+        blocks: their names, in the order of the picture from left to right.
+        heights: split -> for each block (height, low, high), or None where there is no barrier.
+        on: what the barrier is in.
+        rest: where the other parameters stay, "a" or "b".
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(5.0, 0.45 * len(blocks) + 2.5), 4.0), layout="constrained")
+    axes = figure.subplots()
+    for number, (split, found) in enumerate(heights.items()):
+        shift = (number - (len(heights) - 1) / 2) * 0.6 / max(len(heights), 1)
+        shown = [(place + shift, *height) for place, height in enumerate(found) if height is not None]
+        spread = [[h - low for _, h, low, _ in shown], [high - h for _, h, _, high in shown]]
+        style = look(split, number)
+        axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, linestyle="none", **style)
+    axes.set_xticks(range(len(blocks)), blocks, rotation=90 if len(blocks) > 6 else 0)
+    axes.set_ylabel(f"barrier in {'error rate' if on == 'accuracy' else on}")
+    axes.set_xlabel(f"block that moves, the rest at {rest.upper()}")
+    _plain(axes)
+    axes.legend(frameon=False, ncols=2)
+    return figure
+
+
+def plane(
+    x: Sequence[float],
+    y: Sequence[float],
+    values: Mapping[str, Sequence[Sequence[float]]],
+    marks: Mapping[str, tuple[float, float]],
+    on: str,
+) -> Any:
+    """Values over a plane, one panel for each split on one scale of colours, with marked points.
+
+    Args:
+        x: coordinates of the columns.
+        y: coordinates of the rows.
+        values: split -> rows; what is not finite is left white, and the highest twentieth shares one colour.
+        marks: name -> (x, y) of a marked point.
+        on: what the values are.
+    """
+    from matplotlib.figure import Figure
+
+    finite = sorted(v for rows in values.values() for row in rows for v in row if math.isfinite(v)) or [0.0]
+    low, high = finite[0], finite[-1] if on == "accuracy" else finite[int(0.95 * (len(finite) - 1))]
+    figure = Figure(figsize=(3.6 * len(values) + 0.8, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(values), squeeze=False)[0]
+    image = None
+    for axes, (split, rows) in zip(panels, values.items(), strict=True):
+        image = axes.pcolormesh(x, y, rows, shading="nearest", vmin=low, vmax=high, rasterized=True)
+        for name, (across, up) in marks.items():
+            axes.plot(across, up, marker="o", color="white", markeredgecolor="black")
+            paper = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
+            text = rf"$\theta_{{{name.upper()}}}$"  # plain letters would be taken for the split C
+            axes.annotate(text, (across, up), textcoords="offset points", xytext=(6, 6), bbox=paper)
+        axes.set_title(short_name(split))
+        axes.set_aspect("equal", adjustable="box")
+        axes.set_xlabel("distance in weight space")
+    if image is not None:
+        figure.colorbar(image, ax=list(panels), label=on, extend="neither" if high == finite[-1] else "max")
+    return figure
+
+
+def look(split: str, number: int) -> dict[str, Any]:
+    """Colour, marker and label of a split's curve, the same in every picture."""
+    return {
+        "color": COLOURS.get(split, OTHER_COLOURS[number % len(OTHER_COLOURS)]),
+        "marker": MARKERS.get(split, "x"),
+        "markersize": 4,
+        "label": short_name(split),
+    }
+
+
+def _drawn(measure: str, values: Sequence[float]) -> list[float]:
+    """Percent for accuracy; what is not finite becomes a gap."""
+    scale = 100 if measure == "accuracy" else 1
+    return [scale * value if math.isfinite(value) else math.nan for value in values]
+
+
+def _plain(axes: Any) -> None:
+    axes.patch.set_alpha(0.0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)

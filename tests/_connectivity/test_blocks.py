@@ -1,0 +1,175 @@
+"""Barriers block by block, held against closed forms and deep copies."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mechconn as mc
+from mechconn._connectivity._blocks import grouped
+from reference import activations, evaluated, loaded, pooled_statistics
+from zoo import Tied, build, images, mlp, norm_conv, rows, split
+
+NAMES = ["stem.weight", "blocks.0.conv.weight", "blocks.0.conv.bias", "blocks.1.conv.weight", "scale"]
+
+
+# ---------------------------------------------------------------- which parameters make a block
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        (1, {"stem": [0], "blocks": [1, 2, 3], "scale": [4]}),
+        (2, {"stem": [0], "blocks.0": [1, 2], "blocks.1": [3], "scale": [4]}),
+        (9, {"stem": [0], "blocks.0.conv": [1, 2], "blocks.1.conv": [3], "scale": [4]}),
+        (r"(stem|scale|blocks\.\d)", {"stem": [0], "blocks.0": [1, 2], "blocks.1": [3], "scale": [4]}),
+        (r"\w+", {"stem": [0], "blocks": [1, 2, 3], "scale": [4]}),
+        ({"late": r"blocks\.1", "rest": r"stem|scale|blocks\.0"}, {"late": [3], "rest": [0, 1, 2, 4]}),
+    ],
+    ids=str,
+)
+def test_blocks_from_a_depth_a_pattern_or_a_mapping(blocks: Any, expected: dict[str, list[int]]) -> None:
+    found, left_out = grouped(NAMES, blocks, None)
+    assert {block: list(names) for block, names in found.items()} == {
+        block: [NAMES[i] for i in places] for block, places in expected.items()
+    }
+    assert list(found) == list(expected) and left_out == ()
+
+
+def test_parameters_are_left_out_by_name() -> None:
+    found, left_out = grouped(NAMES, r"(blocks\.\d)", "stem|scale")
+    assert list(found) == ["blocks.0", "blocks.1"] and left_out == ("stem.weight", "scale")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "leave_out", "message"),
+    [
+        (r"(blocks)", None, "these parameters belong to no block: stem.weight, scale; add a pattern for them, or name "
+         "them with leave_out='...'"),
+        ({"a": "blocks", "b": ".*"}, None, "these parameters belong to two blocks: blocks.0.conv.weight (a and b), "
+         "blocks.0.conv.bias (a and b), blocks.1.conv.weight (a and b); every parameter moves with one block only"),
+        ({"a": ".*", "b": "head", "c": "tail"}, None, "blocks: no parameter matches 'b', 'c'; patterns are matched "
+         "from the start of a parameter's name"),
+        (1, "head", "leave_out: no parameter matches 'head'; patterns are matched from the start of a parameter's "
+         "name"),
+        (1, ".*", "blocks: no parameter matches none; patterns are matched from the start of a parameter's name"),
+        ("(", None, "blocks: '(' is no regular expression (missing ), unterminated subpattern at position 0)"),
+        (0, None, "blocks must be a whole number greater than zero, got 0"),
+    ],
+)  # fmt: skip
+def test_blocks_that_cannot_be(blocks: Any, leave_out: str | None, message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        grouped(NAMES, blocks, leave_out)
+    assert str(caught.value) == message
+
+
+# ---------------------------------------------------------------- profiles
+
+
+def squared(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs[:, 0] - targets).square()
+
+
+@pytest.mark.parametrize("rest", ["a", "b"])
+def test_each_block_of_a_linear_model_has_its_parabola(rest: Any) -> None:
+    """f = w.x + b: as the bias alone moves by d, the loss is the mean of (r + d s)^2, r the residual at its start."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 3, generator=draw, dtype=torch.float64)
+    y = torch.randn(50, generator=draw, dtype=torch.float64)
+    a, b = (mc.parameters_of(build(lambda: nn.Linear(3, 1), seed)) for seed in (1, 2))
+    suite = mc.Suite({"cue": (x, y)})
+    model = build(lambda: nn.Linear(3, 1))
+    result = mc.evaluate_blocks(model, a, b, suite, {"w": "weight", "b": "bias"}, rest, ts=5, loss=squared)
+    still = a if rest == "a" else b
+    start = {"w": x @ a["weight"][0] + still["bias"] - y, "b": x @ still["weight"][0] + a["bias"] - y}
+    slope = {"w": x @ (b["weight"] - a["weight"])[0], "b": (b["bias"] - a["bias"]).expand(50)}
+    for block in ("w", "b"):
+        expected = [float((start[block] + t * slope[block]).square().mean()) for t in result[block].ts]
+        assert result[block].loss["cue"] == pytest.approx(expected, rel=1e-12)
+        assert result.barriers("cue")[block].height == 0.0  # convex
+    assert result.parameters == {"w": ("weight",), "b": ("bias",)}
+    assert (result.rest, result.left_out, list(result), len(result)) == (rest, (), ["w", "b"], 2)
+
+
+@pytest.mark.parametrize("rest", ["a", "b"])
+def test_blocks_are_evaluated_as_deep_copies_are(rest: Any) -> None:
+    model, norm, test = build(norm_conv), split(images(15), [6, 5, 4]), split(images(9, 4), [5, 4])
+    a, b = (mc.parameters_of(build(norm_conv, seed)) for seed in (1, 2))
+    result = mc.evaluate_blocks(model, a, b, mc.Suite({"cue": test}), 1, rest, (0.0, 0.3, 1.0), mc.Reestimate(norm))
+    assert list(result) == ["0", "1", "3", "4", "7"]
+    for block, profile in result.items():
+        for i, t in enumerate(profile.ts):
+            mixed = {k: torch.lerp(a[k], b[k], t) if k.startswith(block) else (a if rest == "a" else b)[k] for k in a}
+            here = loaded(model, mixed)
+            buffers = dict(here.named_buffers())
+            for name, calls in activations(here, norm).items():
+                mean, variance = pooled_statistics(calls)
+                buffers[f"{name}.running_mean"].copy_(mean)
+                buffers[f"{name}.running_var"].copy_(variance)
+            assert (profile.loss["cue"][i], profile.accuracy["cue"][i]) == pytest.approx(
+                evaluated(here, test), rel=1e-10
+            )
+
+
+SUITE = mc.Suite({"cue": rows(20), "hue": rows(9, 2)})
+
+
+def run(factory: Any = mlp, **settings: Any) -> mc.BlockProfiles:
+    ends = [mc.parameters_of(build(factory, seed)) for seed in (1, 2)]
+    return mc.evaluate_blocks(build(factory), *ends, suite=SUITE, ts=3, **settings)
+
+
+def test_all_in_one_block_is_the_whole_path() -> None:
+    ends = [mc.parameters_of(build(Tied, seed)) for seed in (1, 2)]
+    path = mc.evaluate_path(build(Tied), mc.LinearPath(*ends), SUITE, ts=3)
+    assert run(Tied, blocks={"all": ""})["all"].loss == path.loss
+
+
+def test_what_is_left_out_stays() -> None:
+    result = run(leave_out="0")
+    assert list(result) == ["2"] and result.left_out == ("0.weight", "0.bias")
+    assert result["2"].loss == run()["2"].loss
+
+
+def test_samples_make_intervals_and_progress_counts_every_point() -> None:
+    told: list[tuple[str, int, int]] = []
+    result = run(keep_samples=True, progress=lambda *step: told.append(step))
+    assert told == [("evaluating the blocks", done, 6) for done in range(1, 7)]
+    assert all(barrier.interval is not None for barrier in result.barriers("cue").values())
+
+
+def test_a_block_without_a_barrier_is_named() -> None:
+    result = run(loss=lambda f, y: torch.full((len(y),), torch.inf))
+    with pytest.raises(ValueError, match=r"^block '0': the loss on 'cue' is inf at t = 0, so the path has no barrier"):
+        result.barriers("cue")
+
+
+def test_endpoints_of_another_architecture() -> None:
+    a, b = mc.parameters_of(build(mlp)), mc.parameters_of(build(norm_conv))
+    with pytest.raises(
+        ValueError, match=r"^params_b do not match: missing 0.bias, 2.weight, 2.bias; unexpected 1.weight, "
+    ):
+        mc.evaluate_blocks(build(mlp), a, b, mc.Suite({"cue": rows(4)}))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_rest_stays_at_one_of_the_two() -> None:
+    with pytest.raises(ValueError, match=r"^rest must be one of 'a', 'b', got 'c'"):
+        run(rest="c")
+
+
+def test_the_table_has_the_block_in_front(tmp_path: Path) -> None:
+    result = run()
+    result.to_csv(tmp_path / "blocks.csv")
+    with open(tmp_path / "blocks.csv", newline="", encoding="utf-8") as handle:
+        table = list(csv.DictReader(handle))
+    assert list(table[0]) == ["block", "t", "split", "loss", "accuracy", "samples"]
+    assert len(table) == 2 * 2 * 3
+    assert [float(r["loss"]) for r in table if (r["block"], r["split"]) == ("2", "hue")] == list(
+        result["2"].loss["hue"]
+    )

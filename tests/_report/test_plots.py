@@ -1,0 +1,85 @@
+"""Pictures of results: what is drawn is what was measured."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import mechconn as mc
+
+NAN = math.nan
+
+
+def profile(loss: tuple[float, ...] = (1.0, 2.0, 1.5), **changes: object) -> mc.Profile:
+    fields = {
+        "ts": (0.0, 0.5, 1.0), "loss": {"cue": loss, "hue": (0.0, 0.5, 1.0)}, "accuracy": {"cue": (0.5, 0.25, 1.0)},
+        "samples": {"cue": 4, "hue": 4}, "reference": "cue", "interventions": ("hue",), "settings": {},
+    }  # fmt: skip
+    return mc.Profile(**{**fields, **changes})  # pyright: ignore[reportArgumentType]
+
+
+def test_a_profile_draws_every_measure() -> None:
+    figure = profile(metrics={"margin": {"cue": (1.0, 1.0, 2.0), "hue": (0.0, 0.0, 0.0)}}).plot()
+    assert isinstance(figure, Figure)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["accuracy (%)", "loss", "margin"]
+    curves = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in figure.axes[1].lines}
+    assert curves == {"C": [1.0, 2.0, 1.5], "hue": [0.0, 0.5, 1.0]}
+    assert np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() == [50.0, 25.0, 100.0]
+    assert figure.axes[0].get_xlabel() == "t, from A (0) to B (1)"
+
+
+def test_a_task_without_accuracy_has_no_panel_of_it() -> None:
+    assert [axes.get_ylabel() for axes in profile(accuracy={}).plot().axes] == ["loss"]
+
+
+@pytest.mark.parametrize("value", [NAN, math.inf])
+def test_what_is_not_finite_is_a_gap_and_is_named(value: float) -> None:
+    axes = profile((1.0, value, 1.5)).plot().axes[1]
+    assert math.isnan(axes.lines[0].get_ydata()[1])
+    assert f"C: {value} at t = 0.5" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_blocks_draw_their_barriers() -> None:
+    profiles = {"stem": profile(), "head": profile((1.0, NAN, 1.0))}
+    result = mc.BlockProfiles(profiles, {"stem": ("s",), "head": ("h",)}, "b", ())
+    axes = result.plot().axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["stem", "head"]
+    assert axes.get_xlabel() == "block that moves, the rest at B"
+    heights = {c.get_label(): np.asarray(c.lines[0].get_ydata()).tolist() for c in axes.containers}
+    assert heights == {"C": [0.75], "hue": [0.0, 0.0]}  # no mark where there is no barrier
+    with pytest.raises(ValueError, match="on must be one of 'loss', 'accuracy', got 'los'"):
+        result.plot("los")
+
+
+def plane(**changes: object) -> mc.Plane:
+    spot = {name: mc.PlanePoint(x, y, {"cue": 1.0}, {}) for name, x, y in (("a", 0, 0), ("b", 1, 0), ("c", 0.5, 2))}
+    fields = {
+        "x": (0.0, 1.0), "y": (0.0, 2.0), "loss": {"cue": ((1.0, 2.0), (NAN, 4.0)), "hue": ((0.0, 0.0), (0.0, 0.0))},
+        "accuracy": {}, "models": spot, "samples": {"cue": 4, "hue": 4}, "settings": {},
+    }  # fmt: skip
+    return mc.Plane(**{**fields, **changes})  # pyright: ignore[reportArgumentType]
+
+
+def test_a_plane_draws_a_panel_a_split_with_the_models_marked() -> None:
+    figure = plane().plot()
+    cue, hue = figure.axes[:2]
+    assert [axes.get_title() for axes in (cue, hue)] == ["C", "hue"]
+    mesh = cue.collections[0].get_array()
+    assert np.ma.getmaskarray(mesh).tolist() == [[False, False], [True, False]]
+    assert mesh.compressed().tolist() == [1.0, 2.0, 4.0]
+    assert [text.get_text() for text in cue.texts] == [r"$\theta_{A}$", r"$\theta_{B}$", r"$\theta_{C}$"]
+    assert [tuple(map(float, (*line.get_xdata(), *line.get_ydata()))) for line in hue.lines] == [
+        (0, 0),
+        (1, 0),
+        (0.5, 2),
+    ]
+
+
+def test_a_plane_of_what_was_not_measured() -> None:
+    with pytest.raises(ValueError, match=r"^split 'cue' has no accuracy"):
+        plane().plot("accuracy")
+    drawn = plane(loss={"cue": ((NAN, NAN), (NAN, NAN))}).plot()
+    assert len(drawn.axes) == 2
