@@ -1,4 +1,4 @@
-"""The README's first example, typed as it stands."""
+"""The README's examples, typed as they stand."""
 
 import re
 from pathlib import Path
@@ -9,11 +9,17 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.mark.slow
-def test_the_first_example_runs_and_tells_the_story(capsys: pytest.CaptureFixture[str]):
-    example, *_ = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+def test_the_examples_run_and_tell_the_story(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    example, more, *_ = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
     printed = capsys.readouterr().out
     assert "Effect(split='rand_cue'" in printed
     assert "Barrier(height=" in printed
     assert printed.splitlines()[-1] in ("invariant", "sensitive", "undetermined")
+    exec(compile(more, "README.md", "exec"), names)
+    assert "interval=(" in capsys.readouterr().out
+    assert (tmp_path / "path.png").read_bytes().startswith(b"\x89PNG")
