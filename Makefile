@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test bench check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ demo: $(READY) ## the whole story on small data, into report.html
 
 test: $(READY) ## all tests
 	$(PYTEST)
+
+bench: $(READY) ## speed of the path layer against a plain implementation (10 minutes; MECHCONN_DATA for real images)
+	$(BIN)/python benchmarks/bench_paths.py
 
 check: $(READY) ## format, lint, types, import contracts, fast tests
 	$(BIN)/ruff format --check

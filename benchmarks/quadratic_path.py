@@ -54,7 +54,7 @@ def main() -> None:
 
     theta_c, theta_nc = trained(task.train), trained(task.clean)
     said(f"trained: {time.perf_counter() - started:.0f} s")
-    fit = mc.fit_path(fresh, theta_c, theta_nc, mc.BezierFit(), task.train, seed=seed, precision="auto")
+    fit = mc.fit_path(fresh, theta_c, theta_nc, mc.BezierFit(), task.train, label="cued", seed=seed, precision="auto")
     said(f"fitted: {fit.seconds:.0f} s, loss {fit.history[0]['path']:.3f} to {fit.history[-1]['path']:.3f} nats")
     said("| path | split | barrier in nats (95 % interval) | at t | accuracy at t = 0 | lowest | at t = 1 |")
     said("|---|---|---|---|---|---|---|")

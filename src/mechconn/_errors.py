@@ -65,6 +65,7 @@ NO_ACCURACY = (
     "ask with on='loss' or name a metric of your own"
 )
 UNDEFINED = "the {on} on {split!r} is {value} at t = {t:g}, so the path has no barrier there"
+OTHER_ROWS = "split {split!r} gave another number of rows at {where} than before; use data that stay the same"
 OTHER_ORDER = (
     "the rows of split {split!r} came in another order at {where} than before; samples are kept in pairs, so they must "
     "come in one order: turn shuffling off"

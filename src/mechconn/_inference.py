@@ -80,27 +80,28 @@ def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Input
     own = Network(network.module, network.device)
 
     def record(name: str) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             calls[name] += 1
-            made[name], read[name] = output.grad_fn, args[0].grad_fn
+            made[name], read[name] = output.grad_fn, (args[0] if args else kwargs["input"]).grad_fn
 
         return hook
 
     for name, module in own.module.named_modules():
         if isinstance(module, (*LINEAR_MAPS, _BatchNorm)):
-            module.register_forward_hook(record(name))
+            module.register_forward_hook(record(name), with_kwargs=True)
     with torch.enable_grad():
         outputs = own({name: t.detach().requires_grad_() for name, t in params.items()}, buffers, inputs)
     if outputs.grad_fn is None:  # under the caller's inference_mode nothing is recorded, and nothing is folded
         return []
     readers = _readers(outputs.grad_fn)
-    holders = Counter(own.parameter_slots.values())
+    slots, holders = own.parameter_slots, Counter(own.parameter_slots.values())
     maker = {made[name]: name for name in made if isinstance(own.module.get_submodule(name), LINEAR_MAPS)}
     pairs = [(maker[read[norm]], norm) for norm in made if read[norm] in maker and f"{norm}.running_mean" in buffers]
     return [
         Fold(linear, norm)
         for linear, norm in pairs
-        if calls[norm] == calls[linear] == readers[made[linear]] == holders[f"{linear}.weight"] == 1
+        if calls[norm] == calls[linear] == readers[made[linear]] == 1
+        and all(holders[slots[slot]] == 1 for slot in slots if slot.rpartition(".")[0] in (linear, norm))
     ]
 
 

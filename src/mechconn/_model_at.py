@@ -47,7 +47,7 @@ def model_at(
     network.check("the path's parameters", params)
     norm = chosen_norm(norm, network)
     with isolated(seed, "model_at"):
-        buffers = norm.buffers(network, network.load(params), t)
+        buffers = norm.buffers(network, network.load(params), path.place(t))
     result = with_parameters(model, params).eval()
     for name, buffer in result.named_buffers():
         buffer.copy_(buffers[name])

@@ -202,7 +202,7 @@ def chosen_norm(norm: NormPolicy | None, network: Network) -> NormPolicy:
     if norm is None and (layers := list(keeps_statistics(network))):
         more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
         raise ValueError(_errors.NEEDS_NORM.format(layers=", ".join(layers[:3]) + more))
-    norm = norm or KeepNorm()
+    norm = KeepNorm() if norm is None else norm
     check_is("norm", norm, NormPolicy, "; pass Reestimate(data) or KeepNorm()")
     return norm
 
@@ -260,9 +260,9 @@ def _recorded(layers: dict[str, _BatchNorm], moments: dict[str, _Moments]) -> It
     handles, momenta = [], {name: layer.momentum for name, layer in layers.items()}
 
     def hook(sink: _Moments) -> Any:
-        def record(layer: _BatchNorm, args: tuple[Tensor, ...], _: Tensor) -> None:
+        def record(layer: _BatchNorm, _: tuple[Tensor, ...], output: Tensor) -> None:
             assert layer.running_mean is not None and layer.running_var is not None
-            sink.add(layer.running_mean, layer.running_var, args[0].numel() // args[0].shape[1])
+            sink.add(layer.running_mean, layer.running_var, output.numel() // output.shape[1])
 
         return record
 

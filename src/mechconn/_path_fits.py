@@ -58,7 +58,9 @@ class PathFit(Schedule):
 
     def point(self, path: WeightedPath, t: float) -> Params:
         """gamma(t), differentiable in the control points."""
-        return weighted_mean(path.points, path.coefficients(t))
+        a, *controls, b = zip(path.points, path.coefficients(t), strict=True)
+        # Both endpoints first: what comes before the first control point needs no gradient.
+        return weighted_mean(*zip(a, b, *controls, strict=True))
 
     def factor(self, t: float) -> float:
         """What the learning rate of a step at t is multiplied by."""

@@ -26,6 +26,10 @@ class Path(abc.ABC):
     def describe(self) -> dict[str, Any]:
         """What a reader must know to name the path: plain values."""
 
+    def place(self, t: float) -> float:
+        """Where the point at t lies on the way from A to B: t itself, but for a stretch of another path."""
+        return check_fraction("t", t)
+
     def reversed(self) -> Path:
         """The same curve from B to A: its point at s is gamma(1 - s), bit for bit."""
         return self.sub(1.0, 0.0)
@@ -56,17 +60,18 @@ class _Stretch(Path):
 
     def at(self, t: float) -> Params:
         """gamma((1 - t) t0 + t t1)."""
-        return self._whole.at(self._there(t))
+        return self._whole.at(self.place(t))
 
     def sub(self, t0: float, t1: float) -> Path:
         """A stretch of the stretch, of the whole path again."""
-        return _Stretch(self._whole, self._there(check_fraction("t0", t0)), self._there(check_fraction("t1", t1)))
+        return _Stretch(self._whole, self.place(t0), self.place(t1))
 
     def describe(self) -> dict[str, Any]:
         """The whole path, and where on it the stretch begins and ends: "from" and "to"."""
         return {**self._whole.describe(), "from": self._t0, "to": self._t1}
 
-    def _there(self, t: float) -> float:
+    def place(self, t: float) -> float:
+        """(1 - t) t0 + t t1."""
         t = check_fraction("t", t)
         # Rounding may leave [0, 1] by one unit in the last place.
         return min((1.0 - t) * self._t0 + t * self._t1, 1.0)

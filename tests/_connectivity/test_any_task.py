@@ -104,7 +104,9 @@ def test_counts_predicted_by_one_output_are_no_classes() -> None:
 
 
 def test_metrics_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match=r"^metrics: 'loss' is measured already; give the metric another name$"):
+    with pytest.raises(
+        ValueError, match=r"^metrics: 'loss' is the name of a column already; give the metric another name$"
+    ):
         run(rows(4), metrics={"loss": lambda f, y: f[:, 0]})
     with pytest.raises(ValueError, match=r"^metric 'mean' must give one value per sample, shape \[4\], got \[\]; use"):
         run(rows(4), metrics={"mean": lambda f, y: f.mean()})

@@ -59,7 +59,8 @@ def rises(ts: Sequence[float], values: Sequence[float]) -> list[float]:
         >>> rises([0.0, 0.5, 1.0], [1.0, 4.0, 3.0])
         [0.0, 2.0, 0.0]
     """
-    return [value - ((1 - t) * values[0] + t * values[-1]) for t, value in zip(ts, values, strict=True)]
+    # Differences first: a constant curve then rises by exactly zero.
+    return [(1 - t) * (value - values[0]) + t * (value - values[-1]) for t, value in zip(ts, values, strict=True)]
 
 
 def barrier_of(ts: Sequence[float], values: Sequence[float], interval: Interval | None) -> Barrier:
@@ -90,7 +91,9 @@ def interval_of_means(ts: Sequence[float], values: Tensor, confidence: float) ->
     (Bonferroni), and then max_t low_t <= max_t E[d_t] <= max_t high_t; the ends add their exact 0.
     """
     return _largest(
-        paired_mean((1 - t) * values[0] + t * values[-1], values[i], each) if values.shape[1] > 1 else (0.0, math.inf)
+        paired_mean(0.0 * values[i], (1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1]), each)
+        if values.shape[1] > 1
+        else (0.0, math.inf)
         for i, t, each in _inner(ts, confidence)
     )
 

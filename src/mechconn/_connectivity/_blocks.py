@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any, Literal, TypeAlias
 
@@ -177,7 +177,7 @@ def evaluate_blocks(
             shared = {end: points.at(f"params_{rest}", lambda: {k: v.detach().clone() for k, v in still.items()})}
         ends = [{**still, **{name: params[name] for name in names}} for params in (params_a, params_b)]
         profile = profile_along(points, LinearPath(*ends), grid, keep_samples, told, shared, whole=False)
-        profiles[block] = profile
+        profiles[block] = replace(profile, settings={**profile.settings, "block": block, "rest": rest})
     return BlockProfiles(profiles, groups, rest, left_out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
@@ -101,7 +102,7 @@ def profile_along(
     gathered = Gathered(keep)
     for number, t in enumerate(grid):
         results = (known or {}).get(t) or points.at(
-            "the path's parameters", lambda t=t: path.at(t), t if whole else None
+            "the path's parameters", lambda t=t: path.at(t), path.place(t) if whole else None
         )
         gathered.add(f"t = {t:g}", results)
         told(number + 1)
@@ -121,8 +122,9 @@ def profile_along(
 
 def checked_grid(ts: int | Sequence[float]) -> tuple[float, ...]:
     """A number of points as an even grid, or the points themselves once they are known to run from 0 to 1."""
-    if not isinstance(ts, Sequence):
-        return path_grid(ts)
+    if isinstance(ts, numbers.Integral):
+        return path_grid(int(ts))
+    assert not isinstance(ts, int)
     grid = tuple(check_fraction("t", t) for t in ts)
     ordered = all(a < b for a, b in pairwise(grid))
     if len(grid) < 2 or grid[0] != 0.0 or grid[-1] != 1.0 or not ordered:

@@ -24,6 +24,8 @@ Values: TypeAlias = dict[str, dict[str, list[float]]]
 """What was measured ("loss", "accuracy", a metric) -> split -> its mean at each point."""
 
 OWN_NAMES = ("loss", "accuracy")
+COLUMNS = ("t", "x", "y", "split", "samples", "block")
+"""What else the tables of results call their columns."""
 
 
 class Points:
@@ -94,7 +96,8 @@ class Gathered:
     def add(self, where: str, results: Mapping[str, Outcomes]) -> None:
         """One point's outcomes; `where` names the point in errors."""
         for split, result in results.items():
-            self.samples[split] = len(result.loss)
+            if self.samples.setdefault(split, len(result.loss)) != len(result.loss):
+                raise ValueError(_errors.OTHER_ROWS.format(split=split, where=where))
             for measure, mean in means_of(result).items():
                 self.means.setdefault(measure, {}).setdefault(split, []).append(mean)
             if not self.keep:
@@ -118,6 +121,6 @@ def _rows_of(result: Outcomes) -> dict[str, Tensor]:
 
 def _checked_metrics(metrics: Mapping[str, PerSampleLoss] | None) -> dict[str, PerSampleLoss]:
     for name in metrics or {}:
-        if name in OWN_NAMES:
-            raise ValueError(f"metrics: {name!r} is measured already; give the metric another name")
+        if name in (*OWN_NAMES, *COLUMNS):
+            raise ValueError(f"metrics: {name!r} is the name of a column already; give the metric another name")
     return dict(metrics or {})

@@ -68,11 +68,12 @@ class Profile:
         With on="accuracy" L is the error rate, 1 - accuracy; with the name of a metric, that metric. A barrier does
         not change when a constant is added to L, and swapping the endpoints mirrors its place.
 
-        Where samples were kept, `interval` covers, with probability `confidence` at least over the draw of the N
-        samples, the barrier *of this grid* that infinitely many samples would show, for these two endpoints and
-        their statistics. It is [max_t low_t, max_t high_t] of simultaneous intervals for the rise at every inner t
-        within the same samples (Bonferroni): exact for accuracy, Student's t for all else. It says nothing of the
-        path between the points of the grid, nor of other training runs.
+        Where samples were kept, `interval` covers, with probability `confidence` over the draw of the N samples, the
+        barrier *of this grid* that infinitely many samples would show, for these two endpoints and their statistics.
+        It is [max_t low_t, max_t high_t] of simultaneous intervals for the rise at every inner t within the same
+        samples (Bonferroni): exact for accuracy, and so of that probability at least; Student's t, which a skewed
+        loss makes approximate, for all else. It says nothing of the path between the points of the grid, nor of
+        other training runs.
 
         Raises:
             ValueError: no such split, L is not measured there, a confidence outside (0, 1), or L is not finite
@@ -120,6 +121,8 @@ class Profile:
 
         Source: Lubana et al. 2023, definition of mechanistic connectivity.
         """
+        if not self.interventions:
+            raise ValueError("mechanistic connectivity needs interventions, but the suite has none; add splits to it")
         splits = (self.reference, *self.interventions)
         verdicts = {self.connection(split, tolerance, on, confidence).verdict for split in splits}
         if "not connected" in verdicts:
@@ -195,7 +198,7 @@ class Profile:
     def _interval(self, split: str, on: str, confidence: float) -> Interval | None:
         if not 0.0 < confidence < 1.0:
             raise ValueError(f"confidence must lie between 0 and 1, neither of them, got {confidence!r}")
-        if split not in self.per_sample.get(on, {}):
+        if split not in self.per_sample.get(on, {}) or len(self.ts) < 3:
             return None
         interval = interval_of_errors if on == "accuracy" else interval_of_means
         return interval(self.ts, self.per_sample[on][split], confidence)

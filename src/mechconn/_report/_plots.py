@@ -39,9 +39,11 @@ def curves(
 
     figure = Figure(figsize=(4.5 * len(measured), 3.6), layout="constrained")
     panels = figure.subplots(1, len(measured), squeeze=False)[0]
+    every = dict.fromkeys(split for splits in measured.values() for split in splits)
+    numbers = {split: number for number, split in enumerate(every)}
     for axes, (measure, splits) in zip(panels, measured.items(), strict=True):
-        for number, (split, values) in enumerate(splits.items()):
-            axes.plot(ts, _drawn(measure, values), **look(split, number))
+        for split, values in splits.items():
+            axes.plot(ts, _drawn(measure, values), **look(split, numbers[split]))
         for split, _, t, value in (bad for bad in broken if bad[1] == measure):
             axes.axvline(t, linestyle=":", color="gray", label=f"{short_name(split)}: {value} at t = {t:g}")
         axes.set_xlabel(f"t, from {start} (0) to {end} (1)")
@@ -49,10 +51,10 @@ def curves(
         _plain(axes)
         if measure == "accuracy":
             axes.set_ylim(0, 102)
-    panels[0].legend(frameon=False, ncols=2)
-    for axes, measure in zip(panels[1:], list(measured)[1:], strict=True):
-        if any(bad[1] == measure for bad in broken):
-            axes.legend(frameon=False)
+    fullest = max(measured, key=lambda measure: len(measured[measure]))
+    for axes, measure in zip(panels, measured, strict=True):
+        if measure == fullest or any(bad[1] == measure for bad in broken):
+            axes.legend(frameon=False, ncols=2)
     return figure
 
 
@@ -77,7 +79,7 @@ def bars(
     for number, (split, found) in enumerate(heights.items()):
         shift = (number - (len(heights) - 1) / 2) * 0.6 / max(len(heights), 1)
         shown = [(place + shift, *height) for place, height in enumerate(found) if height is not None]
-        spread = [[h - low for _, h, low, _ in shown], [high - h for _, h, _, high in shown]]
+        spread = [[max(h - low, 0.0) for _, h, low, _ in shown], [max(high - h, 0.0) for _, h, _, high in shown]]
         style = look(split, number)
         axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, linestyle="none", **style)
     axes.set_xticks(range(len(blocks)), blocks, rotation=90 if len(blocks) > 6 else 0)

@@ -1,0 +1,116 @@
+"""Corners of the evaluation along paths: constant curves, stretches, data that change, nothing to judge by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import mechconn as mc
+from mechconn._connectivity._barrier import rises
+from mechconn._inference import find_folds
+from mechconn._params import Network, buffers_of
+from mechconn._rng import isolated
+from zoo import build, mlp, norm_mlp, rows
+
+
+@given(st.floats(-1e6, 1e6), st.integers(2, 40))
+def test_a_constant_curve_rises_by_exactly_zero(value: float, points: int) -> None:
+    grid = mc.path_grid(points)
+    assert rises(grid, [value] * points) == [0.0] * points
+
+
+def test_a_model_is_connected_with_itself_by_the_interval_too() -> None:
+    model, suite = build(mlp), mc.Suite({"cue": rows(9), "rand_cue": rows(9)})
+    point = mc.parameters_of(model)
+    profile = mc.evaluate_path(model, mc.LinearPath(point, point), suite, ts=7, keep_samples=True)
+    assert profile.connection("cue").verdict == "connected"
+    assert profile.connection("cue").by == "interval"
+    assert profile.mechanistically_connected()
+    assert mc.evaluate_blocks(model, point, point, suite, ts=4, keep_samples=True).plot() is not None
+
+
+def test_two_points_have_no_rise_between_them_to_judge_by() -> None:
+    model, suite = build(mlp), mc.Suite({"cue": rows(9), "rand_cue": rows(9)})
+    point = mc.parameters_of(model)
+    profile = mc.evaluate_path(model, mc.LinearPath(point, point), suite, ts=2, keep_samples=True)
+    assert profile.barrier("cue").interval is None
+    assert profile.connection("cue").by == "point value"
+
+
+def test_nothing_is_mechanistically_connected_without_interventions() -> None:
+    model, point = build(mlp), mc.parameters_of(build(mlp))
+    profile = mc.evaluate_path(model, mc.LinearPath(point, point), mc.Suite({"cue": rows(9)}), ts=3)
+    with pytest.raises(ValueError, match=r"^mechanistic connectivity needs interventions, but the suite has none; "):
+        profile.mechanistically_connected()
+
+
+def test_interpolated_statistics_follow_the_path_when_it_is_reversed() -> None:
+    a, b = build(norm_mlp), build(norm_mlp, seed=1)
+    for model, shift in ((a, 0.0), (b, 1.0)):
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                buffer.add_(shift)
+    norm = mc.InterpolateNorm(a.state_dict(), b.state_dict())
+    path, suite = mc.LinearPath(mc.parameters_of(a), mc.parameters_of(b)), mc.Suite({"cue": rows(9)})
+    there = mc.evaluate_path(a, path, suite, ts=5, norm=norm).loss["cue"]
+    back = mc.evaluate_path(a, path.reversed(), suite, ts=5, norm=norm).loss["cue"]
+    assert back == pytest.approx(tuple(reversed(there)), rel=1e-9)
+    half = mc.evaluate_path(a, path.sub(0.0, 0.5), suite, ts=3, norm=norm).loss["cue"]
+    assert half == pytest.approx(there[:3], rel=1e-9)
+
+
+class Growing:
+    """Data that give more rows at every reading."""
+
+    def __init__(self) -> None:
+        self.readings = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.readings += 1
+        yield rows(4 * self.readings)
+
+
+def test_data_that_change_between_points_are_refused() -> None:
+    model, point = build(mlp), mc.parameters_of(build(mlp))
+    with pytest.raises(ValueError, match=r"^split 'cue' gave another number of rows at t = 0.5 than before; "):
+        mc.evaluate_path(model, mc.LinearPath(point, point), mc.Suite({"cue": Growing()}), ts=3)
+
+
+@pytest.mark.parametrize("name", ["t", "samples", "split"])
+def test_a_metric_may_not_take_the_name_of_a_column(name: str) -> None:
+    model, point = build(mlp), mc.parameters_of(build(mlp))
+    with pytest.raises(ValueError, match=rf"^metrics: '{name}' is the name of a column already; "):
+        mc.evaluate_path(
+            model,
+            mc.LinearPath(point, point),
+            mc.Suite({"cue": rows(4)}),
+            metrics={name: lambda outputs, y: outputs[:, 0]},
+        )
+
+
+class ByKeyword(nn.Module):
+    """Two BatchNorms that share their weights, one of them called with its input by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.norm_one = nn.Linear(3, 4), nn.BatchNorm1d(4)
+        self.two, self.norm_two = nn.Linear(4, 4), nn.BatchNorm1d(4)
+        self.norm_two.weight = self.norm_one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm_two(input=self.two(self.norm_one(self.one(x)).relu()))
+
+
+def test_shared_norm_weights_and_inputs_by_keyword() -> None:
+    with isolated(0):
+        model = ByKeyword().double()
+        x = torch.randn(12, 3, dtype=torch.float64)
+    assert find_folds(Network(model), mc.parameters_of(model), buffers_of(model), x) == []
+    found = mc.Reestimate((x, torch.zeros(12))).buffers(Network(model), mc.parameters_of(model))
+    with torch.no_grad():
+        assert torch.allclose(found["norm_one.running_mean"], model.one(x).mean(0), rtol=1e-12)
