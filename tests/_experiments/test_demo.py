@@ -59,7 +59,7 @@ def test_the_story_is_told_of_a_folder_of_grey_images_too(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0])
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_shape_of_the_paper_on_digits(seed: int):
     accuracy = run_demo(DemoSettings(seed=seed)).accuracy
     points = {name: {split: 100 * value for split, value in row.items()} for name, row in accuracy.items()}
