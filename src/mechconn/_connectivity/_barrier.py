@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -119,6 +119,7 @@ def _inner(ts: Sequence[float], confidence: float) -> list[tuple[int, float, flo
     return [(i, ts[i], 1 - (1 - confidence) / inner) for i in range(1, inner + 1)]
 
 
-def _largest(intervals) -> Interval:
+def _largest(intervals: Iterable[Interval]) -> Interval:
+    """The interval of the largest, the ends' exact zero among them."""
     bounds = [(0.0, 0.0), *intervals]
     return max(low for low, _ in bounds), max(high for _, high in bounds)
