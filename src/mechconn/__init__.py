@@ -3,6 +3,10 @@
 from mechconn import _drawing, _report
 from mechconn import datasets as datasets
 from mechconn import models as models
+from mechconn._align import ActivationMatching as ActivationMatching
+from mechconn._align import Alignment as Alignment
+from mechconn._align import WeightMatching as WeightMatching
+from mechconn._align import align as align
 from mechconn._audit import Effect as Effect
 from mechconn._audit import Invariance as Invariance
 from mechconn._audit import measure_invariance as measure_invariance
@@ -38,6 +42,8 @@ from mechconn._paths import BezierPath as BezierPath
 from mechconn._paths import LinearPath as LinearPath
 from mechconn._paths import PolygonalPath as PolygonalPath
 from mechconn._paths import path_grid as path_grid
+from mechconn._symmetry import Symmetry as Symmetry
+from mechconn._symmetry import symmetry_of as symmetry_of
 from mechconn._training import Trained as Trained
 from mechconn._training import Training as Training
 from mechconn._training import train as train
@@ -53,6 +59,8 @@ _drawing.offer(curves=_report.curves, bars=_report.bars, plane=_report.plane)
 __version__ = "0.1.0"
 __all__ = [
     "CBFT",
+    "ActivationMatching",
+    "Alignment",
     "Barrier",
     "BezierFit",
     "BezierPath",
@@ -81,9 +89,12 @@ __all__ = [
     "Reestimate",
     "Rotate",
     "Suite",
+    "Symmetry",
     "Trained",
     "Training",
     "Translate",
+    "WeightMatching",
+    "align",
     "datasets",
     "evaluate_blocks",
     "evaluate_path",
@@ -95,6 +106,7 @@ __all__ = [
     "models",
     "parameters_of",
     "path_grid",
+    "symmetry_of",
     "train",
     "with_parameters",
 ]

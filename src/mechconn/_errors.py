@@ -73,3 +73,24 @@ OTHER_ORDER = (
 NO_PARAMETER = "{what}: no parameter matches {patterns}; patterns are matched from the start of a parameter's name"
 NO_BLOCK = "these parameters belong to no block: {names}; add a pattern for them, or name them with leave_out='...'"
 TWO_BLOCKS = "these parameters belong to two blocks: {names}; every parameter moves with one block only"
+PATTERN = (
+    "{text!r} is no index pattern: unexpected {token}; write group names and whole numbers, as in 'conv2 49', "
+    "and sums in brackets, as in '(query + key + value)'"
+)
+EXAMPLE_REJECTED = "{model} rejects the example input ({why}); pass a batch that the model accepts"
+NO_EXPORT = (
+    "cannot read the operations of {model} ({why}); its forward pass must not branch on values: "
+    "write the symmetry yourself, Symmetry.from_axes({{'layer.weight': ['units', 'inputs'], ...}})"
+)
+NO_EXAMPLE = "verifying a symmetry needs an example input; pass example_input=, one batch that the model accepts"
+AXES = "{name} has shape {shape} and needs one index pattern for each axis, got {count}"
+AXIS_LENGTH = "{name} axis {axis} has {wanted} places, but the pattern {pattern!r} makes {found}"
+GROUP_SIZES = "the sizes of {groups} do not follow from the shapes; pass sizes={{name: number of units}}"
+NO_PERMUTATION = "the permutation of group {group!r} must hold each of 0 ... {size} - 1 once"
+NO_SYMMETRY_FILE = "{file} holds no symmetry ({why}); write one with Symmetry.to_json"
+NOT_A_SYMMETRY = (
+    "permuting {which} changes the model's outputs in {mode} mode by a relative {error:.1e}, more than {bar:.0e}: "
+    "{places}; leave out the axes that do not belong together, or freeze them by writing their lengths"
+)
+NOT_RUN = "{model} could not be run in float64 in {mode} mode ({why}); pass an example of two rows or more"
+NO_SYMMETRY = "aligning by weights needs to know what may be permuted; pass symmetry=symmetry_of(model, example_input)"

@@ -1,0 +1,104 @@
+"""Choosing permutations of all groups: the assignment problem group by group, until no group moves any more."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from mechconn._rng import generator
+from mechconn._symmetry._pattern import Permutations
+
+SWEEPS = 100
+
+
+class Similarity(abc.ABC):
+    """How alike A and the permuted B are, as a sum over units."""
+
+    sizes: Mapping[str, int]
+
+    @abc.abstractmethod
+    def scores(self, group: str, permutations: Permutations, known: frozenset[str] | None = None) -> Tensor | None:
+        """[size, size]: the gain of putting B's unit v to A's place u, at the other groups' permutations.
+
+        With `known`, only evidence that involves no other groups than those; None where there is none.
+        """
+
+    @abc.abstractmethod
+    def is_linear(self, group: str) -> bool:
+        """Whether the sum is linear in this group's permutation."""
+
+    @abc.abstractmethod
+    def total(self, permutations: Permutations) -> float:
+        """The whole sum at these permutations."""
+
+
+def best_permutations(
+    similarity: Similarity, restarts: int, seed: int, told: Callable[[int], None] = lambda _: None
+) -> dict[str, Tensor]:
+    """Coordinate ascent from several orders of the groups; the best end is kept.
+
+    Each ascent first gives every group the permutation that the evidence known so far speaks for, beginning with
+    what touches inputs and outputs, and then goes round until nothing changes.
+    """
+    groups = list(similarity.sizes)
+    best, best_value = {group: torch.arange(size) for group, size in similarity.sizes.items()}, float("-inf")
+    for restart in range(restarts):
+        order = groups
+        if restart:
+            drawn = torch.randperm(len(groups), generator=generator(seed, "order of groups", restart))
+            order = [groups[i] for i in drawn.tolist()]
+        found, value = _ascended(similarity, _started(similarity, order), order)
+        if value > best_value:
+            best, best_value = found, value
+        told(restart + 1)
+    return best
+
+
+def _started(similarity: Similarity, order: Sequence[str]) -> dict[str, Tensor]:
+    found = {group: torch.arange(size) for group, size in similarity.sizes.items()}
+    waiting = list(order)
+    while waiting:
+        known = frozenset(similarity.sizes) - frozenset(waiting)
+        for group in waiting:
+            scores = similarity.scores(group, found, known)
+            if scores is not None:
+                found[group] = assigned(scores)
+                waiting.remove(group)
+                break
+        else:
+            waiting.pop(0)  # nothing speaks for it before its neighbours are chosen: it stays for now
+    return found
+
+
+def _ascended(
+    similarity: Similarity, found: dict[str, Tensor], order: Sequence[str]
+) -> tuple[dict[str, Tensor], float]:
+    for _ in range(SWEEPS):
+        moved = False
+        for group in order:
+            scores = similarity.scores(group, found)
+            if scores is None:
+                continue
+            there = assigned(scores)
+            if _gain(scores, there) <= _gain(scores, found[group]) + 1e-6 * float(scores.abs().max()):
+                continue
+            trial = {**found, group: there}
+            # Where a group meets itself in one tensor the scores are no longer linear, so the sum itself decides.
+            if similarity.is_linear(group) or similarity.total(trial) > similarity.total(found):
+                found, moved = trial, True
+        if not moved:
+            break
+    return found, similarity.total(found)
+
+
+def assigned(scores: Tensor) -> Tensor:
+    """The permutation p of largest sum_u scores[u, p(u)]."""
+    return torch.from_numpy(linear_sum_assignment(scores.cpu().numpy(), maximize=True)[1])
+
+
+def _gain(scores: Tensor, permutation: Tensor) -> float:
+    return float(scores[torch.arange(len(scores)), permutation].sum())

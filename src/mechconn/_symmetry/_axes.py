@@ -1,0 +1,232 @@
+"""The algebra of symmetry finding: an axis of a tensor as a product of atoms, and what ties two axes together.
+
+An atom stands for places that may be permuted freely (a leaf), for a product of atoms (a view split it: heads and
+their dimensions), or for a sum of axes (laid end to end: concatenation, slices). Tying two axes makes them the same
+wherever they occur; freezing one forbids every permutation of it and keeps the reason. Every step can only make the
+set of permutations smaller, so the order in which operations are met does not matter for soundness.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeAlias
+
+Axis: TypeAlias = "tuple[Atom, ...]"
+"""Atoms whose product is the axis, slowest first; () is an axis of length 1."""
+
+NO_FIT = "it is tied to an axis that is divided in another way"
+
+
+class NoRuleError(Exception):
+    """What is known does not cover this use of an operation."""
+
+
+class Atom:
+    """A leaf, or a product of atoms, or a sum of axes; two atoms that are tied share one root."""
+
+    __slots__ = ("_parent", "factors", "reason", "size", "terms")
+
+    def __init__(self, size: int, reason: str | None = None, terms: Sequence[Axis] | None = None) -> None:
+        self.size = size
+        self.reason = reason
+        """Why it may not be permuted; None while it may."""
+        self.factors: Axis | None = None
+        self.terms: tuple[Axis, ...] | None = None if terms is None else tuple(terms)
+        self._parent: Atom | None = None
+
+    @property
+    def root(self) -> Atom:
+        """The atom that stands for this one and all that it is tied to."""
+        atom = self
+        while atom._parent is not None:
+            atom = atom._parent
+        return atom
+
+    def become(self, other: Atom) -> None:
+        """Be the same as `other` from now on."""
+        assert self._parent is None and other.root is not self
+        self._parent = other
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it is neither a product nor a sum."""
+        return self.factors is None and self.terms is None
+
+
+def leaf(size: int, reason: str | None = None) -> Axis:
+    """A new axis of `size` places: free, or frozen for a reason."""
+    return (Atom(size, reason),) if size != 1 else ()
+
+
+def length(axis: Axis) -> int:
+    """Number of places along the axis."""
+    return math.prod(atom.size for atom in axis)
+
+
+def expanded(axis: Axis) -> list[Atom]:
+    """The roots whose product the axis is, none of them a product itself."""
+    atoms: list[Atom] = []
+    for atom in axis:
+        root = atom.root
+        atoms += expanded(root.factors) if root.factors is not None else [root]
+    return atoms
+
+
+def leaves(axis: Axis) -> list[Atom]:
+    """The leaves that the axis is made of, in order; those of a sum one term after the other."""
+    found: list[Atom] = []
+    for atom in expanded(axis):
+        if atom.terms is None:
+            found.append(atom)
+        else:
+            for term in atom.terms:
+                found += leaves(term)
+    return found
+
+
+def freeze(axis: Axis, reason: str) -> None:
+    """Forbid every permutation of the axis; an earlier reason stays."""
+    for atom in expanded(axis):
+        atom.reason = atom.reason or reason
+        for term in atom.terms or ():
+            freeze(term, reason)
+
+
+def tie(x: Axis, y: Axis) -> None:
+    """Make two axes of one length the same: what permutes one must permute the other alike."""
+    left, right = expanded(x), expanded(y)
+    if length(x) != length(y):
+        raise NoRuleError
+    while left and right:
+        a, b = left[0].root, right[0].root
+        if a.factors is not None or b.factors is not None:  # an earlier step of this loop divided it
+            left[:1], right[:1] = expanded((a,)), expanded((b,))
+        elif a.size == b.size:
+            del left[0], right[0]
+            _tie_atoms(a, b)
+        else:
+            large, small = (a, b) if a.size > b.size else (b, a)
+            if not large.is_leaf or large.size % small.size:
+                break
+            divide(large, small.size)
+    freeze((*left, *right), NO_FIT)
+
+
+def divide(atom: Atom, first: int) -> None:
+    """Make a leaf the product of `first` blocks and the places within a block."""
+    assert atom.is_leaf and atom.size % first == 0
+    atom.factors = (*leaf(first, atom.reason), *leaf(atom.size // first, atom.reason))
+
+
+def _tie_atoms(a: Atom, b: Atom) -> None:
+    """Make two roots of one size, neither of them a product, the same."""
+    if a is b:
+        return
+    reason = a.reason or b.reason
+    if a.terms is None:
+        a, b = b, a
+    if a.terms is not None and b.terms is not None:
+        if not _cut_alike(a, b):
+            freeze((a, b), NO_FIT)
+            return
+        pairs = list(zip(_segments(a), _segments(b), strict=True))
+        b.become(a)
+        for x, y in pairs:
+            tie(x, y)
+    else:
+        b.become(a)
+    if reason:
+        freeze((a,), reason)
+
+
+def _segments(atom: Atom) -> list[Axis]:
+    """The terms of a sum, with those that are sums themselves laid open."""
+    found: list[Axis] = []
+    for term in atom.terms or ():
+        atoms = expanded(term)
+        found += _segments(atoms[0]) if len(atoms) == 1 and atoms[0].terms is not None else [term]
+    return found
+
+
+def _edges(atom: Atom) -> list[int]:
+    edges = [0]
+    for segment in _segments(atom):
+        edges.append(edges[-1] + length(segment))
+    return edges
+
+
+def _cut_alike(a: Atom, b: Atom) -> bool:
+    """Cut the segments of two sums until both end at the same places; False where one cannot be cut."""
+    while (edges_a := _edges(a)) != (edges_b := _edges(b)):
+        edges = sorted({*edges_a, *edges_b})
+        if not (_cut_first(a, edges) if edges_a != edges else _cut_first(b, edges)):
+            return False
+    return True
+
+
+def _cut_first(atom: Atom, edges: list[int]) -> bool:
+    """Cut the first segment of a sum that an edge crosses; False where it is no leaf."""
+    start = 0
+    for segment in _segments(atom):
+        end = start + length(segment)
+        inner = [edge for edge in edges if start < edge < end]
+        if inner:
+            atoms = expanded(segment)
+            if len(atoms) != 1 or not atoms[0].is_leaf:
+                return False
+            cuts = [start, *inner, end]
+            atoms[0].terms = tuple(leaf(q - p, atoms[0].reason) for p, q in pairwise(cuts))
+            return True
+        start = end
+    raise AssertionError("no edge crosses a segment")
+
+
+def joined(axes: Sequence[Axis]) -> Axis:
+    """Axes laid end to end, as one."""
+    return (Atom(sum(map(length, axes)), terms=axes),) if len(axes) > 1 else axes[0]
+
+
+def cut(axis: Axis, sizes: Sequence[int]) -> list[Axis] | None:
+    """The axis as parts of these sizes, end to end; None where it cannot be cut there."""
+    atoms = expanded(axis)
+    if len(atoms) != 1:
+        return None
+    wanted = Atom(atoms[0].size, terms=[leaf(size) for size in sizes])
+    whole = atoms[0]
+    if whole.is_leaf:
+        whole.terms = tuple(leaf(size, whole.reason) for size in sizes)
+        return list(whole.terms)
+    if not _cut_alike(whole, wanted):
+        return None
+    segments, parts = _segments(whole), []
+    for size in sizes:
+        part: list[Axis] = []
+        while sum(map(length, part)) < size:
+            part.append(segments.pop(0))
+        parts.append(part[0] if len(part) == 1 else joined(part))
+    return parts
+
+
+def regrouped(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis] | None:
+    """The same places in row-major order under another shape; None where a new axis would end within a sum."""
+    atoms = [atom for axis in axes for atom in expanded(axis)]
+    result: list[Axis] = []
+    for size in shape:
+        axis: list[Atom] = []
+        rest = size
+        while rest > 1:
+            atom = atoms.pop(0).root
+            if atom.factors is not None:
+                atoms[:0] = expanded((atom,))
+            elif rest % atom.size == 0:
+                axis.append(atom)
+                rest //= atom.size
+            elif atom.is_leaf and atom.size % rest == 0:
+                divide(atom, rest)
+                atoms[:0] = expanded((atom,))
+            else:
+                return None
+        result.append(tuple(axis))
+    return result

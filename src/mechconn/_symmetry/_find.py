@@ -1,0 +1,137 @@
+"""Finding the symmetry of any module from the operations that its forward pass runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+
+import torch
+from torch import nn
+
+from mechconn._checks import check_is
+from mechconn._symmetry._axes import Atom, Axis, expanded, leaves
+from mechconn._symmetry._calls import Shaped
+from mechconn._symmetry._derive import UNUSED_OR_SHARED, walk
+from mechconn._symmetry._graph import first_names, graph_of, shared_memory
+from mechconn._symmetry._pattern import Factor, Pattern, Sum
+from mechconn._symmetry._symmetry import Place, Symmetry
+from mechconn._typing import Inputs
+
+
+def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
+    """The permutations of units under which a network computes the same function, read off its operations.
+
+    The forward pass is exported once, in evaluation mode. Each operation ties the axes that its rule says move
+    together; inputs, outputs, constants, and every axis that an operation without a rule touches are frozen, so that
+    an unknown operation costs a symmetry and never makes a wrong one. Nothing is run on numbers here:
+    `Symmetry.verify` does that, and `align` always calls it.
+
+    Where heads or channel groups split an axis, the blocks are permuted among themselves and the places within a
+    block alike in every block; permutations that differ from block to block are left out.
+
+    Args:
+        model: any module; it stays as it is.
+        example_input: one batch that it accepts: a tensor, a tuple of arguments, or a dict of keyword arguments.
+            Two rows at least, so that it can be verified in training mode.
+
+    Returns:
+        The groups, the frozen axes with reasons, and the coverage. Only the predictions count as the output: the
+        `.logits` where the model returns an object that has some.
+
+    Raises:
+        ValueError: the model rejects the example, or its forward pass cannot be exported.
+
+    Example:
+        >>> mlp = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        >>> symmetry = symmetry_of(mlp, torch.zeros(2, 3))
+        >>> symmetry.groups[0].members
+        (('0.weight', 0, 'layer0'), ('0.bias', 0, 'layer0'), ('2.weight', 1, 'layer0'))
+        >>> symmetry.coverage == 24 / 26
+        True
+        >>> symmetry.frozen["2.weight", 0]
+        "it belongs to the model's output"
+    """
+    check_is("model", model, nn.Module)
+    found = walk(graph_of(model, example_input), shared_memory(model))
+    names = group_names(found.tensors)
+    tensors: list[tuple[str, torch.Tensor]] = [*model.named_parameters(), *model.named_buffers()]
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors}
+    axes = {
+        name: tuple(_patterns(found.tensors[name], names)) if name in found.tensors else tuple((n,) for n in shape)
+        for name, shape in shapes.items()
+    }
+    buffers = frozenset(name for name, _ in model.named_buffers())
+    return Symmetry(
+        axes=axes,
+        sizes={name: atom.size for atom, name in names.items()},
+        buffers=buffers,
+        aliases={name: first for name, first in first_names(model).items() if name != first},
+        frozen={
+            place: reason
+            for name, shape in shapes.items()
+            if name not in buffers
+            for place, reason in _frozen(name, shape, found.tensors.get(name)).items()
+        },
+        unknown=tuple(sorted(found.unknown)),
+        example_input=example_input,
+    )
+
+
+def group_names(tensors: Mapping[str, Shaped]) -> dict[Atom, str]:
+    """A name for every free leaf: the module of the first parameter that holds it, numbered where it holds several."""
+    names: dict[Atom, str] = {}
+    for tensor, shaped in tensors.items():
+        for axis in shaped.axes:
+            for atom in leaves(axis):
+                if atom.reason is None and atom not in names:
+                    base = tensor.rpartition(".")[0] or tensor
+                    taken, number = set(names.values()), 2
+                    name = base
+                    while name in taken:
+                        name, number = f"{base}:{number}", number + 1
+                    names[atom] = name if not name.isdecimal() else f"layer{name}"
+    return names
+
+
+def _patterns(shaped: Shaped, names: Mapping[Atom, str]) -> list[Pattern]:
+    return [pattern_of(axis, names) for axis in shaped.axes]
+
+
+def pattern_of(axis: Axis, names: Mapping[Atom, str]) -> Pattern:
+    """The pattern of an axis; atoms without a name are fixed places."""
+    factors: list[Factor] = []
+    for atom in expanded(axis):
+        if not any(part in names for part in leaves((atom,))):
+            fixed = factors.pop() if factors and isinstance(factors[-1], int) else 1
+            factors.append(int(fixed) * atom.size if isinstance(fixed, int) else atom.size)
+        elif atom.terms is None:
+            factors.append(names[atom])
+        else:
+            factors.append(Sum(_merged([pattern_of(term, names) for term in atom.terms])))
+    return tuple(factors) or (1,)
+
+
+def _merged(terms: list[Pattern]) -> tuple[Pattern, ...]:
+    """Terms of a sum with sums among them laid open and neighbouring fixed places as one."""
+    flat: list[Pattern] = []
+    for term in terms:
+        only = term[0] if len(term) == 1 else None
+        flat += only.terms if isinstance(only, Sum) else (term,)
+    merged: list[Pattern] = []
+    for fixed, run in groupby(flat, key=lambda term: all(isinstance(factor, int) for factor in term)):
+        if fixed:
+            merged.append((sum(int(term[0]) for term in run),))  # type: ignore[arg-type]
+        else:
+            merged += run
+    return tuple(merged)
+
+
+def _frozen(name: str, shape: tuple[int, ...], shaped: Shaped | None) -> dict[Place, str]:
+    """Reasons of a tensor's axes along which nothing may be permuted."""
+    reasons: dict[Place, str] = {}
+    for axis, size in enumerate(shape):
+        if size > 1:
+            atoms = [] if shaped is None else leaves(shaped.axes[axis])
+            if shaped is None or all(atom.reason is not None for atom in atoms):
+                reasons[name, axis] = UNUSED_OR_SHARED if shaped is None else str(atoms[0].reason)
+    return reasons

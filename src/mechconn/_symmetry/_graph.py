@@ -1,0 +1,153 @@
+"""The operations that a model's forward pass runs, by torch.export, with its weights as inputs."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export.graph_signature import InputKind, InputSpec
+from torch.fx import Interpreter, Node
+from torch.utils._pytree import tree_leaves
+
+from mechconn import _errors
+from mechconn._params import call_arguments
+from mechconn._rng import isolated
+from mechconn._typing import Inputs
+
+Kind = Literal["parameter", "buffer", "constant", "input"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a tensor that no operation makes comes from; parameters and buffers under their first names."""
+
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A forward pass in evaluation mode, for inputs of one shape.
+
+    Attributes:
+        program: what torch.export found.
+        sources: name of a placeholder -> where its value comes from, in the order of the placeholders.
+    """
+
+    program: torch.export.ExportedProgram
+    sources: Mapping[str, Source]
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """Operations in the order in which they run, placeholders first, the output last."""
+        return iter(self.program.graph.nodes)
+
+    @torch.no_grad()
+    def run(self, state: Mapping[str, Tensor], inputs: Inputs, see: Callable[[str, Any], None]) -> None:
+        """Run the forward pass at the weights and buffers in `state`; `see` gets each operation's name and result."""
+        given = iter(tree_leaves(call_arguments(inputs)))
+        values = {
+            "parameter": lambda name: state[name],
+            "buffer": lambda name: state[name],
+            "constant": lambda name: self.program.constants[name],
+            "input": lambda _: next(given),
+        }
+        _Watched(self.program.graph_module, see).run(*[values[s.kind](s.name) for s in self.sources.values()])
+
+
+class _Watched(Interpreter):
+    """Runs a graph operation by operation and shows each result; none is kept longer than the graph needs it."""
+
+    def __init__(self, module: torch.fx.GraphModule, see: Callable[[str, Any], None]) -> None:
+        super().__init__(module)
+        self._see = see
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "call_function":
+            self._see(n.name, result)
+        return result
+
+
+def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
+    """The operations of the model's forward pass in evaluation mode on an example.
+
+    Raises:
+        ValueError: the model rejects the example, or its forward pass cannot be exported, for example because it
+            branches on values.
+    """
+    probe = _Predictions(copy.deepcopy(model)).eval()
+    # Frozen parameters would send some modules (attention) down a path of one opaque operation.
+    for parameter in probe.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    args, kwargs = call_arguments(example_input)
+    with isolated(0, "graph"):
+        try:
+            with torch.no_grad():
+                copy.deepcopy(probe)(*args, **kwargs)
+        except Exception as error:
+            raise ValueError(_errors.EXAMPLE_REJECTED.format(model=type(model).__name__, why=_first(error))) from error
+        try:
+            with torch.enable_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                program = torch.export.export(probe, args, kwargs, strict=False).run_decompositions({})
+        except Exception as error:
+            raise ValueError(_errors.NO_EXPORT.format(model=type(model).__name__, why=_first(error))) from error
+    own = {f"model.{name}": first for name, first in first_names(probe.model).items()}
+    return Graph(program, {spec.arg.name: _source(spec, own) for spec in program.graph_signature.input_specs})
+
+
+class _Predictions(nn.Module):
+    """A model of which only the predictions count: caches and hidden states beside the logits are no outputs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return predictions(self.model(*args, **kwargs))
+
+
+def predictions(output: Any) -> Any:
+    """What counts of a forward pass's output: its `.logits` where it has some, else all of it."""
+    return getattr(output, "logits", output)
+
+
+def shared_memory(model: nn.Module) -> set[str]:
+    """First names of parameters and buffers that are different tensors over the same memory."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    where = {name: t.untyped_storage().data_ptr() for name, t in tensors.items() if t.numel() and not t.is_meta}
+    users = Counter(where.values())
+    return {name for name, place in where.items() if users[place] > 1}
+
+
+def first_names(model: nn.Module) -> dict[str, str]:
+    """Every name of a parameter or buffer -> the first name of the same tensor."""
+    first: dict[int, str] = {}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name: first.setdefault(id(tensor), name) for name, tensor in named}
+
+
+def _source(spec: InputSpec, own: Mapping[str, str]) -> Source:
+    kinds: dict[InputKind, Kind] = {
+        InputKind.PARAMETER: "parameter",
+        InputKind.BUFFER: "buffer",
+        InputKind.USER_INPUT: "input",
+    }
+    kind = kinds.get(spec.kind, "constant")
+    if kind == "input":
+        return Source(kind, spec.arg.name)
+    target = str(spec.target)
+    return Source(kind, own.get(target, target))
+
+
+def _first(error: Exception) -> str:
+    """The first line of an error's text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,92 @@
+"""Checking what a symmetry says against tensors: names, lengths of axes, sizes of groups, permutations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mechconn import _errors
+from mechconn._checks import check_choice, check_same_keys
+from mechconn._symmetry._pattern import Pattern, Permutations, groups_in, length, parse, text_of
+
+Axes = Mapping[str, tuple[Pattern, ...]]
+
+
+def parsed(
+    axes: Mapping[str, Sequence[str | int]], shapes: Mapping[str, Sequence[int]]
+) -> dict[str, tuple[Pattern, ...]]:
+    """Written patterns, read; one for each axis of known tensors."""
+    result = {}
+    for name, texts in axes.items():
+        check_choice("tensor of the symmetry", name, tuple(shapes))
+        if isinstance(texts, str) or len(texts) != len(shapes[name]):
+            count = 1 if isinstance(texts, str) else len(texts)
+            raise ValueError(_errors.AXES.format(name=name, shape=list(shapes[name]), count=count))
+        result[name] = tuple(parse(str(text)) for text in texts)
+    return result
+
+
+def solved(axes: Axes, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of all groups: those given, and those that follow from axes on which one group is unknown.
+
+    Raises:
+        ValueError: a size does not follow, or a pattern does not fit its axis.
+    """
+    known = dict(sizes)
+    places = [
+        (name, axis, pattern, shapes[name][axis])
+        for name, patterns in axes.items()
+        for axis, pattern in enumerate(patterns)
+    ]
+    while True:
+        before = len(known)
+        for _, _, pattern, size in places:
+            unknown = {group for group in groups_in(pattern) if group not in known}
+            if len(unknown) == 1:
+                known |= _size_that_fits(unknown.pop(), pattern, size, known)
+        if len(known) == before:
+            break
+    missing = sorted({group for _, _, pattern, _ in places for group in groups_in(pattern)} - set(known))
+    if missing:
+        raise ValueError(_errors.GROUP_SIZES.format(groups=", ".join(missing)))
+    check_lengths(axes, shapes, known)
+    return known
+
+
+def _size_that_fits(group: str, pattern: Pattern, size: int, known: Mapping[str, int]) -> dict[str, int]:
+    """The size of a group for which the pattern has this length; empty where none fits, which is reported later."""
+    fitting = [n for n in range(1, size + 1) if length(pattern, {**known, group: n}) == size]
+    return {group: fitting[0]} if fitting else {}
+
+
+def check_lengths(axes: Axes, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, int]) -> None:
+    """Raise unless every pattern is as long as its axis; the first that is not is named."""
+    for name, patterns in axes.items():
+        if name not in shapes:
+            continue
+        if len(patterns) != len(shapes[name]):
+            raise ValueError(_errors.AXES.format(name=name, shape=list(shapes[name]), count=len(patterns)))
+        for axis, pattern in enumerate(patterns):
+            found, wanted = length(pattern, sizes), shapes[name][axis]
+            if found != wanted:
+                text = text_of(pattern)
+                raise ValueError(
+                    _errors.AXIS_LENGTH.format(name=name, axis=axis, wanted=wanted, pattern=text, found=found)
+                )
+
+
+def check_names(axes: Axes, aliases: Mapping[str, str], buffers: frozenset[str], state: Mapping[str, Tensor]) -> None:
+    """Raise unless a state holds every parameter, and nothing that the symmetry does not know."""
+    got = [aliases.get(name, name) for name in state]
+    check_same_keys("tensors", [name for name in axes if name not in buffers or name in set(got)], dict.fromkeys(got))
+
+
+def check_permutations(permutations: Permutations, sizes: Mapping[str, int]) -> None:
+    """Raise unless each is a permutation of its group."""
+    for group, permutation in permutations.items():
+        check_choice("group", group, tuple(sizes))
+        size = sizes[group]
+        if not torch.equal(torch.sort(torch.as_tensor(permutation)).values.cpu(), torch.arange(size)):
+            raise ValueError(_errors.NO_PERMUTATION.format(group=group, size=size))
