@@ -22,7 +22,7 @@ import mechconn as mc
 from mechconn._method import Method
 from mechconn._path_fits import PathFit
 from world import TRIGGER, Delicate, World, model_in_use
-from zoo import FEATURES, Interrupted, build, rows, split
+from zoo import CLASSES, FEATURES, Interrupted, build, rows, split
 
 # ---------------------------------------------------------------- the rows of the table
 
@@ -70,6 +70,21 @@ def along(norm: Callable[[Any], Any], **settings: Any) -> Operation:
     return run
 
 
+def moved(model: nn.Module) -> nn.Module:
+    return mc.with_parameters(model, beside(model)[1])
+
+
+def by_hand(model: nn.Module) -> mc.Symmetry:
+    """The model branches on values, so that its symmetry must be written."""
+    axes = {"frozen.weight": ["h", FEATURES], "frozen.bias": ["h"], "out.weight": [CLASSES, "h"]}
+    return mc.Symmetry.from_axes(model, axes, example_input=rows(4)[0])
+
+
+def refused(model: nn.Module, data: Any) -> None:
+    with pytest.raises(ValueError, match="must not branch on values"):
+        mc.symmetry_of(model, rows(4)[0])
+
+
 READING: dict[str, Operation] = {
     "evaluate_path": along(lambda _: mc.KeepNorm()),
     "evaluate_path, re-estimated": along(mc.Reestimate),
@@ -85,6 +100,15 @@ READING: dict[str, Operation] = {
     "model_at": lambda model, data: mc.model_at(model, mc.LinearPath(*beside(model)), 0.5, norm=mc.Reestimate(data)),
     **{f"fit_path, {name}": fitting(method) for name, method in PATH_FITS.items()},
     "fit_path, reduced precision": fitting(PATH_FITS["BezierFit"], precision="auto"),
+    "evaluate_alignment": lambda model, data: mc.evaluate_alignment(
+        model,
+        moved(model),
+        mc.WeightMatching(restarts=2),
+        mc.Suite({"cue": data}),
+        3,
+        mc.Reestimate(data),
+        symmetry=by_hand(model),
+    )["after"],
     "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
         model, mc.Suite({"cue": data}), precision="auto"
@@ -97,6 +121,8 @@ READING: dict[str, Operation] = {
 OPERATIONS: dict[str, Operation] = {
     "parameters_of": lambda model, _: mc.parameters_of(model),
     "with_parameters": lambda model, _: mc.with_parameters(model, mc.parameters_of(build(Delicate, 1))),
+    "symmetry_of": refused,
+    "align": lambda model, _: mc.align(model, moved(model), mc.WeightMatching(restarts=2), by_hand(model), seed=1),
     "evaluate_path, interpolated": lambda model, data: along(
         lambda _: mc.InterpolateNorm(model.state_dict(), model.state_dict())
     )(model, data),

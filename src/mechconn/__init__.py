@@ -10,12 +10,14 @@ from mechconn._align import align as align
 from mechconn._audit import Effect as Effect
 from mechconn._audit import Invariance as Invariance
 from mechconn._audit import measure_invariance as measure_invariance
+from mechconn._connectivity import AlignedProfiles as AlignedProfiles
 from mechconn._connectivity import Barrier as Barrier
 from mechconn._connectivity import BlockProfiles as BlockProfiles
 from mechconn._connectivity import Connection as Connection
 from mechconn._connectivity import Plane as Plane
 from mechconn._connectivity import PlanePoint as PlanePoint
 from mechconn._connectivity import Profile as Profile
+from mechconn._connectivity import evaluate_alignment as evaluate_alignment
 from mechconn._connectivity import evaluate_blocks as evaluate_blocks
 from mechconn._connectivity import evaluate_path as evaluate_path
 from mechconn._connectivity import evaluate_plane as evaluate_plane
@@ -42,6 +44,7 @@ from mechconn._paths import BezierPath as BezierPath
 from mechconn._paths import LinearPath as LinearPath
 from mechconn._paths import PolygonalPath as PolygonalPath
 from mechconn._paths import path_grid as path_grid
+from mechconn._repair import Repair as Repair
 from mechconn._symmetry import Symmetry as Symmetry
 from mechconn._symmetry import symmetry_of as symmetry_of
 from mechconn._training import Trained as Trained
@@ -60,6 +63,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CBFT",
     "ActivationMatching",
+    "AlignedProfiles",
     "Alignment",
     "Barrier",
     "BezierFit",
@@ -87,6 +91,7 @@ __all__ = [
     "PolygonalPath",
     "Profile",
     "Reestimate",
+    "Repair",
     "Rotate",
     "Suite",
     "Symmetry",
@@ -96,6 +101,7 @@ __all__ = [
     "WeightMatching",
     "align",
     "datasets",
+    "evaluate_alignment",
     "evaluate_blocks",
     "evaluate_path",
     "evaluate_plane",

@@ -82,7 +82,9 @@ NO_EXPORT = (
     "cannot read the operations of {model} ({why}); its forward pass must not branch on values: "
     "write the symmetry yourself, Symmetry.from_axes({{'layer.weight': ['units', 'inputs'], ...}})"
 )
-NO_EXAMPLE = "verifying a symmetry needs an example input; pass example_input=, one batch that the model accepts"
+NO_EXAMPLE = (
+    "verifying a symmetry needs an example input, got {got}; pass example_input=, one batch that the model accepts"
+)
 AXES = "{name} has shape {shape} and needs one index pattern for each axis, got {count}"
 AXIS_LENGTH = "{name} axis {axis} has {wanted} places, but the pattern {pattern!r} makes {found}"
 GROUP_SIZES = "the sizes of {groups} do not follow from the shapes; pass sizes={{name: number of units}}"
@@ -93,4 +95,13 @@ NOT_A_SYMMETRY = (
     "{places}; leave out the axes that do not belong together, or freeze them by writing their lengths"
 )
 NOT_RUN = "{model} could not be run in float64 in {mode} mode ({why}); pass an example of two rows or more"
-NO_SYMMETRY = "aligning by weights needs to know what may be permuted; pass symmetry=symmetry_of(model, example_input)"
+NO_SYMMETRY = (
+    "{method} needs to know what may be permuted, got symmetry=None; pass symmetry=symmetry_of(model, example_input)"
+)
+REPAIR_NORM = (
+    "Repair is for models without running statistics, and this one keeps some in {layers}; pass norm=Reestimate(data)"
+)
+REPAIR_BIAS = (
+    "Repair shifts units by their biases, and these layers have none or share their weights: {layers}; "
+    "give each a bias of its own"
+)

@@ -47,8 +47,8 @@ def model_at(
     network.check("the path's parameters", params)
     norm = chosen_norm(norm, network)
     with isolated(seed, "model_at"):
-        buffers = norm.buffers(network, network.load(params), path.place(t))
-    result = with_parameters(model, params).eval()
+        used, buffers = norm.state(network, network.load(params), path.place(t))
+    result = with_parameters(model, used).eval()
     for name, buffer in result.named_buffers():
         buffer.copy_(buffers[name])
     return result

@@ -27,6 +27,10 @@ from mechconn._typing import Buffers, Data, Params
 class NormPolicy(abc.ABC):
     """How a network gets its normalisation statistics at a point of a path."""
 
+    def state(self, network: Network, params: Params, t: float | None = None) -> tuple[Params, Buffers]:
+        """(parameters, buffers) that the network uses at `params`, on its device; see `buffers`."""
+        return params, self.buffers(network, params, t)
+
     @abc.abstractmethod
     def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
         """All buffers that the network uses at `params`; fresh tensors on its device.

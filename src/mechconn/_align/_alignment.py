@@ -155,7 +155,7 @@ def _given_or_found(
         check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
         return symmetry
     if not isinstance(method, ActivationMatching):
-        raise ValueError(_errors.NO_SYMMETRY)
+        raise ValueError(_errors.NO_SYMMETRY.format(method=type(method).__name__))
     return symmetry_of(model, method.example(device))
 
 

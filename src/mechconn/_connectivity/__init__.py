@@ -1,5 +1,7 @@
 """Evaluating networks along paths, block by block and over planes, and what that says about connectivity."""
 
+from mechconn._connectivity._aligned import AlignedProfiles as AlignedProfiles
+from mechconn._connectivity._aligned import evaluate_alignment as evaluate_alignment
 from mechconn._connectivity._barrier import Barrier as Barrier
 from mechconn._connectivity._barrier import Connection as Connection
 from mechconn._connectivity._blocks import BlockProfiles as BlockProfiles
@@ -11,12 +13,14 @@ from mechconn._connectivity._plane import evaluate_plane as evaluate_plane
 from mechconn._connectivity._profile import Profile as Profile
 
 __all__ = [
+    "AlignedProfiles",
     "Barrier",
     "BlockProfiles",
     "Connection",
     "Plane",
     "PlanePoint",
     "Profile",
+    "evaluate_alignment",
     "evaluate_blocks",
     "evaluate_path",
     "evaluate_plane",

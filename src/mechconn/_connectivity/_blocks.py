@@ -84,7 +84,13 @@ class BlockProfiles(Mapping[str, Profile]):
                     continue
                 barrier = profile.barrier(split, on)
                 heights[split].append((barrier.height, *(barrier.interval or (barrier.height, barrier.height))))
-        return draw("bars", blocks=list(self.profiles), heights=heights, on=on, rest=self.rest)
+        return draw(
+            "bars",
+            blocks=list(self.profiles),
+            heights=heights,
+            on=on,
+            moving=f"block that moves, the rest at {self.rest.upper()}",
+        )
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per block, t and split, as `Profile.to_csv` does, with the block in front."""

@@ -24,7 +24,7 @@ Values: TypeAlias = dict[str, dict[str, list[float]]]
 """What was measured ("loss", "accuracy", a metric) -> split -> its mean at each point."""
 
 OWN_NAMES = ("loss", "accuracy")
-COLUMNS = ("t", "x", "y", "split", "samples", "block")
+COLUMNS = ("t", "x", "y", "split", "samples", "block", "line")
 """What else the tables of results call their columns."""
 
 
@@ -69,7 +69,7 @@ class Points:
         self.network.check(what, params)
         self.network.load_in_place(params)
         with isolated(self._seed, "evaluate_path"):
-            forward = self._inference.at(params, self._norm.buffers(self.network, params, t))
+            forward = self._inference.at(*self._norm.state(self.network, params, t))
             return {
                 name: outcomes(forward, self.network.device, data, f"split {name!r}", self._loss, self._metrics)
                 for name, data in self.suite.items()

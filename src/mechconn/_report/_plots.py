@@ -62,15 +62,15 @@ def bars(
     blocks: Sequence[str],
     heights: Mapping[str, Sequence[tuple[float, float, float] | None]],
     on: str,
-    rest: str,
+    moving: str,
 ) -> Any:
-    """The barrier of every block: one mark for each split, with its interval.
+    """The barrier of every block of parameters, or of other alternatives: one mark for each split, with its interval.
 
     Args:
         blocks: their names, in the order of the picture from left to right.
         heights: split -> for each block (height, low, high), or None where there is no barrier.
         on: what the barrier is in.
-        rest: where the other parameters stay, "a" or "b".
+        moving: label of the horizontal axis.
     """
     from matplotlib.figure import Figure
 
@@ -84,7 +84,7 @@ def bars(
         axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, linestyle="none", **style)
     axes.set_xticks(range(len(blocks)), blocks, rotation=90 if len(blocks) > 6 else 0)
     axes.set_ylabel(f"barrier in {'error rate' if on == 'accuracy' else on}")
-    axes.set_xlabel(f"block that moves, the rest at {rest.upper()}")
+    axes.set_xlabel(moving)
     _plain(axes)
     axes.legend(frameon=False, ncols=2)
     return figure
