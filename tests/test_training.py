@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -261,3 +263,13 @@ def test_training_works_where_the_caller_has_switched_gradients_off() -> None:
         inside = mc.train(model, data, method)
     outside = mc.train(model, data, method)
     assert all(torch.equal(a, b) for a, b in zip(inside.model.parameters(), outside.model.parameters(), strict=True))
+
+
+def test_a_model_trained_in_reduced_precision_can_be_saved(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    data = torch.randn(16, 3, 28, 28, generator=draw), torch.arange(16) % 10
+    method = mc.Training(epochs=1, batch_size=8)
+    result = mc.train(mc.models.small_convnet(seed=0), data, method, precision="auto")
+    save_file(result.model.state_dict(), tmp_path / "model.safetensors")
+    loaded = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in result.model.state_dict().items())

@@ -133,6 +133,8 @@ def optimise(
         method, method.objectives(problem), weights, clean, cued,
         device=where, seed=seed, progress=progress, what=what, named=named,
     )  # fmt: skip
+    if network.reduced is not None:  # in the layout that files and other code expect
+        trained.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     settings = {**method.settings(), "seed": seed, "device": str(where), "precision": network.number_type}
     settings["samples"] = samples
     return Trained(trained.eval(), history, settings, time.perf_counter() - started)

@@ -39,19 +39,19 @@ class Similarity(abc.ABC):
 def best_permutations(
     similarity: Similarity, restarts: int, seed: int, told: Callable[[int], None] = lambda _: None
 ) -> dict[str, Tensor]:
-    """Coordinate ascent from several orders of the groups; the best end is kept.
+    """Coordinate ascent from several starts; the best end is kept.
 
-    Each ascent first gives every group the permutation that the evidence known so far speaks for, beginning with
-    what touches inputs and outputs, and then goes round until nothing changes.
+    Every other start gives each group in turn the permutation that the evidence known so far speaks for, beginning
+    with what touches inputs and outputs; the rest are random. Each ascent goes round until nothing changes.
     """
     groups = list(similarity.sizes)
     best, best_value = {group: torch.arange(size) for group, size in similarity.sizes.items()}, float("-inf")
     for restart in range(restarts):
-        order = groups
-        if restart:
-            drawn = torch.randperm(len(groups), generator=generator(seed, "order of groups", restart))
-            order = [groups[i] for i in drawn.tolist()]
-        found, value = _ascended(similarity, _started(similarity, order), order)
+        draw = generator(seed, "restart", restart)
+        order = [groups[i] for i in torch.randperm(len(groups), generator=draw).tolist()] if restart else groups
+        random = {group: torch.randperm(size, generator=draw) for group, size in similarity.sizes.items()}
+        start = random if restart % 2 else _started(similarity, order)
+        found, value = _ascended(similarity, start, order)
         if value > best_value:
             best, best_value = found, value
         told(restart + 1)
