@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -133,8 +134,9 @@ def _compare(
 
 
 def _units(result: Tensor, site: Site) -> Tensor:
-    """Activations as float [values, places along the site's axis]."""
-    return result.movedim(site.axis, -1).flatten(0, -2).float()
+    """Activations as [batch, places along the site's axis, positions], a view where the layout allows one."""
+    shape = result.shape
+    return result.reshape(math.prod(shape[: site.axis]), shape[site.axis], math.prod(shape[site.axis + 1 :]))
 
 
 class Moments:
@@ -146,13 +148,14 @@ class Moments:
         self._sums: list[Tensor] = []
 
     def add(self, a: Tensor, b: Tensor) -> None:
-        """One batch, [values, units] each."""
+        """One batch, [batch, units, positions] each."""
         if self._centres is None:
-            self._centres = a.mean(0), b.mean(0)
-        a, b = a - self._centres[0], b - self._centres[1]
-        new = [t.double() for t in (a.sum(0), b.sum(0), a.square().sum(0), b.square().sum(0), a.T @ b)]
+            self._centres = a.float().mean((0, 2)), b.float().mean((0, 2))
+        a, b = (t - centre[:, None] for t, centre in zip((a, b), self._centres, strict=True))
+        squares = [torch.linalg.vector_norm(t, dim=(0, 2)).square() for t in (a, b)]
+        new = [t.double() for t in (a.sum((0, 2)), b.sum((0, 2)), *squares, _products(a, b))]
         self._sums = [old + now for old, now in zip(self._sums, new, strict=True)] if self._sums else new
-        self._count += len(a)
+        self._count += a.shape[0] * a.shape[2]
 
     def variances(self) -> tuple[Tensor, Tensor]:
         """Of the units of A and B; exactly 0 where a unit never moved."""
@@ -172,6 +175,14 @@ class Moments:
         covariance = self._sums[4] / self._count - means[0][:, None] * means[1]
         scale = (var_a[:, None] * var_b).sqrt()
         return torch.where(scale > 0, covariance / scale.clamp_min(torch.finfo(torch.float64).tiny), 0.0).cpu()
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """sum_{n, p} a[n, u, p] b[n, v, p], of shape [u, v]."""
+    if a.shape[2] >= a.shape[1] and a.is_contiguous() and b.is_contiguous():  # few units, many positions: no copy
+        return torch.bmm(a, b.transpose(1, 2)).sum(0)
+    rows = [t.movedim(1, -1).flatten(0, 1) for t in (a, b)]
+    return rows[0].T @ rows[1]
 
 
 class _Correlations(Similarity):
