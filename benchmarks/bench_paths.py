@@ -15,11 +15,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import mechconn as mc
@@ -149,6 +152,23 @@ def bench_peak(model: nn.Module, rows: int = 4000) -> None:
     )
 
 
+def bench_memory(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    """The most that evaluate_path holds above the endpoints, in copies of the model.
+
+    Batches of four rows, so that activations are next to nothing; by the events of torch's allocator.
+    """
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    batch = (torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(4))
+    for points, splits in ((3, 1), (11, 4)):
+        suite = mc.Suite({f"split {i}": [batch] * 2 for i in range(splits)}, reference="split 0")
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            mc.evaluate_path(model, mc.LinearPath(a, b), suite, points, mc.Reestimate([batch] * 2), precision="auto")
+        assert seen.profiler is not None and seen.profiler.kineto_results is not None
+        events: list[Any] = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+        held = accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+        said(f"evaluate_path holds {max(held) / size:.2f} copies of the model: {points} points, {splits} splits")
+
+
 def main() -> None:
     """Run all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -161,6 +181,7 @@ def main() -> None:
     a, b = (mc.parameters_of(mc.train(mc.models.vgg13(seed=s), pair, short, precision="auto").model) for s in (0, 1))
     said(f"VGG-13, torch {torch.__version__}, {torch.get_num_threads()} threads, on the CPU")
     bench_peak(model.eval())
+    bench_memory(model, a, b)
     bench_fit(model, a, b)
     bench_evaluate(model, a, b, asked.rows, asked.points)
 

@@ -113,6 +113,22 @@ def all_targets(name: str, data: Data) -> Tensor:
     return torch.cat(targets)
 
 
+def first_rows(inputs: Inputs, rows: int) -> Inputs:
+    """The first rows of a batch whose parts are tensors of one length and plain values; any other batch as it is."""
+    parts = list(inputs.values()) if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else [inputs]
+    lengths = {len(part) for part in parts if isinstance(part, Tensor) and part.dim()}
+    plain = all(part is None or isinstance(part, Tensor | bool | int | float | str) for part in parts)
+    if len(lengths) != 1 or not plain:
+        return inputs
+
+    def few(part: Any) -> Any:
+        return part[:rows] if isinstance(part, Tensor) and part.dim() else part
+
+    if isinstance(inputs, Mapping):
+        return {name: few(part) for name, part in inputs.items()}
+    return tuple(map(few, inputs)) if isinstance(inputs, tuple) else few(inputs)
+
+
 def _rows(source: SampleSource, batch_size: int, shuffle: torch.Generator | None) -> Iterator[_Numbered]:
     rows = len(source)
     order = torch.arange(rows) if shuffle is None else torch.randperm(rows, generator=shuffle)
