@@ -7,6 +7,7 @@ read as it comes, with the batch size and the order that its owner gave it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -77,6 +78,28 @@ def batches(
         yield _move(inputs, device), targets.to(device)
     if read == 0:
         raise ValueError(_errors.EMPTY.format(name=name))
+
+
+@contextmanager
+def generators_kept(*data: Data | None) -> Iterator[None]:
+    """While it lasts loaders draw from their own generators, which then stand where they stood; also when it raises.
+
+    So every pass of an evaluation meets the rows in one order, and reading leaves no trace.
+    """
+    states = {id(own): (own, own.get_state()) for source in data for own in _generators(source)}
+    try:
+        yield
+    finally:
+        for own, state in states.values():
+            own.set_state(state)
+
+
+def _generators(loader: Any) -> list[torch.Generator]:
+    """The generators of a DataLoader and of its samplers; none of data of another kind."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    holders = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = (getattr(holder, "generator", None) for holder in holders)
+    return [own for own in found if isinstance(own, torch.Generator)]
 
 
 def placed(source: SampleSource, device: str | torch.device) -> SampleSource:

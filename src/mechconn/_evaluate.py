@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mechconn import _errors
-from mechconn._batches import batches
+from mechconn._batches import batches, generators_kept
 from mechconn._inference import Forward
 from mechconn._typing import Data, PerSampleLoss
 
@@ -85,16 +85,13 @@ def outcomes(
     values: dict[str, list[Tensor]] = {measure: [] for measure in measures}
     predicted: list[Tensor | None] = []
     targets: list[Tensor] = []
-    for inputs, target in batches(name, data, batch_size=BATCH_SIZE, device=device):
-        outputs = forward(inputs)
-        for measure, function in measures.items():
-            found = function(outputs, target)
-            if found.shape != target.shape[:1]:
-                what = "the loss" if measure == "loss" else f"metric {measure!r}"
-                raise ValueError(_errors.NOT_PER_SAMPLE.format(what=what, rows=len(target), got=list(found.shape)))
-            values[measure].append(found.double().cpu())
-        predicted.append(_classes(outputs, target))
-        targets.append(target.cpu())
+    with generators_kept(data):
+        for inputs, target in batches(name, data, batch_size=BATCH_SIZE, device=device):
+            outputs = forward(inputs)
+            for measure, function in measures.items():
+                values[measure].append(_per_sample(measure, function(outputs, target), target))
+            predicted.append(_classes(outputs, target))
+            targets.append(target.cpu())
     joined = {measure: torch.cat(parts) for measure, parts in values.items()}
     classes = [part for part in predicted if part is not None]
     return Outcomes(
@@ -103,6 +100,14 @@ def outcomes(
         targets=torch.cat(targets),
         metrics=joined,
     )
+
+
+def _per_sample(measure: str, values: Tensor, target: Tensor) -> Tensor:
+    """One value for each row, float64 on the CPU."""
+    if values.shape != target.shape[:1]:
+        what = "the loss" if measure == "loss" else f"metric {measure!r}"
+        raise ValueError(_errors.NOT_PER_SAMPLE.format(what=what, rows=len(target), got=list(values.shape)))
+    return values.double().cpu()
 
 
 def _classes(outputs: Tensor, target: Tensor) -> Tensor | None:
