@@ -7,7 +7,7 @@ from torch import Tensor, nn
 import mechconn as mc
 from mechconn._inference import Fold, Inference, find_folds, folded
 from mechconn._params import Network, buffers_of
-from mechconn._precision import computing, reduced_type
+from mechconn._precision import computing, contiguous_small_maps, padding_counts, reduced_type
 from mechconn._rng import isolated
 
 CPU = torch.device("cpu")
@@ -229,3 +229,29 @@ def test_inference_mode_of_the_caller_only_costs_the_folding(branching: nn.Modul
     outside = mc.measure_invariance(model, suite, precision="auto")
     # Both compute in bfloat16, one of them with folded weights: losses of about 1 nat agree to a few parts in 2^8.
     assert inside.loss["cue"] == pytest.approx(outside.loss["cue"], abs=0.05)
+
+
+def test_small_maps_come_contiguous_and_nothing_else_is_touched():
+    layer = nn.Identity()
+    small, large = (torch.ones(2, 3, side, side).contiguous(memory_format=torch.channels_last) for side in (4, 5))
+    (found, other) = contiguous_small_maps(layer, (small, 1)) or (None, None)
+    assert found is not None and found.is_contiguous() and torch.equal(found, small) and other == 1
+    assert contiguous_small_maps(layer, (large,)) is None
+    assert contiguous_small_maps(layer, ()) is None
+    assert contiguous_small_maps(layer, (torch.ones(3, 4, 4),)) is None
+
+
+@needs_fast_bf16
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_layout_of_the_users_weights_does_not_matter(layout: torch.memory_format):
+    """Deep enough for small maps: each of the ten layers is off by about 2^-8 of its scale."""
+    model = mc.models.vgg13(seed=0).to(memory_format=layout).eval()  # pyright: ignore[reportCallIssue]
+    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    network = Network(model, precision="auto")
+    params = network.load(mc.parameters_of(model))
+    with torch.no_grad():
+        expected, got = model(x), Inference(network).at(dict(params), network.buffers)(x)
+    assert float((got - expected).abs().max()) <= 0.1 * float(expected.abs().max())
+    if padding_counts(CPU):
+        assert all(tensor.is_contiguous() for tensor in params.values())
+    assert not any(module._forward_pre_hooks for module in model.modules())
