@@ -15,11 +15,15 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from itertools import accumulate
+from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import mechconn as mc
@@ -82,9 +86,9 @@ def bench_evaluate(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor],
     ts = mc.path_grid(points)
     two = (ts[points // 4], ts[points // 2])
     plain: dict[float, dict[str, float]] = {}
-    spent = sum(seconds(lambda t=t: plain.update({t: plain_point(model, a, b, t, splits, stats)})) for t in two)
-    whole = spent / 2 * points
-    said(f"plain, float32: {spent / 2:.1f} s a point at two points, scaled to {points}: {whole:.0f} s")
+    spent = [seconds(lambda t=t: plain.update({t: plain_point(model, a, b, t, splits, stats)})) for t in two]
+    whole = sum(spent) / 2 * points
+    said(f"plain, float32: {spent[0]:.1f} and {spent[1]:.1f} s a point, scaled to {points} points: {whole:.0f} s")
     suite, norm = mc.Suite(splits), mc.Reestimate(stats, batch_size=BATCH)
     found: list[mc.Profile] = []
     path = mc.LinearPath(a, b)
@@ -92,11 +96,13 @@ def bench_evaluate(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor],
     gaps = [abs(plain[t][name] - found[0].accuracy[name][ts.index(t)]) for t in two for name in splits]
     kind = found[0].settings["precision"]
     said(f"evaluate_path, {kind}: {ours:.0f} s for {points} points x {len(splits)} splits of {rows}")
+    kept = seconds(lambda: mc.evaluate_path(model, path, suite, 2, mc.KeepNorm(), precision="auto")) / 2
+    said(f"of {ours / points:.1f} s a point: {kept:.1f} s four splits, {ours / points - kept:.1f} s statistics")
     said(f"ratio {whole / ours:.2f}; largest difference in accuracy at the two points {100 * max(gaps):.2f} points")
 
 
-def bench_fit(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor], steps: int = 20) -> None:
-    """A step of fit_path against a plain float32 step with functional_call."""
+def bench_fit(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor], steps: int = 10, repeats: int = 5) -> None:
+    """A step of fit_path against a plain float32 step with functional_call, in turns: what else runs meets both."""
     draw = torch.Generator().manual_seed(0)
     rows = steps * FIT_BATCH
     x, y = torch.randn(2 * rows, 3, 32, 32, generator=draw), torch.randint(0, 10, (2 * rows,), generator=draw)
@@ -115,15 +121,29 @@ def bench_fit(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor], step
             optimiser.step()
 
     plain(0, 3)
-    slow = seconds(lambda: plain(0, steps)) / steps
 
     def ours(batches: int) -> None:
         method = mc.BezierFit(epochs=1, lr=0.01, batch_size=FIT_BATCH)
         mc.fit_path(model, a, b, method, (x[: batches * FIT_BATCH], y[: batches * FIT_BATCH]), precision="auto")
 
     ours(2)
-    fast = (seconds(lambda: ours(2 * steps)) - seconds(lambda: ours(steps))) / steps
-    said(f"fit_path step, batch {FIT_BATCH}: {1000 * fast:.0f} ms, plain {1000 * slow:.0f} ms; ratio {slow / fast:.2f}")
+    slow, fast = [], []
+    for _ in range(repeats):
+        slow.append(seconds(lambda: plain(0, steps)) / steps)
+        fast.append((seconds(lambda: ours(2 * steps)) - seconds(lambda: ours(steps))) / steps)
+    told = ", ".join(f"{1000 * p:.0f}/{1000 * f:.0f}" for p, f in zip(slow, fast, strict=True))
+    ratio = median(p / f for p, f in zip(slow, fast, strict=True))
+    said(
+        f"fit_path step of {FIT_BATCH}: {1000 * median(fast):.0f} ms, plain {1000 * median(slow):.0f} ms (medians), "
+        f"ratio {ratio:.2f} (median); plain/ours in ms: {told}"
+    )
+
+
+def matmul_peak(kind: torch.dtype, repeats: int = 5) -> float:
+    """The best FLOP/s of a product of two matrices of 4096 x 4096."""
+    left, right = torch.randn(4096, 4096).to(kind), torch.randn(4096, 4096).to(kind)
+    torch.mm(left, right)
+    return 2 * 4096**3 / min(seconds(lambda: torch.mm(left, right)) for _ in range(repeats))
 
 
 @torch.no_grad()
@@ -139,14 +159,29 @@ def bench_peak(model: nn.Module, rows: int = 4000) -> None:
     more = seconds(lambda: result.append(mc.measure_invariance(model, suite, precision="auto")))
     less = seconds(lambda: mc.measure_invariance(model, mc.Suite({"cue": (x[:1000], y[:1000])}), precision="auto"))
     rate = (rows - 1000) / (more - less)
-    kind = getattr(torch, result[0].precision)
-    left, right = torch.randn(4096, 4096).to(kind), torch.randn(4096, 4096).to(kind)
-    torch.mm(left, right)
-    peak = 2 * 4096**3 / (seconds(lambda: [torch.mm(left, right) for _ in range(5)]) / 5)
+    peak = matmul_peak(getattr(torch, result[0].precision))
+    said(f"matmul peak in float32: {matmul_peak(torch.float32) / 1e9:.0f} GFLOP/s")
     said(
         f"evaluation in {result[0].precision}: {rate:.0f} images/s, {rate * flops / 1e9:.0f} GFLOP/s, "
         f"{100 * rate * flops / peak:.0f} % of the matmul peak of {peak / 1e9:.0f} GFLOP/s"
     )
+
+
+def bench_memory(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    """The most that evaluate_path holds above the endpoints, in copies of the model.
+
+    Batches of four rows, so that activations are next to nothing; by the events of torch's allocator.
+    """
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    batch = (torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(4))
+    for points, splits in ((3, 1), (11, 4)):
+        suite = mc.Suite({f"split {i}": [batch] * 2 for i in range(splits)}, reference="split 0")
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            mc.evaluate_path(model, mc.LinearPath(a, b), suite, points, mc.Reestimate([batch] * 2), precision="auto")
+        assert seen.profiler is not None and seen.profiler.kineto_results is not None
+        events: list[Any] = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+        held = accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+        said(f"evaluate_path holds {max(held) / size:.2f} copies of the model: {points} points, {splits} splits")
 
 
 def main() -> None:
@@ -161,6 +196,7 @@ def main() -> None:
     a, b = (mc.parameters_of(mc.train(mc.models.vgg13(seed=s), pair, short, precision="auto").model) for s in (0, 1))
     said(f"VGG-13, torch {torch.__version__}, {torch.get_num_threads()} threads, on the CPU")
     bench_peak(model.eval())
+    bench_memory(model, a, b)
     bench_fit(model, a, b)
     bench_evaluate(model, a, b, asked.rows, asked.points)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mechconn._results import DemoRecord, EffectRecord, Environment, InvarianceRecord, PathRecord, Picture
+from mechconn._results import DemoRecord, EffectRecord, Environment, InvarianceRecord, PathRecord, Picture, Verdict
 
 SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")
 
@@ -43,8 +43,9 @@ def invariance(accuracy: dict[str, float], rand_cue: str, rand_image: str) -> In
     )
 
 
-def path(connected: bool = False) -> PathRecord:
-    height = 0.0 if connected else 0.4
+def path(verdict: Verdict = "not connected") -> PathRecord:
+    height = 0.0 if verdict == "connected" else 0.4
+    low = 0.01 if verdict == "undetermined" else height
     return PathRecord(
         start="theta_C",
         end="theta_NC",
@@ -52,9 +53,10 @@ def path(connected: bool = False) -> PathRecord:
         loss={name: [0.1, 0.1 + height, 0.1] for name in SPLITS},
         accuracy={name: [0.9, 0.8, 0.9] for name in SPLITS},
         barrier=dict.fromkeys(SPLITS, (height, 0.5)),
+        barrier_interval=dict.fromkeys(SPLITS[1:], (low, height)) | {"no_cue": None},
         tolerance=0.05,
-        connected=dict.fromkeys(SPLITS, connected),
-        mechanistically_connected=connected,
+        connection=dict.fromkeys(SPLITS, verdict),
+        mechanistic_connection=verdict,
         settings={"norm": {"policy": "reestimate", "data": "training data", "average": "cumulative"}},
     )
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from mechconn._batches import all_targets, as_data, batch_bounds, batch_count, batches
+from mechconn._batches import all_targets, as_data, batch_bounds, batch_count, batches, first_rows
 from zoo import rows, split
 
 CPU = torch.device("cpu")
@@ -156,3 +156,22 @@ def test_targets_and_every_part_of_the_inputs_are_looked_at() -> None:
     for batch in ((x, bad[:, 0]), ({"a": x, "b": bad, "y": x[:, 0]}), (x, bad, x[:, 0])):
         with pytest.raises(ValueError, match=r"^data: row 5 holds NaN or infinity"):
             read([(x, x[:, 0]), batch])
+
+
+# ---------------------------------------------------------------- the first rows of a batch
+
+
+def test_the_first_rows_of_every_tensor_of_a_batch() -> None:
+    x, mask = torch.arange(20.0).view(10, 2), torch.ones(10)
+    assert torch.equal(first_rows(x, 3), x[:3])  # pyright: ignore
+    pair = first_rows((x, mask, torch.tensor(2.0), None, "mean"), 3)
+    assert [part.shape if isinstance(part, Tensor) else part for part in pair] == [(3, 2), (3,), (), None, "mean"]
+    named = first_rows({"x": x, "mask": mask, "scale": 2}, 3)
+    assert isinstance(named, dict) and torch.equal(named["x"], x[:3]) and len(named["mask"]) == 3
+    assert named["scale"] == 2
+
+
+def test_a_batch_whose_rows_are_unclear_stays_whole() -> None:
+    x = torch.ones(10, 2)
+    for batch in ((x, torch.ones(1, 2)), {"x": x, "lengths": [1] * 10}, torch.tensor(1.0), (x, {"more": x}), ()):
+        assert first_rows(batch, 3) is batch

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import mechconn as mc
 from mechconn._method import Method
@@ -171,6 +171,30 @@ def test_also_when_a_loader_raises_midway(name: str) -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         READING[name](model, data)
     world.check_unchanged(model)
+
+
+class Failing(TensorDataset):
+    """Its row 20 cannot be read."""
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 20:
+            raise OSError("the disk is gone")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("kind", [TensorDataset, Failing])
+@pytest.mark.parametrize("name", READING)
+def test_a_loaders_own_generators_stand_where_they_stood(name: str, kind: type[TensorDataset]) -> None:
+    source, orders = kind(*data_for(name)), [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    sampler = RandomSampler(source, generator=orders[1])
+    loader, states = DataLoader(source, 8, sampler=sampler, generator=orders[0]), [o.get_state() for o in orders]
+    if kind is Failing:
+        with pytest.raises(OSError, match="the disk is gone"):
+            READING[name](model_for(name), loader)
+    else:
+        first, again = (list(numbers(READING[name](model_for(name), loader))) for _ in range(2))
+        assert first and first == again
+    assert all(torch.equal(own.get_state(), state) for own, state in zip(orders, states, strict=True))
 
 
 @pytest.mark.parametrize("late", [False, True])

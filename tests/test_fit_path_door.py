@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
 import mechconn as mc
 from mechconn._path_fits import fresh_parameters
+from memory import peak
 from zoo import FEATURES, Recurrent, build, mlp, norm_mlp, rows
 
 
@@ -47,19 +47,6 @@ def test_what_the_models_statistics_are_does_not_matter() -> None:
 
 
 # ---------------------------------------------------------------- memory
-
-
-def peak(run: Any) -> int:
-    """The most bytes that torch's CPU allocator held at once, above those before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        run()
-    assert seen.profiler is not None and seen.profiler.kineto_results is not None
-    events: list[Any] = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held, most = 0, 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
 
 
 @pytest.mark.filterwarnings("ignore")  # the profiler's own

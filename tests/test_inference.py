@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._inference import Fold, Inference, find_folds, fold_params
+from mechconn._inference import Fold, Inference, find_folds, folded
 from mechconn._params import Network, buffers_of
-from mechconn._precision import computing, reduced_type
+from mechconn._precision import computing, contiguous_small_maps, padding_counts, reduced_type
 from mechconn._rng import isolated
 
 CPU = torch.device("cpu")
@@ -79,7 +79,9 @@ def test_folded_parameters_give_the_same_function(branching: nn.Module):
     model = branching.double().eval()
     network = Network(model)
     folds = folds_of(model, images(2).double())
-    params = fold_params(network, folds, mc.parameters_of(model), buffers_of(model))
+    point = mc.parameters_of(model)
+    params = dict(folded(network, folds, point, buffers_of(model)))
+    assert point == {}  # taken out one by one
     with isolated(0):
         slow = nn.Conv2d(3, 4, 3).double()
     with torch.no_grad():
@@ -112,16 +114,63 @@ class Hidden(nn.Module):
         return (self.norm(y) + y.detach()).mean((2, 3))
 
 
+class Standardised(nn.Conv2d):
+    """Makes its scale and its bias of no account, so a folded one would be lost."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.conv2d(input, self.weight / self.weight.norm(), None)
+
+
+class Elsewhere(nn.Module):
+    """Reads a convolution's weight a second time, outside the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x)).mean((2, 3)) + 0 * self.conv.weight.detach().mean()
+
+
+class TwelveRows(nn.Sequential):
+    """A network of one batch size."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.view(12, 3, 9, 9))
+
+
+def scaled(layer: nn.Module) -> nn.Sequential:
+    """With statistics that no fold may forget."""
+    norm = nn.BatchNorm2d(3)
+    norm.running_mean = torch.ones(3)
+    return nn.Sequential(layer, norm, nn.Flatten(2))
+
+
+UNFOLDED = {
+    "its output is read unseen": Hidden,
+    "its weight is read elsewhere": Elsewhere,
+    "it changes its weight": lambda: scaled(Standardised(3, 3, 1)),
+    "its weight is made of others": lambda: scaled(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 1))),
+    "it takes no fewer rows": lambda: TwelveRows(*scaled(nn.Conv2d(3, 3, 1))),
+}
+
+
 @needs_fast_bf16
-def test_a_use_that_the_graph_does_not_show_is_found_by_comparison():
+@pytest.mark.parametrize("why", UNFOLDED)
+def test_where_a_fold_would_be_wrong_or_cannot_be_tried_the_plain_network_runs(why: str):
     with isolated(0):
-        model = Hidden().eval()
-        model.norm.running_mean = torch.ones(3)
-    assert folds_of(model, images(2)) == [Fold("conv", "norm")]
+        model = UNFOLDED[why]().eval()
     network = Network(model, precision="auto")
     params = network.load(mc.parameters_of(model))
-    plain = network(params, network.buffers, images(8))
-    assert torch.equal(Inference(network).at(params, network.buffers)(images(8)), plain)
+    plain = network(params, network.buffers, images(12))
+    assert torch.equal(Inference(network).at(params, network.buffers)(images(12)), plain)
+
+
+def test_what_is_refused_only_by_comparison_looks_foldable_in_the_graph():
+    with isolated(0):
+        models = Hidden(), Elsewhere(), scaled(Standardised(3, 3, 1))
+    assert [folds_of(model.eval(), images(2)) for model in models[:2]] == [[Fold("conv", "norm")]] * 2
+    assert folds_of(models[2].eval(), images(2)) == [Fold("0", "1")]
 
 
 @needs_fast_bf16
@@ -180,3 +229,29 @@ def test_inference_mode_of_the_caller_only_costs_the_folding(branching: nn.Modul
     outside = mc.measure_invariance(model, suite, precision="auto")
     # Both compute in bfloat16, one of them with folded weights: losses of about 1 nat agree to a few parts in 2^8.
     assert inside.loss["cue"] == pytest.approx(outside.loss["cue"], abs=0.05)
+
+
+def test_small_maps_come_contiguous_and_nothing_else_is_touched():
+    layer = nn.Identity()
+    small, large = (torch.ones(2, 3, side, side).contiguous(memory_format=torch.channels_last) for side in (4, 5))
+    (found, other) = contiguous_small_maps(layer, (small, 1)) or (None, None)
+    assert found is not None and found.is_contiguous() and torch.equal(found, small) and other == 1
+    assert contiguous_small_maps(layer, (large,)) is None
+    assert contiguous_small_maps(layer, ()) is None
+    assert contiguous_small_maps(layer, (torch.ones(3, 4, 4),)) is None
+
+
+@needs_fast_bf16
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_layout_of_the_users_weights_does_not_matter(layout: torch.memory_format):
+    """Deep enough for small maps: each of the ten layers is off by about 2^-8 of its scale."""
+    model = mc.models.vgg13(seed=0).to(memory_format=layout).eval()  # pyright: ignore[reportCallIssue]
+    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    network = Network(model, precision="auto")
+    params = network.load(mc.parameters_of(model))
+    with torch.no_grad():
+        expected, got = model(x), Inference(network).at(dict(params), network.buffers)(x)
+    assert float((got - expected).abs().max()) <= 0.1 * float(expected.abs().max())
+    if padding_counts(CPU):
+        assert all(tensor.is_contiguous() for tensor in params.values())
+    assert not any(module._forward_pre_hooks for module in model.modules())

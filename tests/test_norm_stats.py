@@ -202,9 +202,16 @@ def test_endpoints_are_reestimated_too() -> None:
     for end, params in enumerate((a, b)):
         expected = expected_at(model, params, batches, test)
         assert (profile.loss["cue"][end], profile.accuracy["cue"][end]) == pytest.approx(expected, rel=1e-10)
-    assert profile.settings["norm"] == {
-        "policy": "reestimate", "average": "cumulative", "data": "here", "batch_size": 256,
-    }  # fmt: skip
+    assert profile.settings["norm"] == mc.Reestimate(batches, label="here").describe()
+
+
+def test_the_record_says_what_was_decided_here() -> None:
+    """Of batches of the user's neither their size nor their number is this policy's."""
+    told = {"policy": "reestimate", "average": "cumulative", "data": "here", "seed": 3}
+    given = mc.Reestimate(split(rows(17), UNEVEN), batch_size=5, seed=3, label="here")
+    assert given.describe() == told | {"batch_size": None, "samples": None}
+    own = mc.Reestimate(rows(17), batch_size=5, seed=3, label="here", average="exponential", momentum=0.2)
+    assert own.describe() == told | {"average": "exponential", "batch_size": 5, "samples": 17, "momentum": 0.2}
 
 
 def expected_at(model: nn.Module, params: dict[str, Tensor], batches: list[Batch], test: Batch) -> tuple[float, float]:
@@ -230,6 +237,7 @@ def test_other_layers_with_statistics_are_named() -> None:
     [
         ({"batch_size": 0}, "batch_size must be a whole number greater than zero, got 0"),
         ({"momentum": 1.5}, r"momentum must lie in \[0, 1\], got 1.5"),
+        ({"average": "exponential", "momentum": 0}, "momentum must be a number greater than zero, got 0"),
     ],
 )
 def test_wrong_settings(wrong: dict[str, Any], text: str) -> None:

@@ -142,12 +142,12 @@ def test_history_and_settings_tell_the_whole_story() -> None:
         assert trained.settings[name] == value
 
 
-def test_history_holds_the_mean_of_the_batches_losses() -> None:
+def test_history_holds_the_mean_of_the_samples_losses() -> None:
     model, batches = build(mlp), split(rows(20), [12, 8])
     trained = mc.train(model, batches, quick(epochs=1, lr=0.1))
     moved = descended(model, batches[:1], [0.1])
     losses = [evaluated(m, [batch])[0] for m, batch in zip((model, moved), batches, strict=True)]
-    assert trained.history[0]["clean"] == pytest.approx(sum(losses) / 2, rel=1e-12)
+    assert trained.history[0]["clean"] == pytest.approx((12 * losses[0] + 8 * losses[1]) / 20, rel=1e-12)
 
 
 def test_frozen_weights_stay_and_stay_frozen() -> None:

@@ -7,6 +7,7 @@ read as it comes, with the batch size and the order that its owner gave it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -79,6 +80,28 @@ def batches(
         raise ValueError(_errors.EMPTY.format(name=name))
 
 
+@contextmanager
+def generators_kept(*data: Data | None) -> Iterator[None]:
+    """While it lasts loaders draw from their own generators, which then stand where they stood; also when it raises.
+
+    So every pass of an evaluation meets the rows in one order, and reading leaves no trace.
+    """
+    states = {id(own): (own, own.get_state()) for source in data for own in _generators(source)}
+    try:
+        yield
+    finally:
+        for own, state in states.values():
+            own.set_state(state)
+
+
+def _generators(loader: Any) -> list[torch.Generator]:
+    """The generators of a DataLoader and of its samplers; none of data of another kind."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    holders = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = (getattr(holder, "generator", None) for holder in holders)
+    return [own for own in found if isinstance(own, torch.Generator)]
+
+
 def placed(source: SampleSource, device: str | torch.device) -> SampleSource:
     """`source` with its samples on `device`, where it knows how to move (a method `to`)."""
     move: Any = getattr(source, "to", None)
@@ -111,6 +134,22 @@ def all_targets(name: str, data: Data) -> Tensor:
     if not targets:
         raise ValueError(_errors.EMPTY.format(name=name))
     return torch.cat(targets)
+
+
+def first_rows(inputs: Inputs, rows: int) -> Inputs:
+    """The first rows of a batch whose parts are tensors of one length and plain values; any other batch as it is."""
+    parts = list(inputs.values()) if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else [inputs]
+    lengths = {len(part) for part in parts if isinstance(part, Tensor) and part.dim()}
+    plain = all(part is None or isinstance(part, Tensor | bool | int | float | str) for part in parts)
+    if len(lengths) != 1 or not plain:
+        return inputs
+
+    def few(part: Any) -> Any:
+        return part[:rows] if isinstance(part, Tensor) and part.dim() else part
+
+    if isinstance(inputs, Mapping):
+        return {name: few(part) for name, part in inputs.items()}
+    return tuple(map(few, inputs)) if isinstance(inputs, tuple) else few(inputs)
 
 
 def _rows(source: SampleSource, batch_size: int, shuffle: torch.Generator | None) -> Iterator[_Numbered]:

@@ -29,7 +29,8 @@ class FittedPath:
 
     Attributes:
         path: the curve from A to B; it describes itself with `settings` as its origin.
-        history: one record per epoch: its number, its learning rate, and the mean loss at the points drawn ("path").
+        history: one record per epoch: its number, its learning rate, and the mean loss of its samples at the points
+            drawn ("path").
         settings: the method with every setting, seed, device, number type, and the name and size of the data.
         seconds: wall-clock time.
     """

@@ -10,16 +10,19 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mechconn._batches import first_rows
 from mechconn._params import LINEAR_MAPS, Network
 from mechconn._typing import Buffers, Inputs, Params
 
 Forward = Callable[[Inputs], Tensor]
+PROBED_ROWS = 8
+"""Enough for every layer to be seen, few enough that full precision and its graph need no room to speak of."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Fold:
 class Inference:
     """The network as a function of inputs alone, at any number of points.
 
-    What may be folded is read off the operations that the first batch goes through, and the folded network is then
-    held against the plain one on that batch; where they differ, nothing is folded.
+    What may be folded is read off the operations that the first rows go through, and the folded network is then held
+    against the plain one on those rows; where they differ, or where they cannot be run alone, nothing is folded.
     """
 
     def __init__(self, network: Network) -> None:
@@ -44,7 +47,11 @@ class Inference:
         self._folded: Network | None = None
 
     def at(self, params: Params, buffers: Buffers) -> Forward:
-        """The forward pass in evaluation mode at `params`; `params` and `buffers` are on the network's device."""
+        """The forward pass in evaluation mode at `params`; `params` and `buffers` are on the network's device.
+
+        It takes `params` over: where weights are folded, the dictionary is emptied tensor by tensor, so that the
+        point and the copy that is made from it are never both there as a whole.
+        """
         converted: Params | None = None
 
         def forward(inputs: Inputs) -> Tensor:
@@ -61,11 +68,14 @@ class Inference:
 
     def _prepare(self, params: Params, buffers: Buffers, inputs: Inputs) -> None:
         self._ready = True
-        self._folds = find_folds(self._network, params, buffers, inputs)
-        if self._folds:
-            folded = Network(_without(self._network, self._folds), self._network.device, "auto")
-            point = fold_params(self._network, self._folds, params, buffers)
-            self._folded = folded if _same(self._network, params, folded, point, buffers, inputs) else None
+        few = first_rows(inputs, PROBED_ROWS)
+        try:
+            self._folds = find_folds(self._network, params, buffers, few)
+            same = bool(self._folds) and unchanged(self._network, self._folds, params, buffers, few)
+        except Exception:  # a forward pass that cannot do with few rows; what else is wrong shows in the plain network
+            return
+        if same:
+            self._folded = Network(_without(self._network, self._folds), self._network.device, "auto")
 
 
 def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Inputs) -> list[Fold]:
@@ -95,7 +105,8 @@ def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Input
         return []
     readers = _readers(outputs.grad_fn)
     slots, holders = own.parameter_slots, Counter(own.parameter_slots.values())
-    maker = {made[name]: name for name in made if isinstance(own.module.get_submodule(name), LINEAR_MAPS)}
+    linear_maps = [name for name in made if isinstance(own.module.get_submodule(name), LINEAR_MAPS)]
+    maker = {made[name]: name for name in linear_maps if f"{name}.weight" in params}  # none where it is made of others
     pairs = [(maker[read[norm]], norm) for norm in made if read[norm] in maker and f"{norm}.running_mean" in buffers]
     return [
         Fold(linear, norm)
@@ -119,34 +130,61 @@ def _readers(output: Any) -> Counter[Any]:
     return counts
 
 
-def _same(plain: Network, params: Params, folded: Network, point: Params, buffers: Buffers, inputs: Inputs) -> bool:
-    """Whether both networks give the same outputs in full precision."""
-    expected = Network(plain.module, plain.device)(params, buffers, inputs)
-    got = Network(folded.module, folded.device)(point, buffers, inputs)
+@torch.no_grad()
+def unchanged(network: Network, folds: list[Fold], params: Params, buffers: Buffers, inputs: Inputs) -> bool:
+    """Whether the folded network gives the same outputs in full precision.
+
+    Each folded weight is made when its layer is called and dropped after the call, so that there is no second copy of
+    the weights. Whoever else reads the weight gets NaN, which shows in the outputs.
+    """
+    plain, folded = (Network(m, network.device) for m in (network.module, _without(network, folds)))
+    expected = plain(params, buffers, inputs)
+    lent = dict(params)
+    for fold in folds:
+        linear = folded.module.get_submodule(fold.linear)
+        unread = {
+            name: torch.full((), torch.nan, dtype=p.dtype, device=network.device).expand(p.shape)
+            for name, p in linear.named_parameters(recurse=False)
+        }
+        lent.update({f"{fold.linear}.{name}": tensor for name, tensor in unread.items()})
+        linear.register_forward_pre_hook(_putting(lambda fold=fold: fold_one(network, fold, params, buffers)))
+        linear.register_forward_hook(_putting(lambda unread=unread: unread))
+    got = folded(lent, buffers, inputs)
     # A thousandth is far above float32 rounding in a deep network and far below what a wrong fold does.
     return bool((expected - got).abs().max() <= 1e-3 * expected.abs().max())
 
 
-def fold_params(network: Network, folds: list[Fold], params: Params, buffers: Buffers) -> Params:
-    """Parameters of the folded network: W' = s W, b' = s (b - mean) + beta, with s = gamma / sqrt(variance + eps)."""
-    return dict(folded(network, folds, params, buffers))
+def _putting(make: Callable[[], dict[str, Tensor]]) -> Callable[..., None]:
+    """A hook that puts the tensors that `make` gives in the place of its module's own parameters."""
+
+    def hook(module: nn.Module, *_: object) -> None:
+        cast("dict[str, Tensor]", module._parameters).update(make())
+
+    return hook
 
 
 def folded(network: Network, folds: list[Fold], params: Params, buffers: Buffers) -> Iterator[tuple[str, Tensor]]:
-    """`fold_params` one tensor at a time, so that the copy need never be there as a whole."""
-    gone = {f"{fold.norm}.{part}" for fold in folds for part in ("weight", "bias")}
-    gone |= {f"{fold.linear}.{part}" for fold in folds for part in ("weight", "bias")}
-    yield from ((name, tensor) for name, tensor in params.items() if name not in gone)
+    """Parameters of the folded network, one at a time; what each is made of is taken out of `params`."""
     for fold in folds:
-        norm = network.module.get_submodule(fold.norm)
-        assert isinstance(norm, _BatchNorm)
-        scale = torch.rsqrt(buffers[f"{fold.norm}.running_var"] + norm.eps)
-        if norm.affine:
-            scale = scale * params[f"{fold.norm}.weight"]
-        weight, bias = params[f"{fold.linear}.weight"], params.get(f"{fold.linear}.bias")
-        shift = scale * ((0 if bias is None else bias) - buffers[f"{fold.norm}.running_mean"])
-        yield f"{fold.linear}.weight", weight * scale.view(-1, *[1] * (weight.dim() - 1))
-        yield f"{fold.linear}.bias", shift + params[f"{fold.norm}.bias"] if norm.affine else shift
+        made = fold_one(network, fold, params, buffers)
+        for part in ("weight", "bias"):
+            for name in (fold.linear, fold.norm):
+                params.pop(f"{name}.{part}", None)
+            yield f"{fold.linear}.{part}", made.pop(part)
+    while params:
+        yield params.popitem()
+
+
+def fold_one(network: Network, fold: Fold, params: Params, buffers: Buffers) -> dict[str, Tensor]:
+    """Weight s W and bias s (b - mean) + beta of a folded linear map, with s = gamma / sqrt(variance + eps)."""
+    norm = network.module.get_submodule(fold.norm)
+    assert isinstance(norm, _BatchNorm)
+    scale = torch.rsqrt(buffers[f"{fold.norm}.running_var"] + norm.eps)
+    weight, bias = params[f"{fold.linear}.weight"], params.get(f"{fold.linear}.bias", 0.0)
+    gamma, beta = params.get(f"{fold.norm}.weight", 1.0), params.get(f"{fold.norm}.bias", 0.0)
+    scale = gamma * torch.rsqrt(buffers[f"{fold.norm}.running_var"] + norm.eps)
+    shift = scale * (bias - buffers[f"{fold.norm}.running_mean"]) + beta
+    return {"weight": weight * scale.view(-1, *[1] * (weight.dim() - 1)), "bias": shift}
 
 
 def _without(network: Network, folds: list[Fold]) -> nn.Module:

@@ -17,11 +17,19 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mechconn import _errors
-from mechconn._batches import as_data, batches
-from mechconn._checks import check_choice, check_count, check_fraction, check_is, check_same_keys, check_same_shapes
+from mechconn._batches import as_data, batches, generators_kept
+from mechconn._checks import (
+    check_choice,
+    check_count,
+    check_fraction,
+    check_is,
+    check_positive,
+    check_same_keys,
+    check_same_shapes,
+)
 from mechconn._params import Network, weighted_mean
 from mechconn._rng import generator, isolated
-from mechconn._typing import Buffers, Data, Params
+from mechconn._typing import Buffers, Data, Params, SampleSource
 
 
 class NormPolicy(abc.ABC):
@@ -114,7 +122,7 @@ class Reestimate(NormPolicy):
         data: what the statistics come from; by convention training data, never test data.
         average: "cumulative" (default) or "exponential".
         batch_size: rows per batch where `data` is a dataset or a pair of tensors.
-        momentum: of the exponential average.
+        momentum: of the exponential average, in (0, 1].
         seed: of the order of the exponential average, and of dropout.
         label: a name for the data, kept in the record.
 
@@ -132,18 +140,24 @@ class Reestimate(NormPolicy):
     def __post_init__(self) -> None:
         check_choice("average", self.average, ("cumulative", "exponential"))
         check_count("batch_size", self.batch_size)
-        check_fraction("momentum", self.momentum)
+        check_fraction("momentum", check_positive("momentum", self.momentum))
         object.__setattr__(self, "_checked", as_data("norm data", self.data))
 
     def describe(self) -> dict[str, Any]:
-        """Policy, average, batch size and the name of the data."""
+        """Policy, average, name of the data, seed; batch size and number of samples where the policy decides them.
+
+        Both are None of batches that the user made.
+        """
+        source = self._checked if isinstance(self._checked, SampleSource) else None
         plain = {
             "policy": "reestimate",
             "average": self.average,
             "data": self.label,
-            "batch_size": self.batch_size,
+            "batch_size": None if source is None else self.batch_size,
+            "samples": None if source is None else len(source),
+            "seed": self.seed,
         }
-        return plain | ({"momentum": self.momentum, "seed": self.seed} if self.average == "exponential" else {})
+        return plain | ({"momentum": self.momentum} if self.average == "exponential" else {})
 
     @torch.no_grad()
     def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
@@ -160,7 +174,7 @@ class Reestimate(NormPolicy):
         for prefix in layers:  # what they hold is weighted by zero, which NaN and infinity would survive
             scratch[f"{prefix}running_mean"].zero_()
             scratch[f"{prefix}running_var"].zero_()
-        with isolated(self.seed, "norm"), _recorded(layers, moments):
+        with isolated(self.seed, "norm"), generators_kept(self._checked), _recorded(layers, moments):
             for inputs, _ in batches(
                 "norm data", self._checked, batch_size=self.batch_size, device=network.device, shuffle=shuffle
             ):

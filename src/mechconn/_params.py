@@ -19,7 +19,15 @@ from torch.nn.parameter import is_lazy
 
 from mechconn import _errors
 from mechconn._checks import check_is, check_same_keys, check_same_shapes
-from mechconn._precision import Precision, computing, laid_out, reduced_type
+from mechconn._precision import (
+    Precision,
+    computing,
+    contiguous_small_maps,
+    laid_out,
+    padding_counts,
+    reduced_type,
+    weight_laid_out,
+)
 from mechconn._typing import Buffers, Inputs, Params
 
 
@@ -123,6 +131,10 @@ class Network:
         self.buffers: Buffers = {k: b.to(self.device) for k, b in buffers_of(model).items()}
         self.parameter_slots = dict(_slots(self.module, "parameters"))
         self._buffer_slots = dict(_slots(self.module, "buffers"))
+        if self.reduced is not None and padding_counts(self.device):
+            for layer in self.module.modules():
+                if isinstance(layer, nn.Conv2d) and contiguous_small_maps not in layer._forward_pre_hooks.values():
+                    layer.register_forward_pre_hook(contiguous_small_maps)
 
     def hollow_params(self) -> Params:
         """Names and shapes of the parameters, without data."""
@@ -144,12 +156,12 @@ class Network:
 
     def load(self, params: Params) -> Params:
         """`params` on this network's device, in its layout; tensors that are so already are not copied."""
-        return {name: laid_out(tensor.to(self.device), self.reduced) for name, tensor in params.items()}
+        return {name: weight_laid_out(tensor.to(self.device), self.reduced) for name, tensor in params.items()}
 
     def load_in_place(self, params: Params) -> None:
         """`load` tensor by tensor within one dictionary, so that no second copy of the whole is ever there."""
         for name in params:
-            params[name] = laid_out(params[name].to(self.device), self.reduced)
+            params[name] = weight_laid_out(params[name].to(self.device), self.reduced)
 
     def converted(self, params: Iterable[tuple[str, Tensor]]) -> Params:
         """Named tensors with the weights of linear maps in the reduced type, once rather than at every call.
@@ -164,7 +176,7 @@ class Network:
             if isinstance(module, LINEAR_MAPS)
             for local, _ in module.named_parameters(recurse=False)
         }
-        return {name: laid_out(t.to(self.reduced), self.reduced) if name in linear else t for name, t in params}
+        return {name: weight_laid_out(t.to(self.reduced), self.reduced) if name in linear else t for name, t in params}
 
     def __call__(self, params: Params, buffers: Buffers, inputs: Inputs, *, training: bool = False) -> Tensor:
         """Outputs of one batch at `params`, in the parameters' own type whatever the layers computed in.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
+from torch import nn
 
 from mechconn._checks import check_choice
 
@@ -39,7 +40,34 @@ def computing(reduced: torch.dtype | None, device: torch.device) -> contextlib.A
 
 
 def laid_out(tensor: torch.Tensor, reduced: torch.dtype | None) -> torch.Tensor:
-    """Images and convolution weights with channels last, the layout of the fast bfloat16 kernels; all else as it is."""
+    """Images with channels last, the layout of the fast bfloat16 kernels; all else as it is."""
     if reduced is None or tensor.dim() != 4:
         return tensor
     return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def weight_laid_out(tensor: torch.Tensor, reduced: torch.dtype | None) -> torch.Tensor:
+    """Weights of convolutions in the layout that leaves it to the images which kernel runs; all else as it is."""
+    if reduced is None or tensor.dim() != 4:
+        return tensor
+    return tensor.contiguous() if padding_counts(tensor.device) else laid_out(tensor, reduced)
+
+
+SMALL_MAP = 16
+"""Positions of an image up to which the kernels for contiguous images are the faster ones."""
+
+
+def padding_counts(device: torch.device) -> bool:
+    """Whether convolutions of small maps are faster with contiguous images than with channels last.
+
+    On processors with AVX-512 BF16 and no matrix units (AMX), as measured: 10 ms against 4 for a 3 x 3 convolution of
+    512 channels on 2 x 2 maps, where more than half of the products are with padding.
+    """
+    return device.type == "cpu" and not torch.cpu._is_amx_tile_supported()
+
+
+def contiguous_small_maps(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """A pre-hook of convolutions: small maps come contiguous, so that they take the kernel that skips the padding."""
+    if not args or args[0].dim() != 4 or args[0].shape[2:].numel() > SMALL_MAP:
+        return None
+    return (args[0].contiguous(), *args[1:])

@@ -15,7 +15,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: a path's barriers have intervals, and its verdicts three values; 1 had yes or no."""
+
+Verdict = Literal["connected", "not connected", "undetermined"]
 
 SPLITS = {
     "no_cue": ("NC", "no cue"),
@@ -69,7 +72,14 @@ class Picture(Record):
 
 
 class PathRecord(Record):
-    """A path's profile: per split, loss in nats and accuracy in [0, 1] at each t, and the barrier in loss."""
+    """A path's profile: per split, loss in nats and accuracy in [0, 1] at each t, and the barrier in loss.
+
+    Attributes:
+        barrier: split -> (height in nats, t).
+        barrier_interval: split -> 95 % interval of the height over samples; None where there is none.
+        connection: split -> whether the barrier is at most `tolerance`, by its interval; see `mechconn.Connection`.
+        mechanistic_connection: the same over the reference and every intervention.
+    """
 
     start: str
     end: str
@@ -77,9 +87,10 @@ class PathRecord(Record):
     loss: dict[str, list[float]]
     accuracy: dict[str, list[float]]
     barrier: dict[str, tuple[float, float]]
+    barrier_interval: dict[str, tuple[float, float] | None]
     tolerance: float
-    connected: dict[str, bool]
-    mechanistically_connected: bool
+    connection: dict[str, Verdict]
+    mechanistic_connection: Verdict
     settings: dict[str, Any]
 
 

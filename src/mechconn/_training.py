@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn import _errors
-from mechconn._batches import all_targets, as_data, batch_count, batches
+from mechconn._batches import all_targets, as_data, batch_count, batches, generators_kept
 from mechconn._checks import check_is, check_positive, check_whole
 from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._method import Method, Objective, Problem, Schedule, Step, clean_loss
@@ -58,7 +58,8 @@ class Trained:
 
     Attributes:
         model: a new module in evaluation mode.
-        history: one record per epoch: its number, its last learning rate, and the mean of each loss term.
+        history: one record per epoch: its number, its last learning rate, and the mean of each loss term, every
+            iteration weighted by its rows of clean data.
         settings: the method with every setting, seed, device and number of samples.
         seconds: wall-clock time.
     """
@@ -158,19 +159,20 @@ def descend(
 
     `factor` multiplies the learning rate of an iteration; the record keeps the schedule's own rate.
     """
-    with isolated(seed, what, "targets"):
-        samples = _check_targets(named, clean)
-        counts = [batch_count(what, data, schedule.batch_size) for data in (clean, cued) if data is not None]
     optimiser = torch.optim.SGD(
         weights, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
     )  # fmt: skip
     history = []
-    for epoch in range(schedule.epochs):
-        with torch.enable_grad(), isolated(seed, what, epoch):
-            pairs = _zipped(clean, cued, named, schedule.batch_size, device, seed, epoch)
-            history.append(_epoch(schedule, objectives, optimiser, pairs, epoch, min(counts), factor))
-        if progress is not None:
-            progress(what, epoch + 1, schedule.epochs)
+    with generators_kept(clean, cued):  # around all epochs: each meets the rows in an order of its own
+        with isolated(seed, what, "targets"):
+            samples = _check_targets(named, clean)
+            counts = [batch_count(what, data, schedule.batch_size) for data in (clean, cued) if data is not None]
+        for epoch in range(schedule.epochs):
+            with torch.enable_grad(), isolated(seed, what, epoch):
+                pairs = _zipped(clean, cued, named, schedule.batch_size, device, seed, epoch)
+                history.append(_epoch(schedule, objectives, optimiser, pairs, epoch, min(counts), factor))
+            if progress is not None:
+                progress(what, epoch + 1, schedule.epochs)
     optimiser.zero_grad(set_to_none=True)
     return tuple(history), samples
 
@@ -184,11 +186,12 @@ def _epoch(
     steps: int,
     factor: Callable[[int], float] | None,
 ) -> dict[str, float]:
-    """One epoch of `steps` iterations; the mean of each term, and the last learning rate."""
+    """One epoch of `steps` iterations; the mean of each term over the rows, and the last learning rate."""
     sums: dict[str, float] = {}
-    total, rate = schedule.epochs * steps, schedule.lr
+    total, rate, rows = schedule.epochs * steps, schedule.lr, 0
     for offset, (clean, cued) in enumerate(pairs):
         step = Step(epoch * steps + offset, epoch, clean, cued)
+        rows += len(clean[1])
         rate = schedule.rate(step.number, total, epoch)
         for group in optimiser.param_groups:
             group["lr"] = rate if factor is None else rate * factor(step.number)
@@ -200,10 +203,10 @@ def _epoch(
                 if not math.isfinite(value):
                     where = {"step": step.number, "steps": total, "epoch": epoch}
                     raise FloatingPointError(_errors.DIVERGED.format(term=name, value=value, **where))
-                sums[name] = sums.get(name, 0.0) + value
+                sums[name] = sums.get(name, 0.0) + len(clean[1]) * value
             torch.stack(list(terms.values())).sum().backward()
             optimiser.step()
-    return {"epoch": epoch, "lr": rate} | {name: value / steps for name, value in sums.items()}
+    return {"epoch": epoch, "lr": rate} | {name: value / rows for name, value in sums.items()}
 
 
 def _zipped(

@@ -6,7 +6,7 @@ import gc
 import math
 import weakref
 from collections import UserDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -132,18 +132,30 @@ def test_samples_are_kept_row_by_row() -> None:
     assert run((x, y)).per_sample == {}
 
 
+class Restless:
+    """Batches in an order of its own at each pass."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self.batches, self.passes = list(batches), 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.passes += 1
+        return iter(self.batches[self.passes :] + self.batches[: self.passes])
+
+
 def test_samples_in_pairs_need_one_order() -> None:
     source = TensorDataset(*rows(32))
     plain = run(DataLoader(source, 8, shuffle=True), keep_samples=True)  # the seed decides: one order at every t
     assert plain.samples == {"cue": 32}
     own = DataLoader(source, 8, shuffle=True, generator=torch.Generator().manual_seed(0))
+    assert run(own, keep_samples=True).samples == {"cue": 32}  # it is put back after each pass
     with pytest.raises(ValueError) as caught:
-        run(own, keep_samples=True)
+        run(Restless(own), keep_samples=True)
     assert str(caught.value) == (
         "the rows of split 'cue' came in another order at t = 0.5 than before; samples are kept in pairs, so they must "
         "come in one order: turn shuffling off"
     )
-    assert run(own).samples == {"cue": 32}
+    assert run(Restless(own)).samples == {"cue": 32}
 
 
 # ---------------------------------------------------------------- NaN and infinity

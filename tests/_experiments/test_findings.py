@@ -1,9 +1,10 @@
 from demo_record import demo_record, invariance, path
 from mechconn._experiments._findings import findings
+from mechconn._results import Verdict
 
 
 def test_each_verdict_has_its_own_words():
-    said = dict(zip(("theta_C", "theta_NC", "FT-M", "CBFT", "path", "caveat"), told(connected=False), strict=True))
+    said = dict(zip(("theta_C", "theta_NC", "FT-M", "CBFT", "path", "caveat"), told(), strict=True))
     assert said["theta_C"].startswith("theta_C relies on the cue")
     assert said["theta_NC"].startswith("theta_NC is invariant to the cue")
     assert said["CBFT"].startswith("CBFT may or may not rely on the cue")
@@ -19,17 +20,25 @@ def test_a_model_that_a_random_cue_helps_is_not_said_to_rely_on_it():
 
 
 def test_a_barrier_is_named_with_its_place_and_is_no_proof():
-    *_, walked, caveat = told(connected=False)
-    assert "0.40 nats on NC (t = 0.5)" in walked
+    *_, walked, caveat = told()
+    assert "is not mechanistically connected" in walked
+    assert "0.40 nats on NC (t = 0.5), 0.40 nats on C (t = 0.5, 95 % interval 0.40 to 0.40)" in walked
+    assert "conjecture" in caveat
+
+
+def test_what_is_not_settled_is_said_to_be_so():
+    *_, walked, caveat = told("undetermined")
+    assert "may or may not be mechanistically connected" in walked
+    assert "0.40 nats on C (t = 0.5, 95 % interval 0.01 to 0.40)" in walked
     assert "conjecture" in caveat
 
 
 def test_no_barrier_is_no_proof_either():
-    *_, walked, caveat = told(connected=True)
+    *_, walked, caveat = told("connected")
     assert "none on NC" in walked
     assert "mechanistically connected at these points: on the cue data and on every intervention" in walked
     assert "does not prove one mechanism" in caveat
 
 
-def told(connected: bool) -> list[str]:
-    return findings(demo_record().invariance, path(connected))
+def told(verdict: Verdict = "not connected") -> list[str]:
+    return findings(demo_record().invariance, path(verdict))

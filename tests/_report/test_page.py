@@ -64,7 +64,16 @@ def test_every_picture_says_what_it_shows(page: Page):
 def test_numbers_and_findings_are_on_the_page(page: Page):
     text = re.sub(r"\s+", " ", page.text)
     assert "A finding with <angle brackets> & an ampersand." in text
-    for expected in ("theta_NC", "99.0 %", "undetermined", "0.400", "training.lr", "0" * 64):
+    for expected in (
+        "theta_NC",
+        "99.0 %",
+        "undetermined",
+        "0.400",
+        "0.400 to 0.400",
+        "not connected",
+        "training.lr",
+        "0" * 64,
+    ):
         assert expected in text
 
 

@@ -13,9 +13,9 @@ import mechconn as mc
 NAN = math.nan
 
 
-def profile(loss: tuple[float, ...] = (1.0, 2.0, 1.5), **changes: object) -> mc.Profile:
+def profile(values: tuple[float, ...] = (1.0, 2.0, 1.5), **changes: object) -> mc.Profile:
     fields = {
-        "ts": (0.0, 0.5, 1.0), "loss": {"cue": loss, "hue": (0.0, 0.5, 1.0)}, "accuracy": {"cue": (0.5, 0.25, 1.0)},
+        "ts": (0.0, 0.5, 1.0), "loss": {"cue": values, "hue": (0.0, 0.5, 1.0)}, "accuracy": {"cue": (0.5, 0.25, 1.0)},
         "samples": {"cue": 4, "hue": 4}, "reference": "cue", "interventions": ("hue",), "settings": {},
     }  # fmt: skip
     return mc.Profile(**{**fields, **changes})  # pyright: ignore[reportArgumentType]
@@ -76,6 +76,19 @@ def test_a_plane_draws_a_panel_a_split_with_the_models_marked() -> None:
         (1, 0),
         (0.5, 2),
     ]
+
+
+def test_a_plane_draws_accuracy_in_percent() -> None:
+    figure = plane(accuracy={"cue": ((0.5, 0.25), (NAN, 1.0))}).plot("accuracy")
+    assert figure.axes[0].collections[0].get_array().compressed().tolist() == [50.0, 25.0, 100.0]
+    assert figure.axes[-1].get_ylabel() == "accuracy (%)"
+    assert plane().plot().axes[-1].get_ylabel() == "loss"
+
+
+def test_many_splits_without_a_name_of_ours_are_told_apart() -> None:
+    splits = {f"split {i}": (0.0, 0.5, 1.0) for i in range(20)}
+    axes = profile(loss=splits, accuracy={}, samples=dict.fromkeys(splits, 4)).plot().axes[0]
+    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 20
 
 
 def test_a_plane_of_what_was_not_measured() -> None:

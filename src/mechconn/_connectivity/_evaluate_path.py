@@ -39,8 +39,9 @@ def evaluate_path(
 
     Every number is a mean over samples, (1 / N) sum_i l(f(x_i; gamma(t)), y_i), whatever the batches are. Accuracy is
     measured where the task is a classification: whole-number targets [N] and outputs [N, K], K > 1. NaN and infinity
-    on the path are values of the profile; `Profile.not_finite` lists them. Beside the endpoints, one point's
-    parameters are in memory at a time, however many points and splits there are.
+    on the path are values of the profile; `Profile.not_finite` lists them. Beside the endpoints and the activations,
+    memory holds one point's parameters and what is made of its largest layers, however many points and splits there
+    are: at most 1.6 copies of the model where no layer holds more than a quarter of it.
 
     Args:
         model: gives the architecture and the buffers; it stays as it is.

@@ -32,7 +32,7 @@ class Points:
     """A network and a suite, evaluated at one point of weight space after another.
 
     One re-estimation of normalisation statistics serves all splits. At any time one point's parameters are in
-    memory, with the copy that is prepared from them in reduced precision.
+    memory; in reduced precision they are taken apart, tensor by tensor, as its copy is made from them.
     """
 
     def __init__(

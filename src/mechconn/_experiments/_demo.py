@@ -129,6 +129,7 @@ def run_demo(
             task.suite,
             ts=settings.points,
             norm=Reestimate(task.clean, label="training data without the cue"),
+            keep_samples=True,
             progress=shown,
             **run,
         )
@@ -207,9 +208,10 @@ def _path_record(profile: Profile, start: str, end: str, tolerance: float) -> Pa
         loss={name: list(values) for name, values in profile.loss.items()},
         accuracy={name: list(values) for name, values in profile.accuracy.items()},
         barrier={name: (barrier.height, barrier.t) for name, barrier in barriers.items()},
+        barrier_interval={name: barrier.interval for name, barrier in barriers.items()},
         tolerance=tolerance,
-        connected={name: profile.mode_connected(name, tolerance) for name in profile.loss},
-        mechanistically_connected=profile.mechanistically_connected(tolerance),
+        connection={name: profile.connection(name, tolerance).verdict for name in profile.loss},
+        mechanistic_connection=profile.mechanistic_connection(tolerance),
         settings=dict(profile.settings),
     )
 

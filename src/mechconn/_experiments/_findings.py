@@ -35,25 +35,28 @@ def _model(name: str, record: InvarianceRecord) -> str:
 
 
 def _path(path: PathRecord) -> str:
-    heights = ", ".join(
-        f"{height:.2f} nats on {short_name(split)} (t = {t:.1f})"
-        if height > path.tolerance
-        else f"none on {short_name(split)}"
-        for split, (height, t) in path.barrier.items()
-    )
-    verdict = (
-        "mechanistically connected at these points: on the cue data and on every intervention"
-        if path.mechanistically_connected
-        else "not mechanistically connected"
-    )
+    verdict = {
+        "connected": "is mechanistically connected at these points: on the cue data and on every intervention",
+        "not connected": "is not mechanistically connected",
+        "undetermined": "may or may not be mechanistically connected: this much data does not settle it",
+    }[path.mechanistic_connection]
+    heights = ", ".join(_barrier(path, split) for split in path.barrier)
     return (
-        f"The straight path from {path.start} to {path.end} is {verdict} (tolerance {path.tolerance:g} nats). "
+        f"The straight path from {path.start} to {path.end} {verdict} (tolerance {path.tolerance:g} nats). "
         f"Barriers in loss: {heights}."
     )
 
 
+def _barrier(path: PathRecord, split: str) -> str:
+    if path.connection[split] == "connected":
+        return f"none on {short_name(split)}"
+    (height, t), interval = path.barrier[split], path.barrier_interval[split]
+    spread = "" if interval is None else f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
+    return f"{height:.2f} nats on {short_name(split)} (t = {t:.1f}{spread})"
+
+
 def _caveat(path: PathRecord) -> str:
-    if path.mechanistically_connected:
+    if path.mechanistic_connection == "connected":
         return (
             "A straight path without a barrier does not prove one mechanism: dissimilar mechanisms of similar "
             "complexity can still be linearly connected."

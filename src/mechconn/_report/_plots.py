@@ -11,7 +11,8 @@ from mechconn._results import short_name
 # Okabe & Ito 2008: told apart with every common kind of colour vision, on white and on black.
 COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}
 MARKERS = {"no_cue": "o", "cue": "s", "rand_cue": "^", "rand_image": "D"}
-OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#F0E442")
+OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#F0E442", "#999999")
+OTHER_MARKERS = ("x", "v", "P", "<", "*", ">", "X")  # as many as have no common divisor with the colours: 28 pairs
 LABELS = {"accuracy": "accuracy (%)", "loss": "loss"}
 
 Curves = Mapping[str, Sequence[float]]
@@ -102,12 +103,14 @@ def plane(
     Args:
         x: coordinates of the columns.
         y: coordinates of the rows.
-        values: split -> rows; what is not finite is left white, and the highest twentieth shares one colour.
+        values: split -> rows; what is not finite is left white, and the highest twentieth shares one colour. Accuracy
+            in [0, 1] is drawn in percent.
         marks: name -> (x, y) of a marked point.
         on: what the values are.
     """
     from matplotlib.figure import Figure
 
+    values = {split: [_drawn(on, row) for row in rows] for split, rows in values.items()}
     finite = sorted(v for rows in values.values() for row in rows for v in row if math.isfinite(v)) or [0.0]
     low, high = finite[0], finite[-1] if on == "accuracy" else finite[int(0.95 * (len(finite) - 1))]
     figure = Figure(figsize=(3.6 * len(values) + 0.8, 3.6), layout="constrained")
@@ -124,7 +127,9 @@ def plane(
         axes.set_aspect("equal", adjustable="box")
         axes.set_xlabel("distance in weight space")
     if image is not None:
-        figure.colorbar(image, ax=list(panels), label=on, extend="neither" if high == finite[-1] else "max")
+        figure.colorbar(
+            image, ax=list(panels), label=LABELS.get(on, on), extend="neither" if high == finite[-1] else "max"
+        )
     return figure
 
 
@@ -132,7 +137,7 @@ def look(split: str, number: int) -> dict[str, Any]:
     """Colour, marker and label of a split's curve, the same in every picture."""
     return {
         "color": COLOURS.get(split, OTHER_COLOURS[number % len(OTHER_COLOURS)]),
-        "marker": MARKERS.get(split, "x"),
+        "marker": MARKERS.get(split, OTHER_MARKERS[number % len(OTHER_MARKERS)]),
         "markersize": 4,
         "label": short_name(split),
     }
