@@ -3,6 +3,7 @@
 from mechconn import _drawing, _report
 from mechconn import datasets as datasets
 from mechconn import models as models
+from mechconn._audit import Change as Change
 from mechconn._audit import Effect as Effect
 from mechconn._audit import Invariance as Invariance
 from mechconn._audit import measure_invariance as measure_invariance
@@ -58,6 +59,7 @@ __all__ = [
     "BezierPath",
     "BlockProfiles",
     "BoxCue",
+    "Change",
     "ColourShift",
     "Connection",
     "Cue",

@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SPLITS = {
     "no_cue": ("NC", "no cue"),
@@ -83,6 +83,14 @@ class PathRecord(Record):
     settings: dict[str, Any]
 
 
+class ChangeRecord(Record):
+    """How far a mean moves under an intervention; see `mechconn.Change`."""
+
+    effect: float
+    interval: tuple[float, float] | None
+    samples: int
+
+
 class EffectRecord(Record):
     """The effect of one intervention on one model; see `mechconn.Effect`."""
 
@@ -90,9 +98,18 @@ class EffectRecord(Record):
     effect: float
     interval: tuple[float, float]
     verdict: Literal["invariant", "sensitive", "undetermined"]
+    p_value: float
+    adjusted_p_value: float
+    adjusted_interval: tuple[float, float]
+    confidence: float
+    to_settle: int | None
     paired: bool
     samples: int
     changed: float | None
+    changed_interval: tuple[float, float] | None
+    accuracy: ChangeRecord | None
+    loss: ChangeRecord | None
+    by_class: dict[int, ChangeRecord]
 
 
 class InvarianceRecord(Record):
@@ -107,7 +124,10 @@ class InvarianceRecord(Record):
     effects: dict[str, EffectRecord]
     accuracy: dict[str, float]
     accuracy_interval: dict[str, tuple[float, float]]
-    loss: dict[str, float]
+    loss: dict[str, float | None]
+    over: Literal["samples", "runs"]
+    runs: int
+    notes: list[str]
 
 
 class DemoRecord(Record):
