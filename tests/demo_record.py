@@ -50,6 +50,7 @@ def invariance(accuracy: dict[str, float], rand_cue: str, rand_image: str) -> In
         accuracy=accuracy,
         accuracy_interval={name: (max(a - 0.03, 0.0), min(a + 0.03, 1.0)) for name, a in accuracy.items()},
         loss=dict.fromkeys(accuracy, 0.5),
+        samples=dict.fromkeys(accuracy, 100),
         over="samples",
         runs=1,
         notes=[],

@@ -89,6 +89,12 @@ READING: dict[str, Operation] = {
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
         model, mc.Suite({"cue": data}), precision="auto"
     ),
+    "compare_mechanisms": lambda model, data: mc.compare_mechanisms(
+        model, mc.with_parameters(model, beside(model)[1]), mc.Suite({"cue": data, "hue": data})
+    ),
+    "compare_mechanisms, runs": lambda model, data: mc.compare_mechanisms(
+        [model, model], [model, model], mc.Suite({"cue": data, "hue": data})
+    ),
     "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
     "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),
@@ -194,7 +200,8 @@ def numbers(result: Any) -> Iterator[float]:
         profiles = result.values() if isinstance(result, mc.BlockProfiles) else [result]
         yield from torch.tensor([list(profile.loss.values()) for profile in profiles]).flatten().tolist()
     else:
-        yield from result.loss.values()
+        measured = result.b if isinstance(result, mc.Comparison) else result
+        yield from (loss for loss in measured.loss.values() if loss is not None)
 
 
 # ---------------------------------------------------------------- the table is complete

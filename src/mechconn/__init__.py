@@ -4,8 +4,11 @@ from mechconn import _drawing, _report
 from mechconn import datasets as datasets
 from mechconn import models as models
 from mechconn._audit import Change as Change
+from mechconn._audit import Comparison as Comparison
+from mechconn._audit import Difference as Difference
 from mechconn._audit import Effect as Effect
 from mechconn._audit import Invariance as Invariance
+from mechconn._audit import compare_mechanisms as compare_mechanisms
 from mechconn._audit import measure_invariance as measure_invariance
 from mechconn._connectivity import Barrier as Barrier
 from mechconn._connectivity import BlockProfiles as BlockProfiles
@@ -61,9 +64,11 @@ __all__ = [
     "BoxCue",
     "Change",
     "ColourShift",
+    "Comparison",
     "Connection",
     "Cue",
     "CuedSet",
+    "Difference",
     "DominoesCue",
     "Effect",
     "FittedPath",
@@ -86,6 +91,7 @@ __all__ = [
     "Trained",
     "Training",
     "Translate",
+    "compare_mechanisms",
     "datasets",
     "evaluate_blocks",
     "evaluate_path",

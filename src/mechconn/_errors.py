@@ -67,6 +67,11 @@ NO_MEAN_LOSS = (
 NO_EFFECT_ON_LOSS = (
     "{reason}; a probability of exactly 0 for the true class gives inf; use on='accuracy', or a loss that is bounded"
 )
+UNEVEN_RUNS = (
+    "got {a} of model_a and {b} of model_b; pass one model a side (judged over samples), or two or more training runs "
+    "a side (judged over runs)"
+)
+NO_INTERVENTIONS = "{what} needs interventions, but the suite has none; add splits to it"
 NO_ACCURACY = (
     "split {split!r} has no accuracy: its task is no classification (whole-number targets [N], outputs [N, K]); "
     "ask with on='loss' or name a metric of your own"

@@ -125,6 +125,7 @@ class InvarianceRecord(Record):
     accuracy: dict[str, float]
     accuracy_interval: dict[str, tuple[float, float]]
     loss: dict[str, float | None]
+    samples: dict[str, int]
     over: Literal["samples", "runs"]
     runs: int
     notes: list[str]

@@ -1,8 +1,19 @@
 """Mechanisms: what models are invariant to, and whether two of them rely on the same."""
 
+from mechconn._audit._compare import Comparison as Comparison
+from mechconn._audit._compare import Difference as Difference
+from mechconn._audit._compare import compare_mechanisms as compare_mechanisms
 from mechconn._audit._effects import Change as Change
 from mechconn._audit._effects import Effect as Effect
 from mechconn._audit._effects import Invariance as Invariance
 from mechconn._audit._measure import measure_invariance as measure_invariance
 
-__all__ = ["Change", "Effect", "Invariance", "measure_invariance"]
+__all__ = [
+    "Change",
+    "Comparison",
+    "Difference",
+    "Effect",
+    "Invariance",
+    "compare_mechanisms",
+    "measure_invariance",
+]

@@ -95,6 +95,7 @@ class Invariance(Mapping[str, Effect]):
         accuracy: split -> accuracy, in [0, 1]; empty where the task is no classification.
         accuracy_interval: split -> its exact 95 % interval.
         loss: split -> mean loss in nats; None where it is not finite.
+        samples: split -> number of samples.
         reference: the split that effects are measured against.
         interventions: the splits that decide what the model is invariant to.
         margin: the largest effect that counts as none.
@@ -110,6 +111,7 @@ class Invariance(Mapping[str, Effect]):
     accuracy: Mapping[str, float]
     accuracy_interval: Mapping[str, Interval]
     loss: Mapping[str, float | None]
+    samples: Mapping[str, int]
     reference: str
     interventions: tuple[str, ...]
     margin: float

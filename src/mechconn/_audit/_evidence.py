@@ -109,6 +109,38 @@ def difference_over_runs(a: Sequence[float], b: Sequence[float], rows: int, conf
     return welch_interval(first, second, confidence)
 
 
+Pair = tuple[Tensor, Tensor]
+"""Per-row values of models A and B on one split."""
+
+
+def accuracy_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:
+    """(effect on B minus effect on A, its exact interval), from the correctness of the same rows under both models.
+
+    Where rows of the two splits correspond, row i moves by d_i in {-2, ..., 2}, and E[d] is the sum over j = 1, 2 of
+    P(d >= j) - P(d <= -j): two paired differences, each at confidence 1 - alpha / 2. Else it is the difference, over
+    two independent splits, of the paired differences between the models, again at 1 - alpha / 2 each.
+    """
+    half = (1.0 + confidence) / 2.0
+    gaps = [b.long() - a.long() for a, b in (before, after)]
+    effect = float(gaps[1].double().mean() - gaps[0].double().mean())
+    if paired:
+        moved = gaps[1] - gaps[0]
+        counts = [(int((moved >= j).sum()), int((moved <= -j).sum())) for j in (1, 2)]
+        parts = [difference_of_counts(*count, len(moved), half) for count in counts]
+        return effect, (parts[0][0] + parts[1][0], parts[0][1] + parts[1][1])
+    first, second = (difference_of_counts(int((g > 0).sum()), int((g < 0).sum()), len(g), half) for g in gaps)
+    return effect, (second[0] - first[1], second[1] - first[0])
+
+
+def loss_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:
+    """The same of the loss: Student's t of the difference of differences within rows, or Welch's over two splits."""
+    if paired:
+        evidence = of_loss(after[0] - before[0], after[1] - before[1], paired=True)
+    else:
+        evidence = of_loss(before[1] - before[0], after[1] - after[0], paired=False)
+    return evidence.effect, evidence.interval(confidence)
+
+
 def unmoved(effect: float, largest: float, rows: float, confidence: float) -> Interval:
     """effect -+ largest s, with s the largest share of rows that may move although none of these did; exact."""
     margin = largest * clopper_pearson(0, rows, confidence)[1]

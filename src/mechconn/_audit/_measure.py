@@ -109,6 +109,7 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
             for name, result in classified.items()
         },
         loss={name: None if undefined_loss(name, result) else result.mean_loss for name, result in splits.items()},
+        samples={name: len(result.loss) for name, result in splits.items()},
         reference=suite.reference,
         interventions=suite.interventions,
         margin=margin,
