@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
@@ -248,36 +247,6 @@ class SlowPathFit:
                 scale, rate_here = (1.0, rate * weight) if self.unweighted else (weight, rate)
                 optimiser.step({name: scale * grad for name, grad in grads.items()}, rate_here)
         return controls
-
-
-# ---------------------------------------------------------------- verdicts
-
-
-def claims_at(alpha: float, estimates: Sequence[tuple[float, float]], margin: float) -> list[str]:
-    """Verdicts on normal (effect, standard error), Holm's steps taken one intervention at a time on each side."""
-    count = len(estimates)
-    bounds: list[list[float]] = []
-    for sign in (1, -1):
-        # What is furthest beyond the margin, in its own standard errors, is tried first.
-        order = sorted(range(count), key=lambda i: -(sign * estimates[i][0] - margin) / estimates[i][1])
-        bound, rest = [0.0] * count, count
-        for place, i in enumerate(order):
-            quantile = NormalDist().inv_cdf(1 - alpha / 2 / rest)
-            bound[i] = sign * estimates[i][0] - quantile * estimates[i][1]
-            if bound[i] > margin:
-                rest -= 1
-                continue
-            for j in order[place:]:
-                bound[j] = sign * estimates[j][0] - quantile * estimates[j][1]
-            break
-        bounds.append(bound)
-    claims = []
-    for low, mirrored in zip(*bounds, strict=True):
-        if low > margin or mirrored > margin:
-            claims.append("sensitive")
-        else:
-            claims.append("invariant" if low >= -margin and mirrored >= -margin else "undetermined")
-    return claims
 
 
 def splitmix64(start: int, counter: int) -> int:

@@ -95,6 +95,12 @@ READING: dict[str, Operation] = {
     "compare_mechanisms, runs": lambda model, data: mc.compare_mechanisms(
         [model, model], [model, model], mc.Suite({"cue": data, "hue": data})
     ),
+    "output_discrepancy": lambda model, data: mc.output_discrepancy(
+        model, mc.with_parameters(model, beside(model)[1]), mc.Suite({"cue": data, "hue": data})
+    ),
+    "representation_similarity": lambda model, data: mc.representation_similarity(
+        model, mc.with_parameters(model, beside(model)[1]), data, layers=["frozen", "out"]
+    ),
     "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
     "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),
@@ -199,6 +205,10 @@ def numbers(result: Any) -> Iterator[float]:
     elif isinstance(result, mc.Profile | mc.BlockProfiles | mc.Plane):
         profiles = result.values() if isinstance(result, mc.BlockProfiles) else [result]
         yield from torch.tensor([list(profile.loss.values()) for profile in profiles]).flatten().tolist()
+    elif isinstance(result, mc.OutputDiscrepancy):
+        yield from result.splits.values()
+    elif isinstance(result, mc.RepresentationSimilarity):
+        yield from (value for value in result.values() if value is not None)
     else:
         measured = result.b if isinstance(result, mc.Comparison) else result
         yield from (loss for loss in measured.loss.values() if loss is not None)

@@ -8,8 +8,12 @@ from mechconn._audit import Comparison as Comparison
 from mechconn._audit import Difference as Difference
 from mechconn._audit import Effect as Effect
 from mechconn._audit import Invariance as Invariance
+from mechconn._audit import OutputDiscrepancy as OutputDiscrepancy
+from mechconn._audit import RepresentationSimilarity as RepresentationSimilarity
 from mechconn._audit import compare_mechanisms as compare_mechanisms
 from mechconn._audit import measure_invariance as measure_invariance
+from mechconn._audit import output_discrepancy as output_discrepancy
+from mechconn._audit import representation_similarity as representation_similarity
 from mechconn._connectivity import Barrier as Barrier
 from mechconn._connectivity import BlockProfiles as BlockProfiles
 from mechconn._connectivity import Connection as Connection
@@ -80,12 +84,14 @@ __all__ = [
     "KeepNorm",
     "LinearPath",
     "NaiveFineTuning",
+    "OutputDiscrepancy",
     "Plane",
     "PlanePoint",
     "PolygonalFit",
     "PolygonalPath",
     "Profile",
     "Reestimate",
+    "RepresentationSimilarity",
     "Rotate",
     "Suite",
     "Trained",
@@ -101,8 +107,10 @@ __all__ = [
     "measure_invariance",
     "model_at",
     "models",
+    "output_discrepancy",
     "parameters_of",
     "path_grid",
+    "representation_similarity",
     "train",
     "with_parameters",
 ]

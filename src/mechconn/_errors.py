@@ -72,6 +72,13 @@ UNEVEN_RUNS = (
     "a side (judged over runs)"
 )
 NO_INTERVENTIONS = "{what} needs interventions, but the suite has none; add splits to it"
+NOT_ALIKE = (
+    "split {name!r}: outputs must be [N, K] with the same K > 1 for both models, got {a} of model_a and {b} of model_b"
+)
+NO_PROBABILITIES = "split {name!r}: outputs hold NaN or +inf, so they are no class probabilities"
+NO_ACTIVATION = "layer {name!r} of {whose} must give a tensor [N, ...], got {got}; name another layer"
+NOT_ONCE = "layer {name!r} of {whose} ran {times} times in one forward pass; name layers that run once"
+ACTIVATION_NOT_FINITE = "layer {name!r} of {whose} gives NaN or infinity on these data"
 NO_ACCURACY = (
     "split {split!r} has no accuracy: its task is no classification (whole-number targets [N], outputs [N, K]); "
     "ask with on='loss' or name a metric of your own"

@@ -16,7 +16,7 @@ from lookup import Copier, outcomes
 from mechconn._audit._evidence import Evidence
 from mechconn._audit._judge import judged, verdict_of
 from mechconn._intervals import Interval
-from reference import claims_at
+from reference_audit import claims_at
 
 MARGIN = 1.0
 

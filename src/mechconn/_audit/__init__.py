@@ -3,10 +3,14 @@
 from mechconn._audit._compare import Comparison as Comparison
 from mechconn._audit._compare import Difference as Difference
 from mechconn._audit._compare import compare_mechanisms as compare_mechanisms
+from mechconn._audit._discrepancy import OutputDiscrepancy as OutputDiscrepancy
+from mechconn._audit._discrepancy import output_discrepancy as output_discrepancy
 from mechconn._audit._effects import Change as Change
 from mechconn._audit._effects import Effect as Effect
 from mechconn._audit._effects import Invariance as Invariance
 from mechconn._audit._measure import measure_invariance as measure_invariance
+from mechconn._audit._representations import RepresentationSimilarity as RepresentationSimilarity
+from mechconn._audit._representations import representation_similarity as representation_similarity
 
 __all__ = [
     "Change",
@@ -14,6 +18,10 @@ __all__ = [
     "Difference",
     "Effect",
     "Invariance",
+    "OutputDiscrepancy",
+    "RepresentationSimilarity",
     "compare_mechanisms",
     "measure_invariance",
+    "output_discrepancy",
+    "representation_similarity",
 ]
