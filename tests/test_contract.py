@@ -9,7 +9,7 @@ import copy
 import importlib
 import inspect
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,13 @@ READING: dict[str, Operation] = {
     "representation_similarity": lambda model, data: mc.representation_similarity(
         model, mc.with_parameters(model, beside(model)[1]), data, layers=["frozen", "out"]
     ),
+    "mechanism_map": lambda model, data: mc.mechanism_map(
+        {"a": model, "b": mc.with_parameters(model, beside(model)[1])},
+        mc.Suite({"cue": data, "hue": data}),
+        ts=3,
+        norm=mc.Reestimate(data),
+    ),
+    "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),
     "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
     "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),
@@ -205,13 +212,19 @@ def numbers(result: Any) -> Iterator[float]:
     elif isinstance(result, mc.Profile | mc.BlockProfiles | mc.Plane):
         profiles = result.values() if isinstance(result, mc.BlockProfiles) else [result]
         yield from torch.tensor([list(profile.loss.values()) for profile in profiles]).flatten().tolist()
-    elif isinstance(result, mc.OutputDiscrepancy):
-        yield from result.splits.values()
-    elif isinstance(result, mc.RepresentationSimilarity):
-        yield from (value for value in result.values() if value is not None)
     else:
-        measured = result.b if isinstance(result, mc.Comparison) else result
-        yield from (loss for loss in measured.loss.values() if loss is not None)
+        yield from floats(result.to_record())
+
+
+def floats(record: Any) -> Iterator[float]:
+    """Every number with a fraction in plain values."""
+    if isinstance(record, Mapping):
+        record = list(record.values())
+    for value in record if isinstance(record, list | tuple) else [record]:
+        if isinstance(value, float):
+            yield value
+        elif isinstance(value, Mapping | list | tuple):
+            yield from floats(value)
 
 
 # ---------------------------------------------------------------- the table is complete

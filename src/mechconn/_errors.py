@@ -72,6 +72,8 @@ UNEVEN_RUNS = (
     "a side (judged over runs)"
 )
 NO_INTERVENTIONS = "{what} needs interventions, but the suite has none; add splits to it"
+FEW_MODELS = "{what} needs two models or more, got {count}"
+SOUP_WEIGHTS = "weights must be one for each of the {models} models and not all zero, got {weights}"
 NOT_ALIKE = (
     "split {name!r}: outputs must be [N, K] with the same K > 1 for both models, got {a} of model_a and {b} of model_b"
 )

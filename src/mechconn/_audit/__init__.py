@@ -8,6 +8,8 @@ from mechconn._audit._discrepancy import output_discrepancy as output_discrepanc
 from mechconn._audit._effects import Change as Change
 from mechconn._audit._effects import Effect as Effect
 from mechconn._audit._effects import Invariance as Invariance
+from mechconn._audit._map import MechanismMap as MechanismMap
+from mechconn._audit._map import mechanism_map as mechanism_map
 from mechconn._audit._measure import measure_invariance as measure_invariance
 from mechconn._audit._representations import RepresentationSimilarity as RepresentationSimilarity
 from mechconn._audit._representations import representation_similarity as representation_similarity
@@ -18,10 +20,12 @@ __all__ = [
     "Difference",
     "Effect",
     "Invariance",
+    "MechanismMap",
     "OutputDiscrepancy",
     "RepresentationSimilarity",
     "compare_mechanisms",
     "measure_invariance",
+    "mechanism_map",
     "output_discrepancy",
     "representation_similarity",
 ]
