@@ -10,15 +10,25 @@ SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")
 
 
 def effect(split: str, size: float, verdict: str) -> EffectRecord:
+    change = {"effect": size, "interval": (size - 0.02, size + 0.02), "samples": 100}
     return EffectRecord.model_validate(
         {
             "split": split,
             "effect": size,
-            "interval": (size - 0.02, size + 0.02),
+            "interval": change["interval"],
             "verdict": verdict,
+            "p_value": 0.01,
+            "adjusted_p_value": 0.02,
+            "adjusted_interval": (size - 0.03, size + 0.03),
+            "confidence": 0.975,
+            "to_settle": 400 if verdict == "undetermined" else None,
             "paired": True,
             "samples": 100,
             "changed": abs(size),
+            "changed_interval": (0.0, 1.0),
+            "accuracy": change,
+            "loss": None,
+            "by_class": {0: change},
         }
     )
 
@@ -40,6 +50,10 @@ def invariance(accuracy: dict[str, float], rand_cue: str, rand_image: str) -> In
         accuracy=accuracy,
         accuracy_interval={name: (max(a - 0.03, 0.0), min(a + 0.03, 1.0)) for name, a in accuracy.items()},
         loss=dict.fromkeys(accuracy, 0.5),
+        samples=dict.fromkeys(accuracy, 100),
+        over="samples",
+        runs=1,
+        notes=[],
     )
 
 

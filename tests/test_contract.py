@@ -1,6 +1,7 @@
 """Every public function leaves the user's world as it found it, also when something raises midway.
 
-A new function that takes a model joins by its row in OPERATIONS; a new method by its row in METHODS.
+A new function that takes a model joins by its row in OPERATIONS (tests/operations.py), a new
+method by its row in METHODS.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import copy
 import importlib
 import inspect
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,129 +22,9 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 import mechconn as mc
 from mechconn._method import Method
 from mechconn._path_fits import PathFit
-from world import TRIGGER, Delicate, World, model_in_use
-from zoo import CLASSES, FEATURES, Interrupted, build, rows, split
-
-# ---------------------------------------------------------------- the rows of the table
-
-METHODS: dict[str, Method] = {
-    "NaiveFineTuning": mc.NaiveFineTuning(epochs=2, batch_size=8),
-    "CBFT": mc.CBFT(epochs=2, batch_size=8),
-    "CBFT, joint": mc.CBFT(epochs=2, batch_size=8, update="joint"),
-    "Training": mc.Training(epochs=2, batch_size=8),
-}
-
-PATH_FITS: dict[str, PathFit] = {
-    "BezierFit": mc.BezierFit(epochs=2, batch_size=8),
-    "BezierFit, authors": mc.BezierFit(epochs=2, batch_size=8, variant="authors"),
-    "PolygonalFit": mc.PolygonalFit(epochs=2, batch_size=8, bends=2),
-}
-
-Operation = Callable[[nn.Module, Any], object]
-
-
-def tuning(method: Method, **settings: Any) -> Operation:
-    return lambda model, data: mc.fine_tune(model, method, clean=data, cued=data, **settings)
-
-
-def beside(model: nn.Module, count: int = 2) -> list[dict[str, Tensor]]:
-    """The model's parameters, and points beside them in directions of their own."""
-    return [
-        {k: v + 0.1 * n * (v > 0 if n > 1 else 1) for k, v in mc.parameters_of(model).items()} for n in range(count)
-    ]
-
-
-def fitting(method: PathFit, **settings: Any) -> Operation:
-    """fit_path between the user's own tensors and a point beside them."""
-    return lambda model, data: mc.fit_path(
-        model, dict(model.named_parameters()), beside(model)[1], method, data, **settings
-    )
-
-
-def along(norm: Callable[[Any], Any], **settings: Any) -> Operation:
-    """evaluate_path from the model to a point beside it."""
-
-    def run(model: nn.Module, data: Any) -> object:
-        path = mc.LinearPath(*beside(model))
-        return mc.evaluate_path(model, path, mc.Suite({"cue": data, "no_cue": data}), ts=3, norm=norm(data), **settings)
-
-    return run
-
-
-def moved(model: nn.Module) -> nn.Module:
-    return mc.with_parameters(model, beside(model)[1])
-
-
-def by_hand(model: nn.Module) -> mc.Symmetry:
-    """The model branches on values, so that its symmetry must be written."""
-    axes = {"frozen.weight": ["h", FEATURES], "frozen.bias": ["h"], "out.weight": [CLASSES, "h"]}
-    return mc.Symmetry.from_axes(model, axes, example_input=rows(4)[0])
-
-
-def refused(model: nn.Module, data: Any) -> None:
-    with pytest.raises(ValueError, match="must not branch on values"):
-        mc.symmetry_of(model, rows(4)[0])
-
-
-READING: dict[str, Operation] = {
-    "evaluate_path": along(lambda _: mc.KeepNorm()),
-    "evaluate_path, re-estimated": along(mc.Reestimate),
-    "evaluate_path, moving average": along(lambda data: mc.Reestimate(data, average="exponential")),
-    "evaluate_path, reduced precision": along(mc.Reestimate, precision="auto"),
-    "evaluate_path, samples kept": along(mc.Reestimate, keep_samples=True),
-    "evaluate_blocks": lambda model, data: mc.evaluate_blocks(
-        model, *beside(model), suite=mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
-    ),
-    "evaluate_plane": lambda model, data: mc.evaluate_plane(
-        model, *beside(model, 3), suite=mc.Suite({"cue": data}), points=2, norm=mc.Reestimate(data)
-    ),
-    "model_at": lambda model, data: mc.model_at(model, mc.LinearPath(*beside(model)), 0.5, norm=mc.Reestimate(data)),
-    **{f"fit_path, {name}": fitting(method) for name, method in PATH_FITS.items()},
-    "fit_path, reduced precision": fitting(PATH_FITS["BezierFit"], precision="auto"),
-    "evaluate_alignment": lambda model, data: mc.evaluate_alignment(
-        model,
-        moved(model),
-        mc.WeightMatching(restarts=2),
-        mc.Suite({"cue": data}),
-        3,
-        mc.Reestimate(data),
-        symmetry=by_hand(model),
-    )["after"],
-    "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
-    "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
-        model, mc.Suite({"cue": data}), precision="auto"
-    ),
-    "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
-    **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
-    "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),
-    "fine_tune, reduced precision": tuning(METHODS["CBFT"], precision="auto"),
-}
-OPERATIONS: dict[str, Operation] = {
-    "parameters_of": lambda model, _: mc.parameters_of(model),
-    "with_parameters": lambda model, _: mc.with_parameters(model, mc.parameters_of(build(Delicate, 1))),
-    "symmetry_of": refused,
-    "align": lambda model, _: mc.align(model, moved(model), mc.WeightMatching(restarts=2), by_hand(model), seed=1),
-    "evaluate_path, interpolated": lambda model, data: along(
-        lambda _: mc.InterpolateNorm(model.state_dict(), model.state_dict())
-    )(model, data),
-    "model_at, interpolated": lambda model, _: mc.model_at(
-        model,
-        mc.LinearPath(*beside(model)),
-        0.5,
-        norm=mc.InterpolateNorm(model.state_dict(), build(Delicate, 1).state_dict()),
-    ),
-    **READING,
-}
-
-
-def data_for(name: str) -> tuple[Tensor, Tensor]:
-    """Reduced precision is for models of float32; the others are of float64."""
-    return rows(24, dtype=torch.float32 if "reduced" in name else torch.float64)
-
-
-def model_for(name: str) -> nn.Module:
-    return model_in_use().float() if "reduced" in name else model_in_use()
-
+from operations import METHODS, OPERATIONS, PATH_FITS, READING, data_for, model_for
+from world import TRIGGER, World, model_in_use
+from zoo import FEATURES, Interrupted, split
 
 # ---------------------------------------------------------------- the contract
 
@@ -244,7 +125,18 @@ def numbers(result: Any) -> Iterator[float]:
         profiles = result.values() if isinstance(result, mc.BlockProfiles) else [result]
         yield from torch.tensor([list(profile.loss.values()) for profile in profiles]).flatten().tolist()
     else:
-        yield from result.loss.values()
+        yield from floats(result.to_record())
+
+
+def floats(record: Any) -> Iterator[float]:
+    """Every number with a fraction in plain values."""
+    if isinstance(record, Mapping):
+        record = list(record.values())
+    for value in record if isinstance(record, list | tuple) else [record]:
+        if isinstance(value, float):
+            yield value
+        elif isinstance(value, Mapping | list | tuple):
+            yield from floats(value)
 
 
 # ---------------------------------------------------------------- the table is complete

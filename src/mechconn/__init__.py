@@ -7,9 +7,19 @@ from mechconn._align import ActivationMatching as ActivationMatching
 from mechconn._align import Alignment as Alignment
 from mechconn._align import WeightMatching as WeightMatching
 from mechconn._align import align as align
+from mechconn._audit import Change as Change
+from mechconn._audit import Comparison as Comparison
+from mechconn._audit import Difference as Difference
 from mechconn._audit import Effect as Effect
 from mechconn._audit import Invariance as Invariance
+from mechconn._audit import MechanismMap as MechanismMap
+from mechconn._audit import OutputDiscrepancy as OutputDiscrepancy
+from mechconn._audit import RepresentationSimilarity as RepresentationSimilarity
+from mechconn._audit import compare_mechanisms as compare_mechanisms
 from mechconn._audit import measure_invariance as measure_invariance
+from mechconn._audit import mechanism_map as mechanism_map
+from mechconn._audit import output_discrepancy as output_discrepancy
+from mechconn._audit import representation_similarity as representation_similarity
 from mechconn._connectivity import AlignedProfiles as AlignedProfiles
 from mechconn._connectivity import Barrier as Barrier
 from mechconn._connectivity import BlockProfiles as BlockProfiles
@@ -33,6 +43,7 @@ from mechconn._interventions import Cue as Cue
 from mechconn._interventions import CuedSet as CuedSet
 from mechconn._interventions import Suite as Suite
 from mechconn._model_at import model_at as model_at
+from mechconn._model_at import soup as soup
 from mechconn._norm_stats import InterpolateNorm as InterpolateNorm
 from mechconn._norm_stats import KeepNorm as KeepNorm
 from mechconn._norm_stats import Reestimate as Reestimate
@@ -57,7 +68,7 @@ from mechconn._transforms import Rotate as Rotate
 from mechconn._transforms import Translate as Translate
 
 # Results know no plotting library; here, above both, they meet the functions that draw them.
-_drawing.offer(curves=_report.curves, bars=_report.bars, plane=_report.plane)
+_drawing.offer(curves=_report.curves, bars=_report.bars, plane=_report.plane, heat_map=_report.heat_map)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -70,10 +81,13 @@ __all__ = [
     "BezierPath",
     "BlockProfiles",
     "BoxCue",
+    "Change",
     "ColourShift",
+    "Comparison",
     "Connection",
     "Cue",
     "CuedSet",
+    "Difference",
     "DominoesCue",
     "Effect",
     "FittedPath",
@@ -84,7 +98,9 @@ __all__ = [
     "Invariance",
     "KeepNorm",
     "LinearPath",
+    "MechanismMap",
     "NaiveFineTuning",
+    "OutputDiscrepancy",
     "Plane",
     "PlanePoint",
     "PolygonalFit",
@@ -92,6 +108,7 @@ __all__ = [
     "Profile",
     "Reestimate",
     "Repair",
+    "RepresentationSimilarity",
     "Rotate",
     "Suite",
     "Symmetry",
@@ -100,6 +117,7 @@ __all__ = [
     "Translate",
     "WeightMatching",
     "align",
+    "compare_mechanisms",
     "datasets",
     "evaluate_alignment",
     "evaluate_blocks",
@@ -108,10 +126,14 @@ __all__ = [
     "fine_tune",
     "fit_path",
     "measure_invariance",
+    "mechanism_map",
     "model_at",
     "models",
+    "output_discrepancy",
     "parameters_of",
     "path_grid",
+    "representation_similarity",
+    "soup",
     "symmetry_of",
     "train",
     "with_parameters",

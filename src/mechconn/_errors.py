@@ -60,6 +60,27 @@ NOT_A_CLASSIFIER = (
     "{name}: on='accuracy' needs a classification (whole-number targets [N], outputs [N, K]); use on='loss'"
 )
 NO_PREDICTION = "{name}: the model's outputs on row {row} hold NaN, so it has no prediction there"
+ONE_ROW = "an interval of the loss on {name!r} needs two rows or more; use on='accuracy' or more data"
+NO_MEAN_LOSS = (
+    "the loss on split {name!r} has no finite mean: it is {value} on {count} of {rows} rows (first: row {row})"
+)
+NO_EFFECT_ON_LOSS = (
+    "{reason}; a probability of exactly 0 for the true class gives inf; use on='accuracy', or a loss that is bounded"
+)
+UNEVEN_RUNS = (
+    "got {a} of model_a and {b} of model_b; pass one model a side (judged over samples), or two or more training runs "
+    "a side (judged over runs)"
+)
+NO_INTERVENTIONS = "{what} needs interventions, but the suite has none; add splits to it"
+FEW_MODELS = "{what} needs two models or more, got {count}"
+SOUP_WEIGHTS = "weights must be one for each of the {models} models and not all zero, got {weights}"
+NOT_ALIKE = (
+    "split {name!r}: outputs must be [N, K] with the same K > 1 for both models, got {a} of model_a and {b} of model_b"
+)
+NO_PROBABILITIES = "split {name!r}: outputs hold NaN or +inf, so they are no class probabilities"
+NO_ACTIVATION = "layer {name!r} of {whose} must give a tensor [N, ...], got {got}; name another layer"
+NOT_ONCE = "layer {name!r} of {whose} ran {times} times in one forward pass; name layers that run once"
+ACTIVATION_NOT_FINITE = "layer {name!r} of {whose} gives NaN or infinity on these data"
 NO_ACCURACY = (
     "split {split!r} has no accuracy: its task is no classification (whole-number targets [N], outputs [N, K]); "
     "ask with on='loss' or name a metric of your own"

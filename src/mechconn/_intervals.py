@@ -7,6 +7,7 @@ interval here is a bootstrap, which fails where no prediction changes at all.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from jaxtyping import Bool, Float
 from scipy.special import betaincinv, stdtrit
@@ -15,11 +16,19 @@ from torch import Tensor
 Interval = tuple[float, float]
 
 
-def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
+class Moments(NamedTuple):
+    """What a t interval is made of: mean, standard deviation (n - 1 in the denominator) and number of values."""
+
+    mean: float
+    spread: float
+    rows: float
+
+
+def clopper_pearson(successes: float, trials: float, confidence: float = 0.95) -> Interval:
     """The exact interval of a proportion: all p that neither tail of Binomial(trials, p) rejects.
 
     Args:
-        successes: k, in 0 ... trials.
+        successes: k, in 0 ... trials. Between whole numbers the bounds are interpolated (for planning sample sizes).
         trials: n; with n = 0 nothing is known and the interval is (0, 1).
         confidence: two-sided, each tail has half of the rest.
 
@@ -42,9 +51,13 @@ def paired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " n"], con
     Both get a Clopper-Pearson interval of confidence 1 - alpha / 2, q's given the number of changes; both hold
     together with probability 1 - alpha at least, and then so does the range of the product.
     """
-    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    return difference_of_counts(int((after & ~before).sum()), int((before & ~after).sum()), len(before), confidence)
+
+
+def difference_of_counts(gained: float, lost: float, rows: float, confidence: float) -> Interval:
+    """`paired_difference` from the number of gains and losses among so many rows."""
     half = (1.0 + confidence) / 2.0
-    changed = clopper_pearson(gained + lost, len(before), half)
+    changed = clopper_pearson(gained + lost, rows, half)
     balance = [2.0 * bound - 1.0 for bound in clopper_pearson(gained, gained + lost, half)]
     corners = [d * b for d in changed for b in balance]
     return min(corners), max(corners)
@@ -56,28 +69,44 @@ def unpaired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " m"], c
     Each proportion gets a Clopper-Pearson interval of confidence 1 - alpha / 2; both hold together with
     probability 1 - alpha at least.
     """
+    return difference_of_shares((int(before.sum()), len(before)), (int(after.sum()), len(after)), confidence)
+
+
+def difference_of_shares(before: tuple[float, float], after: tuple[float, float], confidence: float) -> Interval:
+    """`unpaired_difference` from (successes, trials) of both samples."""
     half = (1.0 + confidence) / 2.0
-    low_before, high_before = clopper_pearson(int(before.sum()), len(before), half)
-    low_after, high_after = clopper_pearson(int(after.sum()), len(after), half)
+    (low_before, high_before), (low_after, high_after) = (clopper_pearson(*part, half) for part in (before, after))
     return low_after - high_before, high_after - low_before
+
+
+def moments_of(values: Float[Tensor, " n"]) -> Moments:
+    """Mean, standard deviation and number of two values or more."""
+    return Moments(float(values.mean()), float(values.std()), len(values))
 
 
 def paired_mean(before: Float[Tensor, " n"], after: Float[Tensor, " n"], confidence: float = 0.95) -> Interval:
     """Student's t interval of E[after - before] where row i of both is the same sample; needs two rows."""
-    difference = after - before
-    rows = len(difference)
-    margin = _quantile(rows - 1, confidence) * float(difference.std()) / math.sqrt(rows)
-    mean = float(difference.mean())
-    return mean - margin, mean + margin
+    return t_interval(moments_of(after - before), confidence)
+
+
+def t_interval(values: Moments, confidence: float = 0.95) -> Interval:
+    """Student's t interval of a mean."""
+    margin = _quantile(values.rows - 1, confidence) * values.spread / math.sqrt(values.rows)
+    return values.mean - margin, values.mean + margin
 
 
 def unpaired_mean(before: Float[Tensor, " n"], after: Float[Tensor, " m"], confidence: float = 0.95) -> Interval:
     """Welch's t interval of E[after] - E[before] from two independent samples of two rows or more."""
-    parts = [float(values.var()) / len(values) for values in (before, after)]
-    mean, spread = float(after.mean() - before.mean()), sum(parts)
+    return welch_interval(moments_of(before), moments_of(after), confidence)
+
+
+def welch_interval(before: Moments, after: Moments, confidence: float = 0.95) -> Interval:
+    """Welch's t interval of a difference of means."""
+    parts = [values.spread**2 / values.rows for values in (before, after)]
+    mean, spread = after.mean - before.mean, sum(parts)
     if spread == 0.0:
         return mean, mean
-    rests = sum(part**2 / (len(values) - 1) for part, values in zip(parts, (before, after), strict=True))
+    rests = sum(part**2 / (values.rows - 1) for part, values in zip(parts, (before, after), strict=True))
     margin = _quantile(spread**2 / rests, confidence) * math.sqrt(spread)
     return mean - margin, mean + margin
 

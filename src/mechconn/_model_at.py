@@ -1,14 +1,19 @@
-"""A point of a path as a module of its own, with normalisation statistics that fit it."""
+"""Points of weight space as modules of their own, with normalisation statistics that fit them: of a path, and means."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from mechconn import _errors
+from mechconn._checks import check_non_negative
 from mechconn._norm_stats import NormPolicy, chosen_norm
-from mechconn._params import Network, with_parameters
+from mechconn._params import Network, parameters_of, weighted_mean, with_parameters
 from mechconn._paths import Path
 from mechconn._rng import isolated
+from mechconn._typing import Params
 
 
 def model_at(
@@ -42,12 +47,70 @@ def model_at(
         >>> model_at(nn.Linear(1, 1, bias=False), line, 0.25)(torch.ones(1, 1)).item()
         1.0
     """
-    params = path.at(t)
+    return _module(model, path.at(t), "the path's parameters", norm, path.place(t), seed, device)
+
+
+def soup(
+    models: Sequence[nn.Module],
+    weights: Sequence[float] | None = None,
+    norm: NormPolicy | None = None,
+    *,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+) -> nn.Module:
+    """The network at the mean of several models' parameters, sum_i w_i theta_i: a new module in evaluation mode.
+
+    Mean weights make a good model only where the models lie in one basin: their barriers (`mechanism_map`) say whether.
+    What the result relies on is measured as of any model, by `measure_invariance`.
+
+    Args:
+        models: two or more of one architecture; they stay as they are. Other buffers are the first one's.
+        weights: w_i, zero or more, scaled to sum 1; default: all alike.
+        norm: where normalisation statistics come from; required when the models keep any.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute the statistics; default: where the first model is. The result is where that is.
+
+    Raises:
+        ValueError: fewer than two models, different architectures, weights that are negative, all zero or not one for
+            each model, or `norm` is missing.
+
+    Example:
+        >>> layers = [nn.Linear(1, 1, bias=False).requires_grad_(False) for _ in range(2)]
+        >>> _ = layers[0].weight.fill_(1.0), layers[1].weight.fill_(5.0)
+        >>> soup(layers, weights=[3, 1])(torch.ones(1, 1)).item()
+        2.0
+
+    Source: Wortsman et al. 2022, *Model soups* (the uniform and weighted mean).
+    """
+    models = list(models)
+    if len(models) < 2:
+        raise ValueError(_errors.FEW_MODELS.format(what="a soup", count=len(models)))
+    shares = [1.0] * len(models) if weights is None else [check_non_negative("weights", w) for w in weights]
+    if len(shares) != len(models) or sum(shares) == 0.0:
+        raise ValueError(_errors.SOUP_WEIGHTS.format(models=len(models), weights=shares))
+    network = Network(models[0], device)
+    points = [parameters_of(model) for model in models]
+    for number, point in enumerate(points):
+        network.check(f"parameters of models[{number}]", point)
+    mean = weighted_mean(points, [share / sum(shares) for share in shares])
+    return _module(models[0], mean, "the mean", norm, None, seed, device)
+
+
+def _module(
+    model: nn.Module,
+    params: Params,
+    what: str,
+    norm: NormPolicy | None,
+    place: float | None,
+    seed: int,
+    device: str | torch.device | None,
+) -> nn.Module:
+    """The network at `params` with its statistics; `place` says where on a path that is."""
     network = Network(model, device)
-    network.check("the path's parameters", params)
+    network.check(what, params)
     norm = chosen_norm(norm, network)
     with isolated(seed, "model_at"):
-        used, buffers = norm.state(network, network.load(params), path.place(t))
+        used, buffers = norm.state(network, network.load(params), place)
     result = with_parameters(model, used).eval()
     for name, buffer in result.named_buffers():
         buffer.copy_(buffers[name])

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 SCHEMA_VERSION = 2
-"""2: a path's barriers have intervals, and its verdicts three values; 1 had yes or no."""
+"""2: barriers have intervals, verdicts on paths three values, and effects what they were judged by."""
 
 Verdict = Literal["connected", "not connected", "undetermined"]
 
@@ -94,6 +94,14 @@ class PathRecord(Record):
     settings: dict[str, Any]
 
 
+class ChangeRecord(Record):
+    """How far a mean moves under an intervention; see `mechconn.Change`."""
+
+    effect: float
+    interval: tuple[float, float] | None
+    samples: int
+
+
 class EffectRecord(Record):
     """The effect of one intervention on one model; see `mechconn.Effect`."""
 
@@ -101,9 +109,18 @@ class EffectRecord(Record):
     effect: float
     interval: tuple[float, float]
     verdict: Literal["invariant", "sensitive", "undetermined"]
+    p_value: float
+    adjusted_p_value: float
+    adjusted_interval: tuple[float, float]
+    confidence: float
+    to_settle: int | None
     paired: bool
     samples: int
     changed: float | None
+    changed_interval: tuple[float, float] | None
+    accuracy: ChangeRecord | None
+    loss: ChangeRecord | None
+    by_class: dict[int, ChangeRecord]
 
 
 class InvarianceRecord(Record):
@@ -118,7 +135,11 @@ class InvarianceRecord(Record):
     effects: dict[str, EffectRecord]
     accuracy: dict[str, float]
     accuracy_interval: dict[str, tuple[float, float]]
-    loss: dict[str, float]
+    loss: dict[str, float | None]
+    samples: dict[str, int]
+    over: Literal["samples", "runs"]
+    runs: int
+    notes: list[str]
 
 
 class DemoRecord(Record):

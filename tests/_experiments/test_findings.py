@@ -8,6 +8,8 @@ def test_each_verdict_has_its_own_words():
     assert said["theta_C"].startswith("theta_C relies on the cue")
     assert said["theta_NC"].startswith("theta_NC is invariant to the cue")
     assert said["CBFT"].startswith("CBFT may or may not rely on the cue")
+    assert "margin 5; about 400 samples like these would settle it)" in said["CBFT"]
+    assert "margin 5)" in said["theta_NC"]
     assert "Whether it reads the image is not settled" in said["FT-M"]
     assert "from 99.0\N{NO-BREAK SPACE}% to 20.0\N{NO-BREAK SPACE}% (-79.0 points" in said["theta_C"]
 

@@ -46,7 +46,7 @@ class ActivationMatching(AlignmentMethod):
 
     data: Data
     when: Literal["after", "before"] = "after"
-    batch_size: int = 250
+    batch_size: int = 125
     label: str = "unnamed data"
     _checked: Data = field(init=False, repr=False)
 

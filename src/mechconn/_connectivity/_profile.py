@@ -122,7 +122,7 @@ class Profile:
         Source: Lubana et al. 2023, definition of mechanistic connectivity.
         """
         if not self.interventions:
-            raise ValueError("mechanistic connectivity needs interventions, but the suite has none; add splits to it")
+            raise ValueError(_errors.NO_INTERVENTIONS.format(what="mechanistic connectivity"))
         splits = (self.reference, *self.interventions)
         verdicts = {self.connection(split, tolerance, on, confidence).verdict for split in splits}
         if "not connected" in verdicts:

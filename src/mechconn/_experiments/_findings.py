@@ -28,9 +28,9 @@ def _model(name: str, record: InvarianceRecord) -> str:
     }[rand_image.verdict]
     return (
         f"{name} {verdict}: with the cue drawn at random its accuracy goes from {_percent(accuracy[CUE])} to "
-        f"{_percent(accuracy[RAND_CUE])} ({_change(rand_cue)}, margin {record.margin * 100:.0f}). {content}: "
-        f"with another image under the same cue it still gives the cue's label on {_percent(accuracy[RAND_IMAGE])}. "
-        f"Without any cue it is right on {_percent(accuracy[NO_CUE])}."
+        f"{_percent(accuracy[RAND_CUE])} ({_change(rand_cue)}, margin {record.margin * 100:.0f}{_needed(rand_cue)}). "
+        f"{content}: with another image under the same cue it still gives the cue's label on "
+        f"{_percent(accuracy[RAND_IMAGE])}. Without any cue it is right on {_percent(accuracy[NO_CUE])}."
     )
 
 
@@ -72,6 +72,10 @@ def _caveat(path: PathRecord) -> str:
 def _change(effect: EffectRecord) -> str:
     low, high = (100 * bound for bound in effect.interval)
     return f"{100 * effect.effect:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+
+
+def _needed(effect: EffectRecord) -> str:
+    return f"; about {effect.to_settle:,} samples like these would settle it" if effect.to_settle else ""
 
 
 def _percent(share: float) -> str:

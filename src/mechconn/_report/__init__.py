@@ -5,6 +5,7 @@ from mechconn._report._page import save_report as save_report
 from mechconn._report._page import write_whole as write_whole
 from mechconn._report._plots import bars as bars
 from mechconn._report._plots import curves as curves
+from mechconn._report._plots import heat_map as heat_map
 from mechconn._report._plots import plane as plane
 
-__all__ = ["bars", "curves", "plane", "save_report", "sheet", "write_whole"]
+__all__ = ["bars", "curves", "heat_map", "plane", "save_report", "sheet", "write_whole"]

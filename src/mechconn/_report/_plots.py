@@ -133,6 +133,51 @@ def plane(
     return figure
 
 
+def heat_map(
+    names: Sequence[str],
+    values: Sequence[Sequence[float]],
+    merges: Sequence[tuple[Sequence[str], Sequence[str], float]],
+    label: str,
+) -> Any:
+    """A symmetric matrix with its numbers, and above it the tree that gives its order.
+
+    Args:
+        names: rows and columns, in the order of the tree's leaves.
+        values: the matrix in this order.
+        merges: (one group, the other, height) from the closest pair to the whole.
+        label: what the values are.
+    """
+    from matplotlib.figure import Figure
+
+    side = 0.7 * len(names) + 2.0
+    figure = Figure(figsize=(side + 1.0, side + 1.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 3])
+    _draw_tree(above, names, merges)
+    above.set_ylabel(label)
+    image = below.imshow(values, cmap="viridis", vmin=0.0, aspect="auto")
+    highest = max((value for row in values for value in row), default=0.0)
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            ink = "white" if value < 0.6 * highest or highest == 0.0 else "black"
+            below.text(j, i, f"{value:.2f}", ha="center", va="center", color=ink)
+    below.set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 0)
+    below.set_yticks(range(len(names)), names)
+    figure.colorbar(image, ax=below, label=label)
+    return figure
+
+
+def _draw_tree(axes: Any, names: Sequence[str], merges: Sequence[tuple[Sequence[str], Sequence[str], float]]) -> None:
+    """Every merge as a bracket from the tops of both groups to its height."""
+    tops: dict[frozenset[str], tuple[float, float]] = {frozenset([name]): (i, 0.0) for i, name in enumerate(names)}
+    for left, right, height in merges:
+        (x, low), (z, other) = tops[frozenset(left)], tops[frozenset(right)]
+        axes.plot([x, x, z, z], [low, height, height, other], color=COLOURS["no_cue"])
+        tops[frozenset([*left, *right])] = ((x + z) / 2, height)
+    axes.set_ylim(bottom=0.0)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.tick_params(bottom=False, labelbottom=False)
+
+
 def look(split: str, number: int) -> dict[str, Any]:
     """Colour, marker and label of a split's curve, the same in every picture."""
     return {

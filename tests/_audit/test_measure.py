@@ -7,45 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
-from mechconn._audit import _verdict
+from lookup import Copier, answers
 from mechconn._intervals import clopper_pearson, paired_difference, paired_mean, unpaired_difference, unpaired_mean
 from reference import evaluated
-from zoo import Batch, build, mlp, norm_mlp, rows, split
-
-
-@pytest.mark.parametrize(
-    ("interval", "verdict"),
-    [
-        ((-0.05, 0.05), "invariant"),
-        ((0.0, 0.0), "invariant"),
-        ((0.01, 0.049), "invariant"),
-        ((-0.051, 0.02), "undetermined"),
-        ((-0.2, 0.3), "undetermined"),
-        ((0.04, 0.2), "undetermined"),
-        ((0.05, 0.2), "undetermined"),
-        ((0.0501, 0.2), "sensitive"),
-        ((-0.3, -0.0501), "sensitive"),
-        ((-0.3, -0.05), "undetermined"),
-    ],
-)
-def test_verdicts(interval: tuple[float, float], verdict: str) -> None:
-    assert _verdict(interval, 0.05) == verdict
-
-
-class Copier(nn.Module):
-    """Predicts the class that stands in the input: its outcomes are whatever the test writes there."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 10.0 * nn.functional.one_hot(x[:, 0].long(), 3).to(x.dtype)
-
-
-def answers(predicted: list[int], y: list[int]) -> Batch:
-    return torch.tensor(predicted, dtype=torch.float64)[:, None], torch.tensor(y)
-
+from zoo import build, mlp, norm_mlp, rows, split
 
 Y = [0, 1, 2, 0, 1, 2, 0, 1]
 RIGHT = list(Y)
@@ -151,18 +120,58 @@ def test_questions_that_have_no_answer(wrong: dict[str, Any], text: str) -> None
     assert str(caught.value) == text
 
 
-def test_one_row_gives_no_interval_of_the_loss() -> None:
-    one = mc.Suite({"cue": answers([0], [0]), "hue": answers([0], [0])})
-    assert mc.measure_invariance(Copier(), one)["hue"].verdict == "undetermined"
-    with pytest.raises(
-        ValueError, match=r"^an interval of the loss on 'hue' needs two rows or more; use on='accuracy'"
-    ):
-        mc.measure_invariance(Copier(), one, on="loss")
-
-
 def test_nan_in_the_data_is_named_by_split_and_row() -> None:
     x, y = rows(9)
     bad = x.clone()
     bad[4, 0] = float("nan")
     with pytest.raises(ValueError, match=r"^split 'hue': row 4 holds NaN or infinity"):
         mc.measure_invariance(build(mlp), mc.Suite({"cue": (x, y), "hue": (bad, y)}))
+
+
+def test_both_measures_are_there_whatever_decides() -> None:
+    model, before = build(mlp), rows(40, 1)
+    after = rows(40, 2)[0], before[1]
+    suite = mc.Suite({"cue": before, "hue": after})
+    by_accuracy = mc.measure_invariance(model, suite)["hue"]
+    by_loss = mc.measure_invariance(model, suite, on="loss")["hue"]
+    assert by_accuracy.accuracy == by_loss.accuracy == mc.Change(by_accuracy.effect, by_accuracy.interval, 40)
+    assert by_accuracy.loss == by_loss.loss == mc.Change(by_loss.effect, by_loss.interval, 40)
+
+
+def test_the_share_of_changed_predictions_has_its_exact_interval() -> None:
+    """2 of 8 predictions change; with a third, right and wrong stay apart, so the accuracy does not show it."""
+    moved = list(RIGHT)
+    moved[6], moved[7], moved[2] = 1, 0, 0
+    suite = mc.Suite({"cue": answers(TWO_WRONG, Y), "rand_cue": answers(moved, Y)})
+    effect = mc.measure_invariance(Copier(), suite)["rand_cue"]
+    assert (effect.changed, effect.changed_interval) == (1 / 8, clopper_pearson(1, 8))
+    assert effect.effect == -1 / 8
+
+
+@pytest.mark.parametrize("on", ["accuracy", "loss"])
+@pytest.mark.parametrize("paired", [True, False])
+def test_classes_are_measured_by_themselves(on: Any, paired: bool) -> None:
+    """Against a suite that holds one class only."""
+    model, (x, y), (z, w) = build(mlp), rows(50, 1), rows(60, 2)
+    if paired:
+        z, w = z[:50], y
+    measured = mc.measure_invariance(model, mc.Suite({"cue": (x, y), "hue": (z, w)}), on=on)["hue"]
+    assert list(measured.by_class) == sorted(set(y.tolist()) & set(w.tolist()))
+    for label, change in measured.by_class.items():
+        alone = mc.Suite({"cue": (x[y == label], y[y == label]), "hue": (z[w == label], w[w == label])})
+        expected = mc.measure_invariance(model, alone, on=on)["hue"]
+        if expected.paired == paired:  # classes of equal size look paired when they stand alone
+            assert change.effect == pytest.approx(expected.effect, abs=1e-12)
+            assert change.interval == pytest.approx(expected.interval, abs=1e-12)
+        assert change.samples == int((w == label).sum())
+
+
+def test_a_result_sums_itself_up() -> None:
+    suite = mc.Suite({"no_cue": answers(RIGHT, Y), "cue": answers(RIGHT, Y), "hue": answers(TWO_WRONG, Y)})
+    said = str(mc.measure_invariance(Copier(), suite)).splitlines()
+    assert said[0] == "effects on the accuracy, against 'cue'; margin 0.05"
+    assert said[1].startswith("  no_cue: +0 (95 % interval -0.42")
+    assert said[1].endswith("(decides nothing)")
+    assert said[2].startswith("  hue: -0.25 (95 % interval ")
+    assert "undetermined, adjusted p = 1, about " in said[2]
+    assert said[2].endswith("would settle it; predictions change on 25.0%")

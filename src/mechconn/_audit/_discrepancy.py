@@ -1,0 +1,112 @@
+"""How far the outputs of two models lie apart under interventions: a graded score, no verdict on mechanisms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mechconn import _errors
+from mechconn._audit._outcomes import Setting
+from mechconn._batches import batches, generators_kept
+from mechconn._checks import check_is
+from mechconn._evaluate import ROWS_ON_CPU, per_sample_cross_entropy
+from mechconn._interventions import Suite
+from mechconn._params import device_of
+from mechconn._precision import Precision
+from mechconn._rng import isolated
+
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class OutputDiscrepancy:
+    """Mean distance between two models' class probabilities.
+
+    Attributes:
+        splits: split -> mean over its rows of the L1 distance, in [0, 2]: twice the total variation.
+        mean: the mean over `transformations`, each with the same weight.
+        similarity: 1 / (mean + 1e-8): 1e8 where the outputs are the same everywhere.
+        transformations: the interventions of the suite; the other splits stand beside them.
+    """
+
+    splits: Mapping[str, float]
+    mean: float
+    similarity: float
+    transformations: tuple[str, ...]
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def output_discrepancy(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    suite: Suite,
+    *,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+) -> OutputDiscrepancy:
+    """The mean over transformations T of the mean over rows of |f_a(T x) - f_b(T x)|_1, f the class probabilities.
+
+    T runs over the interventions of the suite; |.|_1 is the sum over the classes, so the score does not shrink as
+    classes are added. It says how differently two models answer, not why: two models of one mechanism and different
+    accuracy lie apart, and two models that err alike on every intervention lie together. The verdict on
+    mechanisms is that of `compare_mechanisms`.
+
+    Args:
+        model_a: any classifier with outputs [N, K]; it stays as it is.
+        model_b: another with the same classes.
+        suite: the interventions.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute; default: where A is.
+        precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
+
+    Raises:
+        ValueError: a suite without interventions, outputs that are not [N, K] with the same K > 1, or that hold NaN.
+
+    Example:
+        Probabilities (1/2, 1/2) of one model, (3/4, 1/4) of the other on one split and (1/4, 3/4) on the other.
+
+        >>> x = torch.log(torch.tensor([[3.0, 1.0]])).expand(4, 2)
+        >>> data = {"cue": x, "a": x, "b": x.flip(1)}
+        >>> suite = Suite({name: (inputs, torch.zeros(4).long()) for name, inputs in data.items()})
+        >>> flat = nn.Linear(2, 2).requires_grad_(False)
+        >>> _ = flat.weight.zero_(), flat.bias.zero_()
+        >>> found = output_discrepancy(nn.Identity(), flat, suite)
+        >>> round(found.mean, 6), round(found.similarity, 4)
+        (0.5, 2.0)
+
+    Source: a third party's summary of Lubana et al. 2023.
+    """
+    check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
+    if not suite.interventions:
+        raise ValueError(_errors.NO_INTERVENTIONS.format(what="an output discrepancy"))
+    setting = Setting(per_sample_cross_entropy, seed, device_of(model_a, device), precision)
+    (network, first), (_, second) = setting.ready(model_a), setting.ready(model_b)
+    splits = {}
+    for name, data in suite.items():
+        total, rows = 0.0, 0
+        with isolated(seed, "output_discrepancy"), generators_kept(data):
+            for inputs, targets in batches(f"split {name!r}", data, batch_size=ROWS_ON_CPU, device=network.device):
+                total += float(_distance(name, first(inputs), second(inputs)).sum())
+                rows += len(targets)
+        splits[name] = total / rows
+    mean = sum(splits[name] for name in suite.interventions) / len(suite.interventions)
+    return OutputDiscrepancy(splits, mean, 1.0 / (mean + EPSILON), suite.interventions)
+
+
+def _distance(name: str, a: Tensor, b: Tensor) -> Tensor:
+    """The L1 distance between the probabilities of each row, float64 of shape [N]."""
+    if a.dim() != 2 or a.shape != b.shape or a.shape[1] < 2:
+        raise ValueError(_errors.NOT_ALIKE.format(name=name, a=list(a.shape), b=list(b.shape)))
+    distance = (a.double().softmax(1).cpu() - b.double().softmax(1).cpu()).abs().sum(1)
+    if bool(distance.isnan().any()):
+        raise ValueError(_errors.NO_PROBABILITIES.format(name=name))
+    return distance

@@ -1,0 +1,154 @@
+"""What interventions do to a model: effects with intervals, and what it is invariant to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+from mechconn._audit._judge import ALPHA, Verdict
+from mechconn._intervals import Interval
+
+CONFIDENCE = 1 - ALPHA
+On: TypeAlias = Literal["accuracy", "loss"]
+Over: TypeAlias = Literal["samples", "runs"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far a mean moves under an intervention.
+
+    Attributes:
+        effect: the mean there minus that on the reference.
+        interval: of the effect, at 95 % confidence; None where it has too few rows.
+        samples: rows of the counterfactual data that it is a mean of.
+    """
+
+    effect: float
+    interval: Interval | None
+    samples: int
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one intervention does to a model.
+
+    Attributes:
+        split: the counterfactual data.
+        effect: accuracy (or loss, in nats) there minus that on the reference.
+        interval: of the effect, at 95 % confidence, of this intervention by itself.
+        verdict: "invariant" when the whole `adjusted_interval` lies within [-margin, margin], "sensitive" when it lies
+            outside, else "undetermined".
+        p_value: of the verdict that the effect points to ("invariant" where |effect| <= margin, else "sensitive"): the
+            smallest alpha at which the interval of confidence 1 - alpha gives it. Never given below 1e-12.
+        adjusted_p_value: the same with Holm's correction over the interventions: the verdict is given where this is at
+            most 0.05.
+        adjusted_interval: the bounds at the levels at which the intervention was judged.
+        confidence: of `adjusted_interval`.
+        to_settle: for "undetermined", how many rows (training runs, where the intervals are over runs) would settle it
+            with the same rates of gains and losses, or the same mean and spread, at the same level; the rows of the
+            reference grow alike. None where a billion would not, as when the effect lies on the margin.
+        paired: whether rows correspond, so that the interval is that of a difference within rows.
+        samples: rows of the counterfactual data.
+        changed: share of rows whose prediction changed; None where rows do not correspond or are not
+            classified.
+        changed_interval: its exact 95 % interval.
+        accuracy: the effect on accuracy; None where the task is no classification.
+        loss: the effect on the loss; None where it has no finite mean (`Invariance.notes` says where).
+        by_class: label -> the effect on the rows of that class, for every class that both splits have. At 95 % each,
+            not corrected: where to look, no verdicts. Empty where the task is no classification, and over runs.
+    """
+
+    split: str
+    effect: float
+    interval: Interval
+    verdict: Verdict
+    p_value: float
+    adjusted_p_value: float
+    adjusted_interval: Interval
+    confidence: float
+    to_settle: int | None
+    paired: bool
+    samples: int
+    changed: float | None
+    changed_interval: Interval | None
+    accuracy: Change | None
+    loss: Change | None
+    by_class: Mapping[int, Change]
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        text = f"{self.split}: {self.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g}), {self.verdict}"
+        text += f", adjusted p = {self.adjusted_p_value:.2g}"
+        if self.to_settle is not None:
+            text += f", about {self.to_settle:,} would settle it"
+        return text if self.changed is None else f"{text}; predictions change on {self.changed:.1%}"
+
+
+@dataclass(frozen=True)
+class Invariance(Mapping[str, Effect]):
+    """A model's effects by split name, and what it is invariant to. `print(result)` sums it up.
+
+    Attributes:
+        effects: every split but the reference. Those that are no unit interventions are reported beside the others and
+            judged each by itself.
+        accuracy: split -> accuracy, in [0, 1]; empty where the task is no classification.
+        accuracy_interval: split -> its exact 95 % interval.
+        loss: split -> mean loss in nats; None where it is not finite.
+        samples: split -> number of samples.
+        reference: the split that effects are measured against.
+        interventions: the splits that decide what the model is invariant to.
+        margin: the largest effect that counts as none.
+        on: "accuracy" or "loss".
+        precision: the number type that the layers computed in.
+        over: what the intervals are over: "samples" (this model, on data like these), or "runs" (models trained like
+            these, on these data). See `compare_mechanisms`.
+        runs: how many models; accuracy, loss and effects are means over them.
+        notes: what could not be measured, and why.
+    """
+
+    effects: Mapping[str, Effect]
+    accuracy: Mapping[str, float]
+    accuracy_interval: Mapping[str, Interval]
+    loss: Mapping[str, float | None]
+    samples: Mapping[str, int]
+    reference: str
+    interventions: tuple[str, ...]
+    margin: float
+    on: On
+    precision: str
+    over: Over = "samples"
+    runs: int = 1
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Effect:
+        return self.effects[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.effects)
+
+    def __len__(self) -> int:
+        return len(self.effects)
+
+    @property
+    def invariant_to(self) -> tuple[str, ...]:
+        """The interventions found "invariant": what is known of I(theta)."""
+        return tuple(name for name in self.interventions if self.effects[name].verdict == "invariant")
+
+    @property
+    def sensitive_to(self) -> tuple[str, ...]:
+        """The interventions found "sensitive": what is known not to be in I(theta)."""
+        return tuple(name for name in self.interventions if self.effects[name].verdict == "sensitive")
+
+    def __str__(self) -> str:
+        over = f", mean of {self.runs} runs" if self.over == "runs" else ""
+        lines = [f"effects on the {self.on}, against {self.reference!r}; margin {self.margin:g}{over}"]
+        lines += [
+            f"  {effect}" + ("" if name in self.interventions else " (decides nothing)")
+            for name, effect in self.effects.items()
+        ]
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "confidence": CONFIDENCE}

@@ -1,0 +1,147 @@
+"""What data say of one difference: an estimate, and an interval at any confidence and for any number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mechconn._intervals import (
+    Interval,
+    clopper_pearson,
+    difference_of_counts,
+    difference_of_shares,
+    moments_of,
+    t_interval,
+    welch_interval,
+)
+
+Bounds = Callable[[float, float], Interval]
+"""(confidence, n) -> the interval that n units would give with the same rates, or the same mean and spread."""
+
+NOTHING = 1e-6
+"""A spread that counts as none: above the rounding of float32, below any change that matters."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One difference.
+
+    Attributes:
+        effect: its estimate.
+        units: rows of the counterfactual data, or training runs where the interval is over runs.
+        bounds: its interval, from the data alone at n = units. Either bound is on the wrong side of the truth with
+            probability (1 - confidence) / 2 at most, and both widen with the confidence.
+    """
+
+    effect: float
+    units: int
+    bounds: Bounds
+
+    def interval(self, confidence: float) -> Interval:
+        """The interval that the data give."""
+        return self.bounds(confidence, self.units)
+
+
+def of_accuracy(before: Bool[Tensor, " n"], after: Bool[Tensor, " m"], paired: bool) -> Evidence:
+    """The difference in accuracy between two splits, from the correctness of each row; exact."""
+    rows, others = len(after), len(before)
+    if paired:
+        gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+
+        def within(confidence: float, n: float) -> Interval:
+            return difference_of_counts(gained * n / rows, lost * n / rows, n, confidence)
+
+        return Evidence((gained - lost) / rows, rows, within)
+    right, right_before = int(after.sum()), int(before.sum())
+
+    def between(confidence: float, n: float) -> Interval:
+        scale = n / rows
+        return difference_of_shares((right_before * scale, others * scale), (right * scale, n), confidence)
+
+    return Evidence(right / rows - right_before / others, rows, between)
+
+
+def of_loss(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: bool) -> Evidence:
+    """The difference in mean loss between two splits of two rows or more, from finite losses: Student's t, or Welch's.
+
+    Where no row's loss moves, the spread is zero and t would be certain. Rows that were not drawn may still move: a
+    share of them that has an exact upper bound, each by the largest loss seen, or by 1 where that is larger.
+    """
+    rows, largest = len(after), max(1.0, float(before.abs().max()), float(after.abs().max()))
+    first, second = moments_of(before), moments_of(after)
+    moved = moments_of(after - before) if paired else None
+    spread = moved.spread if moved else max(first.spread, second.spread)
+
+    def bounds(confidence: float, n: float) -> Interval:
+        if spread <= NOTHING * largest:
+            return unmoved(second.mean - first.mean, largest, min(n, n * len(before) / rows), confidence)
+        if moved:
+            return t_interval(moved._replace(rows=n), confidence)
+        return welch_interval(first._replace(rows=first.rows * n / rows), second._replace(rows=n), confidence)
+
+    return Evidence(moved.mean if moved else second.mean - first.mean, rows, bounds)
+
+
+def over_runs(effects: Sequence[float], rows: int) -> Evidence:
+    """The mean effect over training runs: Student's t over the runs, each measured on the same rows.
+
+    Where all runs have one effect, what the rows may have missed bounds it, as in `of_loss`.
+    """
+    runs = moments_of(torch.tensor(effects, dtype=torch.float64))
+
+    def bounds(confidence: float, n: float) -> Interval:
+        if runs.spread <= NOTHING:
+            return unmoved(runs.mean, 1.0, rows, confidence)
+        return t_interval(runs._replace(rows=n), confidence)
+
+    return Evidence(runs.mean, len(effects), bounds)
+
+
+def difference_over_runs(a: Sequence[float], b: Sequence[float], rows: int, confidence: float) -> Interval:
+    """Welch's t interval of B - A, the difference between the mean effects of two sets of training runs."""
+    first, second = (moments_of(torch.tensor(effects, dtype=torch.float64)) for effects in (a, b))
+    if max(first.spread, second.spread) <= NOTHING:
+        return unmoved(second.mean - first.mean, 1.0, rows, confidence)
+    return welch_interval(first, second, confidence)
+
+
+Pair = tuple[Tensor, Tensor]
+"""Per-row values of models A and B on one split."""
+
+
+def accuracy_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:
+    """(effect on B minus effect on A, its exact interval), from the correctness of the same rows under both models.
+
+    Where rows of the two splits correspond, row i moves by d_i in {-2, ..., 2}, and E[d] is the sum over j = 1, 2 of
+    P(d >= j) - P(d <= -j): two paired differences, each at confidence 1 - alpha / 2. Else it is the difference, over
+    two independent splits, of the paired differences between the models, again at 1 - alpha / 2 each.
+    """
+    half = (1.0 + confidence) / 2.0
+    gaps = [b.long() - a.long() for a, b in (before, after)]
+    effect = float(gaps[1].double().mean() - gaps[0].double().mean())
+    if paired:
+        moved = gaps[1] - gaps[0]
+        counts = [(int((moved >= j).sum()), int((moved <= -j).sum())) for j in (1, 2)]
+        parts = [difference_of_counts(*count, len(moved), half) for count in counts]
+        return effect, (parts[0][0] + parts[1][0], parts[0][1] + parts[1][1])
+    first, second = (difference_of_counts(int((g > 0).sum()), int((g < 0).sum()), len(g), half) for g in gaps)
+    return effect, (second[0] - first[1], second[1] - first[0])
+
+
+def loss_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:
+    """The same of the loss: Student's t of the difference of differences within rows, or Welch's over two splits."""
+    if paired:
+        evidence = of_loss(after[0] - before[0], after[1] - before[1], paired=True)
+    else:
+        evidence = of_loss(before[1] - before[0], after[1] - after[0], paired=False)
+    return evidence.effect, evidence.interval(confidence)
+
+
+def unmoved(effect: float, largest: float, rows: float, confidence: float) -> Interval:
+    """effect -+ largest s, with s the largest share of rows that may move although none of these did; exact."""
+    margin = largest * clopper_pearson(0, rows, confidence)[1]
+    return effect - margin, effect + margin

@@ -1,0 +1,186 @@
+"""Measuring to which interventions a model is invariant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mechconn import _errors
+from mechconn._audit._effects import CONFIDENCE, Change, Effect, Invariance, On
+from mechconn._audit._evidence import Evidence, of_accuracy, of_loss
+from mechconn._audit._judge import Judgement, judged
+from mechconn._audit._outcomes import Outcome, Setting, outcome_of, undefined_loss
+from mechconn._checks import check_choice, check_is, check_positive
+from mechconn._evaluate import Outcomes, per_sample_cross_entropy
+from mechconn._intervals import clopper_pearson
+from mechconn._interventions import Suite
+from mechconn._precision import Precision
+from mechconn._typing import PerSampleLoss, Progress
+
+
+def measure_invariance(
+    model: nn.Module,
+    suite: Suite,
+    margin: float = 0.05,
+    on: On = "accuracy",
+    *,
+    loss: PerSampleLoss = per_sample_cross_entropy,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> Invariance:
+    """The effect of every intervention of a suite on a model, with intervals and a verdict by equivalence.
+
+    The verdicts on all interventions of the suite are right together with probability 95 % at least: an intervention
+    is called invariant (or sensitive) only when the interval of its effect lies within the margin (or outside) at the
+    level that Holm's correction gives it, on the lower and the upper bounds by themselves. Failing to see an
+    effect never makes a model invariant.
+
+    The model is evaluated with its own normalisation statistics. Effects are paired where two splits carry the
+    same labels in the same order, else unpaired. (Equal labels stand for corresponding rows: the interval is valid
+    whether or not the rows show the same sample, and narrow where they do.) Intervals are exact on accuracy, Student's
+    t on loss, which a skewed loss and few rows make approximate. Where no row's loss moves at all, the interval of the
+    loss is what the rows may have missed: +- b s, with s the exact upper bound of the share of rows that move, and b
+    the largest loss seen, or 1 where that is larger.
+
+    Args:
+        model: any network; it stays as it is. With on="accuracy" its task must be a classification.
+        suite: the reference and its counterfactuals.
+        margin: the largest effect that counts as none, in accuracy (0.05 is five points) or in nats.
+        on: "accuracy" or "loss".
+        loss: one value per sample from (outputs, targets).
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute; default: where the model is.
+        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
+        progress: called with (message, splits done, splits in all).
+
+    Raises:
+        ValueError: a margin of zero or less, an unknown `on`, data that are empty or not finite, outputs that hold
+            NaN, on="accuracy" where the task is no classification, on="loss" where a split has one row or a loss that
+            is not finite (a probability of exactly 0 for the true class).
+
+    Example:
+        >>> identity = nn.Identity()
+        >>> y = torch.arange(200) % 2
+        >>> right, wrong = torch.eye(2)[y], torch.eye(2)[1 - y]
+        >>> suite = Suite({"cue": (right, y), "rand_cue": (wrong, y), "rand_image": (right, y)})
+        >>> found = measure_invariance(identity, suite)
+        >>> {name: (effect.effect, effect.verdict) for name, effect in found.items()}
+        {'rand_cue': (-1.0, 'sensitive'), 'rand_image': (0.0, 'invariant')}
+
+    Source: Lubana et al. 2023, definition of invariance; Schuirmann 1987 (equivalence by interval inclusion); Holm
+    1979.
+    """
+    setting = Setting(loss, seed, device, precision)
+    check_questions(suite, margin, on)
+
+    def told(done: int) -> None:
+        if progress is not None:
+            progress("measuring invariance", done, len(suite))
+
+    return invariance_of(outcome_of(model, suite, on, setting, told), suite, margin, on)
+
+
+def check_questions(suite: Suite, margin: float, on: str) -> None:
+    """Raise unless these can be asked."""
+    check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
+    check_positive("margin", margin)
+    check_choice("on", on, ("accuracy", "loss"))
+
+
+def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Invariance:
+    """The result from one model's outcomes on every split."""
+    splits, reference = outcome.splits, outcome.splits[suite.reference]
+    others = {name: result for name, result in splits.items() if name != suite.reference}
+    classified = {name: result for name, result in splits.items() if result.predicted is not None}
+    evidence = {name: evidence_of(name, reference, result, on) for name, result in others.items()}
+    judgements = judged_by_family(evidence, suite.interventions, margin)
+    return Invariance(
+        effects={
+            name: _effect(name, reference, result, judgements[name], evidence[name], on)
+            for name, result in others.items()
+        },
+        accuracy={name: result.accuracy for name, result in classified.items()},
+        accuracy_interval={
+            name: clopper_pearson(int(result.correct.sum()), len(result.loss), CONFIDENCE)
+            for name, result in classified.items()
+        },
+        loss={name: None if undefined_loss(name, result) else result.mean_loss for name, result in splits.items()},
+        samples={name: len(result.loss) for name, result in splits.items()},
+        reference=suite.reference,
+        interventions=suite.interventions,
+        margin=margin,
+        on=on,
+        precision=outcome.number_type,
+        notes=tuple(note for name, result in splits.items() if (note := undefined_loss(name, result))),
+    )
+
+
+def judged_by_family(
+    evidence: Mapping[str, Evidence], interventions: Iterable[str], margin: float
+) -> dict[str, Judgement]:
+    """The interventions judged together; every other split, which decides nothing, by itself."""
+    family = {name: evidence[name] for name in interventions}
+    judgements = judged(family, margin)
+    for name in evidence:
+        if name not in family:
+            judgements |= judged({name: evidence[name]}, margin)
+    return judgements
+
+
+def evidence_of(name: str, before: Outcomes, after: Outcomes, on: On) -> Evidence:
+    """What two splits say of the effect on accuracy or loss."""
+    if on == "accuracy":
+        return of_accuracy(before.correct, after.correct, rows_correspond(before, after))
+    if min(len(before.loss), len(after.loss)) < 2:
+        raise ValueError(_errors.ONE_ROW.format(name=name))
+    return of_loss(before.loss, after.loss, rows_correspond(before, after))
+
+
+def rows_correspond(before: Outcomes, after: Outcomes) -> bool:
+    """Equal labels in one order stand for corresponding rows."""
+    return torch.equal(before.targets, after.targets)
+
+
+def _effect(name: str, before: Outcomes, after: Outcomes, judgement: Judgement, evidence: Evidence, on: On) -> Effect:
+    paired, classified = rows_correspond(before, after), before.predicted is not None and after.predicted is not None
+    changed = int((before.predicted != after.predicted).sum()) if paired and classified else None
+    rows = len(after.loss)
+    finite = not (undefined_loss(name, before) or undefined_loss(name, after))
+    return Effect(
+        split=name,
+        effect=evidence.effect,
+        **vars(judgement),
+        paired=paired,
+        samples=rows,
+        changed=None if changed is None else changed / rows,
+        changed_interval=None if changed is None else clopper_pearson(changed, rows, CONFIDENCE),
+        accuracy=_change(before.correct, after.correct, paired) if classified else None,
+        loss=_change(before.loss, after.loss, paired) if finite else None,
+        by_class=_by_class(before, after, paired, on) if classified else {},
+    )
+
+
+def _change(before: Tensor, after: Tensor, paired: bool) -> Change:
+    """The effect on the mean of some rows: exact where they are right or wrong, else a t interval."""
+    if before.dtype == torch.bool:
+        evidence = of_accuracy(before, after, paired)
+    elif min(len(before), len(after)) > 1:
+        evidence = of_loss(before, after, paired)
+    else:
+        return Change(float(after.mean() - before.mean()), None, len(after))
+    return Change(evidence.effect, evidence.interval(CONFIDENCE), len(after))
+
+
+def _by_class(before: Outcomes, after: Outcomes, paired: bool, on: On) -> dict[int, Change]:
+    def values(result: Outcomes) -> Tensor:
+        return result.correct if on == "accuracy" else result.loss
+
+    labels = sorted(set(before.targets.tolist()) & set(after.targets.tolist()))
+    return {
+        label: _change(values(before)[before.targets == label], values(after)[after.targets == label], paired)
+        for label in labels
+    }
