@@ -92,5 +92,9 @@ NOT_A_SYMMETRY = (
     "permuting {which} changes the model's outputs in {mode} mode by a relative {error:.1e}, more than {bar:.0e}: "
     "{places}; leave out the axes that do not belong together, or freeze them by writing their lengths"
 )
-NOT_RUN = "{model} could not be run in float64 in {mode} mode ({why}); pass an example of two rows or more"
+NOT_RUN = (
+    "{model} could not be run in float64 in {mode} mode ({why}); pass an example that it accepts, of two rows or more, "
+    "and let its forward pass compute in the type of its weights"
+)
+NO_OUTPUT = "{model} returns no tensor but {type}, so nothing can be proved; wrap it to return its predictions"
 NO_SYMMETRY = "aligning by weights needs to know what may be permuted; pass symmetry=symmetry_of(model, example_input)"

@@ -12,10 +12,7 @@ PADDING = "padding"
 
 def view(call: Call) -> Result:
     """The same places in row-major order under another shape."""
-    axes = regrouped(call.self.axes, call.shape)
-    if axes is None:
-        raise NoRuleError
-    return tuple(axes)
+    return tuple(regrouped(call.self.axes, call.shape))
 
 
 def permute(call: Call) -> Result:
@@ -147,7 +144,7 @@ def lookup(call: Call) -> Result:
 
 
 def pad(call: Call) -> Result:
-    """Fixed places before and behind an axis; padding made from the axis itself reads the order along it."""
+    """New places before and behind an axis, alike; padding made from the axis itself reads the order along it."""
     x, widths = call.self, call.pad
     axes = list(x.axes)
     for number, (before, behind) in enumerate(zip(widths[::2], widths[1::2], strict=True)):
@@ -158,9 +155,7 @@ def pad(call: Call) -> Result:
             freeze(axes[dim], PADDING)
             axes[dim] = leaf(call.shape[dim], PADDING)
         elif before or behind:
-            fixed = [leaf(size, PADDING) for size in (before, behind)]
-            laid = [fixed[0]] * bool(before) + [axes[dim]] + [fixed[1]] * bool(behind)
-            axes[dim] = joined(laid)
+            axes[dim] = joined([leaf(before)] * bool(before) + [axes[dim]] + [leaf(behind)] * bool(behind))
     return tuple(axes)
 
 
