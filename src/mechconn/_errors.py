@@ -86,7 +86,7 @@ NO_EXAMPLE = "verifying a symmetry needs an example input; pass example_input=, 
 AXES = "{name} has shape {shape} and needs one index pattern for each axis, got {count}"
 AXIS_LENGTH = "{name} axis {axis} has {wanted} places, but the pattern {pattern!r} makes {found}"
 GROUP_SIZES = "the sizes of {groups} do not follow from the shapes; pass sizes={{name: number of units}}"
-NO_PERMUTATION = "the permutation of group {group!r} must hold each of 0 ... {size} - 1 once"
+NO_PERMUTATION = "the permutation of group {group!r} must hold each of 0 ... {size} - 1 once, as int64"
 NO_SYMMETRY_FILE = "{file} holds no symmetry ({why}); write one with Symmetry.to_json"
 NOT_A_SYMMETRY = (
     "permuting {which} changes the model's outputs in {mode} mode by a relative {error:.1e}, more than {bar:.0e}: "

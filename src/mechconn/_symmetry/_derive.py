@@ -113,7 +113,7 @@ def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -
             _refused(tensors, name, found, views)
         return value
     pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
-    rule = RULES.get(name, _rules.elementwise if pointwise else None)
+    rule = _rules.elementwise if pointwise else RULES.get(name)
     call = Call(name, tuple(shape or () for shape in shapes), arguments)
     result = [Shaped(axes, varies) for axes in _by_rule(rule, call, found, views)]
     return result if several else _noted(node, result[0], found)

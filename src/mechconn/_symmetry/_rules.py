@@ -17,8 +17,8 @@ WINDOW = "a position: a window (convolution, pooling) or an order runs along it"
 TABLE = "a position in a table that indices are looked up in"
 
 NONLINEAR = frozenset(
-    "relu relu6 gelu silu sigmoid tanh hardtanh elu leaky_relu hardswish hardsigmoid mish softplus selu celu prelu "
-    "glu".split()
+    "relu relu6 gelu silu sigmoid log_sigmoid tanh hardtanh elu leaky_relu hardswish hardsigmoid mish softplus selu "
+    "celu prelu glu".split()
 )
 """Activation functions: what activation matching calls the nonlinearity."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-6, torch.float16: 1e-2, tor
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
 
 
+@runtime_checkable
 class Movable(Protocol):
     """What the proof needs of a symmetry."""
 
@@ -38,7 +39,7 @@ class Movable(Protocol):
 def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> None:
     """Raise unless permuting each group, and all together, leaves the outputs as they are; see `Symmetry.verify`."""
     probe = _Probe(model, example, seed)
-    probe.disturb(symmetry.touched_by(list(symmetry.sizes)))
+    probe.disturb()
     orders = {g: torch.randperm(n, generator=generator(seed, "verify", g)) for g, n in symmetry.sizes.items() if n > 1}
     rounds = {group: _round(order) for group, order in orders.items()}
     swaps = {group: _swap(order) for group, order in orders.items()}
@@ -101,17 +102,15 @@ class _Probe:
         return {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
 
     @torch.no_grad()
-    def disturb(self, names: list[str]) -> None:
+    def disturb(self) -> None:
         """Make units differ that an initialisation made alike, and nothing vanish that one set to zero.
 
-        All parameters, the buffers among `names` and the inputs get t (1 - 0.2 u) + 0.02 u with u uniform on [0, 1):
-        what is positive stays so, and what lies between 0 and 1, or -1 and 1, does too.
+        All parameters, buffers and inputs get t (1 - 0.2 u) + 0.02 u with u uniform on [0, 1): what is positive stays
+        so, and what lies between 0 and 1, or -1 and 1, does too.
         """
-        parameters = {name for name, _ in self._module.named_parameters()}
-        disturbed = {name: tensor for name, tensor in self._tensors.items() if name in parameters or name in names}
         inputs = [t for t in tree_leaves(self._arguments) if isinstance(t, Tensor)]
-        disturbed |= {f"input {number}": tensor for number, tensor in enumerate(inputs)}
-        for name, tensor in disturbed.items():
+        disturbed = {f"input {number}": tensor for number, tensor in enumerate(inputs)}
+        for name, tensor in {**self._tensors, **disturbed}.items():
             if tensor.is_floating_point():
                 draw = torch.rand(tensor.shape, generator=generator(self._seed, "disturb", name), dtype=torch.float64)
                 draw = draw.to(tensor.device)
