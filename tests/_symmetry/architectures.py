@@ -49,9 +49,7 @@ def head(features: int) -> list[nn.Module]:
 def resnet(width: int = 4) -> nn.Module:
     wide = 2 * width
     down = Residual(basic(width, wide, 2), nn.Sequential(*conv(width, wide, 1, 2)[:2]))
-    return nn.Sequential(
-        conv(3, width), Residual(basic(width, width)), down, Residual(basic(wide, wide)), *head(wide)
-    )
+    return nn.Sequential(conv(3, width), Residual(basic(width, width)), down, Residual(basic(wide, wide)), *head(wide))
 
 
 def option_a() -> nn.Module:

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from _symmetry.architectures import images
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+
+from _symmetry.architectures import images
 
 FEATURES = torch.randn(3, 5, generator=torch.Generator().manual_seed(2))
 SEQUENCES = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(3))

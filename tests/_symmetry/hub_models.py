@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import transformers as hf
-from _symmetry.architectures import images
+import transformers
 from torch import nn
+
+from _symmetry.architectures import images
+
+hf: Any = transformers
 
 IDS = {"input_ids": torch.randint(1, 30, (2, 7), generator=torch.Generator().manual_seed(5))}
 MASKED = {**IDS, "attention_mask": torch.tensor([[1] * 7, [1] * 5 + [0] * 2])}
@@ -15,7 +18,14 @@ SIZES: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attenti
 TEXT: dict[str, Any] = {"vocab_size": 30, "max_position_embeddings": 20, **SIZES}
 VISION: dict[str, Any] = {"image_size": 32, "patch_size": 8, "num_labels": 3, **SIZES}
 NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-GPT2: dict[str, Any] = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 20, "vocab_size": 30, "resid_pdrop": 0.0}
+GPT2: dict[str, Any] = {
+    "n_embd": 16,
+    "n_layer": 2,
+    "n_head": 2,
+    "n_positions": 20,
+    "vocab_size": 30,
+    "resid_pdrop": 0.0,
+}
 
 
 def bert() -> nn.Module:

@@ -77,9 +77,10 @@ def unknown(r: random.Random, c: int, dim: int) -> Step:
                 lambda x: x.roll(shift, dim),
                 lambda x: x.flip(dim),
                 lambda x: (x.movedim(dim, -1) * numbers.to(x)).movedim(-1, dim),
-                lambda x: x + torch.linalg.qr(x.movedim(dim, -1).flatten(0, -2).T @ x.movedim(dim, -1).flatten(0, -2))[
-                    1
-                ].sum(),
+                lambda x: (
+                    x
+                    + torch.linalg.qr(x.movedim(dim, -1).flatten(0, -2).T @ x.movedim(dim, -1).flatten(0, -2))[1].sum()
+                ),
                 lambda x: x.movedim(dim, -1)[..., torch.arange(c).roll(shift)].movedim(-1, dim),
                 lambda x: x.diff(dim=dim, prepend=x.narrow(dim, 0, 1)),
                 lambda x: x * x.movedim(dim, -1)[..., ::2].sum(-1, keepdim=True).movedim(-1, dim),
@@ -112,7 +113,9 @@ def flat(r: random.Random, c: int) -> Step:
             lambda: Step(lambda x, scale: x.repeat(1, 2) * scale, weight(2 * c)),
             lambda: Step(lambda x, scale: F.prelu(x, scale), weight(c)),
             lambda: Step(lambda x, t: x + t.weight[x.argmax(0, keepdim=True)[0] % 3].sum(0), nn.Embedding(3, c)),
-            lambda: Step(lambda x, a: a(x).unflatten(1, (3, d)).unbind(1)[0] * a(x).view(-1, 3, d)[:, 2], nn.Linear(c, 3 * d)),
+            lambda: Step(
+                lambda x, a: a(x).unflatten(1, (3, d)).unbind(1)[0] * a(x).view(-1, 3, d)[:, 2], nn.Linear(c, 3 * d)
+            ),
         ]
     )()
 
@@ -174,7 +177,9 @@ def image(r: random.Random, c: int) -> Step:
             lambda: Step(lambda x, k: k(x), nn.Conv2d(c, d, r.choice([1, 3]), padding=1)),
             lambda: Step(lambda x, k: k(x), nn.Conv2d(c, g * 2, 3, padding=1, groups=g)),
             lambda: Step(lambda x, k: k(x), deep),
-            lambda: Step(lambda x, k: k(x), nn.ConvTranspose2d(c, 2, 3, padding=1, groups=g)) if g == 1 else deep_up(c, g),
+            lambda: (
+                Step(lambda x, k: k(x), nn.ConvTranspose2d(c, 2, 3, padding=1, groups=g)) if g == 1 else deep_up(c, g)
+            ),
             lambda: Step(lambda x, norm: norm(x), r.choice([nn.BatchNorm2d(c), nn.GroupNorm(g, c)])),
             lambda: Step(lambda x, norm: norm(x), nn.InstanceNorm2d(c, affine=True)),
             lambda: Step(lambda x, a, b: x + b(torch.relu(a(x))), nn.Conv2d(c, d, 3, padding=1), nn.Conv2d(d, c, 1)),

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from _symmetry import architectures, attention_nets
-from _symmetry.check import built, largest_change
 from torch import nn
 
 import mechconn as mc
+from _symmetry import architectures, attention_nets
+from _symmetry.check import built, largest_change
 
 NETS = {**architectures.ARCHITECTURES, **attention_nets.NETS}
 ATTENTION = [2, 4, 4]  # heads, dimensions of queries and keys, dimensions of values
@@ -134,7 +134,7 @@ def test_coverage_at_full_width(kind: str) -> None:
 
 @pytest.mark.slow
 def test_bert_base_in_five_seconds() -> None:
-    import transformers as hf  # noqa: PLC0415
+    import transformers as hf
 
     model = built(lambda: hf.BertForSequenceClassification(hf.BertConfig()))
     inputs = {"input_ids": torch.ones(2, 8, dtype=torch.long)}

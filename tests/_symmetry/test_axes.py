@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 import torch
-from _symmetry.check import built, generic, outputs
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mechconn as mc
+from _symmetry.check import built, generic, outputs
 from mechconn._symmetry._axes import (
     Atom,
     Axis,
@@ -31,7 +31,7 @@ from mechconn._symmetry._axes import (
 )
 
 
-def places(axis: Axis, permuted: dict[Atom, Sequence[int]]) -> list[int]:
+def places(axis: Axis, permuted: Mapping[Atom, Sequence[int]]) -> list[int]:
     """The old place of what comes to each place of an axis: the definition, place by place."""
     result = [0]
     for atom in axis:

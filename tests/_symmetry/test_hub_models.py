@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from _symmetry.check import built, largest_change
-from _symmetry.hub_models import MODELS
 
 import mechconn as mc
+from _symmetry.check import built, largest_change
+from _symmetry.hub_models import MODELS
 
 FAST = ("bert", "gpt2", "llama", "hf_vit")
 LAYER = [2, 8, 8, 20]  # heads, dimensions of queries and keys, of values, hidden units

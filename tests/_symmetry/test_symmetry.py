@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from _symmetry.architectures import images, vgg
-from _symmetry.attention_nets import FEATURES, TOKENS, LanguageModel
-from _symmetry.check import built, largest_change
 from torch import Tensor, nn
 
 import mechconn as mc
+from _symmetry.architectures import images, vgg
+from _symmetry.attention_nets import FEATURES, TOKENS, LanguageModel
+from _symmetry.check import built, largest_change
 
 WRITTEN = {
     "0.weight": ["h", 5],
@@ -36,9 +36,7 @@ def of(factory: Callable[[], nn.Module], x: Tensor) -> tuple[nn.Module, mc.Symme
 
 
 @pytest.mark.parametrize(("factory", "x"), [(vgg, images()), (LanguageModel, TOKENS), (norm_mlp, FEATURES)])
-def test_a_file_keeps_everything_but_the_example(
-    factory: Callable[[], nn.Module], x: Tensor, tmp_path: Path
-) -> None:
+def test_a_file_keeps_everything_but_the_example(factory: Callable[[], nn.Module], x: Tensor, tmp_path: Path) -> None:
     model, symmetry = of(factory, x)
     symmetry.to_json(tmp_path / "symmetry.json")
     again = mc.Symmetry.from_json(tmp_path / "symmetry.json", example_input=x)
@@ -61,7 +59,9 @@ def test_a_file_keeps_everything_but_the_example(
         lambda record: record["axes"].update({"0.bias": 3}),
     ],
 )
-def test_a_file_that_holds_no_symmetry_is_refused(change: Callable[[dict[str, object]], object], tmp_path: Path) -> None:
+def test_a_file_that_holds_no_symmetry_is_refused(
+    change: Callable[[dict[str, object]], object], tmp_path: Path
+) -> None:
     record = of(norm_mlp, FEATURES)[1].to_record()
     change(record)
     (tmp_path / "wrong.json").write_text(json.dumps(record))
@@ -131,7 +131,10 @@ def test_a_wrong_group_is_named() -> None:
 
 WRONG_SPECS: dict[str, tuple[dict[str, list[str | int]], str]] = {
     "unknown tensor": ({"0.wieght": ["h", 5]}, "tensor of the symmetry must be one of"),
-    "too few axes": ({"0.weight": ["h"]}, r"0\.weight has shape \[4, 5\] and needs one index pattern for each axis, got 1"),
+    "too few axes": (
+        {"0.weight": ["h"]},
+        r"0\.weight has shape \[4, 5\] and needs one index pattern for each axis, got 1",
+    ),
     "length": ({"0.weight": ["h 3", 5]}, r"0\.weight axis 0 has 4 places, but the pattern 'h 3' makes"),
     "two lengths": ({"0.weight": ["h", "h"]}, r"0\.weight axis 1 has 5 places, but the pattern 'h' makes 4"),
     "no pattern": ({"0.weight": ["(h", 5]}, r"'\(h' is no index pattern"),

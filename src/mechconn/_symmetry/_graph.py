@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -150,11 +149,23 @@ def predictions(output: Any) -> Any:
 
 
 def shared_memory(model: nn.Module) -> set[str]:
-    """First names of parameters and buffers that are different tensors over the same memory."""
+    """First names of parameters and buffers that are different tensors over places of the same memory."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    where = {name: t.untyped_storage().data_ptr() for name, t in tensors.items() if t.numel() and not t.is_meta}
-    users = Counter(where.values())
-    return {name for name, place in where.items() if users[place] > 1}
+    spans = sorted((*_span(t), name) for name, t in tensors.items() if t.numel() and not t.is_meta)
+    shared: set[str] = set()
+    furthest, holder = 0, ""
+    for start, end, name in spans:
+        if start < furthest:
+            shared |= {name, holder}
+        if end > furthest:
+            furthest, holder = end, name
+    return shared
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """Addresses of a tensor's first byte, and of the one behind its last."""
+    last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
 
 
 def first_names(model: nn.Module) -> dict[str, str]:

@@ -107,6 +107,8 @@ def piece(call: Call) -> Result:
     start, end, _ = slice(call.get("start", 0), call.get("end", whole), step).indices(whole)
     if (start, end) == (0, whole) and step == 1:
         return x.axes
+    if start >= end:
+        return x.but(dim, leaf(0))
     if step != 1:
         freeze(x.axes[x.place(dim)], SLICED)
         return x.but(dim, call.frozen(dim, SLICED))

@@ -185,6 +185,8 @@ class _Types(TorchDispatchMode):
     What begins narrow, as a constant of the forward pass, does not depend on the weights and is exact for this purpose.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()
         self.narrowest = torch.float64
