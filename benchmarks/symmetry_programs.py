@@ -19,14 +19,15 @@ import mechconn as mc
 from mechconn._rng import isolated
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from _symmetry.check import largest_change
-from _symmetry.programs import program
+from _symmetry.check import largest_change  # pyright: ignore[reportMissingImports]
+from _symmetry.programs import program  # pyright: ignore[reportMissingImports]
 
 BAR = 1e-9
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run the programs and print what was found; status 1 where an output changed."""
+    parser = argparse.ArgumentParser(description="Symmetry finding on random programs.")
     parser.add_argument("--programs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -82,7 +82,7 @@ NO_EXPORT = (
     "cannot read the operations of {model} ({why}); its forward pass must not branch on values: "
     "write the symmetry yourself, Symmetry.from_axes({{'layer.weight': ['units', 'inputs'], ...}})"
 )
-NO_EXAMPLE = "verifying a symmetry needs an example input; pass example_input=, one batch that the model accepts"
+NO_EXAMPLE = "verifying a symmetry of {model} needs an example input; pass example_input=, one batch that it accepts"
 AXES = "{name} has shape {shape} and needs one index pattern for each axis, got {count}"
 AXIS_LENGTH = "{name} axis {axis} has {wanted} places, but the pattern {pattern!r} makes {found}"
 GROUP_SIZES = "the sizes of {groups} do not follow from the shapes; pass sizes={{name: number of units}}"

@@ -18,6 +18,11 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: in
     return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
+def linear_conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+    """Without the nonlinearity."""
+    return list(conv(inputs, outputs, kernel, stride).children())[:2]
+
+
 def vgg() -> nn.Module:
     """A flatten of 6 x 2 x 2 into the linear layer."""
     features = [conv(3, 4), conv(4, 5), nn.MaxPool2d(2), conv(5, 6), nn.MaxPool2d(2)]
@@ -39,7 +44,7 @@ class Residual(nn.Module):
 
 
 def basic(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(conv(inputs, outputs, 3, stride), *conv(outputs, outputs)[:2])
+    return nn.Sequential(conv(inputs, outputs, 3, stride), *linear_conv(outputs, outputs))
 
 
 def head(features: int) -> list[nn.Module]:
@@ -48,7 +53,7 @@ def head(features: int) -> list[nn.Module]:
 
 def resnet(width: int = 4) -> nn.Module:
     wide = 2 * width
-    down = Residual(basic(width, wide, 2), nn.Sequential(*conv(width, wide, 1, 2)[:2]))
+    down = Residual(basic(width, wide, 2), nn.Sequential(*linear_conv(width, wide, 1, 2)))
     return nn.Sequential(conv(3, width), Residual(basic(width, width)), down, Residual(basic(wide, wide)), *head(wide))
 
 
@@ -59,8 +64,8 @@ def option_a() -> nn.Module:
 
 def resnext() -> nn.Module:
     def block(inputs: int, outputs: int) -> nn.Module:
-        branch = nn.Sequential(conv(inputs, 6, 1), conv(6, 6, groups=3), *conv(6, outputs, 1)[:2])
-        return Residual(branch, nn.Sequential(*conv(inputs, outputs, 1)[:2]))
+        branch = nn.Sequential(conv(inputs, 6, 1), conv(6, 6, groups=3), *linear_conv(6, outputs, 1))
+        return Residual(branch, nn.Sequential(*linear_conv(inputs, outputs, 1)))
 
     return nn.Sequential(conv(3, 4), block(4, 8), block(8, 8), *head(8))
 
@@ -69,7 +74,7 @@ def mobilenet() -> nn.Module:
     """Inverted residuals: expand, depthwise, project without a nonlinearity."""
 
     def block(width: int, stride: int = 1) -> nn.Sequential:
-        return nn.Sequential(conv(width, 12, 1), conv(12, 12, 3, stride, groups=12), *conv(12, width, 1)[:2])
+        return nn.Sequential(conv(width, 12, 1), conv(12, 12, 3, stride, groups=12), *linear_conv(12, width, 1))
 
     class Inverted(nn.Module):
         def __init__(self) -> None:

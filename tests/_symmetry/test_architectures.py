@@ -1,4 +1,4 @@
-"""The symmetry of real architectures: the function is unchanged by an independent check, and the groups are as expected."""
+"""The symmetry of real architectures: an independent check that the function stays, and the groups by hand."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_a_view_that_does_not_fit_freezes_only_what_it_mixes() -> None:
 
 @given(st.data())
 def test_any_sequence_of_steps_keeps_all_readings_of_an_axis_equal(data: st.DataObject) -> None:
-    """Axes of length 12 are cut, joined, divided and tied at random; whatever is tied must stay equal for all choices."""
+    """Axes of length 12 are cut, joined, divided and tied at random; what was tied must stay equal for all choices."""
     sizes = data.draw(st.lists(st.sampled_from([(12,), (3, 4), (2, 6), (4, 3), (2, 2, 3)]), min_size=2, max_size=4))
     axes: list[Axis] = [tuple(atom for size in factors for atom in leaf(size)) for factors in sizes]
     sums = data.draw(st.lists(st.sampled_from([(3, 9), (6, 6), (4, 4, 4), (5, 7), (8, 4)]), min_size=1, max_size=3))

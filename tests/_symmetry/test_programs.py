@@ -1,4 +1,4 @@
-"""Random programs over the operations that symmetry finding knows: the function stays, and the finder is not vacuous."""
+"""Random programs over the operations that symmetry finding knows: the function stays, and units are found."""
 
 from __future__ import annotations
 

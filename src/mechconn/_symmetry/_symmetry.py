@@ -158,7 +158,7 @@ class Symmetry:
         """
         example = self.example_input if example_input is None else example_input
         if example is None:
-            raise ValueError(_errors.NO_EXAMPLE)
+            raise ValueError(_errors.NO_EXAMPLE.format(model=type(model).__name__))
         self.check_model(model)
         verify(model, example, self, seed)
 

@@ -76,9 +76,9 @@ class Views:
         if view is None or parts is None:
             return None
         own = [mark for mark in view.marks if mark != x.axes[dim]]
-        read = [dict(zip(own, part, strict=True)) for part in parts]
+        read: list[dict[Axis, Axis]] = [dict(zip(own, part, strict=True)) for part in parts]
         read = [read[call.index]] if call.name == "select" else read
-        return [tuple(new.get(axis, axis) for i, axis in enumerate(x.axes) if i != dim) for new in read]
+        return [tuple(new[axis] if axis in new else axis for i, axis in enumerate(x.axes) if i != dim) for new in read]
 
 
 def _split_axis(source: Shaped, shape: Shape, dim: int) -> int | None:
