@@ -103,19 +103,21 @@ NO_EXPORT = (
     "cannot read the operations of {model} ({why}); its forward pass must not branch on values: "
     "write the symmetry yourself, Symmetry.from_axes({{'layer.weight': ['units', 'inputs'], ...}})"
 )
-NO_EXAMPLE = (
-    "verifying a symmetry needs an example input, got {got}; pass example_input=, one batch that the model accepts"
-)
+NO_EXAMPLE = "verifying a symmetry of {model} needs an example input; pass example_input=, one batch that it accepts"
 AXES = "{name} has shape {shape} and needs one index pattern for each axis, got {count}"
 AXIS_LENGTH = "{name} axis {axis} has {wanted} places, but the pattern {pattern!r} makes {found}"
 GROUP_SIZES = "the sizes of {groups} do not follow from the shapes; pass sizes={{name: number of units}}"
-NO_PERMUTATION = "the permutation of group {group!r} must hold each of 0 ... {size} - 1 once"
+NO_PERMUTATION = "the permutation of group {group!r} must hold each of 0 ... {size} - 1 once, as int64"
 NO_SYMMETRY_FILE = "{file} holds no symmetry ({why}); write one with Symmetry.to_json"
 NOT_A_SYMMETRY = (
     "permuting {which} changes the model's outputs in {mode} mode by a relative {error:.1e}, more than {bar:.0e}: "
     "{places}; leave out the axes that do not belong together, or freeze them by writing their lengths"
 )
-NOT_RUN = "{model} could not be run in float64 in {mode} mode ({why}); pass an example of two rows or more"
+NOT_RUN = (
+    "{model} could not be run in float64 in {mode} mode ({why}); pass an example that it accepts, of two rows or more, "
+    "and let its forward pass compute in the type of its weights"
+)
+NO_OUTPUT = "{model} returns no tensor but {type}, so nothing can be proved; wrap it to return its predictions"
 NO_SYMMETRY = (
     "{method} needs to know what may be permuted, got symmetry=None; pass symmetry=symmetry_of(model, example_input)"
 )

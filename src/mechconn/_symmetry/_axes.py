@@ -17,6 +17,7 @@ Axis: TypeAlias = "tuple[Atom, ...]"
 """Atoms whose product is the axis, slowest first; () is an axis of length 1."""
 
 NO_FIT = "it is tied to an axis that is divided in another way"
+PARTS = "it counts parts that are laid end to end"
 
 
 class NoRuleError(Exception):
@@ -108,16 +109,28 @@ def tie(x: Axis, y: Axis) -> None:
             _tie_atoms(a, b)
         else:
             large, small = (a, b) if a.size > b.size else (b, a)
-            if not large.is_leaf or large.size % small.size:
+            if not divide(large, small.size):
                 break
-            divide(large, small.size)
     freeze((*left, *right), NO_FIT)
 
 
-def divide(atom: Atom, first: int) -> None:
-    """Make a leaf the product of `first` blocks and the places within a block."""
-    assert atom.is_leaf and atom.size % first == 0
-    atom.factors = (*leaf(first, atom.reason), *leaf(atom.size // first, atom.reason))
+def divide(atom: Atom, first: int) -> bool:
+    """Make an atom the product of `first` blocks and the places within a block; False where it cannot be.
+
+    A sum is cut into its blocks, and all of them are tied.
+    """
+    if atom.size % first:
+        return False
+    if atom.is_leaf:
+        atom.factors = (*leaf(first, atom.reason), *leaf(atom.size // first, atom.reason))
+        return True
+    blocks = _cut_atom(atom, [atom.size // first] * first)
+    if blocks is None:
+        return False
+    for block in blocks[1:]:
+        tie(blocks[0], block)
+    atom.terms, atom.factors = None, (*leaf(first, PARTS), *blocks[0])
+    return True
 
 
 def _tie_atoms(a: Atom, b: Atom) -> None:
@@ -142,11 +155,14 @@ def _tie_atoms(a: Atom, b: Atom) -> None:
 
 
 def _segments(atom: Atom) -> list[Axis]:
-    """The terms of a sum, with those that are sums themselves laid open."""
+    """The terms of a sum, with those that begin with a sum themselves laid open."""
     found: list[Axis] = []
     for term in atom.terms or ():
-        atoms = expanded(term)
-        found += _segments(atoms[0]) if len(atoms) == 1 and atoms[0].terms is not None else [term]
+        match expanded(term):
+            case [first, *inner] if first.terms is not None:
+                found += [(*segment, *inner) for segment in _segments(first)]
+            case _:
+                found.append(term)
     return found
 
 
@@ -167,18 +183,14 @@ def _cut_alike(a: Atom, b: Atom) -> bool:
 
 
 def _cut_first(atom: Atom, edges: list[int]) -> bool:
-    """Cut the first segment of a sum that an edge crosses; False where it is no leaf."""
+    """Cut the first segment of a sum that an edge crosses; False where it cannot be cut there."""
     start = 0
     for segment in _segments(atom):
         end = start + length(segment)
         inner = [edge for edge in edges if start < edge < end]
         if inner:
-            atoms = expanded(segment)
-            if len(atoms) != 1 or not atoms[0].is_leaf:
-                return False
-            cuts = [start, *inner, end]
-            atoms[0].terms = tuple(leaf(q - p, atoms[0].reason) for p, q in pairwise(cuts))
-            return True
+            sizes = [q - p for p, q in pairwise([start, *inner, end])]
+            return cut(segment, sizes) is not None
         start = end
     raise AssertionError("no edge crosses a segment")
 
@@ -190,27 +202,50 @@ def joined(axes: Sequence[Axis]) -> Axis:
 
 def cut(axis: Axis, sizes: Sequence[int]) -> list[Axis] | None:
     """The axis as parts of these sizes, end to end; None where it cannot be cut there."""
-    atoms = expanded(axis)
-    if len(atoms) != 1:
+    if length(axis) == 1:
+        return [axis]
+    first, *inner = expanded(axis)
+    block = length(tuple(inner))
+    if any(size % block for size in sizes):
         return None
-    wanted = Atom(atoms[0].size, terms=[leaf(size) for size in sizes])
-    whole = atoms[0]
+    parts = _cut_atom(first, [size // block for size in sizes])
+    return None if parts is None else [(*part, *inner) for part in parts]
+
+
+def _cut_atom(whole: Atom, sizes: Sequence[int]) -> list[Axis] | None:
+    """A root that is no product as parts of these sizes; None where it cannot be cut there."""
     if whole.is_leaf:
         whole.terms = tuple(leaf(size, whole.reason) for size in sizes)
         return list(whole.terms)
-    if not _cut_alike(whole, wanted):
+    if not _cut_alike(whole, Atom(whole.size, terms=[leaf(size) for size in sizes])):
         return None
     segments, parts = _segments(whole), []
     for size in sizes:
         part: list[Axis] = []
         while sum(map(length, part)) < size:
             part.append(segments.pop(0))
-        parts.append(part[0] if len(part) == 1 else joined(part))
+        parts.append(joined(part))
     return parts
 
 
-def regrouped(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis] | None:
-    """The same places in row-major order under another shape; None where a new axis would end within a sum."""
+def regrouped(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis]:
+    """The same places in row-major order under another shape; frozen where a new axis would end within a part."""
+    lengths = [length(axis) for axis in axes]
+    if math.prod(lengths) != math.prod(shape) or 0 in shape:
+        raise NoRuleError
+    result: list[Axis] = []
+    before = start = 0
+    for end in range(1, len(axes) + 1):
+        places, last = math.prod(lengths[before:end]), start + 1
+        while math.prod(shape[start:last]) < places:
+            last += 1
+        if math.prod(shape[start:last]) == places and places > 1:  # a run of axes that is one of new ones as well
+            result += _regrouped_run(axes[before:end], shape[start:last])
+            before, start = end, last
+    return result + [()] * (len(shape) - start)
+
+
+def _regrouped_run(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis]:
     atoms = [atom for axis in axes for atom in expanded(axis)]
     result: list[Axis] = []
     for size in shape:
@@ -218,15 +253,14 @@ def regrouped(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis] | None:
         rest = size
         while rest > 1:
             atom = atoms.pop(0).root
-            if atom.factors is not None:
-                atoms[:0] = expanded((atom,))
-            elif rest % atom.size == 0:
+            if atom.factors is None and rest % atom.size == 0:
                 axis.append(atom)
                 rest //= atom.size
-            elif atom.is_leaf and atom.size % rest == 0:
-                divide(atom, rest)
+            elif atom.factors is not None or divide(atom, rest):
                 atoms[:0] = expanded((atom,))
             else:
-                return None
+                for old in axes:
+                    freeze(old, NO_FIT)
+                return [leaf(places, NO_FIT) for places in shape]
         result.append(tuple(axis))
     return result

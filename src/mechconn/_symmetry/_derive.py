@@ -17,6 +17,8 @@ from mechconn._symmetry import _layout_rules, _rules
 from mechconn._symmetry._axes import Axis, NoRuleError, leaf, leaves, length
 from mechconn._symmetry._calls import Call, Shape, Shaped, shaped_in
 from mechconn._symmetry._graph import Graph, Source
+from mechconn._symmetry._rules import Rule
+from mechconn._symmetry._views import MOVING, Views
 
 RULES = {**_rules.RULES, **_layout_rules.RULES}
 BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
@@ -49,16 +51,20 @@ class Walk:
 
 def walk(graph: Graph, shared: AbstractSet[str] = frozenset()) -> Walk:
     """Tie the axes of all tensors by the rules of the operations between them; freeze what no rule covers."""
-    found, values = Walk(), {}
+    found, values, views = Walk(), {}, Views()
     moving = _moving_buffers(graph)
     used = {graph.sources[node.name].name for node in graph.nodes if node.op == "placeholder" and node.users}
     for node in graph.nodes:
         if node.op == "placeholder":
             values[node] = _placed(node, graph.sources[node.name], found, moving, used - shared)
+        elif node.op == "get_attr":  # a part of the program that a control-flow operation runs
+            values[node] = None
         elif node.op == "call_function":
-            values[node] = _called(node, values, found)
+            values[node] = _called(node, values, found, views)
         elif node.op == "output":
-            for shaped in shaped_in(map_arg(node.args, values.__getitem__)):
+            outputs = list(shaped_in(map_arg(node.args, values.__getitem__)))
+            views.settle(outputs)
+            for shaped in outputs:
                 shaped.freeze(OUTPUT)
     return found
 
@@ -88,7 +94,7 @@ def _placed(node: Node, source: Source, found: Walk, moving: set[str], free: Abs
     return Shaped(tuple(leaf(size, reason) for size in shape), source.kind == "input")
 
 
-def _called(node: Node, values: Mapping[Node, Any], found: Walk) -> Any:
+def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -> Any:
     """Axes of what an operation returns, in the structure in which it returns them."""
     if node.target is operator.getitem:
         whole: Any = map_arg(node.args[0], values.__getitem__)
@@ -104,10 +110,12 @@ def _called(node: Node, values: Mapping[Node, Any], found: Walk) -> Any:
     varies = any(t.varies for t in tensors)
     if all(shape is None for shape in shapes):
         if name not in CHECKS:
-            _refused(tensors, name, found)
+            _refused(tensors, name, found, views)
         return value
-    made = _by_rule(Call(name, tuple(shape or () for shape in shapes), arguments), tensors, found)
-    result = [Shaped(axes, varies) for axes in made]
+    pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
+    rule = _rules.elementwise if pointwise else RULES.get(name)
+    call = Call(name, tuple(shape or () for shape in shapes), arguments)
+    result = [Shaped(axes, varies) for axes in _by_rule(rule, call, found, views)]
     return result if several else _noted(node, result[0], found)
 
 
@@ -117,18 +125,21 @@ def _noted(node: Node, result: Any, found: Walk) -> Any:
     return result
 
 
-def _by_rule(call: Call, tensors: list[Shaped], found: Walk) -> list[tuple[Axis, ...]]:
+def _by_rule(rule: Rule | None, call: Call, found: Walk, views: Views) -> list[tuple[Axis, ...]]:
     """The axes of everything that an operation returns; frozen ones where no rule covers it."""
-    rule = RULES.get(call.name)
     try:
-        made = rule(call) if rule else None
-    except (NoRuleError, ValueError):  # ValueError: lists of axes of unequal lengths
+        made = views.made(call)
+        if made is None and rule is not None:
+            if call.name not in MOVING:
+                views.settle(call.tensors)
+            made = rule(call)
+    except (NoRuleError, AttributeError, LookupError, TypeError, ValueError):  # arguments that the rule did not expect
         made = None
     results = made if isinstance(made, list) else [] if made is None else [made]
     results = results[: len(call.shapes)]
     # A rule that got a shape wrong did not understand this use of its operation.
     if not results or any(tuple(map(length, axes)) != s for axes, s in zip(results, call.shapes, strict=False)):
-        reason = _refused(tensors, call.name, found)
+        reason = _refused(call.tensors, call.name, found, views)
         results = []
     else:
         reason = f"a side result of {call.name}"
@@ -136,7 +147,8 @@ def _by_rule(call: Call, tensors: list[Shaped], found: Walk) -> list[tuple[Axis,
     return [*results, *rest]
 
 
-def _refused(tensors: list[Shaped], name: str, found: Walk) -> str:
+def _refused(tensors: list[Shaped], name: str, found: Walk, views: Views) -> str:
+    views.settle(tensors)
     reason = f"no rule covers this use of the operation {name}"
     if any(atom.reason is None for tensor in tensors for axis in tensor.axes for atom in leaves(axis)):
         found.unknown.add(name)

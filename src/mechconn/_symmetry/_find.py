@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Set as AbstractSet
+from itertools import chain, count, groupby
 
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from mechconn._symmetry._axes import Atom, Axis, expanded, leaves
 from mechconn._symmetry._calls import Shaped
 from mechconn._symmetry._derive import UNUSED_OR_SHARED, walk
 from mechconn._symmetry._graph import first_names, graph_of, shared_memory
+from mechconn._symmetry._layout_rules import SLICED
 from mechconn._symmetry._pattern import Factor, Pattern, Sum
 from mechconn._symmetry._symmetry import Place, Symmetry
 from mechconn._typing import Inputs
@@ -84,13 +87,16 @@ def group_names(tensors: Mapping[str, Shaped]) -> dict[Atom, str]:
         for axis in shaped.axes:
             for atom in leaves(axis):
                 if atom.reason is None and atom not in names:
-                    base = tensor.rpartition(".")[0] or tensor
-                    taken, number = set(names.values()), 2
-                    name = base
-                    while name in taken:
-                        name, number = f"{base}:{number}", number + 1
-                    names[atom] = name if not name.isdecimal() else f"layer{name}"
+                    names[atom] = _new_name(tensor.rpartition(".")[0] or tensor, set(names.values()))
     return names
+
+
+def _new_name(module: str, taken: AbstractSet[str]) -> str:
+    """A name that a pattern can hold, and that no other group has."""
+    base = re.sub(r"[\s()+]", "_", module)
+    base = f"layer{base}" if base.isdecimal() else base
+    others = (f"{base}:{number}" for number in count(2))
+    return next(name for name in chain([base], others) if name not in taken)
 
 
 def _patterns(shaped: Shaped, names: Mapping[Atom, str]) -> list[Pattern]:
@@ -133,5 +139,6 @@ def _frozen(name: str, shape: tuple[int, ...], shaped: Shaped | None) -> dict[Pl
         if size > 1:
             atoms = [] if shaped is None else leaves(shaped.axes[axis])
             if shaped is None or all(atom.reason is not None for atom in atoms):
-                reasons[name, axis] = UNUSED_OR_SHARED if shaped is None else str(atoms[0].reason)
+                own = str(atoms[0].reason) if atoms else SLICED  # no atoms: single places, each read by its number
+                reasons[name, axis] = UNUSED_OR_SHARED if shaped is None else own
     return reasons

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.export.graph_signature import InputKind, InputSpec
 from torch.fx import Interpreter, Node
-from torch.utils._pytree import tree_leaves
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves, tree_map
 
 from mechconn import _errors
 from mechconn._params import call_arguments
@@ -88,15 +88,19 @@ def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
         ValueError: the model rejects the example, or its forward pass cannot be exported, for example because it
             branches on values.
     """
-    probe = _Predictions(copy.deepcopy(model)).eval()
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(_errors.LAZY.format(name=name))
+    # A copy that holds the model's own weights: they are not copied but for one run.
+    probe = _Predictions(copied(model, lambda t: t if isinstance(t, nn.Parameter) else t.clone())).eval()
     # Frozen parameters would send some modules (attention) down a path of one opaque operation.
     for parameter in probe.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    args, kwargs = call_arguments(example_input)
+    args, kwargs = copied_inputs(example_input)
     with isolated(0, "graph"):
         try:
             with torch.no_grad():
-                copy.deepcopy(probe)(*args, **kwargs)
+                copied(probe, torch.clone)(*args, **kwargs)
         except Exception as error:
             raise ValueError(_errors.EXAMPLE_REJECTED.format(model=type(model).__name__, why=_first(error))) from error
         try:
@@ -105,8 +109,33 @@ def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
                 program = torch.export.export(probe, args, kwargs, strict=False).run_decompositions({})
         except Exception as error:
             raise ValueError(_errors.NO_EXPORT.format(model=type(model).__name__, why=_first(error))) from error
+    for node in program.graph.nodes:
+        shapes = [t.shape for t in tree_leaves(node.meta.get("val")) if isinstance(t, Tensor)]
+        if not all(isinstance(size, int) for shape in shapes for size in shape):
+            why = f"the shape of what {node.target} returns depends on values"
+            raise ValueError(_errors.NO_EXPORT.format(model=type(model).__name__, why=why))
     own = {f"model.{name}": first for name, first in first_names(probe.model).items()}
     return Graph(program, {spec.arg.name: _source(spec, own) for spec in program.graph_signature.input_specs})
+
+
+def copied(model: nn.Module, made: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A copy of a module that holds what `made` returns for each of its tensors, also those that are plain attributes.
+
+    What is one tensor in the module is one in the copy.
+    """
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False), *vars(module).values()):
+            if isinstance(tensor, Tensor) and id(tensor) not in memo:
+                new = made(tensor).detach()
+                is_parameter = isinstance(tensor, nn.Parameter)
+                memo[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if is_parameter else new
+    return copy.deepcopy(model, memo)
+
+
+def copied_inputs(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of a forward pass that it may overwrite."""
+    return tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, call_arguments(inputs))
 
 
 class _Predictions(nn.Module):
@@ -126,11 +155,23 @@ def predictions(output: Any) -> Any:
 
 
 def shared_memory(model: nn.Module) -> set[str]:
-    """First names of parameters and buffers that are different tensors over the same memory."""
+    """First names of parameters and buffers that are different tensors over places of the same memory."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    where = {name: t.untyped_storage().data_ptr() for name, t in tensors.items() if t.numel() and not t.is_meta}
-    users = Counter(where.values())
-    return {name for name, place in where.items() if users[place] > 1}
+    spans = sorted((*_span(t), name) for name, t in tensors.items() if t.numel() and not t.is_meta)
+    shared: set[str] = set()
+    furthest, holder = 0, ""
+    for start, end, name in spans:
+        if start < furthest:
+            shared |= {name, holder}
+        if end > furthest:
+            furthest, holder = end, name
+    return shared
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """Addresses of a tensor's first byte, and of the one behind its last."""
+    last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
 
 
 def first_names(model: nn.Module) -> dict[str, str]:

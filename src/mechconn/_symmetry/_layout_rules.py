@@ -12,10 +12,7 @@ PADDING = "padding"
 
 def view(call: Call) -> Result:
     """The same places in row-major order under another shape."""
-    axes = regrouped(call.self.axes, call.shape)
-    if axes is None:
-        raise NoRuleError
-    return tuple(axes)
+    return tuple(regrouped(call.self.axes, call.shape))
 
 
 def permute(call: Call) -> Result:
@@ -110,6 +107,8 @@ def piece(call: Call) -> Result:
     start, end, _ = slice(call.get("start", 0), call.get("end", whole), step).indices(whole)
     if (start, end) == (0, whole) and step == 1:
         return x.axes
+    if start >= end:
+        return x.but(dim, leaf(0))
     if step != 1:
         freeze(x.axes[x.place(dim)], SLICED)
         return x.but(dim, call.frozen(dim, SLICED))
@@ -147,7 +146,7 @@ def lookup(call: Call) -> Result:
 
 
 def pad(call: Call) -> Result:
-    """Fixed places before and behind an axis; padding made from the axis itself reads the order along it."""
+    """New places before and behind an axis, alike; padding made from the axis itself reads the order along it."""
     x, widths = call.self, call.pad
     axes = list(x.axes)
     for number, (before, behind) in enumerate(zip(widths[::2], widths[1::2], strict=True)):
@@ -158,9 +157,7 @@ def pad(call: Call) -> Result:
             freeze(axes[dim], PADDING)
             axes[dim] = leaf(call.shape[dim], PADDING)
         elif before or behind:
-            fixed = [leaf(size, PADDING) for size in (before, behind)]
-            laid = [fixed[0]] * bool(before) + [axes[dim]] + [fixed[1]] * bool(behind)
-            axes[dim] = joined(laid)
+            axes[dim] = joined([leaf(before)] * bool(before) + [axes[dim]] + [leaf(behind)] * bool(behind))
     return tuple(axes)
 
 

@@ -17,8 +17,8 @@ WINDOW = "a position: a window (convolution, pooling) or an order runs along it"
 TABLE = "a position in a table that indices are looked up in"
 
 NONLINEAR = frozenset(
-    "relu relu6 gelu silu sigmoid tanh hardtanh elu leaky_relu hardswish hardsigmoid mish softplus selu celu prelu "
-    "glu".split()
+    "relu relu6 gelu silu sigmoid log_sigmoid tanh hardtanh elu leaky_relu hardswish hardsigmoid mish softplus selu "
+    "celu prelu glu".split()
 )
 """Activation functions: what activation matching calls the nonlinearity."""
 
@@ -154,7 +154,7 @@ def layer_norm(call: Call) -> Result:
 
 
 def unchanged(call: Call) -> Result:
-    """Softmax and its kind: places along an axis share a normaliser, which does not see their order."""
+    """Softmax and its kind: places along an axis share a normaliser, which does not see their order; other types."""
     return (call.self if "self" in call.arguments else call.input).axes
 
 
@@ -164,8 +164,10 @@ def reduction(call: Call) -> Result:
     dims = range(len(x.axes)) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
     gone = {x.place(d) for d in dims}
     if len(call.shape) == len(x.axes):
-        return tuple(() if i in gone else axis for i, axis in enumerate(x.axes))
-    return tuple(axis for i, axis in enumerate(x.axes) if i not in gone)
+        axes = tuple(() if i in gone else axis for i, axis in enumerate(x.axes))
+    else:
+        axes = tuple(axis for i, axis in enumerate(x.axes) if i not in gone)
+    return [axes for _ in call.shapes]
 
 
 def ordered(call: Call) -> Result:
@@ -187,6 +189,8 @@ def ordered(call: Call) -> Result:
 def attention(call: Call) -> Result:
     """softmax(q k' / sqrt(d) + mask) v, batched over the axes before; grouped queries share keys and values."""
     q, k, v, mask = call.query, call.key, call.value, call.get("attn_mask")
+    if not len(q.axes) == len(k.axes) == len(v.axes):
+        raise NoRuleError
     heads = -3 if call.get("enable_gqa", False) and len(q.axes) > 2 else None
     if heads is not None and q.shape[heads] != k.shape[heads]:
         shared = k.axes[heads] + leaf(q.shape[heads] // k.shape[heads])
@@ -243,10 +247,12 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), convolution),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), transposed_convolution),
     **dict.fromkeys(_WINDOWED, pooling),
-    **dict.fromkeys(("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm"), channel_norm),
+    **dict.fromkeys("batch_norm _native_batch_norm_legit instance_norm".split(), channel_norm),
+    "_native_batch_norm_legit_no_training": channel_norm,
     **dict.fromkeys(("layer_norm", "rms_norm"), layer_norm),
-    **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax"), unchanged),
+    **dict.fromkeys("softmax _softmax log_softmax _log_softmax to type_as".split(), unchanged),
     **dict.fromkeys("mean sum amax amin var std prod logsumexp any all norm linalg_vector_norm".split(), reduction),
+    **dict.fromkeys(("var_mean", "std_mean"), reduction),
     **dict.fromkeys("cumsum cumprod flip roll sort argsort topk argmax argmin max min".split(), ordered),
     "prelu": prelu,
     "linear": linear,

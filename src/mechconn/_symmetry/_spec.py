@@ -87,6 +87,6 @@ def check_permutations(permutations: Permutations, sizes: Mapping[str, int]) -> 
     """Raise unless each is a permutation of its group."""
     for group, permutation in permutations.items():
         check_choice("group", group, tuple(sizes))
-        size = sizes[group]
-        if not torch.equal(torch.sort(torch.as_tensor(permutation)).values.cpu(), torch.arange(size)):
+        size, found = sizes[group], torch.as_tensor(permutation).cpu()
+        if found.dtype != torch.long or not torch.equal(found.sort().values, torch.arange(size)):
             raise ValueError(_errors.NO_PERMUTATION.format(group=group, size=size))

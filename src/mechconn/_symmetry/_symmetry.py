@@ -158,7 +158,7 @@ class Symmetry:
         """
         example = self.example_input if example_input is None else example_input
         if example is None:
-            raise ValueError(_errors.NO_EXAMPLE.format(got="none"))
+            raise ValueError(_errors.NO_EXAMPLE.format(model=type(model).__name__))
         self.check_model(model)
         verify(model, example, self, seed)
 
@@ -250,8 +250,11 @@ class Symmetry:
             record = json.loads(Path(file).read_text(encoding="utf-8"))
             if record["format"] != FORMAT:
                 raise KeyError("format")
+            axes = {name: tuple(map(_pattern.parse, texts)) for name, texts in record["axes"].items()}
+            for pattern in [pattern for patterns in axes.values() for pattern in patterns]:
+                _pattern.length(pattern, record["sizes"])
             return cls(
-                axes={name: tuple(map(_pattern.parse, texts)) for name, texts in record["axes"].items()},
+                axes=axes,
                 sizes={name: int(size) for name, size in record["sizes"].items()},
                 buffers=frozenset(record["buffers"]),
                 aliases=record["aliases"],

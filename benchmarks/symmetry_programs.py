@@ -1,0 +1,55 @@
+"""Symmetry finding on random programs, more of them than the tests draw: is the function unchanged, and what is found?
+
+Each program is a small network of random operations, sometimes with one that has no rule. The symmetry found is applied
+with random permutations to a float64 copy with generic weights, and outputs are compared in both modes.
+
+    python benchmarks/symmetry_programs.py [--programs 300] [--seed 0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import mechconn as mc
+from mechconn._rng import isolated
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from _symmetry.check import largest_change  # pyright: ignore[reportMissingImports]
+from _symmetry.programs import program  # pyright: ignore[reportMissingImports]
+
+BAR = 1e-9
+
+
+def main() -> int:
+    """Run the programs and print what was found; status 1 where an output changed."""
+    parser = argparse.ArgumentParser(description="Symmetry finding on random programs.")
+    parser.add_argument("--programs", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    started, changes, coverages, unknown, free, wrong = time.perf_counter(), [], [], Counter[str](), 0, []
+    for seed in range(options.seed, options.seed + options.programs):
+        with isolated(seed, "random program"):
+            model, inputs = program(random.Random(seed))
+        symmetry = mc.symmetry_of(model, inputs)
+        changes.append(largest_change(model, inputs, symmetry))
+        coverages.append(symmetry.coverage)
+        unknown.update(symmetry.unknown)
+        free += bool(symmetry.sizes)
+        if not changes[-1] <= BAR:
+            wrong.append(seed)
+    sys.stdout.write(
+        f"{options.programs} random programs in {time.perf_counter() - started:.0f} s: "
+        f"{free} with units that may be permuted, mean coverage {sum(coverages) / len(coverages):.2f}\n"
+        f"largest relative change of the outputs {max(changes):.1e} (bar {BAR:.0e}); changed: {wrong or 'none'}\n"
+        f"operations without a rule: {', '.join(f'{name} {n}' for name, n in unknown.most_common()) or 'none'}\n"
+    )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Random programs over the operations that symmetry finding knows: the function stays, and units are found."""
+
+from __future__ import annotations
+
+import random
+
+import hypothesis
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mechconn as mc
+from _symmetry.check import largest_change
+from _symmetry.programs import program
+from mechconn._rng import isolated
+
+EXAMPLES = 40
+SEEN: list[mc.Symmetry] = []
+
+
+@hypothesis.settings(max_examples=EXAMPLES)
+@given(st.integers(0, 2**32 - 1))
+def test_permuting_the_units_found_changes_nothing(seed: int) -> None:
+    with isolated(seed, "random program"):
+        model, inputs = program(random.Random(seed))
+    symmetry = mc.symmetry_of(model, inputs)
+    assert largest_change(model, inputs, symmetry, seeds=1) <= 1e-9
+    SEEN.append(symmetry)
+
+
+def test_most_programs_have_units_that_may_be_permuted() -> None:
+    while len(SEEN) < 10:  # where this test runs alone, or on another worker
+        with isolated(len(SEEN), "random program"):
+            model, inputs = program(random.Random(len(SEEN)))
+        SEEN.append(mc.symmetry_of(model, inputs))
+    free = [symmetry for symmetry in SEEN if symmetry.sizes]
+    assert len(free) >= 0.7 * len(SEEN)
+    assert sum(symmetry.coverage for symmetry in SEEN) >= 0.6 * len(SEEN)
+    assert any(symmetry.unknown for symmetry in SEEN) or len(SEEN) < EXAMPLES
+
+
+def test_one_seed_makes_one_program() -> None:
+    made = []
+    for _ in range(2):
+        with isolated(5, "random program"):
+            model, inputs = program(random.Random(5))
+        made.append((str(model), inputs, model(inputs)))
+    assert made[0][0] == made[1][0] and all(torch.equal(a, b) for a, b in zip(made[0][1:], made[1][1:], strict=True))
