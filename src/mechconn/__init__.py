@@ -7,6 +7,7 @@ from mechconn._align import ActivationMatching as ActivationMatching
 from mechconn._align import Alignment as Alignment
 from mechconn._align import WeightMatching as WeightMatching
 from mechconn._align import align as align
+from mechconn._audit import Audit as Audit
 from mechconn._audit import Change as Change
 from mechconn._audit import Comparison as Comparison
 from mechconn._audit import Difference as Difference
@@ -15,6 +16,7 @@ from mechconn._audit import Invariance as Invariance
 from mechconn._audit import MechanismMap as MechanismMap
 from mechconn._audit import OutputDiscrepancy as OutputDiscrepancy
 from mechconn._audit import RepresentationSimilarity as RepresentationSimilarity
+from mechconn._audit import audit as audit
 from mechconn._audit import compare_mechanisms as compare_mechanisms
 from mechconn._audit import measure_invariance as measure_invariance
 from mechconn._audit import mechanism_map as mechanism_map
@@ -56,6 +58,7 @@ from mechconn._paths import LinearPath as LinearPath
 from mechconn._paths import PolygonalPath as PolygonalPath
 from mechconn._paths import path_grid as path_grid
 from mechconn._repair import Repair as Repair
+from mechconn._report import save_report as save_report
 from mechconn._symmetry import Symmetry as Symmetry
 from mechconn._symmetry import symmetry_of as symmetry_of
 from mechconn._training import Trained as Trained
@@ -76,6 +79,7 @@ __all__ = [
     "ActivationMatching",
     "AlignedProfiles",
     "Alignment",
+    "Audit",
     "Barrier",
     "BezierFit",
     "BezierPath",
@@ -117,6 +121,7 @@ __all__ = [
     "Translate",
     "WeightMatching",
     "align",
+    "audit",
     "compare_mechanisms",
     "datasets",
     "evaluate_alignment",
@@ -133,6 +138,7 @@ __all__ = [
     "parameters_of",
     "path_grid",
     "representation_similarity",
+    "save_report",
     "soup",
     "symmetry_of",
     "train",

@@ -128,3 +128,15 @@ REPAIR_BIAS = (
     "Repair shifts units by their biases, and these layers have none or share their weights: {layers}; "
     "give each a bias of its own"
 )
+NO_PATH_BETWEEN = (
+    "{a} and {b} have different architectures, so that no path in weight space joins them; give two models of one "
+    "architecture to walk a path"
+)
+NOT_ALIGNED = "The second model was not aligned to the first: {why}"
+NO_PAGE = "a {type} has no page; pass an Audit, or a record of one"
+NO_CONFIG = "no configuration file {file}; the README shows what an audit.toml holds"
+UNREADABLE_CONFIG = "{file} is neither TOML nor JSON: {why}"
+NO_FACTORY = (
+    "{file} holds weights without a network; pass --model package.module:function, or the folder of a saved "
+    "Hugging Face classifier"
+)

@@ -75,7 +75,8 @@ class PathRecord(Record):
     """A path's profile: per split, loss in nats and accuracy in [0, 1] at each t, and the barrier in loss.
 
     Attributes:
-        barrier: split -> (height in nats, t).
+        loss, accuracy: split -> means; None where they are not finite.
+        barrier: split -> (height in nats, t); None where the loss is not finite somewhere.
         barrier_interval: split -> 95 % interval of the height over samples; None where there is none.
         connection: split -> whether the barrier is at most `tolerance`, by its interval; see `mechconn.Connection`.
         mechanistic_connection: the same over the reference and every intervention.
@@ -84,9 +85,9 @@ class PathRecord(Record):
     start: str
     end: str
     ts: list[float]
-    loss: dict[str, list[float]]
-    accuracy: dict[str, list[float]]
-    barrier: dict[str, tuple[float, float]]
+    loss: dict[str, list[float | None]]
+    accuracy: dict[str, list[float | None]]
+    barrier: dict[str, tuple[float, float] | None]
     barrier_interval: dict[str, tuple[float, float] | None]
     tolerance: float
     connection: dict[str, Verdict]
@@ -140,6 +141,88 @@ class InvarianceRecord(Record):
     over: Literal["samples", "runs"]
     runs: int
     notes: list[str]
+
+
+class DifferenceRecord(Record):
+    """How far two models' effects lie apart; see `mechconn.Difference`."""
+
+    effect: float
+    interval: tuple[float, float]
+
+
+class ComparisonRecord(Record):
+    """Two models' mechanisms side by side; see `mechconn.Comparison`."""
+
+    verdict: Literal["similar", "dissimilar", "undetermined"]
+    why: str
+    over: Literal["samples", "runs"]
+    agreement: dict[str, str]
+    a: InvarianceRecord
+    b: InvarianceRecord
+    differences: dict[str, DifferenceRecord]
+    runs_a: list[InvarianceRecord]
+    runs_b: list[InvarianceRecord]
+
+
+class DiscrepancyRecord(Record):
+    """How far two models' class probabilities lie apart; see `mechconn.OutputDiscrepancy`."""
+
+    splits: dict[str, float]
+    mean: float
+    similarity: float
+    transformations: list[str]
+
+
+class AlignmentRecord(Record):
+    """How one network was moved onto another; see `mechconn.Alignment`.
+
+    Attributes:
+        frozen: why some units may not be permuted.
+    """
+
+    permutations: dict[str, list[int]]
+    coverage: float
+    similarity_before: dict[str, float]
+    similarity_after: dict[str, float]
+    distance_before: float
+    distance_after: float
+    dead: dict[str, int]
+    unseen: list[str]
+    frozen: list[str]
+    settings: dict[str, Any]
+
+
+class AuditRecord(Record):
+    """An audit of two models; see `mechconn.Audit`."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["audit"] = "audit"
+    names: tuple[str, str]
+    comparison: ComparisonRecord
+    discrepancy: DiscrepancyRecord | None
+    paths: dict[str, PathRecord]
+    alignment: AlignmentRecord | None
+    blocks: dict[str, dict[str, float | None]] | None
+    similarity: dict[str, float | None] | None
+    notes: list[str]
+    findings: list[str]
+    settings: dict[str, Any]
+    settings_hash: str
+    seconds: float
+    environment: Environment
+    pictures: dict[str, Picture] = {}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any], pictures: dict[str, Picture] | None = None) -> AuditRecord:
+        """From what `Audit.to_record` gives, with this process's versions and hardware."""
+        settings = plain["settings"]
+        here = environment(str(settings["device"]))
+        added = {"settings_hash": settings_hash(settings), "environment": here, "pictures": pictures or {}}
+        return cls.model_validate({**plain, **added})
+
+    def to_json(self) -> str:
+        """The record as one line of JSON, without its pictures."""
+        return self.model_dump_json(exclude={"pictures"})
 
 
 class DemoRecord(Record):

@@ -53,6 +53,21 @@ class Alignment:
     symmetry: Symmetry = field(repr=False)
     settings: Mapping[str, Any] = field(repr=False)
 
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON; the permutations as lists, without the weights."""
+        return {
+            "permutations": {group: permutation.tolist() for group, permutation in self.permutations.items()},
+            "coverage": self.coverage,
+            "similarity_before": dict(self.similarity_before),
+            "similarity_after": dict(self.similarity_after),
+            "distance_before": self.distance_before,
+            "distance_after": self.distance_after,
+            "dead": dict(self.dead),
+            "unseen": list(self.unseen),
+            "frozen": sorted({reason for reason in self.symmetry.frozen.values()}),
+            "settings": dict(self.settings),
+        }
+
     def __str__(self) -> str:
         lines = [
             f"{self.settings['method']}: distance {self.distance_before:.4g} -> {self.distance_after:.4g}, "

@@ -1,5 +1,7 @@
 """Mechanisms: what models are invariant to, and whether two of them rely on the same."""
 
+from mechconn._audit._audit import Audit as Audit
+from mechconn._audit._audit import audit as audit
 from mechconn._audit._compare import Comparison as Comparison
 from mechconn._audit._compare import Difference as Difference
 from mechconn._audit._compare import compare_mechanisms as compare_mechanisms
@@ -15,6 +17,7 @@ from mechconn._audit._representations import RepresentationSimilarity as Represe
 from mechconn._audit._representations import representation_similarity as representation_similarity
 
 __all__ = [
+    "Audit",
     "Change",
     "Comparison",
     "Difference",
@@ -23,6 +26,7 @@ __all__ = [
     "MechanismMap",
     "OutputDiscrepancy",
     "RepresentationSimilarity",
+    "audit",
     "compare_mechanisms",
     "measure_invariance",
     "mechanism_map",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
@@ -125,9 +126,7 @@ class Profile:
             raise ValueError(_errors.NO_INTERVENTIONS.format(what="mechanistic connectivity"))
         splits = (self.reference, *self.interventions)
         verdicts = {self.connection(split, tolerance, on, confidence).verdict for split in splits}
-        if "not connected" in verdicts:
-            return "not connected"
-        return "connected" if verdicts == {"connected"} else "undetermined"
+        return together(verdicts)
 
     def mechanistically_connected(self, tolerance: float = 0.0) -> bool:
         """Whether the path is found mode connected on the reference *and* on every intervention, in loss.
@@ -148,6 +147,31 @@ class Profile:
             for t, value in zip(self.ts, values, strict=True)
             if not math.isfinite(value)
         )
+
+    def to_record(self, start: str = "A", end: str = "B", tolerance: float = 0.0) -> dict[str, Any]:
+        """Plain values, for JSON: curves, barriers in loss with their 95 % intervals, and verdicts at a tolerance.
+
+        What is not finite is None, and a split with such a value has no barrier and is "not connected".
+        """
+        bad = {value.split for value in self.not_finite if value.on == "loss"}
+        barriers = {split: None if split in bad else self.barrier(split) for split in self.loss}
+        connection: dict[str, Verdict] = {
+            split: "not connected" if split in bad else self.connection(split, tolerance).verdict for split in self.loss
+        }
+        joined = {connection[split] for split in (self.reference, *self.interventions)}
+        return {
+            "start": start,
+            "end": end,
+            "ts": list(self.ts),
+            "loss": {split: _finite(values) for split, values in self.loss.items()},
+            "accuracy": {split: _finite(values) for split, values in self.accuracy.items()},
+            "barrier": {split: b and (b.height, b.t) for split, b in barriers.items()},
+            "barrier_interval": {split: b and b.interval for split, b in barriers.items()},
+            "tolerance": tolerance,
+            "connection": connection,
+            "mechanistic_connection": together(joined),
+            "settings": dict(self.settings),
+        }
 
     def plot(self) -> Any:
         """A matplotlib Figure: one panel each for accuracy (where measured), loss and every metric, a curve a split."""
@@ -202,6 +226,17 @@ class Profile:
             return None
         interval = interval_of_errors if on == "accuracy" else interval_of_means
         return interval(self.ts, self.per_sample[on][split], confidence)
+
+
+def together(verdicts: AbstractSet[str]) -> Verdict:
+    """One verdict for several splits: connected on all, or not on one, or not settled."""
+    if "not connected" in verdicts:
+        return "not connected"
+    return "connected" if verdicts == {"connected"} else "undetermined"
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values]
 
 
 def table_of(profile: Profile, **front: object) -> list[dict[str, object]]:

@@ -146,7 +146,7 @@ def run_demo(
             shown("", number + 1, len(by_name))
     with stages.stage("drawing samples"):
         pictures = strips(task.suite)
-    path = _path_record(profile, "theta_C", "theta_NC", settings.tolerance)
+    path = PathRecord.model_validate(profile.to_record("theta_C", "theta_NC", settings.tolerance))
     invariance = {name: InvarianceRecord.model_validate(value.to_record()) for name, value in measured.items()}
     plain = _plain_settings(settings, task, len(clean), fresh, profile)
     return DemoRecord(
@@ -197,23 +197,6 @@ class _Stages:
     def seconds(self) -> float:
         """Wall-clock time since the start."""
         return time.perf_counter() - self._started
-
-
-def _path_record(profile: Profile, start: str, end: str, tolerance: float) -> PathRecord:
-    barriers = {name: profile.barrier(name) for name in profile.loss}
-    return PathRecord(
-        start=start,
-        end=end,
-        ts=list(profile.ts),
-        loss={name: list(values) for name, values in profile.loss.items()},
-        accuracy={name: list(values) for name, values in profile.accuracy.items()},
-        barrier={name: (barrier.height, barrier.t) for name, barrier in barriers.items()},
-        barrier_interval={name: barrier.interval for name, barrier in barriers.items()},
-        tolerance=tolerance,
-        connection={name: profile.connection(name, tolerance).verdict for name in profile.loss},
-        mechanistic_connection=profile.mechanistic_connection(tolerance),
-        settings=dict(profile.settings),
-    )
 
 
 def _plain_settings(

@@ -50,7 +50,10 @@ def _path(path: PathRecord) -> str:
 def _barrier(path: PathRecord, split: str) -> str:
     if path.connection[split] == "connected":
         return f"none on {short_name(split)}"
-    (height, t), interval = path.barrier[split], path.barrier_interval[split]
+    barrier, interval = path.barrier[split], path.barrier_interval[split]
+    if barrier is None:
+        return f"undefined on {short_name(split)}, where the loss is not finite"
+    height, t = barrier
     spread = "" if interval is None else f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
     return f"{height:.2f} nats on {short_name(split)} (t = {t:.1f}{spread})"
 

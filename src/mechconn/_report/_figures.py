@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping
 from html import escape
@@ -26,7 +27,7 @@ def path_figure(path: PathRecord) -> str:
         **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
     }
     with rc_context(style):
-        measured = {"accuracy": path.accuracy, "loss": path.loss}
+        measured = {"accuracy": _gaps(path.accuracy), "loss": _gaps(path.loss)}
         figure = curves(path.ts, measured, start=path.start, end=path.end, labels={**LABELS, "loss": "loss (nats)"})
         figure.patch.set_alpha(0.0)
         buffer = io.StringIO()
@@ -34,14 +35,30 @@ def path_figure(path: PathRecord) -> str:
     return _inline(buffer.getvalue(), path_description(path))
 
 
+def _gaps(curves_of: Mapping[str, list[float | None]]) -> dict[str, list[float]]:
+    """Curves with NaN where a value is not finite."""
+    return {split: [math.nan if v is None else v for v in values] for split, values in curves_of.items()}
+
+
 def path_description(path: PathRecord) -> str:
     """What the figure shows, for those who do not see it."""
     ends = "; ".join(
-        f"{short_name(split)} accuracy {100 * values[0]:.0f} % at t = 0 and {100 * values[-1]:.0f} % at t = 1, "
-        f"largest rise in loss above the chord {path.barrier[split][0]:.2f} nats at t = {path.barrier[split][1]:g}"
+        f"{short_name(split)} accuracy {_percent(values[0])} at t = 0 and {_percent(values[-1])} at t = 1, "
+        f"{_rise(path, split)}"
         for split, values in path.accuracy.items()
     )
     return f"Accuracy and loss along the straight path from {path.start} to {path.end}: {ends}."
+
+
+def _percent(share: float | None) -> str:
+    return "undefined" if share is None else f"{100 * share:.0f} %"
+
+
+def _rise(path: PathRecord, split: str) -> str:
+    barrier = path.barrier[split]
+    if barrier is None:
+        return "loss not finite on the path"
+    return f"largest rise in loss above the chord {barrier[0]:.2f} nats at t = {barrier[1]:g}"
 
 
 def sheet(pictures: Mapping[str, Picture], title: str) -> bytes:

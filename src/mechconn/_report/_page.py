@@ -6,24 +6,50 @@ import base64
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from mechconn._results import SPLITS, DemoRecord, short_name
+from mechconn import _errors
+from mechconn._results import SPLITS, AuditRecord, DemoRecord, PathRecord, Picture, short_name
 
 
-def save_report(record: DemoRecord, file: str | Path) -> None:
-    """Write a record as a self-contained HTML page; the file appears whole or not at all.
+@runtime_checkable
+class HasRecord(Protocol):
+    """A result that becomes a record, such as `mechconn.Audit`."""
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values."""
+        ...
+
+
+def save_report(result: DemoRecord | AuditRecord | HasRecord, file: str | Path) -> None:
+    """Write a result as a self-contained HTML page; the file appears whole or not at all.
 
     Args:
-        record: what `mechconn demo` returns; the page is made from it alone.
+        result: an `Audit`, its record, or what `mechconn demo` returns; the page is made from the record alone.
         file: where to write; an existing file is replaced.
 
     Raises:
         OSError: the folder does not exist or cannot be written.
+        TypeError: the result is none that has a page.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+    if not isinstance(result, DemoRecord | AuditRecord):
+        if not hasattr(result, "to_record"):
+            raise TypeError(_errors.NO_PAGE.format(type=type(result).__name__))
+        result = AuditRecord.of(result.to_record())
+    write_whole(Path(file), (_demo(result) if isinstance(result, DemoRecord) else _audit(result)).encode())
 
-    from mechconn._report._figures import path_figure, png
+
+def _demo(record: DemoRecord) -> str:
+    return _page("demo.html.j2", record, timings=record.timings, figure=_figure(record.path))
+
+
+def _audit(record: AuditRecord) -> str:
+    figures = {which: _figure(path) for which, path in record.paths.items()}
+    return _page("audit.html.j2", record, timings={"all": record.seconds}, figures=figures)
+
+
+def _page(template: str, record: DemoRecord | AuditRecord, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     templates = Environment(
         loader=PackageLoader("mechconn", "_report"),
@@ -32,18 +58,24 @@ def save_report(record: DemoRecord, file: str | Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = templates.get_template("demo.html.j2").render(
-        record=record,
-        splits=SPLITS,
-        short_name=short_name,
-        figure=path_figure(record.path),
-        strips={
-            name: "data:image/png;base64," + base64.b64encode(png(picture)).decode()
-            for name, picture in record.pictures.items()
-        },
-        settings=list(_flat(record.settings)),
+    templates.filters["short"] = short_name
+    strips = {name: _source(picture) for name, picture in record.pictures.items()}
+    settings = list(_flat(record.settings))
+    return templates.get_template(template).render(
+        record=record, splits=SPLITS, strips=strips, settings=settings, **values
     )
-    write_whole(Path(file), page.encode())
+
+
+def _figure(path: PathRecord) -> str:
+    from mechconn._report._figures import path_figure
+
+    return path_figure(path)
+
+
+def _source(picture: Picture) -> str:
+    from mechconn._report._figures import png
+
+    return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
 
 
 def write_whole(file: Path, content: bytes) -> None:

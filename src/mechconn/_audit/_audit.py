@@ -1,0 +1,257 @@
+"""The audit: what two models rely on, whether that is the same, and what joins them in weight space."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from mechconn import _errors
+from mechconn._align import ActivationMatching, Alignment, WeightMatching, align
+from mechconn._align._method import AlignmentMethod
+from mechconn._audit._compare import Comparison, compare_mechanisms
+from mechconn._audit._discrepancy import OutputDiscrepancy, output_discrepancy
+from mechconn._audit._effects import On
+from mechconn._audit._representations import RepresentationSimilarity, representation_similarity
+from mechconn._audit._sentences import sentences
+from mechconn._batches import batches
+from mechconn._checks import check_choice, check_non_negative
+from mechconn._connectivity import BlockProfiles, Profile, evaluate_blocks, evaluate_path
+from mechconn._connectivity._blocks import Blocks
+from mechconn._evaluate import per_sample_cross_entropy
+from mechconn._interventions import Suite
+from mechconn._norm_stats import NormPolicy, Reestimate
+from mechconn._params import device_of, parameters_of
+from mechconn._paths import LinearPath
+from mechconn._precision import Precision
+from mechconn._symmetry import Symmetry, symmetry_of
+from mechconn._typing import PerSampleLoss, Progress
+
+Aligning: TypeAlias = AlignmentMethod | Literal["auto", "none"]
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What was found about two models. `print(result)` says it in sentences.
+
+    Attributes:
+        comparison: what each model is invariant to, and the verdict on their mechanisms.
+        discrepancy: how far their class probabilities lie apart, a graded score; None where the task is no
+            classification.
+        lines: "before" and, where B could be aligned, "after" -> the profile of the straight path; empty where the
+            models have different architectures.
+        alignment: how B was moved onto A; None where it was not.
+        blocks: the path block by block, where asked for.
+        similarity: linear CKA by layer, where asked for.
+        notes: what could not be done, and why.
+        tolerance: the largest barrier in nats that counts as none.
+        names: what the two are called.
+        settings: everything needed to repeat it.
+        seconds: wall-clock time.
+    """
+
+    comparison: Comparison
+    discrepancy: OutputDiscrepancy | None
+    lines: Mapping[str, Profile]
+    alignment: Alignment | None
+    blocks: BlockProfiles | None
+    similarity: RepresentationSimilarity | None
+    notes: tuple[str, ...]
+    tolerance: float
+    names: tuple[str, str]
+    settings: Mapping[str, Any] = field(repr=False)
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        """Whether the two use the same mechanisms: "similar", "dissimilar" or "undetermined"; see `Comparison`."""
+        return self.comparison.verdict
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What the numbers say, what follows from it and what does not, in plain sentences."""
+        return tuple(sentences(self.to_plain()))
+
+    def __str__(self) -> str:
+        return "\n".join(f"- {sentence}" for sentence in self.findings)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values but for the sentences."""
+        a, b = self.names
+        return {
+            "names": self.names,
+            "comparison": self.comparison.to_record(),
+            "discrepancy": self.discrepancy and self.discrepancy.to_record(),
+            "paths": {which: line.to_record(a, b, self.tolerance) for which, line in self.lines.items()},
+            "alignment": self.alignment and self.alignment.to_record(),
+            "blocks": self.blocks and _heights(self.blocks),
+            "similarity": self.similarity and dict(self.similarity.layers),
+            "notes": list(self.notes),
+            "settings": dict(self.settings),
+            "seconds": self.seconds,
+        }
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON: `mechconn.save_report` draws its page from these alone."""
+        return {**self.to_plain(), "findings": list(self.findings)}
+
+    def to_json(self) -> str:
+        """The record as one line of JSON; never NaN."""
+        return json.dumps(self.to_record(), allow_nan=False)
+
+
+def audit(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    suite: Suite,
+    norm: NormPolicy | None = None,
+    *,
+    margin: float = 0.05,
+    on: On = "accuracy",
+    alignment: Aligning = "auto",
+    symmetry: Symmetry | None = None,
+    ts: int | Sequence[float] = 11,
+    tolerance: float = 0.05,
+    blocks: Blocks | None = None,
+    layers: Sequence[str] | Literal["all"] | None = None,
+    names: tuple[str, str] = ("A", "B"),
+    loss: PerSampleLoss = per_sample_cross_entropy,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> Audit:
+    """Do these two models use the same mechanisms, and what joins them?
+
+    The verdict comes from the interventions alone (`compare_mechanisms`). The straight path between the two, before
+    and after B's units were permuted onto A's, is evaluated on every split and judged with intervals over samples; what
+    that proves and what it does not stands in `Audit.findings`.
+
+    Args:
+        model_a: t = 0; neither module is changed.
+        model_b: t = 1. With another architecture than A's, no path is walked, and the result says so.
+        suite: the splits, with at least one intervention.
+        norm: where normalisation statistics come from along the path, as in `evaluate_path`; required where the
+            models keep any.
+        margin: the largest effect that counts as none, in accuracy or in nats.
+        on: "accuracy" or "loss".
+        alignment: how B is aligned; "auto" matches activations on the data of `norm` where it is a `Reestimate`, else
+            weights; "none" leaves it out.
+        symmetry: as in `align`; default: found on the first rows of the reference split.
+        ts: number of points on the path, or the points themselves.
+        tolerance: the largest barrier in nats that counts as none.
+        blocks: also the path block by block, as in `evaluate_blocks`; None leaves it out.
+        layers: also linear CKA on the reference split: of these layers, or of "all" linear maps; None leaves it out.
+        names: what to call the two.
+        loss: one value per sample from (outputs, targets).
+        seed: of everything that is drawn.
+        device: where to compute; default: where model_a is.
+        precision: "float32" or "auto".
+        progress: called with (message, steps done, steps in all).
+
+    Raises:
+        ValueError: as in `compare_mechanisms` and `evaluate_path`.
+
+    Source: Lubana et al. 2023, sections 2 and 3.
+    """
+    started = time.perf_counter()
+    check_non_negative("tolerance", tolerance)
+    if isinstance(alignment, str):
+        check_choice("alignment", alignment, ("auto", "none"))
+    run: dict[str, Any] = {"seed": seed, "device": device, "precision": precision}
+    running = {**run, "loss": loss, "progress": progress}
+    comparison = compare_mechanisms(model_a, model_b, suite, margin, on, **running)
+    classified = bool(comparison.a.accuracy)
+    own = [parameters_of(model) for model in (model_a, model_b)]
+    notes: list[str] = []
+    lines: dict[str, Profile] = {}
+    aligned: Alignment | None = None
+    path_run = {**running, "keep_samples": True}
+    if _shapes(own[0]) != _shapes(own[1]):
+        notes.append(_errors.NO_PATH_BETWEEN.format(a=names[0], b=names[1]))
+    else:
+        lines["before"] = evaluate_path(model_a, LinearPath(*own), suite, ts, norm, **path_run)
+        aligned, why = _aligned(model_a, model_b, alignment, symmetry, suite, norm, run, progress)
+        notes += why
+        if aligned is not None:
+            line = LinearPath(own[0], aligned.params)
+            lines["after"] = evaluate_path(model_a, line, suite, ts, norm, **path_run)
+    end = own[1] if aligned is None else aligned.params
+    asked = blocks is not None and bool(lines)
+    return Audit(
+        comparison=comparison,
+        discrepancy=output_discrepancy(model_a, model_b, suite, **run) if classified else None,
+        lines=lines,
+        alignment=aligned,
+        blocks=evaluate_blocks(model_a, own[0], end, suite, blocks, ts=ts, norm=norm, **running) if asked else None,  # pyright: ignore[reportArgumentType]
+        similarity=None if layers is None else _similar(model_a, model_b, suite, layers, run),
+        notes=tuple(notes),
+        tolerance=tolerance,
+        names=names,
+        settings={
+            "margin": margin,
+            "on": on,
+            "tolerance": tolerance,
+            "alignment": "none" if aligned is None else dict(aligned.settings),
+            "norm": lines["before"].settings["norm"] if lines else "none",
+            "samples": dict(comparison.a.samples),
+            "seed": seed,
+            "device": str(device_of(model_a, device)),
+            "precision": comparison.a.precision,
+        },
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _shapes(params: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in params.items()}
+
+
+def _aligned(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    method: Aligning,
+    symmetry: Symmetry | None,
+    suite: Suite,
+    norm: NormPolicy | None,
+    run: Mapping[str, Any],
+    progress: Progress | None,
+) -> tuple[Alignment | None, list[str]]:
+    """(B moved onto A, []), or (None, [why it was not])."""
+    if method == "none":
+        return None, []
+    if isinstance(method, str):
+        method = ActivationMatching(norm.data, label=norm.label) if isinstance(norm, Reestimate) else WeightMatching()
+    try:
+        if symmetry is None:
+            symmetry = symmetry_of(model_b, _example(suite, device_of(model_b, None)))
+        return align(model_a, model_b, method, symmetry, progress=progress, **run), []
+    except ValueError as error:  # no symmetry to be found or proved: the line as it is remains
+        return None, [_errors.NOT_ALIGNED.format(why=str(error).splitlines()[0])]
+
+
+def _example(suite: Suite, device: torch.device) -> Any:
+    """The first two rows of the reference split, or its first batch where the user's batches decide."""
+    inputs, _ = next(batches("the reference split", suite[suite.reference], batch_size=2, device=device))
+    return inputs
+
+
+def _similar(
+    model_a: nn.Module, model_b: nn.Module, suite: Suite, layers: Sequence[str] | str, run: Mapping[str, Any]
+) -> RepresentationSimilarity:
+    chosen = None if isinstance(layers, str) else layers
+    return representation_similarity(model_a, model_b, suite[suite.reference], chosen, **run)
+
+
+def _heights(blocks: BlockProfiles) -> dict[str, dict[str, float | None]]:
+    """Block -> split -> its barrier in nats; None where the loss is not finite."""
+    found: dict[str, dict[str, float | None]] = {}
+    for block, profile in blocks.items():
+        bad = {value.split for value in profile.not_finite if value.on == "loss"}
+        found[block] = {s: None if s in bad else profile.barrier(s).height for s in profile.loss}
+    return found

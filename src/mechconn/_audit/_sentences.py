@@ -1,0 +1,128 @@
+"""What an audit's numbers say, what follows from it and what does not: sentences that hold whatever the numbers are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Plain = Mapping[str, Any]
+
+THEORY = (
+    "What is proved, for one hidden ReLU layer and minimisers that interpolate: dissimilar mechanisms of different "
+    "complexity imply a barrier on the straight path under every permutation of units. That minimisers which cannot be "
+    "connected by a straight path, up to the architecture's symmetries, are dissimilar is a conjecture; and dissimilar "
+    "mechanisms of similar complexity can be linearly connected. So a barrier, or none, is evidence beside the effects "
+    "of the interventions, and the verdict comes from those alone."
+)
+
+
+def sentences(plain: Plain) -> Iterator[str]:
+    """One or two sentences for each model, then the comparison, the paths, the alignment, and what follows."""
+    a, b = plain["names"]
+    comparison = plain["comparison"]
+    for name, side in ((a, comparison["a"]), (b, comparison["b"])):
+        yield _model(name, side)
+    yield f"The mechanisms of {a} and {b} are {_verdict(comparison['verdict'])}: {_closed(comparison['why'])}"
+    if plain["discrepancy"] is not None:
+        mean = plain["discrepancy"]["mean"]
+        yield (
+            f"Under the interventions their class probabilities lie {mean:.3f} apart on average (L1 distance, at most "
+            f"2): a graded score, which decides nothing."
+        )
+    for which, path in plain["paths"].items():
+        yield _path(path, "as it is" if which == "before" else "after alignment")
+    if plain["alignment"] is not None:
+        yield _alignment(plain["alignment"], b, a)
+    yield from plain["notes"]
+    if plain["blocks"]:
+        yield _blocks(plain["blocks"], comparison["a"]["reference"])
+    if plain["similarity"]:
+        yield _layers(plain["similarity"])
+    if plain["paths"]:
+        yield THEORY
+
+
+def _model(name: str, side: Plain) -> str:
+    groups: dict[str, list[str]] = {"invariant": [], "sensitive": [], "undetermined": []}
+    for split in side["interventions"]:
+        groups[side["effects"][split]["verdict"]].append(f"{split} ({_effect(side['effects'][split], side['on'])})")
+    words = {
+        "invariant": "is invariant to",
+        "sensitive": "is sensitive to",
+        "undetermined": "may or may not be invariant to",
+    }
+    said = "; ".join(f"{words[kind]} {', '.join(splits)}" for kind, splits in groups.items() if splits)
+    margin = f"{100 * side['margin']:g} points" if side["on"] == "accuracy" else f"{side['margin']:g} nats"
+    reference = side["reference"]
+    right = f" It is right on {100 * side['accuracy'][reference]:.1f} % of {reference}." if side["accuracy"] else ""
+    return f"{name} {said}; the margin is {margin}.{right}"
+
+
+def _effect(effect: Plain, on: str) -> str:
+    scale, unit = (100.0, "points") if on == "accuracy" else (1.0, "nats")
+    low, high = (scale * bound for bound in effect["interval"])
+    text = f"{scale * effect['effect']:+.2f} {unit}, 95 % interval {low:+.2f} to {high:+.2f}"
+    if effect["verdict"] == "undetermined" and effect["to_settle"] is not None:
+        text += f"; about {effect['to_settle']:,} rows would settle it"
+    return text
+
+
+def _verdict(verdict: str) -> str:
+    return "not settled by these data" if verdict == "undetermined" else verdict
+
+
+def _closed(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
+
+
+def _path(path: Plain, how: str) -> str:
+    verdict = {
+        "connected": "mechanistically connected at these points",
+        "not connected": "not mechanistically connected",
+        "undetermined": "mechanistically connected or not: these data do not settle it",
+    }[path["mechanistic_connection"]]
+    heights = ", ".join(_barrier(path, split) for split in path["barrier"])
+    return (
+        f"The straight path from {path['start']} to {path['end']}, {how}, is {verdict} "
+        f"(tolerance {path['tolerance']:g} nats). Barriers in loss: {heights}."
+    )
+
+
+def _barrier(path: Plain, split: str) -> str:
+    if path["barrier"][split] is None:
+        return f"undefined on {split}, where the loss is not finite"
+    (height, t), interval = path["barrier"][split], path["barrier_interval"][split]
+    spread = "" if interval is None else f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
+    return f"{height:.2f} nats on {split} (t = {t:g}{spread})"
+
+
+def _alignment(found: Plain, moved: str, fixed: str) -> str:
+    unseen = f" Not compared, and left as they were: {', '.join(found['unseen'])}." if found["unseen"] else ""
+    return (
+        f"By {found['settings']['method']}, {moved}'s units were permuted onto {fixed}'s, which leaves its function "
+        f"as it is: the weights were {found['distance_before']:.4g} apart and are {found['distance_after']:.4g}. "
+        f"{100 * found['coverage']:.1f} % of the parameters have units that may be permuted; other symmetries were "
+        f"not removed, and matching finds a good permutation, not provably the best.{unseen}"
+    )
+
+
+def _blocks(blocks: Plain, reference: str) -> str:
+    heights = {block: splits[reference] for block, splits in blocks.items() if splits[reference] is not None}
+    if not heights:
+        return f"Block by block the loss on {reference} is not finite."
+    highest = max(heights, key=lambda block: heights[block])
+    return (
+        f"Moving one block at a time, {highest} makes the highest barrier on {reference}, {heights[highest]:.2f} nats; "
+        f"blocks' barriers need not add up to the whole."
+    )
+
+
+def _layers(layers: Plain) -> str:
+    known = {layer: value for layer, value in layers.items() if value is not None}
+    if not known:
+        return "No layer's representations vary, so they have no similarity."
+    lowest = min(known, key=lambda layer: known[layer])
+    return (
+        f"Linear CKA of the layers lies between {min(known.values()):.2f} ({lowest}) and {max(known.values()):.2f}; "
+        f"alike representations can serve different mechanisms."
+    )
