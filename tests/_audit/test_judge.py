@@ -60,7 +60,7 @@ def test_one_intervention_has_two_one_sided_tests(effect: float, error: float) -
     found = judged({"one": normal(effect, error)}, MARGIN)["one"]
     z = (MARGIN - abs(effect)) / error
     expected = max(2 * float(norm.sf(abs(z))), 1e-12)
-    assert found.p_value == pytest.approx(expected, rel=1e-6)
+    assert found.p_value == pytest.approx(expected, rel=2e-6)
     assert found.adjusted_p_value == found.p_value
     assert found.interval == found.adjusted_interval == pytest.approx(normal(effect, error).interval(0.95))
     assert found.confidence == pytest.approx(0.95)
@@ -124,8 +124,8 @@ def test_false_invariance_at_the_margin_is_at_most_5_percent() -> None:
     rows, margin = 25, 0.3
     verdicts = {
         (gained, lost): verdict_of(difference_of_counts(gained, lost, rows, 0.95), margin)
-        for gained in range(9)
-        for lost in range(15)
+        for gained in range(rows + 1)
+        for lost in range(rows + 1 - gained)
         if abs(gained - lost) <= margin * rows
     }
     assert "invariant" in verdicts.values()

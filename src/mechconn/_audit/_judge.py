@@ -108,7 +108,7 @@ def _smallest(holds: Callable[[float], bool]) -> float:
         return low
     if not holds(high):
         return 1.0
-    while high / low > 1 + 1e-9:
+    while high / low > 1 + 1e-6:
         middle = (low * high) ** 0.5
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
