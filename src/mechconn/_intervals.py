@@ -1,4 +1,4 @@
-"""Confidence intervals over samples: exact for proportions, Student's t for means.
+"""Confidence intervals over samples: exact for proportions and their differences, Student's t for means.
 
 Exact means that the coverage is at least the stated confidence for every true value and every sample size; no
 interval here is a bootstrap, which fails where no prediction changes at all.
@@ -7,13 +7,14 @@ interval here is a bootstrap, which fails where no prediction changes at all.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 from jaxtyping import Bool, Float
-from scipy.special import betaincinv, stdtrit
+from scipy.special import stdtrit
 from torch import Tensor
 
-Interval = tuple[float, float]
+from mechconn._exact import CountBound, Interval, clopper_pearson
 
 
 class Moments(NamedTuple):
@@ -24,43 +25,16 @@ class Moments(NamedTuple):
     rows: float
 
 
-def clopper_pearson(successes: float, trials: float, confidence: float = 0.95) -> Interval:
-    """The exact interval of a proportion: all p that neither tail of Binomial(trials, p) rejects.
-
-    Args:
-        successes: k, in 0 ... trials. Between whole numbers the bounds are interpolated (for planning sample sizes).
-        trials: n; with n = 0 nothing is known and the interval is (0, 1).
-        confidence: two-sided, each tail has half of the rest.
-
-    Example:
-        >>> [round(bound, 4) for bound in clopper_pearson(0, 10)]
-        [0.0, 0.3085]
-
-    Source: Clopper & Pearson, Biometrika 26 (1934).
-    """
-    tail = (1.0 - confidence) / 2.0
-    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
-    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1.0 - tail))
-    return low, high
-
-
 def paired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " n"], confidence: float = 0.95) -> Interval:
-    """An exact interval of P(after) - P(before) where row i of both is the same sample.
-
-    Let d be the probability that a row changes, and q that a change is a gain: the difference is d (2 q - 1).
-    Both get a Clopper-Pearson interval of confidence 1 - alpha / 2, q's given the number of changes; both hold
-    together with probability 1 - alpha at least, and then so does the range of the product.
-    """
+    """An exact interval of P(after) - P(before) where row i of both is the same sample; see `CountBound`."""
     return difference_of_counts(int((after & ~before).sum()), int((before & ~after).sum()), len(before), confidence)
 
 
+@lru_cache(maxsize=4096)
 def difference_of_counts(gained: float, lost: float, rows: float, confidence: float) -> Interval:
     """`paired_difference` from the number of gains and losses among so many rows."""
-    half = (1.0 + confidence) / 2.0
-    changed = clopper_pearson(gained + lost, rows, half)
-    balance = [2.0 * bound - 1.0 for bound in clopper_pearson(gained, gained + lost, half)]
-    corners = [d * b for d in changed for b in balance]
-    return min(corners), max(corners)
+    tail = (1.0 - confidence) / 2.0
+    return CountBound(gained, lost, rows, tail).value(), -CountBound(lost, gained, rows, tail).value()
 
 
 def unpaired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " m"], confidence: float = 0.95) -> Interval:

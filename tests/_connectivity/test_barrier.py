@@ -60,10 +60,10 @@ def test_the_interval_at_the_highest_point_alone_would_not() -> None:
 def test_the_interval_covers_the_barrier_of_the_error_rate(rise: float) -> None:
     draw, hits = torch.Generator().manual_seed(1), 0
     rate = torch.tensor([0.2, *[0.2 + rise] * 9, 0.2], dtype=torch.float64)
-    for _ in range(DRAWS // 4):  # exact intervals are wide: every draw is covered
+    for _ in range(DRAWS // 20):  # Bonferroni over 18 differences is wide: every draw is covered
         level = torch.rand(ROWS, generator=draw, dtype=torch.float64)
         hits += covered(interval_of_errors(TS, level >= rate[:, None], CONFIDENCE), rise)
-    assert hits >= 0.9 * DRAWS // 4
+    assert hits >= 0.9 * DRAWS // 20
 
 
 def test_three_points_have_the_interval_of_one_paired_mean() -> None:

@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mechconn._exact import CountBound, Interval, clopper_pearson
 from mechconn._intervals import (
-    Interval,
-    clopper_pearson,
     difference_of_counts,
     difference_of_shares,
     moments_of,
@@ -35,15 +34,25 @@ class Evidence:
         units: rows of the counterfactual data, or training runs where the interval is over runs.
         bounds: its interval, from the data alone at n = units. Either bound is on the wrong side of the truth with
             probability (1 - confidence) / 2 at most, and both widen with the confidence.
+        quick: what `reaches` asks, where that is known without the bound.
     """
 
     effect: float
     units: int
     bounds: Bounds
+    quick: Callable[[int, float, float, float], bool] | None = None
 
     def interval(self, confidence: float) -> Interval:
         """The interval that the data give."""
         return self.bounds(confidence, self.units)
+
+    def reaches(self, sign: int, tail: float, threshold: float, n: float | None = None) -> bool:
+        """Whether the lower bound of the effect (sign +1), or of its negative (-1), is at least a threshold."""
+        n = self.units if n is None else n
+        if self.quick is not None:
+            return self.quick(sign, tail, threshold, n)
+        low, high = self.bounds(1 - 2 * tail, n)
+        return (low if sign > 0 else -high) >= threshold
 
 
 def of_accuracy(before: Bool[Tensor, " n"], after: Bool[Tensor, " m"], paired: bool) -> Evidence:
@@ -55,7 +64,11 @@ def of_accuracy(before: Bool[Tensor, " n"], after: Bool[Tensor, " m"], paired: b
         def within(confidence: float, n: float) -> Interval:
             return difference_of_counts(gained * n / rows, lost * n / rows, n, confidence)
 
-        return Evidence((gained - lost) / rows, rows, within)
+        def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
+            up, down = (gained, lost) if sign > 0 else (lost, gained)
+            return CountBound(up * n / rows, down * n / rows, n, tail).reaches(threshold)
+
+        return Evidence((gained - lost) / rows, rows, within, reaches)
     right, right_before = int(after.sum()), int(before.sum())
 
     def between(confidence: float, n: float) -> Interval:

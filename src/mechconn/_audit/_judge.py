@@ -63,7 +63,7 @@ def judged(family: Mapping[str, Evidence], margin: float) -> dict[str, Judgement
     results = {}
     for name, evidence in family.items():
         low_tail, high_tail = tails[name], other_tails[name]
-        found = lower[name].bound(low_tail), -upper[name].bound(high_tail)
+        found = evidence.interval(1 - 2 * low_tail)[0], evidence.interval(1 - 2 * high_tail)[1]
         verdict = verdict_of(found, margin)
         results[name] = Judgement(
             interval=evidence.interval(1 - ALPHA),
@@ -88,25 +88,17 @@ def verdict_of(interval: Interval, margin: float) -> Verdict:
 class _Side:
     """The lower bound of an effect (sign +1), or of its negative (sign -1).
 
-    `tails` are the smallest tail levels at which the bound lies above the margin, and not below its negative.
+    `beyond` says whether the bound lies above the margin at a tail level; `tails` are the smallest levels at which it
+    does, and at which it lies not below the margin's negative.
     """
 
     def __init__(self, evidence: Evidence, sign: int, margin: float) -> None:
-        self._evidence, self._sign, self._margin = evidence, sign, margin
+        self.beyond = lambda tail: evidence.reaches(sign, tail, margin)
         effect = sign * evidence.effect
         self.tails = (
             _smallest(self.beyond) if effect > margin else 1.0,
-            _smallest(lambda tail: self.bound(tail) >= -margin) if abs(effect) <= margin else 1.0,
+            _smallest(lambda tail: evidence.reaches(sign, tail, -margin)) if abs(effect) <= margin else 1.0,
         )
-
-    def bound(self, tail: float) -> float:
-        """Above the truth with probability `tail` at most."""
-        low, high = self._evidence.interval(1 - 2 * tail)
-        return low if self._sign > 0 else -high
-
-    def beyond(self, tail: float) -> bool:
-        """Whether the bound lies above the margin."""
-        return self.bound(tail) > self._margin
 
 
 def _smallest(holds: Callable[[float], bool]) -> float:
@@ -116,7 +108,7 @@ def _smallest(holds: Callable[[float], bool]) -> float:
         return low
     if not holds(high):
         return 1.0
-    while high / low > 1 + 1e-9:
+    while high / low > 1 + 1e-6:
         middle = (low * high) ** 0.5
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
@@ -157,8 +149,10 @@ def _to_settle(evidence: Evidence, low_tail: float, high_tail: float, margin: fl
     """The smallest number of units that settles it at these levels; None where none up to LARGEST_SAMPLE does."""
 
     def settles(n: int) -> bool:
-        low, high = evidence.bounds(1 - 2 * low_tail, n)[0], evidence.bounds(1 - 2 * high_tail, n)[1]
-        return verdict_of((low, high), margin) != "undetermined"
+        sides = ((+1, low_tail), (-1, high_tail))
+        if any(evidence.reaches(sign, tail, margin, n) for sign, tail in sides):
+            return True
+        return all(evidence.reaches(sign, tail, -margin, n) for sign, tail in sides)
 
     few, many = evidence.units, 2 * evidence.units
     while not settles(many):

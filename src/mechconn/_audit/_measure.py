@@ -150,6 +150,7 @@ def _effect(name: str, before: Outcomes, after: Outcomes, judgement: Judgement, 
     changed = int((before.predicted != after.predicted).sum()) if paired and classified else None
     rows = len(after.loss)
     finite = not (undefined_loss(name, before) or undefined_loss(name, after))
+    own = Change(evidence.effect, judgement.interval, rows)
     return Effect(
         split=name,
         effect=evidence.effect,
@@ -158,8 +159,8 @@ def _effect(name: str, before: Outcomes, after: Outcomes, judgement: Judgement, 
         samples=rows,
         changed=None if changed is None else changed / rows,
         changed_interval=None if changed is None else clopper_pearson(changed, rows, CONFIDENCE),
-        accuracy=_change(before.correct, after.correct, paired) if classified else None,
-        loss=_change(before.loss, after.loss, paired) if finite else None,
+        accuracy=own if on == "accuracy" else _change(before.correct, after.correct, paired) if classified else None,
+        loss=own if on == "loss" else _change(before.loss, after.loss, paired) if finite else None,
         by_class=_by_class(before, after, paired, on) if classified else {},
     )
 
