@@ -152,8 +152,8 @@ def test_a_model_that_cannot_be_read_is_audited_without_alignment() -> None:
 def constant(value: float) -> nn.Module:
     layer = build(lambda: nn.Linear(FEATURES, CLASSES))
     with torch.no_grad():
-        layer.weight.zero_()
-        layer.bias.copy_(torch.tensor([value, 0.0, -value]))
+        layer.get_parameter("weight").zero_()
+        layer.get_parameter("bias").copy_(torch.tensor([value, 0.0, -value]))
     return layer
 
 

@@ -27,7 +27,8 @@ def test_the_story_is_told_whole_and_repeats_exactly():
     assert set(first.pictures) == {"no_cue", "cue", "rand_cue", "rand_image"}
     assert first.path.ts == [0.0, 0.5, 1.0]
     for split, interval in first.path.barrier_interval.items():
-        assert interval is not None and interval[0] <= first.path.barrier[split][0] <= interval[1]
+        barrier = first.path.barrier[split]
+        assert interval is not None and barrier is not None and interval[0] <= barrier[0] <= interval[1]
     assert first.settings["norm"]["data"] == "training data without the cue"
     again = run_demo(QUICK)
     assert again.accuracy == first.accuracy
