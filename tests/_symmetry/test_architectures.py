@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import mechconn as mc
 from _symmetry import architectures, attention_nets
@@ -55,7 +56,11 @@ def found(name: str) -> tuple[nn.Module, mc.Symmetry]:
     return model, mc.symmetry_of(model, inputs)
 
 
-@pytest.mark.parametrize("name", NETS)
+SLOW = ("transformer", "vit_select", "gru", "swiglu", "shufflenet", "resnext")
+CASES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NETS]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_permuting_the_units_found_changes_nothing(name: str) -> None:
     model, symmetry = found(name)
     assert largest_change(model, NETS[name][1], symmetry) <= 1e-9
@@ -72,7 +77,6 @@ def test_most_parameters_can_be_permuted(name: str) -> None:
 
 PATTERNS = {
     "vgg": {"6.weight": ["layer6", "3.0 4"], "9.weight": ["3", "layer6"], "3.1.running_var": ["3.0"]},
-    "resnext": {"1.branch.1.0.weight": ["1.branch.0.0 1.branch.1.0", "1.branch.0.0:2", "3", "3"]},
     "option_a": {"1.branch.1.weight": ["(1.branch.1 + 0.0 + 1.branch.1:2)", "1.branch.0.0", "3", "3"]},
     "densenet": {"2.weight": ["(0.0 + 1.layers.0.2 + 1.layers.1.2)"]},
     "shufflenet_v2": {
@@ -99,7 +103,7 @@ def test_patterns_say_where_the_units_lie(net: str, tensor: str, patterns: list[
     assert symmetry.to_record()["axes"][tensor] == patterns
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_recurrent_layers_are_frozen_with_a_reason(name: str) -> None:
     symmetry = found(name)[1]
     assert symmetry.unknown == (name,)
@@ -145,3 +149,44 @@ def test_bert_base_in_five_seconds() -> None:
     assert symmetry.coverage >= 0.99
     assert len(symmetry.sizes) == 2 + 12 * 4
     assert seconds < 5
+
+
+class Ordered(nn.Module):
+    """A hidden layer whose units an operation reads in order."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.one, self.two = function, nn.Linear(5, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(self.function(self.one(x)))
+
+
+ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "cumsum": lambda x: x.cumsum(1),
+    "cumprod": lambda x: x.cumprod(-1),
+    "flip": lambda x: x.flip(1),
+    "roll": lambda x: x.roll(1, 1),
+    "roll of all": lambda x: x.roll(1),
+    "sort": lambda x: x.sort(1)[0],
+    "topk": lambda x: x.topk(4, 1)[0],
+    "place of the largest": lambda x: x + torch.eye(4)[x.argmax(1)],
+    "numbers": lambda x: x * torch.arange(4.0),
+    "step": lambda x: x[:, ::2].repeat(1, 2),
+    "one": lambda x: x * x[:, 2:3] + x[:, 1:2] + x[:, 3:],
+    "convolution": lambda x: nn.functional.conv1d(x[:, None], x.new_ones(1, 1, 3), padding=1)[:, 0],
+    "pooling": lambda x: nn.functional.max_pool1d(x[:, None], 3, 1, 1)[:, 0],
+    "reflection": lambda x: nn.functional.pad(x, (1, 0), "reflect")[:, 1:],
+    "lookup": lambda x: x[:, torch.tensor([3, 0, 1, 2])],
+    "triangle": lambda x: x @ x.new_ones(4, 4).tril(),
+    "unfold": lambda x: x.unfold(1, 2, 1).sum(-1).repeat(1, 2)[:, :4],
+    "determinant": lambda x: x * torch.linalg.det(x.mT @ x + torch.eye(4) * torch.arange(4.0)),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_what_reads_the_order_of_units_freezes_them(name: str) -> None:
+    model = built(lambda: Ordered(ORDERS[name]))
+    symmetry = mc.symmetry_of(model, attention_nets.FEATURES)
+    assert ("one.weight", 0) in symmetry.frozen and ("one.bias", 0) in symmetry.frozen
+    assert largest_change(model, attention_nets.FEATURES, symmetry) <= 1e-9

@@ -8,7 +8,7 @@ import mechconn as mc
 from _symmetry.check import built, largest_change
 from _symmetry.hub_models import MODELS
 
-FAST = ("bert", "gpt2", "llama", "hf_vit")
+FAST = ("bert", "gpt2", "llama")
 LAYER = [2, 8, 8, 20]  # heads, dimensions of queries and keys, of values, hidden units
 EXPECTED = {
     "bert": [16, *LAYER, *LAYER, 16],  # the stream, two layers, the pooler

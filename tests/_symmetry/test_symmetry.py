@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ def norm_mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2))
 
 
+@functools.cache
 def of(factory: Callable[[], nn.Module], x: Tensor) -> tuple[nn.Module, mc.Symmetry]:
     model = built(factory)
     return model, mc.symmetry_of(model, x)

@@ -142,9 +142,11 @@ class Symmetry:
     def verify(self, model: nn.Module, example_input: Inputs | None = None, *, seed: int = 0) -> None:
         """Prove on one model that permuting units changes nothing; see the class for what a permutation does.
 
-        Each group alone and all together are permuted at random, in float64, in evaluation and in training mode with
-        dropout off, at weights disturbed so that no two units are alike by their initialisation. The outputs must
-        agree to a relative 1e-9, or to 1e-6 where the forward pass itself computes in float32.
+        Each group alone is permuted by a random cycle through all of its units, and all together by these and by a
+        swap of two neighbours in them, which generates every permutation of a group. This happens in float64, in
+        evaluation and in training mode with dropout off, at weights, statistics and inputs disturbed so that none is
+        zero and no two units are alike. Each output must agree to a relative 1e-9, or to 1e-6 where the forward pass
+        itself computes in float32. Units that do nothing on the example (behind a dead ReLU) cannot be checked by it.
 
         Args:
             model: it stays as it is.
