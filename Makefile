@@ -17,8 +17,9 @@ demo: $(READY) ## the whole story on small data, into report.html
 test: $(READY) ## all tests
 	$(PYTEST)
 
-bench: $(READY) ## speed of the path layer, symmetries of 300 random programs (15 minutes; MECHCONN_DATA for real images)
+bench: $(READY) ## speed against plain implementations, random programs through the symmetry finder (20 minutes; MECHCONN_DATA for real images)
 	$(BIN)/python benchmarks/bench_paths.py
+	$(BIN)/python benchmarks/bench_matching.py
 	$(BIN)/python benchmarks/symmetry_programs.py
 
 check: $(READY) ## format, lint, types, import contracts, fast tests

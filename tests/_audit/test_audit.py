@@ -80,7 +80,7 @@ def test_sentences_say_what_the_numbers_are(found: mc.Audit) -> None:
     effect = found.comparison.a["causes"]
     assert f"one is invariant to last ({100 * found.comparison.a['last'].effect:+.2f} points" in text
     assert f"is sensitive to causes ({100 * effect.effect:+.2f} points" in text
-    assert "The mechanisms of one and two are similar:" in text
+    assert "The mechanisms of one (A) and two (B) are similar:" in text
     barrier = found.lines["before"].barrier("plain")
     assert f"The straight path from one to two, as it is, is {'not ' if barrier.height > 0.05 else ''}" in text
     assert f"{barrier.height:.2f} nats on plain (t = {barrier.t:g}, 95 % interval" in text

@@ -22,7 +22,7 @@ def sentences(plain: Plain) -> Iterator[str]:
     comparison = plain["comparison"]
     for name, side in ((a, comparison["a"]), (b, comparison["b"])):
         yield _model(name, side)
-    yield f"The mechanisms of {a} and {b} are {_verdict(comparison['verdict'])}: {_closed(comparison['why'])}"
+    yield f"The mechanisms of {a} (A) and {b} (B) are {_verdict(comparison['verdict'])}: {_closed(comparison['why'])}"
     if plain["discrepancy"] is not None:
         mean = plain["discrepancy"]["mean"]
         yield (
