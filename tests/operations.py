@@ -98,6 +98,15 @@ READING: dict[str, Operation] = {
         mc.Reestimate(data),
         symmetry=by_hand(model),
     )["after"],
+    "audit": lambda model, data: mc.audit(
+        model,
+        moved(model),
+        mc.Suite({"cue": data, "hue": data}),
+        mc.Reestimate(data),
+        ts=3,
+        alignment=mc.WeightMatching(restarts=1),
+        symmetry=by_hand(model),
+    ).lines["after"],
     "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
         model, mc.Suite({"cue": data}), precision="auto"
