@@ -151,11 +151,15 @@ class Moments:
         """One batch, [batch, units, positions] each."""
         if self._centres is None:
             self._centres = a.float().mean((0, 2)), b.float().mean((0, 2))
-        a, b = (t - centre[:, None] for t, centre in zip((a, b), self._centres, strict=True))
-        squares = [torch.linalg.vector_norm(t, dim=(0, 2)).square() for t in (a, b)]
-        new = [t.double() for t in (a.sum((0, 2)), b.sum((0, 2)), *squares, _products(a, b))]
-        self._sums = [old + now for old, now in zip(self._sums, new, strict=True)] if self._sums else new
         self._count += a.shape[0] * a.shape[2]
+        # Few units with many positions, units first in memory: as they are. Else values by units, often a view.
+        first = a.shape[2] >= a.shape[1] and a.is_contiguous() and b.is_contiguous()
+        laid = [t if first else t.movedim(1, -1).flatten(0, 1) for t in (a, b)]
+        x, y = (_centred(t, c[:, None] if first else c) for t, c in zip(laid, self._centres, strict=True))
+        over = (0, 2) if first else 0
+        product = torch.bmm(x, y.transpose(1, 2)).sum(0) if first else x.T @ y
+        new = [t.double() for t in (x.sum(over), y.sum(over), x.square().sum(over), y.square().sum(over), product)]
+        self._sums = [old + now for old, now in zip(self._sums, new, strict=True)] if self._sums else new
 
     def variances(self) -> tuple[Tensor, Tensor]:
         """Of the units of A and B; exactly 0 where a unit never moved."""
@@ -177,12 +181,9 @@ class Moments:
         return torch.where(scale > 0, covariance / scale.clamp_min(torch.finfo(torch.float64).tiny), 0.0).cpu()
 
 
-def _products(a: Tensor, b: Tensor) -> Tensor:
-    """sum_{n, p} a[n, u, p] b[n, v, p], of shape [u, v]."""
-    if a.shape[2] >= a.shape[1] and a.is_contiguous() and b.is_contiguous():  # few units, many positions: no copy
-        return torch.bmm(a, b.transpose(1, 2)).sum(0)
-    rows = [t.movedim(1, -1).flatten(0, 1) for t in (a, b)]
-    return rows[0].T @ rows[1]
+def _centred(values: Tensor, centre: Tensor) -> Tensor:
+    """values - centre in float32, with one new tensor whatever the type was."""
+    return values - centre if values.dtype == torch.float32 else values.float().sub_(centre)
 
 
 class _Correlations(Similarity):
