@@ -32,6 +32,7 @@ from mechconn._fit_path import fit_path as fit_path
 from mechconn._interventions import Cue as Cue
 from mechconn._interventions import CuedSet as CuedSet
 from mechconn._interventions import Suite as Suite
+from mechconn._loading import load_model as load_model
 from mechconn._model_at import model_at as model_at
 from mechconn._norm_stats import InterpolateNorm as InterpolateNorm
 from mechconn._norm_stats import KeepNorm as KeepNorm
@@ -107,6 +108,7 @@ __all__ = [
     "evaluate_plane",
     "fine_tune",
     "fit_path",
+    "load_model",
     "measure_invariance",
     "model_at",
     "models",

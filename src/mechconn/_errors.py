@@ -105,3 +105,39 @@ REPAIR_BIAS = (
     "Repair shifts units by their biases, and these layers have none or share their weights: {layers}; "
     "give each a bias of its own"
 )
+NOT_A_NAME = "{what} must be named as 'package.module:function', got {text!r}"
+NO_MODULE = "{what}: there is no module {name!r}, neither installed nor in {here}; check its name or change the folder"
+MODULE_FAILS = "{what}: the module {name!r} cannot be imported ({why}); mend it, or install what it needs"
+NO_ATTRIBUTE = "{what} {text!r}: {where} has no {name!r}; name a function that is defined there"
+NOT_CALLABLE = "{what} {text!r} must be a function, it is a {type}"
+FACTORY_ARGUMENTS = (
+    "the factory {factory} cannot be called with {given} ({why}); pass its keyword arguments: arguments={{...}}"
+)
+NO_MODULE_MADE = "the factory {factory} must return an nn.Module, got {type}"
+ON_META = "{name} of the model holds no data (it is on the device 'meta'); build the model on a device that computes"
+NO_FACTORY = (
+    "factory must be 'package.module:function', a function that returns an nn.Module, an nn.Module, or a folder that "
+    "Transformers saved (config.json, model.safetensors), got {got}"
+)
+NO_WEIGHTS_FILE = "weights: {file} is no file; pass a .safetensors, .pt or .pth file"
+WEIGHTS_SUFFIX = "weights must be a .safetensors, .pt or .pth file, got {file}"
+WEIGHTS_DAMAGED = "{file} cannot be read as {kind} ({why}); it is damaged, cut short, or of another kind"
+WEIGHTS_CODE = (
+    "{file} is not read: it holds more than tensors and plain values, or is damaged ({why}), and unpacking such files "
+    "may run code; save model.state_dict() alone, best as .safetensors"
+)
+NO_STATE = (
+    "{file} holds no state_dict, neither itself nor under {keys} (found: {found}); save model.state_dict(), or name "
+    "the entry, as in key='ema'"
+)
+SEVERAL_STATES = "{file} holds a state_dict under {keys}; name the one to take, as in key='model'"
+WEIGHTS_NAMES = "the names in {file} and those of the model do not match: missing {missing}; unexpected {unexpected}"
+WEIGHTS_SHAPES = "the tensors in {file} do not fit the model: {differences}; build the model that was saved"
+WEIGHTS_TIED = (
+    "{file}: {names} are one tensor in the model but differ in the file; build a model that does not tie them"
+)
+NO_MODEL_FOLDER = "{folder} is no model that Transformers saved ({why}); it needs config.json and model.safetensors"
+NO_CLASSIFIER_HEAD = (
+    "{folder} holds a {found}, not a classifier; models whose architecture ends in {wanted} can be loaded"
+)
+NO_ARGUMENTS = "arguments= are for a function that builds the model, and {factory} is none; leave them out"

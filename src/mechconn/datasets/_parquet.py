@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from mechconn import _errors
-from mechconn.datasets._decode import Decoder, Encoded, needs_extra
+from mechconn._checks import needs_extra
+from mechconn.datasets._decode import Decoder, Encoded
 from mechconn.datasets._images import ImageSet, first_rows
 
 READ_ROWS = 1000
