@@ -48,6 +48,7 @@ from mechconn._paths import path_grid as path_grid
 from mechconn._repair import Repair as Repair
 from mechconn._symmetry import Symmetry as Symmetry
 from mechconn._symmetry import symmetry_of as symmetry_of
+from mechconn._token_cue import TokenCue as TokenCue
 from mechconn._training import Trained as Trained
 from mechconn._training import Training as Training
 from mechconn._training import train as train
@@ -96,6 +97,7 @@ __all__ = [
     "Rotate",
     "Suite",
     "Symmetry",
+    "TokenCue",
     "Trained",
     "Training",
     "Translate",

@@ -141,3 +141,22 @@ NO_CLASSIFIER_HEAD = (
     "{folder} holds a {found}, not a classifier; models whose architecture ends in {wanted} can be loaded"
 )
 NO_ARGUMENTS = "arguments= are for a function that builds the model, and {factory} is none; leave them out"
+MARKERS = (
+    "tokens must hold a token id for each class, two different ones at least, none negative and none of the "
+    "special ones {special}, got {tokens}"
+)
+NO_MARKER = "TokenCue has markers for {count} classes but the data has a label {label}; give tokens= one for each class"
+NOT_TOKENS = (
+    "TokenCue marks texts and needs a mapping with 'input_ids' and 'attention_mask', got {got}; use datasets.TokenSet"
+)
+NO_ROOM = "a text of {length} special tokens has no room for a marker; pad the texts to more tokens"
+TOKEN_IDS = "token ids must be int64 of shape [N, L], got {got}"
+TOKEN_SHAPE = "{name} must have the shape of input_ids, {wanted}, got {got}"
+TOKEN_MASK = "attention_mask of row {row} must be ones, at least one, and then zeros; pad the texts on the right"
+EMPTIED = "row {row} consists of the tokens {tokens} alone; leave it out before they are removed"
+TEXT_CUE = "texts have no cue of their own; pass cue=TokenCue((...)), a marker token for each class, got {got}"
+MARKED = (
+    "the {which} texts hold markers of the cue already, in {count} rows, the first of them row {row}; remove them with "
+    "TokenSet.without(cue.tokens), or choose other tokens"
+)
+OTHER_KIND = "training data are {train} but test data are {test}; both must be of one kind"

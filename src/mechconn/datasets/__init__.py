@@ -8,5 +8,6 @@ from mechconn.datasets._planted import PlantedCue as PlantedCue
 from mechconn.datasets._planted import PlantedSet as PlantedSet
 from mechconn.datasets._task import CueTask as CueTask
 from mechconn.datasets._task import cue_task as cue_task
+from mechconn.datasets._tokens import TokenSet as TokenSet
 
-__all__ = ["CueTask", "ImageSet", "Planted", "PlantedCue", "PlantedSet", "cue_task", "digits", "load"]
+__all__ = ["CueTask", "ImageSet", "Planted", "PlantedCue", "PlantedSet", "TokenSet", "cue_task", "digits", "load"]
