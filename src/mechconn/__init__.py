@@ -29,6 +29,12 @@ from mechconn._finetune import NaiveFineTuning as NaiveFineTuning
 from mechconn._finetune import fine_tune as fine_tune
 from mechconn._fit_path import FittedPath as FittedPath
 from mechconn._fit_path import fit_path as fit_path
+from mechconn._functions import Draws as Draws
+from mechconn._functions import intervened as intervened
+from mechconn._groups import GroupAccuracies as GroupAccuracies
+from mechconn._groups import GroupAccuracy as GroupAccuracy
+from mechconn._groups import measure_groups as measure_groups
+from mechconn._groups import split_by_group as split_by_group
 from mechconn._interventions import Cue as Cue
 from mechconn._interventions import CuedSet as CuedSet
 from mechconn._interventions import Suite as Suite
@@ -77,8 +83,11 @@ __all__ = [
     "Cue",
     "CuedSet",
     "DominoesCue",
+    "Draws",
     "Effect",
     "FittedPath",
+    "GroupAccuracies",
+    "GroupAccuracy",
     "HueBoxCue",
     "InterpolateNorm",
     "IntervenedSet",
@@ -110,12 +119,15 @@ __all__ = [
     "evaluate_plane",
     "fine_tune",
     "fit_path",
+    "intervened",
     "load_model",
+    "measure_groups",
     "measure_invariance",
     "model_at",
     "models",
     "parameters_of",
     "path_grid",
+    "split_by_group",
     "symmetry_of",
     "train",
     "with_parameters",

@@ -160,3 +160,24 @@ MARKED = (
     "TokenSet.without(cue.tokens), or choose other tokens"
 )
 OTHER_KIND = "training data are {train} but test data are {test}; both must be of one kind"
+NOT_BY_ROW = "{what} reads rows by index and needs a dataset or an (x, y) pair of tensors, got {type}"
+FUNCTION_NAMES = (
+    "functions must name one split or more, each other than the reference {reference!r}, got {names}; "
+    "rename it, or set reference="
+)
+NO_INTERVENTION = (
+    "the intervention {name!r} must be a function, an Intervention or 'package.module:function', got {type}"
+)
+FUNCTION_FAILS = (
+    "the intervention {name!r} fails on the first rows ({why}); it gets (inputs, draws) and "
+    "returns inputs of the same rows"
+)
+OTHER_INPUTS = "the intervention {name!r} must return inputs of the rows it got, {wanted}, got {got}"
+NOT_PURE = (
+    "the intervention {name!r} gives a row other values when it is {when}; take random numbers from its second "
+    "argument, draws.uniform('angle'), and treat every row by itself"
+)
+GROUP_LABELS = "{what} must have one label for each of {rows} rows, got {found}"
+GROUP_UNSEEN = "the data hold no rows of these groups of the training data: {groups}; evaluate on data that have some"
+GROUPS_OF_CLASSES = "{name} needs a classification: whole-number targets [N], outputs [N, K]"
+SHUFFLED = "the loader shuffles, so that {groups} cannot be matched to rows; pass one with shuffle=False"
