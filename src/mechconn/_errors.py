@@ -121,7 +121,7 @@ NO_FACTORY = (
 )
 NO_WEIGHTS_FILE = "weights: {file} is no file; pass a .safetensors, .pt or .pth file"
 WEIGHTS_SUFFIX = "weights must be a .safetensors, .pt or .pth file, got {file}"
-WEIGHTS_DAMAGED = "{file} cannot be read as {kind} ({why}); it is damaged, cut short, or of another kind"
+TENSORS_DAMAGED = "{file} cannot be read as safetensors ({why}); it is damaged, cut short, or of another kind"
 WEIGHTS_CODE = (
     "{file} is not read: it holds more than tensors and plain values, or is damaged ({why}), and unpacking such files "
     "may run code; save model.state_dict() alone, best as .safetensors"
@@ -181,3 +181,27 @@ GROUP_LABELS = "{what} must have one label for each of {rows} rows, got {found}"
 GROUP_UNSEEN = "the data hold no rows of these groups of the training data: {groups}; evaluate on data that have some"
 GROUPS_OF_CLASSES = "{name} needs a classification: whole-number targets [N], outputs [N, K]"
 SHUFFLED = "the loader shuffles, so that {groups} cannot be matched to rows; pass one with shuffle=False"
+SCALE = (
+    "mean and std must be one number or one for each channel, std above zero, got {mean} and {std} for inputs of shape "
+    "{shape}"
+)
+SPLIT_SOURCES = (
+    "load_splits needs a source or more, and mean= and std= together or neither, got {count} sources, mean={mean}, "
+    "std={std}"
+)
+NO_SCALE = (
+    "split {name!r} holds no images of bytes but a {type}, which models receive as it is; leave mean= and std= out"
+)
+NO_FILE = "no file {file}; check its path"
+WHICH_SPLIT = "{source} has not one split but these: {splits}; name one after '#', as in '{source}#test'"
+NO_DATA_TENSORS = (
+    "{file} must hold 'x', or 'input_ids' and 'attention_mask', and the labels 'y', one row each; it holds {found}"
+)
+SPLIT_CLASSES = (
+    "split {a!r} has the classes {of_a}, but split {b!r} {of_b}; labels must mean the same in all: give every split "
+    "all classes, in one order"
+)
+SPLIT_SHAPES = "the splits must be of one kind and shape, got {kinds}; pass size= to resize images, rgb=True for colour"
+TABLE_FILE = "{file} is no table; a column is read from a .csv, .tsv or .parquet file, or a folder of such"
+NO_VALUE = "{file} row {row}: column {column!r} is empty; every row needs a value"
+NO_COLUMN = "{file} has no column {column!r}; columns: {columns}"

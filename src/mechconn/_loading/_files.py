@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mechconn import _errors
+from mechconn._tensor_files import read_safetensors
 
 KEYS = ("state_dict", "model_state_dict", "model")
 """Where training scripts keep a model's state beside that of the optimiser."""
@@ -41,19 +40,6 @@ def read_weights(file: str | Path, key: str | None = None) -> dict[str, Tensor]:
         why = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         raise ValueError(_errors.WEIGHTS_CODE.format(file=file, why=why)) from error
     return _state(file, content, key)
-
-
-def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file by name.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        why = str(error).splitlines()[0]
-        raise ValueError(_errors.WEIGHTS_DAMAGED.format(file=file, kind="safetensors", why=why)) from error
 
 
 def _state(file: Path, content: Any, key: str | None) -> dict[str, Tensor]:
