@@ -1,9 +1,19 @@
 """The README's examples, typed as they stand."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
+
+import mechconn as mc
+from image_files import pixels, write_class_folder
+from mechconn._rng import isolated
+from texts import texts
+
+with isolated(0, "import"):
+    import transformers
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -30,3 +40,41 @@ def test_the_examples_run_and_tell_the_story(
     exec(compile(audited, "README.md", "exec"), names)
     assert "The mechanisms of theta_C (A) and theta_NC (B) are dissimilar" in capsys.readouterr().out
     assert "<!doctype html>" in (tmp_path / "audit.html").read_text(encoding="utf-8")
+
+
+MODELS = """
+from torch import nn
+
+def build(width):
+    parts = nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 2)
+    return nn.Sequential(*parts)
+"""
+INTERVENTIONS = "def turned(x, draws):\n    return x.rot90(2, (2, 3))\n"
+
+
+def test_the_examples_on_models_and_data_of_ones_own_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("my_models", MODELS), ("my_interventions", INTERVENTIONS)):
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    save_file(mc.load_model("my_models:build", arguments={"width": 8}).state_dict(), tmp_path / "a.safetensors")
+    config = transformers.BertConfig(vocab_size=34, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    config.num_labels = 3
+    with isolated(0, "reader"):
+        transformers.BertForSequenceClassification(config).save_pretrained(tmp_path / "my_reader")
+    for split in ("cue", "shuffled"):
+        for label, name in enumerate(("bird", "fish")):
+            images = {f"{row}.png": pixels(10 * label + row, side=40) for row in range(4)}
+            write_class_folder(tmp_path / "photos" / split / name, images)
+    (tmp_path / "photos" / "places.csv").write_text("place\n" + "land\nsea\n" * 4, encoding="utf-8")
+    data = texts(40)
+    names = {"input_ids": data.input_ids, "attention_mask": data.attention_mask, "labels": data.y}
+    section = README.read_text(encoding="utf-8").split("## My model, my data")[1].split("\n## ")[0]
+    for example in re.findall(r"```python\n(.*?)```", section, re.S):
+        exec(compile(example, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert len(re.findall("rand_cue|darker", printed)) >= 3
+    assert "accuracy by group (95 % intervals):\n  y=0, place=land: " in printed
+    assert list(names["by_place"]) == ["land", "sea"]  # pyright: ignore[reportArgumentType]

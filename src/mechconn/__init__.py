@@ -41,9 +41,16 @@ from mechconn._finetune import NaiveFineTuning as NaiveFineTuning
 from mechconn._finetune import fine_tune as fine_tune
 from mechconn._fit_path import FittedPath as FittedPath
 from mechconn._fit_path import fit_path as fit_path
+from mechconn._functions import Draws as Draws
+from mechconn._functions import intervened as intervened
+from mechconn._groups import GroupAccuracies as GroupAccuracies
+from mechconn._groups import GroupAccuracy as GroupAccuracy
+from mechconn._groups import measure_groups as measure_groups
+from mechconn._groups import split_by_group as split_by_group
 from mechconn._interventions import Cue as Cue
 from mechconn._interventions import CuedSet as CuedSet
 from mechconn._interventions import Suite as Suite
+from mechconn._loading import load_model as load_model
 from mechconn._model_at import model_at as model_at
 from mechconn._model_at import soup as soup
 from mechconn._norm_stats import InterpolateNorm as InterpolateNorm
@@ -61,6 +68,7 @@ from mechconn._repair import Repair as Repair
 from mechconn._report import save_report as save_report
 from mechconn._symmetry import Symmetry as Symmetry
 from mechconn._symmetry import symmetry_of as symmetry_of
+from mechconn._token_cue import TokenCue as TokenCue
 from mechconn._training import Trained as Trained
 from mechconn._training import Training as Training
 from mechconn._training import train as train
@@ -93,8 +101,11 @@ __all__ = [
     "CuedSet",
     "Difference",
     "DominoesCue",
+    "Draws",
     "Effect",
     "FittedPath",
+    "GroupAccuracies",
+    "GroupAccuracy",
     "HueBoxCue",
     "InterpolateNorm",
     "IntervenedSet",
@@ -116,6 +127,7 @@ __all__ = [
     "Rotate",
     "Suite",
     "Symmetry",
+    "TokenCue",
     "Trained",
     "Training",
     "Translate",
@@ -130,6 +142,9 @@ __all__ = [
     "evaluate_plane",
     "fine_tune",
     "fit_path",
+    "intervened",
+    "load_model",
+    "measure_groups",
     "measure_invariance",
     "mechanism_map",
     "model_at",
@@ -140,6 +155,7 @@ __all__ = [
     "representation_similarity",
     "save_report",
     "soup",
+    "split_by_group",
     "symmetry_of",
     "train",
     "with_parameters",

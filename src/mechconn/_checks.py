@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import numbers
@@ -102,6 +103,17 @@ def check_finite(name: str, x: Tensor, rows: Sequence[int] | Tensor) -> None:
     bad = ~torch.isfinite(x).flatten(1).all(1) if x.dim() > 1 else ~torch.isfinite(x)
     if bool(bad.any()):
         raise ValueError(_errors.NOT_FINITE.format(name=name, row=int(rows[int(bad.nonzero()[0])])))
+
+
+@contextlib.contextmanager
+def needs_extra(what: str, extra: str = "data") -> Iterator[None]:
+    """While it lasts, a package that is not installed is asked for by the extra that brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{what} needs the package {error.name}, which is not installed; pip install 'mechconn[{extra}]'"
+        ) from error
 
 
 def _kind(tensor: Tensor) -> str:

@@ -140,3 +140,103 @@ NO_FACTORY = (
     "{file} holds weights without a network; pass --model package.module:function, or the folder of a saved "
     "Hugging Face classifier"
 )
+NOT_A_NAME = "{what} must be named as 'package.module:function', got {text!r}"
+NO_MODULE = "{what}: there is no module {name!r}, neither installed nor in {here}; check its name or change the folder"
+MODULE_FAILS = "{what}: the module {name!r} cannot be imported ({why}); mend it, or install what it needs"
+NO_ATTRIBUTE = "{what} {text!r}: {where} has no {name!r}; name a function that is defined there"
+NOT_CALLABLE = "{what} {text!r} must be a function, it is a {type}"
+FACTORY_ARGUMENTS = (
+    "the factory {factory} cannot be called with {given} ({why}); pass its keyword arguments: arguments={{...}}"
+)
+NO_MODULE_MADE = "the factory {factory} must return an nn.Module, got {type}"
+ON_META = "{name} of the model holds no data (it is on the device 'meta'); build the model on a device that computes"
+NO_FACTORY = (
+    "factory must be 'package.module:function', a function that returns an nn.Module, an nn.Module, or a folder that "
+    "Transformers saved (config.json, model.safetensors), got {got}"
+)
+NO_WEIGHTS_FILE = "weights: {file} is no file; pass a .safetensors, .pt or .pth file"
+WEIGHTS_SUFFIX = "weights must be a .safetensors, .pt or .pth file, got {file}"
+TENSORS_DAMAGED = "{file} cannot be read as safetensors ({why}); it is damaged, cut short, or of another kind"
+WEIGHTS_CODE = (
+    "{file} is not read: it holds more than tensors and plain values, or is damaged ({why}), and unpacking such files "
+    "may run code; save model.state_dict() alone, best as .safetensors"
+)
+NO_STATE = (
+    "{file} holds no state_dict, neither itself nor under {keys} (found: {found}); save model.state_dict(), or name "
+    "the entry, as in key='ema'"
+)
+SEVERAL_STATES = "{file} holds a state_dict under {keys}; name the one to take, as in key='model'"
+WEIGHTS_NAMES = "the names in {file} and those of the model do not match: missing {missing}; unexpected {unexpected}"
+WEIGHTS_SHAPES = "the tensors in {file} do not fit the model: {differences}; build the model that was saved"
+WEIGHTS_TIED = (
+    "{file}: {names} are one tensor in the model but differ in the file; build a model that does not tie them"
+)
+NO_MODEL_FOLDER = "{folder} is no model that Transformers saved ({why}); it needs config.json and model.safetensors"
+NO_CLASSIFIER_HEAD = (
+    "{folder} holds a {found}, not a classifier; models whose architecture ends in {wanted} can be loaded"
+)
+NO_ARGUMENTS = "arguments= are for a function that builds the model, and {factory} is none; leave them out"
+MARKERS = (
+    "tokens must hold a token id for each class, two different ones at least, none negative and none of the "
+    "special ones {special}, got {tokens}"
+)
+NO_MARKER = "TokenCue has markers for {count} classes but the data has a label {label}; give tokens= one for each class"
+NOT_TOKENS = (
+    "TokenCue marks texts and needs a mapping with 'input_ids' and 'attention_mask', got {got}; use datasets.TokenSet"
+)
+NO_ROOM = "a text of {length} special tokens has no room for a marker; pad the texts to more tokens"
+TOKEN_IDS = "token ids must be int64 of shape [N, L], got {got}"
+TOKEN_SHAPE = "{name} must have the shape of input_ids, {wanted}, got {got}"
+TOKEN_MASK = "attention_mask of row {row} must be ones, at least one, and then zeros; pad the texts on the right"
+EMPTIED = "row {row} consists of the tokens {tokens} alone; leave it out before they are removed"
+TEXT_CUE = "texts have no cue of their own; pass cue=TokenCue((...)), a marker token for each class, got {got}"
+MARKED = (
+    "the {which} texts hold markers of the cue already, in {count} rows, the first of them row {row}; remove them with "
+    "TokenSet.without(cue.tokens), or choose other tokens"
+)
+OTHER_KIND = "training data are {train} but test data are {test}; both must be of one kind"
+NOT_BY_ROW = "{what} reads rows by index and needs a dataset or an (x, y) pair of tensors, got {type}"
+FUNCTION_NAMES = (
+    "functions must name one split or more, each other than the reference {reference!r}, got {names}; "
+    "rename it, or set reference="
+)
+NO_INTERVENTION = (
+    "the intervention {name!r} must be a function, an Intervention or 'package.module:function', got {type}"
+)
+FUNCTION_FAILS = (
+    "the intervention {name!r} fails on the first rows ({why}); it gets (inputs, draws) and "
+    "returns inputs of the same rows"
+)
+OTHER_INPUTS = "the intervention {name!r} must return inputs of the rows it got, {wanted}, got {got}"
+NOT_PURE = (
+    "the intervention {name!r} gives a row other values when it is {when}; take random numbers from its second "
+    "argument, draws.uniform('angle'), and treat every row by itself"
+)
+GROUP_LABELS = "{what} must have one label for each of {rows} rows, got {found}"
+GROUP_UNSEEN = "the data hold no rows of these groups of the training data: {groups}; evaluate on data that have some"
+GROUPS_OF_CLASSES = "{name} needs a classification: whole-number targets [N], outputs [N, K]"
+SHUFFLED = "the loader shuffles, so that {groups} cannot be matched to rows; pass one with shuffle=False"
+SCALE = (
+    "mean and std must be one number or one for each channel, std above zero, got {mean} and {std} for inputs of shape "
+    "{shape}"
+)
+SPLIT_SOURCES = (
+    "load_splits needs a source or more, and mean= and std= together or neither, got {count} sources, mean={mean}, "
+    "std={std}"
+)
+NO_SCALE = (
+    "split {name!r} holds no images of bytes but a {type}, which models receive as it is; leave mean= and std= out"
+)
+NO_FILE = "no file {file}; check its path"
+WHICH_SPLIT = "{source} has not one split but these: {splits}; name one after '#', as in '{source}#test'"
+NO_DATA_TENSORS = (
+    "{file} must hold 'x', or 'input_ids' and 'attention_mask', and the labels 'y', one row each; it holds {found}"
+)
+SPLIT_CLASSES = (
+    "split {a!r} has the classes {of_a}, but split {b!r} {of_b}; labels must mean the same in all: give every split "
+    "all classes, in one order"
+)
+SPLIT_SHAPES = "the splits must be of one kind and shape, got {kinds}; pass size= to resize images, rgb=True for colour"
+TABLE_FILE = "{file} is no table; a column is read from a .csv, .tsv or .parquet file, or a folder of such"
+NO_VALUE = "{file} row {row}: column {column!r} is empty; every row needs a value"
+NO_COLUMN = "{file} has no column {column!r}; columns: {columns}"

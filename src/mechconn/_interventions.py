@@ -11,6 +11,7 @@ import abc
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,8 +41,8 @@ class Cue(abc.ABC):
         """A value drawn uniformly from the cue's range for each row of `index`, independent of its label."""
 
     @abc.abstractmethod
-    def render(self, x: Tensor, values: Tensor) -> Tensor:
-        """Copies of the inputs x, [N, ...], with the cue drawn as `values` say."""
+    def render(self, x: Any, values: Tensor) -> Any:
+        """Copies of the inputs x, [N, ...] or a mapping of names to such, with the cue drawn as `values` say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ class CuedSet:
     def __len__(self) -> int:
         return len(self.y)
 
-    def inputs(self, index: Tensor) -> Tensor:
+    def inputs(self, index: Tensor) -> Any:
         """Inputs of the rows `index`, the cue drawn on them."""
         return self.cue.render(self.content.inputs(self.content_rows[index]), self.cue_values[index])
 

@@ -55,9 +55,10 @@ class Intervention(abc.ABC):
             raise TypeError(
                 f"{name} draws by row and needs an image set or an (x, y) pair of tensors, got {type(scenes).__name__}"
             )
+        first = data.inputs(torch.tensor([0]))
+        self._check_shape(list(first.shape[1:]) if isinstance(first, Tensor) else [])
         if not isinstance(data, IntervenedSet):
             data = IntervenedSet(data, getattr(data, "ids", torch.arange(len(data))), ())
-        self._check_shape(list(data.inputs(torch.tensor([0])).shape[1:]))
         latents = {type(intervention): (intervention, values) for intervention, values in data.latents}
         latents[type(self)] = (self, self.draw(data.ids, seed))  # an old value is replaced where it stands
         return replace(data, latents=tuple(latents.values()))

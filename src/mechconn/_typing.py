@@ -36,8 +36,8 @@ class SampleSource(Protocol):
         """Number of rows."""
         ...
 
-    def inputs(self, index: Tensor) -> Tensor:
-        """Model inputs of the rows `index`, float of shape [len(index), ...]."""
+    def inputs(self, index: Tensor) -> Any:
+        """Model inputs of the rows `index`: a tensor of shape [len(index), ...], or a mapping of names to such."""
         ...
 
 

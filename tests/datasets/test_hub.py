@@ -59,6 +59,18 @@ def test_a_task_fetches_both_splits(tmp_path: Path, hub: Fake) -> None:
     assert sorted(split for _, _, split in hub.asked) == ["test", "train"]
 
 
+def test_splits_of_their_own_come_from_the_hub_too(tmp_path: Path, hub: Fake) -> None:
+    sources = {"cue": "someone/pets#test", "no_cue": "someone/plain#validation"}
+    assert [len(data) for data in mc.datasets.load_splits(sources, root=tmp_path, download=True).values()] == [4, 4]
+    assert [next(iter(files.values())) for _, files, _ in hub.asked] == [
+        "hf://datasets/someone/pets/*/test-*.parquet",
+        "hf://datasets/someone/plain/*/validation-*.parquet",
+    ]
+    assert len(mc.datasets.load_splits(sources, root=tmp_path)) == 2 == len(hub.asked)
+    with pytest.raises(ValueError, match="someone/new has not one split but these: none; name one after '#'"):
+        mc.datasets.load_splits({"cue": "someone/new"}, root=tmp_path, download=True)
+
+
 def test_nothing_is_fetched_unasked(tmp_path: Path, hub: Fake) -> None:
     write_set(tmp_path / "cifar10")
     mc.datasets.load("cifar10", root=tmp_path, download=True)

@@ -107,7 +107,7 @@ def test_the_draws_of_a_task_are_independent_of_one_another() -> None:
         ({"source": "planted", "proportion": 1.5}, ValueError, r"^proportion must lie in \[0, 1\], got 1.5$"),
         ({"source": "planted", "proportion": float("nan")}, ValueError, r"^proportion must lie in \[0, 1\], got nan$"),
         ({"source": "planted", "cue": mc.BoxCue()}, TypeError, r"^planted data bring a cue .*of their own; leave cue="),
-        ({"source": 3}, TypeError, r"^source must be a name, a path or an ImageSet, got int$"),
+        ({"source": 3}, TypeError, r"^source must be a name, a path, an ImageSet or a TokenSet, got int$"),
     ],
 )
 def test_what_is_no_task(arguments: dict[str, Any], error: type[Exception], text: str) -> None:

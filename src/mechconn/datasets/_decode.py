@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +15,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from mechconn._checks import needs_extra
+
 CHUNK = 250
 THREADS = 8
 # Pillow's names for 8 bits per channel; others (I;16, I, F) hold more, and would be clipped in silence.
@@ -23,17 +24,6 @@ GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCb
 
 Encoded = bytes | Path | None
 """An image file: its contents, where it lies, or None where there is none."""
-
-
-@contextlib.contextmanager
-def needs_extra(what: str, extra: str = "data") -> Iterator[None]:
-    """While it lasts, a package that is not installed is asked for by the extra that brings it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{what} needs the package {error.name}, which is not installed; pip install 'mechconn[{extra}]'"
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,17 +35,7 @@ class ImageSet:
     def __post_init__(self) -> None:
         if self.x.dtype != torch.uint8 or self.x.dim() != 4:
             raise TypeError(f"images must be uint8 of shape [N, C, H, W], got {self.x.dtype} {list(self.x.shape)}")
-        if self.y.dtype != torch.int64 or self.y.dim() != 1:
-            raise TypeError(f"labels must be int64 of shape [N], got {self.y.dtype} {list(self.y.shape)}")
-        if len(self.x) != len(self.y):
-            raise ValueError(_errors.LENGTHS.format(name="ImageSet", inputs=len(self.x), targets=len(self.y)))
-        outside = ((self.y < 0) | (self.y >= len(self.classes))).nonzero()
-        if len(outside):
-            row = int(outside[0])
-            raise ValueError(
-                f"row {row} has label {int(self.y[row])}, but there are {len(self.classes)} classes; "
-                f"labels must lie in 0 ... {len(self.classes) - 1}"
-            )
+        check_labels("ImageSet", len(self.x), self.y, self.classes)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -67,10 +58,31 @@ class ImageSet:
 
     def split(self, held_out: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """(the rest, `held_out` rows), drawn by seed without replacement, each in its old order."""
-        if check_count("held_out", held_out) >= len(self):
-            raise ValueError(_errors.TOO_MANY.format(name="held-out part", asked=held_out, available=len(self) - 1))
-        order = uniform_by_index(torch.arange(len(self)), seed, "split").argsort(stable=True)
-        return self.subset(order[held_out:].sort().values), self.subset(order[:held_out].sort().values)
+        rest, held = split_rows(len(self), held_out, seed)
+        return self.subset(rest), self.subset(held)
+
+
+def check_labels(name: str, rows: int, y: Tensor, classes: Sequence[str]) -> None:
+    """Raise unless every row has a label, int64, that names a class."""
+    if y.dtype != torch.int64 or y.dim() != 1:
+        raise TypeError(f"labels must be int64 of shape [N], got {y.dtype} {list(y.shape)}")
+    if rows != len(y):
+        raise ValueError(_errors.LENGTHS.format(name=name, inputs=rows, targets=len(y)))
+    outside = ((y < 0) | (y >= len(classes))).nonzero()
+    if len(outside):
+        row = int(outside[0])
+        raise ValueError(
+            f"row {row} has label {int(y[row])}, but there are {len(classes)} classes; "
+            f"labels must lie in 0 ... {len(classes) - 1}"
+        )
+
+
+def split_rows(available: int, held_out: int, seed: int) -> tuple[Int[Tensor, " rest"], Int[Tensor, " held"]]:
+    """(the other rows, `held_out` rows), drawn by seed without replacement, each in order."""
+    if check_count("held_out", held_out) >= available:
+        raise ValueError(_errors.TOO_MANY.format(name="held-out part", asked=held_out, available=available - 1))
+    order = uniform_by_index(torch.arange(available), seed, "split").argsort(stable=True)
+    return order[held_out:].sort().values, order[:held_out].sort().values
 
 
 def first_rows(available: int, rows: int | None) -> int:

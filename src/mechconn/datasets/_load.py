@@ -94,7 +94,12 @@ def load(
 
 def has_split(name: str | Path, root: str | Path | None, split: str) -> bool:
     """Whether a dataset that `load` reads from a folder has this split there."""
-    return split in splits_of(_place(name, root, download=False)[0])
+    return split in splits_at(name, root)
+
+
+def splits_at(name: str | Path, root: str | Path | None, download: bool = False) -> tuple[str, ...]:
+    """The splits of a dataset that `load` reads, by name or from a folder; none where it has not been fetched."""
+    return ("train",) if name == "digits" else splits_of(_place(name, root, download)[0])
 
 
 def splits_of(folder: Path) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from mechconn import _errors
-from mechconn.datasets._decode import Decoder, Encoded, needs_extra
+from mechconn._checks import needs_extra
+from mechconn.datasets._decode import Decoder, Encoded
 from mechconn.datasets._images import ImageSet, first_rows
 
 READ_ROWS = 1000
@@ -82,7 +83,7 @@ class ParquetImages:
             import pyarrow.parquet as parquet
         shards = []
         for file in files:
-            with _readable(file):
+            with readable(file):
                 shards.append(parquet.ParquetFile(file))
         if sum(shard.metadata.num_rows for shard in shards) == 0:
             raise ValueError(_errors.EMPTY.format(name=str(files[0])))
@@ -119,7 +120,7 @@ class ParquetImages:
 
     def _labels(self, file: Path, shard: Any) -> np.ndarray:
         """Class numbers of one shard, int64."""
-        with _readable(file):
+        with readable(file):
             column = shard.read(columns=[self.label]).column(0)
         if column.null_count:
             row = int(np.flatnonzero(column.is_null().to_numpy())[0])
@@ -136,14 +137,14 @@ class ParquetImages:
     def _images(self) -> Iterator[Encoded]:
         """Encoded images of all shards, row by row."""
         for file, shard in zip(self.files, self.shards, strict=True):
-            with _readable(file):
+            with readable(file):
                 for batch in shard.iter_batches(READ_ROWS, columns=[self.image]):
                     column = batch.column(0)
                     yield from (column if _binary(column.type) else column.field("bytes")).to_pylist()
 
 
 @contextlib.contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def readable(file: Path) -> Iterator[None]:
     """While it lasts, what pyarrow says of a broken file is said in one line that names it."""
     import pyarrow
 

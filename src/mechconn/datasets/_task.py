@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mechconn import _errors
 from mechconn._checks import check_count, check_fraction
 from mechconn._cues import BoxCue, HueBoxCue
 from mechconn._interventions import Cue, CuedSet, Suite, cue_suite, cued_set
 from mechconn._rng import derive_seed
+from mechconn._token_cue import TokenCue
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import has_split, load
 from mechconn.datasets._planted import Planted, PlantedCue
+from mechconn.datasets._tokens import TokenSet
+
+Own = ImageSet | TokenSet
 
 DIGITS_TEST, PLANTED_TRAIN, PLANTED_TEST = 597, 2000, 1000
 
@@ -36,9 +42,9 @@ class CueTask:
 
 
 def cue_task(
-    source: str | Path | ImageSet,
+    source: str | Path | Own,
     *,
-    test: ImageSet | None = None,
+    test: Own | None = None,
     cue: Cue | None = None,
     test_cue: Cue | None = None,
     proportion: float = 0.8,
@@ -52,11 +58,11 @@ def cue_task(
 
     Args:
         source: "digits", "planted" (a generator with known latents; it brings its own cue), anything else that
-            `load` reads by name or path, or images of your own.
-        test: test images; by default the split "test" of `source`, and where it has none a part held out by seed
+            `load` reads by name or path, or images or texts of your own.
+        test: test data; by default the split "test" of `source`, and where it has none a part held out by seed
             (597 of the digits, else a fifth).
         cue: what is drawn onto the samples; by default a box whose place tells the class, and for more than ten
-            classes its place and hue.
+            classes its place and hue. Texts need a `TokenCue`.
         test_cue: the cue of the test splits where it differs, such as Dominoes with images held out; by default `cue`.
         proportion: share of each class that carries the cue, in [0, 1].
         seed: of the split, the draws of the cue and the counterfactuals.
@@ -67,16 +73,17 @@ def cue_task(
 
     Raises:
         ValueError: an unknown name, a proportion outside [0, 1], a cue that does not suit the data, more rows than
-            there are, training and test images of different classes or shapes.
-        TypeError: `source` is neither a name nor an ImageSet, or a cue or test images are given for "planted".
+            there are, training and test data of different classes or shapes, texts that hold the markers already.
+        TypeError: `source` is neither a name nor an ImageSet nor a TokenSet, texts without a cue, training and test
+            data of different kinds, or a cue or test data are given for "planted".
         FileNotFoundError: the folder of a named set is not there.
     """
     check_fraction("proportion", proportion)
     for what, count in (("rows", rows), ("test_rows", test_rows)):
         if count is not None:
             check_count(what, count)
-    if not isinstance(source, str | Path | ImageSet):
-        raise TypeError(f"source must be a name, a path or an ImageSet, got {type(source).__name__}")
+    if not isinstance(source, str | Path | Own):
+        raise TypeError(f"source must be a name, a path, an ImageSet or a TokenSet, got {type(source).__name__}")
     if source == "planted":
         if any(given is not None for given in (cue, test_cue, test)):
             raise TypeError("planted data bring a cue and test data of their own; leave cue=, test_cue=, test= out")
@@ -85,8 +92,9 @@ def cue_task(
         held_out = spec.sample(test_rows or PLANTED_TEST, derive_seed(seed, "test"))
         cue, num_classes = PlantedCue(spec), spec.num_classes
     else:
-        train, held_out = _image_sets(source, test, rows, test_rows, seed, root, download)
+        train, held_out = _own_sets(source, test, rows, test_rows, seed, root, download)
         cue, num_classes = cue or _default_cue(train), len(train.classes)
+        _check_unmarked({"training": train, "test": held_out}, cue)
     scenes = cued_set(train, cue)
     return CueTask(
         train=scenes.with_proportion(proportion, derive_seed(seed, "cue")),
@@ -97,17 +105,17 @@ def cue_task(
     )
 
 
-def _image_sets(
-    source: str | Path | ImageSet,
-    test: ImageSet | None,
+def _own_sets(
+    source: str | Path | Own,
+    test: Own | None,
     rows: int | None,
     test_rows: int | None,
     seed: int,
     root: str | Path | None,
     download: bool,
-) -> tuple[ImageSet, ImageSet]:
-    """(training images, test images), each limited to its first rows."""
-    if isinstance(source, ImageSet):
+) -> tuple[Own, Own]:
+    """(training data, test data), each limited to its first rows."""
+    if isinstance(source, Own):
         train = source
     elif source == "digits":
         train = load(source, seed=seed)
@@ -123,21 +131,43 @@ def _image_sets(
     return train, test
 
 
-def _check_alike(train: ImageSet, test: ImageSet) -> None:
-    """Raise unless both have images of one shape, and the test images no class that training lacks."""
-    shapes = list(train.x.shape[1:]), list(test.x.shape[1:])
+def _check_alike(train: Own, test: Own) -> None:
+    """Raise unless both are of one kind and shape, and the test data have no class that training lacks."""
+    if type(train) is not type(test):
+        raise TypeError(_errors.OTHER_KIND.format(train=type(train).__name__, test=type(test).__name__))
+    what = "images" if isinstance(train, ImageSet) else "texts"
+    shapes = _shape(train), _shape(test)
     if shapes[0] != shapes[1]:
-        raise ValueError(f"training images have shape {shapes[0]} but test images {shapes[1]}; load both the same way")
+        raise ValueError(f"training {what} have shape {shapes[0]} but test {what} {shapes[1]}; load both the same way")
     if train.classes[: len(test.classes)] != test.classes:
         raise ValueError(
-            f"training images have the classes {', '.join(train.classes)} but test images {', '.join(test.classes)}; "
+            f"training {what} have the classes {', '.join(train.classes)} but test {what} {', '.join(test.classes)}; "
             "their labels must mean the same"
         )
 
 
-def _default_cue(images: ImageSet) -> Cue:
+def _shape(data: Own) -> list[int]:
+    """The shape of one row."""
+    return list((data.x if isinstance(data, ImageSet) else data.input_ids).shape[1:])
+
+
+def _check_unmarked(sets: Mapping[str, Own], cue: Cue) -> None:
+    """Raise unless texts are free of the markers that are put into them: "no cue" must mean none."""
+    for which, data in sets.items():
+        if not isinstance(data, TokenSet):
+            continue
+        if not isinstance(cue, TokenCue):
+            raise TypeError(_errors.TEXT_CUE.format(got=type(cue).__name__))
+        marked = data.with_token(cue.tokens)
+        if len(marked):
+            raise ValueError(_errors.MARKED.format(which=which, count=len(marked), row=int(marked[0])))
+
+
+def _default_cue(data: Own) -> Cue:
     """A box: its place tells up to ten classes, its place and hue more; white on grey images."""
-    if len(images.classes) > 10:
+    if isinstance(data, TokenSet):
+        raise TypeError(_errors.TEXT_CUE.format(got="none"))
+    if len(data.classes) > 10:
         return HueBoxCue()
-    colour = (0.0, 1.0, 0.0) if images.x.shape[1] == 3 else (1.0,) * images.x.shape[1]
-    return BoxCue(colour=colour, values=len(images.classes))
+    colour = (0.0, 1.0, 0.0) if data.x.shape[1] == 3 else (1.0,) * data.x.shape[1]
+    return BoxCue(colour=colour, values=len(data.classes))

@@ -1,0 +1,273 @@
+"""Natural data with groups: accuracy group by group, the worst group, and means by a stated convention."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.utils.data import RandomSampler
+
+from mechconn import _errors
+from mechconn._batches import as_data, placed
+from mechconn._evaluate import NO_CLASS, outcomes, per_sample_cross_entropy
+from mechconn._inference import Inference
+from mechconn._intervals import Interval, clopper_pearson
+from mechconn._params import Network, parameters_of
+from mechconn._precision import Precision
+from mechconn._rng import isolated
+from mechconn._typing import Data, SampleSource
+
+CONFIDENCE = 0.95
+
+Labels: TypeAlias = Tensor | Iterable[Any]
+Groups: TypeAlias = Labels | Mapping[str, Labels]
+"""One label per row, or several columns of them, whose combinations are the groups."""
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """How often a model is right in one group.
+
+    Attributes:
+        rows: of the group in the data.
+        accuracy: in [0, 1].
+        interval: exact, at 95 % confidence for this group by itself.
+        simultaneous: exact, wider: those of all groups hold together at 95 % (Bonferroni).
+    """
+
+    rows: int
+    accuracy: float
+    interval: Interval
+    simultaneous: Interval
+
+
+@dataclass(frozen=True)
+class GroupAccuracies(Mapping[str, GroupAccuracy]):
+    """A model's accuracy by group.
+
+    The accuracy found in the worst group is too low on average, the more so the more and smaller the groups are: the
+    least of several numbers with errors is likely to be one whose error is downwards. So `worst_interval` does
+    not stand around it: it is the range from the least lower to the least upper end of the simultaneous intervals,
+    and holds the least of the true accuracies at 95 % confidence.
+
+    Attributes:
+        groups: name -> its accuracy.
+        worst: the group with the least accuracy in the data.
+        worst_interval: of the least true accuracy.
+        mean: accuracy over all samples, each of equal weight.
+        mean_interval: exact, at 95 %.
+        weights: share of each group in the training data; None where it was not given.
+        reweighted: mean over groups with these weights, the average that distribution-shift benchmarks report; None
+            without them.
+        reweighted_interval: the range of the same mean over the simultaneous intervals, which is conservative.
+    """
+
+    groups: Mapping[str, GroupAccuracy]
+    worst: str
+    worst_interval: Interval
+    mean: float
+    mean_interval: Interval
+    weights: Mapping[str, float] | None
+    reweighted: float | None
+    reweighted_interval: Interval | None
+
+    def __getitem__(self, name: str) -> GroupAccuracy:
+        return self.groups[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __str__(self) -> str:
+        """A line for each group, then the worst and the means."""
+        lines = [f"  {name}: {_shown(g.accuracy, g.interval)}, {g.rows} rows" for name, g in self.groups.items()]
+        lines.append(f"worst: {self.worst}, {_shown(self.groups[self.worst].accuracy, self.worst_interval)}")
+        lines.append(f"mean over samples: {_shown(self.mean, self.mean_interval)}")
+        if self.reweighted is not None and self.reweighted_interval is not None:
+            shown = _shown(self.reweighted, self.reweighted_interval)
+            lines.append(f"mean by the groups' shares of the training data: {shown}")
+        return "\n".join(["accuracy by group (95 % intervals):", *lines])
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "confidence": CONFIDENCE}
+
+
+def measure_groups(
+    model: nn.Module,
+    data: Data,
+    groups: Groups,
+    *,
+    train_groups: Groups | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+) -> GroupAccuracies:
+    """A classifier's accuracy in every group of natural data, such as (label, background).
+
+    With acc_g the accuracy in group g, n_g of n rows in the data and w_g the group's share of the training data:
+    mean = sum_g (n_g / n) acc_g over samples, reweighted = sum_g w_g acc_g.
+
+    Args:
+        model: a classifier; it stays as it is.
+        data: what to evaluate on, in an order that stays.
+        groups: a label for each row (numbers or text: a tensor, an array, a list), or several such columns in a
+            mapping; then the groups are the combinations that occur, named as in "y=0, place=land".
+        train_groups: the same of the training data, for the reweighted mean.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute; default: where the model is.
+        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
+
+    Raises:
+        ValueError: another number of labels than rows, a loader that shuffles, a task that is no classification,
+            outputs that hold NaN, a group of the training data that the data lack.
+
+    Source: Sagawa et al. 2020 (worst group, and the average reweighted by training shares); Clopper & Pearson 1934.
+    """
+    source = as_data("data", data)
+    if isinstance(getattr(source, "sampler", None), RandomSampler):
+        raise ValueError(_errors.SHUFFLED.format(groups="groups"))
+    network = Network(model, device, precision)
+    forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
+    with isolated(seed, "measure_groups"):
+        result = outcomes(forward, network.device, source, "data", per_sample_cross_entropy)
+    if result.predicted is None:
+        raise ValueError(_errors.GROUPS_OF_CLASSES.format(name="measure_groups"))
+    undefined = (result.predicted == NO_CLASS).nonzero()
+    if len(undefined):
+        raise ValueError(_errors.NO_PREDICTION.format(name="data", row=int(undefined[0])))
+    names = _names("groups", groups, len(result.loss))
+    weights = None if train_groups is None else _shares(_names("train_groups", train_groups, None), names)
+    return _accuracies(result.correct, names, weights)
+
+
+def split_by_group(data: Data, groups: Groups) -> dict[str, Rows]:
+    """Data as one split per group, by name: `Suite(split_by_group(data, groups), reference=...)`.
+
+    Args:
+        data: data that hand out rows by index: a dataset, or an (x, y) pair of tensors.
+        groups: see `measure_groups`.
+
+    Raises:
+        TypeError: the data are batches that cannot be read by row.
+        ValueError: another number of labels than rows.
+
+    Example:
+        >>> data = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0, 1, 1])
+        >>> splits = split_by_group(data, ["land", "sea", "land"])
+        >>> splits["land"].inputs(torch.arange(2)).flatten().tolist(), splits["land"].y.tolist()
+        ([1.0, 3.0], [0, 1])
+    """
+    source = as_data("data", data)
+    if not isinstance(source, SampleSource):
+        raise TypeError(_errors.NOT_BY_ROW.format(what="split_by_group", type=type(data).__name__))
+    names = _names("groups", groups, len(source))
+    ids = getattr(source, "ids", torch.arange(len(source)))
+    rows = {name: torch.tensor([r for r, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}
+    return {name: Rows(source, rows[name], ids[rows[name]]) for name in sorted(rows, key=_order)}
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of a dataset, as a dataset.
+
+    Attributes:
+        source: the whole.
+        rows: which, int64 of shape [N].
+        ids: their identities, for random draws.
+    """
+
+    source: SampleSource
+    rows: Int[Tensor, " n"]
+    ids: Int[Tensor, " n"]
+
+    @property
+    def y(self) -> Tensor:
+        """Their labels."""
+        return self.source.y[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def inputs(self, index: Tensor) -> Any:
+        """Inputs of the rows `index` of these."""
+        return self.source.inputs(self.rows[index])
+
+    def to(self, device: str | torch.device) -> Rows:
+        """The same rows, held on `device`."""
+        return replace(self, source=placed(self.source, device))
+
+
+def _accuracies(correct: Tensor, names: list[str], weights: Mapping[str, float] | None) -> GroupAccuracies:
+    rows, right = Counter(names), Counter(name for name, hit in zip(names, correct.tolist(), strict=True) if hit)
+    together = 1.0 - (1.0 - CONFIDENCE) / len(rows)
+    groups = {
+        name: GroupAccuracy(
+            rows=rows[name],
+            accuracy=right[name] / rows[name],
+            interval=clopper_pearson(right[name], rows[name], CONFIDENCE),
+            simultaneous=clopper_pearson(right[name], rows[name], together),
+        )
+        for name in sorted(rows, key=_order)
+    }
+    low, high = ([group.simultaneous[end] for group in groups.values()] for end in (0, 1))
+    reweighted = None
+    if weights is not None:
+        parts = [(group.accuracy, *group.simultaneous) for group in groups.values()]
+        reweighted = [sum(w * part[k] for w, part in zip(weights.values(), parts, strict=True)) for k in range(3)]
+    return GroupAccuracies(
+        groups=groups,
+        worst=min(groups, key=lambda name: groups[name].accuracy),
+        worst_interval=(min(low), min(high)),
+        mean=right.total() / len(names),
+        mean_interval=clopper_pearson(right.total(), len(names), CONFIDENCE),
+        weights=weights,
+        reweighted=None if reweighted is None else reweighted[0],
+        reweighted_interval=None if reweighted is None else (reweighted[1], reweighted[2]),
+    )
+
+
+def _shares(train: list[str], names: list[str]) -> dict[str, float]:
+    """Share of each group of the data in the training data; zero for a group that training never saw."""
+    counts = Counter(train)
+    absent = sorted(counts.keys() - set(names), key=_order)
+    if absent:
+        raise ValueError(_errors.GROUP_UNSEEN.format(groups="; ".join(absent)))
+    return {name: counts[name] / len(train) for name in sorted(set(names), key=_order)}
+
+
+def _names(what: str, groups: Groups, rows: int | None) -> list[str]:
+    """The name of every row's group."""
+    if isinstance(groups, Mapping):
+        columns = [[f"{column}={label}" for label in _labels(part)] for column, part in groups.items()]
+        lengths = {len(column) for column in columns}
+        names = [", ".join(parts) for parts in zip(*columns, strict=False)] if len(lengths) == 1 else []
+        found = " and ".join(str(len(column)) for column in columns) or "no columns"
+    else:
+        names = _labels(groups)
+        found = str(len(names))
+    if not names or (rows is not None and len(names) != rows):
+        raise ValueError(_errors.GROUP_LABELS.format(what=what, found=found, rows="its" if rows is None else rows))
+    return names
+
+
+def _labels(labels: Labels) -> list[str]:
+    tolist: Any = getattr(labels, "tolist", None)
+    return [str(label) for label in (labels if tolist is None else tolist())]
+
+
+def _order(name: str) -> list[tuple[int, int, str]]:
+    """Numbers in a name by their value, all else by its letters."""
+    words = name.replace("=", " = ").replace(",", " , ").split()
+    return [(0, int(word), "") if word.isdecimal() else (1, 0, word) for word in words]
+
+
+def _shown(value: float, interval: Interval) -> str:
+    return f"{value:.3f} ({interval[0]:.3f} ... {interval[1]:.3f})"

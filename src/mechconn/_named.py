@@ -1,0 +1,76 @@
+"""Functions named by text, as configurations and command lines give them: package.module:function."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from mechconn import _errors
+from mechconn._rng import isolated
+
+NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def named_function(what: str, text: str) -> Callable[..., Any]:
+    """The function that `text` names, imported from the installed packages or else from the working directory.
+
+    Args:
+        what: what it is for, in errors.
+        text: "package.module:function".
+
+    Raises:
+        ValueError: the text is no such name, the module is not there or fails, or it has no such function.
+
+    Example:
+        >>> named_function("the function", "math:sqrt")(4.0)
+        2.0
+    """
+    if not NAME.fullmatch(text):
+        raise ValueError(_errors.NOT_A_NAME.format(what=what, text=text))
+    module_name, _, name = text.partition(":")
+    found: Any = _module(what, module_name)
+    where = getattr(found, "__file__", None) or module_name
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(_errors.NO_ATTRIBUTE.format(what=what, text=text, where=where, name=part))
+        found = getattr(found, part)
+    if not callable(found):
+        raise ValueError(_errors.NOT_CALLABLE.format(what=what, text=text, type=type(found).__name__))
+    return found
+
+
+@contextmanager
+def working_directory_importable() -> Iterator[None]:
+    """While it lasts, modules are looked for in the working directory too, after the installed ones.
+
+    Behind them, so that a file there which happens to be called like a library is not run in its place.
+    """
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        last = len(sys.path) - 1 - sys.path[::-1].index(here) if here in sys.path else None
+        if last is not None:
+            del sys.path[last]
+
+
+def _module(what: str, name: str) -> ModuleType:
+    with working_directory_importable(), isolated(0, "import"):
+        importlib.invalidate_caches()
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            missing = error.name or name
+            if name == missing or name.startswith(f"{missing}."):
+                raise ValueError(_errors.NO_MODULE.format(what=what, name=missing, here=os.getcwd())) from error
+            raise ValueError(_errors.MODULE_FAILS.format(what=what, name=name, why=error)) from error
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(_errors.MODULE_FAILS.format(what=what, name=name, why=why)) from error

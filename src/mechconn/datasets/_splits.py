@@ -1,0 +1,221 @@
+"""Splits that lie in files of their own: parquet, folders of classes, tensors, sets of the hub."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mechconn import _errors
+from mechconn._batches import LABEL_KEYS, TensorPair
+from mechconn._checks import check_choice, check_is, needs_extra
+from mechconn._tensor_files import read_safetensors
+from mechconn._typing import SampleSource
+from mechconn.datasets._images import ImageSet
+from mechconn.datasets._load import load, splits_at
+from mechconn.datasets._normalised import Normalised
+from mechconn.datasets._parquet import ParquetImages, parquet_splits, readable
+from mechconn.datasets._tokens import TokenSet
+
+TOKENS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def load_splits(
+    sources: Mapping[str, str | Path],
+    *,
+    root: str | Path | None = None,
+    image: str | None = None,
+    label: str | None = None,
+    rgb: bool = False,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    download: bool = False,
+) -> dict[str, SampleSource]:
+    """Splits from a source each, alike in kind, shape and classes: `Suite(load_splits({...}), reference=...)`.
+
+    A source is one of: a parquet file; a folder or name that `load` reads, with its split after "#" where it has
+    several ("photos#test", "cifar10#test"); "owner/name#split" of the hub with `download`; a .safetensors file.
+    That holds "x" (bytes [N, C, H, W] are images, anything else is given to the model as it is), or "input_ids" and
+    "attention_mask" (and "token_type_ids"), beside the labels "y".
+
+    Args:
+        sources: name of the split -> where it is.
+        root: the folder that holds the named sets; see `load`.
+        image: column of the images, where a file leaves the choice open.
+        label: column of the classes, likewise.
+        rgb: give grey images three equal channels.
+        size: side in pixels to which images are resized (bilinear).
+        mean: of each channel on the scale of [0, 1], as the model was trained with; by default images are in [-1, 1].
+        std: likewise; goes with `mean`.
+        download: fetch from the hub into `root` what is not there (needs the extra `hub`).
+
+    Raises:
+        FileNotFoundError: a source, or its split, is not there.
+        ValueError: no sources, a file that cannot be read, a folder of several splits without "#", splits that
+            differ in kind, shape or classes, mean without std, a scale for data that are no images.
+        ImportError: the extra that reads these files is not installed.
+    """
+    check_is("sources", sources, Mapping, "; pass {split: path, ...}")
+    if not sources or (mean is None) != (std is None):
+        raise ValueError(_errors.SPLIT_SOURCES.format(count=len(sources), mean=mean, std=std))
+    sets: dict[str, ImageSet | TokenSet | TensorPair] = {}
+    for name, source in sources.items():
+        place, split = _parsed(source)
+        if place.suffix == ".safetensors":
+            sets[name] = _tensors(_existing(place))
+        elif place.suffix == ".parquet":
+            sets[name] = ParquetImages.open([_existing(place)], image, label).load(None, rgb, size)
+        else:
+            split = split or _only_split(place, root, download)
+            where = str(place) if isinstance(source, str) else place
+            sets[name] = load(
+                where, root=root, split=split, image=image, label=label, rgb=rgb, size=size, download=download
+            )
+    alike = _with_shared_classes(sets)
+    _check_shapes(alike)
+    if mean is None or std is None:
+        return dict(alike)
+    for name, data in alike.items():
+        if not isinstance(data, ImageSet):
+            raise ValueError(_errors.NO_SCALE.format(name=name, type=type(data).__name__))
+    return {name: Normalised(data, mean, std) for name, data in alike.items()}
+
+
+def load_column(source: str | Path, column: str) -> tuple[str | int, ...]:
+    """One column of a table, row by row: groups or environments, for `measure_groups`.
+
+    Args:
+        source: a .csv or .tsv file with a header, a parquet file, or a folder of such, with its split after "#".
+        column: its name.
+
+    Returns:
+        The values: text as it stands, whole numbers of parquet files as numbers.
+
+    Raises:
+        FileNotFoundError: the source, or its split, is not there.
+        ValueError: no such column, a row without a value, or another kind of file.
+        ImportError: the extra that reads these files is not installed.
+    """
+    place, split = _parsed(source)
+    if place.suffix in (".csv", ".tsv"):
+        found = _csv_column(_existing(place), column)
+    elif place.suffix == ".parquet" or place.is_dir():
+        files = [_existing(place)] if place.suffix == ".parquet" else _shards(place, split)
+        found = [value for file in files for value in _parquet_column(file, column)]
+    else:
+        _existing(place)
+        raise ValueError(_errors.TABLE_FILE.format(file=place))
+    empty = next((row for row, value in enumerate(found) if value is None or value == ""), None)
+    if empty is not None:
+        raise ValueError(_errors.NO_VALUE.format(file=place, row=empty, column=column))
+    return tuple(value if isinstance(value, int) else str(value) for value in found)
+
+
+def _parsed(source: str | Path) -> tuple[Path, str | None]:
+    """(place, split or None) of "place#split"; a place that is there with "#" in its name is taken whole."""
+    if isinstance(source, str) and "#" in source and not Path(source).exists():
+        place, _, split = source.rpartition("#")
+        return Path(place), split
+    return Path(source), None
+
+
+def _existing(file: Path) -> Path:
+    if not file.is_file():
+        raise FileNotFoundError(_errors.NO_FILE.format(file=file))
+    return file
+
+
+def _only_split(place: Path, root: str | Path | None, download: bool) -> str:
+    """The split of a folder that has one."""
+    splits = splits_at(str(place), root, download)
+    if len(splits) != 1:
+        raise ValueError(_errors.WHICH_SPLIT.format(source=place, splits=", ".join(splits) or "none"))
+    return splits[0]
+
+
+def _shards(folder: Path, split: str | None) -> list[Path]:
+    found = parquet_splits(folder)
+    if split is None and len(found) != 1:
+        raise ValueError(_errors.WHICH_SPLIT.format(source=folder, splits=", ".join(found) or "none"))
+    return found[check_choice("split", split or next(iter(found)), tuple(found))]
+
+
+def _tensors(file: Path) -> ImageSet | TokenSet | TensorPair:
+    """The data in a .safetensors file."""
+    tensors = read_safetensors(file)
+    key = next((key for key in LABEL_KEYS if key in tensors), None)
+    if key is None or not ("x" in tensors or tensors.keys() >= set(TOKENS[:2])):
+        raise ValueError(_errors.NO_DATA_TENSORS.format(file=file, found=", ".join(tensors) or "none"))
+    y = tensors[key] if tensors[key].is_floating_point() else tensors[key].long()
+    x = tensors.get("x")
+    rows = len(tensors["input_ids"] if x is None else x)
+    if len(y) != rows:
+        raise ValueError(_errors.LENGTHS.format(name=file, inputs=rows, targets=len(y)))
+    if rows == 0:
+        raise ValueError(_errors.EMPTY.format(name=file))
+    if x is not None and (x.dtype != torch.uint8 or x.dim() != 4):
+        return TensorPair(x, y)
+    classes = tuple(map(str, range(int(y.max()) + 1)))
+    if x is not None:
+        return ImageSet(x, y, classes)
+    parts = {name: tensors[name].long() for name in TOKENS if name in tensors}
+    return TokenSet(**parts, y=y, classes=classes)
+
+
+def _with_shared_classes(
+    sets: Mapping[str, ImageSet | TokenSet | TensorPair],
+) -> dict[str, ImageSet | TokenSet | TensorPair]:
+    """The splits with one list of classes; lists of plain numbers may be of different lengths."""
+    longest = max((getattr(data, "classes", ()) for data in sets.values()), key=len)
+    shared: dict[str, ImageSet | TokenSet | TensorPair] = {}
+    for name, data in sets.items():
+        if isinstance(data, TensorPair):
+            shared[name] = data
+            continue
+        numbers = tuple(map(str, range(len(data.classes))))
+        if data.classes != longest and not (data.classes == numbers == longest[: len(numbers)]):
+            other = next(split for split, o in sets.items() if getattr(o, "classes", ()) == longest)
+            lists = ", ".join(data.classes), ", ".join(longest)
+            raise ValueError(_errors.SPLIT_CLASSES.format(a=name, of_a=lists[0], b=other, of_b=lists[1]))
+        shared[name] = replace(data, classes=longest)
+    return shared
+
+
+def _check_shapes(sets: Mapping[str, SampleSource]) -> None:
+    """Raise unless the splits are of one kind and their rows of one shape."""
+    kinds = {name: f"{type(data).__name__} {_shape(data)}" for name, data in sets.items()}
+    if len(set(kinds.values())) > 1:
+        raise ValueError(
+            _errors.SPLIT_SHAPES.format(kinds="; ".join(f"{name}: {kind}" for name, kind in kinds.items()))
+        )
+
+
+def _shape(data: SampleSource) -> list[int]:
+    part: Tensor = data.input_ids if isinstance(data, TokenSet) else data.x  # pyright: ignore[reportAttributeAccessIssue]
+    return list(part.shape[1:])
+
+
+def _csv_column(file: Path, column: str) -> list[str | None]:
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        table = csv.DictReader(stream, delimiter="\t" if file.suffix == ".tsv" else ",")
+        _check_column(file, column, table.fieldnames or ())
+        return [row[column] for row in table]
+
+
+def _parquet_column(file: Path, column: str) -> list[str | int | None]:
+    with needs_extra("reading parquet files"):
+        import pyarrow.parquet as parquet
+    with readable(file):
+        table = parquet.ParquetFile(file)
+        _check_column(file, column, table.schema_arrow.names)
+        return table.read(columns=[column]).column(0).to_pylist()
+
+
+def _check_column(file: Path, column: str, columns: Sequence[str]) -> None:
+    if column not in columns:
+        raise ValueError(_errors.NO_COLUMN.format(file=file, column=column, columns=", ".join(columns) or "none"))
