@@ -85,6 +85,12 @@ def refused(model: nn.Module, data: Any) -> None:
         mc.symmetry_of(model, rows(4)[0])
 
 
+def grouped(model: nn.Module, data: Any) -> mc.GroupAccuracies:
+    if isinstance(data, DataLoader):  # in an order that stays, without which groups cannot be matched
+        data = DataLoader(data.dataset, batch_size=8)
+    return mc.measure_groups(model, data, [0, 1, 1] * 8)
+
+
 READING: dict[str, Operation] = {
     "evaluate_path": along(lambda _: mc.KeepNorm()),
     "evaluate_path, re-estimated": along(mc.Reestimate),
@@ -113,6 +119,7 @@ READING: dict[str, Operation] = {
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
         model, mc.Suite({"cue": data}), precision="auto"
     ),
+    "measure_groups": grouped,
     "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
     "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),
@@ -219,6 +226,8 @@ def numbers(result: Any) -> Iterator[float]:
     elif isinstance(result, mc.Profile | mc.BlockProfiles | mc.Plane):
         profiles = result.values() if isinstance(result, mc.BlockProfiles) else [result]
         yield from torch.tensor([list(profile.loss.values()) for profile in profiles]).flatten().tolist()
+    elif isinstance(result, mc.GroupAccuracies):
+        yield from [result.mean, *(group.accuracy for group in result.values())]
     else:
         yield from result.loss.values()
 
