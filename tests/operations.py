@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import mechconn as mc
 from mechconn._method import Method
@@ -67,6 +68,12 @@ def by_hand(model: nn.Module) -> mc.Symmetry:
     """The model branches on values, so that its symmetry must be written."""
     axes = {"frozen.weight": ["h", FEATURES], "frozen.bias": ["h"], "out.weight": [CLASSES, "h"]}
     return mc.Symmetry.from_axes(model, axes, example_input=rows(4)[0])
+
+
+def grouped(model: nn.Module, data: Any) -> mc.GroupAccuracies:
+    if isinstance(data, DataLoader):  # in an order that stays, without which groups cannot be matched
+        data = DataLoader(data.dataset, batch_size=8)
+    return mc.measure_groups(model, data, [0, 1, 1] * 8)
 
 
 def refused(model: nn.Module, data: Any) -> None:
@@ -130,6 +137,7 @@ READING: dict[str, Operation] = {
         norm=mc.Reestimate(data),
     ),
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),
+    "measure_groups": grouped,
     "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
     "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),

@@ -124,6 +124,8 @@ def numbers(result: Any) -> Iterator[float]:
     elif isinstance(result, mc.Profile | mc.BlockProfiles | mc.Plane):
         profiles = result.values() if isinstance(result, mc.BlockProfiles) else [result]
         yield from torch.tensor([list(profile.loss.values()) for profile in profiles]).flatten().tolist()
+    elif isinstance(result, mc.GroupAccuracies):
+        yield from [result.mean, *(group.accuracy for group in result.values())]
     else:
         yield from floats(result.to_record())
 

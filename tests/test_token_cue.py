@@ -148,7 +148,14 @@ def test_a_mask_of_booleans_stays_one() -> None:
                 {"input_ids": torch.tensor([[CLS, SEP]]), "attention_mask": torch.ones(1, 2)}, torch.tensor([4])
             ),
             ValueError,
-            "a text of 2 special tokens has no room for a marker; pad the texts to more tokens",
+            "a text of 2 tokens has no room for a marker beside its special ones; pad the texts to more tokens",
+        ),
+        (
+            lambda: CUE.render(
+                {"input_ids": torch.tensor([[9]]), "attention_mask": torch.ones(1, 1)}, torch.tensor([4])
+            ),
+            ValueError,
+            "a text of 1 tokens has no room for a marker",
         ),
     ],
 )

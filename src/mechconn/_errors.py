@@ -184,7 +184,7 @@ NO_MARKER = "TokenCue has markers for {count} classes but the data has a label {
 NOT_TOKENS = (
     "TokenCue marks texts and needs a mapping with 'input_ids' and 'attention_mask', got {got}; use datasets.TokenSet"
 )
-NO_ROOM = "a text of {length} special tokens has no room for a marker; pad the texts to more tokens"
+NO_ROOM = "a text of {length} tokens has no room for a marker beside its special ones; pad the texts to more tokens"
 TOKEN_IDS = "token ids must be int64 of shape [N, L], got {got}"
 TOKEN_SHAPE = "{name} must have the shape of input_ids, {wanted}, got {got}"
 TOKEN_MASK = "attention_mask of row {row} must be ones, at least one, and then zeros; pad the texts on the right"

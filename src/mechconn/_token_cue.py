@@ -87,7 +87,7 @@ class TokenCue(Cue):
 
         Raises:
             TypeError: x is no such mapping.
-            ValueError: a text without padding holds special tokens alone.
+            ValueError: a text without padding holds special tokens alone, or there is but one place.
         """
         if not isinstance(x, Mapping) or not {IDS, MASK} <= x.keys():
             got = f"a mapping of {', '.join(map(repr, x))}" if isinstance(x, Mapping) else f"a {type(x).__name__}"
@@ -107,7 +107,7 @@ class TokenCue(Cue):
         length = rows[IDS].shape[1]
         full = rows[MASK].sum(1) == length
         last = self._last_ordinary(rows)
-        if bool((full & (last < 0)).any()):
+        if length < 2 or bool((full & (last < 0)).any()):
             raise ValueError(_errors.NO_ROOM.format(length=length))
         gone = torch.where(full, last, length - 1)[:, None]
         place = torch.arange(length - 1, device=gone.device)

@@ -1,8 +1,11 @@
 import pytest
 import torch
 
-from mechconn._experiments._samples import GAP, preview, strip
+import mechconn as mc
+from mechconn._experiments._samples import GAP, preview, strip, strips
 from mechconn.datasets import ImageSet
+from texts import texts
+from zoo import rows
 
 
 def grey(rows: int) -> ImageSet:
@@ -20,6 +23,11 @@ def test_a_strip_shows_the_bytes_of_its_images_side_by_side():
 
 def test_a_strip_of_fewer_images_than_asked_for_shows_them_all():
     assert strip(grey(3), 8).width == 3 * 5 + 2 * GAP
+
+
+def test_only_splits_of_images_are_shown():
+    suite = mc.Suite({"grey": grey(3), "text": texts(4), "numbers": rows(4), "batches": [rows(4)]}, reference="grey")
+    assert list(strips(suite)) == ["grey"]
 
 
 def test_preview_shows_four_splits_of_the_same_rows():

@@ -62,6 +62,16 @@ def test_removal_undoes_insertion_where_there_was_room() -> None:
     assert torch.equal(marked.without(MARKERS).input_ids, data.input_ids)
 
 
+@pytest.mark.gpu
+def test_texts_and_markers_on_another_device() -> None:
+    task = cue_task(texts(60), cue=CUE, proportion=0.5)
+    for split in (task.train, task.suite["rand_image"]):
+        assert isinstance(split, mc.CuedSet)
+        index = torch.tensor([4, 1, 7])
+        here, there = split.inputs(index), split.to("cuda").inputs(index)
+        assert all(there[name].is_cuda and torch.equal(there[name].cpu(), here[name]) for name in here)
+
+
 def test_a_task_of_texts_has_the_four_splits() -> None:
     task = cue_task(texts(60), cue=CUE, proportion=0.5, seed=3)
     assert list(task.suite) == ["no_cue", "cue", "rand_cue", "rand_image"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
 from mechconn import datasets
@@ -23,7 +24,10 @@ CUES = ("box", "hue-box", "dominoes")
 
 def strips(suite: Mapping[str, Data], count: int = 8) -> dict[str, Picture]:
     """Split -> its first `count` samples side by side, as the model receives them; splits of images only."""
-    return {name: strip(split, count) for name, split in suite.items() if isinstance(split, SampleSource)}
+    sources = {name: split for name, split in suite.items() if isinstance(split, SampleSource)}
+    first = {name: source.inputs(torch.tensor([0])) for name, source in sources.items()}
+    pictures = [name for name, x in first.items() if isinstance(x, Tensor) and x.dim() == 4]
+    return {name: strip(sources[name], count) for name in pictures}
 
 
 def strip(scenes: SampleSource, count: int) -> Picture:
