@@ -1,4 +1,4 @@
-"""The command line: `mechconn demo`, `mechconn data`, `mechconn info`."""
+"""The command line: `mechconn demo`, `mechconn audit`, `mechconn data`, `mechconn info`."""
 
 from __future__ import annotations
 
@@ -60,6 +60,47 @@ def demo(
         sys.stdout.write(record.to_json() + "\n")
     else:
         _show(record, output)
+
+
+@app.command()
+def audit(
+    weights_a: Annotated[Path, typer.Argument(help="Weights of A: .safetensors, .pt, or a saved Hugging Face folder.")],
+    weights_b: Annotated[Path, typer.Argument(help="Weights of B.")],
+    data: Annotated[Path, typer.Option(help="audit.toml: the splits, and what to do with them.")],
+    model: Annotated[str | None, typer.Option(help="package.module:function that builds the network.")] = None,
+    root: Root = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("audit.html"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the sentences.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32, or auto: bfloat16 where that is faster.")] = "float32",
+) -> None:
+    """Do two models use the same mechanisms? Effects of interventions, the path between them, a report."""
+    from mechconn._checks import check_choice
+    from mechconn._config import read_config
+    from mechconn._experiments._audit_files import AuditConfig, estimated_seconds, prepared, run_audit
+    from mechconn._report import save_report
+
+    config, place, _, kind = _all(
+        lambda: read_config(data, AuditConfig),
+        lambda: _device(device),
+        lambda: _check_target(output),
+        lambda: check_choice("precision", precision, ("float32", "auto")),
+    )
+    job = prepared((weights_a, weights_b), model, config, data.parent, seed, root)
+    passes, seconds = estimated_seconds(job, place, kind)
+    sys.stderr.write(f"{passes:,} forward passes of one row: about {_duration(seconds)}\n")
+    with _progress() as report:
+        record = run_audit(job, seed=seed, device=place, precision=kind, progress=report)
+    save_report(record, output)
+    if as_json:
+        sys.stdout.write(record.to_json() + "\n")
+        return
+    sys.stdout.write("".join(f"- {sentence}\n" for sentence in record.findings) + f"\nReport: {output}\n")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
 @app.command()

@@ -136,7 +136,7 @@ NOT_ALIGNED = "The second model was not aligned to the first: {why}"
 NO_PAGE = "a {type} has no page; pass an Audit, or a record of one"
 NO_CONFIG = "no configuration file {file}; the README shows what an audit.toml holds"
 UNREADABLE_CONFIG = "{file} is neither TOML nor JSON: {why}"
-NO_FACTORY = (
+NO_NETWORK = (
     "{file} holds weights without a network; pass --model package.module:function, or the folder of a saved "
     "Hugging Face classifier"
 )
