@@ -170,7 +170,7 @@ def _all(*steps: Callable[[], Any]) -> list[Any]:
     for step in steps:
         try:
             results.append(step())
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:
             mistakes += _mistakes(error)
     if mistakes:
         raise ValueError("\n".join(mistakes))
