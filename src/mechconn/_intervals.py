@@ -16,6 +16,9 @@ from torch import Tensor
 
 from mechconn._exact import CountBound, Interval, clopper_pearson
 
+NOTHING = 1e-6
+"""A spread that counts as none: above the rounding of float32, below any change that matters."""
+
 
 class Moments(NamedTuple):
     """What a t interval is made of: mean, standard deviation (n - 1 in the denominator) and number of values."""
@@ -67,6 +70,22 @@ def t_interval(values: Moments, confidence: float = 0.95) -> Interval:
     """Student's t interval of a mean."""
     margin = _quantile(values.rows - 1, confidence) * values.spread / math.sqrt(values.rows)
     return values.mean - margin, values.mean + margin
+
+
+def unmoved(effect: float, largest: float, rows: float, confidence: float) -> Interval:
+    """effect -+ largest s, with s the largest share of rows that may move although none of these did; exact."""
+    margin = largest * clopper_pearson(0, rows, confidence)[1]
+    return effect - margin, effect + margin
+
+
+def mean_interval(values: Float[Tensor, " n"], largest: float, confidence: float) -> Interval:
+    """Student's t interval of a mean; `unmoved` where all rows agree, of which t would be certain; all for one row."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    found = moments_of(values)
+    if found.spread <= NOTHING * largest:
+        return unmoved(found.mean, largest, found.rows, confidence)
+    return t_interval(found, confidence)
 
 
 def unpaired_mean(before: Float[Tensor, " n"], after: Float[Tensor, " m"], confidence: float = 0.95) -> Interval:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn import _errors
-from mechconn._batches import as_data, batches
+from mechconn._batches import as_data, batches, generators_kept
 from mechconn._checks import check_count
 from mechconn._norm_stats import NormPolicy, keeps_statistics
 from mechconn._params import LINEAR_MAPS, Network
@@ -84,24 +84,24 @@ class Repair(NormPolicy):
         buffers = self.buffers(network, params)
         if t in (0.0, 1.0):
             return params, buffers
-        layers = self._layers(network, params, buffers)
-        wanted = self._between(network, layers, buffers, t)
-        found = self._pass(network, layers, params, buffers, wanted)
+        a, b = self._endpoints(network, buffers)
+        wanted = {n: ((1 - t) * a[n][0] + t * b[n][0], (1 - t) * a[n][1] + t * b[n][1]) for n in a}
+        found = self._pass(network, list(a), params, buffers, wanted)
         return params | dict(_rescaled(params, found, wanted)), buffers
 
     def _layers(self, network: Network, params: Params, buffers: Buffers) -> list[str]:
         """Linear maps that the forward pass calls, but for the one that makes the network's output."""
-        outputs: dict[str, int] = {}
-        inputs, _ = next(self._batches(network))
+        outputs: dict[str, Tensor] = {}
 
         def note(name: str, output: Tensor) -> Tensor:
-            outputs[name] = output.data_ptr()
+            outputs[name] = output
             return output
 
         plain = Network(network.module, network.device)
-        with isolated(self.seed, "norm"), _hooked(plain, list(_linear(plain)), note):
+        with self._reading(), _hooked(plain, list(_linear(plain)), note):
+            inputs, _ = next(self._batches(network))
             result = plain(params, buffers, inputs)
-        layers = [name for name, place in outputs.items() if place != result.data_ptr()]
+        layers = [name for name, output in outputs.items() if output is not result]
         names = list(network.parameter_slots.values())
         unfit = [
             name
@@ -113,13 +113,20 @@ class Repair(NormPolicy):
             raise ValueError(_errors.REPAIR_BIAS.format(layers=", ".join(unfit)))
         return layers
 
-    def _between(self, network: Network, layers: list[str], buffers: Buffers, t: float) -> Statistics:
+    def _endpoints(self, network: Network, buffers: Buffers) -> tuple[Statistics, Statistics]:
+        """Each unit's mean and spread at A and at B, measured once for a network."""
         if network not in self._ends:
             ends = [network.load(dict(params)) for params in (self.params_a, self.params_b)]
+            layers = self._layers(network, ends[0], buffers)
             first, second = (self._pass(network, layers, params, buffers, None) for params in ends)
             self._ends[network] = first, second
-        a, b = self._ends[network]
-        return {name: ((1 - t) * a[name][0] + t * b[name][0], (1 - t) * a[name][1] + t * b[name][1]) for name in layers}
+        return self._ends[network]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """While it lasts the data may be read: no generator is left elsewhere than it stood."""
+        with isolated(self.seed, "norm"), generators_kept(self._checked):
+            yield
 
     def _pass(
         self, network: Network, layers: list[str], params: Params, buffers: Buffers, wanted: Statistics | None
@@ -141,7 +148,7 @@ class Repair(NormPolicy):
             units = units * scale.to(output.dtype).view(place) + shift.to(output.dtype).view(place)
             return units.movedim(0, _unit_axis(network, name, output))
 
-        with isolated(self.seed, "norm"), _hooked(network, layers, measure):
+        with self._reading(), _hooked(network, layers, measure):
             for inputs, _ in self._batches(network):
                 network(params, buffers, inputs)
         return {name: _moments(sums[name], counts[name]) for name in layers}

@@ -14,14 +14,17 @@ from torch.utils._pytree import tree_leaves, tree_map
 from mechconn._align._assignment import Similarity, best_permutations
 from mechconn._align._method import AlignmentMethod, Matched, Pair
 from mechconn._align._sites import Site, sites_of
-from mechconn._batches import as_data, batch_count, batches
+from mechconn._batches import as_data, batch_count, batches, generators_kept
 from mechconn._checks import check_choice, check_count
 from mechconn._precision import computing, laid_out, reduced_type
+from mechconn._rng import isolated
 from mechconn._symmetry._derive import walk
 from mechconn._symmetry._graph import Graph, graph_of, shared_memory
 from mechconn._symmetry._pattern import Permutations, groups_in, index, places_of
 from mechconn._typing import Data, Inputs
 
+LARGEST = 2**25
+"""Entries of the products image by image that are held at once, 128 MiB."""
 RESTARTS = 4
 """Orders in which groups that share an axis (heads and their dimensions) are tried."""
 
@@ -57,7 +60,8 @@ class ActivationMatching(AlignmentMethod):
 
     def match(self, pair: Pair) -> Matched:
         """Permutations of every group, and the mean correlation of its matched units before and after."""
-        moments = self._moments(pair)
+        with isolated(pair.seed, "activation matching"), generators_kept(self._checked):
+            moments = self._moments(pair)
         similarity = _Correlations(pair.symmetry.sizes, moments)
         found = best_permutations(similarity, RESTARTS if similarity.coupled else 1, pair.seed)
         return Matched(
@@ -74,7 +78,8 @@ class ActivationMatching(AlignmentMethod):
 
     def example(self, device: torch.device) -> Inputs:
         """The first two rows of the data, to find and prove a symmetry on."""
-        inputs, targets = next(batches("alignment data", self._checked, batch_size=2, device=device))
+        with isolated(0, "example"), generators_kept(self._checked):
+            inputs, targets = next(batches("alignment data", self._checked, batch_size=2, device=device))
         rows = len(targets)
         return tree_map(lambda v: v[:2] if isinstance(v, Tensor) and v.dim() and len(v) == rows else v, inputs)
 
@@ -153,7 +158,8 @@ class Moments:
             self._centres = a.float().mean((0, 2)), b.float().mean((0, 2))
         self._count += a.shape[0] * a.shape[2]
         # Few units with many positions, units first in memory: as they are. Else values by units, often a view.
-        first = a.shape[2] >= a.shape[1] and a.is_contiguous() and b.is_contiguous()
+        few = a.shape[0] * a.shape[1] ** 2 <= LARGEST and a.shape[2] >= a.shape[1]
+        first = few and a.is_contiguous() and b.is_contiguous()
         laid = [t if first else t.movedim(1, -1).flatten(0, 1) for t in (a, b)]
         x, y = (_centred(t, c[:, None] if first else c) for t, c in zip(laid, self._centres, strict=True))
         over = (0, 2) if first else 0

@@ -97,7 +97,7 @@ def _ascended(
 
 def assigned(scores: Tensor) -> Tensor:
     """The permutation p of largest sum_u scores[u, p(u)]."""
-    return torch.from_numpy(linear_sum_assignment(scores.cpu().numpy(), maximize=True)[1])
+    return torch.from_numpy(linear_sum_assignment(scores.double().cpu().numpy(), maximize=True)[1])
 
 
 def _gain(scores: Tensor, permutation: Tensor) -> float:

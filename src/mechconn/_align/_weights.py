@@ -36,7 +36,8 @@ class WeightMatching(AlignmentMethod):
 
     def match(self, pair: Pair) -> Matched:
         """Permutations of every group, and the cosine similarity of its weights before and after."""
-        similarity = _Weights(pair.symmetry, pair.params_a, pair.params_b)
+        a, b = ({name: t.double() for name, t in params.items()} for params in (pair.params_a, pair.params_b))
+        similarity = _Weights(pair.symmetry, a, b)
 
         def told(done: int) -> None:
             if pair.progress is not None:

@@ -9,20 +9,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechconn._exact import CountBound, Interval, clopper_pearson
+from mechconn._exact import CountBound, Interval
 from mechconn._intervals import (
+    NOTHING,
     difference_of_counts,
     difference_of_shares,
     moments_of,
     t_interval,
+    unmoved,
     welch_interval,
 )
 
 Bounds = Callable[[float, float], Interval]
 """(confidence, n) -> the interval that n units would give with the same rates, or the same mean and spread."""
-
-NOTHING = 1e-6
-"""A spread that counts as none: above the rounding of float32, below any change that matters."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +151,3 @@ def loss_effects_apart(before: Pair, after: Pair, paired: bool, confidence: floa
     else:
         evidence = of_loss(before[1] - before[0], after[1] - after[0], paired=False)
     return evidence.effect, evidence.interval(confidence)
-
-
-def unmoved(effect: float, largest: float, rows: float, confidence: float) -> Interval:
-    """effect -+ largest s, with s the largest share of rows that may move although none of these did; exact."""
-    margin = largest * clopper_pearson(0, rows, confidence)[1]
-    return effect - margin, effect + margin

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from mechconn._intervals import Interval, paired_difference, paired_mean
+from mechconn._intervals import Interval, mean_interval, paired_difference
 
 Verdict = Literal["connected", "not connected", "undetermined"]
 
@@ -88,12 +88,12 @@ def interval_of_means(ts: Sequence[float], values: Tensor, confidence: float) ->
 
     The rise at t is the mean of d_t = l_t - (1 - t) l_0 - t l_1. Each of the m inner points gets Student's t
     interval [low_t, high_t] of confidence 1 - alpha / m. All m hold together with probability 1 - alpha at least
-    (Bonferroni), and then max_t low_t <= max_t E[d_t] <= max_t high_t; the ends add their exact 0.
+    (Bonferroni), and then max_t low_t <= max_t E[d_t] <= max_t high_t; the ends add their exact 0. Where all rows rise
+    alike, t would be certain: the share of rows that may rise otherwise although none of these did bounds it instead.
     """
+    largest = max(1.0, float(values.abs().max()))
     return _largest(
-        paired_mean(0.0 * values[i], (1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1]), each)
-        if values.shape[1] > 1
-        else (0.0, math.inf)
+        mean_interval((1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1]), largest, each)
         for i, t, each in _inner(ts, confidence)
     )
 

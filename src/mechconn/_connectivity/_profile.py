@@ -222,7 +222,7 @@ class Profile:
     def _interval(self, split: str, on: str, confidence: float) -> Interval | None:
         if not 0.0 < confidence < 1.0:
             raise ValueError(f"confidence must lie between 0 and 1, neither of them, got {confidence!r}")
-        if split not in self.per_sample.get(on, {}) or len(self.ts) < 3:
+        if split not in self.per_sample.get(on, {}) or len(self.ts) < 3 or self.samples[split] < 2:
             return None
         interval = interval_of_errors if on == "accuracy" else interval_of_means
         return interval(self.ts, self.per_sample[on][split], confidence)
