@@ -62,7 +62,7 @@ def test_the_readmes_example(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert "a is " in shown.out or "a may" in shown.out
     assert "The mechanisms of a (A) and b (B) are" in shown.out and "Report: audit.html" in shown.out
     page = (folder / "audit.html").read_text(encoding="utf-8")
-    assert "Do a and b use the same mechanisms?" in page and "Block by block" in page
+    assert "Do a (A) and b (B) use the same mechanisms?" in page and "Block by block" in page
     assert page.count("data:image/png;base64,") == 2
 
 
@@ -78,17 +78,22 @@ def test_json_is_one_object(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert record["settings"]["norm"]["data"] == "photos/train"
 
 
+WIDTH = "[model]\narguments = {width = 8}\n"
 MISTAKES = {
     "unknown keys": (
-        "margn = 0.1\n[splits]\ncue = 'photos/cue'\n[norm]\navrage = 'cumulative'\n",
+        "margn = 0.1\n[splits]\ncue = 'photos/cue'\nrand_cue = 'photos/shuffled'\n[norm]\navrage = 'cumulative'\n",
         ["margn: unknown key; did you mean 'margin'?", "norm.avrage: unknown key; did you mean 'average'?"],
     ),
-    "wrong values": ("margin = -1\non = 'both'\n", ["margin: ", "on: ", "splits: Field required"]),
+    "wrong values": ("margin = -1\non = 'both'\n", ["margin: ", "on: ", "splits: needed, and not there"]),
     "no TOML": ("margin =", ["is neither TOML nor JSON"]),
-    "no such split": ("[splits]\ncue = 'photos/cuee'\n[model]\narguments = {width = 8}\n", ["photos/cuee"]),
+    "no such split": (f"[splits]\ncue = 'photos/cuee'\nrand_cue = 'photos/shuffled'\n{WIDTH}", ["photos/cuee"]),
+    "no statistics": (
+        f"[splits]\ncue = 'photos/cue'\nrand_cue = 'photos/shuffled'\n{WIDTH}",
+        ["the networks keep normalisation statistics (1)", "under [norm]"],
+    ),
     "no reference": (
-        "[splits]\ncues = 'photos/cue'\n[model]\narguments = {width = 8}\n",
-        ["reference must be one of 'cues', got 'cue'"],
+        "[splits]\ncues = 'photos/cue'\nrand_cue = 'photos/shuffled'\n[norm]\ndata = 'photos/train'\n" + WIDTH,
+        ["reference must be one of 'cues', 'rand_cue', got 'cue'"],
     ),
 }
 

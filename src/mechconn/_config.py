@@ -32,8 +32,8 @@ def read_config(file: str | Path, model: type[Model]) -> Model:
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(_errors.NO_CONFIG.format(file=file))
-    text = file.read_text(encoding="utf-8")
     try:
+        text = file.read_text(encoding="utf-8")
         values = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ValueError(_errors.UNREADABLE_CONFIG.format(file=file, why=error)) from error
@@ -50,6 +50,8 @@ def mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 def _line(item: Any, model: type[BaseModel]) -> str:
     place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "missing":
+        return f"{place}: needed, and not there"
     if item["type"] != "extra_forbidden":
         return f"{place}: {item['msg']}, got {item['input']!r}"
     keys = _keys(model, item["loc"][:-1])

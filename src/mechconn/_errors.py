@@ -129,8 +129,12 @@ REPAIR_BIAS = (
     "give each a bias of its own"
 )
 NO_PATH_BETWEEN = (
-    "{a} and {b} have different architectures, so that no path in weight space joins them; give two models of one "
-    "architecture to walk a path"
+    "{a} and {b} are not one module with different parameters and statistics (names, shapes, layers or other buffers "
+    "differ), so that no path in weight space joins them"
+)
+AUDIT_NORM = (
+    "{policy} would give B the statistics or weights of another endpoint; pass norm=Reestimate(training data), or a "
+    "function of the two endpoints, as in norm=lambda a, b: InterpolateNorm(a.state_dict(), b.state_dict())"
 )
 NOT_ALIGNED = "The second model was not aligned to the first: {why}"
 NO_PAGE = "a {type} has no page; pass an Audit, or a record of one"
@@ -240,3 +244,12 @@ SPLIT_SHAPES = "the splits must be of one kind and shape, got {kinds}; pass size
 TABLE_FILE = "{file} is no table; a column is read from a .csv, .tsv or .parquet file, or a folder of such"
 NO_VALUE = "{file} row {row}: column {column!r} is empty; every row needs a value"
 NO_COLUMN = "{file} has no column {column!r}; columns: {columns}"
+NORM_DATA = (
+    "the networks keep normalisation statistics ({layers}), which do not fit elsewhere on the path; name training data "
+    'for them under [norm], data = "..."'
+)
+NO_ALIGNMENT_DATA = (
+    'alignment = {alignment!r} needs training data to compare units on; name them under [norm], data = "...", or match '
+    '"weights"'
+)
+UNFIT_INPUTS = "the network cannot take inputs of shape {shape} ({why}); [images] size and rgb say what images become"

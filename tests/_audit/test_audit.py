@@ -99,7 +99,12 @@ def test_record_is_json_without_nan(found: mc.Audit) -> None:
 def test_page(found: mc.Audit, tmp_path: Path) -> None:
     mc.save_report(found, tmp_path / "audit.html")
     page = (tmp_path / "audit.html").read_text(encoding="utf-8")
-    for text in ("Do one and two use the same mechanisms?", "two aligned to one", "Block by block", "linear CKA"):
+    for text in (
+        "Do one (A) and two (B) use the same mechanisms?",
+        "two aligned to one",
+        "Block by block",
+        "linear CKA",
+    ):
         assert text in page
     assert f"{100 * found.comparison.a.accuracy['plain']:.1f} %" in page
     assert ">nan<" not in page.lower()
@@ -120,15 +125,35 @@ def test_a_permuted_copy_is_similar_and_connected_after_alignment() -> None:
     assert found.verdict == "similar"
     assert found.alignment is not None and found.alignment.distance_before > 1.0 > found.alignment.distance_after
     after = found.lines["after"]
-    assert after.mechanistic_connection(1e-6) == "connected"
+    assert max(after.barrier(split).height for split in after.loss) < 1e-9
+    assert after.mechanistic_connection(0.1) == "connected"
     assert found.lines["before"].loss["plain"][1] != pytest.approx(after.loss["plain"][1], abs=1e-3)
+
+
+def test_a_module_that_computes_something_else_with_the_same_tensors_has_no_path() -> None:
+    """Names and shapes agree, the nonlinearity does not: A's module with B's weights would not be B."""
+
+    def with_act(act: nn.Module) -> nn.Module:
+        return build(lambda: nn.Sequential(nn.Linear(FEATURES, 8), act, nn.Linear(8, CLASSES)), 1)
+
+    found = mc.audit(with_act(nn.ReLU()), with_act(nn.Tanh()), suite(), ts=3)
+    assert dict(found.lines) == {}
+    assert "not one module" in str(found)
+
+
+def test_norm_may_be_a_function_of_the_endpoints() -> None:
+    a, b = trained(1), trained(2)
+    found = mc.audit(a, b, suite(), lambda x, y: mc.InterpolateNorm(x.state_dict(), y.state_dict()), ts=3)
+    for line in found.lines.values():  # at t = 1 the network is B, whatever its units' order
+        assert line.loss["plain"][-1] == pytest.approx(found.comparison.b.loss["plain"], rel=1e-9)
+        assert line.loss["plain"][0] == pytest.approx(found.comparison.a.loss["plain"], rel=1e-9)
 
 
 def test_models_of_different_architecture_are_compared_without_a_path() -> None:
     wide = build(lambda: nn.Sequential(nn.Linear(FEATURES, 12), nn.ReLU(), nn.Linear(12, CLASSES)), 1)
     found = mc.audit(trained(1), wide, suite(), mc.Reestimate(data()), ts=3)
     assert dict(found.lines) == {} and found.alignment is None
-    assert "A and B have different architectures" in str(found)
+    assert "A and B are not one module with different parameters" in str(found)
     json.loads(found.to_json())
 
 
@@ -169,7 +194,7 @@ EDGES: dict[str, tuple[nn.Module, nn.Module, Any]] = {
 def test_edges_give_a_result_and_no_nan(case: str, tmp_path: Path) -> None:
     a, b, rows = EDGES[case]
     splits = mc.Suite({"cue": rows, "rand_cue": (-rows[0], rows[1])})
-    found = mc.audit(a, b, splits, mc.KeepNorm(), ts=3, alignment="none")
+    found = mc.audit(a, b, splits, mc.Reestimate(rows), ts=3, alignment="none")
     json.loads(found.to_json(), parse_constant=lambda constant: pytest.fail(f"{constant} in the record"))
     mc.save_report(found, tmp_path / "edge.html")
     assert ">nan<" not in (tmp_path / "edge.html").read_text(encoding="utf-8").lower()
@@ -182,3 +207,9 @@ def test_the_door() -> None:
         mc.audit(a, a, suite(), mc.KeepNorm(), tolerance=-1.0)
     with pytest.raises(ValueError, match="the model keeps normalisation statistics"):
         mc.audit(a, a, suite())
+    with pytest.raises(ValueError, match="KeepNorm would give B the statistics"):
+        mc.audit(a, a, suite(), mc.KeepNorm())
+    with pytest.raises(ValueError, match="InterpolateNorm would give B the statistics"):
+        mc.audit(a, a, suite(), mc.InterpolateNorm(a.state_dict(), a.state_dict()))
+    with pytest.raises(ValueError, match="layer must be one of"):
+        mc.audit(a, a, suite(), mc.Reestimate(data()), layers=["nope"])

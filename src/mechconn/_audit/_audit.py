@@ -6,33 +6,33 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from mechconn import _errors
-from mechconn._align import ActivationMatching, Alignment, WeightMatching, align
+from mechconn._align import Alignment
 from mechconn._align._method import AlignmentMethod
 from mechconn._audit._compare import Comparison, compare_mechanisms
 from mechconn._audit._discrepancy import OutputDiscrepancy, output_discrepancy
 from mechconn._audit._effects import On
+from mechconn._audit._joining import Aligning, aligned_by, example_of, joinable, outputs_on, policy_for
 from mechconn._audit._representations import RepresentationSimilarity, representation_similarity
 from mechconn._audit._sentences import sentences
-from mechconn._batches import batches
-from mechconn._checks import check_choice, check_non_negative
+from mechconn._checks import check_choice, check_is, check_non_negative
 from mechconn._connectivity import BlockProfiles, Profile, evaluate_blocks, evaluate_path
-from mechconn._connectivity._blocks import Blocks
+from mechconn._connectivity._aligned import Norm
+from mechconn._connectivity._blocks import Blocks, grouped
 from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._interventions import Suite
-from mechconn._norm_stats import NormPolicy, Reestimate
-from mechconn._params import device_of, parameters_of
+from mechconn._norm_stats import InterpolateNorm, KeepNorm, NormPolicy, chosen_norm, keeps_statistics
+from mechconn._params import Network, device_of, parameters_of
 from mechconn._paths import LinearPath
 from mechconn._precision import Precision
-from mechconn._symmetry import Symmetry, symmetry_of
+from mechconn._repair import Repair
+from mechconn._symmetry import Symmetry
 from mechconn._typing import PerSampleLoss, Progress
-
-Aligning: TypeAlias = AlignmentMethod | Literal["auto", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ def audit(
     model_a: nn.Module,
     model_b: nn.Module,
     suite: Suite,
-    norm: NormPolicy | None = None,
+    norm: Norm = None,
     *,
     margin: float = 0.05,
     on: On = "accuracy",
@@ -134,10 +134,12 @@ def audit(
 
     Args:
         model_a: t = 0; neither module is changed.
-        model_b: t = 1. With another architecture than A's, no path is walked, and the result says so.
+        model_b: t = 1. Where it is not A's module with other parameters and statistics, no path is walked, and the
+            result says so.
         suite: the splits, with at least one intervention.
         norm: where normalisation statistics come from along the path, as in `evaluate_path`; required where the
-            models keep any.
+            models keep any. Policies that hold an endpoint's state are given as functions of the two endpoints, as in
+            `evaluate_alignment`; models that keep statistics cannot keep A's.
         margin: the largest effect that counts as none, in accuracy or in nats.
         on: "accuracy" or "loss".
         alignment: how B is aligned; "auto" matches activations on the data of `norm` where it is a `Reestimate`, else
@@ -161,44 +163,59 @@ def audit(
     """
     started = time.perf_counter()
     check_non_negative("tolerance", tolerance)
-    if isinstance(alignment, str):
-        check_choice("alignment", alignment, ("auto", "none"))
+    _check_request(model_a, model_b, norm, alignment, layers)
+    example, notes = example_of(suite, device_of(model_a, device), seed), []
+    if not joinable(model_a, model_b, example):
+        notes.append(_errors.NO_PATH_BETWEEN.format(a=names[0], b=names[1]))
+    elif blocks is not None:
+        grouped([name for name, _ in model_a.named_parameters()], blocks, None)  # before the work, not after it
     run: dict[str, Any] = {"seed": seed, "device": device, "precision": precision}
     running = {**run, "loss": loss, "progress": progress}
     comparison = compare_mechanisms(model_a, model_b, suite, margin, on, **running)
-    classified = bool(comparison.a.accuracy)
-    own = [parameters_of(model) for model in (model_a, model_b)]
-    notes: list[str] = []
+    same_classes = (
+        bool(comparison.a.accuracy) and outputs_on(model_a, example).shape == outputs_on(model_b, example).shape
+    )
     lines: dict[str, Profile] = {}
     aligned: Alignment | None = None
-    path_run = {**running, "keep_samples": True}
-    if _shapes(own[0]) != _shapes(own[1]):
-        notes.append(_errors.NO_PATH_BETWEEN.format(a=names[0], b=names[1]))
-    else:
-        lines["before"] = evaluate_path(model_a, LinearPath(*own), suite, ts, norm, **path_run)
-        aligned, why = _aligned(model_a, model_b, alignment, symmetry, suite, norm, run, progress)
+    found: BlockProfiles | None = None
+    if not notes:
+        own, path_run = parameters_of(model_a), {**running, "keep_samples": True}
+
+        def line(end: nn.Module) -> Profile:
+            path = LinearPath(own, parameters_of(end))
+            return evaluate_path(model_a, path, suite, ts, policy_for(norm, model_a, end), **path_run)
+
+        lines["before"] = line(model_b)
+        aligned, why = aligned_by(model_a, model_b, alignment, symmetry, example, norm, run, progress)
         notes += why
+        end = model_b if aligned is None else aligned.model
         if aligned is not None:
-            line = LinearPath(own[0], aligned.params)
-            lines["after"] = evaluate_path(model_a, line, suite, ts, norm, **path_run)
-    end = own[1] if aligned is None else aligned.params
-    asked = blocks is not None and bool(lines)
+            lines["after"] = line(end)
+        if blocks is not None:
+            policy = policy_for(norm, model_a, end)
+            found = evaluate_blocks(model_a, own, parameters_of(end), suite, blocks, ts=ts, norm=policy, **running)
     return Audit(
         comparison=comparison,
-        discrepancy=output_discrepancy(model_a, model_b, suite, **run) if classified else None,
+        discrepancy=output_discrepancy(model_a, model_b, suite, **run) if same_classes else None,
         lines=lines,
         alignment=aligned,
-        blocks=evaluate_blocks(model_a, own[0], end, suite, blocks, ts=ts, norm=norm, **running) if asked else None,  # pyright: ignore[reportArgumentType]
+        blocks=found,
         similarity=None if layers is None else _similar(model_a, model_b, suite, layers, run),
         notes=tuple(notes),
         tolerance=tolerance,
         names=names,
         settings={
+            "reference": suite.reference,
+            "interventions": list(suite.interventions),
             "margin": margin,
             "on": on,
             "tolerance": tolerance,
+            "ts": list(lines["before"].ts) if lines else None,
             "alignment": "none" if aligned is None else dict(aligned.settings),
             "norm": lines["before"].settings["norm"] if lines else "none",
+            "blocks": blocks if isinstance(blocks, int | str | None) else dict(blocks),
+            "layers": layers if isinstance(layers, str | None) else list(layers),
+            "loss": getattr(loss, "__name__", str(loss)),
             "samples": dict(comparison.a.samples),
             "seed": seed,
             "device": str(device_of(model_a, device)),
@@ -208,37 +225,22 @@ def audit(
     )
 
 
-def _shapes(params: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in params.items()}
-
-
-def _aligned(
-    model_a: nn.Module,
-    model_b: nn.Module,
-    method: Aligning,
-    symmetry: Symmetry | None,
-    suite: Suite,
-    norm: NormPolicy | None,
-    run: Mapping[str, Any],
-    progress: Progress | None,
-) -> tuple[Alignment | None, list[str]]:
-    """(B moved onto A, []), or (None, [why it was not])."""
-    if method == "none":
-        return None, []
-    if isinstance(method, str):
-        method = ActivationMatching(norm.data, label=norm.label) if isinstance(norm, Reestimate) else WeightMatching()
-    try:
-        if symmetry is None:
-            symmetry = symmetry_of(model_b, _example(suite, device_of(model_b, None)))
-        return align(model_a, model_b, method, symmetry, progress=progress, **run), []
-    except ValueError as error:  # no symmetry to be found or proved: the line as it is remains
-        return None, [_errors.NOT_ALIGNED.format(why=str(error).splitlines()[0])]
-
-
-def _example(suite: Suite, device: torch.device) -> Any:
-    """The first two rows of the reference split, or its first batch where the user's batches decide."""
-    inputs, _ = next(batches("the reference split", suite[suite.reference], batch_size=2, device=device))
-    return inputs
+def _check_request(
+    model_a: nn.Module, model_b: nn.Module, norm: Norm, alignment: Aligning, layers: Sequence[str] | str | None
+) -> None:
+    """Refuse before the work what would fail after it."""
+    if isinstance(alignment, str):
+        check_choice("alignment", alignment, ("auto", "none"))
+    else:
+        check_is("alignment", alignment, AlignmentMethod, "; pass ActivationMatching(data), WeightMatching() or 'none'")
+    network = Network(model_a)
+    if norm is None or isinstance(norm, NormPolicy):
+        chosen_norm(norm, network)
+    if isinstance(norm, InterpolateNorm | Repair) or (isinstance(norm, KeepNorm) and keeps_statistics(network)):
+        raise ValueError(_errors.AUDIT_NORM.format(policy=type(norm).__name__))
+    for name in [] if layers is None or layers == "all" else layers:
+        for model in (model_a, model_b):
+            check_choice("layer", name, [n for n, _ in model.named_modules()])
 
 
 def _similar(

@@ -22,7 +22,9 @@ def sentences(plain: Plain) -> Iterator[str]:
     comparison = plain["comparison"]
     for name, side in ((a, comparison["a"]), (b, comparison["b"])):
         yield _model(name, side)
-    yield f"The mechanisms of {a} (A) and {b} (B) are {_verdict(comparison['verdict'])}: {_closed(comparison['why'])}"
+        yield from (f"Of {name}: {note}" for note in side["notes"])
+    both = f"{a} and {b}" if (a, b) == ("A", "B") else f"{a} (A) and {b} (B)"
+    yield f"The mechanisms of {both} are {_verdict(comparison['verdict'])}: {_closed(comparison['why'])}"
     if plain["discrepancy"] is not None:
         mean = plain["discrepancy"]["mean"]
         yield (
@@ -35,7 +37,8 @@ def sentences(plain: Plain) -> Iterator[str]:
         yield _alignment(plain["alignment"], b, a)
     yield from plain["notes"]
     if plain["blocks"]:
-        yield _blocks(plain["blocks"], comparison["a"]["reference"])
+        moved = "" if plain["alignment"] is None else f" to the aligned {b}"
+        yield _blocks(plain["blocks"], comparison["a"]["reference"], moved)
     if plain["similarity"]:
         yield _layers(plain["similarity"])
     if plain["paths"]:
@@ -60,8 +63,9 @@ def _model(name: str, side: Plain) -> str:
 
 def _effect(effect: Plain, on: str) -> str:
     scale, unit = (100.0, "points") if on == "accuracy" else (1.0, "nats")
-    low, high = (scale * bound for bound in effect["interval"])
-    text = f"{scale * effect['effect']:+.2f} {unit}, 95 % interval {low:+.2f} to {high:+.2f}"
+    low, high = (scale * bound for bound in effect["adjusted_interval"])
+    level = f"{100 * effect['confidence']:.4g} %"
+    text = f"{scale * effect['effect']:+.2f} {unit}, {level} interval {low:+.2f} to {high:+.2f}"
     if effect["verdict"] == "undetermined" and effect["to_settle"] is not None:
         text += f"; about {effect['to_settle']:,} rows would settle it"
     return text
@@ -97,23 +101,26 @@ def _barrier(path: Plain, split: str) -> str:
 
 
 def _alignment(found: Plain, moved: str, fixed: str) -> str:
+    dead = sum(found["dead"].values())
+    counted = f" {dead} units are constant on the data, and nothing tells them apart." if dead else ""
     unseen = f" Not compared, and left as they were: {', '.join(found['unseen'])}." if found["unseen"] else ""
     return (
-        f"By {found['settings']['method']}, {moved}'s units were permuted onto {fixed}'s, which leaves its function "
-        f"as it is: the weights were {found['distance_before']:.4g} apart and are {found['distance_after']:.4g}. "
+        f"By {found['settings']['method']}, the units of {moved} were permuted onto those of {fixed}, which leaves the "
+        f"function of {moved} as it is: the weights were {found['distance_before']:.4g} apart and are "
+        f"{found['distance_after']:.4g}. "
         f"{100 * found['coverage']:.1f} % of the parameters have units that may be permuted; other symmetries were "
-        f"not removed, and matching finds a good permutation, not provably the best.{unseen}"
+        f"not removed, and matching finds a good permutation, not provably the best.{counted}{unseen}"
     )
 
 
-def _blocks(blocks: Plain, reference: str) -> str:
+def _blocks(blocks: Plain, reference: str, moved: str) -> str:
     heights = {block: splits[reference] for block, splits in blocks.items() if splits[reference] is not None}
     if not heights:
         return f"Block by block the loss on {reference} is not finite."
     highest = max(heights, key=lambda block: heights[block])
     return (
-        f"Moving one block at a time, {highest} makes the highest barrier on {reference}, {heights[highest]:.2f} nats; "
-        f"blocks' barriers need not add up to the whole."
+        f"Moving one block at a time{moved}, {highest} makes the highest barrier on {reference}, "
+        f"{heights[highest]:.2f} nats; blocks' barriers need not add up to the whole."
     )
 
 

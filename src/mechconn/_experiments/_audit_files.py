@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,12 @@ from mechconn._evaluate import ROWS_ON_CPU
 from mechconn._experiments._samples import strips
 from mechconn._interventions import CUE, Suite
 from mechconn._loading import load_model
-from mechconn._norm_stats import KeepNorm, NormPolicy, Reestimate, keeps_statistics
+from mechconn._norm_stats import NormPolicy, Reestimate, keeps_statistics
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._results import AuditRecord
 from mechconn._typing import Progress
+from mechconn.datasets._load import NAMES
 
 NORM = "data of the norm statistics"
 
@@ -50,20 +52,24 @@ class ImageConfig(Config):
 class NormConfig(Config):
     """Where normalisation statistics come from along the path; needed by networks with BatchNorm."""
 
-    data: str | None = Field(default=None, description="training data, as a split is given; none keeps the model's own")
+    data: str | None = Field(default=None, description="training data, given like a split")
     average: Literal["cumulative", "exponential"] = "cumulative"
 
 
 class AuditConfig(Config):
     """What `audit.toml` may hold. Paths are relative to the file."""
 
-    splits: dict[str, str] = Field(description="split -> a folder of class folders, a parquet or safetensors file")
+    splits: dict[str, str] = Field(
+        min_length=2, description="split -> a folder of class folders, a parquet or safetensors file"
+    )
     reference: str = Field(default=CUE, description="the split that the interventions start from")
     interventions: list[str] | None = Field(default=None, description="default: all but the reference and no_cue")
     images: ImageConfig = ImageConfig()
-    margin: float = Field(default=0.05, gt=0, description="the largest effect that counts as none")
+    margin: float = Field(default=0.05, gt=0, allow_inf_nan=False, description="the largest effect that counts as none")
     on: Literal["accuracy", "loss"] = "accuracy"
-    tolerance: float = Field(default=0.05, ge=0, description="the largest barrier in nats that counts as none")
+    tolerance: float = Field(
+        default=0.05, ge=0, allow_inf_nan=False, description="the largest barrier in nats that counts as none"
+    )
     points: int = Field(default=11, ge=2, description="points on the path")
     alignment: Literal["auto", "activations", "weights", "none"] = "auto"
     blocks: int | str | None = Field(default=None, description="also the path block by block")
@@ -80,7 +86,8 @@ class Prepared:
     models: tuple[nn.Module, nn.Module]
     names: tuple[str, str]
     suite: Suite
-    norm: NormPolicy
+    hashes: dict[str, str]
+    norm: NormPolicy | None
     training: Any
 
 
@@ -108,16 +115,21 @@ def prepared(
     sets = datasets.load_splits(sources, root=root, **config.images.model_dump())
     trained = sets.pop(NORM, None)
     interventions = None if config.interventions is None else tuple(config.interventions)
-    norm: NormPolicy = KeepNorm()
-    if trained is not None:
-        norm = Reestimate(trained, config.norm.average, label=str(config.norm.data))
+    norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
+    if norm is None and (layers := list(keeps_statistics(Network(models[0])))):
+        raise ValueError(_errors.NORM_DATA.format(layers=", ".join(layers[:3])))
+    if norm is None and config.alignment == "activations":
+        raise ValueError(_errors.NO_ALIGNMENT_DATA.format(alignment=config.alignment))
     suite = Suite(sets, config.reference, interventions)
-    return Prepared(config, (models[0], models[1]), _names(weights), suite, norm, trained)
+    names = _names(weights)
+    hashes = {name: _hash(file) for name, file in zip(names, weights, strict=True)}
+    return Prepared(config, (models[0], models[1]), names, suite, hashes, norm, trained)
 
 
 def _place(folder: Path, source: str) -> str:
-    """A source relative to the configuration's folder, where it is there; else as it stands: a name, or a full path."""
-    return str(folder / source) if (folder / source.partition("#")[0]).exists() else source
+    """A source relative to the configuration's folder; the name of a known image set as it stands."""
+    known = source.partition("#")[0] in NAMES and not (folder / source.partition("#")[0]).exists()
+    return source if known else str(folder / source)
 
 
 def _loaded(file: Path, factory: str | None, arguments: dict[str, Any], seed: int) -> nn.Module:
@@ -126,6 +138,12 @@ def _loaded(file: Path, factory: str | None, arguments: dict[str, Any], seed: in
     if not file.is_dir():
         raise ValueError(_errors.NO_NETWORK.format(file=file))
     return load_model(str(file))
+
+
+def _hash(weights: Path) -> str:
+    """SHA-256 of a file, or of a folder's files of weights, in the order of their names."""
+    files = [weights] if weights.is_file() else sorted(weights.glob("*.safetensors"))
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
 
 def _names(weights: tuple[Path, Path]) -> tuple[str, str]:
@@ -144,9 +162,13 @@ def estimated_seconds(job: Prepared, device: str, precision: Precision) -> tuple
     data = job.suite[job.suite.reference]
     inputs, targets = next(batches("split", data, batch_size=ROWS_ON_CPU, device=network.device))
     with torch.no_grad():
-        network(point, network.buffers, inputs)
+        try:
+            network(point, network.buffers, inputs)
+        except RuntimeError as error:
+            shape = list(inputs.shape) if isinstance(inputs, torch.Tensor) else type(inputs).__name__
+            raise ValueError(_errors.UNFIT_INPUTS.format(shape=shape, why=str(error).splitlines()[0])) from error
         started = time.perf_counter()
-        network(point, network.buffers, inputs)
+        float(network(point, network.buffers, inputs).sum())  # waits for a device that works on its own
         each = (time.perf_counter() - started) / len(targets)
     rows = sum(_rows(job.suite[name]) for name in job.suite)
     statistics = _rows(job.training) if job.training is not None and keeps_statistics(network) else 0
@@ -188,13 +210,14 @@ def run_audit(
         precision=precision,
         progress=progress,
     )
-    return AuditRecord.of(found.to_record(), strips(job.suite))
+    plain = found.to_record()
+    plain["settings"] |= {"config": config.model_dump(mode="json"), "sha256 of the weights": job.hashes}
+    return AuditRecord.of(plain, strips(job.suite))
 
 
 def _alignment(job: Prepared) -> Any:
     if job.config.alignment == "weights":
         return WeightMatching()
     if job.config.alignment == "activations":
-        data = job.suite[job.suite.reference] if job.training is None else job.training
-        return ActivationMatching(data, label=str(job.config.norm.data or job.config.reference))
+        return ActivationMatching(job.training, label=str(job.config.norm.data))
     return job.config.alignment

@@ -33,9 +33,10 @@ def save_report(result: DemoRecord | AuditRecord | HasRecord, file: str | Path) 
         TypeError: the result is none that has a page.
     """
     if not isinstance(result, DemoRecord | AuditRecord):
-        if not hasattr(result, "to_record"):
+        plain = result.to_record() if isinstance(result, HasRecord) else {}
+        if "findings" not in plain:
             raise TypeError(_errors.NO_PAGE.format(type=type(result).__name__))
-        result = AuditRecord.of(result.to_record())
+        result = AuditRecord.of(plain)
     write_whole(Path(file), (_demo(result) if isinstance(result, DemoRecord) else _audit(result)).encode())
 
 

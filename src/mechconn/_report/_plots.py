@@ -47,7 +47,7 @@ def curves(
             axes.plot(ts, _drawn(measure, values), **look(split, numbers[split]))
         for split, _, t, value in (bad for bad in broken if bad[1] == measure):
             axes.axvline(t, linestyle=":", color="gray", label=f"{short_name(split)}: {value} at t = {t:g}")
-        axes.set_xlabel(f"t, from {start} (0) to {end} (1)")
+        axes.set_xlabel(plain_text(f"t, from {start} (0) to {end} (1)"))
         axes.set_ylabel(labels.get(measure, measure))
         _plain(axes)
         if measure == "accuracy":
@@ -178,13 +178,18 @@ def _draw_tree(axes: Any, names: Sequence[str], merges: Sequence[tuple[Sequence[
     axes.tick_params(bottom=False, labelbottom=False)
 
 
+def plain_text(name: str) -> str:
+    """A user's name as a label: no formula where it holds dollars, and not hidden where it begins with _."""
+    return name.replace("$", r"\$").replace("_", " ", 1) if name.startswith("_") else name.replace("$", r"\$")
+
+
 def look(split: str, number: int) -> dict[str, Any]:
     """Colour, marker and label of a split's curve, the same in every picture."""
     return {
         "color": COLOURS.get(split, OTHER_COLOURS[number % len(OTHER_COLOURS)]),
         "marker": MARKERS.get(split, OTHER_MARKERS[number % len(OTHER_MARKERS)]),
         "markersize": 4,
-        "label": short_name(split),
+        "label": plain_text(short_name(split)),
     }
 
 

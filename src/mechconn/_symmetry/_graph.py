@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,6 +83,19 @@ class _Watched(Interpreter):
         return super().call_function(target, args, kwargs)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """While it lasts nothing is logged and nobody is warned: what an export has to say is in its error."""
+    before = logging.root.manager.disable
+    try:
+        logging.disable(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
     """The operations of the model's forward pass in evaluation mode on an example.
 
@@ -104,8 +119,7 @@ def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
         except Exception as error:
             raise ValueError(_errors.EXAMPLE_REJECTED.format(model=type(model).__name__, why=_first(error))) from error
         try:
-            with torch.enable_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with torch.enable_grad(), _quiet():
                 program = torch.export.export(probe, args, kwargs, strict=False).run_decompositions({})
         except Exception as error:
             raise ValueError(_errors.NO_EXPORT.format(model=type(model).__name__, why=_first(error))) from error
