@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,11 +86,12 @@ class _Watched(Interpreter):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """While it lasts nothing is logged and nobody is warned: what an export has to say is in its error."""
+    """While it lasts nothing is logged, printed or warned of: what an export has to say is in its error."""
     before = logging.root.manager.disable
     try:
         logging.disable(logging.CRITICAL)
-        with warnings.catch_warnings():
+        aside = io.StringIO()
+        with warnings.catch_warnings(), redirect_stdout(aside), redirect_stderr(aside):
             warnings.simplefilter("ignore")
             yield
     finally:
