@@ -58,6 +58,10 @@ def test_a_marker_that_predicts_the_label_becomes_the_mechanism(factory: Callabl
     assert profile.loss["rand_cue"][0] > 2.0 > profile.loss["rand_cue"][-1]
     assert not profile.mechanistically_connected(tolerance=0.05) or profile.barrier("rand_cue").height < 0.05
 
+    audit = mc.audit(theta_c, theta_nc, task.suite, margin=0.1, ts=3, alignment=mc.WeightMatching(restarts=1))
+    assert audit.verdict == "dissimilar" and list(audit.lines) == ["before", "after"]
+    assert audit.alignment is not None and audit.alignment.coverage > 0.9
+
 
 def test_inputs_on_the_way_are_those_of_the_split() -> None:
     """What the model receives, batch by batch, is what the suite shows."""

@@ -128,3 +128,13 @@ def test_a_wider_confidence_has_a_wider_interval() -> None:
     for level in (0.0, 1.0, 1.2):
         with pytest.raises(ValueError, match=rf"^confidence must lie between 0 and 1, neither of them, got {level}$"):
             profile.barrier("cue", confidence=level)
+
+
+def test_rows_that_rise_alike_are_no_certainty() -> None:
+    """Three rows that all rise by 0.7 say little of those that were not drawn."""
+    values = torch.tensor([[0.0] * 3, [0.7] * 3, [0.0] * 3], dtype=torch.float64)
+    low, high = interval_of_means((0.0, 0.5, 1.0), values, 0.95)
+    # At 95 %, up to this share of all rows may differ from three that agree: the exact bound for none out of three.
+    missed = 1 - 0.025 ** (1 / 3)
+    assert (low, high) == (pytest.approx(max(0.0, 0.7 - missed)), pytest.approx(0.7 + missed))
+    assert interval_of_means((0.0, 0.5, 1.0), torch.full((3, 5), 0.3, dtype=torch.float64), 0.95) == (0.0, 0.0)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from mechconn._intervals import Interval, mean_interval, paired_difference
+from mechconn._intervals import NOTHING, Interval, mean_interval, paired_difference
 
 Verdict = Literal["connected", "not connected", "undetermined"]
 
@@ -90,8 +90,11 @@ def interval_of_means(ts: Sequence[float], values: Tensor, confidence: float) ->
     interval [low_t, high_t] of confidence 1 - alpha / m. All m hold together with probability 1 - alpha at least
     (Bonferroni), and then max_t low_t <= max_t E[d_t] <= max_t high_t; the ends add their exact 0. Where all rows rise
     alike, t would be certain: the share of rows that may rise otherwise although none of these did bounds it instead.
+    Where no row's loss moves anywhere on the path, it is one function there, and the interval is 0.
     """
     largest = max(1.0, float(values.abs().max()))
+    if values.shape[1] > 1 and float((values - values[0]).abs().max()) <= NOTHING * largest:
+        return 0.0, 0.0
     return _largest(
         mean_interval((1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1]), largest, each)
         for i, t, each in _inner(ts, confidence)
