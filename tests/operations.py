@@ -20,6 +20,16 @@ METHODS: dict[str, Method] = {
     "NaiveFineTuning": mc.NaiveFineTuning(epochs=2, batch_size=8),
     "CBFT": mc.CBFT(epochs=2, batch_size=8),
     "CBFT, joint": mc.CBFT(epochs=2, batch_size=8, update="joint"),
+    "LastLayerRetraining": mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1),
+    "LPFT": mc.LPFT(
+        probe=mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1), tuning=mc.NaiveFineTuning(epochs=2, batch_size=8)
+    ),
+    "DFR": mc.DFR(draws=2),
+    "IRM": mc.IRM(epochs=2, batch_size=8),
+    "VREx": mc.VREx(epochs=2, batch_size=8),
+    "ConvexCombination": mc.ConvexCombination(epochs=2, batch_size=8),
+    "GroupDRO": mc.GroupDRO(epochs=2, batch_size=8),
+    "Scratch": mc.Scratch(epochs=2, batch_size=8),
     "Training": mc.Training(epochs=2, batch_size=8),
 }
 

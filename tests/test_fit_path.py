@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from mechconn._fit_path import draw_t
-from mechconn._path_fits import fresh_parameters
+from mechconn._fresh import fresh_state
 from mechconn._rng import isolated
 from reference import SlowPathFit, bernstein, hats, loaded
 from zoo import Named, Recurrent, Shared, Tied, build, dropout_mlp, mlp, norm_conv, norm_mlp, rows, split
@@ -66,7 +66,7 @@ def test_the_authors_variant_is_sgd_by_hand() -> None:
     model, batches = build(norm_mlp), split(rows(25), [9, 9, 7])
     fit = fitted(model, bezier(epochs=4, variant="authors"), batches, norm_mlp, seed=7)
     slow = SlowPathFit([draw_t(step, 7) for step in range(12)], [0.1] * 12, bernstein(1), unweighted=True)
-    start = loaded(model, fresh_parameters(model, 7))
+    start = loaded(model, fresh_state(model, 7, "random start", "")[0])
     check_close(fit.path.points[1], slow.run([build(norm_mlp, 1), start, build(norm_mlp, 2)], batches)[0])
     assert fit.settings["variant"] == "authors"
     assert {record["lr"] for record in fit.history} == {0.1}
@@ -206,10 +206,12 @@ def test_the_result_tells_how_it_came_about() -> None:
         build(norm_mlp), bezier(bends=2), rows(20), norm_mlp, seed=4, label="with cue",
         progress=lambda *step: told.append(step),
     )  # fmt: skip
-    assert told == [("fitting the path", 1, 2), ("fitting the path", 2, 2)]
+    losses = [f"fitting the path: path {record['path']:.3g}" for record in fit.history]
+    assert told == [(losses[0], 1, 2), (losses[1], 2, 2)]
     assert fit.settings == {
         "method": "BezierFit", "bends": 2, "epochs": 2, "batch_size": 8, "lr": 0.1, "momentum": 0.9,
         "weight_decay": 1e-4, "decay": 0.1, "decay_every": 10, "variant": "default",
+        "accumulate": 1, "clip_norm": None,
         "seed": 4, "device": "cpu", "precision": "float64", "samples": 20, "data": "with cue",
     }  # fmt: skip
     assert fit.path.describe() == {"path": "bezier", "bends": 2, "origin": fit.settings}
@@ -234,7 +236,7 @@ def rows_of_images() -> tuple[Tensor, Tensor]:
 
 def test_a_random_start_is_an_untrained_network() -> None:
     model = build(norm_mlp)
-    fresh = fresh_parameters(model, 3)
+    fresh = fresh_state(model, 3, "random start", "")[0]
     with isolated(0, "any"):
         expected = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3)).double()
     with isolated(3, "random start"):
@@ -242,4 +244,4 @@ def test_a_random_start_is_an_untrained_network() -> None:
             getattr(layer, "reset_parameters", lambda: None)()
     assert list(fresh) == [name for name, _ in expected.named_parameters()]
     assert all(torch.equal(tensor, expected.get_parameter(name)) for name, tensor in fresh.items())
-    assert not torch.equal(fresh["0.weight"], fresh_parameters(model, 4)["0.weight"])
+    assert not torch.equal(fresh["0.weight"], fresh_state(model, 4, "random start", "")[0]["0.weight"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mechconn._head import find_head, head_inputs
+from mechconn._head import find_head, head_calls
 from mechconn.models import small_convnet
 from zoo import CLASSES, FEATURES, Named, Recurrent, Shared, Tied, build, images, mlp, norm_mlp, rows
 
@@ -111,17 +111,39 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_features_are_what_the_head_receives() -> None:
     model, (x, _) = build(mlp), rows(6)
     assert isinstance(model, nn.Sequential)
-    with head_inputs(model, "2") as features:
-        model(x)
-        model(2 * x)
-    assert len(features) == 2
-    assert torch.equal(features[0], model[:2](x)) and torch.equal(features[1], model[:2](2 * x))
+    with head_calls(model, "2") as received:
+        outputs = model(x), model(2 * x)
+    assert len(received.calls) == 2
+    assert torch.equal(received.features(0, outputs[0]), model[:2](x))
+    assert torch.equal(received.features(1, outputs[1]), model[:2](2 * x))
     model(x)
-    assert len(features) == 2
+    assert len(received.calls) == 2
+
+
+class LastToken(nn.Module):
+    """A head on every token; the output is that of each row's last token, as in GPT-2's classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.score = nn.Linear(FEATURES, 5), nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor, last: Tensor) -> Tensor:
+        return self.score(self.body(x))[torch.arange(len(x)), last]
+
+
+def test_features_of_a_head_on_tokens_are_those_of_the_token_that_gave_the_output() -> None:
+    model, last = build(LastToken), torch.tensor([3, 0, 2, 1])
+    x = rows(16)[0].view(4, 4, FEATURES)
+    with head_calls(model, "score") as received:
+        outputs = model(x, last)
+    found = received.features(0, outputs)
+    assert torch.equal(found, model.get_submodule("body")(x)[torch.arange(4), last])
+    # One product of rows or of all tokens: sums in another order.
+    torch.testing.assert_close(model.get_submodule("score")(found), outputs, rtol=1e-12, atol=1e-12)
 
 
 def test_features_are_no_longer_read_after_an_error() -> None:
     model = build(mlp)
-    with pytest.raises(RuntimeError), head_inputs(model, "2"):
+    with pytest.raises(RuntimeError), head_calls(model, "2"):
         model(torch.zeros(2, FEATURES + 1, dtype=torch.float64))
-    assert not any(part._forward_pre_hooks for part in model.modules())
+    assert not any(part._forward_hooks for part in model.modules())

@@ -22,6 +22,9 @@ from mechconn._audit import measure_invariance as measure_invariance
 from mechconn._audit import mechanism_map as mechanism_map
 from mechconn._audit import output_discrepancy as output_discrepancy
 from mechconn._audit import representation_similarity as representation_similarity
+from mechconn._checkpoint import Checkpoint as Checkpoint
+from mechconn._compare_methods import TuningTask as TuningTask
+from mechconn._compare_methods import compare_methods as compare_methods
 from mechconn._connectivity import AlignedProfiles as AlignedProfiles
 from mechconn._connectivity import Barrier as Barrier
 from mechconn._connectivity import BlockProfiles as BlockProfiles
@@ -37,7 +40,15 @@ from mechconn._cues import BoxCue as BoxCue
 from mechconn._cues import DominoesCue as DominoesCue
 from mechconn._cues import HueBoxCue as HueBoxCue
 from mechconn._finetune import CBFT as CBFT
+from mechconn._finetune import DFR as DFR
+from mechconn._finetune import IRM as IRM
+from mechconn._finetune import LPFT as LPFT
+from mechconn._finetune import ConvexCombination as ConvexCombination
+from mechconn._finetune import GroupDRO as GroupDRO
+from mechconn._finetune import LastLayerRetraining as LastLayerRetraining
 from mechconn._finetune import NaiveFineTuning as NaiveFineTuning
+from mechconn._finetune import Scratch as Scratch
+from mechconn._finetune import VREx as VREx
 from mechconn._finetune import fine_tune as fine_tune
 from mechconn._fit_path import FittedPath as FittedPath
 from mechconn._fit_path import fit_path as fit_path
@@ -51,6 +62,9 @@ from mechconn._interventions import Cue as Cue
 from mechconn._interventions import CuedSet as CuedSet
 from mechconn._interventions import Suite as Suite
 from mechconn._loading import load_model as load_model
+from mechconn._method_comparison import Across as Across
+from mechconn._method_comparison import MethodComparison as MethodComparison
+from mechconn._method_comparison import TuningRun as TuningRun
 from mechconn._model_at import model_at as model_at
 from mechconn._model_at import soup as soup
 from mechconn._norm_stats import InterpolateNorm as InterpolateNorm
@@ -84,6 +98,10 @@ _drawing.offer(curves=_report.curves, bars=_report.bars, plane=_report.plane, he
 __version__ = "0.1.0"
 __all__ = [
     "CBFT",
+    "DFR",
+    "IRM",
+    "LPFT",
+    "Across",
     "ActivationMatching",
     "AlignedProfiles",
     "Alignment",
@@ -94,9 +112,11 @@ __all__ = [
     "BlockProfiles",
     "BoxCue",
     "Change",
+    "Checkpoint",
     "ColourShift",
     "Comparison",
     "Connection",
+    "ConvexCombination",
     "Cue",
     "CuedSet",
     "Difference",
@@ -106,14 +126,17 @@ __all__ = [
     "FittedPath",
     "GroupAccuracies",
     "GroupAccuracy",
+    "GroupDRO",
     "HueBoxCue",
     "InterpolateNorm",
     "IntervenedSet",
     "Intervention",
     "Invariance",
     "KeepNorm",
+    "LastLayerRetraining",
     "LinearPath",
     "MechanismMap",
+    "MethodComparison",
     "NaiveFineTuning",
     "OutputDiscrepancy",
     "Plane",
@@ -125,16 +148,21 @@ __all__ = [
     "Repair",
     "RepresentationSimilarity",
     "Rotate",
+    "Scratch",
     "Suite",
     "Symmetry",
     "TokenCue",
     "Trained",
     "Training",
     "Translate",
+    "TuningRun",
+    "TuningTask",
+    "VREx",
     "WeightMatching",
     "align",
     "audit",
     "compare_mechanisms",
+    "compare_methods",
     "datasets",
     "evaluate_alignment",
     "evaluate_blocks",

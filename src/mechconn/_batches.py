@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from mechconn import _errors
@@ -37,6 +38,42 @@ class TensorPair:
     def inputs(self, index: Tensor) -> Tensor:
         """Rows `index` of x."""
         return self.x[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of a dataset, as a dataset.
+
+    Attributes:
+        source: the whole.
+        rows: which, int64 of shape [N].
+        ids: their identities, for random draws.
+    """
+
+    source: SampleSource
+    rows: Int[Tensor, " n"]
+    ids: Int[Tensor, " n"]
+
+    @property
+    def y(self) -> Tensor:
+        """Their labels."""
+        return self.source.y[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def inputs(self, index: Tensor) -> Any:
+        """Inputs of the rows `index` of these."""
+        return self.source.inputs(self.rows[index])
+
+    def to(self, device: str | torch.device) -> Rows:
+        """The same rows, held on `device`."""
+        return replace(self, source=placed(self.source, device))
+
+
+def rows_of(source: SampleSource, rows: Int[Tensor, " n"]) -> Rows:
+    """The rows `rows` of a dataset, as a dataset."""
+    return Rows(source, rows, getattr(source, "ids", torch.arange(len(source)))[rows])
 
 
 def as_data(name: str, data: Data) -> Data:
@@ -66,7 +103,21 @@ def batches(
 
     `batch_size` and `shuffle` apply to sources; other iterables keep their own batches and order.
     """
-    if isinstance(data, SampleSource) and device.type != "cpu":
+    found = numbered_batches(name, data, batch_size=batch_size, device=device, shuffle=shuffle)
+    return ((inputs, targets) for inputs, targets, _ in found)
+
+
+def numbered_batches(
+    name: str,
+    data: Data,
+    *,
+    batch_size: int,
+    device: torch.device,
+    shuffle: torch.Generator | None = None,
+) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
+    """`batches` with the number of each row in its dataset, int64 of shape [N]; None where the data are no source."""
+    source = isinstance(data, SampleSource)
+    if source and device.type != "cpu":
         data = placed(data, device)  # bytes travel once, and become numbers there
     read = 0
     found = _rows(data, batch_size, shuffle) if isinstance(data, SampleSource) else _numbered(name, data)
@@ -75,7 +126,7 @@ def batches(
             check_finite(name, tensor, rows)
         check_finite(name, targets, rows)
         read += len(targets)
-        yield _move(inputs, device), targets.to(device)
+        yield _move(inputs, device), targets.to(device), rows if source and isinstance(rows, Tensor) else None
     if read == 0:
         raise ValueError(_errors.EMPTY.format(name=name))
 
@@ -86,7 +137,7 @@ def generators_kept(*data: Data | None) -> Iterator[None]:
 
     So every pass of an evaluation meets the rows in one order, and reading leaves no trace.
     """
-    states = {id(own): (own, own.get_state()) for source in data for own in _generators(source)}
+    states = {id(own): (own, own.get_state()) for source in data for own in own_generators(source)}
     try:
         yield
     finally:
@@ -94,7 +145,7 @@ def generators_kept(*data: Data | None) -> Iterator[None]:
             own.set_state(state)
 
 
-def _generators(loader: Any) -> list[torch.Generator]:
+def own_generators(loader: Any) -> list[torch.Generator]:
     """The generators of a DataLoader and of its samplers; none of data of another kind."""
     batch_sampler = getattr(loader, "batch_sampler", None)
     holders = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))

@@ -214,8 +214,9 @@ def _progress() -> Iterator[_typing.Progress]:
         tasks: dict[str, int] = {}
 
         def report(message: str, done: int, total: int) -> None:
-            task = tasks[message] if message in tasks else tasks.setdefault(message, bars.add_task(message))
-            bars.update(task, completed=done, total=total)  # pyright: ignore[reportArgumentType]
+            stage = message.partition(": ")[0]  # what follows it are the loss terms of the moment
+            task = tasks[stage] if stage in tasks else tasks.setdefault(stage, bars.add_task(stage))
+            bars.update(task, completed=done, total=total, description=message)  # pyright: ignore[reportArgumentType]
 
         yield report
 
@@ -226,12 +227,12 @@ def _plain_progress(every: float = 15.0) -> _typing.Progress:
 
     def report(message: str, done: int, total: int) -> None:
         nonlocal shown, last
-        seconds = time.perf_counter() - started
-        if message != shown or seconds - last >= every:
-            share = f"  {done}/{total}" if message == shown else ""
-            sys.stderr.write(f"{seconds:6.1f} s  {message}{share}\n")
+        seconds, stage = time.perf_counter() - started, message.partition(": ")[0]
+        if stage != shown or seconds - last >= every:
+            text = f"{message}  {done}/{total}" if stage == shown else stage
+            sys.stderr.write(f"{seconds:6.1f} s  {text}\n")
             sys.stderr.flush()
-            shown, last = message, seconds
+            shown, last = stage, seconds
 
     return report
 

@@ -23,8 +23,16 @@ NO_PATH_FIT = "fit_path needs a way to fit a path, BezierFit(...) or PolygonalFi
 ALL_FROZEN = (
     "all {count} parameters of the model are frozen, so a path has nothing to fit; call requires_grad_() on some"
 )
-NO_FRESH = (
-    "cannot draw fresh weights for {names}: their modules have no reset_parameters(); add it, or use variant='default'"
+NO_FRESH = "cannot draw fresh weights for {names}: their modules have no reset_parameters(); add it, or {otherwise}"
+KEEP_UNKNOWN = "keep names {names}, which are no trainable parameters of this model; it has {known}"
+ACCELERATOR = (
+    "the accelerator must run alone or on several processes with a replica each (MULTI_CPU, MULTI_GPU), got {kind}"
+)
+FEWER_ROWS = "a batch of {rows} rows cannot be shared by {count} processes; give larger batches, or fewer processes"
+NO_CHECKPOINT_FOLDER = "the checkpoint {file} cannot be written: its folder does not exist; make it first"
+OTHER_RUN = (
+    "the checkpoint {file} was written by another run (other settings, start, data or version) and stays as it is; "
+    "name another file, or delete it"
 )
 NO_STRETCH = "a stretch of a path needs two different ends, got t0 = t1 = {t}"
 RANGE = "{name} must lie in [{low}, {high}], got {value}"
@@ -52,6 +60,30 @@ HEAD_NOT_FOUND = (
 HEAD_UNKNOWN = "head={head!r} is not a linear layer of this model; its linear layers are: {linear}"
 DIVERGED = "training diverged: {term} is {value} at step {step} of {steps} (epoch {epoch}); lower the learning rate"
 CUED_NEEDED = "{method} needs data with the cue: pass cued=..., the data that the model was trained on"
+REFERENCES = (
+    "references names {names}, which are no sources of data with a cue; sources are {known}: "
+    "pass cued={{name: data}} and references={{name: model}}"
+)
+NOT_LAST = (
+    "{method} needs a head whose outputs are the model's, and something comes after {head!r}; "
+    "name the last layer with head=, or use a method that trains the whole network"
+)
+NOTHING_TO_COMPARE = "compare_methods needs a task and a method or more, got {tasks} tasks and {methods} methods"
+SAME_SEED = "tasks must have seeds of their own, by which runs are told apart, got seeds {seeds}"
+START_TAKEN = "the name {name!r} stands for the model as it is; give the method another name"
+TWO_BUDGETS = "a comparison has one budget, got epochs={epochs} and passes={passes}; leave one of them out"
+HEAD_SHARED = "{method} would give {head!r} weights of its own, but they are shared with {others}; untie them first"
+HEAD_FROZEN = "{method} trains the head alone, and its weights in {head!r} are frozen; call requires_grad_() on them"
+DFR_CLASSES = "DFR fits a classifier of {classes} classes to the clean data, which lack {missing}; give samples of each"
+DFR_LABELS = (
+    "DFR is logistic regression: it needs whole-number targets [N] and a head with an output for each class, "
+    "got targets {targets} and {outputs} outputs"
+)
+GROUPS_NEEDED = "{method} needs groups: pass groups=..., a label for each clean row, or cued=..., data with the cue"
+GROUPS_NEED_ROWS = (
+    "groups are matched to rows by their numbers, so the clean data must be a dataset or an (x, y) pair of tensors, "
+    "got {type}"
+)
 NO_PROPORTION = (
     "cued_proportion needs a dataset that knows its cue, got {type}; pass cued=task.train, or leave it unset"
 )

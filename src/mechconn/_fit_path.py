@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import as_data
+from mechconn._descent import Engine, sample_count
 from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._method import Step
 from mechconn._params import Network
@@ -19,7 +20,6 @@ from mechconn._path_fits import PathFit
 from mechconn._paths import LinearPath, WeightedPath
 from mechconn._precision import Precision
 from mechconn._rng import uniform_by_index
-from mechconn._training import descend
 from mechconn._typing import Data, Params, PerSampleLoss, Progress
 
 
@@ -105,9 +105,10 @@ def fit_path(
     a, b = (network.load({k: t.detach() for k, t in params.items()}) for params in (params_a, params_b))
     controls = method.start(model, LinearPath(a, b), seed)
     path = method.curve(a, b, controls)
-    history, samples = descend(
-        method, [_Objective(method, path, network, loss, seed)], _trainable(network, controls), data, None,
-        device=network.device, seed=seed, progress=progress, what="fitting the path", named="path data",
+    samples = sample_count("path data", data, seed, "fitting the path")
+    engine = Engine(network.device, seed, "fitting the path", "path data", progress)
+    engine.descend(
+        method, [_Objective(method, path, network, loss, seed)], _trainable(network, controls), data,
         factor=lambda step: method.factor(draw_t(step, seed)),
     )  # fmt: skip
     settings = {
@@ -119,9 +120,8 @@ def fit_path(
         "data": label,
     }
     found = [{k: t.detach().to(params_a[k].device).contiguous() for k, t in control.items()} for control in controls]
-    return FittedPath(
-        method.curve(params_a, params_b, found, origin=settings), history, settings, time.perf_counter() - started
-    )
+    curve = method.curve(params_a, params_b, found, origin=settings)
+    return FittedPath(curve, tuple(engine.history), settings, time.perf_counter() - started)
 
 
 def draw_t(step: int, seed: int) -> float:
@@ -147,10 +147,11 @@ class _Objective:
         return {"path": self.loss(outputs, targets).mean()}
 
 
-def _trainable(network: Network, controls: Sequence[Params]) -> list[Tensor]:
+def _trainable(network: Network, controls: Sequence[Params]) -> dict[str, Tensor]:
     """The tensors of the control points that the model does not hold frozen, now leaves that ask for gradients."""
     parameters = network.hollow_params()
     names = [name for name, parameter in parameters.items() if parameter.requires_grad]
     if not names:
         raise ValueError(_errors.ALL_FROZEN.format(count=len(parameters)))
-    return [control[name].requires_grad_() for control in controls for name in names]
+    numbered = enumerate(controls)
+    return {f"{number}.{name}": control[name].requires_grad_() for number, control in numbered for name in names}

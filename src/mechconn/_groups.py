@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
 from mechconn import _errors
-from mechconn._batches import as_data, placed
+from mechconn._batches import Rows, as_data, rows_of
 from mechconn._evaluate import NO_CLASS, outcomes, per_sample_cross_entropy
+from mechconn._group_names import Groups, by_value, group_names
 from mechconn._inference import Inference
 from mechconn._intervals import Interval, clopper_pearson
 from mechconn._params import Network, parameters_of
@@ -23,10 +23,6 @@ from mechconn._rng import isolated
 from mechconn._typing import Data, SampleSource
 
 CONFIDENCE = 0.95
-
-Labels: TypeAlias = Tensor | Iterable[Any]
-Groups: TypeAlias = Labels | Mapping[str, Labels]
-"""One label per row, or several columns of them, whose combinations are the groups."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +139,8 @@ def measure_groups(
     undefined = (result.predicted == NO_CLASS).nonzero()
     if len(undefined):
         raise ValueError(_errors.NO_PREDICTION.format(name="data", row=int(undefined[0])))
-    names = _names("groups", groups, len(result.loss))
-    weights = None if train_groups is None else _shares(_names("train_groups", train_groups, None), names)
+    names = group_names("groups", groups, len(result.loss))
+    weights = None if train_groups is None else _shares(group_names("train_groups", train_groups, None), names)
     return _accuracies(result.correct, names, weights)
 
 
@@ -168,41 +164,9 @@ def split_by_group(data: Data, groups: Groups) -> dict[str, Rows]:
     source = as_data("data", data)
     if not isinstance(source, SampleSource):
         raise TypeError(_errors.NOT_BY_ROW.format(what="split_by_group", type=type(data).__name__))
-    names = _names("groups", groups, len(source))
-    ids = getattr(source, "ids", torch.arange(len(source)))
+    names = group_names("groups", groups, len(source))
     rows = {name: torch.tensor([r for r, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}
-    return {name: Rows(source, rows[name], ids[rows[name]]) for name in sorted(rows, key=_order)}
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Some rows of a dataset, as a dataset.
-
-    Attributes:
-        source: the whole.
-        rows: which, int64 of shape [N].
-        ids: their identities, for random draws.
-    """
-
-    source: SampleSource
-    rows: Int[Tensor, " n"]
-    ids: Int[Tensor, " n"]
-
-    @property
-    def y(self) -> Tensor:
-        """Their labels."""
-        return self.source.y[self.rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def inputs(self, index: Tensor) -> Any:
-        """Inputs of the rows `index` of these."""
-        return self.source.inputs(self.rows[index])
-
-    def to(self, device: str | torch.device) -> Rows:
-        """The same rows, held on `device`."""
-        return replace(self, source=placed(self.source, device))
+    return {name: rows_of(source, rows[name]) for name in sorted(rows, key=by_value)}
 
 
 def _accuracies(correct: Tensor, names: list[str], weights: Mapping[str, float] | None) -> GroupAccuracies:
@@ -215,7 +179,7 @@ def _accuracies(correct: Tensor, names: list[str], weights: Mapping[str, float] 
             interval=clopper_pearson(right[name], rows[name], CONFIDENCE),
             simultaneous=clopper_pearson(right[name], rows[name], together),
         )
-        for name in sorted(rows, key=_order)
+        for name in sorted(rows, key=by_value)
     }
     low, high = ([group.simultaneous[end] for group in groups.values()] for end in (0, 1))
     reweighted = None
@@ -237,36 +201,10 @@ def _accuracies(correct: Tensor, names: list[str], weights: Mapping[str, float] 
 def _shares(train: list[str], names: list[str]) -> dict[str, float]:
     """Share of each group of the data in the training data; zero for a group that training never saw."""
     counts = Counter(train)
-    absent = sorted(counts.keys() - set(names), key=_order)
+    absent = sorted(counts.keys() - set(names), key=by_value)
     if absent:
         raise ValueError(_errors.GROUP_UNSEEN.format(groups="; ".join(absent)))
-    return {name: counts[name] / len(train) for name in sorted(set(names), key=_order)}
-
-
-def _names(what: str, groups: Groups, rows: int | None) -> list[str]:
-    """The name of every row's group."""
-    if isinstance(groups, Mapping):
-        columns = [[f"{column}={label}" for label in _labels(part)] for column, part in groups.items()]
-        lengths = {len(column) for column in columns}
-        names = [", ".join(parts) for parts in zip(*columns, strict=False)] if len(lengths) == 1 else []
-        found = " and ".join(str(len(column)) for column in columns) or "no columns"
-    else:
-        names = _labels(groups)
-        found = str(len(names))
-    if not names or (rows is not None and len(names) != rows):
-        raise ValueError(_errors.GROUP_LABELS.format(what=what, found=found, rows="its" if rows is None else rows))
-    return names
-
-
-def _labels(labels: Labels) -> list[str]:
-    tolist: Any = getattr(labels, "tolist", None)
-    return [str(label) for label in (labels if tolist is None else tolist())]
-
-
-def _order(name: str) -> list[tuple[int, int, str]]:
-    """Numbers in a name by their value, all else by its letters."""
-    words = name.replace("=", " = ").replace(",", " , ").split()
-    return [(0, int(word), "") if word.isdecimal() else (1, 0, word) for word in words]
+    return {name: counts[name] / len(train) for name in sorted(set(names), key=by_value)}
 
 
 def _shown(value: float, interval: Interval) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -71,11 +72,36 @@ def _last_linear(model: nn.Module, inputs: Inputs) -> list[str]:
     return list(dict.fromkeys(heads))
 
 
+@dataclass(eq=False)
+class Received:
+    """What a head received and gave, call by call."""
+
+    calls: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def features(self, call: int, outputs: Tensor) -> Tensor:
+        """The features behind the model's `outputs` of that call, [N, d].
+
+        A head that is applied to every token of a text gives each row's output from one of them: that one's.
+        """
+        inputs, given = self.calls[call]
+        if inputs.dim() == 2:
+            return inputs
+        if given.dim() == 3 and outputs.dim() == 2 and given.shape[::2] == outputs.shape:
+            chosen = (given == outputs[:, None].to(given.dtype)).all(2)
+            if bool(chosen.any(1).all()):
+                return inputs[torch.arange(len(inputs), device=inputs.device), chosen.int().argmax(1)]
+        return inputs.flatten(1)
+
+
 @contextmanager
-def head_inputs(model: nn.Module, head: str) -> Iterator[list[Tensor]]:
-    """While it lasts, every call of the head appends what it received: the features, of shape [N, d]."""
-    received: list[Tensor] = []
-    handle = model.get_submodule(head).register_forward_pre_hook(lambda _, args: received.append(args[0].flatten(1)))
+def head_calls(model: nn.Module, head: str) -> Iterator[Received]:
+    """While it lasts, every call of the head is recorded."""
+    received = Received()
+
+    def record(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        received.calls.append((args[0], output))
+
+    handle = model.get_submodule(head).register_forward_hook(record)
     try:
         yield received
     finally:

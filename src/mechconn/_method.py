@@ -1,18 +1,29 @@
-"""What a training or fine-tuning method is: SGD settings, a learning-rate schedule, and a list of objectives."""
+"""What a training or fine-tuning method is: settings, a schedule of SGD steps, and the objectives they descend."""
 
 from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
+from mechconn import _errors
+from mechconn._batches import batches, generators_kept
 from mechconn._checks import check_count, check_fraction, check_non_negative, check_positive
 from mechconn._params import Network, call_arguments, laid_out_inputs, outputs_of
+from mechconn._rng import isolated
 from mechconn._typing import Data, Inputs, Params, PerSampleLoss
+from mechconn._workers import Workers
+
+EVALUATED = 250
+"""Rows per batch where nothing is learned."""
+
+Batch: TypeAlias = tuple[Inputs, Tensor]
+"""(inputs, targets)."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +33,19 @@ class Step:
     Attributes:
         number: iterations before it.
         epoch: epochs before it.
-        clean: (inputs, targets) of the clean data.
-        cued: (inputs, targets) of the data with the cue, where the method uses them.
+        clean: a batch of the clean data.
+        cued: a batch of each source of data with a cue, for methods that use them.
+        rows: numbers of the clean rows in their data, int64 of shape [N]; None where the data are no dataset.
     """
 
     number: int
     epoch: int
-    clean: tuple[Inputs, Tensor]
-    cued: tuple[Inputs, Tensor] | None = None
+    clean: Batch
+    cued: tuple[Batch, ...] = ()
+    rows: Tensor | None = None
 
 
-Objective = Callable[[Step], dict[str, Tensor]]
+Objective: TypeAlias = Callable[[Step], dict[str, Tensor]]
 """The terms of a loss at the current weights; their sum is what one optimiser step descends."""
 
 
@@ -43,18 +56,31 @@ class Problem:
     Attributes:
         model: the network that is trained, theta; a private copy in training mode.
         network: the same architecture as a function of weights.
-        start: the weights that training started from, frozen.
+        references: for each source of data with a cue the weights to keep apart from, frozen; the start where the
+            user names no other.
         loss: one value per sample.
         head: name of the head where the user gave one.
         seed: of the method's own draws.
+        clean: the clean data.
+        cued: the sources of data with a cue that the method reads.
+        validation: clean data to select an epoch by, where the user gave any.
+        groups: number of the group of each clean row, int64 of shape [N], where the user gave groups.
+        workers: the processes that share the work.
+        kept: what objectives remember from one iteration to the next; part of every checkpoint.
     """
 
     model: nn.Module
     network: Network
-    start: Params
+    references: tuple[Params, ...]
     loss: PerSampleLoss
     head: str | None
     seed: int
+    clean: Data
+    cued: tuple[Data, ...] = ()
+    validation: Data | None = None
+    groups: Tensor | None = None
+    workers: Workers = field(default_factory=Workers)
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Outputs of theta; its running statistics move along, as in any training step."""
@@ -65,7 +91,58 @@ class Problem:
 
     def mean_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of a batch."""
-        return self.loss(outputs, targets).mean()
+        return self.workers.mean(self.loss(outputs, targets))
+
+    def risk(self, batch: Batch) -> Tensor:
+        """Mean loss of theta on a batch."""
+        return self.mean_loss(self.outputs(batch[0]), batch[1])
+
+
+@runtime_checkable
+class Descend(Protocol):
+    """Takes the steps of a schedule: what the engine offers to a method."""
+
+    def __call__(
+        self,
+        schedule: Schedule,
+        objectives: Sequence[Objective],
+        module: nn.Module,
+        clean: Data,
+        cued: Sequence[Data] = (),
+        validate: Callable[[], float] | None = None,
+    ) -> None:
+        """Descend the objectives over the trainable weights of `module`."""
+        ...
+
+
+class Method(abc.ABC):
+    """How the weights of a network are changed."""
+
+    takes_groups: ClassVar[bool] = False
+    """Whether the groups of the clean rows are of use to it."""
+
+    @abc.abstractmethod
+    def run(self, problem: Problem, descend: Descend) -> None:
+        """Change `problem.model` in place."""
+
+    @abc.abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Name and every setting: plain values."""
+
+    def cued_data(self, cued: Mapping[str, Data], seed: int) -> Mapping[str, Data]:
+        """The sources of data with a cue that this method reads beside the clean data; none by default."""
+        return {}
+
+    def passes(self, sources: int) -> int:
+        """Forward and backward passes through the whole network in one iteration, given so many sources with a cue.
+
+        None where the method trains the head alone.
+        """
+        return 0
+
+    def with_epochs(self, epochs: int) -> Self:
+        """The same method, training the whole network for so many epochs; itself where it trains the head alone."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +155,8 @@ class Schedule(abc.ABC):
         lr: initial learning rate.
         momentum: of SGD.
         weight_decay: of SGD.
+        accumulate: batches whose gradients make one step; each gradient counts by its rows.
+        clip_norm: largest Euclidean norm of a step's gradient, beyond which it is scaled down; None leaves it.
     """
 
     epochs: int = 20
@@ -85,6 +164,8 @@ class Schedule(abc.ABC):
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    accumulate: int = 1
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         check_count("epochs", self.epochs)
@@ -92,6 +173,9 @@ class Schedule(abc.ABC):
         check_positive("lr", self.lr)
         check_fraction("momentum", self.momentum)
         check_non_negative("weight_decay", self.weight_decay)
+        check_count("accumulate", self.accumulate)
+        if self.clip_norm is not None:
+            check_positive("clip_norm", self.clip_norm)
 
     @abc.abstractmethod
     def rate(self, step: int, steps: int, epoch: int) -> float:
@@ -103,27 +187,62 @@ class Schedule(abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(Schedule):
-    """How the weights of one network are changed: a schedule and a list of objectives."""
+class CosineSchedule(Schedule):
+    """A schedule whose learning rate falls to 0 on a cosine."""
 
     def rate(self, step: int, steps: int, epoch: int) -> float:
         """Learning rate at iteration `step` of `steps`: lr (1 + cos(pi step / steps)) / 2, from lr to 0."""
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * step / steps))
 
+
+@dataclass(frozen=True, kw_only=True)
+class Descent(CosineSchedule, Method):
+    """A method that is one descent: a schedule and a list of objectives over all trainable weights."""
+
     @abc.abstractmethod
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """What each iteration descends, in turn: one optimiser step per objective."""
 
-    def cued_data(self, cued: Data | None, seed: int) -> Data | None:
-        """The data with the cue that this method reads beside the clean data; None where it reads none."""
-        return None
+    def passes(self, sources: int) -> int:
+        """One, on the clean data."""
+        return 1
+
+    def with_epochs(self, epochs: int) -> Self:
+        """The same settings but for the number of epochs."""
+        return replace(self, epochs=epochs)
+
+    def run(self, problem: Problem, descend: Descend) -> None:
+        """Descend the objectives over all weights."""
+        validate = None if problem.validation is None else validation_loss(problem)
+        descend(self, self.objectives(problem), problem.model, problem.clean, problem.cued, validate)
 
 
 def clean_loss(problem: Problem) -> Objective:
     """The objective "clean": mean loss of theta on the clean batch."""
+    return lambda step: {"clean": problem.risk(step.clean)}
 
-    def objective(step: Step) -> dict[str, Tensor]:
-        inputs, targets = step.clean
-        return {"clean": problem.mean_loss(problem.outputs(inputs), targets)}
 
-    return objective
+def cued_needed(method: Method, cued: Mapping[str, Data]) -> Mapping[str, Data]:
+    """The sources with a cue, after refusing none."""
+    if not cued:
+        raise ValueError(_errors.CUED_NEEDED.format(method=type(method).__name__))
+    return cued
+
+
+def validation_loss(problem: Problem) -> Callable[[], float]:
+    """Mean loss of theta on the validation data, in evaluation mode."""
+    held_out = problem.validation
+    assert held_out is not None
+
+    def validate() -> float:
+        problem.model.eval()
+        total, rows = 0.0, 0
+        with torch.no_grad(), generators_kept(held_out), isolated(problem.seed, "validation"):
+            found = batches("validation", held_out, batch_size=EVALUATED, device=problem.network.device)
+            for inputs, targets in found:
+                total += float(problem.loss(problem.outputs(inputs), targets).double().sum())
+                rows += len(targets)
+        problem.model.train()
+        return total / rows
+
+    return validate

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,10 +11,10 @@ from torch import nn
 
 from mechconn import _errors
 from mechconn._checks import check_choice, check_count, check_positive
+from mechconn._fresh import fresh_state
 from mechconn._method import Schedule
-from mechconn._params import parameters_of, weighted_mean
+from mechconn._params import weighted_mean
 from mechconn._paths import BezierPath, LinearPath, PolygonalPath, WeightedPath, path_grid
-from mechconn._rng import isolated
 from mechconn._typing import Params
 
 
@@ -128,8 +127,9 @@ class BezierFit(PathFit):
         """Evenly spaced on the line; of the authors' variant a random network, but for what is frozen."""
         starts = super().start(model, line, seed)
         if self.variant == "authors":
-            for name, fresh in fresh_parameters(model, seed).items():
-                starts[0][name].copy_(fresh)
+            fresh, _ = fresh_state(model, seed, "random start", "use variant='default'")
+            for name, tensor in fresh.items():
+                starts[0][name].copy_(tensor)
         return starts
 
     def point(self, path: WeightedPath, t: float) -> Params:
@@ -142,23 +142,3 @@ class BezierFit(PathFit):
     def factor(self, t: float) -> float:
         """1; of the authors' variant 2 t (1 - t)."""
         return 2.0 * t * (1.0 - t) if self.variant == "authors" else 1.0
-
-
-def fresh_parameters(model: nn.Module, seed: int) -> Params:
-    """Weights of an untrained network of this architecture: those that are not frozen, drawn by `reset_parameters`.
-
-    Raises:
-        ValueError: a weight belongs to a module that cannot draw it (all are listed).
-    """
-    fresh = copy.deepcopy(model).cpu()  # so that every device starts at the same network
-    reset = set()
-    with isolated(seed, "random start"):
-        for module in fresh.modules():
-            draw = getattr(module, "reset_parameters", None)
-            if callable(draw):
-                draw()
-                reset |= {id(parameter) for parameter in module.parameters(recurse=False)}
-    names = {name: id(parameter) for name, parameter in fresh.named_parameters() if parameter.requires_grad}
-    if stuck := [name for name, parameter in names.items() if parameter not in reset]:
-        raise ValueError(_errors.NO_FRESH.format(names=", ".join(stuck)))
-    return {name: tensor for name, tensor in parameters_of(fresh).items() if name in names}

@@ -37,17 +37,22 @@ def isolated(seed: int, *names: str | int) -> Iterator[None]:
     become functions of the seed.
     """
     python, legacy = random.getstate(), np.random.get_state()
-    derived = derive_seed(seed, *names)
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(derived)
-            random.seed(derived)
-            np.random.seed(derived % 2**32)
+            reseed(seed, *names)
             yield
     finally:
         random.setstate(python)
         np.random.set_state(legacy)
+
+
+def reseed(seed: int, *names: str | int) -> None:
+    """Seed every global generator from (seed, names); for use within `isolated` alone."""
+    derived = derive_seed(seed, *names)
+    torch.manual_seed(derived)
+    random.seed(derived)
+    np.random.seed(derived % 2**32)
 
 
 def bits_by_index(index: Tensor, seed: int, *names: str | int) -> np.ndarray:

@@ -1,14 +1,22 @@
-"""Files of named tensors that run no code when they are read."""
+"""Files of named tensors that run no code when they are read, and files that appear whole or not at all."""
 
 from __future__ import annotations
 
+import json
+import os
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mechconn import _errors
+
+NOTE = "note"
+"""The one key of a file's metadata: with two or more the bytes would differ from run to run."""
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
@@ -22,3 +30,36 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         why = str(error).splitlines()[0]
         raise ValueError(_errors.TENSORS_DAMAGED.format(file=file, why=why)) from error
+
+
+def read_with_note(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a file that `write_safetensors` wrote, and its note.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    tensors = read_safetensors(file)
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata() or {}
+    return tensors, json.loads(metadata.get(NOTE, "{}"))
+
+
+def write_safetensors(file: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+    """Write tensors and a note of plain values; the file appears whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_whole(file, save(plain, {NOTE: json.dumps(note, sort_keys=True)}))
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all; an existing one stays until then."""
+    temporary = file.parent / f".{file.name}.{secrets.token_hex(4)}"
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less what the umask takes away
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,30 +1,31 @@
-"""The training loop: one engine for training from fresh weights, for every fine-tuning method and for fitting paths."""
+"""Training: from fresh weights, and what every run of a method on a network has in common."""
 
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
-from mechconn._batches import all_targets, as_data, batch_count, batches, generators_kept
+from mechconn._batches import all_targets, as_data, generators_kept
+from mechconn._checkpoint import Checkpoint, Keeper, identity_of
 from mechconn._checks import check_is, check_positive, check_whole
+from mechconn._descent import Engine, sample_count
 from mechconn._evaluate import per_sample_cross_entropy
-from mechconn._method import Method, Objective, Problem, Schedule, Step, clean_loss
-from mechconn._params import Network, device_of, parameters_of
+from mechconn._method import Descent, Method, Objective, Problem, clean_loss
+from mechconn._params import Network, buffers_of, device_of, parameters_of
 from mechconn._precision import Precision
-from mechconn._rng import generator, isolated
-from mechconn._typing import Data, Inputs, PerSampleLoss, Progress
+from mechconn._rng import isolated
+from mechconn._typing import Data, Inputs, Params, PerSampleLoss, Progress
+from mechconn._workers import SeveralWorkers, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Method):
+class Training(Descent):
     """Plain training: cross-entropy, SGD, the learning rate cut by `decay` at each of `milestones`.
 
     The defaults are the source's for CIFAR-10: 100 epochs at 0.1, cut tenfold at epochs 40 and 80.
@@ -59,8 +60,9 @@ class Trained:
     Attributes:
         model: a new module in evaluation mode.
         history: one record per epoch: its number, its last learning rate, and the mean of each loss term, every
-            iteration weighted by its rows of clean data.
-        settings: the method with every setting, seed, device and number of samples.
+            iteration weighted by its rows of clean data; the loss on validation data where there are any.
+        settings: the method with every setting, seed, device and number of samples, and the epoch that validation
+            data selected.
         seconds: wall-clock time.
     """
 
@@ -76,6 +78,10 @@ def train(
     method: Method | None = None,
     *,
     loss: PerSampleLoss = per_sample_cross_entropy,
+    validation: Data | None = None,
+    transform: Callable[[Inputs], Inputs] | None = None,
+    checkpoint: Checkpoint | None = None,
+    accelerator: Any = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
@@ -88,19 +94,27 @@ def train(
         data: what to train on.
         method: by default `Training()`, the source's schedule.
         loss: one value per sample from (outputs, targets).
+        validation: data to choose the epoch by: the weights are those of the epoch with the least mean loss on them,
+            in evaluation mode; without, those of the last step.
+        transform: of the inputs of every batch, such as an augmentation; what it draws from torch's global generator
+            is a function of the seed.
+        checkpoint: where to write how far the run is; a run that finds its file goes on from there.
+        accelerator: an accelerate.Accelerator, for several processes in one run: every process calls with the same
+            arguments and works on its share of each batch; BatchNorm sees that share alone.
         seed: of the order of the data, dropout and the method's draws.
         device: where to compute; default: where the model is.
         precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
             (weights and updates stay in their own type).
-        progress: called with (message, epochs done, epochs in all).
+        progress: called with (message, epochs done, epochs in all); the message holds the loss terms.
 
     Raises:
-        ValueError: the data are empty, of one class or not finite.
-        FloatingPointError: the loss became infinite or NaN; the step is named.
+        ValueError: the data are empty, of one class or not finite; the checkpoint is damaged or of another run.
+        FloatingPointError: the loss became infinite or NaN; the step is named, and the last good checkpoint stays.
     """
     return optimise(
-        model, method or Training(), as_data("training data", data), None, what="training", named="training data",
-        loss=loss, head=None, seed=seed, device=device, precision=precision, progress=progress,
+        model, method or Training(), as_data("training data", data), {}, what="training", named="training data",
+        loss=loss, validation=validation, transform=transform, checkpoint=checkpoint, accelerator=accelerator,
+        seed=seed, device=device, precision=precision, progress=progress,
     )  # fmt: skip
 
 
@@ -108,124 +122,67 @@ def optimise(
     model: nn.Module,
     method: Method,
     clean: Data,
-    cued: Data | None,
+    cued: Mapping[str, Data],
     *,
+    what: str,
+    named: str,
     loss: PerSampleLoss,
-    head: str | None,
     seed: int,
     device: str | torch.device | None,
     precision: Precision,
     progress: Progress | None,
-    what: str,
-    named: str,
+    validation: Data | None = None,
+    transform: Callable[[Inputs], Inputs] | None = None,
+    checkpoint: Checkpoint | None = None,
+    accelerator: Any = None,
+    head: str | None = None,
+    references: Mapping[str, Params] | None = None,
+    groups: Tensor | None = None,
 ) -> Trained:
-    """Run a method's objectives; see `train` and `fine_tune`. `named` is what errors call the clean data."""
+    """Run a method on a copy of a model; see `train` and `fine_tune`. `named` is what errors call the clean data."""
     started = time.perf_counter()
     check_is("model", model, nn.Module)
     check_is("method", method, Method)
-    start, where = parameters_of(model), device_of(model, device)
-    trained = copy.deepcopy(model).to(where).train()
+    workers = Workers() if accelerator is None else SeveralWorkers(accelerator)
+    start, where = parameters_of(model), device_of(model, workers.device if device is None else device)
     network = Network(model, where, precision)
+    samples = sample_count(named, clean, seed, what)
+    settings = {**method.settings(), "seed": seed, "device": str(where), "precision": network.number_type}
+    settings |= {"samples": samples, "processes": workers.count}
+    keeper = None
+    if checkpoint is not None:
+        described = {"what": what, **settings, "head": head, "sources": list(cued)}
+        held = {**start, **buffers_of(model), **_targets(named, clean, cued)}
+        held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
+        keeper = Keeper(checkpoint, identity_of(described, held.items()))
+    trained = copy.deepcopy(model).to(where).train()
     if network.reduced is not None:
         trained.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    problem = Problem(trained, network, network.load(start), loss, head, seed)
-    weights = [p for p in trained.parameters() if p.requires_grad]
-    history, samples = descend(
-        method, method.objectives(problem), weights, clean, cued,
-        device=where, seed=seed, progress=progress, what=what, named=named,
-    )  # fmt: skip
+    engine = Engine(where, seed, what, named, progress, transform, workers, keeper)
+    own = network.load(start)
+    points = {name: network.load(point) for name, point in (references or {}).items()}
+    problem = Problem(
+        model=trained,
+        network=network,
+        references=tuple(points.get(name, own) for name in cued),
+        loss=loss,
+        head=head,
+        seed=seed,
+        clean=clean,
+        cued=tuple(cued.values()),
+        validation=None if validation is None else as_data("validation", validation),
+        groups=groups,
+        workers=workers,
+        kept=engine.kept,
+    )
+    method.run(problem, engine.descend)
     if network.reduced is not None:  # in the layout that files and other code expect
         trained.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    settings = {**method.settings(), "seed": seed, "device": str(where), "precision": network.number_type}
-    settings["samples"] = samples
-    return Trained(trained.eval(), history, settings, time.perf_counter() - started)
+    if engine.selected is not None:
+        settings["selected_epoch"] = engine.selected
+    return Trained(trained.eval(), tuple(engine.history), settings, time.perf_counter() - started)
 
 
-def descend(
-    schedule: Schedule,
-    objectives: Sequence[Objective],
-    weights: Sequence[Tensor],
-    clean: Data,
-    cued: Data | None,
-    *,
-    device: torch.device,
-    seed: int,
-    progress: Progress | None,
-    what: str,
-    named: str,
-    factor: Callable[[int], float] | None = None,
-) -> tuple[tuple[dict[str, float], ...], int]:
-    """Take a schedule's steps on `weights`: one record per epoch, and the number of samples.
-
-    `factor` multiplies the learning rate of an iteration; the record keeps the schedule's own rate.
-    """
-    optimiser = torch.optim.SGD(
-        weights, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
-    )  # fmt: skip
-    history = []
-    with generators_kept(clean, cued):  # around all epochs: each meets the rows in an order of its own
-        with isolated(seed, what, "targets"):
-            samples = _check_targets(named, clean)
-            counts = [batch_count(what, data, schedule.batch_size) for data in (clean, cued) if data is not None]
-        for epoch in range(schedule.epochs):
-            with torch.enable_grad(), isolated(seed, what, epoch):
-                pairs = _zipped(clean, cued, named, schedule.batch_size, device, seed, epoch)
-                history.append(_epoch(schedule, objectives, optimiser, pairs, epoch, min(counts), factor))
-            if progress is not None:
-                progress(what, epoch + 1, schedule.epochs)
-    optimiser.zero_grad(set_to_none=True)
-    return tuple(history), samples
-
-
-def _epoch(
-    schedule: Schedule,
-    objectives: Sequence[Objective],
-    optimiser: torch.optim.SGD,
-    pairs: Iterator[tuple[tuple[Inputs, Tensor], tuple[Inputs, Tensor] | None]],
-    epoch: int,
-    steps: int,
-    factor: Callable[[int], float] | None,
-) -> dict[str, float]:
-    """One epoch of `steps` iterations; the mean of each term over the rows, and the last learning rate."""
-    sums: dict[str, float] = {}
-    total, rate, rows = schedule.epochs * steps, schedule.lr, 0
-    for offset, (clean, cued) in enumerate(pairs):
-        step = Step(epoch * steps + offset, epoch, clean, cued)
-        rows += len(clean[1])
-        rate = schedule.rate(step.number, total, epoch)
-        for group in optimiser.param_groups:
-            group["lr"] = rate if factor is None else rate * factor(step.number)
-        for objective in objectives:
-            optimiser.zero_grad(set_to_none=True)
-            terms = objective(step)
-            for name, term in terms.items():
-                value = float(term.detach())
-                if not math.isfinite(value):
-                    where = {"step": step.number, "steps": total, "epoch": epoch}
-                    raise FloatingPointError(_errors.DIVERGED.format(term=name, value=value, **where))
-                sums[name] = sums.get(name, 0.0) + len(clean[1]) * value
-            torch.stack(list(terms.values())).sum().backward()
-            optimiser.step()
-    return {"epoch": epoch, "lr": rate} | {name: value / rows for name, value in sums.items()}
-
-
-def _zipped(
-    clean: Data, cued: Data | None, named: str, batch_size: int, device: torch.device, seed: int, epoch: int
-) -> Iterator[tuple[tuple[Inputs, Tensor], tuple[Inputs, Tensor] | None]]:
-    """Pairs of a clean and a cued batch, as many as the shorter data give."""
-
-    def read(stream: str, name: str, data: Data) -> Iterator[tuple[Inputs, Tensor]]:
-        order = generator(seed, "order", stream, epoch)
-        return batches(name, data, batch_size=batch_size, device=device, shuffle=order)
-
-    if cued is None:
-        return ((batch, None) for batch in read("clean", named, clean))
-    return zip(read("clean", named, clean), read("cued", "cued data", cued), strict=False)
-
-
-def _check_targets(name: str, data: Data) -> int:
-    """Number of samples, after refusing empty data and data of one class."""
-    targets = all_targets(name, data)
-    if not targets.is_floating_point() and targets.dim() == 1 and len(targets.unique()) == 1:
-        raise ValueError(_errors.ONE_CLASS.format(name=name, label=int(targets[0])))
-    return len(targets)
+def _targets(named: str, clean: Data, cued: Mapping[str, Data]) -> dict[str, Tensor]:
+    with generators_kept(clean, *cued.values()), isolated(0, "targets"):
+        return {f"targets {name}": all_targets(name, data) for name, data in {named: clean, **cued}.items()}

@@ -186,9 +186,9 @@ class _Stages:
         self._number += 1
         label, started = f"[{self._number}/{self._total}] {name}", time.perf_counter()
 
-        def shown(_: str, done: int, total: int) -> None:
+        def shown(message: str, done: int, total: int) -> None:
             if self._progress is not None:
-                self._progress(label, done, total)
+                self._progress(label + "".join(message.partition(": ")[1:]), done, total)
 
         shown("", 0, 1)
         yield shown

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mechconn import _errors
 from mechconn._results import SPLITS, AuditRecord, DemoRecord, PathRecord, Picture, short_name
+from mechconn._tensor_files import write_whole
 
 
 @runtime_checkable
@@ -77,19 +76,6 @@ def _source(picture: Picture) -> str:
     from mechconn._report._figures import png
 
     return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all; an existing one stays until then."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -55,7 +55,8 @@ def test_the_result_tells_how_it_came_about() -> None:
         build(norm_mlp), mc.NaiveFineTuning(epochs=2, batch_size=8), clean=rows(20), seed=4,
         progress=lambda *step: told.append(step),
     )  # fmt: skip
-    assert told == [("fine-tuning", 1, 2), ("fine-tuning", 2, 2)]
+    losses = [f"fine-tuning: clean {record['clean']:.3g}" for record in tuned.history]
+    assert told == [(losses[0], 1, 2), (losses[1], 2, 2)]
     assert tuned.settings["method"] == "NaiveFineTuning"
     assert (tuned.settings["seed"], tuned.settings["samples"]) == (4, 20)
     assert not any(part.training for part in tuned.model.modules())
@@ -212,10 +213,10 @@ def test_the_cued_data_may_be_redrawn_at_another_proportion() -> None:
     spec = Planted()
     scenes = cued_set(spec.sample(60), PlantedCue(spec)).with_proportion(0.5, seed=1)
     method = cbft(cued_proportion=1.0)
-    redrawn = method.cued_data(scenes, 0)
+    redrawn = method.cued_data({"cued": scenes}, 0)["cued"]
     assert isinstance(redrawn, mc.CuedSet)
     assert torch.equal(redrawn.cue_values, scenes.y)
-    assert cbft().cued_data(scenes, 0) is scenes
+    assert cbft().cued_data({"cued": scenes}, 0)["cued"] is scenes
     model = build(lambda: nn.Sequential(nn.Linear(spec.features, 6), nn.Tanh(), nn.Linear(6, 4)), dtype=torch.float32)
     clean = scenes.without_cue()
     direct, told, not_told = (

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 import mechconn as mc
 from mechconn._evaluate import per_sample_cross_entropy
-from mechconn._finetune import invariance_loss
+from mechconn._finetune._cbft import invariance_loss
 from mechconn._method import Problem
 from mechconn._params import Network
 from reference import SlowCBFT, cosine, descended, gradients, invariance_term, loaded
@@ -64,7 +64,7 @@ def test_t_is_a_function_of_the_iteration_and_the_seed(sampling: Any) -> None:
 def problem(model: nn.Module, start: nn.Module, seed: int = 0) -> Problem:
     """Theta at `model` on its way from `start`."""
     theta = copy.deepcopy(model).train()
-    return Problem(theta, Network(model), mc.parameters_of(start), per_sample_cross_entropy, None, seed)
+    return Problem(theta, Network(model), (mc.parameters_of(start),), per_sample_cross_entropy, None, seed, rows(4))
 
 
 @pytest.mark.parametrize("margin", [0.1, 9.0])
@@ -74,9 +74,9 @@ def test_the_barriers_gradient_is_that_of_the_point_times_one_minus_t(factory: A
     """d/d theta | margin - L(point) | = sign(L - margin) (1 - t) grad L(point), margin below and above the loss."""
     theta, start, (x, y) = build(factory, 1), build(factory, 2), rows(9)
     here = problem(theta, start)
-    term = mc.CBFT(barrier_margin=margin).barrier_loss(here, x, y, t)
+    term = mc.CBFT(barrier_margin=margin).barrier_loss(here, here.references[0], (x, y), t)
     found = gradients(here.model, term)
-    a, b = mc.parameters_of(theta), here.start
+    a, b = mc.parameters_of(theta), here.references[0]
     point = loaded(theta, {name: (1 - t) * a[name] + t * b[name] for name in a}).train()
     loss = cross_entropy(point(x), y)
     assert term.item() == pytest.approx(abs(margin - loss.item()), rel=1e-12)
@@ -90,10 +90,10 @@ def test_the_barriers_gradient_is_that_of_the_point_times_one_minus_t(factory: A
 def test_the_gradient_reaches_theta_only_and_batch_norm_leaves_no_trace() -> None:
     theta, start, (x, y) = build(norm_mlp, 1), build(norm_mlp, 2), rows(9)
     here = problem(theta, start)
-    frozen, statistics = copy.deepcopy(here.start), copy.deepcopy(dict(here.model.named_buffers()))
-    mc.CBFT().barrier_loss(here, x, y, 0.4).backward()
+    frozen, statistics = copy.deepcopy(here.references[0]), copy.deepcopy(dict(here.model.named_buffers()))
+    mc.CBFT().barrier_loss(here, here.references[0], (x, y), 0.4).backward()
     assert all(parameter.grad is not None for parameter in here.model.parameters())
-    for name, tensor in here.start.items():
+    for name, tensor in here.references[0].items():
         assert tensor.grad is None and not tensor.requires_grad
         assert torch.equal(tensor, frozen[name])
     assert all(torch.equal(buffer, statistics[name]) for name, buffer in here.model.named_buffers())

@@ -1,0 +1,128 @@
+"""Every fine-tuning method from one start: the tables of accuracies on NC, C, RC and RI.
+
+The start, theta_C, is trained on data with the cue on the given share; the methods get 2,500 clean images (600 of the
+digits) and the settings of their sources, but for what is listed under CHANGED. A run that is stopped goes on.
+
+    python benchmarks/methods.py --data digits --seeds 0,1,2 --folder build/methods
+    python benchmarks/methods.py --data cifar10 --proportion 0.9 --methods FT-M,CBFT --folder build/methods
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import mechconn as mc
+from mechconn._experiments._demo import DemoSettings, demo_settings
+from mechconn._method import Method, Schedule
+
+METHODS: dict[str, Method] = {
+    "FT-S": mc.NaiveFineTuning(lr=0.001),
+    "FT-M": mc.NaiveFineTuning(lr=0.01),
+    "FT-L": mc.NaiveFineTuning(lr=0.1),
+    "LLRT": mc.LastLayerRetraining(),
+    "LPFT": mc.LPFT(),
+    "DFR": mc.DFR(),
+    "CBFT": mc.CBFT(),
+    "CBFT without L_B": mc.CBFT(barrier=False),
+    "CBFT without L_I": mc.CBFT(invariance=False),
+    "IRM": mc.IRM(),
+    "V-REx": mc.VREx(),
+    "GroupDRO": mc.GroupDRO(),
+    "convex combination": mc.ConvexCombination(),
+    "scratch": mc.Scratch(epochs=40, lr=0.05, batch_size=128, milestones=(25, 35)),
+}
+"""CHANGED: scratch has 40 epochs at 0.05 and a tenth from 25 and from 35, in place of 100 at 0.1."""
+
+
+def said(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def start(task: mc.datasets.CueTask, settings: DemoSettings, folder: Path, name: str) -> nn.Module:
+    """theta_C of the demo's settings; a run that is stopped goes on."""
+    channels = task.clean.inputs(task.clean.ids[:1]).shape[1]
+    if settings.network == "vgg13":
+        fresh = mc.models.vgg13(task.num_classes, channels=channels, seed=settings.seed)
+    else:
+        fresh = mc.models.small_convnet(task.num_classes, settings.width, channels=channels, seed=settings.seed)
+    kept = mc.Checkpoint(folder / f"{name}.safetensors", every=50)
+    run = mc.train(
+        fresh, task.train, settings.training, seed=settings.seed, precision=settings.precision, checkpoint=kept
+    )  # fmt: skip
+    return run.model
+
+
+def problem(data: str, proportion: float, seed: int, root: str | None, folder: Path) -> mc.TuningTask:
+    """One seed's start and data, by the demo's settings."""
+    settings = demo_settings(data, seed)
+    task = mc.datasets.cue_task(
+        data, proportion=proportion, seed=seed, root=root, rows=settings.rows, test_rows=settings.test_rows
+    )  # fmt: skip
+    model = start(task, settings, folder, f"start-{data}-{proportion}-{seed}")
+    clean = task.clean.sample(settings.clean_samples or len(task.clean) // 2, seed)
+    return mc.TuningTask(model, clean, task.suite, cued=task.train, seed=seed)
+
+
+def chosen(names: str, batch_size: int) -> Mapping[str, Method]:
+    """The methods asked for, with batches that suit the number of clean samples."""
+    methods = METHODS if names == "all" else {name: METHODS[name] for name in names.split(",")}
+    sized = {}
+    for name, method in methods.items():
+        if isinstance(method, mc.LPFT):
+            method = replace(method, tuning=replace(method.tuning, batch_size=batch_size))
+        elif isinstance(method, Schedule) and not isinstance(method, mc.Scratch | mc.LastLayerRetraining):
+            method = replace(method, batch_size=batch_size)
+        sized[name] = method
+    return sized
+
+
+def main() -> None:
+    """Train the starts, run the methods, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--proportion", type=float, default=0.8)
+    parser.add_argument("--methods", default="all")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--root")
+    parser.add_argument("--folder", type=Path, required=True)
+    asked = parser.parse_args()
+    folder = asked.folder / f"{asked.data}-{asked.proportion}"
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = [int(seed) for seed in asked.seeds.split(",")]
+    tasks = [problem(asked.data, asked.proportion, seed, asked.root, folder) for seed in seeds]
+    settings = demo_settings(asked.data, 0)
+    began, shown = time.perf_counter(), ""
+
+    def progress(message: str, done: int, total: int) -> None:
+        nonlocal shown
+        run = message.split(", epoch")[0]
+        if run != shown:
+            said(f"{time.perf_counter() - began:7.0f} s  {done}/{total}  {run}")
+            shown = run
+
+    found = mc.compare_methods(
+        tasks, chosen(asked.methods, settings.naive.batch_size), folder=folder, precision=settings.precision,
+        progress=progress,
+    )  # fmt: skip
+    (folder / "table.json").write_text(json.dumps(found.to_record(), default=str))
+    said(f"\n{asked.data}, cue on {asked.proportion:g} of the training samples, {torch.get_num_threads()} threads\n")
+    said(str(found))
+    for method in found:
+        away, seconds = found.effects(method, of="no_cue"), [r.seconds for r in found.runs if r.method == method]
+        gaps = ", ".join(f"{split} - NC {100 * number.mean:+.1f}" for split, number in away.items())
+        said(f"{method}: {gaps}; {sum(seconds) / len(seconds):.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Fine-tuning methods side by side: the same start, the same clean samples, one budget, one rule of selection."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mechconn import _errors
+from mechconn._batches import as_data, batch_count, rows_of
+from mechconn._checkpoint import Checkpoint
+from mechconn._checks import check_choice, check_count, check_is, check_range
+from mechconn._evaluate import Outcomes, outcomes, per_sample_cross_entropy
+from mechconn._finetune import fine_tune
+from mechconn._group_names import Groups
+from mechconn._inference import Inference
+from mechconn._interventions import Suite
+from mechconn._method import Method, Schedule
+from mechconn._method_comparison import START, MethodComparison, TuningRun
+from mechconn._params import Network, parameters_of
+from mechconn._precision import Precision
+from mechconn._rng import generator, isolated
+from mechconn._typing import Data, Inputs, PerSampleLoss, Progress, SampleSource
+
+
+@dataclass(frozen=True, eq=False)
+class TuningTask:
+    """What methods are compared on: one seed's model and data.
+
+    Attributes:
+        model: theta_C, where every method starts.
+        clean: samples without the cue, the same for every method.
+        suite: what the results are evaluated on.
+        cued: samples with the cue, or a mapping of names to such; see `fine_tune`.
+        references: see `fine_tune`.
+        groups: a label for each clean row; see `fine_tune`.
+        seed: of the order of the data and the methods' draws.
+    """
+
+    model: nn.Module
+    clean: Data
+    suite: Suite
+    cued: Data | Mapping[str, Data] | None = None
+    references: Mapping[str, nn.Module] | None = None
+    groups: Groups | None = None
+    seed: int = 0
+
+
+def compare_methods(
+    tasks: TuningTask | Sequence[TuningTask],
+    methods: Mapping[str, Method],
+    *,
+    epochs: int | None = None,
+    passes: int | None = None,
+    selection: Literal["last", "validation"] = "last",
+    validation_share: float = 0.2,
+    folder: str | Path | None = None,
+    loss: PerSampleLoss = per_sample_cross_entropy,
+    head: str | None = None,
+    transform: Callable[[Inputs], Inputs] | None = None,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> MethodComparison:
+    """Fine-tune by every method on every task, under one budget and one rule of selection, and evaluate.
+
+    Args:
+        tasks: one for each seed: its model, clean samples, data with the cue and suite. Intervals are over tasks.
+        methods: name -> method.
+        epochs: the same number for every method that trains the whole network; None leaves each its own.
+        passes: in place of `epochs`, the same number of passes through the network, forward and backward, for every
+            such method: each gets the whole number of epochs nearest to it, one at least.
+        selection: "last" takes the weights of the last step; "validation" holds out a share of the clean samples,
+            drawn by the seed and the same for every method, and takes the epoch with the least loss on them (methods
+            without epochs then train on the rest alone).
+        validation_share: of the clean samples, in (0, 1).
+        folder: where runs write checkpoints, so that a comparison that is stopped goes on; None writes none.
+        loss: one value per sample from (outputs, targets).
+        head: name of the last linear layer; found where it is not named.
+        transform: of the inputs of every batch; see `fine_tune`.
+        device: where to compute; default: where the models are.
+        precision: see `fine_tune`.
+        progress: called with (message, runs done, runs in all).
+
+    Raises:
+        ValueError: no methods or tasks, two tasks of one seed, both `epochs` and `passes`, a task that is no
+            classification, or whatever `fine_tune` raises.
+        TypeError: validation from clean data that are not read by row.
+    """
+    tasks = [tasks] if isinstance(tasks, TuningTask) else list(tasks)
+    _check(tasks, methods, epochs, passes)
+    check_choice("selection", selection, ("last", "validation"))
+    check_range("validation_share", validation_share, 0.0, 1.0)
+    place = None if folder is None else Path(folder)
+    runs: list[TuningRun] = []
+    total = len(tasks) * len(methods)
+
+    def told(name: str, seed: int) -> Progress:
+        done = sum(run.method != START for run in runs)
+
+        def shown(message: str, epoch: int, epochs: int) -> None:
+            if progress is not None:
+                progress(f"comparing methods: {name}, seed {seed}, epoch {epoch} of {epochs}: {message}", done, total)
+
+        return shown
+
+    for task in tasks:
+        clean, held_out, groups = as_data("clean data", task.clean), None, task.groups
+        if selection == "validation":
+            clean, held_out, groups = _held_out(task, validation_share)
+        runs.append(_evaluated(START, task, task.model, loss, device, precision, {}, 0.0))
+        for name, method in methods.items():
+            budget = _budgeted(method, task, clean, epochs, passes)
+            started = time.perf_counter()
+            tuned = fine_tune(
+                task.model, budget, clean=clean, cued=task.cued, references=task.references, groups=groups,
+                validation=held_out, loss=loss, head=head, transform=transform,
+                checkpoint=None if place is None else Checkpoint(place / f"{_slug(name)}-{task.seed}.safetensors"),
+                seed=task.seed, device=device, precision=precision, progress=told(name, task.seed),
+            )  # fmt: skip
+            seconds = time.perf_counter() - started
+            runs.append(_evaluated(name, task, tuned.model, loss, device, precision, tuned.settings, seconds))
+    if progress is not None:
+        progress("comparing methods", total, total)
+    settings = {"seeds": [task.seed for task in tasks], "epochs": epochs, "passes": passes, "selection": selection}
+    settings |= {"validation_share": validation_share} if selection == "validation" else {}
+    return MethodComparison(tuple(runs), tasks[0].suite.reference, settings)
+
+
+def _check(tasks: Sequence[TuningTask], methods: Mapping[str, Method], epochs: int | None, passes: int | None) -> None:
+    if not tasks or not methods:
+        raise ValueError(_errors.NOTHING_TO_COMPARE.format(tasks=len(tasks), methods=len(methods)))
+    for task in tasks:
+        check_is("task", task, TuningTask)
+    seeds = [task.seed for task in tasks]
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(_errors.SAME_SEED.format(seeds=seeds))
+    if START in methods:
+        raise ValueError(_errors.START_TAKEN.format(name=START))
+    if epochs is not None and passes is not None:
+        raise ValueError(_errors.TWO_BUDGETS.format(epochs=epochs, passes=passes))
+    for name, count in (("epochs", epochs), ("passes", passes)):
+        if count is not None:
+            check_count(name, count)
+
+
+def _budgeted(method: Method, task: TuningTask, clean: Data, epochs: int | None, passes: int | None) -> Method:
+    """The method with the epochs that the budget allows."""
+    if epochs is not None:
+        return method.with_epochs(epochs)
+    if passes is None:
+        return method
+    cued = task.cued if isinstance(task.cued, Mapping) else {} if task.cued is None else {"cued": task.cued}
+    read = method.cued_data({name: as_data(name, data) for name, data in cued.items()}, task.seed)
+    each = method.passes(len(read))
+    if each == 0:
+        return method
+    size = method.batch_size if isinstance(method, Schedule) else 256
+    iterations = min(batch_count("data", data, size) for data in (clean, *read.values()))
+    return method.with_epochs(max(1, round(passes / (each * iterations))))
+
+
+def _held_out(task: TuningTask, share: float) -> tuple[Data, Data, Groups | None]:
+    """(the rows to train on, the rows held out, the groups of the former)."""
+    source = as_data("clean data", task.clean)
+    if not isinstance(source, SampleSource):
+        raise TypeError(_errors.NOT_BY_ROW.format(what="selection='validation'", type=type(task.clean).__name__))
+    order = torch.randperm(len(source), generator=generator(task.seed, "validation"))
+    count = min(max(round(share * len(source)), 1), len(source) - 1)
+    kept, held = order[count:].sort().values, order[:count].sort().values
+
+    def chosen(labels: Any) -> list[Any]:
+        values = list(labels.tolist() if isinstance(labels, Tensor) else labels)
+        return [values[row] for row in kept.tolist()]
+
+    groups = task.groups
+    if isinstance(groups, Mapping):
+        groups = {name: chosen(column) for name, column in groups.items()}
+    elif groups is not None:
+        groups = chosen(groups)
+    return rows_of(source, kept), rows_of(source, held), groups
+
+
+def _evaluated(
+    name: str,
+    task: TuningTask,
+    model: nn.Module,
+    loss: PerSampleLoss,
+    device: str | torch.device | None,
+    precision: Precision,
+    settings: Mapping[str, Any],
+    seconds: float,
+) -> TuningRun:
+    network = Network(model, device, precision)
+    forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
+    found: dict[str, Outcomes] = {}
+    for split, data in task.suite.items():
+        with isolated(task.seed, "compare_methods"):
+            found[split] = outcomes(forward, network.device, data, split, loss)
+        if found[split].predicted is None:
+            raise ValueError(_errors.GROUPS_OF_CLASSES.format(name="compare_methods"))
+    accuracy = {split: result.accuracy for split, result in found.items()}
+    losses = {split: result.mean_loss for split, result in found.items()}
+    return TuningRun(name, task.seed, accuracy, losses, dict(settings), seconds)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()

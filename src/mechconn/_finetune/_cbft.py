@@ -1,0 +1,171 @@
+"""Connectivity-based fine-tuning (CBFT): fine-tuning that changes the mechanism."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize, one_hot
+
+from mechconn import _errors
+from mechconn._checks import check_choice, check_fraction, check_non_negative, check_whole
+from mechconn._head import find_head, head_calls
+from mechconn._interventions import CuedSet
+from mechconn._method import Batch, Descent, Objective, Problem, Step, clean_loss, cued_needed
+from mechconn._rng import uniform_by_index
+from mechconn._typing import Data, Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class CBFT(Descent):
+    r"""Connectivity-based fine-tuning: leave the basin of theta_C, and become invariant to the cue.
+
+    Minimises L(f(D_NC; theta), y) + L_B + L_I / K over theta, K classes, with
+
+        L_B = E_t | margin - L(f(D_C; (1 - t) theta + t theta_C), y) |,
+        L_I = sum_k || n(mean_k z(D_NC)) - n(mean_k z(D_C)) ||^2,
+
+    theta_C the frozen start, D_NC clean data, D_C data with the cue, z the features that the head receives,
+    mean_k over the samples of class k in a batch (classes present in both), n() scaling to unit length. The
+    path's gradient reaches theta only, (1 - t) times the gradient at the interpolated point; BatchNorm on the
+    path uses batch statistics and leaves no trace. Needs no pairs of samples with and without the cue.
+
+    Of several sources of data with a cue, each with the reference model that relies on it, both terms are the means
+    over the sources.
+
+    Attributes:
+        barrier_margin: lambda_B, the loss in nats to hold on the path; zero or more.
+        barrier: False leaves L_B out (ablation).
+        invariance: False leaves L_I out (ablation).
+        update: "alternating" takes one step on L_B and then one on the rest; "joint" one step on the sum.
+        t_sampling: "truncated" draws t from a Gaussian of mean 0.5 and deviation 0.5 truncated to [0, 1];
+            "clipped" uses the authors' 0.5 + 0.5 clip(N(0, 1), -0.5, 0.5).
+        warmup_epochs: first epochs without L_I.
+        normalised_means: False leaves n() out of L_I, which then also pulls the lengths of the means together.
+        cued_proportion: redraw the cue on this share of each class of D_C; None takes D_C as it is.
+
+    Source: Lubana et al. 2023, section 6.
+    """
+
+    barrier_margin: float = 1.0
+    barrier: bool = True
+    invariance: bool = True
+    update: Literal["alternating", "joint"] = "alternating"
+    t_sampling: Literal["truncated", "clipped"] = "truncated"
+    warmup_epochs: int = 1
+    normalised_means: bool = True
+    cued_proportion: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_non_negative("barrier_margin", self.barrier_margin)
+        if self.invariance and not 0 <= check_whole("warmup_epochs", self.warmup_epochs) < self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be zero or more and below epochs = {self.epochs}, got {self.warmup_epochs}; "
+                "else the invariance term is never used (invariance=False says so)"
+            )
+        check_choice("update", self.update, ("alternating", "joint"))
+        check_choice("t_sampling", self.t_sampling, ("truncated", "clipped"))
+        if self.cued_proportion is not None:
+            check_fraction("cued_proportion", self.cued_proportion)
+
+    def cued_data(self, cued: Mapping[str, Data], seed: int) -> Mapping[str, Data]:
+        """D_C, of every source."""
+        cued = cued_needed(self, cued)
+        if self.cued_proportion is None:
+            return cued
+        redrawn = {}
+        for name, source in cued.items():
+            if not isinstance(source, CuedSet):
+                raise TypeError(_errors.NO_PROPORTION.format(type=type(source).__name__))
+            redrawn[name] = source.with_proportion(self.cued_proportion, seed)
+        return redrawn
+
+    def passes(self, sources: int) -> int:
+        """One on the clean data, and for each source one on the path and one for the invariance term."""
+        return 1 + sources * (self.barrier + self.invariance)
+
+    def objectives(self, problem: Problem) -> Sequence[Objective]:
+        """[L_B, L + L_I / K], or their sum as one."""
+
+        def barrier(step: Step) -> dict[str, Tensor]:
+            t = float(self.draw_t(torch.tensor([step.number]), problem.seed))
+            pairs = zip(problem.references, step.cued, strict=True)
+            return {"barrier": _mean([self.barrier_loss(problem, start, batch, t) for start, batch in pairs])}
+
+        mechanism = self._mechanism(problem) if self.invariance else clean_loss(problem)
+        if not self.barrier:
+            return [mechanism]
+        if self.update == "joint":
+            return [lambda step: barrier(step) | mechanism(step)]
+        return [barrier, mechanism]
+
+    def draw_t(self, step: Int[Tensor, " n"], seed: int) -> Float[Tensor, " n"]:
+        """The path's t at each iteration: a pure function of (iteration, seed), float64."""
+        uniform = uniform_by_index(step, seed, "CBFT t").clamp_(1e-12, 1 - 1e-12)
+        if self.t_sampling == "clipped":
+            return 0.5 + 0.5 * torch.special.ndtri(uniform).clamp_(-0.5, 0.5)
+        low, high = torch.special.ndtr(torch.tensor([-1.0, 1.0], dtype=torch.float64)).tolist()
+        return (0.5 + 0.5 * torch.special.ndtri(low + uniform * (high - low))).clamp_(0.0, 1.0)
+
+    def barrier_loss(self, problem: Problem, reference: Params, batch: Batch, t: float) -> Tensor:
+        """| margin - L(f(D_C; (1 - t) theta + t theta_C), y) | on one batch, differentiable in theta alone."""
+        theta = dict(problem.model.named_parameters())
+        point = {name: (1.0 - t) * theta[name] + t * start for name, start in reference.items()}
+        discarded = {name: buffer.clone() for name, buffer in problem.model.named_buffers()}
+        outputs = problem.network(point, discarded, batch[0], training=True)
+        return (self.barrier_margin - problem.mean_loss(outputs, batch[1])).abs()
+
+    def _mechanism(self, problem: Problem) -> Objective:
+        head, total = problem.head, problem.workers.total
+
+        def with_invariance(step: Step) -> dict[str, Tensor]:
+            nonlocal head
+            clean, clean_y = step.clean
+            head = head or find_head(problem.model, clean)
+            if step.epoch < self.warmup_epochs:
+                return {"clean": problem.risk(step.clean)}
+            with head_calls(problem.model, head) as received:
+                passes = [problem.outputs(inputs) for inputs in (clean, *(cued for cued, _ in step.cued))]
+                features = [received.features(call, outputs) for call, outputs in enumerate(passes)]
+            classes = passes[0].shape[1]
+            gaps = [
+                invariance_loss(features[0], clean_y, other, y, classes, self.normalised_means, total)
+                for other, (_, y) in zip(features[1:], step.cued, strict=True)
+            ]
+            return {"clean": problem.mean_loss(passes[0], clean_y), "invariance": _mean(gaps) / classes}
+
+        return with_invariance
+
+
+def invariance_loss(
+    clean: Float[Tensor, "n d"],
+    clean_y: Int[Tensor, " n"],
+    cued: Float[Tensor, "m d"],
+    cued_y: Int[Tensor, " m"],
+    classes: int,
+    normalised: bool = True,
+    total: Callable[[Tensor], Tensor] = lambda values: values,
+) -> Tensor:
+    """L_I = sum_k || n(mean_k clean) - n(mean_k cued) ||^2 over the classes present in both batches.
+
+    The two batches need neither the same samples nor the same size; n() scales to unit length. `total` sums over
+    the processes that share the batches.
+    """
+    exact = torch.promote_types(clean.dtype, torch.float32)
+    means, counts = [], []
+    for features, labels in ((clean, clean_y), (cued, cued_y)):
+        members = one_hot(labels, classes).to(exact)
+        counts.append(total(members.sum(0)))
+        means.append(total(members.T @ features.to(exact)) / counts[-1].clamp(min=1.0)[:, None])
+    shared = (counts[0] > 0) & (counts[1] > 0)
+    first, second = (normalize(mean, dim=1) for mean in means) if normalised else means
+    return (first - second).square().sum(1)[shared].sum()
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(list(values)).mean()

@@ -1,0 +1,90 @@
+"""The features that a head receives, computed once for data that will be read many times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from mechconn import _errors
+from mechconn._batches import batches, generators_kept
+from mechconn._head import find_head, head_calls
+from mechconn._method import EVALUATED, Problem
+from mechconn._rng import isolated
+from mechconn._typing import Data, Inputs
+
+
+class FrozenFeatures:
+    """A network up to its head, in evaluation mode.
+
+    Attributes:
+        layer: the head.
+    """
+
+    def __init__(self, method: str, problem: Problem) -> None:
+        self._method, self._problem = method, problem
+        with generators_kept(problem.clean), isolated(problem.seed, "features"):
+            inputs, _ = next(self._read("clean data", problem.clean))
+        self.name = problem.head or find_head(problem.model, inputs)
+        layer = problem.model.get_submodule(self.name)
+        assert isinstance(layer, nn.Linear)
+        self.layer = layer
+        own = {id(parameter) for parameter in layer.parameters()}
+        if not all(parameter.requires_grad for parameter in layer.parameters()):
+            raise ValueError(_errors.HEAD_FROZEN.format(method=method, head=self.name))
+        others = [
+            name
+            for name, module in problem.model.named_modules()
+            if module is not layer and any(id(p) in own for p in module.parameters(recurse=False))
+        ]
+        if others:
+            raise ValueError(_errors.HEAD_SHARED.format(method=method, head=self.name, others=", ".join(others)))
+
+    def of(self, name: str, data: Data) -> tuple[Tensor, Tensor]:
+        """(features [N, d], targets) of all rows, on the network's device.
+
+        Raises:
+            ValueError: the head's outputs are not the model's.
+        """
+        model, found, targets = self._problem.model, [], []
+        model.eval()
+        try:
+            with (
+                torch.no_grad(),
+                generators_kept(data),
+                isolated(self._problem.seed, "features"),
+                head_calls(model, self.name) as received,
+            ):
+                for inputs, target in self._read(name, data):
+                    outputs = self._problem.outputs(inputs)
+                    z = received.features(len(received.calls) - 1, outputs)
+                    self._check_last(z, outputs)
+                    received.calls.clear()
+                    found.append(z.to(self.layer.weight.dtype))
+                    targets.append(target)
+        finally:
+            model.train()
+        return torch.cat(found), torch.cat(targets)
+
+    @torch.no_grad()
+    def install(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Give the head these weights."""
+        self.layer.weight.copy_(weight)
+        if bias is not None and self.layer.bias is not None:
+            self.layer.bias.copy_(bias)
+
+    def _check_last(self, z: Tensor, outputs: Tensor) -> None:
+        with self._problem.network.computing():
+            given = self.layer(z) if z.shape[-1] == self.layer.in_features else None
+        # The same layer on the same features: other rows in a batch may change the last bits, what follows it more.
+        if given is None or given.shape != outputs.shape or not close(given.to(outputs.dtype), outputs):
+            raise ValueError(_errors.NOT_LAST.format(method=self._method, head=self.name))
+
+    def _read(self, name: str, data: Data) -> Iterator[tuple[Inputs, Tensor]]:
+        return batches(name, data, batch_size=EVALUATED, device=self._problem.network.device)
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether two outputs agree up to the rounding of bfloat16."""
+    return bool((a - b).abs().max() <= 0.02 * b.abs().max().clamp(min=1e-6))

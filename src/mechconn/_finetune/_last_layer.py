@@ -1,0 +1,181 @@
+"""Methods that train the head alone, on features that are computed once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mechconn import _errors
+from mechconn._batches import TensorPair
+from mechconn._checks import check_choice, check_count, check_positive
+from mechconn._finetune._features import FrozenFeatures
+from mechconn._finetune._naive import NaiveFineTuning
+from mechconn._fresh import fresh_state
+from mechconn._method import CosineSchedule, Descend, Method, Problem, Step
+from mechconn._rng import generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastLayerRetraining(CosineSchedule, Method):
+    """LLRT: a new linear head on frozen features, which are computed once, in evaluation mode.
+
+    SGD with momentum 0.9, without weight decay, learning rate 30 with cosine to 0, 200 epochs.
+
+    Source: Lubana et al. 2023, section 6; Kirichenko et al. 2022.
+    """
+
+    epochs: int = 200
+    lr: float = 30.0
+    weight_decay: float = 0.0
+
+    def run(self, problem: Problem, descend: Descend) -> None:
+        """Compute the features, train a fresh layer on them, and put it in the head's place."""
+        frozen = FrozenFeatures(type(self).__name__, problem)
+        z, y = frozen.of("clean data", problem.clean)
+        layer = copy.deepcopy(frozen.layer)
+        layer.load_state_dict(fresh_state(layer, problem.seed, "head", "use another method")[0])
+
+        def head(step: Step) -> dict[str, Tensor]:
+            features, targets = step.clean
+            assert isinstance(features, Tensor)
+            return {"head": problem.mean_loss(layer(features), targets)}
+
+        descend(self, [head], layer, TensorPair(z, y), (), self._validation(problem, frozen, layer))
+        frozen.install(layer.weight, layer.bias)
+
+    def _validation(self, problem: Problem, frozen: FrozenFeatures, layer: nn.Linear) -> Callable[[], float] | None:
+        if problem.validation is None:
+            return None
+        z, y = frozen.of("validation", problem.validation)
+
+        @torch.no_grad()
+        def validate() -> float:
+            return float(problem.loss(layer(z), y).double().mean())
+
+        return validate
+
+
+@dataclass(frozen=True, kw_only=True)
+class LPFT(Method):
+    """Linear probing, then fine-tuning: LLRT, and from there all weights.
+
+    Attributes:
+        probe: the first part.
+        tuning: the second.
+
+    Source: Kumar et al. 2022; Lubana et al. 2023, section 6.
+    """
+
+    probe: LastLayerRetraining = field(default_factory=LastLayerRetraining)
+    tuning: NaiveFineTuning = field(default_factory=NaiveFineTuning)
+
+    def settings(self) -> dict[str, Any]:
+        """Name and the settings of both parts."""
+        return {"method": type(self).__name__, **asdict(self)}
+
+    def passes(self, sources: int) -> int:
+        """Those of the second part."""
+        return self.tuning.passes(sources)
+
+    def with_epochs(self, epochs: int) -> Self:
+        """So many epochs of the second part."""
+        return replace(self, tuning=self.tuning.with_epochs(epochs))
+
+    def run(self, problem: Problem, descend: Descend) -> None:
+        """One after the other."""
+        self.probe.run(problem, descend)
+        self.tuning.run(problem, descend)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DFR(Method):
+    """Deep feature reweighting: logistic regression on frozen features of a clean set, balanced over groups.
+
+    Features are computed once, in evaluation mode, and standardised. Each draw takes from every group as many rows as
+    the smallest group has, without replacement, and fits
+
+        min_w  ||w||_p^p / (p strength) + sum_i CE(w z_i, y_i),   p = 1 or 2,
+
+    the bias free of the penalty; the head becomes the mean over draws. Groups are those that `fine_tune` is given,
+    else the classes.
+
+    Attributes:
+        strength: inverse of the penalty's weight (scikit-learn's C).
+        penalty: "l2", or the source's "l1", for which scikit-learn takes longer.
+        draws: balanced subsets.
+
+    Source: Kirichenko et al. 2022.
+    """
+
+    takes_groups = True
+
+    strength: float = 1.0
+    penalty: Literal["l1", "l2"] = "l2"
+    draws: int = 10
+
+    def __post_init__(self) -> None:
+        check_positive("strength", self.strength)
+        check_choice("penalty", self.penalty, ("l1", "l2"))
+        check_count("draws", self.draws)
+
+    def settings(self) -> dict[str, Any]:
+        """Name and every setting."""
+        return {"method": type(self).__name__, **asdict(self)}
+
+    def run(self, problem: Problem, descend: Descend) -> None:
+        """Compute the features, fit, and put the mean layer in the head's place."""
+        frozen = FrozenFeatures(type(self).__name__, problem)
+        z, y = frozen.of("clean data", problem.clean)
+        classes = frozen.layer.out_features
+        if y.is_floating_point() or y.dim() != 1 or classes < 2 or frozen.layer.bias is None:
+            shape = f"{str(y.dtype).removeprefix('torch.')}{list(y.shape)}"
+            raise ValueError(_errors.DFR_LABELS.format(targets=shape, outputs=classes))
+        if missing := sorted(set(range(classes)) - set(y.tolist())):
+            raise ValueError(_errors.DFR_CLASSES.format(classes=classes, missing=", ".join(map(str, missing))))
+        groups = y if problem.groups is None else problem.groups
+        weight, bias = self.fit(z.double().cpu().numpy(), y.cpu().numpy(), groups.cpu(), problem.seed)
+        frozen.install(torch.from_numpy(weight), torch.from_numpy(bias))
+
+    def fit(
+        self, z: Float[np.ndarray, "n d"], y: np.ndarray, groups: Tensor, seed: int
+    ) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, " k"]]:
+        """(weight, bias) of a layer over the features as they are, the mean over draws."""
+        from sklearn.linear_model import LogisticRegression
+
+        centre, scale = z.mean(0), z.std(0)
+        scale = np.where(scale > 0, scale, 1.0)
+        solver, ratio = ("saga", 1.0) if self.penalty == "l1" else ("lbfgs", 0.0)
+        layers = []
+        for draw in range(self.draws):
+            rows = balanced(groups, generator(seed, "DFR", draw)).numpy()
+            regression = LogisticRegression(
+                C=self.strength, l1_ratio=ratio, solver=solver, max_iter=ITERATIONS, tol=1e-4, random_state=draw
+            )
+            regression.fit((z[rows] - centre) / scale, y[rows])
+            layers.append(two_sided(np.asarray(regression.coef_), np.asarray(regression.intercept_)))
+        weight, bias = (np.mean(parts, axis=0) for parts in zip(*layers, strict=True))
+        return weight / scale, bias - (weight / scale) @ centre
+
+
+ITERATIONS = 1000
+
+
+def balanced(groups: Tensor, draw: torch.Generator) -> Tensor:
+    """Rows of a random subset that holds as many of every group as the smallest group has."""
+    members = [(groups == group).nonzero().flatten() for group in groups.unique()]
+    least = min(map(len, members))
+    return torch.cat([rows[torch.randperm(len(rows), generator=draw)[:least]] for rows in members])
+
+
+def two_sided(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A layer with an output for each class; of two classes scikit-learn gives the difference alone."""
+    if len(weight) > 1:
+        return weight, bias
+    return np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])

@@ -1,0 +1,47 @@
+"""Fresh weights for any module, drawn by its own layers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import nn
+
+from mechconn import _errors
+from mechconn._params import buffers_of, parameters_of
+from mechconn._rng import isolated
+from mechconn._typing import Buffers, Params
+
+
+def fresh_state(
+    model: nn.Module, seed: int, stream: str, otherwise: str, keep: Sequence[str] = ()
+) -> tuple[Params, Buffers]:
+    """Parameters and buffers of an untrained network of this architecture, on the CPU, a function of (seed, stream).
+
+    Each module draws its own by `reset_parameters`, or `_reset_parameters`. Parameters that are frozen, and those
+    named in `keep`, are left out; so are buffers of modules that reset nothing.
+
+    Raises:
+        ValueError: a weight belongs to a module that cannot draw it (all are listed; `otherwise` says what else to
+            do), or `keep` names none.
+    """
+    fresh = copy.deepcopy(model).cpu()  # so that every device starts at the same network
+    reset, moved = set(), set()
+    with isolated(seed, stream):
+        for module in fresh.modules():
+            draw = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            if callable(draw):
+                draw()
+                reset |= {id(parameter) for parameter in module.parameters(recurse=False)}
+                moved |= {id(buffer) for buffer in module.buffers(recurse=False)}
+    named = {name: parameter for name, parameter in fresh.named_parameters() if parameter.requires_grad}
+    if unknown := [name for name in keep if name not in named]:
+        raise ValueError(_errors.KEEP_UNKNOWN.format(names=", ".join(unknown), known=", ".join(named)))
+    wanted = {name: id(parameter) for name, parameter in named.items() if name not in keep}
+    if stuck := [name for name, parameter in wanted.items() if parameter not in reset]:
+        raise ValueError(_errors.NO_FRESH.format(names=", ".join(stuck), otherwise=otherwise))
+    statistics = {name for name, buffer in fresh.named_buffers() if id(buffer) in moved}
+    return (
+        {name: tensor for name, tensor in parameters_of(fresh).items() if name in wanted},
+        {name: tensor for name, tensor in buffers_of(fresh).items() if name in statistics},
+    )

@@ -1,0 +1,40 @@
+"""Groups of rows: labels in one column or in several, as one name for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from mechconn import _errors
+
+Labels: TypeAlias = Tensor | Iterable[Any]
+Groups: TypeAlias = Labels | Mapping[str, Labels]
+"""One label per row, or several columns of them, whose combinations are the groups."""
+
+
+def group_names(what: str, groups: Groups, rows: int | None) -> list[str]:
+    """The name of every row's group."""
+    if isinstance(groups, Mapping):
+        columns = [[f"{column}={label}" for label in _labels(part)] for column, part in groups.items()]
+        lengths = {len(column) for column in columns}
+        names = [", ".join(parts) for parts in zip(*columns, strict=False)] if len(lengths) == 1 else []
+        found = " and ".join(str(len(column)) for column in columns) or "no columns"
+    else:
+        names = _labels(groups)
+        found = str(len(names))
+    if not names or (rows is not None and len(names) != rows):
+        raise ValueError(_errors.GROUP_LABELS.format(what=what, found=found, rows="its" if rows is None else rows))
+    return names
+
+
+def _labels(labels: Labels) -> list[str]:
+    tolist: Any = getattr(labels, "tolist", None)
+    return [str(label) for label in (labels if tolist is None else tolist())]
+
+
+def by_value(name: str) -> list[tuple[int, int, str]]:
+    """Numbers in a name by their value, all else by its letters."""
+    words = name.replace("=", " = ").replace(",", " , ").split()
+    return [(0, int(word), "") if word.isdecimal() else (1, 0, word) for word in words]

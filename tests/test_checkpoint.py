@@ -1,0 +1,262 @@
+"""Checkpoints: a run stopped at any moment ends bit for bit as one that was not."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+import mechconn as mc
+from mechconn._method import Method
+from operations import METHODS
+from world import Delicate
+from zoo import build, dropout_mlp, mlp, rows
+
+CLEAN, CUED = rows(24), rows(28, 3)
+
+
+class StoppedError(Exception):
+    """The machine went away."""
+
+
+class Counting:
+    """Cross-entropy that stops the run at its call number `last`."""
+
+    def __init__(self, last: int = -1) -> None:
+        self.calls, self.last = 0, last
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.last:
+            raise StoppedError
+        return cross_entropy(outputs, targets, reduction="none")
+
+
+def as_is(data: tuple[Tensor, Tensor]) -> Any:
+    return data
+
+
+def loader(data: tuple[Tensor, Tensor]) -> Any:
+    """It shuffles by the global generator."""
+    return DataLoader(TensorDataset(*data), batch_size=8, shuffle=True)
+
+
+def own_order(data: tuple[Tensor, Tensor]) -> Any:
+    """It shuffles by a generator of its own, which moves on from epoch to epoch."""
+    return DataLoader(TensorDataset(*data), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(1))
+
+
+def run(method: Method, form: Callable[[Any], Any] = as_is, model: nn.Module | None = None, **settings: Any) -> Any:
+    model = build(Delicate) if model is None else model
+    return mc.fine_tune(model, method, clean=form(CLEAN), cued=form(CUED), seed=2, **settings)
+
+
+def check_same(a: mc.Trained, b: mc.Trained) -> None:
+    assert a.history == b.history
+    mine, other = a.model.state_dict(), b.model.state_dict()
+    assert list(mine) == list(other)
+    assert all(torch.equal(tensor, other[name]) for name, tensor in mine.items())
+
+
+def interrupted(file: Path, every: int, method: Method, form: Callable[[Any], Any], **settings: Any) -> mc.Trained:
+    """StoppedError after two losses, after four, and so on until it is done: a start for every two losses at least."""
+    last = 2
+    while True:
+        loss = Counting(last)
+        try:
+            return run(method, form, loss=loss, checkpoint=mc.Checkpoint(file, every=every), **settings)
+        except StoppedError:
+            last += 2
+
+
+@pytest.mark.parametrize(("form", "every"), [(as_is, 1), (loader, 2), (own_order, 1)])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_was_stopped_again_and_again_ends_with_the_same_bits(
+    name: str, form: Callable[[Any], Any], every: int, tmp_path: Path
+) -> None:
+    whole = run(METHODS[name], form)
+    check_same(interrupted(tmp_path / "run.safetensors", every, METHODS[name], form), whole)
+
+
+def test_so_does_one_with_a_choice_of_epochs_and_accumulated_clipped_gradients(tmp_path: Path) -> None:
+    method = mc.CBFT(epochs=4, batch_size=4, accumulate=3, clip_norm=0.5)
+    settings = {"validation": rows(12, 7), "transform": lambda x: x + 0.1 * torch.randn_like(x)}
+    whole = run(method, **settings)
+    check_same(interrupted(tmp_path / "run.safetensors", 1, method, as_is, **settings), whole)
+    assert whole.settings["selected_epoch"] == min(range(4), key=lambda n: whole.history[n]["validation"])
+
+
+def test_a_checkpoint_is_no_part_of_the_result(tmp_path: Path) -> None:
+    method = mc.CBFT(epochs=2, batch_size=8)
+    check_same(run(method, checkpoint=mc.Checkpoint(tmp_path / "run.safetensors", every=1)), run(method))
+
+
+def test_a_run_that_is_done_is_read_and_not_repeated(tmp_path: Path) -> None:
+    place, loss = mc.Checkpoint(tmp_path / "run.safetensors"), Counting()
+    first = run(mc.CBFT(epochs=2, batch_size=8), loss=loss, checkpoint=place)
+    calls = loss.calls
+    check_same(run(mc.CBFT(epochs=2, batch_size=8), loss=loss, checkpoint=place), first)
+    assert calls > 0 and loss.calls == calls
+
+
+def test_training_goes_on_too(tmp_path: Path) -> None:
+    model, method = build(dropout_mlp), mc.Training(epochs=3, batch_size=8, milestones=(1,))
+    place = mc.Checkpoint(tmp_path / "run.safetensors", every=2)
+    with pytest.raises(StoppedError):
+        mc.train(model, CLEAN, method, loss=Counting(6), checkpoint=place)
+    check_same(mc.train(model, CLEAN, method, checkpoint=place), mc.train(model, CLEAN, method))
+
+
+# ---------------------------------------------------------------- what is refused, and what stays
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"method": mc.CBFT(epochs=3, batch_size=8)},
+        {"method": mc.NaiveFineTuning(epochs=2, batch_size=8)},
+        {"model": build(mlp, 1)},
+        {"clean": (CLEAN[0], CLEAN[1].flip(0))},
+        {"cued": rows(28, 4)},
+        {"references": {"cued": build(mlp, 2)}, "cued": {"cued": CUED}},
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused_and_stays(changes: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "run.safetensors"
+    arguments: dict[str, Any] = {
+        "model": build(mlp), "method": mc.CBFT(epochs=2, batch_size=8), "clean": CLEAN, "cued": CUED,
+        "checkpoint": mc.Checkpoint(file),
+    }  # fmt: skip
+    mc.fine_tune(**arguments)
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match=r"run\.safetensors was written by another run"):
+        mc.fine_tune(**{**arguments, **changes})
+    assert file.read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "run.safetensors"
+    run(mc.CBFT(epochs=2, batch_size=8), checkpoint=mc.Checkpoint(file))
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"run\.safetensors cannot be read as safetensors"):
+        run(mc.CBFT(epochs=2, batch_size=8), checkpoint=mc.Checkpoint(file))
+
+
+def test_one_that_cannot_be_written_whole_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, method = tmp_path / "run.safetensors", mc.CBFT(epochs=2, batch_size=8)
+    with pytest.raises(StoppedError):
+        run(method, loss=Counting(9), checkpoint=mc.Checkpoint(file, every=1))
+    before = file.read_bytes()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(method, checkpoint=mc.Checkpoint(file, every=1))
+    assert [file.name] == [entry.name for entry in tmp_path.iterdir()]
+    assert file.read_bytes() == before
+    check_same(run(method, checkpoint=mc.Checkpoint(file, every=1)), run(method))
+
+
+class Exploding(Counting):
+    """NaN from its call number `last` on."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.calls += 1
+        return cross_entropy(outputs, targets, reduction="none") * (float("nan") if self.calls >= self.last else 1.0)
+
+
+def test_divergence_keeps_the_last_good_state(tmp_path: Path) -> None:
+    file, method = tmp_path / "run.safetensors", mc.NaiveFineTuning(epochs=3, batch_size=8)
+    with pytest.raises(FloatingPointError, match=r"clean is nan at step 5 of 9 \(epoch 1\); .* last good state: "):
+        run(method, loss=Exploding(6), checkpoint=mc.Checkpoint(file, every=2))
+    loss = Counting()
+    check_same(run(method, loss=loss, checkpoint=mc.Checkpoint(file, every=2)), run(method))
+    assert loss.calls == 9 - 4
+
+
+class Poisoned(nn.Module):
+    """Its gradient is infinite although its loss is not, from the third step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.steps = mlp(), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.steps += self.training
+        outputs = self.body(x)
+        if self.training and self.steps >= 3:
+            outputs.register_hook(lambda gradient: gradient * float("inf"))
+        return outputs
+
+
+def test_weights_that_are_not_finite_are_never_written(tmp_path: Path) -> None:
+    file = tmp_path / "run.safetensors"
+    with pytest.raises(FloatingPointError, match=r"body\.0\.weight is nan at step 3 of 9"):
+        run(
+            mc.NaiveFineTuning(epochs=3, batch_size=8),
+            model=build(Poisoned),
+            checkpoint=mc.Checkpoint(file, every=1),
+        )
+    from safetensors.torch import load_file
+
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in load_file(file).values() if tensor.is_floating_point())
+
+
+def test_its_settings_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="every must be a whole number greater than zero, got 0"):
+        mc.Checkpoint(tmp_path / "run.safetensors", every=0)
+    with pytest.raises(FileNotFoundError, match="its folder does not exist; make it first"):
+        mc.Checkpoint(tmp_path / "nowhere" / "run.safetensors")
+
+
+# ---------------------------------------------------------------- kill -9
+
+CHILD = """
+import os, signal, sys
+import torch
+from torch.nn.functional import cross_entropy
+import mechconn as mc
+from operations import METHODS
+from world import Delicate
+from zoo import build, rows
+
+calls = 0
+def loss(outputs, targets):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return cross_entropy(outputs, targets, reduction="none")
+
+place = mc.Checkpoint(sys.argv[1], every=1)
+mc.fine_tune(build(Delicate), METHODS["LPFT"], clean=rows(24), cued=rows(28, 3), seed=2, loss=loss, checkpoint=place)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_goes_on(tmp_path: Path) -> None:
+    """Killed in the first part of the method, then in the second."""
+    file = tmp_path / "run.safetensors"
+    for last in (4, 8):
+        command = [sys.executable, "-c", CHILD, str(file), str(last)]
+        environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    loss = Counting()
+    check_same(run(METHODS["LPFT"], loss=loss, checkpoint=mc.Checkpoint(file, every=1)), run(METHODS["LPFT"]))
+    assert 0 < loss.calls < 12
