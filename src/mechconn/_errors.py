@@ -251,7 +251,7 @@ WHICH_COLUMN = (
     "{file}: not exactly one column is called as one of the {role} ({usual}); name it: {role}=... (columns: {columns})"
 )
 NO_CLASS_NUMBER = (
-    "{file} row {row}: {value} in column {column!r} is no class number; name the column of the classes: label=..."
+    "{file} row {row}: {value} in column {column!r} is no class number; name the column of the classes with label="
 )
 ON_HUB = (
     "no folder {where}; pass the path of a folder of images, or of a table that lists them; if {source} is a set of "

@@ -16,7 +16,6 @@ from mechconn._norm_stats import keeps_statistics
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 
-
 BATCHES = 5
 """How many batches are timed: one alone may take twice as long as the next."""
 WATCHED = 2

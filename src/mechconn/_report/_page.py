@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mechconn import _errors
-from mechconn._results import SPLITS, AuditRecord, DemoRecord, PathRecord, Picture, short_name
+from mechconn._results import NATS, SPLITS, AuditRecord, DemoRecord, PathRecord, Picture, loss_unit, short_name
 
 
 @runtime_checkable
@@ -41,12 +41,13 @@ def save_report(result: DemoRecord | AuditRecord | HasRecord, file: str | Path) 
 
 
 def _demo(record: DemoRecord) -> str:
-    return _page("demo.html.j2", record, timings=record.timings, figure=_figure(record.path))
+    return _page("demo.html.j2", record, timings=record.timings, unit=NATS, figure=_figure(record.path, NATS))
 
 
 def _audit(record: AuditRecord) -> str:
-    figures = {which: _figure(path) for which, path in record.paths.items()}
-    return _page("audit.html.j2", record, timings={"all": record.seconds}, figures=figures)
+    unit = loss_unit(record.settings)
+    figures = {which: _figure(path, unit) for which, path in record.paths.items()}
+    return _page("audit.html.j2", record, timings={"all": record.seconds}, unit=unit, figures=figures)
 
 
 def _page(template: str, record: DemoRecord | AuditRecord, **values: Any) -> str:
@@ -67,10 +68,10 @@ def _page(template: str, record: DemoRecord | AuditRecord, **values: Any) -> str
     )
 
 
-def _figure(path: PathRecord) -> str:
+def _figure(path: PathRecord, unit: str) -> str:
     from mechconn._report._figures import path_figure
 
-    return path_figure(path)
+    return path_figure(path, unit)
 
 
 def _source(picture: Picture) -> str:
@@ -81,11 +82,12 @@ def _source(picture: Picture) -> str:
 
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all; an existing one stays until then."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    temporary = file.parent / f".{file.name}.{secrets.token_hex(8)}"
+    # Made by the system under the user's umask, which cannot be asked for without being changed.
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
-        os.chmod(temporary, 0o644)
         os.replace(temporary, file)
     except BaseException:
         os.unlink(temporary)
