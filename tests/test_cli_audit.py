@@ -148,6 +148,8 @@ def test_what_the_models_lack_is_told_together(folder: Path, capsys: pytest.Capt
 def test_one_wrong_factory_is_one_mistake(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(f"{COMMAND} --model my_models:bild") == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+    assert run("audit a.safetensors c.safetensors --data audit.toml --model my_models:bild") == 2
+    assert "c.safetensors is no file" in capsys.readouterr().err
 
 
 def test_classes_and_inputs_that_do_not_fit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

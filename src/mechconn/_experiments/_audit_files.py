@@ -71,11 +71,12 @@ def prepared(
             other or the configuration.
     """
     interventions = None if config.interventions is None else tuple(config.interventions)
-    models, sets, loss, _ = gathered(
+    models, sets, loss, *_ = gathered(
         lambda: _models(weights, factory, config, seed),
         lambda: _sets(config, folder, root),
         lambda: _loss(config.loss),
         lambda: Suite(dict.fromkeys(config.splits, ()), config.reference, interventions),
+        *(lambda file=file: _check_there(file) for file in weights),
     )
     trained = sets.pop(NORM, None)
     suite = Suite(sets, config.reference, interventions)
@@ -89,6 +90,12 @@ def prepared(
     norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
     hashes = {name: _hash(file) for name, file in zip(names, weights, strict=True)}
     return Prepared(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss)
+
+
+def _check_there(file: Path) -> None:
+    """Raise where a file of weights is missing, also when no network can be built to fill."""
+    if file.suffix in (".safetensors", ".pt", ".pth") and not file.exists():
+        raise FileNotFoundError(_errors.NO_WEIGHTS_FILE.format(file=file))
 
 
 def _models(
