@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 import mechconn as mc
 from image_files import pixels, write_class_folder
 from mechconn._cli import main
+from texts import texts
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("### From two files of weights to a page")[1].split("\n## ")[0]
@@ -57,8 +58,9 @@ COMMAND = re.findall(r"```\nmechconn (audit .*?)\n```", SECTION)[0]
 def test_the_readmes_example(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(COMMAND) == 0
     shown = capsys.readouterr()
-    # 4 passes over 24 + 24 rows, and two lines and 3 blocks of 11 points over these and 24 rows of statistics.
-    assert "4,152 forward passes of one row" in shown.err
+    # 4 passes over 24 + 24 rows; two lines and 3 blocks of 11 points over these and 24 rows of statistics; 4 over the
+    # latter for the alignment, and 4 over 24 rows for CKA.
+    assert "4,344 forward passes of one row" in shown.err
     assert "a is " in shown.out or "a may" in shown.out
     assert "The mechanisms of a (A) and b (B) are" in shown.out and "Report: audit.html" in shown.out
     page = (folder / "audit.html").read_text(encoding="utf-8")
@@ -109,6 +111,116 @@ def test_mistakes_are_listed_and_nothing_is_written(
     for text in expected:
         assert text in shown
     assert "Traceback" not in shown and not (folder / "audit.html").exists()
+
+
+def test_all_that_can_be_found_together_is_told_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "audit.toml").write_text(
+        "reference = 'cues'\nloss = 'my_models:los'\n[splits]\ncue = 'photos/cuee'\nrand_cue = 'x.csv'\n"
+        "other = 'someone/pets#test'\n[model]\narguments = {width = 8}\n",
+        encoding="utf-8",
+    )
+    assert run("audit a.safetensor c.safetensors --data audit.toml --model my_models:build") == 2
+    lines = capsys.readouterr().err.splitlines()
+    for text in (
+        "weights must be a .safetensors, .pt or .pth file, got a.safetensor",
+        "weights: c.safetensors is no file",
+        "if photos/cuee is a set of the hub, set download = true under [images]",
+        "if someone/pets is a set of the hub, set download = true under [images]",
+        "the loss 'my_models:los': ",
+        "reference must be one of 'cue', 'rand_cue', 'other', got 'cues'",
+    ):
+        assert [line.count(text) for line in lines].count(1) == 1, text
+    assert len(lines) == 6 and not (folder / "audit.html").exists()
+
+
+def test_what_the_models_lack_is_told_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "audit.toml").write_text(
+        "blocks = 'head'\nlayers = ['body', 'top']\nalignment = 'activations'\n"
+        "[splits]\ncue = 'photos/cue'\nrand_cue = 'photos/shuffle'\n[model]\narguments = {width = 8}\n",
+        encoding="utf-8",
+    )
+    assert run(f"{COMMAND} --model my_models:build") == 2
+    lines = capsys.readouterr().err.splitlines()
+    texts = ("under [norm]", "belong to no block", "layer must be one of '0', '1', ", "got 'top'", "photos/shuffle")
+    assert [sum(text in line for line in lines) > 0 for text in texts] == [True] * 5 and len(lines) == 5
+
+
+def test_one_wrong_factory_is_one_mistake(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"{COMMAND} --model my_models:bild") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert run("audit a.safetensors c.safetensors --data audit.toml --model my_models:bild") == 2
+    assert "c.safetensors is no file" in capsys.readouterr().err
+
+
+def test_classes_and_inputs_that_do_not_fit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_class_folder(folder / "photos" / "cue" / "ibis", {"0.png": pixels(1, side=40)})
+    write_class_folder(folder / "photos" / "shuffled" / "ibis", {"0.png": pixels(1, side=40)})
+    write_class_folder(folder / "photos" / "train" / "ibis", {"0.png": pixels(1, side=40)})
+    assert run(COMMAND) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert ["the data have 3 classes, but the network" in line for line in lines] == [True, True]
+    assert "network a gives 2 outputs" in lines[0]
+    toml = (folder / "audit.toml").read_text(encoding="utf-8").replace("size = 32", "size = 2")
+    (folder / "audit.toml").write_text(toml, encoding="utf-8")
+    assert run(COMMAND) == 2
+    assert "the network cannot take inputs of shape [2, 3, 2, 2]" in capsys.readouterr().err
+
+
+UNIONS = {
+    "blocks = [1]": "blocks: Input should be a valid integer or a valid string, got [1]",
+    "layers = 3": "layers: Input should be 'all' or a valid list, got 3",
+    "layers = ['conv', 3]": "layers: Input should be 'all' or a valid string, got ['conv', 3]",
+    "interventions = [3]": "interventions.0: Input should be a valid string, got 3",
+    "model = 'a:b'": "model: Input should be a valid dictionary or instance of ModelConfig, got 'a:b'",
+}
+
+
+@pytest.mark.parametrize("line", UNIONS)
+def test_a_value_of_no_kind_is_one_mistake(folder: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    (folder / "audit.toml").write_text(f"{line}\n[splits]\ncue = 'a'\nrand_cue = 'b'\n", encoding="utf-8")
+    assert run(COMMAND) == 2
+    assert capsys.readouterr().err == f"mechconn: audit.toml: {UNIONS[line]}\n"
+
+
+def test_splits_in_tables_and_a_loss_of_ones_own(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "my_models")  # the fixture imported it as it was
+    with (folder / "my_models.py").open("a", encoding="utf-8") as module:
+        module.write(
+            "\ndef wrong(outputs, targets):\n    return 1 - outputs.softmax(1)[range(len(targets)), targets]\n"
+        )
+    for split in ("cue", "shuffled"):
+        rows = [f"{split}/{name}/{row}.png,{name},{row % 2}" for row in range(12) for name in ("bird", "fish")]
+        text = "\n".join(["file,label,place", *rows])
+        (folder / "photos" / f"{split}.csv").write_text(text, encoding="utf-8")
+    (folder / "audit.toml").write_text(
+        "points = 3\nloss = 'my_models:wrong'\non = 'loss'\n[splits]\ncue = 'photos/cue.csv'\n"
+        "rand_cue = 'photos/shuffled.csv'\n[norm]\ndata = 'photos/train'\n[model]\narguments = {width = 8}\n",
+        encoding="utf-8",
+    )
+    assert run(f"{COMMAND} --model my_models:build") == 0
+    shown = capsys.readouterr().out
+    assert "loss units" in shown and "nats" not in shown and "It is right on " in shown
+
+
+def test_texts_in_files_of_tokens(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, split in enumerate(("cue", "rand_cue", "train")):
+        data = texts(60, seed)
+        parts = {"input_ids": data.input_ids, "attention_mask": data.attention_mask, "y": data.y}
+        save_file(parts, folder / f"{split}.safetensors")
+    for seed, name in enumerate("ab"):
+        model = mc.load_model("texts:Transformer", arguments={"width": 8}, seed=seed)
+        save_file(model.state_dict(), folder / f"{name}.safetensors")
+    (folder / "audit.toml").write_text(
+        "points = 3\n[splits]\ncue = 'cue.safetensors'\nrand_cue = 'rand_cue.safetensors'\n"
+        "[norm]\ndata = 'train.safetensors'\n[model]\nfactory = 'texts:Transformer'\narguments = {width = 8}\n",
+        encoding="utf-8",
+    )
+    assert run(COMMAND) == 0
+    shown = capsys.readouterr().out
+    assert "after alignment" in shown and "By activation matching" in shown
+    assert "data:image/png" not in (folder / "audit.html").read_text(encoding="utf-8")
 
 
 def test_weights_without_a_network(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

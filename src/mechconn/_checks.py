@@ -6,13 +6,37 @@ import contextlib
 import difflib
 import math
 import numbers
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mechconn import _errors
+
+WRONG_INPUT = (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError)
+"""What is raised where the user's input is wrong; one line of text for each mistake."""
+
+
+def gathered(*steps: Callable[[], Any]) -> list[Any]:
+    """The steps' results; where some find the input wrong, one error with a line for each mistake of all of them.
+
+    A mistake that several steps meet is told once. The error has the type that all of them have, else ValueError.
+    """
+    results, errors = [], []
+    for step in steps:
+        try:
+            results.append(step())
+        except WRONG_INPUT as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        lines = dict.fromkeys(line for error in errors for line in str(error).splitlines())
+        kinds = {type(error) for error in errors}
+        kind = kinds.pop() if len(kinds) == 1 and kinds <= set(WRONG_INPUT) else ValueError
+        raise kind("\n".join(lines)) from errors[0]
+    return results
 
 
 def check_fraction(name: str, value: float) -> float:

@@ -6,18 +6,19 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from mechconn import _typing
+from mechconn._checks import WRONG_INPUT as WRONG
+from mechconn._checks import check_choice, gathered
 
 if TYPE_CHECKING:
     from mechconn._results import DemoRecord
@@ -52,7 +53,9 @@ def demo(
     from mechconn._experiments._demo import demo_settings, run_demo
     from mechconn._report import save_report
 
-    settings, place, _ = _all(lambda: demo_settings(data, seed), lambda: _device(device), lambda: _check_target(output))
+    settings, place, _ = gathered(
+        lambda: demo_settings(data, seed), lambda: _device(device), lambda: _check_target(output)
+    )
     with _progress() as report:
         record = run_demo(settings, root=root, device=place, progress=report)
     save_report(record, output)
@@ -76,12 +79,13 @@ def audit(
     precision: Annotated[str, typer.Option(help="float32, or auto: bfloat16 where that is faster.")] = "float32",
 ) -> None:
     """Do two models use the same mechanisms? Effects of interventions, the path between them, a report."""
-    from mechconn._checks import check_choice
     from mechconn._config import read_config
-    from mechconn._experiments._audit_files import AuditConfig, estimated_seconds, prepared, run_audit
+    from mechconn._experiments._audit_config import AuditConfig
+    from mechconn._experiments._audit_cost import estimated_seconds
+    from mechconn._experiments._audit_files import prepared, run_audit
     from mechconn._report import save_report
 
-    config, place, _, kind = _all(
+    config, place, _, kind = gathered(
         lambda: read_config(data, AuditConfig),
         lambda: _device(device),
         lambda: _check_target(output),
@@ -149,8 +153,8 @@ def main(arguments: list[str] | None = None) -> None:
         status = _fail(["stopped"], FAILED)
     except typer.TyperException as error:
         status = _fail([getattr(error, "format_message", error.__str__)()], WRONG_INPUT)
-    except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        status = _fail(_mistakes(error), WRONG_INPUT, debug)
+    except WRONG as error:
+        status = _fail(str(error).splitlines(), WRONG_INPUT, debug)
     except Exception as error:
         status = _fail([f"{type(error).__name__}: {error}".splitlines()[0]], FAILED, debug)
     raise SystemExit(status)
@@ -164,26 +168,6 @@ def _fail(lines: list[str], status: int, debug: bool = False) -> int:
     return status
 
 
-def _all(*steps: Callable[[], Any]) -> list[Any]:
-    """The steps' results; where some find the input wrong, one error that lists what each of them found."""
-    results, mistakes = [], []
-    for step in steps:
-        try:
-            results.append(step())
-        except (ValueError, FileNotFoundError) as error:
-            mistakes += _mistakes(error)
-    if mistakes:
-        raise ValueError("\n".join(mistakes))
-    return results
-
-
-def _mistakes(error: Exception) -> list[str]:
-    """One line for each mistake that an error tells of."""
-    if not isinstance(error, ValidationError):
-        return str(error).splitlines()
-    return [f"{'.'.join(map(str, item['loc']))}: {item['msg']}, got {item['input']!r}" for item in error.errors()]
-
-
 def _check_target(file: Path) -> None:
     """Refuse before the work starts what could not be written after it."""
     known = file.parent.is_dir() and (file.is_file() or not file.exists())
@@ -193,8 +177,6 @@ def _check_target(file: Path) -> None:
 
 def _device(name: str) -> str:
     import torch
-
-    from mechconn._checks import check_choice
 
     check_choice("device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():

@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,27 +40,58 @@ def read_config(file: str | Path, model: type[Model]) -> Model:
         values = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ValueError(_errors.UNREADABLE_CONFIG.format(file=file, why=error)) from error
-    try:
+    with mistakes_as_lines(model, f"{file}: "):
         return model.model_validate(values)
+
+
+@contextmanager
+def mistakes_as_lines(model: type[BaseModel], before: str = "") -> Iterator[None]:
+    """While it lasts, what is wrong with a model's values is a ValueError with one line for each mistake."""
+    try:
+        yield
     except ValidationError as error:
-        raise ValueError("\n".join(f"{file}: {line}" for line in mistakes(error, model))) from error
+        raise ValueError("\n".join(f"{before}{line}" for line in mistakes(error, model))) from error
 
 
 def mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line for each mistake: where it is, what was expected, what came, and what may have been meant."""
-    return [_line(item, model) for item in error.errors()]
+    """One line for each mistake: where it is, what was expected, what came, and what may have been meant.
+
+    A value that fits none of the alternatives of its key is one mistake.
+    """
+    places: dict[tuple[Any, ...], list[Any]] = {}
+    for item in error.errors():
+        places.setdefault(item["loc"][: _depth(model, item["loc"])], []).append(item)
+    return [_line(place, items, model) for place, items in places.items()]
 
 
-def _line(item: Any, model: type[BaseModel]) -> str:
-    place = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "missing":
-        return f"{place}: needed, and not there"
-    if item["type"] != "extra_forbidden":
-        return f"{place}: {item['msg']}, got {item['input']!r}"
-    keys = _keys(model, item["loc"][:-1])
-    near = difflib.get_close_matches(str(item["loc"][-1]), keys, n=1)
+def _line(place: tuple[Any, ...], items: list[Any], model: type[BaseModel]) -> str:
+    name, first = ".".join(map(str, place)), items[0]
+    if first["type"] == "missing":
+        return f"{name}: needed, and not there"
+    if first["type"] != "extra_forbidden":
+        wanted = [first["msg"], *(item["msg"].removeprefix("Input should be ") for item in items[1:])]
+        return f"{name}: {' or '.join(dict.fromkeys(wanted))}, got {first['input']!r}"
+    keys = _keys(model, place[:-1])
+    near = difflib.get_close_matches(str(place[-1]), keys, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known keys are {', '.join(keys)}"
-    return f"{place}: unknown key{hint}"
+    return f"{name}: unknown key{hint}"
+
+
+def _depth(model: type[BaseModel], loc: tuple[Any, ...]) -> int:
+    """How many parts of a place name keys: what stands behind a key of several types names one of the types."""
+    for depth, part in enumerate(loc):
+        field = model.model_fields.get(str(part))
+        kind = None if field is None else field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            model = kind
+            continue
+        several = get_origin(kind) in (Union, types.UnionType) and len(_alternatives(kind)) > 1
+        return depth + 1 if several else len(loc)
+    return len(loc)
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    return [part for part in kind.__args__ if part is not type(None)]
 
 
 def _keys(model: type[BaseModel], parents: tuple[Any, ...]) -> list[str]:

@@ -275,6 +275,20 @@ SPLIT_CLASSES = (
 SPLIT_SHAPES = "the splits must be of one kind and shape, got {kinds}; pass size= to resize images, rgb=True for colour"
 TABLE_FILE = "{file} is no table; a column is read from a .csv, .tsv or .parquet file, or a folder of such"
 NO_VALUE = "{file} row {row}: column {column!r} is empty; every row needs a value"
+NO_IMAGES = (
+    "{file} row {row}: no image {path} ({count} of the listed ones are missing); paths start at the table's folder"
+)
+BROKEN_TABLE = "{file} cannot be read as a table in UTF-8 ({why}); save it again as .csv or .tsv"
+WHICH_COLUMN = (
+    "{file}: not exactly one column is called as one of the {role} ({usual}); name it: {role}=... (columns: {columns})"
+)
+NO_CLASS_NUMBER = (
+    "{file} row {row}: {value} in column {column!r} is no class number; name the column of the classes with label="
+)
+ON_HUB = (
+    "no folder {where}; pass the path of a folder of images, or of a table that lists them; if {source} is a set of "
+    "the hub, {how}"
+)
 NO_COLUMN = "{file} has no column {column!r}; columns: {columns}"
 NORM_DATA = (
     "the networks keep normalisation statistics ({layers}), which do not fit elsewhere on the path; name training data "
@@ -285,3 +299,7 @@ NO_ALIGNMENT_DATA = (
     '"weights"'
 )
 UNFIT_INPUTS = "the network cannot take inputs of shape {shape} ({why}); [images] size and rgb say what images become"
+FEW_OUTPUTS = (
+    "the data have {classes} classes, but the network {name} gives {outputs} outputs; build it for the classes of the "
+    "data, or check the labels"
+)

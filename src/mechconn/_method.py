@@ -6,7 +6,7 @@ import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -140,7 +140,7 @@ class Method(abc.ABC):
         """
         return 0
 
-    def with_epochs(self, epochs: int) -> Self:
+    def with_epochs(self, epochs: int) -> Method:
         """The same method, training the whole network for so many epochs; itself where it trains the head alone."""
         return self
 
@@ -207,7 +207,7 @@ class Descent(CosineSchedule, Method):
         """One, on the clean data."""
         return 1
 
-    def with_epochs(self, epochs: int) -> Self:
+    def with_epochs(self, epochs: int) -> Method:
         """The same settings but for the number of epochs."""
         return replace(self, epochs=epochs)
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -17,6 +18,9 @@ from torch import Tensor
 
 SCHEMA_VERSION = 2
 """2: barriers have intervals, verdicts on paths three values, and effects what they were judged by."""
+
+NATS, LOSS_UNITS = "nats", "loss units"
+"""What losses are in: nats of cross-entropy, or whatever a loss of the user's is in."""
 
 Verdict = Literal["connected", "not connected", "undetermined"]
 
@@ -32,6 +36,11 @@ SPLITS = {
 def short_name(split: str) -> str:
     """NC, C, RC or RI; any other split keeps its name."""
     return SPLITS[split][0] if split in SPLITS else split
+
+
+def loss_unit(settings: Mapping[str, Any]) -> str:
+    """What the losses of a run with these settings are in."""
+    return settings.get("loss_unit", NATS)
 
 
 class Record(BaseModel):
@@ -72,11 +81,11 @@ class Picture(Record):
 
 
 class PathRecord(Record):
-    """A path's profile: per split, loss in nats and accuracy in [0, 1] at each t, and the barrier in loss.
+    """A path's profile: per split, loss and accuracy in [0, 1] at each t, and the barrier in loss.
 
     Attributes:
         loss, accuracy: split -> means; None where they are not finite.
-        barrier: split -> (height in nats, t); None where the loss is not finite somewhere.
+        barrier: split -> (height in the unit of the loss, t); None where the loss is not finite somewhere.
         barrier_interval: split -> 95 % interval of the height over samples; None where there is none.
         connection: split -> whether the barrier is at most `tolerance`, by its interval; see `mechconn.Connection`.
         mechanistic_connection: the same over the reference and every intervention.

@@ -53,7 +53,7 @@ def write_safetensors(file: Path, tensors: Mapping[str, Tensor], note: Mapping[s
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all; an existing one stays until then."""
     temporary = file.parent / f".{file.name}.{secrets.token_hex(4)}"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less what the umask takes away
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less what the user's umask takes away
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)

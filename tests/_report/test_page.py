@@ -1,4 +1,5 @@
 import html.parser
+import os
 import re
 
 import pytest
@@ -89,6 +90,16 @@ def test_an_existing_report_survives_a_failure(tmp_path, monkeypatch: pytest.Mon
         save_report(demo_record(), file)
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_report_has_the_mode_that_the_umask_gives(tmp_path, umask: int, mode: int):
+    before = os.umask(umask)
+    try:
+        save_report(demo_record(), tmp_path / "demo.html")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "demo.html").stat().st_mode & 0o777 == mode
 
 
 def test_figure_takes_its_text_colour_from_the_page_and_its_size_too():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from mechconn._params import Network, device_of, parameters_of
 from mechconn._paths import LinearPath
 from mechconn._precision import Precision
 from mechconn._repair import Repair
+from mechconn._results import LOSS_UNITS, NATS, AuditRecord
 from mechconn._symmetry import Symmetry
 from mechconn._typing import PerSampleLoss, Progress
 
@@ -49,7 +49,7 @@ class Audit:
         blocks: the path block by block, where asked for.
         similarity: linear CKA by layer, where asked for.
         notes: what could not be done, and why.
-        tolerance: the largest barrier in nats that counts as none.
+        tolerance: the largest barrier in loss that counts as none (nats, for the default loss).
         names: what the two are called.
         settings: everything needed to repeat it.
         seconds: wall-clock time.
@@ -101,8 +101,8 @@ class Audit:
         return {**self.to_plain(), "findings": list(self.findings)}
 
     def to_json(self) -> str:
-        """The record as one line of JSON; never NaN."""
-        return json.dumps(self.to_record(), allow_nan=False)
+        """The whole record as one line of JSON, as `mechconn audit --json` prints it; never NaN."""
+        return AuditRecord.of(self.to_record()).to_json()
 
 
 def audit(
@@ -140,13 +140,13 @@ def audit(
         norm: where normalisation statistics come from along the path, as in `evaluate_path`; required where the
             models keep any. Policies that hold an endpoint's state are given as functions of the two endpoints, as in
             `evaluate_alignment`; models that keep statistics cannot keep A's.
-        margin: the largest effect that counts as none, in accuracy or in nats.
+        margin: the largest effect that counts as none, in accuracy or in loss.
         on: "accuracy" or "loss".
         alignment: how B is aligned; "auto" matches activations on the data of `norm` where it is a `Reestimate`, else
             weights; "none" leaves it out.
         symmetry: as in `align`; default: found on the first rows of the reference split.
         ts: number of points on the path, or the points themselves.
-        tolerance: the largest barrier in nats that counts as none.
+        tolerance: the largest barrier in loss that counts as none (nats, for the default loss).
         blocks: also the path block by block, as in `evaluate_blocks`; None leaves it out.
         layers: also linear CKA on the reference split: of these layers, or of "all" linear maps; None leaves it out.
         names: what to call the two.
@@ -215,7 +215,8 @@ def audit(
             "norm": lines["before"].settings["norm"] if lines else "none",
             "blocks": blocks if isinstance(blocks, int | str | None) else dict(blocks),
             "layers": layers if isinstance(layers, str | None) else list(layers),
-            "loss": getattr(loss, "__name__", str(loss)),
+            "loss": getattr(loss, "__name__", type(loss).__name__),
+            "loss_unit": NATS if loss is per_sample_cross_entropy else LOSS_UNITS,
             "samples": dict(comparison.a.samples),
             "seed": seed,
             "device": str(device_of(model_a, device)),
@@ -251,7 +252,7 @@ def _similar(
 
 
 def _heights(blocks: BlockProfiles) -> dict[str, dict[str, float | None]]:
-    """Block -> split -> its barrier in nats; None where the loss is not finite."""
+    """Block -> split -> its barrier in loss; None where the loss is not finite."""
     found: dict[str, dict[str, float | None]] = {}
     for block, profile in blocks.items():
         bad = {value.split for value in profile.not_finite if value.on == "loss"}

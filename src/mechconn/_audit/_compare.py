@@ -31,7 +31,7 @@ class Difference:
     """How far the effects of one intervention on two models lie apart.
 
     Attributes:
-        effect: the effect on B minus that on A, in accuracy or nats.
+        effect: the effect on B minus that on A, in accuracy or loss.
         interval: of it, at 95 % confidence, of this intervention by itself. Over samples both models are measured on
             the same rows, and the interval is over what differs within rows: exact on accuracy, t on loss. Over
             runs it is Welch's t.
@@ -116,7 +116,7 @@ def compare_mechanisms(
         model_a: A, or a list of two or more runs of it; all stay as they are.
         model_b: B, or as many or other runs of it. The architecture may differ from A's.
         suite: the reference and its counterfactuals, with rows that come in one order every time.
-        margin: the largest effect that counts as none, in accuracy or in nats.
+        margin: the largest effect that counts as none, in accuracy or in loss.
         on: "accuracy" or "loss".
         loss: one value per sample from (outputs, targets).
         seed: of layers and loaders that draw from global generators.

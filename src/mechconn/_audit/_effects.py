@@ -35,7 +35,7 @@ class Effect:
 
     Attributes:
         split: the counterfactual data.
-        effect: accuracy (or loss, in nats) there minus that on the reference.
+        effect: accuracy (or loss, in nats by default) there minus that on the reference.
         interval: of the effect, at 95 % confidence, of this intervention by itself.
         verdict: "invariant" when the whole `adjusted_interval` lies within [-margin, margin], "sensitive" when it lies
             outside, else "undetermined".
@@ -94,7 +94,7 @@ class Invariance(Mapping[str, Effect]):
             judged each by itself.
         accuracy: split -> accuracy, in [0, 1]; empty where the task is no classification.
         accuracy_interval: split -> its exact 95 % interval.
-        loss: split -> mean loss in nats; None where it is not finite.
+        loss: split -> mean loss (nats for cross-entropy); None where it is not finite.
         samples: split -> number of samples.
         reference: the split that effects are measured against.
         interventions: the splits that decide what the model is invariant to.

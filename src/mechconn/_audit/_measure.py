@@ -49,7 +49,7 @@ def measure_invariance(
     Args:
         model: any network; it stays as it is. With on="accuracy" its task must be a classification.
         suite: the reference and its counterfactuals.
-        margin: the largest effect that counts as none, in accuracy (0.05 is five points) or in nats.
+        margin: the largest effect that counts as none, in accuracy (0.05 is five points) or in loss.
         on: "accuracy" or "loss".
         loss: one value per sample from (outputs, targets).
         seed: of layers and loaders that draw from global generators.

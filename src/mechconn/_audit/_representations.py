@@ -178,7 +178,8 @@ def _recorded(network: Network, names: Sequence[str], whose: str) -> Iterator[di
     handles = []
     try:
         for name in names:
-            check_choice(f"a layer of {whose}", name, tuple(part for part in parts if part))
+            if name not in parts:  # "" is the model itself, where that is one layer
+                check_choice(f"a layer of {whose}", name, tuple(part for part in parts if part))
             handles.append(parts[name].register_forward_hook(keep(name)))
         yield seen
     finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mechconn._results import LOSS_UNITS, NATS, loss_unit
+
 Plain = Mapping[str, Any]
 
 THEORY = (
@@ -19,9 +21,9 @@ THEORY = (
 def sentences(plain: Plain) -> Iterator[str]:
     """One or two sentences for each model, then the comparison, the paths, the alignment, and what follows."""
     a, b = plain["names"]
-    comparison = plain["comparison"]
+    comparison, unit = plain["comparison"], loss_unit(plain["settings"])
     for name, side in ((a, comparison["a"]), (b, comparison["b"])):
-        yield _model(name, side)
+        yield _model(name, side, unit)
         yield from (f"Of {name}: {note}" for note in side["notes"])
     both = f"{a} and {b}" if (a, b) == ("A", "B") else f"{a} (A) and {b} (B)"
     yield f"The mechanisms of {both} are {_verdict(comparison['verdict'])}: {_closed(comparison['why'])}"
@@ -32,43 +34,57 @@ def sentences(plain: Plain) -> Iterator[str]:
             f"2): a graded score, which decides nothing."
         )
     for which, path in plain["paths"].items():
-        yield _path(path, "as it is" if which == "before" else "after alignment")
+        yield _path(path, "as it is" if which == "before" else "after alignment", unit)
     if plain["alignment"] is not None:
         yield _alignment(plain["alignment"], b, a)
     yield from plain["notes"]
     if plain["blocks"]:
         moved = "" if plain["alignment"] is None else f" to the aligned {b}"
-        yield _blocks(plain["blocks"], comparison["a"]["reference"], moved)
+        yield _blocks(plain["blocks"], comparison["a"]["reference"], moved, unit)
     if plain["similarity"]:
         yield _layers(plain["similarity"])
     if plain["paths"]:
         yield THEORY
 
 
-def _model(name: str, side: Plain) -> str:
+def _model(name: str, side: Plain, unit: str) -> str:
     groups: dict[str, list[str]] = {"invariant": [], "sensitive": [], "undetermined": []}
     for split in side["interventions"]:
-        groups[side["effects"][split]["verdict"]].append(f"{split} ({_effect(side['effects'][split], side['on'])})")
+        groups[side["effects"][split]["verdict"]].append(
+            f"{split} ({_effect(side['effects'][split], side['on'], unit)})"
+        )
     words = {
         "invariant": "is invariant to",
         "sensitive": "is sensitive to",
         "undetermined": "may or may not be invariant to",
     }
     said = "; ".join(f"{words[kind]} {', '.join(splits)}" for kind, splits in groups.items() if splits)
-    margin = f"{100 * side['margin']:g} points" if side["on"] == "accuracy" else f"{side['margin']:g} nats"
+    margin = f"{100 * side['margin']:g} points" if side["on"] == "accuracy" else f"{side['margin']:g} {unit}"
+    return f"{name} {said}; the margin is {margin}.{_level(side, unit)}"
+
+
+def _level(side: Plain, unit: str) -> str:
+    """How good the model is on the reference."""
     reference = side["reference"]
-    right = f" It is right on {100 * side['accuracy'][reference]:.1f} % of {reference}." if side["accuracy"] else ""
-    return f"{name} {said}; the margin is {margin}.{right}"
+    if reference in side["accuracy"]:
+        return f" It is right on {100 * side['accuracy'][reference]:.1f} % of {reference}."
+    loss = side["loss"][reference]
+    return "" if loss is None else f" Its mean loss on {reference} is {loss:.3g}{' nats' if unit == NATS else ''}."
 
 
-def _effect(effect: Plain, on: str) -> str:
-    scale, unit = (100.0, "points") if on == "accuracy" else (1.0, "nats")
-    low, high = (scale * bound for bound in effect["adjusted_interval"])
+def _effect(effect: Plain, on: str, loss_in: str) -> str:
+    scale, unit = (100.0, "points") if on == "accuracy" else (1.0, loss_in)
+    low, high = (_amount(scale * bound, unit, "+") for bound in effect["adjusted_interval"])
     level = f"{100 * effect['confidence']:.4g} %"
-    text = f"{scale * effect['effect']:+.2f} {unit}, {level} interval {low:+.2f} to {high:+.2f}"
+    text = f"{_amount(scale * effect['effect'], unit, '+')} {unit}, {level} interval {low} to {high}"
     if effect["verdict"] == "undetermined" and effect["to_settle"] is not None:
         text += f"; about {effect['to_settle']:,} rows would settle it"
     return text
+
+
+def _amount(value: float, unit: str, sign: str = "") -> str:
+    """Hundredths of points and nats; three digits of a loss that may have any scale."""
+    return f"{value:{sign}.3g}" if unit == LOSS_UNITS else f"{value:{sign}.2f}"
 
 
 def _verdict(verdict: str) -> str:
@@ -79,25 +95,26 @@ def _closed(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _path(path: Plain, how: str) -> str:
+def _path(path: Plain, how: str, unit: str) -> str:
     verdict = {
         "connected": "mechanistically connected at these points",
         "not connected": "not mechanistically connected",
         "undetermined": "mechanistically connected or not: these data do not settle it",
     }[path["mechanistic_connection"]]
-    heights = ", ".join(_barrier(path, split) for split in path["barrier"])
+    heights = ", ".join(_barrier(path, split, unit) for split in path["barrier"])
     return (
         f"The straight path from {path['start']} to {path['end']}, {how}, is {verdict} "
-        f"(tolerance {path['tolerance']:g} nats). Barriers in loss: {heights}."
+        f"(tolerance {path['tolerance']:g} {unit}). Barriers in loss: {heights}."
     )
 
 
-def _barrier(path: Plain, split: str) -> str:
+def _barrier(path: Plain, split: str, unit: str) -> str:
     if path["barrier"][split] is None:
         return f"undefined on {split}, where the loss is not finite"
     (height, t), interval = path["barrier"][split], path["barrier_interval"][split]
-    spread = "" if interval is None else f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
-    return f"{height:.2f} nats on {split} (t = {t:g}{spread})"
+    bounds = None if interval is None else [_amount(bound, unit) for bound in interval]
+    spread = "" if bounds is None else f", 95 % interval {bounds[0]} to {bounds[1]}"
+    return f"{_amount(height, unit)} {unit} on {split} (t = {t:g}{spread})"
 
 
 def _alignment(found: Plain, moved: str, fixed: str) -> str:
@@ -113,14 +130,14 @@ def _alignment(found: Plain, moved: str, fixed: str) -> str:
     )
 
 
-def _blocks(blocks: Plain, reference: str, moved: str) -> str:
+def _blocks(blocks: Plain, reference: str, moved: str, unit: str) -> str:
     heights = {block: splits[reference] for block, splits in blocks.items() if splits[reference] is not None}
     if not heights:
         return f"Block by block the loss on {reference} is not finite."
     highest = max(heights, key=lambda block: heights[block])
     return (
         f"Moving one block at a time{moved}, {highest} makes the highest barrier on {reference}, "
-        f"{heights[highest]:.2f} nats; blocks' barriers need not add up to the whole."
+        f"{_amount(heights[highest], unit)} {unit}; blocks' barriers need not add up to the whole."
     )
 
 
@@ -129,7 +146,8 @@ def _layers(layers: Plain) -> str:
     if not known:
         return "No layer's representations vary, so they have no similarity."
     lowest = min(known, key=lambda layer: known[layer])
+    named = lowest or "the model itself"
     return (
-        f"Linear CKA of the layers lies between {min(known.values()):.2f} ({lowest}) and {max(known.values()):.2f}; "
+        f"Linear CKA of the layers lies between {min(known.values()):.2f} ({named}) and {max(known.values()):.2f}; "
         f"alike representations can serve different mechanisms."
     )

@@ -3,79 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from mechconn import _errors, datasets
 from mechconn._align import ActivationMatching, WeightMatching
 from mechconn._audit import audit
-from mechconn._batches import all_targets, as_data, batches
-from mechconn._config import Config
-from mechconn._evaluate import ROWS_ON_CPU
+from mechconn._audit._joining import example_of, outputs_on
+from mechconn._batches import all_targets, as_data
+from mechconn._checks import check_choice, gathered
+from mechconn._connectivity._blocks import grouped
+from mechconn._evaluate import per_sample_cross_entropy
+from mechconn._experiments._audit_config import AuditConfig
 from mechconn._experiments._samples import strips
-from mechconn._interventions import CUE, Suite
+from mechconn._interventions import Suite
 from mechconn._loading import load_model
+from mechconn._named import named_function
 from mechconn._norm_stats import NormPolicy, Reestimate, keeps_statistics
-from mechconn._params import Network, parameters_of
+from mechconn._params import Network
 from mechconn._precision import Precision
 from mechconn._results import AuditRecord
-from mechconn._typing import Progress
-from mechconn.datasets._load import NAMES
+from mechconn._typing import PerSampleLoss, Progress
+from mechconn.datasets._load import NAMES, looks_like_hub
 
+FILES = (".safetensors", ".parquet", ".csv", ".tsv")
 NORM = "data of the norm statistics"
-
-
-class ModelConfig(Config):
-    """How the network is made: `factory(**arguments)`."""
-
-    factory: str | None = Field(default=None, description="package.module:function; --model comes first")
-    arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the factory")
-
-
-class ImageConfig(Config):
-    """How images become inputs; see `mechconn.datasets.load_splits`."""
-
-    size: int | None = Field(default=None, gt=0, description="side in pixels to which images are resized")
-    rgb: bool = Field(default=False, description="give grey images three equal channels")
-    mean: list[float] | None = Field(default=None, description="of each channel on [0, 1]; by default [-1, 1] is used")
-    std: list[float] | None = Field(default=None, description="goes with mean")
-    image: str | None = Field(default=None, description="column of the images, where a file leaves the choice open")
-    label: str | None = Field(default=None, description="column of the classes, likewise")
-
-
-class NormConfig(Config):
-    """Where normalisation statistics come from along the path; needed by networks with BatchNorm."""
-
-    data: str | None = Field(default=None, description="training data, given like a split")
-    average: Literal["cumulative", "exponential"] = "cumulative"
-
-
-class AuditConfig(Config):
-    """What `audit.toml` may hold. Paths are relative to the file."""
-
-    splits: dict[str, str] = Field(
-        min_length=2, description="split -> a folder of class folders, a parquet or safetensors file"
-    )
-    reference: str = Field(default=CUE, description="the split that the interventions start from")
-    interventions: list[str] | None = Field(default=None, description="default: all but the reference and no_cue")
-    images: ImageConfig = ImageConfig()
-    margin: float = Field(default=0.05, gt=0, allow_inf_nan=False, description="the largest effect that counts as none")
-    on: Literal["accuracy", "loss"] = "accuracy"
-    tolerance: float = Field(
-        default=0.05, ge=0, allow_inf_nan=False, description="the largest barrier in nats that counts as none"
-    )
-    points: int = Field(default=11, ge=2, description="points on the path")
-    alignment: Literal["auto", "activations", "weights", "none"] = "auto"
-    blocks: int | str | None = Field(default=None, description="also the path block by block")
-    layers: Literal["all"] | list[str] | None = Field(default=None, description="also linear CKA by layer")
-    norm: NormConfig = NormConfig()
-    model: ModelConfig = ModelConfig()
 
 
 @dataclass(frozen=True)
@@ -89,6 +45,7 @@ class Prepared:
     hashes: dict[str, str]
     norm: NormPolicy | None
     training: Any
+    loss: PerSampleLoss
 
 
 def prepared(
@@ -99,7 +56,7 @@ def prepared(
     seed: int = 0,
     root: Path | None = None,
 ) -> Prepared:
-    """Read both models and all data.
+    """Read both models and all data; what is wrong with any of them is told together, a line each.
 
     Args:
         weights: files of the two models' weights.
@@ -108,28 +65,111 @@ def prepared(
         folder: what its paths are relative to.
         seed: of the weights before the files fill them.
         root: the folder that holds the named image sets; see `mechconn.datasets.load`.
+
+    Raises:
+        ValueError, FileNotFoundError: files that are not there or cannot be read, models and data that do not fit each
+            other or the configuration.
     """
-    models = [_loaded(file, factory or config.model.factory, config.model.arguments, seed) for file in weights]
-    places = config.splits if config.norm.data is None else {**config.splits, NORM: config.norm.data}
-    sources = {name: _place(folder, place) for name, place in places.items()}
-    sets = datasets.load_splits(sources, root=root, **config.images.model_dump())
-    trained = sets.pop(NORM, None)
     interventions = None if config.interventions is None else tuple(config.interventions)
-    norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
-    if norm is None and (layers := list(keeps_statistics(Network(models[0])))):
-        raise ValueError(_errors.NORM_DATA.format(layers=", ".join(layers[:3])))
-    if norm is None and config.alignment == "activations":
-        raise ValueError(_errors.NO_ALIGNMENT_DATA.format(alignment=config.alignment))
+    models, sets, loss, *_ = gathered(
+        lambda: _models(weights, factory, config, seed),
+        lambda: _sets(config, folder, root),
+        lambda: _loss(config.loss),
+        lambda: Suite(dict.fromkeys(config.splits, ()), config.reference, interventions),
+        *(lambda file=file: _check_there(file) for file in weights),
+    )
+    trained = sets.pop(NORM, None)
     suite = Suite(sets, config.reference, interventions)
+    example = example_of(suite, torch.device("cpu"), seed)
+    highest = max(_labels(data) for data in suite.values())
     names = _names(weights)
+    fits = [
+        lambda n=name, m=model: _check_fit(n, m, example, highest) for name, model in zip(names, models, strict=True)
+    ]
+    gathered(*fits)
+    norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
     hashes = {name: _hash(file) for name, file in zip(names, weights, strict=True)}
-    return Prepared(config, (models[0], models[1]), names, suite, hashes, norm, trained)
+    return Prepared(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss)
 
 
-def _place(folder: Path, source: str) -> str:
-    """A source relative to the configuration's folder; the name of a known image set as it stands."""
-    known = source.partition("#")[0] in NAMES and not (folder / source.partition("#")[0]).exists()
-    return source if known else str(folder / source)
+def _check_there(file: Path) -> None:
+    """Raise where a file of weights is missing, also when no network can be built to fill."""
+    if file.suffix in (".safetensors", ".pt", ".pth") and not file.exists():
+        raise FileNotFoundError(_errors.NO_WEIGHTS_FILE.format(file=file))
+
+
+def _models(
+    weights: tuple[Path, Path], factory: str | None, config: AuditConfig, seed: int
+) -> tuple[nn.Module, nn.Module]:
+    """Both models, once what the configuration asks of them is known to be there."""
+    named, arguments = factory or config.model.factory, config.model.arguments
+    first, second = gathered(*(lambda file=file: _loaded(file, named, arguments, seed) for file in weights))
+    gathered(
+        lambda: _check_statistics(config, first),
+        lambda: config.blocks is None or grouped([n for n, _ in first.named_parameters()], config.blocks, None),
+        *(lambda layer=layer: _check_layer(layer, (first, second)) for layer in _listed(config.layers)),
+    )
+    return first, second
+
+
+def _listed(layers: str | list[str] | None) -> list[str]:
+    return layers if isinstance(layers, list) else []
+
+
+def _check_layer(layer: str, models: tuple[nn.Module, nn.Module]) -> None:
+    for model in models:
+        check_choice("layer", layer, [name for name, _ in model.named_modules() if name])
+
+
+def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
+    """Raise where data for the norm statistics, or for the alignment, are needed and not named."""
+    if config.norm.data is not None:
+        return
+    if layers := list(keeps_statistics(Network(model))):
+        raise ValueError(_errors.NORM_DATA.format(layers=", ".join(layers[:3])))
+    if config.alignment == "activations":
+        raise ValueError(_errors.NO_ALIGNMENT_DATA.format(alignment=config.alignment))
+
+
+def _sets(config: AuditConfig, folder: Path, root: Path | None) -> dict[str, Any]:
+    """Every split, and the data of the norm statistics."""
+    places = config.splits if config.norm.data is None else {**config.splits, NORM: config.norm.data}
+    download = config.images.download
+    found = gathered(*(lambda place=place: _place(folder, place, download) for place in places.values()))
+    return datasets.load_splits(dict(zip(places, found, strict=True)), root=root, **config.images.model_dump())
+
+
+def _loss(name: str | None) -> PerSampleLoss:
+    return per_sample_cross_entropy if name is None else named_function("the loss", name)
+
+
+def _labels(data: Any) -> int:
+    """The highest class in the data; -1 where targets are no classes."""
+    y = all_targets("data", as_data("data", data))
+    return -1 if y.is_floating_point() else int(y.max())
+
+
+def _check_fit(name: str, model: nn.Module, example: Any, highest: int) -> None:
+    """Raise unless the network takes the inputs and has an output for every class."""
+    try:
+        outputs = outputs_on(model, example)
+    except (RuntimeError, TypeError) as error:
+        shape = list(example.shape) if isinstance(example, torch.Tensor) else type(example).__name__
+        raise ValueError(_errors.UNFIT_INPUTS.format(shape=shape, why=str(error).splitlines()[0])) from error
+    if outputs.dim() == 2 and outputs.shape[1] <= highest:
+        classes = {"classes": highest + 1, "outputs": outputs.shape[1]}
+        raise ValueError(_errors.FEW_OUTPUTS.format(name=name, **classes))
+
+
+def _place(folder: Path, source: str, download: bool) -> str:
+    """A source relative to the configuration's folder; names of known image sets, and of the hub's, as they stand."""
+    name = source.partition("#")[0]
+    if (folder / name).exists() or (folder / source).exists():
+        return str(folder / source)
+    if looks_like_hub(name) and Path(name).suffix not in FILES and not download:
+        how = "set download = true under [images]"
+        raise FileNotFoundError(_errors.ON_HUB.format(where=folder / name, source=name, how=how))
+    return source if name in NAMES or (looks_like_hub(name) and download) else str(folder / source)
 
 
 def _loaded(file: Path, factory: str | None, arguments: dict[str, Any], seed: int) -> nn.Module:
@@ -151,38 +191,6 @@ def _names(weights: tuple[Path, Path]) -> tuple[str, str]:
     return (stems[0], stems[1]) if stems[0] != stems[1] else (str(weights[0]), str(weights[1]))
 
 
-def estimated_seconds(job: Prepared, device: str, precision: Precision) -> tuple[int, float]:
-    """(forward passes of one row, seconds) that the audit will take, from one timed batch.
-
-    Passes: each model on each split twice (effects, discrepancy), and every point of the one or two paths (and of
-    each block) on each split and once over the data of the statistics.
-    """
-    network = Network(job.models[0], device, precision)
-    point = network.load(parameters_of(job.models[0]))
-    data = job.suite[job.suite.reference]
-    inputs, targets = next(batches("split", data, batch_size=ROWS_ON_CPU, device=network.device))
-    with torch.no_grad():
-        try:
-            network(point, network.buffers, inputs)
-        except RuntimeError as error:
-            shape = list(inputs.shape) if isinstance(inputs, torch.Tensor) else type(inputs).__name__
-            raise ValueError(_errors.UNFIT_INPUTS.format(shape=shape, why=str(error).splitlines()[0])) from error
-        started = time.perf_counter()
-        float(network(point, network.buffers, inputs).sum())  # waits for a device that works on its own
-        each = (time.perf_counter() - started) / len(targets)
-    rows = sum(_rows(job.suite[name]) for name in job.suite)
-    statistics = _rows(job.training) if job.training is not None and keeps_statistics(network) else 0
-    lines = 1 if job.config.alignment == "none" else 2
-    if job.config.blocks is not None:
-        lines += len({name.split(".")[0] for name in point})
-    passes = 4 * rows + lines * job.config.points * (rows + statistics)
-    return passes, passes * each
-
-
-def _rows(data: Any) -> int:
-    return len(all_targets("data", as_data("data", data)))
-
-
 def run_audit(
     job: Prepared,
     *,
@@ -201,6 +209,7 @@ def run_audit(
         on=config.on,
         alignment=_alignment(job),
         ts=config.points,
+        loss=job.loss,
         tolerance=config.tolerance,
         blocks=config.blocks,
         layers=config.layers,

@@ -14,6 +14,7 @@ from torch import nn
 
 from mechconn import datasets, models
 from mechconn._audit import Invariance, measure_invariance
+from mechconn._config import mistakes_as_lines
 from mechconn._connectivity import Profile, evaluate_path
 from mechconn._experiments._findings import findings
 from mechconn._experiments._samples import strips
@@ -59,6 +60,7 @@ class DemoSettings(BaseModel):
     precision: Annotated[Precision, Field(description="number type of the layers")] = "float32"
 
 
+@mistakes_as_lines(DemoSettings)
 def demo_settings(data: str, seed: int) -> DemoSettings:
     """The settings that suit an image set: the defaults for the digits, else VGG-13.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -84,9 +84,9 @@ class LPFT(Method):
         """Those of the second part."""
         return self.tuning.passes(sources)
 
-    def with_epochs(self, epochs: int) -> Self:
+    def with_epochs(self, epochs: int) -> Method:
         """So many epochs of the second part."""
-        return replace(self, tuning=self.tuning.with_epochs(epochs))
+        return replace(self, tuning=replace(self.tuning, epochs=epochs))
 
     def run(self, problem: Problem, descend: Descend) -> None:
         """One after the other."""

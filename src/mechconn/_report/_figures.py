@@ -10,13 +10,13 @@ from html import escape
 from typing import Any
 
 from mechconn._report._plots import LABELS, curves
-from mechconn._results import PathRecord, Picture, short_name
+from mechconn._results import NATS, PathRecord, Picture, short_name
 
 INK = "#010203"  # stands for the page's own text colour, put in when the SVG is done
 
 
-def path_figure(path: PathRecord) -> str:
-    """Accuracy and loss along a path, one curve per split, as inline SVG with a title for screen readers."""
+def path_figure(path: PathRecord, unit: str = NATS) -> str:
+    """Accuracy, where measured, and loss along a path, one curve per split, as inline SVG with a title for readers."""
     from matplotlib import rc_context
 
     style: dict[Any, Any] = {
@@ -27,12 +27,18 @@ def path_figure(path: PathRecord) -> str:
         **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
     }
     with rc_context(style):
-        measured = {"accuracy": _gaps(path.accuracy), "loss": _gaps(path.loss)}
-        figure = curves(path.ts, measured, start=path.start, end=path.end, labels={**LABELS, "loss": "loss (nats)"})
+        measured = {"accuracy": _gaps(path.accuracy)} if path.accuracy else {}
+        measured["loss"] = _gaps(path.loss)
+        figure = curves(path.ts, measured, start=path.start, end=path.end, labels={**LABELS, "loss": _named(unit)})
         figure.patch.set_alpha(0.0)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _inline(buffer.getvalue(), path_description(path))
+    return _inline(buffer.getvalue(), path_description(path, unit))
+
+
+def _named(unit: str) -> str:
+    """The axis of the loss; "loss (loss units)" would say nothing."""
+    return f"loss ({unit})" if unit == NATS else "loss"
 
 
 def _gaps(curves_of: Mapping[str, list[float | None]]) -> dict[str, list[float]]:
@@ -40,25 +46,36 @@ def _gaps(curves_of: Mapping[str, list[float | None]]) -> dict[str, list[float]]
     return {split: [math.nan if v is None else v for v in values] for split, values in curves_of.items()}
 
 
-def path_description(path: PathRecord) -> str:
+def path_description(path: PathRecord, unit: str = NATS) -> str:
     """What the figure shows, for those who do not see it."""
-    ends = "; ".join(
-        f"{short_name(split)} accuracy {_percent(values[0])} at t = 0 and {_percent(values[-1])} at t = 1, "
-        f"{_rise(path, split)}"
-        for split, values in path.accuracy.items()
-    )
-    return f"Accuracy and loss along the straight path from {path.start} to {path.end}: {ends}."
+    ends = "; ".join(f"{short_name(split)} {_ends(path, split)}, {_rise(path, split, unit)}" for split in path.loss)
+    what = "Accuracy and loss" if path.accuracy else "Loss"
+    return f"{what} along the straight path from {path.start} to {path.end}: {ends}."
+
+
+def _ends(path: PathRecord, split: str) -> str:
+    """Accuracy at both ends, or the loss where there is none."""
+    if split in path.accuracy:
+        values, shown, what = path.accuracy[split], _percent, "accuracy"
+    else:
+        values, shown, what = path.loss[split], _number, "loss"
+    return f"{what} {shown(values[0])} at t = 0 and {shown(values[-1])} at t = 1"
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3g}"
 
 
 def _percent(share: float | None) -> str:
     return "undefined" if share is None else f"{100 * share:.0f} %"
 
 
-def _rise(path: PathRecord, split: str) -> str:
+def _rise(path: PathRecord, split: str, unit: str) -> str:
     barrier = path.barrier[split]
     if barrier is None:
         return "loss not finite on the path"
-    return f"largest rise in loss above the chord {barrier[0]:.2f} nats at t = {barrier[1]:g}"
+    height = f"{barrier[0]:.2f}" if unit == NATS else f"{barrier[0]:.3g}"
+    return f"largest rise in loss above the chord {height} {unit} at t = {barrier[1]:g}"
 
 
 def sheet(pictures: Mapping[str, Picture], title: str) -> bytes:

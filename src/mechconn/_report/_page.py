@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mechconn import _errors
-from mechconn._results import SPLITS, AuditRecord, DemoRecord, PathRecord, Picture, short_name
+from mechconn._results import NATS, SPLITS, AuditRecord, DemoRecord, PathRecord, Picture, loss_unit, short_name
 from mechconn._tensor_files import write_whole
 
 
@@ -40,12 +40,13 @@ def save_report(result: DemoRecord | AuditRecord | HasRecord, file: str | Path) 
 
 
 def _demo(record: DemoRecord) -> str:
-    return _page("demo.html.j2", record, timings=record.timings, figure=_figure(record.path))
+    return _page("demo.html.j2", record, timings=record.timings, unit=NATS, figure=_figure(record.path, NATS))
 
 
 def _audit(record: AuditRecord) -> str:
-    figures = {which: _figure(path) for which, path in record.paths.items()}
-    return _page("audit.html.j2", record, timings={"all": record.seconds}, figures=figures)
+    unit = loss_unit(record.settings)
+    figures = {which: _figure(path, unit) for which, path in record.paths.items()}
+    return _page("audit.html.j2", record, timings={"all": record.seconds}, unit=unit, figures=figures)
 
 
 def _page(template: str, record: DemoRecord | AuditRecord, **values: Any) -> str:
@@ -66,10 +67,10 @@ def _page(template: str, record: DemoRecord | AuditRecord, **values: Any) -> str
     )
 
 
-def _figure(path: PathRecord) -> str:
+def _figure(path: PathRecord, unit: str) -> str:
     from mechconn._report._figures import path_figure
 
-    return path_figure(path)
+    return path_figure(path, unit)
 
 
 def _source(picture: Picture) -> str:

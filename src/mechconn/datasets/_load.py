@@ -7,12 +7,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mechconn import _errors
 from mechconn._checks import check_choice, check_count
 from mechconn.datasets._class_folders import folder_splits, load_class_folders
 from mechconn.datasets._digits import digits
 from mechconn.datasets._hub import download as fetch
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._parquet import ParquetImages, parquet_splits
+from mechconn.datasets._tables import is_table, load_listed, table_splits
 
 ROOT_VARIABLE = "MECHCONN_DATA"
 
@@ -47,19 +49,21 @@ def load(
     download: bool = False,
     seed: int = 0,
 ) -> ImageSet:
-    """An image set by name, or from a folder.
+    """An image set by name, from a folder, or from a table that lists its images.
 
     "cifar10", "cifar100" and "fashion_mnist" are read from a folder of that name below `root`, in the hub's layout:
     `<root>/cifar10/<any folder>/train-00000-of-00001.parquet`. A path is read the same way; it may also hold a folder
-    per class, `<path>/<class>/*.png` or `<path>/train/<class>/*.png`. Nothing is fetched unless asked for.
+    per class, `<path>/<class>/*.png` or `<path>/train/<class>/*.png`. A .csv or .tsv file names an image ("file",
+    relative to it) and its class ("label") in each row, and may divide them by a column "split". Nothing is fetched
+    unless asked for.
 
     Args:
         name: "digits" (the handwritten digits of scikit-learn on noisy canvases), a name from above, the path of
-            a folder, or with `download` an "owner/name" of the hub.
+            a folder or table, or with `download` an "owner/name" of the hub.
         root: the folder that holds the named sets; by default the environment variable MECHCONN_DATA.
         split: "train", "test", or another one that is there. The digits are one set: divide them with `.split`.
         rows: only the first ones; no others are decoded.
-        image: column of the images, found by its type where it is not named.
+        image: column of the images, found by its type, or by usual names in a table of text, where it is not named.
         label: column of the classes, likewise.
         rgb: give grey images three equal channels; otherwise they keep one.
         size: side in pixels to which images are resized (bilinear); otherwise all must have the same size.
@@ -67,8 +71,8 @@ def load(
         seed: of the placement and noise of the digits.
 
     Returns:
-        uint8 images of shape [N, C, H, W] with int64 labels, rows in the order of the files; of class folders, the
-        classes take turns.
+        uint8 images of shape [N, C, H, W] with int64 labels, rows in the order of the files or of the table; of class
+        folders, the classes take turns.
 
     Raises:
         FileNotFoundError: the folder or the split is not there.
@@ -103,13 +107,17 @@ def splits_at(name: str | Path, root: str | Path | None, download: bool = False)
 
 
 def splits_of(folder: Path) -> tuple[str, ...]:
-    """The splits in a folder, none where it does not exist."""
+    """The splits in a folder or table, none where it does not exist."""
+    if is_table(folder):
+        return table_splits(folder)
     return tuple(parquet_splits(folder) or folder_splits(folder)) if folder.is_dir() else ()
 
 
 def _read(
     folder: Path, split: str, image: str | None, label: str | None, rows: int | None, rgb: bool, size: int | None
 ) -> ImageSet:
+    if is_table(folder):
+        return load_listed(folder, split, rows, image, label, rgb, size)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"no folder {folder}; {folder.name} is read from {folder / '<any folder>' / f'{split}-*.parquet'}: "
@@ -128,7 +136,7 @@ def _place(name: str | Path, root: str | Path | None, download: bool) -> tuple[P
     """The folder of a dataset, which need not exist yet, and where it lies on the hub, if it does."""
     root = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
     known = KNOWN.get(str(name))
-    if known is None and download and re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not Path(name).is_dir():
+    if known is None and download and looks_like_hub(name) and not Path(name).exists():
         known = Known(str(name), "*")
     if known is not None:
         if root is None:
@@ -139,8 +147,16 @@ def _place(name: str | Path, root: str | Path | None, download: bool) -> tuple[P
         return Path(root) / name, known
     places = [Path(name)] if root is None else [Path(name), Path(root) / name]
     for place in places:
-        if place.is_dir():
+        if place.is_dir() or is_table(place):
             return place, None
     if isinstance(name, str) and len(Path(name).parts) == 1:
         check_choice("dataset", name, (*NAMES, "planted"))
-    raise FileNotFoundError(f"no folder {' or '.join(map(str, places))}; pass the path of a folder of images")
+    where = " or ".join(map(str, places))
+    if looks_like_hub(name):
+        raise FileNotFoundError(_errors.ON_HUB.format(where=where, source=name, how="pass download=True"))
+    raise FileNotFoundError(f"no folder {where}; pass the path of a folder of images, or of a table that lists them")
+
+
+def looks_like_hub(name: str | Path) -> bool:
+    """Whether this may be the name of a set of the hub: "owner/name"."""
+    return isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mechconn import _errors
 from mechconn._batches import LABEL_KEYS, TensorPair
-from mechconn._checks import check_choice, check_is, needs_extra
+from mechconn._checks import check_choice, check_is, gathered, needs_extra
 from mechconn._tensor_files import read_safetensors
 from mechconn._typing import SampleSource
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import load, splits_at
 from mechconn.datasets._normalised import Normalised
 from mechconn.datasets._parquet import ParquetImages, parquet_splits, readable
+from mechconn.datasets._tables import SUFFIXES, check_values, read_column
 from mechconn.datasets._tokens import TokenSet
 
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
@@ -38,10 +39,10 @@ def load_splits(
 ) -> dict[str, SampleSource]:
     """Splits from a source each, alike in kind, shape and classes: `Suite(load_splits({...}), reference=...)`.
 
-    A source is one of: a parquet file; a folder or name that `load` reads, with its split after "#" where it has
-    several ("photos#test", "cifar10#test"); "owner/name#split" of the hub with `download`; a .safetensors file.
-    That holds "x" (bytes [N, C, H, W] are images, anything else is given to the model as it is), or "input_ids" and
-    "attention_mask" (and "token_type_ids"), beside the labels "y".
+    A source is one of: a parquet file; a folder, table or name that `load` reads, with its split after "#" where it
+    has several ("photos#test", "photos.csv#test", "cifar10#test"); "owner/name#split" of the hub with `download`; a
+    .safetensors file. That holds "x" (bytes [N, C, H, W] are images, anything else is given to the model as it is), or
+    "input_ids" and "attention_mask" (and "token_type_ids"), beside the labels "y".
 
     Args:
         sources: name of the split -> where it is.
@@ -57,27 +58,17 @@ def load_splits(
     Raises:
         FileNotFoundError: a source, or its split, is not there.
         ValueError: no sources, a file that cannot be read, a folder of several splits without "#", splits that
-            differ in kind, shape or classes, mean without std, a scale for data that are no images.
+            differ in kind, shape or classes, mean without std, a scale for data that are no images. What is wrong
+            with several sources is told together, a line each.
         ImportError: the extra that reads these files is not installed.
     """
     check_is("sources", sources, Mapping, "; pass {split: path, ...}")
     if not sources or (mean is None) != (std is None):
         raise ValueError(_errors.SPLIT_SOURCES.format(count=len(sources), mean=mean, std=std))
-    sets: dict[str, ImageSet | TokenSet | TensorPair] = {}
-    for name, source in sources.items():
-        place, split = _parsed(source)
-        if place.suffix == ".safetensors":
-            sets[name] = _tensors(_existing(place))
-        elif place.suffix == ".parquet":
-            sets[name] = ParquetImages.open([_existing(place)], image, label).load(None, rgb, size)
-        else:
-            split = split or _only_split(place, root, download)
-            where = str(place) if isinstance(source, str) else place
-            sets[name] = load(
-                where, root=root, split=split, image=image, label=label, rgb=rgb, size=size, download=download
-            )
-    alike = _with_shared_classes(sets)
-    _check_shapes(alike)
+    reading: dict[str, Any] = {"image": image, "label": label, "rgb": rgb, "size": size}
+    steps = [lambda source=source: _read(source, root, download, reading) for source in sources.values()]
+    sets = dict(zip(sources, gathered(*steps), strict=True))
+    alike, _ = gathered(lambda: _with_shared_classes(sets), lambda: _check_shapes(sets))
     if mean is None or std is None:
         return dict(alike)
     for name, data in alike.items():
@@ -90,7 +81,8 @@ def load_column(source: str | Path, column: str) -> tuple[str | int, ...]:
     """One column of a table, row by row: groups or environments, for `measure_groups`.
 
     Args:
-        source: a .csv or .tsv file with a header, a parquet file, or a folder of such, with its split after "#".
+        source: a .csv or .tsv file with a header, a parquet file, or a folder of parquet files; with its split after
+            "#" where it has several.
         column: its name.
 
     Returns:
@@ -102,18 +94,34 @@ def load_column(source: str | Path, column: str) -> tuple[str | int, ...]:
         ImportError: the extra that reads these files is not installed.
     """
     place, split = _parsed(source)
-    if place.suffix in (".csv", ".tsv"):
-        found = _csv_column(_existing(place), column)
+    found: Sequence[str | int | None]
+    if place.suffix in SUFFIXES:
+        found = read_column(_existing(place), column, split)
     elif place.suffix == ".parquet" or place.is_dir():
         files = [_existing(place)] if place.suffix == ".parquet" else _shards(place, split)
         found = [value for file in files for value in _parquet_column(file, column)]
     else:
         _existing(place)
         raise ValueError(_errors.TABLE_FILE.format(file=place))
-    empty = next((row for row, value in enumerate(found) if value is None or value == ""), None)
-    if empty is not None:
-        raise ValueError(_errors.NO_VALUE.format(file=place, row=empty, column=column))
+    check_values(place, column, found)
     return tuple(value if isinstance(value, int) else str(value) for value in found)
+
+
+def _read(
+    source: str | Path, root: str | Path | None, download: bool, reading: Mapping[str, Any]
+) -> ImageSet | TokenSet | TensorPair:
+    """What one source holds."""
+    place, split = _parsed(source)
+    if place.suffix == ".safetensors":
+        return _tensors(_existing(place))
+    if place.suffix == ".parquet":
+        opened = ParquetImages.open([_existing(place)], reading["image"], reading["label"])
+        return opened.load(None, reading["rgb"], reading["size"])
+    if place.suffix in SUFFIXES:
+        _existing(place)
+    split = split or _only_split(place, root, download)
+    where = str(place) if isinstance(source, str) else place
+    return load(where, root=root, split=split, download=download, **reading)
 
 
 def _parsed(source: str | Path) -> tuple[Path, str | None]:
@@ -200,22 +208,12 @@ def _shape(data: SampleSource) -> list[int]:
     return list(part.shape[1:])
 
 
-def _csv_column(file: Path, column: str) -> list[str | None]:
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        table = csv.DictReader(stream, delimiter="\t" if file.suffix == ".tsv" else ",")
-        _check_column(file, column, table.fieldnames or ())
-        return [row[column] for row in table]
-
-
 def _parquet_column(file: Path, column: str) -> list[str | int | None]:
     with needs_extra("reading parquet files"):
         import pyarrow.parquet as parquet
     with readable(file):
         table = parquet.ParquetFile(file)
-        _check_column(file, column, table.schema_arrow.names)
+        columns = table.schema_arrow.names
+        if column not in columns:
+            raise ValueError(_errors.NO_COLUMN.format(file=file, column=column, columns=", ".join(columns) or "none"))
         return table.read(columns=[column]).column(0).to_pylist()
-
-
-def _check_column(file: Path, column: str, columns: Sequence[str]) -> None:
-    if column not in columns:
-        raise ValueError(_errors.NO_COLUMN.format(file=file, column=column, columns=", ".join(columns) or "none"))
