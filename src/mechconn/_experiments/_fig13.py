@@ -21,6 +21,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "same_complex_attribute": ("complex", "complex again"),
 }
 """Pair -> the two networks: what each was trained on."""
+FIVE = (0, 1, 2, 3, 4)
 MEASURES = ("barrier_before", "barrier_after", "pattern_agreement", "agreement_before")
 
 
@@ -32,13 +33,7 @@ class Fig13(Config):
     noise: Annotated[int, Field(ge=0, description="noise dimensions")] = 2
     rows: Annotated[int, Field(ge=2, description="samples")] = 96
     widths: Annotated[tuple[int, ...], Field(min_length=1, description="hidden units, even")] = (16, 128)
-    seeds: Annotated[tuple[int, ...], Field(min_length=1, description="of data, weights and interventions")] = (
-        0,
-        1,
-        2,
-        3,
-        4,
-    )
+    seeds: Annotated[tuple[int, ...], Field(min_length=1, description="of data, weights and interventions")] = FIVE
     scale: Annotated[float, Field(gt=0, description="standard deviation of the fresh weights")] = 0.1
     lr: Annotated[float, Field(gt=0, description="learning rate of gradient descent, on the scale of N")] = 0.3
     steps: Annotated[int, Field(ge=1, description="most steps of gradient descent")] = 4000

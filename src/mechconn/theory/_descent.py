@@ -12,8 +12,9 @@ from mechconn import _errors
 from mechconn._checks import check_count, check_non_negative, check_positive
 from mechconn.theory._network import ReluNet
 
-SMALLEST = 1e-14
-"""Damping below which rounding decides."""
+FIRST, SMALLEST = 1e-6, 1e-14
+"""Damping of the first Gauss-Newton step, and that below which rounding decides."""
+HALVINGS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +52,8 @@ def interpolate(
 
     The gradient is N times that of the loss, the scale on which a unit moves as fast at every width. Gradient descent
     decides which attribute is used; the last steps only drive the remaining residual r to zero: W moves by the least
-    norm with J dW = -r, where J J' = (x x') * (S S') entry by entry and S are the signed patterns, damped until the
-    loss falls. Nothing is drawn at random.
+    norm with J dW = -r, where J J' = (x x') * (S S') entry by entry and S are the signed patterns, halved or
+    damped until the loss falls. Nothing is drawn at random.
 
     Args:
         net: where training starts.
@@ -100,7 +101,7 @@ def _descended(
 
 
 def _polished(net: ReluNet, x: Tensor, y: Tensor, most: int, enough: float) -> tuple[Tensor, int]:
-    weights, damping = net.weights, 1e-3
+    weights, damping = net.weights, FIRST
     gram, unit = x @ x.T, net.units * torch.eye(len(x), dtype=x.dtype, device=x.device)
     residual = net(x) - y
     for step in range(most):
@@ -109,10 +110,13 @@ def _polished(net: ReluNet, x: Tensor, y: Tensor, most: int, enough: float) -> t
             return weights, step
         slopes = (x @ weights > 0) * net.signs
         dual = torch.linalg.solve(gram * (slopes @ slopes.T) + damping * unit, residual)
-        trial = weights - net.units * (x.T @ (dual[:, None] * slopes))
-        after = replace(net, weights=trial)(x) - y
-        if float(after.square().mean()) < loss:
-            weights, residual, damping = trial, after, max(damping / 5, SMALLEST)
+        move = -net.units * (x.T @ (dual[:, None] * slopes))
+        for halving in range(HALVINGS):  # units that change sides on the way make a whole step too long
+            trial = weights + move * 0.5**halving
+            after = replace(net, weights=trial)(x) - y
+            if float(after.square().mean()) < loss:
+                weights, residual, damping = trial, after, max(damping / 5, SMALLEST)
+                break
         else:
             damping *= 4
     return weights, most

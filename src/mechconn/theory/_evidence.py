@@ -1,4 +1,4 @@
-"""What a check of a statement returns: the statement, its status, what it assumes and whether that holds, and numbers."""
+"""What a check of a statement returns: its status, what it assumes and whether that holds here, and numbers."""
 
 from __future__ import annotations
 

@@ -32,15 +32,15 @@ def check_theorem_1(
     attribute is on in some of its slabs, those on one side of a threshold. If it has the pattern of a unit that
     follows the other attribute, then, because every two slabs of one label occur together, the pattern depends on the
     label alone. A threshold separates the labels only where K = 0. So a unit with a threshold between the slabs of an
-    attribute with K >= 1 has a partner in no network that follows another attribute; and a network that fits the labels
-    by that attribute needs such a unit, since without one it is affine in slabs whose labels alternate. By Lemma 2 there
-    is a barrier under every permutation: this last step needs positive output weights, for which `barrier_floor` even
-    gives its size, also where the assumptions on single units fail. With both signs (≠) unequal patterns are still
-    proved, the barrier is not.
+    attribute with K >= 1 has a partner in no network that follows another attribute; and a network that fits the
+    labels by that attribute needs such a unit, since without one it is affine in slabs whose labels alternate. By
+    Lemma 2 there is a barrier under every permutation: this last step needs positive output weights, for which
+    `barrier_floor` even gives its size, also where the assumptions on single units fail. With both signs (≠) unequal
+    patterns are still proved, the barrier is not.
 
     Numbers: the largest agreement over all permutations (exact, and below 1 as claimed); units of the network
-    of the more complex attribute whose pattern no unit of the other has; the barrier before and after matching; the floor
-    under it for all N! orders, 0 where output weights of both signs leave none.
+    of the more complex attribute whose pattern no unit of the other has; the barrier before and after matching;
+    the floor under it for all N! orders, 0 where output weights of both signs leave none.
 
     Args:
         a: t = 0, a network that reads `attributes[0]`.
@@ -144,9 +144,7 @@ def check_exception(
         "barrier with B's attribute drawn anew": elsewhere[1],
     }
     claim = "networks of dissimilar mechanisms of similar complexity can be linearly connected"
-    sentence = concluded(
-        assumptions, as_claimed, outcome, otherwise="This pair is no example of it, which refutes nothing."
-    )
+    sentence = concluded(assumptions, as_claimed, outcome, "This pair is no example of it, which refutes nothing.")
     return Evidence("Exception", claim, "shown by example", assumptions, numbers, as_claimed, sentence)
 
 
