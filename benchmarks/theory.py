@@ -38,7 +38,7 @@ def said(text: str) -> None:
     sys.stdout.flush()
 
 
-def with_interval(found: dict[str, Any], digits: int = 4) -> str:
+def with_interval(found: dict[str, Any], digits: int = 5) -> str:
     """A mean with its interval over seeds."""
     low, high = found["interval"]
     return f"{found['mean']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
@@ -87,16 +87,20 @@ def statements() -> None:
         said(f"coupled={coupled}: {theory.check_exception(a, b, fours.sample(96))}")
 
 
+def reader(data: theory.SlabSet, attribute: int, seed: int) -> theory.ReluNet:
+    """A signed network of 64 units that was trained to read one attribute."""
+    rows, fresh = data.relying_on(attribute), theory.fresh_network(data.x.shape[1], 64, signed=True, seed=seed)
+    return theory.interpolate(fresh, rows.x, rows.y).net
+
+
 def draw_patterns(file: Path) -> None:
     """The data, what two trained networks answer along each attribute, and their patterns side by side."""
     slabs = theory.Slabs()
     data = slabs.sample(96, 0)
-    nets = []
-    for attribute, seed in ((0, 0), (0, 1), (1, 2)):
-        rows, fresh = data.relying_on(attribute), theory.fresh_network(slabs.features, 64, signed=True, seed=seed)
-        nets.append(theory.interpolate(fresh, rows.x, rows.y).net)
+    nets = [reader(data, attribute, seed) for attribute, seed in ((0, 0), (0, 1), (1, 2))]
     figure = Figure(figsize=(10, 6.2), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.25])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.25])
+    top, bottom = parts
     panels = top.subplots(1, 3)
     for label, colour in ((0, "#0072B2"), (1, "#E69F00")):
         chosen = data.x[data.y == label]

@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+from pydantic import ValidationError
 from scipy.stats import t as student
 
 from mechconn._experiments._fig13 import PAIRS, SCALES, Fig13, cell, run_fig13, summarise
@@ -34,6 +35,12 @@ def test_a_summary_is_one_of_its_cells() -> None:
 def test_of_one_seed_there_is_no_interval() -> None:
     one = Fig13(widths=(6,), seeds=(3,), rows=24, steps=20, polish=0)
     assert run_fig13(one)["both_attributes"]["barrier_after"]["interval"] is None
+
+
+@pytest.mark.parametrize("wrong", [{"widths": (7,)}, {"widths": ()}, {"seeds": ()}, {"lr": 0.0}, {"width": 8}])
+def test_what_is_no_configuration(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Fig13(**wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_scales_grow() -> None:

@@ -129,7 +129,7 @@ def barrier_floor(
     for t in path_grid(ts) if isinstance(ts, int) else ts:
         costs = torch.stack([_lost(p[:, [u]], q, t).mean(0) for u in range(a.units)])
         best = assigned_within(a.signs, -costs)
-        least = float(costs[torch.arange(a.units), best].sum()) / a.units
+        least = float(costs.gather(1, best[:, None]).sum()) / a.units
         chord = (1 - t) * left + t * right
         rise = max(0.0, least - float(chord.square().mean().sqrt())) ** 2
         floor = max(floor, rise - float((1 - t) * left.square().mean() + t * right.square().mean()))

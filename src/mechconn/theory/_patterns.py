@@ -77,4 +77,4 @@ def pattern_agreement(
     """
     check_pair(a, b)
     found = match_units(a, b, x) if permutation is None else permutation
-    return float(agreements(a, b, x)[torch.arange(a.units, device=found.device), found].mean())
+    return float(agreements(a, b, x).gather(1, found[:, None]).mean())
