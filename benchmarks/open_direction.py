@@ -14,9 +14,10 @@ share their mechanism by construction, and differ by their seeds:
   data; a constant answer has 0.25.
 
 Where there are few enough orders of the units all are tried: what is left then is left in every order, not only in
-those that were found. Shares have exact (Clopper-Pearson) intervals over pairs.
+those that were found. With positive output weights `barrier_floor` says the same at every width, without trying.
+Shares have exact (Clopper-Pearson) intervals over pairs.
 
-    python benchmarks/open_direction.py [--pairs 20] [--only slabs|planted]
+    python benchmarks/open_direction.py [--pairs 20] [--only slabs|positive|planted]
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import mechconn as mc
 from mechconn._exact import clopper_pearson
 from mechconn._interventions import cue_suite, cued_set
 from mechconn._rng import derive_seed, isolated
-from mechconn.theory import ReluNet, Slabs, SlabSet, fresh_network, interpolate, join, loss_along
+from mechconn.theory import ReluNet, Slabs, SlabSet, barrier_floor, fresh_network, interpolate, join, loss_along
 
 SPEC = mc.datasets.Planted(num_classes=4, nuisances=2, noise=0.25)
 ROWS, TEST_ROWS, FITTED = 1000, 2000, 0.02
@@ -44,7 +45,9 @@ TOLERANCES = (0.05, 0.01)
 SHAPES = ((1, 4), (1, 6), (1, 16), (1, 64), (1, 256), (2, 16), (2, 64))
 """(hidden layers, width)."""
 SLABS = tuple((complexity, width) for complexity in (0, 1, 2, 4) for width in (8, 32, 128))
-"""(K, width)."""
+"""(K, width) of signed networks."""
+POSITIVE = tuple((complexity, width) for complexity in (0, 1) for width in (8, 32, 128))
+"""(K, width) of networks with positive output weights, those of the theorems."""
 SLAB_FIT, SLAB_MARGIN, SLAB_TOLERANCES = 1e-4, 0.01, (0.01, 0.001)
 EVERY_ORDER = 720
 """Where there are at most so many orders of the units, all are tried."""
@@ -153,20 +156,22 @@ def share(count: int, of: int) -> str:
     return f"{count} of {of} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
-def slab_pair(complexity: int, width: int, seed: int) -> Pair:
+def slab_pair(complexity: int, width: int, seed: int, signed: bool = True) -> Pair:
     """Two networks that read the attribute of this complexity; the other one has K = 0, or K = 1 beside K = 0."""
     slabs = Slabs((complexity, 0 if complexity else 1), (1.0 if complexity else 2.0, 2.0 if complexity else 1.0))
     data = slabs.sample(96, seed)
     rows = data.relying_on(0, seed)
     a, b = (
-        interpolate(fresh_network(slabs.features, width, signed=True, seed=derive_seed(seed, name)), rows.x, rows.y).net
+        interpolate(
+            fresh_network(slabs.features, width, signed=signed, seed=derive_seed(seed, name)), rows.x, rows.y
+        ).net
         for name in ("a", "b")
     )
     counts = all(fits_by_its_attribute(net, data, rows, derive_seed(seed, "effects")) for net in (a, b))
     joined = join(a, b, data.x, data.y)
     half = math.factorial(width // 2)
-    every = None
-    if counts and half * half <= EVERY_ORDER:
+    every = None if signed else barrier_floor(a, b, data.x, data.y)
+    if counts and signed and half * half <= EVERY_ORDER:
         halves = list(itertools.permutations(range(width // 2)))
         every = min(
             loss_along(a, b.permuted(torch.tensor([*p, *(width // 2 + i for i in q)])), data.x, data.y).barrier.height
@@ -211,13 +216,19 @@ def main() -> None:
     """Both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--only", choices=("slabs", "planted"))
+    parser.add_argument("--only", choices=("slabs", "positive", "planted"))
     asked, started = parser.parse_args(), time.perf_counter()
     seeds = range(asked.pairs)
-    if asked.only != "planted":
+    if asked.only in (None, "slabs"):
         slabs = ((f"K = {k}, {width} units", [slab_pair(k, width, seed) for seed in seeds]) for k, width in SLABS)
-        table(slabs, SLAB_TOLERANCES, "slabs")
-    if asked.only != "slabs":
+        table(slabs, SLAB_TOLERANCES, "slabs, signed")
+    if asked.only in (None, "positive"):
+        slabs = (
+            (f"K = {k}, {width} units", [slab_pair(k, width, seed, signed=False) for seed in seeds])
+            for k, width in POSITIVE
+        )
+        table(slabs, SLAB_TOLERANCES, "slabs, positive weights")
+    if asked.only in (None, "planted"):
         planted = ((f"{d} x {width}", [measured(d, width, seed) for seed in seeds]) for d, width in SHAPES)
         table(planted, TOLERANCES, "planted, hidden layers x width")
     said(f"{time.perf_counter() - started:.0f} seconds")
