@@ -3,6 +3,7 @@
 from mechconn import _drawing, _report
 from mechconn import datasets as datasets
 from mechconn import models as models
+from mechconn import theory as theory
 from mechconn._align import ActivationMatching as ActivationMatching
 from mechconn._align import Alignment as Alignment
 from mechconn._align import WeightMatching as WeightMatching
@@ -185,6 +186,7 @@ __all__ = [
     "soup",
     "split_by_group",
     "symmetry_of",
+    "theory",
     "train",
     "with_parameters",
 ]

@@ -303,3 +303,17 @@ FEW_OUTPUTS = (
     "the data have {classes} classes, but the network {name} gives {outputs} outputs; build it for the classes of the "
     "data, or check the labels"
 )
+SLAB_SPACING = "spacing must give one distance for each attribute, got {spacing} for {attributes} attributes"
+COUPLED = "coupled attributes share one slab, so they need one complexity, got {complexities}; use coupled=False"
+RELU_NET = (
+    "weights must have the shape [inputs, units] and signs be +1 or -1 for each unit, got {shapes}; "
+    "fresh_network(...) makes both"
+)
+SIGNS_MOVED = "the permutation {permutation} moves units to places of the other output sign; match_units keeps them"
+OTHER_SIGNS = "the networks have different output signs ({a} and {b} positive units); give both the same"
+ODD_UNITS = "a signed network has as many positive as negative units, got units={units}; make it even"
+NO_SPLINE = (
+    "no spline of complexity {complexity} with units={units}, signed={signed}: positive weights reach K = 0 and K = 1 "
+    "with K + 1 units, signed ones any K with 2 (K + 2)"
+)
+FLOOR_SIGNS = "the floor under the barrier needs positive output weights, got {negative} negative ones; use join(...)"

@@ -1,0 +1,69 @@
+"""Figure 13: the three observations, and a summary that is one of its cells."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from pydantic import ValidationError
+from scipy.stats import t as student
+
+from mechconn._experiments._fig13 import PAIRS, SCALES, Fig13, cell, run_fig13, summarise
+
+QUICK = Fig13(widths=(6, 8), seeds=(0, 1), rows=24, steps=60, polish=3)
+
+
+def test_a_summary_is_one_of_its_cells() -> None:
+    seen: list[tuple[str, int, int]] = []
+    results = run_fig13(QUICK, progress=lambda *told: seen.append(told))
+    assert [done for _, done, _ in seen] == [0, 1, 2, 3, 4] and {total for *_, total in seen} == {4}
+    cells = [cell(QUICK, seed, width) for seed, width in ((1, 8), (0, 6), (1, 6), (0, 8))]
+    assert summarise(QUICK, cells) == results == json.loads(json.dumps(results))
+    assert [(c["width"], c["seed"]) for c in results["cells"]] == [(6, 0), (6, 1), (8, 0), (8, 1)]
+    for pair in PAIRS:
+        for measure in ("barrier_before", "barrier_after", "pattern_agreement"):
+            first, second = (c[pair][measure] for c in results["cells"][2:])
+            found = results[pair][measure]
+            mean, margin = (first + second) / 2, student.ppf(0.975, 1) * abs(first - second) / 2
+            assert found["mean"] == pytest.approx(mean, abs=1e-15)
+            assert found["interval"] == pytest.approx([mean - margin, mean + margin], abs=1e-9)
+            assert results[pair]["by_width"]["8"][measure] == found
+            assert all(math.isfinite(bound) for bound in found["interval"])
+
+
+def test_of_one_seed_there_is_no_interval() -> None:
+    one = Fig13(widths=(6,), seeds=(3,), rows=24, steps=20, polish=0)
+    assert run_fig13(one)["both_attributes"]["barrier_after"]["interval"] is None
+
+
+@pytest.mark.parametrize("wrong", [{"widths": (7,)}, {"widths": ()}, {"seeds": ()}, {"lr": 0.0}, {"width": 8}])
+def test_what_is_no_configuration(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Fig13(**wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_scales_grow() -> None:
+    sizes = [len(SCALES[name].seeds) * sum(SCALES[name].widths) for name in ("smoke", "small", "paper")]
+    assert sizes == sorted(sizes) and len(set(sizes)) == 3
+
+
+@pytest.mark.slow
+def test_the_three_published_observations() -> None:
+    results = run_fig13(SCALES["smoke"])
+    low, high = (lambda pair, what: results[pair][what]["interval"][0]), (
+        lambda pair, what: results[pair][what]["interval"][1]
+    )  # fmt: skip
+    # The same attribute: connected after permutation, not before.
+    assert high("same_attribute", "barrier_after") < low("same_attribute", "barrier_before")
+    # Attributes of different complexity: a barrier stays, clear of both others; and fewer patterns agree.
+    for pair in ("same_attribute", "both_attributes"):
+        assert high(pair, "barrier_after") < low("different_attributes", "barrier_after")
+        assert low(pair, "pattern_agreement") > high("different_attributes", "pattern_agreement")
+    assert high("both_attributes", "barrier_after") < low("both_attributes", "barrier_before")
+    for found in (c for c in results["cells"] if c["width"] == 128):
+        assert all(net["loss_on_data"] < 1e-3 for net in found["networks"].values())
+        # Simplicity: trained on both, it relies on the simple one.
+        simple, hard = found["networks"]["both"]["effects"]
+        assert simple > 0.3 and hard < 0.03
+        assert found["networks"]["complex"]["effects"][0] < 0.03 < 0.3 < found["networks"]["complex"]["effects"][1]
