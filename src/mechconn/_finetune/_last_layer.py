@@ -134,32 +134,41 @@ class DFR(Method):
         frozen = FrozenFeatures(type(self).__name__, problem)
         z, y = frozen.of("clean data", problem.clean)
         classes = frozen.layer.out_features
-        if y.is_floating_point() or y.dim() != 1 or classes < 2 or frozen.layer.bias is None:
+        if y.is_floating_point() or y.dim() != 1 or classes < 2:
             shape = f"{str(y.dtype).removeprefix('torch.')}{list(y.shape)}"
             raise ValueError(_errors.DFR_LABELS.format(targets=shape, outputs=classes))
         if missing := sorted(set(range(classes)) - set(y.tolist())):
             raise ValueError(_errors.DFR_CLASSES.format(classes=classes, missing=", ".join(map(str, missing))))
         groups = y if problem.groups is None else problem.groups
-        weight, bias = self.fit(z.double().cpu().numpy(), y.cpu().numpy(), groups.cpu(), problem.seed)
+        biased = frozen.layer.bias is not None
+        weight, bias = self.fit(z.double().cpu().numpy(), y.cpu().numpy(), groups.cpu(), problem.seed, biased)
         frozen.install(torch.from_numpy(weight), torch.from_numpy(bias))
 
     def fit(
-        self, z: Float[np.ndarray, "n d"], y: np.ndarray, groups: Tensor, seed: int
+        self, z: Float[np.ndarray, "n d"], y: np.ndarray, groups: Tensor, seed: int, biased: bool
     ) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, " k"]]:
-        """(weight, bias) of a layer over the features as they are, the mean over draws."""
+        """(weight, bias) of a layer over the features as they are, the mean over draws; bias zero if not `biased`."""
         from sklearn.linear_model import LogisticRegression
 
-        centre, scale = z.mean(0), z.std(0)
+        centre, scale = z.mean(0) if biased else np.zeros(z.shape[1]), z.std(0)
         scale = np.where(scale > 0, scale, 1.0)
         solver, ratio = ("saga", 1.0) if self.penalty == "l1" else ("lbfgs", 0.0)
         layers = []
         for draw in range(self.draws):
             rows = balanced(groups, generator(seed, "DFR", draw)).numpy()
             regression = LogisticRegression(
-                C=self.strength, l1_ratio=ratio, solver=solver, max_iter=ITERATIONS, tol=1e-4, random_state=draw
+                C=self.strength,
+                l1_ratio=ratio,
+                solver=solver,
+                max_iter=ITERATIONS,
+                tol=1e-4,
+                random_state=draw,
+                fit_intercept=biased,
             )
             regression.fit((z[rows] - centre) / scale, y[rows])
-            layers.append(two_sided(np.asarray(regression.coef_), np.asarray(regression.intercept_)))
+            layers.append(
+                two_sided(np.asarray(regression.coef_), np.broadcast_to(regression.intercept_, len(regression.coef_)))
+            )
         weight, bias = (np.mean(parts, axis=0) for parts in zip(*layers, strict=True))
         return weight / scale, bias - (weight / scale) @ centre
 
