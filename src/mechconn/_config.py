@@ -29,27 +29,55 @@ def read_config(file: str | Path, model: type[Model]) -> Model:
         FileNotFoundError: no such file.
         ValueError: the file is no TOML or JSON, or does not fit the model; one line for each mistake.
     """
+    try:
+        return model.model_validate(read_values(file))
+    except ValidationError as error:
+        raise ValueError("\n".join(f"{file}: {line}" for line in mistakes(error, model))) from error
+
+
+def read_values(file: str | Path) -> dict[str, Any]:
+    """The plain values of a TOML or JSON file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is neither TOML nor JSON.
+    """
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(_errors.NO_CONFIG.format(file=file))
     try:
         text = file.read_text(encoding="utf-8")
-        values = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        return json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ValueError(_errors.UNREADABLE_CONFIG.format(file=file, why=error)) from error
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise ValueError("\n".join(f"{file}: {line}" for line in mistakes(error, model))) from error
+
+
+class MistakesError(ValueError):
+    """Several mistakes that one part of a configuration holds, a line each; raised by a validator of that part."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
 
 
 def mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One line for each mistake: where it is, what was expected, what came, and what may have been meant."""
-    return [_line(item, model) for item in error.errors()]
+    return [line for item in error.errors() for line in _lines(item, model)]
+
+
+def _lines(item: Any, model: type[BaseModel]) -> list[str]:
+    within = item.get("ctx", {}).get("error")
+    if isinstance(within, MistakesError):
+        place = ".".join(str(part) for part in item["loc"])
+        return [f"{place}.{line}" for line in within.lines]
+    return [_line(item, model)]
 
 
 def _line(item: Any, model: type[BaseModel]) -> str:
     place = ".".join(str(part) for part in item["loc"])
+    within = item.get("ctx", {}).get("error")
+    if isinstance(within, ValueError):  # a check of our own, which says what it got
+        return f"{place}: {within}" if place else str(within)
     if item["type"] == "missing":
         return f"{place}: needed, and not there"
     if item["type"] != "extra_forbidden":
