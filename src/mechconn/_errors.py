@@ -271,3 +271,4 @@ DIGITS_INSTEAD = (
     "no CIFAR-10 at hand, so {recipe} takes the embedded digits at this scale; --root DIR, or the variable {variable}, "
     "names the folder that holds cifar10/"
 )
+CELLS_FAILED = "{failed} of {cells} cells failed, as said above; what finished is kept, so start the run again"

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from mechconn import _errors
 from mechconn._cli._app import Root, all_of, app, device_of
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def run(
         sys.stdout.write(json.dumps(brief(record)) + "\n")
     else:
         show_run(record, plan.store)
-    if failed := [cell for cell in record.cells if cell.status == "failed"]:
-        raise RunFailedError("\n".join(f"{cell.name}: {cell.why}" for cell in failed))
+    if failed := sum(cell.status == "failed" for cell in record.cells):
+        raise RunFailedError(_errors.CELLS_FAILED.format(failed=failed, cells=record.planned))
 
 
 def brief(record: RunRecord) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Bench:
 def bench(lab: Lab, task: Task, settings: Settings, cell: Cell) -> Bench:
     """The bench of a cell."""
     margin = settings.margin if isinstance(settings, TuningSettings) else 0.05
-    return Bench(lab, task, task.clean.sample(settings.statistics, cell.seed), settings, margin)
+    return Bench(lab, task, task.clean.at_most(settings.statistics, cell.seed), settings, margin)
 
 
 def path_cell(lab: Lab, task: Task, settings: PathSettings, cell: Cell) -> Numbers:
@@ -64,9 +64,8 @@ def path_cell(lab: Lab, task: Task, settings: PathSettings, cell: Cell) -> Numbe
     theta_c = train_step(lab, "theta_C", task.train, settings.training, cell.seed)
     theta_nc = train_step(lab, "theta_NC", task.clean, settings.training, clean_seed(cell.seed))
     paths = {"linear": here.path("linear", theta_c, theta_nc)}
-    moved = align_step(
-        lab, "theta_NC onto theta_C", theta_c, theta_nc, task.clean.sample(settings.matching, cell.seed), cell.seed
-    )
+    matched = task.clean.at_most(settings.matching, cell.seed)
+    moved = align_step(lab, "theta_NC onto theta_C", theta_c, theta_nc, matched, cell.seed)
     paths["aligned"] = here.path("aligned", theta_c, moved)
     for name, data in (("fitted with cue", task.train), ("fitted without cue", task.clean)):
         fit = fit_step(lab, name, theta_c, theta_nc, settings.fit, data, cell.seed)

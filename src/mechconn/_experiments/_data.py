@@ -37,6 +37,10 @@ class Source:
             return self
         return source(self.data.sample(count, seed), f"{count} rows of the {self.label}")
 
+    def at_most(self, count: int | None, seed: int) -> Source:
+        """As `sample`, but all rows where there are no more than `count`."""
+        return self.sample(None if count is None else min(count, len(self.data)), seed)
+
 
 @dataclass(frozen=True, eq=False)
 class Task:

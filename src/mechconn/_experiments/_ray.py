@@ -44,9 +44,21 @@ class RayExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A future of the task's result."""
         task = self._ray.remote(fn).options(**self._options)
-        return task.remote(*args, **kwargs).future()
+        outcome: Future[Any] = Future()
+        outcome.set_running_or_notify_cancel()
+        task.remote(*args, **kwargs).future().add_done_callback(lambda inner: _passed_on(inner, outcome))
+        return outcome
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster; one that was started here ends."""
         if self._own:
             self._ray.shutdown()
+
+
+def _passed_on(inner: Future[Any], outcome: Future[Any]) -> None:
+    """The task's result, or the error as it was raised, without Ray's wrapping."""
+    error = inner.exception()
+    if error is None:
+        outcome.set_result(inner.result())
+    else:
+        outcome.set_exception(getattr(error, "cause", None) or error)

@@ -42,7 +42,8 @@ def fig4(scale: Scale, images: bool) -> PathSettings:
     """Paths between theta_C and theta_NC: linear, aligned, quadratic; on every split, for every cue proportion."""
     fit = BezierFit() if scale == "paper" else BezierFit(epochs=4, lr=0.05, decay_every=3, batch_size=64)
     proportions = {"smoke": (0.8,), "small": (0.6, 0.9), "paper": (0.6, 0.7, 0.8, 0.9, 1.0)}[scale]
-    return PathSettings.model_validate({**_base(scale, images), "proportions": proportions, "fit": fit})
+    base = {name: value for name, value in _base(scale, images).items() if name != "clean_samples"}
+    return PathSettings.model_validate({**base, "proportions": proportions, "fit": fit})
 
 
 def fig5(scale: Scale, images: bool) -> TuningSettings:

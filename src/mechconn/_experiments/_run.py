@@ -234,7 +234,6 @@ def _checked(plan: Plan, cells: list[Cell]) -> dict[str, dict[str, Picture]]:
         own = [cell for cell in cells if cell.data == data]
         task = task_for(plan, own[0])
         task.clean.sample(max(cell.clean_samples or 1 for cell in own), 0)
-        task.clean.sample(plan.settings.statistics, 0)
         pictures[data.name] = strips(task.suite)
     return pictures
 

@@ -150,10 +150,9 @@ class Settings(Config):
         network: architecture; planted data always take the perceptron.
         width: channels of small_convnet's first convolution, hidden units of the perceptron.
         training: how theta_C and theta_NC are trained.
-        clean_samples: clean samples for fine-tuning, one cell each; none takes all training samples.
         points: points on each path.
         tolerance: the rise in nats that still counts as connected.
-        statistics: training samples without cue that normalisation statistics are estimated on; none takes all.
+        statistics: at most so many training samples without cue for normalisation statistics; none takes all.
         precision: number type of the layers.
     """
 
@@ -165,13 +164,12 @@ class Settings(Config):
     network: Literal["small_convnet", "vgg13", "resnet18"] = "small_convnet"
     width: Annotated[int, Field(ge=1)] = 24
     training: PlainTraining = Training()
-    clean_samples: Annotated[tuple[Count | None, ...], BeforeValidator(_listed), Field(min_length=1)] = (None,)
     points: Annotated[int, Field(ge=2)] = 11
     tolerance: Annotated[float, Field(ge=0)] = 0.05
     statistics: Count | None = None
     precision: Precision = "float32"
 
-    @field_validator("datasets", "proportions", "seeds", "clean_samples")
+    @field_validator("datasets", "proportions", "seeds", "clean_samples", check_fields=False)
     @classmethod
     def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         names = [value.name if isinstance(value, DataSettings) else value for value in values]
@@ -185,7 +183,7 @@ class PathSettings(Settings):
 
     Attributes:
         fit: how the fitted path is found.
-        matching: training samples without cue that units are matched on; none takes all.
+        matching: at most so many training samples without cue to match units on; none takes all.
     """
 
     fit: AnyFit = BezierFit()
@@ -197,6 +195,7 @@ class TuningSettings(Settings):
 
     Attributes:
         methods: name -> method.
+        clean_samples: clean samples for fine-tuning, one cell each; none takes all training samples.
         paths: follow the straight line from theta_C to each result.
         scratch: also train on the clean samples alone, from fresh weights.
         clean_model: also train theta_NC, and follow the straight line to it from theta_C.
@@ -204,6 +203,7 @@ class TuningSettings(Settings):
     """
 
     methods: Annotated[dict[str, AnyMethod], Field(min_length=1)]
+    clean_samples: Annotated[tuple[Count | None, ...], BeforeValidator(_listed), Field(min_length=1)] = (None,)
     paths: bool = False
     scratch: AnyMethod | None = None
     clean_model: bool = False
@@ -235,10 +235,11 @@ class Cell:
 
 def cells_of(settings: Settings) -> list[Cell]:
     """Every combination, the seeds outermost, so that a run that is stopped has whole tables of the first seeds."""
+    counts = settings.clean_samples if isinstance(settings, TuningSettings) else (None,)
     return [
         Cell(data, proportion, seed, clean)
         for seed in settings.seeds
         for data in settings.datasets
         for proportion in settings.proportions
-        for clean in settings.clean_samples
+        for clean in counts
     ]
