@@ -50,7 +50,7 @@ def test_a_killed_worker_costs_the_step_at_work_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_cell_that_always_kills_its_worker_ends_the_run(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="pools of workers in a row died .* Use fewer workers: --workers 1"):
+    with pytest.raises(RuntimeError, match=r"pools of workers in a row died .* Use fewer workers: --workers 1"):
         results([Work(tmp_path, 0, fatal=0, always=True)], Engine("processes", 1, 1))
     assert log_of(tmp_path) == ["first 0"]
 

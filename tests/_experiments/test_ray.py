@@ -46,14 +46,13 @@ def test_the_same_results_when_a_worker_is_killed_mid_cell(tmp_path: Path) -> No
 def test_an_error_comes_as_it_was_raised() -> None:
     done = {number: future for number, future in each(refuse, [0, 1], RAY, print)}
     assert done[0].result() == 0
-    with pytest.raises(ValueError, match="^1 is odd$"):
+    with pytest.raises(ValueError, match=r"^1 is odd$"):
         done[1].result()
 
 
 def test_a_recipe_gives_what_it_gives_here(tmp_path: Path) -> None:
-    from recipes import small_plan
-
     from mechconn._experiments._run import run
+    from recipes import small_plan
 
     there = run(small_plan(tmp_path / "ray", RAY))
     here = run(small_plan(tmp_path / "inline", Engine("inline", 1, 1)))

@@ -38,7 +38,7 @@ def test_a_step(writes: int, code: int, tmp_path: Path, monkeypatch: pytest.Monk
     store = Store(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(files, "os", Disk(writes, code))
-        with pytest.raises(DiskFullError, match="is full .*free some space or pass another folder, --store"):
+        with pytest.raises(DiskFullError, match=r"is full .*free some space or pass another folder, --store"):
             store.step(step(), lambda _: made())
     assert not list(tmp_path.glob("steps/*")) and not list(tmp_path.glob("drafts/*"))
     assert store.step(step(), lambda _: made()).computed

@@ -45,17 +45,16 @@ def chosen(
     check_choice("recipe", recipe, list(RECIPES))
     size = cast(Scale, check_choice("scale", str(given.pop("scale", "smoke") if scale is None else scale), SCALES))
     given.pop("scale", None)
-    for word in changes:
-        given = merged(given, _nested(word))
     images = has_images(root)
-    base = RECIPES[recipe].settings(size, images)
-    plain = merged(*_picked(base.model_dump(mode="json"), given))
+    plain, steps = RECIPES[recipe].settings(size, images).model_dump(mode="json"), [given, *map(_nested, changes)]
+    for step in steps:
+        plain = merged(*_picked(plain, step))
     try:
         settings = RECIPES[recipe].kind.model_validate(plain)
     except ValidationError as error:
         raise ValueError("\n".join(mistakes(error, RECIPES[recipe].kind))) from error
     notes = []
-    if size == "smoke" and not images and recipe != "quickstart" and "datasets" not in given:
+    if size == "smoke" and not images and recipe != "quickstart" and not any("datasets" in step for step in steps):
         notes.append(_errors.DIGITS_INSTEAD.format(recipe=recipe, variable=ROOT_VARIABLE))
     return recipe, size, settings, notes
 

@@ -183,7 +183,7 @@ def _path(lab: Lab, a: Stored, b: Stored, fitted: tuple[PathFit, Stored] | None)
     if fitted is None:
         return LinearPath(lab.params(a), lab.params(b))
     method, found = fitted
-    controls = [found.tensors[name] for name in sorted(found.tensors)]
+    controls = [found.tensors[f"control {number}"] for number in range(len(found.tensors))]
     return method.curve(lab.params(a), lab.params(b), controls, origin=method.settings())
 
 
