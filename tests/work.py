@@ -64,6 +64,7 @@ def run_record(run: str, status: str = "done", started: str = "2026-01-01T00:00:
             "started": started,
             "cells": [],
             "planned": 1,
+            "summary": None,
             "results": {"cell": {"accuracy": 0.5}},
             "notes": [],
             "environment": environment("cpu"),

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mechconn._cli._run import brief
+from mechconn._config import Config
 from mechconn._experiments import _run as module
+from mechconn._experiments._recipes import Recipe
 from mechconn._experiments._run import Plan, Watch, run
 from mechconn._store import RunRecord, Store
 from recipes import INLINE, small_plan
@@ -164,6 +169,37 @@ def test_what_is_wrong_with_the_data_is_found_before_the_start(changes: list[str
     with pytest.raises((ValueError, FileNotFoundError), match=expected):
         run(small_plan(tmp_path, INLINE, *changes))
     assert list(tmp_path.iterdir()) == []
+
+
+class Widths(Config):
+    seeds: tuple[int, ...] = (0, 1)
+
+
+@dataclass(frozen=True)
+class WidthCell:
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"width 8, seed {self.seed}"
+
+    @property
+    def place(self) -> dict[str, Any]:
+        return {"seed": self.seed, "width": 8}
+
+
+def test_a_recipe_may_have_cells_and_a_summary_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What figure 13 needs: no images, no cue, and numbers over all cells."""
+    own = Recipe(
+        "widths", Widths, lambda scale, images: Widths(), lambda settings: [WidthCell(s) for s in settings.seeds],
+        lambda lab, settings, cell, root: {"barrier": 0.5 + cell.seed},
+        lambda settings, cells: {"mean": sum(cell["barrier"] for cell in cells) / len(cells)},
+    )  # fmt: skip
+    monkeypatch.setattr(module, "RECIPES", {"widths": own})
+    record = run(Plan("widths", "smoke", Widths(), tmp_path, INLINE))
+    assert record.results == {"width 8, seed 0": {"barrier": 0.5}, "width 8, seed 1": {"barrier": 1.5}}
+    assert record.summary == {"mean": 1.0} and [cell.width for cell in record.cells] == [8, 8]
+    assert brief(Store(tmp_path).show("widths"))["results"] == {"mean": 1.0}
 
 
 def test_the_id_is_that_of_the_settings(tmp_path: Path) -> None:

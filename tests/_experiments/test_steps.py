@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def task() -> Task:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
-    return Lab(Store(tmp_path), NET, threads=torch.get_num_threads())
+    return Lab(Store(tmp_path), threads=torch.get_num_threads(), architecture=NET)
 
 
 @pytest.fixture
@@ -93,8 +94,8 @@ def test_paths(lab: Lab, task: Task, ends: tuple[Stored, Stored]) -> None:
 def test_a_step_is_known_by_everything_that_it_depends_on(lab: Lab, task: Task, tmp_path: Path) -> None:
     base = train_step(lab, "C", task.train, QUICK, 0)
     assert not train_step(lab, "another name", task.train, QUICK, 0).computed
-    wide = Lab(lab.store, Architecture("small_convnet", 10, (3, 28, 28), 5), threads=lab.threads)
-    threads = Lab(lab.store, NET, threads=99)
+    wide = replace(lab, architecture=Architecture("small_convnet", 10, (3, 28, 28), 5))
+    threads = replace(lab, threads=99)
     others = [
         train_step(lab, "C", task.clean, QUICK, 0),
         train_step(lab, "C", task.train, QUICK, 1),

@@ -91,7 +91,8 @@ def run(
 
 def brief(record: RunRecord) -> dict[str, Any]:
     """What `--json` prints: the results are numbers alone, equal for equal settings and seeds."""
-    return {"run": record.id, "seconds": record.seconds, "settings": record.settings, "results": record.results}
+    results = record.results if record.summary is None else record.summary
+    return {"run": record.id, "seconds": record.seconds, "settings": record.settings, "results": results}
 
 
 @contextmanager
@@ -151,7 +152,8 @@ def _means(record: RunRecord, group: str, what: str) -> dict[tuple[str, str, str
     """(data, proportion, clean samples, model or path) -> split -> mean over the seeds that are there."""
     gathered: dict[tuple[str, str, str, str], dict[str, list[float]]] = {}
     for cell in record.cells:
-        place = cell.dataset, f"{cell.proportion:g}", "all" if cell.clean_samples is None else str(cell.clean_samples)
+        clean = "all" if cell.clean_samples is None else str(cell.clean_samples)
+        place = str(cell.dataset), f"{cell.proportion or 0:g}", clean
         for name, numbers in record.results.get(cell.name, {}).get(group, {}).items():
             for split, value in numbers[what].items():
                 number = value[0] if isinstance(value, list | tuple) else value

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mechconn._experiments._data import Source, Task, clean_seed
+from mechconn._experiments._data import Source, Task, clean_seed, task_of
+from mechconn._experiments._networks import architecture
 from mechconn._experiments._settings import Cell, PathSettings, Settings, TuningSettings
 from mechconn._experiments._steps import (
     Lab,
@@ -33,7 +34,7 @@ class Bench:
     task: Task
     statistics: Source
     settings: Settings
-    margin: float = 0.05
+    margin: float
 
     def models(self, found: dict[str, Stored]) -> Numbers:
         """Model -> accuracy, its interval and loss on every split, and the effect of every intervention."""
@@ -46,13 +47,20 @@ class Bench:
         return _curves(found)
 
 
-def bench(lab: Lab, task: Task, settings: Settings, cell: Cell) -> Bench:
+def bench(lab: Lab, settings: Settings, cell: Cell, root: str | None) -> Bench:
     """The bench of a cell."""
+    task = task_for(settings, cell, root)
+    lab = replace(lab, architecture=architecture(settings.network, settings.width, task.num_classes, task.shape))
     margin = settings.margin if isinstance(settings, TuningSettings) else 0.05
     return Bench(lab, task, task.clean.at_most(settings.statistics, cell.seed), settings, margin)
 
 
-def path_cell(lab: Lab, task: Task, settings: PathSettings, cell: Cell) -> Numbers:
+def task_for(settings: Settings, cell: Cell, root: str | None) -> Task:
+    """The data of a cell."""
+    return task_of(cell.data, cell.proportion, cell.seed, settings.rows, settings.test_rows, root)
+
+
+def path_cell(lab: Lab, settings: PathSettings, cell: Cell, root: str | None) -> Numbers:
     """Is theta_C joined to theta_NC, by which paths, on which data? Figure 4.
 
     Four paths: straight; straight after theta_NC's units were moved onto theta_C's; curves of low loss fitted on
@@ -60,7 +68,8 @@ def path_cell(lab: Lab, task: Task, settings: PathSettings, cell: Cell) -> Numbe
 
     Source: Lubana et al. 2023, section 4, figure 4.
     """
-    here = bench(lab, task, settings, cell)
+    here = bench(lab, settings, cell, root)
+    lab, task = here.lab, here.task
     theta_c = train_step(lab, "theta_C", task.train, settings.training, cell.seed)
     theta_nc = train_step(lab, "theta_NC", task.clean, settings.training, clean_seed(cell.seed))
     paths = {"linear": here.path("linear", theta_c, theta_nc)}
@@ -73,12 +82,13 @@ def path_cell(lab: Lab, task: Task, settings: PathSettings, cell: Cell) -> Numbe
     return {"models": here.models({"theta_C": theta_c, "theta_NC": theta_nc}), "paths": paths}
 
 
-def tuning_cell(lab: Lab, task: Task, settings: TuningSettings, cell: Cell) -> Numbers:
+def tuning_cell(lab: Lab, settings: TuningSettings, cell: Cell, root: str | None) -> Numbers:
     """What does theta_C rely on after each way of fine-tuning it on clean samples? Figure 5, tables 1, 3 and 4.
 
     Source: Lubana et al. 2023, sections 5 and 6.
     """
-    here = bench(lab, task, settings, cell)
+    here = bench(lab, settings, cell, root)
+    lab, task = here.lab, here.task
     theta_c = train_step(lab, "theta_C", task.train, settings.training, cell.seed)
     found, paths = {"theta_C": theta_c}, {}
     clean = task.clean.sample(cell.clean_samples, cell.seed)

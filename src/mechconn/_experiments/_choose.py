@@ -14,7 +14,6 @@ from mechconn import _errors
 from mechconn._checks import check_choice
 from mechconn._config import mistakes, read_values
 from mechconn._experiments._recipes import RECIPES, SCALES, Scale
-from mechconn._experiments._settings import Settings
 from mechconn.datasets._load import ROOT_VARIABLE
 
 REAL = "cifar10"
@@ -23,7 +22,7 @@ REAL = "cifar10"
 
 def chosen(
     what: str, scale: str | None = None, changes: Sequence[str] = (), *, root: str | Path | None = None
-) -> tuple[str, Scale, Settings, list[str]]:
+) -> tuple[str, Scale, Any, list[str]]:
     """(recipe, scale, settings, what the user should know).
 
     Args:

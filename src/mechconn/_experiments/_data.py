@@ -54,7 +54,6 @@ class Task:
     shape: tuple[int, ...]
 
 
-@lru_cache(maxsize=4)
 def task_of(
     data: DataSettings, proportion: float, seed: int, rows: int | None, test_rows: int | None, root: str | None
 ) -> Task:
@@ -63,9 +62,15 @@ def task_of(
     Raises:
         ValueError, FileNotFoundError: as `mechconn.datasets.cue_task`.
     """
-    known: Any = data  # a frozen model has a hash, which type checkers do not see
+    return _task(data.model_dump_json(), proportion, seed, rows, test_rows, root)
+
+
+@lru_cache(maxsize=4)
+def _task(text: str, proportion: float, seed: int, rows: int | None, test_rows: int | None, root: str | None) -> Task:
+    """The task of the data that `text` describes as JSON."""
+    data = DataSettings.model_validate_json(text)
     made = datasets.cue_task(
-        **_images(known, rows, test_rows, root),
+        **_images(text, rows, test_rows, root),
         proportion=proportion,
         seed=seed,
         root=root,
@@ -90,8 +95,9 @@ def source(data: CuedSet, label: str) -> Source:
 
 
 @lru_cache(maxsize=4)
-def _images(data: DataSettings, rows: int | None, test_rows: int | None, root: str | None) -> dict[str, Any]:
+def _images(text: str, rows: int | None, test_rows: int | None, root: str | None) -> dict[str, Any]:
     """What `cue_task` is to read: a name, or images that were decoded once for all proportions and seeds."""
+    data = DataSettings.model_validate_json(text)
     if data.source in ("digits", "planted"):
         return {"source": data.source}
     how: dict[str, Any] = {"root": root, "size": data.size, "rgb": data.rgb, "download": data.download}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -35,10 +36,10 @@ class RayExecutor(Executor):
         if self._own and address is None:
             ray.init(
                 num_cpus=workers * threads, object_store_memory=OBJECT_STORE, include_dashboard=False,
-                log_to_driver=False, logging_level="warning",
+                log_to_driver=False, logging_level=logging.WARNING,
             )  # fmt: skip
         elif self._own:
-            ray.init(address=address, log_to_driver=False, logging_level="warning")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         self._options = {"num_cpus": threads, "num_gpus": gpus, "max_retries": RETRIES}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

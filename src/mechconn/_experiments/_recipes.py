@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mechconn._config import Config
 from mechconn._experiments._cells import Numbers, path_cell, tuning_cell
-from mechconn._experiments._data import Task
-from mechconn._experiments._settings import Cell, PathSettings, Settings, TuningSettings
+from mechconn._experiments._settings import AnyCell, PathSettings, TuningSettings, cells_of
 from mechconn._experiments._steps import Lab
 from mechconn._finetune import CBFT, NaiveFineTuning
 from mechconn._method import Method
@@ -27,15 +27,19 @@ class Recipe:
 
     Attributes:
         about: what it shows, in a line.
-        settings: (scale, whether real images are at hand) -> settings.
-        cell: does one cell.
         kind: of its settings.
+        settings: (scale, whether real images are at hand) -> settings.
+        cells: settings -> its independent parts.
+        cell: does one of them: (lab, settings, cell, folder of the image sets) -> numbers.
+        summary: (settings, numbers of every cell) -> what they say together; None where they stand for themselves.
     """
 
     about: str
-    settings: Callable[[Scale, bool], Settings]
-    cell: Callable[[Lab, Task, Any, Cell], Numbers]
-    kind: type[Settings]
+    kind: type[Config]
+    settings: Callable[[Scale, bool], Any]
+    cells: Callable[[Any], Sequence[AnyCell]]
+    cell: Callable[[Lab, Any, Any, str | None], Numbers]
+    summary: Callable[[Any, Sequence[Numbers]], Numbers] | None = None
 
 
 def fig4(scale: Scale, images: bool) -> PathSettings:
@@ -113,13 +117,17 @@ def table_methods(batch_size: int) -> dict[str, Method]:
     return {**naive(batch_size=batch_size), "CBFT": CBFT(batch_size=batch_size, cued_proportion=1.0)}
 
 
+def _tuning(about: str, settings: Callable[[Scale, bool], TuningSettings]) -> Recipe:
+    return Recipe(about, TuningSettings, settings, cells_of, tuning_cell)
+
+
 RECIPES: Mapping[str, Recipe] = {
-    "quickstart": Recipe("the demo on embedded digits; no files needed", quickstart, tuning_cell, TuningSettings),
-    "fig4": Recipe("paths between theta_C and theta_NC", fig4, path_cell, PathSettings),
-    "fig5": Recipe("fine-tuning rates: connectivity to theta_C, and behaviour", fig5, tuning_cell, TuningSettings),
-    "table1": Recipe("fine-tuning methods by cue proportion", table1, tuning_cell, TuningSettings),
-    "table3": Recipe("ablation of CBFT", table3, tuning_cell, TuningSettings),
-    "table4": Recipe("how many clean samples are needed", table4, tuning_cell, TuningSettings),
+    "quickstart": _tuning("the demo on embedded digits; no files needed", quickstart),
+    "fig4": Recipe("paths between theta_C and theta_NC", PathSettings, fig4, cells_of, path_cell),
+    "fig5": _tuning("fine-tuning rates: connectivity to theta_C, and behaviour", fig5),
+    "table1": _tuning("fine-tuning methods by cue proportion", table1),
+    "table3": _tuning("ablation of CBFT", table3),
+    "table4": _tuning("how many clean samples are needed", table4),
 }
 
 

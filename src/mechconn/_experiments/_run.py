@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from mechconn._experiments._data import Task, task_of
+from mechconn._config import Config
+from mechconn._experiments._cells import task_for
 from mechconn._experiments._engines import Engine, each
-from mechconn._experiments._networks import architecture
 from mechconn._experiments._recipes import RECIPES
 from mechconn._experiments._samples import strips
-from mechconn._experiments._settings import Cell, Settings, cells_of
+from mechconn._experiments._settings import AnyCell, Settings, cells_of
 from mechconn._experiments._steps import Lab
 from mechconn._results import Picture, environment, settings_hash
 from mechconn._store import CellRecord, RunRecord, Store
@@ -40,7 +40,7 @@ class Plan:
 
     recipe: str
     scale: str
-    settings: Settings
+    settings: Config
     store: Path
     engine: Engine
     device: str = "cpu"
@@ -76,7 +76,7 @@ class Job:
     """One cell for a worker."""
 
     plan: Plan
-    cell: Cell
+    cell: AnyCell
     progress: Progress | None = None
 
 
@@ -95,27 +95,13 @@ def do_cell(job: Job) -> Outcome:
     """One cell, in whatever process this is."""
     started, plan, notes = time.perf_counter(), job.plan, []
     with _threads(plan.engine.threads):
-        task = task_for(plan, job.cell)
-        settings = plan.settings
-        lab = Lab(
-            Store(plan.store).of(plan.id, notes.append),
-            architecture(settings.network, settings.width, task.num_classes, task.shape),
-            plan.device,
-            settings.precision,
-            plan.engine.threads,
-            job.progress,
-        )
-        numbers = RECIPES[plan.recipe].cell(lab, task, settings, job.cell)
+        store = Store(plan.store).of(plan.id, notes.append)
+        precision = plan.settings.precision if isinstance(plan.settings, Settings) else "float32"
+        lab = Lab(store, plan.device, precision, plan.engine.threads, job.progress)
+        numbers = RECIPES[plan.recipe].cell(lab, plan.settings, job.cell, plan.root)
     steps = {title: stored.record.key for title, stored in lab.log.items()}
     computed = sum(stored.computed for stored in lab.log.values())
     return Outcome(numbers, steps, computed, time.perf_counter() - started, notes)
-
-
-def task_for(plan: Plan, cell: Cell) -> Task:
-    """The data of a cell."""
-    rows, test_rows = plan.settings.rows, plan.settings.test_rows
-    data: Any = cell.data  # a frozen model has a hash, which type checkers do not see
-    return task_of(data, cell.proportion, cell.seed, rows, test_rows, plan.root)
 
 
 def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
@@ -129,7 +115,7 @@ def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
     """
     watch = watch or Watch()
     account = _Account(plan, watch)
-    pictures = _checked(plan, account.cells)
+    pictures = _checked(plan)
     store = Store(plan.store)
     with store.running(plan.id, patience=1.0):
         store.save(account.record("running", pictures))
@@ -151,7 +137,7 @@ class _Account:
 
     def __init__(self, plan: Plan, watch: Watch) -> None:
         self.plan, self.watch = plan, watch
-        self.cells = cells_of(plan.settings)
+        self.cells = RECIPES[plan.recipe].cells(plan.settings)
         self.failed = False
         self._began, self._started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
         self._done: dict[int, tuple[CellRecord, dict[str, Any]]] = {}
@@ -165,13 +151,7 @@ class _Account:
     def add(self, number: int, future: Future[Outcome]) -> None:
         """A finished cell; a full disk ends the run."""
         cell, error = self.cells[number], future.exception()
-        place: dict[str, Any] = {
-            "name": cell.name,
-            "dataset": cell.data.name,
-            "proportion": cell.proportion,
-            "seed": cell.seed,
-            "clean_samples": cell.clean_samples,
-        }
+        place = {"name": cell.name, **cell.place}
         if isinstance(error, DiskFullError) or (error is not None and not isinstance(error, Exception)):
             raise error
         if error is not None:
@@ -187,7 +167,7 @@ class _Account:
             self.say(note)
         self.watch.say(self._progress(cell, found))
 
-    def _progress(self, cell: Cell, found: Outcome) -> str:
+    def _progress(self, cell: AnyCell, found: Outcome) -> str:
         done, planned = len(self._done), len(self.cells)
         there = len(found.steps) - found.computed
         how = f", {there} of {len(found.steps)} steps were there" if there else ""
@@ -201,6 +181,10 @@ class _Account:
         seconds = sum(spent) / len(spent) * cells / min(cells, self.plan.engine.workers)
         return f"; about {seconds:.0f} seconds left" if seconds < 100 else f"; about {seconds / 60:.0f} minutes left"
 
+    def _summary(self) -> dict[str, Any] | None:
+        summary = RECIPES[self.plan.recipe].summary
+        return summary and summary(self.plan.settings, [self._done[number][1] for number in sorted(self._done)])
+
     def record(self, status: Any, pictures: dict[str, dict[str, Picture]]) -> RunRecord:
         """The run's record as it stands."""
         plan, plain = self.plan, self.plan.plain
@@ -211,7 +195,7 @@ class _Account:
             scale=plan.scale,
             settings=plain,
             settings_hash=settings_hash(plain),
-            seeds=list(plan.settings.seeds),
+            seeds=list(plain["seeds"]),
             engine=plan.engine.name,
             workers=plan.engine.workers,
             threads=plain["threads"],
@@ -221,18 +205,21 @@ class _Account:
             cells=[record for record, _ in done],
             planned=len(self.cells),
             results={record.name: numbers for record, numbers in done if record.status == "done"},
+            summary=self._summary() if status == "done" else None,
             notes=list(self._notes),
             environment=environment(plan.device),
             pictures=pictures,
         )
 
 
-def _checked(plan: Plan, cells: list[Cell]) -> dict[str, dict[str, Picture]]:
+def _checked(plan: Plan) -> dict[str, dict[str, Picture]]:
     """Dataset -> split -> samples; reads every dataset once, so that what is wrong is found before the start."""
-    pictures = {}
-    for data in plan.settings.datasets:
-        own = [cell for cell in cells if cell.data == data]
-        task = task_for(plan, own[0])
+    pictures, settings = {}, plan.settings
+    if not isinstance(settings, Settings):
+        return pictures
+    for data in settings.datasets:
+        own = [cell for cell in cells_of(settings) if cell.data == data]
+        task = task_for(settings, own[0], plan.root)
         task.clean.sample(max(cell.clean_samples or 1 for cell in own), 0)
         pictures[data.name] = strips(task.suite)
     return pictures

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, get_type_hints, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model, field_validator
 from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -210,6 +210,21 @@ class TuningSettings(Settings):
     margin: Annotated[float, Field(gt=0)] = 0.05
 
 
+@runtime_checkable
+class AnyCell(Protocol):
+    """One independent part of any experiment: it can be named, and told where it stands."""
+
+    @property
+    def name(self) -> str:
+        """Its place in words, the key of its results."""
+        ...
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Its place in plain values, those of `CellRecord.place`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Cell:
     """One independent part of an experiment.
@@ -231,6 +246,12 @@ class Cell:
         """Its place in words, the key of its results."""
         clean = "" if self.clean_samples is None else f", {self.clean_samples} clean"
         return f"{self.data.name}, {self.proportion:g} cued{clean}, seed {self.seed}"
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Dataset, proportion, clean samples and seed."""
+        own = {"dataset": self.data.name, "proportion": self.proportion, "clean_samples": self.clean_samples}
+        return {**own, "seed": self.seed}
 
 
 def cells_of(settings: Settings) -> list[Cell]:

@@ -41,20 +41,20 @@ class Lab:
 
     Attributes:
         store: where results are found and kept.
-        architecture: of every network here.
         device: "cpu" or "cuda".
         precision: number type of the layers.
         threads: of the processor.
         progress: called with (step, done, in all).
+        architecture: of the networks, where the experiment has one for all.
         log: every step that was asked for, in order, by what it was for.
     """
 
     store: Store
-    architecture: Architecture
     device: str = "cpu"
     precision: Precision = "float32"
     threads: int | None = None
     progress: Progress | None = None
+    architecture: Architecture | None = None
     log: dict[str, Stored] = field(default_factory=dict)
 
     @property
@@ -79,14 +79,22 @@ class Lab:
 
         kind = torch.device(self.device)
         numbers = str(reduced_type(self.precision, kind) or torch.float32)
-        whole = {"architecture": asdict(self.architecture), **config, "device": kind.type, "number type": numbers}
+        whole = {**config, "device": kind.type, "number type": numbers}
+        if self.architecture is not None:
+            whole["architecture"] = asdict(self.architecture)
         step = Step(name, VERSIONS[name], whole, inputs, self.threads if kind.type == "cpu" else None)
         found = self.store.step(step, lambda folder: compute(told, folder), self.device)
         self.log[title] = found
         return found
 
+    def fresh(self, seed: int) -> nn.Module:
+        """The network with fresh weights."""
+        assert self.architecture is not None
+        return self.architecture.build(seed)
+
     def model(self, weights: Stored) -> nn.Module:
         """The network with the weights that a step made."""
+        assert self.architecture is not None
         return self.architecture.holding(weights.tensors[WEIGHTS])
 
     def params(self, weights: Stored) -> Params:
@@ -98,7 +106,7 @@ def train_step(lab: Lab, what: str, data: Source, method: Method, seed: int) -> 
     """Weights trained from a fresh start that belongs to the seed; numbers: one record an epoch."""
 
     def compute(told: Progress, folder: Path) -> Made:
-        found = train(lab.architecture.build(seed), data.data, method, seed=seed, progress=told, **lab.how)
+        found = train(lab.fresh(seed), data.data, method, seed=seed, progress=told, **lab.how)
         return Made({"history": found.history, "samples": found.settings["samples"]}, {WEIGHTS: state(found.model)})
 
     config = {"method": method.settings(), "seed": seed}

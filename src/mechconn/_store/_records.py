@@ -45,7 +45,9 @@ class CellRecord(Record):
 
     Attributes:
         name: the key of its numbers in `RunRecord.results`.
-        dataset, proportion, seed, clean_samples: its place; clean_samples None is all of them.
+        seed: of everything that is drawn in it.
+        dataset, proportion, clean_samples: its place, in experiments with a cue; clean_samples None is all of them.
+        width: its place, in experiments over widths.
         status: "done" or "failed".
         seconds: wall-clock time of this cell in the run that is recorded; little where its steps were there already.
         steps: "<step>: <what for>" -> key.
@@ -54,10 +56,11 @@ class CellRecord(Record):
     """
 
     name: str
-    dataset: str
-    proportion: float
     seed: int
-    clean_samples: int | None
+    dataset: str | None = None
+    proportion: float | None = None
+    clean_samples: int | None = None
+    width: int | None = None
     status: Literal["done", "failed"]
     seconds: float
     steps: dict[str, str]
@@ -79,6 +82,7 @@ class RunRecord(Record):
         cells: the finished cells.
         results: cell -> numbers alone, equal for equal settings and seeds: "models" (accuracy and loss per split, with
             intervals), "paths" (loss and accuracy along each, barriers), and "training" (last losses).
+        summary: what the cells say together, numbers too, of recipes that have one; else None.
         notes: what a reader should know, such as files that were found damaged.
         pictures: dataset -> split -> a strip of samples.
     """
@@ -100,6 +104,7 @@ class RunRecord(Record):
     cells: list[CellRecord]
     planned: int
     results: dict[str, dict[str, Any]]
+    summary: dict[str, Any] | None = None
     notes: list[str]
     environment: Environment
     pictures: dict[str, dict[str, Picture]]
