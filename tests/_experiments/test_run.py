@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,12 @@ def test_a_damaged_step_is_in_the_notes_and_the_numbers_are_the_same(whole: RunR
     again = run(small_plan(tmp_path), Watch(line=said.append))
     assert again.results == whole.results and computed(again) == 1
     assert len(again.notes) == 1 and "weights.safetensors is cut short" in again.notes[0] and again.notes[0] in said
+
+
+def test_notes_on_the_settings_are_said_and_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    plan = replace(small_plan(tmp_path, INLINE, "proportions=0.6"), notes=("digits instead",))
+    assert run(plan, Watch(line=said.append)).notes == ["digits instead"] and said[0] == "digits instead"
 
 
 def test_progress_is_said_with_the_time_left(tmp_path: Path) -> None:

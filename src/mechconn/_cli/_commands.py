@@ -104,9 +104,10 @@ def data(
 
 @app.command()
 def info() -> None:
-    """Versions and devices."""
+    """Versions, devices, and where results are stored."""
     import torch
 
+    from mechconn._cli._run import store_folder
     from mechconn._results import environment
 
     here = environment("cpu")
@@ -114,6 +115,7 @@ def info() -> None:
     for name, value in here.versions.items():
         table.add_row(name, value)
     table.add_row("machine", f"{here.system}, {here.processor}, {here.cores} cores, {here.threads} threads")
+    table.add_row("store", str(store_folder(None).absolute()))
     cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     table.add_row("CUDA devices", cuda or "none")
     Console().print(table)

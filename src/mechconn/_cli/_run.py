@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from mechconn import _errors
-from mechconn._cli._app import Root, all_of, app, device_of
+from mechconn._cli._app import Root, all_of, app, device_of, plain_progress
 
 if TYPE_CHECKING:
     from mechconn._experiments._run import Watch
@@ -67,6 +67,7 @@ def run(
     from mechconn._experiments._engines import ENGINES, engine_of
     from mechconn._experiments._run import Plan
     from mechconn._experiments._run import run as run_plan
+    from mechconn.datasets._load import ROOT_VARIABLE
 
     words = [*(changes or []), *([f'seeds="{seeds}"'] if seeds is not None else [])]
     words += [f"precision={precision}"] if precision is not None else []
@@ -76,15 +77,16 @@ def run(
         lambda: check_choice("engine", engine, ENGINES),
     )
     machine = engine_of(cast(Any, kind), workers, threads, gpus, ray_address)
-    plan = Plan(name, size, settings, store_folder(store), machine, place, None if root is None else str(root))
+    # Whole paths: workers may stand in another folder, or on another machine.
+    images = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
+    folder = None if images is None else str(Path(images).absolute())
+    plan = Plan(name, size, settings, store_folder(store).absolute(), machine, place, folder, tuple(notes))
     with watching() as watch:
-        for note in notes:
-            watch.say(note)
         record = run_plan(plan, watch)
     if as_json:
         sys.stdout.write(json.dumps(brief(record)) + "\n")
     else:
-        show_run(record, plan.store)
+        show_run(record, store_folder(store))
     if failed := sum(cell.status == "failed" for cell in record.cells):
         raise RunFailedError(_errors.CELLS_FAILED.format(failed=failed, cells=record.planned))
 
@@ -97,12 +99,12 @@ def brief(record: RunRecord) -> dict[str, Any]:
 
 @contextmanager
 def watching() -> Iterator[Watch]:
-    """Lines on standard error, and on a terminal a bar for the step at work under them."""
+    """Lines on standard error; of the step at work in this process a bar on a terminal, else a line now and then."""
     from mechconn._experiments._run import Watch
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Watch(None, lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False))
+        yield Watch(plain_progress(), lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:

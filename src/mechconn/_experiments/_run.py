@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +36,7 @@ class Plan:
         engine: how the cells are run.
         device: "cpu" or "cuda".
         root: the folder that holds the named image sets.
+        notes: what a reader should know of the choice of settings.
     """
 
     recipe: str
@@ -45,6 +46,7 @@ class Plan:
     engine: Engine
     device: str = "cpu"
     root: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -63,7 +65,7 @@ class Watch:
     """Whom a run reports to: steps as they advance (in this process only), and lines worth reading."""
 
     step: Progress | None = None
-    line: Any = None
+    line: Callable[[str], None] | None = None
 
     def say(self, text: str) -> None:
         """One line."""
@@ -117,6 +119,8 @@ def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
     account = _Account(plan, watch)
     pictures = _checked(plan)
     store = Store(plan.store)
+    for note in plan.notes:
+        account.say(note)
     with store.running(plan.id, patience=1.0):
         store.save(account.record("running", pictures))
         jobs = [Job(plan, cell, watch.step if plan.engine.name == "inline" else None) for cell in account.cells]
