@@ -45,7 +45,7 @@ class Recipe:
 def fig4(scale: Scale, images: bool) -> PathSettings:
     """Paths between theta_C and theta_NC: linear, aligned, quadratic; on every split, for every cue proportion."""
     fit = BezierFit() if scale == "paper" else BezierFit(epochs=4, lr=0.05, decay_every=3, batch_size=64)
-    proportions = {"smoke": (0.8,), "small": (0.6, 0.9), "paper": (0.6, 0.7, 0.8, 0.9, 1.0)}[scale]
+    proportions = {"smoke": _usual(images), "small": (0.6, 0.9), "paper": (0.6, 0.7, 0.8, 0.9, 1.0)}[scale]
     base = {name: value for name, value in _base(scale, images).items() if name != "clean_samples"}
     return PathSettings.model_validate({**base, "proportions": proportions, "fit": fit})
 
@@ -53,7 +53,7 @@ def fig4(scale: Scale, images: bool) -> PathSettings:
 def fig5(scale: Scale, images: bool) -> TuningSettings:
     """Fine-tuning on all clean data at three learning rates: is the result still linearly connected to theta_C?"""
     epochs = {"smoke": 10, "small": 20, "paper": 100}[scale]
-    proportions = {"smoke": (0.8, 1.0), "small": (0.6, 1.0), "paper": (0.6, 0.7, 0.8, 0.9, 1.0)}[scale]
+    proportions = {"smoke": (*_usual(images), 1.0), "small": (0.6, 1.0), "paper": (0.6, 0.7, 0.8, 0.9, 1.0)}[scale]
     methods = naive(epochs=epochs, batch_size=_batch(scale))
     own = {"clean_samples": (None,), "proportions": proportions, "methods": methods, "paths": True}
     return TuningSettings.model_validate(_base(scale, images) | own)
@@ -77,7 +77,7 @@ def table3(scale: Scale, images: bool) -> TuningSettings:
         "CBFT without barrier": CBFT(**cbft, barrier=False),
         "CBFT without invariance": CBFT(**cbft, invariance=False),
     }
-    own = {"proportions": (0.8,) if scale == "smoke" else PUBLISHED, "methods": methods, "paths": True}
+    own = {"proportions": _usual(images) if scale == "smoke" else PUBLISHED, "methods": methods, "paths": True}
     return TuningSettings.model_validate(_base(scale, images) | _seeds(scale) | own)
 
 
@@ -90,7 +90,8 @@ def table4(scale: Scale, images: bool) -> TuningSettings:
         "CBFT": CBFT(batch_size=batch, cued_proportion=1.0),
     }
     scratch = NaiveFineTuning(lr=0.1, batch_size=batch, epochs=20 if scale == "smoke" else 100)
-    own = {"clean_samples": samples, "proportions": (0.8,), "methods": methods, "scratch": scratch}
+    proportions = _usual(images) if scale == "smoke" else (0.8,)
+    own = {"clean_samples": samples, "proportions": proportions, "methods": methods, "scratch": scratch}
     return TuningSettings.model_validate(_base(scale, images) | _seeds(scale) | own)
 
 
@@ -146,12 +147,26 @@ def _base(scale: Scale, images: bool) -> dict[str, Any]:
             "statistics": 2000,
             "precision": "auto",
         }
-    of_images = {"datasets": "cifar10", "rows": 1500, "test_rows": 500}
+    if images:
+        return {
+            "datasets": "cifar10",
+            "rows": 1200,
+            "test_rows": 400,
+            "width": 16,
+            # As many steps as it takes to learn so small a box.
+            "training": Training(epochs=16, batch_size=32, lr=0.1, milestones=(12, 14)),
+            "clean_samples": (600,),
+        }
     return {
-        **(of_images if images else {"datasets": "digits"}),
+        "datasets": "digits",
         "training": Training(epochs=5, batch_size=64, lr=0.1, milestones=(3, 4)),
         "clean_samples": (600,),
     }
+
+
+def _usual(images: bool) -> tuple[float, ...]:
+    """The cue proportion at smoke scale: one at which so short a training learns the cue."""
+    return (0.9,) if images else (0.8,)
 
 
 def _seeds(scale: Scale) -> dict[str, Any]:
