@@ -6,13 +6,21 @@ READY := .venv/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check clean
+# The experiments of the paper, and how `make reproduce` runs them.
+RECIPES := quickstart fig4 fig5 table1 table3 table4
+ENGINE ?= processes
+STORE ?= mechconn-store
+
+.PHONY: help demo reproduce test bench check clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## the whole story on small data, into report.html
 	$(BIN)/mechconn demo -o report.html
+
+reproduce: $(READY) ## every experiment at smoke scale, into mechconn-store (MECHCONN_DATA for real images; ENGINE=ray through Ray)
+	for recipe in $(RECIPES); do $(BIN)/mechconn run $$recipe --engine $(ENGINE) --store $(STORE) || exit 1; done
 
 test: $(READY) ## all tests
 	$(PYTEST)

@@ -106,7 +106,7 @@ def main() -> None:
 
     def progress(message: str, done: int, total: int) -> None:
         nonlocal shown
-        run = message.split(", epoch")[0]
+        run = message.split(", epoch")[0] + ")" * (", epoch" in message)
         if run != shown:
             said(f"{time.perf_counter() - began:7.0f} s  {done}/{total}  {run}")
             shown = run

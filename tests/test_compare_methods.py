@@ -227,7 +227,7 @@ def test_it_tells_how_far_it_is() -> None:
     told: list[tuple[str, int, int]] = []
     mc.compare_methods(task(), {"FT": METHODS["FT"]}, progress=lambda *step: told.append(step))
     assert [step[1:] for step in told] == [(0, 1), (0, 1), (1, 1)]
-    assert told[1][0].startswith("comparing methods: FT, seed 0, epoch 2 of 2: fine-tuning: clean ")
+    assert told[1][0].startswith("comparing methods (FT, seed 0, epoch 2 of 2: fine-tuning (clean ")
 
 
 @pytest.mark.parametrize(

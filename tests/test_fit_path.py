@@ -206,7 +206,7 @@ def test_the_result_tells_how_it_came_about() -> None:
         build(norm_mlp), bezier(bends=2), rows(20), norm_mlp, seed=4, label="with cue",
         progress=lambda *step: told.append(step),
     )  # fmt: skip
-    losses = [f"fitting the path: path {record['path']:.3g}" for record in fit.history]
+    losses = [f"fitting the path (path {record['path']:.3g})" for record in fit.history]
     assert told == [(losses[0], 1, 2), (losses[1], 2, 2)]
     assert fit.settings == {
         "method": "BezierFit", "bends": 2, "epochs": 2, "batch_size": 8, "lr": 0.1, "momentum": 0.9,

@@ -132,7 +132,7 @@ def test_the_result_is_a_new_model_in_evaluation_mode() -> None:
 def test_history_and_settings_tell_the_whole_story() -> None:
     model, data, told = build(mlp), rows(40), []
     trained = mc.train(model, data, quick(epochs=3), seed=5, progress=lambda *step: told.append(step))
-    assert told == [(f"training: clean {trained.history[n]['clean']:.3g}", n + 1, 3) for n in range(3)]
+    assert told == [(f"training (clean {trained.history[n]['clean']:.3g})", n + 1, 3) for n in range(3)]
     assert [record["epoch"] for record in trained.history] == [0, 1, 2]
     assert set(trained.history[0]) == {"epoch", "lr", "clean"}
     for name, value in {

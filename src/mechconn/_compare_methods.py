@@ -106,7 +106,7 @@ def compare_methods(
 
         def shown(message: str, epoch: int, epochs: int) -> None:
             if progress is not None:
-                progress(f"comparing methods: {name}, seed {seed}, epoch {epoch} of {epochs}: {message}", done, total)
+                progress(f"comparing methods ({name}, seed {seed}, epoch {epoch} of {epochs}: {message})", done, total)
 
         return shown
 

@@ -9,9 +9,9 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_origin
+from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from mechconn import _errors
 
@@ -32,16 +32,35 @@ def read_config(file: str | Path, model: type[Model]) -> Model:
         FileNotFoundError: no such file.
         ValueError: the file is no TOML or JSON, or does not fit the model; one line for each mistake.
     """
+    try:
+        return model.model_validate(read_values(file))
+    except ValidationError as error:
+        raise ValueError("\n".join(f"{file}: {line}" for line in mistakes(error, model))) from error
+
+
+def read_values(file: str | Path) -> dict[str, Any]:
+    """The plain values of a TOML or JSON file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is neither TOML nor JSON.
+    """
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(_errors.NO_CONFIG.format(file=file))
     try:
         text = file.read_text(encoding="utf-8")
-        values = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        return json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ValueError(_errors.UNREADABLE_CONFIG.format(file=file, why=error)) from error
-    with mistakes_as_lines(model, f"{file}: "):
-        return model.model_validate(values)
+
+
+class MistakesError(ValueError):
+    """Several mistakes that one part of a configuration holds, a line each; raised by a validator of that part."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
 
 
 @contextmanager
@@ -61,7 +80,16 @@ def mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
     places: dict[tuple[Any, ...], list[Any]] = {}
     for item in error.errors():
         places.setdefault(item["loc"][: _depth(model, item["loc"])], []).append(item)
-    return [_line(place, items, model) for place, items in places.items()]
+    return [line for place, items in places.items() for line in _lines(place, items, model)]
+
+
+def _lines(place: tuple[Any, ...], items: list[Any], model: type[BaseModel]) -> list[str]:
+    name, within = ".".join(map(str, place)), items[0].get("ctx", {}).get("error")
+    if isinstance(within, MistakesError):
+        return [f"{name}.{line}" for line in within.lines]
+    if isinstance(within, ValueError):  # a check of our own, which says what it got
+        return [f"{name}: {within}" if name else str(within)]
+    return [_line(place, items, model)]
 
 
 def _line(place: tuple[Any, ...], items: list[Any], model: type[BaseModel]) -> str:
@@ -102,3 +130,15 @@ def _keys(model: type[BaseModel], parents: tuple[Any, ...]) -> list[str]:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             model = inner
     return list(model.model_fields)
+
+
+def listed(value: Any) -> Any:
+    """A comma-separated text, or one value, as a list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Item = TypeVar("Item")
+Listed: TypeAlias = Annotated[tuple[Item, ...], BeforeValidator(listed)]
+"""A tuple that may be written as a comma-separated text, or as one value."""

@@ -183,7 +183,7 @@ class _Run:
             self._write(engine.keeper)
         if engine.progress is not None:
             terms = ", ".join(f"{name} {record[name]:.3g}" for name in record if name not in ("epoch", "lr"))
-            engine.progress(f"{engine.what}: {terms}", now.epoch, self.schedule.epochs)
+            engine.progress(f"{engine.what} ({terms})", now.epoch, self.schedule.epochs)
 
     def _read(self, epoch: int) -> Iterator[list[Step]]:
         """For each iteration its batches, as many as the shortest data give."""

@@ -317,3 +317,22 @@ NO_SPLINE = (
     "with K + 1 units, signed ones any K with 2 (K + 2)"
 )
 FLOOR_SIGNS = "the floor under the barrier needs positive output weights, got {negative} negative ones; use join(...)"
+DISK_FULL = (
+    "the disk of the store {root} is full ({why}); free some space or pass another folder, --store, and start again: "
+    "nothing half-written stayed, and what was finished is not repeated"
+)
+DAMAGED_STEP = "step {key} is damaged ({why}); it was moved to {place} and is computed again"
+DAMAGED_RUN = "the record of run {run} is damaged ({why}); start the run again to write it anew"
+SEVERAL_RUNS = "several runs start with {run!r}: {runs}; write more of the id"
+NO_RUNS = "the store {root} holds no runs yet; start one with mechconn run quickstart, or name another with --store"
+RUN_ACTIVE = "run {run} is at work just now; wait until it ends, or stop it, before it is removed"
+WORKERS_DIE = (
+    "{times} pools of workers in a row died without finishing one of {jobs} cells; is there too little memory? "
+    "Use fewer workers: --workers 1, or --engine inline"
+)
+NO_CHANGE = "--set {word!r} must be name=value, as in --set training.epochs=3"
+DIGITS_INSTEAD = (
+    "no CIFAR-10 at hand, so {recipe} takes the embedded digits at this scale; --root DIR, or the variable {variable}, "
+    "names the folder that holds cifar10/"
+)
+CELLS_FAILED = "{failed} of {cells} cells failed, as said above; what finished is kept, so start the run again"

@@ -23,7 +23,7 @@ def test_the_story_is_told_whole_and_repeats_exactly():
     seen: list[str] = []
     first = run_demo(QUICK, progress=lambda message, done, total: seen.append(message))
     assert list(first.accuracy) == ["theta_C", "theta_NC", "FT-M", "CBFT"]
-    assert [message[:5] for message in dict.fromkeys(seen)] == [f"[{i}/8]" for i in range(1, 9)]
+    assert list(dict.fromkeys(message[:5] for message in seen)) == [f"[{i}/8]" for i in range(1, 9)]
     assert set(first.pictures) == {"no_cue", "cue", "rand_cue", "rand_image"}
     assert first.path.ts == [0.0, 0.5, 1.0]
     for split, interval in first.path.barrier_interval.items():

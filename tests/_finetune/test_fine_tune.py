@@ -55,7 +55,7 @@ def test_the_result_tells_how_it_came_about() -> None:
         build(norm_mlp), mc.NaiveFineTuning(epochs=2, batch_size=8), clean=rows(20), seed=4,
         progress=lambda *step: told.append(step),
     )  # fmt: skip
-    losses = [f"fine-tuning: clean {record['clean']:.3g}" for record in tuned.history]
+    losses = [f"fine-tuning (clean {record['clean']:.3g})" for record in tuned.history]
     assert told == [(losses[0], 1, 2), (losses[1], 2, 2)]
     assert tuned.settings["method"] == "NaiveFineTuning"
     assert (tuned.settings["seed"], tuned.settings["samples"]) == (4, 20)

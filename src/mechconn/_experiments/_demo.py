@@ -190,7 +190,7 @@ class _Stages:
 
         def shown(message: str, done: int, total: int) -> None:
             if self._progress is not None:
-                self._progress(label + "".join(message.partition(": ")[1:]), done, total)
+                self._progress(label + "".join(message.partition(" (")[1:]), done, total)
 
         shown("", 0, 1)
         yield shown

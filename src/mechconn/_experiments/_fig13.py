@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from mechconn._config import Config
+from mechconn._config import Config, Listed
 from mechconn._intervals import moments_of, t_interval
 from mechconn._rng import derive_seed
 from mechconn._typing import Progress
@@ -35,8 +35,8 @@ class Fig13(Config):
     spacing: Annotated[tuple[float, float], Field(description="distance of neighbouring slabs of each")] = (2.0, 1.0)
     noise: Annotated[int, Field(ge=0, description="noise dimensions")] = 2
     rows: Annotated[int, Field(ge=2, description="samples")] = 96
-    widths: Annotated[tuple[Even, ...], Field(min_length=1, description="hidden units, even")] = (16, 128)
-    seeds: Annotated[tuple[int, ...], Field(min_length=1, description="of data, weights and interventions")] = FIVE
+    widths: Annotated[Listed[Even], Field(min_length=1, description="hidden units, even")] = (16, 128)
+    seeds: Annotated[Listed[int], Field(min_length=1, description="of data, weights and interventions")] = FIVE
     scale: Annotated[float, Field(gt=0, description="standard deviation of the fresh weights")] = 0.1
     lr: Annotated[float, Field(gt=0, description="learning rate of gradient descent, on the scale of N")] = 0.3
     steps: Annotated[int, Field(ge=1, description="most steps of gradient descent")] = 4000

@@ -16,7 +16,7 @@ from image_files import pixels, write_class_folder
 from mechconn._cli import main
 from texts import texts
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("### From two files of weights to a page")[1].split("\n## ")[0]
 MODELS = """
 from torch import nn

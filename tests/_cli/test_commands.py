@@ -122,9 +122,11 @@ def test_a_failed_run_is_status_one_and_debug_shows_where(monkeypatch, tmp_path,
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_info_names_versions(capsys):
+def test_info_names_versions_and_the_store(capsys, monkeypatch):
+    monkeypatch.delenv("MECHCONN_STORE", raising=False)
     assert run("info") == 0
-    assert "torch" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "torch" in shown and "mechconn-store" in shown
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["demo", "--help"]])

@@ -1,0 +1,107 @@
+"""From what a user writes, a recipe's name or a file and `a.b=value` words, to validated settings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from mechconn import _errors
+from mechconn._checks import check_choice
+from mechconn._config import mistakes, read_values
+from mechconn._experiments._recipes import RECIPES, SCALES, Scale
+from mechconn.datasets._load import ROOT_VARIABLE
+
+REAL = "cifar10"
+"""The folder of `root` that recipes look for before they fall back on digits."""
+
+
+def chosen(
+    what: str, scale: str | None = None, changes: Sequence[str] = (), *, root: str | Path | None = None
+) -> tuple[str, Scale, Any, list[str]]:
+    """(recipe, scale, settings, what the user should know).
+
+    Args:
+        what: a recipe, or a .toml or .json file with `recipe = "..."`, perhaps `scale = "..."`, and any settings.
+        scale: smoke, small or paper; by default the file's, else smoke.
+        changes: words like "training.epochs=3", stronger than the file.
+        root: the folder of the named image sets.
+
+    Raises:
+        ValueError: every mistake in file and words, a line each.
+        FileNotFoundError: no such file.
+    """
+    given: dict[str, Any] = {}
+    if what.endswith((".toml", ".json")):
+        given = read_values(what)
+        recipe = str(given.pop("recipe", "no recipe"))
+    else:
+        recipe = what
+    check_choice("recipe", recipe, list(RECIPES))
+    size = cast(Scale, check_choice("scale", str(given.pop("scale", "smoke") if scale is None else scale), SCALES))
+    given.pop("scale", None)
+    images = has_images(root)
+    plain, steps = RECIPES[recipe].settings(size, images).model_dump(mode="json"), [given, *map(_nested, changes)]
+    for step in steps:
+        plain = merged(*_picked(plain, step))
+    try:
+        settings = RECIPES[recipe].kind.model_validate(plain)
+    except ValidationError as error:
+        raise ValueError("\n".join(mistakes(error, RECIPES[recipe].kind))) from error
+    notes = []
+    if size == "smoke" and not images and recipe != "quickstart" and not any("datasets" in step for step in steps):
+        notes.append(_errors.DIGITS_INSTEAD.format(recipe=recipe, variable=ROOT_VARIABLE))
+    return recipe, size, settings, notes
+
+
+def has_images(root: str | Path | None) -> bool:
+    """Whether the folder of named image sets holds CIFAR-10."""
+    place = root if root is not None else os.environ.get(ROOT_VARIABLE)
+    return bool(place) and (Path(str(place)) / REAL).is_dir()
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the changes put in, table by table.
+
+    A table whose `method` changes is replaced whole: the old one's settings are not the new one's.
+
+    Example:
+        >>> merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5}})
+        {'a': {'b': 5, 'c': 2}, 'd': 3}
+    """
+    whole = dict(base)
+    for key, value in changes.items():
+        old = whole.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            same = value.get("method", old.get("method")) == old.get("method")
+            value = merged(old, value) if same else value
+        whole[key] = value
+    return whole
+
+
+def _picked(base: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(base, changes), where `methods = "CBFT,FT-M"` among the changes keeps these of the recipe's methods alone."""
+    names, own = given.get("methods"), base.get("methods")
+    if own is None or not isinstance(names, str | list):
+        return base, given
+    wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+    kept = {name: own[check_choice("methods", name, list(own))] for name in wanted}
+    return {**base, "methods": kept}, {key: value for key, value in given.items() if key != "methods"}
+
+
+def _nested(word: str) -> dict[str, Any]:
+    """The word "a.b=value" as {"a": {"b": value}}; values are JSON where they can be, else text."""
+    name, equals, text = word.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(_errors.NO_CHANGE.format(word=word))
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    for part in reversed(name.strip().split(".")):
+        value = {part: value}
+    return cast(dict[str, Any], value)

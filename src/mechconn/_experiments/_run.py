@@ -1,0 +1,239 @@
+"""Running a recipe: its cells through an engine, its record into the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mechconn._config import Config
+from mechconn._experiments._cells import task_for
+from mechconn._experiments._engines import Engine, each
+from mechconn._experiments._recipes import RECIPES
+from mechconn._experiments._samples import strips
+from mechconn._experiments._settings import AnyCell, Settings, cells_of
+from mechconn._experiments._steps import Lab
+from mechconn._results import Picture, environment, settings_hash
+from mechconn._store import CellRecord, RunRecord, Store
+from mechconn._store._files import DiskFullError
+from mechconn._typing import Progress
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it starts: everything that its numbers depend on, and where they go.
+
+    Attributes:
+        recipe, scale, settings: what to do.
+        store: the folder of results.
+        engine: how the cells are run.
+        device: "cpu" or "cuda".
+        root: the folder that holds the named image sets.
+        notes: what a reader should know of the choice of settings.
+    """
+
+    recipe: str
+    scale: str
+    settings: Config
+    store: Path
+    engine: Engine
+    device: str = "cpu"
+    root: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The settings as plain values, with what else the numbers depend on."""
+        threads = self.engine.threads if self.device == "cpu" else None
+        return {**self.settings.model_dump(mode="json"), "device": self.device, "threads": threads}
+
+    @property
+    def id(self) -> str:
+        """Recipe, scale, and the start of a hash of the settings: the same run has the same id."""
+        return f"{self.recipe}-{self.scale}-{settings_hash({'recipe': self.recipe, **self.plain})[:8]}"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Whom a run reports to: steps as they advance (in this process only), and lines worth reading."""
+
+    step: Progress | None = None
+    line: Callable[[str], None] | None = None
+
+    def say(self, text: str) -> None:
+        """One line."""
+        if self.line is not None:
+            self.line(text)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell for a worker."""
+
+    plan: Plan
+    cell: AnyCell
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell gave: numbers, the keys of its steps, and what a reader should know."""
+
+    numbers: dict[str, Any]
+    steps: dict[str, str]
+    computed: int
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+
+def do_cell(job: Job) -> Outcome:
+    """One cell, in whatever process this is."""
+    started, plan, notes = time.perf_counter(), job.plan, []
+    with _threads(plan.engine.threads):
+        store = Store(plan.store).of(plan.id, notes.append)
+        precision = plan.settings.precision if isinstance(plan.settings, Settings) else "float32"
+        lab = Lab(store, plan.device, precision, plan.engine.threads, job.progress)
+        numbers = RECIPES[plan.recipe].cell(lab, plan.settings, job.cell, plan.root)
+    steps = {title: stored.record.key for title, stored in lab.log.items()}
+    computed = sum(stored.computed for stored in lab.log.values())
+    return Outcome(numbers, steps, computed, time.perf_counter() - started, notes)
+
+
+def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
+    """Run every cell of a plan; what the store has already is not repeated.
+
+    The record is written at the start, after each cell, and at the end. A cell that fails does not stop the others.
+
+    Raises:
+        ValueError, FileNotFoundError: the data are not there or do not suit the settings; nothing was started.
+        DiskFullError: the store's disk is full.
+    """
+    watch = watch or Watch()
+    account = _Account(plan, watch)
+    pictures = _checked(plan)
+    store = Store(plan.store)
+    for note in plan.notes:
+        account.say(note)
+    with store.running(plan.id, patience=1.0):
+        store.save(account.record("running", pictures))
+        jobs = [Job(plan, cell, watch.step if plan.engine.name == "inline" else None) for cell in account.cells]
+        try:
+            for number, future in each(do_cell, jobs, plan.engine, account.say):
+                account.add(number, future)
+                store.save(account.record("running", pictures))
+        except BaseException:
+            store.save(account.record("stopped", pictures))
+            raise
+        record = account.record("failed" if account.failed else "done", pictures)
+        store.save(record)
+    return record
+
+
+class _Account:
+    """What a run has done so far."""
+
+    def __init__(self, plan: Plan, watch: Watch) -> None:
+        self.plan, self.watch = plan, watch
+        self.cells = RECIPES[plan.recipe].cells(plan.settings)
+        self.failed = False
+        self._began, self._started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+        self._done: dict[int, tuple[CellRecord, dict[str, Any]]] = {}
+        self._notes: list[str] = []
+
+    def say(self, line: str) -> None:
+        """A line for the reader, now and in the record."""
+        self._notes.append(line)
+        self.watch.say(line)
+
+    def add(self, number: int, future: Future[Outcome]) -> None:
+        """A finished cell; a full disk ends the run."""
+        cell, error = self.cells[number], future.exception()
+        place = {"name": cell.name, **cell.place}
+        if isinstance(error, DiskFullError) or (error is not None and not isinstance(error, Exception)):
+            raise error
+        if error is not None:
+            self.failed, why = True, f"{type(error).__name__}: {error}"
+            record = CellRecord(**place, status="failed", seconds=0.0, steps={}, computed=0, why=why)
+            self._done[number] = record, {}
+            self.watch.say(f"[{len(self._done)}/{len(self.cells)}] {cell.name}: failed: {why}")
+            return
+        found = future.result()
+        done = {"status": "done", "seconds": found.seconds, "steps": found.steps, "computed": found.computed}
+        self._done[number] = CellRecord(**place, **done), found.numbers
+        for note in found.notes:
+            self.say(note)
+        self.watch.say(self._progress(cell, found))
+
+    def _progress(self, cell: AnyCell, found: Outcome) -> str:
+        done, planned = len(self._done), len(self.cells)
+        there = len(found.steps) - found.computed
+        how = f", {there} of {len(found.steps)} steps were there" if there else ""
+        return f"[{done}/{planned}] {cell.name}: {found.seconds:.0f} s{how}{self._left(planned - done)}"
+
+    def _left(self, cells: int) -> str:
+        """The time that the other cells will take if they are like those that were computed."""
+        spent = [record.seconds for record, _ in self._done.values() if record.computed]
+        if not cells or not spent:
+            return ""
+        seconds = sum(spent) / len(spent) * cells / min(cells, self.plan.engine.workers)
+        return f"; about {seconds:.0f} seconds left" if seconds < 100 else f"; about {seconds / 60:.0f} minutes left"
+
+    def _summary(self) -> dict[str, Any] | None:
+        summary = RECIPES[self.plan.recipe].summary
+        return summary and summary(self.plan.settings, [self._done[number][1] for number in sorted(self._done)])
+
+    def record(self, status: Any, pictures: dict[str, dict[str, Picture]]) -> RunRecord:
+        """The run's record as it stands."""
+        plan, plain = self.plan, self.plan.plain
+        done = [self._done[number] for number in sorted(self._done)]
+        return RunRecord(
+            id=plan.id,
+            recipe=plan.recipe,
+            scale=plan.scale,
+            settings=plain,
+            settings_hash=settings_hash(plain),
+            seeds=list(plain["seeds"]),
+            engine=plan.engine.name,
+            workers=plan.engine.workers,
+            threads=plain["threads"],
+            status=status,
+            seconds=time.perf_counter() - self._began,
+            started=self._started,
+            cells=[record for record, _ in done],
+            planned=len(self.cells),
+            results={record.name: numbers for record, numbers in done if record.status == "done"},
+            summary=self._summary() if status == "done" else None,
+            notes=list(self._notes),
+            environment=environment(plan.device),
+            pictures=pictures,
+        )
+
+
+def _checked(plan: Plan) -> dict[str, dict[str, Picture]]:
+    """Dataset -> split -> samples; reads every dataset once, so that what is wrong is found before the start."""
+    pictures, settings = {}, plan.settings
+    if not isinstance(settings, Settings):
+        return pictures
+    for data in settings.datasets:
+        own = [cell for cell in cells_of(settings) if cell.data == data]
+        task = task_for(settings, own[0], plan.root)
+        task.clean.sample(max(cell.clean_samples or 1 for cell in own), 0)
+        pictures[data.name] = strips(task.suite)
+    return pictures
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,79 @@
+"""What a result is made from, as one hash: the same work has the same key on every machine and in every process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def canonical(value: Any) -> bytes:
+    """Plain values as JSON with sorted keys and no blanks; NaN and infinity are refused.
+
+    Example:
+        >>> canonical({"b": (1, 2.0), "a": None})
+        b'{"a":null,"b":[1,2.0]}'
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return text.encode()
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def content_hash(parts: Iterable[Tensor | str]) -> str:
+    """SHA-256 of tensors, by type, shape and bytes, and of texts, in their order; on whatever device they are."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(f"text {len(part.encode())}:{part}".encode())
+            continue
+        tensor = part.detach().cpu().contiguous()
+        digest.update(f"{tensor.dtype} {list(tensor.shape)}:".encode())
+        digest.update(tensor.flatten().view(dtype=torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a step reads: the hash of its content, and the key of the step that made it (None for data)."""
+
+    sha256: str
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A piece of work that is done once.
+
+    Attributes:
+        name: what is done.
+        version: of the code that does it; raised when the same input would give other numbers.
+        config: every setting, with defaults: plain values.
+        inputs: what it reads, by name.
+        threads: of the processor, which rounding depends on; None where they do not matter.
+    """
+
+    name: str
+    version: int
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    threads: int | None = None
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all of this.
+
+        Example:
+            >>> Step("train", 1, {"lr": 0.1}).key == Step("train", 2, {"lr": 0.1}).key
+            False
+        """
+        inputs = {name: [given.sha256, given.key] for name, given in self.inputs.items()}
+        return sha256(canonical([self.name, self.version, dict(self.config), inputs, self.threads]))

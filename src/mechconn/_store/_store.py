@@ -1,0 +1,223 @@
+"""The store: every finished step once, by its key, and the runs that used them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mechconn import _errors
+from mechconn._checks import check_choice
+from mechconn._store._files import move_aside, replace_file, room_on, write_folder
+from mechconn._store._identity import Step
+from mechconn._store._records import DamagedError, RunRecord, opened, sealed
+from mechconn._store._step_files import RECORD, Made, Stored, read_step, step_files
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Results in the folder `root`.
+
+    steps/<key>/ holds a finished step: record.json and *.safetensors. It is written elsewhere and renamed, so it is
+    there whole or not at all; a lock per key lets two processes that need the same step compute it once; every reading
+    checks every hash, and what is damaged is named, moved to damaged/ and computed again. runs/<id>/ holds a run's
+    record, and an empty file for each step that it used.
+
+    Attributes:
+        root: the folder; made when first written to.
+        run: the run in whose name steps are used, if any.
+        note: told, in one line, what a reader should know: what was found damaged.
+
+    Raises:
+        DiskFullError: from every method that writes; nothing half-written stays.
+    """
+
+    root: Path
+    run: str | None = None
+    note: Note | None = None
+
+    def of(self, run: str, note: Note | None = None) -> Store:
+        """The same store, used in the name of a run."""
+        return replace(self, run=run, note=note)
+
+    def step(self, step: Step, compute: Callable[[Path], Made], device: str = "cpu") -> Stored:
+        """The step's result, read where it is there, else computed and written.
+
+        Args:
+            step: its identity.
+            compute: does the work. It is given a folder for checkpoints: what it leaves there is found again when the
+                process was killed, and removed once the step is finished.
+            device: what it computes on, for the record.
+        """
+        with room_on(self.root):
+            self._use(step.key)
+            found = self._read_or_none(step.key)
+            if found is not None:
+                return found
+            with self._locked(step.key):
+                found = self._sound(step.key)
+                if found is not None:
+                    return found
+                self._write(step, compute, device)
+                return replace(self._read(step.key), computed=True)
+
+    def find(self, key: str) -> Stored | None:
+        """The finished step of that key; None where there is none, or a damaged one."""
+        return self._read_or_none(key)
+
+    def runs(self) -> list[RunRecord]:
+        """Every run, the latest first; records that are damaged are left out, and noted."""
+        found = []
+        for file in self.root.glob(f"runs/*/{RECORD}"):
+            try:
+                found.append(self._run_at(file))
+            except DamagedError as why:
+                self._say(_errors.DAMAGED_RUN.format(run=file.parent.name, why=why))
+        return sorted(found, key=lambda run: (run.started, run.id), reverse=True)
+
+    def show(self, run: str) -> RunRecord:
+        """The record of a run, by its id or the start of it.
+
+        Raises:
+            ValueError: no run, or several, have such an id, or its record is damaged.
+        """
+        names = sorted(file.parent.name for file in self.root.glob(f"runs/*/{RECORD}"))
+        fitting = [name for name in names if name.startswith(run)]
+        if run not in names and len(fitting) != 1:
+            if fitting:
+                raise ValueError(_errors.SEVERAL_RUNS.format(run=run, runs=", ".join(fitting)))
+            if not names:
+                raise ValueError(_errors.NO_RUNS.format(root=self.root))
+            check_choice("run", run, names)
+        name = run if run in names else fitting[0]
+        try:
+            return self._run_at(self.root / "runs" / name / RECORD)
+        except DamagedError as why:
+            raise ValueError(_errors.DAMAGED_RUN.format(run=name, why=why)) from why
+
+    def save(self, record: RunRecord) -> None:
+        """Write a run's record in the place of its old one."""
+        with room_on(self.root):
+            replace_file(self.root / "runs" / record.id / RECORD, sealed(record))
+
+    def remove(self, run: str) -> int:
+        """Remove a run, and the steps that no other run used; gives the number of these steps.
+
+        Raises:
+            ValueError: there is no such run, or it is running.
+        """
+        name = self.show(run).id
+        with self.running(name) as alone:
+            if not alone:
+                raise ValueError(_errors.RUN_ACTIVE.format(run=name))
+            folder = self.root / "runs" / name
+            own = self._used_by(folder)
+            others = {key for other in self.root.glob("runs/*/") if other != folder for key in self._used_by(other)}
+            self._discard(folder)
+        removed = [key for key in sorted(own - others) if self._remove_step(key)]
+        return len(removed)
+
+    @contextmanager
+    def running(self, run: str, patience: float = 0.0) -> Iterator[bool]:
+        """A block that works on a run; whether it is the only one to do so. A killed process does not count."""
+        with room_on(self.root):
+            lock = self._lock(f"run-{run}")
+            try:
+                lock.acquire(timeout=patience)
+            except Timeout:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                lock.release()
+
+    # ------------------------------------------------------------ steps
+
+    def _read(self, key: str) -> Stored:
+        return read_step(self.root / "steps" / key)
+
+    def _read_or_none(self, key: str) -> Stored | None:
+        try:
+            return self._read(key)
+        except (FileNotFoundError, DamagedError):
+            return None
+
+    def _sound(self, key: str) -> Stored | None:
+        """The step of that key, whose lock is held; what is damaged is set aside."""
+        try:
+            return self._read(key)
+        except FileNotFoundError:
+            return None
+        except DamagedError as why:
+            place = move_aside(self.root / "steps" / key, self.root / "damaged" / key)
+            self._say(_errors.DAMAGED_STEP.format(key=key[:12], why=why, place=place))
+            return None
+
+    def _write(self, step: Step, compute: Callable[[Path], Made], device: str) -> None:
+        unfinished = self.root / "unfinished" / step.key
+        unfinished.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        made = compute(unfinished)
+        files = step_files(step, made, time.perf_counter() - started, device)
+        folder, draft = self.root / "steps" / step.key, self.root / "drafts" / step.key
+        write_folder(folder, files, draft)
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _remove_step(self, key: str) -> bool:
+        with room_on(self.root), self._locked(key):
+            shutil.rmtree(self.root / "unfinished" / key, ignore_errors=True)
+            return self._discard(self.root / "steps" / key)
+
+    def _discard(self, folder: Path) -> bool:
+        """Remove a folder so that readers find it whole or not at all; whether it was there."""
+        if not folder.is_dir():
+            return False
+        shutil.rmtree(move_aside(folder, self.root / "drafts" / f"removed-{folder.name}"))
+        return True
+
+    # ------------------------------------------------------------ runs
+
+    def _use(self, key: str) -> None:
+        if self.run is not None:
+            mark = self.root / "runs" / self.run / "steps" / key
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+
+    def _used_by(self, folder: Path) -> set[str]:
+        return {mark.name for mark in folder.glob("steps/*")}
+
+    def _run_at(self, file: Path) -> RunRecord:
+        """A run's record; one that says "running" though nobody works on it is that of a process that was killed."""
+        try:
+            record = opened(file.read_bytes(), RunRecord)
+        except OSError as error:
+            raise DamagedError(str(error.strerror)) from error
+        if record.status != "running":
+            return record
+        with self.running(record.id) as alone:
+            return record.model_copy(update={"status": "stopped"}) if alone else record
+
+    # ------------------------------------------------------------ locks and words
+
+    def _lock(self, name: str) -> FileLock:
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{name}.lock")
+
+    @contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        """The lock of a key; the system frees that of a process which was killed."""
+        with self._lock(key):
+            yield
+
+    def _say(self, line: str) -> None:
+        if self.note is not None:
+            self.note(line)

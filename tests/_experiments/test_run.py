@@ -1,0 +1,216 @@
+"""Runs: resumed after kill -9 without repeating anything, with the same numbers; two at once; failing cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mechconn._cli._run import brief
+from mechconn._config import Config
+from mechconn._experiments import _run as module
+from mechconn._experiments._recipes import Recipe
+from mechconn._experiments._run import Plan, Watch, run
+from mechconn._store import RunRecord, Store
+from recipes import INLINE, small_plan
+from work import child, heard, kill
+
+RUNNING = """
+import sys
+from pathlib import Path
+from mechconn._experiments import _steps
+from mechconn._experiments._run import Watch, run
+from recipes import small_plan
+stop = sys.argv[2]
+def told(title, done, total):
+    global stop
+    if title == stop and done == int(sys.argv[3]):
+        stop = ""
+        print("at work", flush=True)
+        sys.stdin.readline()
+print("starting", flush=True)
+record = run(small_plan(Path(sys.argv[1])), Watch(told))
+print(record.status, sum(cell.computed for cell in record.cells), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """A run that nothing disturbed."""
+    return run(small_plan(tmp_path_factory.mktemp("whole")))
+
+
+def computed(record: RunRecord) -> int:
+    return sum(cell.computed for cell in record.cells)
+
+
+def numbers_in(value: object) -> Iterator[object]:
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from numbers_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from numbers_in(part)
+    else:
+        yield value
+
+
+def test_a_run_is_numbers_and_how_they_came_about(whole: RunRecord) -> None:
+    assert (whole.status, whole.planned, whole.threads, whole.recipe) == ("done", 2, 1, "table1")
+    assert [cell.name for cell in whole.cells] == list(whole.results)
+    assert list(whole.results) == ["planted, 0.6 cued, 40 clean, seed 0", "planted, 0.9 cued, 40 clean, seed 0"]
+    values = list(numbers_in(whole.results))
+    assert values and {type(value) for value in values} <= {int, float, type(None)}
+    for cell in whole.cells:
+        # train, two fine-tunings, three measurements; all of them new.
+        assert len(cell.steps) == cell.computed == 6
+    accuracy = whole.results["planted, 0.6 cued, 40 clean, seed 0"]["models"]["theta_C"]["accuracy"]
+    assert set(accuracy) == {"cue", "no_cue", "rand_cue", "rand_image"}
+    assert whole.settings["methods"]["CBFT"]["epochs"] == 2 and whole.settings["device"] == "cpu"
+    assert whole.environment.threads >= 1 and whole.pictures == {"planted": {}}
+
+
+@pytest.mark.parametrize(
+    ("title", "done", "steps"),
+    [("train: theta_C", 1, 0), ("fine-tune: CBFT", 1, 2), ("measure: CBFT", 2, 5)],
+    ids=["first step", "middle", "last step of the cell"],
+)
+def test_killed_and_started_again(title: str, done: int, steps: int, whole: RunRecord, tmp_path: Path) -> None:
+    process = child(RUNNING, tmp_path, title, done)
+    assert (heard(process), heard(process)) == ("starting", "at work")
+    assert Store(tmp_path).show("table1").status == "running"
+    kill(process)
+    stopped = Store(tmp_path).show("table1")
+    assert stopped.status == "stopped"
+    finished = {folder.name: folder.stat().st_mtime_ns for folder in (tmp_path / "steps").glob("*")}
+    assert len(finished) == steps
+    record = run(small_plan(tmp_path))
+    assert record.status == "done" and record.results == whole.results and record.id == whole.id
+    assert computed(record) == 12 - steps
+    assert finished == {name: (tmp_path / "steps" / name).stat().st_mtime_ns for name in finished}
+    assert computed(run(small_plan(tmp_path))) == 0
+
+
+def test_two_runs_at_once_on_one_store(whole: RunRecord, tmp_path: Path) -> None:
+    first = child(RUNNING, tmp_path, "fine-tune: FT-M", 1)
+    assert (heard(first), heard(first)) == ("starting", "at work")
+    second = child(RUNNING, tmp_path, "measure: CBFT", 1)
+    assert heard(second) == "starting"
+    out, _ = first.communicate("go\n")
+    other, error = second.communicate("go\n")
+    other = other.splitlines()[-1]
+    assert error == "" and out.startswith("done ") and other.startswith("done ")
+    assert int(out.split()[1]) + int(other.split()[1]) == 12
+    assert Store(tmp_path).show("table1").results == whole.results
+
+
+def test_more_seeds_repeat_nothing(tmp_path: Path) -> None:
+    one = run(small_plan(tmp_path, INLINE, "proportions=0.6"))
+    both = run(small_plan(tmp_path, INLINE, "proportions=0.6", "seeds=0,1"))
+    assert one.id != both.id and [cell.computed for cell in both.cells] == [0, 6]
+    store = Store(tmp_path)
+    assert [record.id for record in store.runs()] and len(list(tmp_path.glob("steps/*"))) == 12
+    assert store.remove(one.id) == 0 and store.remove(both.id) == 12
+
+
+def test_a_damaged_step_is_in_the_notes_and_the_numbers_are_the_same(whole: RunRecord, tmp_path: Path) -> None:
+    first = run(small_plan(tmp_path))
+    torn = tmp_path / "steps" / first.cells[0].steps["fine-tune: CBFT"] / "weights.safetensors"
+    torn.write_bytes(torn.read_bytes()[:-7])
+    said: list[str] = []
+    again = run(small_plan(tmp_path), Watch(line=said.append))
+    assert again.results == whole.results and computed(again) == 1
+    assert len(again.notes) == 1 and "weights.safetensors is cut short" in again.notes[0] and again.notes[0] in said
+
+
+def test_notes_on_the_settings_are_said_and_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    plan = replace(small_plan(tmp_path, INLINE, "proportions=0.6"), notes=("digits instead",))
+    assert run(plan, Watch(line=said.append)).notes == ["digits instead"] and said[0] == "digits instead"
+
+
+def test_progress_is_said_with_the_time_left(tmp_path: Path) -> None:
+    said: list[str] = []
+    run(small_plan(tmp_path), Watch(line=said.append))
+    run(small_plan(tmp_path), Watch(line=said.append))
+    assert said[0].startswith("[1/2] planted, 0.6 cued, 40 clean, seed 0: ") and "about " in said[0]
+    assert said[1].startswith("[2/2] ") and "left" not in said[1]
+    assert "6 of 6 steps were there" in said[2] and "left" not in said[2]
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    # Settings that are valid, and diverge.
+    said: list[str] = []
+    plan = small_plan(tmp_path, INLINE, "training.lr=1e30", "proportions=0.6,0.8")
+    record = run(plan, Watch(line=said.append))
+    assert record.status == "failed" and [cell.status for cell in record.cells] == ["failed", "failed"]
+    assert all("FloatingPointError: training diverged" in str(cell.why) for cell in record.cells)
+    assert record.results == {} and said[0].startswith("[1/2] planted, 0.6 cued, 40 clean, seed 0: failed: Floating")
+
+
+def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mechconn._store._files import DiskFullError
+
+    def full(_: object) -> None:
+        raise DiskFullError("full")
+
+    monkeypatch.setattr(module, "do_cell", full)
+    with pytest.raises(DiskFullError):
+        run(small_plan(tmp_path))
+    assert Store(tmp_path).show("table1").status == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (["clean_samples=81"], "asked for 81 samples, but only 80 exist"),
+        (["datasets=no/such/folder"], "no folder no/such/folder"),
+    ],
+)
+def test_what_is_wrong_with_the_data_is_found_before_the_start(changes: list[str], expected: str, tmp_path: Path):
+    with pytest.raises((ValueError, FileNotFoundError), match=expected):
+        run(small_plan(tmp_path, INLINE, *changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Widths(Config):
+    seeds: tuple[int, ...] = (0, 1)
+
+
+@dataclass(frozen=True)
+class WidthCell:
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"width 8, seed {self.seed}"
+
+    @property
+    def place(self) -> dict[str, Any]:
+        return {"seed": self.seed, "width": 8}
+
+
+def test_a_recipe_may_have_cells_and_a_summary_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What figure 13 needs: no images, no cue, and numbers over all cells."""
+    own = Recipe(
+        "widths", Widths, lambda scale, images: Widths(), lambda settings: [WidthCell(s) for s in settings.seeds],
+        lambda lab, settings, cell, root: {"barrier": 0.5 + cell.seed},
+        lambda settings, cells: {"mean": sum(cell["barrier"] for cell in cells) / len(cells)},
+    )  # fmt: skip
+    monkeypatch.setattr(module, "RECIPES", {"widths": own})
+    record = run(Plan("widths", "smoke", Widths(), tmp_path, INLINE))
+    assert record.results == {"width 8, seed 0": {"barrier": 0.5}, "width 8, seed 1": {"barrier": 1.5}}
+    assert record.summary == {"mean": 1.0} and [cell.width for cell in record.cells] == [8, 8]
+    assert brief(Store(tmp_path).show("widths"))["results"] == {"mean": 1.0}
+
+
+def test_the_id_is_that_of_the_settings(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path)
+    assert plan.id == small_plan(tmp_path / "elsewhere").id and plan.id.startswith("table1-smoke-")
+    assert plan.id != small_plan(tmp_path, INLINE, "width=9").id
+    assert json.loads(json.dumps(plan.plain)) == plan.plain
+    assert isinstance(plan, Plan)

@@ -1,0 +1,118 @@
+"""What is not as it was written is found by its hash, named, set aside and computed again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mechconn._store import Store
+from mechconn._store._step_files import RECORD
+from work import made, step
+
+
+def cut(folder: Path) -> None:
+    file = folder / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def flip(folder: Path) -> None:
+    file = folder / "weights.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+
+
+def lose(folder: Path) -> None:
+    (folder / "weights.safetensors").unlink()
+
+
+def cut_record(folder: Path) -> None:
+    (folder / RECORD).write_bytes((folder / RECORD).read_bytes()[:100])
+
+
+def change_digit(folder: Path) -> None:
+    text = (folder / RECORD).read_text(encoding="utf-8")
+    assert "0.3333333333333333" in text
+    (folder / RECORD).write_text(text.replace("0.3333333333333333", "0.3333333333333334"), encoding="utf-8")
+
+
+def lose_record(folder: Path) -> None:
+    (folder / RECORD).unlink()
+
+
+def empty_record(folder: Path) -> None:
+    (folder / RECORD).write_bytes(b"")
+
+
+def of_another(folder: Path) -> None:
+    other = Store(folder.parents[1]).step(step(1), lambda _: made(1)).record.key
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name(other), folder)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a torn file": (cut, "weights.safetensors is cut short or was changed"),
+    "a changed bit": (flip, "weights.safetensors is cut short or was changed"),
+    "a lost file": (lose, "weights.safetensors: No such file"),
+    "a torn record": (cut_record, "record.json is cut short or no JSON"),
+    "a changed digit": (change_digit, "record.json was changed after it was written"),
+    "a lost record": (lose_record, "record.json: No such file"),
+    "an empty record": (empty_record, "record.json is cut short or no JSON"),
+    "another step": (of_another, "record.json is that of another step"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damage_is_named_set_aside_and_mended(what: str, tmp_path: Path) -> None:
+    damage, expected = DAMAGE[what]
+    said: list[str] = []
+    store = Store(tmp_path, note=said.append)
+    whole = store.step(step(), lambda _: made())
+    damage(tmp_path / "steps" / step().key)
+    assert store.find(step().key) is None and said == []
+    again = store.step(step(), lambda _: made())
+    assert again.computed and again.numbers == whole.numbers and again.input == whole.input
+    assert len(said) == 1 and step().key[:12] in said[0] and expected in said[0] and "damaged" in said[0]
+    assert [place.name for place in (tmp_path / "damaged").iterdir()] == [step().key]
+    assert not store.step(step(), lambda _: made()).computed
+
+
+def test_damage_that_comes_back_is_kept_beside_the_first(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for _ in range(3):
+        store.step(step(), lambda _: made())
+        cut(tmp_path / "steps" / step().key)
+    store.step(step(), lambda _: made())
+    key = step().key
+    assert sorted(place.name for place in (tmp_path / "damaged").iterdir()) == [key, f"{key}-1", f"{key}-2"]
+
+
+def test_a_record_of_another_form_is_told_from_a_torn_one(tmp_path: Path) -> None:
+    from mechconn._store._identity import canonical, sha256
+
+    said: list[str] = []
+    store = Store(tmp_path, note=said.append)
+    store.step(step(), lambda _: made())
+    file = tmp_path / "steps" / step().key / RECORD
+    plain = json.loads(file.read_text(encoding="utf-8"))["record"] | {"schema_version": 99}
+    file.write_text(json.dumps({"record": plain, "sha256": sha256(canonical(plain))}), encoding="utf-8")
+    assert store.step(step(), lambda _: made()).computed
+    assert "record.json has another form (1 fields)" in said[0]
+
+
+def test_a_damaged_run_is_named_and_the_others_are_listed(tmp_path: Path) -> None:
+    said: list[str] = []
+    store = Store(tmp_path, note=said.append)
+    (tmp_path / "runs" / "fig4-smoke-aa").mkdir(parents=True)
+    (tmp_path / "runs" / "fig4-smoke-aa" / RECORD).write_text("{", encoding="utf-8")
+    assert store.runs() == []
+    assert said == [
+        "the record of run fig4-smoke-aa is damaged (record.json is cut short or no JSON); "
+        "start the run again to write it anew"
+    ]
+    with pytest.raises(ValueError, match="the record of run fig4-smoke-aa is damaged"):
+        store.show("fig4")

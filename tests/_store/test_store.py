@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from mechconn._store import Input, Made, Step, Store
+from work import made, run_record, step
+
+
+def never(_: Path) -> Made:
+    raise AssertionError("this step is there already")
+
+
+def test_a_step_is_done_once_and_read_exactly(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    first = store.step(step(), lambda _: made())
+    again = Store(tmp_path / "store").step(step(), never)
+    assert (first.computed, again.computed) == (True, False)
+    assert first.numbers == again.numbers == {"number": 0, "third": 1 / 3}
+    for found in (first, again):
+        assert torch.equal(found.tensors["weights"]["w"], torch.arange(6.0) / 7)
+    assert first.input == again.input and first.input.key == step().key
+
+
+def test_the_record_tells_what_was_done(tmp_path: Path) -> None:
+    work = Step("train", 3, {"lr": 0.1, "widths": (1, 2)}, {"data": Input("ab", None)}, 2)
+    record = Store(tmp_path).step(work, lambda _: made(), "cpu").record
+    assert (record.step, record.code_version, record.threads, record.key) == ("train", 3, 2, work.key)
+    assert record.config == {"lr": 0.1, "widths": [1, 2]}
+    assert record.inputs == {"data": {"sha256": "ab", "key": None}}
+    assert list(record.files) == ["weights.safetensors"] and record.seconds >= 0
+    assert record.environment.versions["torch"] == torch.__version__
+
+
+def test_what_follows_depends_on_what_came_out(tmp_path: Path) -> None:
+    one = Store(tmp_path / "a").step(step(), lambda _: made(1)).input
+    two = Store(tmp_path / "b").step(step(), lambda _: made(2)).input
+    assert one.key == two.key and one.sha256 != two.sha256
+
+
+def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fails(_: Path) -> Made:
+        raise FloatingPointError("diverged")
+
+    with pytest.raises(FloatingPointError):
+        store.step(step(), fails)
+    assert store.find(step().key) is None and not list(tmp_path.glob("steps/*"))
+    assert store.step(step(), lambda _: made()).computed
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range"):
+        Store(tmp_path).step(step(), lambda _: Made({"loss": float("nan")}))
+    assert not list(tmp_path.glob("steps/*"))
+
+
+def test_checkpoints_stay_until_the_step_is_finished(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def interrupted(folder: Path) -> Made:
+        (folder / "epoch").write_text("7", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    def resumed(folder: Path) -> Made:
+        return Made({"epoch": int((folder / "epoch").read_text(encoding="utf-8"))})
+
+    with pytest.raises(KeyboardInterrupt):
+        store.step(step(), interrupted)
+    assert store.step(step(), resumed).numbers == {"epoch": 7}
+    assert not list(tmp_path.glob("unfinished/*"))
+
+
+def test_runs_are_listed_latest_first_and_found_by_the_start_of_their_id(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number, run in enumerate(("fig4-smoke-aa", "fig4-smoke-ab", "table1-smoke-cc")):
+        store.save(run_record(run, started=f"2026-01-0{number + 1}T00:00:00+00:00"))
+    assert [run.id for run in store.runs()] == ["table1-smoke-cc", "fig4-smoke-ab", "fig4-smoke-aa"]
+    assert store.show("tab").id == "table1-smoke-cc" and store.show("fig4-smoke-aa").results["cell"]["accuracy"] == 0.5
+    with pytest.raises(ValueError, match="several runs start with 'fig4': fig4-smoke-aa, fig4-smoke-ab"):
+        store.show("fig4")
+    with pytest.raises(ValueError, match="did you mean 'table1-smoke-cc'"):
+        store.show("table1-smoke-cd")
+    with pytest.raises(ValueError, match="holds no runs yet"):
+        Store(tmp_path / "empty").show("fig4")
+
+
+def test_removing_a_run_keeps_the_steps_of_others(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for run, numbers in (("run-a", (1, 2)), ("run-b", (2, 3))):
+        for number in numbers:
+            store.of(run).step(step(number), lambda _, number=number: made(number))
+        store.save(run_record(run))
+    store.step(step(4), lambda _: made(4))  # of no run
+    assert store.remove("run-a") == 1
+    assert [run.id for run in store.runs()] == ["run-b"]
+    assert [store.find(step(number).key) is not None for number in (1, 2, 3, 4)] == [False, True, True, True]
+    assert store.remove("run-b") == 2 and store.runs() == [] and not list(tmp_path.glob("drafts/*"))
+
+
+def test_a_run_at_work_is_not_removed_and_one_that_nobody_works_on_has_stopped(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(run_record("run-a", "running"))
+    with store.running("run-a") as alone:
+        assert alone and store.show("run-a").status == "running"
+        with store.running("run-a") as second:
+            assert not second
+        with pytest.raises(ValueError, match="run run-a is at work just now"):
+            store.remove("run-a")
+    assert store.show("run-a").status == "stopped"
+    assert store.remove("run-a") == 0

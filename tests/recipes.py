@@ -1,0 +1,27 @@
+"""Recipes made so small that a whole run takes a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mechconn._experiments._choose import chosen
+from mechconn._experiments._engines import Engine
+from mechconn._experiments._run import Plan
+
+INLINE = Engine("inline", 1, 1)
+
+TINY = (
+    "datasets=planted", "rows=80", "test_rows=40", "width=8", "points=3", "training.epochs=2", "training.batch_size=20",
+    "training.milestones=[1]",
+)  # fmt: skip
+TUNING = (
+    "clean_samples=40", "methods=FT-M,CBFT", "methods.FT-M.epochs=2", "methods.CBFT.epochs=2",
+    "methods.FT-M.batch_size=20", "methods.CBFT.batch_size=20",
+)  # fmt: skip
+
+
+def small_plan(store: Path, engine: Engine = INLINE, *changes: str, recipe: str = "table1") -> Plan:
+    """A run of a recipe on planted latents, two cells as a rule."""
+    own = ("fit.epochs=1",) if recipe == "fig4" else () if recipe in ("fig5", "table3") else TUNING
+    _, scale, settings, _ = chosen(recipe, "smoke", [*TINY, *own, *changes])
+    return Plan(recipe, scale, settings, store, engine)
