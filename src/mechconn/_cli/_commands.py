@@ -104,9 +104,10 @@ def data(
 
 @app.command()
 def info() -> None:
-    """Versions and devices."""
+    """Versions, devices, and where the store is."""
     import torch
 
+    from mechconn._cli._run import store_folder
     from mechconn._results import environment
 
     here = environment("cpu")
@@ -116,6 +117,7 @@ def info() -> None:
     table.add_row("machine", f"{here.system}, {here.processor}, {here.cores} cores, {here.threads} threads")
     cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     table.add_row("CUDA devices", cuda or "none")
+    table.add_row("store", str(store_folder(None).absolute()))
     Console().print(table)
 
 

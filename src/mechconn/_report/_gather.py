@@ -124,7 +124,29 @@ def in_order(splits: Iterable[str]) -> list[str]:
     return [*(split for split in SPLITS if split in found), *(split for split in found if split not in SPLITS)]
 
 
-def value_of(summary: Mapping[str, Any], seeds: int) -> Value:
-    """A value that a recipe's summary holds as {mean, interval}."""
-    interval = summary["interval"]
-    return Value(summary["mean"], None if interval is None else (interval[0], interval[1]), seeds)
+MEASURES = {
+    "barrier_before": "barrier in mean squared error, networks as they are",
+    "barrier_after": "the same once their units were matched",
+    "agreement_before": "share of activation patterns that agree, networks as they are",
+    "pattern_agreement": "the same once their units were matched",
+}
+"""What experiments over widths measure: name -> meaning."""
+
+
+def widths(record: RunRecord) -> dict[str, dict[int, dict[str, Value]]]:
+    """Pair of networks -> width -> measure -> mean over the seeds; empty but for experiments over widths."""
+    pairs = {name: found for name, found in (record.summary or {}).items() if isinstance(found, dict)}
+    return {
+        pair.replace("_", " "): {
+            int(width): {measure: _summarised(row[measure], len(record.seeds)) for measure in MEASURES}
+            for width, row in found["by_width"].items()
+        }
+        for pair, found in pairs.items()
+        if "by_width" in found
+    }
+
+
+def _summarised(found: Mapping[str, Any], seeds: int) -> Value:
+    """A value that a summary holds as {mean, interval}."""
+    interval = found["interval"]
+    return Value(found["mean"], None if interval is None else (interval[0], interval[1]), seeds)

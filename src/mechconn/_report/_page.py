@@ -100,6 +100,8 @@ def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as (dotted name, value)."""
     rows: list[tuple[str, str]] = []
     for key, value in settings.items():
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            value = {str(number): item for number, item in enumerate(value)}
         if isinstance(value, dict):
             rows += flat(value, f"{prefix}{key}.")
         else:

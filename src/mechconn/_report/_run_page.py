@@ -9,19 +9,12 @@ from typing import Any
 
 from mechconn._report._claims import Claim, claims
 from mechconn._report._departures import sentence
-from mechconn._report._gather import Place, Table, Value, accuracies, barriers, curves, in_order, value_of
+from mechconn._report._gather import MEASURES, Place, Table, Value, accuracies, barriers, curves, in_order, widths
 from mechconn._report._page import flat, render, source, write_whole
 from mechconn._report._published import SOURCE, TITLES, published_accuracy
 from mechconn._report._run_figures import accuracy_figure, paths_figure, samples_figure, widths_figure
 from mechconn._results import SPLITS
 from mechconn._store import RunRecord
-
-MEASURES = {
-    "barrier_before": ("barrier", "barrier in mean squared error, networks as they are"),
-    "barrier_after": ("permuted", "barrier in mean squared error, units matched"),
-    "agreement_before": ("patterns", "activation patterns that agree, networks as they are"),
-    "pattern_agreement": ("permuted", "activation patterns that agree, units matched"),
-}
 
 
 @dataclass(frozen=True)
@@ -196,27 +189,14 @@ def _path_figures(record: RunRecord, heights: Table) -> list[tuple[str, str]]:
 # ---------------------------------------------------------------- figure 13: by pair and width
 
 
-def _by_width(record: RunRecord) -> dict[str, dict[int, dict[str, Value]]]:
-    pairs = {name: found for name, found in (record.summary or {}).items() if isinstance(found, dict)}
-    seeds = len(record.seeds)
-    return {
-        pair.replace("_", " "): {
-            int(width): {measure: value_of(row[measure], seeds) for measure in MEASURES}
-            for width, row in found["by_width"].items()
-        }
-        for pair, found in pairs.items()
-        if "by_width" in found
-    }
-
-
 def _width_rows(record: RunRecord) -> list[Row]:
     return [
         Row(pair, str(width), {measure: Entry(value) for measure, value in row.items()})
-        for pair, rows in _by_width(record).items()
+        for pair, rows in widths(record).items()
         for width, row in rows.items()
     ]
 
 
 def _width_figures(record: RunRecord) -> list[tuple[str, str]]:
-    pairs = _by_width(record)
+    pairs = widths(record)
     return [("By width", widths_figure(pairs))] if pairs else []
