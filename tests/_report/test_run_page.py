@@ -31,9 +31,9 @@ def test_the_page_needs_nothing_beside_it(page: Page):
 def test_numbers_are_means_over_the_seeds_beside_the_published_and_the_difference(page: Page):
     text = re.sub(r"\s+", " ", page.text)
     # CBFT at 90 %: 75 % here, 67.9 % published; the seeds lie 0.02 apart: t(0.975; 1) * 0.02 / 2 = 12.7 points.
-    assert "75.062.3 to 87.7paper 67.9, +7.1" in text
+    assert "75.062.3 to 87.7paper 67.9+7.1" in text
     # FT-M: 50 % on NC here against 67.2 %; theta_C stands in no published table.
-    assert "50.050.0 to 50.0paper 67.2, -17.2" in text
+    assert "50.050.0 to 50.0paper 67.2-17.2" in text
     assert "intervals over the 2 seeds" in text and "mean of three seeds" in text
 
 
