@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mechconn._checks import check_choice, gathered
 from mechconn._cli._app import Root, app, check_target, device_of, progress_bars
@@ -96,7 +96,8 @@ def data(
 ) -> None:
     """Draw a sheet of the four splits of an image set under a cue."""
     from mechconn._experiments._samples import preview as draw
-    from mechconn._report import sheet, write_whole
+    from mechconn._report import sheet
+    from mechconn._tensor_files import write_whole
 
     check_target(preview)
     pictures = draw(source, cue, root=root, seed=seed)
@@ -106,20 +107,20 @@ def data(
 
 @app.command()
 def info() -> None:
-    """Versions, devices, and where results are stored."""
+    """Versions, devices, and where the store is."""
     import torch
 
     from mechconn._cli._run import store_folder
     from mechconn._results import environment
 
     here = environment("cpu")
-    table = Table(show_header=False, box=None)
+    table = Table("", Column("", overflow="fold"), show_header=False, box=None)
     for name, value in here.versions.items():
         table.add_row(name, value)
     table.add_row("machine", f"{here.system}, {here.processor}, {here.cores} cores, {here.threads} threads")
-    table.add_row("store", str(store_folder(None).absolute()))
     cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     table.add_row("CUDA devices", cuda or "none")
+    table.add_row("store", str(store_folder(None).absolute()))
     Console().print(table)
 
 

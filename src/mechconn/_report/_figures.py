@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -17,6 +17,16 @@ INK = "#010203"  # stands for the page's own text colour, put in when the SVG is
 
 def path_figure(path: PathRecord, unit: str = NATS) -> str:
     """Accuracy, where measured, and loss along a path, one curve per split, as inline SVG with a title for readers."""
+    measured = {"accuracy": gaps(path.accuracy)} if path.accuracy else {}
+    measured["loss"] = gaps(path.loss)
+    labels = {**LABELS, "loss": _named(unit)}
+    return inline_svg(
+        lambda: curves(path.ts, measured, start=path.start, end=path.end, labels=labels), path_description(path, unit)
+    )
+
+
+def inline_svg(draw: Callable[[], Any], description: str) -> str:
+    """A matplotlib figure as an element of a page, in the page's own text colour, described in words."""
     from matplotlib import rc_context
 
     style: dict[Any, Any] = {
@@ -27,13 +37,11 @@ def path_figure(path: PathRecord, unit: str = NATS) -> str:
         **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
     }
     with rc_context(style):
-        measured = {"accuracy": _gaps(path.accuracy)} if path.accuracy else {}
-        measured["loss"] = _gaps(path.loss)
-        figure = curves(path.ts, measured, start=path.start, end=path.end, labels={**LABELS, "loss": _named(unit)})
+        figure = draw()
         figure.patch.set_alpha(0.0)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _inline(buffer.getvalue(), path_description(path, unit))
+    return _inline(buffer.getvalue(), description)
 
 
 def _named(unit: str) -> str:
@@ -41,7 +49,7 @@ def _named(unit: str) -> str:
     return f"loss ({unit})" if unit == NATS else "loss"
 
 
-def _gaps(curves_of: Mapping[str, list[float | None]]) -> dict[str, list[float]]:
+def gaps(curves_of: Mapping[str, Sequence[float | None]]) -> dict[str, list[float]]:
     """Curves with NaN where a value is not finite."""
     return {split: [math.nan if v is None else v for v in values] for split, values in curves_of.items()}
 
@@ -111,5 +119,6 @@ def _inline(svg: str, description: str) -> str:
     body = svg[svg.index("<svg") :]
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to these, and a page may hold many figures
     body = body.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
     return body.replace(INK, "currentColor")

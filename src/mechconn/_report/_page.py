@@ -50,6 +50,13 @@ def _audit(record: AuditRecord) -> str:
 
 
 def _page(template: str, record: DemoRecord | AuditRecord, **values: Any) -> str:
+    strips = {name: source(picture) for name, picture in record.pictures.items()}
+    settings = flat(record.settings)
+    return render(template, record=record, splits=SPLITS, strips=strips, settings=settings, **values)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from its template."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     templates = Environment(
@@ -60,11 +67,7 @@ def _page(template: str, record: DemoRecord | AuditRecord, **values: Any) -> str
         lstrip_blocks=True,
     )
     templates.filters["short"] = short_name
-    strips = {name: _source(picture) for name, picture in record.pictures.items()}
-    settings = list(_flat(record.settings))
-    return templates.get_template(template).render(
-        record=record, splits=SPLITS, strips=strips, settings=settings, **values
-    )
+    return templates.get_template(template).render(**values)
 
 
 def _figure(path: PathRecord, unit: str) -> str:
@@ -73,18 +76,21 @@ def _figure(path: PathRecord, unit: str) -> str:
     return path_figure(path, unit)
 
 
-def _source(picture: Picture) -> str:
+def source(picture: Picture) -> str:
+    """A picture as an address that holds it."""
     from mechconn._report._figures import png
 
     return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as (dotted name, value)."""
     rows: list[tuple[str, str]] = []
     for key, value in settings.items():
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            value = {str(number): item for number, item in enumerate(value)}
         if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{key}.")
+            rows += flat(value, f"{prefix}{key}.")
         else:
             rows.append((prefix + key, "none" if value is None else str(value)))
     return rows

@@ -43,20 +43,27 @@ def curves(
     every = dict.fromkeys(split for splits in measured.values() for split in splits)
     numbers = {split: number for number, split in enumerate(every)}
     for axes, (measure, splits) in zip(panels, measured.items(), strict=True):
-        for split, values in splits.items():
-            axes.plot(ts, _drawn(measure, values), **look(split, numbers[split]))
+        curves_on(axes, ts, measure, splits, numbers)
         for split, _, t, value in (bad for bad in broken if bad[1] == measure):
             axes.axvline(t, linestyle=":", color="gray", label=f"{short_name(split)}: {value} at t = {t:g}")
         axes.set_xlabel(plain_text(f"t, from {start} (0) to {end} (1)"))
         axes.set_ylabel(labels.get(measure, measure))
-        _plain(axes)
-        if measure == "accuracy":
-            axes.set_ylim(0, 102)
     fullest = max(measured, key=lambda measure: len(measured[measure]))
     for axes, measure in zip(panels, measured, strict=True):
         if measure == fullest or any(bad[1] == measure for bad in broken):
             axes.legend(frameon=False, ncols=2)
     return figure
+
+
+def curves_on(
+    axes: Any, ts: Sequence[float], measure: str, splits: Curves, numbers: Mapping[str, int] | None = None
+) -> None:
+    """One curve for each split into a panel; `numbers` gives splits without a colour of their own theirs."""
+    for place, (split, values) in enumerate(splits.items()):
+        axes.plot(ts, _drawn(measure, values), **look(split, place if numbers is None else numbers[split]))
+    plain_axes(axes)
+    if measure == "accuracy":
+        axes.set_ylim(0, 102)
 
 
 def bars(
@@ -86,7 +93,7 @@ def bars(
     axes.set_xticks(range(len(blocks)), blocks, rotation=90 if len(blocks) > 6 else 0)
     axes.set_ylabel(f"barrier in {'error rate' if on == 'accuracy' else on}")
     axes.set_xlabel(moving)
-    _plain(axes)
+    plain_axes(axes)
     axes.legend(frameon=False, ncols=2)
     return figure
 
@@ -199,7 +206,8 @@ def _drawn(measure: str, values: Sequence[float]) -> list[float]:
     return [scale * value if math.isfinite(value) else math.nan for value in values]
 
 
-def _plain(axes: Any) -> None:
+def plain_axes(axes: Any) -> None:
+    """A panel on the page's own paper: no box, a faint grid."""
     axes.patch.set_alpha(0.0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)

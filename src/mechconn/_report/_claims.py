@@ -1,0 +1,200 @@
+"""What the source says in words, held against a run's numbers: claim by claim and place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mechconn._interventions import CUE, NO_CUE, RAND_CUE, RAND_IMAGE
+from mechconn._report._gather import Place, Value, accuracies, barriers
+from mechconn._results import short_name
+from mechconn._store import RunRecord
+
+SPREAD, GAP, IMAGE_HIGH, IMAGE_LOW = 0.06, 0.15, 0.35, 0.20
+"""In accuracy: "a few points", "far below", "far above chance", "near chance"; the published table keeps to all."""
+
+Verdict = Literal["holds", "does not hold", "undetermined"]
+Models = Mapping[str, Mapping[str, Value]]
+Found = Iterator[tuple[str, str, Verdict]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the source and what a run says of it.
+
+    Attributes:
+        statement: in our words.
+        place: where in the run.
+        numbers: those that decide.
+        verdict: "undetermined" where an interval holds both answers.
+    """
+
+    statement: str
+    place: str
+    numbers: str
+    verdict: Verdict
+
+
+def claims(record: RunRecord) -> list[Claim]:
+    """Every statement that the run's numbers bear on."""
+    if record.recipe == "fig13":
+        return [Claim(*found) for found in _attributes(record.summary or {})]
+    rule = RULES.get(record.recipe)
+    if rule is None:
+        return []
+    models, paths, tolerance = accuracies(record), barriers(record), float(record.settings["tolerance"])
+    return [
+        Claim(statement, place.words, numbers, verdict)
+        for place in models
+        for statement, numbers, verdict in rule(place, models[place], paths.get(place, {}), tolerance)
+    ]
+
+
+def _paths(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+    if not paths:
+        return
+    for name in ("linear", "aligned"):
+        words = "The straight path has a barrier" if name == "linear" else "It keeps one after the units were permuted"
+        yield f"{words} (on C)", *_rises(paths[name][CUE], tolerance)
+    for name, split in (("fitted with cue", CUE), ("fitted without cue", NO_CUE)):
+        yield (
+            f"A curved path {name} has none on such data ({short_name(split)})",
+            *_level(paths[name][split], tolerance),
+        )
+    for name, splits in paths.items():
+        worst = max((CUE, RAND_CUE, RAND_IMAGE), key=lambda split: _height(splits[split]))
+        numbers, verdict = _rises(splits[worst], tolerance)
+        yield f"No path holds on all counterfactual sets: {name}", f"{short_name(worst)} {numbers}", verdict
+
+
+def _rates(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+    for name in models:
+        path = paths.get(f"theta_C to {name}")
+        if path is None:
+            continue
+        if name != "FT-L" and place.proportion < 1.0:
+            yield f"{name} stays linearly connected to theta_C (on C)", *_level(path[CUE], tolerance)
+            yield f"{name} keeps its behaviour: RC at least {_points(GAP)} under NC", *_keeps(models[name])
+        else:
+            why = "a large rate" if place.proportion < 1.0 else "a cue on every training image"
+            yield f"{name} is cut off from theta_C by a barrier on C ({why})", *_rises(path[CUE], tolerance)
+            yield f"{name} is invariant to the cue: RC within {_points(SPREAD)} of C", *_invariant(models[name])
+
+
+def _methods(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+    for name, values in models.items():
+        if name == "CBFT":
+            spread = f"CBFT does not use the cue: NC, C and RC within {_points(SPREAD)}"
+            yield spread, *_together(values)
+            yield f"CBFT's RI is near chance: at most {_percent(IMAGE_LOW)}", *_at_most(values[RAND_IMAGE], IMAGE_LOW)
+        elif name in ("FT-S", "FT-M", "LLRT", "LPFT"):
+            yield f"{name} still follows the cue: RI at least {_percent(IMAGE_HIGH)}", *_at_least(values[RAND_IMAGE])
+            yield f"{name} still needs it: RC at least {_points(GAP)} under NC", *_keeps(values)
+
+
+def _ablation(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+    for name, words in (
+        ("CBFT", "CBFT leaves theta_C's basin: a barrier on C"),
+        ("CBFT without invariance", "Without the invariance term there may still be a barrier on C"),
+    ):
+        if f"theta_C to {name}" in paths:
+            yield words, *_rises(paths[f"theta_C to {name}"][CUE], tolerance)
+    if "CBFT without barrier" in models:
+        statement = f"Without the barrier term the cue is kept: RC at least {_points(GAP)} under NC"
+        yield statement, *_keeps(models["CBFT without barrier"])
+
+
+RULES: Mapping[str, Callable[[Place, Models, Models, float], Found]] = {
+    "fig4": _paths,
+    "fig5": _rates,
+    "table1": _methods,
+    "table3": _ablation,
+}
+
+# ---------------------------------------------------------------- single comparisons: (numbers, verdict)
+
+
+def _rises(barrier: Value, tolerance: float) -> tuple[str, Verdict]:
+    words, verdict = _level(barrier, tolerance)
+    turned: dict[Verdict, Verdict] = {"holds": "does not hold", "does not hold": "holds"}
+    return words, turned.get(verdict, verdict)
+
+
+def _level(barrier: Value, tolerance: float) -> tuple[str, Verdict]:
+    """Whether there is no barrier, by its interval where it has one."""
+    if barrier.mean is None:
+        return "barrier not finite", "does not hold"
+    low, high = barrier.interval or (barrier.mean, barrier.mean)
+    verdict: Verdict = "holds" if high <= tolerance else "does not hold" if low > tolerance else "undetermined"
+    return f"barrier {barrier.mean:.2f} nats ({low:.2f} to {high:.2f}), tolerance {tolerance:g}", verdict
+
+
+def _height(barrier: Value) -> float:
+    return float("inf") if barrier.mean is None else barrier.mean
+
+
+def _keeps(values: Mapping[str, Value]) -> tuple[str, Verdict]:
+    clean, random = _share(values[NO_CUE]), _share(values[RAND_CUE])
+    return f"NC {_percent(clean)}, RC {_percent(random)}", _verdict(clean - random >= GAP)
+
+
+def _invariant(values: Mapping[str, Value]) -> tuple[str, Verdict]:
+    cue, random = _share(values[CUE]), _share(values[RAND_CUE])
+    return f"C {_percent(cue)}, RC {_percent(random)}", _verdict(abs(cue - random) <= SPREAD)
+
+
+def _together(values: Mapping[str, Value]) -> tuple[str, Verdict]:
+    three = {split: _share(values[split]) for split in (NO_CUE, CUE, RAND_CUE)}
+    words = ", ".join(f"{short_name(split)} {_percent(share)}" for split, share in three.items())
+    return words, _verdict(max(three.values()) - min(three.values()) <= SPREAD)
+
+
+def _at_most(value: Value, bound: float) -> tuple[str, Verdict]:
+    return f"RI {_percent(_share(value))}", _verdict(_share(value) <= bound)
+
+
+def _at_least(value: Value) -> tuple[str, Verdict]:
+    return f"RI {_percent(_share(value))}", _verdict(_share(value) >= IMAGE_HIGH)
+
+
+def _share(value: Value) -> float:
+    """An accuracy; always finite."""
+    assert value.mean is not None
+    return value.mean
+
+
+def _verdict(holds: bool) -> Verdict:
+    return "holds" if holds else "does not hold"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:g} points"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}\N{NO-BREAK SPACE}%"
+
+
+# ---------------------------------------------------------------- figure 13
+
+
+def _attributes(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Verdict]]:
+    """After the units were matched, a pair's barrier against that of networks that rely on different attributes."""
+    other = summary.get("different_attributes")
+    for pair, words in (
+        ("same_attribute", "Two networks that rely on the same attribute"),
+        ("both_attributes", "A network of the simple attribute and one trained on both"),
+    ):
+        if other is None or pair not in summary:
+            continue
+        a, b = summary[pair]["barrier_after"], other["barrier_after"]
+        statement = f"{words} connect after permutation, those of different attributes do not"
+        yield statement, "the largest width", f"barriers {a['mean']:.3g} and {b['mean']:.3g}", _below(a, b)
+
+
+def _below(a: Mapping[str, Any], b: Mapping[str, Any]) -> Verdict:
+    (_, high), (low, _) = a["interval"] or [a["mean"]] * 2, b["interval"] or [b["mean"]] * 2
+    if high < low:
+        return "holds"
+    return "does not hold" if a["mean"] >= b["mean"] else "undetermined"

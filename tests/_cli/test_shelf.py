@@ -1,0 +1,148 @@
+"""What reads the store, from words to exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mechconn._cli import main
+from mechconn._store import Store
+from run_records import SHORTCUT, fig4_record, fig13_record, model, run_record, table1_record
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Three runs, the ablation the latest."""
+    monkeypatch.setenv("MECHCONN_STORE", str(tmp_path / "store"))
+    made = Store(tmp_path / "store")
+    made.save(table1_record(started="2026-01-01T00:00:00+00:00"))
+    made.save(fig4_record())
+    other = {("planted", 0.8, 40, 0): {"models": {"CBFT": model(SHORTCUT)}, "paths": {}}}
+    made.save(run_record("table3", other, started="2026-01-03T00:00:00+00:00", notes=["[3] was <damaged>"]))
+    return made
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def test_list_has_the_latest_first(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "--json") == 0
+    lines = json.loads(capsys.readouterr().out)
+    assert [line["run"].split("-")[0] for line in lines] == ["table3", "fig4", "table1"]
+    assert lines[2]["cells"] == lines[2]["planned"] == 2 and lines[2]["seconds"] == 12.5
+    assert run("list") == 0
+    shown = capsys.readouterr().out
+    assert "table1-smoke-0123abcd" in shown and "2/2" in shown
+
+
+def test_an_empty_store_is_no_mistake_to_list_but_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "--store", str(tmp_path)) == 0
+    assert "holds no runs yet; start one with mechconn run quickstart" in capsys.readouterr().out
+    for words in (["show", "last"], ["report", "-o", str(tmp_path / "page.html")], ["remove", "x"]):
+        assert run(*words, "--store", str(tmp_path)) == 2
+        assert capsys.readouterr().err.count("holds no runs yet") == 1
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("word", ["last", "table3", "table3-smoke-0123abcd"])
+def test_show_finds_a_run_by_last_or_by_its_start(word: str, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("show", word, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["run"] == "table3-smoke-0123abcd"
+    assert found["results"]["planted 0.8 40 0"]["models"]["CBFT"]["accuracy"] == SHORTCUT
+    assert run("show", word) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for part in ("99.0", "training.epochs", "[3] was <damaged>", "Not the paper's settings"):
+        assert part in shown
+
+
+def test_show_has_numbers_by_width(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.save(fig13_record())
+    assert run("show", "fig13") == 0
+    shown = capsys.readouterr().out
+    assert "By width" in shown and "different" in shown and "1.2" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["show", "table"], "several runs start with 'table': table1-smoke-0123abcd, table3-smoke-0123abcd"),
+        (["show", "tabel1"], "did you mean 'table1-smoke-0123abcd'?"),
+        (["compare", "fig4", "zzz"], "no run starts with 'zzz'; expected 'last' or the start of one of: table3-smoke"),
+        (["report", "fig5", "-o", "no/such/folder/page.html"], "did you mean 'fig4-smoke-0123abcd'?"),
+        (["schema", "tabel4"], "did you mean 'table4'?"),
+    ],
+)
+def test_wrong_input_is_status_two(
+    words: list[str], expected: str, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words) == 2
+    shown = capsys.readouterr()
+    assert expected in shown.err and shown.out == ""
+    assert all(line.startswith("mechconn: ") for line in shown.err.splitlines())
+    assert len(shown.err.splitlines()) == (2 if "no/such/folder/page.html" in words else 1)
+
+
+def test_compare_has_what_both_have(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare", "table3", "fig4", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == []
+    own = {("cifar10", 0.9, 2500, 0): {"models": {"CBFT": model(SHORTCUT)}, "paths": {}}}
+    store.save(run_record("table1", own, "small"))
+    assert run("compare", "table1-smoke", "table1-small", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    # Other data and other numbers of clean samples, but one of each: CBFT stands in both.
+    changes = {pair["split"]: pair["difference"] for pair in found["accuracy"]}
+    assert changes == pytest.approx({"no_cue": -0.25, "cue": 0.25, "rand_cue": -0.53, "rand_image": 0.71})
+    assert found["settings"]["network"] == ["small_convnet", "vgg13"] and "points" not in found["settings"]
+    assert run("compare", "table1-smoke", "table1-small") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "75.0 50.0" in shown and "-25.0" in shown and "A: table1-smoke" in shown
+    assert run("compare", "fig4", "fig4") == 0
+    shown = capsys.readouterr().out
+    assert "Barriers in nats" in shown and "Settings that differ" not in shown
+
+
+def test_report_is_of_the_runs_that_are_named_or_of_the_latest(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    assert run("report", "fig4", "last", "-o", str(page)) == 0
+    assert capsys.readouterr().out == f"{page}\n"
+    text = page.read_text(encoding="utf-8")
+    assert 'id="fig4-smoke-0123abcd"' in text and "table1-smoke" not in text
+    assert text.index('id="fig4-smoke-0123abcd"') < text.index('id="table3-smoke-0123abcd"')
+    old = table1_record(id="table1-smoke-00000000", started="2025-01-01T00:00:00+00:00")
+    store.save(old)
+    assert run("report", "-o", str(page)) == 0
+    text = page.read_text(encoding="utf-8")
+    assert 'id="table1-smoke-0123abcd"' in text and old.id not in text
+    assert text.index('id="fig4') < text.index('id="table1') < text.index('id="table3')
+
+
+def test_remove_takes_the_run_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("remove", "fig4") == 0
+    assert capsys.readouterr().out == "removed fig4-smoke-0123abcd and 0 steps that no other run used\n"
+    assert [found.recipe for found in store.runs()] == ["table3", "table1"]
+
+
+def test_schema_is_json_and_knows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("schema", "table1") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["required"] == ["recipe"] and found["properties"]["recipe"] == {"const": "table1"}
+    assert {"datasets", "seeds", "methods", "training", "rows", "scale"} <= set(found["properties"])
+    assert {"type": "string"} in found["properties"]["seeds"]["anyOf"]
+    assert run("schema") == 0
+    every = json.loads(capsys.readouterr().out)
+    assert every["table1"] == found and {"audit", "fig4", "quickstart"} <= set(every)
+    assert "splits" in every["audit"]["properties"]
+
+
+def test_info_names_the_store(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info") == 0
+    assert str(store.root) in capsys.readouterr().out.replace("\n", "").replace(" ", "")

@@ -1,0 +1,100 @@
+import re
+
+import pytest
+
+from mechconn._report import save_runs
+from mechconn._report._gather import accuracies, barriers
+from mechconn._report._run_page import section_of
+from page import Page
+from run_records import fig4_record, fig13_record, model, path, run_record, table1_record
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    file = tmp_path_factory.mktemp("report") / "runs.html"
+    failed = fig4_record(cued=None).cells[0].model_copy(update={"status": "failed", "why": "E: <lost> & gone"})
+    fig4 = fig4_record(cued=None).model_copy(update={"cells": [failed, *fig4_record().cells]})
+    save_runs([table1_record(notes=["step 12 is <damaged>"]), fig4, fig13_record()], file)
+    parsed = Page(file.read_text(encoding="utf-8"))
+    assert not parsed.open
+    return parsed
+
+
+def test_the_page_needs_nothing_beside_it(page: Page):
+    sources = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
+    assert sources and all(value and value.startswith(("data:", "#")) for value in sources)
+    assert [attrs for tag, attrs in page.tags if tag == "script"] == [{}]
+    anchors = {attrs.get("id") for _, attrs in page.tags}
+    assert {value[1:] for value in sources if value and value.startswith("#")} <= anchors
+
+
+def test_numbers_are_means_over_the_seeds_beside_the_published_and_the_difference(page: Page):
+    text = re.sub(r"\s+", " ", page.text)
+    # CBFT at 90 %: 75 % here, 67.9 % published; the seeds lie 0.02 apart: t(0.975; 1) * 0.02 / 2 = 12.7 points.
+    assert "75.062.3 to 87.7paper 67.9+7.1" in text
+    # FT-M: 50 % on NC here against 67.2 %; theta_C stands in no published table.
+    assert "50.050.0 to 50.0paper 67.2-17.2" in text
+    assert "intervals over the 2 seeds" in text and "mean of three seeds" in text
+
+
+def test_what_the_page_shows_is_in_the_record():
+    record = table1_record()
+    rows = {row.name: row for row in section_of(record).accuracy}
+    for name, row in rows.items():
+        for split, entry in row.entries.items():
+            stored = [numbers["models"][name]["accuracy"][split] for numbers in record.results.values()]
+            assert entry.value.mean == pytest.approx(sum(stored) / 2, abs=1e-12)
+    assert rows["theta_C"].entries["cue"].published is None
+
+
+def test_what_it_is_not_is_said(page: Page):
+    text = re.sub(r"\s+", " ", page.text)
+    assert "Not the paper's settings: digits instead of CIFAR-10; small_convnet of width 24" in text
+    assert "step 12 is <damaged>" in text and "E: <lost> & gone" in text
+    assert "not finite" in text and "does not hold" in text
+
+
+def test_every_picture_says_what_it_shows(page: Page):
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == 8 and all("Test images of digits" in str(attrs["alt"]) for attrs in pictures)
+    labels = [str(attrs["aria-label"]) for tag, attrs in page.tags if tag == "svg"]
+    assert len(labels) == 4
+    assert "CBFT NC 75 % (published 68 %)" in labels[0]
+    assert "linear: NC 1.00 nats" in labels[2] and "fitted with cue: NC not finite" in labels[2]
+    assert "same attribute at width 16: barrier 2 before and 0.2 after permutation, 90 % of patterns agree" in labels[3]
+
+
+def test_headings_are_those_of_the_paper_and_tables_sort(page: Page):
+    for heading in ("Table 1: ways of fine-tuning", "Figure 4: paths between", "Figure 13: attributes"):
+        assert heading in page.text
+    tables = [attrs.get("class") for tag, attrs in page.tags if tag == "table"]
+    assert tables.count("sortable") == 8  # the list of runs; 2 in table 1, 3 in figure 4, 2 in figure 13
+
+
+def test_accuracy_by_clean_samples_has_a_panel_for_each_model(tmp_path):
+    counts = {count: {"theta_C": 0.5, "FT-M": 0.6, "scratch": 0.4} for count in (250, 2500)}
+    cells = {
+        ("cifar10", 0.8, count, 0): {"models": {name: model({"no_cue": a}) for name, a in models.items()}, "paths": {}}
+        for count, models in counts.items()
+    }
+    section = section_of(run_record("table4", cells))
+    ((heading, figure),) = section.figures
+    assert heading == "Accuracy by clean samples: cifar10, cue on 80 %"
+    assert "scratch with 2,500: NC 40 % (published 48 %)" in figure and "scratch with 250: NC 40 %;" in figure
+    assert "theta_C with" not in figure
+
+
+def test_places_have_tables_of_their_own_and_one_seed_the_samples_interval():
+    record = run_record(
+        "fig5", {("digits", p, None, 0): {"models": {"FT-S": model({"cue": 0.9})}, "paths": {}} for p in (1.0, 0.8)}
+    )
+    table = accuracies(record)
+    assert [place.proportion for place in table] == [0.8, 1.0]
+    value = next(iter(table.values()))["FT-S"]["cue"]
+    assert value.interval == pytest.approx((0.87, 0.92)) and value.seeds == 1
+
+
+def test_a_barrier_that_is_not_finite_for_one_seed_has_no_mean():
+    cells = {("digits", 0.8, None, s): {"models": {}, "paths": {"linear": path(h)}} for s, h in ((0, 1.0), (1, None))}
+    value = next(iter(barriers(run_record("fig4", cells)).values()))["linear"]["cue"]
+    assert value.mean is None and value.interval is None and value.seeds == 2
