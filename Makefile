@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
 .DEFAULT_GOAL := help
 # The experiments of the paper, and how `make reproduce` runs them.
-RECIPES := quickstart fig4 fig5 table1 table3 table4
+RECIPES := quickstart fig4 fig5 table1 table3 table4 fig13
 ENGINE ?= processes
 STORE ?= mechconn-store
 
@@ -19,8 +19,9 @@ help: ## show this list
 demo: $(READY) ## the whole story on small data, into report.html
 	$(BIN)/mechconn demo -o report.html
 
-reproduce: $(READY) ## every experiment at smoke scale, into mechconn-store (MECHCONN_DATA for real images; ENGINE=ray through Ray)
+reproduce: $(READY) ## every experiment at smoke scale, into reproduced.html (MECHCONN_DATA for real images; ENGINE=ray through Ray)
 	for recipe in $(RECIPES); do $(BIN)/mechconn run $$recipe --engine $(ENGINE) --store $(STORE) || exit 1; done
+	$(BIN)/mechconn report --store $(STORE) -o reproduced.html
 
 test: $(READY) ## all tests
 	$(PYTEST)
@@ -38,7 +39,7 @@ check: $(READY) ## format, lint, types, import contracts, fast tests
 	$(PYTEST) -m "not slow"
 
 clean: ## remove what the targets above made, except .venv
-	rm -rf report.html build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf report.html reproduced.html build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp stands for "these two files are installed". The build tools come first and from the same

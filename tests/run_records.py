@@ -88,6 +88,10 @@ def table1_record(**changes: Any) -> RunRecord:
                 "CBFT": model({split: share + 0.01 * (2 * seed - 1) for split, share in FIXED.items()}),
             },
             "paths": {},
+            "histories": {
+                "FT-M": [{"epoch": 0, "lr": 0.1, "loss": 2.0 + seed}, {"epoch": 1, "lr": 0.0, "loss": 1.0}],
+                "CBFT": [{"epoch": 0, "lr": 0.1, "cross_entropy": 2.0, "barrier_term": 0.5}],
+            },
         }
         for seed in (0, 1)
     }

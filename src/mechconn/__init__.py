@@ -94,7 +94,13 @@ from mechconn._transforms import Rotate as Rotate
 from mechconn._transforms import Translate as Translate
 
 # Results know no plotting library; here, above both, they meet the functions that draw them.
-_drawing.offer(curves=_report.curves, bars=_report.bars, plane=_report.plane, heat_map=_report.heat_map)
+_drawing.offer(
+    curves=_report.curves,
+    bars=_report.bars,
+    plane=_report.plane,
+    heat_map=_report.heat_map,
+    histories=_report.histories,
+)
 
 __version__ = "0.1.0"
 __all__ = [

@@ -58,6 +58,7 @@ HEAD_NOT_FOUND = (
     "(linear layers of this model: {linear})"
 )
 HEAD_UNKNOWN = "head={head!r} is not a linear layer of this model; its linear layers are: {linear}"
+NO_HISTORY = "{method} has no epochs, so there is no history to draw"
 DIVERGED = "training diverged: {term} is {value} at step {step} of {steps} (epoch {epoch}); lower the learning rate"
 CUED_NEEDED = "{method} needs data with the cue: pass cued=..., the data that the model was trained on"
 REFERENCES = (

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mechconn import _errors
 from mechconn._batches import all_targets, as_data, generators_kept
 from mechconn._checkpoint import Checkpoint, Keeper, identity_of
 from mechconn._checks import check_is, check_positive, check_whole
 from mechconn._descent import Engine, sample_count
+from mechconn._drawing import draw
 from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._method import Descent, Method, Objective, Problem, clean_loss
 from mechconn._params import Network, buffers_of, device_of, parameters_of
@@ -70,6 +72,16 @@ class Trained:
     history: tuple[Mapping[str, float], ...]
     settings: Mapping[str, Any]
     seconds: float
+
+    def plot(self) -> Any:
+        """The loss terms by epoch, as a matplotlib Figure.
+
+        Raises:
+            ValueError: there is no history: the method has no epochs.
+        """
+        if not self.history:
+            raise ValueError(_errors.NO_HISTORY.format(method=self.settings["method"]))
+        return draw("histories", trainings={self.settings["method"]: self.history})
 
 
 def train(

@@ -45,6 +45,9 @@ def test_a_cell_measures_its_models_and_paths(recipe: str, models: set[str], pat
             for split, (low, high) in model["accuracy_interval"].items():
                 assert low <= model["accuracy"][split] <= high
             assert set(model["effect"]) == SPLITS - {"cue"}
+        fits = {name for name in paths if name.startswith("fitted")}
+        assert set(numbers["histories"]) == models | fits
+        assert all(record["epoch"] == 0 and record["lr"] > 0 for (record, *_) in numbers["histories"].values())
         for path in numbers["paths"].values():
             assert path["ts"] == [0.0, 0.5, 1.0] and set(path["loss"]) == SPLITS == set(path["barrier"])
     if recipe == "table4":
@@ -57,7 +60,7 @@ def test_quickstart_is_the_demo(tmp_path: Path) -> None:
     """Two ways to the same numbers: the demo without a store, and cached steps, with the same settings."""
     settings = mc.Training(epochs=1, batch_size=64, lr=0.1, milestones=())
     naive = mc.NaiveFineTuning(epochs=1, batch_size=60)
-    cbft = mc.CBFT(epochs=2, batch_size=60, cued_proportion=1.0)
+    cbft = mc.CBFT(epochs=2, batch_size=60)
     common = {"rows": 200, "test_rows": 100, "width": 4, "points": 3, "training": settings}
     demo = run_demo(DemoSettings.model_validate({**common, "clean_samples": 60, "naive": naive, "cbft": cbft}))
     own = TuningSettings.model_validate(

@@ -140,7 +140,8 @@ def test_digits_stand_in_where_no_images_are(tmp_path: Path, monkeypatch: pytest
     _, _, found, notes = chosen("table1")
     assert [data.name for data in found.datasets] == ["digits"]
     assert len(notes) == 1 and "takes the embedded digits" in notes[0] and "MECHCONN_DATA" in notes[0]
-    assert chosen("quickstart")[3] == [] and chosen("table1", changes=["datasets=planted"])[3] == []
+    assert chosen("quickstart")[3] == chosen("fig13")[3] == []
+    assert chosen("table1", changes=["datasets=planted"])[3] == []
     (tmp_path / "cifar10").mkdir()
     for root, variable in ((tmp_path, ""), (None, str(tmp_path))):
         monkeypatch.setenv("MECHCONN_DATA", variable)

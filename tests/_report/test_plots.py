@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from torch import nn
 
 import mechconn as mc
 
@@ -96,3 +97,29 @@ def test_a_plane_of_what_was_not_measured() -> None:
         plane().plot("accuracy")
     drawn = plane(loss={"cue": ((NAN, NAN), (NAN, NAN))}).plot()
     assert len(drawn.axes) == 2
+
+
+def trained(*records: dict[str, float]) -> mc.Trained:
+    return mc.Trained(nn.Identity(), records, {"method": "LPFT"}, 0.0)
+
+
+def test_a_training_draws_every_term_and_where_its_parts_meet() -> None:
+    records = [
+        {"epoch": 0, "lr": 1.0, "head": 3.0},
+        {"epoch": 1, "lr": 0.5, "head": 2.0},
+        {"epoch": 0, "lr": 0.1, "clean": 1.0, "validation": 4.0},
+    ]
+    (axes,) = trained(*records).plot().axes
+    lines = {line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")}
+    assert {name: [*map(float, line.get_ydata())] for name, line in lines.items()} == {
+        "head": [3.0, 2.0], "clean": [1.0], "validation": [4.0],
+    }  # fmt: skip
+    assert [*map(float, lines["clean"].get_xdata())] == [3.0]
+    (between,) = [line for line in axes.lines if line.get_linestyle() == ":"]
+    assert [*map(float, between.get_xdata())] == [2.5, 2.5]
+    assert axes.get_title(loc="left") == "LPFT"
+
+
+def test_a_method_without_epochs_has_no_picture() -> None:
+    with pytest.raises(ValueError, match="LPFT has no epochs, so there is no history to draw"):
+        trained().plot()

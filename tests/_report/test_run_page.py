@@ -58,10 +58,12 @@ def test_every_picture_says_what_it_shows(page: Page):
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
     assert len(pictures) == 8 and all("Test images of digits" in str(attrs["alt"]) for attrs in pictures)
     labels = [str(attrs["aria-label"]) for tag, attrs in page.tags if tag == "svg"]
-    assert len(labels) == 4
+    assert len(labels) == 5
     assert "CBFT NC 75 % (published 68 %)" in labels[0]
-    assert "linear: NC 1.00 nats" in labels[2] and "fitted with cue: NC not finite" in labels[2]
-    assert "same attribute at width 16: barrier 2 before and 0.2 after permutation, 90 % of patterns agree" in labels[3]
+    # Two seeds began at 2 and 3 nats.
+    assert "FT-M: loss 2.5 to 1; CBFT: cross entropy 2 to 2, barrier term 0.5 to 0.5." in labels[1]
+    assert "linear: NC 1.00 nats" in labels[3] and "fitted with cue: NC not finite" in labels[3]
+    assert "same attribute at width 16: barrier 2 before and 0.2 after permutation, 90 % of patterns agree" in labels[4]
 
 
 def test_headings_are_those_of_the_paper_and_tables_sort(page: Page):

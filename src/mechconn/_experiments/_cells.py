@@ -76,10 +76,12 @@ def path_cell(lab: Lab, settings: PathSettings, cell: Cell, root: str | None) ->
     matched = task.clean.at_most(settings.matching, cell.seed)
     moved = align_step(lab, "theta_NC onto theta_C", theta_c, theta_nc, matched, cell.seed)
     paths["aligned"] = here.path("aligned", theta_c, moved)
+    fits = {}
     for name, data in (("fitted with cue", task.train), ("fitted without cue", task.clean)):
-        fit = fit_step(lab, name, theta_c, theta_nc, settings.fit, data, cell.seed)
-        paths[name] = here.path(name, theta_c, theta_nc, (settings.fit, fit))
-    return {"models": here.models({"theta_C": theta_c, "theta_NC": theta_nc}), "paths": paths}
+        fits[name] = fit_step(lab, name, theta_c, theta_nc, settings.fit, data, cell.seed)
+        paths[name] = here.path(name, theta_c, theta_nc, (settings.fit, fits[name]))
+    models = {"theta_C": theta_c, "theta_NC": theta_nc}
+    return {"models": here.models(models), "paths": paths, "histories": _histories(models | fits)}
 
 
 def tuning_cell(lab: Lab, settings: TuningSettings, cell: Cell, root: str | None) -> Numbers:
@@ -101,7 +103,12 @@ def tuning_cell(lab: Lab, settings: TuningSettings, cell: Cell, root: str | None
             paths[f"theta_C to {name}"] = here.path(f"theta_C to {name}", theta_c, found[name])
     if settings.scratch is not None:
         found["scratch"] = train_step(lab, "scratch", clean, settings.scratch, cell.seed)
-    return {"models": here.models(found), "paths": paths}
+    return {"models": here.models(found), "paths": paths, "histories": _histories(found)}
+
+
+def _histories(trained: dict[str, Stored]) -> Numbers:
+    """How each training went: a record for each epoch, its loss terms by name; none for what needs no epochs."""
+    return {name: made.numbers["history"] for name, made in trained.items() if made.numbers["history"]}
 
 
 def _behaviour(measured: Stored) -> Numbers:

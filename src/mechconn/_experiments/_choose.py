@@ -53,7 +53,8 @@ def chosen(
     except ValidationError as error:
         raise ValueError("\n".join(mistakes(error, RECIPES[recipe].kind))) from error
     notes = []
-    if size == "smoke" and not images and recipe != "quickstart" and not any("datasets" in step for step in steps):
+    stands_in = recipe != "quickstart" and "datasets" in plain and not any("datasets" in step for step in steps)
+    if size == "smoke" and not images and stands_in:
         notes.append(_errors.DIGITS_INSTEAD.format(recipe=recipe, variable=ROOT_VARIABLE))
     return recipe, size, settings, notes
 

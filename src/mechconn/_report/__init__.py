@@ -5,7 +5,8 @@ from mechconn._report._page import save_report as save_report
 from mechconn._report._plots import bars as bars
 from mechconn._report._plots import curves as curves
 from mechconn._report._plots import heat_map as heat_map
+from mechconn._report._plots import histories as histories
 from mechconn._report._plots import plane as plane
 from mechconn._report._run_page import save_runs as save_runs
 
-__all__ = ["bars", "curves", "heat_map", "plane", "save_report", "save_runs", "sheet"]
+__all__ = ["bars", "curves", "heat_map", "histories", "plane", "save_report", "save_runs", "sheet"]

@@ -79,6 +79,20 @@ def curves(record: RunRecord) -> dict[Place, dict[str, tuple[list[float], Curves
     return found
 
 
+def histories(record: RunRecord) -> dict[Place, dict[str, list[dict[str, float]]]]:
+    """Place -> training -> a record for each epoch, every number the mean over the seeds."""
+    return {
+        place: {
+            name: [
+                {term: sum(one[term] for one in epoch) / len(epoch) for term in epoch[0]}
+                for epoch in zip(*over_seeds, strict=True)
+            ]
+            for name, over_seeds in trainings.items()
+        }
+        for place, trainings in _cells(record, "histories").items()
+    }
+
+
 def _table(record: RunRecord, group: str, read: Any, most: float | None) -> Table:
     table: Table = {}
     for place, named in _cells(record, group).items():
@@ -89,7 +103,7 @@ def _table(record: RunRecord, group: str, read: Any, most: float | None) -> Tabl
     return table
 
 
-def _cells(record: RunRecord, group: str) -> dict[Place, dict[str, list[Mapping[str, Any]]]]:
+def _cells(record: RunRecord, group: str) -> dict[Place, dict[str, list[Any]]]:
     """Place -> model or path -> its numbers for every seed."""
     found: dict[Place, dict[str, list[Mapping[str, Any]]]] = {}
     for cell in record.cells:

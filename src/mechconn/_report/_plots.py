@@ -12,6 +12,7 @@ from mechconn._results import short_name
 COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}
 MARKERS = {"no_cue": "o", "cue": "s", "rand_cue": "^", "rand_image": "D"}
 OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#F0E442", "#999999")
+TERM_COLOURS = (*COLOURS.values(), *OTHER_COLOURS)
 OTHER_MARKERS = ("x", "v", "P", "<", "*", ">", "X")  # as many as have no common divisor with the colours: 28 pairs
 LABELS = {"accuracy": "accuracy (%)", "loss": "loss"}
 
@@ -53,6 +54,51 @@ def curves(
         if measure == fullest or any(bad[1] == measure for bad in broken):
             axes.legend(frameon=False, ncols=2)
     return figure
+
+
+def histories(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> Any:
+    """The loss terms of trainings by epoch: one panel for each training, one curve for each term.
+
+    Args:
+        trainings: name -> a record for each epoch; every value but "epoch" and "lr" is a term. A training of several
+            parts is drawn one part after the other, a dotted line between them.
+    """
+    figure, panels = panel_grid(len(trainings), 2.6)
+    terms = dict.fromkeys(term for records in trainings.values() for record in records for term in terms_of(record))
+    for axes, (name, records) in zip(panels, trainings.items(), strict=True):
+        for number, term in enumerate(terms):
+            points = [(i, record[term]) for i, record in enumerate(records, 1) if term in record]
+            if points:
+                across, up = zip(*points, strict=True)
+                axes.plot(
+                    across, up, label=plain_text(term.replace("_", " ")), color=TERM_COLOURS[number % len(TERM_COLOURS)]
+                )
+        for i in range(1, len(records)):
+            if records[i]["epoch"] <= records[i - 1]["epoch"]:
+                axes.axvline(i + 0.5, linestyle=":", color="gray")
+        axes.set_title(plain_text(name), fontsize=10, loc="left")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss term")
+        plain_axes(axes)
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def terms_of(record: Mapping[str, float]) -> list[str]:
+    """Names of the loss terms in an epoch's record."""
+    return [name for name in record if name not in ("epoch", "lr")]
+
+
+def panel_grid(count: int, height: float) -> tuple[Any, list[Any]]:
+    """A figure with two panels a row; one that is left over is not drawn."""
+    from matplotlib.figure import Figure
+
+    columns, lines = min(count, 2), math.ceil(count / 2)
+    figure = Figure(figsize=(9.0, height * lines + 0.4), layout="constrained")
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for left_over in panels[count:]:
+        left_over.set_visible(False)
+    return figure, panels[:count]
 
 
 def curves_on(

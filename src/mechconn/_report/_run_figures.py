@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mechconn._report._figures import gaps, inline_svg
 from mechconn._report._gather import Curves, Value, in_order
-from mechconn._report._plots import LABELS, curves_on, look, plain_axes, plain_text
+from mechconn._report._plots import LABELS, curves_on, histories, look, panel_grid, plain_axes, plain_text, terms_of
 from mechconn._results import short_name
 
 Row = Mapping[str, Value]
@@ -26,7 +25,7 @@ def accuracy_figure(places: Mapping[str, Rows], published: Mapping[str, Shares])
     """
 
     def draw() -> Any:
-        figure, panels = _panels(len(places), 3.4)
+        figure, panels = panel_grid(len(places), 3.4)
         for axes, (place, rows) in zip(panels, places.items(), strict=True):
             splits = in_order(split for row in rows.values() for split in row)
             for number, split in enumerate(splits):
@@ -99,7 +98,7 @@ def samples_figure(
     """
 
     def draw() -> Any:
-        figure, panels = _panels(len(models), 3.2)
+        figure, panels = panel_grid(len(models), 3.2)
         for axes, (name, rows) in zip(panels, models.items(), strict=True):
             for number, split in enumerate(in_order(split for row in rows.values() for split in row)):
                 style = look(split, number)
@@ -163,19 +162,17 @@ def widths_figure(pairs: Mapping[str, Mapping[int, Row]]) -> str:
     return inline_svg(draw, f"Barriers in mean squared error and agreement of activation patterns by width. {words}.")
 
 
+def histories_figure(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """The loss terms of trainings by epoch, one panel for each; see `histories`."""
+    words = "; ".join(
+        f"{name}: "
+        + ", ".join(f"{t.replace('_', ' ')} {r[0][t]:.3g} to {r[-1][t]:.3g}" for t in terms_of(r[-1]) if t in r[0])
+        for name, r in trainings.items()
+    )
+    return inline_svg(lambda: histories(trainings), f"Loss terms from the first epoch to the last. {words}.")
+
+
 # ---------------------------------------------------------------- pieces
-
-
-def _panels(count: int, height: float) -> tuple[Any, list[Any]]:
-    """A figure with two panels a row; one that is left over is not drawn."""
-    from matplotlib.figure import Figure
-
-    columns, lines = min(count, 2), math.ceil(count / 2)
-    figure = Figure(figsize=(9.0, height * lines + 0.4), layout="constrained")
-    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
-    for left_over in panels[count:]:
-        left_over.set_visible(False)
-    return figure, panels[:count]
 
 
 def _marks(

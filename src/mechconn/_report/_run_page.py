@@ -9,10 +9,21 @@ from typing import Any
 
 from mechconn._report._claims import Claim, claims
 from mechconn._report._departures import sentence
-from mechconn._report._gather import MEASURES, Place, Table, Value, accuracies, barriers, curves, in_order, widths
+from mechconn._report._gather import (
+    MEASURES,
+    Place,
+    Table,
+    Value,
+    accuracies,
+    barriers,
+    curves,
+    histories,
+    in_order,
+    widths,
+)
 from mechconn._report._page import flat, render, source
 from mechconn._report._published import SOURCE, TITLES, published_accuracy
-from mechconn._report._run_figures import accuracy_figure, paths_figure, samples_figure, widths_figure
+from mechconn._report._run_figures import accuracy_figure, histories_figure, paths_figure, samples_figure, widths_figure
 from mechconn._results import SPLITS
 from mechconn._store import RunRecord
 from mechconn._tensor_files import write_whole
@@ -56,6 +67,7 @@ class Section:
     barrier_splits: Sequence[str]
     widths: Sequence[Row]
     figures: Sequence[tuple[str, str]]
+    histories: Sequence[tuple[str, str]]
     strips: Mapping[str, Mapping[str, str]]
     settings: Sequence[tuple[str, str]]
 
@@ -123,6 +135,7 @@ def section_of(record: RunRecord) -> Section:
             *_path_figures(record, heights),
             *_width_figures(record),
         ],
+        histories=[(place.words, histories_figure(found)) for place, found in histories(record).items()],
         strips={data: {s: source(p) for s, p in pictures.items()} for data, pictures in record.pictures.items()},
         settings=flat(record.settings),
     )
