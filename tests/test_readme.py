@@ -9,6 +9,9 @@ from safetensors.torch import save_file
 
 import mechconn as mc
 from image_files import pixels, write_class_folder
+from mechconn._cli import main
+from mechconn._experiments._choose import chosen
+from mechconn._experiments._recipes import RECIPES
 from mechconn._rng import isolated
 from texts import texts
 
@@ -23,7 +26,7 @@ def test_the_examples_run_and_tell_the_story(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    example, more, compared, aligned, audited, *_ = re.findall(
+    example, more, compared, aligned, audited, changed, *_ = re.findall(
         r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S
     )
     names: dict[str, object] = {}
@@ -42,6 +45,9 @@ def test_the_examples_run_and_tell_the_story(
     exec(compile(audited, "README.md", "exec"), names)
     assert "The mechanisms of theta_C (A) and theta_NC (B) are " in capsys.readouterr().out
     assert "<!doctype html>" in (tmp_path / "audit.html").read_text(encoding="utf-8")
+    exec(compile(changed, "README.md", "exec"), names)
+    assert re.search(r"^\| CBFT (\| \d+\.\d ){4}\|$", capsys.readouterr().out, re.M)
+    assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
 MODELS = """
@@ -80,3 +86,23 @@ def test_the_examples_on_models_and_data_of_ones_own_run(
     assert len(re.findall("rand_cue|darker", printed)) >= 3
     assert "accuracy by group (95 % intervals):\n  y=0, place=land: " in printed
     assert list(names["by_place"]) == ["land", "sea"]  # pyright: ignore[reportArgumentType]
+
+
+def test_the_configuration_of_a_run_is_understood(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(recipe = .*?)```", README.read_text(encoding="utf-8"), re.S)
+    (tmp_path / "own.toml").write_text(example, encoding="utf-8")
+    recipe, scale, settings, _ = chosen(str(tmp_path / "own.toml"))
+    assert (recipe, scale) == ("table1", "small")
+    assert settings.methods["IRM"] == mc.IRM(penalty=10.0) and "CBFT" in settings.methods
+    assert [data.name for data in settings.datasets] == ["cifar10", "dominoes"]
+
+
+def test_every_recipe_is_named_where_people_look(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = README.read_text(encoding="utf-8").split("## The paper as commands")[1].split("\n\n")[1]
+    assert set(re.findall(r"^\| `(\w+)`", listed, re.M)) == set(RECIPES)
+    made = re.findall(r"^RECIPES := (.*)$", (README.parent / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert set(made[0].split()) == set(RECIPES)
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    helped = capsys.readouterr().out
+    assert all(recipe in helped for recipe in RECIPES)

@@ -42,7 +42,7 @@ class RunFailedError(RuntimeError):
 @app.command()
 def run(
     recipe: Annotated[
-        str, typer.Argument(help="quickstart, fig4, fig5, table1, table3, table4, or a .toml or .json file.")
+        str, typer.Argument(help="quickstart, fig4, fig5, table1, table3, table4, fig13, or a .toml or .json file.")
     ],
     scale: Annotated[
         str | None, typer.Option(help="smoke (minutes), small (an hour) or paper; by default the file's, else smoke.")
