@@ -29,6 +29,7 @@ test: $(READY) ## all tests
 bench: $(READY) ## speed against plain implementations, random programs through the symmetry finder (20 minutes; MECHCONN_DATA for real images)
 	$(BIN)/python benchmarks/bench_paths.py
 	$(BIN)/python benchmarks/bench_matching.py
+	$(BIN)/python benchmarks/bench_cbft.py
 	$(BIN)/python benchmarks/symmetry_programs.py
 
 check: $(READY) ## format, lint, types, import contracts, fast tests

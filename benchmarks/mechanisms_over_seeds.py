@@ -4,7 +4,7 @@ For each seed: theta_C against theta_NC (dissimilar?), two theta_NC of different
 (similar?), and the effect |C - RC| of a random cue on CBFT's result against FT-M's (at most a third?).
 About 40 seconds a seed on 2 cores.
 
-    python benchmarks/mechanisms_over_seeds.py [--seeds 10] [--first 0]
+    python benchmarks/mechanisms_over_seeds.py [--seeds 10] [--first 0] [--margin 0.05]
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def trained(task: mc.datasets.CueTask, data: mc.CuedSet, settings: DemoSettings,
     return mc.train(fresh, data, settings.training, seed=seed).model
 
 
-def measured(seed: int) -> Found:
+def measured(seed: int, margin: float) -> Found:
     """Train, fine-tune and compare on one seed."""
-    settings = DemoSettings(seed=seed)
+    settings = DemoSettings(seed=seed, margin=margin)
     task = mc.datasets.cue_task("digits", proportion=settings.proportion, seed=seed)
     theta_c, theta_nc = (trained(task, data, settings, seed) for data in (task.train, task.clean))
     other = trained(task, task.clean, settings, seed + OTHER)
@@ -74,6 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--margin", type=float, default=0.05)
     asked = parser.parse_args()
     held = {"theta_C and theta_NC dissimilar": 0, "two theta_NC similar": 0, "CBFT at most a third of FT-M": 0}
     said("effects of a random cue in points, with the interval that is judged")
@@ -81,7 +82,7 @@ def main() -> None:
     said("|---|---|---|---|---|---|---|---|")
     started = time.perf_counter()
     for seed in range(asked.first, asked.first + asked.seeds):
-        found = measured(seed)
+        found = measured(seed, asked.margin)
         sides = [points(side["rand_cue"]) for side in (found.apart.a, found.apart.b, found.alike.b)]
         tuned = [points(found.cue_effects[name]) for name in ("FT-M", "CBFT")]
         verdicts = found.apart.verdict, found.alike.verdict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import mechconn as mc
 from mechconn._method import Method
-from zoo import build, mlp, rows
+from zoo import build, mlp, norm_mlp, rows
 
 PLAIN: dict[str, Any] = {"epochs": 1, "batch_size": 9, "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0}
 METHODS: dict[str, Method] = {
@@ -23,10 +24,27 @@ METHODS: dict[str, Method] = {
     "LastLayerRetraining": mc.LastLayerRetraining(**PLAIN),
 }
 
+LONGER: dict[str, Any] = {"epochs": 2, "batch_size": 5, "accumulate": 2, "lr": 0.2}
+"""Batches of five and of three rows in one step: parts of several sizes, shares of several sizes."""
+LONG: dict[str, Method] = {"NaiveFineTuning": mc.NaiveFineTuning(**LONGER), "CBFT": mc.CBFT(**LONGER)}
+
 
 def tuned(name: str, accelerator: Any) -> mc.Trained:
     """Nine rows in one batch: an odd number, so that the processes have different shares."""
     return mc.fine_tune(build(mlp), METHODS[name], clean=rows(9), cued=rows(9, 3), accelerator=accelerator)
+
+
+def tuned_long(name: str, accelerator: Any) -> mc.Trained:
+    """Two epochs, accumulated, with an epoch chosen by validation data."""
+    return mc.fine_tune(
+        build(mlp), LONG[name], clean=rows(8), cued=rows(8, 3), validation=rows(6, 5), accelerator=accelerator
+    )
+
+
+def normed(accelerator: Any) -> mc.Trained:
+    """A network with BatchNorm, whose statistics are those of each process's own rows."""
+    method = mc.NaiveFineTuning(epochs=2, batch_size=8, lr=0.2)
+    return mc.fine_tune(build(norm_mlp), method, clean=rows(16), validation=rows(6, 5), accelerator=accelerator)
 
 
 def main() -> None:
@@ -42,6 +60,10 @@ def main() -> None:
     assert accelerator.num_processes == 2
     for name in METHODS:
         save_file(tuned(name, accelerator).model.state_dict(), folder / f"{name}-{rank}.safetensors")
+    for name, run in {**{n: tuned_long(n, accelerator) for n in LONG}, "normed": normed(accelerator)}.items():
+        save_file(run.model.state_dict(), folder / f"long-{name}-{rank}.safetensors")
+        told = {"history": run.history, "selected": run.settings["selected_epoch"]}
+        (folder / f"long-{name}-{rank}.json").write_text(json.dumps(told), encoding="utf-8")
     torch.distributed.destroy_process_group()
 
 

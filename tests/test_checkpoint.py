@@ -127,6 +127,9 @@ def test_training_goes_on_too(tmp_path: Path) -> None:
         {"method": mc.NaiveFineTuning(epochs=2, batch_size=8)},
         {"model": build(mlp, 1)},
         {"clean": (CLEAN[0], CLEAN[1].flip(0))},
+        {"clean": (2 * CLEAN[0], CLEAN[1])},
+        {"validation": rows(8, 5)},
+        {"transform": torch.neg},
         {"cued": rows(28, 4)},
         {"references": {"cued": build(mlp, 2)}, "cued": {"cued": CUED}},
     ],
@@ -172,6 +175,15 @@ def test_one_that_cannot_be_written_whole_leaves_the_one_before(
     check_same(run(method, checkpoint=mc.Checkpoint(file, every=1)), run(method))
 
 
+def test_groups_and_validation_data_are_part_of_a_run(tmp_path: Path) -> None:
+    place, method = mc.Checkpoint(tmp_path / "run.safetensors"), mc.GroupDRO(epochs=1, batch_size=8)
+    given: dict[str, Any] = {"groups": [0, 1] * 12, "validation": rows(8, 5), "checkpoint": place}
+    run(method, **given)
+    for other in ({"groups": [0, 0, 1, 1] * 6}, {"validation": rows(8, 6)}):
+        with pytest.raises(ValueError, match="was written by another run"):
+            run(method, **{**given, **other})
+
+
 class Exploding(Counting):
     """NaN from its call number `last` on."""
 
@@ -215,6 +227,34 @@ def test_weights_that_are_not_finite_are_never_written(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     assert all(bool(torch.isfinite(tensor).all()) for tensor in load_file(file).values() if tensor.is_floating_point())
+
+
+def test_weights_that_are_not_finite_are_never_returned() -> None:
+    """The last of three steps ruins them, and no later loss would tell."""
+    with pytest.raises(FloatingPointError, match=r"body\.0\.weight is nan at step 3 of 3"):
+        run(mc.NaiveFineTuning(epochs=1, batch_size=8), model=build(Poisoned))
+
+
+class Masked(nn.Module):
+    """It holds minus infinity on purpose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp()
+        self.register_buffer("mask", torch.tensor([0.0, float("-inf"), 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def test_buffers_may_hold_infinity(tmp_path: Path) -> None:
+    place = mc.Checkpoint(tmp_path / "run.safetensors", every=1)
+    run(mc.NaiveFineTuning(epochs=1, batch_size=8), model=build(Masked), checkpoint=place)
+
+
+def test_validation_that_is_not_finite_chooses_nothing() -> None:
+    with pytest.raises(FloatingPointError, match=r"validation is nan at step 3 of 6 \(epoch 0\)"):
+        run(mc.NaiveFineTuning(epochs=2, batch_size=8), validation=rows(8, 5), loss=Exploding(4))
 
 
 def test_its_settings_are_checked(tmp_path: Path) -> None:

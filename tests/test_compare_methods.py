@@ -107,6 +107,21 @@ def test_one_number_of_passes_for_all() -> None:
     methods = {"FT": METHODS["FT"], "IRM": mc.IRM(batch_size=8), "CBFT": METHODS["CBFT"]}
     found = mc.compare_methods(task(), methods, passes=54)
     assert epochs_of(found) == {"FT": 18, "IRM": 9, "CBFT": 6}
+    both = mc.LPFT(probe=mc.LastLayerRetraining(epochs=4, lr=0.1), tuning=mc.NaiveFineTuning(batch_size=8))
+    assert mc.compare_methods(task(), {"LPFT": both}, passes=54).runs[1].settings["tuning"]["epochs"] == 18
+    dro = {"DRO": mc.GroupDRO(batch_size=8)}
+    assert epochs_of(mc.compare_methods(task(groups=[0, 1] * 12), dro, passes=54)) == {"DRO": 18}
+    assert epochs_of(mc.compare_methods(task(), dro, passes=54)) == {"DRO": 9}
+
+
+def test_a_small_budget_leaves_one_epoch_of_everything() -> None:
+    """CBFT's warm-up gives way, and Scratch's milestones move along."""
+    methods = {"CBFT": METHODS["CBFT"], "scratch": mc.Scratch(batch_size=8)}
+    found = mc.compare_methods(task(), methods, epochs=1)
+    assert epochs_of(found) == {"CBFT": 1, "scratch": 1}
+    settings = {run.method: run.settings for run in found.runs}
+    assert settings["CBFT"]["warmup_epochs"] == 0
+    assert mc.Scratch().with_epochs(20) == mc.Scratch(epochs=20, milestones=(8, 16))
 
 
 class Passing(nn.Module):
@@ -206,13 +221,25 @@ def test_a_comparison_that_is_stopped_goes_on(tmp_path: Path) -> None:
         return cross_entropy(outputs, targets, reduction="none")
 
     def same(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
         return cross_entropy(outputs, targets, reduction="none")
 
     with pytest.raises(StoppedError):
         mc.compare_methods(task(), METHODS, folder=tmp_path, loss=stopping)
-    assert (tmp_path / "ft-0.safetensors").exists()
-    found, whole = (mc.compare_methods(task(), METHODS, folder=f, loss=same) for f in (tmp_path, None))
-    assert [run.loss for run in found.runs] == [run.loss for run in whole.runs]
+    assert [file.name[:3] for file in tmp_path.iterdir()] == ["ft-"]
+    counts, results = [], []
+    for folder in (tmp_path, None):
+        calls = 0
+        results.append(mc.compare_methods(task(), METHODS, folder=folder, loss=same))
+        counts.append(calls)
+    assert [run.loss for run in results[0].runs] == [run.loss for run in results[1].runs]
+    assert counts[0] <= counts[1] - 6  # FT's six iterations were there
+
+
+def test_names_that_differ_in_signs_have_files_of_their_own(tmp_path: Path) -> None:
+    mc.compare_methods(task(), {name: METHODS["FT"] for name in ("CBFT", "CBFT+", "\u03bb", "\u03b2")}, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_the_users_models_stay_as_they_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import mechconn as mc
-from shared_run import METHODS, tuned
+from shared_run import LONG, METHODS, tuned, tuned_long
 from zoo import build, mlp, rows
 
 pytest.importorskip("accelerate", reason="the extra `accelerate` is not installed")
@@ -53,6 +54,28 @@ def test_two_processes_do_what_one_does(name: str, together: Path) -> None:
         for key, tensor in found.items():
             # Sums of float64 in another order.
             torch.testing.assert_close(tensor, alone[key], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LONG)
+def test_several_steps_of_several_parts_too(name: str, together: Path) -> None:
+    alone = tuned_long(name, None)
+    for rank in range(2):
+        told = json.loads((together / f"long-{name}-{rank}.json").read_text(encoding="utf-8"))
+        assert told["selected"] == alone.settings["selected_epoch"]
+        for ours, theirs in zip(told["history"], alone.history, strict=True):
+            assert ours == pytest.approx(dict(theirs), rel=1e-9)
+        for key, tensor in load_file(together / f"long-{name}-{rank}.safetensors").items():
+            torch.testing.assert_close(tensor, alone.model.state_dict()[key], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.slow
+def test_processes_end_with_one_network(together: Path) -> None:
+    """Statistics of BatchNorm are those of the first, before an epoch is chosen."""
+    first, second = (load_file(together / f"long-normed-{rank}.safetensors") for rank in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    said = [json.loads((together / f"long-normed-{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
+    assert said[0] == said[1]
 
 
 def test_other_ways_to_share_a_model_are_refused() -> None:

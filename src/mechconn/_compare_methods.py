@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from mechconn._finetune import fine_tune
 from mechconn._group_names import Groups
 from mechconn._inference import Inference
 from mechconn._interventions import Suite
-from mechconn._method import Method, Schedule
+from mechconn._method import Method
 from mechconn._method_comparison import START, MethodComparison, TuningRun
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
@@ -114,9 +115,9 @@ def compare_methods(
         clean, held_out, groups = as_data("clean data", task.clean), None, task.groups
         if selection == "validation":
             clean, held_out, groups = _held_out(task, validation_share)
+        budgets = {name: _budgeted(method, task, clean, epochs, passes) for name, method in methods.items()}
         runs.append(_evaluated(START, task, task.model, loss, device, precision, {}, 0.0))
-        for name, method in methods.items():
-            budget = _budgeted(method, task, clean, epochs, passes)
+        for name, budget in budgets.items():
             started = time.perf_counter()
             tuned = fine_tune(
                 task.model, budget, clean=clean, cued=task.cued, references=task.references, groups=groups,
@@ -157,13 +158,14 @@ def _budgeted(method: Method, task: TuningTask, clean: Data, epochs: int | None,
     if passes is None:
         return method
     cued = task.cued if isinstance(task.cued, Mapping) else {} if task.cued is None else {"cued": task.cued}
+    if task.groups is not None and method.takes_groups:
+        cued = {}  # as in fine_tune
     read = method.cued_data({name: as_data(name, data) for name, data in cued.items()}, task.seed)
-    each = method.passes(len(read))
-    if each == 0:
+    schedule = method.whole_schedule()
+    if schedule is None:
         return method
-    size = method.batch_size if isinstance(method, Schedule) else 256
-    iterations = min(batch_count("data", data, size) for data in (clean, *read.values()))
-    return method.with_epochs(max(1, round(passes / (each * iterations))))
+    iterations = min(batch_count("data", data, schedule.batch_size) for data in (clean, *read.values()))
+    return method.with_epochs(max(1, round(passes / (method.passes(len(read)) * iterations))))
 
 
 def _held_out(task: TuningTask, share: float) -> tuple[Data, Data, Groups | None]:
@@ -211,4 +213,6 @@ def _evaluated(
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
+    """A name as a file's: its letters and figures, and a hash that tells it from names that differ in other signs."""
+    letters = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
+    return f"{letters}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -65,11 +65,18 @@ class Engine:
         cued: Sequence[Data] = (),
         validate: Callable[[], float] | None = None,
         factor: Callable[[int], float] | None = None,
+        *,
+        as_they_are: bool = False,
     ) -> None:
         """Take a schedule's steps on the trainable tensors of a module, or of a mapping.
 
         With `validate`, the weights are in the end those of the epoch where it gave the least value. `factor`
-        multiplies the learning rate of an iteration; the history keeps the schedule's own rate.
+        multiplies the learning rate of an iteration; the history keeps the schedule's own rate. `as_they_are` reads
+        the data without the transform: they are no inputs, but what was computed from them.
+
+        Raises:
+            ValueError: nothing is trainable, or data are empty.
+            FloatingPointError: a loss term, a weight or the validation loss became infinite or NaN.
         """
         self._part += 1
         if self._saved is not None and self._saved.part > self._part:
@@ -78,6 +85,8 @@ class Engine:
             objectives = self.workers.whole(module, objectives)
             module = dict(module.named_parameters()) | dict(module.named_buffers())
         weights = [tensor for tensor in module.values() if tensor.requires_grad]
+        if not weights:
+            raise ValueError(_errors.ALL_FROZEN.format(what=self.what))
         optimiser = torch.optim.SGD(
             weights, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
         )  # fmt: skip
@@ -87,7 +96,10 @@ class Engine:
                 counts = [batch_count(self.named, source, schedule.batch_size) for source in data]
             if not all(counts):
                 raise ValueError(_errors.EMPTY.format(name=self.named if not counts[0] else "cued data"))
-            run = _Run(self, schedule, objectives, module, weights, optimiser, data, validate, factor, min(counts))
+            transform = None if as_they_are else self.transform
+            run = _Run(
+                self, schedule, objectives, module, weights, optimiser, data, validate, factor, transform, min(counts)
+            )
             run.all_epochs(self._saved)
         self._saved = None
         optimiser.zero_grad(set_to_none=True)
@@ -106,6 +118,7 @@ class _Run:
     data: tuple[Data, ...]
     validate: Callable[[], float] | None
     factor: Callable[[int], float] | None
+    transform: Callable[[Inputs], Inputs] | None
     batches: int
 
     def __post_init__(self) -> None:
@@ -146,34 +159,38 @@ class _Run:
 
     def _iterate(self, parts: list[Step], rate: float, total: int) -> None:
         """One optimiser step for each objective, its gradient summed over the parts by their rows."""
-        sizes = [len(part.clean[1]) for part in parts]
+        total_rows = sum(part.size for part in parts)
         for group in self.optimiser.param_groups:
             group["lr"] = rate if self.factor is None else rate * self.factor(parts[0].number)
         for objective in self.objectives:
             self.optimiser.zero_grad(set_to_none=True)
-            for part, rows in zip(parts, sizes, strict=True):
+            for part in parts:
                 terms = objective(part)
-                self._add(terms, rows, part, total)
+                self._add(terms, part, total)
                 loss = torch.stack(list(terms.values())).sum()
-                (loss if len(parts) == 1 else loss * (rows / sum(sizes))).backward()
+                (loss if len(parts) == 1 else loss * (part.size / total_rows)).backward()
             if self.schedule.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.weights, self.schedule.clip_norm)
             self.optimiser.step()
-        self.now.rows += sum(sizes)
+        self.now.rows += total_rows
 
-    def _add(self, terms: Mapping[str, Tensor], rows: int, step: Step, total: int) -> None:
+    def _add(self, terms: Mapping[str, Tensor], step: Step, total: int) -> None:
         """Count the terms in, after refusing NaN and infinity."""
         for name, term in terms.items():
             value = float(term.detach())
             if not math.isfinite(value):
                 raise self._diverged(name, value, step.number, total, step.epoch)
-            self.now.sums[name] = self.now.sums.get(name, 0.0) + rows * value
+            self.now.sums[name] = self.now.sums.get(name, 0.0) + step.size * value
 
     def _finish(self, record: dict[str, float]) -> None:
         """Close an epoch: validation, history, checkpoint at the end of all, progress."""
         now, engine = self.now, self.engine
+        engine.workers.agree([tensor for tensor in self.state.values() if not tensor.requires_grad])
+        self._check_weights()
         if self.validate is not None:
             record["validation"] = value = self.validate()
+            if not math.isfinite(value):
+                raise self._broken("validation", value)
             if now.best is None or value < now.best[0]:
                 now.best = value, now.epoch
                 now.chosen = {name: tensor.detach().clone() for name, tensor in self.state.items()}
@@ -204,7 +221,7 @@ class _Run:
             number = epoch * self.steps + offset
             reseed(engine.seed, engine.what, self.now.part, number)
             parts = [
-                Step(number, epoch, self._given(clean), tuple(map(self._given, cued)), clean[2])
+                Step(number, epoch, len(clean[1]), self._given(clean), tuple(map(self._given, cued)), clean[2])
                 for clean, *cued in islice(streams, self.schedule.accumulate)
             ]
             if not parts:
@@ -216,20 +233,16 @@ class _Run:
     def _given(self, batch: tuple[Inputs, Tensor, Tensor | None]) -> tuple[Inputs, Tensor]:
         """A batch as the objectives see it: transformed, this process's rows of it."""
         inputs, targets, _ = batch
-        if self.engine.transform is not None:
-            inputs = self.engine.transform(inputs)
+        if self.transform is not None:
+            inputs = self.transform(inputs)
         return self.engine.workers.share((inputs, targets))
 
     def _write(self, keeper: Keeper) -> None:
         """Write a checkpoint, after refusing weights that hold NaN or infinity."""
+        self._check_weights()
         momenta = [self.optimiser.state[weight].get("momentum_buffer") for weight in self.weights]
         held = {f"momentum/{i}": momentum for i, momentum in enumerate(momenta) if momentum is not None}
-        for name, tensor in self.state.items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                number = self.now.epoch * self.steps + self.now.offset
-                raise self._diverged(name, math.nan, number, self.schedule.epochs * self.steps, self.now.epoch)
-            held[f"weights/{name}"] = tensor
-        self.now.state = held
+        self.now.state = held | {f"weights/{name}": tensor for name, tensor in self.state.items()}
         if self.engine.workers.rank == 0:
             keeper.write(self.now)
 
@@ -249,6 +262,17 @@ class _Run:
     def _put(self, values: Mapping[str, Tensor]) -> None:
         for name, tensor in self.state.items():
             tensor.copy_(values[name])
+
+    def _check_weights(self) -> None:
+        """Refuse trained weights that hold NaN or infinity; buffers may, such as masks of attention."""
+        for name, tensor in self.state.items():
+            if tensor.requires_grad and not bool(torch.isfinite(tensor).all()):
+                raise self._broken(name, math.nan)
+
+    def _broken(self, term: str, value: float) -> FloatingPointError:
+        """What is not finite after the last iteration that was done."""
+        number = self.now.epoch * self.steps + self.now.offset
+        return self._diverged(term, value, number, self.schedule.epochs * self.steps, self.now.epoch)
 
     def _diverged(self, term: str, value: float, step: int, steps: int, epoch: int) -> FloatingPointError:
         text = _errors.DIVERGED.format(term=term, value=value, step=step, steps=steps, epoch=epoch)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from mechconn import _errors
@@ -26,19 +28,21 @@ def fresh_state(
             do), or `keep` names none.
     """
     fresh = copy.deepcopy(model).cpu()  # so that every device starts at the same network
-    reset, moved = set(), set()
-    with isolated(seed, stream):
+    moved = set()
+    with isolated(seed, stream), torch.no_grad():
+        for parameter in fresh.parameters():
+            if parameter.requires_grad and parameter.is_floating_point():
+                parameter.fill_(math.nan)  # stays where nothing draws it
         for module in fresh.modules():
             draw = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
             if callable(draw):
                 draw()
-                reset |= {id(parameter) for parameter in module.parameters(recurse=False)}
                 moved |= {id(buffer) for buffer in module.buffers(recurse=False)}
     named = {name: parameter for name, parameter in fresh.named_parameters() if parameter.requires_grad}
     if unknown := [name for name in keep if name not in named]:
         raise ValueError(_errors.KEEP_UNKNOWN.format(names=", ".join(unknown), known=", ".join(named)))
-    wanted = {name: id(parameter) for name, parameter in named.items() if name not in keep}
-    if stuck := [name for name, parameter in wanted.items() if parameter not in reset]:
+    wanted = {name: parameter for name, parameter in named.items() if name not in keep}
+    if stuck := [name for name, parameter in wanted.items() if bool(parameter.isnan().any())]:
         raise ValueError(_errors.NO_FRESH.format(names=", ".join(stuck), otherwise=otherwise))
     statistics = {name for name, buffer in fresh.named_buffers() if id(buffer) in moved}
     return (

@@ -36,10 +36,12 @@ class Step:
         clean: a batch of the clean data.
         cued: a batch of each source of data with a cue, for methods that use them.
         rows: numbers of the clean rows in their data, int64 of shape [N]; None where the data are no dataset.
+        size: rows of the clean batch, over all processes that share it.
     """
 
     number: int
     epoch: int
+    size: int
     clean: Batch
     cued: tuple[Batch, ...] = ()
     rows: Tensor | None = None
@@ -89,9 +91,21 @@ class Problem:
             outputs = outputs_of(self.model(*args, **kwargs))
         return outputs if self.network.reduced is None else outputs.float()
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every row, float of shape [N].
+
+        Raises:
+            ValueError: the loss gives anything else.
+        """
+        values = self.loss(outputs, targets)
+        if values.shape != targets.shape[:1]:
+            got = list(values.shape)
+            raise ValueError(_errors.NOT_PER_SAMPLE.format(what="the loss", rows=len(targets), got=got))
+        return values
+
     def mean_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of a batch."""
-        return self.workers.mean(self.loss(outputs, targets))
+        return self.workers.mean(self.losses(outputs, targets))
 
     def risk(self, batch: Batch) -> Tensor:
         """Mean loss of theta on a batch."""
@@ -110,8 +124,10 @@ class Descend(Protocol):
         clean: Data,
         cued: Sequence[Data] = (),
         validate: Callable[[], float] | None = None,
+        *,
+        as_they_are: bool = False,
     ) -> None:
-        """Descend the objectives over the trainable weights of `module`."""
+        """Descend the objectives over the trainable weights of `module`; `as_they_are` reads batches untransformed."""
         ...
 
 
@@ -136,9 +152,13 @@ class Method(abc.ABC):
     def passes(self, sources: int) -> int:
         """Forward and backward passes through the whole network in one iteration, given so many sources with a cue.
 
-        None where the method trains the head alone.
+        Zero where the method trains the head alone.
         """
         return 0
+
+    def whole_schedule(self) -> Schedule | None:
+        """The schedule of the part that trains the whole network; None where there is no such part."""
+        return None
 
     def with_epochs(self, epochs: int) -> Method:
         """The same method, training the whole network for so many epochs; itself where it trains the head alone."""
@@ -207,6 +227,10 @@ class Descent(CosineSchedule, Method):
         """One, on the clean data."""
         return 1
 
+    def whole_schedule(self) -> Schedule | None:
+        """Its own."""
+        return self
+
     def with_epochs(self, epochs: int) -> Method:
         """The same settings but for the number of epochs."""
         return replace(self, epochs=epochs)
@@ -240,7 +264,7 @@ def validation_loss(problem: Problem) -> Callable[[], float]:
         with torch.no_grad(), generators_kept(held_out), isolated(problem.seed, "validation"):
             found = batches("validation", held_out, batch_size=EVALUATED, device=problem.network.device)
             for inputs, targets in found:
-                total += float(problem.loss(problem.outputs(inputs), targets).double().sum())
+                total += float(problem.losses(problem.outputs(inputs), targets).double().sum())
                 rows += len(targets)
         problem.model.train()
         return total / rows

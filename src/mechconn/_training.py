@@ -5,20 +5,20 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mechconn import _errors
-from mechconn._batches import all_targets, as_data, generators_kept
+from mechconn._batches import all_targets, as_data, batches, generators_kept
 from mechconn._checkpoint import Checkpoint, Keeper, identity_of
 from mechconn._checks import check_is, check_positive, check_whole
 from mechconn._descent import Engine, sample_count
 from mechconn._drawing import draw
 from mechconn._evaluate import per_sample_cross_entropy
-from mechconn._method import Descent, Method, Objective, Problem, clean_loss
+from mechconn._method import EVALUATED, Descent, Method, Objective, Problem, clean_loss
 from mechconn._params import Network, buffers_of, device_of, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
@@ -45,6 +45,11 @@ class Training(Descent):
         check_positive("decay", self.decay)
         for milestone in self.milestones:
             check_whole("milestones", milestone)
+
+    def with_epochs(self, epochs: int) -> Method:
+        """The same settings over so many epochs; the milestones move along."""
+        moved = {max(round(milestone * epochs / self.epochs), 1) for milestone in self.milestones}
+        return replace(self, epochs=epochs, milestones=tuple(sorted(moved)))
 
     def rate(self, step: int, steps: int, epoch: int) -> float:
         """lr x decay^(number of milestones passed)."""
@@ -163,8 +168,11 @@ def optimise(
     settings |= {"samples": samples, "processes": workers.count}
     keeper = None
     if checkpoint is not None:
-        described = {"what": what, **settings, "head": head, "sources": list(cued)}
-        held = {**start, **buffers_of(model), **_targets(named, clean, cued)}
+        described = {"what": what, **settings, "head": head, "sources": list(cued), "transform": transform is not None}
+        held = {**start, **buffers_of(model), **_contents({named: clean, **cued}, where)}
+        if validation is not None:
+            held |= _contents({"validation": as_data("validation", validation)}, where)
+        held |= {} if groups is None else {"groups": groups}
         held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
         keeper = Keeper(checkpoint, identity_of(described, held.items()))
     trained = copy.deepcopy(model).to(where).train()
@@ -195,6 +203,13 @@ def optimise(
     return Trained(trained.eval(), tuple(engine.history), settings, time.perf_counter() - started)
 
 
-def _targets(named: str, clean: Data, cued: Mapping[str, Data]) -> dict[str, Tensor]:
-    with generators_kept(clean, *cued.values()), isolated(0, "targets"):
-        return {f"targets {name}": all_targets(name, data) for name, data in {named: clean, **cued}.items()}
+def _contents(sources: Mapping[str, Data], device: torch.device) -> dict[str, Tensor]:
+    """What tells data from other data: all targets, and the inputs of a first batch."""
+    held = {}
+    with generators_kept(*sources.values()), isolated(0, "targets"):
+        for name, data in sources.items():
+            held[f"targets {name}"] = all_targets(name, data)
+            first, _ = next(batches(name, data, batch_size=EVALUATED, device=device))
+            parts = first if isinstance(first, tuple) else first.values() if isinstance(first, Mapping) else (first,)
+            held |= {f"inputs {name} {i}": part for i, part in enumerate(parts) if isinstance(part, Tensor)}
+    return held

@@ -40,6 +40,9 @@ class Workers:
         """Mean over the rows of all processes, differentiable."""
         return values.mean()
 
+    def agree(self, tensors: Sequence[Tensor]) -> None:
+        """Give every process the first one's values, in place: of what each keeps for itself, such as statistics."""
+
 
 class SeveralWorkers(Workers):
     """The processes of an accelerate.Accelerator, each with a replica of the model.
@@ -80,6 +83,12 @@ class SeveralWorkers(Workers):
     def mean(self, values: Tensor) -> Tensor:
         """See `Workers.mean`."""
         return self.total(values.sum()) / self.total(values.new_tensor(float(len(values))))
+
+    def agree(self, tensors: Sequence[Tensor]) -> None:
+        """See `Workers.agree`."""
+        if self.count > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, 0)
 
 
 class _Whole(nn.Module):

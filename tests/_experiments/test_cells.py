@@ -60,7 +60,7 @@ def test_quickstart_is_the_demo(tmp_path: Path) -> None:
     """Two ways to the same numbers: the demo without a store, and cached steps, with the same settings."""
     settings = mc.Training(epochs=1, batch_size=64, lr=0.1, milestones=())
     naive = mc.NaiveFineTuning(epochs=1, batch_size=60)
-    cbft = mc.CBFT(epochs=2, batch_size=60)
+    cbft = mc.CBFT(epochs=2, batch_size=60, cued_proportion=0.9)
     common = {"rows": 200, "test_rows": 100, "width": 4, "points": 3, "training": settings}
     demo = run_demo(DemoSettings.model_validate({**common, "clean_samples": 60, "naive": naive, "cbft": cbft}))
     own = TuningSettings.model_validate(

@@ -12,7 +12,9 @@ from torch import nn
 
 import mechconn as mc
 from mechconn._interventions import cued_set
+from mechconn._method import Method
 from mechconn.datasets import Planted, PlantedCue
+from operations import METHODS as EVERY
 from reference import cosine, descended
 from zoo import Shared, Tied, build, mlp, norm_mlp, rows, split
 
@@ -87,8 +89,8 @@ def test_a_seed_decides_everything(method: mc.NaiveFineTuning | mc.CBFT) -> None
     assert not torch.equal(first["0.weight"], other["0.weight"])
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_frozen_weights_stay(method: mc.NaiveFineTuning | mc.CBFT) -> None:
+@pytest.mark.parametrize("method", EVERY.values(), ids=EVERY)
+def test_frozen_weights_stay(method: Method) -> None:
     model = build(norm_mlp)
     model.get_submodule("0").requires_grad_(False)
     tuned = mc.fine_tune(model, method, clean=rows(20), cued=rows(24, 3)).model
@@ -96,7 +98,27 @@ def test_frozen_weights_stay(method: mc.NaiveFineTuning | mc.CBFT) -> None:
     assert not torch.equal(tuned.get_parameter("3.weight"), model.get_parameter("3.weight"))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", EVERY.values(), ids=EVERY)
+def test_the_number_type_is_the_models(method: Method, dtype: torch.dtype) -> None:
+    model = build(norm_mlp, dtype=dtype)
+    clean, cued = ((x.to(dtype), y) for x, y in (rows(20), rows(24, 3)))
+    tuned = mc.fine_tune(model, method, clean=clean, cued=cued).model
+    assert all(tensor.dtype == dtype for tensor in tuned.parameters())
+
+
+@pytest.mark.parametrize("method", EVERY.values(), ids=EVERY)
+def test_a_last_batch_of_one_row_does_not_stop_a_batch_norm(method: Method) -> None:
+    tuned = mc.fine_tune(build(norm_mlp), method, clean=rows(25), cued=rows(33, 3))
+    assert all(bool(tensor.isfinite().all()) for tensor in tuned.model.parameters())
+
+
 # ---------------------------------------------------------------- errors
+
+
+def squared(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    wanted = targets if targets.dim() == 2 else nn.functional.one_hot(targets, 3)
+    return (outputs - wanted).square().mean(1)
 
 
 def bad_rows() -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,6 +171,17 @@ def bad_rows() -> tuple[torch.Tensor, torch.Tensor]:
             ValueError,
             "head='fc' is not a linear layer of this model; its linear layers are: 0, 3",
         ),
+        (
+            {"loss": nn.functional.cross_entropy},
+            ValueError,
+            "the loss must give one value per sample, shape [8], got []; use reduction='none'",
+        ),
+        (
+            {"clean": (rows(20)[0], rows(20)[0][:, :3]), "loss": squared},
+            ValueError,
+            "the invariance term needs outputs [N, K] and whole-number targets [N], got outputs [8, 3] and float64 "
+            "[8, 3]; set invariance=False for other tasks",
+        ),
     ],
 )
 def test_what_cannot_be_fine_tuned(changes: dict[str, Any], error: type[Exception], text: str) -> None:
@@ -197,6 +230,26 @@ def test_a_head_that_cannot_be_told_is_asked_for() -> None:
     with pytest.raises(ValueError, match=r"^cannot tell which linear layer is the head \(.* lead to it side by side\)"):
         mc.fine_tune(model, cbft(), clean=clean, cued=cued)
     assert mc.fine_tune(model, cbft(), clean=clean, cued=cued, head="left").settings["method"] == "CBFT"
+
+
+def test_a_head_that_is_called_twice_in_a_pass_has_no_invariance_term() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 5), nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.body(x)) + self.head(self.body(x.flip(1)))
+
+    arguments: dict[str, Any] = {"clean": rows(20), "cued": rows(20, 3), "head": "head"}
+    with pytest.raises(ValueError, match=r"'head' receives once in each pass, and it was called 4 times in 2 passes"):
+        mc.fine_tune(build(Twice), cbft(), **arguments)
+    assert mc.fine_tune(build(Twice), cbft(invariance=False), **arguments).history
+
+
+def test_a_model_without_trainable_weights_is_refused() -> None:
+    with pytest.raises(ValueError, match="fine-tuning finds no trainable weights: all of them are frozen"):
+        mc.fine_tune(build(mlp).requires_grad_(False), mc.NaiveFineTuning(), clean=rows(20))
 
 
 def test_divergence_names_the_term_and_the_step() -> None:

@@ -188,6 +188,30 @@ def test_heads_that_cannot_be_retrained(factory: Any, text: str, method: Any) ->
         mc.fine_tune(build(factory), method, clean=noisy(40))
 
 
+def test_a_transform_meets_inputs_and_never_features() -> None:
+    """Features of five columns, inputs of four."""
+    widths: list[int] = []
+
+    def flipped(x: Any) -> Any:
+        widths.append(x.shape[1])
+        return x.flip(1)
+
+    probe = mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1)
+    given, plain = (mc.fine_tune(build(mlp), probe, clean=rows(24), transform=t).model for t in (flipped, None))
+    assert not widths
+    for name, tensor in given.state_dict().items():
+        assert torch.equal(tensor, plain.state_dict()[name]), name
+    both = mc.LPFT(probe=probe, tuning=mc.NaiveFineTuning(epochs=1, batch_size=8))
+    mc.fine_tune(build(mlp), both, clean=rows(24), transform=flipped)
+    assert widths == [4, 4, 4]
+
+
+def test_dfr_names_groups_that_leave_a_class_out() -> None:
+    """One row in a group of its own: a balanced draw holds two rows, and there are three classes."""
+    with pytest.raises(ValueError, match="DFR balances groups of 1 rows at least, and a balanced draw lacks class "):
+        mc.fine_tune(build(mlp), mc.DFR(draws=2), clean=rows(24), groups=[1] + [0] * 23)
+
+
 def test_dfr_needs_every_class_and_labels() -> None:
     x, y = noisy(40)
     with pytest.raises(ValueError, match="DFR fits a classifier of 3 classes to the clean data, which lack 2"):

@@ -45,9 +45,30 @@ class Token(nn.Module):
 def test_what_cannot_be_drawn_is_named() -> None:
     with pytest.raises(ValueError, match=r"cannot draw fresh weights for token: .* or name it in keep="):
         scratch(build(Token))
-    assert bool((scratch(build(Token), keep=("token",)).get_parameter("token") != 0).all())
+    kept = mc.fine_tune(build(Token), mc.Scratch(epochs=1, lr=1e-300, keep=("token",)), clean=rows(24)).model
+    assert torch.equal(kept.get_parameter("token"), torch.ones(FEATURES, dtype=torch.float64))
     with pytest.raises(ValueError, match="keep names tokens, which are no trainable parameters of this model; it has"):
         scratch(build(Token), keep=("token", "tokens"))
+
+
+class Half(nn.Module):
+    """It draws one of its two weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn, self.left = nn.Parameter(torch.ones(FEATURES)), nn.Parameter(torch.ones(FEATURES))
+        self.out = nn.Linear(FEATURES, CLASSES)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.drawn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x * self.drawn * self.left)
+
+
+def test_what_reset_parameters_leaves_is_named() -> None:
+    with pytest.raises(ValueError, match=r"cannot draw fresh weights for left: "):
+        scratch(build(Half))
 
 
 def test_attention_is_drawn_too() -> None:

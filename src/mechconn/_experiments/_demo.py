@@ -53,7 +53,7 @@ class DemoSettings(BaseModel):
     ] = 600
     training: Training = Training(epochs=5, batch_size=64, lr=0.1, milestones=(3, 4))
     naive: NaiveFineTuning = NaiveFineTuning(lr=0.01, epochs=20, batch_size=60)
-    cbft: CBFT = CBFT(lr=0.01, epochs=20, batch_size=60)
+    cbft: CBFT = CBFT(lr=0.01, epochs=20, batch_size=60, cued_proportion=0.9)
     points: Annotated[int, Field(ge=2, description="points on the path")] = 11
     tolerance: Annotated[float, Field(ge=0, description="rise in nats that still counts as connected")] = 0.05
     margin: Annotated[float, Field(gt=0, description="largest effect on accuracy that counts as none")] = 0.05

@@ -104,7 +104,7 @@ def quickstart(scale: Scale, images: bool) -> TuningSettings:
     seeds = {"smoke": (0,), "small": (0, 1, 2), "paper": (0, 1, 2, 3, 4)}[scale]
     methods: dict[str, Method] = {
         "FT-M": NaiveFineTuning(batch_size=60),
-        "CBFT": CBFT(batch_size=60),
+        "CBFT": CBFT(batch_size=60, cued_proportion=0.9),
     }
     return TuningSettings.model_validate(
         _base("smoke", False) | {"seeds": seeds, "methods": methods, "clean_model": True}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,7 +15,7 @@ from mechconn import _errors
 from mechconn._checks import check_choice, check_fraction, check_non_negative, check_whole
 from mechconn._head import find_head, head_calls
 from mechconn._interventions import CuedSet
-from mechconn._method import Batch, Descent, Objective, Problem, Step, clean_loss, cued_needed
+from mechconn._method import Batch, Descent, Method, Objective, Problem, Step, clean_loss, cued_needed
 from mechconn._rng import uniform_by_index
 from mechconn._typing import Data, Params
 
@@ -86,8 +86,15 @@ class CBFT(Descent):
         return redrawn
 
     def passes(self, sources: int) -> int:
-        """One on the clean data, and for each source one on the path and one for the invariance term."""
+        """One on the clean data, and for each source one on the path and one for the invariance term.
+
+        So it is after the warm-up, whose iterations have one less for each source.
+        """
         return 1 + sources * (self.barrier + self.invariance)
+
+    def with_epochs(self, epochs: int) -> Method:
+        """The same settings but for the number of epochs, and a warm-up that leaves one of them."""
+        return replace(self, epochs=epochs, warmup_epochs=min(self.warmup_epochs, epochs - 1))
 
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """[L_B, L + L_I / K], or their sum as one."""
@@ -132,7 +139,9 @@ class CBFT(Descent):
             with head_calls(problem.model, head) as received:
                 passes = [problem.outputs(inputs) for inputs in (clean, *(cued for cued, _ in step.cued))]
                 features = [received.features(call, outputs) for call, outputs in enumerate(passes)]
-            classes = passes[0].shape[1]
+            if len(received.calls) != len(passes):
+                raise ValueError(_errors.HEAD_TWICE.format(head=head, calls=len(received.calls), passes=len(passes)))
+            classes = _classes(passes[0], clean_y)
             gaps = [
                 invariance_loss(features[0], clean_y, other, y, classes, self.normalised_means, total)
                 for other, (_, y) in zip(features[1:], step.cued, strict=True)
@@ -165,6 +174,14 @@ def invariance_loss(
     shared = (counts[0] > 0) & (counts[1] > 0)
     first, second = (normalize(mean, dim=1) for mean in means) if normalised else means
     return (first - second).square().sum(1)[shared].sum()
+
+
+def _classes(outputs: Tensor, targets: Tensor) -> int:
+    """K, after refusing what is no classification of whole rows."""
+    if outputs.dim() != 2 or targets.dim() != 1 or targets.is_floating_point():
+        shapes = f"outputs {list(outputs.shape)} and {str(targets.dtype).removeprefix('torch.')} {list(targets.shape)}"
+        raise ValueError(_errors.INVARIANCE_CLASSES.format(got=shapes))
+    return outputs.shape[1]
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

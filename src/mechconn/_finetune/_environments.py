@@ -158,7 +158,7 @@ def _group_risks(problem: Problem, step: Step) -> tuple[Tensor, Tensor]:
         return risks, torch.ones_like(risks, dtype=torch.bool)
     assert step.rows is not None, "fine_tune lets groups through for data that are read by row alone"
     inputs, targets = step.clean
-    losses = problem.loss(problem.outputs(inputs), targets)
+    losses = problem.losses(problem.outputs(inputs), targets)
     rows = step.rows[problem.workers.rank :: problem.workers.count]
     members = torch.nn.functional.one_hot(problem.groups[rows], int(problem.groups.max()) + 1)
     members = members.to(losses)

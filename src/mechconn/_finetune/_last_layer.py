@@ -18,7 +18,7 @@ from mechconn._checks import check_choice, check_count, check_positive
 from mechconn._finetune._features import FrozenFeatures
 from mechconn._finetune._naive import NaiveFineTuning
 from mechconn._fresh import fresh_state
-from mechconn._method import CosineSchedule, Descend, Method, Problem, Step
+from mechconn._method import CosineSchedule, Descend, Method, Problem, Schedule, Step
 from mechconn._rng import generator
 
 
@@ -47,7 +47,7 @@ class LastLayerRetraining(CosineSchedule, Method):
             assert isinstance(features, Tensor)
             return {"head": problem.mean_loss(layer(features), targets)}
 
-        descend(self, [head], layer, TensorPair(z, y), (), self._validation(problem, frozen, layer))
+        descend(self, [head], layer, TensorPair(z, y), (), self._validation(problem, frozen, layer), as_they_are=True)
         frozen.install(layer.weight, layer.bias)
 
     def _validation(self, problem: Problem, frozen: FrozenFeatures, layer: nn.Linear) -> Callable[[], float] | None:
@@ -57,7 +57,7 @@ class LastLayerRetraining(CosineSchedule, Method):
 
         @torch.no_grad()
         def validate() -> float:
-            return float(problem.loss(layer(z), y).double().mean())
+            return float(problem.losses(layer(z), y).double().mean())
 
         return validate
 
@@ -83,6 +83,10 @@ class LPFT(Method):
     def passes(self, sources: int) -> int:
         """Those of the second part."""
         return self.tuning.passes(sources)
+
+    def whole_schedule(self) -> Schedule | None:
+        """That of the second part."""
+        return self.tuning
 
     def with_epochs(self, epochs: int) -> Method:
         """So many epochs of the second part."""
@@ -156,6 +160,9 @@ class DFR(Method):
         layers = []
         for draw in range(self.draws):
             rows = balanced(groups, generator(seed, "DFR", draw)).numpy()
+            if missing := sorted(set(y.tolist()) - set(y[rows].tolist())):
+                least = int(groups.unique(return_counts=True)[1].min())
+                raise ValueError(_errors.DFR_GROUPS.format(least=least, missing=", ".join(map(str, missing))))
             regression = LogisticRegression(
                 C=self.strength,
                 l1_ratio=ratio,

@@ -39,7 +39,7 @@ def curves(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.5 * len(measured), 3.6), layout="constrained")
+    figure = Figure(figsize=(9.0 if len(measured) == 1 else 4.5 * len(measured), 3.6), layout="constrained")
     panels = figure.subplots(1, len(measured), squeeze=False)[0]
     every = dict.fromkeys(split for splits in measured.values() for split in splits)
     numbers = {split: number for number, split in enumerate(every)}
