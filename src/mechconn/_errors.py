@@ -34,6 +34,7 @@ OTHER_RUN = (
     "the checkpoint {file} was written by another run (other settings, start, data or version) and stays as it is; "
     "name another file, or delete it"
 )
+CHECKPOINT_CHANGED = "the checkpoint {file} was changed after it was written; delete it, and the run starts afresh"
 NO_STRETCH = "a stretch of a path needs two different ends, got t0 = t1 = {t}"
 RANGE = "{name} must lie in [{low}, {high}], got {value}"
 POSITIVE = "{name} must be {kind} greater than zero, got {value}"
@@ -323,6 +324,7 @@ DISK_FULL = (
     "nothing half-written stayed, and what was finished is not repeated"
 )
 DAMAGED_STEP = "step {key} is damaged ({why}); it was moved to {place} and is computed again"
+SET_ASIDE = "the checkpoint of step {key} cannot be used ({why}); it was moved to {place} and the step starts afresh"
 DAMAGED_RUN = "the record of run {run} is damaged ({why}); start the run again to write it anew"
 SEVERAL_RUNS = "several runs start with {run!r}: {runs}; write more of the id"
 NO_RUNS = "the store {root} holds no runs yet; start one with mechconn run quickstart, or name another with --store"

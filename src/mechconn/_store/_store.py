@@ -17,6 +17,7 @@ from mechconn._store._files import move_aside, replace_file, room_on, write_fold
 from mechconn._store._identity import Step
 from mechconn._store._records import DamagedError, RunRecord, opened, sealed
 from mechconn._store._step_files import RECORD, Made, Stored, read_step, step_files
+from mechconn._tensor_files import UnusableFileError
 
 Note = Callable[[str], None]
 
@@ -27,8 +28,8 @@ class Store:
 
     steps/<key>/ holds a finished step: record.json and *.safetensors. It is written elsewhere and renamed, so it is
     there whole or not at all; a lock per key lets two processes that need the same step compute it once; every reading
-    checks every hash, and what is damaged is named, moved to damaged/ and computed again. runs/<id>/ holds a run's
-    record, and an empty file for each step that it used.
+    checks every hash, and what is damaged, a checkpoint too, is named, moved to damaged/ and computed again. runs/<id>/
+    holds a run's record, and an empty file for each step that it used.
 
     Attributes:
         root: the folder; made when first written to.
@@ -163,13 +164,23 @@ class Store:
 
     def _write(self, step: Step, compute: Callable[[Path], Made], device: str) -> None:
         unfinished = self.root / "unfinished" / step.key
-        unfinished.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
-        made = compute(unfinished)
+        made = self._made(step.key, compute, unfinished)
         files = step_files(step, made, time.perf_counter() - started, device)
         folder, draft = self.root / "steps" / step.key, self.root / "drafts" / step.key
         write_folder(folder, files, draft)
         shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _made(self, key: str, compute: Callable[[Path], Made], unfinished: Path) -> Made:
+        """What the computation gives; where its checkpoint cannot be used, that is set aside."""
+        unfinished.mkdir(parents=True, exist_ok=True)
+        try:
+            return compute(unfinished)
+        except UnusableFileError as why:
+            place = move_aside(unfinished, self.root / "damaged" / f"unfinished-{key}")
+            self._say(_errors.SET_ASIDE.format(key=key[:12], why=why, place=place))
+        unfinished.mkdir()
+        return compute(unfinished)
 
     def _remove_step(self, key: str) -> bool:
         with room_on(self.root), self._locked(key):
