@@ -325,11 +325,12 @@ DISK_FULL = (
 )
 DAMAGED_STEP = "step {key} is damaged ({why}); it was moved to {place} and is computed again"
 SET_ASIDE = "the checkpoint of step {key} cannot be used ({why}); it was moved to {place} and the step starts afresh"
-DAMAGED_RUN = "the record of run {run} is damaged ({why}); start the run again to write it anew"
+DAMAGED_RUN = "the record of run {run} is damaged ({why}); starting the run again writes it anew"
 SEVERAL_RUNS = "several runs start with {run!r}: {runs}; write more of the id"
 NO_RUNS = "the store {root} holds no runs yet; start one with mechconn run quickstart, or name another with --store"
 NO_RUN = "no run starts with {word!r}; expected 'last' or the start of one of: {runs}{hint}"
 RUN_ACTIVE = "run {run} is at work just now; wait until it ends, or stop it, before it is removed"
+RUN_SHARED = "another process works on run {run}; waiting until it ends"
 WORKERS_DIE = (
     "{times} pools of workers in a row died without finishing one of {jobs} cells; is there too little memory? "
     "Use fewer workers: --workers 1, or --engine inline"

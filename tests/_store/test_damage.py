@@ -114,10 +114,19 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(tmp_path: Path) -> Non
     assert store.runs() == []
     assert said == [
         "the record of run fig4-smoke-aa is damaged (record.json is cut short or no JSON); "
-        "start the run again to write it anew"
+        "starting the run again writes it anew"
     ]
     with pytest.raises(ValueError, match="the record of run fig4-smoke-aa is damaged"):
         store.show("fig4")
+    assert store.stored("fig4-smoke-aa") is None and store.names() == ["fig4-smoke-aa"]
+    assert store.remove("fig4-smoke-aa") == 0 and store.names() == []
+
+
+def test_a_run_whose_record_is_lost_can_be_removed_with_its_steps(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.of("run-a").step(step(), lambda _: made())
+    assert store.runs() == [] and store.names() == ["run-a"]
+    assert store.remove("run-a") == 1 and not list(tmp_path.glob("steps/*"))
 
 
 # ---------------------------------------------------------------- checkpoints of steps at work
