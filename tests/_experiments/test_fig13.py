@@ -43,7 +43,10 @@ def test_of_one_seed_there_is_no_interval() -> None:
     assert run_fig13(one)["both_attributes"]["barrier_after"]["interval"] is None
 
 
-@pytest.mark.parametrize("wrong", [{"widths": (7,)}, {"widths": ()}, {"seeds": ()}, {"lr": 0.0}, {"width": 8}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"widths": (7,)}, {"widths": ()}, {"seeds": ()}, {"seeds": (1, 1)}, {"widths": (6, 6)}, {"lr": 0.0}, {"width": 8}],
+)
 def test_what_is_no_configuration(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Fig13(**wrong)  # pyright: ignore[reportArgumentType]
