@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from mechconn._experiments._choose import chosen
@@ -25,3 +27,10 @@ def small_plan(store: Path, engine: Engine = INLINE, *changes: str, recipe: str 
     own = ("fit.epochs=1",) if recipe == "fig4" else () if recipe in ("fig5", "table3") else TUNING
     _, scale, settings, _ = chosen(recipe, "smoke", [*TINY, *own, *changes])
     return Plan(recipe, scale, settings, store, engine)
+
+
+def computed(said: Iterable[str]) -> int:
+    """How many steps a run computed, by what it said of its cells, of six steps each."""
+    cells = [line for line in said if re.match(r"\[\d+/\d+\] .* s", line)]
+    there = [re.search(r"(\d+) of 6 steps were there", line) for line in cells]
+    return sum(6 - int(found[1]) if found else 6 for found in there)

@@ -155,6 +155,16 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         run(mc.CBFT(epochs=2, batch_size=8), checkpoint=mc.Checkpoint(file))
 
 
+def test_a_changed_bit_in_a_checkpoint_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "run.safetensors"
+    run(mc.CBFT(epochs=2, batch_size=8), checkpoint=mc.Checkpoint(file))
+    data = bytearray(file.read_bytes())
+    data[-2] ^= 1
+    file.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"run\.safetensors was changed after it was written; delete it"):
+        run(mc.CBFT(epochs=2, batch_size=8), checkpoint=mc.Checkpoint(file))
+
+
 def test_one_that_cannot_be_written_whole_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

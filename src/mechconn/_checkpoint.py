@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mechconn import _errors
 from mechconn._checks import check_count
-from mechconn._tensor_files import read_with_note, write_safetensors
+from mechconn._tensor_files import UnusableFileError, read_with_note, write_safetensors
 
 VERSION = 1
 
@@ -90,14 +90,16 @@ class Keeper:
         """How far the run is; None where nothing was written yet.
 
         Raises:
-            ValueError: the file is damaged, or another run wrote it.
+            UnusableFileError: the file is damaged, or another run wrote it; a ValueError.
         """
         file = Path(self.checkpoint.file)
         if not file.is_file():
             return None
         tensors, note = read_with_note(file)
         if note.get("version") != VERSION or note.get("identity") != self.identity:
-            raise ValueError(_errors.OTHER_RUN.format(file=file))
+            raise UnusableFileError(_errors.OTHER_RUN.format(file=file))
+        if note.pop("sha256", None) != identity_of(note, sorted(tensors.items())):
+            raise UnusableFileError(_errors.CHECKPOINT_CHANGED.format(file=file))
         progress = Progressed(**{name: note[name] for name in PLAIN})
         progress.best = None if note["best"] is None else (float(note["best"][0]), int(note["best"][1]))
         for name, tensor in tensors.items():
@@ -106,11 +108,12 @@ class Keeper:
         return progress
 
     def write(self, progress: Progressed) -> None:
-        """Write it whole; the file before stays until then."""
-        tensors = {f"{group}/{name}": t for group in GROUPS for name, t in getattr(progress, group).items()}
+        """Write it whole, with a hash of its content; the file before stays until then."""
+        tensors = {f"{group}/{name}": t.cpu() for group in GROUPS for name, t in getattr(progress, group).items()}
         plain = {name: getattr(progress, name) for name in PLAIN}
         note = {"version": VERSION, "identity": self.identity, "best": progress.best, **plain}
-        write_safetensors(Path(self.checkpoint.file), tensors, note)
+        sha256 = identity_of(note, sorted(tensors.items()))
+        write_safetensors(Path(self.checkpoint.file), tensors, {**note, "sha256": sha256})
 
 
 def identity_of(settings: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:

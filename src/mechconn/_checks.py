@@ -95,6 +95,12 @@ def check_choice(name: str, value: str, options: Sequence[str]) -> str:
     raise ValueError(_errors.CHOICE.format(name=name, options=listed, value=repr(value), hint=hint))
 
 
+def check_distinct(values: Sequence[Any]) -> None:
+    """Raise where a value stands twice."""
+    if len(set(values)) != len(values):
+        raise ValueError(_errors.TWICE.format(values=", ".join(map(str, values))))
+
+
 def check_same_keys(what: str, expected: Iterable[str], got: Iterable[str]) -> None:
     """Raise unless both hold the same names; *all* missing and unexpected ones are listed."""
     expected, got = list(expected), list(got)

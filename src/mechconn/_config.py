@@ -43,16 +43,19 @@ def read_values(file: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is neither TOML nor JSON.
+        ValueError: it is neither TOML nor JSON, or holds no table.
     """
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(_errors.NO_CONFIG.format(file=file))
     try:
         text = file.read_text(encoding="utf-8")
-        return json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ValueError(_errors.UNREADABLE_CONFIG.format(file=file, why=error)) from error
+    if not isinstance(found, dict):
+        raise ValueError(_errors.NO_TABLE.format(file=file, type=type(found).__name__))
+    return found
 
 
 class MistakesError(ValueError):

@@ -34,10 +34,12 @@ OTHER_RUN = (
     "the checkpoint {file} was written by another run (other settings, start, data or version) and stays as it is; "
     "name another file, or delete it"
 )
+CHECKPOINT_CHANGED = "the checkpoint {file} was changed after it was written; delete it, and the run starts afresh"
 NO_STRETCH = "a stretch of a path needs two different ends, got t0 = t1 = {t}"
 RANGE = "{name} must lie in [{low}, {high}], got {value}"
 POSITIVE = "{name} must be {kind} greater than zero, got {value}"
 NON_NEGATIVE = "{name} must be zero or more, got {value}"
+TWICE = "the same value stands there twice: {values}"
 CHOICE = "{name} must be one of {options}, got {value}{hint}"
 TOO_MANY = "{name}: asked for {asked} samples, but only {available} exist; ask for fewer"
 LAZY = "parameter {name} is not initialised (a lazy module); run the model once on a batch before passing it on"
@@ -186,6 +188,7 @@ NOT_ALIGNED = "The second model was not aligned to the first: {why}"
 NO_PAGE = "a {type} has no page; pass an Audit, or a record of one"
 NO_CONFIG = "no configuration file {file}; the README shows what an audit.toml holds"
 UNREADABLE_CONFIG = "{file} is neither TOML nor JSON: {why}"
+NO_TABLE = '{file} must hold a table of settings, as in {{"rows": 300}}, got a {type}'
 NO_NETWORK = (
     "{file} holds weights without a network; pass --model package.module:function, or the folder of a saved "
     "Hugging Face classifier"
@@ -336,15 +339,21 @@ DISK_FULL = (
     "nothing half-written stayed, and what was finished is not repeated"
 )
 DAMAGED_STEP = "step {key} is damaged ({why}); it was moved to {place} and is computed again"
-DAMAGED_RUN = "the record of run {run} is damaged ({why}); start the run again to write it anew"
+SET_ASIDE = "the checkpoint of step {key} cannot be used ({why}); it was moved to {place} and the step starts afresh"
+DAMAGED_RUN = "the record of run {run} is damaged ({why}); starting the run again writes it anew"
 SEVERAL_RUNS = "several runs start with {run!r}: {runs}; write more of the id"
 NO_RUNS = "the store {root} holds no runs yet; start one with mechconn run quickstart, or name another with --store"
 NO_RUN = "no run starts with {word!r}; expected 'last' or the start of one of: {runs}{hint}"
 RUN_ACTIVE = "run {run} is at work just now; wait until it ends, or stop it, before it is removed"
+RUN_SHARED = "another process works on run {run}; waiting until it ends"
 WORKERS_DIE = (
     "{times} pools of workers in a row died without finishing one of {jobs} cells; is there too little memory? "
-    "Use fewer workers: --workers 1, or --engine inline"
+    "Use fewer workers: --workers 1, or --engine inline, both with --threads {threads}, so that nothing is repeated"
 )
+NO_RECIPE = '{file} names no recipe; write recipe = "...", with one of {recipes}'
+STORE_IS_A_FILE = "the store must be a folder, and {file} is a file; name another with --store"
+ONLY_WITH = "{option} is for {engines}, and has no effect with --engine {engine}; leave it out, or choose that engine"
+WHOLE_ID = "remove takes the whole id of a run, or 'last', got {word!r}; the runs are {runs}"
 NO_CHANGE = "--set {word!r} must be name=value, as in --set training.epochs=3"
 DIGITS_INSTEAD = (
     "no CIFAR-10 at hand, so {recipe} takes the embedded digits at this scale; --root DIR, or the variable {variable}, "

@@ -15,6 +15,11 @@ from torch import Tensor
 
 from mechconn import _errors
 
+
+class UnusableFileError(ValueError):
+    """A file of tensors that is damaged, or that another run wrote."""
+
+
 NOTE = "note"
 """The one key of a file's metadata: with two or more the bytes would differ from run to run."""
 
@@ -23,25 +28,28 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file by name, on the CPU.
 
     Raises:
-        ValueError: it is damaged.
+        UnusableFileError: it is damaged.
     """
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         why = str(error).splitlines()[0]
-        raise ValueError(_errors.TENSORS_DAMAGED.format(file=file, why=why)) from error
+        raise UnusableFileError(_errors.TENSORS_DAMAGED.format(file=file, why=why)) from error
 
 
 def read_with_note(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a file that `write_safetensors` wrote, and its note.
 
     Raises:
-        ValueError: it is damaged.
+        UnusableFileError: it is damaged.
     """
     tensors = read_safetensors(file)
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata() or {}
-    return tensors, json.loads(metadata.get(NOTE, "{}"))
+    try:
+        return tensors, dict(json.loads(metadata.get(NOTE, "{}")))
+    except (ValueError, TypeError) as error:
+        raise UnusableFileError(_errors.TENSORS_DAMAGED.format(file=file, why=error)) from error
 
 
 def write_safetensors(file: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:

@@ -55,6 +55,8 @@ def test_the_summary_is_a_mean_over_seeds(tmp_path: Path, capsys: pytest.Capture
         (["--seeds", "0,a"], ["seeds.1: "]),
         (["--scale", "large"], ["scale must be one of 'smoke', 'small', 'paper'"]),
         (["--precision", "half"], ["precision: "]),
+        (["--workers", "2"], ["--workers is for --engine processes and --engine ray, and has no effect"]),
+        (["--engine", "processes", "--gpus", "1"], ["--gpus is for --engine ray, and has no effect with --engine pro"]),
     ],
 )
 def test_wrong_input_is_status_two_with_all_mistakes(

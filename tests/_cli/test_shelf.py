@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mechconn._cli import main
 from mechconn._store import Store
-from run_records import SHORTCUT, fig4_record, fig13_record, model, run_record, table1_record
+from run_records import SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
 
 
 @pytest.fixture
@@ -126,9 +127,45 @@ def test_report_is_of_the_runs_that_are_named_or_of_the_latest(
 
 
 def test_remove_takes_the_run_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("remove", "fig4") == 0
+    for word in ("", "fig4"):
+        assert run("remove", word) == 2
+        assert "fig4-smoke-0123abcd" in capsys.readouterr().err
+    assert run("remove", "fig4-smoke-0123abcd") == 0
     assert capsys.readouterr().out == "removed fig4-smoke-0123abcd and 0 steps that no other run used\n"
     assert [found.recipe for found in store.runs()] == ["table3", "table1"]
+    assert run("remove", "last") == 0
+    assert [found.recipe for found in store.runs()] == ["table1"]
+
+
+def test_a_run_with_a_damaged_record_is_named_and_can_be_removed(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (store.root / "runs" / "fig4-smoke-0123abcd" / "record.json").write_text("{", encoding="utf-8")
+    assert run("show", "fig4") == 2
+    assert "the record of run fig4-smoke-0123abcd is damaged" in capsys.readouterr().err
+    assert run("remove", "fig4-smoke-0123abcd") == 0
+    assert store.names() == ["table1-smoke-0123abcd", "table3-smoke-0123abcd"]
+
+
+def test_a_stopped_run_is_shown_as_far_as_it_came(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    def numbers(height: float | None) -> dict[str, Any]:
+        return {"models": {"theta_C": model(SHORTCUT)}, "paths": {"linear": path(height)}}
+
+    cells = {("digits", 0.8, None, 0): numbers(None), ("digits", 0.8, None, 1): numbers(1.0)}
+    cells[("digits", 0.9, None, 0)] = numbers(1.0)
+    store.save(run_record("fig5", cells, seeds=[0, 1, 2], status="stopped"))
+    assert run("show", "fig5") == 0
+    shown = capsys.readouterr().out
+    assert "means over the seeds [0, 1]" in shown and "seeds" in shown
+    assert "finite" in shown and "1.00" in shown
+
+
+def test_a_store_that_is_a_file_is_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for words in (["list"], ["run", "quickstart"], ["remove", "last"]):
+        assert run(*words, "--store", str(tmp_path / "file" / "store")) == 2
+        shown = capsys.readouterr().err.splitlines()
+        assert len(shown) == 1 and "the store must be a folder, and " in shown[0]
 
 
 def test_schema_is_json_and_knows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,6 +174,7 @@ def test_schema_is_json_and_knows_every_setting(capsys: pytest.CaptureFixture[st
     assert found["required"] == ["recipe"] and found["properties"]["recipe"] == {"const": "table1"}
     assert {"datasets", "seeds", "methods", "training", "rows", "scale"} <= set(found["properties"])
     assert {"type": "string"} in found["properties"]["seeds"]["anyOf"]
+    assert [kind["type"] for kind in found["properties"]["methods"]["anyOf"]] == ["object", "string", "array"]
     assert run("schema") == 0
     every = json.loads(capsys.readouterr().out)
     assert every["table1"] == found and {"audit", "fig4", "quickstart"} <= set(every)

@@ -70,7 +70,8 @@ def test_words_change_settings() -> None:
     assert found.methods["FT-M"] == tuning().methods["FT-M"]
     assert (found.seeds, found.rows, found.training.milestones, found.precision) == ((0, 2), 100, (1, 2), "auto")
     assert [data.source for data in tuning("datasets=digits,./photos").datasets] == ["digits", "./photos"]
-    assert tuning("clean_samples=null").clean_samples == (None,)
+    assert tuning("clean_samples=null").clean_samples == tuning("clean_samples=none").clean_samples == (None,)
+    assert tuning("rows=100", "rows=none").rows is None
 
 
 def test_methods_are_picked_by_name_changed_and_added() -> None:
@@ -79,6 +80,8 @@ def test_methods_are_picked_by_name_changed_and_added() -> None:
     assert added["own"] == NaiveFineTuning(lr=0.5) and len(added) == len(tuning().methods) + 1
     other = tuning('methods.FT-S={"method": "CBFT", "barrier": false}').methods["FT-S"]
     assert other == CBFT(barrier=False)  # and nothing of what FT-S was
+    words = ("methods.own.lr=3", "methods.own.method=NaiveFineTuning")
+    assert tuning(*words).methods["own"] == tuning(*reversed(words)).methods["own"] == NaiveFineTuning(lr=3)
     fit = settings("fig4", 'fit={"method": "PolygonalFit", "bends": 2}')
     assert isinstance(fit, PathSettings) and fit.fit == PolygonalFit(bends=2)
 
@@ -92,6 +95,30 @@ def test_files_change_settings_and_words_come_after(suffix: str, tmp_path: Path)
     recipe, scale, found, _ = chosen(str(file), None, ["rows=200"])
     assert (recipe, scale, found.rows, found.seeds, found.training.epochs) == ("table3", "small", 200, (5,), 2)
     assert found.training.lr == 0.05 and chosen(str(file), "smoke", [])[1] == "smoke"
+
+
+def test_none_in_a_file_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('recipe = "table1"\nrows = "none"\nclean_samples = [100, "none"]\n', encoding="utf-8")
+    found = chosen(str(file))[2]
+    assert found.rows is None and found.clean_samples == (100, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("[1, 2]", "must hold a table of settings"), ('{"rows": 3}', 'names no recipe; write recipe = "..."')],
+)
+def test_a_file_that_is_no_configuration(text: str, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "own.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=expected):
+        chosen(str(file))
+
+
+def test_mistakes_of_recipe_scale_and_words_come_together() -> None:
+    with pytest.raises(ValueError) as error:
+        chosen("tabel1", "huge", ["rows"])
+    assert [line.split()[0] for line in str(error.value).splitlines()] == ["recipe", "scale", "--set"]
 
 
 MISTAKES = {
@@ -118,6 +145,7 @@ MISTAKES = {
     "method": ("table1", ['methods.x={"method": "CBFD"}'], ["methods.x: method must be", "did you mean 'CBFT'?"]),
     "no table": ("table1", ["methods.CBFT=3"], ["methods.CBFT: expected a table of settings", "got 3"]),
     "picked": ("table1", ["methods=CBFT,FTM"], ["methods must be one of", "got 'FTM'"]),
+    "two picked": ("table1", ["methods=CBTF,FTM", "rows=1"], ["got 'CBTF'", "got 'FTM'", "rows: "]),
     "dataset": ("table1", ["datasets=cifar1"], ["datasets: no dataset 'cifar1'", "did you mean 'cifar10'?"]),
     "twice": ("table1", ["seeds=1,1"], ["seeds: the same value stands there twice: 1, 1"]),
     "word": ("table1", ["rows"], ["--set 'rows' must be name=value"]),
@@ -153,3 +181,5 @@ def test_tables_merge_and_values_are_replaced() -> None:
     base = {"a": {"b": 1, "c": {"d": 2}}, "e": [1]}
     assert merged(base, {"a": {"c": {"d": 3}}, "e": [2], "f": 4}) == {"a": {"b": 1, "c": {"d": 3}}, "e": [2], "f": 4}
     assert base == {"a": {"b": 1, "c": {"d": 2}}, "e": [1]}
+    assert merged({"a": {"lr": 3}}, {"a": {"method": "M"}}) == {"a": {"lr": 3, "method": "M"}}
+    assert merged({"a": {"lr": 3, "method": "K"}}, {"a": {"method": "M"}}) == {"a": {"method": "M"}}

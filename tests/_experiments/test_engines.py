@@ -6,7 +6,7 @@ import os
 import threading
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_a_killed_worker_costs_the_step_at_work_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_cell_that_always_kills_its_worker_ends_the_run(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"pools of workers in a row died .* Use fewer workers: --workers 1"):
+    with pytest.raises(RuntimeError, match=r"pools of workers in a row died .* --engine inline, both with --threads 1"):
         results([Work(tmp_path, 0, fatal=0, always=True)], Engine("processes", 1, 1))
     assert log_of(tmp_path) == ["first 0"]
 
@@ -115,3 +115,15 @@ def test_defaults_depend_on_the_machine_alone(monkeypatch: pytest.MonkeyPatch) -
             found = engine_of(cast(EngineName, name))
             assert (found.workers, found.threads) == (workers, threads)
     assert engine_of("processes", workers=4, threads=3).threads == 3
+
+
+def test_what_an_engine_would_ignore_is_refused() -> None:
+    assert engine_of("ray", 2, 1, 0.5, "auto") == Engine("ray", 2, 1, 0.5, "auto")
+    wrong: list[tuple[EngineName, dict[str, Any]]] = [
+        ("inline", {"workers": 2}),
+        ("inline", {"gpus": 1.0}),
+        ("processes", {"ray_address": "auto"}),
+    ]
+    for name, options in wrong:
+        with pytest.raises(ValueError, match=f"has no effect with --engine {name}"):
+            engine_of(name, **options)

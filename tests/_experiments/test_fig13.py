@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from scipy.stats import t as student
 
+from mechconn._experiments._engines import Engine
 from mechconn._experiments._fig13 import PAIRS, SCALES, Fig13, cell, run_fig13, summarise
+from mechconn._experiments._recipes import ReluCell, relu_cell
+from mechconn._experiments._run import Plan, run
+from mechconn._experiments._steps import Lab
+from mechconn._store import Store
 
 QUICK = Fig13(widths=(6, 8), seeds=(0, 1), rows=24, steps=60, polish=3)
 
@@ -37,7 +43,10 @@ def test_of_one_seed_there_is_no_interval() -> None:
     assert run_fig13(one)["both_attributes"]["barrier_after"]["interval"] is None
 
 
-@pytest.mark.parametrize("wrong", [{"widths": (7,)}, {"widths": ()}, {"seeds": ()}, {"lr": 0.0}, {"width": 8}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"widths": (7,)}, {"widths": ()}, {"seeds": ()}, {"seeds": (1, 1)}, {"widths": (6, 6)}, {"lr": 0.0}, {"width": 8}],
+)
 def test_what_is_no_configuration(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Fig13(**wrong)  # pyright: ignore[reportArgumentType]
@@ -46,6 +55,21 @@ def test_what_is_no_configuration(wrong: dict[str, object]) -> None:
 def test_scales_grow() -> None:
     sizes = [len(SCALES[name].seeds) * sum(SCALES[name].widths) for name in ("smoke", "small", "paper")]
     assert sizes == sorted(sizes) and len(set(sizes)) == 3
+
+
+def test_it_computes_on_the_processor_whatever_the_device_is(tmp_path: Path) -> None:
+    one = Fig13(widths=(6,), seeds=(3,), rows=24, steps=20, polish=0)
+    records = []
+    for device in ("cpu", "cuda"):
+        plan = Plan("fig13", "smoke", one, tmp_path / device, Engine("inline", 1, 1), device)
+        assert (plan.plain["device"], plan.plain["threads"]) == ("cpu", 1)
+        records.append(run(plan))
+    first, second = records
+    assert first.id == second.id and first.cells[0].steps == second.cells[0].steps
+    assert second.environment.device == "cpu"
+    lab = Lab(Store(tmp_path / "lab"), "cuda", threads=1)
+    relu_cell(lab, one, ReluCell(3, 6), None)
+    assert {title: found.record.key for title, found in lab.log.items()} == first.cells[0].steps
 
 
 @pytest.mark.slow

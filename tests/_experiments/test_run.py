@@ -16,7 +16,7 @@ from mechconn._experiments import _run as module
 from mechconn._experiments._recipes import Recipe
 from mechconn._experiments._run import Plan, Watch, run
 from mechconn._store import RunRecord, Store
-from recipes import INLINE, small_plan
+from recipes import INLINE, computed, small_plan
 from work import child, heard, kill
 
 RUNNING = """
@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from mechconn._experiments import _steps
 from mechconn._experiments._run import Watch, run
-from recipes import small_plan
+from recipes import computed, small_plan
 stop = sys.argv[2]
 def told(title, done, total):
     global stop
@@ -32,9 +32,14 @@ def told(title, done, total):
         stop = ""
         print("at work", flush=True)
         sys.stdin.readline()
+def line(text):
+    said.append(text)
+    if text.startswith("another process"):
+        print(text, flush=True)
+said = []
 print("starting", flush=True)
-record = run(small_plan(Path(sys.argv[1])), Watch(told))
-print(record.status, sum(cell.computed for cell in record.cells), flush=True)
+record = run(small_plan(Path(sys.argv[1])), Watch(told, line))
+print(record.status, computed(said), flush=True)
 """
 
 
@@ -42,10 +47,6 @@ print(record.status, sum(cell.computed for cell in record.cells), flush=True)
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     """A run that nothing disturbed."""
     return run(small_plan(tmp_path_factory.mktemp("whole")))
-
-
-def computed(record: RunRecord) -> int:
-    return sum(cell.computed for cell in record.cells)
 
 
 def numbers_in(value: object) -> Iterator[object]:
@@ -88,11 +89,37 @@ def test_killed_and_started_again(title: str, done: int, steps: int, whole: RunR
     assert stopped.status == "stopped"
     finished = {folder.name: folder.stat().st_mtime_ns for folder in (tmp_path / "steps").glob("*")}
     assert len(finished) == steps
-    record = run(small_plan(tmp_path))
+    said: list[str] = []
+    record = run(small_plan(tmp_path), Watch(line=said.append))
     assert record.status == "done" and record.results == whole.results and record.id == whole.id
-    assert computed(record) == 12 - steps
+    assert computed(said) == sum(cell.computed for cell in record.cells) == 12 - steps
+    assert record.started == stopped.started and record.seconds > stopped.seconds
     assert finished == {name: (tmp_path / "steps" / name).stat().st_mtime_ns for name in finished}
-    assert computed(run(small_plan(tmp_path))) == 0
+    check_unchanged(record, tmp_path)
+
+
+def check_unchanged(record: RunRecord, store: Path) -> None:
+    """Started again, a finished run computes nothing, and its record stays as it was but for the time it took."""
+    said: list[str] = []
+    again = run(small_plan(store), Watch(line=said.append))
+    assert computed(said) == 0 and again.seconds > record.seconds
+    assert again == record.model_copy(update={"seconds": again.seconds}) == Store(store).show(record.id)
+
+
+def test_a_finished_run_that_is_started_again_and_killed_keeps_its_record(whole: RunRecord, tmp_path: Path) -> None:
+    first = run(small_plan(tmp_path))
+    for file in (tmp_path / "steps" / first.cells[0].steps["measure: CBFT"]).iterdir():
+        file.write_bytes(b"")
+    process = child(RUNNING, tmp_path, "measure: CBFT", 1)
+    assert (heard(process), heard(process)) == ("starting", "at work")
+    kill(process)
+    stopped = Store(tmp_path).show("table1")
+    assert stopped.status == "stopped" and stopped.results == whole.results
+    assert (stopped.cells, stopped.started) == (first.cells, first.started)
+    again = run(small_plan(tmp_path))
+    assert again.status == "done" and again.results == whole.results and again.seconds > first.seconds
+    assert [cell.computed for cell in again.cells] == [1, 6]
+    assert all(cell.seconds > 0 for cell in again.cells)
 
 
 def test_two_runs_at_once_on_one_store(whole: RunRecord, tmp_path: Path) -> None:
@@ -100,11 +127,12 @@ def test_two_runs_at_once_on_one_store(whole: RunRecord, tmp_path: Path) -> None
     assert (heard(first), heard(first)) == ("starting", "at work")
     second = child(RUNNING, tmp_path, "measure: CBFT", 1)
     assert heard(second) == "starting"
+    assert heard(second) == f"another process works on run {whole.id}; waiting until it ends"
+    with pytest.raises(ValueError, match="is at work just now"):
+        Store(tmp_path).remove(whole.id)
     out, _ = first.communicate("go\n")
     other, error = second.communicate("go\n")
-    other = other.splitlines()[-1]
-    assert error == "" and out.startswith("done ") and other.startswith("done ")
-    assert int(out.split()[1]) + int(other.split()[1]) == 12
+    assert error == "" and (out, other) == ("done 12\n", "done 0\n")
     assert Store(tmp_path).show("table1").results == whole.results
 
 
@@ -123,7 +151,7 @@ def test_a_damaged_step_is_in_the_notes_and_the_numbers_are_the_same(whole: RunR
     torn.write_bytes(torn.read_bytes()[:-7])
     said: list[str] = []
     again = run(small_plan(tmp_path), Watch(line=said.append))
-    assert again.results == whole.results and computed(again) == 1
+    assert again.results == whole.results and [cell.computed for cell in again.cells] == [1, 6]
     assert len(again.notes) == 1 and "weights.safetensors is cut short" in again.notes[0] and again.notes[0] in said
 
 
@@ -139,7 +167,7 @@ def test_progress_is_said_with_the_time_left(tmp_path: Path) -> None:
     run(small_plan(tmp_path), Watch(line=said.append))
     assert said[0].startswith("[1/2] planted, 0.6 cued, 40 clean, seed 0: ") and "about " in said[0]
     assert said[1].startswith("[2/2] ") and "left" not in said[1]
-    assert "6 of 6 steps were there" in said[2] and "left" not in said[2]
+    assert "6 of 6 steps were there" in said[2] and "left" not in said[2] and said[2].startswith("[1/2]")
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -143,3 +143,18 @@ def test_architectures_are_functions_of_the_seed(network: str) -> None:
 def test_inputs_that_are_no_images_get_a_perceptron() -> None:
     found = architecture("vgg13", 8, 4, (16,))
     assert found.name == "perceptron" and found.build(0)(torch.zeros(3, 16)).shape == (3, 4)
+
+
+def test_dominoes_fetch_both_image_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, bool]] = []
+
+    def load(name: str, *, split: str = "train", download: bool = False, **_: object) -> mc.datasets.ImageSet:
+        asked.append((name, split, download))
+        pixels = torch.arange(20, dtype=torch.uint8)[:, None, None, None].expand(20, 3, 32, 32).contiguous()
+        return mc.datasets.ImageSet(pixels, torch.arange(20) % 10, tuple("abcdefghij"))
+
+    monkeypatch.setattr(mc.datasets, "load", load)
+    data = PRESETS["dominoes"].model_copy(update={"download": True})
+    assert task_of(data, 0.8, 0, None, None, str(tmp_path)).shape == (3, 64, 32)
+    wanted = {(name, split, True) for name in ("cifar10", "fashion_mnist") for split in ("train", "test")}
+    assert set(asked) == wanted

@@ -1,12 +1,15 @@
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mechconn._report import save_runs
 from mechconn._report._gather import accuracies, barriers
 from mechconn._report._run_page import section_of
+from mechconn._store import RunRecord
 from page import Page
-from run_records import fig4_record, fig13_record, model, path, run_record, table1_record
+from run_records import SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +31,53 @@ def test_the_page_needs_nothing_beside_it(page: Page):
     assert {value[1:] for value in sources if value and value.startswith("#")} <= anchors
 
 
-def test_numbers_are_means_over_the_seeds_beside_the_published_and_the_difference(page: Page):
-    text = re.sub(r"\s+", " ", page.text)
+def test_numbers_are_means_over_the_seeds_beside_the_published_and_the_difference(tmp_path: Path):
+    text = words_of(table1_record("cifar10"), tmp_path)
     # CBFT at 90 %: 75 % here, 67.9 % published; the seeds lie 0.02 apart: t(0.975; 1) * 0.02 / 2 = 12.7 points.
     assert "75.062.3 to 87.7paper 67.9+7.1" in text
     # FT-M: 50 % on NC here against 67.2 %; theta_C stands in no published table.
     assert "50.050.0 to 50.0paper 67.2-17.2" in text
     assert "intervals over the 2 seeds" in text and "mean of three seeds" in text
+    (_, figure), *_ = section_of(table1_record("cifar10")).figures
+    assert "CBFT NC 75 % (published 68 %)" in figure
+
+
+def words_of(record: RunRecord, folder: Path) -> str:
+    """The words of the page of a run."""
+    save_runs([record], folder / "page.html")
+    return re.sub(r"\s+", " ", Page((folder / "page.html").read_text(encoding="utf-8")).text)
+
+
+def test_other_data_stand_beside_the_numbers_for_cifar_10_without_a_difference(page: Page):
+    text = re.sub(r"\s+", " ", page.text)
+    assert "75.062.3 to 87.7CIFAR-10 67.9 " in text and "+7.1" not in text and "paper 67.9" not in text
+    assert "its number for CIFAR-10, which ours cannot be compared with" in text
+    entries = [entry for row in section_of(table1_record()).accuracy for entry in row.entries.values()]
+    assert {entry.difference for entry in entries} == {None}
+
+
+def test_what_counts_is_what_the_data_are_and_not_what_they_are_called():
+    named = table1_record("mine").model_copy()
+    for data, same in (
+        ({"source": "cifar10", "cue": "box", "size": None}, True),
+        ({"source": "cifar10", "cue": "box", "size": 16}, False),
+        ({"source": "cifar10", "cue": "dominoes", "size": None}, None),
+        ({"source": "./photos", "cue": "box", "size": None}, False),
+    ):
+        record = named.model_copy(update={"settings": {**named.settings, "datasets": [{"name": "mine", **data}]}})
+        cbft = section_of(record).accuracy[2].entries["no_cue"]
+        assert (None if cbft.published is None else cbft.same_data) is same
+
+
+def test_a_run_that_was_stopped_says_over_how_many_seeds_its_intervals_are(tmp_path: Path):
+    def one(seeds: int, proportion: float) -> dict[tuple[Any, ...], dict[str, Any]]:
+        found = {"models": {"FT-S": model(SHORTCUT)}, "paths": {}}
+        return {("digits", proportion, 600, seed): found for seed in range(seeds)}
+
+    stopped = run_record("table1", one(1, 0.8), seeds=[0, 1, 2], status="stopped")
+    assert "intervals over the test samples" in words_of(stopped, tmp_path)
+    more = run_record("table1", one(2, 0.8) | one(1, 0.9), seeds=[0, 1, 2], status="stopped")
+    assert "intervals over the 2 seeds (Student's t), of one seed over the test samples" in words_of(more, tmp_path)
 
 
 def test_what_the_page_shows_is_in_the_record():
@@ -59,7 +102,7 @@ def test_every_picture_says_what_it_shows(page: Page):
     assert len(pictures) == 8 and all("Test images of digits" in str(attrs["alt"]) for attrs in pictures)
     labels = [str(attrs["aria-label"]) for tag, attrs in page.tags if tag == "svg"]
     assert len(labels) == 5
-    assert "CBFT NC 75 % (published 68 %)" in labels[0]
+    assert "CBFT NC 75 %, C 74 %" in labels[0]
     # Two seeds began at 2 and 3 nats.
     assert "FT-M: loss 2.5 to 1; CBFT: cross entropy 2 to 2, barrier term 0.5 to 0.5." in labels[1]
     assert "linear: NC 1.00 nats" in labels[3] and "fitted with cue: NC not finite" in labels[3]

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mechconn._store import Store
+import mechconn as mc
+from mechconn._store import Made, Store
 from mechconn._store._step_files import RECORD
 from work import made, step
+from zoo import build, mlp, rows
 
 
 def cut(folder: Path) -> None:
@@ -112,7 +114,84 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(tmp_path: Path) -> Non
     assert store.runs() == []
     assert said == [
         "the record of run fig4-smoke-aa is damaged (record.json is cut short or no JSON); "
-        "start the run again to write it anew"
+        "starting the run again writes it anew"
     ]
     with pytest.raises(ValueError, match="the record of run fig4-smoke-aa is damaged"):
         store.show("fig4")
+    assert store.stored("fig4-smoke-aa") is None and store.names() == ["fig4-smoke-aa"]
+    assert store.remove("fig4-smoke-aa") == 0 and store.names() == []
+
+
+def test_a_run_whose_record_is_lost_can_be_removed_with_its_steps(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.of("run-a").step(step(), lambda _: made())
+    assert store.runs() == [] and store.names() == ["run-a"]
+    assert store.remove("run-a") == 1 and not list(tmp_path.glob("steps/*"))
+
+
+# ---------------------------------------------------------------- checkpoints of steps at work
+
+
+def torn(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flipped(file: Path) -> None:
+    """One bit of the last tensor; the file can be read as before."""
+    data = bytearray(file.read_bytes())
+    data[-2] ^= 1
+    file.write_bytes(bytes(data))
+
+
+def renumbered(file: Path) -> None:
+    """One digit of the history."""
+    data = file.read_bytes()
+    at = data.index(b'\\"clean\\": ') + len(b'\\"clean\\": 0.')
+    digit = b"1" if data[at : at + 1] != b"1" else b"2"
+    file.write_bytes(data[:at] + digit + data[at + 1 :])
+
+
+def of_another_run(file: Path) -> None:
+    file.unlink()
+    trained(file.parent, seed=7)
+
+
+class StoppedError(Exception):
+    """The machine went away."""
+
+
+def trained(folder: Path, seed: int = 1, stop: bool = False) -> Made:
+    """A training with a checkpoint after every step, which may stop after its second epoch."""
+
+    def told(_: str, done: int, total: int) -> None:
+        if stop and done == 2:
+            raise StoppedError
+
+    place = mc.Checkpoint(folder / "run.safetensors", every=1)
+    method = mc.NaiveFineTuning(epochs=3, batch_size=8, lr=0.5)
+    found = mc.fine_tune(build(mlp), method, clean=rows(24), checkpoint=place, seed=seed, progress=told)
+    return Made({"history": found.history}, {"weights": found.model.state_dict()})
+
+
+CHECKPOINTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "torn": (torn, "cannot be read as safetensors"),
+    "a changed bit": (flipped, "was changed after it was written"),
+    "a changed digit": (renumbered, "was changed after it was written"),
+    "another run's": (of_another_run, "was written by another run"),
+}
+
+
+@pytest.mark.parametrize("what", CHECKPOINTS)
+def test_a_checkpoint_that_cannot_be_used_is_set_aside_and_the_step_starts_afresh(what: str, tmp_path: Path) -> None:
+    damage, expected = CHECKPOINTS[what]
+    said: list[str] = []
+    whole = Store(tmp_path / "whole").step(step(), trained)
+    store = Store(tmp_path / "store", note=said.append)
+    with pytest.raises(StoppedError):
+        store.step(step(), lambda folder: trained(folder, stop=True))
+    damage(store.root / "unfinished" / step().key / "run.safetensors")
+    mended = store.step(step(), trained)
+    assert mended.computed and mended.input == whole.input and mended.numbers == whole.numbers
+    assert len(said) == 1 and step().key[:12] in said[0] and expected in said[0]
+    assert [place.name for place in (store.root / "damaged").iterdir()] == [f"unfinished-{step().key}"]
+    assert not list(store.root.glob("unfinished/*"))

@@ -99,6 +99,34 @@ def test_removing_a_run_keeps_the_steps_of_others(tmp_path: Path) -> None:
     assert store.remove("run-b") == 2 and store.runs() == [] and not list(tmp_path.glob("drafts/*"))
 
 
+def test_a_step_that_another_run_takes_while_the_first_is_removed_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, discard, taken = Store(tmp_path), Store._discard, []
+    store.of("run-a").step(step(), lambda _: made())
+
+    def discarding(self: Store, folder: Path) -> bool:
+        """Another run takes the step once the first one's folder is about to go."""
+        if not taken:
+            taken.append(store.of("run-b").step(step(), never))
+        return discard(self, folder)
+
+    monkeypatch.setattr(Store, "_discard", discarding)
+    assert store.remove("run-a") == 0
+    assert taken and not store.of("run-b").step(step(), never).computed
+
+
+def test_only_a_whole_id_is_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(run_record("run-a"))
+    for word in ("", "run"):
+        with pytest.raises(ValueError, match="run must be one of 'run-a'"):
+            store.remove(word)
+    with pytest.raises(ValueError, match="run must be one of 'run-a'"):
+        store.show("")
+    assert store.names() == ["run-a"]
+
+
 def test_a_run_at_work_is_not_removed_and_one_that_nobody_works_on_has_stopped(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(run_record("run-a", "running"))

@@ -21,6 +21,8 @@ from mechconn._cli._app import Root, app, device_of, plain_progress
 
 if TYPE_CHECKING:
     from mechconn._experiments._run import Watch
+    from mechconn._report._gather import Table as Values
+    from mechconn._report._gather import Value
     from mechconn._store import RunRecord
 
 STORE_VARIABLE, STORE = "MECHCONN_STORE", "mechconn-store"
@@ -31,8 +33,16 @@ StoreFolder = Annotated[
 
 
 def store_folder(given: Path | None) -> Path:
-    """Where the store is."""
-    return given if given is not None else Path(os.environ.get(STORE_VARIABLE) or STORE)
+    """Where the store is.
+
+    Raises:
+        ValueError: a file stands there.
+    """
+    folder = given if given is not None else Path(os.environ.get(STORE_VARIABLE) or STORE)
+    for place in (folder, *folder.parents):
+        if place.is_file():
+            raise ValueError(_errors.STORE_IS_A_FILE.format(file=place))
+    return folder
 
 
 class RunFailedError(RuntimeError):
@@ -55,8 +65,12 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="float32, or auto: bfloat16 where that is faster.")] = None,
     engine: Annotated[str, typer.Option(help="inline, processes or ray.")] = "inline",
-    workers: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: by the cores.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads of each cell.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Cells at a time, for --engine processes or ray; default: by the cores.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads of each cell; the numbers depend on it.")
+    ] = None,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of each cell, whole or a share; for --engine ray.")] = 0.0,
     ray_address: Annotated[str | None, typer.Option(help="Of a running Ray cluster; else one is started here.")] = None,
     store: StoreFolder = None,
@@ -72,22 +86,22 @@ def run(
 
     words = [*(changes or []), *([f'seeds="{seeds}"'] if seeds is not None else [])]
     words += [f"precision={precision}"] if precision is not None else []
-    (name, size, settings, notes), place, kind = gathered(
+    (name, size, settings, notes), place, machine, shelf = gathered(
         lambda: chosen(recipe, scale, words, root=root),
         lambda: device_of(device),
-        lambda: check_choice("engine", engine, ENGINES),
+        lambda: engine_of(cast(Any, check_choice("engine", engine, ENGINES)), workers, threads, gpus, ray_address),
+        lambda: store_folder(store),
     )
-    machine = engine_of(cast(Any, kind), workers, threads, gpus, ray_address)
     # Whole paths: workers may stand in another folder, or on another machine.
     images = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
     folder = None if images is None else str(Path(images).absolute())
-    plan = Plan(name, size, settings, store_folder(store).absolute(), machine, place, folder, tuple(notes))
+    plan = Plan(name, size, settings, shelf.absolute(), machine, place, folder, tuple(notes))
     with watching() as watch:
         record = run_plan(plan, watch)
     if as_json:
         sys.stdout.write(json.dumps(brief(record)) + "\n")
     else:
-        show_run(record, store_folder(store))
+        show_run(record, shelf)
     if failed := sum(cell.status == "failed" for cell in record.cells):
         raise RunFailedError(_errors.CELLS_FAILED.format(failed=failed, cells=record.planned))
 
@@ -124,45 +138,46 @@ def watching() -> Iterator[Watch]:
 
 def show_run(record: RunRecord, store: Path) -> None:
     """The summary: accuracy of every model, means over the seeds, and the barriers of every path."""
-    from mechconn._results import SPLITS, short_name
+    from mechconn._report._gather import accuracies, barriers
 
     console = Console()
-    if rows := _means(record, "models", "accuracy"):
-        table = Table(title=f"Accuracy in %, {_seeds(record)}", title_justify="left")
-        for column in ("data", "cued", "clean", "model"):
-            table.add_column(column)
-        splits = [split for split in SPLITS if any(split in values for values in rows.values())]
-        for split in splits:
-            table.add_column(short_name(split), justify="right")
-        for place, values in rows.items():
-            table.add_row(*place, *(f"{100 * values[split]:.1f}" for split in splits))
-        console.print(table)
-    if rows := _means(record, "paths", "barrier"):
-        table = Table(title=f"Barriers in nats, {_seeds(record)}", title_justify="left")
-        for column in ("data", "cued", "clean", "path", *map(short_name, SPLITS)):
-            table.add_column(column, justify="right" if column in map(short_name, SPLITS) else "left")
-        for place, values in rows.items():
-            table.add_row(*place, *(f"{values[split]:.2f}" if split in values else "" for split in SPLITS))
-        console.print(table)
+    for title, kind, values, scale, digits in (
+        ("Accuracy in %", "model", accuracies(record), 100.0, 1),
+        ("Barriers in nats", "path", barriers(record), 1.0, 2),
+    ):
+        if values:
+            console.print(_table(f"{title}, {_seeds(record)}", kind, values, scale, digits))
     console.print(f"run {record.id}, {record.status}, {record.seconds:.0f} seconds, store {store}", highlight=False)
 
 
+def _table(title: str, kind: str, values: Values, scale: float, digits: int) -> Table:
+    """A line for each place and model or path; each says of how many seeds it is the mean, where they differ."""
+    from mechconn._report._gather import in_order
+    from mechconn._results import short_name
+
+    lines = [(place, name, found) for place, named in values.items() for name, found in named.items()]
+    splits = in_order(split for *_, found in lines for split in found)
+    counts = [max(value.seeds for value in found.values()) for *_, found in lines]
+    uneven = len(set(counts)) > 1
+    table = Table(title=title, title_justify="left")
+    for column in ("data", "cued", "clean", kind, *(("seeds",) if uneven else ())):
+        table.add_column(column)
+    for split in splits:
+        table.add_column(short_name(split), justify="right")
+    for (place, name, found), count in zip(lines, counts, strict=True):
+        clean = "all" if place.clean is None else str(place.clean)
+        head = (place.dataset, f"{place.proportion:g}", clean, name, *((str(count),) if uneven else ()))
+        table.add_row(*head, *(_number(found.get(split), scale, digits) for split in splits))
+    return table
+
+
+def _number(value: Value | None, scale: float, digits: int) -> str:
+    if value is None:
+        return ""
+    return "not finite" if value.mean is None else f"{scale * value.mean:.{digits}f}"
+
+
 def _seeds(record: RunRecord) -> str:
-    return f"seed {record.seeds[0]}" if len(record.seeds) == 1 else f"means over the seeds {record.seeds}"
-
-
-def _means(record: RunRecord, group: str, what: str) -> dict[tuple[str, str, str, str], dict[str, float]]:
-    """(data, proportion, clean samples, model or path) -> split -> mean over the seeds that are there."""
-    gathered: dict[tuple[str, str, str, str], dict[str, list[float]]] = {}
-    for cell in record.cells:
-        clean = "all" if cell.clean_samples is None else str(cell.clean_samples)
-        place = str(cell.dataset), f"{cell.proportion or 0:g}", clean
-        for name, numbers in record.results.get(cell.name, {}).get(group, {}).items():
-            for split, value in numbers[what].items():
-                number = value[0] if isinstance(value, list | tuple) else value
-                if number is not None:
-                    gathered.setdefault((*place, name), {}).setdefault(split, []).append(number)
-    return {
-        place: {split: sum(values) / len(values) for split, values in splits.items()}
-        for place, splits in gathered.items()
-    }
+    """The seeds that are there; a run that was stopped need not have all."""
+    seeds = sorted({cell.seed for cell in record.cells if cell.name in record.results})
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"means over the seeds {seeds}"

@@ -120,10 +120,15 @@ def schema(
 
 
 @app.command()
-def remove(run: Run, store: StoreFolder = None) -> None:
+def remove(
+    run: Annotated[str, typer.Argument(metavar="RUN", help=f"A run's whole id, or {LAST!r}.")],
+    store: StoreFolder = None,
+) -> None:
     """Remove a run, and the steps that no other run used."""
     shelf = _opened(store)
-    name = find_run(shelf, run).id
+    name = find_name(shelf, run)
+    if name not in shelf.names():
+        raise ValueError(_errors.WHOLE_ID.format(word=run, runs=", ".join(shelf.names())))
     steps = shelf.remove(name)
     sys.stdout.write(f"removed {name} and {steps} steps that no other run used\n")
 
@@ -134,17 +139,29 @@ def find_run(shelf: Store, word: str) -> RunRecord:
     Raises:
         ValueError: no run, or several, are meant.
     """
+    return shelf.show(find_name(shelf, word))
+
+
+def find_name(shelf: Store, word: str) -> str:
+    """The id, or the start of ids, that a word means; a damaged record is no hindrance.
+
+    Raises:
+        ValueError: no run is meant.
+    """
+    names = shelf.names()
+    if word and any(name.startswith(word) for name in names):
+        return word
     runs = shelf.runs()
-    if not runs:
+    if word == LAST and runs:
+        return runs[0].id
+    if not names:
         raise ValueError(_errors.NO_RUNS.format(root=shelf.root))
-    if word == LAST:
-        return runs[0]
-    if any(run.id.startswith(word) for run in runs):
-        return shelf.show(word)
+    listed = [run.id for run in runs]
+    listed += [name for name in names if name not in listed]
     known = {name: run.id for run in reversed(runs) for name in (run.recipe, run.id)}
     near = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {known[near[0]]!r}?" if near else ""
-    raise ValueError(_errors.NO_RUN.format(word=word, runs=", ".join(run.id for run in runs), hint=hint))
+    raise ValueError(_errors.NO_RUN.format(word=word, runs=", ".join(listed), hint=hint))
 
 
 def _opened(store: Path | None) -> Store:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ValidationError
-
 from mechconn import _errors
-from mechconn._checks import check_choice
-from mechconn._config import mistakes, read_values
+from mechconn._checks import check_choice, gathered
+from mechconn._config import Config, mistakes_as_lines, read_values
 from mechconn._experiments._recipes import RECIPES, SCALES, Scale
+from mechconn._experiments._settings import Settings
 from mechconn.datasets._load import ROOT_VARIABLE
 
 REAL = "cifar10"
@@ -35,28 +35,44 @@ def chosen(
         ValueError: every mistake in file and words, a line each.
         FileNotFoundError: no such file.
     """
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"recipe": what}
     if what.endswith((".toml", ".json")):
-        given = read_values(what)
-        recipe = str(given.pop("recipe", "no recipe"))
-    else:
-        recipe = what
-    check_choice("recipe", recipe, list(RECIPES))
-    size = cast(Scale, check_choice("scale", str(given.pop("scale", "smoke") if scale is None else scale), SCALES))
-    given.pop("scale", None)
-    images = has_images(root)
-    plain, steps = RECIPES[recipe].settings(size, images).model_dump(mode="json"), [given, *map(_nested, changes)]
-    for step in steps:
-        plain = merged(*_picked(plain, step))
-    try:
-        settings = RECIPES[recipe].kind.model_validate(plain)
-    except ValidationError as error:
-        raise ValueError("\n".join(mistakes(error, RECIPES[recipe].kind))) from error
+        given = _without_none(read_values(what))
+        if "recipe" not in given:
+            raise ValueError(_errors.NO_RECIPE.format(file=what, recipes=", ".join(RECIPES)))
+    own_scale = given.pop("scale", "smoke")
+    recipe, size, *words = gathered(
+        lambda: check_choice("recipe", str(given.pop("recipe")), list(RECIPES)),
+        lambda: cast(Scale, check_choice("scale", str(own_scale if scale is None else scale), SCALES)),
+        *(partial(_nested, word) for word in changes),
+    )
+    images, steps = has_images(root), [given, *words]
+    settings = _settled(RECIPES[recipe].kind, RECIPES[recipe].settings(size, images).model_dump(mode="json"), steps)
     notes = []
-    stands_in = recipe != "quickstart" and "datasets" in plain and not any("datasets" in step for step in steps)
+    stands_in = (
+        recipe != "quickstart" and isinstance(settings, Settings) and not any("datasets" in step for step in steps)
+    )
     if size == "smoke" and not images and stands_in:
         notes.append(_errors.DIGITS_INSTEAD.format(recipe=recipe, variable=ROOT_VARIABLE))
     return recipe, size, settings, notes
+
+
+def _settled(kind: type[Config], plain: dict[str, Any], steps: Sequence[dict[str, Any]]) -> Any:
+    """Settings from plain ones, changed step by step.
+
+    Raises:
+        ValueError: every mistake, a line each.
+    """
+
+    def put(step: dict[str, Any]) -> None:
+        nonlocal plain
+        plain = merged(*_picked(plain, step))
+
+    def validated() -> Any:
+        with mistakes_as_lines(kind):
+            return kind.model_validate(plain)
+
+    return gathered(*(partial(put, step) for step in steps), validated)[-1]
 
 
 def has_images(root: str | Path | None) -> bool:
@@ -68,7 +84,8 @@ def has_images(root: str | Path | None) -> bool:
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the changes put in, table by table.
 
-    A table whose `method` changes is replaced whole: the old one's settings are not the new one's.
+    A table whose `method` changes is replaced whole: the old one's settings are not the new one's. One that has no
+    `method` yet is merged.
 
     Example:
         >>> merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5}})
@@ -78,8 +95,8 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     for key, value in changes.items():
         old = whole.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            same = value.get("method", old.get("method")) == old.get("method")
-            value = merged(old, value) if same else value
+            kind = old.get("method")
+            value = merged(old, value) if kind is None or value.get("method", kind) == kind else value
         whole[key] = value
     return whole
 
@@ -90,12 +107,14 @@ def _picked(base: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, Any]
     if own is None or not isinstance(names, str | list):
         return base, given
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
-    kept = {name: own[check_choice("methods", name, list(own))] for name in wanted}
-    return {**base, "methods": kept}, {key: value for key, value in given.items() if key != "methods"}
+    known = gathered(*(partial(check_choice, "methods", str(name), list(own)) for name in wanted))
+    return {**base, "methods": {name: own[name] for name in known}}, {
+        key: value for key, value in given.items() if key != "methods"
+    }
 
 
 def _nested(word: str) -> dict[str, Any]:
-    """The word "a.b=value" as {"a": {"b": value}}; values are JSON where they can be, else text."""
+    """The word "a.b=value" as {"a": {"b": value}}; values are JSON where they can be, else text; "none" is None."""
     name, equals, text = word.partition("=")
     if not equals or not name.strip():
         raise ValueError(_errors.NO_CHANGE.format(word=word))
@@ -103,6 +122,16 @@ def _nested(word: str) -> dict[str, Any]:
         value = json.loads(text)
     except ValueError:
         value = text
+    value = _without_none(value)
     for part in reversed(name.strip().split(".")):
         value = {part: value}
     return cast(dict[str, Any], value)
+
+
+def _without_none(value: Any) -> Any:
+    """Plain values with None for the text "none", which TOML and the command line have no other word for."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_none(part) for part in value]
+    return None if value == "none" else value

@@ -108,7 +108,10 @@ def _images(text: str, rows: int | None, test_rows: int | None, root: str | None
     train = datasets.load(data.source, rows=None if test is None else rows, **how)
     found: dict[str, Any] = {"source": train, "test": test}
     if data.cue == "dominoes":
-        tops = {split: datasets.load("fashion_mnist", root=root, split=split) for split in ("train", "test")}
+        tops = {
+            split: datasets.load("fashion_mnist", root=root, split=split, download=data.download)
+            for split in ("train", "test")
+        }
         found |= {"cue": DominoesCue(tops["train"]), "test_cue": DominoesCue(tops["test"])}
     return found
 

@@ -73,13 +73,27 @@ def engine_of(
     """An engine with defaults that depend on this machine alone, so that a run which is repeated finds its steps.
 
     Inline: one cell with all threads. Else a worker per core, four cores each on machines of eight or more, the
-    threads divided among the workers.
+    threads divided among the workers. The number of threads is part of every key: `threads` gives the same numbers, and
+    finds the same steps, with every engine.
+
+    Raises:
+        ValueError: an option that the engine has no use for.
     """
+    _check_used(name, {"--workers": workers}, ("processes", "ray"))
+    _check_used(name, {"--gpus": gpus or None, "--ray-address": ray_address}, ("ray",))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if name == "inline":
         return Engine(name, 1, threads or torch.get_num_threads())
     workers = workers or (cores if cores < 8 else cores // 4)
     return Engine(name, workers, threads or max(1, cores // workers), gpus, ray_address)
+
+
+def _check_used(name: EngineName, options: dict[str, Any], engines: Sequence[str]) -> None:
+    """Refuse what would be ignored."""
+    for option, value in options.items():
+        if value is not None and name not in engines:
+            wanted = " and ".join(f"--engine {engine}" for engine in engines)
+            raise ValueError(_errors.ONLY_WITH.format(option=option, engines=wanted, engine=name))
 
 
 class InlineExecutor(Executor):
@@ -117,7 +131,7 @@ def each(
             return
         deaths = deaths + 1 if len(left) == before else 1
         if deaths > FRESH_POOLS:
-            raise RuntimeError(_errors.WORKERS_DIE.format(times=deaths, jobs=len(left)))
+            raise RuntimeError(_errors.WORKERS_DIE.format(times=deaths, jobs=len(left), threads=engine.threads))
         said(f"a worker died; {len(left)} unfinished cells go to a fresh pool")
 
 

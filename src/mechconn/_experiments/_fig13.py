@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from mechconn._checks import check_distinct
 from mechconn._config import Config, Listed
 from mechconn._intervals import moments_of, t_interval
 from mechconn._rng import derive_seed
@@ -42,6 +43,12 @@ class Fig13(Config):
     steps: Annotated[int, Field(ge=1, description="most steps of gradient descent")] = 4000
     polish: Annotated[int, Field(ge=0, description="most Gauss-Newton steps after it")] = 60
     points: Annotated[int, Field(ge=2, description="points on the line")] = 11
+
+    @field_validator("widths", "seeds")
+    @classmethod
+    def _distinct(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        check_distinct(values)
+        return values
 
 
 Scale = Literal["smoke", "small", "paper"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mechconn._config import Config
@@ -155,7 +155,8 @@ def relu_cells(settings: Fig13) -> list[ReluCell]:
 
 
 def relu_cell(lab: Lab, settings: Fig13, cell: ReluCell, root: str | None) -> Numbers:
-    """One of them, done once."""
+    """One of them, done once, on the processor whatever the device is."""
+    lab = replace(lab, device="cpu")
     config = {**settings.model_dump(mode="json", exclude={"widths", "seeds"}), **cell.place}
     made = lab.step("fig13", cell.name, config, {}, lambda *_: Made(fig13_cell(settings, cell.seed, cell.width)))
     return dict(made.numbers)

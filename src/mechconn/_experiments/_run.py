@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from mechconn import _errors
 from mechconn._config import Config
 from mechconn._experiments._cells import task_for
 from mechconn._experiments._engines import Engine, each
@@ -28,7 +29,7 @@ from mechconn._typing import Progress
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it starts: everything that its numbers depend on, and where they go.
+    """A run before it starts: everything that its numbers depend on beside the data, and where they go.
 
     Attributes:
         recipe, scale, settings: what to do.
@@ -51,12 +52,17 @@ class Plan:
     @property
     def plain(self) -> dict[str, Any]:
         """The settings as plain values, with what else the numbers depend on."""
-        threads = self.engine.threads if self.device == "cpu" else None
-        return {**self.settings.model_dump(mode="json"), "device": self.device, "threads": threads}
+        threads = self.engine.threads if self.works_on == "cpu" else None
+        return {**self.settings.model_dump(mode="json"), "device": self.works_on, "threads": threads}
+
+    @property
+    def works_on(self) -> str:
+        """The device that it computes on: recipes without images compute on the processor, whatever else is there."""
+        return self.device if isinstance(self.settings, Settings) else "cpu"
 
     @property
     def id(self) -> str:
-        """Recipe, scale, and the start of a hash of the settings: the same run has the same id."""
+        """Recipe, scale, and the start of a hash of the settings, not of the data: the same call has the same id."""
         return f"{self.recipe}-{self.scale}-{settings_hash({'recipe': self.recipe, **self.plain})[:8]}"
 
 
@@ -84,12 +90,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell gave: numbers, the keys of its steps, and what a reader should know."""
+    """What a cell gave: numbers, the keys of its steps, and what a reader should know.
+
+    Attributes:
+        computed: number of steps that were not there.
+        seconds: that it took just now.
+        work: that its steps took, whenever they were computed.
+    """
 
     numbers: dict[str, Any]
     steps: dict[str, str]
     computed: int
     seconds: float
+    work: float
     notes: list[str] = field(default_factory=list)
 
 
@@ -99,29 +112,31 @@ def do_cell(job: Job) -> Outcome:
     with _threads(plan.engine.threads):
         store = Store(plan.store).of(plan.id, notes.append)
         precision = plan.settings.precision if isinstance(plan.settings, Settings) else "float32"
-        lab = Lab(store, plan.device, precision, plan.engine.threads, job.progress)
+        lab = Lab(store, plan.works_on, precision, plan.engine.threads, job.progress)
         numbers = RECIPES[plan.recipe].cell(lab, plan.settings, job.cell, plan.root)
     steps = {title: stored.record.key for title, stored in lab.log.items()}
     computed = sum(stored.computed for stored in lab.log.values())
-    return Outcome(numbers, steps, computed, time.perf_counter() - started, notes)
+    work = sum(stored.record.seconds for stored in lab.log.values())
+    return Outcome(numbers, steps, computed, time.perf_counter() - started, work, notes)
 
 
 def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
     """Run every cell of a plan; what the store has already is not repeated.
 
-    The record is written at the start, after each cell, and at the end. A cell that fails does not stop the others.
+    The record is written at the start, after each cell, and at the end; it goes on from that of an earlier call. A cell
+    that fails does not stop the others. While another process works on the same run, this one waits.
 
     Raises:
         ValueError, FileNotFoundError: the data are not there or do not suit the settings; nothing was started.
         DiskFullError: the store's disk is full.
     """
     watch = watch or Watch()
-    account = _Account(plan, watch)
     pictures = _checked(plan)
-    store = Store(plan.store)
-    for note in plan.notes:
-        account.say(note)
-    with store.running(plan.id, patience=1.0):
+    store = Store(plan.store, note=watch.say)
+    with _alone(store, plan.id):
+        account = _Account(plan, watch, store.stored(plan.id))
+        for note in plan.notes:
+            account.say(note)
         store.save(account.record("running", pictures))
         jobs = [Job(plan, cell, watch.step if plan.engine.name == "inline" else None) for cell in account.cells]
         try:
@@ -136,20 +151,37 @@ def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
     return record
 
 
-class _Account:
-    """What a run has done so far."""
+@contextmanager
+def _alone(store: Store, run: str) -> Iterator[None]:
+    """A block that is the only one to work on a run; it waits until it is."""
+    with ExitStack() as held:
+        # A second of patience: whoever lists runs holds the lock for a moment.
+        if not held.enter_context(store.running(run, patience=1.0)):
+            store.say(_errors.RUN_SHARED.format(run=run))
+            held.enter_context(store.running(run, patience=None))
+        yield
 
-    def __init__(self, plan: Plan, watch: Watch) -> None:
-        self.plan, self.watch = plan, watch
+
+Done = tuple[CellRecord, dict[str, Any]]
+
+
+class _Account:
+    """What a run has done so far: in this call, and before it as the stored record says."""
+
+    def __init__(self, plan: Plan, watch: Watch, before: RunRecord | None) -> None:
+        self.plan, self.watch, self.before = plan, watch, before
         self.cells = RECIPES[plan.recipe].cells(plan.settings)
         self.failed = False
         self._began, self._started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-        self._done: dict[int, tuple[CellRecord, dict[str, Any]]] = {}
-        self._notes: list[str] = []
+        self._earlier = {} if before is None else {c.name: c for c in before.cells if c.status == "done"}
+        self._done: dict[int, Done] = {}
+        self._spent: list[float] = []
+        self._notes: list[str] = [] if before is None else list(before.notes)
 
     def say(self, line: str) -> None:
-        """A line for the reader, now and in the record."""
-        self._notes.append(line)
+        """A line for the reader, now and in the record, where it stands once."""
+        if line not in self._notes:
+            self._notes.append(line)
         self.watch.say(line)
 
     def add(self, number: int, future: Future[Outcome]) -> None:
@@ -165,8 +197,11 @@ class _Account:
             self.watch.say(f"[{len(self._done)}/{len(self.cells)}] {cell.name}: failed: {why}")
             return
         found = future.result()
-        done = {"status": "done", "seconds": found.seconds, "steps": found.steps, "computed": found.computed}
+        earlier = self._earlier.get(cell.name)
+        computed = earlier.computed if earlier is not None and not found.computed else found.computed
+        done = {"status": "done", "seconds": found.work, "steps": found.steps, "computed": computed}
         self._done[number] = CellRecord(**place, **done), found.numbers
+        self._spent += [found.seconds] if found.computed else []
         for note in found.notes:
             self.say(note)
         self.watch.say(self._progress(cell, found))
@@ -179,20 +214,33 @@ class _Account:
 
     def _left(self, cells: int) -> str:
         """The time that the other cells will take if they are like those that were computed."""
-        spent = [record.seconds for record, _ in self._done.values() if record.computed]
-        if not cells or not spent:
+        if not cells or not self._spent:
             return ""
-        seconds = sum(spent) / len(spent) * cells / min(cells, self.plan.engine.workers)
+        seconds = sum(self._spent) / len(self._spent) * cells / min(cells, self.plan.engine.workers)
         return f"; about {seconds:.0f} seconds left" if seconds < 100 else f"; about {seconds / 60:.0f} minutes left"
 
-    def _summary(self) -> dict[str, Any] | None:
+    def _so_far(self) -> list[Done]:
+        """Every cell that is finished, by this call or by an earlier one."""
+        found = []
+        for number, cell in enumerate(self.cells):
+            if number in self._done:
+                found.append(self._done[number])
+            elif self.before is not None and cell.name in self._earlier:
+                found.append((self._earlier[cell.name], self.before.results[cell.name]))
+        return found
+
+    def _summary(self, results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+        """What the cells say together, once all are there."""
         summary = RECIPES[self.plan.recipe].summary
-        return summary and summary(self.plan.settings, [self._done[number][1] for number in sorted(self._done)])
+        if summary is None or len(results) < len(self.cells):
+            return None
+        return summary(self.plan.settings, list(results.values()))
 
     def record(self, status: Any, pictures: dict[str, dict[str, Picture]]) -> RunRecord:
         """The run's record as it stands."""
-        plan, plain = self.plan, self.plan.plain
-        done = [self._done[number] for number in sorted(self._done)]
+        plan, plain, before = self.plan, self.plan.plain, self.before
+        done = self._so_far()
+        results = {record.name: numbers for record, numbers in done if record.status == "done"}
         return RunRecord(
             id=plan.id,
             recipe=plan.recipe,
@@ -200,20 +248,26 @@ class _Account:
             settings=plain,
             settings_hash=settings_hash(plain),
             seeds=list(plain["seeds"]),
-            engine=plan.engine.name,
-            workers=plan.engine.workers,
             threads=plain["threads"],
             status=status,
-            seconds=time.perf_counter() - self._began,
-            started=self._started,
+            seconds=time.perf_counter() - self._began + (0.0 if before is None else before.seconds),
+            started=self._started if before is None else before.started,
             cells=[record for record, _ in done],
             planned=len(self.cells),
-            results={record.name: numbers for record, numbers in done if record.status == "done"},
-            summary=self._summary() if status == "done" else None,
+            results=results,
+            summary=self._summary(results),
             notes=list(self._notes),
-            environment=environment(plan.device),
             pictures=pictures,
+            **self._where(),
         )
+
+    def _where(self) -> dict[str, Any]:
+        """Where the numbers were made: as it was, in a call that finds them all."""
+        before, engine = self.before, self.plan.engine
+        if before is None or self._spent or not before.cells:
+            place = environment(self.plan.works_on)
+            return {"engine": engine.name, "workers": engine.workers, "environment": place}
+        return {"engine": before.engine, "workers": before.workers, "environment": before.environment}
 
 
 def _checked(plan: Plan) -> dict[str, dict[str, Picture]]:

@@ -24,6 +24,9 @@ def schema_of(name: str) -> dict[str, Any]:
     schema = RECIPES[name].kind.model_json_schema()
     own = {"recipe": {"const": name}, "scale": {"enum": list(SCALES), "default": "smoke"}}
     settings = {key: _alone(value) for key, value in schema["properties"].items()}
+    if "methods" in settings:
+        names = {"type": "string", "description": 'names of the recipe\'s own methods, as in "CBFT,FT-M"'}
+        settings["methods"] = {"anyOf": [settings["methods"], names, {"type": "array", "items": names}]}
     # A file changes the recipe's own settings, and may leave out any of them.
     return {
         **schema,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_
 from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from mechconn._checks import check_choice
+from mechconn._checks import check_choice, check_distinct
 from mechconn._config import Config, Listed, MistakesError, listed, mistakes
 from mechconn._finetune import (
     CBFT,
@@ -81,10 +81,6 @@ class Plain:
             raise MistakesError(mistakes(error, settings_model(kind))) from error
         given = {field.name: getattr(fields, field.name) for field in dataclasses.fields(kind)}
         return kind(**given)
-
-    def keys(self) -> list[str]:
-        """Every key that some kind knows."""
-        return list(dict.fromkeys(key for kind in self.kinds for key in settings_model(kind).model_fields))
 
 
 @cache
@@ -202,9 +198,7 @@ class Settings(Config):
     @field_validator("datasets", "proportions", "seeds", "clean_samples", check_fields=False)
     @classmethod
     def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        names = [value.name if isinstance(value, DataSettings) else value for value in values]
-        if len(set(names)) != len(names):
-            raise ValueError(f"the same value stands there twice: {', '.join(map(str, names))}")
+        check_distinct([value.name if isinstance(value, DataSettings) else value for value in values])
         return values
 
 

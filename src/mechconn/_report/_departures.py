@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mechconn._report._gather import kind_of
 from mechconn._report._published import IMAGES, NETWORKS, ROWS, STATED, TEST_ROWS
 from mechconn._store import RunRecord
 
@@ -19,18 +20,27 @@ WORDS = {
     "fit.decay_every": "its steps every {got} epochs",
     "proportions": "cue proportions {got}",
     "clean_samples": "{got} clean samples",
-    "seeds": "{got}",
+    "epochs": "{got} epochs of {who}",
+    "batch_size": "batches of {got} for {who}",
+    "lr": "a rate of {got} for {who}",
 }
-HEAD_ONLY = ("LastLayerRetraining", "LPFT")
+"""Setting -> words; any other is said by its name."""
+
+HEAD_ONLY = ("LLRT", "LPFT")
+"""Methods with settings of their own for the head."""
 
 
 def departures(record: RunRecord) -> list[str]:
     """Every difference as "<ours> instead of <the source's>"; empty where all that is stated agrees."""
-    settings = record.settings
-    if record.recipe not in STATED:
+    settings, stated = record.settings, STATED.get(record.recipe)
+    if stated is None:
         return []
-    stated = {**STATED["all"], **STATED[record.recipe]}
-    return [*_data(settings), *_plain(settings, stated), *_methods(settings, stated.get("methods.*", {}))]
+    return [
+        *_data(settings),
+        *_seeds(settings, stated),
+        *_plain(settings, stated),
+        *_methods(settings, stated.get("methods", {})),
+    ]
 
 
 def sentence(record: RunRecord) -> str:
@@ -39,13 +49,15 @@ def sentence(record: RunRecord) -> str:
         return ""
     found = departures(record)
     if not found:
-        return "Settings as the paper states them."
+        return (
+            "No difference from the paper's settings in what was compared: data, network, seeds, and the settings of "
+            "training, path fitting and fine-tuning that it states."
+        )
     return f"Not the paper's settings: {'; '.join(found)}."
 
 
 def _data(settings: Mapping[str, Any]) -> Iterator[str]:
-    names = [data["name"] for data in settings["datasets"]]
-    other = [name for name in names if name not in IMAGES]
+    other = [kind for data in settings["datasets"] if (kind := kind_of(data)) not in IMAGES]
     if other:
         yield f"{', '.join(other)} instead of CIFAR-10"
     for key, what, whole in (("rows", "training", ROWS), ("test_rows", "test", TEST_ROWS)):
@@ -55,42 +67,53 @@ def _data(settings: Mapping[str, Any]) -> Iterator[str]:
         yield f"{settings['network']} of width {settings['width']} instead of VGG-13 or ResNet-18"
 
 
+def _seeds(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
+    seeds, wanted = len(settings["seeds"]), stated.get("seeds")
+    if wanted is not None and seeds != wanted:
+        yield f"{seeds} seed{'s' if seeds > 1 else ''} instead of {wanted}"
+
+
 def _plain(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
-    for key, wanted in stated.items():
-        if key == "methods.*":
-            continue
-        got = _at(settings, key)
-        if key == "seeds":
-            if len(got) != wanted:
-                yield f"{len(got)} seed{'s' if len(got) > 1 else ''} instead of {wanted}"
-        elif got != wanted:
-            yield f"{WORDS[key].format(got=_written(got))} instead of {_written(wanted)}"
+    own = {key: value for key, value in stated.items() if key not in ("methods", "seeds")}
+    for key, got, wanted in _apart(settings, own):
+        words = WORDS.get(key, f"{_spoken(key)} {{got}}")
+        yield f"{words.format(got=_written(got))} instead of {_written(wanted)}"
 
 
 def _methods(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
-    """Epochs and batches of fine-tuning, each said once for all methods that share them."""
-    gathered: dict[str, list[str]] = {}
-    own = {n: m for n, m in settings.get("methods", {}).items() if m["method"] not in HEAD_ONLY}
+    """What differs in the methods that the source has, each said once for all that share it."""
+    own = {name: method for name, method in settings.get("methods", {}).items() if name in stated}
+    tuned = [name for name in own if name not in HEAD_ONLY]
+    shared: dict[tuple[str, str, str], list[str]] = {}
     for name, method in own.items():
-        for key, wanted in stated.items():
-            got = method.get(key, wanted)
-            if got != wanted:
-                what = f"{got} epochs of" if key == "epochs" else f"batches of {got} for"
-                gathered.setdefault(f"{what}|{wanted}", []).append(name)
-    for text, names in gathered.items():
-        what, wanted = text.split("|")
-        who = "fine-tuning" if len(names) == len(own) else ", ".join(names)
-        yield f"{what} {who} instead of {wanted}"
+        if method["method"] != stated[name]["method"]:
+            shared[("method", method["method"], stated[name]["method"])] = [name]
+            continue
+        for key, got, wanted in _apart(method, stated[name]):
+            shared.setdefault((key, _written(got), _written(wanted)), []).append(name)
+    for (key, got, wanted), names in shared.items():
+        who = "fine-tuning" if names == tuned else ", ".join(names)
+        words = WORDS.get(key, f"{_spoken(key)} {{got}} for {{who}}")
+        yield f"{words.format(got=got, who=who)} instead of {wanted}"
 
 
-def _at(settings: Mapping[str, Any], key: str) -> Any:
-    value: Any = settings
-    for part in key.split("."):
-        value = value[part]
-    return list(value) if isinstance(value, tuple) else value
+def _apart(settings: Mapping[str, Any], stated: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, ours, the source's) of all that is stated otherwise."""
+    for key, wanted in stated.items():
+        got = settings.get(key)
+        if isinstance(wanted, Mapping) and isinstance(got, Mapping):
+            yield from _apart(got, wanted, f"{prefix}{key}.")
+        elif got != wanted:
+            yield prefix + key, got, wanted
+
+
+def _spoken(key: str) -> str:
+    return key.replace(".", " ").replace("_", " ")
 
 
 def _written(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(_written(part) for part in value)
-    return "all" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+        return ", ".join("all" if part is None else _written(part) for part in value)
+    if isinstance(value, bool | str):
+        return str(value)
+    return "none" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:g}"

@@ -27,6 +27,17 @@ class Place(NamedTuple):
         return f"{self.dataset}, cue on {100 * self.proportion:g}\N{NO-BREAK SPACE}%{clean}"
 
 
+def kind_of(data: Mapping[str, Any]) -> str:
+    """What a dataset's settings describe, whatever it is called: "cifar10" is CIFAR-10 with the box cue."""
+    kind = "dominoes" if (data["source"], data["cue"]) == ("cifar10", "dominoes") else str(data["source"])
+    return kind if data["size"] is None else f"{kind} at {data['size']} pixels"
+
+
+def kinds(record: RunRecord) -> dict[str, str]:
+    """Dataset -> what it is."""
+    return {data["name"]: kind_of(data) for data in record.settings.get("datasets", ())}
+
+
 @dataclass(frozen=True)
 class Value:
     """A mean with its 95 % interval.

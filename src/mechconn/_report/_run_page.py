@@ -19,6 +19,7 @@ from mechconn._report._gather import (
     curves,
     histories,
     in_order,
+    kinds,
     widths,
 )
 from mechconn._report._page import flat, render, source
@@ -31,16 +32,21 @@ from mechconn._tensor_files import write_whole
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of a table: our value and, where there is one, the published."""
+    """A cell of a table: our value and, where there is one, the published.
+
+    Attributes:
+        same_data: whether the published value is for these data; else it is for CIFAR-10.
+    """
 
     value: Value
     published: float | None = None
+    same_data: bool = True
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the published."""
+        """Ours minus the published, on the same data."""
         ours = self.value.mean
-        return None if ours is None or self.published is None else ours - self.published
+        return ours - self.published if ours is not None and self.published is not None and self.same_data else None
 
 
 @dataclass(frozen=True)
@@ -87,11 +93,14 @@ class Section:
         cells = self.record.cells
         return f"{sum(cell.computed for cell in cells)} of {sum(len(cell.steps) for cell in cells)} steps computed"
 
-    @property
-    def over(self) -> str:
-        """What the intervals are over."""
-        seeds = len(self.record.seeds)
-        return f"the {seeds} seeds (Student's t)" if seeds > 1 else "the test samples"
+    def over(self, rows: Sequence[Row]) -> str:
+        """What the intervals of a table are over: a run that was stopped need not have all seeds everywhere."""
+        counts = sorted({entry.value.seeds for row in rows for entry in row.entries.values()})
+        several = [str(count) for count in counts if count > 1]
+        if not several:
+            return "the test samples"
+        single = ", of one seed over the test samples" if 1 in counts else ""
+        return f"the {' or '.join(several)} seeds (Student's t){single}"
 
 
 def save_runs(records: Sequence[RunRecord], file: str | Path) -> None:
@@ -119,19 +128,21 @@ def section_of(record: RunRecord) -> Section:
     title, asks = TITLES.get(record.recipe, (record.recipe, ""))
     accuracy, heights = accuracies(record), barriers(record)
     published = {place: _published(record, place, rows) for place, rows in accuracy.items()}
+    # Figures show published marks beside numbers that they can be compared with.
+    drawn = {place: shares for place, shares in published.items() if _same_data(record, place)}
     return Section(
         record=record,
         title=title,
         asks=asks,
         departures=sentence(record),
         claims=claims(record),
-        accuracy=_rows(accuracy, published),
+        accuracy=_rows(accuracy, published, [*drawn]),
         accuracy_splits=_splits(accuracy),
-        barriers=_rows(heights, {}),
+        barriers=_rows(heights, {}, []),
         barrier_splits=_splits(heights),
         widths=_width_rows(record),
         figures=[
-            *_accuracy_figures(record, accuracy, published),
+            *_accuracy_figures(record, accuracy, drawn),
             *_path_figures(record, heights),
             *_width_figures(record),
         ],
@@ -145,16 +156,25 @@ Published = Mapping[Place, Mapping[str, Mapping[str, float]]]
 
 
 def _published(record: RunRecord, place: Place, rows: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
-    found = {name: published_accuracy(record.recipe, *place, model=name) for name in rows}
+    kind = kinds(record).get(place.dataset, place.dataset)
+    found = {name: published_accuracy(record.recipe, kind, *place[1:], model=name) for name in rows}
     return {name: shares for name, shares in found.items() if shares}
 
 
-def _rows(table: Table, published: Published) -> list[Row]:
+def _same_data(record: RunRecord, place: Place) -> bool:
+    """Whether the published numbers are for these data."""
+    return kinds(record).get(place.dataset, place.dataset) in ("cifar10", "cifar100")
+
+
+def _rows(table: Table, published: Published, same_data: Sequence[Place]) -> list[Row]:
     return [
         Row(
             name,
             place.words,
-            {split: Entry(v, published.get(place, {}).get(name, {}).get(split)) for split, v in values.items()},
+            {
+                split: Entry(value, published.get(place, {}).get(name, {}).get(split), place in same_data)
+                for split, value in values.items()
+            },
         )
         for place, rows in table.items()
         for name, values in rows.items()

@@ -49,9 +49,9 @@ class CellRecord(Record):
         dataset, proportion, clean_samples: its place, in experiments with a cue; clean_samples None is all of them.
         width: its place, in experiments over widths.
         status: "done" or "failed".
-        seconds: wall-clock time of this cell in the run that is recorded; little where its steps were there already.
+        seconds: wall-clock time that its steps took, whichever call, cell or run computed them.
         steps: "<step>: <what for>" -> key.
-        computed: number of steps that this run had to compute.
+        computed: number of steps that were not there, in the last call that computed some.
         why: what went wrong, where it failed.
     """
 
@@ -72,13 +72,15 @@ class RunRecord(Record):
     """One run of a recipe.
 
     Attributes:
-        id: recipe, scale, and the start of a hash of everything that its numbers depend on; the same run has the same.
+        id: recipe, scale, and the start of a hash of the settings, device and threads; the same call has the same. The
+            data are not in it: those are in the keys of the steps.
         settings: the configuration with every default.
         seeds: of its cells.
         threads: processor threads of each cell.
         status: "running", "done", "failed" (some cells, see `cells`), or "stopped": killed or interrupted.
-        seconds: wall-clock time from the start of the command to this record.
-        started: UTC, ISO 8601.
+        engine, workers, environment: of the last call that computed something.
+        seconds: wall-clock time of all calls that worked on it.
+        started: the first of them, UTC, ISO 8601.
         cells: the finished cells.
         results: cell -> numbers alone, equal for equal settings and seeds: "models" (accuracy and loss per split, with
             intervals), "paths" (loss and accuracy along each, barriers), and "training" (last losses).

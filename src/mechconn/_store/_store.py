@@ -17,6 +17,7 @@ from mechconn._store._files import move_aside, replace_file, room_on, write_fold
 from mechconn._store._identity import Step
 from mechconn._store._records import DamagedError, RunRecord, opened, sealed
 from mechconn._store._step_files import RECORD, Made, Stored, read_step, step_files
+from mechconn._tensor_files import UnusableFileError
 
 Note = Callable[[str], None]
 
@@ -27,8 +28,8 @@ class Store:
 
     steps/<key>/ holds a finished step: record.json and *.safetensors. It is written elsewhere and renamed, so it is
     there whole or not at all; a lock per key lets two processes that need the same step compute it once; every reading
-    checks every hash, and what is damaged is named, moved to damaged/ and computed again. runs/<id>/ holds a run's
-    record, and an empty file for each step that it used.
+    checks every hash, and what is damaged, a checkpoint too, is named, moved to damaged/ and computed again. runs/<id>/
+    holds a run's record, and an empty file for each step that it used.
 
     Attributes:
         root: the folder; made when first written to.
@@ -56,17 +57,14 @@ class Store:
                 process was killed, and removed once the step is finished.
             device: what it computes on, for the record.
         """
-        with room_on(self.root):
+        with room_on(self.root), self._locked(step.key):
+            # The mark and the reading under one lock: `remove` either sees the mark, or is done before it.
             self._use(step.key)
-            found = self._read_or_none(step.key)
+            found = self._sound(step.key)
             if found is not None:
                 return found
-            with self._locked(step.key):
-                found = self._sound(step.key)
-                if found is not None:
-                    return found
-                self._write(step, compute, device)
-                return replace(self._read(step.key), computed=True)
+            self._write(step, compute, device)
+            return replace(self._read(step.key), computed=True)
 
     def find(self, key: str) -> Stored | None:
         """The finished step of that key; None where there is none, or a damaged one."""
@@ -79,8 +77,21 @@ class Store:
             try:
                 found.append(self._run_at(file))
             except DamagedError as why:
-                self._say(_errors.DAMAGED_RUN.format(run=file.parent.name, why=why))
+                self.say(_errors.DAMAGED_RUN.format(run=file.parent.name, why=why))
         return sorted(found, key=lambda run: (run.started, run.id), reverse=True)
+
+    def names(self) -> list[str]:
+        """The ids of all runs, those with a damaged record too."""
+        return sorted(folder.name for folder in self.root.glob("runs/*/"))
+
+    def stored(self, run: str) -> RunRecord | None:
+        """The record of the run with just this id; None where there is none, or a damaged one, which is noted."""
+        file = self.root / "runs" / run / RECORD
+        try:
+            return self._run_at(file) if file.is_file() else None
+        except DamagedError as why:
+            self.say(_errors.DAMAGED_RUN.format(run=run, why=why))
+            return None
 
     def show(self, run: str) -> RunRecord:
         """The record of a run, by its id or the start of it.
@@ -88,8 +99,8 @@ class Store:
         Raises:
             ValueError: no run, or several, have such an id, or its record is damaged.
         """
-        names = sorted(file.parent.name for file in self.root.glob(f"runs/*/{RECORD}"))
-        fitting = [name for name in names if name.startswith(run)]
+        names = self.names()
+        fitting = [name for name in names if run and name.startswith(run)]
         if run not in names and len(fitting) != 1:
             if fitting:
                 raise ValueError(_errors.SEVERAL_RUNS.format(run=run, runs=", ".join(fitting)))
@@ -110,27 +121,33 @@ class Store:
     def remove(self, run: str) -> int:
         """Remove a run, and the steps that no other run used; gives the number of these steps.
 
+        Args:
+            run: its whole id; its record may be damaged.
+
         Raises:
             ValueError: there is no such run, or it is running.
         """
-        name = self.show(run).id
-        with self.running(name) as alone:
+        check_choice("run", run, self.names())
+        with self.running(run) as alone:
             if not alone:
-                raise ValueError(_errors.RUN_ACTIVE.format(run=name))
-            folder = self.root / "runs" / name
-            own = self._used_by(folder)
-            others = {key for other in self.root.glob("runs/*/") if other != folder for key in self._used_by(other)}
+                raise ValueError(_errors.RUN_ACTIVE.format(run=run))
+            folder = self.root / "runs" / run
+            own = sorted(mark.name for mark in folder.glob("steps/*"))
             self._discard(folder)
-        removed = [key for key in sorted(own - others) if self._remove_step(key)]
-        return len(removed)
+        return sum(self._remove_step(key) for key in own)
 
     @contextmanager
-    def running(self, run: str, patience: float = 0.0) -> Iterator[bool]:
-        """A block that works on a run; whether it is the only one to do so. A killed process does not count."""
+    def running(self, run: str, patience: float | None = 0.0) -> Iterator[bool]:
+        """A block that works on a run; whether it is the only one to do so. A killed process does not count.
+
+        Args:
+            run: its whole id.
+            patience: seconds to wait for another block to end; None waits as long as it takes.
+        """
         with room_on(self.root):
             lock = self._lock(f"run-{run}")
             try:
-                lock.acquire(timeout=patience)
+                lock.acquire(timeout=-1 if patience is None else patience)
             except Timeout:
                 yield False
                 return
@@ -158,21 +175,34 @@ class Store:
             return None
         except DamagedError as why:
             place = move_aside(self.root / "steps" / key, self.root / "damaged" / key)
-            self._say(_errors.DAMAGED_STEP.format(key=key[:12], why=why, place=place))
+            self.say(_errors.DAMAGED_STEP.format(key=key[:12], why=why, place=place))
             return None
 
     def _write(self, step: Step, compute: Callable[[Path], Made], device: str) -> None:
         unfinished = self.root / "unfinished" / step.key
-        unfinished.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
-        made = compute(unfinished)
+        made = self._made(step.key, compute, unfinished)
         files = step_files(step, made, time.perf_counter() - started, device)
         folder, draft = self.root / "steps" / step.key, self.root / "drafts" / step.key
         write_folder(folder, files, draft)
         shutil.rmtree(unfinished, ignore_errors=True)
 
+    def _made(self, key: str, compute: Callable[[Path], Made], unfinished: Path) -> Made:
+        """What the computation gives; where its checkpoint cannot be used, that is set aside."""
+        unfinished.mkdir(parents=True, exist_ok=True)
+        try:
+            return compute(unfinished)
+        except UnusableFileError as why:
+            place = move_aside(unfinished, self.root / "damaged" / f"unfinished-{key}")
+            self.say(_errors.SET_ASIDE.format(key=key[:12], why=why, place=place))
+        unfinished.mkdir()
+        return compute(unfinished)
+
     def _remove_step(self, key: str) -> bool:
+        """Remove a step that no run uses at this moment; whether it was there."""
         with room_on(self.root), self._locked(key):
+            if any(self.root.glob(f"runs/*/steps/{key}")):
+                return False
             shutil.rmtree(self.root / "unfinished" / key, ignore_errors=True)
             return self._discard(self.root / "steps" / key)
 
@@ -190,9 +220,6 @@ class Store:
             mark = self.root / "runs" / self.run / "steps" / key
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
-
-    def _used_by(self, folder: Path) -> set[str]:
-        return {mark.name for mark in folder.glob("steps/*")}
 
     def _run_at(self, file: Path) -> RunRecord:
         """A run's record; one that says "running" though nobody works on it is that of a process that was killed."""
@@ -218,6 +245,7 @@ class Store:
         with self._lock(key):
             yield
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """A line for whoever wants to be told."""
         if self.note is not None:
             self.note(line)
