@@ -74,8 +74,9 @@ def problem(data: str, proportion: float, seed: int, root: str | None, folder: P
     return mc.TuningTask(model, clean, task.suite, cued=task.train, seed=seed)
 
 
-def chosen(names: str, batch_size: int) -> Mapping[str, Method]:
-    """The methods asked for, with batches that suit the number of clean samples."""
+def chosen(names: str, settings: DemoSettings) -> Mapping[str, Method]:
+    """The methods asked for, with the demo's batches and cue on CBFT's cued data."""
+    batch_size = settings.naive.batch_size
     methods = METHODS if names == "all" else {name: METHODS[name] for name in names.split(",")}
     sized = {}
     for name, method in methods.items():
@@ -83,6 +84,8 @@ def chosen(names: str, batch_size: int) -> Mapping[str, Method]:
             method = replace(method, tuning=replace(method.tuning, batch_size=batch_size))
         elif isinstance(method, Schedule) and not isinstance(method, mc.Scratch | mc.LastLayerRetraining):
             method = replace(method, batch_size=batch_size)
+            if isinstance(method, mc.CBFT):
+                method = replace(method, cued_proportion=settings.cbft.cued_proportion)
         sized[name] = method
     return sized
 
@@ -112,7 +115,7 @@ def main() -> None:
             shown = run
 
     found = mc.compare_methods(
-        tasks, chosen(asked.methods, settings.naive.batch_size), folder=folder, precision=settings.precision,
+        tasks, chosen(asked.methods, settings), folder=folder, precision=settings.precision,
         progress=progress,
     )  # fmt: skip
     (folder / "table.json").write_text(json.dumps(found.to_record(), default=str))

@@ -19,7 +19,7 @@ from mechconn._finetune._features import FrozenFeatures
 from mechconn._finetune._naive import NaiveFineTuning
 from mechconn._fresh import fresh_state
 from mechconn._method import CosineSchedule, Descend, Method, Problem, Schedule, Step
-from mechconn._rng import generator
+from mechconn._rng import generator, isolated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,8 @@ class DFR(Method):
         self, z: Float[np.ndarray, "n d"], y: np.ndarray, groups: Tensor, seed: int, biased: bool
     ) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, " k"]]:
         """(weight, bias) of a layer over the features as they are, the mean over draws; bias zero if not `biased`."""
-        from sklearn.linear_model import LogisticRegression
+        with isolated(seed, "scikit-learn"):  # the first import draws from Python's generator
+            from sklearn.linear_model import LogisticRegression
 
         centre, scale = z.mean(0) if biased else np.zeros(z.shape[1]), z.std(0)
         scale = np.where(scale > 0, scale, 1.0)
