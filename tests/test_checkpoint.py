@@ -11,38 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
 from mechconn._method import Method
 from operations import METHODS
-from world import Delicate
+from stopping import CLEAN, CUED, Counting, StoppedError, as_is, check_same, run
 from zoo import build, dropout_mlp, mlp, rows
-
-CLEAN, CUED = rows(24), rows(28, 3)
-
-
-class StoppedError(Exception):
-    """The machine went away."""
-
-
-class Counting:
-    """Cross-entropy that stops the run at its call number `last`."""
-
-    def __init__(self, last: int = -1) -> None:
-        self.calls, self.last = 0, last
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        self.calls += 1
-        if self.calls == self.last:
-            raise StoppedError
-        return cross_entropy(outputs, targets, reduction="none")
-
-
-def as_is(data: tuple[Tensor, Tensor]) -> Any:
-    return data
 
 
 def loader(data: tuple[Tensor, Tensor]) -> Any:
@@ -53,18 +29,6 @@ def loader(data: tuple[Tensor, Tensor]) -> Any:
 def own_order(data: tuple[Tensor, Tensor]) -> Any:
     """It shuffles by a generator of its own, which moves on from epoch to epoch."""
     return DataLoader(TensorDataset(*data), batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(1))
-
-
-def run(method: Method, form: Callable[[Any], Any] = as_is, model: nn.Module | None = None, **settings: Any) -> Any:
-    model = build(Delicate) if model is None else model
-    return mc.fine_tune(model, method, clean=form(CLEAN), cued=form(CUED), seed=2, **settings)
-
-
-def check_same(a: mc.Trained, b: mc.Trained) -> None:
-    assert a.history == b.history
-    mine, other = a.model.state_dict(), b.model.state_dict()
-    assert list(mine) == list(other)
-    assert all(torch.equal(tensor, other[name]) for name, tensor in mine.items())
 
 
 def interrupted(file: Path, every: int, method: Method, form: Callable[[Any], Any], **settings: Any) -> mc.Trained:
@@ -194,79 +158,6 @@ def test_groups_and_validation_data_are_part_of_a_run(tmp_path: Path) -> None:
             run(method, **{**given, **other})
 
 
-class Exploding(Counting):
-    """NaN from its call number `last` on."""
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        self.calls += 1
-        return cross_entropy(outputs, targets, reduction="none") * (float("nan") if self.calls >= self.last else 1.0)
-
-
-def test_divergence_keeps_the_last_good_state(tmp_path: Path) -> None:
-    file, method = tmp_path / "run.safetensors", mc.NaiveFineTuning(epochs=3, batch_size=8)
-    with pytest.raises(FloatingPointError, match=r"clean is nan at step 5 of 9 \(epoch 1\); .* last good state: "):
-        run(method, loss=Exploding(6), checkpoint=mc.Checkpoint(file, every=2))
-    loss = Counting()
-    check_same(run(method, loss=loss, checkpoint=mc.Checkpoint(file, every=2)), run(method))
-    assert loss.calls == 9 - 4
-
-
-class Poisoned(nn.Module):
-    """Its gradient is infinite although its loss is not, from the third step on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.steps = mlp(), 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.steps += self.training
-        outputs = self.body(x)
-        if self.training and self.steps >= 3:
-            outputs.register_hook(lambda gradient: gradient * float("inf"))
-        return outputs
-
-
-def test_weights_that_are_not_finite_are_never_written(tmp_path: Path) -> None:
-    file = tmp_path / "run.safetensors"
-    with pytest.raises(FloatingPointError, match=r"body\.0\.weight is nan at step 3 of 9"):
-        run(
-            mc.NaiveFineTuning(epochs=3, batch_size=8),
-            model=build(Poisoned),
-            checkpoint=mc.Checkpoint(file, every=1),
-        )
-    from safetensors.torch import load_file
-
-    assert all(bool(torch.isfinite(tensor).all()) for tensor in load_file(file).values() if tensor.is_floating_point())
-
-
-def test_weights_that_are_not_finite_are_never_returned() -> None:
-    """The last of three steps ruins them, and no later loss would tell."""
-    with pytest.raises(FloatingPointError, match=r"body\.0\.weight is nan at step 3 of 3"):
-        run(mc.NaiveFineTuning(epochs=1, batch_size=8), model=build(Poisoned))
-
-
-class Masked(nn.Module):
-    """It holds minus infinity on purpose."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = mlp()
-        self.register_buffer("mask", torch.tensor([0.0, float("-inf"), 0.0]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
-
-
-def test_buffers_may_hold_infinity(tmp_path: Path) -> None:
-    place = mc.Checkpoint(tmp_path / "run.safetensors", every=1)
-    run(mc.NaiveFineTuning(epochs=1, batch_size=8), model=build(Masked), checkpoint=place)
-
-
-def test_validation_that_is_not_finite_chooses_nothing() -> None:
-    with pytest.raises(FloatingPointError, match=r"validation is nan at step 3 of 6 \(epoch 0\)"):
-        run(mc.NaiveFineTuning(epochs=2, batch_size=8), validation=rows(8, 5), loss=Exploding(4))
-
-
 def test_its_settings_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="every must be a whole number greater than zero, got 0"):
         mc.Checkpoint(tmp_path / "run.safetensors", every=0)
@@ -282,6 +173,7 @@ import torch
 from torch.nn.functional import cross_entropy
 import mechconn as mc
 from operations import METHODS
+from stopping import CLEAN, CUED, Counting, StoppedError, as_is, check_same, run
 from world import Delicate
 from zoo import build, rows
 

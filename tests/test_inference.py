@@ -255,3 +255,22 @@ def test_the_layout_of_the_users_weights_does_not_matter(layout: torch.memory_fo
     if padding_counts(CPU):
         assert all(tensor.is_contiguous() for tensor in params.values())
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (3, 1), (3, 3)])
+def test_taps_that_meet_padding_alone_have_no_gradient(shape: tuple[int, int], stride: int) -> None:
+    """Against float32; the bfloat16 kernel leaves these gradients unset."""
+    draw = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(2, 8, *shape, generator=draw), torch.randn(16, 8, 3, 3, generator=draw)
+    gradients = []
+    for reduced in (torch.bfloat16, None):
+        leaf = weight.clone().requires_grad_()
+        with computing(reduced, CPU):
+            torch.nn.functional.conv2d(x, leaf, None, stride, 1).float().square().sum().backward()
+        assert leaf.grad is not None
+        gradients.append(leaf.grad)
+    found, exact = gradients
+    assert torch.equal(found[exact == 0.0], exact[exact == 0.0])
+    assert bool((exact == 0.0).any()) == (1 in shape)
+    torch.testing.assert_close(found, exact, rtol=0.0, atol=0.02 * float(exact.abs().max()))  # bfloat16 rounds at 2^-9

@@ -26,7 +26,7 @@ def test_the_examples_run_and_tell_the_story(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    example, more, compared, aligned, audited, changed, *_ = re.findall(
+    example, more, compared, aligned, audited, _, changed, *_ = re.findall(
         r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S
     )
     names: dict[str, object] = {}

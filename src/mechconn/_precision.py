@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from mechconn._checks import check_choice
 
@@ -36,7 +38,54 @@ def computing(reduced: torch.dtype | None, device: torch.device) -> contextlib.A
     """
     if reduced is None:
         return contextlib.nullcontext()
-    return torch.autocast(device.type, reduced, cache_enabled=False)
+    block = contextlib.ExitStack()
+    block.enter_context(torch.autocast(device.type, reduced, cache_enabled=False))
+    if device.type == "cpu" and torch.is_grad_enabled():
+        block.enter_context(_ThinMaps())
+    return block
+
+
+class _ThinMaps(TorchFunctionMode):
+    """Convolutions of maps of one row or column, by weights whose taps on padding alone are taken out.
+
+    What they give is the same, and the gradient of such a tap is zero. The bfloat16 kernel for processors leaves it
+    unset: whatever the memory held, up to 1e35 and NaN as seen in training on 1 x 1 maps (torch 2.13).
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.conv2d and len(args) > 1:
+            mask = taps_on_the_map(*args, **(kwargs or {}))
+            if mask is not None:
+                args = (args[0], torch.where(mask, args[1], 0.0), *args[2:])
+        return func(*args, **(kwargs or {}))
+
+
+def taps_on_the_map(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> torch.Tensor | None:
+    """Which taps of a convolution ever meet a map of one row or column, bool [h, w]; None where the map is wider."""
+    if x.dim() not in (3, 4) or 1 not in x.shape[-2:] or isinstance(padding, str):
+        return None
+    sides = []
+    for side, taps, step, pad, apart in zip(
+        x.shape[-2:], weight.shape[-2:], *map(_pair, (stride, padding, dilation)), strict=True
+    ):
+        outputs = (side + 2 * pad - apart * (taps - 1) - 1) // step + 1
+        met = [any(0 <= out * step - pad + tap * apart < side for out in range(outputs)) for tap in range(taps)]
+        sides.append(torch.tensor(met, device=weight.device))
+    return sides[0][:, None] & sides[1][None, :]
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
 def laid_out(tensor: torch.Tensor, reduced: torch.dtype | None) -> torch.Tensor:
