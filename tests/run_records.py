@@ -39,7 +39,7 @@ def run_record(
     recipe: str, numbers: dict[tuple[Any, ...], dict[str, Any]], scale: str = "smoke", **changes: Any
 ) -> RunRecord:
     """A run of (dataset, proportion, clean samples, seed) -> numbers."""
-    settings = chosen(recipe, scale)[2].model_dump(mode="json") | {"device": "cpu", "threads": 1}
+    settings = chosen(recipe, scale, root="no images here")[2].model_dump(mode="json") | {"device": "cpu", "threads": 1}
     cells = [
         CellRecord(
             name=" ".join(map(str, place)),

@@ -86,7 +86,7 @@ class Engine:
             module = dict(module.named_parameters()) | dict(module.named_buffers())
         weights = [tensor for tensor in module.values() if tensor.requires_grad]
         if not weights:
-            raise ValueError(_errors.ALL_FROZEN.format(what=self.what))
+            raise ValueError(_errors.NOTHING_TRAINABLE.format(what=self.what))
         optimiser = torch.optim.SGD(
             weights, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
         )  # fmt: skip

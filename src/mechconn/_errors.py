@@ -62,7 +62,9 @@ HEAD_NOT_FOUND = (
 HEAD_UNKNOWN = "head={head!r} is not a linear layer of this model; its linear layers are: {linear}"
 NO_HISTORY = "{method} has no epochs, so there is no history to draw"
 DIVERGED = "training diverged: {term} is {value} at step {step} of {steps} (epoch {epoch}); lower the learning rate"
-ALL_FROZEN = "{what} finds no trainable weights: all of them are frozen; call requires_grad_() on those to change"
+NOTHING_TRAINABLE = (
+    "{what} finds no trainable weights: all of them are frozen; call requires_grad_() on those to change"
+)
 HEAD_TWICE = (
     "the invariance term compares what the head {head!r} receives once in each pass, and it was called {calls} times "
     "in {passes} passes; name another layer with head=, or set invariance=False"
