@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mechconn import _errors
 from mechconn._checks import check_count
-from mechconn._tensor_files import UnusableFileError, read_with_note, write_safetensors
+from mechconn._tensor_files import UnusableFileError, content_hash, read_with_note, write_safetensors
 
 VERSION = 1
 
@@ -118,9 +116,5 @@ class Keeper:
 
 def identity_of(settings: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:
     """A hash of what a run depends on: its settings, and tensors such as its start and its targets."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, tensor in tensors:
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {plain.dtype} {list(plain.shape)}".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
-    return digest.hexdigest()
+    named = (part for name, tensor in tensors for part in (name, tensor))
+    return content_hash([json.dumps(settings, sort_keys=True, default=str), *named])

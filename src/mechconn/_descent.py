@@ -153,6 +153,7 @@ class _Run:
             now.offset = offset + 1
             keeper = self.engine.keeper
             if keeper is not None and (epoch * self.steps + now.offset) % keeper.checkpoint.every == 0:
+                self._check_weights()
                 self._write(keeper)
         means = {name: value / now.rows for name, value in now.sums.items()}
         return {"epoch": epoch, "lr": rate} | means
@@ -238,8 +239,7 @@ class _Run:
         return self.engine.workers.share((inputs, targets))
 
     def _write(self, keeper: Keeper) -> None:
-        """Write a checkpoint, after refusing weights that hold NaN or infinity."""
-        self._check_weights()
+        """Write a checkpoint; the weights were checked."""
         momenta = [self.optimiser.state[weight].get("momentum_buffer") for weight in self.weights]
         held = {f"momentum/{i}": momentum for i, momentum in enumerate(momenta) if momentum is not None}
         self.now.state = held | {f"weights/{name}": tensor for name, tensor in self.state.items()}

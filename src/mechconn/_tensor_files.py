@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -71,3 +73,16 @@ def write_whole(file: Path, content: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def content_hash(parts: Iterable[Tensor | str]) -> str:
+    """SHA-256 of tensors, by type, shape and bytes, and of texts, in their order; on whatever device they are."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(f"text {len(part.encode())}:{part}".encode())
+            continue
+        tensor = part.detach().cpu().contiguous()
+        digest.update(f"{tensor.dtype} {list(tensor.shape)}:".encode())
+        digest.update(tensor.flatten().view(dtype=torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()

@@ -164,14 +164,14 @@ def optimise(
     start, where = parameters_of(model), device_of(model, workers.device if device is None else device)
     network = Network(model, where, precision)
     samples = sample_count(named, clean, seed, what)
+    held_out = None if validation is None else as_data("validation", validation)
     settings = {**method.settings(), "seed": seed, "device": str(where), "precision": network.number_type}
     settings |= {"samples": samples, "processes": workers.count}
     keeper = None
     if checkpoint is not None:
         described = {"what": what, **settings, "head": head, "sources": list(cued), "transform": transform is not None}
         held = {**start, **buffers_of(model), **_contents({named: clean, **cued}, where)}
-        if validation is not None:
-            held |= _contents({"validation": as_data("validation", validation)}, where)
+        held |= {} if held_out is None else _contents({"validation": held_out}, where)
         held |= {} if groups is None else {"groups": groups}
         held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
         keeper = Keeper(checkpoint, identity_of(described, held.items()))
@@ -190,7 +190,7 @@ def optimise(
         seed=seed,
         clean=clean,
         cued=tuple(cued.values()),
-        validation=None if validation is None else as_data("validation", validation),
+        validation=held_out,
         groups=groups,
         workers=workers,
         kept=engine.kept,

@@ -16,7 +16,8 @@ from mechconn._cues import DominoesCue
 from mechconn._experiments._settings import DataSettings
 from mechconn._interventions import CuedSet, Suite
 from mechconn._rng import derive_seed
-from mechconn._store import Input, content_hash
+from mechconn._store import Input
+from mechconn._tensor_files import content_hash
 from mechconn.datasets._load import has_split
 
 VERSION = "data 1"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mechconn._config import Config
 from mechconn._experiments._cells import Numbers, path_cell, tuning_cell
+from mechconn._experiments._demo import DemoSettings
 from mechconn._experiments._fig13 import SCALES as FIG13
 from mechconn._experiments._fig13 import Fig13, summarise
 from mechconn._experiments._fig13 import cell as fig13_cell
@@ -102,10 +103,8 @@ def table4(scale: Scale, images: bool) -> TuningSettings:
 def quickstart(scale: Scale, images: bool) -> TuningSettings:
     """The demo on embedded digits, no files needed: the path from theta_C to theta_NC, and FT-M against CBFT."""
     seeds = {"smoke": (0,), "small": (0, 1, 2), "paper": (0, 1, 2, 3, 4)}[scale]
-    methods: dict[str, Method] = {
-        "FT-M": NaiveFineTuning(batch_size=60),
-        "CBFT": CBFT(batch_size=60, cued_proportion=0.9),
-    }
+    demo = DemoSettings()
+    methods: dict[str, Method] = {"FT-M": demo.naive, "CBFT": demo.cbft}
     return TuningSettings.model_validate(
         _base("smoke", False) | {"seeds": seeds, "methods": methods, "clean_model": True}
     )

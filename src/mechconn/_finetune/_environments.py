@@ -28,7 +28,22 @@ class Environments(Descent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IRM(Environments):
+class Penalised(Environments):
+    """The mean risk and a penalty on what tells the environments apart.
+
+    Attributes:
+        penalty: weight of the penalty.
+    """
+
+    penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_non_negative("penalty", self.penalty)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IRM(Penalised):
     """Invariant risk minimisation: mean_e R_e + penalty mean_e (d R_e(w f) / d w at w = 1)^2.
 
     w is a dummy scale of the outputs: where its derivative is zero in every environment, no environment would want the
@@ -39,12 +54,6 @@ class IRM(Environments):
 
     Source: Arjovsky et al. 2019, IRMv1.
     """
-
-    penalty: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_non_negative("penalty", self.penalty)
 
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """["risk" + "penalty"]."""
@@ -58,7 +67,7 @@ class IRM(Environments):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VREx(Environments):
+class VREx(Penalised):
     """Risk extrapolation: mean_e R_e + penalty var_e(R_e), the population variance over environments.
 
     Attributes:
@@ -66,12 +75,6 @@ class VREx(Environments):
 
     Source: Krueger et al. 2021, V-REx.
     """
-
-    penalty: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_non_negative("penalty", self.penalty)
 
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """["risk" + "variance"]."""

@@ -2,7 +2,6 @@
 
 from mechconn._store._identity import Input as Input
 from mechconn._store._identity import Step as Step
-from mechconn._store._identity import content_hash as content_hash
 from mechconn._store._records import CellRecord as CellRecord
 from mechconn._store._records import RunRecord as RunRecord
 from mechconn._store._records import StepRecord as StepRecord
@@ -10,4 +9,4 @@ from mechconn._store._step_files import Made as Made
 from mechconn._store._step_files import Stored as Stored
 from mechconn._store._store import Store as Store
 
-__all__ = ["CellRecord", "Input", "Made", "RunRecord", "Step", "StepRecord", "Store", "Stored", "content_hash"]
+__all__ = ["CellRecord", "Input", "Made", "RunRecord", "Step", "StepRecord", "Store", "Stored"]

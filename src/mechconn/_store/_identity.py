@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
-from torch import Tensor
 
 
 def canonical(value: Any) -> bytes:
@@ -26,19 +23,6 @@ def canonical(value: Any) -> bytes:
 def sha256(data: bytes) -> str:
     """SHA-256 in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
-
-
-def content_hash(parts: Iterable[Tensor | str]) -> str:
-    """SHA-256 of tensors, by type, shape and bytes, and of texts, in their order; on whatever device they are."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            digest.update(f"text {len(part.encode())}:{part}".encode())
-            continue
-        tensor = part.detach().cpu().contiguous()
-        digest.update(f"{tensor.dtype} {list(tensor.shape)}:".encode())
-        digest.update(tensor.flatten().view(dtype=torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
