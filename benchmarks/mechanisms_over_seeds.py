@@ -48,7 +48,7 @@ def trained(task: mc.datasets.CueTask, data: mc.CuedSet, settings: DemoSettings,
 def measured(seed: int, margin: float) -> Found:
     """Train, fine-tune and compare on one seed."""
     settings = DemoSettings(seed=seed, margin=margin)
-    task = mc.datasets.cue_task("digits", proportion=settings.proportion, seed=seed)
+    task = mc.datasets.cue_task("digits", proportion=settings.proportion, seed=seed, draws=settings.draws)
     theta_c, theta_nc = (trained(task, data, settings, seed) for data in (task.train, task.clean))
     other = trained(task, task.clean, settings, seed + OTHER)
     clean = task.clean.sample(settings.clean_samples or len(task.clean) // 2, seed)

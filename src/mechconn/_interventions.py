@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from mechconn import _errors
 from mechconn._batches import as_data, placed
 from mechconn._checks import check_choice, check_count, check_fraction
-from mechconn._rng import integers_by_index, uniform_by_index
+from mechconn._rng import derive_seed, integers_by_index, uniform_by_index
 from mechconn._typing import Data, SampleSource
 
 NO_CUE, CUE, RAND_CUE, RAND_IMAGE = "no_cue", "cue", "rand_cue", "rand_image"
@@ -143,10 +143,13 @@ class Suite(Mapping[str, Data]):
         interventions: splits that are unit interventions on the reference (uniform draws of one latent); these
             decide what a model is invariant to. Default: all but the reference and "no_cue", which sets a
             latent to one value rather than drawing it and is reported beside them.
+        redraws: intervention -> further draws of it: data like its split, on the same rows, the latent drawn anew.
+            What is said of effects is then the median over all draws, so that no verdict hangs on the luck of
+            one; see `measure_invariance`. Paths are measured on the split alone.
 
     Raises:
-        TypeError: a split is a generator, or no data at all.
-        ValueError: the reference or an intervention is not a split, or a split is empty.
+        TypeError: a split or a draw is a generator, or no data at all.
+        ValueError: the reference or an intervention is not a split, draws are of no intervention, or a split is empty.
     """
 
     def __init__(
@@ -154,6 +157,7 @@ class Suite(Mapping[str, Data]):
         splits: Mapping[str, Data],
         reference: str = CUE,
         interventions: tuple[str, ...] | None = None,
+        redraws: Mapping[str, Sequence[Data]] | None = None,
     ) -> None:
         if not isinstance(splits, Mapping):
             raise TypeError(f"Suite expects a mapping of names to data, got {type(splits).__name__}")
@@ -165,7 +169,13 @@ class Suite(Mapping[str, Data]):
             interventions = tuple(name for name in self._splits if name not in (reference, NO_CUE))
         for name in interventions:
             check_choice("interventions", name, tuple(split for split in self._splits if split != reference))
+        for name in redraws or {}:
+            check_choice("redraws", name, interventions)
         self.reference, self.interventions = reference, tuple(interventions)
+        self.redraws: Mapping[str, tuple[Data, ...]] = {
+            name: tuple(as_data(f"a draw of {name!r}", data) for data in draws)
+            for name, draws in (redraws or {}).items()
+        }
 
     def __getitem__(self, name: str) -> Data:
         return self._splits[name]
@@ -177,9 +187,13 @@ class Suite(Mapping[str, Data]):
         return len(self._splits)
 
 
-def cue_suite(scenes: CuedSet, seed: int = 0) -> Suite:
-    """The four evaluation sets of one set of scenes; the cue is on every row of "cue", whatever it was before."""
+def cue_suite(scenes: CuedSet, seed: int = 0, draws: int = 1) -> Suite:
+    """The four evaluation sets of one set of scenes; the cue is on every row of "cue", whatever it was before.
+
+    With more than one draw the random cue and the random image are drawn so often, the further ones as `redraws`.
+    """
     cued = scenes.with_cue(seed)
+    further = [derive_seed(seed, "redraw", number) for number in range(1, check_count("draws", draws))]
     return Suite(
         {
             NO_CUE: scenes.without_cue(),
@@ -188,4 +202,8 @@ def cue_suite(scenes: CuedSet, seed: int = 0) -> Suite:
             RAND_IMAGE: cued.with_random_content(seed),
         },
         reference=CUE,
+        redraws={
+            RAND_CUE: [cued.with_random_cue(own) for own in further],
+            RAND_IMAGE: [cued.with_random_content(own) for own in further],
+        },
     )

@@ -126,6 +126,7 @@ class EffectRecord(Record):
     to_settle: int | None
     paired: bool
     samples: int
+    draws: int = 1
     changed: float | None
     changed_interval: tuple[float, float] | None
     accuracy: ChangeRecord | None

@@ -1,5 +1,6 @@
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,15 @@ def test_numbers_and_findings_are_on_the_page(page: Page):
         "0" * 64,
     ):
         assert expected in text
+
+
+@pytest.mark.parametrize(("settings", "told"), [({"draws": 5}, True), ({"draws": 1}, False), ({}, False)])
+def test_several_draws_are_told(tmp_path: Path, settings: dict[str, int], told: bool):
+    record = demo_record()
+    others = {name: value for name, value in record.settings.items() if name != "draws"}
+    file = tmp_path / "demo.html"
+    save_report(record.model_copy(update={"settings": {**others, **settings}}), file)
+    assert ("were drawn 5 times" in Page(file.read_text(encoding="utf-8")).text) == told
 
 
 def test_an_existing_report_survives_a_failure(tmp_path, monkeypatch: pytest.MonkeyPatch):

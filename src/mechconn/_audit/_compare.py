@@ -11,7 +11,13 @@ from torch import nn
 
 from mechconn import _errors
 from mechconn._audit._effects import CONFIDENCE, Invariance, On, Over
-from mechconn._audit._evidence import accuracy_effects_apart, difference_over_runs, loss_effects_apart
+from mechconn._audit._evidence import (
+    Evidence,
+    accuracy_effects_apart,
+    difference_over_runs,
+    loss_effects_apart,
+    over_draws,
+)
 from mechconn._audit._measure import check_questions, invariance_of, rows_correspond
 from mechconn._audit._outcomes import Outcome, Setting, outcome_of
 from mechconn._audit._runs import effects_of, over_training_runs
@@ -209,22 +215,24 @@ def _why(verdict: Similarity, a: Invariance, b: Invariance, agreement: Mapping[s
 
 
 def _apart_over_samples(a: Outcome, b: Outcome, suite: Suite, on: On) -> dict[str, Difference]:
-    for name in a.splits:
-        if len(a.splits[name].loss) != len(b.splits[name].loss):
+    pairs = {name: list(zip(drawn, b.draws[name], strict=True)) for name, drawn in a.draws.items()}
+    for name, drawn in pairs.items():
+        if any(len(first.loss) != len(second.loss) for first, second in drawn):
             raise ValueError(_errors.OTHER_ROWS.format(split=name, where="model_b"))
-        if not rows_correspond(a.splits[name], b.splits[name]):
+        if not all(rows_correspond(first, second) for first, second in drawn):
             raise ValueError(_errors.OTHER_ORDER.format(split=name, where="model_b"))
-    before = a.splits[suite.reference], b.splits[suite.reference]
-    return {name: _apart(before, (a.splits[name], b.splits[name]), on) for name in a.splits if name != suite.reference}
+    (before,) = pairs.pop(suite.reference)
+    found = {name: over_draws([_apart(before, after, on) for after in drawn]) for name, drawn in pairs.items()}
+    return {name: Difference(apart.effect, apart.interval(CONFIDENCE)) for name, apart in found.items()}
 
 
-def _apart(before: tuple[Outcomes, Outcomes], after: tuple[Outcomes, Outcomes], on: On) -> Difference:
+def _apart(before: tuple[Outcomes, Outcomes], after: tuple[Outcomes, Outcomes], on: On) -> Evidence:
     paired = rows_correspond(before[0], after[0])
     if on == "accuracy":
         here, there = ((a.correct, b.correct) for a, b in (before, after))
-        return Difference(*accuracy_effects_apart(here, there, paired, CONFIDENCE))
+        return accuracy_effects_apart(here, there, paired)
     here, there = ((a.loss, b.loss) for a, b in (before, after))
-    return Difference(*loss_effects_apart(here, there, paired, CONFIDENCE))
+    return loss_effects_apart(here, there, paired)
 
 
 def _apart_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict[str, Difference]:

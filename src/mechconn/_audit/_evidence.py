@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median, median_high, median_low
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechconn._exact import CountBound, Interval
+from mechconn._exact import CountBound, Interval, clopper_pearson
 from mechconn._intervals import (
     NOTHING,
     difference_of_counts,
@@ -98,6 +99,35 @@ def of_loss(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: boo
     return Evidence(moved.mean if moved else second.mean - first.mean, rows, bounds)
 
 
+def of_share(holds: Bool[Tensor, " n"]) -> Evidence:
+    """The share of rows of which something holds; exact."""
+    count, rows = int(holds.sum()), len(holds)
+    return Evidence(count / rows, rows, lambda confidence, n: clopper_pearson(count * n / rows, n, confidence))
+
+
+def over_draws(draws: Sequence[Evidence]) -> Evidence:
+    r"""One difference from several draws of an intervention on the same rows: the median of estimates and of bounds.
+
+    Each draw gives a bound of its own that errs with probability alpha / 2 at most when it is asked at half the level.
+    The median of K bounds errs only where at least K / 2 of them do. Of these, K alpha / 2 are expected at most; so by
+    Markov's inequality it errs with probability alpha at most, however the draws depend on each other. Of an
+    even number the outer of the two in the middle is taken, and one draw stays as it is.
+
+    Source: Rueger 1978, of p-values: twice their median is one.
+    """
+    if len(draws) == 1:
+        return draws[0]
+
+    def bounds(confidence: float, n: float) -> Interval:
+        lows, highs = zip(*(draw.bounds((1.0 + confidence) / 2.0, n) for draw in draws), strict=True)
+        return median_low(lows), median_high(highs)
+
+    def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
+        return sum(draw.reaches(sign, tail / 2, threshold, n) for draw in draws) > len(draws) / 2
+
+    return Evidence(median(draw.effect for draw in draws), draws[0].units, bounds, reaches)
+
+
 def over_runs(effects: Sequence[float], rows: int) -> Evidence:
     """The mean effect over training runs: Student's t over the runs, each measured on the same rows.
 
@@ -125,29 +155,34 @@ Pair = tuple[Tensor, Tensor]
 """Per-row values of models A and B on one split."""
 
 
-def accuracy_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:
-    """(effect on B minus effect on A, its exact interval), from the correctness of the same rows under both models.
+def accuracy_effects_apart(before: Pair, after: Pair, paired: bool) -> Evidence:
+    """Effect on B minus effect on A, exact, from the correctness of the same rows under both models.
 
     Where rows of the two splits correspond, row i moves by d_i in {-2, ..., 2}, and E[d] is the sum over j = 1, 2 of
     P(d >= j) - P(d <= -j): two paired differences, each at confidence 1 - alpha / 2. Else it is the difference, over
     two independent splits, of the paired differences between the models, again at 1 - alpha / 2 each.
     """
-    half = (1.0 + confidence) / 2.0
     gaps = [b.long() - a.long() for a, b in (before, after)]
-    effect = float(gaps[1].double().mean() - gaps[0].double().mean())
-    if paired:
-        moved = gaps[1] - gaps[0]
-        counts = [(int((moved >= j).sum()), int((moved <= -j).sum())) for j in (1, 2)]
-        parts = [difference_of_counts(*count, len(moved), half) for count in counts]
-        return effect, (parts[0][0] + parts[1][0], parts[0][1] + parts[1][1])
-    first, second = (difference_of_counts(int((g > 0).sum()), int((g < 0).sum()), len(g), half) for g in gaps)
-    return effect, (second[0] - first[1], second[1] - first[0])
+    effect, rows = float(gaps[1].double().mean() - gaps[0].double().mean()), len(gaps[1])
+
+    def bounds(confidence: float, n: float) -> Interval:
+        half, scale = (1.0 + confidence) / 2.0, n / rows
+
+        def apart(moved: Tensor, by: int) -> Interval:
+            up, down = int((moved >= by).sum()), int((moved <= -by).sum())
+            return difference_of_counts(up * scale, down * scale, len(moved) * scale, half)
+
+        if paired:
+            one, two = (apart(gaps[1] - gaps[0], by) for by in (1, 2))
+            return one[0] + two[0], one[1] + two[1]
+        first, second = (apart(gap, 1) for gap in gaps)
+        return second[0] - first[1], second[1] - first[0]
+
+    return Evidence(effect, rows, bounds)
 
 
-def loss_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:
+def loss_effects_apart(before: Pair, after: Pair, paired: bool) -> Evidence:
     """The same of the loss: Student's t of the difference of differences within rows, or Welch's over two splits."""
     if paired:
-        evidence = of_loss(after[0] - before[0], after[1] - before[1], paired=True)
-    else:
-        evidence = of_loss(before[1] - before[0], after[1] - after[0], paired=False)
-    return evidence.effect, evidence.interval(confidence)
+        return of_loss(after[0] - before[0], after[1] - before[1], paired=True)
+    return of_loss(before[1] - before[0], after[1] - after[0], paired=False)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 
 import torch
 from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._audit._effects import CONFIDENCE, Change, Effect, Invariance, On
-from mechconn._audit._evidence import Evidence, of_accuracy, of_loss
+from mechconn._audit._evidence import Evidence, of_accuracy, of_loss, of_share, over_draws
 from mechconn._audit._judge import Judgement, judged
 from mechconn._audit._outcomes import Outcome, Setting, outcome_of, undefined_loss
 from mechconn._checks import check_choice, check_is, check_positive
 from mechconn._evaluate import Outcomes, per_sample_cross_entropy
-from mechconn._intervals import clopper_pearson
 from mechconn._interventions import Suite
 from mechconn._precision import Precision
 from mechconn._typing import PerSampleLoss, Progress
@@ -46,6 +46,11 @@ def measure_invariance(
     loss is what the rows may have missed: +- b s, with s the exact upper bound of the share of rows that move, and b
     the largest loss seen, or 1 where that is larger.
 
+    Where the suite holds several draws of an intervention (`Suite(redraws=...)`), everything said of it is the median
+    over the draws: of the estimates, and of the bounds, each taken at half its level. The median bound errs only where
+    half of the draws' bounds do, so by Markov's inequality with the stated probability at most, however much the
+    draws have in common; it is a little wider than that of a single draw, and does not depend on the luck of one.
+
     Args:
         model: any network; it stays as it is. With on="accuracy" its task must be a classification.
         suite: the reference and its counterfactuals.
@@ -72,7 +77,7 @@ def measure_invariance(
         {'rand_cue': (-1.0, 'sensitive'), 'rand_image': (0.0, 'invariant')}
 
     Source: Lubana et al. 2023, definition of invariance; Schuirmann 1987 (equivalence by interval inclusion); Holm
-    1979.
+    1979; Rueger 1978 (the median over draws).
     """
     setting = Setting(loss, seed, device, precision)
     check_questions(suite, margin, on)
@@ -93,29 +98,30 @@ def check_questions(suite: Suite, margin: float, on: str) -> None:
 
 def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Invariance:
     """The result from one model's outcomes on every split."""
-    splits, reference = outcome.splits, outcome.splits[suite.reference]
-    others = {name: result for name, result in splits.items() if name != suite.reference}
-    classified = {name: result for name, result in splits.items() if result.predicted is not None}
-    evidence = {name: evidence_of(name, reference, result, on) for name, result in others.items()}
+    draws, reference = outcome.draws, outcome.draws[suite.reference][0]
+    others = {name: drawn for name, drawn in draws.items() if name != suite.reference}
+    classified = {name: drawn for name, drawn in draws.items() if all(d.predicted is not None for d in drawn)}
+    evidence = {name: _evidence(name, reference, drawn, on) for name, drawn in others.items()}
     judgements = judged_by_family(evidence, suite.interventions, margin)
+    shares = {name: over_draws([of_share(d.correct) for d in drawn]) for name, drawn in classified.items()}
+    undefined = {
+        name: next(filter(None, (undefined_loss(name, d) for d in drawn)), "") for name, drawn in draws.items()
+    }
     return Invariance(
         effects={
-            name: _effect(name, reference, result, judgements[name], evidence[name], on)
-            for name, result in others.items()
+            name: _effect(name, reference, drawn, judgements[name], evidence[name], on)
+            for name, drawn in others.items()
         },
-        accuracy={name: result.accuracy for name, result in classified.items()},
-        accuracy_interval={
-            name: clopper_pearson(int(result.correct.sum()), len(result.loss), CONFIDENCE)
-            for name, result in classified.items()
-        },
-        loss={name: None if undefined_loss(name, result) else result.mean_loss for name, result in splits.items()},
-        samples={name: len(result.loss) for name, result in splits.items()},
+        accuracy={name: share.effect for name, share in shares.items()},
+        accuracy_interval={name: share.interval(CONFIDENCE) for name, share in shares.items()},
+        loss={name: None if undefined[name] else median(d.mean_loss for d in drawn) for name, drawn in draws.items()},
+        samples={name: len(drawn[0].loss) for name, drawn in draws.items()},
         reference=suite.reference,
         interventions=suite.interventions,
         margin=margin,
         on=on,
         precision=outcome.number_type,
-        notes=tuple(note for name, result in splits.items() if (note := undefined_loss(name, result))),
+        notes=tuple(filter(None, undefined.values())),
     )
 
 
@@ -131,25 +137,40 @@ def judged_by_family(
     return judgements
 
 
-def evidence_of(name: str, before: Outcomes, after: Outcomes, on: On) -> Evidence:
-    """What two splits say of the effect on accuracy or loss."""
-    if on == "accuracy":
-        return of_accuracy(before.correct, after.correct, rows_correspond(before, after))
-    if min(len(before.loss), len(after.loss)) < 2:
-        raise ValueError(_errors.ONE_ROW.format(name=name))
-    return of_loss(before.loss, after.loss, rows_correspond(before, after))
-
-
 def rows_correspond(before: Outcomes, after: Outcomes) -> bool:
     """Equal labels in one order stand for corresponding rows."""
     return torch.equal(before.targets, after.targets)
 
 
-def _effect(name: str, before: Outcomes, after: Outcomes, judgement: Judgement, evidence: Evidence, on: On) -> Effect:
-    paired, classified = rows_correspond(before, after), before.predicted is not None and after.predicted is not None
-    changed = int((before.predicted != after.predicted).sum()) if paired and classified else None
-    rows = len(after.loss)
-    finite = not (undefined_loss(name, before) or undefined_loss(name, after))
+def _evidence(name: str, before: Outcomes, draws: Sequence[Outcomes], on: On) -> Evidence:
+    """What a split and further draws of it say of the effect on accuracy or loss."""
+    if on == "loss" and min(len(result.loss) for result in (before, *draws)) < 2:
+        raise ValueError(_errors.ONE_ROW.format(name=name))
+    return over_draws([_difference(before, after, on) for after in draws])
+
+
+def _difference(before: Outcomes, after: Outcomes, on: On, label: int | None = None) -> Evidence:
+    """What one draw says, on all rows or on those of a class."""
+    paired, here, there = rows_correspond(before, after), _values(before, on, label), _values(after, on, label)
+    return of_accuracy(here, there, paired) if on == "accuracy" else of_loss(here, there, paired)
+
+
+def _values(result: Outcomes, on: On, label: int | None) -> Tensor:
+    values = result.correct if on == "accuracy" else result.loss
+    return values if label is None else values[result.targets == label]
+
+
+def _effect(
+    name: str, before: Outcomes, draws: Sequence[Outcomes], judgement: Judgement, evidence: Evidence, on: On
+) -> Effect:
+    paired = all(rows_correspond(before, after) for after in draws)
+    classified = all(result.predicted is not None for result in (before, *draws))
+    changed = None
+    if paired and classified:
+        assert before.predicted is not None
+        changed = over_draws([of_share(before.predicted != after.predicted) for after in draws])
+    rows = len(draws[0].loss)
+    finite = not any(undefined_loss(name, result) for result in (before, *draws))
     own = Change(evidence.effect, judgement.interval, rows)
     return Effect(
         split=name,
@@ -157,31 +178,25 @@ def _effect(name: str, before: Outcomes, after: Outcomes, judgement: Judgement, 
         **vars(judgement),
         paired=paired,
         samples=rows,
-        changed=None if changed is None else changed / rows,
-        changed_interval=None if changed is None else clopper_pearson(changed, rows, CONFIDENCE),
-        accuracy=own if on == "accuracy" else _change(before.correct, after.correct, paired) if classified else None,
-        loss=own if on == "loss" else _change(before.loss, after.loss, paired) if finite else None,
-        by_class=_by_class(before, after, paired, on) if classified else {},
+        draws=len(draws),
+        changed=None if changed is None else changed.effect,
+        changed_interval=None if changed is None else changed.interval(CONFIDENCE),
+        accuracy=own if on == "accuracy" else _change(before, draws, "accuracy") if classified else None,
+        loss=own if on == "loss" else _change(before, draws, "loss") if finite else None,
+        by_class=_by_class(before, draws, on) if classified else {},
     )
 
 
-def _change(before: Tensor, after: Tensor, paired: bool) -> Change:
-    """The effect on the mean of some rows: exact where they are right or wrong, else a t interval."""
-    if before.dtype == torch.bool:
-        evidence = of_accuracy(before, after, paired)
-    elif min(len(before), len(after)) > 1:
-        evidence = of_loss(before, after, paired)
-    else:
-        return Change(float(after.mean() - before.mean()), None, len(after))
-    return Change(evidence.effect, evidence.interval(CONFIDENCE), len(after))
+def _change(before: Outcomes, draws: Sequence[Outcomes], on: On, label: int | None = None) -> Change:
+    """The effect on the mean of all rows, or of those of a class."""
+    here, *there = (_values(result, on, label) for result in (before, *draws))
+    rows = len(there[0])
+    if on == "loss" and min(len(here), *map(len, there)) < 2:
+        return Change(median(float(after.mean() - here.mean()) for after in there), None, rows)
+    evidence = over_draws([_difference(before, after, on, label) for after in draws])
+    return Change(evidence.effect, evidence.interval(CONFIDENCE), rows)
 
 
-def _by_class(before: Outcomes, after: Outcomes, paired: bool, on: On) -> dict[int, Change]:
-    def values(result: Outcomes) -> Tensor:
-        return result.correct if on == "accuracy" else result.loss
-
-    labels = sorted(set(before.targets.tolist()) & set(after.targets.tolist()))
-    return {
-        label: _change(values(before)[before.targets == label], values(after)[after.targets == label], paired)
-        for label in labels
-    }
+def _by_class(before: Outcomes, draws: Sequence[Outcomes], on: On) -> dict[int, Change]:
+    labels = set.intersection(*(set(result.targets.tolist()) for result in (before, *draws)))
+    return {label: _change(before, draws, on, label) for label in sorted(labels)}

@@ -15,7 +15,7 @@ from mechconn._interventions import Suite
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
-from mechconn._typing import PerSampleLoss
+from mechconn._typing import Data, PerSampleLoss
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,14 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One model's outcomes: split -> row by row, and the number type that its layers computed in."""
+    """One model's outcomes, row by row.
 
-    splits: Mapping[str, Outcomes]
+    Attributes:
+        draws: split -> the outcomes on it, and then those on further draws of the intervention.
+        number_type: what the layers computed in.
+    """
+
+    draws: Mapping[str, tuple[Outcomes, ...]]
     number_type: str
 
 
@@ -48,13 +53,18 @@ def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: 
         ValueError: what `on` asks for is not there on some split.
     """
     network, forward = setting.ready(model)
-    splits = {}
-    for number, (name, data) in enumerate(suite.items()):
+
+    def of(name: str, data: Data) -> Outcomes:
         with isolated(setting.seed, "measure_invariance"):
-            splits[name] = outcomes(forward, network.device, data, f"split {name!r}", setting.loss)
-        _check(name, splits[name], on)
+            found = outcomes(forward, network.device, data, f"split {name!r}", setting.loss)
+        _check(name, found, on)
+        return found
+
+    draws = {}
+    for number, (name, data) in enumerate(suite.items()):
+        draws[name] = tuple(of(name, drawn) for drawn in (data, *suite.redraws.get(name, ())))
         told(number + 1)
-    return Outcome(splits, network.number_type)
+    return Outcome(draws, network.number_type)
 
 
 def undefined_loss(name: str, result: Outcomes) -> str:

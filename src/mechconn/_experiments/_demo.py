@@ -45,6 +45,7 @@ class DemoSettings(BaseModel):
     data: Annotated[str, Field(description="name of an image set, or the path of its folder")] = "digits"
     rows: Annotated[int | None, Field(ge=2, description="training samples; none takes all")] = None
     test_rows: Annotated[int | None, Field(ge=2, description="test samples; none takes all")] = None
+    draws: Annotated[int, Field(ge=1, description="how often the random cue and the random image are drawn")] = 5
     proportion: Annotated[float, Field(ge=0, le=1, description="share of each class with the cue in training")] = 0.8
     network: Annotated[Literal["small_convnet", "vgg13"], Field(description="architecture")] = "small_convnet"
     width: Annotated[int, Field(ge=1, description="channels of small_convnet's first convolution")] = 24
@@ -109,6 +110,7 @@ def run_demo(
             root=root,
             rows=settings.rows,
             test_rows=settings.test_rows,
+            draws=settings.draws,
         )
         fresh = _network(settings, task)
         clean = task.clean.sample(settings.clean_samples or len(task.clean) // 2, settings.seed)

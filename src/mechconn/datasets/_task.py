@@ -53,6 +53,7 @@ def cue_task(
     rows: int | None = None,
     test_rows: int | None = None,
     download: bool = False,
+    draws: int = 1,
 ) -> CueTask:
     """A task whose training data carry a cue on a share of every class.
 
@@ -70,6 +71,8 @@ def cue_task(
         rows: only the first training samples.
         test_rows: only the first test samples.
         download: fetch from the hub what `root` lacks; see `load`.
+        draws: how often the random cue and the random image are drawn; with several, effects are medians over them (see
+            `measure_invariance`).
 
     Raises:
         ValueError: an unknown name, a proportion outside [0, 1], a cue that does not suit the data, more rows than
@@ -99,7 +102,7 @@ def cue_task(
     return CueTask(
         train=scenes.with_proportion(proportion, derive_seed(seed, "cue")),
         clean=scenes,
-        suite=cue_suite(cued_set(held_out, test_cue or cue), derive_seed(seed, "counterfactuals")),
+        suite=cue_suite(cued_set(held_out, test_cue or cue), derive_seed(seed, "counterfactuals"), draws),
         proportion=proportion,
         num_classes=num_classes,
     )
