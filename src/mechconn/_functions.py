@@ -13,7 +13,7 @@ from torch import Tensor
 from mechconn import _errors
 from mechconn._batches import as_data, placed
 from mechconn._checks import check_count, check_is
-from mechconn._interventions import Suite
+from mechconn._interventions import NO_CUE, Suite
 from mechconn._named import named_function
 from mechconn._rng import derive_seed, integers_by_index, isolated, uniform_by_index
 from mechconn._transforms import Intervention
@@ -90,7 +90,12 @@ class FunctionSet:
 
 
 def intervened(
-    data: Data, functions: Mapping[str, Function | Intervention | str], *, reference: str = "data", seed: int = 0
+    data: Data,
+    functions: Mapping[str, Function | Intervention | str],
+    *,
+    reference: str = "data",
+    seed: int = 0,
+    draws: int = 1,
 ) -> Suite:
     """A suite of `data` and what each of some functions makes of it, row by row, with the labels as they are.
 
@@ -103,6 +108,8 @@ def intervened(
         functions: name of a split -> a function, an `Intervention`, or "package.module:function".
         reference: the name that `data` itself gets.
         seed: of the draws; each function has a stream of its own.
+        draws: how often each intervention is drawn; with several, effects are medians over them (see
+            `measure_invariance`).
 
     Raises:
         TypeError: the data are batches that cannot be read by row, or something is no function.
@@ -122,17 +129,20 @@ def intervened(
     if not functions or reference in functions:
         raise ValueError(_errors.FUNCTION_NAMES.format(reference=reference, names=", ".join(functions) or "none"))
     splits: dict[str, Data] = {reference: source}
+    redraws: dict[str, list[Data]] = {}
+    numbers = range(1, check_count("draws", draws))
     for name, function in functions.items():
-        stream = derive_seed(seed, "intervened", name)
-        if isinstance(function, Intervention):
-            splits[name] = function(source, seed=stream)
-        else:
-            splits[name] = _applied(name, source, function, stream)
-    return Suite(splits, reference=reference)
+        splits[name] = _applied(name, source, function, derive_seed(seed, "intervened", name))
+        if name != NO_CUE:
+            streams = [derive_seed(seed, "intervened", name, number) for number in numbers]
+            redraws[name] = [_applied(name, source, function, stream) for stream in streams]
+    return Suite(splits, reference=reference, redraws=redraws)
 
 
-def _applied(name: str, source: SampleSource, function: Function | str, seed: int) -> FunctionSet:
-    """The scenes after one function, which is tried on the first rows."""
+def _applied(name: str, source: SampleSource, function: Function | Intervention | str, seed: int) -> Data:
+    """The scenes after one intervention; a function is tried on the first rows."""
+    if isinstance(function, Intervention):
+        return function(source, seed=seed)
     if isinstance(function, str):
         function = named_function(f"the intervention {name!r}", function)
     if not callable(function):

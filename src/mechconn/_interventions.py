@@ -145,10 +145,10 @@ class Suite(Mapping[str, Data]):
             latent to one value rather than drawing it and is reported beside them.
         redraws: intervention -> further draws of it: data like its split, on the same rows, the latent drawn anew.
             What is said of effects is then the median over all draws, so that no verdict hangs on the luck of
-            one; see `measure_invariance`. Paths are measured on the split alone.
+            one; see `measure_invariance`. All that does not speak of effects reads the split alone.
 
     Raises:
-        TypeError: a split or a draw is a generator, or no data at all.
+        TypeError: a split or a draw is a generator, or no data at all; draws that are no list.
         ValueError: the reference or an intervention is not a split, draws are of no intervention, or a split is empty.
     """
 
@@ -169,12 +169,19 @@ class Suite(Mapping[str, Data]):
             interventions = tuple(name for name in self._splits if name not in (reference, NO_CUE))
         for name in interventions:
             check_choice("interventions", name, tuple(split for split in self._splits if split != reference))
-        for name in redraws or {}:
-            check_choice("redraws", name, interventions)
         self.reference, self.interventions = reference, tuple(interventions)
-        self.redraws: Mapping[str, tuple[Data, ...]] = {
-            name: tuple(as_data(f"a draw of {name!r}", data) for data in draws)
-            for name, draws in (redraws or {}).items()
+        self.redraws = {} if redraws is None else self._checked_redraws(redraws)
+
+    def _checked_redraws(self, redraws: Mapping[str, Sequence[Data]]) -> dict[str, tuple[Data, ...]]:
+        if not isinstance(redraws, Mapping):
+            raise TypeError(_errors.REDRAWS.format(got=type(redraws).__name__))
+        for name, draws in redraws.items():
+            check_choice("redraws", name, self.interventions)
+            if not isinstance(draws, list | tuple) or any(isinstance(data, Tensor) for data in draws):
+                raise TypeError(_errors.REDRAWS.format(got=f"{name!r}: {type(draws).__name__}"))
+        return {
+            name: tuple(as_data(f"draw {number + 2} of split {name!r}", data) for number, data in enumerate(draws))
+            for name, draws in redraws.items()
         }
 
     def __getitem__(self, name: str) -> Data:

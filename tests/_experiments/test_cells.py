@@ -70,6 +70,7 @@ def test_quickstart_is_the_demo(tmp_path: Path) -> None:
             "clean_samples": (60,),
             "methods": {"FT-M": naive, "CBFT": cbft},
             "clean_model": True,
+            "draws": DemoSettings().draws,
         }
     )
     threads = environment("cpu").threads

@@ -37,7 +37,8 @@ class Difference:
     """How far the effects of one intervention on two models lie apart.
 
     Attributes:
-        effect: the effect on B minus that on A, in accuracy or loss.
+        effect: the effect on B minus that on A, in accuracy or loss. Of several draws of an intervention the median of
+            the differences, which need not be the difference of the medians; over runs it is the latter.
         interval: of it, at 95 % confidence, of this intervention by itself. Over samples both models are measured on
             the same rows, and the interval is over what differs within rows: exact on accuracy, t on loss. Over
             runs it is Welch's t.
@@ -91,6 +92,7 @@ class Comparison:
                 f"  {split}: A {self.a[split].effect:+.4g} {self.a[split].verdict}, "
                 f"B {self.b[split].effect:+.4g} {self.b[split].verdict}, "
                 f"B - A {apart.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
+                + (f", medians of {self.a[split].draws} draws" if self.a[split].draws > 1 else "")
             )
         return "\n".join(lines)
 

@@ -108,22 +108,22 @@ def of_share(holds: Bool[Tensor, " n"]) -> Evidence:
 def over_draws(draws: Sequence[Evidence]) -> Evidence:
     r"""One difference from several draws of an intervention on the same rows: the median of estimates and of bounds.
 
-    Each draw gives a bound of its own that errs with probability alpha / 2 at most when it is asked at half the level.
-    The median of K bounds errs only where at least K / 2 of them do. Of these, K alpha / 2 are expected at most; so by
-    Markov's inequality it errs with probability alpha at most, however the draws depend on each other. Of an
-    even number the outer of the two in the middle is taken, and one draw stays as it is.
+    The median of K bounds errs only where m = floor(K / 2) + 1 of them do: of an even number the outer of the two in
+    the middle is taken. Asked at level alpha m / K, each errs with that probability at most, and alpha m of them are
+    expected to; so by Markov's inequality the median errs with probability alpha at most, however the draws depend on
+    each other. One draw stays as it is. All draws have the same number of rows.
 
-    Source: Rueger 1978, of p-values: twice their median is one.
+    Source: Rueger 1978 (the same of p-values).
     """
-    if len(draws) == 1:
-        return draws[0]
+    majority = len(draws) // 2 + 1
+    share = majority / len(draws)
 
     def bounds(confidence: float, n: float) -> Interval:
-        lows, highs = zip(*(draw.bounds((1.0 + confidence) / 2.0, n) for draw in draws), strict=True)
+        lows, highs = zip(*(draw.bounds(1.0 - share * (1.0 - confidence), n) for draw in draws), strict=True)
         return median_low(lows), median_high(highs)
 
     def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
-        return sum(draw.reaches(sign, tail / 2, threshold, n) for draw in draws) > len(draws) / 2
+        return sum(draw.reaches(sign, share * tail, threshold, n) for draw in draws) >= majority
 
     return Evidence(median(draw.effect for draw in draws), draws[0].units, bounds, reaches)
 

@@ -47,9 +47,9 @@ def measure_invariance(
     the largest loss seen, or 1 where that is larger.
 
     Where the suite holds several draws of an intervention (`Suite(redraws=...)`), everything said of it is the median
-    over the draws: of the estimates, and of the bounds, each taken at half its level. The median bound errs only where
-    half of the draws' bounds do, so by Markov's inequality with the stated probability at most, however much the
-    draws have in common; it is a little wider than that of a single draw, and does not depend on the luck of one.
+    over the draws: of the estimates, and of the bounds. The median of K bounds errs only where m = floor(K / 2) + 1 of
+    them do; with each at m / K of its level, by Markov's inequality, with the stated probability at most, however much
+    the draws have in common. It is a little wider than that of one draw, and does not hang on the luck of one.
 
     Args:
         model: any network; it stays as it is. With on="accuracy" its task must be a classification.

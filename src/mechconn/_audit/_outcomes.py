@@ -54,16 +54,19 @@ def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: 
     """
     network, forward = setting.ready(model)
 
-    def of(name: str, data: Data) -> Outcomes:
+    def drawn(name: str, number: int, data: Data) -> Outcomes:
+        called = f"draw {number + 1} of split {name!r}" if number else f"split {name!r}"
         with isolated(setting.seed, "measure_invariance"):
-            found = outcomes(forward, network.device, data, f"split {name!r}", setting.loss)
-        _check(name, found, on)
+            found = outcomes(forward, network.device, data, called, setting.loss)
+        _check(name, called, found, on)
         return found
 
     draws = {}
-    for number, (name, data) in enumerate(suite.items()):
-        draws[name] = tuple(of(name, drawn) for drawn in (data, *suite.redraws.get(name, ())))
-        told(number + 1)
+    for done, (name, data) in enumerate(suite.items()):
+        draws[name] = tuple(drawn(name, number, d) for number, d in enumerate((data, *suite.redraws.get(name, ()))))
+        for number, other in enumerate(draws[name][1:]):
+            _check_same_rows(name, number + 2, draws[name][0], other)
+        told(done + 1)
     return Outcome(draws, network.number_type)
 
 
@@ -78,11 +81,18 @@ def undefined_loss(name: str, result: Outcomes) -> str:
     )
 
 
-def _check(name: str, result: Outcomes, on: str) -> None:
+def _check(name: str, called: str, result: Outcomes, on: str) -> None:
     if result.predicted is None and on == "accuracy":
-        raise ValueError(_errors.NOT_A_CLASSIFIER.format(name=f"split {name!r}"))
+        raise ValueError(_errors.NOT_A_CLASSIFIER.format(name=called))
     if result.predicted is not None and bool((result.predicted == NO_CLASS).any()):
         row = int((result.predicted == NO_CLASS).nonzero()[0])
-        raise ValueError(_errors.NO_PREDICTION.format(name=f"split {name!r}", row=row))
+        raise ValueError(_errors.NO_PREDICTION.format(name=called, row=row))
     if on == "loss" and (reason := undefined_loss(name, result)):
         raise ValueError(_errors.NO_EFFECT_ON_LOSS.format(reason=reason))
+
+
+def _check_same_rows(name: str, number: int, first: Outcomes, other: Outcomes) -> None:
+    """Raise unless a further draw has the labels of the split, in whatever order."""
+    if not torch.equal(*(result.targets.flatten().sort().values for result in (first, other))):
+        got, rows = len(other.loss), len(first.loss)
+        raise ValueError(_errors.OTHER_DRAW.format(split=name, number=number, got=got, rows=rows))

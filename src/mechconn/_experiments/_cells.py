@@ -57,7 +57,7 @@ def bench(lab: Lab, settings: Settings, cell: Cell, root: str | None) -> Bench:
 
 def task_for(settings: Settings, cell: Cell, root: str | None) -> Task:
     """The data of a cell."""
-    return task_of(cell.data, cell.proportion, cell.seed, settings.rows, settings.test_rows, root)
+    return task_of(cell.data, cell.proportion, cell.seed, settings.rows, settings.test_rows, root, settings.draws)
 
 
 def path_cell(lab: Lab, settings: PathSettings, cell: Cell, root: str | None) -> Numbers:

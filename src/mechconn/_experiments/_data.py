@@ -56,18 +56,26 @@ class Task:
 
 
 def task_of(
-    data: DataSettings, proportion: float, seed: int, rows: int | None, test_rows: int | None, root: str | None
+    data: DataSettings,
+    proportion: float,
+    seed: int,
+    rows: int | None,
+    test_rows: int | None,
+    root: str | None,
+    draws: int = 1,
 ) -> Task:
     """The task of a cell; kept in memory for the next cell that needs it.
 
     Raises:
         ValueError, FileNotFoundError: as `mechconn.datasets.cue_task`.
     """
-    return _task(data.model_dump_json(), proportion, seed, rows, test_rows, root)
+    return _task(data.model_dump_json(), proportion, seed, rows, test_rows, root, draws)
 
 
 @lru_cache(maxsize=4)
-def _task(text: str, proportion: float, seed: int, rows: int | None, test_rows: int | None, root: str | None) -> Task:
+def _task(
+    text: str, proportion: float, seed: int, rows: int | None, test_rows: int | None, root: str | None, draws: int
+) -> Task:
     """The task of the data that `text` describes as JSON."""
     data = DataSettings.model_validate_json(text)
     made = datasets.cue_task(
@@ -78,13 +86,15 @@ def _task(text: str, proportion: float, seed: int, rows: int | None, test_rows: 
         rows=rows,
         test_rows=test_rows,
         download=data.download,
+        draws=draws,
     )
-    splits = {name: _hash(split) for name, split in made.suite.items()}
+    splits = [(name, split) for name, split in made.suite.items()]
+    splits += [(f"{name} again", drawn) for name, further in made.suite.redraws.items() for drawn in further]
     return Task(
         train=source(made.train, f"training data with the cue on {proportion:g} of each class"),
         clean=source(made.clean, "training data without the cue"),
         suite=made.suite,
-        suite_input=Input(content_hash([f"{name} {found}" for name, found in splits.items()])),
+        suite_input=Input(content_hash([f"{name} {_hash(split)}" for name, split in splits])),
         num_classes=made.num_classes,
         shape=tuple(made.clean.inputs(torch.tensor([0])).shape[1:]),
     )

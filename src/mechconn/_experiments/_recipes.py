@@ -106,7 +106,7 @@ def quickstart(scale: Scale, images: bool) -> TuningSettings:
     demo = DemoSettings()
     methods: dict[str, Method] = {"FT-M": demo.naive, "CBFT": demo.cbft}
     return TuningSettings.model_validate(
-        _base("smoke", False) | {"seeds": seeds, "methods": methods, "clean_model": True}
+        _base("smoke", False) | {"seeds": seeds, "methods": methods, "clean_model": True, "draws": demo.draws}
     )
 
 

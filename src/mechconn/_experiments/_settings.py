@@ -173,6 +173,7 @@ class Settings(Config):
         seeds: of data, weights, order and counterfactuals; one cell each.
         rows: training samples; none takes all.
         test_rows: test samples; none takes all.
+        draws: how often the random cue and the random image are drawn; effects are medians over the draws.
         network: architecture; planted data always take the perceptron.
         width: channels of small_convnet's first convolution, hidden units of the perceptron.
         training: how theta_C and theta_NC are trained.
@@ -187,6 +188,7 @@ class Settings(Config):
     seeds: Annotated[Listed[Seed], Field(min_length=1)] = (0,)
     rows: Count | None = None
     test_rows: Count | None = None
+    draws: Annotated[int, Field(ge=1)] = 1
     network: Literal["small_convnet", "vgg13", "resnet18"] = "small_convnet"
     width: Annotated[int, Field(ge=1)] = 24
     training: PlainTraining = Training()

@@ -82,7 +82,7 @@ def cue_task(
         FileNotFoundError: the folder of a named set is not there.
     """
     check_fraction("proportion", proportion)
-    for what, count in (("rows", rows), ("test_rows", test_rows)):
+    for what, count in (("rows", rows), ("test_rows", test_rows), ("draws", draws)):
         if count is not None:
             check_count(what, count)
     if not isinstance(source, str | Path | Own):
