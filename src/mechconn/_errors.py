@@ -138,7 +138,7 @@ NO_ACCURACY = (
 UNDEFINED = "the {on} on {split!r} is {value} at t = {t:g}, so the path has no barrier there"
 OTHER_ROWS = "split {split!r} gave another number of rows at {where} than before; use data that stay the same"
 OTHER_DRAW = (
-    "draw {number} of split {split!r} has {got} rows and the split {rows}, or other labels; "
+    "draw {number} of split {split!r} has {got} rows and the split {rows}, or labels in another order; "
     "a draw is of the same rows as the split, with one latent drawn anew"
 )
 REDRAWS = "redraws: expected {{intervention: [data, ...]}}, got {got}; each element of a list is one whole draw"

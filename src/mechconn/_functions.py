@@ -108,7 +108,7 @@ def intervened(
         functions: name of a split -> a function, an `Intervention`, or "package.module:function".
         reference: the name that `data` itself gets.
         seed: of the draws; each function has a stream of its own.
-        draws: how often each intervention is drawn; with several, effects are medians over them (see
+        draws: how often each intervention is drawn; with several, effects are means over them (see
             `measure_invariance`).
 
     Raises:

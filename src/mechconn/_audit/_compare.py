@@ -11,17 +11,11 @@ from torch import nn
 
 from mechconn import _errors
 from mechconn._audit._effects import CONFIDENCE, Invariance, On, Over
-from mechconn._audit._evidence import (
-    Evidence,
-    accuracy_effects_apart,
-    difference_over_runs,
-    loss_effects_apart,
-    over_draws,
-)
+from mechconn._audit._evidence import accuracy_effects_apart, difference_over_runs, loss_effects_apart
 from mechconn._audit._measure import check_questions, invariance_of, rows_correspond
-from mechconn._audit._outcomes import Outcome, Setting, outcome_of
+from mechconn._audit._outcomes import Drawn, Outcome, Setting, outcome_of
 from mechconn._audit._runs import effects_of, over_training_runs
-from mechconn._evaluate import Outcomes, per_sample_cross_entropy
+from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._intervals import Interval
 from mechconn._interventions import Suite
 from mechconn._precision import Precision
@@ -37,8 +31,7 @@ class Difference:
     """How far the effects of one intervention on two models lie apart.
 
     Attributes:
-        effect: the effect on B minus that on A, in accuracy or loss. Of several draws of an intervention the median of
-            the differences, which need not be the difference of the medians; over runs it is the latter.
+        effect: the effect on B minus that on A, in accuracy or loss.
         interval: of it, at 95 % confidence, of this intervention by itself. Over samples both models are measured on
             the same rows, and the interval is over what differs within rows: exact on accuracy, t on loss. Over
             runs it is Welch's t.
@@ -92,7 +85,6 @@ class Comparison:
                 f"  {split}: A {self.a[split].effect:+.4g} {self.a[split].verdict}, "
                 f"B {self.b[split].effect:+.4g} {self.b[split].verdict}, "
                 f"B - A {apart.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
-                + (f", medians of {self.a[split].draws} draws" if self.a[split].draws > 1 else "")
             )
         return "\n".join(lines)
 
@@ -217,24 +209,22 @@ def _why(verdict: Similarity, a: Invariance, b: Invariance, agreement: Mapping[s
 
 
 def _apart_over_samples(a: Outcome, b: Outcome, suite: Suite, on: On) -> dict[str, Difference]:
-    pairs = {name: list(zip(drawn, b.draws[name], strict=True)) for name, drawn in a.draws.items()}
-    for name, drawn in pairs.items():
-        if any(len(first.loss) != len(second.loss) for first, second in drawn):
+    for name in a.splits:
+        if len(a.splits[name].loss) != len(b.splits[name].loss):
             raise ValueError(_errors.OTHER_ROWS.format(split=name, where="model_b"))
-        if not all(rows_correspond(first, second) for first, second in drawn):
+        if not rows_correspond(a.splits[name], b.splits[name]):
             raise ValueError(_errors.OTHER_ORDER.format(split=name, where="model_b"))
-    (before,) = pairs.pop(suite.reference)
-    found = {name: over_draws([_apart(before, after, on) for after in drawn]) for name, drawn in pairs.items()}
-    return {name: Difference(apart.effect, apart.interval(CONFIDENCE)) for name, apart in found.items()}
+    before = a.splits[suite.reference], b.splits[suite.reference]
+    return {name: _apart(before, (a.splits[name], b.splits[name]), on) for name in a.splits if name != suite.reference}
 
 
-def _apart(before: tuple[Outcomes, Outcomes], after: tuple[Outcomes, Outcomes], on: On) -> Evidence:
+def _apart(before: tuple[Drawn, Drawn], after: tuple[Drawn, Drawn], on: On) -> Difference:
     paired = rows_correspond(before[0], after[0])
     if on == "accuracy":
         here, there = ((a.correct, b.correct) for a, b in (before, after))
-        return accuracy_effects_apart(here, there, paired)
+        return Difference(*accuracy_effects_apart(here, there, paired, CONFIDENCE))
     here, there = ((a.loss, b.loss) for a, b in (before, after))
-    return loss_effects_apart(here, there, paired)
+    return Difference(*loss_effects_apart(here, there, paired, CONFIDENCE))
 
 
 def _apart_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict[str, Difference]:

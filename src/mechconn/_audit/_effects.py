@@ -50,7 +50,7 @@ class Effect:
             reference grow alike. None where a billion would not, as when the effect lies on the margin.
         paired: whether rows correspond, so that the interval is that of a difference within rows.
         samples: rows of the counterfactual data.
-        draws: how often the intervention was drawn on them; with several, what is said here is the median over them.
+        draws: how often the intervention was drawn on them; with several, each row counts with its mean.
         changed: share of rows whose prediction changed; None where rows do not correspond or are not
             classified.
         changed_interval: its exact 95 % interval.
@@ -83,7 +83,7 @@ class Effect:
         text = f"{self.split}: {self.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g}), {self.verdict}"
         text += f", adjusted p = {self.adjusted_p_value:.2g}"
         if self.draws > 1:
-            text += f", median of {self.draws} draws"
+            text += f", mean of {self.draws} draws"
         if self.to_settle is not None:
             text += f", about {self.to_settle:,} would settle it"
         return text if self.changed is None else f"{text}; predictions change on {self.changed:.1%}"
@@ -96,10 +96,10 @@ class Invariance(Mapping[str, Effect]):
     Attributes:
         effects: every split but the reference. Those that are no unit interventions are reported beside the others and
             judged each by itself.
-        accuracy: split -> accuracy, in [0, 1], the median over the draws of an intervention; empty where the task is no
+        accuracy: split -> accuracy, in [0, 1], the mean over the draws of an intervention; empty where the task is no
             classification.
         accuracy_interval: split -> its exact 95 % interval.
-        loss: split -> mean loss (nats for cross-entropy), the median over draws; None where it is not finite.
+        loss: split -> mean loss (nats for cross-entropy), the mean over draws; None where it is not finite.
         samples: split -> number of samples.
         reference: the split that effects are measured against.
         interventions: the splits that decide what the model is invariant to.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median, median_high, median_low
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechconn._exact import CountBound, Interval, clopper_pearson
+from mechconn._exact import CountBound, Interval
 from mechconn._intervals import (
     NOTHING,
     difference_of_counts,
@@ -55,11 +55,19 @@ class Evidence:
         return (low if sign > 0 else -high) >= threshold
 
 
-def of_accuracy(before: Bool[Tensor, " n"], after: Bool[Tensor, " m"], paired: bool) -> Evidence:
-    """The difference in accuracy between two splits, from the correctness of each row; exact."""
+Correct: TypeAlias = Bool[Tensor, " _"] | Float[Tensor, " _"]
+"""Whether each row is right; over several draws of an intervention, the share of draws in which it is."""
+
+
+def of_accuracy(before: Correct, after: Correct, paired: bool) -> Evidence:
+    """The difference in accuracy between two splits, from the correctness of each row; exact where that is yes or no.
+
+    Where they are right in a share of several draws, the bound is that of the counts with the same first two moments;
+    see `counts_like`.
+    """
     rows, others = len(after), len(before)
     if paired:
-        gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+        gained, lost = counts_like(after.double() - before.double())
 
         def within(confidence: float, n: float) -> Interval:
             return difference_of_counts(gained * n / rows, lost * n / rows, n, confidence)
@@ -69,13 +77,30 @@ def of_accuracy(before: Bool[Tensor, " n"], after: Bool[Tensor, " m"], paired: b
             return CountBound(up * n / rows, down * n / rows, n, tail).reaches(threshold)
 
         return Evidence((gained - lost) / rows, rows, within, reaches)
-    right, right_before = int(after.sum()), int(before.sum())
+    right, right_before = _total(after), _total(before)
 
     def between(confidence: float, n: float) -> Interval:
         scale = n / rows
         return difference_of_shares((right_before * scale, others * scale), (right * scale, n), confidence)
 
     return Evidence(right / rows - right_before / others, rows, between)
+
+
+def counts_like(moved: Float[Tensor, " n"]) -> tuple[float, float]:
+    r"""(gains, losses) of whole rows with the sum and the sum of squares of moves d_i in [-1, 1].
+
+    Gains G and losses L of whole rows have G - L = sum d_i and G + L = sum d_i^2; so for d_i in {-1, 0, 1} they are the
+    counts. For moves between these (means over draws) they stand for a variable of the same mean and spread, whose
+    tails are heavier: no variable in [-1, 1] with that second moment has a larger fourth. Where the squares
+    add up to less than whole rows could have, |sum d_i|, that is taken: the bound is then wider than it need be.
+    """
+    total, squares = float(moved.sum()), float(moved.square().sum())
+    changed = max(squares, abs(total))
+    return (changed + total) / 2, (changed - total) / 2
+
+
+def _total(values: Correct) -> float:
+    return float(values.double().sum())
 
 
 def of_loss(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: bool) -> Evidence:
@@ -97,35 +122,6 @@ def of_loss(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: boo
         return welch_interval(first._replace(rows=first.rows * n / rows), second._replace(rows=n), confidence)
 
     return Evidence(moved.mean if moved else second.mean - first.mean, rows, bounds)
-
-
-def of_share(holds: Bool[Tensor, " n"]) -> Evidence:
-    """The share of rows of which something holds; exact."""
-    count, rows = int(holds.sum()), len(holds)
-    return Evidence(count / rows, rows, lambda confidence, n: clopper_pearson(count * n / rows, n, confidence))
-
-
-def over_draws(draws: Sequence[Evidence]) -> Evidence:
-    r"""One difference from several draws of an intervention on the same rows: the median of estimates and of bounds.
-
-    The median of K bounds errs only where m = floor(K / 2) + 1 of them do: of an even number the outer of the two in
-    the middle is taken. Asked at level alpha m / K, each errs with that probability at most, and alpha m of them are
-    expected to; so by Markov's inequality the median errs with probability alpha at most, however the draws depend on
-    each other. One draw stays as it is. All draws have the same number of rows.
-
-    Source: Rueger 1978 (the same of p-values).
-    """
-    majority = len(draws) // 2 + 1
-    share = majority / len(draws)
-
-    def bounds(confidence: float, n: float) -> Interval:
-        lows, highs = zip(*(draw.bounds(1.0 - share * (1.0 - confidence), n) for draw in draws), strict=True)
-        return median_low(lows), median_high(highs)
-
-    def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
-        return sum(draw.reaches(sign, share * tail, threshold, n) for draw in draws) >= majority
-
-    return Evidence(median(draw.effect for draw in draws), draws[0].units, bounds, reaches)
 
 
 def over_runs(effects: Sequence[float], rows: int) -> Evidence:
@@ -155,34 +151,30 @@ Pair = tuple[Tensor, Tensor]
 """Per-row values of models A and B on one split."""
 
 
-def accuracy_effects_apart(before: Pair, after: Pair, paired: bool) -> Evidence:
-    """Effect on B minus effect on A, exact, from the correctness of the same rows under both models.
+def accuracy_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:
+    """(effect on B minus effect on A, its exact interval), from the correctness of the same rows under both models.
 
     Where rows of the two splits correspond, row i moves by d_i in {-2, ..., 2}, and E[d] is the sum over j = 1, 2 of
     P(d >= j) - P(d <= -j): two paired differences, each at confidence 1 - alpha / 2. Else it is the difference, over
-    two independent splits, of the paired differences between the models, again at 1 - alpha / 2 each.
+    two independent splits, of the paired differences between the models, again at 1 - alpha / 2 each. Means over
+    several draws are divided alike, d = clip(d, -1, 1) + rest, and bounded as in `of_accuracy`.
     """
-    gaps = [b.long() - a.long() for a, b in (before, after)]
-    effect, rows = float(gaps[1].double().mean() - gaps[0].double().mean()), len(gaps[1])
-
-    def bounds(confidence: float, n: float) -> Interval:
-        half, scale = (1.0 + confidence) / 2.0, n / rows
-
-        def apart(moved: Tensor, by: int) -> Interval:
-            up, down = int((moved >= by).sum()), int((moved <= -by).sum())
-            return difference_of_counts(up * scale, down * scale, len(moved) * scale, half)
-
-        if paired:
-            one, two = (apart(gaps[1] - gaps[0], by) for by in (1, 2))
-            return one[0] + two[0], one[1] + two[1]
-        first, second = (apart(gap, 1) for gap in gaps)
-        return second[0] - first[1], second[1] - first[0]
-
-    return Evidence(effect, rows, bounds)
+    half = (1.0 + confidence) / 2.0
+    gaps = [b.double() - a.double() for a, b in (before, after)]
+    effect = float(gaps[1].mean() - gaps[0].mean())
+    if paired:
+        moved = gaps[1] - gaps[0]
+        inner = moved.clamp(-1.0, 1.0)
+        one, two = (difference_of_counts(*counts_like(part), len(moved), half) for part in (inner, moved - inner))
+        return effect, (one[0] + two[0], one[1] + two[1])
+    first, second = (difference_of_counts(*counts_like(gap), len(gap), half) for gap in gaps)
+    return effect, (second[0] - first[1], second[1] - first[0])
 
 
-def loss_effects_apart(before: Pair, after: Pair, paired: bool) -> Evidence:
+def loss_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:
     """The same of the loss: Student's t of the difference of differences within rows, or Welch's over two splits."""
     if paired:
-        return of_loss(after[0] - before[0], after[1] - before[1], paired=True)
-    return of_loss(before[1] - before[0], after[1] - after[0], paired=False)
+        evidence = of_loss(after[0] - before[0], after[1] - before[1], paired=True)
+    else:
+        evidence = of_loss(before[1] - before[0], after[1] - after[0], paired=False)
+    return evidence.effect, evidence.interval(confidence)

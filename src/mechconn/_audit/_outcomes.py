@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mechconn import _errors
+from mechconn._audit._evidence import Correct
 from mechconn._evaluate import NO_CLASS, Outcomes, outcomes
 from mechconn._inference import Forward, Inference
 from mechconn._interventions import Suite
@@ -34,15 +35,50 @@ class Setting:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """One model's outcomes, row by row.
+class Drawn:
+    """One model's outcomes on a split, row by row, and on further draws of the intervention on the same rows.
 
-    Attributes:
-        draws: split -> the outcomes on it, and then those on further draws of the intervention.
-        number_type: what the layers computed in.
+    What rows have in common over several draws is their mean: a loss, and the share of draws in which a row is right.
     """
 
-    draws: Mapping[str, tuple[Outcomes, ...]]
+    draws: tuple[Outcomes, ...]
+
+    @property
+    def targets(self) -> Tensor:
+        """Labels, of shape [N, ...]."""
+        return self.draws[0].targets
+
+    @property
+    def classified(self) -> bool:
+        """Whether the task is a classification."""
+        return all(result.predicted is not None for result in self.draws)
+
+    @property
+    def correct(self) -> Correct:
+        """Whether each prediction is the label, bool; of several draws the share in which it is, float64."""
+        return _mean([result.correct for result in self.draws])
+
+    @property
+    def loss(self) -> Tensor:
+        """Per-sample loss, float64 of shape [N]."""
+        return _mean([result.loss for result in self.draws])
+
+    def changed(self, before: Drawn) -> Correct:
+        """Whether each prediction is another than on a split of one draw, or the share of draws in which it is."""
+        predicted = before.draws[0].predicted
+        assert predicted is not None
+        return _mean([predicted != result.predicted for result in self.draws])  # pyright: ignore
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(list(values)).double().mean(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One model's outcomes on every split, and the number type that its layers computed in."""
+
+    splits: Mapping[str, Drawn]
     number_type: str
 
 
@@ -54,23 +90,26 @@ def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: 
     """
     network, forward = setting.ready(model)
 
-    def drawn(name: str, number: int, data: Data) -> Outcomes:
-        called = f"draw {number + 1} of split {name!r}" if number else f"split {name!r}"
+    def found(name: str, called: str, data: Data) -> Outcomes:
         with isolated(setting.seed, "measure_invariance"):
-            found = outcomes(forward, network.device, data, called, setting.loss)
-        _check(name, called, found, on)
-        return found
+            result = outcomes(forward, network.device, data, called, setting.loss)
+        _check(name, called, result, on)
+        return result
 
-    draws = {}
+    splits = {}
     for done, (name, data) in enumerate(suite.items()):
-        draws[name] = tuple(drawn(name, number, d) for number, d in enumerate((data, *suite.redraws.get(name, ()))))
-        for number, other in enumerate(draws[name][1:]):
-            _check_same_rows(name, number + 2, draws[name][0], other)
+        draws = [found(name, f"split {name!r}", data)]
+        for number, further in enumerate(suite.redraws.get(name, ())):
+            draws.append(found(name, f"draw {number + 2} of split {name!r}", further))
+            if not torch.equal(draws[0].targets, draws[-1].targets):
+                got, rows = len(draws[-1].loss), len(draws[0].loss)
+                raise ValueError(_errors.OTHER_DRAW.format(split=name, number=number + 2, got=got, rows=rows))
+        splits[name] = Drawn(tuple(draws))
         told(done + 1)
-    return Outcome(draws, network.number_type)
+    return Outcome(splits, network.number_type)
 
 
-def undefined_loss(name: str, result: Outcomes) -> str:
+def undefined_loss(name: str, result: Outcomes | Drawn) -> str:
     """Why the loss has no mean on a split, in words; empty where it has one."""
     undefined = (~result.loss.isfinite()).nonzero().flatten()
     if not len(undefined):
@@ -89,10 +128,3 @@ def _check(name: str, called: str, result: Outcomes, on: str) -> None:
         raise ValueError(_errors.NO_PREDICTION.format(name=called, row=row))
     if on == "loss" and (reason := undefined_loss(name, result)):
         raise ValueError(_errors.NO_EFFECT_ON_LOSS.format(reason=reason))
-
-
-def _check_same_rows(name: str, number: int, first: Outcomes, other: Outcomes) -> None:
-    """Raise unless a further draw has the labels of the split, in whatever order."""
-    if not torch.equal(*(result.targets.flatten().sort().values for result in (first, other))):
-        got, rows = len(other.loss), len(first.loss)
-        raise ValueError(_errors.OTHER_DRAW.format(split=name, number=number, got=got, rows=rows))

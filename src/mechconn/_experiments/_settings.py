@@ -173,7 +173,7 @@ class Settings(Config):
         seeds: of data, weights, order and counterfactuals; one cell each.
         rows: training samples; none takes all.
         test_rows: test samples; none takes all.
-        draws: how often the random cue and the random image are drawn; effects are medians over the draws.
+        draws: how often the random cue and the random image are drawn; effects are means over the draws.
         network: architecture; planted data always take the perceptron.
         width: channels of small_convnet's first convolution, hidden units of the perceptron.
         training: how theta_C and theta_NC are trained.

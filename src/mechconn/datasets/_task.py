@@ -71,7 +71,7 @@ def cue_task(
         rows: only the first training samples.
         test_rows: only the first test samples.
         download: fetch from the hub what `root` lacks; see `load`.
-        draws: how often the random cue and the random image are drawn; with several, effects are medians over them (see
+        draws: how often the random cue and the random image are drawn; with several, effects are means over them (see
             `measure_invariance`).
 
     Raises:
