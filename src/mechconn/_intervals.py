@@ -35,9 +35,17 @@ def paired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " n"], con
 
 @lru_cache(maxsize=4096)
 def difference_of_counts(gained: float, lost: float, rows: float, confidence: float) -> Interval:
-    """`paired_difference` from the number of gains and losses among so many rows."""
+    """`paired_difference` from the number of gains and losses among so many rows; see `whole` for parts of rows."""
     tail = (1.0 - confidence) / 2.0
-    return CountBound(gained, lost, rows, tail).value(), -CountBound(lost, gained, rows, tail).value()
+    return CountBound(*whole(gained, lost), rows, tail).value(), -CountBound(*whole(lost, gained), rows, tail).value()
+
+
+def whole(gained: float, lost: float) -> tuple[int, int]:
+    """The counts that a lower bound is asked at where gains and losses hold parts of rows: each on the safe side.
+
+    A millionth of a row is rounding.
+    """
+    return math.floor(gained + 1e-6), math.ceil(lost - 1e-6)
 
 
 def unpaired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " m"], confidence: float = 0.95) -> Interval:

@@ -19,6 +19,7 @@ from mechconn._intervals import (
     t_interval,
     unmoved,
     welch_interval,
+    whole,
 )
 
 Bounds = Callable[[float, float], Interval]
@@ -62,8 +63,8 @@ Correct: TypeAlias = Bool[Tensor, " _"] | Float[Tensor, " _"]
 def of_accuracy(before: Correct, after: Correct, paired: bool) -> Evidence:
     """The difference in accuracy between two splits, from the correctness of each row; exact where that is yes or no.
 
-    Where they are right in a share of several draws, the bound is that of the counts with the same first two moments;
-    see `counts_like`.
+    Where they are right in a share of several draws, the bound is that of the counts with the same first two moments
+    (`counts_like`), which `benchmarks/coverage_over_draws.py` checks.
     """
     rows, others = len(after), len(before)
     if paired:
@@ -74,7 +75,8 @@ def of_accuracy(before: Correct, after: Correct, paired: bool) -> Evidence:
 
         def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
             up, down = (gained, lost) if sign > 0 else (lost, gained)
-            return CountBound(up * n / rows, down * n / rows, n, tail).reaches(threshold)
+            counts = whole(up, down) if n == rows else (up * n / rows, down * n / rows)
+            return CountBound(*counts, n, tail).reaches(threshold)
 
         return Evidence((gained - lost) / rows, rows, within, reaches)
     right, right_before = _total(after), _total(before)
@@ -90,9 +92,9 @@ def counts_like(moved: Float[Tensor, " n"]) -> tuple[float, float]:
     r"""(gains, losses) of whole rows with the sum and the sum of squares of moves d_i in [-1, 1].
 
     Gains G and losses L of whole rows have G - L = sum d_i and G + L = sum d_i^2; so for d_i in {-1, 0, 1} they are the
-    counts. For moves between these (means over draws) they stand for a variable of the same mean and spread, whose
-    tails are heavier: no variable in [-1, 1] with that second moment has a larger fourth. Where the squares
-    add up to less than whole rows could have, |sum d_i|, that is taken: the bound is then wider than it need be.
+    counts. For moves between these (means over draws) they stand for a variable of the same mean and mean square, and
+    the largest fourth moment that such a variable in [-1, 1] can have. Where the squares add up to less than whole rows
+    could have, |sum d_i|, that is taken: the bound is then wider than it need be.
     """
     total, squares = float(moved.sum()), float(moved.square().sum())
     changed = max(squares, abs(total))
@@ -152,12 +154,12 @@ Pair = tuple[Tensor, Tensor]
 
 
 def accuracy_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:
-    """(effect on B minus effect on A, its exact interval), from the correctness of the same rows under both models.
+    """(effect on B minus effect on A, its interval), from the correctness of the same rows under both models; exact.
 
     Where rows of the two splits correspond, row i moves by d_i in {-2, ..., 2}, and E[d] is the sum over j = 1, 2 of
     P(d >= j) - P(d <= -j): two paired differences, each at confidence 1 - alpha / 2. Else it is the difference, over
     two independent splits, of the paired differences between the models, again at 1 - alpha / 2 each. Means over
-    several draws are divided alike, d = clip(d, -1, 1) + rest, and bounded as in `of_accuracy`.
+    several draws, no longer exact, are divided alike, d = clip(d, -1, 1) + rest, and bounded as in `of_accuracy`.
     """
     half = (1.0 + confidence) / 2.0
     gaps = [b.double() - a.double() for a, b in (before, after)]
