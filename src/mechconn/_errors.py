@@ -111,9 +111,7 @@ NOT_A_CLASSIFIER = (
 )
 NO_PREDICTION = "{name}: the model's outputs on row {row} hold NaN, so it has no prediction there"
 ONE_ROW = "an interval of the loss on {name!r} needs two rows or more; use on='accuracy' or more data"
-NO_MEAN_LOSS = (
-    "the loss on split {name!r} has no finite mean: it is {value} on {count} of {rows} rows (first: row {row})"
-)
+NO_MEAN_LOSS = "the loss on {name} has no finite mean: it is {value} on {count} of {rows} rows (first: row {row})"
 NO_EFFECT_ON_LOSS = (
     "{reason}; a probability of exactly 0 for the true class gives inf; use on='accuracy', or a loss that is bounded"
 )

@@ -26,7 +26,8 @@ def clopper_pearson(successes: float, trials: float, confidence: float = 0.95) -
     """The exact interval of a proportion: all p that neither tail of Binomial(trials, p) rejects.
 
     Args:
-        successes: k, in 0 ... trials. Between whole numbers the bounds are interpolated (for planning sample sizes).
+        successes: k, in 0 ... trials. Between whole numbers (means over draws, planned sample sizes) the bounds
+            are interpolated.
         trials: n; with n = 0 nothing is known and the interval is (0, 1).
         confidence: two-sided, each tail has half of the rest.
 

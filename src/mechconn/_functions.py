@@ -109,7 +109,7 @@ def intervened(
         reference: the name that `data` itself gets.
         seed: of the draws; each function has a stream of its own.
         draws: how often each intervention is drawn; with several, effects are means over them (see
-            `measure_invariance`).
+            `measure_invariance`). A function that draws nothing gives the same every time.
 
     Raises:
         TypeError: the data are batches that cannot be read by row, or something is no function.

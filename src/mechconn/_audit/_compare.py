@@ -33,8 +33,8 @@ class Difference:
     Attributes:
         effect: the effect on B minus that on A, in accuracy or loss.
         interval: of it, at 95 % confidence, of this intervention by itself. Over samples both models are measured on
-            the same rows, and the interval is over what differs within rows: exact on accuracy, t on loss. Over
-            runs it is Welch's t.
+            the same rows, and the interval is over what differs within rows: exact on accuracy with one draw, t on
+            loss. Over runs it is Welch's t.
     """
 
     effect: float

@@ -53,7 +53,7 @@ class Effect:
         draws: how often the intervention was drawn on them; with several, each row counts with its mean.
         changed: share of rows whose prediction changed; None where rows do not correspond or are not
             classified.
-        changed_interval: its exact 95 % interval.
+        changed_interval: its 95 % interval, exact with one draw.
         accuracy: the effect on accuracy; None where the task is no classification.
         loss: the effect on the loss; None where it has no finite mean (`Invariance.notes` says where).
         by_class: label -> the effect on the rows of that class, for every class that both splits have. At 95 % each,
@@ -98,7 +98,7 @@ class Invariance(Mapping[str, Effect]):
             judged each by itself.
         accuracy: split -> accuracy, in [0, 1], the mean over the draws of an intervention; empty where the task is no
             classification.
-        accuracy_interval: split -> its exact 95 % interval.
+        accuracy_interval: split -> its 95 % interval, exact with one draw.
         loss: split -> mean loss (nats for cross-entropy), the mean over draws; None where it is not finite.
         samples: split -> number of samples.
         reference: the split that effects are measured against.

@@ -103,6 +103,7 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
     classified = {name: result.correct for name, result in splits.items() if result.classified}
     evidence = {name: evidence_of(name, reference, result, on) for name, result in others.items()}
     judgements = judged_by_family(evidence, suite.interventions, margin)
+    undefined = {name: undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
     return Invariance(
         effects={
             name: _effect(name, reference, result, judgements[name], evidence[name], on)
@@ -110,16 +111,14 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
         },
         accuracy={name: float(correct.double().mean()) for name, correct in classified.items()},
         accuracy_interval={name: _share(correct)[1] for name, correct in classified.items()},
-        loss={
-            name: None if undefined_loss(name, result) else float(result.loss.mean()) for name, result in splits.items()
-        },
+        loss={name: None if undefined[name] else float(result.loss.mean()) for name, result in splits.items()},
         samples={name: len(result.loss) for name, result in splits.items()},
         reference=suite.reference,
         interventions=suite.interventions,
         margin=margin,
         on=on,
         precision=outcome.number_type,
-        notes=tuple(note for name, result in splits.items() if (note := undefined_loss(name, result))),
+        notes=tuple(filter(None, undefined.values())),
     )
 
 
@@ -153,7 +152,7 @@ def _effect(name: str, before: Drawn, after: Drawn, judgement: Judgement, eviden
     paired, classified = rows_correspond(before, after), before.classified and after.classified
     changed, changed_interval = _share(after.changed(before)) if paired and classified else (None, None)
     rows = len(after.loss)
-    finite = not (undefined_loss(name, before) or undefined_loss(name, after))
+    finite = bool(before.loss.isfinite().all() and after.loss.isfinite().all())
     own = Change(evidence.effect, judgement.interval, rows)
     return Effect(
         split=name,

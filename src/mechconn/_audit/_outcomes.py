@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class Drawn:
 
     draws: tuple[Outcomes, ...]
 
-    @property
+    @cached_property
     def targets(self) -> Tensor:
         """Labels, of shape [N, ...]."""
         return self.draws[0].targets
@@ -53,12 +54,12 @@ class Drawn:
         """Whether the task is a classification."""
         return all(result.predicted is not None for result in self.draws)
 
-    @property
+    @cached_property
     def correct(self) -> Correct:
         """Whether each prediction is the label, bool; of several draws the share in which it is, float64."""
         return _mean([result.correct for result in self.draws])
 
-    @property
+    @cached_property
     def loss(self) -> Tensor:
         """Per-sample loss, float64 of shape [N]."""
         return _mean([result.loss for result in self.draws])
@@ -90,17 +91,17 @@ def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: 
     """
     network, forward = setting.ready(model)
 
-    def found(name: str, called: str, data: Data) -> Outcomes:
+    def found(name: str, data: Data) -> Outcomes:
         with isolated(setting.seed, "measure_invariance"):
-            result = outcomes(forward, network.device, data, called, setting.loss)
-        _check(name, called, result, on)
+            result = outcomes(forward, network.device, data, name, setting.loss)
+        _check(name, result, on)
         return result
 
     splits = {}
     for done, (name, data) in enumerate(suite.items()):
-        draws = [found(name, f"split {name!r}", data)]
+        draws = [found(f"split {name!r}", data)]
         for number, further in enumerate(suite.redraws.get(name, ())):
-            draws.append(found(name, f"draw {number + 2} of split {name!r}", further))
+            draws.append(found(f"draw {number + 2} of split {name!r}", further))
             if not torch.equal(draws[0].targets, draws[-1].targets):
                 got, rows = len(draws[-1].loss), len(draws[0].loss)
                 raise ValueError(_errors.OTHER_DRAW.format(split=name, number=number + 2, got=got, rows=rows))
@@ -120,11 +121,11 @@ def undefined_loss(name: str, result: Outcomes | Drawn) -> str:
     )
 
 
-def _check(name: str, called: str, result: Outcomes, on: str) -> None:
+def _check(name: str, result: Outcomes, on: str) -> None:
     if result.predicted is None and on == "accuracy":
-        raise ValueError(_errors.NOT_A_CLASSIFIER.format(name=called))
+        raise ValueError(_errors.NOT_A_CLASSIFIER.format(name=name))
     if result.predicted is not None and bool((result.predicted == NO_CLASS).any()):
         row = int((result.predicted == NO_CLASS).nonzero()[0])
-        raise ValueError(_errors.NO_PREDICTION.format(name=called, row=row))
+        raise ValueError(_errors.NO_PREDICTION.format(name=name, row=row))
     if on == "loss" and (reason := undefined_loss(name, result)):
         raise ValueError(_errors.NO_EFFECT_ON_LOSS.format(reason=reason))
