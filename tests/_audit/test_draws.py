@@ -115,7 +115,7 @@ def test_a_mean_over_draws_is_narrower_than_one_draw() -> None:
     ("share", "gain", "loss"), [(0.0, 0.0, 1.0), (0.0, 0.0, 0.9), (0.3, 0.05, 1.0), (0.1, 0.2, 1.0), (0.1, 0.6, 1.0)]
 )
 def test_the_error_of_a_bound_over_draws(share: float, gain: float, loss: float) -> None:
-    """Summed over all outcomes of 36 rows, the effect on the margin: some rows gain a part, others lose, the rest stays."""
+    """Summed over all outcomes of 36 rows, the effect on the margin: some gain a part, others lose."""
     rows, margin, tail, total = 36, 0.1, 0.025, 0.0
     losers = (margin + share * gain) / loss
     for gaining, losing in itertools.product(range(rows + 1 if share else 1), range(rows + 1)):
