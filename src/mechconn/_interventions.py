@@ -175,6 +175,8 @@ class Suite(Mapping[str, Data]):
     def _checked_redraws(self, redraws: Mapping[str, Sequence[Data]]) -> dict[str, tuple[Data, ...]]:
         if not isinstance(redraws, Mapping):
             raise TypeError(_errors.REDRAWS.format(got=type(redraws).__name__))
+        if redraws and not self.interventions:
+            raise ValueError(_errors.NO_INTERVENTIONS.format(what="a suite with redraws"))
         for name, draws in redraws.items():
             check_choice("redraws", name, self.interventions)
             if not isinstance(draws, list | tuple) or any(isinstance(data, Tensor) for data in draws):

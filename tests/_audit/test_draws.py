@@ -288,6 +288,11 @@ def test_draws_that_cannot_be(redraws: Any, error: type[Exception], text: str) -
         mc.Suite({"cue": data, "no_cue": data, "rand_cue": data}, redraws=redraws)
 
 
+def test_draws_of_a_suite_without_interventions() -> None:
+    with pytest.raises(ValueError, match="redraws needs interventions"):
+        mc.Suite({"cue": outcomes(right(3, 5))}, redraws={"rand_cue": []})
+
+
 def test_no_draw_at_all() -> None:
     with pytest.raises(ValueError, match="draws"):
         mc.datasets.cue_task("planted", rows=40, test_rows=40, draws=0)
