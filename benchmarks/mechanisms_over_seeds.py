@@ -2,7 +2,7 @@
 
 For each seed: theta_C against theta_NC (dissimilar?), two theta_NC of different weights and order on the same data
 (similar?), and the effect |C - RC| of a random cue on CBFT's result against FT-M's (at most a third?).
-About 40 seconds a seed on 2 cores.
+45 to 56 seconds a seed on 2 cores.
 
     python benchmarks/mechanisms_over_seeds.py [--seeds 10] [--first 0] [--margin 0.05]
 """

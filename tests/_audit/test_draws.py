@@ -106,9 +106,8 @@ def test_a_mean_over_draws_is_narrower_than_one_draw() -> None:
     draws = [before ^ (touchy & (uniform_by_index(index, 0, k) < 0.5)) for k in range(10)]
     alone, many = (mc.measure_invariance(Copier(), suite_of(before, *draws[:k]))["rand_cue"] for k in (1, 10))
     width = [high - low for low, high in (alone.interval, many.interval)]
-    assert (
-        0.6 * width[0] < width[1] < 0.85 * width[0]
-    )  # of the variance of one draw about half is of the rows themselves
+    # Of the variance of one draw about half is of the rows themselves, and stays.
+    assert 0.6 * width[0] < width[1] < 0.85 * width[0]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +136,18 @@ def test_parts_of_rows_are_rounded_to_the_safe_side() -> None:
     assert difference_of_counts(0.75, 0.0, 74, 0.95)[0] == difference_of_counts(0, 0, 74, 0.95)[0]
     assert difference_of_counts(0.75, 0.0, 74, 0.95)[1] == difference_of_counts(1, 0, 74, 0.95)[1]
     assert difference_of_counts(0.1 + 0.2 + 0.7, 2 - 1e-12, 74, 0.95) == difference_of_counts(1, 2, 74, 0.95)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9])
+def test_a_bound_over_draws_is_reached_where_it_lies(part: float) -> None:
+    """Verdicts come from bounds, p-values from whether these are reached: the two find the same."""
+    after = torch.tensor([0.0] * 4 + [part] * 9 + [1.0] * 61, dtype=torch.float64)
+    found = of_accuracy(torch.arange(74) % 8 > 0, after, paired=True)
+    for tail in (0.0125, 0.025, 0.1):
+        low, high = found.interval(1 - 2 * tail)
+        for sign, bound in ((1, low), (-1, -high)):
+            assert found.reaches(sign, tail, bound - 1e-6)
+            assert not found.reaches(sign, tail, bound + 1e-6)
 
 
 def test_effects_on_the_loss_over_draws() -> None:

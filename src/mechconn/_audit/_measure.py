@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._audit._effects import CONFIDENCE, Change, Effect, Invariance, On
@@ -100,7 +100,7 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
     """The result from one model's outcomes on every split."""
     splits, reference = outcome.splits, outcome.splits[suite.reference]
     others = {name: result for name, result in splits.items() if name != suite.reference}
-    classified = {name: result.correct for name, result in splits.items() if result.classified}
+    shares = {name: _share(result.correct) for name, result in splits.items() if result.classified}
     evidence = {name: evidence_of(name, reference, result, on) for name, result in others.items()}
     judgements = judged_by_family(evidence, suite.interventions, margin)
     undefined = {name: undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
@@ -109,8 +109,8 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
             name: _effect(name, reference, result, judgements[name], evidence[name], on)
             for name, result in others.items()
         },
-        accuracy={name: float(correct.double().mean()) for name, correct in classified.items()},
-        accuracy_interval={name: _share(correct)[1] for name, correct in classified.items()},
+        accuracy={name: share for name, (share, _) in shares.items()},
+        accuracy_interval={name: interval for name, (_, interval) in shares.items()},
         loss={name: None if undefined[name] else float(result.loss.mean()) for name, result in splits.items()},
         samples={name: len(result.loss) for name, result in splits.items()},
         reference=suite.reference,
@@ -136,11 +136,17 @@ def judged_by_family(
 
 def evidence_of(name: str, before: Drawn, after: Drawn, on: On) -> Evidence:
     """What two splits say of the effect on accuracy or loss."""
-    if on == "accuracy":
-        return of_accuracy(before.correct, after.correct, rows_correspond(before, after))
-    if min(len(before.loss), len(after.loss)) < 2:
+    if on == "loss" and min(len(before.loss), len(after.loss)) < 2:
         raise ValueError(_errors.ONE_ROW.format(name=name))
-    return of_loss(before.loss, after.loss, rows_correspond(before, after))
+    return _difference(_values(before, on), _values(after, on), on, rows_correspond(before, after))
+
+
+def _values(result: Drawn, on: On) -> Tensor:
+    return result.correct if on == "accuracy" else result.loss
+
+
+def _difference(before: Tensor, after: Tensor, on: On, paired: bool) -> Evidence:
+    return of_accuracy(before, after, paired) if on == "accuracy" else of_loss(before, after, paired)
 
 
 def rows_correspond(before: Drawn, after: Drawn) -> bool:
@@ -154,6 +160,10 @@ def _effect(name: str, before: Drawn, after: Drawn, judgement: Judgement, eviden
     rows = len(after.loss)
     finite = bool(before.loss.isfinite().all() and after.loss.isfinite().all())
     own = Change(evidence.effect, judgement.interval, rows)
+
+    def moved(what: On) -> Change:
+        return _change(_values(before, what), _values(after, what), what, paired)
+
     return Effect(
         split=name,
         effect=evidence.effect,
@@ -163,9 +173,9 @@ def _effect(name: str, before: Drawn, after: Drawn, judgement: Judgement, eviden
         draws=len(after.draws),
         changed=changed,
         changed_interval=changed_interval,
-        accuracy=own if on == "accuracy" else _change(before, after, "accuracy") if classified else None,
-        loss=own if on == "loss" else _change(before, after, "loss") if finite else None,
-        by_class=_by_class(before, after, on) if classified else {},
+        accuracy=own if on == "accuracy" else moved("accuracy") if classified else None,
+        loss=own if on == "loss" else moved("loss") if finite else None,
+        by_class=_by_class(before, after, on, paired) if classified else {},
     )
 
 
@@ -175,19 +185,17 @@ def _share(holds: Correct) -> tuple[float, Interval]:
     return total / rows, clopper_pearson(total, rows, CONFIDENCE)
 
 
-def _change(before: Drawn, after: Drawn, on: On, label: int | None = None) -> Change:
-    """The effect on the mean of all rows, or of those of a class; on the loss it takes two rows for an interval."""
-    here, there = (
-        values if label is None else values[result.targets == label]
-        for result, values in ((r, r.correct if on == "accuracy" else r.loss) for r in (before, after))
-    )
-    paired = rows_correspond(before, after)
-    if on == "loss" and min(len(here), len(there)) < 2:
-        return Change(float(there.mean() - here.mean()), None, len(there))
-    evidence = of_accuracy(here, there, paired) if on == "accuracy" else of_loss(here, there, paired)
-    return Change(evidence.effect, evidence.interval(CONFIDENCE), len(there))
+def _change(before: Tensor, after: Tensor, on: On, paired: bool) -> Change:
+    """The effect on the mean of some rows; on the loss it takes two for an interval."""
+    if on == "loss" and min(len(before), len(after)) < 2:
+        return Change(float(after.mean() - before.mean()), None, len(after))
+    evidence = _difference(before, after, on, paired)
+    return Change(evidence.effect, evidence.interval(CONFIDENCE), len(after))
 
 
-def _by_class(before: Drawn, after: Drawn, on: On) -> dict[int, Change]:
+def _by_class(before: Drawn, after: Drawn, on: On, paired: bool) -> dict[int, Change]:
+    here, there = _values(before, on), _values(after, on)
     labels = sorted(set(before.targets.tolist()) & set(after.targets.tolist()))
-    return {label: _change(before, after, on, label) for label in labels}
+    return {
+        label: _change(here[before.targets == label], there[after.targets == label], on, paired) for label in labels
+    }

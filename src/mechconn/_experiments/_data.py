@@ -88,7 +88,7 @@ def _task(
         download=data.download,
         draws=draws,
     )
-    splits = [(name, split) for name, split in made.suite.items()]
+    splits = list(made.suite.items())
     splits += [(f"{name} again", drawn) for name, further in made.suite.redraws.items() for drawn in further]
     return Task(
         train=source(made.train, f"training data with the cue on {proportion:g} of each class"),
