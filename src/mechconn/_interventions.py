@@ -144,8 +144,8 @@ class Suite(Mapping[str, Data]):
             decide what a model is invariant to. Default: all but the reference and "no_cue", which sets a
             latent to one value rather than drawing it and is reported beside them.
         redraws: intervention -> further draws of it: data like its split, on the same rows, the latent drawn anew.
-            What is said of effects is then the mean over all draws, so that no verdict hangs on the luck of
-            one; see `measure_invariance`. All that does not speak of effects reads the split alone.
+            `measure_invariance`, and what is built on it, takes each row's mean over all draws, so that no verdict
+            hangs on the luck of one; paths, `output_discrepancy` and `compare_methods` read the split alone.
 
     Raises:
         TypeError: a split or a draw is a generator, or no data at all; draws that are no list.
