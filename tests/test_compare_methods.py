@@ -73,6 +73,17 @@ def test_one_seed_has_no_interval() -> None:
     assert found["FT"]["cue"].interval is None and "±" not in str(found)
 
 
+def test_a_split_of_several_draws_counts_with_their_mean() -> None:
+    (x, y), (other, _) = rows(30, 10), rows(30, 20)
+    model, draws = build(norm_mlp), [(x, y), (other, y), (x + other, y)]
+    suite = mc.Suite({"cue": (x, y), "rand_cue": draws[0]}, redraws={"rand_cue": draws[1:]})
+    start = mc.compare_methods(task(model=model, suite=suite), {"FT": METHODS["FT"]}).runs[0]
+    alone = [evaluated(model, [data]) for data in draws]
+    assert start.loss["rand_cue"] == pytest.approx(sum(loss for loss, _ in alone) / 3, rel=1e-9)
+    assert start.accuracy["rand_cue"] == pytest.approx(sum(accuracy for _, accuracy in alone) / 3, abs=1e-12)
+    assert start.accuracy["cue"] == pytest.approx(alone[0][1], abs=1e-12)
+
+
 def test_the_record_and_the_file_hold_every_run(tmp_path: Path) -> None:
     found = mc.compare_methods([task(0), task(1)], {"FT": METHODS["FT"]})
     record = found.to_record()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
@@ -201,14 +202,16 @@ def _evaluated(
 ) -> TuningRun:
     network = Network(model, device, precision)
     forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
-    found: dict[str, Outcomes] = {}
-    for split, data in task.suite.items():
-        with isolated(task.seed, "compare_methods"):
-            found[split] = outcomes(forward, network.device, data, split, loss)
-        if found[split].predicted is None:
-            raise ValueError(_errors.GROUPS_OF_CLASSES.format(name="compare_methods"))
-    accuracy = {split: result.accuracy for split, result in found.items()}
-    losses = {split: result.mean_loss for split, result in found.items()}
+    accuracy, losses = {}, {}
+    for split in task.suite:
+        found: list[Outcomes] = []
+        for what, data in task.suite.draws_of(split).items():
+            with isolated(task.seed, "compare_methods"):
+                found.append(outcomes(forward, network.device, data, what, loss))
+            if found[-1].predicted is None:
+                raise ValueError(_errors.GROUPS_OF_CLASSES.format(name="compare_methods"))
+        accuracy[split] = fmean(result.accuracy for result in found)
+        losses[split] = fmean(result.mean_loss for result in found)
     return TuningRun(name, task.seed, accuracy, losses, dict(settings), seconds)
 
 

@@ -122,10 +122,8 @@ UNEVEN_RUNS = (
 NO_INTERVENTIONS = "{what} needs interventions, but the suite has none; add splits to it"
 FEW_MODELS = "{what} needs two models or more, got {count}"
 SOUP_WEIGHTS = "weights must be one for each of the {models} models and not all zero, got {weights}"
-NOT_ALIKE = (
-    "split {name!r}: outputs must be [N, K] with the same K > 1 for both models, got {a} of model_a and {b} of model_b"
-)
-NO_PROBABILITIES = "split {name!r}: outputs hold NaN or +inf, so they are no class probabilities"
+NOT_ALIKE = "{what}: outputs must be [N, K] with the same K > 1 for both models, got {a} of model_a and {b} of model_b"
+NO_PROBABILITIES = "{what}: outputs hold NaN or +inf, so they are no class probabilities"
 NO_ACTIVATION = "layer {name!r} of {whose} must give a tensor [N, ...], got {got}; name another layer"
 NOT_ONCE = "layer {name!r} of {whose} ran {times} times in one forward pass; name layers that run once"
 ACTIVATION_NOT_FINITE = "layer {name!r} of {whose} gives NaN or infinity on these data"
@@ -136,7 +134,7 @@ NO_ACCURACY = (
 UNDEFINED = "the {on} on {split!r} is {value} at t = {t:g}, so the path has no barrier there"
 OTHER_ROWS = "split {split!r} gave another number of rows at {where} than before; use data that stay the same"
 OTHER_DRAW = (
-    "draw {number} of split {split!r} has {got} rows and the split {rows}, or labels in another order; "
+    "{what} has {got} rows and the split {rows}, or labels in another order; "
     "a draw is of the same rows as the split, with one latent drawn anew"
 )
 REDRAWS = "redraws: expected {{intervention: [data, ...]}}, got {got}; each element of a list is one whole draw"

@@ -145,7 +145,8 @@ class Suite(Mapping[str, Data]):
             latent to one value rather than drawing it and is reported beside them.
         redraws: intervention -> further draws of it: data like its split, on the same rows, the latent drawn anew.
             `measure_invariance`, and what is built on it, takes each row's mean over all draws, so that no verdict
-            hangs on the luck of one; paths, `output_discrepancy` and `compare_methods` read the split alone.
+            hangs on the luck of one; `output_discrepancy` and `compare_methods` take means over the draws as well.
+            Paths read the split alone.
 
     Raises:
         TypeError: a split or a draw is a generator, or no data at all; draws that are no list.
@@ -188,6 +189,11 @@ class Suite(Mapping[str, Data]):
 
     def __getitem__(self, name: str) -> Data:
         return self._splits[name]
+
+    def draws_of(self, name: str) -> dict[str, Data]:
+        """Every draw of a split, the split itself first, by what errors call it."""
+        further = {f"draw {k} of split {name!r}": data for k, data in enumerate(self.redraws.get(name, ()), start=2)}
+        return {f"split {name!r}": self[name], **further}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._splits)

@@ -75,7 +75,7 @@ def test_damage_is_named_set_aside_and_mended(what: str, tmp_path: Path) -> None
     store = Store(tmp_path, note=said.append)
     whole = store.step(step(), lambda _: made())
     damage(tmp_path / "steps" / step().key)
-    assert store.find(step().key) is None and said == []
+    assert said == []
     again = store.step(step(), lambda _: made())
     assert again.computed and again.numbers == whole.numbers and again.input == whole.input
     assert len(said) == 1 and step().key[:12] in said[0] and expected in said[0] and "damaged" in said[0]

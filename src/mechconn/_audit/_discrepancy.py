@@ -27,7 +27,7 @@ class OutputDiscrepancy:
     """Mean distance between two models' class probabilities.
 
     Attributes:
-        splits: split -> mean over its rows of the L1 distance, in [0, 2]: twice the total variation.
+        splits: split -> mean over its rows and draws of the L1 distance, in [0, 2]: twice the total variation.
         mean: the mean over `transformations`, each with the same weight.
         similarity: 1 / (mean + 1e-8): 1e8 where the outputs are the same everywhere.
         transformations: the interventions of the suite; the other splits stand beside them.
@@ -91,22 +91,23 @@ def output_discrepancy(
     setting = Setting(per_sample_cross_entropy, seed, device_of(model_a, device), precision)
     (network, first), (_, second) = setting.ready(model_a), setting.ready(model_b)
     splits = {}
-    for name, data in suite.items():
+    for name in suite:
         total, rows = 0.0, 0
-        with isolated(seed, "output_discrepancy"), generators_kept(data):
-            for inputs, targets in batches(f"split {name!r}", data, batch_size=ROWS_ON_CPU, device=network.device):
-                total += float(_distance(name, first(inputs), second(inputs)).sum())
-                rows += len(targets)
+        for what, data in suite.draws_of(name).items():
+            with isolated(seed, "output_discrepancy"), generators_kept(data):
+                for inputs, targets in batches(what, data, batch_size=ROWS_ON_CPU, device=network.device):
+                    total += float(_distance(what, first(inputs), second(inputs)).sum())
+                    rows += len(targets)
         splits[name] = total / rows
     mean = sum(splits[name] for name in suite.interventions) / len(suite.interventions)
     return OutputDiscrepancy(splits, mean, 1.0 / (mean + EPSILON), suite.interventions)
 
 
-def _distance(name: str, a: Tensor, b: Tensor) -> Tensor:
+def _distance(what: str, a: Tensor, b: Tensor) -> Tensor:
     """The L1 distance between the probabilities of each row, float64 of shape [N]."""
     if a.dim() != 2 or a.shape != b.shape or a.shape[1] < 2:
-        raise ValueError(_errors.NOT_ALIKE.format(name=name, a=list(a.shape), b=list(b.shape)))
+        raise ValueError(_errors.NOT_ALIKE.format(what=what, a=list(a.shape), b=list(b.shape)))
     distance = (a.double().softmax(1).cpu() - b.double().softmax(1).cpu()).abs().sum(1)
     if bool(distance.isnan().any()):
-        raise ValueError(_errors.NO_PROBABILITIES.format(name=name))
+        raise ValueError(_errors.NO_PROBABILITIES.format(what=what))
     return distance

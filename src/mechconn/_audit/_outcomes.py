@@ -17,7 +17,7 @@ from mechconn._interventions import Suite
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
-from mechconn._typing import Data, PerSampleLoss
+from mechconn._typing import PerSampleLoss
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,16 @@ def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: 
     """
     network, forward = setting.ready(model)
 
-    def found(name: str, data: Data) -> Outcomes:
-        with isolated(setting.seed, "measure_invariance"):
-            result = outcomes(forward, network.device, data, name, setting.loss)
-        _check(name, result, on)
-        return result
-
     splits = {}
-    for done, (name, data) in enumerate(suite.items()):
-        draws = [found(f"split {name!r}", data)]
-        for number, further in enumerate(suite.redraws.get(name, ())):
-            draws.append(found(f"draw {number + 2} of split {name!r}", further))
-            if not torch.equal(draws[0].targets, draws[-1].targets):
-                got, rows = len(draws[-1].loss), len(draws[0].loss)
-                raise ValueError(_errors.OTHER_DRAW.format(split=name, number=number + 2, got=got, rows=rows))
+    for done, name in enumerate(suite):
+        draws: list[Outcomes] = []
+        for what, data in suite.draws_of(name).items():
+            with isolated(setting.seed, "measure_invariance"):
+                result = outcomes(forward, network.device, data, what, setting.loss)
+            _check(what, result, on)
+            draws.append(result)
+            if not torch.equal(draws[0].targets, result.targets):
+                raise ValueError(_errors.OTHER_DRAW.format(what=what, got=len(result.loss), rows=len(draws[0].loss)))
         splits[name] = Drawn(tuple(draws))
         told(done + 1)
     return Outcome(splits, network.number_type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
@@ -60,17 +61,39 @@ SCALES: dict[Scale, Fig13] = {
 """Settings by how much is run: about 15 seconds, a minute, and (estimated) a quarter of an hour on one free core."""
 
 
+@dataclass(frozen=True)
+class ReluCell:
+    """One seed at one width of figure 13."""
+
+    seed: int
+    width: int
+
+    @property
+    def name(self) -> str:
+        """Its place in words."""
+        return f"width {self.width}, seed {self.seed}"
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Width and seed."""
+        return {"width": self.width, "seed": self.seed}
+
+
+def relu_cells(settings: Fig13) -> list[ReluCell]:
+    """Every seed at every width."""
+    return [ReluCell(seed, width) for width in settings.widths for seed in settings.seeds]
+
+
 def run_fig13(config: Fig13, progress: Progress | None = None) -> dict[str, Any]:
     """All cells one after the other, and what they say; see `summarise`."""
-    asked = [(seed, width) for width in config.widths for seed in config.seeds]
-    cells = []
-    for number, (seed, width) in enumerate(asked):
+    asked, found = relu_cells(config), []
+    for number, at in enumerate(asked):
         if progress is not None:
-            progress(f"width {width}, seed {seed}", number, len(asked))
-        cells.append(cell(config, seed, width))
+            progress(at.name, number, len(asked))
+        found.append(cell(config, at.seed, at.width))
     if progress is not None:
         progress("done", len(asked), len(asked))
-    return summarise(config, cells)
+    return summarise(config, found)
 
 
 def cell(config: Fig13, seed: int, width: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from mechconn._config import Config
 from mechconn._experiments._cells import Numbers, path_cell, tuning_cell
 from mechconn._experiments._demo import DemoSettings
 from mechconn._experiments._fig13 import SCALES as FIG13
-from mechconn._experiments._fig13 import Fig13, summarise
+from mechconn._experiments._fig13 import Fig13, ReluCell, relu_cells, summarise
 from mechconn._experiments._fig13 import cell as fig13_cell
 from mechconn._experiments._settings import AnyCell, PathSettings, TuningSettings, cells_of
 from mechconn._experiments._steps import Lab
@@ -128,29 +128,6 @@ def table_methods(batch_size: int) -> dict[str, Method]:
 
 def _tuning(about: str, settings: Callable[[Scale, bool], TuningSettings]) -> Recipe:
     return Recipe(about, TuningSettings, settings, cells_of, tuning_cell)
-
-
-@dataclass(frozen=True)
-class ReluCell:
-    """One seed at one width of figure 13."""
-
-    seed: int
-    width: int
-
-    @property
-    def name(self) -> str:
-        """Its place in words."""
-        return f"width {self.width}, seed {self.seed}"
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Width and seed."""
-        return {"width": self.width, "seed": self.seed}
-
-
-def relu_cells(settings: Fig13) -> list[ReluCell]:
-    """Every seed at every width."""
-    return [ReluCell(seed, width) for width in settings.widths for seed in settings.seeds]
 
 
 def relu_cell(lab: Lab, settings: Fig13, cell: ReluCell, root: str | None) -> Numbers:

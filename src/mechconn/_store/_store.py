@@ -66,10 +66,6 @@ class Store:
             self._write(step, compute, device)
             return replace(self._read(step.key), computed=True)
 
-    def find(self, key: str) -> Stored | None:
-        """The finished step of that key; None where there is none, or a damaged one."""
-        return self._read_or_none(key)
-
     def runs(self) -> list[RunRecord]:
         """Every run, the latest first; records that are damaged are left out, and noted."""
         found = []
@@ -160,12 +156,6 @@ class Store:
 
     def _read(self, key: str) -> Stored:
         return read_step(self.root / "steps" / key)
-
-    def _read_or_none(self, key: str) -> Stored | None:
-        try:
-            return self._read(key)
-        except (FileNotFoundError, DamagedError):
-            return None
 
     def _sound(self, key: str) -> Stored | None:
         """The step of that key, whose lock is held; what is damaged is set aside."""
