@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
@@ -202,3 +202,39 @@ def test_a_process_that_is_killed_goes_on(tmp_path: Path) -> None:
     loss = Counting()
     check_same(run(METHODS["LPFT"], loss=loss, checkpoint=mc.Checkpoint(file, every=1)), run(METHODS["LPFT"]))
     assert 0 < loss.calls < 12
+
+
+def test_a_run_that_froze_other_weights_is_another(tmp_path: Path) -> None:
+    file, method, model = mc.Checkpoint(tmp_path / "run.safetensors"), mc.NaiveFineTuning(epochs=2), build(mlp)
+    mc.fine_tune(model, method, clean=CLEAN, checkpoint=file)
+    model.get_submodule("2").requires_grad_(False)
+    with pytest.raises(ValueError, match="was written by another run"):
+        mc.fine_tune(model, method, clean=CLEAN, checkpoint=file)
+
+
+def test_what_a_killed_process_half_wrote_is_removed(tmp_path: Path) -> None:
+    file, method = tmp_path / "run.safetensors", mc.NaiveFineTuning(epochs=2)
+    others = [tmp_path / name for name in (".run.safetensors.0123abcd", ".run.safetensors.mine", ".x.0123abcd")]
+    for other in others:
+        other.write_bytes(b"half")
+    mc.fine_tune(build(mlp), method, clean=CLEAN, checkpoint=mc.Checkpoint(file))
+    assert sorted(tmp_path.iterdir()) == sorted([file, *others[1:]])
+
+
+class Expanded(nn.Module):
+    """A buffer whose elements share memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp()
+        self.register_buffer("shift", torch.zeros(1, dtype=torch.float64).expand(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) + self.shift
+
+
+def test_expanded_buffers_are_chosen_and_read_back(tmp_path: Path) -> None:
+    method = mc.NaiveFineTuning(epochs=3, batch_size=8)
+    settings: dict[str, Any] = {"validation": rows(12, 7)}
+    whole = run(method, model=build(Expanded), **settings)
+    check_same(interrupted(tmp_path / "run.safetensors", 1, method, as_is, model=build(Expanded), **settings), whole)

@@ -13,22 +13,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import mechconn as mc
+from comparing import METHODS, task
 from mechconn._typing import SampleSource
 from reference import evaluated
 from world import World, model_in_use
-from zoo import build, mlp, norm_mlp, rows, split
-
-METHODS: dict[str, Any] = {
-    "FT": mc.NaiveFineTuning(epochs=2, batch_size=8, lr=0.1),
-    "CBFT": mc.CBFT(epochs=2, batch_size=8, lr=0.1),
-    "DFR": mc.DFR(draws=2),
-}
-
-
-def task(seed: int = 0, model: nn.Module | None = None, **changes: Any) -> mc.TuningTask:
-    suite = mc.Suite({"cue": rows(30, seed + 10), "no_cue": rows(30, seed + 20), "rand_cue": rows(30, seed + 30)})
-    own = {"clean": rows(24, seed), "suite": suite, "cued": rows(24, seed + 3), "seed": seed}
-    return mc.TuningTask(build(norm_mlp, seed) if model is None else model, **{**own, **changes})
+from zoo import build, mlp, norm_mlp, rows
 
 
 def test_every_run_is_that_of_fine_tune_evaluated() -> None:
@@ -266,30 +255,3 @@ def test_it_tells_how_far_it_is() -> None:
     mc.compare_methods(task(), {"FT": METHODS["FT"]}, progress=lambda *step: told.append(step))
     assert [step[1:] for step in told] == [(0, 1), (0, 1), (1, 1)]
     assert told[1][0].startswith("comparing methods (FT, seed 0, epoch 2 of 2: fine-tuning (clean ")
-
-
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"methods": {}}, "needs a task and a method or more, got 1 tasks and 0 methods"),
-        ({"tasks": []}, "needs a task and a method or more, got 0 tasks and 3 methods"),
-        ({"tasks": [task(1), task(1)]}, r"tasks must have seeds of their own.*got seeds \[1, 1\]"),
-        ({"methods": {"start": METHODS["FT"]}}, "the name 'start' stands for the model as it is"),
-        ({"epochs": 2, "passes": 9}, "has one budget, got epochs=2 and passes=9; leave one of them out"),
-        ({"epochs": 0}, "epochs must be a whole number greater than zero, got 0"),
-        ({"selection": "validation", "validation_share": 2.0}, r"validation_share must lie in \[0, 1\], got 2.0"),
-    ],
-)
-def test_what_cannot_be_compared(changes: dict[str, Any], text: str) -> None:
-    arguments: dict[str, Any] = {"tasks": task(), "methods": METHODS, **changes}
-    with pytest.raises(ValueError, match=text):
-        mc.compare_methods(**arguments)
-
-
-def test_validation_needs_rows_and_a_classification_is_needed() -> None:
-    with pytest.raises(TypeError, match="selection='validation' reads rows by index and needs a dataset"):
-        mc.compare_methods(task(clean=split(rows(24), [12, 12])), METHODS, selection="validation")
-    suite = mc.Suite({"cue": (rows(8)[0], torch.zeros(8, dtype=torch.float64))}, interventions=())
-    regression = task(suite=suite, model=build(mlp))
-    with pytest.raises(ValueError, match="compare_methods needs a classification"):
-        mc.compare_methods(regression, {"FT": METHODS["FT"]}, loss=lambda out, y: (out[:, 0] - y.double()) ** 2)

@@ -46,6 +46,20 @@ def test_the_world_is_left_as_it_was(name: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("name", READING)
+def test_networks_that_write_into_their_inputs_write_into_copies(name: str) -> None:
+    """Batches that are the user's own tensors stay as they are, and no pass meets what another left behind."""
+    data, results = data_for(name), []
+    for writing in (False, True):
+        model, own = model_for(name), split((data[0].clone(), data[1]), [8, 8, 8])
+        model.register_forward_pre_hook(
+            lambda _, args, writing=writing: (args[0].sub_(0.5) if writing else args[0] - 0.5,)
+        )
+        results.append(list(numbers(READING[name](model, own))))
+        assert torch.equal(torch.cat([x for x, _ in own]), data[0])
+    assert results[0] and results[0] == results[1]
+
+
+@pytest.mark.parametrize("name", READING)
 def test_also_when_a_loader_raises_midway(name: str) -> None:
     model = model_for(name)
     data, world = Interrupted(split(data_for(name), [8, 8, 8])), World.of(model)

@@ -85,3 +85,10 @@ def test_buffers_may_hold_infinity(tmp_path: Path) -> None:
 def test_validation_that_is_not_finite_chooses_nothing() -> None:
     with pytest.raises(FloatingPointError, match=r"validation is nan at step 3 of 6 \(epoch 0\)"):
         run(mc.NaiveFineTuning(epochs=2, batch_size=8), validation=rows(8, 5), loss=Exploding(4))
+
+
+def test_divergence_before_the_first_checkpoint_names_no_state(tmp_path: Path) -> None:
+    file = tmp_path / "run.safetensors"
+    with pytest.raises(FloatingPointError, match=r"nothing was written to .*run\.safetensors before it$"):
+        run(mc.NaiveFineTuning(epochs=3, batch_size=8), loss=Exploding(2), checkpoint=mc.Checkpoint(file))
+    assert not file.exists()

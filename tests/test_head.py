@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import mechconn as mc
 from mechconn._head import find_head, head_calls
 from mechconn.models import small_convnet
 from zoo import CLASSES, FEATURES, Named, Recurrent, Shared, Tied, build, images, mlp, norm_mlp, rows
@@ -147,3 +149,31 @@ def test_features_are_no_longer_read_after_an_error() -> None:
     with pytest.raises(RuntimeError), head_calls(model, "2"):
         model(torch.zeros(2, FEATURES + 1, dtype=torch.float64))
     assert not any(part._forward_hooks for part in model.modules())
+
+
+class Keyword(nn.Module):
+    """Its head is called by keyword; another linear layer is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.aside = nn.Linear(FEATURES, 5), nn.Linear(5, CLASSES), nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(input=self.body(x))
+
+
+@pytest.mark.parametrize("method", [mc.CBFT(epochs=2), mc.LastLayerRetraining(epochs=1), mc.DFR(draws=1)])
+def test_a_head_may_be_called_by_keyword_and_must_be_called(method: Any) -> None:
+    model = build(Keyword)
+    data: dict[str, Any] = {"clean": rows(20), "cued": rows(20, 3)}
+    found, named = (mc.fine_tune(model, method, **data, head=head).model for head in (None, "head"))
+    assert torch.equal(found.get_parameter("head.weight"), named.get_parameter("head.weight"))
+    with pytest.raises(ValueError, match="the head 'aside' receives nothing when the model runs; name the layer that"):
+        mc.fine_tune(model, method, **data, head="aside")
+
+
+def test_weights_of_a_parametrised_head_are_no_ones_to_set() -> None:
+    model = build(mlp)
+    nn.utils.parametrizations.weight_norm(model.get_submodule("2"))
+    with pytest.raises(ValueError, match="but these are computed by a parametrization"):
+        mc.fine_tune(model, mc.LastLayerRetraining(epochs=1), clean=rows(20))

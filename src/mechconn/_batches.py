@@ -174,7 +174,10 @@ def batch_count(name: str, data: Data, batch_size: int) -> int:
     """How many batches one pass over the data gives."""
     if isinstance(data, SampleSource):
         return len(batch_bounds(len(data), batch_size))
-    return len(data) if hasattr(data, "__len__") else sum(1 for _ in _given(name, data))  # pyright: ignore[reportArgumentType]
+    try:
+        return len(data)  # pyright: ignore[reportArgumentType]
+    except TypeError:  # also of a DataLoader over data that do not tell their length
+        return sum(1 for _ in _given(name, data))
 
 
 def all_targets(name: str, data: Data) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mechconn import _errors
 from mechconn._checks import check_count
-from mechconn._tensor_files import UnusableFileError, content_hash, read_with_note, write_safetensors
+from mechconn._tensor_files import UnusableFileError, content_hash, read_with_note, remove_drafts, write_safetensors
 
 VERSION = 1
 
@@ -23,9 +23,9 @@ class Checkpoint:
 
     A run that finds the file goes on from it, and ends with the same bits as one that was never stopped (same
     machine, same number of threads). A file that another run wrote is refused and stays as it is; so does the last
-    one when a loss becomes infinite or NaN. Runs are told apart by their settings, their start, all targets, groups and
-    the inputs of each source's first batch; functions (loss, transform) are not compared. `DFR`, which takes no
-    steps, writes none.
+    one when a loss becomes infinite or NaN. Runs are told apart by their settings, their start, what is
+    frozen, all targets, groups and the inputs of each source's first batch; functions (loss, transform) are not
+    compared. `DFR`, which takes no steps, writes none.
 
     Attributes:
         file: a .safetensors file; weights, momentum, the history so far. It stays when the run is done, so that
@@ -85,12 +85,13 @@ class Keeper:
     identity: str
 
     def read(self) -> Progressed | None:
-        """How far the run is; None where nothing was written yet.
+        """How far the run is; None where nothing was written yet. What a killed run half wrote is removed.
 
         Raises:
             UnusableFileError: the file is damaged, or another run wrote it; a ValueError.
         """
         file = Path(self.checkpoint.file)
+        remove_drafts(file)
         if not file.is_file():
             return None
         tensors, note = read_with_note(file)

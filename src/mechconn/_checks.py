@@ -44,10 +44,23 @@ def check_fraction(name: str, value: float) -> float:
     return check_range(name, value, 0.0, 1.0)
 
 
+def check_share(name: str, value: float) -> float:
+    """`value` as a float above 0 and below 1."""
+    if check_fraction(name, value) in (0.0, 1.0):
+        raise ValueError(_errors.SHARE.format(name=name, value=repr(value)))
+    return float(value)
+
+
 def check_is(name: str, value: object, kind: type, hint: str = "") -> None:
     """Raise TypeError unless `value` is a `kind`."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}{hint}")
+
+
+def check_listed(name: str, values: object) -> None:
+    """Raise TypeError unless `values` are a tuple or a list."""
+    if not isinstance(values, tuple | list):
+        raise TypeError(_errors.LISTED.format(name=name, value=repr(values)))
 
 
 def check_whole(name: str, value: int) -> int:

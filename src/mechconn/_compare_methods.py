@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from mechconn import _errors
-from mechconn._batches import as_data, batch_count, rows_of
+from mechconn._batches import as_data, batch_count, generators_kept, rows_of
 from mechconn._checkpoint import Checkpoint
-from mechconn._checks import check_choice, check_count, check_is, check_range
+from mechconn._checks import check_choice, check_count, check_is, check_share
 from mechconn._evaluate import Outcomes, outcomes, per_sample_cross_entropy
 from mechconn._finetune import fine_tune
 from mechconn._group_names import Groups
@@ -98,7 +98,12 @@ def compare_methods(
     tasks = [tasks] if isinstance(tasks, TuningTask) else list(tasks)
     _check(tasks, methods, epochs, passes)
     check_choice("selection", selection, ("last", "validation"))
-    check_range("validation_share", validation_share, 0.0, 1.0)
+    check_share("validation_share", validation_share)
+    parts = [_parts(task, selection, validation_share) for task in tasks]
+    budgets = [
+        {name: _budgeted(method, task, part.clean, epochs, passes) for name, method in methods.items()}
+        for task, part in zip(tasks, parts, strict=True)
+    ]
     place = None if folder is None else Path(folder)
     runs: list[TuningRun] = []
     total = len(tasks) * len(methods)
@@ -112,17 +117,13 @@ def compare_methods(
 
         return shown
 
-    for task in tasks:
-        clean, held_out, groups = as_data("clean data", task.clean), None, task.groups
-        if selection == "validation":
-            clean, held_out, groups = _held_out(task, validation_share)
-        budgets = {name: _budgeted(method, task, clean, epochs, passes) for name, method in methods.items()}
+    for task, part, budgeted in zip(tasks, parts, budgets, strict=True):
         runs.append(_evaluated(START, task, task.model, loss, device, precision, {}, 0.0))
-        for name, budget in budgets.items():
+        for name, method in budgeted.items():
             started = time.perf_counter()
             tuned = fine_tune(
-                task.model, budget, clean=clean, cued=task.cued, references=task.references, groups=groups,
-                validation=held_out, loss=loss, head=head, transform=transform,
+                task.model, method, clean=part.clean, cued=task.cued, references=task.references, groups=part.groups,
+                validation=part.held_out, loss=loss, head=head, transform=transform,
                 checkpoint=None if place is None else Checkpoint(place / f"{_slug(name)}-{task.seed}.safetensors"),
                 seed=task.seed, device=device, precision=precision, progress=told(name, task.seed),
             )  # fmt: skip
@@ -136,10 +137,12 @@ def compare_methods(
 
 
 def _check(tasks: Sequence[TuningTask], methods: Mapping[str, Method], epochs: int | None, passes: int | None) -> None:
+    check_is("methods", methods, Mapping, "; write {name: method, ...}")
     if not tasks or not methods:
         raise ValueError(_errors.NOTHING_TO_COMPARE.format(tasks=len(tasks), methods=len(methods)))
-    for task in tasks:
-        check_is("task", task, TuningTask)
+    named = [("task", task, TuningTask) for task in tasks]
+    for name, value, kind in (*named, *((f"method {name!r}", method, Method) for name, method in methods.items())):
+        check_is(name, value, kind)
     seeds = [task.seed for task in tasks]
     if len(set(seeds)) != len(seeds):
         raise ValueError(_errors.SAME_SEED.format(seeds=seeds))
@@ -153,25 +156,35 @@ def _check(tasks: Sequence[TuningTask], methods: Mapping[str, Method], epochs: i
 
 
 def _budgeted(method: Method, task: TuningTask, clean: Data, epochs: int | None, passes: int | None) -> Method:
-    """The method with the epochs that the budget allows."""
-    if epochs is not None:
-        return method.with_epochs(epochs)
-    if passes is None:
-        return method
+    """The method with the epochs that the budget allows, after refusing a task that lacks what it reads."""
     cued = task.cued if isinstance(task.cued, Mapping) else {} if task.cued is None else {"cued": task.cued}
     if task.groups is not None and method.takes_groups:
         cued = {}  # as in fine_tune
     read = method.cued_data({name: as_data(name, data) for name, data in cued.items()}, task.seed)
     schedule = method.whole_schedule()
-    if schedule is None:
+    if epochs is not None:
+        return method.with_epochs(epochs)
+    if passes is None or schedule is None:
         return method
-    iterations = min(batch_count("data", data, schedule.batch_size) for data in (clean, *read.values()))
+    data = (clean, *read.values())
+    with generators_kept(*data), isolated(task.seed, "compare_methods"):
+        iterations = min(batch_count("data", source, schedule.batch_size) for source in data)
     return method.with_epochs(max(1, round(passes / (method.passes(len(read)) * iterations))))
 
 
-def _held_out(task: TuningTask, share: float) -> tuple[Data, Data, Groups | None]:
-    """(the rows to train on, the rows held out, the groups of the former)."""
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """A task's clean data: the rows to train on, their groups, and the rows held out."""
+
+    clean: Data
+    groups: Groups | None
+    held_out: Data | None = None
+
+
+def _parts(task: TuningTask, selection: str, share: float) -> _Parts:
     source = as_data("clean data", task.clean)
+    if selection == "last":
+        return _Parts(source, task.groups)
     if not isinstance(source, SampleSource):
         raise TypeError(_errors.NOT_BY_ROW.format(what="selection='validation'", type=type(task.clean).__name__))
     order = torch.randperm(len(source), generator=generator(task.seed, "validation"))
@@ -187,7 +200,7 @@ def _held_out(task: TuningTask, share: float) -> tuple[Data, Data, Groups | None
         groups = {name: chosen(column) for name, column in groups.items()}
     elif groups is not None:
         groups = chosen(groups)
-    return rows_of(source, kept), rows_of(source, held), groups
+    return _Parts(rows_of(source, kept), groups, rows_of(source, held))
 
 
 def _evaluated(

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mechconn import _errors
-from mechconn._batches import all_targets, batch_count, generators_kept, numbered_batches, own_generators
+from mechconn._batches import batch_count, generators_kept, numbered_batches, own_generators
 from mechconn._checkpoint import Keeper, Progressed
 from mechconn._method import Objective, Schedule, Step
 from mechconn._rng import generator, isolated, reseed
@@ -166,7 +167,7 @@ class _Run:
         for objective in self.objectives:
             self.optimiser.zero_grad(set_to_none=True)
             for part in parts:
-                terms = objective(part)
+                terms = self._terms(objective, part)
                 self._add(terms, part, total)
                 loss = torch.stack(list(terms.values())).sum()
                 (loss if len(parts) == 1 else loss * (part.size / total_rows)).backward()
@@ -174,6 +175,18 @@ class _Run:
                 nn.utils.clip_grad_norm_(self.weights, self.schedule.clip_norm)
             self.optimiser.step()
         self.now.rows += total_rows
+
+    def _terms(self, objective: Objective, step: Step) -> dict[str, Tensor]:
+        """The objective's terms; what it refuses in a batch of one row, which normalisation may not take, says so."""
+        try:
+            return objective(step)
+        except ValueError as error:
+            sizes = {self.engine.named: step.size} | {
+                f"cued data {i}": len(y) for i, (_, y) in enumerate(step.cued, start=1)
+            }
+            if single := [name for name, rows in sizes.items() if rows == 1]:
+                raise ValueError(_errors.SINGLE_ROW.format(reason=error, names=" and ".join(single))) from error
+            raise
 
     def _add(self, terms: Mapping[str, Tensor], step: Step, total: int) -> None:
         """Count the terms in, after refusing NaN and infinity."""
@@ -276,14 +289,7 @@ class _Run:
 
     def _diverged(self, term: str, value: float, step: int, steps: int, epoch: int) -> FloatingPointError:
         text = _errors.DIVERGED.format(term=term, value=value, step=step, steps=steps, epoch=epoch)
-        keeper = self.engine.keeper
-        return FloatingPointError(text if keeper is None else f"{text}; last good state: {keeper.checkpoint.file}")
-
-
-def sample_count(name: str, data: Data, seed: int, what: str) -> int:
-    """Number of samples, after refusing empty data and data of one class."""
-    with generators_kept(data), isolated(seed, what, "targets"):
-        targets = all_targets(name, data)
-    if not targets.is_floating_point() and targets.dim() == 1 and len(targets.unique()) == 1:
-        raise ValueError(_errors.ONE_CLASS.format(name=name, label=int(targets[0])))
-    return len(targets)
+        if self.engine.keeper is not None:
+            file = Path(self.engine.keeper.checkpoint.file)
+            text += f"; last good state: {file}" if file.is_file() else f"; nothing was written to {file} before it"
+        return FloatingPointError(text)

@@ -37,6 +37,8 @@ OTHER_RUN = (
 CHECKPOINT_CHANGED = "the checkpoint {file} was changed after it was written; delete it, and the run starts afresh"
 NO_STRETCH = "a stretch of a path needs two different ends, got t0 = t1 = {t}"
 RANGE = "{name} must lie in [{low}, {high}], got {value}"
+SHARE = "{name} must lie between 0 and 1, got {value}"
+LISTED = "{name} must be a tuple or a list, got {value}"
 POSITIVE = "{name} must be {kind} greater than zero, got {value}"
 NON_NEGATIVE = "{name} must be zero or more, got {value}"
 TWICE = "the same value stands there twice: {values}"
@@ -60,17 +62,30 @@ HEAD_NOT_FOUND = (
     "(linear layers of this model: {linear})"
 )
 HEAD_UNKNOWN = "head={head!r} is not a linear layer of this model; its linear layers are: {linear}"
+NO_CUDA = "device {device!r} was asked for, but no CUDA device is here; use 'cpu'"
 NO_HISTORY = "{method} has no epochs, so there is no history to draw"
 DIVERGED = "training diverged: {term} is {value} at step {step} of {steps} (epoch {epoch}); lower the learning rate"
+SINGLE_ROW = (
+    "{reason} (a batch of {names} has one row; layers that normalise over a batch need two: "
+    "drop_last=True in the loader, or give the dataset itself)"
+)
 NOTHING_TRAINABLE = (
     "{what} finds no trainable weights: all of them are frozen; call requires_grad_() on those to change"
 )
+HEAD_UNUSED = (
+    "the head {head!r} receives nothing when the model runs; name the layer that the output comes from with head= "
+    "(of a compiled model pass the module that was compiled)"
+)
 HEAD_TWICE = (
-    "the invariance term compares what the head {head!r} receives once in each pass, and it was called {calls} times "
-    "in {passes} passes; name another layer with head=, or set invariance=False"
+    "the invariance term compares what the head {head!r} receives once in each pass "
+    "(here: passes {passes}, calls {calls}); name another layer with head=, or set invariance=False"
+)
+FEATURE_SIZES = (
+    "the head receives {sizes} numbers a row on the batches of clean and cued data, and the invariance term compares "
+    "them; give both batches one shape (texts: pad to one length), or set invariance=False"
 )
 INVARIANCE_CLASSES = (
-    "the invariance term needs outputs [N, K] and whole-number targets [N], got {got}; "
+    "the invariance term needs outputs [N, K] with K > 1 and whole-number targets [N], got {got}; "
     "set invariance=False for other tasks"
 )
 DFR_GROUPS = (
@@ -91,6 +106,10 @@ SAME_SEED = "tasks must have seeds of their own, by which runs are told apart, g
 START_TAKEN = "the name {name!r} stands for the model as it is; give the method another name"
 TWO_BUDGETS = "a comparison has one budget, got epochs={epochs} and passes={passes}; leave one of them out"
 HEAD_SHARED = "{method} would give {head!r} weights of its own, but they are shared with {others}; untie them first"
+HEAD_PARAMETRISED = (
+    "{method} would give {head!r} weights of its own, but these are computed by a parametrization; "
+    "call torch.nn.utils.parametrize.remove_parametrizations on it first"
+)
 HEAD_FROZEN = "{method} trains the head alone, and its weights in {head!r} are frozen; call requires_grad_() on them"
 DFR_CLASSES = "DFR fits a classifier of {classes} classes to the clean data, which lack {missing}; give samples of each"
 DFR_LABELS = (

@@ -27,11 +27,17 @@ def per_sample_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: a label names no output.
     """
-    labels = outputs.dim() == 2 and targets.dim() == 1 and not targets.is_floating_point()
-    if labels and len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < outputs.shape[1]:
-        low, high = int(targets.min()), int(targets.max())
-        raise ValueError(f"labels must lie in 0 ... {outputs.shape[1] - 1}, the model's outputs, got {low} ... {high}")
-    return cross_entropy(outputs, targets, reduction="none")
+    whole = not targets.is_floating_point()
+    if whole and outputs.dim() == 2 and targets.dim() == 1:
+        check_labels(targets, outputs.shape[1])
+    return cross_entropy(outputs, targets.long() if whole else targets, reduction="none")
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raise unless every label names one of so many outputs."""
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        low, high = int(labels.min()), int(labels.max())
+        raise ValueError(f"labels must lie in 0 ... {classes - 1}, the model's outputs, got {low} ... {high}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import as_data
-from mechconn._descent import Engine, sample_count
+from mechconn._descent import Engine
 from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._method import Step
 from mechconn._params import Network
@@ -20,6 +20,7 @@ from mechconn._path_fits import PathFit
 from mechconn._paths import LinearPath, WeightedPath
 from mechconn._precision import Precision
 from mechconn._rng import uniform_by_index
+from mechconn._training import sample_count
 from mechconn._typing import Data, Params, PerSampleLoss, Progress
 
 

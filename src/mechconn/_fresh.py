@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -20,8 +20,8 @@ def fresh_state(
 ) -> tuple[Params, Buffers]:
     """Parameters and buffers of an untrained network of this architecture, on the CPU, a function of (seed, stream).
 
-    Each module draws its own by `reset_parameters`, or `_reset_parameters`. Parameters that are frozen, and those
-    named in `keep`, are left out; so are buffers of modules that reset nothing.
+    Each module draws its own by `reset_parameters`, or `_reset_parameters`, after those that it holds. Parameters that
+    are frozen, and those named in `keep`, are left out; so are buffers of modules that reset nothing.
 
     Raises:
         ValueError: a weight belongs to a module that cannot draw it (all are listed; `otherwise` says what else to
@@ -33,7 +33,7 @@ def fresh_state(
         for parameter in fresh.parameters():
             if parameter.requires_grad and parameter.is_floating_point():
                 parameter.fill_(math.nan)  # stays where nothing draws it
-        for module in fresh.modules():
+        for module in _inner_first(fresh, set()):  # as constructors do: what a parent draws is the last word
             draw = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
             if callable(draw):
                 draw()
@@ -49,3 +49,12 @@ def fresh_state(
         {name: tensor for name, tensor in parameters_of(fresh).items() if name in wanted},
         {name: tensor for name, tensor in buffers_of(fresh).items() if name in statistics},
     )
+
+
+def _inner_first(module: nn.Module, seen: set[nn.Module]) -> Iterator[nn.Module]:
+    """Every module of a network once, after the modules that it holds."""
+    seen.add(module)
+    for child in module.children():
+        if child not in seen:
+            yield from _inner_first(child, seen)
+    yield module

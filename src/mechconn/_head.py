@@ -76,13 +76,19 @@ def _last_linear(model: nn.Module, inputs: Inputs) -> list[str]:
 class Received:
     """What a head received and gave, call by call."""
 
+    head: str
     calls: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def features(self, call: int, outputs: Tensor) -> Tensor:
         """The features behind the model's `outputs` of that call, [N, d].
 
         A head that is applied to every token of a text gives each row's output from one of them: that one's.
+
+        Raises:
+            ValueError: the head received nothing.
         """
+        if not 0 <= call < len(self.calls):
+            raise ValueError(_errors.HEAD_UNUSED.format(head=self.head))
         inputs, given = self.calls[call]
         if inputs.dim() == 2:
             return inputs
@@ -96,12 +102,12 @@ class Received:
 @contextmanager
 def head_calls(model: nn.Module, head: str) -> Iterator[Received]:
     """While it lasts, every call of the head is recorded."""
-    received = Received()
+    received = Received(head)
 
-    def record(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        received.calls.append((args[0], output))
+    def record(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> None:
+        received.calls.append((args[0] if args else kwargs["input"], output))
 
-    handle = model.get_submodule(head).register_forward_hook(record)
+    handle = model.get_submodule(head).register_forward_hook(record, with_kwargs=True)
     try:
         yield received
     finally:

@@ -175,7 +175,9 @@ class Schedule(abc.ABC):
         lr: initial learning rate.
         momentum: of SGD.
         weight_decay: of SGD.
-        accumulate: batches whose gradients make one step; each gradient counts by its rows.
+        accumulate: batches whose gradients make one step; each gradient counts by its rows. A mean over rows then
+            has the gradient of the whole step; statistics of a batch, and terms that are no such mean (`CBFT`'s, the
+            penalties of `IRM` and `VREx`, the weights of `GroupDRO`), are still those of each batch.
         clip_norm: largest Euclidean norm of a step's gradient, beyond which it is scaled down; None leaves it.
     """
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_map
 
 from mechconn import _errors
 from mechconn._checks import check_is, check_same_keys, check_same_shapes
@@ -101,9 +102,12 @@ def device_of(model: nn.Module, device: str | torch.device | None) -> torch.devi
     """The device asked for, else the one that holds the model."""
     if device is not None:
         try:
-            return torch.device(device)
+            asked = torch.device(device)
         except RuntimeError as error:
             raise ValueError(f"device must be one that torch knows, such as 'cpu' or 'cuda', got {device!r}") from error
+        if asked.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(_errors.NO_CUDA.format(device=str(device)))
+        return asked
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
@@ -200,10 +204,10 @@ def laid_out_inputs(inputs: Inputs, reduced: torch.dtype | None) -> Inputs:
 
 
 def call_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Inputs as (positional, keyword) arguments of a forward pass."""
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    return (inputs, {}) if isinstance(inputs, tuple) else ((), dict(inputs))
+    """Inputs as (positional, keyword) arguments of a forward pass, copied: networks may write into what they get."""
+    positional = (inputs,) if isinstance(inputs, Tensor) else inputs if isinstance(inputs, tuple) else ()
+    named = dict(inputs) if isinstance(inputs, Mapping) else {}
+    return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, (positional, named))
 
 
 def outputs_of(output: Any) -> Tensor:

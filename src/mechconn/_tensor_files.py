@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -73,6 +74,12 @@ def write_whole(file: Path, content: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def remove_drafts(file: Path) -> None:
+    """Remove what processes that were killed while they wrote this file left beside it; nobody else may be writing."""
+    for draft in file.parent.glob(f".{glob.escape(file.name)}.{'[0-9a-f]' * 8}"):
+        draft.unlink(missing_ok=True)
 
 
 def content_hash(parts: Iterable[Tensor | str]) -> str:

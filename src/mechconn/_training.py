@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from mechconn import _errors
 from mechconn._batches import all_targets, as_data, batches, generators_kept
 from mechconn._checkpoint import Checkpoint, Keeper, identity_of
-from mechconn._checks import check_is, check_positive, check_whole
-from mechconn._descent import Engine, sample_count
+from mechconn._checks import check_is, check_listed, check_positive, check_whole
+from mechconn._descent import Engine
 from mechconn._drawing import draw
 from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._method import EVALUATED, Descent, Method, Objective, Problem, clean_loss
@@ -43,6 +43,7 @@ class Training(Descent):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("decay", self.decay)
+        check_listed("milestones", self.milestones)
         for milestone in self.milestones:
             check_whole("milestones", milestone)
 
@@ -135,6 +136,7 @@ def train(
     )  # fmt: skip
 
 
+@torch.inference_mode(False)  # what a caller has switched off would leave nothing to descend
 def optimise(
     model: nn.Module,
     method: Method,
@@ -169,13 +171,19 @@ def optimise(
     settings |= {"samples": samples, "processes": workers.count}
     keeper = None
     if checkpoint is not None:
+        check_is("checkpoint", checkpoint, Checkpoint, "; write mechconn.Checkpoint(file)")
         described = {"what": what, **settings, "head": head, "sources": list(cued), "transform": transform is not None}
+        described["trained"] = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         held = {**start, **buffers_of(model), **_contents({named: clean, **cued}, where)}
         held |= {} if held_out is None else _contents({"validation": held_out}, where)
         held |= {} if groups is None else {"groups": groups}
         held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
         keeper = Keeper(checkpoint, identity_of(described, held.items()))
     trained = copy.deepcopy(model).to(where).train()
+    for module in trained.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if 0 in buffer.stride():  # expanded: its elements share memory, so it could not be written to
+                setattr(module, name, buffer.contiguous())
     if network.reduced is not None:
         trained.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     engine = Engine(where, seed, what, named, progress, transform, workers, keeper)
@@ -201,6 +209,15 @@ def optimise(
     if engine.selected is not None:
         settings["selected_epoch"] = engine.selected
     return Trained(trained.eval(), tuple(engine.history), settings, time.perf_counter() - started)
+
+
+def sample_count(name: str, data: Data, seed: int, what: str) -> int:
+    """Number of samples, after refusing empty data and data of one class."""
+    with generators_kept(data), isolated(seed, what, "targets"):
+        targets = all_targets(name, data)
+    if not targets.is_floating_point() and targets.dim() == 1 and len(targets.unique()) == 1:
+        raise ValueError(_errors.ONE_CLASS.format(name=name, label=int(targets[0])))
+    return len(targets)
 
 
 def _contents(sources: Mapping[str, Data], device: torch.device) -> dict[str, Tensor]:

@@ -232,3 +232,45 @@ def test_the_defaults_are_those_of_the_published_table() -> None:
     assert (method.barrier_margin, method.update, method.t_sampling) == (1.0, "alternating", "truncated")
     assert (method.warmup_epochs, method.cued_proportion, method.barrier, method.invariance) == (1, None, True, True)
     assert method.settings()["method"] == "CBFT"
+
+
+def test_labels_of_any_whole_number_type() -> None:
+    (x, y), cued = rows(20), rows(20, 3)
+    expected, *others = (
+        mc.fine_tune(build(norm_mlp), mc.CBFT(epochs=2), clean=(x, y.to(kind)), cued=cued).history
+        for kind in (torch.int64, torch.int32, torch.uint8)
+    )
+    assert all(history == expected for history in others)
+
+
+@pytest.mark.parametrize(
+    ("clean", "cued", "text"),
+    [
+        (
+            rows(20),
+            (rows(20)[0], rows(20)[1] + 7),
+            r"labels must lie in 0 \.\.\. 2, .* got 7 \.\.\. 9",
+        ),
+        (split(rows(20), [20]), [(rows(20)[0], rows(20)[1].double())], "the invariance term needs outputs"),
+    ],
+)
+def test_the_invariance_term_refuses_labels_that_are_no_classes(clean: Any, cued: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        mc.fine_tune(build(norm_mlp), mc.CBFT(epochs=2, barrier=False), clean=clean, cued=cued)
+
+
+class PerToken(nn.Module):
+    """A head for every token, and a mean over them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(20, 4), nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.words(x)).mean(1)
+
+
+def test_features_of_two_sizes_are_no_features_to_compare() -> None:
+    clean, cued = ([(torch.arange(9 * n).reshape(9, n) % 20, torch.arange(9) % CLASSES)] for n in (5, 7))
+    with pytest.raises(ValueError, match="the head receives 20 and 28 numbers a row"):
+        mc.fine_tune(build(PerToken), mc.CBFT(epochs=2), clean=clean, cued=cued)

@@ -171,3 +171,14 @@ def test_group_dro_needs_groups_of_some_kind() -> None:
 def test_settings_are_checked(make: Callable[[], object], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_a_penalty_needs_one_loss_for_each_row() -> None:
+    images, labels = (
+        torch.linspace(-1, 1, 192, dtype=torch.float64).reshape(12, 1, 4, 4),
+        torch.arange(192).reshape(12, 4, 4) % 3,
+    )
+    model, data = build(lambda: nn.Conv2d(1, 3, 1)), (images, labels)
+    for method in (mc.IRM(epochs=1), mc.VREx(epochs=1)):
+        with pytest.raises(ValueError, match=r"one value per sample, shape \[12\], got \[12, 4, 4\]"):
+            mc.fine_tune(model, method, clean=data, cued=data)

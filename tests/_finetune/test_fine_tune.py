@@ -179,8 +179,8 @@ def bad_rows() -> tuple[torch.Tensor, torch.Tensor]:
         (
             {"clean": (rows(20)[0], rows(20)[0][:, :3]), "loss": squared},
             ValueError,
-            "the invariance term needs outputs [N, K] and whole-number targets [N], got outputs [8, 3] and float64 "
-            "[8, 3]; set invariance=False for other tasks",
+            "the invariance term needs outputs [N, K] with K > 1 and whole-number targets [N], got outputs [8, 3] "
+            "and float64 [8, 3]; set invariance=False for other tasks",
         ),
     ],
 )
@@ -242,7 +242,7 @@ def test_a_head_that_is_called_twice_in_a_pass_has_no_invariance_term() -> None:
             return self.head(self.body(x)) + self.head(self.body(x.flip(1)))
 
     arguments: dict[str, Any] = {"clean": rows(20), "cued": rows(20, 3), "head": "head"}
-    with pytest.raises(ValueError, match=r"'head' receives once in each pass, and it was called 4 times in 2 passes"):
+    with pytest.raises(ValueError, match=r"'head' receives once in each pass \(here: passes 1, calls 2\)"):
         mc.fine_tune(build(Twice), cbft(), **arguments)
     assert mc.fine_tune(build(Twice), cbft(invariance=False), **arguments).history
 

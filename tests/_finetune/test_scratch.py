@@ -100,3 +100,40 @@ def test_without_them_the_last_step_is_taken() -> None:
     model, method = build(mlp), mc.NaiveFineTuning(epochs=2, lr=0.1)
     tuned = mc.fine_tune(model, method, clean=rows(24))
     assert "selected_epoch" not in tuned.settings and "validation" not in tuned.history[0]
+
+
+class Zeroed(nn.Module):
+    """What it draws itself comes after what its layers draw, as when it was built."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.side, self.out = nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, CLASSES)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.side.weight)
+        nn.init.zeros_(self.side.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x + self.side(x))
+
+
+def test_what_a_module_draws_for_its_layers_is_the_last_word() -> None:
+    model = build(Zeroed)
+    nn.init.ones_(model.get_parameter("side.weight"))
+    tuned = mc.fine_tune(model, mc.Scratch(epochs=1, lr=1e-300), clean=rows(24)).model
+    assert float(tuned.get_parameter("side.weight").detach().abs().max()) < 1e-200
+
+
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.out = nn.MultiheadAttention(FEATURES, 2, batch_first=True), nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.layer(x[:, None], x[:, None], x[:, None])[0][:, 0])
+
+
+def test_attention_starts_without_a_bias_behind_it() -> None:
+    fresh = mc.fine_tune(build(Attending), mc.Scratch(epochs=1, lr=1e-300), clean=rows(24)).model
+    assert float(fresh.get_parameter("layer.out_proj.bias").detach().abs().max()) < 1e-200

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from mechconn import _typing
 from mechconn._checks import WRONG_INPUT as WRONG
 from mechconn._checks import check_choice
+from mechconn._errors import NO_CUDA
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
@@ -72,7 +73,7 @@ def device_of(name: str) -> str:
 
     check_choice("device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but no CUDA device is here; use --device cpu")
+        raise ValueError(NO_CUDA.format(device=name))
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 

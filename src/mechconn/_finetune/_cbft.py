@@ -13,6 +13,7 @@ from torch.nn.functional import normalize, one_hot
 
 from mechconn import _errors
 from mechconn._checks import check_choice, check_fraction, check_non_negative, check_whole
+from mechconn._evaluate import check_labels
 from mechconn._head import find_head, head_calls
 from mechconn._interventions import CuedSet
 from mechconn._method import Batch, Descent, Method, Objective, Problem, Step, clean_loss, cued_needed
@@ -134,17 +135,20 @@ class CBFT(Descent):
             nonlocal head
             clean, clean_y = step.clean
             head = head or find_head(problem.model, clean)
-            if step.epoch < self.warmup_epochs:
-                return {"clean": problem.risk(step.clean)}
+            cued = () if step.epoch < self.warmup_epochs else step.cued
             with head_calls(problem.model, head) as received:
-                passes = [problem.outputs(inputs) for inputs in (clean, *(cued for cued, _ in step.cued))]
+                passes = [problem.outputs(inputs) for inputs, _ in (step.clean, *cued)]
                 features = [received.features(call, outputs) for call, outputs in enumerate(passes)]
             if len(received.calls) != len(passes):
                 raise ValueError(_errors.HEAD_TWICE.format(head=head, calls=len(received.calls), passes=len(passes)))
-            classes = _classes(passes[0], clean_y)
+            classes = _classes(passes, [y for _, y in (step.clean, *cued)])
+            if not cued:
+                return {"clean": problem.mean_loss(passes[0], clean_y)}
+            if len(sizes := {z.shape[1] for z in features}) > 1:
+                raise ValueError(_errors.FEATURE_SIZES.format(sizes=" and ".join(map(str, sorted(sizes)))))
             gaps = [
-                invariance_loss(features[0], clean_y, other, y, classes, self.normalised_means, total)
-                for other, (_, y) in zip(features[1:], step.cued, strict=True)
+                invariance_loss(features[0], clean_y.long(), other, y.long(), classes, self.normalised_means, total)
+                for other, (_, y) in zip(features[1:], cued, strict=True)
             ]
             return {"clean": problem.mean_loss(passes[0], clean_y), "invariance": _mean(gaps) / classes}
 
@@ -176,12 +180,14 @@ def invariance_loss(
     return (first - second).square().sum(1)[shared].sum()
 
 
-def _classes(outputs: Tensor, targets: Tensor) -> int:
+def _classes(passes: Sequence[Tensor], labels: Sequence[Tensor]) -> int:
     """K, after refusing what is no classification of whole rows."""
-    if outputs.dim() != 2 or targets.dim() != 1 or targets.is_floating_point():
-        shapes = f"outputs {list(outputs.shape)} and {str(targets.dtype).removeprefix('torch.')} {list(targets.shape)}"
-        raise ValueError(_errors.INVARIANCE_CLASSES.format(got=shapes))
-    return outputs.shape[1]
+    for outputs, y in zip(passes, labels, strict=True):
+        if outputs.dim() != 2 or outputs.shape[1] < 2 or y.dim() != 1 or y.is_floating_point():
+            shapes = f"outputs {list(outputs.shape)} and {str(y.dtype).removeprefix('torch.')} {list(y.shape)}"
+            raise ValueError(_errors.INVARIANCE_CLASSES.format(got=shapes))
+        check_labels(y, outputs.shape[1])
+    return passes[0].shape[1]
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

@@ -117,7 +117,7 @@ class ConvexCombination(Environments):
 class GroupDRO(Environments):
     """Distributionally robust optimisation over groups g: sum_g q_g R_g, q moving towards the worst group.
 
-    At every iteration q_g <- q_g exp(step_size R_g), scaled to sum 1, over the groups that the batch holds. The
+    At every batch q_g <- q_g exp(step_size R_g), scaled to sum 1, over the groups that the batch holds. The
     groups are those of the clean rows where `fine_tune` is given groups; else they are the environments, the clean
     data and every source of data with a cue.
 
@@ -173,7 +173,7 @@ def _risk_and_slope(problem: Problem, batch: Batch) -> tuple[Tensor, Tensor]:
     """R_e, and its derivative with respect to a dummy scale of the outputs at 1, differentiable."""
     outputs = problem.outputs(batch[0])
     scale = torch.ones((), dtype=outputs.dtype, device=outputs.device, requires_grad=True)
-    losses = problem.loss(outputs * scale, batch[1])
+    losses = problem.losses(outputs * scale, batch[1])
     (slope,) = torch.autograd.grad(losses.sum(), scale, create_graph=True)
     rows = problem.workers.total(slope.new_tensor(float(len(losses))))
     return problem.workers.mean(losses), problem.workers.total(slope) / rows

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from mechconn import _errors
 from mechconn._batches import batches, generators_kept
@@ -31,6 +32,8 @@ class FrozenFeatures:
         assert isinstance(layer, nn.Linear)
         self.layer = layer
         own = {id(parameter) for parameter in layer.parameters()}
+        if is_parametrized(layer):
+            raise ValueError(_errors.HEAD_PARAMETRISED.format(method=method, head=self.name))
         if not all(parameter.requires_grad for parameter in layer.parameters()):
             raise ValueError(_errors.HEAD_FROZEN.format(method=method, head=self.name))
         others = [

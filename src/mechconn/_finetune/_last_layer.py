@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import TensorPair
-from mechconn._checks import check_choice, check_count, check_positive
+from mechconn._checks import check_choice, check_count, check_is, check_positive
 from mechconn._finetune._features import FrozenFeatures
 from mechconn._finetune._naive import NaiveFineTuning
 from mechconn._fresh import fresh_state
@@ -76,6 +76,10 @@ class LPFT(Method):
     probe: LastLayerRetraining = field(default_factory=LastLayerRetraining)
     tuning: NaiveFineTuning = field(default_factory=NaiveFineTuning)
 
+    def __post_init__(self) -> None:
+        check_is("probe", self.probe, LastLayerRetraining)
+        check_is("tuning", self.tuning, NaiveFineTuning)
+
     def settings(self) -> dict[str, Any]:
         """Name and the settings of both parts."""
         return {"method": type(self).__name__, **asdict(self)}
@@ -107,7 +111,8 @@ class DFR(Method):
 
         min_w  ||w||_p^p / (p strength) + sum_i CE(w z_i, y_i),   p = 1 or 2,
 
-    the bias free of the penalty; the head becomes the mean over draws. Groups are those that `fine_tune` is given,
+    the bias free of the penalty; the head becomes the mean over draws. Of two classes w is the difference between the
+    two outputs, one vector, and each output gets a half of it. Groups are those that `fine_tune` is given,
     else the classes.
 
     Attributes:

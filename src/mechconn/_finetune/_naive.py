@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mechconn._checks import check_listed
 from mechconn._fresh import fresh_state
 from mechconn._method import Descend, Descent, Objective, Problem, clean_loss
 from mechconn._training import Training
@@ -41,6 +42,10 @@ class Scratch(Training):
     """
 
     keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_listed("keep", self.keep)
 
     def run(self, problem: Problem, descend: Descend) -> None:
         """Draw the weights, then train."""

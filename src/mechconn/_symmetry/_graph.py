@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export.graph_signature import InputKind, InputSpec
 from torch.fx import Interpreter, Node
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from mechconn import _errors
 from mechconn._params import call_arguments
@@ -113,7 +113,7 @@ def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
     # Frozen parameters would send some modules (attention) down a path of one opaque operation.
     for parameter in probe.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    args, kwargs = copied_inputs(example_input)
+    args, kwargs = call_arguments(example_input)
     with isolated(0, "graph"):
         try:
             with torch.no_grad():
@@ -147,11 +147,6 @@ def copied(model: nn.Module, made: Callable[[Tensor], Tensor]) -> nn.Module:
                 is_parameter = isinstance(tensor, nn.Parameter)
                 memo[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if is_parameter else new
     return copy.deepcopy(model, memo)
-
-
-def copied_inputs(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments of a forward pass that it may overwrite."""
-    return tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, call_arguments(inputs))
 
 
 class _Predictions(nn.Module):
