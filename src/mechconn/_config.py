@@ -49,7 +49,7 @@ def read_values(file: str | Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(_errors.NO_CONFIG.format(file=file))
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ValueError(_errors.UNREADABLE_CONFIG.format(file=file, why=error)) from error

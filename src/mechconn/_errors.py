@@ -208,7 +208,7 @@ AUDIT_NORM = (
 )
 NOT_ALIGNED = "The second model was not aligned to the first: {why}"
 NO_PAGE = "a {type} has no page; pass an Audit, or a record of one"
-NO_CONFIG = "no configuration file {file}; the README shows what an audit.toml holds"
+NO_CONFIG = "no configuration file {file}; the README shows what they hold, and mechconn schema lists all settings"
 UNREADABLE_CONFIG = "{file} is neither TOML nor JSON: {why}"
 NO_TABLE = '{file} must hold a table of settings, as in {{"rows": 300}}, got a {type}'
 NO_NETWORK = (
@@ -360,8 +360,10 @@ DISK_FULL = (
     "the disk of the store {root} is full ({why}); free some space or pass another folder, --store, and start again: "
     "nothing half-written stayed, and what was finished is not repeated"
 )
+STORE_READ_ONLY = "the store {root} cannot be written to ({why}); pass another folder, --store"
 DAMAGED_STEP = "step {key} is damaged ({why}); it was moved to {place} and is computed again"
 SET_ASIDE = "the checkpoint of step {key} cannot be used ({why}); it was moved to {place} and the step starts afresh"
+DAMAGED_RECORD = "the record of run {run} is damaged ({why}); it was moved to {place} and is written anew"
 DAMAGED_RUN = "the record of run {run} is damaged ({why}); starting the run again writes it anew"
 SEVERAL_RUNS = "several runs start with {run!r}: {runs}; write more of the id"
 NO_RUNS = "the store {root} holds no runs yet; start one with mechconn run quickstart, or name another with --store"

@@ -268,7 +268,8 @@ def environment(device: str) -> Environment:
     """Versions and hardware of this process."""
     return Environment(
         versions={"python": platform.python_version()}
-        | {package: version(package) for package in ("mechconn", "torch", "numpy", "scipy", "scikit-learn")},
+        | {package: version(package) for package in ("mechconn", "numpy", "scipy", "scikit-learn")}
+        | {"torch": str(torch.__version__)},  # with its build, which the package's metadata may leave out
         system=f"{platform.system()} {platform.machine()}",
         processor=_processor(),
         cores=os.cpu_count() or 1,

@@ -109,6 +109,28 @@ def test_compare_has_what_both_have(store: Store, capsys: pytest.CaptureFixture[
     assert "Barriers in nats" in shown and "Settings that differ" not in shown
 
 
+def test_compare_has_the_means_of_a_summary(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    first = fig13_record()
+    store.save(first)
+    assert run("compare", "fig13", "fig13", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["summary"]
+    means = {
+        (pair, width, measure): number["mean"]
+        for pair, rest in (first.summary or {}).items()
+        if pair != "cells"
+        for width, measures in rest["by_width"].items()
+        for measure, number in measures.items()
+    }
+    assert (
+        means
+        and means.items()
+        <= {(each["name"], each["where"].removeprefix("by_width "), each["split"]): each["a"] for each in found}.items()
+    )
+    assert all(each["difference"] == 0 for each in found)
+    assert run("compare", "fig13", "fig13") == 0
+    assert "Means over the seeds" in capsys.readouterr().out
+
+
 def test_report_is_of_the_runs_that_are_named_or_of_the_latest(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

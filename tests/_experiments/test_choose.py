@@ -121,6 +121,14 @@ def test_mistakes_of_recipe_scale_and_words_come_together() -> None:
     assert [line.split()[0] for line in str(error.value).splitlines()] == ["recipe", "scale", "--set"]
 
 
+def test_no_mistake_of_a_file_hides_another(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('\ufeffrecipe = "table1"\nscale = "huge"\nmethods = "CBFT,FTM"\nrows = 0\n', encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        chosen(str(file), None, ["training.epochs=0"])
+    assert [line.split()[0] for line in str(error.value).splitlines()] == ["scale", "methods", "rows:", "training:"]
+
+
 MISTAKES = {
     "recipe": ("tabel1", [], ["recipe must be one of", "did you mean 'table1'?"]),
     "unknown keys": (
@@ -148,7 +156,8 @@ MISTAKES = {
     "two picked": ("table1", ["methods=CBTF,FTM", "rows=1"], ["got 'CBTF'", "got 'FTM'", "rows: "]),
     "dataset": ("table1", ["datasets=cifar1"], ["datasets: no dataset 'cifar1'", "did you mean 'cifar10'?"]),
     "twice": ("table1", ["seeds=1,1"], ["seeds: the same value stands there twice: 1, 1"]),
-    "word": ("table1", ["rows"], ["--set 'rows' must be name=value"]),
+    "alike": ("table1", ["proportions=[0.8,0.8000001]"], ["proportions: the same value stands there twice: 0.8, 0.8"]),
+    "word": ("table1", ["rows", "width=0"], ["--set 'rows' must be name=value", "width: "]),
 }
 
 

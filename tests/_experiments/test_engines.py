@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mechconn._experiments._engines import ENGINES, Engine, EngineName, each, engine_of
-from work import Work, child, heard, log_of, refuse, two_steps
+from work import Work, child, heard, log_of, refuse, two_steps, unless_first_for_ever
 
 INLINE, PROCESSES = Engine("inline", 1, 1), Engine("processes", 2, 1)
 
@@ -91,6 +91,16 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     assert gone.wait(60)
     parent.communicate()
     os.close(worker)
+
+
+def test_workers_end_when_the_run_is_given_up() -> None:
+    """One job is done, the other never would be."""
+    running = each(unless_first_for_ever, [0, 1], PROCESSES, print)
+    _, first = next(running)
+    worker = first.result()
+    running.close()  # comes back once both workers are gone
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
 
 
 def _ended(handle: int) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from image_files import pixels, write_class_folder
 from mechconn._cli._run import brief
 from mechconn._config import Config
+from mechconn._experiments import _data
 from mechconn._experiments import _run as module
 from mechconn._experiments._recipes import Recipe
 from mechconn._experiments._run import Plan, Watch, run
@@ -195,7 +197,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        (["clean_samples=81"], "asked for 81 samples, but only 80 exist"),
+        (["clean_samples=81"], "clean_samples: asked for 81 samples, but only 80 exist"),
         (["datasets=no/such/folder"], "no folder no/such/folder"),
     ],
 )
@@ -234,6 +236,48 @@ def test_a_recipe_may_have_cells_and_a_summary_of_its_own(tmp_path: Path, monkey
     assert record.results == {"width 8, seed 0": {"barrier": 0.5}, "width 8, seed 1": {"barrier": 1.5}}
     assert record.summary == {"mean": 1.0} and [cell.width for cell in record.cells] == [8, 8]
     assert brief(Store(tmp_path).show("widths"))["results"] == {"mean": 1.0}
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stopped_after_one(store: Path) -> RunRecord:
+    """The record of a run that was started again and stopped after its first cell."""
+
+    def stop(line: str) -> None:
+        if line.startswith("[1/2]"):
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(small_plan(store), Watch(line=stop))
+    return Store(store).show("table1")
+
+
+def test_a_record_never_holds_results_of_other_code_or_data_beside_new_ones(
+    whole: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(small_plan(tmp_path))
+    assert stopped_after_one(tmp_path).results == whole.results and first.inputs == whole.inputs != ""
+    monkeypatch.setitem(module.VERSIONS, "measure", 2)
+    stopped = stopped_after_one(tmp_path)
+    assert list(stopped.results) == list(whole.results)[:1] and stopped.inputs != first.inputs
+    again = run(small_plan(tmp_path))
+    assert again.results == whole.results and again.inputs == stopped.inputs
+
+
+def test_the_hash_of_what_is_read_follows_the_images(tmp_path: Path) -> None:
+    def inputs(first: int) -> str:
+        for caches in (_data._task, _data._images):
+            caches.cache_clear()
+        for label in ("cat", "dog"):
+            pictures = {f"{row}.png": pixels(row + 10 * (label == "dog") + first) for row in range(6)}
+            write_class_folder(tmp_path / "photos" / label, pictures)
+        changes = (f"datasets={tmp_path / 'photos'}", "rows=8", "test_rows=2", "clean_samples=4")
+        return module._checked(small_plan(tmp_path, INLINE, *changes))[1]
+
+    first, again, other = inputs(0), inputs(0), inputs(1)
+    assert first == again != other
 
 
 def test_the_id_is_that_of_the_settings(tmp_path: Path) -> None:

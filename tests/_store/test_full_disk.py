@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from mechconn import _tensor_files as whole
 from mechconn._store import Made, Store
 from mechconn._store import _files as files
-from mechconn._store._files import DiskFullError
+from mechconn._store._files import DiskFullError, room_on
 from work import made, run_record, step
 
 
@@ -33,7 +34,7 @@ class Disk:
         return getattr(os, name)
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 @pytest.mark.parametrize("writes", range(3))
 def test_a_step(writes: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
@@ -77,7 +78,7 @@ import sys, torch
 from pathlib import Path
 from mechconn import _tensor_files as whole
 from mechconn._store import Made, Store
-from mechconn._store._files import DiskFullError
+from mechconn._store._files import DiskFullError, room_on
 from work import made, step
 root = Path(sys.argv[1])
 store = Store(root)
@@ -106,3 +107,24 @@ def test_a_disk_that_really_is_full(tmp_path: Path) -> None:
     error, clean, goes_on = done.stdout.splitlines()
     assert "is full (No space left on device)" in error and "free some space" in error
     assert (clean, goes_on) == ("True []", "True")
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_a_store_that_may_not_be_written_to(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be read, a run that was killed too; to write there is one clear line."""
+    store = Store(tmp_path)
+    store.save(run_record("run-a", status="running"))
+
+    def refused(lock: FileLock, *_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code), lock.lock_file)
+
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    assert [run.id for run in store.runs()] == ["run-a"] and store.show("run-a").status == "running"
+    for write in (lambda: store.step(step(), lambda _: made()), lambda: store.remove("run-a")):
+        with pytest.raises(PermissionError) as caught:
+            write()
+        expected = f"the store {tmp_path} cannot be written to ({os.strerror(code)}); pass another folder, --store"
+        assert str(caught.value) == expected
+    with pytest.raises(PermissionError, match=r"^elsewhere$"):
+        with room_on(tmp_path):
+            raise PermissionError("elsewhere")

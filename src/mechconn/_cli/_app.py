@@ -40,8 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in arguments
     try:
-        app([word for word in arguments if word != "--debug"] or ["--help"], standalone_mode=False)
-        status = DONE
+        # Where the user stops it, typer returns a status of its own.
+        code = app([word for word in arguments if word != "--debug"] or ["--help"], standalone_mode=False)
+        status = fail(["stopped"], FAILED) if code else DONE
     except (typer.Abort, KeyboardInterrupt):
         status = fail(["stopped"], FAILED)
     except typer.TyperException as error:

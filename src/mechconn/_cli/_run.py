@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -96,7 +96,7 @@ def run(
     images = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
     folder = None if images is None else str(Path(images).absolute())
     plan = Plan(name, size, settings, shelf.absolute(), machine, place, folder, tuple(notes))
-    with watching() as watch:
+    with watching() as watch, redirect_stdout(sys.stderr):  # what libraries print is not the result
         record = run_plan(plan, watch)
     if as_json:
         sys.stdout.write(json.dumps(brief(record)) + "\n")
@@ -108,8 +108,19 @@ def run(
 
 def brief(record: RunRecord) -> dict[str, Any]:
     """What `--json` prints: the results are numbers alone, equal for equal settings and seeds."""
-    results = record.results if record.summary is None else record.summary
+    results = _numbers(record.results if record.summary is None else record.summary)
     return {"run": record.id, "seconds": record.seconds, "settings": record.settings, "results": results}
+
+
+def _numbers(value: Any) -> Any:
+    """Tables and lists without their texts and truth values; None is a number that is not finite or not there."""
+
+    def plain(part: Any) -> bool:
+        return not isinstance(part, str | bool)
+
+    if isinstance(value, dict):
+        return {key: _numbers(part) for key, part in value.items() if plain(part)}
+    return [_numbers(part) for part in value if plain(part)] if isinstance(value, list) else value
 
 
 @contextmanager

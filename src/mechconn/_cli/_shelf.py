@@ -86,7 +86,9 @@ def compare(first: Run, second: Run, store: StoreFolder = None, as_json: AsJson 
         console.print(_pairs("Accuracy in %: A, B, and B minus A", found.accuracy, 100.0, 1))
     if found.barriers:
         console.print(_pairs("Barriers in nats: A, B, and B minus A", found.barriers, 1.0, 2))
-    if not found.accuracy and not found.barriers:
+    if found.summary:
+        console.print(_pairs("Means over the seeds: A, B, and B minus A", found.summary, 1.0, 5))
+    if not found.accuracy and not found.barriers and not found.summary:
         console.print("no model or path stands in both", highlight=False)
 
 

@@ -41,13 +41,22 @@ def chosen(
         if "recipe" not in given:
             raise ValueError(_errors.NO_RECIPE.format(file=what, recipes=", ".join(RECIPES)))
     own_scale = given.pop("scale", "smoke")
-    recipe, size, *words = gathered(
-        lambda: check_choice("recipe", str(given.pop("recipe")), list(RECIPES)),
-        lambda: cast(Scale, check_choice("scale", str(own_scale if scale is None else scale), SCALES)),
+    recipe, asked, images = str(given.pop("recipe")), str(own_scale if scale is None else scale), has_images(root)
+    steps = [given, *(_nested(word) for word in changes if _is_change(word))]
+
+    def settled() -> Any:
+        """A wrong scale, or a word that is no change, hides no mistake in the settings; a wrong recipe does."""
+        if recipe not in RECIPES:
+            return None
+        defaults = RECIPES[recipe].settings(cast(Scale, asked if asked in SCALES else SCALES[0]), images)
+        return _settled(RECIPES[recipe].kind, defaults.model_dump(mode="json"), steps)
+
+    recipe, size, *_, settings = gathered(
+        lambda: check_choice("recipe", recipe, list(RECIPES)),
+        lambda: cast(Scale, check_choice("scale", asked, SCALES)),
         *(partial(_nested, word) for word in changes),
+        settled,
     )
-    images, steps = has_images(root), [given, *words]
-    settings = _settled(RECIPES[recipe].kind, RECIPES[recipe].settings(size, images).model_dump(mode="json"), steps)
     notes = []
     stands_in = (
         recipe != "quickstart" and isinstance(settings, Settings) and not any("datasets" in step for step in steps)
@@ -66,7 +75,12 @@ def _settled(kind: type[Config], plain: dict[str, Any], steps: Sequence[dict[str
 
     def put(step: dict[str, Any]) -> None:
         nonlocal plain
-        plain = merged(*_picked(plain, step))
+        names = step.get("methods") if "methods" in plain else None
+        if not isinstance(names, str | list):
+            plain = merged(plain, step)
+            return
+        plain = merged(plain, {key: value for key, value in step.items() if key != "methods"})
+        plain |= {"methods": _picked(plain["methods"], names)}
 
     def validated() -> Any:
         with mistakes_as_lines(kind):
@@ -101,22 +115,22 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return whole
 
 
-def _picked(base: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(base, changes), where `methods = "CBFT,FT-M"` among the changes keeps these of the recipe's methods alone."""
-    names, own = given.get("methods"), base.get("methods")
-    if own is None or not isinstance(names, str | list):
-        return base, given
+def _picked(own: Mapping[str, Any], names: str | list[Any]) -> dict[str, Any]:
+    """Of a recipe's methods those that `methods = "CBFT,FT-M"` names."""
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
     known = gathered(*(partial(check_choice, "methods", str(name), list(own)) for name in wanted))
-    return {**base, "methods": {name: own[name] for name in known}}, {
-        key: value for key, value in given.items() if key != "methods"
-    }
+    return {name: own[name] for name in known}
+
+
+def _is_change(word: str) -> bool:
+    name, equals, _ = word.partition("=")
+    return bool(equals and name.strip())
 
 
 def _nested(word: str) -> dict[str, Any]:
     """The word "a.b=value" as {"a": {"b": value}}; values are JSON where they can be, else text; "none" is None."""
-    name, equals, text = word.partition("=")
-    if not equals or not name.strip():
+    name, _, text = word.partition("=")
+    if not _is_change(word):
         raise ValueError(_errors.NO_CHANGE.format(word=word))
     try:
         value = json.loads(text)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -49,8 +50,7 @@ class Engine:
     def pool(self) -> Executor:
         """A fresh executor."""
         if self.name == "processes":
-            spawn = multiprocessing.get_context("spawn")
-            return ProcessPoolExecutor(self.workers, mp_context=spawn, initializer=warm, initargs=(self.threads,))
+            return WorkerPool(self.workers, self.threads)
         if self.name == "ray":
             from mechconn._experiments._ray import RayExecutor
 
@@ -96,6 +96,22 @@ def _check_used(name: EngineName, options: dict[str, Any], engines: Sequence[str
             raise ValueError(_errors.ONLY_WITH.format(option=option, engines=wanted, engine=name))
 
 
+class WorkerPool(ProcessPoolExecutor):
+    """Warm worker processes; when the pool is given up they end at once, as when they lose their parent."""
+
+    def __init__(self, workers: int, threads: int) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        watched: Any
+        watched, self._lifeline = spawn.Pipe(duplex=False)
+        super().__init__(workers, mp_context=spawn, initializer=warm, initargs=(threads, watched))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers: once they are done, or now where what they would still do is given up."""
+        if cancel_futures:
+            self._lifeline.close()
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+
 class InlineExecutor(Executor):
     """Runs each job when it is submitted, in this process."""
 
@@ -111,7 +127,7 @@ class InlineExecutor(Executor):
 
 def each(
     function: Callable[[Job], Result], jobs: Sequence[Job], engine: Engine, said: Callable[[str], None]
-) -> Iterator[tuple[int, Future[Result]]]:
+) -> Generator[tuple[int, Future[Result]], None, None]:
     """(number of the job, its finished future), in the order in which they end.
 
     A pool dies whole when one of its workers is killed; its unfinished jobs go to a fresh one.
@@ -149,7 +165,7 @@ def _once(
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 yield pending.pop(future), future
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # and wait: nothing of this run is at work once it has ended
         raise
     pool.shutdown()
 
@@ -164,15 +180,20 @@ def _submitted(pool: Executor, function: Callable[[Job], Result], job: Job) -> F
         return future
 
 
-def warm(threads: int) -> None:
-    """What a worker process does first: import the library, take its threads, and end when its parent ends."""
+def warm(threads: int, lifeline: Any) -> None:
+    """What a worker process does first: import the library, take its threads, and watch for its end.
+
+    It ends when its parent ends or closes the other end of the lifeline; an interrupt from the keyboard, which reaches
+    the whole group, is for the parent to judge.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_end_with, args=([parent.sentinel, lifeline],), daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
+def _end_with(watched: list[Any]) -> None:
     """Without this a worker whose parent was killed would wait for work for ever, and hold its memory."""
-    connection.wait([sentinel])
+    connection.wait(watched)
     os._exit(1)

@@ -39,7 +39,7 @@ class Fig13(Config):
     rows: Annotated[int, Field(ge=2, description="samples")] = 96
     widths: Annotated[Listed[Even], Field(min_length=1, description="hidden units, even")] = (16, 128)
     seeds: Annotated[Listed[int], Field(min_length=1, description="of data, weights and interventions")] = FIVE
-    scale: Annotated[float, Field(gt=0, description="standard deviation of the fresh weights")] = 0.1
+    deviation: Annotated[float, Field(gt=0, description="standard deviation of the fresh weights")] = 0.1
     lr: Annotated[float, Field(gt=0, description="learning rate of gradient descent, on the scale of N")] = 0.3
     steps: Annotated[int, Field(ge=1, description="most steps of gradient descent")] = 4000
     polish: Annotated[int, Field(ge=0, description="most Gauss-Newton steps after it")] = 60
@@ -152,7 +152,7 @@ def summarise(config: Fig13, cells: Sequence[Mapping[str, Any]]) -> dict[str, An
 
 def _trained(config: Fig13, rows: SlabSet, width: int, seed: int, name: str) -> Interpolation:
     fresh = fresh_network(
-        rows.generator.features, width, signed=True, scale=config.scale, seed=derive_seed(seed, "fig13", name)
+        rows.generator.features, width, signed=True, scale=config.deviation, seed=derive_seed(seed, "fig13", name)
     )
     return interpolate(fresh, rows.x, rows.y, lr=config.lr, steps=config.steps, polish=config.polish)
 

@@ -20,7 +20,7 @@ from mechconn._experiments._engines import Engine, each
 from mechconn._experiments._recipes import RECIPES
 from mechconn._experiments._samples import strips
 from mechconn._experiments._settings import AnyCell, Settings, cells_of
-from mechconn._experiments._steps import Lab
+from mechconn._experiments._steps import VERSIONS, Lab
 from mechconn._results import Picture, environment, settings_hash
 from mechconn._store import CellRecord, RunRecord, Store
 from mechconn._store._files import DiskFullError
@@ -131,10 +131,10 @@ def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
         DiskFullError: the store's disk is full.
     """
     watch = watch or Watch()
-    pictures = _checked(plan)
+    pictures, inputs = _checked(plan)
     store = Store(plan.store, note=watch.say)
     with _alone(store, plan.id):
-        account = _Account(plan, watch, store.stored(plan.id))
+        account = _Account(plan, watch, store.stored(plan.id), inputs)
         for note in plan.notes:
             account.say(note)
         store.save(account.record("running", pictures))
@@ -168,12 +168,13 @@ Done = tuple[CellRecord, dict[str, Any]]
 class _Account:
     """What a run has done so far: in this call, and before it as the stored record says."""
 
-    def __init__(self, plan: Plan, watch: Watch, before: RunRecord | None) -> None:
-        self.plan, self.watch, self.before = plan, watch, before
+    def __init__(self, plan: Plan, watch: Watch, before: RunRecord | None, inputs: str) -> None:
+        self.plan, self.watch, self.before, self.inputs = plan, watch, before, inputs
         self.cells = RECIPES[plan.recipe].cells(plan.settings)
         self.failed = False
         self._began, self._started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-        self._earlier = {} if before is None else {c.name: c for c in before.cells if c.status == "done"}
+        same = before is not None and before.inputs == inputs
+        self._earlier = {c.name: c for c in before.cells if c.status == "done"} if before is not None and same else {}
         self._done: dict[int, Done] = {}
         self._spent: list[float] = []
         self._notes: list[str] = [] if before is None else list(before.notes)
@@ -247,6 +248,7 @@ class _Account:
             scale=plan.scale,
             settings=plain,
             settings_hash=settings_hash(plain),
+            inputs=self.inputs,
             seeds=list(plain["seeds"]),
             threads=plain["threads"],
             status=status,
@@ -270,17 +272,22 @@ class _Account:
         return {"engine": before.engine, "workers": before.workers, "environment": before.environment}
 
 
-def _checked(plan: Plan) -> dict[str, dict[str, Picture]]:
-    """Dataset -> split -> samples; reads every dataset once, so that what is wrong is found before the start."""
-    pictures, settings = {}, plan.settings
+def _checked(plan: Plan) -> tuple[dict[str, dict[str, Picture]], str]:
+    """(dataset -> split -> samples, a hash of what cells read: all data, and the versions of the code of steps).
+
+    Every dataset is read once, so that what is wrong is found before the start.
+    """
+    pictures, read, settings = {}, {"code": VERSIONS, "data": {}}, plan.settings
     if not isinstance(settings, Settings):
-        return pictures
+        return pictures, settings_hash(read)
     for data in settings.datasets:
         own = [cell for cell in cells_of(settings) if cell.data == data]
         task = task_for(settings, own[0], plan.root)
-        task.clean.sample(max(cell.clean_samples or 1 for cell in own), 0)
+        if (asked := max(cell.clean_samples or 1 for cell in own)) > (rows := len(task.clean.data)):
+            raise ValueError(_errors.TOO_MANY.format(name="clean_samples", asked=asked, available=rows))
         pictures[data.name] = strips(task.suite)
-    return pictures
+        read["data"][data.name] = [task.train.input.sha256, task.clean.input.sha256, task.suite_input.sha256]
+    return pictures, settings_hash(read)
 
 
 @contextmanager

@@ -200,8 +200,13 @@ class Settings(Config):
     @field_validator("datasets", "proportions", "seeds", "clean_samples", check_fields=False)
     @classmethod
     def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        check_distinct([value.name if isinstance(value, DataSettings) else value for value in values])
+        check_distinct([value.name if isinstance(value, DataSettings) else _printed(value) for value in values])
         return values
+
+
+def _printed(value: Any) -> Any:
+    """A value as the names of cells show it."""
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 class PathSettings(Settings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,18 +40,20 @@ class RunDifferences:
         settings: name -> (first, second), as text; those that differ.
         accuracy: in [0, 1], models that both have.
         barriers: in nats, paths that both have.
+        summary: means over the seeds in what the recipe says of all its cells together.
     """
 
     runs: tuple[str, str]
     settings: dict[str, tuple[str, str]]
     accuracy: list[Pair]
     barriers: list[Pair]
+    summary: list[Pair]
 
     def plain(self) -> dict[str, Any]:
         """Plain values for JSON."""
         numbers = {
             name: [{**asdict(pair), "difference": pair.difference} for pair in pairs]
-            for name, pairs in (("accuracy", self.accuracy), ("barriers", self.barriers))
+            for name, pairs in (("accuracy", self.accuracy), ("barriers", self.barriers), ("summary", self.summary))
         }
         return {"runs": list(self.runs), "settings": {k: list(v) for k, v in self.settings.items()}, **numbers}
 
@@ -70,7 +72,24 @@ def differences(a: RunRecord, b: RunRecord) -> RunDifferences:
         changed,
         list(_pairs(accuracies(a), accuracies(b))),
         list(_pairs(barriers(a), barriers(b))),
+        list(_summed_up(a.summary or {}, b.summary or {})),
     )
+
+
+def _summed_up(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Pair]:
+    """Every mean that stands at the same place of both summaries."""
+    theirs = dict(_means(b))
+    for (name, *where, measure), value in _means(a):
+        if (name, *where, measure) in theirs:
+            yield Pair(name, " ".join(where), measure, value, theirs[name, *where, measure])
+
+
+def _means(summary: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float | None]]:
+    for name, value in summary.items():
+        if isinstance(value, Mapping) and "mean" in value:
+            yield (*place, name), value["mean"]
+        elif isinstance(value, Mapping):
+            yield from _means(value, (*place, name))
 
 
 def _pairs(a: Table, b: Table) -> Iterator[Pair]:

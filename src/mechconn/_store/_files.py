@@ -12,7 +12,8 @@ from pathlib import Path
 from mechconn import _errors
 from mechconn._tensor_files import write_whole
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class DiskFullError(RuntimeError):
@@ -21,17 +22,20 @@ class DiskFullError(RuntimeError):
 
 @contextmanager
 def room_on(root: Path) -> Iterator[None]:
-    """While it lasts, a full disk is one clear error.
+    """While it lasts, a full disk, or one that may not be written to, is one clear error.
 
     Raises:
         DiskFullError: no space is left.
+        PermissionError: the store may not be written to.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise DiskFullError(_errors.DISK_FULL.format(root=root, why=error.strerror)) from error
+        if error.errno in FULL:
+            raise DiskFullError(_errors.DISK_FULL.format(root=root, why=error.strerror)) from error
+        if error.errno in LOCKED and Path(str(error.filename)).is_relative_to(root):
+            raise PermissionError(_errors.STORE_READ_ONLY.format(root=root, why=error.strerror)) from error
+        raise
 
 
 def write_file(file: Path, data: bytes) -> None:

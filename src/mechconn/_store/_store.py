@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from mechconn import _errors
 from mechconn._checks import check_choice
-from mechconn._store._files import move_aside, replace_file, room_on, write_folder
+from mechconn._store._files import DiskFullError, move_aside, replace_file, room_on, write_folder
 from mechconn._store._identity import Step
 from mechconn._store._records import DamagedError, RunRecord, opened, sealed
 from mechconn._store._step_files import RECORD, Made, Stored, read_step, step_files
@@ -81,12 +81,13 @@ class Store:
         return sorted(folder.name for folder in self.root.glob("runs/*/"))
 
     def stored(self, run: str) -> RunRecord | None:
-        """The record of the run with just this id; None where there is none, or a damaged one, which is noted."""
+        """The record of the run with just this id; None where there is none, or a damaged one, which is set aside."""
         file = self.root / "runs" / run / RECORD
         try:
             return self._run_at(file) if file.is_file() else None
         except DamagedError as why:
-            self.say(_errors.DAMAGED_RUN.format(run=run, why=why))
+            place = move_aside(file, self.root / "damaged" / f"{run}.json")
+            self.say(_errors.DAMAGED_RECORD.format(run=run, why=why, place=place))
             return None
 
     def show(self, run: str) -> RunRecord:
@@ -219,8 +220,11 @@ class Store:
             raise DamagedError(str(error.strerror)) from error
         if record.status != "running":
             return record
-        with self.running(record.id) as alone:
-            return record.model_copy(update={"status": "stopped"}) if alone else record
+        try:
+            with self.running(record.id) as alone:
+                return record.model_copy(update={"status": "stopped"}) if alone else record
+        except (OSError, DiskFullError):  # it cannot be told where no lock can be taken
+            return record
 
     # ------------------------------------------------------------ locks and words
 

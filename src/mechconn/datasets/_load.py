@@ -121,7 +121,7 @@ def _read(
     if not folder.is_dir():
         raise FileNotFoundError(
             f"no folder {folder}; {folder.name} is read from {folder / '<any folder>' / f'{split}-*.parquet'}: "
-            "check root= (the folder that holds the named sets), or pass download=True"
+            "check root= (--root; the folder that holds the named sets), or pass download=True"
         )
     shards = parquet_splits(folder)
     if split in shards:

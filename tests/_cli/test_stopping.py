@@ -1,0 +1,56 @@
+"""What scripts see of a run that is stopped, or that is noisy: the exit status, and one object on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mechconn._cli import main
+from mechconn._cli._run import brief
+from mechconn._experiments import _run as module
+from run_records import fig13_record
+
+
+def status(*words: str) -> object:
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    return stop.value.code
+
+
+def test_an_interrupt_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run", interrupted)
+    assert status("run", "quickstart", "--store", str(tmp_path), "--json") == 1
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.splitlines()[-1]) == ("", "mechconn: stopped")
+
+
+def test_help_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("run", "--help") == 0 and "recipe" in capsys.readouterr().out.lower()
+
+
+def test_what_libraries_print_is_not_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def noisy(*_: object) -> Any:
+        sys.stdout.write("a worker died or was killed\n")
+        return fig13_record()
+
+    monkeypatch.setattr(module, "run", noisy)
+    assert status("run", "quickstart", "--store", str(tmp_path), "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["run"] == fig13_record().id and "a worker died" in shown.err
+
+
+def test_results_are_numbers_alone() -> None:
+    own = {"barrier": 0.5, "matched_by": "weights", "cells": [{"interpolates": True, "steps": 3}, 2, None, "text"]}
+    record = fig13_record().model_copy(update={"summary": own})
+    assert brief(record)["results"] == {"barrier": 0.5, "cells": [{"steps": 3}, 2, None]}
