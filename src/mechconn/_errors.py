@@ -63,6 +63,9 @@ HEAD_NOT_FOUND = (
 )
 HEAD_UNKNOWN = "head={head!r} is not a linear layer of this model; its linear layers are: {linear}"
 NO_CUDA = "device {device!r} was asked for, but no CUDA device is here; use 'cpu'"
+NO_FOLDER = "the folder of {file} does not exist; make it first, or name another"
+TWO_NAMES = "names must be two, of A and of B, got {count}"
+NO_LABELS = "{what} must be a label for each row, or several columns of them in a mapping, got {type}"
 NO_HISTORY = "{method} has no epochs, so there is no history to draw"
 DIVERGED = "training diverged: {term} is {value} at step {step} of {steps} (epoch {epoch}); lower the learning rate"
 SINGLE_ROW = (
@@ -125,6 +128,10 @@ NO_PROPORTION = (
     "cued_proportion needs a dataset that knows its cue, got {type}; pass cued=task.train, or leave it unset"
 )
 NOT_PER_SAMPLE = "{what} must give one value per sample, shape [{rows}], got {got}; use reduction='none'"
+LABELS_NOT_WHOLE = (
+    "labels of classes must be whole numbers (y.long()), got {got}; for targets of another kind pass loss=, a value "
+    "per sample of (outputs, targets)"
+)
 NOT_A_CLASSIFIER = (
     "{name}: on='accuracy' needs a classification (whole-number targets [N], outputs [N, K]); use on='loss'"
 )
@@ -303,6 +310,7 @@ NO_SCALE = (
     "split {name!r} holds no images of bytes but a {type}, which models receive as it is; leave mean= and std= out"
 )
 NO_FILE = "no file {file}; check its path"
+NO_IMAGES_THERE = "{place} holds no images: expected a folder for each class with images in it, or parquet files"
 WHICH_SPLIT = "{source} has not one split but these: {splits}; name one after '#', as in '{source}#test'"
 NO_DATA_TENSORS = (
     "{file} must hold 'x', or 'input_ids' and 'attention_mask', and the labels 'y', one row each; it holds {found}"
@@ -337,7 +345,10 @@ NO_ALIGNMENT_DATA = (
     'alignment = {alignment!r} needs training data to compare units on; name them under [norm], data = "...", or match '
     '"weights"'
 )
-UNFIT_INPUTS = "the network cannot take inputs of shape {shape} ({why}); [images] size and rgb say what images become"
+UNFIT_INPUTS = (
+    "the network cannot take inputs of shape {shape} ({why}); [images] size and rgb say what images become, "
+    "tensors are taken as they are"
+)
 FEW_OUTPUTS = (
     "the data have {classes} classes, but the network {name} gives {outputs} outputs; build it for the classes of the "
     "data, or check the labels"

@@ -28,6 +28,8 @@ def per_sample_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
         ValueError: a label names no output.
     """
     whole = not targets.is_floating_point()
+    if not whole and outputs.dim() == 2 and targets.dim() == 1:
+        raise ValueError(_errors.LABELS_NOT_WHOLE.format(got=str(targets.dtype).removeprefix("torch.")))
     if whole and outputs.dim() == 2 and targets.dim() == 1:
         check_labels(targets, outputs.shape[1])
     return cross_entropy(outputs, targets.long() if whole else targets, reduction="none")

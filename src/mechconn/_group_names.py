@@ -17,20 +17,22 @@ Groups: TypeAlias = Labels | Mapping[str, Labels]
 def group_names(what: str, groups: Groups, rows: int | None) -> list[str]:
     """The name of every row's group."""
     if isinstance(groups, Mapping):
-        columns = [[f"{column}={label}" for label in _labels(part)] for column, part in groups.items()]
+        columns = [[f"{column}={label}" for label in _labels(what, part)] for column, part in groups.items()]
         lengths = {len(column) for column in columns}
         names = [", ".join(parts) for parts in zip(*columns, strict=False)] if len(lengths) == 1 else []
         found = " and ".join(str(len(column)) for column in columns) or "no columns"
     else:
-        names = _labels(groups)
+        names = _labels(what, groups)
         found = str(len(names))
     if not names or (rows is not None and len(names) != rows):
         raise ValueError(_errors.GROUP_LABELS.format(what=what, found=found, rows="its" if rows is None else rows))
     return names
 
 
-def _labels(labels: Labels) -> list[str]:
+def _labels(what: str, labels: Labels) -> list[str]:
     tolist: Any = getattr(labels, "tolist", None)
+    if tolist is None and not isinstance(labels, Iterable):
+        raise TypeError(_errors.NO_LABELS.format(what=what, type=type(labels).__name__))
     return [str(label) for label in (labels if tolist is None else tolist())]
 
 

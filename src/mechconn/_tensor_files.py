@@ -63,6 +63,8 @@ def write_safetensors(file: Path, tensors: Mapping[str, Tensor], note: Mapping[s
 
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all; an existing one stays until then."""
+    if not file.parent.is_dir():
+        raise FileNotFoundError(_errors.NO_FOLDER.format(file=file))
     temporary = file.parent / f".{file.name}.{secrets.token_hex(4)}"
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less what the user's umask takes away
     try:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import mechconn as mc
 from mechconn._report._figures import path_description
 from mechconn._results import AuditRecord
-from zoo import CLASSES, FEATURES, Batch, build
+from zoo import CLASSES, FEATURES, Batch, build, mlp, rows
 
 
 def data(count: int, seed: int = 0) -> Batch:
@@ -153,3 +153,73 @@ def test_its_figures_show_and_describe_the_loss_alone(regression: mc.Audit) -> N
     assert words.startswith("Loss along the straight path from A to B: plain loss 0 at t = 0 and 0.000")
     assert f"largest rise in loss above the chord {height:.3g} loss units at t = 0.5" in words
     assert "accuracy" not in words
+
+
+class Impossible(nn.Module):
+    """A class that no row is given: its logit is -inf, and no loss is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp()
+        self.register_buffer("mask", torch.zeros(1).expand(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.body(x) + self.mask).masked_fill(torch.tensor([False, False, True]), -float("inf"))
+
+
+def test_models_with_probabilities_of_exactly_zero_are_joined() -> None:
+    x, _ = rows(60)
+    data = x, torch.arange(60) % 2
+    suite = mc.Suite({"cue": data, "rand_cue": data})
+    found = mc.audit(build(Impossible), build(Impossible, 1), suite, ts=3, alignment="none")
+    assert list(found.lines) == ["before"] and found.notes == ()
+    assert found.to_record()["paths"]["before"]["barrier"]["cue"] is not None
+
+
+def test_verdicts_on_the_loss_are_called_approximate() -> None:
+    suite = mc.Suite({"cue": rows(30), "rand_cue": rows(30)})
+    told = [" ".join(mc.audit(build(mlp), build(mlp, 1), suite, ts=3, on=on).findings) for on in ("accuracy", "loss")]
+    assert ["Student's t, which is approximate" in text for text in told] == [False, True]
+    assert all("the lowest on the path, a graded score: " in text for text in told)
+
+
+LOOSE: Any = mc
+"""The library as those see it who check no types."""
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda m, s: LOOSE.audit(m, m, s, names=("x",)), ValueError, "names must be two, of A and of B, got 1"),
+        (
+            lambda m, s: LOOSE.mechanism_map([m, m], s),
+            TypeError,
+            "models must be a Mapping, got list; write {name: model",
+        ),
+        (
+            lambda m, s: LOOSE.measure_groups(m, rows(6), None),
+            TypeError,
+            "groups must be a label for each row, or",
+        ),
+        (
+            lambda m, s: LOOSE.compare_mechanisms(mc.parameters_of(m), m, s),
+            TypeError,
+            "model must be a Module, got str",
+        ),
+        (
+            lambda m, s: mc.measure_invariance(m, mc.Suite({n: (rows(6)[0], rows(6)[1].double()) for n in s})),
+            ValueError,
+            "labels of classes must be whole numbers (y.long()), got float64",
+        ),
+        (
+            lambda m, s: mc.save_report(LOOSE.audit(m, m, s, ts=3), "no/such/a.html"),
+            FileNotFoundError,
+            "the folder of no/s",
+        ),
+    ],
+)
+def test_slips_are_told_in_one_line(call: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error) as caught:
+        call(build(mlp), mc.Suite({"cue": rows(6), "rand_cue": rows(6)}))
+    assert str(caught.value).startswith(text) and "\n" not in str(caught.value)

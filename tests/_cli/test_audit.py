@@ -47,6 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for label, name in enumerate(("bird", "fish")):
             images = {f"{row}.png": pixels(40 * number + 20 * label + row, side=40) for row in range(12)}
             write_class_folder(tmp_path / "photos" / split / name, images)
+    (tmp_path / "photos" / "empty").mkdir()
     toml = re.findall(r"```toml\n(.*?)```", SECTION, re.S)[0]
     (tmp_path / "audit.toml").write_text(toml, encoding="utf-8")
     return tmp_path
@@ -86,7 +87,14 @@ MISTAKES = {
         "margn = 0.1\n[splits]\ncue = 'photos/cue'\nrand_cue = 'photos/shuffled'\n[norm]\navrage = 'cumulative'\n",
         ["margn: unknown key; did you mean 'margin'?", "norm.avrage: unknown key; did you mean 'average'?"],
     ),
-    "wrong values": ("margin = -1\non = 'both'\n", ["margin: ", "on: ", "splits: needed, and not there"]),
+    "wrong values": (
+        "margin = -1\non = 'both'\npoints = 2\nblocks = true\n",
+        ["margin: ", "on: ", "points: ", "blocks", "splits: needed, and not there"],
+    ),
+    "no images": (
+        f"{WIDTH}[splits]\ncue = 'photos/cue'\nrand_cue = 'photos/empty'\n[norm]\ndata = 'photos/train'\n",
+        ["photos/empty holds no images: expected a folder for each class"],
+    ),
     "no TOML": ("margin =", ["is neither TOML nor JSON"]),
     "no such split": (f"[splits]\ncue = 'photos/cuee'\nrand_cue = 'photos/shuffled'\n{WIDTH}", ["photos/cuee"]),
     "no statistics": (
@@ -230,3 +238,11 @@ def test_weights_without_a_network(folder: Path, capsys: pytest.CaptureFixture[s
     assert run("audit a.safetensors b.safetensors --data none.toml --device tpu -o nowhere/audit.html") == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) >= 2 and any("device" in line for line in lines) and any("nowhere" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "b.safetensors", "audit.toml"])
+def test_what_is_read_is_not_written_over(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / name).read_bytes()
+    assert run(f"{COMMAND} -o {name}") == 2
+    assert f"the result would overwrite {name}, which is read" in capsys.readouterr().err
+    assert (folder / name).read_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -37,9 +38,42 @@ def test_a_model_is_connected_with_itself_by_the_interval_too() -> None:
 def test_two_points_have_no_rise_between_them_to_judge_by() -> None:
     model, suite = build(mlp), mc.Suite({"cue": rows(9), "rand_cue": rows(9)})
     point = mc.parameters_of(model)
-    profile = mc.evaluate_path(model, mc.LinearPath(point, point), suite, ts=2, keep_samples=True)
-    assert profile.barrier("cue").interval is None
-    assert profile.connection("cue").by == "point value"
+    for kept in (True, False):
+        profile = mc.evaluate_path(model, mc.LinearPath(point, point), suite, ts=2, keep_samples=kept)
+        assert profile.barrier("cue").interval is None
+        assert (profile.connection("cue").by, profile.connection("cue").verdict) == ("nothing", "undetermined")
+        assert profile.mechanistic_connection() == "undetermined"
+
+
+def test_one_row_settles_nothing() -> None:
+    a, b = mc.parameters_of(build(mlp)), mc.parameters_of(build(mlp, 1))
+    suite = mc.Suite({"cue": rows(1), "rand_cue": rows(1, 2)})
+    profile = mc.evaluate_path(build(mlp), mc.LinearPath(a, b), suite, ts=5, keep_samples=True)
+    assert (profile.connection("cue").by, profile.connection("cue").verdict) == ("nothing", "undetermined")
+    assert profile.to_record()["mechanistic_connection"] == "undetermined"
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict"),
+    [
+        ((1.0, math.inf, 1.0), "not connected"),
+        ((1.0, math.nan, 1.0), "undetermined"),
+        ((math.inf, 2.0, 1.0), "undetermined"),
+        ((math.inf, math.inf, math.inf), "undetermined"),
+        ((1.0, 9.0, math.nan), "undetermined"),
+    ],
+)
+def test_what_is_not_finite_is_a_barrier_between_finite_ends_alone(losses: tuple[float, ...], verdict: str) -> None:
+    """The chord of an infinite end is infinite: nothing lies above it."""
+    profile = mc.Profile((0.0, 0.5, 1.0), {"cue": losses}, {}, {"cue": 3}, "cue", (), {})
+    record = profile.to_record(tolerance=0.1)
+    assert record["connection"]["cue"] == verdict and record["barrier"]["cue"] is None
+    assert record["endpoint_minus_minimum"]["cue"] is None
+
+
+def test_the_record_has_the_graded_gap_beside_the_barrier() -> None:
+    profile = mc.Profile((0.0, 0.5, 1.0), {"cue": (3.0, 1.0, 2.0)}, {}, {"cue": 3}, "cue", (), {})
+    assert profile.to_record()["endpoint_minus_minimum"] == {"cue": 1.5}
 
 
 def test_nothing_is_mechanistically_connected_without_interventions() -> None:

@@ -163,6 +163,8 @@ def audit(
     """
     started = time.perf_counter()
     check_non_negative("tolerance", tolerance)
+    if len(names) != 2:
+        raise ValueError(_errors.TWO_NAMES.format(count=len(names)))
     _check_request(model_a, model_b, norm, alignment, layers)
     example, notes = example_of(suite, device_of(model_a, device), seed), []
     if not joinable(model_a, model_b, example):

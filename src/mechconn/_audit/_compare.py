@@ -15,6 +15,7 @@ from mechconn._audit._evidence import accuracy_effects_apart, difference_over_ru
 from mechconn._audit._measure import check_questions, invariance_of, rows_correspond
 from mechconn._audit._outcomes import Drawn, Outcome, Setting, outcome_of
 from mechconn._audit._runs import effects_of, over_training_runs
+from mechconn._checks import check_is
 from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._intervals import Interval
 from mechconn._interventions import Suite
@@ -168,7 +169,10 @@ def compare_mechanisms(
 
 
 def _listed(models: Models) -> list[nn.Module]:
-    return [models] if isinstance(models, nn.Module) else list(models)
+    listed = [models] if isinstance(models, nn.Module) else list(models)
+    for model in listed:
+        check_is("model", model, nn.Module)
+    return listed
 
 
 def _compared(

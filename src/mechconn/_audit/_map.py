@@ -14,7 +14,7 @@ from torch import nn
 from mechconn import _errors
 from mechconn._audit._effects import Invariance, On
 from mechconn._audit._measure import check_questions, measure_invariance
-from mechconn._checks import check_choice
+from mechconn._checks import check_choice, check_is
 from mechconn._connectivity import evaluate_path
 from mechconn._drawing import draw
 from mechconn._evaluate import per_sample_cross_entropy
@@ -144,6 +144,7 @@ def mechanism_map(
     Source: average linkage: Sokal & Michener 1958; the rest Lubana et al. 2023.
     """
     check_questions(suite, margin, on)
+    check_is("models", models, Mapping, "; write {name: model, ...}")
     if len(models) < 2:
         raise ValueError(_errors.FEW_MODELS.format(what="a map", count=len(models)))
     if not suite.interventions:

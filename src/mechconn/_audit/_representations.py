@@ -27,7 +27,8 @@ class RepresentationSimilarity(Mapping[str, float | None]):
     """Linear CKA by layer; `result["layer4"]` is that of the layer "layer4".
 
     Attributes:
-        layers: layer -> CKA in [0, 1], the biased estimate; None where a layer's units are constant on the data.
+        layers: layer -> CKA in [0, 1], the biased estimate; None where its units are constant on the data in
+            one of the models.
         widths: layer -> (units in A, units in B).
         samples: rows that it was estimated from.
     """

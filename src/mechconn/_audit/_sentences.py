@@ -18,6 +18,12 @@ THEORY = (
 )
 
 
+LOSS = (
+    "Intervals of effects on the loss are Student's t, which is approximate: where a few rows have a loss far above "
+    "the others', or might have had, they can be too narrow, and a verdict of invariant too early."
+)
+
+
 def sentences(plain: Plain) -> Iterator[str]:
     """One or two sentences for each model, then the comparison, the paths, the alignment, and what follows."""
     a, b = plain["names"]
@@ -26,6 +32,8 @@ def sentences(plain: Plain) -> Iterator[str]:
         yield _model(name, side, unit)
         yield from (f"Of {name}: {note}" for note in side["notes"])
     both = f"{a} and {b}" if (a, b) == ("A", "B") else f"{a} (A) and {b} (B)"
+    if comparison["a"]["on"] == "loss":
+        yield LOSS
     yield f"The mechanisms of {both} are {_verdict(comparison['verdict'])}: {_closed(comparison['why'])}"
     if plain["discrepancy"] is not None:
         mean = plain["discrepancy"]["mean"]
@@ -33,6 +41,12 @@ def sentences(plain: Plain) -> Iterator[str]:
             f"Under the interventions their class probabilities lie {mean:.3f} apart on average (L1 distance, at most "
             f"2): a graded score, which decides nothing."
         )
+    yield from _joined(plain, unit)
+
+
+def _joined(plain: Plain, unit: str) -> Iterator[str]:
+    """What joins the two: the paths, the alignment, blocks and layers where asked for, and what follows."""
+    a, b = plain["names"]
     for which, path in plain["paths"].items():
         yield _path(path, "as it is" if which == "before" else "after alignment", unit)
     if plain["alignment"] is not None:
@@ -40,7 +54,7 @@ def sentences(plain: Plain) -> Iterator[str]:
     yield from plain["notes"]
     if plain["blocks"]:
         moved = "" if plain["alignment"] is None else f" to the aligned {b}"
-        yield _blocks(plain["blocks"], comparison["a"]["reference"], moved, unit)
+        yield _blocks(plain["blocks"], plain["comparison"]["a"]["reference"], moved, unit)
     if plain["similarity"]:
         yield _layers(plain["similarity"])
     if plain["paths"]:
@@ -102,9 +116,12 @@ def _path(path: Plain, how: str, unit: str) -> str:
         "undetermined": "mechanistically connected or not: these data do not settle it",
     }[path["mechanistic_connection"]]
     heights = ", ".join(_barrier(path, split, unit) for split in path["barrier"])
+    gaps = [(split, gap) for split, gap in path["endpoint_minus_minimum"].items() if gap is not None]
+    listed = ", ".join(f"{_amount(gap, unit)} {unit} on {split}" for split, gap in gaps)
+    graded = f" Mean loss of the ends less the lowest on the path, a graded score: {listed}." if gaps else ""
     return (
         f"The straight path from {path['start']} to {path['end']}, {how}, is {verdict} "
-        f"(tolerance {path['tolerance']:g} {unit}). Barriers in loss: {heights}."
+        f"(tolerance {path['tolerance']:g} {unit}). Barriers in loss: {heights}.{graded}"
     )
 
 
@@ -144,7 +161,9 @@ def _blocks(blocks: Plain, reference: str, moved: str, unit: str) -> str:
 def _layers(layers: Plain) -> str:
     known = {layer: value for layer, value in layers.items() if value is not None}
     if not known:
-        return "No layer's representations vary, so they have no similarity."
+        return (
+            "In every layer one of the two models has the same representation for all rows, so none has a similarity."
+        )
     lowest = min(known, key=lambda layer: known[layer])
     named = lowest or "the model itself"
     return (

@@ -62,8 +62,10 @@ def fail(lines: list[str], status: int, debug: bool = False) -> int:
     return status
 
 
-def check_target(file: Path) -> None:
-    """Refuse before the work starts what could not be written after it."""
+def check_target(file: Path, *read: Path) -> None:
+    """Refuse before the work starts what could not be written after it, or would overwrite what is read."""
+    if file.exists() and any(source.exists() and source.samefile(file) for source in read):
+        raise ValueError(f"the result would overwrite {file}, which is read; name another file with -o")
     known = file.parent.is_dir() and (file.is_file() or not file.exists())
     if not known or not os.access(file.parent, os.W_OK):
         raise ValueError(f"the result cannot be written to {file}: expected a file in a folder that can be written")

@@ -67,7 +67,7 @@ def audit(
     config, place, _, kind = gathered(
         lambda: read_config(data, AuditConfig),
         lambda: device_of(device),
-        lambda: check_target(output),
+        lambda: check_target(output, weights_a, weights_b, data),
         lambda: check_choice("precision", precision, ("float32", "auto")),
     )
     job = prepared((weights_a, weights_b), model, config, data.parent, seed, root)

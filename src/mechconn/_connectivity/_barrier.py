@@ -40,14 +40,15 @@ class Connection:
         split: the data.
         verdict: "connected" where the barrier is at most the tolerance, "not connected" where it is above,
             "undetermined" where its interval holds both.
-        by: "interval", or "point value" where no samples were kept: then chance is not accounted for.
+        by: "interval"; "point value" where no samples were kept: then chance is not accounted for; or "nothing", where
+            the grid has no inner points, or too few samples were kept for an interval: then it is undetermined.
         barrier: the barrier.
         tolerance: the largest barrier that counts as none, in the units of the loss.
     """
 
     split: str
     verdict: Verdict
-    by: Literal["interval", "point value"]
+    by: Literal["interval", "point value", "nothing"]
     barrier: Barrier
     tolerance: float
 
@@ -76,8 +77,10 @@ def barrier_of(ts: Sequence[float], values: Sequence[float], interval: Interval 
     return Barrier(above[highest], ts[highest], area, interval)
 
 
-def judged(split: str, barrier: Barrier, tolerance: float) -> Connection:
-    """The verdict by the interval where there is one, else by the height."""
+def judged(split: str, barrier: Barrier, tolerance: float, by_height: bool) -> Connection:
+    """The verdict by the interval where there is one, else by the height where that may decide."""
+    if barrier.interval is None and not by_height:
+        return Connection(split, "undetermined", "nothing", barrier, tolerance)
     low, high = barrier.interval or (barrier.height, barrier.height)
     verdict: Verdict = "connected" if high <= tolerance else "not connected" if low > tolerance else "undetermined"
     return Connection(split, verdict, "point value" if barrier.interval is None else "interval", barrier, tolerance)

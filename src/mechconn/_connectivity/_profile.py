@@ -101,14 +101,16 @@ class Profile:
         """Whether L(gamma(t)) <= (1 - t) L(theta_a) + t L(theta_b) + tolerance for every t of the grid.
 
         Judged by the barrier's interval where samples were kept: "connected" when all of it is at most the
-        tolerance, "not connected" when all of it is above, else "undetermined". Without samples the measured height
-        decides; `.by` says which it was.
+        tolerance, "not connected" when all of it is above, else "undetermined", as where one sample was kept and gives
+        no interval. Without samples the measured height decides. A grid of the two ends alone decides nothing. `.by`
+        says which it was.
 
         Raises:
             ValueError: as `barrier`, or a negative tolerance.
         """
         check_non_negative("tolerance", tolerance)
-        return judged(split, self.barrier(split, on, confidence), tolerance)
+        by_height = len(self.ts) > 2 and split not in self.per_sample.get(on, {})
+        return judged(split, self.barrier(split, on, confidence), tolerance, by_height)
 
     def mode_connected(self, split: str, tolerance: float = 0.0) -> bool:
         """Whether the verdict of `connection` on the loss is "connected"."""
@@ -151,12 +153,14 @@ class Profile:
     def to_record(self, start: str = "A", end: str = "B", tolerance: float = 0.0) -> dict[str, Any]:
         """Plain values, for JSON: curves, barriers in loss with their 95 % intervals, and verdicts at a tolerance.
 
-        What is not finite is None, and a split with such a value has no barrier and is "not connected".
+        What is not finite is None, and a split with such a loss has no barrier: it is "not connected" where the loss
+        is infinite between finite ends, and "undetermined" where an end is not finite, or any loss NaN.
         """
         bad = {value.split for value in self.not_finite if value.on == "loss"}
         barriers = {split: None if split in bad else self.barrier(split) for split in self.loss}
         connection: dict[str, Verdict] = {
-            split: "not connected" if split in bad else self.connection(split, tolerance).verdict for split in self.loss
+            split: _beyond(self.loss[split]) if split in bad else self.connection(split, tolerance).verdict
+            for split in self.loss
         }
         joined = {connection[split] for split in (self.reference, *self.interventions)}
         return {
@@ -167,6 +171,7 @@ class Profile:
             "accuracy": {split: _finite(values) for split, values in self.accuracy.items()},
             "barrier": {split: b and (b.height, b.t) for split, b in barriers.items()},
             "barrier_interval": {split: b and b.interval for split, b in barriers.items()},
+            "endpoint_minus_minimum": {s: None if s in bad else self.endpoint_minus_minimum(s) for s in self.loss},
             "tolerance": tolerance,
             "connection": connection,
             "mechanistic_connection": together(joined),
@@ -233,6 +238,12 @@ def together(verdicts: AbstractSet[str]) -> Verdict:
     if "not connected" in verdicts:
         return "not connected"
     return "connected" if verdicts == {"connected"} else "undetermined"
+
+
+def _beyond(losses: Sequence[float]) -> Verdict:
+    """The verdict on a path where some loss is not finite: infinity above a finite chord is a barrier of any height."""
+    defined = math.isfinite(losses[0]) and math.isfinite(losses[-1]) and not any(map(math.isnan, losses))
+    return "not connected" if defined else "undetermined"
 
 
 def _finite(values: Sequence[float]) -> list[float | None]:

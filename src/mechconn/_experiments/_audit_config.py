@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from mechconn._config import Config
 from mechconn._interventions import CUE
@@ -51,9 +51,9 @@ class AuditConfig(Config):
     tolerance: float = Field(
         default=0.05, ge=0, allow_inf_nan=False, description="the largest barrier in loss that counts as none"
     )
-    points: int = Field(default=11, ge=2, description="points on the path")
+    points: int = Field(default=11, ge=3, description="points on the path")
     alignment: Literal["auto", "activations", "weights", "none"] = "auto"
-    blocks: int | str | None = Field(default=None, description="also the path block by block")
+    blocks: StrictInt | str | None = Field(default=None, description="also the path block by block")
     layers: Literal["all"] | list[str] | None = Field(default=None, description="also linear CKA by layer")
     norm: NormConfig = NormConfig()
     model: ModelConfig = ModelConfig()

@@ -154,7 +154,9 @@ def _check_fit(name: str, model: nn.Module, example: Any, highest: int) -> None:
     try:
         outputs = outputs_on(model, example)
     except (RuntimeError, TypeError) as error:
-        shape = list(example.shape) if isinstance(example, torch.Tensor) else type(example).__name__
+        shape = (
+            f"{list(example.shape)}, {example.dtype}" if isinstance(example, torch.Tensor) else type(example).__name__
+        )
         raise ValueError(_errors.UNFIT_INPUTS.format(shape=shape, why=str(error).splitlines()[0])) from error
     if outputs.dim() == 2 and outputs.shape[1] <= highest:
         classes = {"classes": highest + 1, "outputs": outputs.shape[1]}

@@ -141,6 +141,8 @@ def _existing(file: Path) -> Path:
 def _only_split(place: Path, root: str | Path | None, download: bool) -> str:
     """The split of a folder that has one."""
     splits = splits_at(str(place), root, download)
+    if not splits and place.is_dir():
+        raise FileNotFoundError(_errors.NO_IMAGES_THERE.format(place=place))
     if len(splits) != 1:
         raise ValueError(_errors.WHICH_SPLIT.format(source=place, splits=", ".join(splits) or "none"))
     return splits[0]
