@@ -10,11 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import mechconn as mc
 from mechconn._batches import all_targets, as_data, batch_bounds, batch_count, batches, first_rows
-from zoo import rows, split
+from zoo import build, rows, split
 
 CPU = torch.device("cpu")
 
@@ -175,3 +176,24 @@ def test_a_batch_whose_rows_are_unclear_stays_whole() -> None:
     x = torch.ones(10, 2)
     for batch in ((x, torch.ones(1, 2)), {"x": x, "lengths": [1] * 10}, torch.tensor(1.0), (x, {"more": x}), ()):
         assert first_rows(batch, 3) is batch
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(2, 3)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.out(a - b)
+
+
+def test_inputs_that_a_loader_made_a_list_of_are_arguments() -> None:
+    """What torch's default collation makes of samples ((a, b), y)."""
+    a, b, y = torch.ones(6, 2), torch.arange(12.0).view(6, 2), torch.arange(6) % 3
+    samples: Any = [((a[i], b[i]), y[i]) for i in range(6)]
+    model = build(Two, dtype=torch.float32)
+    losses = [
+        mc.measure_invariance(model, mc.Suite({"cue": data}, interventions=())).loss["cue"]
+        for data in (DataLoader(samples, batch_size=4), [(a, b, y)])
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)

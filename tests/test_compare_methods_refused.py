@@ -22,8 +22,11 @@ from zoo import build, mlp, rows, split
         ({"methods": {"start": METHODS["FT"]}}, "the name 'start' stands for the model as it is"),
         ({"epochs": 2, "passes": 9}, "has one budget, got epochs=2 and passes=9; leave one of them out"),
         ({"epochs": 0}, "epochs must be a whole number greater than zero, got 0"),
-        ({"selection": "validation", "validation_share": 2.0}, r"validation_share must lie in \[0, 1\], got 2.0"),
-        ({"validation_share": 1.0}, "validation_share must lie between 0 and 1, got 1.0"),
+        (
+            {"selection": "validation", "validation_share": 2.0},
+            "validation_share must lie above 0 and below 1, got 2.0",
+        ),
+        ({"validation_share": 1.0}, "validation_share must lie above 0 and below 1, got 1.0"),
     ],
 )
 def test_what_cannot_be_compared_is_told_before_anything_is_trained(changes: dict[str, Any], text: str) -> None:

@@ -233,7 +233,8 @@ def _split(name: str, number: int, batch: Any) -> tuple[Inputs, Tensor]:
         if key is not None and isinstance(batch[key], Tensor):
             return {k: v for k, v in batch.items() if k != key}, batch[key]
     elif isinstance(batch, tuple | list) and len(batch) >= 2 and isinstance(batch[-1], Tensor):
-        return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), batch[-1]
+        inputs = batch[0] if len(batch) == 2 else batch[:-1]
+        return (tuple(inputs) if isinstance(inputs, list) else inputs), batch[-1]
     raise TypeError(_errors.BATCH_SHAPE.format(name=name, batch=number, type=type(batch).__name__))
 
 

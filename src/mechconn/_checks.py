@@ -46,7 +46,7 @@ def check_fraction(name: str, value: float) -> float:
 
 def check_share(name: str, value: float) -> float:
     """`value` as a float above 0 and below 1."""
-    if check_fraction(name, value) in (0.0, 1.0):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < 1:
         raise ValueError(_errors.SHARE.format(name=name, value=repr(value)))
     return float(value)
 

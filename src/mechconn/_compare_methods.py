@@ -18,7 +18,7 @@ from mechconn import _errors
 from mechconn._batches import as_data, batch_count, generators_kept, rows_of
 from mechconn._checkpoint import Checkpoint
 from mechconn._checks import check_choice, check_count, check_is, check_share
-from mechconn._evaluate import Outcomes, outcomes, per_sample_cross_entropy
+from mechconn._evaluate import Outcomes, check_same_rows, outcomes, per_sample_cross_entropy
 from mechconn._finetune import fine_tune
 from mechconn._group_names import Groups
 from mechconn._inference import Inference
@@ -221,6 +221,7 @@ def _evaluated(
         for what, data in task.suite.draws_of(split).items():
             with isolated(task.seed, "compare_methods"):
                 found.append(outcomes(forward, network.device, data, what, loss))
+            check_same_rows(what, found[0].targets, found[-1].targets)
             if found[-1].predicted is None:
                 raise ValueError(_errors.GROUPS_OF_CLASSES.format(name="compare_methods"))
         accuracy[split] = fmean(result.accuracy for result in found)

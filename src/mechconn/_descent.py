@@ -177,14 +177,15 @@ class _Run:
         self.now.rows += total_rows
 
     def _terms(self, objective: Objective, step: Step) -> dict[str, Tensor]:
-        """The objective's terms; what it refuses in a batch of one row, which normalisation may not take, says so."""
+        """The objective's terms; where normalisation refuses a batch of one row, the error names the data."""
         try:
             return objective(step)
         except ValueError as error:
             sizes = {self.engine.named: step.size} | {
                 f"cued data {i}": len(y) for i, (_, y) in enumerate(step.cued, start=1)
             }
-            if single := [name for name, rows in sizes.items() if rows == 1]:
+            single = [name for name, rows in sizes.items() if rows == 1]
+            if single and "more than 1 value per channel" in str(error):
                 raise ValueError(_errors.SINGLE_ROW.format(reason=error, names=" and ".join(single))) from error
             raise
 

@@ -37,7 +37,7 @@ OTHER_RUN = (
 CHECKPOINT_CHANGED = "the checkpoint {file} was changed after it was written; delete it, and the run starts afresh"
 NO_STRETCH = "a stretch of a path needs two different ends, got t0 = t1 = {t}"
 RANGE = "{name} must lie in [{low}, {high}], got {value}"
-SHARE = "{name} must lie between 0 and 1, got {value}"
+SHARE = "{name} must lie above 0 and below 1, got {value}"
 LISTED = "{name} must be a tuple or a list, got {value}"
 POSITIVE = "{name} must be {kind} greater than zero, got {value}"
 NON_NEGATIVE = "{name} must be zero or more, got {value}"
@@ -64,6 +64,7 @@ HEAD_NOT_FOUND = (
 HEAD_UNKNOWN = "head={head!r} is not a linear layer of this model; its linear layers are: {linear}"
 NO_CUDA = "device {device!r} was asked for, but no CUDA device is here; use 'cpu'"
 NO_FOLDER = "the folder of {file} does not exist; make it first, or name another"
+FEW_POINTS = "an audit needs three points on the path or more, the ends among them, got {points}"
 TWO_NAMES = "names must be two, of A and of B, got {count}"
 NO_LABELS = "{what} must be a label for each row, or several columns of them in a mapping, got {type}"
 NO_HISTORY = "{method} has no epochs, so there is no history to draw"
@@ -370,6 +371,10 @@ FLOOR_SIGNS = "the floor under the barrier needs positive output weights, got {n
 DISK_FULL = (
     "the disk of the store {root} is full ({why}); free some space or pass another folder, --store, and start again: "
     "nothing half-written stayed, and what was finished is not repeated"
+)
+FILE_LIMIT = (
+    "a file of the store {root} would be larger than this system allows ({why}; ulimit -f tells); nothing half-written "
+    "stayed, and what was finished is not repeated"
 )
 STORE_READ_ONLY = "the store {root} cannot be written to ({why}); pass another folder, --store"
 DAMAGED_STEP = "step {key} is damaged ({why}); it was moved to {place} and is computed again"

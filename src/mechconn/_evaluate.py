@@ -35,6 +35,12 @@ def per_sample_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(outputs, targets.long() if whole else targets, reduction="none")
 
 
+def check_same_rows(what: str, first: Tensor, targets: Tensor) -> None:
+    """Raise unless another draw of a split has the targets of the first."""
+    if not torch.equal(first, targets):
+        raise ValueError(_errors.OTHER_DRAW.format(what=what, got=len(targets), rows=len(first)))
+
+
 def check_labels(labels: Tensor, classes: int) -> None:
     """Raise unless every label names one of so many outputs."""
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:

@@ -42,6 +42,7 @@ class FittedPath:
     seconds: float
 
 
+@torch.inference_mode(False)  # as in training
 def fit_path(
     model: nn.Module,
     params_a: Params,

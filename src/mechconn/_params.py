@@ -205,8 +205,9 @@ def laid_out_inputs(inputs: Inputs, reduced: torch.dtype | None) -> Inputs:
 
 def call_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Inputs as (positional, keyword) arguments of a forward pass, copied: networks may write into what they get."""
-    positional = (inputs,) if isinstance(inputs, Tensor) else inputs if isinstance(inputs, tuple) else ()
-    named = dict(inputs) if isinstance(inputs, Mapping) else {}
+    if isinstance(inputs, Tensor):
+        inputs = (inputs,)
+    positional, named = (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((), dict(inputs))
     return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, (positional, named))
 
 

@@ -191,6 +191,7 @@ LOOSE: Any = mc
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
+        (lambda m, s: mc.audit(m, m, s, ts=2), ValueError, "an audit needs three points on the path or more, the ends"),
         (lambda m, s: LOOSE.audit(m, m, s, names=("x",)), ValueError, "names must be two, of A and of B, got 1"),
         (
             lambda m, s: LOOSE.mechanism_map([m, m], s),
@@ -205,7 +206,7 @@ LOOSE: Any = mc
         (
             lambda m, s: LOOSE.compare_mechanisms(mc.parameters_of(m), m, s),
             TypeError,
-            "model must be a Module, got str",
+            "model must be a Module, got dict",
         ),
         (
             lambda m, s: mc.measure_invariance(m, mc.Suite({n: (rows(6)[0], rows(6)[1].double()) for n in s})),

@@ -41,11 +41,17 @@ def test_it_is_the_mean_over_interventions_of_the_mean_over_rows() -> None:
 
 def test_a_split_of_several_draws_counts_with_their_mean() -> None:
     models = [build(mlp, 0), build(mlp, 1)]
-    data, (x, y) = rows(9, 1), rows(9, 2)
+    data, (x, _) = rows(9, 1), rows(9, 2)
+    y = data[1]
     suite = mc.Suite({"cue": data, "hue": data}, redraws={"hue": [(x, y), (x + 1, y)]})
     found = mc.output_discrepancy(models[0], models[1], suite)
     assert found.mean == pytest.approx(sum(by_hand(models, inputs) for inputs in (data[0], x, x + 1)) / 3, rel=1e-12)
     assert found.splits["cue"] == pytest.approx(by_hand(models, data[0]), rel=1e-12)
+    fewer = mc.Suite({"cue": data, "hue": data}, redraws={"hue": [rows(3, 2)]})
+    with pytest.raises(ValueError, match="draw 2 of split 'hue' has 3 rows and the split 9"):
+        mc.output_discrepancy(models[0], models[1], fewer)
+    with pytest.raises(ValueError, match="draw 2 of split 'hue' has 3 rows and the split 9"):
+        mc.compare_methods(mc.TuningTask(models[0], data, fewer), {"FT": mc.NaiveFineTuning(epochs=1)})
 
 
 def test_one_model_is_as_similar_as_the_score_goes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from mechconn._experiments._engines import ENGINES, Engine, EngineName, each, engine_of
-from work import Work, child, heard, log_of, refuse, two_steps, unless_first_for_ever
+from work import Work, child, heard, log_of, refuse, two_steps, unless_first_a_minute
 
 INLINE, PROCESSES = Engine("inline", 1, 1), Engine("processes", 2, 1)
 
@@ -94,11 +95,13 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
 
 
 def test_workers_end_when_the_run_is_given_up() -> None:
-    """One job is done, the other never would be."""
-    running = each(unless_first_for_ever, [0, 1], PROCESSES, print)
+    """One job is done, the other would take a minute."""
+    started = time.monotonic()
+    running = each(unless_first_a_minute, [0, 1], PROCESSES, print)
     _, first = next(running)
     worker = first.result()
     running.close()  # comes back once both workers are gone
+    assert time.monotonic() - started < 50
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
 

@@ -120,7 +120,7 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(tmp_path: Path) -> Non
         store.show("fig4")
     assert store.stored("fig4-smoke-aa") is None and store.names() == ["fig4-smoke-aa"]
     assert "it was moved to" in said[-1] and "and is written anew" in said[-1]
-    assert (tmp_path / "damaged" / "fig4-smoke-aa.json").read_text(encoding="utf-8") == "{"
+    assert (tmp_path / "damaged" / "record-fig4-smoke-aa").read_text(encoding="utf-8") == "{"
     assert store.stored("fig4-smoke-aa") is None and len(said) == 2
     assert store.remove("fig4-smoke-aa") == 0 and store.names() == []
 

@@ -34,7 +34,7 @@ class Disk:
         return getattr(os, name)
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("writes", range(3))
 def test_a_step(writes: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
@@ -78,7 +78,7 @@ import sys, torch
 from pathlib import Path
 from mechconn import _tensor_files as whole
 from mechconn._store import Made, Store
-from mechconn._store._files import DiskFullError, room_on
+from mechconn._store._files import DiskFullError
 from work import made, step
 root = Path(sys.argv[1])
 store = Store(root)
@@ -128,3 +128,11 @@ def test_a_store_that_may_not_be_written_to(code: int, tmp_path: Path, monkeypat
     with pytest.raises(PermissionError, match=r"^elsewhere$"):
         with room_on(tmp_path):
             raise PermissionError("elsewhere")
+
+
+def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
+    with pytest.raises(
+        DiskFullError, match=r"would be larger than this system allows \(File too large; ulimit -f tells\)"
+    ):
+        with room_on(tmp_path):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))

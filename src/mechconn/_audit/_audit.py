@@ -145,7 +145,7 @@ def audit(
         alignment: how B is aligned; "auto" matches activations on the data of `norm` where it is a `Reestimate`, else
             weights; "none" leaves it out.
         symmetry: as in `align`; default: found on the first rows of the reference split.
-        ts: number of points on the path, or the points themselves.
+        ts: number of points on the path, three or more, or the points themselves.
         tolerance: the largest barrier in loss that counts as none (nats, for the default loss).
         blocks: also the path block by block, as in `evaluate_blocks`; None leaves it out.
         layers: also linear CKA on the reference split: of these layers, or of "all" linear maps; None leaves it out.
@@ -163,8 +163,7 @@ def audit(
     """
     started = time.perf_counter()
     check_non_negative("tolerance", tolerance)
-    if len(names) != 2:
-        raise ValueError(_errors.TWO_NAMES.format(count=len(names)))
+    _check_form(ts, names)
     _check_request(model_a, model_b, norm, alignment, layers)
     example, notes = example_of(suite, device_of(model_a, device), seed), []
     if not joinable(model_a, model_b, example):
@@ -226,6 +225,14 @@ def audit(
         },
         seconds=time.perf_counter() - started,
     )
+
+
+def _check_form(ts: int | Sequence[float], names: tuple[str, str]) -> None:
+    """Refuse a grid on which nothing could be settled, and names that are not two."""
+    if (points := len(ts) if isinstance(ts, Sequence) else ts) < 3:
+        raise ValueError(_errors.FEW_POINTS.format(points=points))
+    if len(names) != 2:
+        raise ValueError(_errors.TWO_NAMES.format(count=len(names)))
 
 
 def _check_request(

@@ -169,7 +169,7 @@ def compare_mechanisms(
 
 
 def _listed(models: Models) -> list[nn.Module]:
-    listed = [models] if isinstance(models, nn.Module) else list(models)
+    listed: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     for model in listed:
         check_is("model", model, nn.Module)
     return listed

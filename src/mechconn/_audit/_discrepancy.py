@@ -13,7 +13,7 @@ from mechconn import _errors
 from mechconn._audit._outcomes import Setting
 from mechconn._batches import batches, generators_kept
 from mechconn._checks import check_is
-from mechconn._evaluate import ROWS_ON_CPU, per_sample_cross_entropy
+from mechconn._evaluate import ROWS_ON_CPU, check_same_rows, per_sample_cross_entropy
 from mechconn._interventions import Suite
 from mechconn._params import device_of
 from mechconn._precision import Precision
@@ -92,13 +92,17 @@ def output_discrepancy(
     (network, first), (_, second) = setting.ready(model_a), setting.ready(model_b)
     splits = {}
     for name in suite:
-        total, rows = 0.0, 0
+        distances, labels = [], []
         for what, data in suite.draws_of(name).items():
             with isolated(seed, "output_discrepancy"), generators_kept(data):
-                for inputs, targets in batches(what, data, batch_size=ROWS_ON_CPU, device=network.device):
-                    total += float(_distance(what, first(inputs), second(inputs)).sum())
-                    rows += len(targets)
-        splits[name] = total / rows
+                found = [
+                    (_distance(what, first(inputs), second(inputs)), targets.cpu())
+                    for inputs, targets in batches(what, data, batch_size=ROWS_ON_CPU, device=network.device)
+                ]
+            distances.append(torch.cat([distance for distance, _ in found]))
+            labels.append(torch.cat([targets for _, targets in found]))
+            check_same_rows(what, labels[0], labels[-1])
+        splits[name] = float(torch.cat(distances).mean())
     mean = sum(splits[name] for name in suite.interventions) / len(suite.interventions)
     return OutputDiscrepancy(splits, mean, 1.0 / (mean + EPSILON), suite.interventions)
 

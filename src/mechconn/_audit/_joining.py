@@ -19,6 +19,7 @@ from mechconn._norm_stats import NormPolicy, Reestimate
 from mechconn._params import Network, buffers_of, device_of, parameters_of, with_parameters
 from mechconn._rng import isolated
 from mechconn._symmetry import Symmetry, symmetry_of
+from mechconn._symmetry._verify import relative_error
 from mechconn._typing import Inputs, Progress
 
 Aligning: TypeAlias = AlignmentMethod | Literal["auto", "none"]
@@ -48,17 +49,8 @@ def joinable(model_a: nn.Module, model_b: nn.Module, example: Inputs) -> bool:
             if name not in fixed:
                 buffer.copy_(states[1][name])
     expected, got = outputs_on(model_b, example), outputs_on(filled, example)
-    return expected.shape == got.shape and alike(expected, got)
-
-
-def alike(expected: torch.Tensor, got: torch.Tensor) -> bool:
-    """Whether outputs agree to a thousandth of the largest finite one; what is not finite must be the same.
-
-    A thousandth is far above rounding, and far below another nonlinearity or scale.
-    """
-    largest = expected.where(expected.isfinite(), 0.0).abs().max()
-    same = (expected == got) | (expected.isnan() & got.isnan())
-    return bool((same | ((expected - got).abs() <= 1e-3 * largest)).all())
+    # A thousandth is far above rounding, and far below another nonlinearity or scale.
+    return relative_error([expected], [got]) <= 1e-3
 
 
 def outputs_on(model: nn.Module, example: Inputs) -> torch.Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._audit._evidence import Correct
-from mechconn._evaluate import NO_CLASS, Outcomes, outcomes
+from mechconn._evaluate import NO_CLASS, Outcomes, check_same_rows, outcomes
 from mechconn._inference import Forward, Inference
 from mechconn._interventions import Suite
 from mechconn._params import Network, parameters_of
@@ -99,8 +99,7 @@ def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: 
                 result = outcomes(forward, network.device, data, what, setting.loss)
             _check(what, result, on)
             draws.append(result)
-            if not torch.equal(draws[0].targets, result.targets):
-                raise ValueError(_errors.OTHER_DRAW.format(what=what, got=len(result.loss), rows=len(draws[0].loss)))
+            check_same_rows(what, draws[0].targets, result.targets)
         splits[name] = Drawn(tuple(draws))
         told(done + 1)
     return Outcome(splits, network.number_type)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -125,6 +126,13 @@ def _images(text: str, rows: int | None, test_rows: int | None, root: str | None
         }
         found |= {"cue": DominoesCue(tops["train"]), "test_cue": DominoesCue(tops["test"])}
     return found
+
+
+def images_hash(data: DataSettings, rows: int | None, test_rows: int | None, root: str | None) -> str:
+    """The hash of all that the tasks of these data are made from, whatever their proportions and seeds."""
+    found = _images(data.model_dump_json(), rows, test_rows, root)
+    parts = [[_shared_hash(part)] if _shared(part) else list(_parts(part)) for part in found.values()]
+    return content_hash([VERSION, *chain.from_iterable(parts)])
 
 
 def clean_seed(seed: int) -> int:

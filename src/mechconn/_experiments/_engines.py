@@ -165,7 +165,7 @@ def _once(
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 yield pending.pop(future), future
     except BaseException:
-        pool.shutdown(cancel_futures=True)  # and wait: nothing of this run is at work once it has ended
+        pool.shutdown(cancel_futures=True)  # and wait, so that none of our own workers is at work any more
         raise
     pool.shutdown()
 
@@ -187,6 +187,7 @@ def warm(threads: int, lifeline: Any) -> None:
     the whole group, is for the parent to judge.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # standard output is the parent's, for the result
     torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -16,6 +16,7 @@ import torch
 from mechconn import _errors
 from mechconn._config import Config
 from mechconn._experiments._cells import task_for
+from mechconn._experiments._data import images_hash
 from mechconn._experiments._engines import Engine, each
 from mechconn._experiments._recipes import RECIPES
 from mechconn._experiments._samples import strips
@@ -135,8 +136,6 @@ def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
     store = Store(plan.store, note=watch.say)
     with _alone(store, plan.id):
         account = _Account(plan, watch, store.stored(plan.id), inputs)
-        for note in plan.notes:
-            account.say(note)
         store.save(account.record("running", pictures))
         jobs = [Job(plan, cell, watch.step if plan.engine.name == "inline" else None) for cell in account.cells]
         try:
@@ -166,18 +165,20 @@ Done = tuple[CellRecord, dict[str, Any]]
 
 
 class _Account:
-    """What a run has done so far: in this call, and before it as the stored record says."""
+    """What a run has done so far: in this call, and before it, with the same inputs, as the stored record says."""
 
     def __init__(self, plan: Plan, watch: Watch, before: RunRecord | None, inputs: str) -> None:
+        before = before if before is not None and before.inputs_hash == inputs else None
         self.plan, self.watch, self.before, self.inputs = plan, watch, before, inputs
         self.cells = RECIPES[plan.recipe].cells(plan.settings)
         self.failed = False
         self._began, self._started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-        same = before is not None and before.inputs == inputs
-        self._earlier = {c.name: c for c in before.cells if c.status == "done"} if before is not None and same else {}
+        self._earlier = {} if before is None else {c.name: c for c in before.cells if c.status == "done"}
         self._done: dict[int, Done] = {}
         self._spent: list[float] = []
         self._notes: list[str] = [] if before is None else list(before.notes)
+        for note in plan.notes:
+            self.say(note)
 
     def say(self, line: str) -> None:
         """A line for the reader, now and in the record, where it stands once."""
@@ -248,7 +249,7 @@ class _Account:
             scale=plan.scale,
             settings=plain,
             settings_hash=settings_hash(plain),
-            inputs=self.inputs,
+            inputs_hash=self.inputs,
             seeds=list(plain["seeds"]),
             threads=plain["threads"],
             status=status,
@@ -273,10 +274,7 @@ class _Account:
 
 
 def _checked(plan: Plan) -> tuple[dict[str, dict[str, Picture]], str]:
-    """(dataset -> split -> samples, a hash of what cells read: all data, and the versions of the code of steps).
-
-    Every dataset is read once, so that what is wrong is found before the start.
-    """
+    """(dataset -> split -> samples, a hash of all data and of code versions); finds what is wrong before the start."""
     pictures, read, settings = {}, {"code": VERSIONS, "data": {}}, plan.settings
     if not isinstance(settings, Settings):
         return pictures, settings_hash(read)
@@ -286,7 +284,7 @@ def _checked(plan: Plan) -> tuple[dict[str, dict[str, Picture]], str]:
         if (asked := max(cell.clean_samples or 1 for cell in own)) > (rows := len(task.clean.data)):
             raise ValueError(_errors.TOO_MANY.format(name="clean_samples", asked=asked, available=rows))
         pictures[data.name] = strips(task.suite)
-        read["data"][data.name] = [task.train.input.sha256, task.clean.input.sha256, task.suite_input.sha256]
+        read["data"][data.name] = images_hash(data, settings.rows, settings.test_rows, plan.root)
     return pictures, settings_hash(read)
 
 

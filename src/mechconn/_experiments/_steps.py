@@ -32,7 +32,7 @@ from mechconn._store import Input, Made, Step, Store, Stored
 from mechconn._training import train
 from mechconn._typing import Params, Progress
 
-VERSIONS = {"train": 1, "fine-tune": 1, "align": 1, "fit": 1, "evaluate": 1, "measure": 1, "fig13": 1}
+VERSIONS = {"train": 1, "fine-tune": 1, "align": 1, "fit": 1, "evaluate": 2, "measure": 1, "fig13": 1}
 WEIGHTS, CHECKPOINT = "weights", "run.safetensors"
 
 

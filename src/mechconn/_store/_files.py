@@ -12,12 +12,12 @@ from pathlib import Path
 from mechconn import _errors
 from mechconn._tensor_files import write_whole
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class DiskFullError(RuntimeError):
-    """The disk of the store is full."""
+    """There is no room for a file of the store."""
 
 
 @contextmanager
@@ -33,6 +33,8 @@ def room_on(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise DiskFullError(_errors.DISK_FULL.format(root=root, why=error.strerror)) from error
+        if error.errno == errno.EFBIG:
+            raise DiskFullError(_errors.FILE_LIMIT.format(root=root, why=error.strerror)) from error
         if error.errno in LOCKED and Path(str(error.filename)).is_relative_to(root):
             raise PermissionError(_errors.STORE_READ_ONLY.format(root=root, why=error.strerror)) from error
         raise
@@ -82,7 +84,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def move_aside(folder: Path, target: Path) -> Path:
-    """Move a folder to `target`, or beside it under a number that is free; gives the place."""
+    """Move a file or folder to `target`, or beside it under a number that is free; gives the place."""
     target.parent.mkdir(parents=True, exist_ok=True)
     number = 0
     place = target

@@ -75,7 +75,7 @@ class RunRecord(Record):
         id: recipe, scale, and the start of a hash of the settings, device and threads; the same call has the same. The
             data are not in it: those are in the keys of the steps.
         settings: the configuration with every default.
-        inputs: a hash of the data that its cells read and of the versions of the code of steps; results of an earlier
+        inputs_hash: of the data that its cells read and of the versions of the code of steps; results of an earlier
             call are kept where it agrees. Empty in records of a time before it was written.
         seeds: of its cells.
         threads: processor threads of each cell.
@@ -98,7 +98,7 @@ class RunRecord(Record):
     scale: str
     settings: dict[str, Any]
     settings_hash: str
-    inputs: str = ""
+    inputs_hash: str = ""
     seeds: list[int]
     engine: str
     workers: int

@@ -38,6 +38,7 @@ class Store:
 
     Raises:
         DiskFullError: from every method that writes; nothing half-written stays.
+        PermissionError: from every method that writes, where the store may not be written to.
     """
 
     root: Path
@@ -86,7 +87,7 @@ class Store:
         try:
             return self._run_at(file) if file.is_file() else None
         except DamagedError as why:
-            place = move_aside(file, self.root / "damaged" / f"{run}.json")
+            place = move_aside(file, self.root / "damaged" / f"record-{run}")
             self.say(_errors.DAMAGED_RECORD.format(run=run, why=why, place=place))
             return None
 
@@ -216,7 +217,7 @@ class Store:
         """A run's record; one that says "running" though nobody works on it is that of a process that was killed."""
         try:
             record = opened(file.read_bytes(), RunRecord)
-        except OSError as error:
+        except FileNotFoundError as error:
             raise DamagedError(str(error.strerror)) from error
         if record.status != "running":
             return record
