@@ -58,6 +58,7 @@ def test_one_row_settles_nothing() -> None:
     [
         ((1.0, math.inf, 1.0), "not connected"),
         ((1.0, math.nan, 1.0), "undetermined"),
+        ((1.0, -math.inf, 1.0), "undetermined"),
         ((math.inf, 2.0, 1.0), "undetermined"),
         ((math.inf, math.inf, math.inf), "undetermined"),
         ((1.0, 9.0, math.nan), "undetermined"),

@@ -243,7 +243,7 @@ def together(verdicts: AbstractSet[str]) -> Verdict:
 def _beyond(losses: Sequence[float]) -> Verdict:
     """The verdict on a path where some loss is not finite: infinity above a finite chord is a barrier of any height."""
     defined = math.isfinite(losses[0]) and math.isfinite(losses[-1]) and not any(map(math.isnan, losses))
-    return "not connected" if defined else "undetermined"
+    return "not connected" if defined and math.inf in losses else "undetermined"
 
 
 def _finite(values: Sequence[float]) -> list[float | None]:
