@@ -2,6 +2,7 @@
 
 from mechconn import _drawing, _report
 from mechconn import datasets as datasets
+from mechconn import losses as losses
 from mechconn import models as models
 from mechconn import theory as theory
 from mechconn._align import ActivationMatching as ActivationMatching
@@ -66,6 +67,7 @@ from mechconn._loading import load_model as load_model
 from mechconn._method_comparison import Across as Across
 from mechconn._method_comparison import MethodComparison as MethodComparison
 from mechconn._method_comparison import TuningRun as TuningRun
+from mechconn._metrics import Metric as Metric
 from mechconn._model_at import model_at as model_at
 from mechconn._model_at import soup as soup
 from mechconn._norm_stats import InterpolateNorm as InterpolateNorm
@@ -144,6 +146,7 @@ __all__ = [
     "LinearPath",
     "MechanismMap",
     "MethodComparison",
+    "Metric",
     "NaiveFineTuning",
     "OutputDiscrepancy",
     "Plane",
@@ -179,6 +182,7 @@ __all__ = [
     "fit_path",
     "intervened",
     "load_model",
+    "losses",
     "measure_groups",
     "measure_invariance",
     "mechanism_map",

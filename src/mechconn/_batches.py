@@ -6,38 +6,39 @@ read as it comes, with the batch size and the order that its owner gave it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._checks import check_count, check_finite, check_reiterable
+from mechconn._map_style import MapStyle, map_style
+from mechconn._readings import LABEL_KEYS, Taken, as_tensor, label_key, read_batch, restricted
 from mechconn._typing import Data, Inputs, SampleSource
 
 _Numbered: TypeAlias = tuple[Inputs, Tensor, Sequence[int] | Tensor]
 """(inputs, targets, number of each row in its dataset)."""
 
-LABEL_KEYS = ("labels", "label", "y", "target")
-
 
 @dataclass(frozen=True, eq=False)
 class TensorPair:
-    """Rows of a pair of tensors as a source: x of shape [N, ...], y of shape [N, ...]."""
+    """Rows of a pair of tensors as a source: x [N, ...], or several such by place or name; y [N, ...]."""
 
-    x: Tensor
+    x: Any
     y: Tensor
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def inputs(self, index: Tensor) -> Tensor:
+    def inputs(self, index: Tensor) -> Any:
         """Rows `index` of x."""
-        return self.x[index]
+        return _each(lambda part: part[index], self.x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,12 @@ class Rows:
         """Their labels."""
         return self.source.y[self.rows]
 
+    @property
+    def row_origin(self) -> tuple[object, Tensor]:
+        """That of these rows of the whole."""
+        root, ids = row_origin(self.source)
+        return root, ids[self.rows]
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -76,19 +83,84 @@ def rows_of(source: SampleSource, rows: Int[Tensor, " n"]) -> Rows:
     return Rows(source, rows, getattr(source, "ids", torch.arange(len(source)))[rows])
 
 
-def as_data(name: str, data: Data) -> Data:
-    """`data` checked once at the door: a pair of tensors becomes a source, a one-pass iterator is refused."""
-    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
-        x, y = data
-        if len(x) != len(y):
-            raise ValueError(_errors.LENGTHS.format(name=name, inputs=len(x), targets=len(y)))
-        data = TensorPair(x, y)
-    if isinstance(data, SampleSource):
+def as_data(name: str, data: Any) -> Data:
+    """`data` checked once at the door: pairs of arrays and map-style datasets become sources.
+
+    Raises:
+        TypeError: data that can be read only once, or no data at all.
+        ValueError: inputs and targets of different lengths, or no rows.
+    """
+    if isinstance(data, MapStyle):
+        return data
+    found: Data | None = None if _own(data) else _pair(name, data)
+    if found is None and not _own(data):
+        found = map_style(name, data)
+    data = data if found is None else found
+    if is_source(data):
         if len(data) == 0:
             raise ValueError(_errors.EMPTY.format(name=name))
         return data
     check_reiterable(name, data)
     return data
+
+
+def is_source(data: Any) -> TypeGuard[SampleSource]:
+    """Whether data hand out rows by index."""
+    return isinstance(data, MapStyle) or _own(data)  # the order matters: a protocol's check reads `y`
+
+
+def row_origin(source: Any) -> tuple[object, Tensor]:
+    """(what the rows come from, the identity of each in it): rows of one origin and identity show one sample."""
+    known = getattr(source, "row_origin", None)
+    if known is not None:
+        return known
+    ids = getattr(source, "ids", None)
+    return (source, torch.arange(len(source))) if ids is None else ("ids", torch.as_tensor(ids))
+
+
+def rows_shared(a: Any, b: Any) -> bool:
+    """Whether row i of both is known to show the same sample: by origin, by `ids`, or by the names of files."""
+    if not is_source(a) or not is_source(b) or len(a) != len(b):
+        return a is b
+    files = [getattr(data, "files", None) for data in (a, b)]
+    if files[0] and files[1]:
+        return tuple(files[0]) == tuple(files[1])
+    (first, ids), (second, others) = row_origin(a), row_origin(b)
+    named = isinstance(first, str) and isinstance(second, str) and first == second
+    return (first is second or named) and torch.equal(ids.cpu(), others.cpu())
+
+
+def _own(data: Any) -> bool:
+    return isinstance(data, SampleSource)
+
+
+def _pair(name: str, data: Any) -> TensorPair | None:
+    """Inputs and targets that are given whole; None of anything else."""
+    if isinstance(data, Mapping) and {*LABEL_KEYS} & {*data}:
+        label = label_key(name, data)
+        data = {key: value for key, value in data.items() if key != label}, data[label]
+    if not isinstance(data, tuple) or len(data) != 2 or isinstance(data[0], list):
+        return None
+    y, parts = as_tensor(data[1]), list(_leaves(data[0]))
+    if y is None or y.dim() == 0 or not parts or any(part is None or part.dim() == 0 for part in parts):
+        return None
+    x: Any = _each(lambda part: as_tensor(part), data[0])
+    for part in parts:
+        if part is not None and len(part) != len(y):
+            raise ValueError(_errors.LENGTHS.format(name=name, inputs=len(part), targets=len(y)))
+    return TensorPair(x, y)
+
+
+def _leaves(x: Any) -> Iterator[Tensor | None]:
+    parts = x.values() if isinstance(x, Mapping) else x if isinstance(x, tuple) else (x,)
+    return map(as_tensor, parts)
+
+
+def _each(function: Any, x: Any) -> Any:
+    """A function of the inputs' parts, in the structure in which they are."""
+    if isinstance(x, Mapping):
+        return {name: function(part) for name, part in x.items()}
+    return tuple(map(function, x)) if isinstance(x, tuple) else function(x)
 
 
 def batches(
@@ -98,12 +170,14 @@ def batches(
     batch_size: int,
     device: torch.device,
     shuffle: torch.Generator | None = None,
+    model: nn.Module | None = None,
 ) -> Iterator[tuple[Inputs, Tensor]]:
     """One pass over data that `as_data` returned: pairs (inputs, targets) on `device`, checked to be finite.
 
-    `batch_size` and `shuffle` apply to sources; other iterables keep their own batches and order.
+    `batch_size` and `shuffle` apply to sources; other iterables keep their own batches and order. The signature of
+    `model` decides how batches of several parts are read.
     """
-    found = numbered_batches(name, data, batch_size=batch_size, device=device, shuffle=shuffle)
+    found = numbered_batches(name, data, batch_size=batch_size, device=device, shuffle=shuffle, model=model)
     return ((inputs, targets) for inputs, targets, _ in found)
 
 
@@ -114,13 +188,16 @@ def numbered_batches(
     batch_size: int,
     device: torch.device,
     shuffle: torch.Generator | None = None,
+    model: nn.Module | None = None,
 ) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
     """`batches` with the number of each row in its dataset, int64 of shape [N]; None where the data are no source."""
-    source = isinstance(data, SampleSource)
+    taken = None if model is None else Taken.of(model)
+    data = data.seen_by(taken) if isinstance(data, MapStyle) else data
+    source = is_source(data)
     if source and device.type != "cpu":
         data = placed(data, device)  # bytes travel once, and become numbers there
     read = 0
-    found = _rows(data, batch_size, shuffle) if isinstance(data, SampleSource) else _numbered(name, data)
+    found = _rows(name, data, batch_size, shuffle, taken) if is_source(data) else _numbered(name, data, taken)
     for inputs, targets, rows in found:
         for tensor in _tensors(inputs):
             check_finite(name, tensor, rows)
@@ -129,6 +206,30 @@ def numbered_batches(
         yield _move(inputs, device), targets.to(device), rows if source and isinstance(rows, Tensor) else None
     if read == 0:
         raise ValueError(_errors.EMPTY.format(name=name))
+
+
+def with_last_row(found: Iterator[tuple[Inputs, Tensor]]) -> Iterator[tuple[Inputs, Tensor]]:
+    """The same batches, but a last one of a single row joins the one before, as in `batch_bounds`."""
+    held: list[tuple[Inputs, Tensor]] = []
+    for batch in found:
+        if len(held) == 2:
+            yield held.pop(0)
+        held.append(batch)
+    if len(held) == 2 and len(held[1][1]) == 1 and (whole := _joined(*held)) is not None:
+        held = [whole]
+    yield from held
+
+
+def _joined(a: tuple[Inputs, Tensor], b: tuple[Inputs, Tensor]) -> tuple[Inputs, Tensor] | None:
+    """Two batches as one; None where their parts have other shapes."""
+    parts, others = (list(_leaves(batch[0])) for batch in (a, b))
+    rows = [len(batch[1]) for batch in (a, b)]
+    for first, second in zip(parts, others, strict=True):
+        if first is None or second is None or first.shape[1:] != second.shape[1:] or [len(first), len(second)] != rows:
+            return None
+    joined = iter([torch.cat([p, q]) for p, q in zip(parts, others, strict=True) if p is not None and q is not None])
+    targets = torch.cat([a[1], b[1]]) if a[1].shape[1:] == b[1].shape[1:] else None
+    return None if targets is None else (_each(lambda _: next(joined), a[0]), targets)
 
 
 @contextmanager
@@ -172,22 +273,40 @@ def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
 
 def batch_count(name: str, data: Data, batch_size: int) -> int:
     """How many batches one pass over the data gives."""
-    if isinstance(data, SampleSource):
+    if is_source(data):
         return len(batch_bounds(len(data), batch_size))
     try:
         return len(data)  # pyright: ignore[reportArgumentType]
     except TypeError:  # also of a DataLoader over data that do not tell their length
-        return sum(1 for _ in _given(name, data))
+        return sum(1 for _ in data)  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def all_targets(name: str, data: Data) -> Tensor:
-    """The targets of every row in reading order, on the CPU."""
-    if isinstance(data, SampleSource):
+def all_targets(name: str, data: Data, model: nn.Module | None = None) -> Tensor:
+    """The targets of every row in reading order, on the CPU; `joined_targets` says of what shape."""
+    taken = None if model is None else Taken.of(model)
+    if isinstance(data, MapStyle):
+        data = data.seen_by(taken)
+    if is_source(data):
         return data.y.cpu()
-    targets = [target.cpu() for _, target in _given(name, data)]
+    targets = [target.cpu() for _, target in _given(name, data, taken)]
     if not targets:
         raise ValueError(_errors.EMPTY.format(name=name))
-    return torch.cat(targets)
+    return joined_targets(targets)
+
+
+def joined_targets(parts: Sequence[Tensor]) -> Tensor:
+    """The targets of batches as one tensor [N, ...]; where rows have different lengths, a key for each row, int64 [N].
+
+    Equal rows have equal keys.
+    """
+    if len({part.shape[1:] for part in parts}) == 1:
+        return torch.cat(list(parts))
+    return torch.tensor([_key(row) for part in parts for row in part])
+
+
+def _key(row: Tensor) -> int:
+    text = str(row.dtype).encode() + row.contiguous().cpu().numpy().tobytes()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little", signed=True)
 
 
 def first_rows(inputs: Inputs, rows: int) -> Inputs:
@@ -206,36 +325,26 @@ def first_rows(inputs: Inputs, rows: int) -> Inputs:
     return tuple(map(few, inputs)) if isinstance(inputs, tuple) else few(inputs)
 
 
-def _rows(source: SampleSource, batch_size: int, shuffle: torch.Generator | None) -> Iterator[_Numbered]:
+def _rows(
+    name: str, source: SampleSource, batch_size: int, shuffle: torch.Generator | None, taken: Taken | None
+) -> Iterator[_Numbered]:
     rows = len(source)
     order = torch.arange(rows) if shuffle is None else torch.randperm(rows, generator=shuffle)
     for start, end in batch_bounds(rows, batch_size):
         index = order[start:end]
-        yield source.inputs(index), source.y[index], index
+        yield restricted(name, source.inputs(index), taken), source.y[index], index
 
 
-def _numbered(name: str, data: Any) -> Iterator[_Numbered]:
+def _numbered(name: str, data: Any, taken: Taken | None) -> Iterator[_Numbered]:
     row = 0
-    for inputs, targets in _given(name, data):
+    for inputs, targets in _given(name, data, taken):
         yield inputs, targets, range(row, row + len(targets))
         row += len(targets)
 
 
-def _given(name: str, data: Any) -> Iterator[tuple[Inputs, Tensor]]:
+def _given(name: str, data: Any, taken: Taken | None) -> Iterator[tuple[Inputs, Tensor]]:
     for number, batch in enumerate(data):
-        yield _split(name, number, batch)
-
-
-def _split(name: str, number: int, batch: Any) -> tuple[Inputs, Tensor]:
-    """A user's batch as (inputs, targets): a pair, a longer tuple that ends in the targets, or a mapping."""
-    if isinstance(batch, Mapping):
-        key = next((key for key in LABEL_KEYS if key in batch), None)
-        if key is not None and isinstance(batch[key], Tensor):
-            return {k: v for k, v in batch.items() if k != key}, batch[key]
-    elif isinstance(batch, tuple | list) and len(batch) >= 2 and isinstance(batch[-1], Tensor):
-        inputs = batch[0] if len(batch) == 2 else batch[:-1]
-        return (tuple(inputs) if isinstance(inputs, list) else inputs), batch[-1]
-    raise TypeError(_errors.BATCH_SHAPE.format(name=name, batch=number, type=type(batch).__name__))
+        yield read_batch(f"{name}: batch {number}", batch, taken)
 
 
 def _tensors(inputs: Inputs) -> list[Tensor]:

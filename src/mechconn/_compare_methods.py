@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from mechconn import _errors
-from mechconn._batches import as_data, batch_count, generators_kept, rows_of
+from mechconn._batches import as_data, batch_count, generators_kept, is_source, rows_of
 from mechconn._checkpoint import Checkpoint
 from mechconn._checks import check_choice, check_count, check_is, check_share
-from mechconn._evaluate import Outcomes, check_same_rows, outcomes, per_sample_cross_entropy
+from mechconn._evaluate import Outcomes, check_same_rows, outcomes
 from mechconn._finetune import fine_tune
 from mechconn._group_names import Groups
 from mechconn._inference import Inference
@@ -28,7 +28,8 @@ from mechconn._method_comparison import START, MethodComparison, TuningRun
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import generator, isolated
-from mechconn._typing import Data, Inputs, PerSampleLoss, Progress, SampleSource
+from mechconn._typing import Data, Inputs, PerSampleLoss, Progress
+from mechconn.losses import as_loss, cross_entropy
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ def compare_methods(
     selection: Literal["last", "validation"] = "last",
     validation_share: float = 0.2,
     folder: str | Path | None = None,
-    loss: PerSampleLoss = per_sample_cross_entropy,
+    loss: PerSampleLoss = cross_entropy,
     head: str | None = None,
     transform: Callable[[Inputs], Inputs] | None = None,
     device: str | torch.device | None = None,
@@ -185,7 +186,7 @@ def _parts(task: TuningTask, selection: str, share: float) -> _Parts:
     source = as_data("clean data", task.clean)
     if selection == "last":
         return _Parts(source, task.groups)
-    if not isinstance(source, SampleSource):
+    if not is_source(source):
         raise TypeError(_errors.NOT_BY_ROW.format(what="selection='validation'", type=type(task.clean).__name__))
     order = torch.randperm(len(source), generator=generator(task.seed, "validation"))
     count = min(max(round(share * len(source)), 1), len(source) - 1)
@@ -220,9 +221,9 @@ def _evaluated(
         found: list[Outcomes] = []
         for what, data in task.suite.draws_of(split).items():
             with isolated(task.seed, "compare_methods"):
-                found.append(outcomes(forward, network.device, data, what, loss))
+                found.append(outcomes(forward, network.device, data, what, as_loss(loss), model=network.module))
             check_same_rows(what, found[0].targets, found[-1].targets)
-            if found[-1].predicted is None:
+            if found[-1].answers is None:
                 raise ValueError(_errors.GROUPS_OF_CLASSES.format(name="compare_methods"))
         accuracy[split] = fmean(result.accuracy for result in found)
         losses[split] = fmean(result.mean_loss for result in found)

@@ -36,6 +36,7 @@ class Engine:
         transform: applied to the inputs of every batch of the descents over a model's own data.
         workers: the processes that share the work.
         keeper: reads and writes the checkpoint.
+        reader: the module whose forward pass decides how batches are read.
         kept: what objectives remember between iterations.
         history: a record for each epoch done, of all descents.
         selected: epoch whose weights were taken, where they were chosen by validation data.
@@ -49,6 +50,7 @@ class Engine:
     transform: Callable[[Inputs], Inputs] | None = None
     workers: Workers = field(default_factory=Workers)
     keeper: Keeper | None = None
+    reader: nn.Module | None = None
     kept: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     selected: int | None = None
@@ -229,6 +231,7 @@ class _Run:
                 batch_size=self.schedule.batch_size,
                 device=engine.device,
                 shuffle=generator(engine.seed, "order", key, epoch),
+                model=engine.reader,
             )
 
         streams = islice(zip(*map(stream, range(len(self.data))), strict=False), self.batches)

@@ -1,4 +1,4 @@
-"""What a network does on data: one loss per sample, any other per-sample values, and a prediction of a classifier."""
+"""What a network does on data: one loss per sample, any other per-sample values, and predictions of a classifier."""
 
 from __future__ import annotations
 
@@ -6,33 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
 
 from mechconn import _errors
-from mechconn._batches import batches, generators_kept
+from mechconn._batches import batches, generators_kept, joined_targets
 from mechconn._inference import Forward
-from mechconn._typing import Data, PerSampleLoss
+from mechconn._metrics import Metric
+from mechconn._typing import Data
+from mechconn.losses import NO_CLASS, Classified, Each, Loss
 
 ROWS_ON_CPU, ROWS_ELSEWHERE = 125, 500
 """Rows per batch of datasets and pairs of tensors. Outputs of early layers then stay below the 32 MiB above which the C
 library asks the system for fresh pages at every call: a quarter of the time of VGG-13 at 500 rows."""
-NO_CLASS = -1
-"""What stands for the prediction where a network's outputs hold NaN, so that no output is the largest."""
-
-
-def per_sample_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """-log softmax(outputs)[target] for each sample, in nats: [N, K], [N] -> [N].
-
-    Raises:
-        ValueError: a label names no output.
-    """
-    whole = not targets.is_floating_point()
-    if not whole and outputs.dim() == 2 and targets.dim() == 1:
-        raise ValueError(_errors.LABELS_NOT_WHOLE.format(got=str(targets.dtype).removeprefix("torch.")))
-    if whole and outputs.dim() == 2 and targets.dim() == 1:
-        check_labels(targets, outputs.shape[1])
-    return cross_entropy(outputs, targets.long() if whole else targets, reduction="none")
 
 
 def check_same_rows(what: str, first: Tensor, targets: Tensor) -> None:
@@ -41,35 +26,56 @@ def check_same_rows(what: str, first: Tensor, targets: Tensor) -> None:
         raise ValueError(_errors.OTHER_DRAW.format(what=what, got=len(targets), rows=len(first)))
 
 
-def check_labels(labels: Tensor, classes: int) -> None:
-    """Raise unless every label names one of so many outputs."""
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        low, high = int(labels.min()), int(labels.max())
-        raise ValueError(f"labels must lie in 0 ... {classes - 1}, the model's outputs, got {low} ... {high}")
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a classifier answered on one split, row by row, on the CPU.
+
+    Attributes:
+        right: whether each row is right, bool of shape [N]; of labels or positions the share of the row's that are,
+            float64.
+        each: what the accuracy is the share of.
+        predicted: class of each row, int64 of shape [N], NO_CLASS where the outputs hold NaN; None unless rows are
+            classified as wholes.
+        labels: the class that is right, int64 of shape [N]; None likewise.
+        undefined: first row whose outputs hold NaN; None where there is none.
+        commonest: the accuracy of the best answer that is the same for every row: the share of the commonest class.
+        constant: whether the model gave one answer for every row.
+        classes: number of classes.
+    """
+
+    right: Tensor
+    each: Each
+    predicted: Tensor | None
+    labels: Tensor | None
+    undefined: int | None
+    commonest: float
+    constant: bool
+    classes: int
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """A network's outcomes on one split, row by row, on the CPU.
+    """A network's outcomes on one split, row by row, on the CPU. Rows that do not count for the loss are left out.
 
     Attributes:
         loss: per-sample loss, float64 of shape [N]; nats for cross-entropy. NaN and infinity stand as they came.
-        predicted: class of the largest output, int64 of shape [N], NO_CLASS where the outputs hold NaN; None where
-            the task is no classification.
-        targets: labels, of shape [N, ...].
+        answers: what the model answered; None where the task is no classification.
+        targets: of shape [N, ...]; labels [N] where rows are classified as wholes.
         metrics: name -> the user's per-sample values, float64 of shape [N].
+        probabilities: whether every output looks like a probability although the loss takes logits.
     """
 
     loss: Tensor
-    predicted: Tensor | None
+    answers: Answers | None
     targets: Tensor
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    probabilities: bool = False
 
     @property
     def correct(self) -> Tensor:
-        """Whether each prediction is the label, bool of shape [N]; of a classification only."""
-        assert self.predicted is not None
-        return self.predicted == self.targets
+        """Whether each prediction is the label, bool of shape [N], or a share; of a classification only."""
+        assert self.answers is not None
+        return self.answers.right
 
     @property
     def mean_loss(self) -> float:
@@ -79,8 +85,8 @@ class Outcomes:
     @property
     def accuracy(self) -> float:
         """Share of samples whose prediction is the label; NaN where some sample has no prediction."""
-        assert self.predicted is not None
-        return float("nan") if bool((self.predicted == NO_CLASS).any()) else float(self.correct.double().mean())
+        assert self.answers is not None
+        return float("nan") if self.answers.undefined is not None else float(self.correct.double().mean())
 
 
 @torch.no_grad()
@@ -89,47 +95,113 @@ def outcomes(
     device: torch.device,
     data: Data,
     name: str,
-    loss: PerSampleLoss,
-    metrics: Mapping[str, PerSampleLoss] | None = None,
+    loss: Loss,
+    metrics: Mapping[str, Metric] | None = None,
+    model: nn.Module | None = None,
 ) -> Outcomes:
     """One pass over `data` through a network at one point of weight space; see `Inference.at`.
 
+    The signature of `model` decides how batches of several parts are read.
+
     Raises:
-        ValueError: the data are empty or not finite, or the loss or a metric is not one value per sample.
+        ValueError: the data are empty or not finite, targets are not of the loss, or the loss or a metric is not one
+            value per sample.
+        TypeError: the network does not take the inputs as they were read.
     """
     measures = {"loss": loss, **(metrics or {})}
     values: dict[str, list[Tensor]] = {measure: [] for measure in measures}
-    predicted: list[Tensor | None] = []
     targets: list[Tensor] = []
+    answers, probabilities = _Tally(), True
     rows = ROWS_ON_CPU if device.type == "cpu" else ROWS_ELSEWHERE
     with generators_kept(data):
-        for inputs, target in batches(name, data, batch_size=rows, device=device):
+        for inputs, target in batches(name, data, batch_size=rows, device=device, model=model):
             outputs = forward(inputs)
+            counted = loss.counted(target)
             for measure, function in measures.items():
-                values[measure].append(_per_sample(measure, function(outputs, target), target))
-            predicted.append(_classes(outputs, target))
-            targets.append(target.cpu())
+                values[measure].append(_per_sample(name, measure, function, outputs, target, counted))
+            classified = loss.classify(outputs, target)
+            answers.add(classified, counted)
+            probabilities = probabilities and loss.probabilities(outputs)
+            whole = classified is not None and classified.each == "rows"
+            targets.append(_those(classified.labels if whole else target, counted).cpu())
     joined = {measure: torch.cat(parts) for measure, parts in values.items()}
-    classes = [part for part in predicted if part is not None]
-    return Outcomes(
-        loss=joined.pop("loss"),
-        predicted=torch.cat(classes) if len(classes) == len(predicted) else None,
-        targets=torch.cat(targets),
-        metrics=joined,
-    )
+    if not len(joined["loss"]):
+        raise ValueError(f"{name}: no row counts; every target is the one that the loss ignores")
+    found = answers.all()
+    return Outcomes(joined.pop("loss"), found, joined_targets(targets), joined, probabilities)
 
 
-def _per_sample(measure: str, values: Tensor, target: Tensor) -> Tensor:
-    """One value for each row, float64 on the CPU."""
+def _per_sample(
+    name: str, measure: str, function: Loss | Metric, outputs: Tensor, target: Tensor, counted: Tensor | None
+) -> Tensor:
+    """One value for each row that counts, float64 on the CPU."""
+    try:
+        values = function(outputs, target)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     if values.shape != target.shape[:1]:
         what = "the loss" if measure == "loss" else f"metric {measure!r}"
         raise ValueError(_errors.NOT_PER_SAMPLE.format(what=what, rows=len(target), got=list(values.shape)))
-    return values.double().cpu()
+    return _those(values.double().cpu(), counted)
 
 
-def _classes(outputs: Tensor, target: Tensor) -> Tensor | None:
-    """The predicted classes where the task is a classification: whole targets [N], outputs [N, K] of K > 1."""
-    whole = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
-    if not whole or target.dim() != 1 or outputs.dim() != 2 or outputs.shape[1] < 2:
-        return None
-    return outputs.argmax(1).masked_fill(outputs.isnan().any(1), NO_CLASS).cpu()
+def _those(values: Tensor, counted: Tensor | None) -> Tensor:
+    return values if counted is None else values[counted.to(values.device)]
+
+
+class _Tally:
+    """The answers of a split, batch by batch."""
+
+    def __init__(self) -> None:
+        self._given = True
+        self._kind: tuple[Each, int] | None = None
+        self._parts: list[tuple[Tensor, Tensor]] = []
+        self._bad: list[Tensor] = []
+        self._first: Tensor | None = None
+        self._constant = True
+        self._shares = torch.zeros(())
+
+    def add(self, found: Classified | None, counted: Tensor | None) -> None:
+        """One batch's; None where it is no classification."""
+        if found is None or not self._given:
+            self._given = False
+            return
+        predicted, labels = (_those(part, counted).cpu() for part in (found.predicted, found.labels))
+        if not len(labels):
+            return
+        self._kind = found.each, found.classes
+        if found.each == "rows":
+            self._parts.append((predicted, labels))
+            return
+        inner = torch.ones_like(labels, dtype=torch.bool)
+        inner = inner if found.counted is None else _those(found.counted, counted).cpu()
+        weights = inner.double() / inner.sum(1, keepdim=True)
+        self._parts.append((((predicted == labels) * weights).sum(1), labels[:, 0]))
+        self._bad.append(((predicted == NO_CLASS) & inner).any(1))
+        if found.each == "labels":
+            self._shares = self._shares + labels.double().sum(0)
+        else:
+            self._shares = self._shares + torch.bincount(labels[inner], weights[inner], minlength=found.classes)
+            predicted = predicted[inner][:, None]
+        self._first = predicted[0].clone() if self._first is None else self._first
+        self._constant = self._constant and bool((predicted == self._first).all())
+
+    def all(self) -> Answers | None:
+        """The answers of all batches; None where some batch is no classification."""
+        if not self._given or self._kind is None:
+            return None
+        each, classes = self._kind
+        values, labels = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
+        if each == "rows":
+            counts = torch.bincount(labels.clamp(min=0))
+            constant, commonest = bool((values == values[0]).all()), float(counts.max()) / len(labels)
+            bad = (values == NO_CLASS).nonzero()
+            return Answers(values == labels, each, values, labels, _first(bad), commonest, constant, classes)
+        shares = self._shares / len(values)
+        best = torch.maximum(shares, 1 - shares).mean() if each == "labels" else shares.max()
+        bad = torch.cat(self._bad).nonzero()
+        return Answers(values, each, None, None, _first(bad), float(best), self._constant, classes)
+
+
+def _first(rows: Tensor) -> int | None:
+    return int(rows[0]) if len(rows) else None

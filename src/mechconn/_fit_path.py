@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from mechconn import _errors
 from mechconn._batches import as_data
 from mechconn._descent import Engine
-from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._method import Step
 from mechconn._params import Network
 from mechconn._path_fits import PathFit
@@ -22,6 +21,7 @@ from mechconn._precision import Precision
 from mechconn._rng import uniform_by_index
 from mechconn._training import sample_count
 from mechconn._typing import Data, Params, PerSampleLoss, Progress
+from mechconn.losses import Loss, as_loss, cross_entropy
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ def fit_path(
     batches: Data,
     *,
     label: str = "unnamed data",
-    loss: PerSampleLoss = per_sample_cross_entropy,
+    loss: PerSampleLoss = cross_entropy,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
@@ -107,8 +107,9 @@ def fit_path(
     a, b = (network.load({k: t.detach() for k, t in params.items()}) for params in (params_a, params_b))
     controls = method.start(model, LinearPath(a, b), seed)
     path = method.curve(a, b, controls)
-    samples = sample_count("path data", data, seed, "fitting the path")
-    engine = Engine(network.device, seed, "fitting the path", "path data", progress)
+    loss = as_loss(loss)
+    samples = sample_count("path data", data, seed, "fitting the path", model, loss)
+    engine = Engine(network.device, seed, "fitting the path", "path data", progress, reader=network.module)
     engine.descend(
         method, [_Objective(method, path, network, loss, seed)], _trainable(network, controls), data,
         factor=lambda step: method.factor(draw_t(step, seed)),
@@ -138,7 +139,7 @@ class _Objective:
     method: PathFit
     path: WeightedPath
     network: Network
-    loss: PerSampleLoss
+    loss: Loss
     seed: int
 
     def __call__(self, step: Step) -> dict[str, Tensor]:
@@ -146,7 +147,8 @@ class _Objective:
         point = self.method.point(self.path, draw_t(step.number, self.seed))
         discarded = {name: buffer.clone() for name, buffer in self.network.buffers.items()}
         outputs = self.network(point, discarded, inputs, training=True)
-        return {"path": self.loss(outputs, targets).mean()}
+        values, counted = self.loss(outputs, targets), self.loss.counted(targets)
+        return {"path": values.mean() if counted is None else values[counted].sum() / counted.sum().clamp(min=1)}
 
 
 def _trainable(network: Network, controls: Sequence[Params]) -> dict[str, Tensor]:

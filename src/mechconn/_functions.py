@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechconn import _errors
-from mechconn._batches import as_data, placed
+from mechconn._batches import as_data, is_source, placed, row_origin
 from mechconn._checks import check_count, check_is
 from mechconn._interventions import NO_CUE, Suite
 from mechconn._named import named_function
@@ -76,6 +76,11 @@ class FunctionSet:
         """Labels; no intervention changes them."""
         return self.source.y
 
+    @property
+    def row_origin(self) -> tuple[object, Tensor]:
+        """That of the scenes before."""
+        return row_origin(self.source)
+
     def __len__(self) -> int:
         return len(self.source)
 
@@ -124,7 +129,7 @@ def intervened(
     """
     check_is("functions", functions, Mapping, "; pass {name: function, ...}")
     source = as_data("data", data)
-    if not isinstance(source, SampleSource):
+    if not is_source(source):
         raise TypeError(_errors.NOT_BY_ROW.format(what="intervened", type=type(data).__name__))
     if not functions or reference in functions:
         raise ValueError(_errors.FUNCTION_NAMES.format(reference=reference, names=", ".join(functions) or "none"))

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
 from mechconn import _errors
-from mechconn._batches import Rows, as_data, rows_of
-from mechconn._evaluate import NO_CLASS, outcomes, per_sample_cross_entropy
+from mechconn._batches import Rows, as_data, is_source, rows_of
+from mechconn._evaluate import outcomes
 from mechconn._group_names import Groups, by_value, group_names
 from mechconn._inference import Inference
 from mechconn._intervals import Interval, clopper_pearson
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
-from mechconn._typing import Data, SampleSource
+from mechconn._typing import Data
+from mechconn.losses import cross_entropy
 
 CONFIDENCE = 0.95
 
@@ -133,12 +134,11 @@ def measure_groups(
     network = Network(model, device, precision)
     forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
     with isolated(seed, "measure_groups"):
-        result = outcomes(forward, network.device, source, "data", per_sample_cross_entropy)
-    if result.predicted is None:
+        result = outcomes(forward, network.device, source, "data", cross_entropy, model=network.module)
+    if result.answers is None:
         raise ValueError(_errors.GROUPS_OF_CLASSES.format(name="measure_groups"))
-    undefined = (result.predicted == NO_CLASS).nonzero()
-    if len(undefined):
-        raise ValueError(_errors.NO_PREDICTION.format(name="data", row=int(undefined[0])))
+    if result.answers.undefined is not None:
+        raise ValueError(_errors.NO_PREDICTION.format(name="data", row=result.answers.undefined))
     names = group_names("groups", groups, len(result.loss))
     weights = None if train_groups is None else _shares(group_names("train_groups", train_groups, None), names)
     return _accuracies(result.correct, names, weights)
@@ -162,7 +162,7 @@ def split_by_group(data: Data, groups: Groups) -> dict[str, Rows]:
         ([1.0, 3.0], [0, 1])
     """
     source = as_data("data", data)
-    if not isinstance(source, SampleSource):
+    if not is_source(source):
         raise TypeError(_errors.NOT_BY_ROW.format(what="split_by_group", type=type(data).__name__))
     names = group_names("groups", groups, len(source))
     rows = {name: torch.tensor([r for r, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}

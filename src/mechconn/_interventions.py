@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mechconn import _errors
-from mechconn._batches import as_data, placed
+from mechconn._batches import as_data, placed, row_origin, rows_shared
 from mechconn._checks import check_choice, check_count, check_fraction
 from mechconn._rng import derive_seed, integers_by_index, uniform_by_index
 from mechconn._typing import Data, SampleSource
@@ -64,6 +64,11 @@ class CuedSet:
     cue_values: Tensor
     y: Tensor
     ids: Tensor
+
+    @property
+    def row_origin(self) -> tuple[object, Tensor]:
+        """(where the content comes from, the identity of each scene)."""
+        return row_origin(self.content)[0], self.ids
 
     def __len__(self) -> int:
         return len(self.y)
@@ -147,6 +152,9 @@ class Suite(Mapping[str, Data]):
             `measure_invariance`, and what is built on it, takes each row's mean over all draws, so that no verdict
             hangs on the luck of one; `output_discrepancy` and `compare_methods` take means over the draws as well.
             Paths read the split alone.
+        paired: whether row i of every split shows the same sample, changed by its intervention. Then results say on how
+            many rows predictions change. None tells it from the data: of our own sets, of sets with equal `ids`, and of
+            images in files of equal names it is known; of tensors and loaders it is not.
 
     Raises:
         TypeError: a split or a draw is a generator, or no data at all; draws that are no list.
@@ -159,6 +167,7 @@ class Suite(Mapping[str, Data]):
         reference: str = CUE,
         interventions: tuple[str, ...] | None = None,
         redraws: Mapping[str, Sequence[Data]] | None = None,
+        paired: bool | None = None,
     ) -> None:
         if not isinstance(splits, Mapping):
             raise TypeError(f"Suite expects a mapping of names to data, got {type(splits).__name__}")
@@ -172,6 +181,7 @@ class Suite(Mapping[str, Data]):
             check_choice("interventions", name, tuple(split for split in self._splits if split != reference))
         self.reference, self.interventions = reference, tuple(interventions)
         self.redraws = {} if redraws is None else self._checked_redraws(redraws)
+        self.paired = paired
 
     def _checked_redraws(self, redraws: Mapping[str, Sequence[Data]]) -> dict[str, tuple[Data, ...]]:
         if not isinstance(redraws, Mapping):
@@ -189,6 +199,12 @@ class Suite(Mapping[str, Data]):
 
     def __getitem__(self, name: str) -> Data:
         return self._splits[name]
+
+    def rows_shared(self, name: str) -> bool:
+        """Whether row i of a split, in every draw, shows the same sample as row i of the reference."""
+        if self.paired is not None:
+            return self.paired
+        return all(rows_shared(self[self.reference], data) for data in self.draws_of(name).values())
 
     def draws_of(self, name: str) -> dict[str, Data]:
         """Every draw of a split, the split itself first, by what errors call it."""

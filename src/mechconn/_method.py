@@ -16,8 +16,9 @@ from mechconn._batches import batches, generators_kept
 from mechconn._checks import check_count, check_fraction, check_non_negative, check_positive
 from mechconn._params import Network, call_arguments, laid_out_inputs, outputs_of
 from mechconn._rng import isolated
-from mechconn._typing import Data, Inputs, Params, PerSampleLoss
+from mechconn._typing import Data, Inputs, Params
 from mechconn._workers import Workers
+from mechconn.losses import Loss
 
 EVALUATED = 250
 """Rows per batch where nothing is learned."""
@@ -74,7 +75,7 @@ class Problem:
     model: nn.Module
     network: Network
     references: tuple[Params, ...]
-    loss: PerSampleLoss
+    loss: Loss
     head: str | None
     seed: int
     clean: Data
@@ -105,7 +106,19 @@ class Problem:
 
     def mean_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of a batch."""
-        return self.workers.mean(self.losses(outputs, targets))
+        return self.mean_of(self.losses(outputs, targets), targets)
+
+    def mean_of(self, losses: Tensor, targets: Tensor) -> Tensor:
+        """Mean of the losses of the rows that count."""
+        counted = self.loss.counted(targets)
+        if counted is None:
+            return self.workers.mean(losses)
+        return self.workers.total(losses[counted].sum()) / self.workers.total(counted.to(losses).sum()).clamp(min=1.0)
+
+    def rows_counted(self, targets: Tensor) -> Tensor:
+        """1.0 for each row that counts and 0.0 for the others, float of shape [N]."""
+        counted = self.loss.counted(targets)
+        return torch.ones(len(targets), device=targets.device) if counted is None else counted.float()
 
     def risk(self, batch: Batch) -> Tensor:
         """Mean loss of theta on a batch."""
@@ -264,11 +277,13 @@ def validation_loss(problem: Problem) -> Callable[[], float]:
         problem.model.eval()
         total, rows = 0.0, 0
         with torch.no_grad(), generators_kept(held_out), isolated(problem.seed, "validation"):
-            found = batches("validation", held_out, batch_size=EVALUATED, device=problem.network.device)
+            device, module = problem.network.device, problem.network.module
+            found = batches("validation", held_out, batch_size=EVALUATED, device=device, model=module)
             for inputs, targets in found:
-                total += float(problem.losses(problem.outputs(inputs), targets).double().sum())
-                rows += len(targets)
+                values = problem.losses(problem.outputs(inputs), targets).double()
+                total += float((values * problem.rows_counted(targets)).sum())
+                rows += int(problem.rows_counted(targets).sum())
         problem.model.train()
-        return total / rows
+        return total / max(rows, 1)
 
     return validate

@@ -16,11 +16,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from mechconn.losses import NATS, Each
+
 SCHEMA_VERSION = 2
 """2: barriers have intervals, verdicts on paths three values, and effects what they were judged by."""
-
-NATS, LOSS_UNITS = "nats", "loss units"
-"""What losses are in: nats of cross-entropy, or whatever a loss of the user's is in."""
 
 Verdict = Literal["connected", "not connected", "undetermined"]
 
@@ -135,6 +134,9 @@ class EffectRecord(Record):
     accuracy: ChangeRecord | None
     loss: ChangeRecord | None
     by_class: dict[int, ChangeRecord]
+    metrics: dict[str, ChangeRecord] = {}
+    same_rows: bool = False
+    caveat: str = ""
 
 
 class InvarianceRecord(Record):
@@ -154,6 +156,10 @@ class InvarianceRecord(Record):
     over: Literal["samples", "runs"]
     runs: int
     notes: list[str]
+    each: Each = "rows"
+    metrics: dict[str, dict[str, float]] = {}
+    metrics_interval: dict[str, dict[str, tuple[float, float] | None]] = {}
+    uninformative: str = ""
 
 
 class DifferenceRecord(Record):

@@ -17,13 +17,13 @@ from mechconn._checkpoint import Checkpoint, Keeper, identity_of
 from mechconn._checks import check_is, check_listed, check_positive, check_whole
 from mechconn._descent import Engine
 from mechconn._drawing import draw
-from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._method import EVALUATED, Descent, Method, Objective, Problem, clean_loss
 from mechconn._params import Network, buffers_of, device_of, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
 from mechconn._typing import Data, Inputs, Params, PerSampleLoss, Progress
 from mechconn._workers import SeveralWorkers, Workers
+from mechconn.losses import Loss, as_loss, cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def train(
     data: Data,
     method: Method | None = None,
     *,
-    loss: PerSampleLoss = per_sample_cross_entropy,
+    loss: PerSampleLoss = cross_entropy,
     validation: Data | None = None,
     transform: Callable[[Inputs], Inputs] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -111,7 +111,7 @@ def train(
         model: where training starts.
         data: what to train on.
         method: by default `Training()`, the source's schedule.
-        loss: one value per sample from (outputs, targets).
+        loss: one value per sample from (outputs, targets), or one of `mechconn.losses`.
         validation: data to choose the epoch by: the weights are those of the epoch with the least mean loss on them,
             in evaluation mode; without, those of the last step.
         transform: of the inputs of every batch, such as an augmentation; what it draws from torch's global generator
@@ -165,7 +165,8 @@ def optimise(
     workers = Workers() if accelerator is None else SeveralWorkers(accelerator)
     start, where = parameters_of(model), device_of(model, workers.device if device is None else device)
     network = Network(model, where, precision)
-    samples = sample_count(named, clean, seed, what)
+    loss = as_loss(loss)
+    samples = sample_count(named, clean, seed, what, model, loss)
     held_out = None if validation is None else as_data("validation", validation)
     settings = {**method.settings(), "seed": seed, "device": str(where), "precision": network.number_type}
     settings |= {"samples": samples, "processes": workers.count}
@@ -174,8 +175,8 @@ def optimise(
         check_is("checkpoint", checkpoint, Checkpoint, "; write mechconn.Checkpoint(file)")
         described = {"what": what, **settings, "head": head, "sources": list(cued), "transform": transform is not None}
         described["trained"] = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        held = {**start, **buffers_of(model), **_contents({named: clean, **cued}, where)}
-        held |= {} if held_out is None else _contents({"validation": held_out}, where)
+        held = {**start, **buffers_of(model), **_contents({named: clean, **cued}, where, model)}
+        held |= {} if held_out is None else _contents({"validation": held_out}, where, model)
         held |= {} if groups is None else {"groups": groups}
         held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
         keeper = Keeper(checkpoint, identity_of(described, held.items()))
@@ -186,7 +187,7 @@ def optimise(
                 setattr(module, name, buffer.contiguous())
     if network.reduced is not None:
         trained.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    engine = Engine(where, seed, what, named, progress, transform, workers, keeper)
+    engine = Engine(where, seed, what, named, progress, transform, workers, keeper, network.module)
     own = network.load(start)
     points = {name: network.load(point) for name, point in (references or {}).items()}
     problem = Problem(
@@ -211,22 +212,23 @@ def optimise(
     return Trained(trained.eval(), tuple(engine.history), settings, time.perf_counter() - started)
 
 
-def sample_count(name: str, data: Data, seed: int, what: str) -> int:
+def sample_count(name: str, data: Data, seed: int, what: str, model: nn.Module, loss: Loss) -> int:
     """Number of samples, after refusing empty data and data of one class."""
     with generators_kept(data), isolated(seed, what, "targets"):
-        targets = all_targets(name, data)
-    if not targets.is_floating_point() and targets.dim() == 1 and len(targets.unique()) == 1:
-        raise ValueError(_errors.ONE_CLASS.format(name=name, label=int(targets[0])))
+        targets = all_targets(name, data, model)
+    labels = loss.takes_labels and not targets.is_floating_point() and targets.numel() == len(targets)
+    if labels and len(targets.unique()) == 1:
+        raise ValueError(_errors.ONE_CLASS.format(name=name, label=int(targets.flatten()[0])))
     return len(targets)
 
 
-def _contents(sources: Mapping[str, Data], device: torch.device) -> dict[str, Tensor]:
+def _contents(sources: Mapping[str, Data], device: torch.device, model: nn.Module) -> dict[str, Tensor]:
     """What tells data from other data: all targets, and the inputs of a first batch."""
     held = {}
     with generators_kept(*sources.values()), isolated(0, "targets"):
         for name, data in sources.items():
-            held[f"targets {name}"] = all_targets(name, data)
-            first, _ = next(batches(name, data, batch_size=EVALUATED, device=device))
+            held[f"targets {name}"] = all_targets(name, data, model)
+            first, _ = next(batches(name, data, batch_size=EVALUATED, device=device, model=model))
             parts = first if isinstance(first, tuple) else first.values() if isinstance(first, Mapping) else (first,)
             held |= {f"inputs {name} {i}": part for i, part in enumerate(parts) if isinstance(part, Tensor)}
     return held

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-from mechconn._batches import as_data, placed
+from mechconn._batches import as_data, is_source, placed, row_origin
 from mechconn._checks import check_count, check_positive, check_range
 from mechconn._rng import integers_by_index, uniform_by_index
 from mechconn._typing import Data, SampleSource
@@ -51,7 +51,7 @@ class Intervention(abc.ABC):
             ValueError: the scenes are no images, or do not suit this intervention.
         """
         name, data = type(self).__name__, as_data("scenes", scenes)
-        if not isinstance(data, SampleSource):
+        if not is_source(data):
             raise TypeError(
                 f"{name} draws by row and needs an image set or an (x, y) pair of tensors, got {type(scenes).__name__}"
             )
@@ -87,6 +87,11 @@ class IntervenedSet:
     def y(self) -> Tensor:
         """Labels, int64 of shape [N]; no intervention changes them."""
         return self.source.y
+
+    @property
+    def row_origin(self) -> tuple[object, Tensor]:
+        """That of the scenes before."""
+        return row_origin(self.source)
 
     def __len__(self) -> int:
         return len(self.source)

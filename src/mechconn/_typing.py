@@ -41,5 +41,18 @@ class SampleSource(Protocol):
         ...
 
 
-Data: TypeAlias = SampleSource | tuple[Tensor, Tensor] | Iterable[Any]
-"""A dataset of this library, an (x, y) pair of tensors, or a re-iterable of batches."""
+@runtime_checkable
+class MapDataset(Protocol):
+    """Anything that gives one sample (inputs, target), or names them, for a number: a map-style dataset of torch."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """One sample."""
+        ...
+
+
+Data: TypeAlias = SampleSource | MapDataset | tuple[Any, Any] | Iterable[Any]
+"""A dataset of this library or of torch, an (x, y) pair of tensors or arrays, or a re-iterable of batches."""

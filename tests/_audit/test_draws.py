@@ -25,7 +25,7 @@ from mechconn._rng import uniform_by_index
 
 def suite_of(before: Tensor, *draws: Tensor) -> mc.Suite:
     first, *others = (outcomes(drawn) for drawn in draws)
-    return mc.Suite({"cue": outcomes(before), "rand_cue": first}, redraws={"rand_cue": others})
+    return mc.Suite({"cue": outcomes(before), "rand_cue": first}, redraws={"rand_cue": others}, paired=True)
 
 
 def test_each_row_counts_with_its_mean() -> None:

@@ -68,7 +68,7 @@ def test_a_result_without_nan(case: str, on: Any) -> None:
 def test_what_never_moves_is_invariant_where_enough_rows_say_so(count: int, verdict: str, on: Any) -> None:
     """Few rows without a change are no evidence; on the loss t would be certain of them."""
     x, y = rows(count)
-    effect = mc.measure_invariance(Constant(), mc.Suite({"cue": (x, y), "hue": (x + 1, y)}), on=on)["hue"]
+    effect = mc.measure_invariance(Constant(), mc.Suite({"cue": (x, y), "hue": (x + 1, y)}, paired=True), on=on)["hue"]
     assert (effect.effect, effect.changed, effect.verdict) == (0.0, 0.0, verdict)
     assert (effect.to_settle is None) == (verdict == "invariant")
 

@@ -22,7 +22,7 @@ TWO_WRONG = [0, 1, 2, 0, 1, 2, 1, 0]
 
 
 def test_a_paired_effect() -> None:
-    suite = mc.Suite({"cue": answers(TWO_WRONG, Y), "rand_cue": answers(RIGHT, Y)})
+    suite = mc.Suite({"cue": answers(TWO_WRONG, Y), "rand_cue": answers(RIGHT, Y)}, paired=True)
     effect = mc.measure_invariance(Copier(), suite)["rand_cue"]
     before, after = torch.tensor(TWO_WRONG) == torch.tensor(Y), torch.ones(8, dtype=torch.bool)
     assert (effect.effect, effect.paired, effect.samples, effect.changed) == (0.25, True, 8, 0.25)
@@ -142,7 +142,7 @@ def test_the_share_of_changed_predictions_has_its_exact_interval() -> None:
     """2 of 8 predictions change; with a third, right and wrong stay apart, so the accuracy does not show it."""
     moved = list(RIGHT)
     moved[6], moved[7], moved[2] = 1, 0, 0
-    suite = mc.Suite({"cue": answers(TWO_WRONG, Y), "rand_cue": answers(moved, Y)})
+    suite = mc.Suite({"cue": answers(TWO_WRONG, Y), "rand_cue": answers(moved, Y)}, paired=True)
     effect = mc.measure_invariance(Copier(), suite)["rand_cue"]
     assert (effect.changed, effect.changed_interval) == (1 / 8, clopper_pearson(1, 8))
     assert effect.effect == -1 / 8
@@ -167,7 +167,8 @@ def test_classes_are_measured_by_themselves(on: Any, paired: bool) -> None:
 
 
 def test_a_result_sums_itself_up() -> None:
-    suite = mc.Suite({"no_cue": answers(RIGHT, Y), "cue": answers(RIGHT, Y), "hue": answers(TWO_WRONG, Y)})
+    splits = {"no_cue": answers(RIGHT, Y), "cue": answers(RIGHT, Y), "hue": answers(TWO_WRONG, Y)}
+    suite = mc.Suite(splits, paired=True)
     said = str(mc.measure_invariance(Copier(), suite)).splitlines()
     assert said[0] == "effects on the accuracy, against 'cue'; margin 0.05"
     assert said[1].startswith("  no_cue: +0 (95 % interval -0.37")

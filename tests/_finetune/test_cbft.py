@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import mechconn as mc
-from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._finetune._cbft import invariance_loss
 from mechconn._method import Problem
 from mechconn._params import Network
@@ -64,7 +63,7 @@ def test_t_is_a_function_of_the_iteration_and_the_seed(sampling: Any) -> None:
 def problem(model: nn.Module, start: nn.Module, seed: int = 0) -> Problem:
     """Theta at `model` on its way from `start`."""
     theta = copy.deepcopy(model).train()
-    return Problem(theta, Network(model), (mc.parameters_of(start),), per_sample_cross_entropy, None, seed, rows(4))
+    return Problem(theta, Network(model), (mc.parameters_of(start),), mc.losses.cross_entropy, None, seed, rows(4))
 
 
 @pytest.mark.parametrize("margin", [0.1, 9.0])

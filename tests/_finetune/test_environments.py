@@ -181,4 +181,4 @@ def test_a_penalty_needs_one_loss_for_each_row() -> None:
     model, data = build(lambda: nn.Conv2d(1, 3, 1)), (images, labels)
     for method in (mc.IRM(epochs=1), mc.VREx(epochs=1)):
         with pytest.raises(ValueError, match=r"one value per sample, shape \[12\], got \[12, 4, 4\]"):
-            mc.fine_tune(model, method, clean=data, cued=data)
+            mc.fine_tune(model, method, clean=data, cued=data, loss=lambda z, y: cross_entropy(z, y, reduction="none"))

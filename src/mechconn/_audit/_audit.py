@@ -23,16 +23,17 @@ from mechconn._checks import check_choice, check_is, check_non_negative
 from mechconn._connectivity import BlockProfiles, Profile, evaluate_blocks, evaluate_path
 from mechconn._connectivity._aligned import Norm
 from mechconn._connectivity._blocks import Blocks, grouped
-from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._interventions import Suite
+from mechconn._metrics import Metric
 from mechconn._norm_stats import InterpolateNorm, KeepNorm, NormPolicy, chosen_norm, keeps_statistics
 from mechconn._params import Network, device_of, parameters_of
 from mechconn._paths import LinearPath
 from mechconn._precision import Precision
 from mechconn._repair import Repair
-from mechconn._results import LOSS_UNITS, NATS, AuditRecord
+from mechconn._results import AuditRecord
 from mechconn._symmetry import Symmetry
 from mechconn._typing import PerSampleLoss, Progress
+from mechconn.losses import as_loss, cross_entropy
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,8 @@ def audit(
     blocks: Blocks | None = None,
     layers: Sequence[str] | Literal["all"] | None = None,
     names: tuple[str, str] = ("A", "B"),
-    loss: PerSampleLoss = per_sample_cross_entropy,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
@@ -140,8 +142,8 @@ def audit(
         norm: where normalisation statistics come from along the path, as in `evaluate_path`; required where the
             models keep any. Policies that hold an endpoint's state are given as functions of the two endpoints, as in
             `evaluate_alignment`; models that keep statistics cannot keep A's.
-        margin: the largest effect that counts as none, in accuracy or in loss.
-        on: "accuracy" or "loss".
+        margin: the largest effect that counts as none, in accuracy, in loss, or in the metric.
+        on: "accuracy", "loss", or the name of a metric.
         alignment: how B is aligned; "auto" matches activations on the data of `norm` where it is a `Reestimate`, else
             weights; "none" leaves it out.
         symmetry: as in `align`; default: found on the first rows of the reference split.
@@ -150,7 +152,8 @@ def audit(
         blocks: also the path block by block, as in `evaluate_blocks`; None leaves it out.
         layers: also linear CKA on the reference split: of these layers, or of "all" linear maps; None leaves it out.
         names: what to call the two.
-        loss: one value per sample from (outputs, targets).
+        loss: one value per sample from (outputs, targets), or one of `mechconn.losses`; see `measure_invariance`.
+        metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of everything that is drawn.
         device: where to compute; default: where model_a is.
         precision: "float32" or "auto".
@@ -171,10 +174,13 @@ def audit(
     elif blocks is not None:
         grouped([name for name, _ in model_a.named_parameters()], blocks, None)  # before the work, not after it
     run: dict[str, Any] = {"seed": seed, "device": device, "precision": precision}
-    running = {**run, "loss": loss, "progress": progress}
+    loss = as_loss(loss)
+    running = {**run, "loss": loss, "metrics": metrics, "progress": progress}
     comparison = compare_mechanisms(model_a, model_b, suite, margin, on, **running)
     same_classes = (
-        bool(comparison.a.accuracy) and outputs_on(model_a, example).shape == outputs_on(model_b, example).shape
+        bool(comparison.a.accuracy)
+        and comparison.a.each == "rows"
+        and outputs_on(model_a, example).shape == outputs_on(model_b, example).shape
     )
     lines: dict[str, Profile] = {}
     aligned: Alignment | None = None
@@ -197,7 +203,7 @@ def audit(
             found = evaluate_blocks(model_a, own, parameters_of(end), suite, blocks, ts=ts, norm=policy, **running)
     return Audit(
         comparison=comparison,
-        discrepancy=output_discrepancy(model_a, model_b, suite, **run) if same_classes else None,
+        discrepancy=output_discrepancy(model_a, model_b, suite, loss=loss, **run) if same_classes else None,
         lines=lines,
         alignment=aligned,
         blocks=found,
@@ -216,8 +222,8 @@ def audit(
             "norm": lines["before"].settings["norm"] if lines else "none",
             "blocks": blocks if isinstance(blocks, int | str | None) else dict(blocks),
             "layers": layers if isinstance(layers, str | None) else list(layers),
-            "loss": getattr(loss, "__name__", type(loss).__name__),
-            "loss_unit": NATS if loss is per_sample_cross_entropy else LOSS_UNITS,
+            "loss": loss.describe(),
+            "loss_unit": loss.unit,
             "samples": dict(comparison.a.samples),
             "seed": seed,
             "device": str(device_of(model_a, device)),

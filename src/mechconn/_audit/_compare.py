@@ -11,16 +11,22 @@ from torch import nn
 
 from mechconn import _errors
 from mechconn._audit._effects import CONFIDENCE, Invariance, On, Over
-from mechconn._audit._evidence import accuracy_effects_apart, difference_over_runs, loss_effects_apart
+from mechconn._audit._evidence import (
+    accuracy_effects_apart,
+    bounded_effects_apart,
+    difference_over_runs,
+    loss_effects_apart,
+)
 from mechconn._audit._measure import check_questions, invariance_of, rows_correspond
 from mechconn._audit._outcomes import Drawn, Outcome, Setting, outcome_of
 from mechconn._audit._runs import effects_of, over_training_runs
 from mechconn._checks import check_is
-from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._intervals import Interval
 from mechconn._interventions import Suite
+from mechconn._metrics import Metric, checked_metrics
 from mechconn._precision import Precision
 from mechconn._typing import PerSampleLoss, Progress
+from mechconn.losses import as_loss, cross_entropy
 
 Similarity: TypeAlias = Literal["similar", "dissimilar", "undetermined"]
 Agreement: TypeAlias = Literal["same", "different", "undetermined"]
@@ -97,7 +103,8 @@ def compare_mechanisms(
     margin: float = 0.05,
     on: On = "accuracy",
     *,
-    loss: PerSampleLoss = per_sample_cross_entropy,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
@@ -117,9 +124,10 @@ def compare_mechanisms(
         model_a: A, or a list of two or more runs of it; all stay as they are.
         model_b: B, or as many or other runs of it. The architecture may differ from A's.
         suite: the reference and its counterfactuals, with rows that come in one order every time.
-        margin: the largest effect that counts as none, in accuracy or in loss.
-        on: "accuracy" or "loss".
-        loss: one value per sample from (outputs, targets).
+        margin: the largest effect that counts as none, in accuracy, in loss, or in the metric.
+        on: "accuracy", "loss", or the name of a metric.
+        loss: one value per sample from (outputs, targets); see `measure_invariance`.
+        metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.
         device: where to compute; default: where each model is.
         precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
@@ -140,14 +148,15 @@ def compare_mechanisms(
 
     Source: Lubana et al. 2023, definition of mechanistic similarity.
     """
-    check_questions(suite, margin, on)
+    setting = Setting(as_loss(loss), seed, device, precision, checked_metrics(metrics))
+    check_questions(suite, margin, on, setting.metrics)
     if not suite.interventions:
         raise ValueError(_errors.NO_INTERVENTIONS.format(what="a comparison of mechanisms"))
     sides = [_listed(model_a), _listed(model_b)]
     counts = [len(side) for side in sides]
     if min(counts) < 1 or (min(counts) == 1 and max(counts) > 1):
         raise ValueError(_errors.UNEVEN_RUNS.format(a=counts[0], b=counts[1]))
-    setting, steps, done = Setting(loss, seed, device, precision), sum(counts) * len(suite), 0
+    steps, done = sum(counts) * len(suite), 0
 
     def measured(model: nn.Module) -> tuple[Outcome, Invariance]:
         nonlocal done
@@ -209,6 +218,9 @@ def _why(verdict: Similarity, a: Invariance, b: Invariance, agreement: Mapping[s
         elif verdict == "similar":
             opposite = here.verdict == "sensitive" and here.effect * there.effect < 0
             parts.append(f"both are {here.verdict} to {name}" + (", in opposite directions" if opposite else ""))
+    for side, found in (("A", a), ("B", b)):
+        if found.uninformative and found.invariant_to:
+            parts.append(f"what {side} is invariant to says nothing about what it uses: {found.uninformative}")
     return "; ".join(parts)
 
 
@@ -218,17 +230,18 @@ def _apart_over_samples(a: Outcome, b: Outcome, suite: Suite, on: On) -> dict[st
             raise ValueError(_errors.OTHER_ROWS.format(split=name, where="model_b"))
         if not rows_correspond(a.splits[name], b.splits[name]):
             raise ValueError(_errors.OTHER_ORDER.format(split=name, where="model_b"))
-    before = a.splits[suite.reference], b.splits[suite.reference]
-    return {name: _apart(before, (a.splits[name], b.splits[name]), on) for name in a.splits if name != suite.reference}
+    before, bounds = (a.splits[suite.reference], b.splits[suite.reference]), a.bounds_on(on)
+    others = [name for name in a.splits if name != suite.reference]
+    return {name: _apart(before, (a.splits[name], b.splits[name]), on, bounds) for name in others}
 
 
-def _apart(before: tuple[Drawn, Drawn], after: tuple[Drawn, Drawn], on: On) -> Difference:
+def _apart(before: tuple[Drawn, Drawn], after: tuple[Drawn, Drawn], on: On, bounds: Interval | None) -> Difference:
     paired = rows_correspond(before[0], after[0])
-    if on == "accuracy":
-        here, there = ((a.correct, b.correct) for a, b in (before, after))
-        return Difference(*accuracy_effects_apart(here, there, paired, CONFIDENCE))
-    here, there = ((a.loss, b.loss) for a, b in (before, after))
-    return Difference(*loss_effects_apart(here, there, paired, CONFIDENCE))
+    here, there = ((a.values(on), b.values(on)) for a, b in (before, after))
+    if bounds is not None:
+        return Difference(*bounded_effects_apart(here, there, paired, CONFIDENCE, bounds))
+    apart = accuracy_effects_apart if on == "accuracy" else loss_effects_apart
+    return Difference(*apart(here, there, paired, CONFIDENCE))
 
 
 def _apart_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict[str, Difference]:

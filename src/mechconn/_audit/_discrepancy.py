@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._audit._outcomes import Setting
-from mechconn._batches import batches, generators_kept
+from mechconn._batches import batches, generators_kept, joined_targets
 from mechconn._checks import check_is
-from mechconn._evaluate import ROWS_ON_CPU, check_same_rows, per_sample_cross_entropy
+from mechconn._evaluate import ROWS_ON_CPU, check_same_rows
 from mechconn._interventions import Suite
 from mechconn._params import device_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
+from mechconn._typing import PerSampleLoss
+from mechconn.losses import Binary, Loss, as_loss, cross_entropy
 
 EPSILON = 1e-8
 
@@ -49,6 +51,7 @@ def output_discrepancy(
     model_b: nn.Module,
     suite: Suite,
     *,
+    loss: PerSampleLoss = cross_entropy,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
@@ -64,6 +67,8 @@ def output_discrepancy(
         model_a: any classifier with outputs [N, K]; it stays as it is.
         model_b: another with the same classes.
         suite: the interventions.
+        loss: says what outputs mean: of `mechconn.losses.binary` one logit z has the probabilities 1 - s(z) and s(z),
+            s the logistic function.
         seed: of layers and loaders that draw from global generators.
         device: where to compute; default: where A is.
         precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
@@ -88,7 +93,7 @@ def output_discrepancy(
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
     if not suite.interventions:
         raise ValueError(_errors.NO_INTERVENTIONS.format(what="an output discrepancy"))
-    setting = Setting(per_sample_cross_entropy, seed, device_of(model_a, device), precision)
+    setting = Setting(as_loss(loss), seed, device_of(model_a, device), precision)
     (network, first), (_, second) = setting.ready(model_a), setting.ready(model_b)
     splits = {}
     for name in suite:
@@ -96,22 +101,31 @@ def output_discrepancy(
         for what, data in suite.draws_of(name).items():
             with isolated(seed, "output_discrepancy"), generators_kept(data):
                 found = [
-                    (_distance(what, first(inputs), second(inputs)), targets.cpu())
-                    for inputs, targets in batches(what, data, batch_size=ROWS_ON_CPU, device=network.device)
+                    (_distance(what, first(inputs), second(inputs), setting.loss), targets.cpu())
+                    for inputs, targets in batches(
+                        what, data, batch_size=ROWS_ON_CPU, device=network.device, model=network.module
+                    )
                 ]
             distances.append(torch.cat([distance for distance, _ in found]))
-            labels.append(torch.cat([targets for _, targets in found]))
+            labels.append(joined_targets([targets for _, targets in found]))
             check_same_rows(what, labels[0], labels[-1])
         splits[name] = float(torch.cat(distances).mean())
     mean = sum(splits[name] for name in suite.interventions) / len(suite.interventions)
     return OutputDiscrepancy(splits, mean, 1.0 / (mean + EPSILON), suite.interventions)
 
 
-def _distance(what: str, a: Tensor, b: Tensor) -> Tensor:
+def _distance(what: str, a: Tensor, b: Tensor, loss: Loss) -> Tensor:
     """The L1 distance between the probabilities of each row, float64 of shape [N]."""
+    a, b = (_two_classes(outputs) if isinstance(loss, Binary) else outputs for outputs in (a, b))
     if a.dim() != 2 or a.shape != b.shape or a.shape[1] < 2:
         raise ValueError(_errors.NOT_ALIKE.format(what=what, a=list(a.shape), b=list(b.shape)))
     distance = (a.double().softmax(1).cpu() - b.double().softmax(1).cpu()).abs().sum(1)
     if bool(distance.isnan().any()):
         raise ValueError(_errors.NO_PROBABILITIES.format(what=what))
     return distance
+
+
+def _two_classes(outputs: Tensor) -> Tensor:
+    """One logit z as the logits (0, z) of two classes; other outputs as they are."""
+    z = outputs[:, None] if outputs.dim() == 1 else outputs
+    return torch.cat([torch.zeros_like(z), z], 1) if z.dim() == 2 and z.shape[1] == 1 else outputs

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from mechconn._audit._judge import ALPHA, Verdict
+from mechconn._audit._judge import ALPHA, SMALLEST, Verdict
 from mechconn._intervals import Interval
+from mechconn.losses import Each
 
 CONFIDENCE = 1 - ALPHA
-On: TypeAlias = Literal["accuracy", "loss"]
+On: TypeAlias = str
+"""What effects are measured on: "accuracy", "loss", or the name of a metric."""
+MEANS: Mapping[Each, str] = {
+    "rows": "",
+    "labels": " (share of a row's labels that are right)",
+    "positions": " (share of a row's positions that are right)",
+}
+"""What stands behind "accuracy"."""
 Over: TypeAlias = Literal["samples", "runs"]
 
 
@@ -48,16 +56,20 @@ class Effect:
         to_settle: for "undetermined", how many rows (training runs, where the intervals are over runs) would settle it
             with the same rates of gains and losses, or the same mean and spread, at the same level; the rows of the
             reference grow alike. None where a billion would not, as when the effect lies on the margin.
-        paired: whether rows correspond, so that the interval is that of a difference within rows.
+        paired: whether both splits have equal targets in one order, so that the interval is that of a difference within
+            rows.
         samples: rows of the counterfactual data.
         draws: how often the intervention was drawn on them; with several, each row counts with its mean.
-        changed: share of rows whose prediction changed; None where rows do not correspond or are not
-            classified.
+        changed: share of rows whose prediction changed; None where rows are not known to show the same sample, or are
+            not classified as wholes.
         changed_interval: its 95 % interval, exact with one draw.
         accuracy: the effect on accuracy; None where the task is no classification.
         loss: the effect on the loss; None where it has no finite mean (`Invariance.notes` says where).
         by_class: label -> the effect on the rows of that class, for every class that both splits have. At 95 % each,
-            not corrected: where to look, no verdicts. Empty where the task is no classification, and over runs.
+            not corrected: where to look, no verdicts. Empty where rows are not classified as wholes, and over runs.
+        metrics: name -> the effect on that metric, of every metric that was asked for.
+        same_rows: whether row i is known to show the same sample on both splits; see `Suite(paired=)`.
+        caveat: why "invariant" says nothing about what the model uses; empty where it does, and with other verdicts.
     """
 
     split: str
@@ -77,16 +89,30 @@ class Effect:
     accuracy: Change | None
     loss: Change | None
     by_class: Mapping[int, Change]
+    metrics: Mapping[str, Change] = field(default_factory=dict)
+    same_rows: bool = False
+    caveat: str = ""
 
     def __str__(self) -> str:
         low, high = self.interval
         text = f"{self.split}: {self.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g}), {self.verdict}"
-        text += f", adjusted p = {self.adjusted_p_value:.2g}"
+        text += f" ({self.caveat})" if self.caveat else ""
+        text += f", adjusted p {shown_p(self.adjusted_p_value)}"
         if self.draws > 1:
             text += f", mean of {self.draws} draws"
         if self.to_settle is not None:
             text += f", about {self.to_settle:,} would settle it"
         return text if self.changed is None else f"{text}; predictions change on {self.changed:.1%}"
+
+
+def shown_p(p_value: float) -> str:
+    """A p-value with the sign before it; the least that is followed stands for all below it.
+
+    Example:
+        >>> shown_p(0.0321), shown_p(1e-12)
+        ('= 0.032', '< 1e-12')
+    """
+    return f"< {2 * SMALLEST:.0e}" if p_value <= 2 * SMALLEST else f"= {p_value:.2g}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +135,13 @@ class Invariance(Mapping[str, Effect]):
         over: what the intervals are over: "samples" (this model, on data like these), or "runs" (models trained like
             these, on these data). See `compare_mechanisms`.
         runs: how many models; accuracy, loss and effects are means over them.
-        notes: what could not be measured, and why.
+        notes: what could not be measured, or looks wrong, and why.
+        each: what the accuracy is the share of that is right: of "rows"; or the mean over rows of the share of a row's
+            "labels" or "positions".
+        metrics: name -> split -> mean of a metric of the user's, the mean over draws.
+        metrics_interval: name -> split -> its 95 % interval: by betting where the metric has bounds, else Student's t.
+        uninformative: why no invariance of this model says anything about what it uses: it gives one answer always,
+            or its accuracy on the reference is not above the share of the commonest class. Empty where it does.
     """
 
     effects: Mapping[str, Effect]
@@ -125,6 +157,10 @@ class Invariance(Mapping[str, Effect]):
     over: Over = "samples"
     runs: int = 1
     notes: tuple[str, ...] = ()
+    each: Each = "rows"
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    metrics_interval: Mapping[str, Mapping[str, Interval | None]] = field(default_factory=dict)
+    uninformative: str = ""
 
     def __getitem__(self, name: str) -> Effect:
         return self.effects[name]
@@ -147,7 +183,8 @@ class Invariance(Mapping[str, Effect]):
 
     def __str__(self) -> str:
         over = f", mean of {self.runs} runs" if self.over == "runs" else ""
-        lines = [f"effects on the {self.on}, against {self.reference!r}; margin {self.margin:g}{over}"]
+        what = f"{self.on}{MEANS[self.each] if self.on == 'accuracy' else ''}"
+        lines = [f"effects on the {what}, against {self.reference!r}; margin {self.margin:g}{over}"]
         lines += [
             f"  {effect}" + ("" if name in self.interventions else " (decides nothing)")
             for name, effect in self.effects.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mechconn._betting import MeanBounds
 from mechconn._exact import CountBound, Interval
 from mechconn._intervals import (
     NOTHING,
@@ -126,6 +128,42 @@ def of_loss(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: boo
     return Evidence(moved.mean if moved else second.mean - first.mean, rows, bounds)
 
 
+def of_bounded(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: bool, bounds: Interval) -> Evidence:
+    """The difference in the mean of values in [low, high] between two splits, for every distribution of them (betting).
+
+    Where rows correspond the mean is that of differences within rows, which lie in [low - high, high - low]; else each
+    split has bounds of its own, at half the tail level.
+    """
+    rows, reach = len(after), bounds[1] - bounds[0]
+    effect = float(after.double().mean() - before.double().mean())
+    if paired:
+        moved = MeanBounds((after.double() - before.double()).numpy(), (-reach, reach))
+
+        def found(confidence: float) -> Interval:
+            return moved.interval(confidence)
+    else:
+        here, there = (MeanBounds(values.double().numpy(), bounds) for values in (before, after))
+
+        def found(confidence: float) -> Interval:
+            half = (1.0 + confidence) / 2.0
+            first, second = here.interval(half), there.interval(half)
+            return second[0] - first[1], second[1] - first[0]
+
+    def within(confidence: float, n: float) -> Interval:
+        """The interval of n rows of the same spread: its halves shrink with the root of n."""
+        low, high = found(confidence)
+        scale = math.sqrt(rows / n)
+        return effect - (effect - low) * scale, effect + (high - effect) * scale
+
+    def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
+        if paired and n == rows:
+            return (moved.lower if sign > 0 else moved.upper).reaches(threshold, tail)
+        low, high = within(1 - 2 * tail, n)
+        return (low if sign > 0 else -high) >= threshold
+
+    return Evidence(effect, rows, within, reaches)
+
+
 def over_runs(effects: Sequence[float], rows: int) -> Evidence:
     """The mean effect over training runs: Student's t over the runs, each measured on the same rows.
 
@@ -171,6 +209,16 @@ def accuracy_effects_apart(before: Pair, after: Pair, paired: bool, confidence: 
         return effect, (one[0] + two[0], one[1] + two[1])
     first, second = (difference_of_counts(*counts_like(gap), len(gap), half) for gap in gaps)
     return effect, (second[0] - first[1], second[1] - first[0])
+
+
+def bounded_effects_apart(
+    before: Pair, after: Pair, paired: bool, confidence: float, bounds: Interval
+) -> tuple[float, Interval]:
+    """The same of values in [low, high], by betting: a difference of differences lies in twice their reach."""
+    reach = bounds[1] - bounds[0]
+    gaps = [b.double() - a.double() for a, b in (before, after)]
+    evidence = of_bounded(*gaps, paired, (-reach, reach))
+    return evidence.effect, evidence.interval(confidence)
 
 
 def loss_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:

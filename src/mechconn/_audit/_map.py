@@ -17,13 +17,14 @@ from mechconn._audit._measure import check_questions, measure_invariance
 from mechconn._checks import check_choice, check_is
 from mechconn._connectivity import evaluate_path
 from mechconn._drawing import draw
-from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._interventions import Suite
+from mechconn._metrics import Metric, checked_metrics
 from mechconn._norm_stats import NormPolicy
 from mechconn._params import parameters_of
 from mechconn._paths import LinearPath
 from mechconn._precision import Precision
 from mechconn._typing import PerSampleLoss, Progress
+from mechconn.losses import as_loss, cross_entropy
 
 Matrix: TypeAlias = tuple[tuple[float, ...], ...]
 Measure: TypeAlias = Literal["barrier", "distance"]
@@ -109,7 +110,8 @@ def mechanism_map(
     norm: NormPolicy | None = None,
     *,
     align: Aligner | None = None,
-    loss: PerSampleLoss = per_sample_cross_entropy,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
@@ -126,12 +128,13 @@ def mechanism_map(
         models: name -> network, two or more of one architecture; they stay as they are.
         suite: the reference and its counterfactuals.
         margin: of the verdicts in `invariance`.
-        on: "accuracy" or "loss", what effects are measured in; barriers are in loss.
+        on: "accuracy", "loss" or the name of a metric, what effects are measured in; barriers are in loss.
         ts: points on each path, as in `evaluate_path`.
         norm: where normalisation statistics on the paths come from, ends included; required when the models keep any.
         align: (A, B) -> B moved onto A before the path is walked, such as by a permutation of units; default: no
             symmetry is removed.
-        loss: one value per sample from (outputs, targets).
+        loss: one value per sample from (outputs, targets); see `measure_invariance`.
+        metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.
         device: where to compute; default: where each model is.
         precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
@@ -143,7 +146,8 @@ def mechanism_map(
 
     Source: average linkage: Sokal & Michener 1958; the rest Lubana et al. 2023.
     """
-    check_questions(suite, margin, on)
+    loss = as_loss(loss)
+    check_questions(suite, margin, on, checked_metrics(metrics))
     check_is("models", models, Mapping, "; write {name: model, ...}")
     if len(models) < 2:
         raise ValueError(_errors.FEW_MODELS.format(what="a map", count=len(models)))
@@ -171,7 +175,7 @@ def mechanism_map(
         policy = profile.settings["norm"]
         told()
     for name, model in models.items():
-        invariance[name] = measure_invariance(model, suite, margin, on, **running)
+        invariance[name] = measure_invariance(model, suite, margin, on, metrics=metrics, **running)
         told()
     distances = {(a, b): _distance(invariance[a], invariance[b]) for a, b in pairs}
     barrier, distance = _matrix(names, barriers), _matrix(names, distances)

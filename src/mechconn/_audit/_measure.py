@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._audit._effects import CONFIDENCE, Change, Effect, Invariance, On
-from mechconn._audit._evidence import Correct, Evidence, of_accuracy, of_loss
+from mechconn._audit._evidence import Correct, Evidence, of_accuracy, of_bounded, of_loss
 from mechconn._audit._judge import Judgement, judged
 from mechconn._audit._outcomes import Drawn, Outcome, Setting, outcome_of, undefined_loss
+from mechconn._betting import betting_interval
 from mechconn._checks import check_choice, check_is, check_positive
-from mechconn._evaluate import per_sample_cross_entropy
-from mechconn._intervals import Interval, clopper_pearson
+from mechconn._intervals import Interval, clopper_pearson, mean_interval
 from mechconn._interventions import Suite
+from mechconn._metrics import Metric, checked_metrics
 from mechconn._precision import Precision
 from mechconn._typing import PerSampleLoss, Progress
+from mechconn.losses import as_loss, cross_entropy
 
 
 def measure_invariance(
@@ -26,7 +29,8 @@ def measure_invariance(
     margin: float = 0.05,
     on: On = "accuracy",
     *,
-    loss: PerSampleLoss = per_sample_cross_entropy,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
@@ -40,8 +44,11 @@ def measure_invariance(
     effect never makes a model invariant.
 
     The model is evaluated with its own normalisation statistics. Effects are paired where two splits carry the
-    same labels in the same order, else unpaired. (Equal labels stand for corresponding rows: the interval is valid
-    whether or not the rows show the same sample, and narrow where they do.) Intervals are exact on accuracy, Student's
+    same labels in the same order, else unpaired. (The interval is valid whether or not the rows show the same sample,
+    and narrow where they do; on how many rows predictions change is said only where they are known to,
+    `Suite(paired=)`.)
+    Where the accuracy is of one model that always gives one class, or not above the share of the commonest class,
+    "invariant" carries that it says nothing about what the model uses. Intervals are exact on accuracy, Student's
     t on loss, which a skewed loss and few rows make approximate. Where no row's loss moves at all, the interval of the
     loss is what the rows may have missed: +- b s, with s the exact upper bound of the share of rows that move, and b
     the largest loss seen, or 1 where that is larger.
@@ -54,16 +61,21 @@ def measure_invariance(
     Args:
         model: any network; it stays as it is. With on="accuracy" its task must be a classification.
         suite: the reference and its counterfactuals.
-        margin: the largest effect that counts as none, in accuracy (0.05 is five points) or in loss.
-        on: "accuracy" or "loss".
-        loss: one value per sample from (outputs, targets).
+        margin: the largest effect that counts as none, in accuracy (0.05 is five points), in loss, or in the metric.
+        on: "accuracy", "loss", or the name of a metric.
+        loss: one value per sample from (outputs, targets), or one of `mechconn.losses`, which also decides what is a
+            classification.
+        metrics: name -> one value per sample from (outputs, targets), or a `Metric` that also has bounds. Effects on
+            them stand beside those on accuracy and loss. With bounds their intervals hold for every distribution
+            (betting); without they are Student's t, which is approximate.
         seed: of layers and loaders that draw from global generators.
         device: where to compute; default: where the model is.
         precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
         progress: called with (message, splits done, splits in all).
 
     Raises:
-        ValueError: a margin of zero or less, an unknown `on`, data that are empty or not finite, outputs that hold
+        ValueError: a margin of zero or less, or on accuracy of 1 or more, an unknown `on`, targets that are not of the
+            loss (the one to pass is named), data that are empty or not finite, outputs that hold
             NaN, on="accuracy" where the task is no classification, on="loss" where a split has one row or a loss that
             is not finite (a probability of exactly 0 for the true class).
 
@@ -79,8 +91,8 @@ def measure_invariance(
     Source: Lubana et al. 2023, definition of invariance; Schuirmann 1987 (equivalence by interval inclusion); Holm
     1979.
     """
-    setting = Setting(loss, seed, device, precision)
-    check_questions(suite, margin, on)
+    setting = Setting(as_loss(loss), seed, device, precision, checked_metrics(metrics))
+    check_questions(suite, margin, on, setting.metrics)
 
     def told(done: int) -> None:
         if progress is not None:
@@ -89,28 +101,42 @@ def measure_invariance(
     return invariance_of(outcome_of(model, suite, on, setting, told), suite, margin, on)
 
 
-def check_questions(suite: Suite, margin: float, on: str) -> None:
+def check_questions(suite: Suite, margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
     """Raise unless these can be asked."""
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
+    check_choice("on", on, ("accuracy", "loss", *metrics))
     check_positive("margin", margin)
-    check_choice("on", on, ("accuracy", "loss"))
+    if on == "accuracy" and margin >= 1:
+        raise ValueError(f"margin must be below 1 on accuracy, got {margin}; margins are shares: 0.05 is 5 points")
+    bounds = None if on in ("accuracy", "loss") else metrics[on].bounds
+    if bounds is not None and margin >= bounds[1] - bounds[0]:
+        reach = bounds[1] - bounds[0]
+        raise ValueError(f"margin must be below {reach:g}, the range of the metric {on!r}, got {margin}")
 
 
 def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Invariance:
     """The result from one model's outcomes on every split."""
     splits, reference = outcome.splits, outcome.splits[suite.reference]
     others = {name: result for name, result in splits.items() if name != suite.reference}
-    shares = {name: _share(result.correct) for name, result in splits.items() if result.classified}
-    evidence = {name: evidence_of(name, reference, result, on) for name, result in others.items()}
+    shares = {name: _mean_of(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
+    evidence = {name: evidence_of(name, reference, result, on, outcome) for name, result in others.items()}
     judgements = judged_by_family(evidence, suite.interventions, margin)
     undefined = {name: undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
+    known = shares.get(suite.reference)
+    uninformative = "" if known is None else _uninformative(suite.reference, reference, *known)
+    metrics = {m: {name: _mean_of(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
     return Invariance(
         effects={
-            name: _effect(name, reference, result, judgements[name], evidence[name], on)
+            name: _with_caveat(
+                _effect(
+                    reference, result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name), name
+                ),
+                uninformative,
+            )
             for name, result in others.items()
         },
         accuracy={name: share for name, (share, _) in shares.items()},
-        accuracy_interval={name: interval for name, (_, interval) in shares.items()},
+        accuracy_interval={name: interval for name, (_, interval) in shares.items() if interval is not None},
         loss={name: None if undefined[name] else float(result.loss.mean()) for name, result in splits.items()},
         samples={name: len(result.loss) for name, result in splits.items()},
         reference=suite.reference,
@@ -118,7 +144,52 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
         margin=margin,
         on=on,
         precision=outcome.number_type,
-        notes=tuple(filter(None, undefined.values())),
+        notes=tuple(filter(None, (*undefined.values(), _as_logits(splits), _without_bounds(outcome)))),
+        each=reference.each,
+        metrics={m: {name: mean for name, (mean, _) in found.items()} for m, found in metrics.items()},
+        metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in metrics.items()},
+        uninformative=uninformative,
+    )
+
+
+def _uninformative(name: str, result: Drawn, accuracy: float, interval: Interval | None) -> str:
+    """Why invariance of this model says nothing; empty where it does."""
+    answers, low = result.answers, 0.0 if interval is None else interval[0]
+    if answers.constant:
+        return f"the model gives one {'class' if answers.each != 'labels' else 'answer'} on every row of {name!r}"
+    if low > answers.commonest:
+        return ""
+    always = "the commonest class" if answers.each != "labels" else "the commonest answer to each label"
+    return (
+        f"its accuracy on {name!r}, {accuracy:.1%} and at least {low:.1%}, is not above that of always giving "
+        f"{always}, {answers.commonest:.1%}"
+    )
+
+
+def _with_caveat(effect: Effect, uninformative: str) -> Effect:
+    if not uninformative or effect.verdict != "invariant":
+        return effect
+    return replace(effect, caveat=f"says nothing about what it uses: {uninformative}")
+
+
+def _without_bounds(outcome: Outcome) -> str:
+    """A note on the metrics whose intervals are approximate."""
+    names = [name for name in outcome.metrics if name not in outcome.bounds]
+    if not names:
+        return ""
+    return (
+        f"intervals of {', '.join(names)} are Student's t, which is approximate; with bounds, "
+        "mechconn.Metric(function, bounds=(low, high)), they hold for every distribution"
+    )
+
+
+def _as_logits(splits: Mapping[str, Drawn]) -> str:
+    """A note where the outputs of every split look like probabilities."""
+    if not all(result.probabilities for drawn in splits.values() for result in drawn.draws):
+        return ""
+    return (
+        "the outputs look like probabilities, and the loss takes logits: it is computed of their softmax or sigmoid "
+        "once more; let the model return its logits, or the logarithm of the probabilities"
     )
 
 
@@ -134,35 +205,53 @@ def judged_by_family(
     return judgements
 
 
-def evidence_of(name: str, before: Drawn, after: Drawn, on: On) -> Evidence:
-    """What two splits say of the effect on accuracy or loss."""
-    if on == "loss" and min(len(before.loss), len(after.loss)) < 2:
+def evidence_of(name: str, before: Drawn, after: Drawn, on: On, outcome: Outcome) -> Evidence:
+    """What two splits say of the effect on accuracy, loss or a metric."""
+    bounds = outcome.bounds_on(on)
+    if on != "accuracy" and bounds is None and min(len(before.loss), len(after.loss)) < 2:
+        if on != "loss":
+            raise ValueError(
+                f"an interval of {on!r} on {name!r} needs two rows or more; give more data, or the metric bounds"
+            )
         raise ValueError(_errors.ONE_ROW.format(name=name))
-    return _difference(_values(before, on), _values(after, on), on, rows_correspond(before, after))
+    return _difference(before.values(on), after.values(on), on, rows_correspond(before, after), bounds)
 
 
-def _values(result: Drawn, on: On) -> Tensor:
-    return result.correct if on == "accuracy" else result.loss
-
-
-def _difference(before: Tensor, after: Tensor, on: On, paired: bool) -> Evidence:
+def _difference(before: Tensor, after: Tensor, on: On, paired: bool, bounds: Interval | None) -> Evidence:
+    if bounds is not None:
+        return of_bounded(before, after, paired, bounds)
     return of_accuracy(before, after, paired) if on == "accuracy" else of_loss(before, after, paired)
 
 
 def rows_correspond(before: Drawn, after: Drawn) -> bool:
-    """Equal labels in one order stand for corresponding rows."""
+    """Equal targets in one order: differences may be taken within rows, whether or not these show the same sample."""
     return torch.equal(before.targets, after.targets)
 
 
-def _effect(name: str, before: Drawn, after: Drawn, judgement: Judgement, evidence: Evidence, on: On) -> Effect:
+def _effect(
+    before: Drawn,
+    after: Drawn,
+    judgement: Judgement,
+    evidence: Evidence,
+    on: On,
+    outcome: Outcome,
+    shared: bool,
+    name: str,
+) -> Effect:
     paired, classified = rows_correspond(before, after), before.classified and after.classified
-    changed, changed_interval = _share(after.changed(before)) if paired and classified else (None, None)
+    whole = classified and before.each == "rows"
+    if shared and not paired:
+        raise ValueError(
+            f"Suite(paired=True) says that rows of split {name!r} show those of the reference, but their targets "
+            "differ; leave paired= out"
+        )
+    changed, changed_interval = _share(after.changed(before)) if whole and shared else (None, None)
     rows = len(after.loss)
     finite = bool(before.loss.isfinite().all() and after.loss.isfinite().all())
     own = Change(evidence.effect, judgement.interval, rows)
 
     def moved(what: On) -> Change:
-        return _change(_values(before, what), _values(after, what), what, paired)
+        return own if what == on else _change(before.values(what), after.values(what), what, paired, outcome)
 
     return Effect(
         split=name,
@@ -173,10 +262,23 @@ def _effect(name: str, before: Drawn, after: Drawn, judgement: Judgement, eviden
         draws=len(after.draws),
         changed=changed,
         changed_interval=changed_interval,
-        accuracy=own if on == "accuracy" else moved("accuracy") if classified else None,
-        loss=own if on == "loss" else moved("loss") if finite else None,
-        by_class=_by_class(before, after, on, paired) if classified else {},
+        accuracy=moved("accuracy") if classified else None,
+        loss=moved("loss") if finite else None,
+        by_class=_by_class(before, after, on, paired, outcome) if whole else {},
+        metrics={metric: moved(metric) for metric in outcome.metrics},
+        same_rows=shared,
     )
+
+
+def _mean_of(result: Drawn, on: On, outcome: Outcome) -> tuple[float, Interval | None]:
+    """The mean of accuracy or a metric on one split, with its interval."""
+    values, bounds = result.values(on), outcome.bounds_on(on)
+    if on == "accuracy" and bounds is None:
+        return _share(values)
+    if bounds is not None:
+        return float(values.double().mean()), betting_interval(values.double().numpy(), bounds, CONFIDENCE)
+    interval = mean_interval(values, max(1.0, float(values.abs().max())), CONFIDENCE) if len(values) > 1 else None
+    return float(values.mean()), interval
 
 
 def _share(holds: Correct) -> tuple[float, Interval]:
@@ -185,17 +287,19 @@ def _share(holds: Correct) -> tuple[float, Interval]:
     return total / rows, clopper_pearson(total, rows, CONFIDENCE)
 
 
-def _change(before: Tensor, after: Tensor, on: On, paired: bool) -> Change:
-    """The effect on the mean of some rows; on the loss it takes two for an interval."""
-    if on == "loss" and min(len(before), len(after)) < 2:
+def _change(before: Tensor, after: Tensor, on: On, paired: bool, outcome: Outcome) -> Change:
+    """The effect on the mean of some rows; on what has no bounds it takes two for an interval."""
+    bounds = outcome.bounds_on(on)
+    if on != "accuracy" and bounds is None and min(len(before), len(after)) < 2:
         return Change(float(after.mean() - before.mean()), None, len(after))
-    evidence = _difference(before, after, on, paired)
+    evidence = _difference(before, after, on, paired, bounds)
     return Change(evidence.effect, evidence.interval(CONFIDENCE), len(after))
 
 
-def _by_class(before: Drawn, after: Drawn, on: On, paired: bool) -> dict[int, Change]:
-    here, there = _values(before, on), _values(after, on)
+def _by_class(before: Drawn, after: Drawn, on: On, paired: bool, outcome: Outcome) -> dict[int, Change]:
+    here, there = before.values(on), after.values(on)
     labels = sorted(set(before.targets.tolist()) & set(after.targets.tolist()))
     return {
-        label: _change(here[before.targets == label], there[after.targets == label], on, paired) for label in labels
+        label: _change(here[before.targets == label], there[after.targets == label], on, paired, outcome)
+        for label in labels
     }

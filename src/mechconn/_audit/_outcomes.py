@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -11,23 +11,26 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._audit._evidence import Correct
-from mechconn._evaluate import NO_CLASS, Outcomes, check_same_rows, outcomes
+from mechconn._evaluate import Answers, Outcomes, check_same_rows, outcomes
+from mechconn._exact import Interval
 from mechconn._inference import Forward, Inference
 from mechconn._interventions import Suite
+from mechconn._metrics import Metric, bounds_of
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
-from mechconn._typing import PerSampleLoss
+from mechconn.losses import Each, Loss
 
 
 @dataclass(frozen=True)
 class Setting:
     """How models are run."""
 
-    loss: PerSampleLoss
+    loss: Loss
     seed: int
     device: str | torch.device | None
     precision: Precision
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     def ready(self, model: nn.Module) -> tuple[Network, Forward]:
         """The model with its own statistics as a function of inputs."""
@@ -52,11 +55,23 @@ class Drawn:
     @property
     def classified(self) -> bool:
         """Whether the task is a classification."""
-        return all(result.predicted is not None for result in self.draws)
+        return all(result.answers is not None for result in self.draws)
+
+    @property
+    def answers(self) -> Answers:
+        """What the model answered on the first draw; of a classification only."""
+        found = self.draws[0].answers
+        assert found is not None
+        return found
+
+    @property
+    def each(self) -> Each:
+        """What an accuracy is the share of."""
+        return self.answers.each if self.classified else "rows"
 
     @cached_property
     def correct(self) -> Correct:
-        """Whether each prediction is the label, bool; of several draws the share in which it is, float64."""
+        """Whether each prediction is the label, bool; a share of labels, positions or draws, float64."""
         return _mean([result.correct for result in self.draws])
 
     @cached_property
@@ -64,11 +79,18 @@ class Drawn:
         """Per-sample loss, float64 of shape [N]."""
         return _mean([result.loss for result in self.draws])
 
+    def values(self, on: str) -> Tensor:
+        """What effects are measured on: correctness, the loss, or a metric."""
+        if on == "loss":
+            return self.loss
+        return self.correct if on == "accuracy" else _mean([result.metrics[on] for result in self.draws])
+
     def changed(self, before: Drawn) -> Correct:
         """Whether each prediction is another than on a split of one draw, or the share of draws in which it is."""
-        predicted = before.draws[0].predicted
+        predicted = before.answers.predicted
         assert predicted is not None
-        return _mean([predicted != result.predicted for result in self.draws])  # pyright: ignore
+        others = (result.answers for result in self.draws)
+        return _mean([predicted != other.predicted for other in others if other is not None])  # pyright: ignore
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:
@@ -77,10 +99,21 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One model's outcomes on every split, and the number type that its layers computed in."""
+    """One model's outcomes on every split, the number type that its layers computed in, and the metrics' ranges."""
 
     splits: Mapping[str, Drawn]
     number_type: str
+    bounds: Mapping[str, Interval]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the user's metrics."""
+        return tuple(next(iter(self.splits.values())).draws[0].metrics)
+
+    def bounds_on(self, on: str) -> Interval | None:
+        """The range of what effects are measured on; None where it has none, and where right rows are counted."""
+        each = next(iter(self.splits.values())).each
+        return (0.0, 1.0) if on == "accuracy" and each != "rows" else self.bounds.get(on)
 
 
 def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: Callable[[int], None]) -> Outcome:
@@ -96,13 +129,13 @@ def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: 
         draws: list[Outcomes] = []
         for what, data in suite.draws_of(name).items():
             with isolated(setting.seed, "measure_invariance"):
-                result = outcomes(forward, network.device, data, what, setting.loss)
+                result = outcomes(forward, network.device, data, what, setting.loss, setting.metrics, network.module)
             _check(what, result, on)
             draws.append(result)
             check_same_rows(what, draws[0].targets, result.targets)
         splits[name] = Drawn(tuple(draws))
         told(done + 1)
-    return Outcome(splits, network.number_type)
+    return Outcome(splits, network.number_type, bounds_of(setting.metrics))
 
 
 def undefined_loss(name: str, result: Outcomes | Drawn) -> str:
@@ -117,10 +150,14 @@ def undefined_loss(name: str, result: Outcomes | Drawn) -> str:
 
 
 def _check(name: str, result: Outcomes, on: str) -> None:
-    if result.predicted is None and on == "accuracy":
-        raise ValueError(_errors.NOT_A_CLASSIFIER.format(name=name))
-    if result.predicted is not None and bool((result.predicted == NO_CLASS).any()):
-        row = int((result.predicted == NO_CLASS).nonzero()[0])
-        raise ValueError(_errors.NO_PREDICTION.format(name=name, row=row))
+    if result.answers is None and on == "accuracy":
+        raise ValueError(
+            f"{name}: on='accuracy' needs a classification (whole-number targets [N], outputs [N, K], or a loss that "
+            "says what is right, as mechconn.losses.binary does); use on='loss'"
+        )
+    if result.answers is not None and result.answers.undefined is not None:
+        raise ValueError(_errors.NO_PREDICTION.format(name=name, row=result.answers.undefined))
     if on == "loss" and (reason := undefined_loss(name, result)):
         raise ValueError(_errors.NO_EFFECT_ON_LOSS.format(reason=reason))
+    if on in result.metrics and len(bad := (~result.metrics[on].isfinite()).nonzero()):
+        raise ValueError(f"{name}: the metric {on!r} is {float(result.metrics[on][bad[0]])} on row {int(bad[0])}")

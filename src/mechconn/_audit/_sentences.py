@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mechconn._results import LOSS_UNITS, NATS, loss_unit
+from mechconn._results import loss_unit
+from mechconn.losses import NATS
 
 Plain = Mapping[str, Any]
 
@@ -73,21 +74,35 @@ def _model(name: str, side: Plain, unit: str) -> str:
         "undetermined": "may or may not be invariant to",
     }
     said = "; ".join(f"{words[kind]} {', '.join(splits)}" for kind, splits in groups.items() if splits)
-    margin = f"{100 * side['margin']:g} points" if side["on"] == "accuracy" else f"{side['margin']:g} {unit}"
-    return f"{name} {said}; the margin is {margin}.{_level(side, unit)}"
+    scale, measured_in = _scale(side["on"], unit)
+    caveat = f" Its invariance says nothing about what it uses: {side['uninformative']}." if _empty(side) else ""
+    return f"{name} {said}; the margin is {scale * side['margin']:g} {measured_in}.{caveat}{_level(side, unit)}"
+
+
+def _empty(side: Plain) -> bool:
+    """Whether the model is called invariant to something and that says nothing."""
+    return bool(side["uninformative"]) and any(side["effects"][s]["caveat"] for s in side["interventions"])
+
+
+def _scale(on: str, unit: str) -> tuple[float, str]:
+    """What effects are multiplied by, and what they are then in."""
+    return (100.0, "points") if on == "accuracy" else (1.0, unit if on == "loss" else f"of {on}")
 
 
 def _level(side: Plain, unit: str) -> str:
     """How good the model is on the reference."""
-    reference = side["reference"]
+    reference, loss = side["reference"], side["loss"][side["reference"]]
+    metrics = "".join(f" Its mean {name} there is {means[reference]:.3g}." for name, means in side["metrics"].items())
     if reference in side["accuracy"]:
-        return f" It is right on {100 * side['accuracy'][reference]:.1f} % of {reference}."
-    loss = side["loss"][reference]
-    return "" if loss is None else f" Its mean loss on {reference} is {loss:.3g}{' nats' if unit == NATS else ''}."
+        whole = "" if side["each"] == "rows" else f"the {side['each']} of "
+        return f" It is right on {100 * side['accuracy'][reference]:.1f} % of {whole}{reference}.{metrics}"
+    if loss is None:
+        return metrics
+    return f" Its mean loss on {reference} is {loss:.3g}{' nats' if unit == NATS else ''}.{metrics}"
 
 
 def _effect(effect: Plain, on: str, loss_in: str) -> str:
-    scale, unit = (100.0, "points") if on == "accuracy" else (1.0, loss_in)
+    scale, unit = _scale(on, loss_in)
     low, high = (_amount(scale * bound, unit, "+") for bound in effect["adjusted_interval"])
     level = f"{100 * effect['confidence']:.4g} %"
     text = f"{_amount(scale * effect['effect'], unit, '+')} {unit}, {level} interval {low} to {high}"
@@ -98,7 +113,7 @@ def _effect(effect: Plain, on: str, loss_in: str) -> str:
 
 def _amount(value: float, unit: str, sign: str = "") -> str:
     """Hundredths of points and nats; three digits of a loss that may have any scale."""
-    return f"{value:{sign}.3g}" if unit == LOSS_UNITS else f"{value:{sign}.2f}"
+    return f"{value:{sign}.2f}" if unit in (NATS, "points") else f"{value:{sign}.3g}"
 
 
 def _verdict(verdict: str) -> str:

@@ -16,14 +16,15 @@ from mechconn._connectivity._barrier import Barrier
 from mechconn._connectivity._evaluate_path import evaluate_path
 from mechconn._connectivity._profile import Profile, table_of, write_table
 from mechconn._drawing import draw
-from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._interventions import Suite
+from mechconn._metrics import Metric
 from mechconn._norm_stats import NormPolicy
 from mechconn._params import parameters_of
 from mechconn._paths import LinearPath
 from mechconn._precision import Precision
 from mechconn._symmetry import Symmetry
 from mechconn._typing import PerSampleLoss, Progress
+from mechconn.losses import cross_entropy
 
 Norm: TypeAlias = NormPolicy | Callable[[nn.Module, nn.Module], NormPolicy] | None
 """A policy, or a function of the two endpoints that makes one."""
@@ -97,8 +98,8 @@ def evaluate_alignment(
     *,
     symmetry: Symmetry | None = None,
     null: tuple[nn.Module, nn.Module] | None = None,
-    loss: PerSampleLoss = per_sample_cross_entropy,
-    metrics: Mapping[str, PerSampleLoss] | None = None,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
     seed: int = 0,
     device: str | torch.device | None = None,

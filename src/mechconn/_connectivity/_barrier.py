@@ -10,6 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from mechconn._betting import betting_interval
 from mechconn._intervals import NOTHING, Interval, mean_interval, paired_difference
 
 Verdict = Literal["connected", "not connected", "undetermined"]
@@ -117,6 +118,20 @@ def interval_of_errors(ts: Sequence[float], correct: Tensor, confidence: float) 
         from_a, from_b = (paired_difference(wrong[end], wrong[i], half) for end in (0, -1))
         found.append(tuple((1 - t) * a + t * b for a, b in zip(from_a, from_b, strict=True)))
     return _largest(found)
+
+
+def interval_of_bounded(ts: Sequence[float], values: Tensor, bounds: Interval, confidence: float) -> Interval:
+    """The same of the mean of values in [low, high], [T, N], for every distribution of them; see `_betting`.
+
+    A row's rise lies in [low - high, high - low].
+    """
+    reach = bounds[1] - bounds[0]
+    return _largest(
+        betting_interval(
+            ((1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1])).double().numpy(), (-reach, reach), each
+        )
+        for i, t, each in _inner(ts, confidence)
+    )
 
 
 def _inner(ts: Sequence[float], confidence: float) -> list[tuple[int, float, float]]:

@@ -18,12 +18,14 @@ from mechconn._connectivity._evaluate_path import checked_grid, profile_along
 from mechconn._connectivity._points import Points
 from mechconn._connectivity._profile import Profile, table_of, write_table
 from mechconn._drawing import draw
-from mechconn._evaluate import Outcomes, per_sample_cross_entropy
+from mechconn._evaluate import Outcomes
 from mechconn._interventions import Suite
+from mechconn._metrics import Metric
 from mechconn._norm_stats import NormPolicy
 from mechconn._paths import LinearPath
 from mechconn._precision import Precision
 from mechconn._typing import Params, PerSampleLoss, Progress
+from mechconn.losses import cross_entropy
 
 Blocks: TypeAlias = int | str | Mapping[str, str]
 """A depth in the module tree, a regular expression, or names of blocks with one each."""
@@ -109,8 +111,8 @@ def evaluate_blocks(
     norm: NormPolicy | None = None,
     *,
     leave_out: str | None = None,
-    loss: PerSampleLoss = per_sample_cross_entropy,
-    metrics: Mapping[str, PerSampleLoss] | None = None,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
     seed: int = 0,
     device: str | torch.device | None = None,

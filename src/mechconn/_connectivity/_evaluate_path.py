@@ -10,14 +10,16 @@ import torch
 from torch import nn
 
 from mechconn._checks import check_fraction
-from mechconn._connectivity._points import OWN_NAMES, Gathered, Points
+from mechconn._connectivity._points import Gathered, Points
 from mechconn._connectivity._profile import Profile
-from mechconn._evaluate import Outcomes, per_sample_cross_entropy
+from mechconn._evaluate import Outcomes
 from mechconn._interventions import Suite
+from mechconn._metrics import OWN_NAMES, Metric
 from mechconn._norm_stats import NormPolicy
 from mechconn._paths import Path, path_grid
 from mechconn._precision import Precision
 from mechconn._typing import PerSampleLoss, Progress
+from mechconn.losses import cross_entropy
 
 
 def evaluate_path(
@@ -27,8 +29,8 @@ def evaluate_path(
     ts: int | Sequence[float] = 11,
     norm: NormPolicy | None = None,
     *,
-    loss: PerSampleLoss = per_sample_cross_entropy,
-    metrics: Mapping[str, PerSampleLoss] | None = None,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -38,7 +40,7 @@ def evaluate_path(
     """Loss and accuracy of the network at points of a path, on every split of a suite.
 
     Every number is a mean over samples, (1 / N) sum_i l(f(x_i; gamma(t)), y_i), whatever the batches are. Accuracy is
-    measured where the task is a classification: whole-number targets [N] and outputs [N, K], K > 1. NaN and infinity
+    measured where the task is a classification, which the loss decides (`mechconn.losses`). NaN and infinity
     on the path are values of the profile; `Profile.not_finite` lists them. Beside the endpoints and the activations,
     memory holds one point's parameters and what is made of its largest layers, however many points and splits there
     are: at most 1.6 copies of the model where no layer holds more than a quarter of it.
@@ -51,7 +53,8 @@ def evaluate_path(
         norm: where normalisation statistics come from at each t, endpoints included; required when the model
             keeps any. One re-estimation per t serves all splits.
         loss: one value per sample from (outputs, targets), in nats for the default.
-        metrics: name -> one value per sample from (outputs, targets); their means stand beside loss and accuracy.
+        metrics: name -> one value per sample from (outputs, targets), or a `Metric` that also has bounds; their means
+            stand beside loss and accuracy.
         keep_samples: keep every sample's values, so that barriers have intervals: 9 bytes per sample, split and
             point, and 8 for every metric. The rows must come in one order at every point.
         seed: of layers and loaders that draw from global generators.
@@ -118,6 +121,8 @@ def profile_along(
         settings={**path.describe(), **points.settings},
         metrics={name: splits for name, splits in means.items() if name not in OWN_NAMES},
         per_sample={m: {s: torch.stack(v) for s, v in splits.items()} for m, splits in gathered.rows.items()},
+        each=gathered.each,
+        bounds=points.bounds,
     )
 
 

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._checks import check_choice, check_count, check_non_negative
-from mechconn._connectivity._points import OWN_NAMES, Gathered, Points
+from mechconn._connectivity._points import Gathered, Points
 from mechconn._connectivity._profile import write_table
 from mechconn._drawing import draw
-from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._interventions import Suite
+from mechconn._metrics import OWN_NAMES, Metric
 from mechconn._norm_stats import NormPolicy
 from mechconn._params import check_compatible
 from mechconn._precision import Precision
 from mechconn._typing import Params, PerSampleLoss, Progress
+from mechconn.losses import cross_entropy
 
 Grid: TypeAlias = tuple[tuple[float, ...], ...]
 Spot: TypeAlias = tuple[float, float]
@@ -113,8 +114,8 @@ def evaluate_plane(
     margin: float = 0.2,
     norm: NormPolicy | None = None,
     *,
-    loss: PerSampleLoss = per_sample_cross_entropy,
-    metrics: Mapping[str, PerSampleLoss] | None = None,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",

@@ -14,18 +14,16 @@ from mechconn._checks import check_is
 from mechconn._evaluate import Outcomes, outcomes
 from mechconn._inference import Inference
 from mechconn._interventions import Suite
+from mechconn._metrics import Metric, bounds_of, checked_metrics
 from mechconn._norm_stats import NormPolicy, chosen_norm
 from mechconn._params import Network
 from mechconn._precision import Precision
 from mechconn._rng import isolated
 from mechconn._typing import Params, PerSampleLoss
+from mechconn.losses import Each, as_loss
 
 Values: TypeAlias = dict[str, dict[str, list[float]]]
 """What was measured ("loss", "accuracy", a metric) -> split -> its mean at each point."""
-
-OWN_NAMES = ("loss", "accuracy")
-COLUMNS = ("t", "x", "y", "split", "samples", "block", "line")
-"""What else the tables of results call their columns."""
 
 
 class Points:
@@ -42,7 +40,7 @@ class Points:
         norm: NormPolicy | None,
         *,
         loss: PerSampleLoss,
-        metrics: Mapping[str, PerSampleLoss] | None,
+        metrics: Mapping[str, PerSampleLoss | Metric] | None,
         seed: int,
         device: str | torch.device | None,
         precision: Precision,
@@ -50,8 +48,9 @@ class Points:
         check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
         self.network = Network(model, device, precision)
         norm = chosen_norm(norm, self.network)
-        self.suite, self._norm, self._loss, self._seed = suite, norm, loss, seed
-        self._metrics = _checked_metrics(metrics)
+        self.suite, self._norm, self._loss, self._seed = suite, norm, as_loss(loss), seed
+        self._metrics = checked_metrics(metrics)
+        self.bounds = bounds_of(self._metrics)
         self._inference = Inference(self.network)
         self.settings: dict[str, Any] = {
             "norm": norm.describe(),
@@ -70,8 +69,9 @@ class Points:
         self.network.load_in_place(params)
         with isolated(self._seed, "evaluate_path"):
             forward = self._inference.at(*self._norm.state(self.network, params, t))
+            network, how = self.network, (self._loss, self._metrics, self.network.module)
             return {
-                name: outcomes(forward, self.network.device, data, f"split {name!r}", self._loss, self._metrics)
+                name: outcomes(forward, network.device, data, f"split {name!r}", *how)
                 for name, data in self.suite.items()
             }
 
@@ -85,12 +85,14 @@ class Gathered:
         means: measure -> split -> mean at each point.
         rows: measure -> split -> the samples' values at each point, each of shape [N]; correctness for "accuracy".
         samples: split -> number of samples.
+        each: what an accuracy is the share of; see `mechconn.Profile`.
     """
 
     keep: bool = False
     means: Values = field(default_factory=dict)
     rows: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
+    each: Each = "rows"
     _targets: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, where: str, results: Mapping[str, Outcomes]) -> None:
@@ -98,6 +100,7 @@ class Gathered:
         for split, result in results.items():
             if self.samples.setdefault(split, len(result.loss)) != len(result.loss):
                 raise ValueError(_errors.OTHER_ROWS.format(split=split, where=where))
+            self.each = self.each if result.answers is None else result.answers.each
             for measure, mean in means_of(result).items():
                 self.means.setdefault(measure, {}).setdefault(split, []).append(mean)
             if not self.keep:
@@ -110,17 +113,10 @@ class Gathered:
 
 def means_of(result: Outcomes) -> dict[str, float]:
     """Measure -> mean over samples; accuracy of a classification only."""
-    accuracy = {} if result.predicted is None else {"accuracy": result.accuracy}
+    accuracy = {} if result.answers is None else {"accuracy": result.accuracy}
     return {"loss": result.mean_loss, **accuracy, **{name: float(v.mean()) for name, v in result.metrics.items()}}
 
 
 def _rows_of(result: Outcomes) -> dict[str, Tensor]:
-    correct = {} if result.predicted is None else {"accuracy": result.correct}
+    correct = {} if result.answers is None else {"accuracy": result.correct}
     return {"loss": result.loss, **correct, **result.metrics}
-
-
-def _checked_metrics(metrics: Mapping[str, PerSampleLoss] | None) -> dict[str, PerSampleLoss]:
-    for name in metrics or {}:
-        if name in (*OWN_NAMES, *COLUMNS):
-            raise ValueError(f"metrics: {name!r} is the name of a column already; give the metric another name")
-    return dict(metrics or {})

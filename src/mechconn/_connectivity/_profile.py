@@ -19,12 +19,14 @@ from mechconn._connectivity._barrier import (
     Connection,
     Verdict,
     barrier_of,
+    interval_of_bounded,
     interval_of_errors,
     interval_of_means,
     judged,
 )
 from mechconn._drawing import draw
 from mechconn._intervals import Interval
+from mechconn.losses import Each
 
 
 class NotFinite(NamedTuple):
@@ -51,6 +53,9 @@ class Profile:
         metrics: name -> split -> mean of a metric of the user's at each t.
         per_sample: where samples were kept: "loss", "accuracy" (whether each prediction is right) or a metric ->
             split -> every sample's value at each t, of shape [T, N].
+        each: what an accuracy is the share of that is right: of "rows", or the mean over rows of the share of a row's
+            "labels" or "positions".
+        bounds: metric -> (least, largest) possible value, of the metrics that have such.
     """
 
     ts: tuple[float, ...]
@@ -62,6 +67,8 @@ class Profile:
     settings: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
     per_sample: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, compare=False, repr=False)
+    each: Each = "rows"
+    bounds: Mapping[str, Interval] = field(default_factory=dict)
 
     def barrier(self, split: str, on: str = "loss", confidence: float = 0.95) -> Barrier:
         """The barrier on one split: max over t of L(gamma(t)) - [(1 - t) L(theta_a) + t L(theta_b)].
@@ -72,9 +79,10 @@ class Profile:
         Where samples were kept, `interval` covers, with probability `confidence` over the draw of the N samples, the
         barrier *of this grid* that infinitely many samples would show, for these two endpoints and their statistics.
         It is [max_t low_t, max_t high_t] of simultaneous intervals for the rise at every inner t within the same
-        samples (Bonferroni): exact for accuracy, and so of that probability at least; Student's t, which a skewed
-        loss makes approximate, for all else. It says nothing of the path between the points of the grid, nor of
-        other training runs.
+        samples (Bonferroni). They are exact for the accuracy of rows, and hold for every distribution of metrics with
+        bounds and of shares of labels or positions (betting), and so that probability is a least one; Student's t,
+        which a skewed loss makes approximate, for all else. It says nothing of the path between the points of the grid,
+        nor of other training runs.
 
         Raises:
             ValueError: no such split, L is not measured there, a confidence outside (0, 1), or L is not finite
@@ -229,8 +237,13 @@ class Profile:
             raise ValueError(f"confidence must lie between 0 and 1, neither of them, got {confidence!r}")
         if split not in self.per_sample.get(on, {}) or len(self.ts) < 3 or self.samples[split] < 2:
             return None
-        interval = interval_of_errors if on == "accuracy" else interval_of_means
-        return interval(self.ts, self.per_sample[on][split], confidence)
+        values = self.per_sample[on][split]
+        if on == "accuracy" and self.each == "rows":
+            return interval_of_errors(self.ts, values, confidence)
+        bounds = (0.0, 1.0) if on == "accuracy" else self.bounds.get(on)
+        if bounds is None:
+            return interval_of_means(self.ts, values, confidence)
+        return interval_of_bounded(self.ts, 1 - values if on == "accuracy" else values, bounds, confidence)
 
 
 def together(verdicts: AbstractSet[str]) -> Verdict:

@@ -17,7 +17,6 @@ from mechconn._audit._joining import example_of, outputs_on
 from mechconn._batches import all_targets, as_data
 from mechconn._checks import check_choice, gathered
 from mechconn._connectivity._blocks import grouped
-from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._experiments._audit_config import AuditConfig
 from mechconn._experiments._samples import strips
 from mechconn._interventions import Suite
@@ -29,6 +28,7 @@ from mechconn._precision import Precision
 from mechconn._results import AuditRecord
 from mechconn._typing import PerSampleLoss, Progress
 from mechconn.datasets._load import NAMES, looks_like_hub
+from mechconn.losses import cross_entropy
 
 FILES = (".safetensors", ".parquet", ".csv", ".tsv")
 NORM = "data of the norm statistics"
@@ -140,7 +140,7 @@ def _sets(config: AuditConfig, folder: Path, root: Path | None) -> dict[str, Any
 
 
 def _loss(name: str | None) -> PerSampleLoss:
-    return per_sample_cross_entropy if name is None else named_function("the loss", name)
+    return cross_entropy if name is None else named_function("the loss", name)
 
 
 def _labels(data: Any) -> int:

@@ -50,7 +50,8 @@ class Bench:
 def bench(lab: Lab, settings: Settings, cell: Cell, root: str | None) -> Bench:
     """The bench of a cell."""
     task = task_for(settings, cell, root)
-    lab = replace(lab, architecture=architecture(settings.network, settings.width, task.num_classes, task.shape))
+    network = architecture(settings.network, settings.width, task.num_classes, task.shape)
+    lab = replace(lab, architecture=network, loss=settings.loss)
     margin = settings.margin if isinstance(settings, TuningSettings) else 0.05
     return Bench(lab, task, task.clean.at_most(settings.statistics, cell.seed), settings, margin)
 

@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from mechconn._checks import check_choice, check_distinct
 from mechconn._config import Config, Listed, MistakesError, listed, mistakes
+from mechconn._experiments._loss_config import BuiltInLoss
 from mechconn._finetune import (
     CBFT,
     DFR,
@@ -31,6 +32,7 @@ from mechconn._method import Method
 from mechconn._path_fits import BezierFit, PathFit, PolygonalFit
 from mechconn._precision import Precision
 from mechconn._training import Training
+from mechconn.losses import cross_entropy
 
 METHODS: tuple[type[Method], ...] = (
     NaiveFineTuning,
@@ -179,6 +181,8 @@ class Settings(Config):
         training: how theta_C and theta_NC are trained.
         points: points on each path.
         tolerance: the rise in nats that still counts as connected.
+        loss: of training, fine-tuning, paths and measurements, by name: a name of `mechconn.losses`, or a table such as
+            {name = "cross_entropy", label_smoothing = 0.1}.
         statistics: at most so many training samples without cue for normalisation statistics; none takes all.
         precision: number type of the layers.
     """
@@ -194,6 +198,7 @@ class Settings(Config):
     training: PlainTraining = Training()
     points: Annotated[int, Field(ge=2)] = 11
     tolerance: Annotated[float, Field(ge=0)] = 0.05
+    loss: BuiltInLoss = cross_entropy
     statistics: Count | None = None
     precision: Precision = "float32"
 

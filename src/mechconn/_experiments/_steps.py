@@ -31,6 +31,7 @@ from mechconn._precision import Precision, reduced_type
 from mechconn._store import Input, Made, Step, Store, Stored
 from mechconn._training import train
 from mechconn._typing import Params, Progress
+from mechconn.losses import Loss, cross_entropy
 
 VERSIONS = {"train": 1, "fine-tune": 1, "align": 1, "fit": 1, "evaluate": 2, "measure": 1, "fig13": 1}
 WEIGHTS, CHECKPOINT = "weights", "run.safetensors"
@@ -47,6 +48,7 @@ class Lab:
         threads: of the processor.
         progress: called with (step, done, in all).
         architecture: of the networks, where the experiment has one for all.
+        loss: of training and evaluation.
         log: every step that was asked for, in order, by what it was for.
     """
 
@@ -56,12 +58,18 @@ class Lab:
     threads: int | None = None
     progress: Progress | None = None
     architecture: Architecture | None = None
+    loss: Loss = cross_entropy
     log: dict[str, Stored] = field(default_factory=dict)
 
     @property
     def how(self) -> dict[str, Any]:
         """Keyword arguments of every verb that computes."""
         return {"device": self.device, "precision": self.precision}
+
+    @property
+    def judged(self) -> dict[str, Any]:
+        """Keyword arguments of every verb that computes a loss."""
+        return {**self.how, "loss": self.loss}
 
     def step(
         self,
@@ -83,6 +91,8 @@ class Lab:
         whole = {**config, "device": kind.type, "number type": numbers}
         if self.architecture is not None:
             whole["architecture"] = asdict(self.architecture)
+        if self.loss != cross_entropy and name != "align":
+            whole["loss"] = self.loss.describe()
         step = Step(name, VERSIONS[name], whole, inputs, self.threads if kind.type == "cpu" else None)
         found = self.store.step(step, lambda folder: compute(told, folder), self.device)
         self.log[title] = found
@@ -108,7 +118,7 @@ def train_step(lab: Lab, what: str, data: Source, method: Method, seed: int) -> 
 
     def compute(told: Progress, folder: Path) -> Made:
         kept = Checkpoint(folder / CHECKPOINT)
-        found = train(lab.fresh(seed), data.data, method, checkpoint=kept, seed=seed, progress=told, **lab.how)
+        found = train(lab.fresh(seed), data.data, method, checkpoint=kept, seed=seed, progress=told, **lab.judged)
         return Made({"history": found.history, "samples": found.settings["samples"]}, {WEIGHTS: state(found.model)})
 
     config = {"method": method.settings(), "seed": seed}
@@ -127,7 +137,7 @@ def tune_step(lab: Lab, what: str, start: Stored, method: Method, clean: Source,
             checkpoint=Checkpoint(folder / CHECKPOINT),
             seed=seed,
             progress=told,
-            **lab.how,
+            **lab.judged,
         )
         return Made({"history": found.history, "samples": found.settings["samples"]}, {WEIGHTS: state(found.model)})
 
@@ -157,7 +167,7 @@ def fit_step(lab: Lab, what: str, a: Stored, b: Stored, method: PathFit, data: S
         model = lab.model(a)
         found = fit_path(
             model, parameters_of(model), lab.params(b), method, data.data,
-            label=data.label, seed=seed, progress=told, **lab.how,
+            label=data.label, seed=seed, progress=told, **lab.judged,
         )  # fmt: skip
         controls = {f"control {number}": point for number, point in enumerate(found.path.points[1:-1])}
         return Made({"history": found.history, "samples": found.settings["samples"]}, controls)
@@ -184,7 +194,7 @@ def evaluate_step(
         norm = Reestimate(statistics.data, label=statistics.label) if keeps_statistics(Network(model)) else None
         profile = evaluate_path(
             model, _path(lab, a, b, fitted), task.suite, ts=points, norm=norm,
-            keep_samples=True, progress=told, **lab.how,
+            keep_samples=True, progress=told, **lab.judged,
         )  # fmt: skip
         return Made(profile.to_record("A", "B", tolerance))
 
@@ -208,7 +218,7 @@ def measure_step(lab: Lab, what: str, model: Stored, task: Task, margin: float) 
     """Accuracy and loss of a model on every split, and to which interventions it is invariant."""
 
     def compute(told: Progress, folder: Path) -> Made:
-        return Made(measure_invariance(lab.model(model), task.suite, margin, progress=told, **lab.how).to_record())
+        return Made(measure_invariance(lab.model(model), task.suite, margin, progress=told, **lab.judged).to_record())
 
     return lab.step("measure", what, {"margin": margin}, {"model": model.input, "suite": task.suite_input}, compute)
 

@@ -13,12 +13,12 @@ from torch.nn.functional import normalize, one_hot
 
 from mechconn import _errors
 from mechconn._checks import check_choice, check_fraction, check_non_negative, check_whole
-from mechconn._evaluate import check_labels
 from mechconn._head import find_head, head_calls
 from mechconn._interventions import CuedSet
 from mechconn._method import Batch, Descent, Method, Objective, Problem, Step, clean_loss, cued_needed
 from mechconn._rng import uniform_by_index
 from mechconn._typing import Data, Params
+from mechconn.losses import Loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,14 +141,14 @@ class CBFT(Descent):
                 features = [received.features(call, outputs) for call, outputs in enumerate(passes)]
             if len(received.calls) != len(passes):
                 raise ValueError(_errors.HEAD_TWICE.format(head=head, calls=len(received.calls), passes=len(passes)))
-            classes = _classes(passes, [y for _, y in (step.clean, *cued)])
+            labels, classes = _labels(problem.loss, passes, [y for _, y in (step.clean, *cued)])
             if not cued:
                 return {"clean": problem.mean_loss(passes[0], clean_y)}
             if len(sizes := {z.shape[1] for z in features}) > 1:
                 raise ValueError(_errors.FEATURE_SIZES.format(sizes=" and ".join(map(str, sorted(sizes)))))
             gaps = [
-                invariance_loss(features[0], clean_y.long(), other, y.long(), classes, self.normalised_means, total)
-                for other, (_, y) in zip(features[1:], cued, strict=True)
+                invariance_loss(features[0], labels[0], other, own, classes, self.normalised_means, total)
+                for other, own in zip(features[1:], labels[1:], strict=True)
             ]
             return {"clean": problem.mean_loss(passes[0], clean_y), "invariance": _mean(gaps) / classes}
 
@@ -180,14 +180,20 @@ def invariance_loss(
     return (first - second).square().sum(1)[shared].sum()
 
 
-def _classes(passes: Sequence[Tensor], labels: Sequence[Tensor]) -> int:
-    """K, after refusing what is no classification of whole rows."""
-    for outputs, y in zip(passes, labels, strict=True):
-        if outputs.dim() != 2 or outputs.shape[1] < 2 or y.dim() != 1 or y.is_floating_point():
+def _labels(loss: Loss, passes: Sequence[Tensor], targets: Sequence[Tensor]) -> tuple[list[Tensor], int]:
+    """Class labels of each batch and K, after refusing what is no classification of whole rows."""
+    labels, classes = [], 0
+    for outputs, y in zip(passes, targets, strict=True):
+        found = loss.classify(outputs.detach(), y)
+        if found is None or found.each != "rows":
             shapes = f"outputs {list(outputs.shape)} and {str(y.dtype).removeprefix('torch.')} {list(y.shape)}"
             raise ValueError(_errors.INVARIANCE_CLASSES.format(got=shapes))
-        check_labels(y, outputs.shape[1])
-    return passes[0].shape[1]
+        classes = found.classes
+        if not 0 <= int(found.labels.min()) <= int(found.labels.max()) < classes:
+            low, high = int(found.labels.min()), int(found.labels.max())
+            raise ValueError(f"labels must lie in 0 ... {classes - 1}, the model's outputs, got {low} ... {high}")
+        labels.append(found.labels)
+    return labels, classes
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

@@ -164,7 +164,7 @@ def _group_risks(problem: Problem, step: Step) -> tuple[Tensor, Tensor]:
     losses = problem.losses(problem.outputs(inputs), targets)
     rows = step.rows[problem.workers.rank :: problem.workers.count]
     members = torch.nn.functional.one_hot(problem.groups[rows], int(problem.groups.max()) + 1)
-    members = members.to(losses)
+    members = members.to(losses) * problem.rows_counted(targets).to(losses)[:, None]
     counts = problem.workers.total(members.sum(0))
     return problem.workers.total(members.T @ losses) / counts.clamp(min=1.0), counts > 0
 
@@ -173,7 +173,7 @@ def _risk_and_slope(problem: Problem, batch: Batch) -> tuple[Tensor, Tensor]:
     """R_e, and its derivative with respect to a dummy scale of the outputs at 1, differentiable."""
     outputs = problem.outputs(batch[0])
     scale = torch.ones((), dtype=outputs.dtype, device=outputs.device, requires_grad=True)
-    losses = problem.losses(outputs * scale, batch[1])
-    (slope,) = torch.autograd.grad(losses.sum(), scale, create_graph=True)
-    rows = problem.workers.total(slope.new_tensor(float(len(losses))))
-    return problem.workers.mean(losses), problem.workers.total(slope) / rows
+    losses, counted = problem.losses(outputs * scale, batch[1]), problem.rows_counted(batch[1])
+    (slope,) = torch.autograd.grad((losses * counted).sum(), scale, create_graph=True)
+    rows = problem.workers.total(counted.to(slope).sum())
+    return problem.mean_of(losses, batch[1]), problem.workers.total(slope) / rows.clamp(min=1.0)

@@ -80,12 +80,15 @@ class FrozenFeatures:
     def _check_last(self, z: Tensor, outputs: Tensor) -> None:
         with self._problem.network.computing():
             given = self.layer(z) if z.shape[-1] == self.layer.in_features else None
+        if given is not None and given.shape == (*outputs.shape, 1):  # one logit a row, given as [N]
+            given = given[..., 0]
         # The same layer on the same features: other rows in a batch may change the last bits, what follows it more.
         if given is None or given.shape != outputs.shape or not close(given.to(outputs.dtype), outputs):
             raise ValueError(_errors.NOT_LAST.format(method=self._method, head=self.name))
 
     def _read(self, name: str, data: Data) -> Iterator[tuple[Inputs, Tensor]]:
-        return batches(name, data, batch_size=EVALUATED, device=self._problem.network.device)
+        network = self._problem.network
+        return batches(name, data, batch_size=EVALUATED, device=network.device, model=network.module)
 
 
 def close(a: Tensor, b: Tensor) -> bool:

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from mechconn import _errors
-from mechconn._batches import as_data
+from mechconn._batches import as_data, is_source
 from mechconn._checkpoint import Checkpoint
 from mechconn._checks import check_is
-from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._group_names import Groups, by_value, group_names
 from mechconn._head import find_head
 from mechconn._method import Method
 from mechconn._params import check_compatible, parameters_of
 from mechconn._precision import Precision
 from mechconn._training import Trained, optimise
-from mechconn._typing import Data, Inputs, Params, PerSampleLoss, Progress, SampleSource
+from mechconn._typing import Data, Inputs, Params, PerSampleLoss, Progress
+from mechconn.losses import cross_entropy
 
 ONE = "cued"
 """Name of the only source of data with a cue."""
@@ -34,7 +34,7 @@ def fine_tune(
     references: Mapping[str, nn.Module] | None = None,
     groups: Groups | None = None,
     validation: Data | None = None,
-    loss: PerSampleLoss = per_sample_cross_entropy,
+    loss: PerSampleLoss = cross_entropy,
     head: str | None = None,
     transform: Callable[[Inputs], Inputs] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -57,7 +57,8 @@ def fine_tune(
         groups: a label for each clean row, or several columns of them, for `GroupDRO` and `DFR`; see `measure_groups`.
         validation: clean samples to choose the epoch by: the weights are those of the epoch with the least mean loss
             on them, in evaluation mode; without, those of the last step. Not for `DFR`, which has no epochs.
-        loss: one value per sample from (outputs, targets).
+        loss: one value per sample from (outputs, targets), or one of `mechconn.losses`, which also decides what is a
+            classification.
         head: name of the last linear layer; found where it is not named.
         transform: of the inputs of every batch, such as an augmentation; what it draws from torch's global generator
             is a function of the seed. Features that are computed once are those of the data as they are.
@@ -113,7 +114,7 @@ def _points(model: nn.Module, references: Mapping[str, nn.Module], sources: Mapp
 
 def _numbers(clean: Data, groups: Groups) -> Tensor:
     """The number of every clean row's group."""
-    if not isinstance(clean, SampleSource):
+    if not is_source(clean):
         raise TypeError(_errors.GROUPS_NEED_ROWS.format(type=type(clean).__name__))
     names = group_names("groups", groups, len(clean))
     order = {name: number for number, name in enumerate(sorted(set(names), key=by_value))}

@@ -57,7 +57,9 @@ class LastLayerRetraining(CosineSchedule, Method):
 
         @torch.no_grad()
         def validate() -> float:
-            return float(problem.losses(layer(z), y).double().mean())
+            values = problem.losses(layer(z), y).double()
+            counted = problem.rows_counted(y).double()
+            return float((values * counted).sum() / counted.sum().clamp(min=1.0))
 
         return validate
 
@@ -112,8 +114,8 @@ class DFR(Method):
         min_w  ||w||_p^p / (p strength) + sum_i CE(w z_i, y_i),   p = 1 or 2,
 
     the bias free of the penalty; the head becomes the mean over draws. Of two classes w is the difference between the
-    two outputs, one vector, and each output gets a half of it. Groups are those that `fine_tune` is given,
-    else the classes.
+    two outputs, one vector, and each output gets a half of it; a head of one logit gets the whole. Groups are those
+    that `fine_tune` is given, else the classes.
 
     Attributes:
         strength: inverse of the penalty's weight (scikit-learn's C).
@@ -142,15 +144,19 @@ class DFR(Method):
         """Compute the features, fit, and put the mean layer in the head's place."""
         frozen = FrozenFeatures(type(self).__name__, problem)
         z, y = frozen.of("clean data", problem.clean)
-        classes = frozen.layer.out_features
-        if y.is_floating_point() or y.dim() != 1 or classes < 2:
-            shape = f"{str(y.dtype).removeprefix('torch.')}{list(y.shape)}"
-            raise ValueError(_errors.DFR_LABELS.format(targets=shape, outputs=classes))
+        with torch.no_grad():
+            found = problem.loss.classify(frozen.layer(z), y)
+        if found is None or found.each != "rows":
+            shape, outputs = f"{str(y.dtype).removeprefix('torch.')}{list(y.shape)}", frozen.layer.out_features
+            raise ValueError(_errors.DFR_LABELS.format(targets=shape, outputs=outputs))
+        classes, y = found.classes, found.labels
         if missing := sorted(set(range(classes)) - set(y.tolist())):
             raise ValueError(_errors.DFR_CLASSES.format(classes=classes, missing=", ".join(map(str, missing))))
         groups = y if problem.groups is None else problem.groups
         biased = frozen.layer.bias is not None
         weight, bias = self.fit(z.double().cpu().numpy(), y.cpu().numpy(), groups.cpu(), problem.seed, biased)
+        if frozen.layer.out_features == 1:  # one logit: that of class 1 against class 0
+            weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
         frozen.install(torch.from_numpy(weight), torch.from_numpy(bias))
 
     def fit(

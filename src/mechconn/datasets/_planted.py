@@ -100,6 +100,11 @@ class PlantedSet:
     y: Int[Tensor, " n"]
     ids: Int[Tensor, " n"]
 
+    @property
+    def row_origin(self) -> tuple[object, Tensor]:
+        """(the noise, which no intervention changes, the identity of each row)."""
+        return self.noise, self.ids
+
     def __len__(self) -> int:
         return len(self.y)
 

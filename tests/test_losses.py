@@ -1,0 +1,215 @@
+"""Losses of rows: closed forms, how targets are read, and what is a classification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import mechconn as mc
+from mechconn.losses import as_loss, loss_named
+from zoo import build
+
+TYPES = [torch.float32, torch.float64]
+
+
+def drawn(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_cross_entropy_is_minus_the_log_of_the_softmax(dtype: torch.dtype) -> None:
+    z, y = drawn(7, 3, dtype=dtype), torch.arange(7) % 3
+    expected = torch.stack([z[i].exp().sum().log() - z[i, y[i]] for i in range(7)])
+    torch.testing.assert_close(mc.losses.cross_entropy(z, y), expected)
+    assert mc.losses.cross_entropy(z, y).dtype == dtype
+    smoothed = mc.losses.CrossEntropy(label_smoothing=0.3)(z, y)
+    uniform = z.exp().sum(1).log() - z.mean(1)
+    torch.testing.assert_close(smoothed, 0.7 * expected + 0.3 * uniform)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_cross_entropy_of_probabilities_is_their_mean_over_classes(dtype: torch.dtype) -> None:
+    z, q = drawn(5, 4, dtype=dtype), drawn(5, 4, seed=1).softmax(1)
+    expected = sum(q[:, k].to(dtype) * mc.losses.cross_entropy(z, torch.full((5,), k)) for k in range(4))
+    torch.testing.assert_close(mc.losses.cross_entropy(z, q), expected)
+    assert mc.losses.cross_entropy.classify(z, q) is None
+
+
+@pytest.mark.parametrize("make", [lambda y: y[:, None], lambda y: F.one_hot(y, 3), lambda y: y.to(torch.uint8)])
+def test_labels_are_read_in_every_form(make: Any) -> None:
+    z, y = drawn(6, 3), torch.arange(6) % 3
+    assert torch.equal(mc.losses.cross_entropy(z, make(y)), mc.losses.cross_entropy(z, y))
+    found = mc.losses.cross_entropy.classify(z, make(y))
+    assert found is not None and torch.equal(found.labels, y) and found.each == "rows"
+
+
+def test_bool_labels_are_zero_and_one() -> None:
+    z, y = drawn(6, 2), torch.arange(6) % 2
+    assert torch.equal(mc.losses.cross_entropy(z, y > 0), mc.losses.cross_entropy(z, y))
+    assert torch.equal(mc.losses.binary(z[:, :1], y > 0), mc.losses.binary(z[:, :1], y.float()))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_binary_is_a_cross_entropy_of_two_classes(dtype: torch.dtype) -> None:
+    """One logit z is the logits (0, z); several are the mean of so many tasks."""
+    z, y = drawn(6, 4, dtype=dtype), torch.arange(24).view(6, 4) % 2
+    each = [
+        F.cross_entropy(torch.stack([torch.zeros(6), z[:, k]], 1).to(dtype), y[:, k], reduction="none")
+        for k in range(4)
+    ]
+    for logit in (z[:, 0], z[:, :1]):
+        for target in (y[:, 0], y[:, :1], y[:, 0].double(), y[:, 0] > 0):
+            torch.testing.assert_close(mc.losses.binary(logit, target), each[0])
+    torch.testing.assert_close(mc.losses.binary(z, y), torch.stack(each).mean(0))
+    found = mc.losses.binary.classify(z, y)
+    assert found is not None and found.each == "labels" and torch.equal(found.predicted, (z > 0).long())
+    assert mc.losses.binary.classify(z, y * 0.5) is None
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_squared_and_absolute_errors_are_means_over_a_row(dtype: torch.dtype) -> None:
+    f, y = drawn(5, 3, 2, dtype=dtype), drawn(5, 3, 2, dtype=dtype, seed=1)
+    torch.testing.assert_close(mc.losses.squared(f, y), torch.stack([((f[i] - y[i]) ** 2).mean() for i in range(5)]))
+    torch.testing.assert_close(mc.losses.absolute(f, y), torch.stack([(f[i] - y[i]).abs().mean() for i in range(5)]))
+    one = f[:, 0, 0]
+    for a, b in ((one[:, None], y[:, 0, 0]), (one, y[:, 0, :1])):  # never [N, N]
+        torch.testing.assert_close(mc.losses.squared(a, b), (one - y[:, 0, 0]) ** 2)
+    assert mc.losses.squared(torch.zeros(3, 1), torch.tensor([1, 2, 3])).tolist() == [1, 4, 9]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("last", [True, False])
+def test_over_positions_is_the_mean_over_positions_that_count(last: bool, dtype: torch.dtype) -> None:
+    z, y = drawn(4, 5, 6, 3, dtype=dtype), torch.arange(4 * 30).view(4, 5, 6) % 3
+    y[0, 2:], y[1, :, 3] = -100, -100
+    expected = []
+    for i in range(4):
+        kept = [(a, b) for a in range(5) for b in range(6) if y[i, a, b] != -100]
+        expected.append(
+            torch.stack([mc.losses.cross_entropy(z[i, a, b][None], y[i, a, b][None])[0] for a, b in kept]).mean()
+        )
+    outputs = z if last else z.movedim(-1, 1)
+    torch.testing.assert_close(mc.losses.over_positions(outputs, y), torch.stack(expected))
+    y[2] = -100
+    assert mc.losses.over_positions(outputs, y)[2] == 0
+    counted = mc.losses.over_positions.counted(y)
+    assert counted is not None and counted.tolist() == [True, True, False, True]
+    found = mc.losses.over_positions.classify(outputs, y)
+    assert found is not None and found.counted is not None
+    assert torch.equal(found.counted, y.flatten(1) != -100)
+    assert torch.equal(found.predicted[found.counted], z.argmax(-1).flatten(1)[found.counted])
+
+
+def test_positions_of_one_logit() -> None:
+    z, y = drawn(3, 1, 4, 4), torch.arange(48).view(3, 4, 4) % 2
+    loss = mc.losses.OverPositions(mc.losses.binary)
+    expected = F.binary_cross_entropy_with_logits(z[:, 0], y.double(), reduction="none").flatten(1).mean(1)
+    for outputs in (z, z[:, 0], z.movedim(1, -1)):
+        torch.testing.assert_close(loss(outputs, y), expected)
+
+
+def test_square_outputs_ask_where_the_classes_are() -> None:
+    z, y = drawn(2, 3, 3), torch.arange(6).view(2, 3) % 3
+    with pytest.raises(ValueError, match=r"pass loss=mechconn\.losses\.OverPositions\(classes_at=1\) or classes_at=-1"):
+        mc.losses.over_positions(z, y)
+    first, last = (mc.losses.OverPositions(classes_at=axis)(z, y) for axis in (1, -1))
+    torch.testing.assert_close(first, F.cross_entropy(z, y, reduction="none").mean(1))
+    torch.testing.assert_close(last, F.cross_entropy(z.movedim(-1, 1), y, reduction="none").mean(1))
+
+
+REFUSED: list[tuple[tuple[int, ...], Tensor, str]] = [
+    ((4, 1), torch.linspace(0.1, 0.9, 4)[:, None], "for a regression pass loss=mechconn.losses.squared"),
+    ((4, 3), torch.full((4, 3), 1.5), "for a regression pass loss=mechconn.losses.squared"),
+    ((4, 3), torch.tensor([[1.0, 1, 0]] * 4), "where 1 means yes and 0 no, pass loss=mechconn.losses.binary"),
+    ((4, 3), torch.tensor([[1, 1, 0]] * 4), "where 1 means yes and 0 no, pass loss=mechconn.losses.binary"),
+    ((4, 1), torch.tensor([0, 1, 0, 1]), "where 1 means yes and 0 no, pass loss=mechconn.losses.binary"),
+    ((4, 3), torch.linspace(0.1, 0.9, 4), "labels of classes must be whole numbers (y.long()), got float32"),
+    ((4, 9, 3), torch.zeros(4, 9).long(), "for a class at every position pass loss=mechconn.losses.over_positions"),
+    ((4, 3, 8, 8), torch.zeros(4, 8, 8).long(), "for a class at every position pass loss=mechconn.losses.over"),
+    ((4, 3), torch.tensor([0, 1, 2, 255]), "pass loss=mechconn.losses.CrossEntropy(ignore_index=255)"),
+    ((4, 3), torch.tensor([0, 1, 2, 7, 8])[:4] - 1, "labels must lie in 0 ... 2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", range(len(REFUSED)))
+def test_the_default_refuses_what_is_no_class_and_names_the_loss_to_pass(case: int) -> None:
+    """Every remedy is followed: the loss that the line names takes these targets."""
+    shape, y, text = REFUSED[case]
+    z = drawn(*shape, dtype=torch.float32)
+    with pytest.raises(ValueError) as caught:
+        mc.losses.cross_entropy(z, y)
+    assert text in str(caught.value) and "\n" not in str(caught.value)
+    if "y.long()" in text:
+        assert mc.losses.cross_entropy(z, y.long()).shape == (4,)
+    if "loss=" in text:
+        named = str(caught.value).split("loss=mechconn.")[1].split(" ")[0]
+        values = eval(f"mc.{named}", {"mc": mc})(z, y)
+        assert values.shape == (4,) and bool(values.isfinite().all())
+
+
+def test_every_verb_refuses_what_is_no_class() -> None:
+    x, y = drawn(40, 6, dtype=torch.float32), drawn(40, 1, dtype=torch.float32, seed=1)
+    model, data = build(lambda: nn.Linear(6, 1), dtype=torch.float32), (x, y)
+    suite = mc.Suite({"cue": data, "r": (x.flip(1), y)}, reference="cue")
+    path = mc.LinearPath(mc.parameters_of(model), mc.parameters_of(model))
+    verbs: list[Any] = [
+        lambda: mc.measure_invariance(model, suite, on="loss"),
+        lambda: mc.compare_mechanisms(model, model, suite, on="loss"),
+        lambda: mc.audit(model, model, suite, on="loss", ts=3),
+        lambda: mc.mechanism_map({"a": model, "b": model}, suite, on="loss", ts=3),
+        lambda: mc.evaluate_path(model, path, suite, ts=3),
+        lambda: mc.evaluate_blocks(model, *[mc.parameters_of(model)] * 2, suite, ts=3),
+        lambda: mc.fit_path(model, *[mc.parameters_of(model)] * 2, mc.BezierFit(epochs=1), data),
+        lambda: mc.train(model, data, mc.Training(epochs=1)),
+        lambda: mc.fine_tune(model, mc.NaiveFineTuning(epochs=1), clean=data),
+        lambda: mc.fine_tune(model, mc.CBFT(epochs=2), clean=data, cued=data),
+        lambda: mc.measure_groups(model, data, ["a", "b"] * 20),
+    ]
+    for verb in verbs:
+        with pytest.raises(ValueError, match=r"pass loss=mechconn\.losses\.squared") as caught:
+            verb()
+        assert "\n" not in str(caught.value)
+
+
+def test_losses_by_name_with_options() -> None:
+    assert loss_named("cross_entropy") == mc.losses.cross_entropy
+    assert loss_named("over_positions", each="binary", ignore_index=255) == mc.losses.OverPositions(
+        mc.losses.binary, 255
+    )
+    for loss in (mc.losses.squared, mc.losses.CrossEntropy(0.1), mc.losses.OverPositions(mc.losses.binary)):
+        described = loss.describe()
+        assert loss == (loss_named(described) if isinstance(described, str) else loss_named(**described))
+    with pytest.raises(ValueError, match=r"loss must be one of .*; did you mean 'squared'\?"):
+        loss_named("square")
+    with pytest.raises(ValueError, match=r"option of the loss 'binary' must be one of"):
+        loss_named("binary", smoothing=1)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_loss_is_called_before_it_is_passed() -> None:
+    wrong: Any = mc.losses.Squared
+    with pytest.raises(TypeError, match=r"got the class Squared; pass an instance, Squared\(\)$"):
+        as_loss(wrong)
+    name: Any = "squared"
+    with pytest.raises(TypeError, match=r"got 'squared'; pass mechconn\.losses\.squared$"):
+        as_loss(name)
+
+
+class Hinge(mc.losses.Loss):
+    """A user's own: labels are -1 and 1."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (1 - outputs[:, 0] * targets).clamp(min=0)
+
+    def classify(self, outputs: Tensor, targets: Tensor) -> mc.losses.Classified:
+        return mc.losses.Classified((outputs[:, 0] > 0).long(), (targets > 0).long(), 2)
+
+
+def test_a_users_loss_says_what_is_right() -> None:
+    x = torch.tensor([[2.0], [-3.0], [0.5], [-0.5]])
+    found = mc.measure_invariance(nn.Identity(), mc.Suite({"cue": (x, torch.tensor([1, -1, -1, -1]))}), loss=Hinge())
+    assert (found.accuracy["cue"], found.loss["cue"]) == (0.75, pytest.approx((0 + 0 + 1.5 + 0.5) / 4))
