@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 import mechconn as mc
 from mechconn._label_names import check_label_names, class_names, name_outputs, output_names, places, relation
 from mechconn.datasets import ImageSet, Normalised, TokenSet
+from zoo import build
 
 PETS = ("cat", "dog")
 
@@ -23,6 +24,17 @@ class Named(nn.Module):
     def __init__(self, table: Any, outputs: int = 2) -> None:
         super().__init__()
         self.layer, self.config = nn.Linear(3, outputs, device="meta"), SimpleNamespace(id2label=table)
+
+
+class Classifier(Named):
+    """With weights."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(dict(enumerate(names)))
+        self.layer = nn.Linear(3 * 64, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(1))
 
 
 def images(classes: tuple[str, ...] = PETS) -> ImageSet:
@@ -169,3 +181,12 @@ def test_names_that_disagree_are_refused_in_one_line(case: str) -> None:
 def test_names_that_agree_pass() -> None:
     models: list[nn.Module] = [CAT_DOG, Named({0: "Cat", 1: "DOG"}), Named({0: "LABEL_0", 1: "LABEL_1"})]
     check_label_names([("model", model) for model in models], {"cue": images(), "hue": images(("0", "1"))})
+
+
+def test_groups_of_data_with_other_names_are_refused() -> None:
+    model = build(lambda: Classifier(("dog", "cat")), dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"the model and split 'data' name classes in different orders"):
+        mc.measure_groups(model, images(), ["a", "a", "b", "b"])
+    for names in (PETS, ("LABEL_0", "LABEL_1")):
+        found = mc.measure_groups(build(lambda names=names: Classifier(names)).float(), images(), ["a", "a", "b", "b"])
+        assert found.mean == 0.5  # equal images get one class
