@@ -17,6 +17,7 @@ from mechconn._evaluate import outcomes
 from mechconn._group_names import Groups, by_value, group_names
 from mechconn._inference import Inference
 from mechconn._intervals import Interval, clopper_pearson
+from mechconn._label_names import check_label_names
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
@@ -124,7 +125,8 @@ def measure_groups(
 
     Raises:
         ValueError: another number of labels than rows, a loader that shuffles, a task that is no classification,
-            outputs that hold NaN, a group of the training data that the data lack.
+            outputs that hold NaN, a group of the training data that the data lack, data that name their classes
+            otherwise than the model its outputs.
 
     Source: Sagawa et al. 2020 (worst group, and the average reweighted by training shares); Clopper & Pearson 1934.
     """
@@ -132,6 +134,7 @@ def measure_groups(
     if isinstance(getattr(source, "sampler", None), RandomSampler):
         raise ValueError(_errors.SHUFFLED.format(groups="groups"))
     network = Network(model, device, precision)
+    check_label_names([("the model", model)], {"data": source})
     forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
     with isolated(seed, "measure_groups"):
         result = outcomes(forward, network.device, source, "data", cross_entropy, model=network.module)

@@ -179,7 +179,6 @@ def fold_one(network: Network, fold: Fold, params: Params, buffers: Buffers) -> 
     """Weight s W and bias s (b - mean) + beta of a folded linear map, with s = gamma / sqrt(variance + eps)."""
     norm = network.module.get_submodule(fold.norm)
     assert isinstance(norm, _BatchNorm)
-    scale = torch.rsqrt(buffers[f"{fold.norm}.running_var"] + norm.eps)
     weight, bias = params[f"{fold.linear}.weight"], params.get(f"{fold.linear}.bias", 0.0)
     gamma, beta = params.get(f"{fold.norm}.weight", 1.0), params.get(f"{fold.norm}.bias", 0.0)
     scale = gamma * torch.rsqrt(buffers[f"{fold.norm}.running_var"] + norm.eps)

@@ -45,6 +45,7 @@ def test_a_cell_measures_its_models_and_paths(recipe: str, models: set[str], pat
             for split, (low, high) in model["accuracy_interval"].items():
                 assert low <= model["accuracy"][split] <= high
             assert set(model["effect"]) == SPLITS - {"cue"}
+            assert set(model) == {"accuracy", "accuracy_interval", "loss", "samples", "effect"}
         fits = {name for name in paths if name.startswith("fitted")}
         assert set(numbers["histories"]) == models | fits
         assert all(record["epoch"] == 0 and record["lr"] > 0 for (record, *_) in numbers["histories"].values())

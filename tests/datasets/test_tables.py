@@ -74,7 +74,9 @@ WRONG = {
     "two columns": (["file,path,label", "a,b,c"], "name it: image=... (columns: file, path, label)"),
     "class": (["file,kind", "photos/0.png,a"], "is called as one of the label (label, class, y); name it: label=..."),
     "value": (["file,label", "photos/0.png,a", "photos/1.png,"], "row 1: column 'label' is empty; every row needs a"),
-    "short row": (["file,label", "photos/0.png"], "row 0: column 'label' is empty"),
+    "short row": (["file,label", "photos/0.png"], "row 0 (line 2) has 1 field, but the header has 2"),
+    "long row": (["file,label", "photos/0.png,a", "b,c,d"], "row 1 (line 3) has 3 fields, but the header has 2"),
+    "named twice": (["file,label,label", "a,b,c"], "has several columns called 'label'; give each a name of its own"),
     "file": (
         ["file,label", "photos/0.png,a", "x/9.png,a", "8.png,b"],
         "x/9.png (2 of the listed ones are missing); pa",

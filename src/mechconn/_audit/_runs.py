@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from mechconn._audit._effects import CONFIDENCE, Change, Effect, Invariance
 from mechconn._audit._evidence import over_runs
@@ -18,16 +19,12 @@ def over_training_runs(runs: Sequence[Invariance]) -> Invariance:
     evidence = {name: over_runs(effects_of(runs, name), effect.samples) for name, effect in first.items()}
     judgements = judged_by_family(evidence, first.interventions, first.margin)
     accuracy = {name: [run.accuracy[name] for run in runs] for name in first.accuracy}
-    losses = {name: [loss for run in runs if (loss := run.loss[name]) is not None] for name in first.loss}
     return replace(
         first,
         effects={name: _effect([run[name] for run in runs], evidence[name].effect, judgements[name]) for name in first},
         accuracy={name: _mean(values) for name, values in accuracy.items()},
         accuracy_interval={name: _share(values, first.samples[name]) for name, values in accuracy.items()},
-        loss={
-            name: None if None in values else _mean([v for v in values if v is not None])
-            for name, values in losses.items()
-        },
+        loss={name: _mean_of_all([run.loss[name] for run in runs]) for name in first.loss},
         over="runs",
         runs=len(runs),
         notes=tuple(f"run {number}: {note}" for number, run in enumerate(runs) for note in run.notes),
@@ -40,13 +37,13 @@ def effects_of(runs: Sequence[Invariance], split: str) -> list[float]:
 
 
 def _effect(effects: Sequence[Effect], mean: float, judgement: Judgement) -> Effect:
-    changed = [effect.changed for effect in effects if effect.changed is not None]
+    changed = _known([effect.changed for effect in effects])
     return replace(
         effects[0],
         effect=mean,
         **vars(judgement),
-        changed=_mean(changed) if changed else None,
-        changed_interval=_share(changed, effects[0].samples) if changed else None,
+        changed=None if changed is None else _mean(changed),
+        changed_interval=None if changed is None else _share(changed, effects[0].samples),
         accuracy=_change([effect.accuracy for effect in effects]),
         loss=_change([effect.loss for effect in effects]),
         by_class={},
@@ -54,8 +51,8 @@ def _effect(effects: Sequence[Effect], mean: float, judgement: Judgement) -> Eff
 
 
 def _change(changes: Sequence[Change | None]) -> Change | None:
-    known = [change for change in changes if change is not None]
-    if len(known) < len(changes):
+    known = _known(changes)
+    if known is None:
         return None
     evidence = over_runs([change.effect for change in known], known[0].samples)
     return Change(evidence.effect, evidence.interval(CONFIDENCE), known[0].samples)
@@ -67,5 +64,19 @@ def _share(values: Sequence[float], rows: int) -> Interval:
     return max(low, 0.0), min(high, 1.0)
 
 
+Value = TypeVar("Value")
+
+
+def _known(values: Sequence[Value | None]) -> list[Value] | None:
+    """The value of every run; None where a run has none, so that no mean is one of some runs alone."""
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    known = _known(values)
+    return None if known is None else _mean(known)

@@ -8,6 +8,7 @@ from pydantic import Field, StrictInt
 
 from mechconn._config import Config
 from mechconn._interventions import CUE
+from mechconn.datasets._delimited import Quoting
 
 
 class ModelConfig(Config):
@@ -15,6 +16,9 @@ class ModelConfig(Config):
 
     factory: str | None = Field(default=None, description="package.module:function; --model comes first")
     arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the factory")
+    label_names: Literal["check", "ignore"] = Field(
+        default="check", description="outputs of saved classifiers are matched to classes by name (id2label), or not"
+    )
 
 
 class ImageConfig(Config):
@@ -26,6 +30,7 @@ class ImageConfig(Config):
     std: list[float] | None = Field(default=None, description="goes with mean")
     image: str | None = Field(default=None, description="column of the images, where a file leaves the choice open")
     label: str | None = Field(default=None, description="column of the classes, likewise")
+    quoting: Quoting = Field(default="auto", description="of tables: marks quote (minimal), are text (none), or auto")
     download: bool = Field(default=False, description='fetch "owner/name#split" from the hub into --root')
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mechconn._batches import all_targets, as_data
 from mechconn._checks import check_choice, gathered
 from mechconn._connectivity._blocks import grouped
 from mechconn._experiments._audit_config import AuditConfig
+from mechconn._experiments._label_order import forget_names, in_one_order
 from mechconn._experiments._samples import strips
 from mechconn._interventions import Suite
 from mechconn._loading import load_model
@@ -46,6 +47,7 @@ class Prepared:
     norm: NormPolicy | None
     training: Any
     loss: PerSampleLoss
+    notes: tuple[str, ...] = ()
 
 
 def prepared(
@@ -87,9 +89,10 @@ def prepared(
         lambda n=name, m=model: _check_fit(n, m, example, highest) for name, model in zip(names, models, strict=True)
     ]
     gathered(*fits)
+    notes = _named_alike(config, list(zip(names, models, strict=True)), suite, example)
     norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
     hashes = {name: _hash(file) for name, file in zip(names, weights, strict=True)}
-    return Prepared(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss)
+    return Prepared(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss, notes)
 
 
 def _check_there(file: Path) -> None:
@@ -163,6 +166,17 @@ def _check_fit(name: str, model: nn.Module, example: Any, highest: int) -> None:
         raise ValueError(_errors.FEW_OUTPUTS.format(name=name, **classes))
 
 
+def _named_alike(
+    config: AuditConfig, models: list[tuple[str, nn.Module]], suite: Suite, example: Any
+) -> tuple[str, ...]:
+    """Class i made to be the same in both models and the data, by name; what was done for it."""
+    if config.model.label_names == "check":
+        return tuple(in_one_order(models, suite, example))
+    for _, model in models:
+        forget_names(model)
+    return ()
+
+
 def _place(folder: Path, source: str, download: bool) -> str:
     """A source relative to the configuration's folder; names of known image sets, and of the hub's, as they stand."""
     name = source.partition("#")[0]
@@ -221,7 +235,7 @@ def run_audit(
         precision=precision,
         progress=progress,
     )
-    plain = found.to_record()
+    plain = replace(found, notes=(*job.notes, *found.notes)).to_record()
     plain["settings"] |= {"config": config.model_dump(mode="json"), "sha256 of the weights": job.hashes}
     return AuditRecord.of(plain, strips(job.suite))
 

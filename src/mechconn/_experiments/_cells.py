@@ -115,9 +115,8 @@ def _histories(trained: dict[str, Stored]) -> Numbers:
 def _behaviour(measured: Stored) -> Numbers:
     numbers = measured.numbers
     effects = {name: effect["effect"] for name, effect in numbers["effects"].items()}
-    intervals = {name: effect["interval"] for name, effect in numbers["effects"].items()}
     own = {name: numbers[name] for name in ("accuracy", "accuracy_interval", "loss", "samples")}
-    return {**own, "effect": effects, "effect_interval": intervals}
+    return {**own, "effect": effects}
 
 
 def _curves(profile: Stored) -> Numbers:

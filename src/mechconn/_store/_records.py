@@ -84,8 +84,11 @@ class RunRecord(Record):
         seconds: wall-clock time of all calls that worked on it.
         started: the first of them, UTC, ISO 8601.
         cells: the finished cells.
-        results: cell -> numbers alone, equal for equal settings and seeds: "models" (accuracy and loss per split, with
-            intervals), "paths" (loss and accuracy along each, barriers), and "training" (last losses).
+        planned: number of cells that were asked for.
+        results: cell -> plain values that are equal for equal settings and seeds. Of recipes with a cue: "models"
+            (accuracy on each split with its interval, loss, number of samples, the effect of each intervention),
+            "paths" (loss and accuracy at each t, barriers with their intervals), and "histories" (of each training a
+            record for each epoch). Of experiments over widths: what `mechconn._experiments._fig13.cell` returns.
         summary: what the cells say together, numbers too, of recipes that have one; else None.
         notes: what a reader should know, such as files that were found damaged.
         pictures: dataset -> split -> a strip of samples.

@@ -10,6 +10,7 @@ from pathlib import Path
 from mechconn import _errors
 from mechconn._checks import check_choice, check_count
 from mechconn.datasets._class_folders import folder_splits, load_class_folders
+from mechconn.datasets._delimited import QUOTINGS, Quoting
 from mechconn.datasets._digits import digits
 from mechconn.datasets._hub import download as fetch
 from mechconn.datasets._images import ImageSet
@@ -48,6 +49,7 @@ def load(
     size: int | None = None,
     download: bool = False,
     seed: int = 0,
+    quoting: Quoting = "auto",
 ) -> ImageSet:
     """An image set by name, from a folder, or from a table that lists its images.
 
@@ -69,6 +71,10 @@ def load(
         size: side in pixels to which images are resized (bilinear); otherwise all must have the same size.
         download: fetch the split from the hub into `root` if it is not there (needs the extra `hub`).
         seed: of the placement and noise of the digits.
+        quoting: what quotation marks mean in a table: "minimal", they quote fields (RFC 4180); "none", they belong to
+            the text, and every line is a row (GLUE's .tsv files); "auto", the one way in which the file can be read. A
+            file that can be read in both ways is refused, unless marks stand around names in its header, or it is a
+            .csv file of as many rows either way: then they quote.
 
     Returns:
         uint8 images of shape [N, C, H, W] with int64 labels, rows in the order of the files or of the table; of class
@@ -77,12 +83,14 @@ def load(
     Raises:
         FileNotFoundError: the folder or the split is not there.
         ValueError: an unknown name, a damaged file, an image that cannot be decoded or differs in shape, a label
-            that is null or out of range; the message names file and row.
+            that is null or out of range, a row of a table with more or fewer fields than its header; the message names
+            file and row.
         ImportError: the extra that reads these files is not installed.
     """
     for what, count in (("rows", rows), ("size", size)):
         if count is not None:
             check_count(what, count)
+    check_choice("quoting", quoting, QUOTINGS)
     if name == "digits":
         if split != "train":
             raise ValueError(f"the digits have no split {split!r}; divide them: load('digits').split(held_out)")
@@ -90,10 +98,10 @@ def load(
     if name == "planted":
         raise ValueError("planted data are made, not loaded: Planted().sample(rows), or cue_task('planted')")
     folder, hub = _place(name, root, download)
-    if download and hub is not None and split not in splits_of(folder):
+    if download and hub is not None and split not in splits_of(folder, quoting):
         fetch(hub.repository, hub.config, split, folder)
     label = hub.label if label is None and hub is not None else label
-    return _read(folder, split, image, label, rows, rgb, size)
+    return _read(folder, split, image, label, rows, rgb, size, quoting)
 
 
 def has_split(name: str | Path, root: str | Path | None, split: str) -> bool:
@@ -101,23 +109,32 @@ def has_split(name: str | Path, root: str | Path | None, split: str) -> bool:
     return split in splits_at(name, root)
 
 
-def splits_at(name: str | Path, root: str | Path | None, download: bool = False) -> tuple[str, ...]:
+def splits_at(
+    name: str | Path, root: str | Path | None, download: bool = False, quoting: Quoting = "auto"
+) -> tuple[str, ...]:
     """The splits of a dataset that `load` reads, by name or from a folder; none where it has not been fetched."""
-    return ("train",) if name == "digits" else splits_of(_place(name, root, download)[0])
+    return ("train",) if name == "digits" else splits_of(_place(name, root, download)[0], quoting)
 
 
-def splits_of(folder: Path) -> tuple[str, ...]:
+def splits_of(folder: Path, quoting: Quoting = "auto") -> tuple[str, ...]:
     """The splits in a folder or table, none where it does not exist."""
     if is_table(folder):
-        return table_splits(folder)
+        return table_splits(folder, quoting)
     return tuple(parquet_splits(folder) or folder_splits(folder)) if folder.is_dir() else ()
 
 
 def _read(
-    folder: Path, split: str, image: str | None, label: str | None, rows: int | None, rgb: bool, size: int | None
+    folder: Path,
+    split: str,
+    image: str | None,
+    label: str | None,
+    rows: int | None,
+    rgb: bool,
+    size: int | None,
+    quoting: Quoting,
 ) -> ImageSet:
     if is_table(folder):
-        return load_listed(folder, split, rows, image, label, rgb, size)
+        return load_listed(folder, split, rows, image, label, rgb, size, quoting)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"no folder {folder}; {folder.name} is read from {folder / '<any folder>' / f'{split}-*.parquet'}: "

@@ -15,6 +15,7 @@ from mechconn._batches import LABEL_KEYS, TensorPair
 from mechconn._checks import check_choice, check_is, gathered, needs_extra
 from mechconn._tensor_files import read_safetensors
 from mechconn._typing import SampleSource
+from mechconn.datasets._delimited import QUOTINGS, Quoting
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import load, splits_at
 from mechconn.datasets._normalised import Normalised
@@ -36,6 +37,7 @@ def load_splits(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     download: bool = False,
+    quoting: Quoting = "auto",
 ) -> dict[str, SampleSource]:
     """Splits from a source each, alike in kind, shape and classes: `Suite(load_splits({...}), reference=...)`.
 
@@ -54,6 +56,7 @@ def load_splits(
         mean: of each channel on the scale of [0, 1], as the model was trained with; by default images are in [-1, 1].
         std: likewise; goes with `mean`.
         download: fetch from the hub into `root` what is not there (needs the extra `hub`).
+        quoting: of tables, "auto", "minimal" or "none", as in `load`.
 
     Raises:
         FileNotFoundError: a source, or its split, is not there.
@@ -65,7 +68,8 @@ def load_splits(
     check_is("sources", sources, Mapping, "; pass {split: path, ...}")
     if not sources or (mean is None) != (std is None):
         raise ValueError(_errors.SPLIT_SOURCES.format(count=len(sources), mean=mean, std=std))
-    reading: dict[str, Any] = {"image": image, "label": label, "rgb": rgb, "size": size}
+    check_choice("quoting", quoting, QUOTINGS)
+    reading: dict[str, Any] = {"image": image, "label": label, "rgb": rgb, "size": size, "quoting": quoting}
     steps = [lambda source=source: _read(source, root, download, reading) for source in sources.values()]
     sets = dict(zip(sources, gathered(*steps), strict=True))
     alike, _ = gathered(lambda: _with_shared_classes(sets), lambda: _check_shapes(sets))
@@ -77,26 +81,29 @@ def load_splits(
     return {name: Normalised(data, mean, std) for name, data in alike.items()}
 
 
-def load_column(source: str | Path, column: str) -> tuple[str | int, ...]:
+def load_column(source: str | Path, column: str, *, quoting: Quoting = "auto") -> tuple[str | int, ...]:
     """One column of a table, row by row: groups or environments, for `measure_groups`.
 
     Args:
         source: a .csv or .tsv file with a header, a parquet file, or a folder of parquet files; with its split after
             "#" where it has several.
         column: its name.
+        quoting: what quotation marks mean in a table of text, as in `load`.
 
     Returns:
         The values: text as it stands, whole numbers of parquet files as numbers.
 
     Raises:
         FileNotFoundError: the source, or its split, is not there.
-        ValueError: no such column, a row without a value, or another kind of file.
+        ValueError: no such column, a row without a value, with more or fewer fields than the header, or another kind of
+            file.
         ImportError: the extra that reads these files is not installed.
     """
+    check_choice("quoting", quoting, QUOTINGS)
     place, split = _parsed(source)
     found: Sequence[str | int | None]
     if place.suffix in SUFFIXES:
-        found = read_column(_existing(place), column, split)
+        found = read_column(_existing(place), column, split, quoting)
     elif place.suffix == ".parquet" or place.is_dir():
         files = [_existing(place)] if place.suffix == ".parquet" else _shards(place, split)
         found = [value for file in files for value in _parquet_column(file, column)]
@@ -119,7 +126,7 @@ def _read(
         return opened.load(None, reading["rgb"], reading["size"])
     if place.suffix in SUFFIXES:
         _existing(place)
-    split = split or _only_split(place, root, download)
+    split = split or _only_split(place, root, download, reading["quoting"])
     where = str(place) if isinstance(source, str) else place
     return load(where, root=root, split=split, download=download, **reading)
 
@@ -138,9 +145,9 @@ def _existing(file: Path) -> Path:
     return file
 
 
-def _only_split(place: Path, root: str | Path | None, download: bool) -> str:
+def _only_split(place: Path, root: str | Path | None, download: bool, quoting: Quoting) -> str:
     """The split of a folder that has one."""
-    splits = splits_at(str(place), root, download)
+    splits = splits_at(str(place), root, download, quoting)
     if not splits and place.is_dir():
         raise FileNotFoundError(_errors.NO_IMAGES_THERE.format(place=place))
     if len(splits) != 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from mechconn import _errors
 from mechconn._checks import check_choice
 from mechconn.datasets._decode import Decoder
+from mechconn.datasets._delimited import Quoting, read_rows
 from mechconn.datasets._images import ImageSet, first_rows
 
 SUFFIXES = (".csv", ".tsv")
@@ -29,21 +29,28 @@ def is_table(place: Path) -> bool:
     return place.suffix in SUFFIXES and place.is_file()
 
 
-def table_splits(file: Path) -> tuple[str, ...]:
+def table_splits(file: Path, quoting: Quoting) -> tuple[str, ...]:
     """The values of the column "split", sorted; "train" alone where there is none."""
-    columns = _columns(file)
-    return tuple(sorted(set(map(str, columns[SPLIT])))) if SPLIT in columns else ("train",)
+    columns = _columns(file, quoting)
+    return tuple(sorted(set(columns[SPLIT]))) if SPLIT in columns else ("train",)
 
 
-def read_column(file: Path, column: str, split: str | None) -> list[str | None]:
+def read_column(file: Path, column: str, split: str | None, quoting: Quoting) -> list[str]:
     """One column, row by row; of one split where the table is divided."""
-    columns = _columns(file)
+    columns = _columns(file, quoting)
     _check_column(file, column, columns)
     return [columns[column][row] for row in _rows(file, columns, split)]
 
 
 def load_listed(
-    file: Path, split: str, rows: int | None, image: str | None, label: str | None, rgb: bool, size: int | None
+    file: Path,
+    split: str,
+    rows: int | None,
+    image: str | None,
+    label: str | None,
+    rgb: bool,
+    size: int | None,
+    quoting: Quoting,
 ) -> ImageSet:
     """The images that a table lists, in its order, with their labels.
 
@@ -54,14 +61,14 @@ def load_listed(
         ValueError: no such column, or several that may be meant; a row without a value, without its file, or with an
             image that cannot be read or differs in shape; more rows than there are.
     """
-    columns = _columns(file)
+    columns = _columns(file, quoting)
     image, label = _named(file, columns, "image", image), _named(file, columns, "label", label)
     for column in (image, label):
         check_values(file, column, columns[column])
-    labels, classes = _classes(file, label, [str(value) for value in columns[label]])
+    labels, classes = _classes(file, label, columns[label])
     chosen = _rows(file, columns, split)
     chosen = chosen[: first_rows(len(chosen), rows)]
-    paths = [file.parent / str(columns[image][row]) for row in chosen]
+    paths = [file.parent / columns[image][row] for row in chosen]
     absent = [number for number, path in enumerate(paths) if not path.is_file()]
     if absent:
         row = chosen[absent[0]]
@@ -77,32 +84,30 @@ def check_values(file: Path, column: str, values: Sequence[object]) -> None:
         raise ValueError(_errors.NO_VALUE.format(file=file, row=empty, column=column))
 
 
-def _columns(file: Path) -> dict[str, list[str | None]]:
-    """Column -> its values, None where a row is too short; blank lines are no rows."""
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        try:
-            table = csv.DictReader(stream, delimiter="\t" if file.suffix == ".tsv" else ",")
-            rows = list(table)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(_errors.BROKEN_TABLE.format(file=file, why=error)) from error
+def _columns(file: Path, quoting: Quoting) -> dict[str, list[str]]:
+    """Column -> its values; a column without a name cannot be asked for."""
+    header, *rows = read_rows(file, quoting) or [[]]
+    twice = next((name for name in header if name and header.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{file} has several columns called {twice!r}; give each a name of its own")
     if not rows:
         raise ValueError(_errors.EMPTY.format(name=file))
-    return {name: [row[name] for row in rows] for name in table.fieldnames or ()}
+    return {name: list(values) for name, values in zip(header, zip(*rows, strict=True), strict=True) if name}
 
 
-def _rows(file: Path, columns: dict[str, list[str | None]], split: str | None) -> list[int]:
+def _rows(file: Path, columns: dict[str, list[str]], split: str | None) -> list[int]:
     """The rows of a split, in order."""
     if SPLIT not in columns:
         check_choice(f"split of {file}", split or "train", ("train",))
         return list(range(len(next(iter(columns.values())))))
-    found = sorted(set(map(str, columns[SPLIT])))
+    found = sorted(set(columns[SPLIT]))
     if split is None and len(found) > 1:
         raise ValueError(_errors.WHICH_SPLIT.format(source=file, splits=", ".join(found)))
     split = check_choice(f"split of {file}", split or found[0], found)
     return [row for row, value in enumerate(columns[SPLIT]) if value == split]
 
 
-def _named(file: Path, columns: dict[str, list[str | None]], role: str, named: str | None) -> str:
+def _named(file: Path, columns: dict[str, list[str]], role: str, named: str | None) -> str:
     """The column that was named, or the one that goes by a usual name."""
     found = [name for name in NAMES[role] if name in columns] if named is None else [named]
     if len(found) != 1:
@@ -112,7 +117,7 @@ def _named(file: Path, columns: dict[str, list[str | None]], role: str, named: s
     return found[0]
 
 
-def _check_column(file: Path, column: str, columns: dict[str, list[str | None]]) -> None:
+def _check_column(file: Path, column: str, columns: dict[str, list[str]]) -> None:
     if column not in columns:
         raise ValueError(_errors.NO_COLUMN.format(file=file, column=column, columns=", ".join(columns) or "none"))
 

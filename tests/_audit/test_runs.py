@@ -1,0 +1,36 @@
+"""Means over training runs, where some run has no finite loss."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mechconn as mc
+
+
+class Sure(nn.Module):
+    """Right everywhere, by odds of two to one; on inputs above 0.5 it gives the true class a probability of `low`."""
+
+    def __init__(self, low: float) -> None:
+        super().__init__()
+        self.low = low
+
+    def forward(self, x: Tensor) -> Tensor:
+        other = torch.tensor([self.low, 1 - self.low], dtype=x.dtype).log()
+        return torch.where(x > 0.5, other, torch.tensor([2.0, 1.0], dtype=x.dtype).log())
+
+
+@pytest.mark.parametrize(
+    ("lows", "expected"), [((0.5, 0.25), math.log(8) / 2), ((0.5, 0.0), None), ((0.0, 0.25), None), ((0.0, 0.0), None)]
+)
+def test_the_mean_loss_of_runs_is_that_of_all_of_them_or_none(lows: tuple[float, ...], expected: float | None) -> None:
+    """-log 0.5 and -log 0.25, whose mean is log(8) / 2; a run whose loss is not finite leaves no mean of the others."""
+    y = torch.zeros(50, dtype=torch.int64)
+    x = {"cue": torch.zeros(50, 1, dtype=torch.float64), "hue": torch.ones(50, 1, dtype=torch.float64)}
+    suite = mc.Suite({name: (inputs, y) for name, inputs in x.items()})
+    found = mc.compare_mechanisms([Sure(low) for low in lows], [Sure(0.5), Sure(0.5)], suite)
+    assert found.a.loss == {"cue": pytest.approx(math.log(1.5)), "hue": expected and pytest.approx(expected)}
+    assert (found.a["hue"].loss is None) == (expected is None) and found.b.loss["hue"] == pytest.approx(math.log(2))
