@@ -85,7 +85,7 @@ def split_by_agreement(
         if len(known[0]) != len(known[1]):
             counts = f"{len(known[0])} and {len(known[1])}"
             raise ValueError(f"train_labels and train_column must have one value for each row, got {counts}")
-    names = _Names(sorted(set(labels)), getattr(source, "classes", None))
+    names = _Names(sorted(set(labels)), _class_names(source))
     own = _own_values(names, known, agrees, {*values, *known[1]})
     agree = torch.tensor([value in own[label] for label, value in zip(labels, values, strict=True)])
     _check_rows(names, labels, agree, own)
@@ -185,6 +185,14 @@ def _check_rows(names: _Names, labels: Sequence[Any], agree: Tensor, own: Mappin
             f"a comparison within classes needs rows of both kinds in every class: {listed}; add rows, name other "
             "values with agrees={label: value}, or leave these classes out of the data"
         )
+
+
+def _class_names(source: Any) -> Sequence[str] | None:
+    """The names of the classes, where the data or those that they are made of have any."""
+    while source is not None and not hasattr(source, "classes"):
+        parts = (getattr(source, part, None) for part in ("scenes", "content", "source"))
+        source = next((part for part in parts if part is not None), None)
+    return None if source is None else source.classes
 
 
 def _classes(y: Tensor) -> list[Any]:
