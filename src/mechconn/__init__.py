@@ -5,6 +5,7 @@ from mechconn import datasets as datasets
 from mechconn import losses as losses
 from mechconn import models as models
 from mechconn import theory as theory
+from mechconn._agreement import split_by_agreement as split_by_agreement
 from mechconn._align import ActivationMatching as ActivationMatching
 from mechconn._align import Alignment as Alignment
 from mechconn._align import WeightMatching as WeightMatching
@@ -194,6 +195,7 @@ __all__ = [
     "representation_similarity",
     "save_report",
     "soup",
+    "split_by_agreement",
     "split_by_group",
     "symmetry_of",
     "theory",

@@ -30,6 +30,8 @@ def group_names(what: str, groups: Groups, rows: int | None) -> list[str]:
 
 
 def _labels(what: str, labels: Labels) -> list[str]:
+    if isinstance(labels, str):
+        raise TypeError(f"{what} must be a label for each row, got {labels!r}; pass datasets.load_column(file, name)")
     tolist: Any = getattr(labels, "tolist", None)
     if tolist is None and not isinstance(labels, Iterable):
         raise TypeError(_errors.NO_LABELS.format(what=what, type=type(labels).__name__))

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
 from mechconn import _errors
-from mechconn._batches import Rows, as_data, is_source, rows_of
+from mechconn._batches import Rows, as_data, is_source
 from mechconn._evaluate import outcomes
 from mechconn._group_names import Groups, by_value, group_names
 from mechconn._inference import Inference
 from mechconn._intervals import Interval, clopper_pearson
 from mechconn._label_names import check_label_names
+from mechconn._observed import Observed, observed_rows
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
@@ -25,6 +26,11 @@ from mechconn._typing import Data
 from mechconn.losses import cross_entropy
 
 CONFIDENCE = 0.95
+NOTE = (
+    "observational: the two splits hold other rows, so whatever else differs between these counts too; and equal "
+    "accuracy does not show that the group is not used, for a network that reads the group alone may be right equally "
+    "often in both: split_by_agreement compares rows where the group agrees with the label and rows where it conflicts"
+)
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,11 @@ def measure_groups(
 def split_by_group(data: Data, groups: Groups) -> dict[str, Rows]:
     """Data as one split per group, by name: `Suite(split_by_group(data, groups), reference=...)`.
 
+    What this shows is in which groups a model is better or worse. What it cannot show is whether the model uses the
+    group: where nine in ten birds on land are land birds, and nine in ten on water are water birds, a network that
+    reads the background alone is right on nine in ten of either. Whether the group is used, `split_by_agreement` asks.
+    The comparison is observational: the splits hold other rows, and the classes in other shares.
+
     Args:
         data: data that hand out rows by index: a dataset, or an (x, y) pair of tensors.
         groups: see `measure_groups`.
@@ -169,7 +180,7 @@ def split_by_group(data: Data, groups: Groups) -> dict[str, Rows]:
         raise TypeError(_errors.NOT_BY_ROW.format(what="split_by_group", type=type(data).__name__))
     names = group_names("groups", groups, len(source))
     rows = {name: torch.tensor([r for r, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}
-    return {name: rows_of(source, rows[name]) for name in sorted(rows, key=by_value)}
+    return {name: observed_rows(source, rows[name], Observed(NOTE)) for name in sorted(rows, key=by_value)}
 
 
 def _accuracies(correct: Tensor, names: list[str], weights: Mapping[str, float] | None) -> GroupAccuracies:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Subset
 
-from mechconn._batches import LABEL_KEYS
+from mechconn._readings import LABEL_KEYS
 from mechconn._typing import Data
 
 Names: TypeAlias = tuple[str, ...]

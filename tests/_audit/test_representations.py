@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from reference_audit import cka_by_grams
-from zoo import FEATURES, Recurrent, Shared, build, images, mlp, norm_conv, norm_mlp, rows, split
+from zoo import FEATURES, Shared, build, images, mlp, norm_conv, norm_mlp, rows, split
 
 
 def cka(model_a: nn.Module, model_b: nn.Module, data: Any, **settings: Any) -> mc.RepresentationSimilarity:
@@ -107,10 +107,43 @@ class Infinite(nn.Module):
         return self.layer(x / 0.0)
 
 
+class Gives(nn.Module):
+    """A layer whose output is made from its input by a function."""
+
+    def __init__(self, give: Any) -> None:
+        super().__init__()
+        self.give = give
+
+    def forward(self, x: Tensor) -> Any:
+        return self.give(x)
+
+
+class NoTensor(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.total, self.first = Gives(lambda _: "text"), Gives(Tensor.sum), Gives(lambda x: x[:4])
+        self.layer = nn.Linear(FEATURES, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in (self.cell, self.total, self.first):
+            part(x)
+        return self.layer(x)
+
+
 WRONG: dict[str, tuple[Any, str, str]] = {
     "no such layer": (mlp, "00", "a layer of model_a must be one of '0', '1', '2', got '00'; did you mean '0'?"),
     "runs twice": (Shared, "first", "layer 'first' of model_a ran 2 times in one forward pass; name layers that run"),
-    "no tensor": (Recurrent, "cell", "layer 'cell' of model_a must give a tensor [N, ...], got tuple; name another"),
+    "no tensor": (NoTensor, "cell", "layer 'cell' of model_a must give a tensor [N, ...], got str; name another"),
+    "no rows": (
+        NoTensor,
+        "total",
+        "layer 'total' of model_a must give a tensor [N, ...] of real numbers, got float64 []",
+    ),
+    "other rows": (
+        NoTensor,
+        "first",
+        "layer 'first' of model_a gives 4 rows for a batch of 6; name a layer whose first",
+    ),
     "not finite": (Infinite, "layer", "layer 'layer' of model_a gives NaN or infinity on these data"),
 }
 

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
+from mechconn._audit._layers import Pair, Unfit
 from mechconn._batches import as_data, batches, generators_kept
-from mechconn._checks import check_choice
 from mechconn._evaluate import ROWS_ON_CPU
-from mechconn._params import LINEAR_MAPS, Network, device_of, parameters_of
+from mechconn._params import device_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
-from mechconn._typing import Data
-
-CHANNELS_SECOND = (nn.Conv1d, nn.BatchNorm1d)
+from mechconn._typing import Data, Inputs
 
 
 @dataclass(frozen=True)
 class RepresentationSimilarity(Mapping[str, float | None]):
-    """Linear CKA by layer; `result["layer4"]` is that of the layer "layer4".
+    """Linear CKA by layer; `result["layer4"]` is that of the layer "layer4". `print(result)` lists them.
 
     Attributes:
         layers: layer -> CKA in [0, 1], the biased estimate; None where its units are constant on the data in
             one of the models.
         widths: layer -> (units in A, units in B).
         samples: rows that it was estimated from.
+        left_out: layer -> why it has no CKA; linear maps that were not asked for by name and have no activation to
+            compare, such as the output projection of `nn.MultiheadAttention`, whose own forward pass never runs.
     """
 
     layers: Mapping[str, float | None]
     widths: Mapping[str, tuple[int, int]]
     samples: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, layer: str) -> float | None:
         return self.layers[layer]
@@ -45,6 +44,16 @@ class RepresentationSimilarity(Mapping[str, float | None]):
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    def __str__(self) -> str:
+        """A line for each layer, then those left out."""
+        lines = [f"linear CKA by layer, {self.samples} rows"]
+        for layer, value in self.layers.items():
+            said = "none: it does not vary on these data" if value is None else f"{value:.3f}"
+            a, b = self.widths[layer]
+            lines.append(f"  {layer or 'the model itself'}: {said} ({a} and {b} units)")
+        lines += [f"  {layer}: left out ({why})" for layer, why in self.left_out.items()]
+        return "\n".join(lines)
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -56,7 +65,7 @@ def representation_similarity(
     model_a: nn.Module,
     model_b: nn.Module,
     data: Data,
-    layers: Sequence[str] | None = None,
+    layers: Sequence[str] | Literal["all"] | None = None,
     *,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -76,7 +85,15 @@ def representation_similarity(
     The units of a convolution are its channels, averaged over positions: flattened maps would have moments of
     (channels x positions)^2 entries and compare where a feature is, not whether it is there. Activations of four
     dimensions or more, and those of Conv1d and BatchNorm1d, are read as [N, channels, positions ...], all others as
-    [N, positions ..., units].
+    [N, positions ..., units], or as [positions, N, units] of layers with batch_first=False. Of packed and nested
+    sequences the positions that are there are averaged. Of a tuple, list, mapping or dataclass the first part counts:
+    the output of `nn.LSTM` and of `nn.MultiheadAttention`.
+
+    By default the layers are all linear maps: convolutions, also transposed ones, linear layers, and GPT-2's `Conv1D`.
+    A layer has one activation to compare where its forward pass runs once on every batch in both models, with finite
+    outputs for each row. Linear maps that have none are left out and named in `left_out`: heads that serve training
+    alone, blocks that run several times, weights that another module uses without calling their layer. Layers that are
+    asked for by name are refused instead.
 
     Alike representations are no evidence of one mechanism: a network may represent a cue and not use it.
 
@@ -84,14 +101,15 @@ def representation_similarity(
         model_a: any network; it stays as it is.
         model_b: a network that has the layers by the same names.
         data: one split, such as suite["cue"].
-        layers: names of modules, as in `model.named_modules()`; default: every convolution and linear layer.
+        layers: names of modules, as in `model.named_modules()`; default, or "all": every linear map that runs once.
         seed: of layers and loaders that draw from global generators.
         device: where to compute; default: where A is.
         precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
 
     Raises:
-        ValueError: a model lacks a layer (a near name is suggested), a layer runs not once in a forward pass or
-            gives no tensor, or an activation is not finite.
+        ValueError: layers asked for by name: a model lacks one (a near name is suggested), it runs not once in a
+            forward pass, gives no tensor, or an activation is not finite. By default: no layer is left to compare.
+        TypeError: layers that are a text other than "all".
 
     Example:
         >>> one = nn.Linear(2, 2).requires_grad_(False)
@@ -104,25 +122,67 @@ def representation_similarity(
 
     Source: Kornblith, Norouzi, Lee & Hinton, *Similarity of neural network representations revisited*, ICML 2019.
     """
-    place = device_of(model_a, device)
-    networks = [Network(model, place, precision) for model in (model_a, model_b)]
-    names = [name for name, part in networks[0].module.named_modules() if isinstance(part, LINEAR_MAPS)]
-    names = names if layers is None else list(layers)
-    points = [network.load(parameters_of(model)) for network, model in zip(networks, (model_a, model_b), strict=True)]
-    moments = {name: _Moments() for name in names}
-    with _recorded(networks[0], names, "model_a") as seen_a, _recorded(networks[1], names, "model_b") as seen_b:
-        with isolated(seed, "representation_similarity"), generators_kept(data):
-            for inputs, _ in batches("data", as_data("data", data), batch_size=ROWS_ON_CPU, device=place):
-                for network, point, seen in zip(networks, points, (seen_a, seen_b), strict=True):
-                    seen.clear()
-                    network(point, network.buffers, inputs)
-                for name, moment in moments.items():
-                    moment.add(_units(name, "model_a", seen_a), _units(name, "model_b", seen_b))
+    pair = Pair((model_a, model_b), layers, device_of(model_a, device), precision)
+    moments, left_out, samples = {name: _Moments() for name in pair.layers}, dict(pair.left_out), 0
+    with isolated(seed, "representation_similarity"), generators_kept(data):
+        for inputs, targets in batches("data", as_data("data", data), batch_size=ROWS_ON_CPU, device=pair.device):
+            samples += len(targets)
+            for name, found in pair.activations(inputs, len(targets)).items():
+                unfit = found if isinstance(found, Unfit) else moments[name].add(*found)
+                if unfit is not None and pair.by_name:
+                    raise unfit.error(name)
+                if unfit is not None:
+                    left_out.setdefault(name, unfit)
+    kept = {name: moment for name, moment in moments.items() if name not in left_out}
+    if not kept:
+        raise NoLayersError(left_out)
     return RepresentationSimilarity(
-        {name: moment.cka() for name, moment in moments.items()},
-        {name: moment.widths for name, moment in moments.items()},
-        next((moment.rows for moment in moments.values()), 0),
+        {name: moment.cka() for name, moment in kept.items()},
+        {name: moment.widths for name, moment in kept.items()},
+        samples,
+        {name: str(why) for name, why in left_out.items()},
     )
+
+
+@torch.no_grad()
+def check_layers(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    example: Inputs,
+    layers: Sequence[str] | str | None = None,
+    *,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+) -> None:
+    """Run both models once on a few rows, and raise what `representation_similarity` would raise on these.
+
+    Raises:
+        ValueError: as there; `NoLayersError` where by default no layer is left.
+        TypeError: as there.
+    """
+    pair = Pair((model_a, model_b), layers, device_of(model_a, device), precision)
+    with isolated(seed, "representation_similarity"):
+        found = pair.activations(pair.on_device(example), None)
+    unfit = {name: why for name, why in found.items() if isinstance(why, Unfit)}
+    if pair.by_name:
+        for name, why in unfit.items():
+            raise why.error(name)
+    if len(unfit) == len(found):
+        raise NoLayersError({**pair.left_out, **unfit})
+
+
+class NoLayersError(ValueError):
+    """No layer is left to compare, where none was asked for by name."""
+
+    def __init__(self, left_out: Mapping[str, Unfit]) -> None:
+        shown = "; ".join(f"{name or 'the model itself'}: {why}" for name, why in list(left_out.items())[:3])
+        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        found = f"none of the models' {len(left_out)} linear maps can be compared ({shown}{more})"
+        super().__init__(
+            f"{found if left_out else 'the models have no linear maps to compare'}; "
+            "name layers that run once in a forward pass, layers=[...]"
+        )
 
 
 class _Moments:
@@ -132,9 +192,13 @@ class _Moments:
         self.rows = 0
         self.widths = (0, 0)
 
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """One batch: [n, p] and [n, q]."""
+    def add(self, x: Tensor, y: Tensor) -> Unfit | None:
+        """One batch, [n, p] and [n, q]; what is wrong with it where these are other widths than before."""
         x, y = x.double(), y.double()
+        for whose, before, units in zip(("model_a", "model_b"), self.widths, (x, y), strict=True):
+            if self.rows and units.shape[1] != before:
+                why = f"gives {before} units on one batch and {units.shape[1]} on another"
+                return Unfit(whose, why, "; name a layer of one width")
         if self.rows == 0:
             self.widths = x.shape[1], y.shape[1]
             self._shift = x.mean(0), y.mean(0)
@@ -146,6 +210,7 @@ class _Moments:
             total += values.sum(0)
         for total, (u, v) in zip(self._products, ((x, x), (y, y), (x, y)), strict=True):
             total += u.T @ v
+        return None
 
     def cka(self) -> float | None:
         """||Y' X||^2 / (||X' X|| ||Y' Y||) of the centred activations; None where either does not vary."""
@@ -160,49 +225,3 @@ class _Moments:
                 return None
         within_x, within_y, between = (float(torch.linalg.matrix_norm(part)) for part in centred)
         return min(1.0, between**2 / (within_x * within_y))
-
-
-@contextmanager
-def _recorded(network: Network, names: Sequence[str], whose: str) -> Iterator[dict[str, list[Tensor]]]:
-    """While it lasts, what each layer gives in a forward pass is appended under its name, as [N, units]."""
-    seen: dict[str, list[Tensor]] = {}
-    parts = dict(network.module.named_modules())
-
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, _: Any, output: Any) -> None:
-            if not isinstance(output, Tensor) or output.dim() < 2:
-                raise ValueError(_errors.NO_ACTIVATION.format(name=name, whose=whose, got=type(output).__name__))
-            seen.setdefault(name, []).append(_pooled(module, output))
-
-        return hook
-
-    handles = []
-    try:
-        for name in names:
-            if name not in parts:  # "" is the model itself, where that is one layer
-                check_choice(f"a layer of {whose}", name, tuple(part for part in parts if part))
-            handles.append(parts[name].register_forward_hook(keep(name)))
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _pooled(module: nn.Module, output: Tensor) -> Tensor:
-    """[N, units], positions averaged."""
-    if output.dim() == 2:
-        return output
-    if output.dim() >= 4 or isinstance(module, CHANNELS_SECOND):
-        return output.flatten(2).mean(2)
-    return output.mean(1)
-
-
-def _units(name: str, whose: str, seen: Mapping[str, list[Tensor]]) -> Tensor:
-    """The one activation of a layer in the last forward pass, on the CPU."""
-    found = seen.get(name, [])
-    if len(found) != 1:
-        raise ValueError(_errors.NOT_ONCE.format(name=name, whose=whose, times=len(found)))
-    units = found[0].cpu()
-    if not bool(units.isfinite().all()):
-        raise ValueError(_errors.ACTIVATION_NOT_FINITE.format(name=name, whose=whose))
-    return units

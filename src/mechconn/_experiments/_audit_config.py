@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictInt, field_validator, model_validator
 
+from mechconn._agreement import AGREE, CONFLICT
 from mechconn._config import Config
 from mechconn._interventions import CUE
 from mechconn.datasets._delimited import Quoting
+
+Value: TypeAlias = str | int
 
 
 class ModelConfig(Config):
@@ -44,10 +47,23 @@ class NormConfig(Config):
 class AuditConfig(Config):
     """What `audit.toml` may hold. Paths are relative to the file."""
 
-    splits: dict[str, str] = Field(
-        min_length=2, description="split -> a folder of class folders, a csv, parquet or safetensors file"
+    by: str | None = Field(
+        default=None,
+        description='a column of the one split: its rows become the splits "agree", the reference, and "conflict"',
     )
-    reference: str = Field(default=CUE, description="the split that the interventions start from")
+    agrees: dict[str, Value | list[Value]] = Field(
+        default={}, description="with by: class -> the value that agrees with it, or a list; default: the majority's"
+    )
+    majority: str | None = Field(
+        default=None,
+        description="with by: the training data, given like a split, whose majority counts; default: the split",
+    )
+    splits: dict[str, str] = Field(
+        description="split -> a folder of class folders, a csv, parquet or safetensors file; one with by, else more"
+    )
+    reference: str = Field(
+        default=CUE, description='the split that the interventions start from; default with by: "agree"'
+    )
     interventions: list[str] | None = Field(default=None, description="default: all but the reference and no_cue")
     images: ImageConfig = ImageConfig()
     margin: float = Field(default=0.05, gt=0, allow_inf_nan=False, description="the largest effect that counts as none")
@@ -62,3 +78,32 @@ class AuditConfig(Config):
     layers: Literal["all"] | list[str] | None = Field(default=None, description="also linear CKA by layer")
     norm: NormConfig = NormConfig()
     model: ModelConfig = ModelConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_reference(cls, values: Any) -> Any:
+        """Rows that agree are the reference where the data are divided by a column."""
+        divided = isinstance(values, dict) and values.get("by") is not None
+        return {"reference": AGREE, **values} if divided else values
+
+    @field_validator("agrees", "majority")
+    @classmethod
+    def _with_by(cls, value: Any, info: Any) -> Any:
+        if value and info.data.get("by", False) is None:
+            raise ValueError('goes with by = "column", which is not set')
+        return value
+
+    @field_validator("splits")
+    @classmethod
+    def _as_many(cls, splits: dict[str, str], info: Any) -> dict[str, str]:
+        by = info.data.get("by", False)  # False where it is wrong itself
+        if by and len(splits) != 1:
+            raise ValueError(f"by = {by!r} divides one split into {AGREE!r} and {CONFLICT!r}, got {len(splits)}")
+        if by is None and len(splits) < 2:
+            raise ValueError(f'two splits or more are needed, or by = "column" with one, got {len(splits)}')
+        return splits
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits of the suite."""
+        return tuple(self.splits) if self.by is None else (AGREE, CONFLICT)

@@ -17,6 +17,7 @@ from mechconn._audit._joining import example_of, outputs_on
 from mechconn._batches import all_targets, as_data
 from mechconn._checks import check_choice, gathered
 from mechconn._connectivity._blocks import grouped
+from mechconn._experiments._audit_agreement import MAJORITY, divided
 from mechconn._experiments._audit_config import AuditConfig
 from mechconn._experiments._label_order import forget_names, in_one_order
 from mechconn._experiments._samples import strips
@@ -77,7 +78,7 @@ def prepared(
         lambda: _models(weights, factory, config, seed),
         lambda: _sets(config, folder, root),
         lambda: _loss(config.loss),
-        lambda: Suite(dict.fromkeys(config.splits, ()), config.reference, interventions),
+        lambda: Suite(dict.fromkeys(config.split_names, ()), config.reference, interventions),
         *(lambda file=file: _check_there(file) for file in weights),
     )
     trained = sets.pop(NORM, None)
@@ -136,10 +137,12 @@ def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
 
 def _sets(config: AuditConfig, folder: Path, root: Path | None) -> dict[str, Any]:
     """Every split, and the data of the norm statistics."""
-    places = config.splits if config.norm.data is None else {**config.splits, NORM: config.norm.data}
-    download = config.images.download
+    further = {name: place for name, place in ((NORM, config.norm.data), (MAJORITY, config.majority)) if place}
+    places, download = {**config.splits, **further}, config.images.download
     found = gathered(*(lambda place=place: _place(folder, place, download) for place in places.values()))
-    return datasets.load_splits(dict(zip(places, found, strict=True)), root=root, **config.images.model_dump())
+    sources = dict(zip(places, found, strict=True))
+    sets = datasets.load_splits(sources, root=root, **config.images.model_dump())
+    return dict(sets) if config.by is None else divided(config, config.by, sources, sets)
 
 
 def _loss(name: str | None) -> PerSampleLoss:
