@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_said() -> None:
     with pytest.raises(ValueError, match="hold no rows of these groups of the training data: cave; moon; evaluate on"):
         mc.measure_groups(Given(), (x, y), names, train_groups=[*names, "moon", "cave"])
     with pytest.raises(ValueError, match="measure_groups needs a classification"):
-        mc.measure_groups(build(lambda: nn.Linear(1, 1), dtype=torch.float32), (x, x), names)
+        mc.measure_groups(build(lambda: nn.Linear(1, 1), dtype=torch.float32), (x, x), names, loss=mc.losses.squared)
     with pytest.raises(ValueError, match="the model's outputs on row 3 hold NaN"):
         mc.measure_groups(NotANumber(), (x, y), names)
     with pytest.raises(TypeError, match=r"split_by_group reads rows by index and needs a dataset or .*, got list"):

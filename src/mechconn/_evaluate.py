@@ -63,6 +63,7 @@ class Outcomes:
         targets: of shape [N, ...]; labels [N] where rows are classified as wholes.
         metrics: name -> the user's per-sample values, float64 of shape [N].
         probabilities: whether every output looks like a probability although the loss takes logits.
+        counted: which rows of the data count, bool; None where all do.
     """
 
     loss: Tensor
@@ -70,6 +71,7 @@ class Outcomes:
     targets: Tensor
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
     probabilities: bool = False
+    counted: Tensor | None = None
 
     @property
     def correct(self) -> Tensor:
@@ -111,12 +113,14 @@ def outcomes(
     measures = {"loss": loss, **(metrics or {})}
     values: dict[str, list[Tensor]] = {measure: [] for measure in measures}
     targets: list[Tensor] = []
+    kept: list[Tensor] = []
     answers, probabilities = _Tally(), True
     rows = ROWS_ON_CPU if device.type == "cpu" else ROWS_ELSEWHERE
     with generators_kept(data):
         for inputs, target in batches(name, data, batch_size=rows, device=device, model=model):
             outputs = forward(inputs)
             counted = loss.counted(target)
+            kept.append(torch.ones(len(target), dtype=torch.bool) if counted is None else counted.cpu())
             for measure, function in measures.items():
                 values[measure].append(_per_sample(name, measure, function, outputs, target, counted))
             classified = loss.classify(outputs, target)
@@ -127,8 +131,15 @@ def outcomes(
     joined = {measure: torch.cat(parts) for measure, parts in values.items()}
     if not len(joined["loss"]):
         raise ValueError(f"{name}: no row counts; every target is the one that the loss ignores")
-    found = answers.all()
-    return Outcomes(joined.pop("loss"), found, joined_targets(targets), joined, probabilities)
+    every = torch.cat(kept)
+    return Outcomes(
+        loss=joined.pop("loss"),
+        answers=answers.all(),
+        targets=joined_targets(targets),
+        metrics=joined,
+        probabilities=probabilities,
+        counted=None if bool(every.all()) else every,
+    )
 
 
 def _per_sample(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -13,17 +13,19 @@ from torch.utils.data import RandomSampler
 
 from mechconn import _errors
 from mechconn._batches import Rows, as_data, is_source
-from mechconn._evaluate import outcomes
+from mechconn._betting import betting_interval
+from mechconn._evaluate import Outcomes, outcomes
 from mechconn._group_names import Groups, by_value, group_names
 from mechconn._inference import Inference
-from mechconn._intervals import Interval, clopper_pearson
+from mechconn._intervals import Interval, clopper_pearson, mean_interval
 from mechconn._label_names import check_label_names
+from mechconn._metrics import Metric, bounds_of, checked_metrics
 from mechconn._observed import Observed, observed_rows
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
-from mechconn._typing import Data
-from mechconn.losses import cross_entropy
+from mechconn._typing import Data, PerSampleLoss
+from mechconn.losses import as_loss, cross_entropy
 
 CONFIDENCE = 0.95
 NOTE = (
@@ -42,12 +44,15 @@ class GroupAccuracy:
         accuracy: in [0, 1].
         interval: exact, at 95 % confidence for this group by itself.
         simultaneous: exact, wider: those of all groups hold together at 95 % (Bonferroni).
+        metrics: name -> (mean of a metric of the user's, its 95 % interval): by betting where the metric has bounds,
+            else Student's t; None where that needs more rows.
     """
 
     rows: int
     accuracy: float
     interval: Interval
     simultaneous: Interval
+    metrics: Mapping[str, tuple[float, Interval | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,9 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
     least of several numbers with errors is likely to be one whose error is downwards. So `worst_interval` does
     not stand around it: it is the range from the least lower to the least upper end of the simultaneous intervals,
     and holds the least of the true accuracies at 95 % confidence.
+
+    Where an accuracy is a share of a row's labels or positions (see `mechconn.losses`), intervals are not exact but
+    hold for every distribution (betting).
 
     Attributes:
         groups: name -> its accuracy.
@@ -110,6 +118,8 @@ def measure_groups(
     groups: Groups,
     *,
     train_groups: Groups | None = None,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
@@ -125,6 +135,8 @@ def measure_groups(
         groups: a label for each row (numbers or text: a tensor, an array, a list), or several such columns in a
             mapping; then the groups are the combinations that occur, named as in "y=0, place=land".
         train_groups: the same of the training data, for the reweighted mean.
+        loss: decides what is right: one of `mechconn.losses`, or a function.
+        metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.
         device: where to compute; default: where the model is.
         precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
@@ -143,14 +155,17 @@ def measure_groups(
     check_label_names([("the model", model)], {"data": source})
     forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
     with isolated(seed, "measure_groups"):
-        result = outcomes(forward, network.device, source, "data", cross_entropy, model=network.module)
+        asked = checked_metrics(metrics)
+        result = outcomes(forward, network.device, source, "data", as_loss(loss), asked, network.module)
     if result.answers is None:
         raise ValueError(_errors.GROUPS_OF_CLASSES.format(name="measure_groups"))
     if result.answers.undefined is not None:
         raise ValueError(_errors.NO_PREDICTION.format(name="data", row=result.answers.undefined))
-    names = group_names("groups", groups, len(result.loss))
+    names = group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
+    if result.counted is not None:
+        names = [name for name, counts in zip(names, result.counted.tolist(), strict=True) if counts]
     weights = None if train_groups is None else _shares(group_names("train_groups", train_groups, None), names)
-    return _accuracies(result.correct, names, weights)
+    return _accuracies(result, names, weights, bounds_of(asked))
 
 
 def split_by_group(data: Data, groups: Groups) -> dict[str, Rows]:
@@ -183,18 +198,21 @@ def split_by_group(data: Data, groups: Groups) -> dict[str, Rows]:
     return {name: observed_rows(source, rows[name], Observed(NOTE)) for name in sorted(rows, key=by_value)}
 
 
-def _accuracies(correct: Tensor, names: list[str], weights: Mapping[str, float] | None) -> GroupAccuracies:
-    rows, right = Counter(names), Counter(name for name, hit in zip(names, correct.tolist(), strict=True) if hit)
+def _accuracies(
+    result: Outcomes, names: list[str], weights: Mapping[str, float] | None, bounds: Mapping[str, Interval]
+) -> GroupAccuracies:
+    rows = {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=by_value)}
     together = 1.0 - (1.0 - CONFIDENCE) / len(rows)
-    groups = {
-        name: GroupAccuracy(
-            rows=rows[name],
-            accuracy=right[name] / rows[name],
-            interval=clopper_pearson(right[name], rows[name], CONFIDENCE),
-            simultaneous=clopper_pearson(right[name], rows[name], together),
+    groups = {}
+    for name, members in rows.items():
+        right = result.correct[members]
+        groups[name] = GroupAccuracy(
+            rows=len(right),
+            accuracy=float(right.double().mean()),
+            interval=_interval(right, CONFIDENCE),
+            simultaneous=_interval(right, together),
+            metrics={m: _mean(values[members], bounds.get(m)) for m, values in result.metrics.items()},
         )
-        for name in sorted(rows, key=by_value)
-    }
     low, high = ([group.simultaneous[end] for group in groups.values()] for end in (0, 1))
     reweighted = None
     if weights is not None:
@@ -204,12 +222,26 @@ def _accuracies(correct: Tensor, names: list[str], weights: Mapping[str, float] 
         groups=groups,
         worst=min(groups, key=lambda name: groups[name].accuracy),
         worst_interval=(min(low), min(high)),
-        mean=right.total() / len(names),
-        mean_interval=clopper_pearson(right.total(), len(names), CONFIDENCE),
+        mean=float(result.correct.double().mean()),
+        mean_interval=_interval(result.correct, CONFIDENCE),
         weights=weights,
         reweighted=None if reweighted is None else reweighted[0],
         reweighted_interval=None if reweighted is None else (reweighted[1], reweighted[2]),
     )
+
+
+def _interval(right: Tensor, confidence: float) -> Interval:
+    """Exact where rows are right or not; of shares of a row by betting."""
+    if right.dtype == torch.bool:
+        return clopper_pearson(int(right.sum()), len(right), confidence)
+    return betting_interval(right.double().numpy(), (0.0, 1.0), confidence)
+
+
+def _mean(values: Tensor, bounds: Interval | None) -> tuple[float, Interval | None]:
+    if bounds is not None:
+        return float(values.mean()), betting_interval(values.numpy(), bounds, CONFIDENCE)
+    interval = mean_interval(values, max(1.0, float(values.abs().max())), CONFIDENCE) if len(values) > 1 else None
+    return float(values.mean()), interval
 
 
 def _shares(train: list[str], names: list[str]) -> dict[str, float]:

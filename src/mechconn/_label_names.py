@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Subset
 
+from mechconn._map_style import MapStyle
 from mechconn._readings import LABEL_KEYS
 from mechconn._typing import Data
 
@@ -113,6 +114,8 @@ def _inner(data: Any) -> Any:
     """The data set that another one takes its labels from; None where it has labels of its own."""
     if isinstance(data, DataLoader | Subset):
         return data.dataset
+    if isinstance(data, MapStyle):
+        return data.samples
     ours = type(data).__module__.startswith("mechconn.")
     return next((getattr(data, name) for name in ("content", "source", "scenes") if ours and hasattr(data, name)), None)
 

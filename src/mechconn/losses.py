@@ -58,6 +58,8 @@ class Loss(abc.ABC):
     unit: ClassVar[str] = LOSS_UNITS
     takes_labels: ClassVar[bool] = True
     """Whether whole-number targets [N] are classes, of which training needs two."""
+    classes_are_outputs: ClassVar[bool] = False
+    """Whether there is an output for every class, so that a larger label is a mistake."""
 
     @property
     def name(self) -> str:
@@ -126,6 +128,7 @@ class CrossEntropy(_Named):
     """
 
     unit: ClassVar[str] = NATS
+    classes_are_outputs: ClassVar[bool] = True
 
     label_smoothing: float = 0.0
     ignore_index: int | None = None

@@ -16,7 +16,7 @@ from mechconn._align._method import AlignmentMethod
 from mechconn._audit._compare import Comparison, compare_mechanisms
 from mechconn._audit._discrepancy import OutputDiscrepancy, output_discrepancy
 from mechconn._audit._effects import On
-from mechconn._audit._joining import Aligning, aligned_by, example_of, joinable, outputs_on, policy_for
+from mechconn._audit._joining import Aligning, aligned_by, first_rows_of, joinable, outputs_on, policy_for
 from mechconn._audit._representations import RepresentationSimilarity, representation_similarity
 from mechconn._audit._sentences import sentences
 from mechconn._checks import check_choice, check_is, check_non_negative
@@ -168,7 +168,7 @@ def audit(
     check_non_negative("tolerance", tolerance)
     _check_form(ts, names)
     _check_request(model_a, model_b, norm, alignment, layers)
-    example, notes = example_of(suite, device_of(model_a, device), seed), []
+    (example, _), notes = first_rows_of(suite, device_of(model_a, device), seed, model_a), []
     if not joinable(model_a, model_b, example):
         notes.append(_errors.NO_PATH_BETWEEN.format(a=names[0], b=names[1]))
     elif blocks is not None:

@@ -92,9 +92,10 @@ def aligned_by(
     return align(model_a, model_b, method, symmetry, progress=progress, **run), []
 
 
-def example_of(suite: Suite, device: torch.device, seed: int) -> Any:
-    """The first two rows of the reference split, or its first batch where the user's batches decide."""
+def first_rows_of(
+    suite: Suite, device: torch.device, seed: int, model: nn.Module | None = None
+) -> tuple[Any, torch.Tensor]:
+    """(inputs, targets) of the first two rows of the reference, or its first batch where the user's batches decide."""
     data = suite[suite.reference]
     with isolated(seed, "audit"), generators_kept(data):
-        inputs, _ = next(batches(f"split {suite.reference!r}", data, batch_size=2, device=device))
-    return inputs
+        return next(batches(f"split {suite.reference!r}", data, batch_size=2, device=device, model=model))

@@ -104,6 +104,11 @@ def measure_invariance(
 def check_questions(suite: Suite, margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
     """Raise unless these can be asked."""
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
+    check_margin(margin, on, metrics)
+
+
+def check_margin(margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
+    """Raise unless effects can be measured on this, and some can be beyond the margin."""
     check_choice("on", on, ("accuracy", "loss", *metrics))
     check_positive("margin", margin)
     if on == "accuracy" and margin >= 1:
@@ -127,7 +132,7 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
     metrics = {m: {name: _mean_of(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
     return Invariance(
         effects={
-            name: _with_caveat(
+            name: with_caveat(
                 _effect(
                     reference, result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name), name
                 ),
@@ -166,7 +171,8 @@ def _uninformative(name: str, result: Drawn, accuracy: float, interval: Interval
     )
 
 
-def _with_caveat(effect: Effect, uninformative: str) -> Effect:
+def with_caveat(effect: Effect, uninformative: str) -> Effect:
+    """The effect with a caveat where it is invariant and that says nothing."""
     if not uninformative or effect.verdict != "invariant":
         return effect
     return replace(effect, caveat=f"says nothing about what it uses: {uninformative}")

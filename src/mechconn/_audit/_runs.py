@@ -9,22 +9,36 @@ from typing import TypeVar
 from mechconn._audit._effects import CONFIDENCE, Change, Effect, Invariance
 from mechconn._audit._evidence import over_runs
 from mechconn._audit._judge import Judgement
-from mechconn._audit._measure import judged_by_family
+from mechconn._audit._measure import judged_by_family, with_caveat
 from mechconn._intervals import Interval
 
 
 def over_training_runs(runs: Sequence[Invariance]) -> Invariance:
     """Means over two or more runs that were measured on the same data, with Student's t intervals over the runs."""
-    first = runs[0]
+    first, caveat = runs[0], next((run.uninformative for run in runs if run.uninformative), "")
     evidence = {name: over_runs(effects_of(runs, name), effect.samples) for name, effect in first.items()}
     judgements = judged_by_family(evidence, first.interventions, first.margin)
     accuracy = {name: [run.accuracy[name] for run in runs] for name in first.accuracy}
     return replace(
         first,
-        effects={name: _effect([run[name] for run in runs], evidence[name].effect, judgements[name]) for name in first},
+        effects={
+            name: with_caveat(_effect([run[name] for run in runs], evidence[name].effect, judgements[name]), caveat)
+            for name in first
+        },
         accuracy={name: _mean(values) for name, values in accuracy.items()},
         accuracy_interval={name: _share(values, first.samples[name]) for name, values in accuracy.items()},
         loss={name: _mean_of_all([run.loss[name] for run in runs]) for name in first.loss},
+        metrics={
+            m: {name: _mean([run.metrics[m][name] for run in runs]) for name in first.samples} for m in first.metrics
+        },
+        metrics_interval={
+            m: {
+                name: over_runs([run.metrics[m][name] for run in runs], rows).interval(CONFIDENCE)
+                for name, rows in first.samples.items()
+            }
+            for m in first.metrics
+        },
+        uninformative=caveat,
         over="runs",
         runs=len(runs),
         notes=tuple(f"run {number}: {note}" for number, run in enumerate(runs) for note in run.notes),
@@ -46,8 +60,15 @@ def _effect(effects: Sequence[Effect], mean: float, judgement: Judgement) -> Eff
         changed_interval=None if changed is None else _share(changed, effects[0].samples),
         accuracy=_change([effect.accuracy for effect in effects]),
         loss=_change([effect.loss for effect in effects]),
+        metrics={m: _needed(_change([effect.metrics[m] for effect in effects])) for m in effects[0].metrics},
         by_class={},
+        caveat="",
     )
+
+
+def _needed(change: Change | None) -> Change:
+    assert change is not None
+    return change
 
 
 def _change(changes: Sequence[Change | None]) -> Change | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field, StrictInt, field_validator, model_validator
 
 from mechconn._agreement import AGREE, CONFLICT
+from mechconn._checks import check_choice
 from mechconn._config import Config
 from mechconn._interventions import CUE
 from mechconn.datasets._delimited import Quoting
@@ -35,6 +36,13 @@ class ImageConfig(Config):
     label: str | None = Field(default=None, description="column of the classes, likewise")
     quoting: Quoting = Field(default="auto", description="of tables: marks quote (minimal), are text (none), or auto")
     download: bool = Field(default=False, description='fetch "owner/name#split" from the hub into --root')
+
+
+class MetricConfig(Config):
+    """A metric that is known to lie in a range; its intervals hold for every distribution."""
+
+    function: str = Field(description="package.module:function, a value per sample of (outputs, targets)")
+    bounds: tuple[float, float] = Field(description="least and largest possible value")
 
 
 class NormConfig(Config):
@@ -67,8 +75,19 @@ class AuditConfig(Config):
     interventions: list[str] | None = Field(default=None, description="default: all but the reference and no_cue")
     images: ImageConfig = ImageConfig()
     margin: float = Field(default=0.05, gt=0, allow_inf_nan=False, description="the largest effect that counts as none")
-    on: Literal["accuracy", "loss"] = "accuracy"
-    loss: str | None = Field(default=None, description="package.module:function, a value per sample; default: nats")
+    loss: str | dict[str, Any] | None = Field(
+        default=None,
+        description="cross_entropy (default), binary, squared, absolute, over_positions, or a table of such a name and "
+        "options; or package.module:function, a value per sample",
+    )
+    metrics: dict[str, str | MetricConfig] = Field(
+        default={}, description="name -> package.module:function, or a table"
+    )
+    on: str = Field(default="accuracy", description='"accuracy", "loss", or the name of a metric')
+    paired: bool | None = Field(
+        default=None,
+        description="whether row i of every split shows the same sample; default: known of images in files of one name",
+    )
     tolerance: float = Field(
         default=0.05, ge=0, allow_inf_nan=False, description="the largest barrier in loss that counts as none"
     )
@@ -92,6 +111,11 @@ class AuditConfig(Config):
         if value and info.data.get("by", False) is None:
             raise ValueError('goes with by = "column", which is not set')
         return value
+
+    @field_validator("on")
+    @classmethod
+    def _is_measured(cls, on: str, info: Any) -> str:
+        return check_choice("on", on, ("accuracy", "loss", *info.data.get("metrics", ())))
 
     @field_validator("splits")
     @classmethod

@@ -13,24 +13,27 @@ from torch import nn
 from mechconn import _errors, datasets
 from mechconn._align import ActivationMatching, WeightMatching
 from mechconn._audit import audit
-from mechconn._audit._joining import example_of, outputs_on
+from mechconn._audit._joining import first_rows_of, outputs_on
+from mechconn._audit._measure import check_margin
 from mechconn._batches import all_targets, as_data
 from mechconn._checks import check_choice, gathered
 from mechconn._connectivity._blocks import grouped
 from mechconn._experiments._audit_agreement import MAJORITY, divided
 from mechconn._experiments._audit_config import AuditConfig
 from mechconn._experiments._label_order import forget_names, in_one_order
+from mechconn._experiments._loss_config import loss_of
 from mechconn._experiments._samples import strips
 from mechconn._interventions import Suite
 from mechconn._loading import load_model
+from mechconn._metrics import Metric, checked_metrics
 from mechconn._named import named_function
 from mechconn._norm_stats import NormPolicy, Reestimate, keeps_statistics
 from mechconn._params import Network
 from mechconn._precision import Precision
 from mechconn._results import AuditRecord
-from mechconn._typing import PerSampleLoss, Progress
+from mechconn._typing import Progress
 from mechconn.datasets._load import NAMES, looks_like_hub
-from mechconn.losses import cross_entropy
+from mechconn.losses import Loss
 
 FILES = (".safetensors", ".parquet", ".csv", ".tsv")
 NORM = "data of the norm statistics"
@@ -47,7 +50,8 @@ class Prepared:
     hashes: dict[str, str]
     norm: NormPolicy | None
     training: Any
-    loss: PerSampleLoss
+    loss: Loss
+    metrics: dict[str, Metric]
     notes: tuple[str, ...] = ()
 
 
@@ -74,26 +78,28 @@ def prepared(
             other or the configuration.
     """
     interventions = None if config.interventions is None else tuple(config.interventions)
-    models, sets, loss, *_ = gathered(
+    models, sets, loss, metrics, *_ = gathered(
         lambda: _models(weights, factory, config, seed),
         lambda: _sets(config, folder, root),
-        lambda: _loss(config.loss),
+        lambda: loss_of(config.loss),
+        lambda: _metrics(config),
         lambda: Suite(dict.fromkeys(config.split_names, ()), config.reference, interventions),
         *(lambda file=file: _check_there(file) for file in weights),
     )
     trained = sets.pop(NORM, None)
-    suite = Suite(sets, config.reference, interventions)
-    example = example_of(suite, torch.device("cpu"), seed)
-    highest = max(_labels(data) for data in suite.values())
+    suite = Suite(sets, config.reference, interventions, paired=config.paired)
+    example, targets = first_rows_of(suite, torch.device("cpu"), seed)
+    highest = max(_labels(data) for data in suite.values()) if loss.classes_are_outputs else -1
     names = _names(weights)
     fits = [
-        lambda n=name, m=model: _check_fit(n, m, example, highest) for name, model in zip(names, models, strict=True)
+        lambda n=name, m=model: _check_fit(n, m, example, targets, highest, loss)
+        for name, model in zip(names, models, strict=True)
     ]
     gathered(*fits)
     notes = _named_alike(config, list(zip(names, models, strict=True)), suite, example)
     norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
     hashes = {name: _hash(file) for name, file in zip(names, weights, strict=True)}
-    return Prepared(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss, notes)
+    return Prepared(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss, metrics, notes)
 
 
 def _check_there(file: Path) -> None:
@@ -145,8 +151,16 @@ def _sets(config: AuditConfig, folder: Path, root: Path | None) -> dict[str, Any
     return dict(sets) if config.by is None else divided(config, config.by, sources, sets)
 
 
-def _loss(name: str | None) -> PerSampleLoss:
-    return cross_entropy if name is None else named_function("the loss", name)
+def _metrics(config: AuditConfig) -> dict[str, Metric]:
+    """The metrics, once what is to be judged is known to be measured."""
+    found = {}
+    for name, metric in config.metrics.items():
+        text = metric if isinstance(metric, str) else metric.function
+        function: Any = named_function(f"the metric {name!r}", text)
+        found[name] = Metric(function, None if isinstance(metric, str) else metric.bounds)
+    checked = checked_metrics(found)
+    check_margin(config.margin, config.on, checked)
+    return checked
 
 
 def _labels(data: Any) -> int:
@@ -155,8 +169,8 @@ def _labels(data: Any) -> int:
     return -1 if y.is_floating_point() else int(y.max())
 
 
-def _check_fit(name: str, model: nn.Module, example: Any, highest: int) -> None:
-    """Raise unless the network takes the inputs and has an output for every class."""
+def _check_fit(name: str, model: nn.Module, example: Any, targets: torch.Tensor, highest: int, loss: Loss) -> None:
+    """Raise unless the network takes the inputs, has an output for every class, and the loss takes the targets."""
     try:
         outputs = outputs_on(model, example)
     except (RuntimeError, TypeError) as error:
@@ -164,9 +178,14 @@ def _check_fit(name: str, model: nn.Module, example: Any, highest: int) -> None:
             f"{list(example.shape)}, {example.dtype}" if isinstance(example, torch.Tensor) else type(example).__name__
         )
         raise ValueError(_errors.UNFIT_INPUTS.format(shape=shape, why=str(error).splitlines()[0])) from error
-    if outputs.dim() == 2 and outputs.shape[1] <= highest:
+    if outputs.dim() == 2 and 1 < outputs.shape[1] <= highest:
         classes = {"classes": highest + 1, "outputs": outputs.shape[1]}
         raise ValueError(_errors.FEW_OUTPUTS.format(name=name, **classes))
+    if len(outputs) == len(targets):
+        try:
+            loss(outputs, targets)
+        except ValueError as error:
+            raise ValueError(f"the network {name}: {error}") from error
 
 
 def _named_alike(
@@ -229,6 +248,7 @@ def run_audit(
         alignment=_alignment(job),
         ts=config.points,
         loss=job.loss,
+        metrics=job.metrics,
         tolerance=config.tolerance,
         blocks=config.blocks,
         layers=config.layers,
