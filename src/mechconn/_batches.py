@@ -119,12 +119,9 @@ def row_origin(source: Any) -> tuple[object, Tensor]:
 
 
 def rows_shared(a: Any, b: Any) -> bool:
-    """Whether row i of both is known to show the same sample: by origin, by `ids`, or by the names of files."""
+    """Whether row i of both is known to show the same sample: by their origin, by `ids`, or by the names of files."""
     if not is_source(a) or not is_source(b) or len(a) != len(b):
         return a is b
-    files = [getattr(data, "files", None) for data in (a, b)]
-    if files[0] and files[1]:
-        return tuple(files[0]) == tuple(files[1])
     (first, ids), (second, others) = row_origin(a), row_origin(b)
     named = isinstance(first, str) and isinstance(second, str) and first == second
     return (first is second or named) and torch.equal(ids.cpu(), others.cpu())
@@ -305,7 +302,11 @@ def joined_targets(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _key(row: Tensor) -> int:
-    text = str(row.dtype).encode() + row.contiguous().cpu().numpy().tobytes()
+    return key_of(str(row.dtype).encode() + row.contiguous().cpu().numpy().tobytes())
+
+
+def key_of(text: bytes) -> int:
+    """64 bits that tell texts apart, within the range of int64."""
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little", signed=True)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mechconn import _errors
-from mechconn._batches import as_data, placed, row_origin, rows_shared
+from mechconn._batches import as_data, placed, rows_shared
 from mechconn._checks import check_choice, check_count, check_fraction
 from mechconn._rng import derive_seed, integers_by_index, uniform_by_index
 from mechconn._typing import Data, SampleSource
@@ -67,8 +67,8 @@ class CuedSet:
 
     @property
     def row_origin(self) -> tuple[object, Tensor]:
-        """(where the content comes from, the identity of each scene)."""
-        return row_origin(self.content)[0], self.ids
+        """(the content, the identity of each scene)."""
+        return self.content, self.ids
 
     def __len__(self) -> int:
         return len(self.y)

@@ -93,3 +93,16 @@ def test_a_folder_that_holds_no_images(tmp_path: Path) -> None:
     three_classes(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"has no split 'test'; splits found: train"):
         mc.datasets.load(tmp_path, split="test")
+
+
+def test_rows_of_files_with_equal_names_show_the_same_sample(tmp_path: Path) -> None:
+    """So that an audit says on how many predictions change; other names, or another order, and it does not."""
+    for split, names in (("cue", "abc"), ("turned", "abc"), ("other", "abd")):
+        for label, kind in enumerate(("bird", "fish")):
+            images = {f"{name}.png": pixels(label) for name in names}
+            write_class_folder(tmp_path / split / kind, images)
+    places = {split: str(tmp_path / split) for split in ("cue", "turned", "other")}
+    for scale in ({}, {"mean": (0.5,), "std": (0.5,)}):
+        sets = mc.datasets.load_splits(places, **scale)  # pyright: ignore[reportArgumentType]
+        suite = mc.Suite(sets, reference="cue")
+        assert (suite.rows_shared("turned"), suite.rows_shared("other")) == (True, False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from mechconn.datasets._decode import Decoder
-from mechconn.datasets._images import ImageSet, first_rows
+from mechconn.datasets._images import ImageSet, file_names, first_rows
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 SPLITS = ("train", "test", "validation", "valid", "val")
@@ -42,7 +42,8 @@ def load_class_folders(folder: Path, split: str, rows: int | None, rgb: bool, si
     turns = turns[: first_rows(len(turns), rows)]
     paths = [path for _, _, path in turns]
     pixels = Decoder(lambda row: str(paths[row]), rgb, size).all(paths, len(paths))
-    return ImageSet(pixels, torch.tensor([label for _, label, _ in turns]), tuple(classes))
+    labels = torch.tensor([label for _, label, _ in turns])
+    return ImageSet(pixels, labels, tuple(classes), file_names(paths))
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from mechconn import _errors
+from mechconn._batches import key_of
 from mechconn._checks import check_count
 from mechconn._rng import uniform_by_index
 
@@ -22,6 +24,8 @@ class ImageSet:
         x: uint8 of shape [N, C, H, W].
         y: int64 of shape [N], each label an index into `classes`.
         classes: a name per class.
+        files: the name of each image's file, where they come from files of their own: rows of two sets with equal names
+            show the same sample.
 
     Raises:
         TypeError: x is not uint8 or y is not int64.
@@ -31,11 +35,19 @@ class ImageSet:
     x: UInt8[Tensor, "n c h w"]
     y: Int[Tensor, " n"]
     classes: tuple[str, ...]
+    files: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.x.dtype != torch.uint8 or self.x.dim() != 4:
             raise TypeError(f"images must be uint8 of shape [N, C, H, W], got {self.x.dtype} {list(self.x.shape)}")
         check_labels("ImageSet", len(self.x), self.y, self.classes)
+
+    @property
+    def row_origin(self) -> tuple[object, Tensor]:
+        """(this set, the number of each row), or ("files", a key for each name)."""
+        if self.files is None:
+            return self, torch.arange(len(self))
+        return "files", torch.tensor([key_of(name.encode()) for name in self.files])
 
     def __len__(self) -> int:
         return len(self.y)
@@ -46,7 +58,8 @@ class ImageSet:
 
     def subset(self, index: Tensor) -> ImageSet:
         """The rows `index`."""
-        return ImageSet(self.x[index], self.y[index], self.classes)
+        files = None if self.files is None else tuple(self.files[row] for row in index.tolist())
+        return ImageSet(self.x[index], self.y[index], self.classes, files)
 
     def first(self, rows: int | None) -> ImageSet:
         """The first `rows` rows; None is all of them."""
@@ -60,6 +73,15 @@ class ImageSet:
         """(the rest, `held_out` rows), drawn by seed without replacement, each in its old order."""
         rest, held = split_rows(len(self), held_out, seed)
         return self.subset(rest), self.subset(held)
+
+
+def file_names(paths: Sequence[Path]) -> tuple[str, ...] | None:
+    """The names of files, with the folder where names alone do not tell them apart; None where that does not either."""
+    for parts in (1, 2):
+        names = tuple("/".join(path.parts[-parts:]) for path in paths)
+        if len(set(names)) == len(names):
+            return names
+    return None
 
 
 def check_labels(name: str, rows: int, y: Tensor, classes: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechconn import _errors
-from mechconn._batches import placed
+from mechconn._batches import placed, row_origin
 from mechconn._typing import SampleSource
 
 
@@ -49,6 +49,11 @@ class Normalised:
     def y(self) -> Tensor:
         """Labels, int64 of shape [N]."""
         return self.scenes.y
+
+    @property
+    def row_origin(self) -> tuple[object, Tensor]:
+        """That of the scenes."""
+        return row_origin(self.scenes)
 
     def __len__(self) -> int:
         return len(self.scenes)

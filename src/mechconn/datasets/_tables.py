@@ -11,7 +11,7 @@ from mechconn import _errors
 from mechconn._checks import check_choice
 from mechconn.datasets._decode import Decoder
 from mechconn.datasets._delimited import Quoting, read_rows
-from mechconn.datasets._images import ImageSet, first_rows
+from mechconn.datasets._images import ImageSet, file_names, first_rows
 
 SUFFIXES = (".csv", ".tsv")
 SPLIT = "split"
@@ -74,7 +74,7 @@ def load_listed(
         row = chosen[absent[0]]
         raise ValueError(_errors.NO_IMAGES.format(file=file, row=row, path=paths[absent[0]], count=len(absent)))
     pixels = Decoder(lambda number: str(paths[number]), rgb, size).all(paths, len(paths))
-    return ImageSet(pixels, torch.tensor([labels[row] for row in chosen]), classes)
+    return ImageSet(pixels, torch.tensor([labels[row] for row in chosen]), classes, file_names(paths))
 
 
 def check_values(file: Path, column: str, values: Sequence[object]) -> None:
