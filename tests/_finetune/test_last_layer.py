@@ -84,7 +84,7 @@ def test_features_are_computed_once(method: Any, monkeypatch: pytest.MonkeyPatch
 
 def test_the_sources_defaults() -> None:
     method = mc.LastLayerRetraining()
-    assert (method.epochs, method.lr, method.momentum, method.weight_decay) == (200, 30.0, 0.9, 0.0)
+    assert (method.epochs, method.lr, method.momentum, method.weight_decay) == (200, None, 0.9, 0.0)
     tuning = mc.LPFT().tuning
     assert (tuning.epochs, tuning.lr) == (20, 0.01)
 
