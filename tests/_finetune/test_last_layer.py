@@ -225,3 +225,6 @@ def test_dfr_needs_every_class_and_labels() -> None:
     for changes, text in refused:
         with pytest.raises(ValueError, match=text):
             mc.DFR(**changes)
+    for changes, text in [({"epochs": 0}, "epochs must be"), ({"lr": 0.0}, "lr must be a number greater than zero")]:
+        with pytest.raises(ValueError, match=text):
+            mc.LastLayerRetraining(**changes)

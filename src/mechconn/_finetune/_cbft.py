@@ -156,8 +156,9 @@ class CBFT(Descent):
     def remarks(self, problem: Problem, records: Records) -> Sequence[str]:
         """Where no barrier was built, and where the invariance term was never used.
 
-        The first is said where max(margin - loss, 0) on the path, the part of L_B that a low loss makes, has in the
-        epoch whose weights were taken at least STAYED of its value at the first step.
+        The first is said where max(margin - loss, 0) on the path, the part of L_B that a low loss makes, has before the
+        weights that were taken at least STAYED of its value at the first step, as a mean over the epochs that hold the
+        last ENOUGH steps: one t alone may lie near an end of the path.
         """
         epoch = taken_epoch(records)
         notes = [] if "shortfall" not in problem.kept else self._barrier_remarks(problem.kept["shortfall"], epoch)
@@ -175,15 +176,17 @@ class CBFT(Descent):
         return notes
 
     def _barrier_remarks(self, shortfall: Tensor, epoch: int) -> list[str]:
-        sums, counts = shortfall.cpu()
-        first, last = (float(sums[place] / counts[place]) for place in (-1, epoch))
+        sums, counts = shortfall.cpu().double()
+        begin = max((e for e in range(epoch + 1) if counts[e : epoch + 1].sum() >= ENOUGH), default=0)
+        last = float(sums[begin : epoch + 1].sum() / counts[begin : epoch + 1].sum())
+        first = float(sums[-1] / counts[-1])
         if not 0.0 < STAYED * first <= last:
             return []
         return [
             f"CBFT's barrier term ended near its start: the loss on the path to the start was {first:.3g} below "
-            f"barrier_margin={self.barrier_margin:g} at the first step and {last:.3g} in epoch {epoch}, so the model "
-            f"did not leave the start's basin. At zero training loss gradients vanish: raise lr (now {self.lr:g}) or "
-            f"epochs (now {self.epochs}), or start from a model that was trained for fewer epochs."
+            f"barrier_margin={self.barrier_margin:g} at the first step and {last:.3g} in epochs {begin} to {epoch}, so "
+            "the model did not leave the start's basin. At zero training loss gradients vanish: raise lr "
+            f"(now {self.lr:g}) or epochs (now {self.epochs}), or start from a model that was trained for fewer epochs."
         ]
 
     def _mechanism(self, problem: Problem) -> Objective:
@@ -216,6 +219,8 @@ class CBFT(Descent):
 STAYED = 0.9
 """Share of its first value at which L_B counts as unmoved. On digits it ends at 0.2 to 0.5 of it where CBFT leaves the
 basin, and at 0.95 or more where the rate is too low or the start was trained to a loss near zero."""
+ENOUGH = 20
+"""Steps whose mean shows whether there is a barrier, whatever their t."""
 
 
 def invariance_loss(
