@@ -24,6 +24,9 @@ METHODS: dict[str, Method] = {
     "LPFT": mc.LPFT(
         probe=mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1), tuning=mc.NaiveFineTuning(epochs=2, batch_size=8)
     ),
+    "LPFT, own rate": mc.LPFT(
+        probe=mc.LastLayerRetraining(epochs=2, batch_size=8), tuning=mc.NaiveFineTuning(epochs=2, batch_size=8)
+    ),
     "DFR": mc.DFR(draws=2),
     "IRM": mc.IRM(epochs=2, batch_size=8),
     "VREx": mc.VREx(epochs=2, batch_size=8),

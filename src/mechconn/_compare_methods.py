@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -129,7 +129,8 @@ def compare_methods(
                 seed=task.seed, device=device, precision=precision, progress=told(name, task.seed),
             )  # fmt: skip
             seconds = time.perf_counter() - started
-            runs.append(_evaluated(name, task, tuned.model, loss, device, precision, tuned.settings, seconds))
+            found = _evaluated(name, task, tuned.model, loss, device, precision, tuned.settings, seconds)
+            runs.append(replace(found, notes=tuned.notes))
     if progress is not None:
         progress("comparing methods", total, total)
     settings = {"seeds": [task.seed for task in tasks], "epochs": epochs, "passes": passes, "selection": selection}

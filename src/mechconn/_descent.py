@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from mechconn import _errors
 from mechconn._batches import batch_count, generators_kept, numbered_batches, own_generators
 from mechconn._checkpoint import Keeper, Progressed
-from mechconn._method import Objective, Schedule, Step
+from mechconn._method import Objective, Records, Schedule, Step
 from mechconn._rng import generator, isolated, reseed
+from mechconn._run_messages import explain_one_row, note_selection
 from mechconn._typing import Data, Inputs, Progress
 from mechconn._workers import Workers
 
@@ -40,6 +41,7 @@ class Engine:
         kept: what objectives remember between iterations.
         history: a record for each epoch done, of all descents.
         selected: epoch whose weights were taken, where they were chosen by validation data.
+        notes: plain sentences on what had no effect.
     """
 
     device: torch.device
@@ -54,10 +56,11 @@ class Engine:
     kept: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     selected: int | None = None
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._saved = None if self.keeper is None else self.keeper.read()
-        self._part = -1
+        self._part, self._begun = -1, 0
 
     def descend(
         self,
@@ -70,8 +73,8 @@ class Engine:
         factor: Callable[[int], float] | None = None,
         *,
         as_they_are: bool = False,
-    ) -> None:
-        """Take a schedule's steps on the trainable tensors of a module, or of a mapping.
+    ) -> Records:
+        """Take a schedule's steps on the trainable tensors of a module, or of a mapping; returns its epochs' records.
 
         With `validate`, the weights are in the end those of the epoch where it gave the least value. `factor`
         multiplies the learning rate of an iteration; the history keeps the schedule's own rate. `as_they_are` reads
@@ -81,9 +84,10 @@ class Engine:
             ValueError: nothing is trainable, or data are empty.
             FloatingPointError: a loss term, a weight or the validation loss became infinite or NaN.
         """
-        self._part += 1
+        self._part, begun = self._part + 1, self._begun
+        self._begun += schedule.epochs
         if self._saved is not None and self._saved.part > self._part:
-            return  # done before, and what came of it is in the state of a later descent
+            return self._noted(self._saved.history[begun : self._begun])  # the state of a later descent has what came
         if isinstance(module, nn.Module):
             objectives = self.workers.whole(module, objectives)
             module = dict(module.named_parameters()) | dict(module.named_buffers())
@@ -100,12 +104,17 @@ class Engine:
             if not all(counts):
                 raise ValueError(_errors.EMPTY.format(name=self.named if not counts[0] else "cued data"))
             transform = None if as_they_are else self.transform
-            run = _Run(
+            _Run(
                 self, schedule, objectives, module, weights, optimiser, data, validate, factor, transform, min(counts)
-            )
-            run.all_epochs(self._saved)
+            ).all_epochs(self._saved)
         self._saved = None
         optimiser.zero_grad(set_to_none=True)
+        return self._noted(self.history[begun:])
+
+    def _noted(self, records: Records) -> Records:
+        """The records of a descent, after a note on the epoch that validation data selected."""
+        self.notes.extend(note_selection(records, self.what))
+        return records
 
 
 @dataclass(eq=False)
@@ -183,12 +192,8 @@ class _Run:
         try:
             return objective(step)
         except ValueError as error:
-            sizes = {self.engine.named: step.size} | {
-                f"cued data {i}": len(y) for i, (_, y) in enumerate(step.cued, start=1)
-            }
-            single = [name for name, rows in sizes.items() if rows == 1]
-            if single and "more than 1 value per channel" in str(error):
-                raise ValueError(_errors.SINGLE_ROW.format(reason=error, names=" and ".join(single))) from error
+            if text := explain_one_row(error, step, self.data, self.engine.named, self.engine.workers.count):
+                raise ValueError(text) from error
             raise
 
     def _add(self, terms: Mapping[str, Tensor], step: Step, total: int) -> None:
@@ -251,9 +256,7 @@ class _Run:
     def _given(self, batch: tuple[Inputs, Tensor, Tensor | None]) -> tuple[Inputs, Tensor]:
         """A batch as the objectives see it: transformed, this process's rows of it."""
         inputs, targets, _ = batch
-        if self.transform is not None:
-            inputs = self.transform(inputs)
-        return self.engine.workers.share((inputs, targets))
+        return self.engine.workers.share((inputs if self.transform is None else self.transform(inputs), targets))
 
     def _write(self, keeper: Keeper) -> None:
         """Write a checkpoint; the weights were checked."""

@@ -69,10 +69,7 @@ TWO_NAMES = "names must be two, of A and of B, got {count}"
 NO_LABELS = "{what} must be a label for each row, or several columns of them in a mapping, got {type}"
 NO_HISTORY = "{method} has no epochs, so there is no history to draw"
 DIVERGED = "training diverged: {term} is {value} at step {step} of {steps} (epoch {epoch}); lower the learning rate"
-SINGLE_ROW = (
-    "{reason} (a batch of {names} has one row; layers that normalise over a batch need two: "
-    "drop_last=True in the loader, or give the dataset itself)"
-)
+SINGLE_ROW = "{reason} (a batch of {names} has one row; layers that normalise over a batch need two: {advice})"
 NOTHING_TRAINABLE = (
     "{what} finds no trainable weights: all of them are frozen; call requires_grad_() on those to change"
 )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mechconn import _errors
 from mechconn._batches import as_data
 from mechconn._descent import Engine
+from mechconn._master_weights import MasterWeights
 from mechconn._method import Step
 from mechconn._params import Network
 from mechconn._path_fits import PathFit
@@ -32,7 +33,8 @@ class FittedPath:
         path: the curve from A to B; it describes itself with `settings` as its origin.
         history: one record per epoch: its number, its learning rate, and the mean loss of its samples at the points
             drawn ("path").
-        settings: the method with every setting, seed, device, number type, and the name and size of the data.
+        settings: the method with every setting, seed, device, number type, and the name and size of the data;
+            `master_weights` where the model holds bfloat16 or float16.
         seconds: wall-clock time.
     """
 
@@ -77,7 +79,8 @@ def fit_path(
         seed: of t, the order of the data, dropout, and of a random start.
         device: where to compute; default: where the model is. The path is where the endpoints are.
         precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
-            (control points and updates stay in their own type).
+            (control points and updates stay in their own type). A model that holds bfloat16 or float16 is computed and
+            updated as a float32 copy, and the control points are rounded to its types at the end.
         progress: called with (message, epochs done, epochs in all).
 
     Raises:
@@ -104,16 +107,20 @@ def fit_path(
     data, network = as_data("path data", batches), Network(model, device, precision)
     for name, params in (("params_a", params_a), ("params_b", params_b)):
         network.check(name, params)
-    a, b = (network.load({k: t.detach() for k, t in params.items()}) for params in (params_a, params_b))
-    controls = method.start(model, LinearPath(a, b), seed)
+    masters = MasterWeights(model)
+    if masters.types:
+        network = Network(masters.module, device, precision)
+    a, b = (network.load(masters.load({k: t.detach() for k, t in ends.items()})) for ends in (params_a, params_b))
+    controls = method.start(masters.module, LinearPath(a, b), seed)
     path = method.curve(a, b, controls)
     loss = as_loss(loss)
     samples = sample_count("path data", data, seed, "fitting the path", model, loss)
     engine = Engine(network.device, seed, "fitting the path", "path data", progress, reader=network.module)
-    engine.descend(
-        method, [_Objective(method, path, network, loss, seed)], _trainable(network, controls), data,
-        factor=lambda step: method.factor(draw_t(step, seed)),
-    )  # fmt: skip
+    with masters.explained():
+        engine.descend(
+            method, [_Objective(method, path, network, masters.loss(loss), seed)], _trainable(network, controls), data,
+            factor=lambda step: method.factor(draw_t(step, seed)),
+        )  # fmt: skip
     settings = {
         **method.settings(),
         "seed": seed,
@@ -121,8 +128,12 @@ def fit_path(
         "precision": network.number_type,
         "samples": samples,
         "data": label,
+        **masters.settings,
     }
-    found = [{k: t.detach().to(params_a[k].device).contiguous() for k, t in control.items()} for control in controls]
+    found = [
+        masters.round({k: t.detach().to(params_a[k].device).contiguous() for k, t in control.items()})
+        for control in controls
+    ]
     curve = method.curve(params_a, params_b, found, origin=settings)
     return FittedPath(curve, tuple(engine.history), settings, time.perf_counter() - started)
 

@@ -48,6 +48,9 @@ class Step:
     rows: Tensor | None = None
 
 
+Records: TypeAlias = Sequence[Mapping[str, float]]
+"""One record an epoch: its number, its last learning rate, the mean of each loss term, and the validation loss."""
+
 Objective: TypeAlias = Callable[[Step], dict[str, Tensor]]
 """The terms of a loss at the current weights; their sum is what one optimiser step descends."""
 
@@ -70,6 +73,8 @@ class Problem:
         groups: number of the group of each clean row, int64 of shape [N], where the user gave groups.
         workers: the processes that share the work.
         kept: what objectives remember from one iteration to the next; part of every checkpoint.
+        decided: settings that the method left to the run, such as a rate that the features give; part of the record.
+        notes: plain sentences on where the run did nothing, for whoever reads its result.
     """
 
     model: nn.Module
@@ -84,6 +89,8 @@ class Problem:
     groups: Tensor | None = None
     workers: Workers = field(default_factory=Workers)
     kept: dict[str, Tensor] = field(default_factory=dict)
+    decided: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Outputs of theta; its running statistics move along, as in any training step."""
@@ -139,8 +146,11 @@ class Descend(Protocol):
         validate: Callable[[], float] | None = None,
         *,
         as_they_are: bool = False,
-    ) -> None:
-        """Descend the objectives over the trainable weights of `module`; `as_they_are` reads batches untransformed."""
+    ) -> Records:
+        """Descend the objectives over the trainable weights of `module`; `as_they_are` reads batches untransformed.
+
+        Returns the record of every epoch, also of those that were done before the run was interrupted.
+        """
         ...
 
 
@@ -251,9 +261,21 @@ class Descent(CosineSchedule, Method):
         return replace(self, epochs=epochs)
 
     def run(self, problem: Problem, descend: Descend) -> None:
-        """Descend the objectives over all weights."""
+        """Descend the objectives over all weights, and note what had no effect."""
         validate = None if problem.validation is None else validation_loss(problem)
-        descend(self, self.objectives(problem), problem.model, problem.clean, problem.cued, validate)
+        records = descend(self, self.objectives(problem), problem.model, problem.clean, problem.cued, validate)
+        problem.notes.extend(self.remarks(problem, records))
+
+    def remarks(self, problem: Problem, records: Records) -> Sequence[str]:
+        """Sentences on terms that had no effect, from the record of every epoch; none by default."""
+        return ()
+
+
+def taken_epoch(records: Records) -> int:
+    """The epoch whose weights a descent ended with: the first of least validation loss, else the last."""
+    losses = [record.get("validation") for record in records]
+    found = [(loss, epoch) for epoch, loss in enumerate(losses) if loss is not None]
+    return min(found)[1] if found else len(records) - 1
 
 
 def clean_loss(problem: Problem) -> Objective:

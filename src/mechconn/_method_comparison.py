@@ -30,6 +30,7 @@ class TuningRun:
         loss: split -> mean loss, the mean over its draws.
         settings: of the run; empty for the start.
         seconds: of the fine-tuning.
+        notes: plain sentences on what the method did not do; see `Trained`.
     """
 
     method: str
@@ -38,6 +39,7 @@ class TuningRun:
     loss: Mapping[str, float]
     settings: Mapping[str, Any]
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,13 @@ class MethodComparison(Mapping[str, Mapping[str, Across]]):
         return {split: across([run.accuracy[split] - run.accuracy[base] for run in runs]) for split in splits}
 
     def __str__(self) -> str:
-        """A table in Markdown: accuracy in %, mean over seeds and half the width of its interval."""
+        """A table in Markdown: accuracy in %, mean over seeds and half the width of its interval; then the notes."""
         splits = list(self.runs[0].accuracy)
         lines = [f"| method | {' | '.join(splits)} |", "|---" * (1 + len(splits)) + "|"]
         for method, found in self.items():
             lines.append(f"| {method} | {' | '.join(_shown(found[split]) for split in splits)} |")
-        return "\n".join(lines)
+        notes = [f"{run.method}, seed {run.seed}: {note}" for run in self.runs for note in run.notes]
+        return "\n".join([*lines, *([""] if notes else []), *notes])
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON."""

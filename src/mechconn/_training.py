@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from mechconn._checkpoint import Checkpoint, Keeper, identity_of
 from mechconn._checks import check_is, check_listed, check_positive, check_whole
 from mechconn._descent import Engine
 from mechconn._drawing import draw
+from mechconn._master_weights import MasterWeights
 from mechconn._method import EVALUATED, Descent, Method, Objective, Problem, clean_loss
 from mechconn._params import Network, buffers_of, device_of, parameters_of
 from mechconn._precision import Precision
@@ -70,14 +71,17 @@ class Trained:
         history: one record per epoch: its number, its last learning rate, and the mean of each loss term, every
             iteration weighted by its rows of clean data; the loss on validation data where there are any.
         settings: the method with every setting, seed, device and number of samples, and the epoch that validation
-            data selected.
+            data selected; `master_weights` where the model holds bfloat16 or float16.
         seconds: wall-clock time.
+        notes: plain sentences on what the method did not do, such as a term that had no effect; empty where all of it
+            worked.
     """
 
     model: nn.Module
     history: tuple[Mapping[str, float], ...]
     settings: Mapping[str, Any]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     def plot(self) -> Any:
         """The loss terms by epoch, as a matplotlib Figure.
@@ -122,7 +126,8 @@ def train(
         seed: of the order of the data, dropout and the method's draws.
         device: where to compute; default: where the model is.
         precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
-            (weights and updates stay in their own type).
+            (weights and updates stay in their own type). A model that holds bfloat16 or float16 is computed and
+            updated as a float32 copy, which is rounded to its types at the end.
         progress: called with (message, epochs done, epochs in all); the message holds the loss terms.
 
     Raises:
@@ -164,12 +169,12 @@ def optimise(
     check_is("method", method, Method)
     workers = Workers() if accelerator is None else SeveralWorkers(accelerator)
     start, where = parameters_of(model), device_of(model, workers.device if device is None else device)
-    network = Network(model, where, precision)
-    loss = as_loss(loss)
+    masters, loss = MasterWeights(model), as_loss(loss)
+    network = Network(masters.module, where, precision)
     samples = sample_count(named, clean, seed, what, model, loss)
     held_out = None if validation is None else as_data("validation", validation)
     settings = {**method.settings(), "seed": seed, "device": str(where), "precision": network.number_type}
-    settings |= {"samples": samples, "processes": workers.count}
+    settings |= {"samples": samples, "processes": workers.count, **masters.settings}
     keeper = None
     if checkpoint is not None:
         check_is("checkpoint", checkpoint, Checkpoint, "; write mechconn.Checkpoint(file)")
@@ -180,7 +185,7 @@ def optimise(
         held |= {} if groups is None else {"groups": groups}
         held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
         keeper = Keeper(checkpoint, identity_of(described, held.items()))
-    trained = copy.deepcopy(model).to(where).train()
+    trained = copy.deepcopy(masters.module).to(where).train()
     for module in trained.modules():
         for name, buffer in module.named_buffers(recurse=False):
             if 0 in buffer.stride():  # expanded: its elements share memory, so it could not be written to
@@ -188,13 +193,13 @@ def optimise(
     if network.reduced is not None:
         trained.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     engine = Engine(where, seed, what, named, progress, transform, workers, keeper, network.module)
-    own = network.load(start)
-    points = {name: network.load(point) for name, point in (references or {}).items()}
+    own = network.load(masters.load(start))
+    points = {name: network.load(masters.load(point)) for name, point in (references or {}).items()}
     problem = Problem(
         model=trained,
         network=network,
         references=tuple(points.get(name, own) for name in cued),
-        loss=loss,
+        loss=masters.loss(loss),
         head=head,
         seed=seed,
         clean=clean,
@@ -203,13 +208,28 @@ def optimise(
         groups=groups,
         workers=workers,
         kept=engine.kept,
+        notes=engine.notes,
     )
-    method.run(problem, engine.descend)
+    with masters.explained():
+        method.run(problem, engine.descend)
     if network.reduced is not None:  # in the layout that files and other code expect
         trained.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    masters.give_back(trained)
+    settings |= problem.decided
     if engine.selected is not None:
         settings["selected_epoch"] = engine.selected
-    return Trained(trained.eval(), tuple(engine.history), settings, time.perf_counter() - started)
+    notes = (*engine.notes, *_unmoved(trained, start, type(method).__name__))
+    return Trained(trained.eval(), tuple(engine.history), settings, time.perf_counter() - started, notes)
+
+
+def _unmoved(trained: nn.Module, start: Params, method: str) -> Iterator[str]:
+    """A note where every trainable weight is what it was."""
+    weights = ((name, tensor.detach()) for name, tensor in trained.named_parameters() if tensor.requires_grad)
+    if all(torch.equal(tensor.to(start[name].device), start[name]) for name, tensor in weights):
+        yield (
+            f"{method} changed no weight: each trainable one of the result has the bits of the start's. The gradients "
+            "were zero, or the steps too small for the type of the weights; raise lr, or check the loss at the start."
+        )
 
 
 def sample_count(name: str, data: Data, seed: int, what: str, model: nn.Module, loss: Loss) -> int:

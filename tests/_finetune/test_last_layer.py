@@ -84,7 +84,7 @@ def test_features_are_computed_once(method: Any, monkeypatch: pytest.MonkeyPatch
 
 def test_the_sources_defaults() -> None:
     method = mc.LastLayerRetraining()
-    assert (method.epochs, method.lr, method.momentum, method.weight_decay) == (200, 30.0, 0.9, 0.0)
+    assert (method.epochs, method.lr, method.momentum, method.weight_decay) == (200, None, 0.9, 0.0)
     tuning = mc.LPFT().tuning
     assert (tuning.epochs, tuning.lr) == (20, 0.01)
 
@@ -225,3 +225,6 @@ def test_dfr_needs_every_class_and_labels() -> None:
     for changes, text in refused:
         with pytest.raises(ValueError, match=text):
             mc.DFR(**changes)
+    for changes, text in [({"epochs": 0}, "epochs must be"), ({"lr": 0.0}, "lr must be a number greater than zero")]:
+        with pytest.raises(ValueError, match=text):
+            mc.LastLayerRetraining(**changes)

@@ -24,6 +24,8 @@ Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 PUBLISHED = (0.6, 0.7, 0.8, 0.9)
 """Cue proportions of the published table."""
+HEAD_LR = 30.0
+"""The source's rate of a new head, at paper scale; at the others it is the method's own."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def table1(scale: Scale, images: bool) -> TuningSettings:
     if scale == "paper":
         base |= {"datasets": ("cifar10", "dominoes")}
     proportions = (0.6, 0.9) if scale == "smoke" else PUBLISHED
-    own = {"proportions": proportions, "methods": table_methods(_batch(scale))}
+    own = {"proportions": proportions, "methods": table_methods(_batch(scale), HEAD_LR if scale == "paper" else None)}
     return TuningSettings.model_validate(base | own)
 
 
@@ -116,12 +118,13 @@ def naive(**settings: Any) -> dict[str, Method]:
     return {name: NaiveFineTuning(lr=lr, **settings) for name, lr in rates.items()}
 
 
-def table_methods(batch_size: int) -> dict[str, Method]:
+def table_methods(batch_size: int, head_lr: float | None) -> dict[str, Method]:
     """The rows of the published table: a method joins it here."""
+    head = LastLayerRetraining(lr=head_lr)
     return {
         **naive(batch_size=batch_size),
-        "LLRT": LastLayerRetraining(),
-        "LPFT": LPFT(tuning=NaiveFineTuning(batch_size=batch_size)),
+        "LLRT": head,
+        "LPFT": LPFT(probe=head, tuning=NaiveFineTuning(batch_size=batch_size)),
         "CBFT": CBFT(batch_size=batch_size, cued_proportion=1.0),
     }
 

@@ -15,7 +15,18 @@ from mechconn import _errors
 from mechconn._checks import check_choice, check_fraction, check_non_negative, check_whole
 from mechconn._head import find_head, head_calls
 from mechconn._interventions import CuedSet
-from mechconn._method import Batch, Descent, Method, Objective, Problem, Step, clean_loss, cued_needed
+from mechconn._method import (
+    Batch,
+    Descent,
+    Method,
+    Objective,
+    Problem,
+    Records,
+    Step,
+    clean_loss,
+    cued_needed,
+    taken_epoch,
+)
 from mechconn._rng import uniform_by_index
 from mechconn._typing import Data, Params
 from mechconn.losses import Loss
@@ -103,7 +114,9 @@ class CBFT(Descent):
         def barrier(step: Step) -> dict[str, Tensor]:
             t = float(self.draw_t(torch.tensor([step.number]), problem.seed))
             pairs = zip(problem.references, step.cued, strict=True)
-            return {"barrier": _mean([self.barrier_loss(problem, start, batch, t) for start, batch in pairs])}
+            losses = torch.stack([self.path_loss(problem, start, batch, t) for start, batch in pairs])
+            self._keep_shortfall(problem, step, losses.detach())
+            return {"barrier": _mean((self.barrier_margin - losses).abs().unbind())}
 
         mechanism = self._mechanism(problem) if self.invariance else clean_loss(problem)
         if not self.barrier:
@@ -122,11 +135,59 @@ class CBFT(Descent):
 
     def barrier_loss(self, problem: Problem, reference: Params, batch: Batch, t: float) -> Tensor:
         """| margin - L(f(D_C; (1 - t) theta + t theta_C), y) | on one batch, differentiable in theta alone."""
+        return (self.barrier_margin - self.path_loss(problem, reference, batch, t)).abs()
+
+    def path_loss(self, problem: Problem, reference: Params, batch: Batch, t: float) -> Tensor:
+        """L(f(D_C; (1 - t) theta + t theta_C), y) on one batch, differentiable in theta alone."""
         theta = dict(problem.model.named_parameters())
         point = {name: (1.0 - t) * theta[name] + t * start for name, start in reference.items()}
         discarded = {name: buffer.clone() for name, buffer in problem.model.named_buffers()}
         outputs = problem.network(point, discarded, batch[0], training=True)
-        return (self.barrier_margin - problem.mean_loss(outputs, batch[1])).abs()
+        return problem.mean_loss(outputs, batch[1])
+
+    def _keep_shortfall(self, problem: Problem, step: Step, losses: Tensor) -> None:
+        """Add max(margin - loss, 0) on the path to the sums of the step's epoch, and those of the first step."""
+        shape = (2, self.epochs + 1)
+        sums, counts = problem.kept.setdefault("shortfall", losses.new_zeros(shape, dtype=torch.float32))
+        for place in (step.epoch, -1) if step.number == 0 else (step.epoch,):
+            sums[place] += (self.barrier_margin - losses).clamp(min=0.0).mean()
+            counts[place] += 1
+
+    def remarks(self, problem: Problem, records: Records) -> Sequence[str]:
+        """Where no barrier was built, and where the invariance term was never used.
+
+        The first is said where max(margin - loss, 0) on the path, the part of L_B that a low loss makes, has before the
+        weights that were taken at least STAYED of its value at the first step, as a mean over the epochs that hold the
+        last ENOUGH steps: one t alone may lie near an end of the path.
+        """
+        epoch = taken_epoch(records)
+        notes = [] if "shortfall" not in problem.kept else self._barrier_remarks(problem.kept["shortfall"], epoch)
+        used = [record["invariance"] for record in records if "invariance" in record]
+        if used and epoch < self.warmup_epochs:
+            notes.append(
+                f"CBFT gives the weights of epoch {epoch}, which validation data selected; the invariance term was "
+                f"used from epoch {self.warmup_epochs} on. Leave validation out, or set warmup_epochs=0."
+            )
+        if used and not any(used):
+            notes.append(
+                "CBFT's invariance term was exactly zero in every epoch: no class was in a clean and a cued batch at "
+                "once, or their features agree. Give batches that hold all classes, and cued data with a cue."
+            )
+        return notes
+
+    def _barrier_remarks(self, shortfall: Tensor, epoch: int) -> list[str]:
+        sums, counts = shortfall.cpu().double()
+        begin = max((e for e in range(epoch + 1) if counts[e : epoch + 1].sum() >= ENOUGH), default=0)
+        last = float(sums[begin : epoch + 1].sum() / counts[begin : epoch + 1].sum())
+        first = float(sums[-1] / counts[-1])
+        if not 0.0 < STAYED * first <= last:
+            return []
+        return [
+            f"CBFT's barrier term ended near its start: the loss on the path to the start was {first:.3g} below "
+            f"barrier_margin={self.barrier_margin:g} at the first step and {last:.3g} in epochs {begin} to {epoch}, so "
+            "the model did not leave the start's basin. At zero training loss gradients vanish: raise lr "
+            f"(now {self.lr:g}) or epochs (now {self.epochs}), or start from a model that was trained for fewer epochs."
+        ]
 
     def _mechanism(self, problem: Problem) -> Objective:
         head, total = problem.head, problem.workers.total
@@ -153,6 +214,13 @@ class CBFT(Descent):
             return {"clean": problem.mean_loss(passes[0], clean_y), "invariance": _mean(gaps) / classes}
 
         return with_invariance
+
+
+STAYED = 0.9
+"""Share of its first value at which L_B counts as unmoved. On digits it ends at 0.2 to 0.5 of it where CBFT leaves the
+basin, and at 0.95 or more where the rate is too low or the start was trained to a loss near zero."""
+ENOUGH = 20
+"""Steps whose mean shows whether there is a barrier, whatever their t."""
 
 
 def invariance_loss(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mechconn import _errors
 from mechconn._checks import check_fraction, check_non_negative, check_positive
-from mechconn._method import Batch, Descent, Objective, Problem, Step, cued_needed
+from mechconn._method import Batch, Descent, Objective, Problem, Records, Step, cued_needed
 from mechconn._typing import Data
 
 
@@ -35,11 +36,24 @@ class Penalised(Environments):
         penalty: weight of the penalty.
     """
 
+    term: ClassVar[str]
+    """Name of the penalty in the history."""
+
     penalty: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_non_negative("penalty", self.penalty)
+
+    def remarks(self, problem: Problem, records: Records) -> Sequence[str]:
+        """Where the penalty that was asked for was zero throughout."""
+        if self.penalty == 0 or any(record[self.term] for record in records):
+            return ()
+        name = type(self).__name__
+        return (
+            f"{name}'s {self.term} was exactly zero in every epoch, so that it descended the mean risk alone; check "
+            "that the data with the cue are not the clean data, and that the loss depends on the scale of the outputs.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +68,8 @@ class IRM(Penalised):
 
     Source: Arjovsky et al. 2019, IRMv1.
     """
+
+    term = "penalty"
 
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """["risk" + "penalty"]."""
@@ -75,6 +91,8 @@ class VREx(Penalised):
 
     Source: Krueger et al. 2021, V-REx.
     """
+
+    term = "variance"
 
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """["risk" + "variance"]."""
@@ -152,6 +170,12 @@ class GroupDRO(Environments):
             return {"worst case": (q.clone() * risks).sum()}
 
         return [objective]
+
+    def remarks(self, problem: Problem, records: Records) -> Sequence[str]:
+        """Where there was one group alone."""
+        if problem.groups is None or int(problem.groups.max()) > 0:
+            return ()
+        return ("GroupDRO had one group, so that no weight moved between groups; give groups= of two labels or more.",)
 
 
 def _group_risks(problem: Problem, step: Step) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,8 @@ def fine_tune(
         seed: of the order of the data, dropout and the method's draws.
         device: where to compute; default: where the model is.
         precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
-            (weights and updates stay in their own type).
+            (weights and updates stay in their own type). A model that holds bfloat16 or float16 is computed and
+            updated as a float32 copy, which is rounded to its types at the end.
         progress: called with (message, epochs done, epochs in all); the message holds the loss terms.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -18,22 +19,41 @@ from mechconn._checks import check_choice, check_count, check_is, check_positive
 from mechconn._finetune._features import FrozenFeatures
 from mechconn._finetune._naive import NaiveFineTuning
 from mechconn._fresh import fresh_state
-from mechconn._method import CosineSchedule, Descend, Method, Problem, Schedule, Step
+from mechconn._method import CosineSchedule, Descend, Method, Problem, Schedule, Step, taken_epoch
 from mechconn._rng import generator, isolated
 
 
 @dataclass(frozen=True, kw_only=True)
 class LastLayerRetraining(CosineSchedule, Method):
-    """LLRT: a new linear head on frozen features, which are computed once, in evaluation mode.
+    r"""LLRT: a new linear head on frozen features, which are computed once, in evaluation mode.
 
-    SGD with momentum 0.9, without weight decay, learning rate 30 with cosine to 0, 200 epochs.
+    SGD with momentum 0.9, without weight decay, cosine learning rate to 0, 200 epochs. With lr=None the initial rate is
 
-    Source: Lubana et al. 2023, section 6; Kirichenko et al. 2022.
+        min(30, c / lambda),   c = 1 / h,   lambda the largest eigenvalue of E[z z^T],
+
+    the mean over the clean rows, z the features and a 1 for the head's bias, h the curvature of the loss in the
+    outputs. For cross-entropy h = 1/2, as its Hessian is diag(p) - p p^T, so that c = 2. The head's Hessian is then at
+    most L = h lambda. At a rate of 1 / L a step of gradient descent cannot raise the loss, and SGD with momentum is
+    stable up to 2 (1 + momentum) / L, 3.8 times as much, which leaves room for batches whose second moment is larger
+    than that of all rows. 30 is the source's rate; where features are large it leaves logits so large that `LPFT`
+    destroys the features. For other losses h is the largest change of d loss / d outputs over a step of random signs
+    from the fresh head's outputs, 1/2 at least (2 for squared error).
+
+    Attributes:
+        lr: initial learning rate; None takes it from the rule above, and the result's settings hold what it gave.
+
+    Source: Lubana et al. 2023, section 6 (rate 30); Kirichenko et al. 2022.
     """
 
     epochs: int = 200
-    lr: float = 30.0
+    lr: float | None = None  # pyright: ignore[reportIncompatibleVariableOverride]  (a number where steps are taken)
     weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.lr is None:
+            replace(self, lr=LARGEST)  # checks the other settings
+        else:
+            super().__post_init__()
 
     def run(self, problem: Problem, descend: Descend) -> None:
         """Compute the features, train a fresh layer on them, and put it in the head's place."""
@@ -41,27 +61,43 @@ class LastLayerRetraining(CosineSchedule, Method):
         z, y = frozen.of("clean data", problem.clean)
         layer = copy.deepcopy(frozen.layer)
         layer.load_state_dict(fresh_state(layer, problem.seed, "head", "use another method")[0])
+        schedule, validate = self._schedule(problem, layer, z, y), self._validation(problem, frozen, layer)
+        start = _mean_loss(problem, layer, z, y) if validate is None else validate()
 
         def head(step: Step) -> dict[str, Tensor]:
             features, targets = step.clean
             assert isinstance(features, Tensor)
             return {"head": problem.mean_loss(layer(features), targets)}
 
-        descend(self, [head], layer, TensorPair(z, y), (), self._validation(problem, frozen, layer), as_they_are=True)
+        records = descend(schedule, [head], layer, TensorPair(z, y), (), validate, as_they_are=True)
         frozen.install(layer.weight, layer.bias)
+        epoch = taken_epoch(records)
+        if (end := records[epoch]["head" if validate is None else "validation"]) > start:
+            advice = f"set lr below {schedule.lr:.3g}" + ("" if self.lr is None else ", or leave it out")
+            problem.notes.append(
+                f"The new head's loss{'' if validate is None else ' on the validation data'} is {end:.4g} in epoch "
+                f"{epoch} and was {start:.4g} before the first step, so that training it made it worse; {advice}."
+            )
+
+    def _schedule(self, problem: Problem, layer: nn.Linear, z: Tensor, y: Tensor) -> LastLayerRetraining:
+        """These settings with a rate."""
+        if self.lr is not None:
+            return self
+        curvature = largest_curvature(lambda outputs: problem.losses(outputs, y), layer(z).detach(), problem.seed)
+        rate = problem.decided["lr"] = min(LARGEST, stable_rate(z, layer.bias is not None, curvature))
+        return replace(self, lr=rate)
 
     def _validation(self, problem: Problem, frozen: FrozenFeatures, layer: nn.Linear) -> Callable[[], float] | None:
         if problem.validation is None:
             return None
         z, y = frozen.of("validation", problem.validation)
+        return lambda: _mean_loss(problem, layer, z, y)
 
-        @torch.no_grad()
-        def validate() -> float:
-            values = problem.losses(layer(z), y).double()
-            counted = problem.rows_counted(y).double()
-            return float((values * counted).sum() / counted.sum().clamp(min=1.0))
 
-        return validate
+@torch.no_grad()
+def _mean_loss(problem: Problem, layer: nn.Linear, z: Tensor, y: Tensor) -> float:
+    values, counted = problem.losses(layer(z), y).double(), problem.rows_counted(y).double()
+    return float((values * counted).sum() / counted.sum().clamp(min=1.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +137,8 @@ class LPFT(Method):
     def run(self, problem: Problem, descend: Descend) -> None:
         """One after the other."""
         self.probe.run(problem, descend)
+        if problem.decided:
+            problem.decided["probe"] = {**asdict(self.probe), "lr": problem.decided.pop("lr")}
         self.tuning.run(problem, descend)
 
 
@@ -153,6 +191,11 @@ class DFR(Method):
         if missing := sorted(set(range(classes)) - set(y.tolist())):
             raise ValueError(_errors.DFR_CLASSES.format(classes=classes, missing=", ".join(map(str, missing))))
         groups = y if problem.groups is None else problem.groups
+        if len(groups.unique()) == 1:
+            problem.notes.append(
+                "DFR had one group, so that its draws balance nothing; give groups= of two labels or more, or leave it "
+                "out to balance the classes."
+            )
         biased = frozen.layer.bias is not None
         weight, bias = self.fit(z.double().cpu().numpy(), y.cpu().numpy(), groups.cpu(), problem.seed, biased)
         if frozen.layer.out_features == 1:  # one logit: that of class 1 against class 0
@@ -193,6 +236,37 @@ class DFR(Method):
 
 
 ITERATIONS = 1000
+LARGEST = 30.0
+"""The source's learning rate of a new head."""
+
+
+def largest_curvature(losses: Callable[[Tensor], Tensor], outputs: Float[Tensor, "n ..."], seed: int) -> float:
+    """max |g(o + s) - g(o)|, g the gradient of each row's loss in its outputs o, s random signs; 1/2 at least.
+
+    At most the mean over the step of the largest row sum of |Hessian|: 1/2 for cross-entropy, and just the second
+    derivative of a loss that treats the outputs one by one.
+    """
+
+    def gradient(at: Tensor) -> Tensor:
+        at = at.detach().requires_grad_()
+        return torch.autograd.grad(losses(at).sum(), at)[0]
+
+    signs = torch.randint(0, 2, outputs.shape, generator=generator(seed, "curvature")).to(outputs) * 2.0 - 1.0
+    with torch.enable_grad():
+        return max(0.5, float((gradient(outputs + signs) - gradient(outputs)).abs().max()))
+
+
+def stable_rate(z: Float[Tensor, "n d"], biased: bool, curvature: float) -> float:
+    """1 / (curvature lambda), lambda the largest eigenvalue of the mean of z z^T over the rows.
+
+    With `biased` each row of z has a 1 at its end.
+    """
+    rows = z.detach().cpu().double()
+    if biased:
+        rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
+    gram = rows.T @ rows if rows.shape[0] > rows.shape[1] else rows @ rows.T  # they share all eigenvalues but zeros
+    largest = float(torch.linalg.eigvalsh(gram / len(rows))[-1])
+    return 1.0 / (curvature * largest) if largest > 0 else math.inf
 
 
 def balanced(groups: Tensor, draw: torch.Generator) -> Tensor:

@@ -26,6 +26,9 @@ WORDS = {
 }
 """Setting -> words; any other is said by its name."""
 
+RULE = "min(30, c / lambda)"
+"""The rate of a method that takes it from the features, where its settings name none."""
+
 HEAD_ONLY = ("LLRT", "LPFT")
 """Methods with settings of their own for the head."""
 
@@ -100,7 +103,7 @@ def _methods(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator
 def _apart(settings: Mapping[str, Any], stated: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted name, ours, the source's) of all that is stated otherwise."""
     for key, wanted in stated.items():
-        got = settings.get(key)
+        got = RULE if key == "lr" and settings.get(key) is None else settings.get(key)
         if isinstance(wanted, Mapping) and isinstance(got, Mapping):
             yield from _apart(got, wanted, f"{prefix}{key}.")
         elif got != wanted:
