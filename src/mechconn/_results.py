@@ -135,6 +135,7 @@ class EffectRecord(Record):
     accuracy: ChangeRecord | None
     loss: ChangeRecord | None
     by_class: dict[int, ChangeRecord]
+    observational: bool = False
 
 
 class InvarianceRecord(Record):
@@ -217,6 +218,7 @@ class AuditRecord(Record):
     alignment: AlignmentRecord | None
     blocks: dict[str, dict[str, float | None]] | None
     similarity: dict[str, float | None] | None
+    left_out: dict[str, str] = {}
     notes: list[str]
     findings: list[str]
     settings: dict[str, Any]

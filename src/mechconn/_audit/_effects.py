@@ -58,6 +58,8 @@ class Effect:
         loss: the effect on the loss; None where it has no finite mean (`Invariance.notes` says where).
         by_class: label -> the effect on the rows of that class, for every class that both splits have. At 95 % each,
             not corrected: where to look, no verdicts. Empty where the task is no classification, and over runs.
+        observational: whether the two splits are rows chosen by what was observed of them, as by `split_by_agreement`
+            and `split_by_group`: no intervention, so that whatever else differs between them counts too.
     """
 
     split: str
@@ -77,11 +79,14 @@ class Effect:
     accuracy: Change | None
     loss: Change | None
     by_class: Mapping[int, Change]
+    observational: bool = False
 
     def __str__(self) -> str:
         low, high = self.interval
         text = f"{self.split}: {self.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g}), {self.verdict}"
         text += f", adjusted p = {self.adjusted_p_value:.2g}"
+        if self.observational:
+            text += ", observational"
         if self.draws > 1:
             text += f", mean of {self.draws} draws"
         if self.to_settle is not None:
@@ -109,7 +114,7 @@ class Invariance(Mapping[str, Effect]):
         over: what the intervals are over: "samples" (this model, on data like these), or "runs" (models trained like
             these, on these data). See `compare_mechanisms`.
         runs: how many models; accuracy, loss and effects are means over them.
-        notes: what could not be measured, and why.
+        notes: what could not be measured, and why; and what an observational comparison cannot show.
     """
 
     effects: Mapping[str, Effect]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,12 @@ from mechconn._audit._effects import CONFIDENCE, Change, Effect, Invariance, On
 from mechconn._audit._evidence import Correct, Evidence, of_accuracy, of_loss
 from mechconn._audit._judge import Judgement, judged
 from mechconn._audit._outcomes import Drawn, Outcome, Setting, outcome_of, undefined_loss
+from mechconn._audit._within_classes import change_within, evidence_within, opposed
 from mechconn._checks import check_choice, check_is, check_positive
 from mechconn._evaluate import per_sample_cross_entropy
 from mechconn._intervals import Interval, clopper_pearson
 from mechconn._interventions import Suite
+from mechconn._observed import between
 from mechconn._precision import Precision
 from mechconn._typing import PerSampleLoss, Progress
 
@@ -46,6 +48,11 @@ def measure_invariance(
     loss is what the rows may have missed: +- b s, with s the exact upper bound of the share of rows that move, and b
     the largest loss seen, or 1 where that is larger.
 
+    Two splits of `split_by_agreement` are compared within classes: the effect is the mean over classes, each of equal
+    weight, of the difference on the rows of that class. Its interval is melded from the exact ones of the classes (on
+    accuracy), or Welch's t with all classes' spreads (on loss). That comparison, and one of two splits of
+    `split_by_group`, is observational and never paired; `Effect.observational` and `notes` say so.
+
     Where the suite holds several draws of an intervention (`Suite(redraws=...)`), each row counts with its mean over
     them, so that no verdict hangs on the luck of one. The interval of the accuracy is then that of gains and losses of
     whole rows with the same sum and sum of squares. It is wider than Student's t and no longer exact by proof; where
@@ -65,7 +72,8 @@ def measure_invariance(
     Raises:
         ValueError: a margin of zero or less, an unknown `on`, data that are empty or not finite, outputs that hold
             NaN, on="accuracy" where the task is no classification, on="loss" where a split has one row or a loss that
-            is not finite (a probability of exactly 0 for the true class).
+            is not finite (a probability of exactly 0 for the true class), a comparison within classes where one split
+            lacks a class.
 
     Example:
         >>> identity = nn.Identity()
@@ -104,11 +112,11 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
     evidence = {name: evidence_of(name, reference, result, on) for name, result in others.items()}
     judgements = judged_by_family(evidence, suite.interventions, margin)
     undefined = {name: undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
+    effects = {
+        name: _effect(name, reference, result, judgements[name], evidence[name], on) for name, result in others.items()
+    }
     return Invariance(
-        effects={
-            name: _effect(name, reference, result, judgements[name], evidence[name], on)
-            for name, result in others.items()
-        },
+        effects=effects,
         accuracy={name: share for name, (share, _) in shares.items()},
         accuracy_interval={name: interval for name, (_, interval) in shares.items()},
         loss={name: None if undefined[name] else float(result.loss.mean()) for name, result in splits.items()},
@@ -118,8 +126,27 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
         margin=margin,
         on=on,
         precision=outcome.number_type,
-        notes=tuple(filter(None, undefined.values())),
+        notes=(*filter(None, undefined.values()), *_cautions(suite.reference, splits, effects, margin, on)),
     )
+
+
+def _cautions(
+    reference: str, splits: Mapping[str, Drawn], effects: Mapping[str, Effect], margin: float, on: On
+) -> Iterator[str]:
+    """What observational comparisons cannot show, and what a mean over classes hides."""
+    notes: dict[str, list[str]] = {}
+    for name in effects:
+        if observed := between(splits[reference].observed, splits[name].observed):
+            notes.setdefault(observed.note, []).append(repr(name))
+    for note, names in notes.items():
+        yield f"{', '.join(names)} against {reference!r}: {note}"
+    within = {name: effect for name, effect in effects.items() if within_classes(splits[reference], splits[name])}
+    if within and on == "loss":
+        names = ", ".join(map(repr, within))
+        yield f"intervals of the loss within classes are Welch's t, which is approximate: {names}"
+    for name, effect in within.items():
+        if why := opposed(effect.by_class, margin):
+            yield f"{name!r} against {reference!r}: {why}"
 
 
 def judged_by_family(
@@ -138,10 +165,16 @@ def evidence_of(name: str, before: Drawn, after: Drawn, on: On) -> Evidence:
     """What two splits say of the effect on accuracy or loss."""
     if on == "loss" and min(len(before.loss), len(after.loss)) < 2:
         raise ValueError(_errors.ONE_ROW.format(name=name))
-    return _difference(_values(before, on), _values(after, on), on, rows_correspond(before, after))
+    if within_classes(before, after):
+        return evidence_within(_labelled(before, on), _labelled(after, on), on)
+    return _difference(values_of(before, on), values_of(after, on), on, are_paired(before, after))
 
 
-def _values(result: Drawn, on: On) -> Tensor:
+def _labelled(result: Drawn, on: On) -> tuple[Tensor, Tensor]:
+    return values_of(result, on), result.targets
+
+
+def values_of(result: Drawn, on: On) -> Tensor:
     return result.correct if on == "accuracy" else result.loss
 
 
@@ -154,15 +187,28 @@ def rows_correspond(before: Drawn, after: Drawn) -> bool:
     return torch.equal(before.targets, after.targets)
 
 
+def are_paired(before: Drawn, after: Drawn) -> bool:
+    """Whether a split may be an intervention on the rows of another; other rows chosen by observation are not."""
+    return between(before.observed, after.observed) is None and rows_correspond(before, after)
+
+
+def within_classes(before: Drawn, after: Drawn) -> bool:
+    """Whether two splits are compared class by class."""
+    observed = between(before.observed, after.observed)
+    return observed is not None and observed.within_classes
+
+
 def _effect(name: str, before: Drawn, after: Drawn, judgement: Judgement, evidence: Evidence, on: On) -> Effect:
-    paired, classified = rows_correspond(before, after), before.classified and after.classified
+    paired, classified = are_paired(before, after), before.classified and after.classified
     changed, changed_interval = _share(after.changed(before)) if paired and classified else (None, None)
     rows = len(after.loss)
     finite = bool(before.loss.isfinite().all() and after.loss.isfinite().all())
     own = Change(evidence.effect, judgement.interval, rows)
 
     def moved(what: On) -> Change:
-        return _change(_values(before, what), _values(after, what), what, paired)
+        if within_classes(before, after):
+            return change_within(_labelled(before, what), _labelled(after, what), what)
+        return _change(values_of(before, what), values_of(after, what), what, paired)
 
     return Effect(
         split=name,
@@ -176,6 +222,7 @@ def _effect(name: str, before: Drawn, after: Drawn, judgement: Judgement, eviden
         accuracy=own if on == "accuracy" else moved("accuracy") if classified else None,
         loss=own if on == "loss" else moved("loss") if finite else None,
         by_class=_by_class(before, after, on, paired) if classified else {},
+        observational=between(before.observed, after.observed) is not None,
     )
 
 
@@ -194,7 +241,7 @@ def _change(before: Tensor, after: Tensor, on: On, paired: bool) -> Change:
 
 
 def _by_class(before: Drawn, after: Drawn, on: On, paired: bool) -> dict[int, Change]:
-    here, there = _values(before, on), _values(after, on)
+    here, there = values_of(before, on), values_of(after, on)
     labels = sorted(set(before.targets.tolist()) & set(after.targets.tolist()))
     return {
         label: _change(here[before.targets == label], there[after.targets == label], on, paired) for label in labels

@@ -14,6 +14,7 @@ from mechconn import _errors, datasets
 from mechconn._align import ActivationMatching, WeightMatching
 from mechconn._audit import audit
 from mechconn._audit._joining import example_of, outputs_on
+from mechconn._audit._representations import check_layers
 from mechconn._batches import all_targets, as_data
 from mechconn._checks import check_choice, gathered
 from mechconn._connectivity._blocks import grouped
@@ -88,6 +89,8 @@ def prepared(
         lambda n=name, m=model: _check_fit(n, m, example, highest) for name, model in zip(names, models, strict=True)
     ]
     gathered(*fits)
+    if isinstance(config.layers, list):
+        check_layers(models[0], models[1], example, config.layers)
     norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
     hashes = {name: _hash(file) for name, file in zip(names, weights, strict=True)}
     return Prepared(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss)
