@@ -67,6 +67,8 @@ class Effect:
         loss: the effect on the loss; None where it has no finite mean (`Invariance.notes` says where).
         by_class: label -> the effect on the rows of that class, for every class that both splits have. At 95 % each,
             not corrected: where to look, no verdicts. Empty where rows are not classified as wholes, and over runs.
+        observational: whether the two splits are rows chosen by what was observed of them, as by `split_by_agreement`
+            and `split_by_group`: no intervention, so that whatever else differs between them counts too.
         metrics: name -> the effect on that metric, of every metric that was asked for.
         same_rows: whether row i is known to show the same sample on both splits; see `Suite(paired=)`.
         caveat: why "invariant" says nothing about what the model uses; empty where it does, and with other verdicts.
@@ -89,6 +91,7 @@ class Effect:
     accuracy: Change | None
     loss: Change | None
     by_class: Mapping[int, Change]
+    observational: bool = False
     metrics: Mapping[str, Change] = field(default_factory=dict)
     same_rows: bool = False
     caveat: str = ""
@@ -98,6 +101,8 @@ class Effect:
         text = f"{self.split}: {self.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g}), {self.verdict}"
         text += f" ({self.caveat})" if self.caveat else ""
         text += f", adjusted p {shown_p(self.adjusted_p_value)}"
+        if self.observational:
+            text += ", observational"
         if self.draws > 1:
             text += f", mean of {self.draws} draws"
         if self.to_settle is not None:
@@ -135,7 +140,7 @@ class Invariance(Mapping[str, Effect]):
         over: what the intervals are over: "samples" (this model, on data like these), or "runs" (models trained like
             these, on these data). See `compare_mechanisms`.
         runs: how many models; accuracy, loss and effects are means over them.
-        notes: what could not be measured, or looks wrong, and why.
+        notes: what could not be measured, or looks wrong, and why; and what an observational comparison cannot show.
         each: what the accuracy is the share of that is right: of "rows"; or the mean over rows of the share of a row's
             "labels" or "positions".
         metrics: name -> split -> mean of a metric of the user's, the mean over draws.

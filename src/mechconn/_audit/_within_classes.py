@@ -117,22 +117,34 @@ def loss_within(before: Labelled, after: Labelled) -> Evidence:
     return Evidence(effect, units, bounds)
 
 
-def change_within(before: Labelled, after: Labelled, on: On) -> Change:
-    """The effect with its interval, at 95 %; on the loss without one where a class has one row on a side."""
+def change_within(before: Labelled, after: Labelled, on: On, bounds: Interval | None = None) -> Change:
+    """The effect with its interval, at 95 %; on what has no bounds without one where a class has one row on a side."""
     cells = cells_of(before, after)
-    if on == "loss" and min(cell.rows for cell in cells) < 2:
+    if on != "accuracy" and bounds is None and min(cell.rows for cell in cells) < 2:
         return Change(_effect(cells), None, _units(cells))
-    evidence = evidence_within(before, after, on)
+    evidence = evidence_within(before, after, on, bounds)
     return Change(evidence.effect, evidence.interval(CONFIDENCE), evidence.units)
 
 
-def evidence_within(before: Labelled, after: Labelled, on: On) -> Evidence:
-    """What two splits say of the effect within classes on accuracy or loss."""
+def evidence_within(before: Labelled, after: Labelled, on: On, bounds: Interval | None = None) -> Evidence:
+    """What two splits say of the effect within classes on accuracy, loss or a metric.
+
+    Raises:
+        ValueError: the targets are no classes.
+    """
+    if any(labels.dim() != 1 or labels.is_floating_point() for _, labels in (before, after)):
+        raise ValueError("a comparison within classes needs class labels [N], whole numbers; use split_by_group")
+    if bounds is not None:
+        return bounded_within(before, after, bounds[1] - bounds[0])
     return accuracy_within(before, after) if on == "accuracy" else loss_within(before, after)
 
 
 def apart_within(
-    before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], labels: tuple[Tensor, Tensor], on: On
+    before: tuple[Tensor, Tensor],
+    after: tuple[Tensor, Tensor],
+    labels: tuple[Tensor, Tensor],
+    on: On,
+    bounds: Interval | None = None,
 ) -> tuple[float, Interval]:
     """(effect on B minus effect on A, its interval): the difference within classes of what differs within rows.
 
@@ -141,10 +153,12 @@ def apart_within(
         after: on those of the other split.
         labels: of the reference's rows and of the other's.
         on: what the values are.
+        bounds: their range, where they have one.
     """
     gaps = [b.double() - a.double() for a, b in (before, after)]
     pair = (gaps[0], labels[0]), (gaps[1], labels[1])
-    evidence = bounded_within(*pair, 2.0) if on == "accuracy" else loss_within(*pair)
+    reach = 1.0 if on == "accuracy" else None if bounds is None else bounds[1] - bounds[0]
+    evidence = loss_within(*pair) if reach is None else bounded_within(*pair, 2.0 * reach)
     return evidence.effect, evidence.interval(CONFIDENCE)
 
 
