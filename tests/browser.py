@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from work import HANGING
+
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -39,7 +41,7 @@ def in_browser(page: Path, look: str, *, width: int = 1100, dark: bool = False) 
     shutil.rmtree(profile, ignore_errors=True)
     scheme = ["--blink-settings=preferredColorScheme=0"] if dark else []
     command = [CHROMIUM, *FLAGS, *scheme, f"--user-data-dir={profile}", "--dump-dom", probe.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGING, check=True)
     found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found is not None and found.group(1), done.stderr
     return json.loads(html.unescape(found.group(1)))

@@ -18,8 +18,14 @@ from jaxtyping import install_import_hook
 # Before anything imports mechconn: the hook rewrites modules while they are loaded, never afterwards.
 install_import_hook("mechconn", "typecheck.checked")
 
-# Same examples on every machine; no deadline, because the first call of a torch operator is slow.
-hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25)
+# Same examples on every machine, and no limit of time for any of them, nor for drawing them: machines may be busy.
+hypothesis.settings.register_profile(
+    "ci",
+    derandomize=True,
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("ci")
 
 

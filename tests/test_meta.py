@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +92,68 @@ def test_every_test_can_fail() -> None:
     ]
     assert functions
     assert [name for name, node in functions if not can_fail(node)] == []
+
+
+# ---------------------------------------------------------------- no test depends on speed
+
+# Also in programs that tests write for other processes.
+CLOCKS = re.compile(
+    r"^\s*import [\w, ]*\btime\b|\bfrom time import\b|\btimeit\b|\btime\.\w+\(|\bdatetime\.now\("
+    r"|\b(?:perf_counter|process_time|monotonic|sleep)(?:_ns)?\(",
+    re.MULTILINE,
+)
+PATIENT = 120
+"""Seconds that a guard against waiting for ever must leave at least; a test that is sound never meets it."""
+
+
+def impatient(call: ast.Call) -> bool:
+    """Whether a call waits for a number of seconds that a busy machine may take."""
+    first = call.args[:1] if called_name(call) in {"wait", "join", "result", "acquire"} else []
+    given = [*first, *(keyword.value for keyword in call.keywords if keyword.arg == "timeout")]
+    return any(isinstance(n, ast.Constant) and isinstance(n.value, int | float) and n.value < PATIENT for n in given)
+
+
+def bounds_seconds(test: ast.Compare) -> bool:
+    """Whether a comparison allows no more than a number of seconds."""
+    sides = [test.left, *test.comparators]
+    if isinstance(test.ops[0], ast.Gt | ast.GtE):
+        sides.reverse()
+    ordered = isinstance(test.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE)
+    return ordered and "seconds" in ast.unparse(sides[0]) and isinstance(sides[-1], ast.Constant)
+
+
+def hasty(tree: ast.AST) -> list[int]:
+    nodes = list(ast.walk(tree))
+    calls = [node.lineno for node in nodes if isinstance(node, ast.Call) and impatient(node)]
+    inside = [part for node in nodes if isinstance(node, ast.Assert) for part in ast.walk(node.test)]
+    return calls + [part.lineno for part in inside if isinstance(part, ast.Compare) and bounds_seconds(part)]
+
+
+def test_no_test_reads_a_clock_or_hurries() -> None:
+    others = [path for path in TESTS if path != Path(__file__)]
+    assert {relative(p): m[0] for p in others if (m := CLOCKS.search(p.read_text(encoding="utf-8")))} == {}
+    assert {relative(path): lines for path in TESTS if (lines := hasty(parsed(path)))} == {}
+    for code in ("import os, time", "start = time.perf_counter()", "from time import sleep", "  sleep(1)"):
+        assert CLOCKS.search(code)
+    for code in ("done.wait(60)", "run(timeout=5)", "assert found.seconds < 5", "assert 5 >= spent_seconds"):
+        assert hasty(ast.parse(code))
+    for code in (
+        "done.wait(600)",
+        "', '.join(words)",
+        "assert found.seconds > 0",
+        "assert a.seconds < b.seconds",
+        "assert a.seconds == 5",
+    ):
+        assert not hasty(ast.parse(code))
+
+
+def test_drawn_examples_have_no_limit_of_time() -> None:
+    settings = hypothesis.settings.default
+    assert settings is not None and settings.deadline is None and settings.derandomize
+    assert hypothesis.HealthCheck.too_slow in settings.suppress_health_check
+    own = [call for path in TESTS for call in ast.walk(parsed(path)) if isinstance(call, ast.Call)]
+    given = {word.arg for call in own if ast.unparse(call.func).endswith("settings") for word in call.keywords}
+    assert given and not given & {"deadline", "derandomize", "suppress_health_check"}
 
 
 # ---------------------------------------------------------------- imports

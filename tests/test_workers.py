@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import mechconn as mc
 from shared_run import LONG, METHODS, tuned, tuned_long
+from work import HANGING
 from zoo import build, mlp, rows
 
 pytest.importorskip("accelerate", reason="the extra `accelerate` is not installed")
@@ -39,7 +40,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank in range(2)
     ]
     for child in children:
-        _, errors = child.communicate(timeout=120)
+        _, errors = child.communicate(timeout=HANGING)
         assert child.returncode == 0, errors
     return folder
 

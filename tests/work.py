@@ -18,6 +18,9 @@ import torch
 from mechconn._results import environment
 from mechconn._store import Made, RunRecord, Step, Store
 
+HANGING = 600.0
+"""Seconds after which a test that waits for another process gives up: far more than any machine takes."""
+
 
 def child(code: str, *arguments: object) -> subprocess.Popen[str]:
     """A Python process that sees what this one imports; its output and input are pipes."""
@@ -115,8 +118,10 @@ def refuse(number: int) -> int:
     return number
 
 
-def unless_first_a_minute(number: int) -> int:
-    """Number 0 gives its process at once; any other job takes a minute."""
+def unless_first_for_ever(job: tuple[int, Path]) -> tuple[int, int]:
+    """Number 0 gives both processes, once the other one is at work; that never ends."""
+    number, pipe = job
     if number:
-        threading.Event().wait(60)
-    return os.getpid()
+        pipe.write_text(str(os.getpid()), encoding="utf-8")
+        threading.Event().wait()
+    return os.getpid(), int(pipe.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mechconn._experiments._engines import Engine, each
-from work import Work, log_of, refuse, two_steps
+from work import HANGING, Work, log_of, refuse, two_steps
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mechconn[ray]'")
 
@@ -29,6 +29,7 @@ def _cluster() -> Iterator[None]:
     """One small cluster for all tests here, which sees what this process imports; an engine that finds one uses it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        patch.setenv("RAY_worker_register_timeout_seconds", f"{HANGING:.0f}")  # on a busy machine workers start late
         ray.init(num_cpus=2, object_store_memory=80 * 2**20, include_dashboard=False, log_to_driver=False)
         yield
         ray.shutdown()
