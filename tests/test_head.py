@@ -85,7 +85,8 @@ def test_two_heads_side_by_side_are_named() -> None:
         find_head(build(SideBySide), rows(4)[0])
     assert str(caught.value) in {
         f"cannot tell which linear layer is the head ({a}, {b} lead to it side by side); name it, as in "
-        "head='classifier' (linear layers of this model: left, right)"
+        f"head='{b}' (linear layers of this model: left, right), or use a method that trains the whole network (CBFT "
+        "with invariance=False)"
         for a, b in (("left", "right"), ("right", "left"))
     }
 
@@ -95,8 +96,8 @@ def test_a_model_without_linear_layers() -> None:
     with pytest.raises(ValueError) as caught:
         find_head(model, images(2)[0])
     assert str(caught.value) == (
-        "cannot tell which linear layer is the head (no linear layer leads to the output); name it, as in "
-        "head='classifier' (linear layers of this model: none)"
+        "cannot tell which linear layer is the head (no linear layer leads to the output); use a method that trains "
+        "the whole network (CBFT with invariance=False)"
     )
 
 

@@ -58,8 +58,8 @@ NO_T = (
     "pass norm=Reestimate(training batches)"
 )
 HEAD_NOT_FOUND = (
-    "cannot tell which linear layer is the head ({reason}); name it, as in head='classifier' "
-    "(linear layers of this model: {linear})"
+    "cannot tell which linear layer is the head ({reason}); {advice}use a method that trains the whole network "
+    "(CBFT with invariance=False)"
 )
 HEAD_UNKNOWN = "head={head!r} is not a linear layer of this model; its linear layers are: {linear}"
 NO_CUDA = "device {device!r} was asked for, but no CUDA device is here; use 'cpu'"

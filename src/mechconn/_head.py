@@ -38,7 +38,9 @@ def find_head(model: nn.Module, inputs: Inputs, named: str | None = None) -> str
     heads = _last_linear(model, inputs)
     if len(heads) != 1:
         reason = "no linear layer leads to the output" if not heads else f"{', '.join(heads)} lead to it side by side"
-        raise ValueError(_errors.HEAD_NOT_FOUND.format(reason=reason, linear=listed))
+        names = [*linear, *heads][-1:]  # one that leads to the output, else the last
+        advice = [f"name it, as in head={name!r} (linear layers of this model: {listed}), or " for name in names]
+        raise ValueError(_errors.HEAD_NOT_FOUND.format(reason=reason, advice="".join(advice)))
     return heads[0]
 
 

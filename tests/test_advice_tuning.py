@@ -1,0 +1,105 @@
+"""Training, fine-tuning, fitting paths: each error is provoked, its advice followed to the letter, and it works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mechconn as mc
+from advice import CBFT, CUED, Twin, tune
+from advice_heads import HEADS
+from advice_methods import METHODS_ADVICE
+from mechconn import _errors
+from mechconn._tensor_files import read_with_note, write_safetensors
+from zoo import build, mlp
+
+ADVICE = {**HEADS, **METHODS_ADVICE}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", ADVICE)
+def test_advice_works_to_the_letter(name: str) -> None:
+    advice = ADVICE[name]
+    with pytest.raises((ValueError, TypeError, FileNotFoundError, FloatingPointError)) as caught:
+        advice.call()
+    assert advice.says in str(caught.value) and "\n" not in str(caught.value)
+    for call in advice.follow:
+        call()
+
+
+def test_a_head_that_is_suggested_is_one_of_the_models() -> None:
+    with pytest.raises(ValueError, match="lead to it side by side") as caught:
+        tune(build(Twin), CBFT, cued=CUED)
+    (named,) = re.findall(r"as in head='(\w+)'", str(caught.value))
+    assert named in ("left", "right")
+    tune(build(Twin), CBFT, cued=CUED, head=named)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_of_a_compiled_model_the_module_that_was_compiled() -> None:
+    """A hook that is put on after the model was compiled is not run."""
+    model = build(mlp)
+    compiled: Any = torch.compile(model, backend="eager")
+    tune(compiled)
+    with pytest.raises(ValueError, match="pass the module that was compiled"):
+        tune(compiled, CBFT, cued=CUED, head="_orig_mod.2")
+    tune(model, CBFT, cued=CUED)
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_folder_is_made_first(tmp_path: Path) -> None:
+    file = tmp_path / "runs" / "run.safetensors"
+    with pytest.raises(FileNotFoundError, match="its folder does not exist; make it first"):
+        mc.Checkpoint(file)
+    file.parent.mkdir()
+    tune(checkpoint=mc.Checkpoint(file))
+    with pytest.raises(TypeError, match=r"got str; write mechconn\.Checkpoint\(file\)"):
+        tune(checkpoint=str(file))
+    tune(checkpoint=mc.Checkpoint(str(file)))
+
+
+def test_another_file_or_none_starts_another_run(tmp_path: Path) -> None:
+    file = tmp_path / "run.safetensors"
+    tune(checkpoint=mc.Checkpoint(file))
+    with pytest.raises(ValueError, match=r"was written by another run .* name another file, or delete it"):
+        tune(checkpoint=mc.Checkpoint(file), seed=1)
+    tune(checkpoint=mc.Checkpoint(tmp_path / "other.safetensors"), seed=1)
+    file.unlink()
+    tune(checkpoint=mc.Checkpoint(file), seed=1)
+
+
+def test_a_file_that_was_changed_is_deleted_and_the_run_starts_afresh(tmp_path: Path) -> None:
+    file = tmp_path / "run.safetensors"
+    whole = tune(checkpoint=mc.Checkpoint(file))
+    tensors, note = read_with_note(file)
+    write_safetensors(file, {name: tensor + 1 for name, tensor in tensors.items()}, note)
+    with pytest.raises(ValueError, match="was changed after it was written; delete it, and the run starts afresh"):
+        tune(checkpoint=mc.Checkpoint(file))
+    file.unlink()
+    assert tune(checkpoint=mc.Checkpoint(file)).history == whole.history
+
+
+# ---------------------------------------------------------------- none is left out
+
+
+ROOMS = (
+    "_descent", "_training", "_method", "_head", "_fresh", "_fit_path", "_path_fits", "_compare_methods",
+    "_run_messages", "_master_weights", "_checkpoint", "_finetune/*",
+)  # fmt: skip
+ELSEWHERE = {"OTHER_RUN", "CHECKPOINT_CHANGED"}
+"""Followed above, in a test of their own."""
+
+
+def test_every_text_of_these_rooms_is_followed() -> None:
+    source = Path(_errors.__file__).parent
+    files = [file for room in ROOMS for file in source.glob(f"{room}.py")]
+    used = {name for file in files for name in re.findall(r"_errors\.([A-Z_]+)", file.read_text(encoding="utf-8"))}
+    assert len(used) > 30
+    assert used - {name.partition(",")[0] for name in ADVICE} - ELSEWHERE == set()
