@@ -87,7 +87,7 @@ def test_an_intervention_on_such_rows_is_paired_and_no_observation() -> None:
     splits = mc.split_by_agreement(*birds())
     agree = splits["agree"]
     moved = agree.inputs(torch.arange(len(agree))).flip(1), agree.y
-    effect = mc.measure_invariance(Copier(OBJECT), mc.Suite({CUE: agree, "swapped": moved}))["swapped"]
+    effect = mc.measure_invariance(Copier(OBJECT), mc.Suite({CUE: agree, "swapped": moved}, paired=True))["swapped"]
     assert effect.paired and not effect.observational and effect.changed is not None
 
 
