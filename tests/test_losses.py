@@ -154,16 +154,17 @@ def test_the_default_refuses_what_is_no_class_and_names_the_loss_to_pass(case: i
 def test_every_verb_refuses_what_is_no_class() -> None:
     x, y = drawn(40, 6, dtype=torch.float32), drawn(40, 1, dtype=torch.float32, seed=1)
     model, data = build(lambda: nn.Linear(6, 1), dtype=torch.float32), (x, y)
+    ends = mc.parameters_of(model), mc.parameters_of(model)
     suite = mc.Suite({"cue": data, "r": (x.flip(1), y)}, reference="cue")
-    path = mc.LinearPath(mc.parameters_of(model), mc.parameters_of(model))
+    path = mc.LinearPath(*ends)
     verbs: list[Any] = [
         lambda: mc.measure_invariance(model, suite, on="loss"),
         lambda: mc.compare_mechanisms(model, model, suite, on="loss"),
         lambda: mc.audit(model, model, suite, on="loss", ts=3),
         lambda: mc.mechanism_map({"a": model, "b": model}, suite, on="loss", ts=3),
         lambda: mc.evaluate_path(model, path, suite, ts=3),
-        lambda: mc.evaluate_blocks(model, *[mc.parameters_of(model)] * 2, suite, ts=3),
-        lambda: mc.fit_path(model, *[mc.parameters_of(model)] * 2, mc.BezierFit(epochs=1), data),
+        lambda: mc.evaluate_blocks(model, *ends, suite, ts=3),
+        lambda: mc.fit_path(model, *ends, mc.BezierFit(epochs=1), data),
         lambda: mc.train(model, data, mc.Training(epochs=1)),
         lambda: mc.fine_tune(model, mc.NaiveFineTuning(epochs=1), clean=data),
         lambda: mc.fine_tune(model, mc.CBFT(epochs=2), clean=data, cued=data),

@@ -92,12 +92,12 @@ def test_a_group_beside_the_label_is_never_taken_for_it(model: nn.Module) -> Non
 
 
 def test_the_same_holds_where_networks_are_trained() -> None:
-    loader = DataLoader(TensorDataset(X, Y, G), 20)
+    loader, ends = DataLoader(TensorDataset(X, Y, G), 20), (mc.parameters_of(LINEAR), mc.parameters_of(LINEAR))
     for call in (
         lambda: mc.train(LINEAR, loader, mc.Training(epochs=1)),
         lambda: mc.fine_tune(LINEAR, mc.NaiveFineTuning(epochs=1), clean=loader),
         lambda: mc.fine_tune(LINEAR, mc.LastLayerRetraining(epochs=1), clean=loader),
-        lambda: mc.fit_path(LINEAR, *[mc.parameters_of(LINEAR)] * 2, mc.BezierFit(epochs=1), loader),
+        lambda: mc.fit_path(LINEAR, *ends, mc.BezierFit(epochs=1), loader),
     ):
         with pytest.raises(ValueError, match="has 3 parts, and which are the targets is not clear"):
             call()

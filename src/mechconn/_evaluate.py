@@ -126,8 +126,8 @@ def outcomes(
             classified = loss.classify(outputs, target)
             answers.add(classified, counted)
             probabilities = probabilities and loss.probabilities(outputs)
-            whole = classified is not None and classified.each == "rows"
-            targets.append(_those(classified.labels if whole else target, counted).cpu())
+            labels = target if classified is None or classified.each != "rows" else classified.labels
+            targets.append(_those(labels, counted).cpu())
     joined = {measure: torch.cat(parts) for measure, parts in values.items()}
     if not len(joined["loss"]):
         raise ValueError(f"{name}: no row counts; every target is the one that the loss ignores")

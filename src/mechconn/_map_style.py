@@ -44,6 +44,10 @@ class MapStyle:
         parts = [self._read(torch.arange(i, min(i + READ, len(self))))[1] for i in range(0, len(self), READ)]
         return torch.cat(parts)
 
+    def __getitem__(self, index: int, /) -> Any:
+        """One sample."""
+        return self.samples[index]
+
     def inputs(self, index: Tensor) -> Any:
         """Inputs of the rows `index`."""
         return self._read(index)[0]

@@ -336,8 +336,8 @@ class OverPositions(_Named):
             return None
         predicted, labels = (torch.zeros(counted.numel(), dtype=torch.long, device=flat.device) for _ in range(2))
         predicted[chosen], labels[chosen] = found.predicted, found.labels
-        shaped = (part.view(counted.shape) for part in (predicted, labels))
-        return Classified(*shaped, found.classes, "positions", counted)
+        shape = counted.shape
+        return Classified(predicted.view(shape), labels.view(shape), found.classes, "positions", counted)
 
     def counted(self, targets: Tensor) -> Tensor | None:
         """The rows with a position that counts."""

@@ -77,7 +77,7 @@ def test_one_logit_is_a_task_of_two_classes(squeezed: bool, form: Any) -> None:
 
 def test_one_logit_in_audits_paths_groups_and_distances() -> None:
     (one, two), other = twins(), [build(OneLogit, 1, dtype=torch.float32).eval()]
-    binary = {"loss": mc.losses.binary}
+    binary: Any = {"loss": mc.losses.binary}
     audit = mc.audit(one, other[0], suite(), ts=3, **binary)
     assert audit.comparison.a.accuracy == mc.measure_invariance(two, suite()).accuracy
     assert audit.discrepancy is not None and audit.lines["before"].accuracy

@@ -24,6 +24,7 @@ from mechconn._connectivity import BlockProfiles, Profile, evaluate_blocks, eval
 from mechconn._connectivity._aligned import Norm
 from mechconn._connectivity._blocks import Blocks, grouped
 from mechconn._interventions import Suite
+from mechconn._label_names import check_label_names
 from mechconn._metrics import Metric
 from mechconn._norm_stats import InterpolateNorm, KeepNorm, NormPolicy, chosen_norm, keeps_statistics
 from mechconn._params import Network, device_of, parameters_of
@@ -170,6 +171,8 @@ def audit(
     check_non_negative("tolerance", tolerance)
     _check_form(ts, names)
     _check_request(model_a, model_b, norm, alignment, layers)
+    named = [(f"model {name}", model) for name, model in zip(names, (model_a, model_b), strict=True)]
+    check_label_names(named, suite)
     (example, _), notes = first_rows_of(suite, device_of(model_a, device), seed, model_a), []
     if not joinable(model_a, model_b, example):
         notes.append(_errors.NO_PATH_BETWEEN.format(a=names[0], b=names[1]))

@@ -24,6 +24,7 @@ from mechconn._audit._within_classes import apart_within
 from mechconn._checks import check_is
 from mechconn._intervals import Interval
 from mechconn._interventions import Suite
+from mechconn._label_names import check_label_names
 from mechconn._metrics import Metric, checked_metrics
 from mechconn._precision import Precision
 from mechconn._typing import PerSampleLoss, Progress
@@ -159,6 +160,8 @@ def compare_mechanisms(
     counts = [len(side) for side in sides]
     if min(counts) < 1 or (min(counts) == 1 and max(counts) > 1):
         raise ValueError(_errors.UNEVEN_RUNS.format(a=counts[0], b=counts[1]))
+    every = zip("AB", sides, strict=True)
+    check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
     steps, done = sum(counts) * len(suite), 0
 
     def measured(model: nn.Module) -> tuple[Outcome, Invariance]:

@@ -15,6 +15,7 @@ from mechconn._batches import batches, generators_kept, joined_targets
 from mechconn._checks import check_is
 from mechconn._evaluate import ROWS_ON_CPU, check_same_rows
 from mechconn._interventions import Suite
+from mechconn._label_names import check_label_names
 from mechconn._params import device_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
@@ -93,6 +94,7 @@ def output_discrepancy(
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
     if not suite.interventions:
         raise ValueError(_errors.NO_INTERVENTIONS.format(what="an output discrepancy"))
+    check_label_names([("model_a", model_a), ("model_b", model_b)], suite)
     setting = Setting(as_loss(loss), seed, device_of(model_a, device), precision)
     (network, first), (_, second) = setting.ready(model_a), setting.ready(model_b)
     splits = {}

@@ -136,8 +136,8 @@ def of_bounded(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: 
     """
     rows, reach = len(after), bounds[1] - bounds[0]
     effect = float(after.double().mean() - before.double().mean())
-    if paired:
-        moved = MeanBounds((after.double() - before.double()).numpy(), (-reach, reach))
+    moved = MeanBounds((after.double() - before.double()).numpy(), (-reach, reach)) if paired else None
+    if moved is not None:
 
         def found(confidence: float) -> Interval:
             return moved.interval(confidence)
@@ -156,7 +156,7 @@ def of_bounded(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: 
         return effect - (effect - low) * scale, effect + (high - effect) * scale
 
     def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
-        if paired and n == rows:
+        if moved is not None and n == rows:
             return (moved.lower if sign > 0 else moved.upper).reaches(threshold, tail)
         low, high = within(1 - 2 * tail, n)
         return (low if sign > 0 else -high) >= threshold
@@ -216,8 +216,8 @@ def bounded_effects_apart(
 ) -> tuple[float, Interval]:
     """The same of values in [low, high], by betting: a difference of differences lies in twice their reach."""
     reach = bounds[1] - bounds[0]
-    gaps = [b.double() - a.double() for a, b in (before, after)]
-    evidence = of_bounded(*gaps, paired, (-reach, reach))
+    here, there = (b.double() - a.double() for a, b in (before, after))
+    evidence = of_bounded(here, there, paired, (-reach, reach))
     return evidence.effect, evidence.interval(confidence)
 
 

@@ -18,6 +18,7 @@ from mechconn._checks import check_choice, check_is
 from mechconn._connectivity import evaluate_path
 from mechconn._drawing import draw
 from mechconn._interventions import Suite
+from mechconn._label_names import check_label_names
 from mechconn._metrics import Metric, checked_metrics
 from mechconn._norm_stats import NormPolicy
 from mechconn._params import parameters_of
@@ -153,6 +154,7 @@ def mechanism_map(
         raise ValueError(_errors.FEW_MODELS.format(what="a map", count=len(models)))
     if not suite.interventions:
         raise ValueError(_errors.NO_INTERVENTIONS.format(what="a map of mechanisms"))
+    check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite)
     names, pairs, done = tuple(models), list(combinations(models, 2)), 0
 
     def told() -> None:

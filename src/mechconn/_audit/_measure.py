@@ -18,6 +18,7 @@ from mechconn._betting import betting_interval
 from mechconn._checks import check_choice, check_is, check_positive
 from mechconn._intervals import Interval, clopper_pearson, mean_interval
 from mechconn._interventions import Suite
+from mechconn._label_names import check_label_names
 from mechconn._metrics import Metric, checked_metrics
 from mechconn._observed import between
 from mechconn._precision import Precision
@@ -101,6 +102,7 @@ def measure_invariance(
     """
     setting = Setting(as_loss(loss), seed, device, precision, checked_metrics(metrics))
     check_questions(suite, margin, on, setting.metrics)
+    check_label_names([("the model", model)], suite)
 
     def told(done: int) -> None:
         if progress is not None:
