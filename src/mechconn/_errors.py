@@ -171,18 +171,15 @@ PATTERN = (
     "and sums in brackets, as in '(query + key + value)'"
 )
 EXAMPLE_REJECTED = "{model} rejects the example input ({why}); pass a batch that the model accepts"
-NO_EXPORT = (
-    "cannot read the operations of {model} ({why}); its forward pass must not branch on values: "
-    "write the symmetry yourself, Symmetry.from_axes({{'layer.weight': ['units', 'inputs'], ...}})"
-)
+NO_EXPORT = "cannot read the operations of {model} ({why}); its forward pass must not branch on values"
 NO_EXAMPLE = "verifying a symmetry of {model} needs an example input; pass example_input=, one batch that it accepts"
 AXES = "{name} has shape {shape} and needs one index pattern for each axis, got {count}"
 AXIS_LENGTH = "{name} axis {axis} has {wanted} places, but the pattern {pattern!r} makes {found}"
 GROUP_SIZES = "the sizes of {groups} do not follow from the shapes; pass sizes={{name: number of units}}"
 NO_PERMUTATION = "the permutation of group {group!r} must hold each of 0 ... {size} - 1 once, as int64"
-NO_SYMMETRY_FILE = "{file} holds no symmetry ({why}); write one with Symmetry.to_json"
+NO_SYMMETRY_FILE = "{file} holds no symmetry ({why}); write one with symmetry.to_json(file)"
 NOT_A_SYMMETRY = (
-    "permuting {which} changes the model's outputs in {mode} mode by a relative {error:.1e}, more than {bar:.0e}: "
+    "permuting {which} changes the model's outputs in {mode} by a relative {error:.1e}, more than {bar:.0e}: "
     "{places}; leave out the axes that do not belong together, or freeze them by writing their lengths"
 )
 NOT_RUN = (

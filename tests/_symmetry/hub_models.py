@@ -50,6 +50,19 @@ def gpt2() -> nn.Module:
     return hf.GPT2LMHeadModel(hf.GPT2Config(embd_pdrop=0.0, attn_pdrop=0.0, use_cache=True, **GPT2))
 
 
+def opt() -> nn.Module:
+    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return hf.OPTForCausalLM(hf.OPTConfig(ffn_dim=20, vocab_size=30, max_position_embeddings=20, dropout=0.0, **sizes))
+
+
+def deberta(version: str = "") -> nn.Module:
+    """Tables of relative positions, of which a text reads as many rows as it is long."""
+    config = getattr(hf, f"Deberta{version}Config")(
+        num_labels=3, relative_attention=True, pos_att_type=["c2p", "p2c"], **TEXT, **NO_DROPOUT
+    )
+    return getattr(hf, f"Deberta{version}ForSequenceClassification")(config)
+
+
 def llama() -> nn.Module:
     """4 heads of queries share 2 of keys and values."""
     return hf.LlamaForCausalLM(hf.LlamaConfig(**{**TEXT, "num_attention_heads": 4}, num_key_value_heads=2))
@@ -87,6 +100,9 @@ MODELS: dict[str, tuple[Any, Any]] = {
     "roberta": (roberta, IDS),
     "distilbert": (distilbert, MASKED),
     "gpt2": (gpt2, IDS),
+    "opt": (opt, IDS),
+    "deberta": (deberta, IDS),
+    "deberta_v2": (lambda: deberta("V2"), IDS),
     "llama": (llama, MASKED),
     "t5": (t5, IDS),
     "hf_vit": (vit, PIXELS),

@@ -19,7 +19,7 @@ from mechconn._checks import check_choice, check_count
 from mechconn._precision import computing, laid_out, reduced_type
 from mechconn._rng import isolated
 from mechconn._symmetry._derive import walk
-from mechconn._symmetry._graph import Graph, graph_of, shared_memory
+from mechconn._symmetry._graph import Graph, UnreadableError, graph_of, shared_memory
 from mechconn._symmetry._pattern import Permutations, groups_in, index, places_of
 from mechconn._typing import Data, Inputs
 
@@ -107,7 +107,12 @@ class ActivationMatching(AlignmentMethod):
 
     def _prepared(self, pair: Pair, inputs: Inputs) -> tuple[Graph, dict[str, Site]]:
         """The graph for inputs of this shape, and its sites by operation."""
-        graph = graph_of(pair.model_a, inputs)
+        try:
+            graph = graph_of(pair.model_a, inputs)
+        except UnreadableError as error:
+            raise ValueError(
+                f"{error}: ActivationMatching sees units where they are at work; match their weights, WeightMatching()"
+            ) from error
         found = walk(graph, shared_memory(pair.model_a))
         by_group = sites_of(graph, found, pair.symmetry, self.when)
         return graph, {site.operation: site for sites in by_group.values() for site in sites}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from mechconn import _errors
 from mechconn._align._activations import ActivationMatching
-from mechconn._align._method import AlignmentMethod, Pair
+from mechconn._align._method import AlignmentMethod, Matched, Pair
 from mechconn._checks import check_is
 from mechconn._params import check_compatible, device_of, parameters_of
 from mechconn._precision import Precision
@@ -36,6 +36,7 @@ class Alignment:
         distance_before, distance_after: |theta_A - theta_B| over all parameters, before and after.
         dead: group -> units that are constant on the data, which nothing can tell apart; empty for weight matching.
         unseen: groups that could not be compared, and stay.
+        notes: what the reader must know: that nothing moved, or that the weights ended farther apart; mostly empty.
         symmetry: what the permutations come from.
         settings: the method and everything needed to repeat it.
     """
@@ -52,6 +53,7 @@ class Alignment:
     unseen: tuple[str, ...]
     symmetry: Symmetry = field(repr=False)
     settings: Mapping[str, Any] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON; the permutations as lists, without the weights."""
@@ -64,6 +66,7 @@ class Alignment:
             "distance_after": self.distance_after,
             "dead": dict(self.dead),
             "unseen": list(self.unseen),
+            "notes": list(self.notes),
             "frozen": sorted({reason for reason in self.symmetry.frozen.values()}),
             "settings": dict(self.settings),
         }
@@ -81,6 +84,7 @@ class Alignment:
             )
         if self.unseen:
             lines.append(f"  not compared: {', '.join(self.unseen)}")
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -142,6 +146,7 @@ def align(
     moved = symmetry.apply(own_b, matched.permutations)
     model = copy.deepcopy(model_b)
     model.load_state_dict(symmetry.apply(model_b.state_dict(), matched.permutations))
+    before, after = distance(own_a, own_b), distance(own_a, moved)
     return Alignment(
         params=moved,
         model=model,
@@ -149,13 +154,27 @@ def align(
         coverage=symmetry.coverage,
         similarity_before=matched.before,
         similarity_after=matched.after,
-        distance_before=distance(own_a, own_b),
-        distance_after=distance(own_a, moved),
+        distance_before=before,
+        distance_after=after,
         dead=matched.dead,
         unseen=matched.unseen,
         symmetry=symmetry,
         settings={**method.describe(), "seed": seed, "device": str(where), "precision": precision},
+        notes=tuple(_notes(symmetry, matched, before, after)),
     )
+
+
+def _notes(symmetry: Symmetry, matched: Matched, before: float, after: float) -> Iterator[str]:
+    """That nothing moved, and why; that the weights moved apart."""
+    if not symmetry.sizes:
+        yield "the symmetry holds no units that may be permuted: B was not changed"
+    elif all(torch.equal(p.cpu(), torch.arange(len(p))) for p in matched.permutations.values()):
+        yield "matching found no better order than the present one: B was not changed"
+    elif after > before * (1 + 1e-6):
+        yield (
+            f"matching moved the weights farther apart, from a distance of {before:.4g} to {after:.4g}: "
+            f"it compares activations, not weights; WeightMatching() moves them together"
+        )
 
 
 def distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:

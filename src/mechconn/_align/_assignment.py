@@ -13,6 +13,8 @@ from mechconn._rng import generator
 from mechconn._symmetry._pattern import Permutations
 
 SWEEPS = 100
+ROUNDING = 1e-12
+"""Relative difference of two sums that is rounding."""
 
 
 class Similarity(abc.ABC):
@@ -39,13 +41,15 @@ class Similarity(abc.ABC):
 def best_permutations(
     similarity: Similarity, restarts: int, seed: int, told: Callable[[int], None] = lambda _: None
 ) -> dict[str, Tensor]:
-    """Coordinate ascent from several starts; the best end is kept.
+    """Coordinate ascent from several starts; the best end is kept, and the present order where none is better.
 
     Every other start gives each group in turn the permutation that the evidence known so far speaks for, beginning
-    with what touches inputs and outputs; the rest are random. Each ascent goes round until nothing changes.
+    with what touches inputs and outputs; the rest are random. Each ascent goes round until nothing changes. A group
+    whose units gain nothing by their new order keeps the present one.
     """
     groups = list(similarity.sizes)
-    best, best_value = {group: torch.arange(size) for group, size in similarity.sizes.items()}, float("-inf")
+    present = {group: torch.arange(size) for group, size in similarity.sizes.items()}
+    best, best_value = present, float("-inf")
     for restart in range(restarts):
         draw = generator(seed, "restart", restart)
         order = [groups[i] for i in torch.randperm(len(groups), generator=draw).tolist()] if restart else groups
@@ -55,7 +59,33 @@ def best_permutations(
         if value > best_value:
             best, best_value = found, value
         told(restart + 1)
-    return best
+    if best_value < similarity.total(present):
+        best, _ = _ascended(similarity, present, groups)
+    return _settled(similarity, best)
+
+
+def _settled(similarity: Similarity, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The permutations with the present order of every group, and of all, that gain nothing over it."""
+    present = {group: torch.arange(size) for group, size in similarity.sizes.items()}
+    values = similarity.total(found), similarity.total(present)
+    if values[0] - values[1] <= ROUNDING * (abs(values[0]) + abs(values[1])):
+        return present
+    for group, order in present.items():
+        scores = similarity.scores(group, found)
+        if scores is None or _gains_nothing(similarity, group, scores, found, {**found, group: order}):
+            found = {**found, group: order}
+    return found
+
+
+def _gains_nothing(
+    similarity: Similarity, group: str, scores: Tensor, found: Permutations, present: Permutations
+) -> bool:
+    """Whether a group's permutation makes the sum no larger than its present order, beyond rounding."""
+    if similarity.is_linear(group):
+        values = _gain(scores, found[group]), _gain(scores, present[group])
+    else:
+        values = similarity.total(found), similarity.total(present)
+    return values[0] - values[1] <= ROUNDING * max(float(scores.abs().sum()), *map(abs, values))
 
 
 def _started(similarity: Similarity, order: Sequence[str]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Axis: TypeAlias = "tuple[Atom, ...]"
 """Atoms whose product is the axis, slowest first; () is an axis of length 1."""
@@ -264,3 +264,8 @@ def _regrouped_run(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis]:
                 return [leaf(places, NO_FIT) for places in shape]
         result.append(tuple(axis))
     return result
+
+
+def layout(axis: Axis) -> tuple[Any, ...]:
+    """What an axis is made of, to be compared: its leaves, and for each of its sums the layouts of the terms."""
+    return tuple(atom if atom.terms is None else tuple(map(layout, atom.terms)) for atom in expanded(axis))

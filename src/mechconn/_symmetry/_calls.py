@@ -41,14 +41,21 @@ class Shaped:
 Result: TypeAlias = "tuple[Axis, ...] | list[tuple[Axis, ...]]"
 """The axes of what an operation returns: of one tensor, or of several."""
 
+Cut: TypeAlias = "tuple[Axis, int, int]"
+"""An axis, and the first place and the one behind the last that an operation reads of it, by their numbers."""
+
 
 @dataclass(frozen=True)
 class Call:
-    """An operation: its name, the shape of what it returns, and its arguments under the names of its schema."""
+    """An operation: its name, the shape of what it returns, and its arguments under the names of its schema.
+
+    `used` says which of the things that it returns any other operation reads.
+    """
 
     name: str
     shapes: tuple[Shape, ...]
     arguments: dict[str, Any]
+    used: tuple[bool, ...]
 
     def __getattr__(self, name: str) -> Any:
         try:

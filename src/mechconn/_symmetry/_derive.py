@@ -14,8 +14,8 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from mechconn._symmetry import _layout_rules, _rules
-from mechconn._symmetry._axes import Axis, NoRuleError, leaf, leaves, length
-from mechconn._symmetry._calls import Call, Shape, Shaped, shaped_in
+from mechconn._symmetry._axes import Axis, NoRuleError, freeze, layout, leaf, leaves, length
+from mechconn._symmetry._calls import Call, Cut, Shape, Shaped, shaped_in
 from mechconn._symmetry._graph import Graph, Source
 from mechconn._symmetry._rules import Rule
 from mechconn._symmetry._views import MOVING, Views
@@ -23,12 +23,14 @@ from mechconn._symmetry._views import MOVING, Views
 RULES = {**_rules.RULES, **_layout_rules.RULES}
 BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
 STATISTICS = ("running_mean", "running_var")
+CUTTING = ("slice", *_layout_rules.SPLITS)
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size")
 
 INPUT = "it belongs to the model's input"
 OUTPUT = "it belongs to the model's output"
 CONSTANT = "it meets a constant of the forward pass"
 OTHER_BUFFER = "it meets a buffer that is no normalisation statistic, which does not travel with the parameters"
+READ_IN_PART = "the example reads only some of its places, by their numbers; another input may read the others"
 UNUSED_OR_SHARED = "the forward pass does not use the tensor, or it shares its memory with another one"
 
 
@@ -41,17 +43,22 @@ class Walk:
         results: operation -> the axes of what it returns, where that is one tensor that depends on the input.
         operations: operation -> its name without overloads.
         unknown: names of operations without a rule.
+        cuts: what was read of axes of which operations read parts by their numbers.
     """
 
     tensors: dict[str, Shaped] = field(default_factory=dict)
     results: dict[str, Shaped] = field(default_factory=dict)
     operations: dict[str, str] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
+    cuts: list[Cut] = field(default_factory=list)
 
 
-def walk(graph: Graph, shared: AbstractSet[str] = frozenset()) -> Walk:
-    """Tie the axes of all tensors by the rules of the operations between them; freeze what no rule covers."""
-    found, values, views = Walk(), {}, Views()
+def walk(graph: Graph, shared: AbstractSet[str] = frozenset(), tensors: Mapping[str, Shaped] | None = None) -> Walk:
+    """Tie the axes of all tensors by the rules of the operations between them; freeze what no rule covers.
+
+    With `tensors`, the axes are those that an earlier walk left, so that both graphs' rules hold for them.
+    """
+    found, values, views = Walk(tensors=dict(tensors or {})), {}, Views()
     moving = _moving_buffers(graph)
     used = {graph.sources[node.name].name for node in graph.nodes if node.op == "placeholder" and node.users}
     for node in graph.nodes:
@@ -66,7 +73,21 @@ def walk(graph: Graph, shared: AbstractSet[str] = frozenset()) -> Walk:
             views.settle(outputs)
             for shaped in outputs:
                 shaped.freeze(OUTPUT)
+    _freeze_read_in_part([*found.cuts, *views.cuts])
     return found
+
+
+def _freeze_read_in_part(cuts: list[Cut]) -> None:
+    """Freeze the axes of which operations read places by their numbers, and together not every one.
+
+    How many are read may follow from the size of the example; an axis whose parts are all read stays as it is.
+    """
+    read: dict[tuple[Any, ...], tuple[Axis, set[int]]] = {}
+    for axis, start, end in cuts:
+        read.setdefault(layout(axis), (axis, set()))[1].update(range(start, end))
+    for axis, places in read.values():
+        if 0 < len(places) < length(axis):
+            freeze(axis, READ_IN_PART)
 
 
 def _moving_buffers(graph: Graph) -> set[str]:
@@ -88,8 +109,12 @@ def _placed(node: Node, source: Source, found: Walk, moving: set[str], free: Abs
     shape = tuple(map(int, value.shape))
     if source.kind == "parameter" or node.name in moving:
         reason = None if source.name in free else UNUSED_OR_SHARED
-        new = Shaped(tuple(leaf(size, reason) for size in shape))
-        return found.tensors.setdefault(source.name, new)
+        own = found.tensors.setdefault(source.name, Shaped(tuple(leaf(size) for size in shape)))
+        if reason is not None:
+            own.freeze(reason)
+        return own
+    if source.name in found.tensors:  # a statistic to the graph of an earlier walk
+        found.tensors[source.name].freeze(OTHER_BUFFER)
     reason = {"input": INPUT, "buffer": OTHER_BUFFER}.get(source.kind, CONSTANT)
     return Shaped(tuple(leaf(size, reason) for size in shape), source.kind == "input")
 
@@ -114,9 +139,20 @@ def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -
         return value
     pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
     rule = _rules.elementwise if pointwise else RULES.get(name)
-    call = Call(name, tuple(shape or () for shape in shapes), arguments)
+    call = Call(name, tuple(shape or () for shape in shapes), arguments, _used(node, len(shapes) if several else None))
+    if name in CUTTING:
+        axis = call.self.axes[call.get("dim", 0)]
+        found.cuts += [(axis, *run) for run, used in zip(_layout_rules.runs(call), call.used, strict=True) if used]
     result = [Shaped(axes, varies) for axes in _by_rule(rule, call, found, views)]
     return result if several else _noted(node, result[0], found)
+
+
+def _used(node: Node, count: int | None) -> tuple[bool, ...]:
+    """Which of the things that a node returns another one reads; one thing where there is no count."""
+    if count is None or any(user.target is not operator.getitem for user in node.users):
+        return (bool(node.users),) * (count or 1)
+    taken = [user.args[1] for user in node.users if user.users]
+    return tuple(i in taken for i in range(count))
 
 
 def _noted(node: Node, result: Any, found: Walk) -> Any:

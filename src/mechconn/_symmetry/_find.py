@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from itertools import chain, count, groupby
 
 import torch
 from torch import nn
 
 from mechconn._checks import check_is
-from mechconn._symmetry._axes import Atom, Axis, expanded, leaves
+from mechconn._symmetry._advice import written_by_hand
+from mechconn._symmetry._axes import Atom, Axis, expanded, freeze, leaves
 from mechconn._symmetry._calls import Shaped
-from mechconn._symmetry._derive import UNUSED_OR_SHARED, walk
-from mechconn._symmetry._graph import first_names, graph_of, shared_memory
+from mechconn._symmetry._derive import UNUSED_OR_SHARED, Walk, walk
+from mechconn._symmetry._graph import Graph, UnreadableError, first_names, graph_of, shared_memory
 from mechconn._symmetry._layout_rules import SLICED
 from mechconn._symmetry._pattern import Factor, Pattern, Sum
+from mechconn._symmetry._sizes import sizes_read_otherwise
 from mechconn._symmetry._symmetry import Place, Symmetry
 from mechconn._typing import Inputs
+
+BY_SIZE = "how many of its places are read depends on the size of the input"
 
 
 def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
     """The permutations of units under which a network computes the same function, read off its operations.
 
-    The forward pass is exported once, in evaluation mode. Each operation ties the axes that its rule says move
+    The forward pass is exported in evaluation mode. Each operation ties the axes that its rule says move
     together; inputs, outputs, constants, and every axis that an operation without a rule touches are frozen, so that
-    an unknown operation costs a symmetry and never makes a wrong one. Nothing is run on numbers here:
-    `Symmetry.verify` does that, and `align` always calls it.
+    an unknown operation costs a symmetry and never makes a wrong one. Whether a permutation holds is not tested on
+    numbers here: `Symmetry.verify` does that, and `align` always calls it.
+
+    A symmetry holds for every input that the model takes, not for the example's length alone. An axis of which the
+    example reads only some places by their numbers (`table[:length]`) is frozen, as a longer input may read the
+    others. The model is also tried on the example made larger and smaller; where it reads its parameters in another
+    way at one of these sizes, it is exported there too, and what the two do not read alike is frozen.
 
     Where heads or channel groups split an axis, the blocks are permuted among themselves and the places within a
     block alike in every block; permutations that differ from block to block are left out.
@@ -55,7 +65,16 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         "it belongs to the model's output"
     """
     check_is("model", model, nn.Module)
-    found = walk(graph_of(model, example_input), shared_memory(model))
+    try:
+        graph = graph_of(model, example_input)
+    except UnreadableError as error:
+        raise ValueError(
+            f"{error}: write the symmetry yourself, with one name for units that move together and a number for "
+            f"places that stay, symmetry = {written_by_hand(model, example_input)}; prove it, symmetry.verify(model), "
+            f"and align with WeightMatching()"
+        ) from error
+    graphs = [graph, *_graphs_of_other_sizes(model, example_input)]
+    found = walk_all(graphs, shared_memory(model))
     names = group_names(found.tensors)
     tensors: list[tuple[str, torch.Tensor]] = [*model.named_parameters(), *model.named_buffers()]
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors}
@@ -78,6 +97,40 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         unknown=tuple(sorted(found.unknown)),
         example_input=example_input,
     )
+
+
+def _graphs_of_other_sizes(model: nn.Module, example: Inputs) -> Iterator[Graph]:
+    """The operations on larger and smaller inputs, where the model reads its parameters in another way for them."""
+    for inputs in sizes_read_otherwise(model, example):
+        with suppress(ValueError):  # a size that cannot be exported says nothing; `verify` runs it all the same
+            yield graph_of(model, inputs)
+
+
+def walk_all(graphs: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
+    """The permutations that every graph of one model allows; an axis that two graphs divide differently has none."""
+    apart = [walk(graph, shared) for graph in graphs]
+    if len(apart) == 1:
+        return apart[0]
+    found = Walk()
+    for graph in graphs:
+        new = walk(graph, shared, found.tensors)
+        found = Walk(new.tensors, unknown=found.unknown | new.unknown)
+    divided = [_divided(one.tensors) for one in apart]
+    for name, shaped in found.tensors.items():
+        for number, axis in enumerate(shaped.axes):
+            if any(one.get((name, number)) != divided[0].get((name, number)) for one in divided):
+                freeze(axis, BY_SIZE)
+    return found
+
+
+def _divided(tensors: Mapping[str, Shaped]) -> dict[Place, Pattern]:
+    """How each axis is divided into fixed places and free units, whatever the units are called."""
+    sizes = {atom: f"{atom.size} units" for atom in group_names(tensors)}
+    return {
+        (name, number): pattern_of(axis, sizes)
+        for name, shaped in tensors.items()
+        for number, axis in enumerate(shaped.axes)
+    }
 
 
 def group_names(tensors: Mapping[str, Shaped]) -> dict[Atom, str]:

@@ -23,6 +23,11 @@ from mechconn._params import call_arguments
 from mechconn._rng import isolated
 from mechconn._typing import Inputs
 
+
+class UnreadableError(ValueError):
+    """The operations of a model cannot be read; what to do instead depends on what they were read for."""
+
+
 Kind = Literal["parameter", "buffer", "constant", "input"]
 
 
@@ -85,7 +90,7 @@ class _Watched(Interpreter):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """While it lasts nothing is logged, printed or warned of: what an export has to say is in its error."""
     before = logging.root.manager.disable
     try:
@@ -102,8 +107,8 @@ def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
     """The operations of the model's forward pass in evaluation mode on an example.
 
     Raises:
-        ValueError: the model rejects the example, or its forward pass cannot be exported, for example because it
-            branches on values.
+        ValueError: the model rejects the example, or returns no tensor.
+        UnreadableError: its forward pass cannot be exported, for example because it branches on values.
     """
     for name, parameter in model.named_parameters():
         if is_lazy(parameter):
@@ -117,21 +122,34 @@ def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
     with isolated(0, "graph"):
         try:
             with torch.no_grad():
-                copied(probe, torch.clone)(*args, **kwargs)
+                found = copied(probe, torch.clone)(*args, **kwargs)
         except Exception as error:
-            raise ValueError(_errors.EXAMPLE_REJECTED.format(model=type(model).__name__, why=_first(error))) from error
+            raise ValueError(
+                _errors.EXAMPLE_REJECTED.format(model=type(model).__name__, why=first_line(error))
+            ) from error
+        _check_tensors(model, found)
         try:
-            with torch.enable_grad(), _quiet():
+            with torch.enable_grad(), quiet():
                 program = torch.export.export(probe, args, kwargs, strict=False).run_decompositions({})
         except Exception as error:
-            raise ValueError(_errors.NO_EXPORT.format(model=type(model).__name__, why=_first(error))) from error
+            raise UnreadableError(
+                _errors.NO_EXPORT.format(model=type(model).__name__, why=first_line(error))
+            ) from error
     for node in program.graph.nodes:
         shapes = [t.shape for t in tree_leaves(node.meta.get("val")) if isinstance(t, Tensor)]
         if not all(isinstance(size, int) for shape in shapes for size in shape):
             why = f"the shape of what {node.target} returns depends on values"
-            raise ValueError(_errors.NO_EXPORT.format(model=type(model).__name__, why=why))
+            raise UnreadableError(_errors.NO_EXPORT.format(model=type(model).__name__, why=why))
     own = {f"model.{name}": first for name, first in first_names(probe.model).items()}
     return Graph(program, {spec.arg.name: _source(spec, own) for spec in program.graph_signature.input_specs})
+
+
+def _check_tensors(model: nn.Module, found: Any) -> None:
+    if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(found)):
+        raise ValueError(
+            f"cannot read the operations of {type(model).__name__} (it returns no tensor but {type(found).__name__}); "
+            f"wrap it to return its predictions"
+        )
 
 
 def copied(model: nn.Module, made: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -205,7 +223,7 @@ def _source(spec: InputSpec, own: Mapping[str, str]) -> Source:
     return Source(kind, own.get(target, target))
 
 
-def _first(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of an error's text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
+
 from mechconn._symmetry._axes import Axis, NoRuleError, cut, freeze, joined, leaf, length, regrouped, tie
 from mechconn._symmetry._calls import Call, Result, Shaped
 from mechconn._symmetry._rules import TABLE, Rule
 
+SPLITS = ("split", "split_with_sizes", "chunk")
 SLICED = "a place that is read by its number"
 PADDING = "padding"
 
@@ -102,9 +105,8 @@ def split(call: Call) -> Result:
 
 def piece(call: Call) -> Result:
     """A run of places along one axis."""
-    x, dim = call.self, call.get("dim", 0)
-    whole, step = x.shape[dim], call.get("step", 1)
-    start, end, _ = slice(call.get("start", 0), call.get("end", whole), step).indices(whole)
+    x, dim, step = call.self, call.get("dim", 0), call.get("step", 1)
+    whole, (start, end) = x.shape[dim], _run(call)
     if (start, end) == (0, whole) and step == 1:
         return x.axes
     if start >= end:
@@ -114,6 +116,21 @@ def piece(call: Call) -> Result:
         return x.but(dim, call.frozen(dim, SLICED))
     sizes = [size for size in (start, end - start, whole - end) if size]
     return parts(x, dim, sizes)[1 if start else 0]
+
+
+def _run(call: Call) -> tuple[int, int]:
+    """The first place of a slice, and the one behind its last."""
+    whole = call.self.shape[call.get("dim", 0)]
+    start, end, _ = slice(call.get("start", 0), call.get("end", whole), call.get("step", 1)).indices(whole)
+    return start, end
+
+
+def runs(call: Call) -> list[tuple[int, int]]:
+    """The places that each part of what a slice or a split returns has in the axis that is cut."""
+    if call.name == "slice":
+        return [_run(call)]
+    ends = list(accumulate(shape[call.get("dim", 0)] for shape in call.shapes))
+    return list(pairwise([0, *ends]))
 
 
 def gated(call: Call) -> Result:
@@ -165,7 +182,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys("view reshape _unsafe_view flatten unflatten view_as reshape_as".split(), view),
     **dict.fromkeys(("squeeze", "unsqueeze"), resized),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expand),
-    **dict.fromkeys(("split", "split_with_sizes", "chunk"), split),
+    **dict.fromkeys(SPLITS, split),
     **dict.fromkeys(("select", "unbind"), one_place),
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
     "permute": permute,

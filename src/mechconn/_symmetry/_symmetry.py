@@ -145,8 +145,18 @@ class Symmetry:
         Each group alone is permuted by a random cycle through all of its units, and all together by these and by a
         swap of two neighbours in them, which generates every permutation of a group. This happens in float64, in
         evaluation and in training mode with dropout off, at weights, statistics and inputs disturbed so that none is
-        zero and no two units are alike. Each output must agree to a relative 1e-9, or to 1e-6 where the forward pass
-        itself computes in float32. Units that do nothing on the example (behind a dead ReLU) cannot be checked by it.
+        zero and no two units are alike. Units that do nothing on the example (behind a dead ReLU) cannot be checked by
+        it.
+
+        All groups together are permuted as well on the example made larger and made smaller (longer and shorter texts,
+        other images, other numbers of rows) along every axis along which the model takes it. Where it refuses, with
+        any error, the example alone counts.
+
+        Each output must agree to a relative 1e-9, or to 1e-6 where the forward pass itself computes in float32. Where
+        it does not, the change is compared with the one that rounding makes: the largest of four with each parameter
+        off by up to 4 units of its last digit. More than 100 times that is refused; no more than that is rounding if
+        it stays below 1e-4; else the example's rows are repeated, disturbed one by one, up to 32 rows or more (batch
+        statistics of two rows amplify rounding).
 
         Args:
             model: it stays as it is.
@@ -155,8 +165,8 @@ class Symmetry:
             seed: of the permutations and the disturbance.
 
         Raises:
-            ValueError: a permutation changes the outputs (the group, its parameters and axes are named), the tensors
-                are not those of this model, or there is no example.
+            ValueError: a permutation changes the outputs (the group, its parameters and axes are named), rounding hides
+                whether it does, the tensors are not those of this model, or there is no example.
         """
         example = self.example_input if example_input is None else example_input
         if example is None:

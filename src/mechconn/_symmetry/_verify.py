@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.modules.dropout import _DropoutNd
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from mechconn import _errors
-from mechconn._params import call_arguments
-from mechconn._rng import generator, isolated
-from mechconn._symmetry._graph import copied, predictions
+from mechconn._rng import generator
+from mechconn._symmetry._pattern import Permutations
+from mechconn._symmetry._probe import Probe
+from mechconn._symmetry._sizes import more_rows, other_sizes, takes
 from mechconn._typing import Inputs
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-6, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 """Largest relative change of the outputs, by the narrowest type that the forward pass itself computes in."""
 
-DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
+FAR = 100.0
+"""A change that is larger than so many times the effect of rounding is none of it."""
+STEADY = 1e-4
+"""Largest bar for rounding under which a change still counts as none."""
+ROWS = 32
+"""An example of fewer rows is repeated where rounding explains too much."""
 
 
 @runtime_checkable
@@ -31,34 +35,128 @@ class Movable(Protocol):
 
     @property
     def sizes(self) -> Mapping[str, int]: ...
-    def moved(self, name: str, tensor: Tensor, permutations: Mapping[str, Tensor]) -> Tensor: ...
+    def moved(self, name: str, tensor: Tensor, permutations: Permutations) -> Tensor: ...
     def touched_by(self, groups: list[str]) -> list[str]: ...
     def places_of(self, group: str) -> str: ...
 
 
 def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> None:
     """Raise unless permuting each group, and all together, leaves the outputs as they are; see `Symmetry.verify`."""
-    probe = _Probe(model, example, seed)
-    probe.disturb()
+    probe = Probe(model, example, seed)
     orders = {g: torch.randperm(n, generator=generator(seed, "verify", g)) for g, n in symmetry.sizes.items() if n > 1}
     rounds = {group: _round(order) for group, order in orders.items()}
     swaps = {group: _swap(order) for group, order in orders.items()}
     # A round and a swap of two neighbours in it generate every permutation of a group.
-    trials: list[dict[str, Tensor]] = [{group: rounds[group]} for group in rounds]
-    trials += [rounds, swaps] if len(rounds) > 1 else [swaps]
+    alone: list[Permutations] = [{group: rounds[group]} for group in rounds]
+    together: list[Permutations] = [rounds, swaps] if len(rounds) > 1 else [swaps]
     for training in (False, True):
-        expected, tolerance = probe.outputs(training)
-        for chosen in trials:
-            touched = symmetry.touched_by(list(chosen))
-            got, _ = probe.outputs(training, touched, lambda name, t, chosen=chosen: symmetry.moved(name, t, chosen))
-            error = relative_error(expected, got)
-            if not error <= tolerance:
-                mode, groups = "training" if training else "evaluation", list(chosen)
-                which = f"group {groups[0]!r}" if len(groups) == 1 else "all groups together"
-                places = "; ".join(symmetry.places_of(group) for group in groups[:3])
-                raise ValueError(
-                    _errors.NOT_A_SYMMETRY.format(which=which, mode=mode, error=error, bar=tolerance, places=places)
-                )
+        runs = _Runs(model, example, probe, symmetry, training)
+        for chosen in (*alone, *together):
+            runs.check(chosen)
+    for inputs in other_sizes(model, example) if orders else []:
+        for training in (False, True):
+            _verify_size(_Runs(model, inputs, probe.on(inputs), symmetry, training), [rounds, swaps], alone)
+
+
+def _verify_size(runs: _Runs, together: Sequence[Permutations], alone: Sequence[Permutations]) -> None:
+    """Raise where permutations change the outputs at another size; one at which the model fails proves nothing."""
+    if runs.possible and not all(runs.change(chosen).is_rounding for chosen in together):
+        for chosen in (*alone, *together):  # the group that is to blame, if it is one
+            if not runs.change(chosen).is_unclear:
+                runs.check(chosen)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A change of outputs, the largest one that counts as none, and the change that rounding makes (0: not needed)."""
+
+    error: float
+    bar: float
+    rounding: float = 0.0
+
+    @property
+    def is_rounding(self) -> bool:
+        return self.error <= self.bar
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether rounding explains it, and would explain a large one too."""
+        return self.bar < self.error <= FAR * self.rounding
+
+
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Runs of a network on one example in one mode, with units moved."""
+
+    model: nn.Module
+    example: Inputs
+    probe: Probe
+    symmetry: Movable
+    training: bool
+
+    def check(self, chosen: Permutations) -> None:
+        """Raise unless these permutations leave the outputs as they are, but for rounding."""
+        change = self.change(chosen)
+        if change.is_rounding:
+            return
+        mode = "training" if self.training else "evaluation"
+        which = f"group {next(iter(chosen))!r}" if len(chosen) == 1 else "all groups together"
+        if change.is_unclear:
+            raise ValueError(
+                f"whether permuting {which} changes the model's outputs in {mode} mode cannot be told: rounding alone "
+                f"changes them by a relative {change.rounding:.1e}; pass an example of {ROWS} rows or more, over which "
+                f"batch statistics amplify rounding less"
+            )
+        raise ValueError(
+            _errors.NOT_A_SYMMETRY.format(
+                which=which,
+                mode=f"{mode} mode{self.probe.where}",
+                error=change.error,
+                bar=max(change.bar, FAR * change.rounding),
+                places="; ".join(self.symmetry.places_of(group) for group in list(chosen)[:3]),
+            )
+        )
+
+    def change(self, chosen: Permutations) -> _Change:
+        """How these permutations change the outputs; seen on more rows where rounding alone changes them much."""
+        expected, narrowest = self._unmoved
+        touched = self.symmetry.touched_by(list(chosen))
+        moved, _ = self.probe.outputs(self.training, touched, lambda name, t: self.symmetry.moved(name, t, chosen))
+        error, bar = relative_error(expected, moved), TOLERANCES[narrowest]
+        if error <= bar or error == float("inf"):
+            return _Change(error, bar)
+        explained = FAR * self._rounding
+        change = _Change(error, explained if bar < explained <= STEADY else bar, self._rounding)
+        return self._steadier.change(chosen) if change.is_unclear and self._steadier is not None else change
+
+    @property
+    def possible(self) -> bool:
+        """Whether the network runs on the example in this mode, and returns numbers."""
+        try:
+            return not any(bool(t.isnan().any()) for t in self._unmoved[0])
+        except ValueError:
+            return False
+
+    @cached_property
+    def _unmoved(self) -> tuple[list[Tensor], torch.dtype]:
+        """The outputs as they are, and the narrowest type on the way to them."""
+        return self.probe.outputs(self.training)
+
+    @cached_property
+    def _rounding(self) -> float:
+        """The largest change of the outputs where every parameter is off by a few units of its last digit."""
+        expected, narrowest = self._unmoved
+        return max(relative_error(expected, outputs) for outputs in self.probe.rounded(self.training, narrowest))
+
+    @cached_property
+    def _steadier(self) -> _Runs | None:
+        """The same with every row four times, each disturbed by itself; None where the model does not take that."""
+        tensors = [t for t in tree_leaves(self.example) if isinstance(t, Tensor) and t.dim()]
+        example = more_rows(self.example, 4)
+        if not tensors or len(tensors[0]) >= ROWS or not takes(self.model, example):
+            return None
+        runs = _Runs(self.model, example, self.probe.on(example), self.symmetry, self.training)
+        return runs if runs.possible else None
 
 
 def _round(order: Tensor) -> Tensor:
@@ -86,121 +184,3 @@ def relative_error(expected: list[Tensor], got: list[Tensor]) -> float:
 
 def _largest(values: Tensor) -> float:
     return float(values.abs().max()) if values.numel() else 0.0
-
-
-class _Probe:
-    """A float64 copy of a model that can be run with some of its tensors moved."""
-
-    def __init__(self, model: nn.Module, example: Inputs, seed: int) -> None:
-        self._module = copied(model, _widened)
-        self._arguments = tree_map(_widened, call_arguments(example))
-        self._seed = seed
-        self._model = type(model).__name__
-
-    @property
-    def _tensors(self) -> dict[str, Tensor]:
-        return {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
-
-    @torch.no_grad()
-    def disturb(self) -> None:
-        """Make units differ that an initialisation made alike, and nothing vanish that one set to zero.
-
-        All parameters, buffers and inputs get t (1 - 0.2 u) + 0.02 u with u uniform on [0, 1): what is positive stays
-        so, and what lies between 0 and 1, or -1 and 1, does too.
-        """
-        inputs = [t for t in tree_leaves(self._arguments) if isinstance(t, Tensor)]
-        disturbed = {f"input {number}": tensor for number, tensor in enumerate(inputs)}
-        for name, tensor in {**self._tensors, **disturbed}.items():
-            if tensor.is_floating_point():
-                draw = torch.rand(tensor.shape, generator=generator(self._seed, "disturb", name), dtype=torch.float64)
-                draw = draw.to(tensor.device)
-                tensor.mul_(1 - 0.2 * draw).add_(0.02 * draw)
-
-    @torch.no_grad()
-    def outputs(
-        self,
-        training: bool,
-        touched: list[str] | None = None,
-        moved: Callable[[str, Tensor], Tensor] | None = None,
-    ) -> tuple[list[Tensor], float]:
-        """The outputs with the touched tensors moved, and the error to be expected of the arithmetic."""
-        tensors = self._tensors
-        held = {name: tensor.clone() for name, tensor in tensors.items() if training and name in self._buffer_names}
-        held |= {name: tensors[name].clone() for name in touched or []}
-        for name in touched or []:
-            assert moved is not None
-            tensors[name].copy_(moved(name, held[name]))
-        self._module.train(training)
-        for module in self._module.modules():
-            if isinstance(module, _DropoutNd):
-                module.eval()
-            elif isinstance(module, nn.MultiheadAttention):
-                module.dropout = 0.0
-        types = _Types()
-        args, kwargs = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, self._arguments)
-        try:
-            with isolated(self._seed, "verify"), _NoDropout(), types:
-                found = predictions(self._module(*args, **kwargs))
-        except Exception as error:
-            mode = "training" if training else "evaluation"
-            raise ValueError(_errors.NOT_RUN.format(model=self._model, mode=mode, why=error)) from error
-        finally:
-            for name, tensor in held.items():
-                tensors[name].copy_(tensor)
-        leaves = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
-        if not leaves:
-            raise ValueError(_errors.NO_OUTPUT.format(model=self._model, type=type(found).__name__))
-        return [(torch.view_as_real(t) if t.is_complex() else t).double() for t in leaves], TOLERANCES[types.narrowest]
-
-    @property
-    def _buffer_names(self) -> set[str]:
-        return {name for name, _ in self._module.named_buffers()}
-
-
-def _widened(value: Any) -> Any:
-    """A copy of a tensor, in float64 where it is real."""
-    if not isinstance(value, Tensor):
-        return value
-    return value.detach().to(torch.float64 if value.is_floating_point() else value.dtype, copy=True)
-
-
-class _NoDropout(TorchFunctionMode):
-    """Dropout that drops nothing, also where a forward pass calls it as a function."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in DROPOUTS:
-            return args[0] if args else kwargs["input"]
-        if func is F.scaled_dot_product_attention:
-            if len(args) > 4:
-                args = (*args[:4], 0.0, *args[5:])
-            else:
-                kwargs["dropout_p"] = 0.0
-        return func(*args, **kwargs)
-
-
-class _Types(TorchDispatchMode):
-    """Notes the narrowest floating-point type that any operation brings a wider one to.
-
-    What begins narrow, as a constant of the forward pass, does not depend on the weights and is exact for this purpose.
-    """
-
-    supports_higher_order_operators = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.narrowest = torch.float64
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        given = _rounding((args, kwargs))
-        for dtype, eps in _rounding(result).items():
-            if eps > min(given.values(), default=eps) and eps > torch.finfo(self.narrowest).eps:
-                self.narrowest = dtype
-        return result
-
-
-def _rounding(values: Any) -> dict[torch.dtype, float]:
-    """The floating-point types of tensors -> the distance of 1 to the next larger number."""
-    types = {t.dtype for t in tree_leaves(values) if isinstance(t, Tensor)}
-    return {dtype: torch.finfo(dtype).eps for dtype in types if dtype in TOLERANCES}

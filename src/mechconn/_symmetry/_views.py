@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mechconn._symmetry._axes import Atom, Axis, cut, expanded, leaf, length, regrouped, tie
-from mechconn._symmetry._calls import Call, Result, Shape, Shaped
+from mechconn._symmetry._calls import Call, Cut, Result, Shape, Shaped
 
 SPLITTING = ("view", "reshape", "_unsafe_view", "unflatten")
 MOVING = frozenset("permute transpose t squeeze unsqueeze clone contiguous alias detach to".split())
@@ -26,15 +26,18 @@ class _View:
     shape: Shape
     marks: tuple[Axis, ...]
 
-    def parts(self, dim: int) -> list[tuple[Axis, ...]] | None:
-        """The view at each place of a dimension, without it; None where the source is no parts laid end to end."""
+    def parts(self, dim: int) -> tuple[Axis, list[tuple[Axis, ...]]] | None:
+        """The source's axis that is cut, and the view at each place of a dimension, without it.
+
+        None where the source is no parts laid end to end.
+        """
         start = _split_axis(self.source, self.shape, dim)
         if start is None:
             return None
         axis, count = self.source.axes[start], self.shape[dim]
         cuts = cut(axis, [length(axis) // count] * count)
         rest = (*self.shape[:dim], *self.shape[dim + 1 :])
-        return None if cuts is None else [tuple(regrouped(self.source.but(start, part), rest)) for part in cuts]
+        return None if cuts is None else (axis, [tuple(regrouped(self.source.but(start, part), rest)) for part in cuts])
 
 
 class Views:
@@ -42,6 +45,8 @@ class Views:
 
     def __init__(self) -> None:
         self._of: dict[Atom, _View] = {}
+        self.cuts: list[Cut] = []
+        """Which parts were read of the axes that were cut."""
 
     def made(self, call: Call) -> Result | None:
         """What an operation returns that begins a view or reads one part by part; None for all others."""
@@ -72,12 +77,15 @@ class Views:
     def _taken(self, call: Call) -> Result | None:
         x, dim = call.self, call.self.place(call.get("dim", 0))
         view = next((self._of[atom] for atom in x.axes[dim] if atom in self._of), None)
-        parts = None if view is None else view.parts(view.marks.index(x.axes[dim]))
-        if view is None or parts is None:
+        found = None if view is None else view.parts(view.marks.index(x.axes[dim]))
+        if view is None or found is None:
             return None
+        axis, parts = found
+        places = [call.index % len(parts)] if call.name == "select" else range(len(parts))
+        size = length(axis) // len(parts)
+        self.cuts += [(axis, i * size, (i + 1) * size) for i, used in zip(places, call.used, strict=True) if used]
         own = [mark for mark in view.marks if mark != x.axes[dim]]
-        read: list[dict[Axis, Axis]] = [dict(zip(own, part, strict=True)) for part in parts]
-        read = [read[call.index]] if call.name == "select" else read
+        read: list[dict[Axis, Axis]] = [dict(zip(own, parts[i], strict=True)) for i in places]
         return [tuple(new[axis] if axis in new else axis for i, axis in enumerate(x.axes) if i != dim) for new in read]
 
 
