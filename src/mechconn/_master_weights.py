@@ -15,8 +15,8 @@ from mechconn._typing import Params
 from mechconn.losses import Loss, OwnLoss
 
 HALF = (torch.bfloat16, torch.float16)
-"""Types whose spacing is wider than a step of SGD: bfloat16 keeps 8 bits, so that a change of a weight by less than a
-256th of it is lost as a whole, however often it comes."""
+"""Types whose spacing is wider than many a step of SGD: bfloat16 keeps 8 bits, so that a change of a weight by less
+than a 512th of it is lost as a whole, however often it comes."""
 
 
 class MasterWeights:

@@ -159,6 +159,8 @@ def test_every_departure_is_said():
         "600 clean samples instead of 2,500",
         "1 seed instead of 3",
         "batches of 60 for fine-tuning instead of 256",
+        "a rate of min(30, c / lambda) for LLRT instead of 30",
+        "probe lr min(30, c / lambda) for LPFT instead of 30",
     ):
         assert part in words
     settings = chosen("table1", "small", ["methods.CBFT.epochs=3"])[2].model_dump(mode="json")
