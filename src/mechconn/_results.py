@@ -208,6 +208,7 @@ class AlignmentRecord(Record):
     distance_after: float
     dead: dict[str, int]
     unseen: list[str]
+    notes: list[str] = []
     frozen: list[str]
     settings: dict[str, Any]
 

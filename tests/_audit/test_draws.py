@@ -52,7 +52,7 @@ def test_each_row_counts_with_its_mean() -> None:
 
 def test_one_draw_stays_as_it_is() -> None:
     before, after = right(246), right(240)
-    plain = mc.Suite({"cue": outcomes(before), "rand_cue": outcomes(after)})
+    plain = mc.Suite({"cue": outcomes(before), "rand_cue": outcomes(after)}, paired=True)
     found, with_none = (mc.measure_invariance(Copier(), suite) for suite in (plain, suite_of(before, after)))
     assert found == with_none
     assert found["rand_cue"].draws == 1

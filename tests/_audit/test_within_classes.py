@@ -72,7 +72,7 @@ def test_more_rows_of_the_same_rates_give_the_interval_of_such_data() -> None:
 def test_one_class_of_losses_is_welchs_t() -> None:
     draw = torch.Generator().manual_seed(0)
     here, there = (torch.rand(n, generator=draw, dtype=torch.float64) * s for n, s in ((40, 1.0), (13, 3.0)))
-    labels = torch.zeros(40), torch.zeros(13)
+    labels = torch.zeros(40).long(), torch.zeros(13).long()
     evidence = evidence_within((here, labels[0]), (there, labels[1]), "loss")
     expected = ttest_ind(there.numpy(), here.numpy(), equal_var=False).confidence_interval(0.95)
     assert evidence.interval(0.95) == pytest.approx((expected.low, expected.high), rel=1e-9)

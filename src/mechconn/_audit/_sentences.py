@@ -163,6 +163,7 @@ def _alignment(found: Plain, moved: str, fixed: str) -> str:
         f"{found['distance_after']:.4g}. "
         f"{100 * found['coverage']:.1f} % of the parameters have units that may be permuted; other symmetries were "
         f"not removed, and matching finds a good permutation, not provably the best.{counted}{unseen}"
+        + "".join(f" {_closed(note[:1].upper() + note[1:])}" for note in found["notes"])
     )
 
 
