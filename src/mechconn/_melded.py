@@ -26,6 +26,8 @@ from scipy.special import betainc, betaincinv
 
 STEPS = 200
 """Steps of the grid in a standard deviation of the sum."""
+REACH = 24
+"""Standard deviations of the sum within which, beside the longest term's range, all of many terms' sum lies."""
 BEYOND = 1e-15
 """What is cut off each end of a term's distribution."""
 
@@ -68,6 +70,10 @@ class _Term(NamedTuple):
     a: float
     b: float
 
+    def mean(self) -> float:
+        """Its mean."""
+        return self.weight * self.a / (self.a + self.b)
+
     def spread(self) -> float:
         """Its standard deviation."""
         total = self.a + self.b
@@ -101,16 +107,21 @@ def _step(values: np.ndarray) -> float:
 
 
 def _distribution(terms: Sequence[_Term]) -> tuple[np.ndarray, np.ndarray]:
-    """(values, probability of at most each) of a sum of independent terms."""
+    """(values, probability of at most each) of a sum of independent terms.
+
+    The product of the terms' transforms is their convolution modulo the grid's length, which holds the whole range of
+    the sum, or with many terms what lies around its mean: there is nothing left beyond.
+    """
     starts, spread = [term.support()[0] for term in terms], math.hypot(*(term.spread() for term in terms))
     if spread == 0.0:
         return np.array([sum(starts)]), np.ones(1)
     step = spread / STEPS
     counts = [math.ceil((term.support()[1] - start) / step) + 2 for term, start in zip(terms, starts, strict=True)]
-    size = 1 << sum(counts).bit_length()
+    size = 1 << min(sum(counts), REACH * STEPS + 2 * max(counts)).bit_length()
     product = np.ones(size // 2 + 1, dtype=complex)
     for term, start, count in zip(terms, starts, counts, strict=True):
         product *= np.fft.rfft(term.masses(start, step, count), size)
-    masses = np.fft.irfft(product, size)[: sum(counts)]
-    values = sum(starts) + step * (np.arange(len(masses)) + 0.5)
-    return values, np.maximum.accumulate(np.cumsum(masses))
+    middle = round(sum(term.mean() - start for term, start in zip(terms, starts, strict=True)) / step)
+    places = np.arange(size) + (middle - size // 2 if size < sum(counts) else 0)
+    masses = np.fft.irfft(product, size)[places % size]
+    return sum(starts) + step * (places + 0.5), np.maximum.accumulate(np.cumsum(masses))

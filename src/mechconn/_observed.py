@@ -41,8 +41,11 @@ def observed_rows(source: SampleSource, rows: Int[Tensor, " n"], observed: Obser
 
 
 def observed_of(data: Data) -> Observed | None:
-    """How the rows of a split were chosen; None where they are no choice by what was observed."""
-    return data.observed if isinstance(data, ObservedRows) else None
+    """How the rows of a split were chosen, also where they are on another scale; None where they were not so chosen."""
+    if isinstance(data, ObservedRows):
+        return data.observed
+    scenes = getattr(data, "scenes", None)  # of `Normalised`: the same rows
+    return None if scenes is None else observed_of(scenes)
 
 
 def between(first: Observed | None, second: Observed | None) -> Observed | None:

@@ -160,7 +160,7 @@ def test_where_no_layer_is_left_python_says_so_in_one_line() -> None:
         with pytest.raises(NoLayersError) as caught:
             act()
         assert str(caught.value) == (
-            f"none of the models' 1 linear maps can be compared (attend.out_proj: model_a: {ONCE}); "
+            f"none of the models' linear maps can be compared (attend.out_proj: model_a: {ONCE}); "
             "name layers that run once in a forward pass, layers=[...]"
         )
     assert cka(Alone, sequences(), layers=["attend"])["attend"] is not None  # the remedy

@@ -178,7 +178,7 @@ class NoLayersError(ValueError):
     def __init__(self, left_out: Mapping[str, Unfit]) -> None:
         shown = "; ".join(f"{name or 'the model itself'}: {why}" for name, why in list(left_out.items())[:3])
         more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-        found = f"none of the models' {len(left_out)} linear maps can be compared ({shown}{more})"
+        found = f"none of the models' linear maps can be compared ({shown}{more})"
         super().__init__(
             f"{found if left_out else 'the models have no linear maps to compare'}; "
             "name layers that run once in a forward pass, layers=[...]"
