@@ -25,6 +25,7 @@ from mechconn._inference import Inference
 from mechconn._interventions import Suite
 from mechconn._method import Method
 from mechconn._method_comparison import START, MethodComparison, TuningRun
+from mechconn._observed import observed_of
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import generator, isolated
@@ -226,9 +227,16 @@ def _evaluated(
             check_same_rows(what, found[0].targets, found[-1].targets)
             if found[-1].answers is None:
                 raise ValueError(_errors.GROUPS_OF_CLASSES.format(name="compare_methods"))
-        accuracy[split] = fmean(result.accuracy for result in found)
+        observed = observed_of(task.suite[split])
+        within = observed is not None and observed.within_classes
+        accuracy[split] = fmean(_mean_over_classes(result) if within else result.accuracy for result in found)
         losses[split] = fmean(result.mean_loss for result in found)
     return TuningRun(name, task.seed, accuracy, losses, dict(settings), seconds)
+
+
+def _mean_over_classes(result: Outcomes) -> float:
+    """The mean of the accuracies in all classes: a difference of such means is one within classes."""
+    return fmean(float(result.correct[result.targets == label].double().mean()) for label in result.targets.unique())
 
 
 def _slug(name: str) -> str:

@@ -26,7 +26,8 @@ class TuningRun:
     Attributes:
         method: its name in the comparison.
         seed: of the task.
-        accuracy: split -> accuracy in [0, 1], the mean over its draws.
+        accuracy: split -> accuracy in [0, 1], the mean over its draws; of splits of `split_by_agreement` the mean over
+            classes, so that `effects` are within classes.
         loss: split -> mean loss, the mean over its draws.
         settings: of the run; empty for the start.
         seconds: of the fine-tuning.

@@ -134,6 +134,7 @@ class EffectRecord(Record):
     accuracy: ChangeRecord | None
     loss: ChangeRecord | None
     by_class: dict[int, ChangeRecord]
+    observational: bool = False
     metrics: dict[str, ChangeRecord] = {}
     same_rows: bool = False
     caveat: str = ""
@@ -223,6 +224,7 @@ class AuditRecord(Record):
     alignment: AlignmentRecord | None
     blocks: dict[str, dict[str, float | None]] | None
     similarity: dict[str, float | None] | None
+    left_out: dict[str, str] = {}
     notes: list[str]
     findings: list[str]
     settings: dict[str, Any]

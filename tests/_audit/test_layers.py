@@ -170,6 +170,39 @@ def test_where_no_layer_is_left_python_says_so_in_one_line() -> None:
         cka(mlp, rows(6), layers="0")
 
 
+# ---------------------------------------------------------------- in an audit
+
+
+@pytest.mark.parametrize("case", LEFT_OUT)
+def test_an_audit_of_all_layers_names_those_left_out(case: str) -> None:
+    factory, (x, y), layers, left_out = LEFT_OUT[case]
+    suite = mc.Suite({"cue": (x, y), "moved": (x.flip(0), y)})
+    a, b = build(factory).eval(), build(factory, 1).eval()
+    found = mc.audit(a, b, suite, ts=3, alignment="none", layers="all")
+    assert found.similarity is not None and list(found.similarity) == layers
+    record = json.loads(found.to_json())
+    assert record["left_out"] == found.similarity.left_out and list(record["similarity"]) == layers
+    name, why = next(iter(left_out.items()))
+    assert any(f"Left out: {name} (model_a: {why})" in sentence for sentence in found.findings)
+
+
+def test_an_audit_refuses_layers_by_name_before_its_work_and_notes_where_none_is_left() -> None:
+    (x, y), told = rows(12), []
+    suite = mc.Suite({"cue": (x, y), "moved": (x.flip(0), y)})
+    a, b = build(Auxiliary).eval(), build(Auxiliary, 1).eval()
+    with pytest.raises(ValueError, match=rf"^layer 'aux' of model_a {ONCE}; name layers that run once$"):
+        mc.audit(a, b, suite, ts=3, layers=["body", "aux"], progress=lambda *step: told.append(step))
+    with pytest.raises(ValueError, match="layer must be one of '', 'body', 'head', 'aux', got 'bodi'; did you mean"):
+        mc.audit(a, b, suite, ts=3, layers=["bodi"], progress=lambda *step: told.append(step))
+    assert told == []
+    bare = nn.Flatten(), nn.Flatten()
+    found = mc.audit(*bare, suite, ts=3, alignment="none", layers="all")
+    assert (found.similarity, found.to_plain()["left_out"]) == (None, {})
+    assert found.notes[-1].startswith(
+        "No linear CKA: the models have no linear maps to compare; name layers that run once"
+    )
+
+
 # ---------------------------------------------------------------- models of transformers
 
 TEXT: dict[str, Any] = {

@@ -153,6 +153,22 @@ def test_what_the_models_lack_is_told_together(folder: Path, capsys: pytest.Capt
     assert [sum(text in line for line in lines) > 0 for text in texts] == [True] * 5 and len(lines) == 5
 
 
+def test_a_layer_that_does_not_run_is_refused_before_the_work(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "my_models")  # the fixture imported it as it was
+    text = MODELS.replace("    return", "    first[0].aux = nn.Linear(2, 2)\n    return")
+    (folder / "my_models.py").write_text(text, encoding="utf-8")
+    for seed, name in enumerate("ab"):
+        model = mc.load_model("my_models:build", arguments={"width": 8}, seed=seed)
+        save_file(model.state_dict(), folder / f"{name}.safetensors")
+    toml = (folder / "audit.toml").read_text(encoding="utf-8")
+    (folder / "audit.toml").write_text(toml.replace('layers = "all"', 'layers = ["0", "0.aux"]'), encoding="utf-8")
+    assert run(COMMAND) == 2
+    expected = "layer '0.aux' of model_a ran 0 times in one forward pass; name layers that run once"
+    assert capsys.readouterr().err == f"mechconn: {expected}\n"
+
+
 def test_one_wrong_factory_is_one_mistake(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(f"{COMMAND} --model my_models:bild") == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

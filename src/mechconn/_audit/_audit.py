@@ -17,7 +17,7 @@ from mechconn._audit._compare import Comparison, compare_mechanisms
 from mechconn._audit._discrepancy import OutputDiscrepancy, output_discrepancy
 from mechconn._audit._effects import On
 from mechconn._audit._joining import Aligning, aligned_by, first_rows_of, joinable, outputs_on, policy_for
-from mechconn._audit._representations import RepresentationSimilarity, representation_similarity
+from mechconn._audit._representations import NoLayersError, RepresentationSimilarity, representation_similarity
 from mechconn._audit._sentences import sentences
 from mechconn._checks import check_choice, check_is, check_non_negative
 from mechconn._connectivity import BlockProfiles, Profile, evaluate_blocks, evaluate_path
@@ -92,6 +92,7 @@ class Audit:
             "alignment": self.alignment and self.alignment.to_record(),
             "blocks": self.blocks and _heights(self.blocks),
             "similarity": self.similarity and dict(self.similarity.layers),
+            "left_out": {} if self.similarity is None else dict(self.similarity.left_out),
             "notes": list(self.notes),
             "settings": dict(self.settings),
             "seconds": self.seconds,
@@ -150,7 +151,8 @@ def audit(
         ts: number of points on the path, three or more, or the points themselves.
         tolerance: the largest barrier in loss that counts as none (nats, for the default loss).
         blocks: also the path block by block, as in `evaluate_blocks`; None leaves it out.
-        layers: also linear CKA on the reference split: of these layers, or of "all" linear maps; None leaves it out.
+        layers: also linear CKA on the reference split: of these layers, or of "all" linear maps that run once; None
+            leaves it out. It comes first, so that layers asked for in vain are refused before the work.
         names: what to call the two.
         loss: one value per sample from (outputs, targets), or one of `mechconn.losses`; see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
@@ -176,6 +178,7 @@ def audit(
     run: dict[str, Any] = {"seed": seed, "device": device, "precision": precision}
     loss = as_loss(loss)
     running = {**run, "loss": loss, "metrics": metrics, "progress": progress}
+    similarity, unlike = (None, []) if layers is None else _similar(model_a, model_b, suite, layers, run)
     comparison = compare_mechanisms(model_a, model_b, suite, margin, on, **running)
     same_classes = (
         bool(comparison.a.accuracy)
@@ -207,8 +210,8 @@ def audit(
         lines=lines,
         alignment=aligned,
         blocks=found,
-        similarity=None if layers is None else _similar(model_a, model_b, suite, layers, run),
-        notes=tuple(notes),
+        similarity=similarity,
+        notes=(*notes, *unlike),
         tolerance=tolerance,
         names=names,
         settings={
@@ -254,16 +257,19 @@ def _check_request(
         chosen_norm(norm, network)
     if isinstance(norm, InterpolateNorm | Repair) or (isinstance(norm, KeepNorm) and keeps_statistics(network)):
         raise ValueError(_errors.AUDIT_NORM.format(policy=type(norm).__name__))
-    for name in [] if layers is None or layers == "all" else layers:
+    for name in [] if layers is None or isinstance(layers, str) else layers:
         for model in (model_a, model_b):
-            check_choice("layer", name, [n for n, _ in model.named_modules()])
+            check_choice("layer", name, [n for n, _ in model.named_modules(remove_duplicate=False)])
 
 
 def _similar(
-    model_a: nn.Module, model_b: nn.Module, suite: Suite, layers: Sequence[str] | str, run: Mapping[str, Any]
-) -> RepresentationSimilarity:
-    chosen = None if isinstance(layers, str) else layers
-    return representation_similarity(model_a, model_b, suite[suite.reference], chosen, **run)
+    model_a: nn.Module, model_b: nn.Module, suite: Suite, layers: Any, run: Mapping[str, Any]
+) -> tuple[RepresentationSimilarity | None, list[str]]:
+    """(linear CKA, []), or (None, [why there is none]) where none of the layers that were left to us has any."""
+    try:
+        return representation_similarity(model_a, model_b, suite[suite.reference], layers, **run), []
+    except NoLayersError as error:
+        return None, [f"No linear CKA: {error}."]
 
 
 def _heights(blocks: BlockProfiles) -> dict[str, dict[str, float | None]]:

@@ -17,9 +17,11 @@ from mechconn._audit._evidence import (
     difference_over_runs,
     loss_effects_apart,
 )
-from mechconn._audit._measure import check_questions, invariance_of, rows_correspond
+from mechconn._audit._measure import check_questions, invariance_of
+from mechconn._audit._observational import are_paired, rows_correspond, within_classes
 from mechconn._audit._outcomes import Drawn, Outcome, Setting, outcome_of
 from mechconn._audit._runs import effects_of, over_training_runs
+from mechconn._audit._within_classes import apart_within
 from mechconn._checks import check_is
 from mechconn._intervals import Interval
 from mechconn._interventions import Suite
@@ -41,7 +43,8 @@ class Difference:
         effect: the effect on B minus that on A, in accuracy or loss.
         interval: of it, at 95 % confidence, of this intervention by itself. Over samples both models are measured on
             the same rows, and the interval is over what differs within rows: exact on accuracy with one draw, t on
-            loss. Over runs it is Welch's t.
+            loss. Over runs it is Welch's t. Of splits that are compared within classes it is the difference of the
+            means over classes.
     """
 
     effect: float
@@ -93,6 +96,7 @@ class Comparison:
                 f"B {self.b[split].effect:+.4g} {self.b[split].verdict}, "
                 f"B - A {apart.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
             )
+        lines += [f"  note: {note}" for note in self.a.notes if note in self.b.notes]
         return "\n".join(lines)
 
 
@@ -236,8 +240,10 @@ def _apart_over_samples(a: Outcome, b: Outcome, suite: Suite, on: On) -> dict[st
 
 
 def _apart(before: tuple[Drawn, Drawn], after: tuple[Drawn, Drawn], on: On, bounds: Interval | None) -> Difference:
-    paired = rows_correspond(before[0], after[0])
     here, there = ((a.values(on), b.values(on)) for a, b in (before, after))
+    if within_classes(before[0], after[0]):
+        return Difference(*apart_within(here, there, (before[0].targets, after[0].targets), on, bounds))
+    paired = are_paired(before[0], after[0])
     if bounds is not None:
         return Difference(*bounded_effects_apart(here, there, paired, CONFIDENCE, bounds))
     apart = accuracy_effects_apart if on == "accuracy" else loss_effects_apart

@@ -70,6 +70,8 @@ class Effect:
         metrics: name -> the effect on that metric, of every metric that was asked for.
         same_rows: whether row i is known to show the same sample on both splits; see `Suite(paired=)`.
         caveat: why "invariant" says nothing about what the model uses; empty where it does, and with other verdicts.
+        observational: whether the two splits are rows chosen by what was observed of them, as by `split_by_agreement`
+            and `split_by_group`: no intervention, so that whatever else differs between them counts too.
     """
 
     split: str
@@ -92,12 +94,14 @@ class Effect:
     metrics: Mapping[str, Change] = field(default_factory=dict)
     same_rows: bool = False
     caveat: str = ""
+    observational: bool = False
 
     def __str__(self) -> str:
         low, high = self.interval
         text = f"{self.split}: {self.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g}), {self.verdict}"
         text += f" ({self.caveat})" if self.caveat else ""
         text += f", adjusted p {shown_p(self.adjusted_p_value)}"
+        text += ", observational" if self.observational else ""
         if self.draws > 1:
             text += f", mean of {self.draws} draws"
         if self.to_settle is not None:
@@ -135,7 +139,7 @@ class Invariance(Mapping[str, Effect]):
         over: what the intervals are over: "samples" (this model, on data like these), or "runs" (models trained like
             these, on these data). See `compare_mechanisms`.
         runs: how many models; accuracy, loss and effects are means over them.
-        notes: what could not be measured, or looks wrong, and why.
+        notes: what could not be measured, or looks wrong, and why; and what an observational comparison cannot show.
         each: what the accuracy is the share of that is right: of "rows"; or the mean over rows of the share of a row's
             "labels" or "positions".
         metrics: name -> split -> mean of a metric of the user's, the mean over draws.

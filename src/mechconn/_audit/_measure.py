@@ -12,6 +12,14 @@ from mechconn import _errors
 from mechconn._audit._effects import CONFIDENCE, Change, Effect, Invariance, On
 from mechconn._audit._evidence import Correct, Evidence, of_accuracy, of_bounded, of_loss
 from mechconn._audit._judge import Judgement, judged
+from mechconn._audit._observational import (
+    are_paired,
+    cautions,
+    change_by_class,
+    evidence_by_class,
+    observational,
+    within_classes,
+)
 from mechconn._audit._outcomes import Drawn, Outcome, Setting, outcome_of, undefined_loss
 from mechconn._betting import betting_interval
 from mechconn._checks import check_choice, check_is, check_positive
@@ -53,6 +61,12 @@ def measure_invariance(
     loss is what the rows may have missed: +- b s, with s the exact upper bound of the share of rows that move, and b
     the largest loss seen, or 1 where that is larger.
 
+    Two splits of `split_by_agreement` are compared within classes: the effect is the mean over classes, each of equal
+    weight, of the difference on the rows of that class. Its interval is melded from the exact ones of the classes (on
+    accuracy), holds for every distribution (on a metric with bounds), or is Welch's t with all classes' spreads. That
+    comparison, and one of two splits of `split_by_group`, is observational and never paired; `Effect.observational`
+    and `notes` say so.
+
     Where the suite holds several draws of an intervention (`Suite(redraws=...)`), each row counts with its mean over
     them, so that no verdict hangs on the luck of one. The interval of the accuracy is then that of gains and losses of
     whole rows with the same sum and sum of squares. It is wider than Student's t and no longer exact by proof; where
@@ -77,7 +91,8 @@ def measure_invariance(
         ValueError: a margin of zero or less, or on accuracy of 1 or more, an unknown `on`, targets that are not of the
             loss (the one to pass is named), data that are empty or not finite, outputs that hold
             NaN, on="accuracy" where the task is no classification, on="loss" where a split has one row or a loss that
-            is not finite (a probability of exactly 0 for the true class).
+            is not finite (a probability of exactly 0 for the true class), a comparison within classes where one split
+            lacks a class.
 
     Example:
         >>> identity = nn.Identity()
@@ -130,16 +145,15 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
     known = shares.get(suite.reference)
     uninformative = "" if known is None else _uninformative(suite.reference, reference, *known)
     metrics = {m: {name: _mean_of(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
+    effects = {
+        name: with_caveat(
+            _effect(reference, result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name), name),
+            uninformative,
+        )
+        for name, result in others.items()
+    }
     return Invariance(
-        effects={
-            name: with_caveat(
-                _effect(
-                    reference, result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name), name
-                ),
-                uninformative,
-            )
-            for name, result in others.items()
-        },
+        effects=effects,
         accuracy={name: share for name, (share, _) in shares.items()},
         accuracy_interval={name: interval for name, (_, interval) in shares.items() if interval is not None},
         loss={name: None if undefined[name] else float(result.loss.mean()) for name, result in splits.items()},
@@ -149,7 +163,10 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
         margin=margin,
         on=on,
         precision=outcome.number_type,
-        notes=tuple(filter(None, (*undefined.values(), _as_logits(splits), _without_bounds(outcome)))),
+        notes=(
+            *filter(None, (*undefined.values(), _as_logits(splits), _without_bounds(outcome))),
+            *cautions(suite.reference, splits, effects, margin, on),
+        ),
         each=reference.each,
         metrics={m: {name: mean for name, (mean, _) in found.items()} for m, found in metrics.items()},
         metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in metrics.items()},
@@ -220,18 +237,15 @@ def evidence_of(name: str, before: Drawn, after: Drawn, on: On, outcome: Outcome
                 f"an interval of {on!r} on {name!r} needs two rows or more; give more data, or the metric bounds"
             )
         raise ValueError(_errors.ONE_ROW.format(name=name))
-    return _difference(before.values(on), after.values(on), on, rows_correspond(before, after), bounds)
+    if within_classes(before, after):
+        return evidence_by_class(before, after, on, bounds)
+    return _difference(before.values(on), after.values(on), on, are_paired(before, after), bounds)
 
 
 def _difference(before: Tensor, after: Tensor, on: On, paired: bool, bounds: Interval | None) -> Evidence:
     if bounds is not None:
         return of_bounded(before, after, paired, bounds)
     return of_accuracy(before, after, paired) if on == "accuracy" else of_loss(before, after, paired)
-
-
-def rows_correspond(before: Drawn, after: Drawn) -> bool:
-    """Equal targets in one order: differences may be taken within rows, whether or not these show the same sample."""
-    return torch.equal(before.targets, after.targets)
 
 
 def _effect(
@@ -244,7 +258,7 @@ def _effect(
     shared: bool,
     name: str,
 ) -> Effect:
-    paired, classified = rows_correspond(before, after), before.classified and after.classified
+    paired, classified = are_paired(before, after), before.classified and after.classified
     whole = classified and before.each == "rows"
     if shared and not paired:
         raise ValueError(
@@ -257,7 +271,11 @@ def _effect(
     own = Change(evidence.effect, judgement.interval, rows)
 
     def moved(what: On) -> Change:
-        return own if what == on else _change(before.values(what), after.values(what), what, paired, outcome)
+        if what == on:
+            return own
+        if within_classes(before, after):
+            return change_by_class(before, after, what, outcome.bounds_on(what))
+        return _change(before.values(what), after.values(what), what, paired, outcome)
 
     return Effect(
         split=name,
@@ -273,6 +291,7 @@ def _effect(
         by_class=_by_class(before, after, on, paired, outcome) if whole else {},
         metrics={metric: moved(metric) for metric in outcome.metrics},
         same_rows=shared,
+        observational=observational(before, after),
     )
 
 

@@ -16,6 +16,7 @@ from mechconn._exact import Interval
 from mechconn._inference import Forward, Inference
 from mechconn._interventions import Suite
 from mechconn._metrics import Metric, bounds_of
+from mechconn._observed import Observed, observed_of
 from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
@@ -43,9 +44,14 @@ class Drawn:
     """One model's outcomes on a split, row by row, and on further draws of the intervention on the same rows.
 
     What rows have in common over several draws is their mean: a loss, and the share of draws in which a row is right.
+
+    Attributes:
+        draws: the split itself, then its further draws.
+        observed: how its rows were chosen, where they were chosen by what was observed of them.
     """
 
     draws: tuple[Outcomes, ...]
+    observed: Observed | None = None
 
     @cached_property
     def targets(self) -> Tensor:
@@ -133,7 +139,7 @@ def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: 
             _check(what, result, on)
             draws.append(result)
             check_same_rows(what, draws[0].targets, result.targets)
-        splits[name] = Drawn(tuple(draws))
+        splits[name] = Drawn(tuple(draws), observed_of(suite[name]))
         told(done + 1)
     return Outcome(splits, network.number_type, bounds_of(setting.metrics))
 

@@ -41,8 +41,17 @@ def over_training_runs(runs: Sequence[Invariance]) -> Invariance:
         uninformative=caveat,
         over="runs",
         runs=len(runs),
-        notes=tuple(f"run {number}: {note}" for number, run in enumerate(runs) for note in run.notes),
+        notes=_notes(runs),
     )
+
+
+def _notes(runs: Sequence[Invariance]) -> tuple[str, ...]:
+    """What is noted of all runs, once; else with the number of the run."""
+    shared = set.intersection(*(set(run.notes) for run in runs))
+    told = (
+        note if note in shared else f"run {number}: {note}" for number, run in enumerate(runs) for note in run.notes
+    )
+    return tuple(dict.fromkeys(told))
 
 
 def effects_of(runs: Sequence[Invariance], split: str) -> list[float]:

@@ -29,9 +29,13 @@ def sentences(plain: Plain) -> Iterator[str]:
     """One or two sentences for each model, then the comparison, the paths, the alignment, and what follows."""
     a, b = plain["names"]
     comparison, unit = plain["comparison"], loss_unit(plain["settings"])
+    notes = [comparison[side]["notes"] for side in ("a", "b")]
     for name, side in ((a, comparison["a"]), (b, comparison["b"])):
         yield _model(name, side, unit)
-        yield from (f"Of {name}: {note}" for note in side["notes"])
+        yield from (
+            f"Of {name}: {_closed(note)}" for note in side["notes"] if not (note in notes[0] and note in notes[1])
+        )
+    yield from (f"Of both: {_closed(note)}" for note in notes[0] if note in notes[1])
     both = f"{a} and {b}" if (a, b) == ("A", "B") else f"{a} (A) and {b} (B)"
     if comparison["a"]["on"] == "loss":
         yield LOSS
@@ -57,7 +61,7 @@ def _joined(plain: Plain, unit: str) -> Iterator[str]:
         moved = "" if plain["alignment"] is None else f" to the aligned {b}"
         yield _blocks(plain["blocks"], plain["comparison"]["a"]["reference"], moved, unit)
     if plain["similarity"]:
-        yield _layers(plain["similarity"])
+        yield _layers(plain["similarity"], plain["left_out"])
     if plain["paths"]:
         yield THEORY
 
@@ -173,15 +177,19 @@ def _blocks(blocks: Plain, reference: str, moved: str, unit: str) -> str:
     )
 
 
-def _layers(layers: Plain) -> str:
+def _layers(layers: Plain, left_out: Plain) -> str:
+    first = "; ".join(f"{layer} ({why})" for layer, why in list(left_out.items())[:3])
+    more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+    absent = f" Left out: {first}{more}." if left_out else ""
     known = {layer: value for layer, value in layers.items() if value is not None}
     if not known:
         return (
             "In every layer one of the two models has the same representation for all rows, so none has a similarity."
+            + absent
         )
     lowest = min(known, key=lambda layer: known[layer])
     named = lowest or "the model itself"
     return (
         f"Linear CKA of the layers lies between {min(known.values()):.2f} ({named}) and {max(known.values()):.2f}; "
-        f"alike representations can serve different mechanisms."
+        f"alike representations can serve different mechanisms.{absent}"
     )

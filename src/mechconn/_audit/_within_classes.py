@@ -87,7 +87,7 @@ def bounded_within(before: Labelled, after: Labelled, span: float) -> Evidence:
     return Evidence(effect, units, bounds)
 
 
-def loss_within(before: Labelled, after: Labelled) -> Evidence:
+def loss_within(before: Labelled, after: Labelled, on: On = "loss") -> Evidence:
     """The mean over classes of the difference of mean losses: Welch's t over all cells, each of two rows or more.
 
     Where no cell's losses vary, t would be certain. A share of the rows that were not drawn may still have another
@@ -97,8 +97,9 @@ def loss_within(before: Labelled, after: Labelled) -> Evidence:
     cells = cells_of(before, after)
     few = min(cells, key=lambda cell: cell.rows)
     if few.rows < 2:
+        what = "the loss" if on == "loss" else repr(on)
         raise ValueError(
-            "an interval of the loss within classes needs two rows or more of every class on both sides, got a class "
+            f"an interval of {what} within classes needs two rows or more of every class on both sides, got a class "
             "of one row; use on='accuracy' or more data"
         )
     effect, units = _effect(cells), _units(cells)
@@ -117,22 +118,28 @@ def loss_within(before: Labelled, after: Labelled) -> Evidence:
     return Evidence(effect, units, bounds)
 
 
-def change_within(before: Labelled, after: Labelled, on: On) -> Change:
-    """The effect with its interval, at 95 %; on the loss without one where a class has one row on a side."""
+def change_within(before: Labelled, after: Labelled, on: On, bounds: Interval | None = None) -> Change:
+    """The effect with its interval, at 95 %; without one where t has a class of one row on a side."""
     cells = cells_of(before, after)
-    if on == "loss" and min(cell.rows for cell in cells) < 2:
+    if on != "accuracy" and bounds is None and min(cell.rows for cell in cells) < 2:
         return Change(_effect(cells), None, _units(cells))
-    evidence = evidence_within(before, after, on)
+    evidence = evidence_within(before, after, on, bounds)
     return Change(evidence.effect, evidence.interval(CONFIDENCE), evidence.units)
 
 
-def evidence_within(before: Labelled, after: Labelled, on: On) -> Evidence:
-    """What two splits say of the effect within classes on accuracy or loss."""
-    return accuracy_within(before, after) if on == "accuracy" else loss_within(before, after)
+def evidence_within(before: Labelled, after: Labelled, on: On, bounds: Interval | None = None) -> Evidence:
+    """What two splits say of the effect within classes on accuracy, loss or a metric, which may have bounds."""
+    if bounds is not None:
+        return bounded_within(before, after, bounds[1] - bounds[0])
+    return accuracy_within(before, after) if on == "accuracy" else loss_within(before, after, on)
 
 
 def apart_within(
-    before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], labels: tuple[Tensor, Tensor], on: On
+    before: tuple[Tensor, Tensor],
+    after: tuple[Tensor, Tensor],
+    labels: tuple[Tensor, Tensor],
+    on: On,
+    bounds: Interval | None = None,
 ) -> tuple[float, Interval]:
     """(effect on B minus effect on A, its interval): the difference within classes of what differs within rows.
 
@@ -141,10 +148,12 @@ def apart_within(
         after: on those of the other split.
         labels: of the reference's rows and of the other's.
         on: what the values are.
+        bounds: their range, where they have one.
     """
     gaps = [b.double() - a.double() for a, b in (before, after)]
     pair = (gaps[0], labels[0]), (gaps[1], labels[1])
-    evidence = bounded_within(*pair, 2.0) if on == "accuracy" else loss_within(*pair)
+    low, high = (0.0, 1.0) if on == "accuracy" and bounds is None else bounds or (0.0, 0.0)
+    evidence = bounded_within(*pair, 2.0 * (high - low)) if high > low else loss_within(*pair, on)
     return evidence.effect, evidence.interval(CONFIDENCE)
 
 

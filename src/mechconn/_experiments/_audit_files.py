@@ -15,6 +15,7 @@ from mechconn._align import ActivationMatching, WeightMatching
 from mechconn._audit import audit
 from mechconn._audit._joining import first_rows_of, outputs_on
 from mechconn._audit._measure import check_margin
+from mechconn._audit._representations import check_layers
 from mechconn._batches import all_targets, as_data
 from mechconn._checks import check_choice, gathered
 from mechconn._connectivity._blocks import grouped
@@ -96,6 +97,8 @@ def prepared(
         for name, model in zip(names, models, strict=True)
     ]
     gathered(*fits)
+    if isinstance(config.layers, list):
+        check_layers(models[0], models[1], example, config.layers)
     notes = _named_alike(config, list(zip(names, models, strict=True)), suite, example)
     norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
     hashes = {name: _hash(file) for name, file in zip(names, weights, strict=True)}
