@@ -134,8 +134,8 @@ class EffectRecord(Record):
     accuracy: ChangeRecord | None
     loss: ChangeRecord | None
     by_class: dict[int, ChangeRecord]
-    metrics: dict[str, ChangeRecord] = {}
     observational: bool = False
+    metrics: dict[str, ChangeRecord] = {}
     same_rows: bool = False
     caveat: str = ""
 

@@ -17,7 +17,8 @@ from mechconn._audit._evidence import (
     difference_over_runs,
     loss_effects_apart,
 )
-from mechconn._audit._measure import are_paired, check_questions, invariance_of, rows_correspond, within_classes
+from mechconn._audit._measure import check_questions, invariance_of
+from mechconn._audit._observational import are_paired, rows_correspond, within_classes
 from mechconn._audit._outcomes import Drawn, Outcome, Setting, outcome_of
 from mechconn._audit._runs import effects_of, over_training_runs
 from mechconn._audit._within_classes import apart_within

@@ -72,6 +72,8 @@ class Effect:
         metrics: name -> the effect on that metric, of every metric that was asked for.
         same_rows: whether row i is known to show the same sample on both splits; see `Suite(paired=)`.
         caveat: why "invariant" says nothing about what the model uses; empty where it does, and with other verdicts.
+        observational: whether the two splits are rows chosen by what was observed of them, as by `split_by_agreement`
+            and `split_by_group`: no intervention, so that whatever else differs between them counts too.
     """
 
     split: str
@@ -101,8 +103,7 @@ class Effect:
         text = f"{self.split}: {self.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g}), {self.verdict}"
         text += f" ({self.caveat})" if self.caveat else ""
         text += f", adjusted p {shown_p(self.adjusted_p_value)}"
-        if self.observational:
-            text += ", observational"
+        text += ", observational" if self.observational else ""
         if self.draws > 1:
             text += f", mean of {self.draws} draws"
         if self.to_settle is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -12,15 +12,21 @@ from mechconn import _errors
 from mechconn._audit._effects import CONFIDENCE, Change, Effect, Invariance, On
 from mechconn._audit._evidence import Correct, Evidence, of_accuracy, of_bounded, of_loss
 from mechconn._audit._judge import Judgement, judged
+from mechconn._audit._observational import (
+    are_paired,
+    cautions,
+    change_by_class,
+    evidence_by_class,
+    observational,
+    within_classes,
+)
 from mechconn._audit._outcomes import Drawn, Outcome, Setting, outcome_of, undefined_loss
-from mechconn._audit._within_classes import change_within, evidence_within, opposed
 from mechconn._betting import betting_interval
 from mechconn._checks import check_choice, check_is, check_positive
 from mechconn._intervals import Interval, clopper_pearson, mean_interval
 from mechconn._interventions import Suite
 from mechconn._label_names import check_label_names
 from mechconn._metrics import Metric, checked_metrics
-from mechconn._observed import between
 from mechconn._precision import Precision
 from mechconn._typing import PerSampleLoss, Progress
 from mechconn.losses import as_loss, cross_entropy
@@ -58,8 +64,9 @@ def measure_invariance(
 
     Two splits of `split_by_agreement` are compared within classes: the effect is the mean over classes, each of equal
     weight, of the difference on the rows of that class. Its interval is melded from the exact ones of the classes (on
-    accuracy), or Welch's t with all classes' spreads (on loss). That comparison, and one of two splits of
-    `split_by_group`, is observational and never paired; `Effect.observational` and `notes` say so.
+    accuracy), holds for every distribution (on a metric with bounds), or is Welch's t with all classes' spreads. That
+    comparison, and one of two splits of `split_by_group`, is observational and never paired; `Effect.observational`
+    and `notes` say so.
 
     Where the suite holds several draws of an intervention (`Suite(redraws=...)`), each row counts with its mean over
     them, so that no verdict hangs on the luck of one. The interval of the accuracy is then that of gains and losses of
@@ -147,7 +154,6 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
         )
         for name, result in others.items()
     }
-    cautions = _cautions(suite.reference, splits, effects, margin, on, outcome)
     return Invariance(
         effects=effects,
         accuracy={name: share for name, (share, _) in shares.items()},
@@ -159,7 +165,10 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
         margin=margin,
         on=on,
         precision=outcome.number_type,
-        notes=tuple(filter(None, (*undefined.values(), _as_logits(splits), _without_bounds(outcome), *cautions))),
+        notes=(
+            *filter(None, (*undefined.values(), _as_logits(splits), _without_bounds(outcome))),
+            *cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
+        ),
         each=reference.each,
         metrics={m: {name: mean for name, (mean, _) in found.items()} for m, found in metrics.items()},
         metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in metrics.items()},
@@ -209,30 +218,6 @@ def _as_logits(splits: Mapping[str, Drawn]) -> str:
     )
 
 
-def _cautions(
-    reference: str,
-    splits: Mapping[str, Drawn],
-    effects: Mapping[str, Effect],
-    margin: float,
-    on: On,
-    outcome: Outcome,
-) -> Iterator[str]:
-    """What observational comparisons cannot show, and what a mean over classes hides."""
-    notes: dict[str, list[str]] = {}
-    for name in effects:
-        if observed := between(splits[reference].observed, splits[name].observed):
-            notes.setdefault(observed.note, []).append(repr(name))
-    for note, names in notes.items():
-        yield f"{', '.join(names)} against {reference!r}: {note}"
-    within = {name: effect for name, effect in effects.items() if within_classes(splits[reference], splits[name])}
-    if within and on != "accuracy" and outcome.bounds_on(on) is None:
-        names, what = ", ".join(map(repr, within)), "the loss" if on == "loss" else on
-        yield f"intervals of {what} within classes are Welch's t, which is approximate: {names}"
-    for name, effect in within.items():
-        if why := opposed(effect.by_class, margin):
-            yield f"{name!r} against {reference!r}: {why}"
-
-
 def judged_by_family(
     evidence: Mapping[str, Evidence], interventions: Iterable[str], margin: float
 ) -> dict[str, Judgement]:
@@ -254,36 +239,15 @@ def evidence_of(name: str, before: Drawn, after: Drawn, on: On, outcome: Outcome
                 f"an interval of {on!r} on {name!r} needs two rows or more; give more data, or the metric bounds"
             )
         raise ValueError(_errors.ONE_ROW.format(name=name))
-    paired = are_paired(before, after)
     if within_classes(before, after):
-        return evidence_within(_labelled(before, on), _labelled(after, on), on, bounds)
-    return _difference(before.values(on), after.values(on), on, paired, bounds)
-
-
-def _labelled(result: Drawn, on: On) -> tuple[Tensor, Tensor]:
-    return result.values(on), result.targets
+        return evidence_by_class(before, after, on, bounds)
+    return _difference(before.values(on), after.values(on), on, are_paired(before, after), bounds)
 
 
 def _difference(before: Tensor, after: Tensor, on: On, paired: bool, bounds: Interval | None) -> Evidence:
     if bounds is not None:
         return of_bounded(before, after, paired, bounds)
     return of_accuracy(before, after, paired) if on == "accuracy" else of_loss(before, after, paired)
-
-
-def rows_correspond(before: Drawn, after: Drawn) -> bool:
-    """Equal targets in one order: differences may be taken within rows, whether or not these show the same sample."""
-    return torch.equal(before.targets, after.targets)
-
-
-def are_paired(before: Drawn, after: Drawn) -> bool:
-    """Whether a split may be an intervention on the rows of another; other rows chosen by observation are not."""
-    return between(before.observed, after.observed) is None and rows_correspond(before, after)
-
-
-def within_classes(before: Drawn, after: Drawn) -> bool:
-    """Whether two splits are compared class by class."""
-    observed = between(before.observed, after.observed)
-    return observed is not None and observed.within_classes
 
 
 def _effect(
@@ -312,7 +276,7 @@ def _effect(
         if what == on:
             return own
         if within_classes(before, after):
-            return change_within(_labelled(before, what), _labelled(after, what), what, outcome.bounds_on(what))
+            return change_by_class(before, after, what, outcome.bounds_on(what))
         return _change(before.values(what), after.values(what), what, paired, outcome)
 
     return Effect(
@@ -327,9 +291,9 @@ def _effect(
         accuracy=moved("accuracy") if classified else None,
         loss=moved("loss") if finite else None,
         by_class=_by_class(before, after, on, paired, outcome) if whole else {},
-        observational=between(before.observed, after.observed) is not None,
         metrics={metric: moved(metric) for metric in outcome.metrics},
         same_rows=shared,
+        observational=observational(before, after),
     )
 
 

@@ -87,7 +87,7 @@ def bounded_within(before: Labelled, after: Labelled, span: float) -> Evidence:
     return Evidence(effect, units, bounds)
 
 
-def loss_within(before: Labelled, after: Labelled) -> Evidence:
+def loss_within(before: Labelled, after: Labelled, on: On = "loss") -> Evidence:
     """The mean over classes of the difference of mean losses: Welch's t over all cells, each of two rows or more.
 
     Where no cell's losses vary, t would be certain. A share of the rows that were not drawn may still have another
@@ -97,8 +97,9 @@ def loss_within(before: Labelled, after: Labelled) -> Evidence:
     cells = cells_of(before, after)
     few = min(cells, key=lambda cell: cell.rows)
     if few.rows < 2:
+        what = "the loss" if on == "loss" else repr(on)
         raise ValueError(
-            "an interval of the loss within classes needs two rows or more of every class on both sides, got a class "
+            f"an interval of {what} within classes needs two rows or more of every class on both sides, got a class "
             "of one row; use on='accuracy' or more data"
         )
     effect, units = _effect(cells), _units(cells)
@@ -136,7 +137,7 @@ def evidence_within(before: Labelled, after: Labelled, on: On, bounds: Interval 
         raise ValueError("a comparison within classes needs class labels [N], whole numbers; use split_by_group")
     if bounds is not None:
         return bounded_within(before, after, bounds[1] - bounds[0])
-    return accuracy_within(before, after) if on == "accuracy" else loss_within(before, after)
+    return accuracy_within(before, after) if on == "accuracy" else loss_within(before, after, on)
 
 
 def apart_within(
@@ -158,7 +159,7 @@ def apart_within(
     gaps = [b.double() - a.double() for a, b in (before, after)]
     pair = (gaps[0], labels[0]), (gaps[1], labels[1])
     reach = 1.0 if on == "accuracy" else None if bounds is None else bounds[1] - bounds[0]
-    evidence = loss_within(*pair) if reach is None else bounded_within(*pair, 2.0 * reach)
+    evidence = loss_within(*pair, on) if reach is None else bounded_within(*pair, 2.0 * reach)
     return evidence.effect, evidence.interval(CONFIDENCE)
 
 
