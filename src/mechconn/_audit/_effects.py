@@ -72,8 +72,6 @@ class Effect:
         metrics: name -> the effect on that metric, of every metric that was asked for.
         same_rows: whether row i is known to show the same sample on both splits; see `Suite(paired=)`.
         caveat: why "invariant" says nothing about what the model uses; empty where it does, and with other verdicts.
-        observational: whether the two splits are rows chosen by what was observed of them, as by `split_by_agreement`
-            and `split_by_group`: no intervention, so that whatever else differs between them counts too.
     """
 
     split: str
