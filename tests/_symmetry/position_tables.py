@@ -272,7 +272,7 @@ NO_STREAM = (
     "written into zeros",
 )
 SIZES: dict[str, list[int]] = {
-    **{key: [HIDDEN] for key in NO_STREAM},
+    **{name: [HIDDEN] for name in NO_STREAM},
     "after a map": [WIDTH, WIDTH, HIDDEN],
     "attended": [WIDTH, WIDTH, WIDTH, HIDDEN],
 }

@@ -90,11 +90,12 @@ def stack(call: Call) -> Result:
 def parts(x: Shaped, dim: int, sizes: list[int]) -> list[tuple[Axis, ...]]:
     """A tensor cut along one axis; an axis that cannot be cut there is frozen."""
     axis = x.axes[x.place(dim)]
-    cuts = cut(axis, sizes)
+    cuts = cut(axis, [size for size in sizes if size])
     if cuts is None:
         freeze(axis, SLICED)
-        cuts = [leaf(size, SLICED) for size in sizes]
-    return [x.but(dim, part) for part in cuts]
+        cuts = [leaf(size, SLICED) for size in sizes if size]
+    found = iter(cuts)
+    return [x.but(dim, next(found) if size else leaf(0)) for size in sizes]
 
 
 def split(call: Call) -> Result:

@@ -96,7 +96,7 @@ class Probe:
     ) -> tuple[list[Tensor], torch.dtype]:
         """The outputs with the touched tensors moved, and the narrowest type that the forward pass computes in."""
         tensors = self._tensors
-        held = {name: tensor.clone() for name, tensor in tensors.items() if training and name in self._buffer_names}
+        held = {name: buffer.clone() for name, buffer in self._module.named_buffers() if training}
         held |= {name: tensors[name].clone() for name in touched or []}
         for name in touched or []:
             assert moved is not None
@@ -122,10 +122,6 @@ class Probe:
         if not leaves:
             raise ValueError(_errors.NO_OUTPUT.format(model=self._model, type=type(found).__name__))
         return [(torch.view_as_real(t) if t.is_complex() else t).double() for t in leaves], types.narrowest
-
-    @property
-    def _buffer_names(self) -> set[str]:
-        return {name for name, _ in self._module.named_buffers()}
 
 
 def _widened(value: Any) -> Any:

@@ -21,7 +21,7 @@ from mechconn._typing import Inputs
 
 LARGEST = 2**21
 """Numbers in an example beyond which no larger one is tried, so that memory cannot run out."""
-LONGEST = 2**12
+LONGEST = 2**10
 """The same for the longer inputs that are tried where some parameter is not read."""
 
 Slot: TypeAlias = tuple[int, int]
@@ -109,17 +109,18 @@ class _Trial:
         return values, reads
 
     def longer(self, values: list[Any], reads: Reads) -> tuple[list[Any], Reads]:
-        """Longer and longer inputs, for a parameter that none has read so far, while the model takes them."""
+        """A longer input that reads a parameter that none has read so far; the given one where the model takes none."""
         grown = [(i, axis) for i, t in enumerate(self.values) if isinstance(t, Tensor) for axis in range(1, t.dim())]
         grown = [(i, axis) for i, axis in grown if values[i].shape[axis] != self.values[i].shape[axis]]
-        while reads.unread and grown:
-            trial = values
-            for slot in grown:
-                trial = _resized(trial, [slot], 2 * values[slot[0]].shape[slot[1]])
+        trial = values
+        while grown:
+            for i, axis in grown:
+                trial = _resized(trial, [(i, axis)], 2 * trial[i].shape[axis])
             found = self.run(trial) if _numbers(trial) <= LONGEST else None
             if found is None:
                 break
-            values, reads = trial, found
+            if found.unread < reads.unread:
+                values, reads = trial, found
         return values, reads
 
     def _taken(

@@ -148,9 +148,9 @@ class Symmetry:
         zero and no two units are alike. Units that do nothing on the example (behind a dead ReLU) cannot be checked by
         it.
 
-        All groups together are permuted as well on the example made larger and made smaller (longer and shorter texts,
-        other images, other numbers of rows) along every axis along which the model takes it. Where it refuses, with
-        any error, the example alone counts.
+        In evaluation mode, all groups together are permuted as well on the example made larger and made smaller (longer
+        and shorter texts, other images, other numbers of rows) along every axis along which the model takes it. Where
+        it refuses, with any error, the example alone counts.
 
         Each output must agree to a relative 1e-9, or to 1e-6 where the forward pass itself computes in float32. Where
         it does not, the change is compared with the one that rounding makes: the largest of four with each parameter
