@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from mechconn import _errors
+from mechconn._copies import copy_module
 from mechconn._params import buffers_of, parameters_of
 from mechconn._rng import isolated
 from mechconn._typing import Buffers, Params
@@ -27,7 +27,7 @@ def fresh_state(
         ValueError: a weight belongs to a module that cannot draw it (all are listed; `otherwise` says what else to
             do), or `keep` names none.
     """
-    fresh = copy.deepcopy(model).cpu()  # so that every device starts at the same network
+    fresh = copy_module(model).cpu()  # so that every device starts at the same network
     moved = set()
     with isolated(seed, stream), torch.no_grad():
         for parameter in fresh.parameters():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mechconn import _errors
-from mechconn._params import call_arguments, outputs_of
+from mechconn._copies import copy_module, forget, set_mode
+from mechconn._params import call_arguments, fitting, outputs_of
 from mechconn._typing import Inputs
+from mechconn._wrappers import plain_module
 
 
 def find_head(model: nn.Module, inputs: Inputs, named: str | None = None) -> str:
@@ -29,6 +30,7 @@ def find_head(model: nn.Module, inputs: Inputs, named: str | None = None) -> str
     Raises:
         ValueError: no linear layer, or several side by side, lead to the output, or `named` is not one.
     """
+    model = plain_module(model)
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     listed = ", ".join(linear) or "none"
     if named is not None:
@@ -46,7 +48,10 @@ def find_head(model: nn.Module, inputs: Inputs, named: str | None = None) -> str
 
 def _last_linear(model: nn.Module, inputs: Inputs) -> list[str]:
     """Linear layers on the way back from the output that no other linear layer comes after."""
-    probe = copy.deepcopy(model).eval().requires_grad_(True)
+    probe = copy_module(model)
+    forget(probe)
+    set_mode(probe, False)
+    probe.requires_grad_(True)
     made_by: dict[Any, str] = {}
 
     def record(name: str) -> Any:
@@ -58,7 +63,7 @@ def _last_linear(model: nn.Module, inputs: Inputs) -> list[str]:
     for name, module in probe.named_modules():
         if isinstance(module, nn.Linear):
             module.register_forward_hook(record(name))
-    args, kwargs = call_arguments(inputs)
+    args, kwargs = call_arguments(fitting(model)(inputs))
     with torch.enable_grad():
         output = outputs_of(probe(*args, **kwargs))
     heads, seen, frontier = [], set(), [output.grad_fn]

@@ -6,7 +6,6 @@ follows a linear map is folded into it, and the weights are converted once, not 
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mechconn._batches import first_rows
+from mechconn._copies import copy_module
 from mechconn._params import LINEAR_MAPS, Network
 from mechconn._typing import Buffers, Inputs, Params
 
@@ -87,7 +87,7 @@ def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Input
     calls: Counter[str] = Counter()
     made: dict[str, Any] = {}
     read: dict[str, Any] = {}
-    own = Network(network.module, network.device)
+    own = Network(network.at_rest(), network.device)
 
     def record(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
@@ -137,7 +137,7 @@ def unchanged(network: Network, folds: list[Fold], params: Params, buffers: Buff
     Each folded weight is made when its layer is called and dropped after the call, so that there is no second copy of
     the weights. Whoever else reads the weight gets NaN, which shows in the outputs.
     """
-    plain, folded = (Network(m, network.device) for m in (network.module, _without(network, folds)))
+    plain, folded = (Network(m, network.device) for m in (network.at_rest(), _without(network, folds)))
     expected = plain(params, buffers, inputs)
     lent = dict(params)
     for fold in folds:
@@ -188,7 +188,7 @@ def fold_one(network: Network, fold: Fold, params: Params, buffers: Buffers) -> 
 
 def _without(network: Network, folds: list[Fold]) -> nn.Module:
     """The network's structure with the folded BatchNorms left out and a bias on every folded linear map."""
-    module = copy.deepcopy(network.module)
+    module = copy_module(network.at_rest())
     for fold in folds:
         linear = module.get_submodule(fold.linear)
         if linear.bias is None:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import batches, generators_kept
+from mechconn._calling import call_arguments, laid_out_inputs, outputs_of
 from mechconn._checks import check_count, check_fraction, check_non_negative, check_positive
-from mechconn._params import Network, call_arguments, laid_out_inputs, outputs_of
+from mechconn._params import Network
 from mechconn._rng import isolated
 from mechconn._typing import Data, Inputs, Params
 from mechconn._workers import Workers
@@ -94,6 +95,9 @@ class Problem:
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Outputs of theta; its running statistics move along, as in any training step."""
+        inputs = self.network.fitted(
+            inputs, lambda: (dict(self.model.named_parameters()), dict(self.model.named_buffers()))
+        )
         args, kwargs = call_arguments(laid_out_inputs(inputs, self.network.reduced))
         with self.network.computing():
             outputs = outputs_of(self.model(*args, **kwargs))
@@ -305,7 +309,7 @@ def validation_loss(problem: Problem) -> Callable[[], float]:
                 values = problem.losses(problem.outputs(inputs), targets).double()
                 total += float((values * problem.rows_counted(targets)).sum())
                 rows += int(problem.rows_counted(targets).sum())
-        problem.model.train()
+        problem.model.train(True)
         return total / max(rows, 1)
 
     return validate

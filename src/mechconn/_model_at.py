@@ -9,8 +9,9 @@ from torch import nn
 
 from mechconn import _errors
 from mechconn._checks import check_non_negative
+from mechconn._copies import set_mode, with_state
 from mechconn._norm_stats import NormPolicy, chosen_norm
-from mechconn._params import Network, parameters_of, weighted_mean, with_parameters
+from mechconn._params import Network, parameters_of, weighted_mean
 from mechconn._paths import Path
 from mechconn._rng import isolated
 from mechconn._typing import Params
@@ -111,7 +112,6 @@ def _module(
     norm = chosen_norm(norm, network)
     with isolated(seed, "model_at"):
         used, buffers = norm.state(network, network.load(params), place)
-    result = with_parameters(model, used).eval()
-    for name, buffer in result.named_buffers():
-        buffer.copy_(buffers[name])
+    result = with_state(model, {**used, **buffers})
+    set_mode(result, False)
     return result

@@ -27,9 +27,11 @@ from mechconn._checks import (
     check_same_keys,
     check_same_shapes,
 )
+from mechconn._copies import set_mode
 from mechconn._params import Network, weighted_mean
 from mechconn._rng import generator, isolated
 from mechconn._typing import Buffers, Data, Params, SampleSource
+from mechconn._wrappers import plain_names
 
 
 class NormPolicy(abc.ABC):
@@ -163,7 +165,7 @@ class Reestimate(NormPolicy):
     def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
         """The network's buffers with every BatchNorm layer's statistics re-estimated at `params`."""
         # What a module's own train() keeps in evaluation mode (frozen BatchNorm) normalises by what it holds.
-        network.module.train(True)
+        set_mode(network.at_rest(), True)
         layers = {prefix: layer for prefix, layer in norm_layers(network).items() if layer.training}
         result = {name: buffer.clone() for name, buffer in network.buffers.items()}
         if not layers:
@@ -229,6 +231,7 @@ def _statistics_in(what: str, state: Mapping[str, Tensor], network: Network) -> 
     """The running statistics in a state_dict, on the network's device: exactly those that the network keeps."""
     prefixes = [f"{name}." if name else "" for name in keeps_statistics(network)]
     names = [f"{prefix}{kind}" for prefix in prefixes for kind in ("running_mean", "running_var")]
+    state = state if state.keys() >= set(names) else plain_names(state)
     # A state_dict names a shared layer's buffers once for each place that the layer has in the model.
     again = {name for name, _ in network.module.named_buffers(remove_duplicate=False)}.difference(names)
     held = [key for key in state if key.rpartition(".")[2] in ("running_mean", "running_var") and key not in again]
@@ -275,22 +278,23 @@ def _recorded(layers: dict[str, _BatchNorm], moments: dict[str, _Moments]) -> It
     With momentum 1 a layer leaves exactly the last batch's mean and unbiased variance in its running
     statistics, so its own fast kernel does the work. The layers are the network's own copies.
     """
-    handles, momenta = [], {name: layer.momentum for name, layer in layers.items()}
+    handles = []
 
-    def hook(sink: _Moments) -> Any:
+    def put_on(layer: _BatchNorm, sink: _Moments) -> None:
+        momentum = layer.momentum
+
         def record(layer: _BatchNorm, _: tuple[Tensor, ...], output: Tensor) -> None:
             assert layer.running_mean is not None and layer.running_var is not None
+            layer.momentum = momentum
             sink.add(layer.running_mean, layer.running_var, output.numel() // output.shape[1])
 
-        return record
+        handles.append(layer.register_forward_pre_hook(lambda layer, _: setattr(layer, "momentum", 1.0)))
+        handles.append(layer.register_forward_hook(record))
 
     try:
         for name, layer in layers.items():
-            layer.momentum = 1.0
-            handles.append(layer.register_forward_hook(hook(moments[name])))
+            put_on(layer, moments[name])
         yield
     finally:
         for handle in handles:
             handle.remove()
-        for name, layer in layers.items():
-            layer.momentum = momenta[name]

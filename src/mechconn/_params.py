@@ -7,37 +7,45 @@ gradients or mode, and a parameter that nobody supplied raises instead of keepin
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_map
 
 from mechconn import _errors
-from mechconn._checks import check_is, check_same_keys, check_same_shapes
+from mechconn._calling import HALF, cast_floating, floating_types, laid_out_inputs, slots_of
+from mechconn._calling import call_arguments as call_arguments
+from mechconn._calling import outputs_of as outputs_of
+from mechconn._checks import check_same_keys, check_same_shapes
+from mechconn._copies import copy_module as copy_module
+from mechconn._copies import forget as forget
+from mechconn._copies import switch
+from mechconn._copies import with_state as with_state
 from mechconn._precision import (
     Precision,
     computing,
     contiguous_small_maps,
-    laid_out,
     padding_counts,
     reduced_type,
     weight_laid_out,
 )
+from mechconn._rest import Here, into_mode, resting_copy, weights_as_given
+from mechconn._rng import isolated
 from mechconn._typing import Buffers, Inputs, Params
+from mechconn._wrappers import plain_module as plain_module
 
 
 def parameters_of(model: nn.Module) -> Params:
     """The model's parameters as a dictionary, theta in R^P: detached copies under their first names.
 
-    A parameter that several modules share (tied weights) appears once.
+    A parameter that several modules share (tied weights) appears once. Wrappers (DataParallel, torch.compile,
+    averaged models) are seen through: names are those of the network within.
 
     Raises:
+        TypeError: the model is a TorchScript module.
         ValueError: a lazy module has not been run yet, so it has no weights.
 
     Example:
@@ -45,19 +53,23 @@ def parameters_of(model: nn.Module) -> Params:
         >>> sorted(parameters_of(layer))
         ['bias', 'weight']
     """
-    return {name: parameter.detach().clone() for name, parameter in _initialised(model).items()}
+    return {name: parameter.detach().clone() for name, parameter in _initialised(plain_module(model)).items()}
 
 
 def buffers_of(model: nn.Module) -> Buffers:
     """The model's buffers as a dictionary of copies; a buffer that several modules share appears once."""
-    return {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    return {name: buffer.detach().clone() for name, buffer in plain_module(model).named_buffers()}
 
 
 def with_parameters(model: nn.Module, params: Params) -> nn.Module:
     """A copy of the model that holds `params`; the model itself stays as it is.
 
+    The copy behaves as a fresh module into which `params` were loaded: what the model keeps of values that it
+    computed from its own weights is not carried along. A wrapped model (DataParallel, torch.compile) gives a plain one.
+
     Raises:
         ValueError: a name is missing or unexpected (all are listed), or a shape differs.
+        TypeError: the model is a TorchScript module.
 
     Example:
         >>> layer = nn.Linear(1, 1)
@@ -65,12 +77,8 @@ def with_parameters(model: nn.Module, params: Params) -> nn.Module:
         >>> zero(torch.tensor([[5.0]])).item()
         1.0
     """
-    check_compatible("parameters", _initialised(model), params)
-    result = copy.deepcopy(model)
-    with torch.no_grad():
-        for name, parameter in result.named_parameters():
-            parameter.copy_(params[name])
-    return result
+    check_compatible("parameters", _initialised(plain_module(model)), params)
+    return with_state(model, params)
 
 
 def check_compatible(what: str, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
@@ -118,27 +126,37 @@ LINEAR_MAPS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 class Network:
     """The structure of a module as a function (params, buffers, inputs) -> outputs.
 
-    `module` is this object's own: its mode may be set and hooks may be put on it freely.
+    Every point is evaluated as by a fresh module into which it was loaded: what the module keeps of values that it
+    computed at one point does not reach the next. `module` is this object's own: its mode may be set and hooks may be
+    put on it freely; any other change is undone at the next point.
     """
 
     def __init__(
         self, model: nn.Module, device: str | torch.device | None = None, precision: Precision = "float32"
     ) -> None:
-        check_is("model", model, nn.Module)
-        hollow: dict[int, Any] = {
-            id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
-            for p in _initialised(model).values()
-        }
-        self.module = copy.deepcopy(model, hollow)
+        model = plain_module(model)
+        _initialised(model)
+        self.module, self._rest, self._mode_computes = resting_copy(model)
+        self._here: Here | None = None
         self.device = device_of(model, device)
-        self.reduced = reduced_type(precision, self.device)
-        self.buffers: Buffers = {k: b.to(self.device) for k, b in buffers_of(model).items()}
-        self.parameter_slots = dict(_slots(self.module, "parameters"))
-        self._buffer_slots = dict(_slots(self.module, "buffers"))
+        self.buffers: Buffers = {k: b.to(self.device) for k, b in buffers_of(self.module).items()}
+        self.parameter_slots = dict(slots_of(self.module, "parameters"))
+        self._buffer_slots = dict(slots_of(self.module, "buffers"))
+        types = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
+        self._floating = types.pop() if len(types) == 1 else None
+        reduced = reduced_type(precision, self.device)
+        self.reduced = None if self._floating in HALF else reduced
+        self._casts: dict[frozenset[torch.dtype], bool] = {}
         if self.reduced is not None and padding_counts(self.device):
             for layer in self.module.modules():
                 if isinstance(layer, nn.Conv2d) and contiguous_small_maps not in layer._forward_pre_hooks.values():
                     layer.register_forward_pre_hook(contiguous_small_maps)
+
+    def at_rest(self) -> nn.Module:
+        """`module`, without what any point left in it."""
+        self._here = None
+        self._rest.restore()
+        return self.module
 
     def hollow_params(self) -> Params:
         """Names and shapes of the parameters, without data."""
@@ -183,42 +201,85 @@ class Network:
         return {name: weight_laid_out(t.to(self.reduced), self.reduced) if name in linear else t for name, t in params}
 
     def __call__(self, params: Params, buffers: Buffers, inputs: Inputs, *, training: bool = False) -> Tensor:
-        """Outputs of one batch at `params`, in the parameters' own type whatever the layers computed in.
+        """Outputs of one batch at `params`, in the parameters' own type but float32 at least.
 
         Layers that update buffers in training mode update the tensors in `buffers` in place: pass copies.
         """
-        self.module.train(training)
+        return self._outputs(params, buffers, self.fitted(inputs, lambda: (params, buffers)), training)
+
+    def fitted(self, inputs: Inputs, point: Callable[[], tuple[Params, Buffers]]) -> Inputs:
+        """Inputs in a type that the network takes: floating point as that of the parameters where these have one.
+
+        Inputs of another type are left as they are where the network runs on them (tried once, at `point`).
+        """
+        types = floating_types(inputs)
+        if self._floating is None or types <= {self._floating}:
+            return inputs
+        cast = cast_floating(inputs, self._floating)
+        if types not in self._casts:
+            if not self._runs(*point(), inputs):
+                if not self._runs(*point(), cast):
+                    return cast  # what is wrong beside the type shows when it is called
+                self._casts[types] = True
+            self._casts.setdefault(types, False)
+        return cast if self._casts[types] else inputs
+
+    @torch.no_grad()
+    def _runs(self, params: Params, buffers: Buffers, inputs: Inputs) -> bool:
+        held = {name: buffer.clone() for name, buffer in buffers.items()}
+        try:
+            with isolated(0, "types"), self._rest.unwatched():
+                self._outputs(params, held, inputs, training=False)
+        except Exception:
+            return False
+        return True
+
+    def _outputs(self, params: Params, buffers: Buffers, inputs: Inputs, training: bool) -> Tensor:
+        if self._mode_computes:  # and may write into weights
+            params = {name: tensor.clone() for name, tensor in params.items()}
         tensors = {slot: params[name] for slot, name in self.parameter_slots.items()}
         tensors |= {slot: buffers[name] for slot, name in self._buffer_slots.items()}
         args, kwargs = call_arguments(laid_out_inputs(inputs, self.reduced))
         # One key per (module, local name) and tie_weights=False: any other way of naming shared modules leaves
         # the substituted tensors behind in the module, without an error.
-        with self.computing():
+        with self._standing_at(params, buffers, training), weights_as_given(), self.computing():
             outputs = outputs_of(functional_call(self.module, tensors, args, kwargs, tie_weights=False))
         return outputs if self.reduced is None else outputs.float()
 
+    @contextmanager
+    def _standing_at(self, params: Params, buffers: Buffers, training: bool) -> Iterator[None]:
+        """While it lasts the module keeps nothing of other points; what it computes stays until the point changes."""
+        graph = torch.is_grad_enabled() and any(t.requires_grad for t in params.values())
+        here, self._here = self._here, None
+        if self._mode_computes:
+            self._rest.restore()
+            handle = self.module.register_forward_pre_hook(into_mode(training), prepend=True)
+            try:
+                yield
+            finally:
+                handle.remove()
+                self._rest.restore()
+            return
+        if graph or here is None or not here.holds(params, buffers, training):
+            self._rest.restore()
+            switch(self.module, training)
+        yield
+        self._here = None if graph else Here(params, buffers, training)
 
-def laid_out_inputs(inputs: Inputs, reduced: torch.dtype | None) -> Inputs:
-    """Inputs in the layout that suits the number type."""
-    return laid_out(inputs, reduced) if isinstance(inputs, Tensor) else inputs
 
+def fitting(model: nn.Module) -> Callable[[Inputs], Inputs]:
+    """What brings inputs into a type that the model takes, at its own weights; see `Network.fitted`."""
+    networks: list[Network] = []
+    types = {parameter.dtype for parameter in model.parameters()}
 
-def call_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Inputs as (positional, keyword) arguments of a forward pass, copied: networks may write into what they get."""
-    if isinstance(inputs, Tensor):
-        inputs = (inputs,)
-    positional, named = (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((), dict(inputs))
-    return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, (positional, named))
+    def fitted(inputs: Inputs) -> Inputs:
+        if floating_types(inputs) <= types:
+            return inputs
+        network = networks[0] if networks else Network(model)
+        networks[:] = [network]
+        return network.fitted(inputs, lambda: (network.load(parameters_of(model)), network.buffers))
 
-
-def outputs_of(output: Any) -> Tensor:
-    """The tensor of predictions in what a forward pass returned: itself, or its `.logits`."""
-    tensor = getattr(output, "logits", output)
-    if not isinstance(tensor, Tensor):
-        raise TypeError(
-            f"the model must return a tensor or an object with .logits, got {type(output).__name__}; wrap it"
-        )
-    return tensor
+    return fitted
 
 
 def _initialised(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -228,16 +289,3 @@ def _initialised(model: nn.Module) -> dict[str, nn.Parameter]:
         if is_lazy(parameter):
             raise ValueError(_errors.LAZY.format(name=name))
     return parameters
-
-
-def _slots(module: nn.Module, kind: str) -> Iterator[tuple[str, str]]:
-    """(name of the slot, name of the tensor in it), one slot per unique module and local name.
-
-    A tensor's name is the first slot that holds it, as in `named_parameters` and `named_buffers`.
-    """
-    first: dict[int, str] = {}
-    for prefix, part in module.named_modules():
-        members = part.named_parameters if kind == "parameters" else part.named_buffers
-        for local, tensor in members(recurse=False, remove_duplicate=False):
-            slot = f"{prefix}.{local}" if prefix else local
-            yield slot, first.setdefault(id(tensor), slot)

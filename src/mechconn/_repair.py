@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import as_data, batches, generators_kept
+from mechconn._calling import predictions_of
 from mechconn._checks import check_count
 from mechconn._norm_stats import NormPolicy, keeps_statistics
 from mechconn._params import LINEAR_MAPS, Network
@@ -97,11 +98,12 @@ class Repair(NormPolicy):
             outputs[name] = output
             return output
 
-        plain = Network(network.module, network.device)
+        plain, results = Network(network.at_rest(), network.device), list[Tensor]()
+        plain.module.register_forward_hook(lambda _, __, output: results.append(predictions_of(output)))
         with self._reading(), _hooked(plain, list(_linear(plain)), note):
             inputs, _ = next(self._batches(network))
-            result = plain(params, buffers, inputs)
-        layers = [name for name, output in outputs.items() if output is not result]
+            plain(params, buffers, inputs)
+        layers = [name for name, output in outputs.items() if output is not results[-1]]
         names = list(network.parameter_slots.values())
         unfit = [
             name

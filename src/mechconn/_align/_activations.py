@@ -16,6 +16,7 @@ from mechconn._align._method import AlignmentMethod, Matched, Pair
 from mechconn._align._sites import Site, sites_of
 from mechconn._batches import as_data, batch_count, batches, generators_kept
 from mechconn._checks import check_choice, check_count
+from mechconn._params import fitting
 from mechconn._precision import computing, laid_out, reduced_type
 from mechconn._rng import isolated
 from mechconn._symmetry._derive import walk
@@ -91,10 +92,12 @@ class ActivationMatching(AlignmentMethod):
         ]
         moments: dict[Site, Moments] = {}
         graphs: dict[Any, tuple[Graph, dict[str, Site]]] = {}
+        fitted = fitting(pair.model_a)
         count = batch_count("alignment data", self._checked, self.batch_size)
         for number, (inputs, _) in enumerate(
             batches("alignment data", self._checked, batch_size=self.batch_size, device=pair.device)
         ):
+            inputs = fitted(inputs)
             key = _kind(inputs)
             if key not in graphs:
                 graphs[key] = self._prepared(pair, inputs)

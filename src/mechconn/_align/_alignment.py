@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +14,13 @@ from mechconn import _errors
 from mechconn._align._activations import ActivationMatching
 from mechconn._align._method import AlignmentMethod, Matched, Pair
 from mechconn._checks import check_is
+from mechconn._copies import set_mode, with_state
 from mechconn._params import check_compatible, device_of, parameters_of
 from mechconn._precision import Precision
 from mechconn._symmetry._find import symmetry_of
 from mechconn._symmetry._symmetry import Symmetry
 from mechconn._typing import Params, Progress
+from mechconn._wrappers import plain_module
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +125,7 @@ def align(
         >>> from mechconn._align import WeightMatching
         >>> a = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
         >>> symmetry = symmetry_of(a, torch.ones(2, 1))
+        >>> import copy
         >>> b = copy.deepcopy(a)
         >>> _ = b.load_state_dict(symmetry.apply(a.state_dict(), symmetry.random(seed=1)))
         >>> align(a, b, WeightMatching(), symmetry).distance_after
@@ -131,21 +133,21 @@ def align(
 
     Source: Lubana et al. 2023, section 3; Entezari et al. 2022 (barriers up to permutation).
     """
-    for name, model in (("model_a", model_a), ("model_b", model_b)):
-        check_is(name, model, nn.Module)
+    model_a, model_b = plain_module(model_a, "model_a"), plain_module(model_b, "model_b")
     check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
     own_a, own_b = parameters_of(model_a), parameters_of(model_b)
     check_compatible("parameters of model_a and model_b", own_a, own_b)
     where = device_of(model_a, device)
-    models = [copy.deepcopy(model).to(where).eval() for model in (model_a, model_b)]
+    models = [with_state(model, {}).to(where) for model in (model_a, model_b)]
+    for model in models:
+        set_mode(model, False)
     symmetry = _given_or_found(models[1], method, symmetry, where)
     symmetry.verify(models[1], _on(where, symmetry.example_input), seed=seed)
     params_a, params_b = ({name: t.to(where) for name, t in own.items()} for own in (own_a, own_b))
     pair = Pair(models[0], models[1], params_a, params_b, symmetry, seed, where, precision, progress)
     matched = method.match(pair)
     moved = symmetry.apply(own_b, matched.permutations)
-    model = copy.deepcopy(model_b)
-    model.load_state_dict(symmetry.apply(model_b.state_dict(), matched.permutations))
+    model = with_state(model_b, symmetry.apply(model_b.state_dict(), matched.permutations))
     before, after = distance(own_a, own_b), distance(own_a, moved)
     return Alignment(
         params=moved,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from mechconn import _errors
+from mechconn._copies import copy_module, forget, set_mode
 from mechconn._loading._files import read_weights
 from mechconn._loading._fill import Note, fill
 from mechconn._loading._folder import load_folder
@@ -34,8 +34,9 @@ def load_model(
 
     Names in the file must be those of the model. Prefixes that wrappers leave are removed where that makes all names
     match: "module." (DataParallel), "_orig_mod." (torch.compile, also within names), "model." (trainers), and nested
-    ones. Weights that the model ties need to stand in the file once. Floating point is converted to the model's own
-    type; anything else must have the model's type and shape.
+    ones; where the function gives such a wrapper, the network within is filled and returned. Weights that the model
+    ties need to stand in the file once. Floating point is converted to the model's own type; anything else must have
+    the model's type and shape.
 
     Args:
         factory: "package.module:function" (installed, or in the working directory), a function that returns an
@@ -68,12 +69,14 @@ def load_model(
         with isolated(seed, "weights"):
             model = load_folder(folder, weights is None, note)
     elif isinstance(factory, nn.Module):
-        model = copy.deepcopy(factory)
+        model = copy_module(factory)
     else:
         model = _built(factory, arguments or {}, seed)
     if weights is not None:
         fill(model, read_weights(weights, key), str(weights), note)
-    return model.eval()
+        forget(model)
+    set_mode(model, False)
+    return model
 
 
 def _folder(factory: Factory) -> Path | None:
@@ -104,7 +107,7 @@ def _built(factory: Factory, arguments: Mapping[str, Any], seed: int) -> nn.Modu
         made = factory(**arguments)
     if not isinstance(made, nn.Module):
         raise ValueError(_errors.NO_MODULE_MADE.format(factory=shown, type=type(made).__name__))
-    return copy.deepcopy(made)
+    return copy_module(made)
 
 
 def _log(text: str) -> None:
