@@ -90,6 +90,13 @@ def test_names_of_classes_and_data_of_this_library() -> None:
     assert rows((DATA[0], DATA[1] > 0), ["a", "a", "a", "b", "b", "b", "a", "b", "b", "a"])[1] == [3, 6, 9]
 
 
+def test_a_map_style_dataset() -> None:
+    samples = [(torch.tensor([float(row)]), label) for row, label in enumerate(Y)]
+    for data in (TensorDataset(*DATA), samples):
+        assert rows(data) == (AGREE, [3, 6, 9])
+        assert len(mc.split_by_group(data, PLACES)["sea"]) == 4
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "tie": (
         {"column": ["land", "sea", "land", "sea", *PLACES[4:]]},

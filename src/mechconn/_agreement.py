@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from mechconn import _errors
-from mechconn._batches import Rows, as_data
+from mechconn._batches import Rows, as_data, is_source
 from mechconn._checks import check_choice, check_is
 from mechconn._group_names import Labels
+from mechconn._label_names import class_names
 from mechconn._observed import Observed, observed_rows
-from mechconn._typing import Data, SampleSource
+from mechconn._typing import Data
 
 AGREE, CONFLICT = "agree", "conflict"
 NOTE = (
@@ -74,7 +75,7 @@ def split_by_agreement(
     Source: the groups of Sagawa et al. 2020; weights by class: direct standardisation.
     """
     source = as_data("data", data)
-    if not isinstance(source, SampleSource):
+    if not is_source(source):
         raise TypeError(_errors.NOT_BY_ROW.format(what="split_by_agreement", type=type(data).__name__))
     labels, values = _classes(source.y), _values("column", column, len(source))
     if (train_labels is None) != (train_column is None):
@@ -85,7 +86,7 @@ def split_by_agreement(
         if len(known[0]) != len(known[1]):
             counts = f"{len(known[0])} and {len(known[1])}"
             raise ValueError(f"train_labels and train_column must have one value for each row, got {counts}")
-    names = _Names(sorted(set(labels)), _class_names(source))
+    names = _Names(sorted(set(labels)), class_names(source))
     own = _own_values(names, known, agrees, {*values, *known[1]})
     agree = torch.tensor([value in own[label] for label, value in zip(labels, values, strict=True)])
     _check_rows(names, labels, agree, own)
@@ -185,14 +186,6 @@ def _check_rows(names: _Names, labels: Sequence[Any], agree: Tensor, own: Mappin
             f"a comparison within classes needs rows of both kinds in every class: {listed}; add rows, name other "
             "values with agrees={label: value}, or leave these classes out of the data"
         )
-
-
-def _class_names(source: Any) -> Sequence[str] | None:
-    """The names of the classes, where the data or those that they are made of have any."""
-    while source is not None and not hasattr(source, "classes"):
-        parts = (getattr(source, part, None) for part in ("scenes", "content", "source"))
-        source = next((part for part in parts if part is not None), None)
-    return None if source is None else source.classes
 
 
 def _classes(y: Tensor) -> list[Any]:

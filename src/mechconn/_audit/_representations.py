@@ -125,7 +125,9 @@ def representation_similarity(
     pair = Pair((model_a, model_b), layers, device_of(model_a, device), precision)
     moments, left_out, samples = {name: _Moments() for name in pair.layers}, dict(pair.left_out), 0
     with isolated(seed, "representation_similarity"), generators_kept(data):
-        for inputs, targets in batches("data", as_data("data", data), batch_size=ROWS_ON_CPU, device=pair.device):
+        for inputs, targets in batches(
+            "data", as_data("data", data), batch_size=ROWS_ON_CPU, device=pair.device, model=model_a
+        ):
             samples += len(targets)
             for name, found in pair.activations(inputs, len(targets)).items():
                 unfit = found if isinstance(found, Unfit) else moments[name].add(*found)
