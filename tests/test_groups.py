@@ -134,6 +134,26 @@ def test_data_as_one_split_per_group() -> None:
     assert torch.equal(half.inputs(torch.arange(12)), planted.inputs(torch.arange(12)))
 
 
+class TwoParts(nn.Module):
+    """Its forward pass takes two parts of a sample, so that the third is the target."""
+
+    def forward(self, x: Tensor, shift: Tensor) -> Tensor:
+        return Given()(x + shift)
+
+
+@pytest.mark.usefixtures("unchecked")  # the check of a protocol reads the targets before a forward pass is known
+def test_samples_of_several_parts_are_read_as_the_forward_pass_takes_them() -> None:
+    (x, y), names = data()
+    samples = torch.utils.data.TensorDataset(x, torch.zeros(len(y), 1), y)
+    assert mc.measure_groups(TwoParts(), samples, names)["sea"].accuracy == 0.5
+    suite = mc.Suite(mc.split_by_group(samples, names), reference="land")
+    assert mc.measure_invariance(TwoParts(), suite).accuracy == {"land": 0.8, "sea": 0.5, "sky": 1.0}
+    listed = [samples[row] for row in range(len(samples))]
+    named = [{"x": a, "shift": b, "labels": c} for a, b, c in listed]
+    splits = mc.split_by_agreement(named, [(int(c) + k // 60) % 2 for k, (_, _, c) in enumerate(listed)])
+    assert {name: len(split) for name, split in splits.items()} == {"agree": 60, "conflict": 20}
+
+
 def test_the_model_stays_as_it_is() -> None:
     model = build(mlp).train()
     before = mc.parameters_of(model)

@@ -77,6 +77,11 @@ class Rows:
         """The same rows, held on `device`."""
         return replace(self, source=placed(self.source, device))
 
+    def seen_by(self, taken: Taken | None) -> Rows:
+        """The same rows, read by a forward pass's signature."""
+        source = self.source
+        return replace(self, source=source.seen_by(taken)) if isinstance(source, MapStyle | Rows) else self
+
 
 def rows_of(source: SampleSource, rows: Int[Tensor, " n"]) -> Rows:
     """The rows `rows` of a dataset, as a dataset."""
@@ -128,7 +133,7 @@ def rows_shared(a: Any, b: Any) -> bool:
 
 
 def _own(data: Any) -> bool:
-    return isinstance(data, SampleSource)
+    return isinstance(data, Rows) or isinstance(data, SampleSource)  # the order matters: see `is_source`
 
 
 def _pair(name: str, data: Any) -> TensorPair | None:
@@ -189,7 +194,7 @@ def numbered_batches(
 ) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
     """`batches` with the number of each row in its dataset, int64 of shape [N]; None where the data are no source."""
     taken = None if model is None else Taken.of(model)
-    data = data.seen_by(taken) if isinstance(data, MapStyle) else data
+    data = data.seen_by(taken) if isinstance(data, MapStyle | Rows) else data
     source = is_source(data)
     if source and device.type != "cpu":
         data = placed(data, device)  # bytes travel once, and become numbers there
@@ -281,7 +286,7 @@ def batch_count(name: str, data: Data, batch_size: int) -> int:
 def all_targets(name: str, data: Data, model: nn.Module | None = None) -> Tensor:
     """The targets of every row in reading order, on the CPU; `joined_targets` says of what shape."""
     taken = None if model is None else Taken.of(model)
-    if isinstance(data, MapStyle):
+    if isinstance(data, MapStyle | Rows):
         data = data.seen_by(taken)
     if is_source(data):
         return data.y.cpu()
