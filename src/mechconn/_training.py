@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from mechconn import _errors
 from mechconn._batches import all_targets, as_data, batches, generators_kept
 from mechconn._checkpoint import Checkpoint, Keeper, identity_of
 from mechconn._checks import check_is, check_listed, check_positive, check_whole
+from mechconn._copies import set_mode, with_state
 from mechconn._descent import Engine
 from mechconn._drawing import draw
 from mechconn._evaluate import per_sample_cross_entropy
@@ -24,6 +24,7 @@ from mechconn._precision import Precision
 from mechconn._rng import isolated
 from mechconn._typing import Data, Inputs, Params, PerSampleLoss, Progress
 from mechconn._workers import SeveralWorkers, Workers
+from mechconn._wrappers import plain_module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +161,7 @@ def optimise(
 ) -> Trained:
     """Run a method on a copy of a model; see `train` and `fine_tune`. `named` is what errors call the clean data."""
     started = time.perf_counter()
-    check_is("model", model, nn.Module)
+    model = plain_module(model)
     check_is("method", method, Method)
     workers = Workers() if accelerator is None else SeveralWorkers(accelerator)
     start, where = parameters_of(model), device_of(model, workers.device if device is None else device)
@@ -179,7 +180,8 @@ def optimise(
         held |= {} if groups is None else {"groups": groups}
         held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
         keeper = Keeper(checkpoint, identity_of(described, held.items()))
-    trained = copy.deepcopy(model).to(where).train()
+    trained = with_state(model, {}).to(where)
+    set_mode(trained, True)
     for module in trained.modules():
         for name, buffer in module.named_buffers(recurse=False):
             if 0 in buffer.stride():  # expanded: its elements share memory, so it could not be written to
@@ -208,7 +210,8 @@ def optimise(
         trained.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     if engine.selected is not None:
         settings["selected_epoch"] = engine.selected
-    return Trained(trained.eval(), tuple(engine.history), settings, time.perf_counter() - started)
+    set_mode(trained, False)
+    return Trained(with_state(trained, {}), tuple(engine.history), settings, time.perf_counter() - started)
 
 
 def sample_count(name: str, data: Data, seed: int, what: str) -> int:

@@ -33,6 +33,7 @@ from mechconn._repair import Repair
 from mechconn._results import LOSS_UNITS, NATS, AuditRecord
 from mechconn._symmetry import Symmetry
 from mechconn._typing import PerSampleLoss, Progress
+from mechconn._wrappers import plain_module
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +163,7 @@ def audit(
     Source: Lubana et al. 2023, sections 2 and 3.
     """
     started = time.perf_counter()
+    model_a, model_b = plain_module(model_a, "model_a"), plain_module(model_b, "model_b")
     check_non_negative("tolerance", tolerance)
     _check_form(ts, names)
     _check_request(model_a, model_b, norm, alignment, layers)

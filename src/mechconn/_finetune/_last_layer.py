@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -14,7 +13,9 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import TensorPair
+from mechconn._calling import outputs_of
 from mechconn._checks import check_choice, check_count, check_is, check_positive
+from mechconn._copies import copy_module
 from mechconn._finetune._features import FrozenFeatures
 from mechconn._finetune._naive import NaiveFineTuning
 from mechconn._fresh import fresh_state
@@ -39,13 +40,14 @@ class LastLayerRetraining(CosineSchedule, Method):
         """Compute the features, train a fresh layer on them, and put it in the head's place."""
         frozen = FrozenFeatures(type(self).__name__, problem)
         z, y = frozen.of("clean data", problem.clean)
-        layer = copy.deepcopy(frozen.layer)
+        layer = copy_module(frozen.layer)
+        assert isinstance(layer, nn.Linear)
         layer.load_state_dict(fresh_state(layer, problem.seed, "head", "use another method")[0])
 
         def head(step: Step) -> dict[str, Tensor]:
             features, targets = step.clean
             assert isinstance(features, Tensor)
-            return {"head": problem.mean_loss(layer(features), targets)}
+            return {"head": problem.mean_loss(outputs_of(layer(features)), targets)}
 
         descend(self, [head], layer, TensorPair(z, y), (), self._validation(problem, frozen, layer), as_they_are=True)
         frozen.install(layer.weight, layer.bias)
@@ -57,7 +59,7 @@ class LastLayerRetraining(CosineSchedule, Method):
 
         @torch.no_grad()
         def validate() -> float:
-            return float(problem.losses(layer(z), y).double().mean())
+            return float(problem.losses(outputs_of(layer(z)), y).double().mean())
 
         return validate
 

@@ -10,7 +10,6 @@ from itertools import chain, count, groupby
 import torch
 from torch import nn
 
-from mechconn._checks import check_is
 from mechconn._symmetry._axes import Atom, Axis, expanded, leaves
 from mechconn._symmetry._calls import Shaped
 from mechconn._symmetry._derive import UNUSED_OR_SHARED, walk
@@ -19,6 +18,7 @@ from mechconn._symmetry._layout_rules import SLICED
 from mechconn._symmetry._pattern import Factor, Pattern, Sum
 from mechconn._symmetry._symmetry import Place, Symmetry
 from mechconn._typing import Inputs
+from mechconn._wrappers import plain_module
 
 
 def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
@@ -54,7 +54,7 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         >>> symmetry.frozen["2.weight", 0]
         "it belongs to the model's output"
     """
-    check_is("model", model, nn.Module)
+    model = plain_module(model)
     found = walk(graph_of(model, example_input), shared_memory(model))
     names = group_names(found.tensors)
     tensors: list[tuple[str, torch.Tensor]] = [*model.named_parameters(), *model.named_buffers()]
