@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,6 +28,27 @@ def call_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
         inputs = (inputs,)
     positional, named = (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((), dict(inputs))
     return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, (positional, named))
+
+
+@contextmanager
+def told(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Context manager: a TypeError of the forward pass is re-raised in one line that says how it was called."""
+    try:
+        yield
+    except TypeError as error:
+        placed = f" ({', '.join(map(_described, args))})" if args else ""
+        named = f" and {', '.join(f'{name}= {_described(value)}' for name, value in kwargs.items())}" if kwargs else ""
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TypeError(
+            f"the forward pass failed ({why}); it was called with {len(args)} inputs by place{placed}{named}, "
+            "as the batch was read: all but the targets"
+        ) from error
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return type(value).__name__
 
 
 def outputs_of(output: Any) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from mechconn._copies import copy_module
 from mechconn._typing import Params
 from mechconn.losses import Loss, OwnLoss
 
@@ -98,7 +98,7 @@ class MasterWeights:
             ) from error
 
     def _copy(self, model: nn.Module) -> nn.Module:
-        full = copy.deepcopy(model)
+        full = copy_module(model)
         seen: dict[int, tuple[Tensor, Tensor]] = {}  # one tensor in several places stays one; held, so that ids last
 
         def float32(tensor: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import batches, generators_kept
-from mechconn._calling import call_arguments, laid_out_inputs, outputs_of
+from mechconn._calling import call_arguments, laid_out_inputs, outputs_of, told
 from mechconn._checks import check_count, check_fraction, check_non_negative, check_positive
 from mechconn._params import Network
 from mechconn._rng import isolated
@@ -99,8 +99,9 @@ class Problem:
             inputs, lambda: (dict(self.model.named_parameters()), dict(self.model.named_buffers()))
         )
         args, kwargs = call_arguments(laid_out_inputs(inputs, self.network.reduced))
-        with self.network.computing():
-            outputs = outputs_of(self.model(*args, **kwargs))
+        with self.network.computing(), told(args, kwargs):
+            found = self.model(*args, **kwargs)
+        outputs = outputs_of(found)
         return outputs if self.network.reduced is None else outputs.float()
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:

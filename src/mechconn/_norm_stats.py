@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mechconn import _errors
-from mechconn._batches import as_data, batches, generators_kept
+from mechconn._batches import as_data, batches, generators_kept, with_last_row
 from mechconn._checks import (
     check_choice,
     check_count,
@@ -177,10 +177,20 @@ class Reestimate(NormPolicy):
             scratch[f"{prefix}running_mean"].zero_()
             scratch[f"{prefix}running_var"].zero_()
         with isolated(self.seed, "norm"), generators_kept(self._checked), _recorded(layers, moments):
-            for inputs, _ in batches(
-                "norm data", self._checked, batch_size=self.batch_size, device=network.device, shuffle=shuffle
-            ):
-                network(params, scratch, inputs, training=True)
+            found = batches(
+                "norm data", self._checked, batch_size=self.batch_size, device=network.device, shuffle=shuffle,
+                model=network.module,
+            )  # fmt: skip
+            for inputs, targets in with_last_row(found):
+                try:
+                    network(params, scratch, inputs, training=True)
+                except ValueError as error:
+                    if len(targets) > 1 or "more than 1 value per channel" not in str(error):
+                        raise
+                    raise ValueError(
+                        "norm data: a batch has one row, and layers that normalise over a batch need two rows or more; "
+                        "pass a loader with larger batches, or the dataset itself"
+                    ) from error
         for name, layer_moments in moments.items():
             if layer_moments.count:  # a layer that the forward pass never reached keeps what it had
                 mean, variance = layer_moments.statistics()

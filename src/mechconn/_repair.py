@@ -156,7 +156,9 @@ class Repair(NormPolicy):
         return {name: _moments(sums[name], counts[name]) for name in layers}
 
     def _batches(self, network: Network) -> Iterator[tuple[Inputs, Tensor]]:
-        return batches("norm data", self._checked, batch_size=self.batch_size, device=network.device)
+        return batches(
+            "norm data", self._checked, batch_size=self.batch_size, device=network.device, model=network.module
+        )
 
 
 def _linear(network: Network) -> Iterator[str]:

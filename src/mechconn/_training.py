@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from mechconn import _errors
 from mechconn._batches import all_targets, as_data, batches, generators_kept
 from mechconn._checkpoint import Checkpoint, Keeper, identity_of
 from mechconn._checks import check_is, check_listed, check_positive, check_whole
+from mechconn._copies import set_mode, with_state
 from mechconn._descent import Engine
 from mechconn._drawing import draw
 from mechconn._master_weights import MasterWeights
@@ -24,6 +24,7 @@ from mechconn._precision import Precision
 from mechconn._rng import isolated
 from mechconn._typing import Data, Inputs, Params, PerSampleLoss, Progress
 from mechconn._workers import SeveralWorkers, Workers
+from mechconn._wrappers import plain_module
 from mechconn.losses import Loss, as_loss, cross_entropy
 
 
@@ -165,7 +166,7 @@ def optimise(
 ) -> Trained:
     """Run a method on a copy of a model; see `train` and `fine_tune`. `named` is what errors call the clean data."""
     started = time.perf_counter()
-    check_is("model", model, nn.Module)
+    model = plain_module(model)
     check_is("method", method, Method)
     workers = Workers() if accelerator is None else SeveralWorkers(accelerator)
     start, where = parameters_of(model), device_of(model, workers.device if device is None else device)
@@ -185,13 +186,7 @@ def optimise(
         held |= {} if groups is None else {"groups": groups}
         held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
         keeper = Keeper(checkpoint, identity_of(described, held.items()))
-    trained = copy.deepcopy(masters.module).to(where).train()
-    for module in trained.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            if 0 in buffer.stride():  # expanded: its elements share memory, so it could not be written to
-                setattr(module, name, buffer.contiguous())
-    if network.reduced is not None:
-        trained.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    trained = _copied(masters.module, network)
     engine = Engine(where, seed, what, named, progress, transform, workers, keeper, network.module)
     own = network.load(masters.load(start))
     points = {name: network.load(masters.load(point)) for name, point in (references or {}).items()}
@@ -219,7 +214,21 @@ def optimise(
     if engine.selected is not None:
         settings["selected_epoch"] = engine.selected
     notes = (*engine.notes, *_unmoved(trained, start, type(method).__name__))
-    return Trained(trained.eval(), tuple(engine.history), settings, time.perf_counter() - started, notes)
+    set_mode(trained, False)
+    return Trained(with_state(trained, {}), tuple(engine.history), settings, time.perf_counter() - started, notes)
+
+
+def _copied(model: nn.Module, network: Network) -> nn.Module:
+    """A copy of the model in training mode, on the network's device and in its layout."""
+    copied = with_state(model, {}).to(network.device)
+    set_mode(copied, True)
+    for module in copied.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if 0 in buffer.stride():  # expanded: its elements share memory, so it could not be written to
+                setattr(module, name, buffer.contiguous())
+    if network.reduced is not None:
+        copied.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return copied
 
 
 def _unmoved(trained: nn.Module, start: Params, method: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mechconn._align._assignment import Similarity, best_permutations
@@ -77,10 +77,10 @@ class ActivationMatching(AlignmentMethod):
         """Method, place, and the name of the data."""
         return {"method": "activation matching", "when": self.when, "data": self.label, "batch_size": self.batch_size}
 
-    def example(self, device: torch.device) -> Inputs:
+    def example(self, device: torch.device, model: nn.Module) -> Inputs:
         """The first two rows of the data, to find and prove a symmetry on."""
         with isolated(0, "example"), generators_kept(self._checked):
-            inputs, targets = next(batches("alignment data", self._checked, batch_size=2, device=device))
+            inputs, targets = next(batches("alignment data", self._checked, batch_size=2, device=device, model=model))
         rows = len(targets)
         return tree_map(lambda v: v[:2] if isinstance(v, Tensor) and v.dim() and len(v) == rows else v, inputs)
 
@@ -95,7 +95,7 @@ class ActivationMatching(AlignmentMethod):
         fitted = fitting(pair.model_a)
         count = batch_count("alignment data", self._checked, self.batch_size)
         for number, (inputs, _) in enumerate(
-            batches("alignment data", self._checked, batch_size=self.batch_size, device=pair.device)
+            batches("alignment data", self._checked, batch_size=self.batch_size, device=pair.device, model=pair.model_a)
         ):
             inputs = fitted(inputs)
             key = _kind(inputs)

@@ -192,7 +192,7 @@ def _given_or_found(
         return symmetry
     if not isinstance(method, ActivationMatching):
         raise ValueError(_errors.NO_SYMMETRY.format(method=type(method).__name__))
-    return symmetry_of(model, method.example(device))
+    return symmetry_of(model, method.example(device, model))
 
 
 def _on(device: torch.device, example: Any) -> Any:

@@ -34,6 +34,7 @@ from mechconn._repair import Repair
 from mechconn._results import AuditRecord
 from mechconn._symmetry import Symmetry
 from mechconn._typing import PerSampleLoss, Progress
+from mechconn._wrappers import plain_module
 from mechconn.losses import as_loss, cross_entropy
 
 
@@ -168,6 +169,7 @@ def audit(
     Source: Lubana et al. 2023, sections 2 and 3.
     """
     started = time.perf_counter()
+    model_a, model_b = plain_module(model_a, "model_a"), plain_module(model_b, "model_b")
     check_non_negative("tolerance", tolerance)
     _check_form(ts, names)
     _check_request(model_a, model_b, norm, alignment, layers)

@@ -10,6 +10,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from mechconn import _errors
 from mechconn._batches import batches, generators_kept
+from mechconn._copies import computed_by_hooks
 from mechconn._head import find_head, head_calls
 from mechconn._method import EVALUATED, Problem
 from mechconn._rng import isolated
@@ -32,6 +33,11 @@ class FrozenFeatures:
         assert isinstance(layer, nn.Linear)
         self.layer = layer
         own = {id(parameter) for parameter in layer.parameters()}
+        if any(True for _ in computed_by_hooks(layer)):
+            raise ValueError(
+                f"{method} would give {self.name!r} weights of its own, but a hook computes these (weight_norm, "
+                "spectral_norm or prune); take it off first, as by torch.nn.utils.remove_weight_norm"
+            )
         if is_parametrized(layer):
             raise ValueError(_errors.HEAD_PARAMETRISED.format(method=method, head=self.name))
         if not all(parameter.requires_grad for parameter in layer.parameters()):
@@ -67,7 +73,7 @@ class FrozenFeatures:
                     found.append(z.to(self.layer.weight.dtype))
                     targets.append(target)
         finally:
-            model.train()
+            model.train(True)
         return torch.cat(found), torch.cat(targets)
 
     @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +14,9 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import TensorPair
+from mechconn._calling import outputs_of
 from mechconn._checks import check_choice, check_count, check_is, check_positive
+from mechconn._copies import copy_module
 from mechconn._finetune._features import FrozenFeatures
 from mechconn._finetune._naive import NaiveFineTuning
 from mechconn._fresh import fresh_state
@@ -59,7 +60,8 @@ class LastLayerRetraining(CosineSchedule, Method):
         """Compute the features, train a fresh layer on them, and put it in the head's place."""
         frozen = FrozenFeatures(type(self).__name__, problem)
         z, y = frozen.of("clean data", problem.clean)
-        layer = copy.deepcopy(frozen.layer)
+        layer = copy_module(frozen.layer)
+        assert isinstance(layer, nn.Linear)
         layer.load_state_dict(fresh_state(layer, problem.seed, "head", "use another method")[0])
         schedule, validate = self._schedule(problem, layer, z, y), self._validation(problem, frozen, layer)
         start = _mean_loss(problem, layer, z, y) if validate is None else validate()
@@ -67,7 +69,7 @@ class LastLayerRetraining(CosineSchedule, Method):
         def head(step: Step) -> dict[str, Tensor]:
             features, targets = step.clean
             assert isinstance(features, Tensor)
-            return {"head": problem.mean_loss(layer(features), targets)}
+            return {"head": problem.mean_loss(outputs_of(layer(features)), targets)}
 
         records = descend(schedule, [head], layer, TensorPair(z, y), (), validate, as_they_are=True)
         frozen.install(layer.weight, layer.bias)
@@ -96,7 +98,7 @@ class LastLayerRetraining(CosineSchedule, Method):
 
 @torch.no_grad()
 def _mean_loss(problem: Problem, layer: nn.Linear, z: Tensor, y: Tensor) -> float:
-    values, counted = problem.losses(layer(z), y).double(), problem.rows_counted(y).double()
+    values, counted = problem.losses(outputs_of(layer(z)), y).double(), problem.rows_counted(y).double()
     return float((values * counted).sum() / counted.sum().clamp(min=1.0))
 
 

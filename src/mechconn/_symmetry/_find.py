@@ -11,7 +11,6 @@ from itertools import chain, count, groupby
 import torch
 from torch import nn
 
-from mechconn._checks import check_is
 from mechconn._symmetry._advice import written_by_hand
 from mechconn._symmetry._axes import Atom, Axis, expanded, freeze, leaves
 from mechconn._symmetry._calls import Shaped
@@ -22,6 +21,7 @@ from mechconn._symmetry._pattern import Factor, Pattern, Sum
 from mechconn._symmetry._sizes import sizes_read_otherwise
 from mechconn._symmetry._symmetry import Place, Symmetry
 from mechconn._typing import Inputs
+from mechconn._wrappers import plain_module
 
 BY_SIZE = "how many of its places are read depends on the size of the input"
 
@@ -64,7 +64,7 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         >>> symmetry.frozen["2.weight", 0]
         "it belongs to the model's output"
     """
-    check_is("model", model, nn.Module)
+    model = plain_module(model)
     try:
         graph = graph_of(model, example_input)
     except UnreadableError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import logging
 import warnings
@@ -19,7 +18,8 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from mechconn import _errors
-from mechconn._params import call_arguments
+from mechconn._copies import copy_module, forget, has_rules, set_mode
+from mechconn._params import call_arguments, fitting
 from mechconn._rng import isolated
 from mechconn._typing import Inputs
 
@@ -113,12 +113,16 @@ def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
     for name, parameter in model.named_parameters():
         if is_lazy(parameter):
             raise ValueError(_errors.LAZY.format(name=name))
-    # A copy that holds the model's own weights: they are not copied but for one run.
-    probe = _Predictions(copied(model, lambda t: t if isinstance(t, nn.Parameter) else t.clone())).eval()
+    # A copy that holds the model's own weights: they are not copied but for one run, and where a change of the mode
+    # may write into them.
+    writing = has_rules(model)
+    probe = _Predictions(copied(model, lambda t: t if isinstance(t, nn.Parameter) and not writing else t.clone()))
+    forget(probe)
+    set_mode(probe, False)
     # Frozen parameters would send some modules (attention) down a path of one opaque operation.
     for parameter in probe.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    args, kwargs = call_arguments(example_input)
+    args, kwargs = call_arguments(fitting(model)(example_input))
     with isolated(0, "graph"):
         try:
             with torch.no_grad():
@@ -164,7 +168,7 @@ def copied(model: nn.Module, made: Callable[[Tensor], Tensor]) -> nn.Module:
                 new = made(tensor).detach()
                 is_parameter = isinstance(tensor, nn.Parameter)
                 memo[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if is_parameter else new
-    return copy.deepcopy(model, memo)
+    return copy_module(model, memo)
 
 
 class _Predictions(nn.Module):

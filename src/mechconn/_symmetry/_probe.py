@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mechconn import _errors
-from mechconn._params import call_arguments
+from mechconn._calling import call_arguments
+from mechconn._copies import forget, has_rules, set_mode
 from mechconn._rng import generator, isolated
 from mechconn._symmetry._graph import copied, first_line, predictions
 from mechconn._typing import Inputs
@@ -40,6 +41,7 @@ class Probe:
 
     def __init__(self, model: nn.Module, example: Inputs, seed: int) -> None:
         self._module = copied(model, _widened)
+        forget(self._module)
         self._seed = seed
         self._model = type(model).__name__
         self.where = ""
@@ -101,17 +103,19 @@ class Probe:
         for name in touched or []:
             assert moved is not None
             tensors[name].copy_(moved(name, held[name]))
-        self._module.train(training)
-        for module in self._module.modules():
-            if isinstance(module, _DropoutNd):
-                module.eval()
-            elif isinstance(module, nn.MultiheadAttention):
-                module.dropout = 0.0
+        # What one run leaves in the module does not reach the next; a change of its mode may write into weights.
+        module = copied(self._module, torch.clone if has_rules(self._module) else lambda t: t)
+        set_mode(module, training)
+        for part in module.modules():
+            if isinstance(part, _DropoutNd):
+                part.eval()
+            elif isinstance(part, nn.MultiheadAttention):
+                part.dropout = 0.0
         types = _Types()
         args, kwargs = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, self._arguments)
         try:
             with isolated(self._seed, "verify"), _NoDropout(), types:
-                found = predictions(self._module(*args, **kwargs))
+                found = predictions(module(*args, **kwargs))
         except Exception as error:
             mode = "training" if training else "evaluation"
             raise ValueError(_errors.NOT_RUN.format(model=self._model, mode=mode, why=first_line(error))) from error

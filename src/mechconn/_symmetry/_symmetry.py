@@ -20,6 +20,7 @@ from mechconn._symmetry._pattern import Pattern, Permutations
 from mechconn._symmetry._spec import check_lengths, check_names, check_permutations, parsed, solved
 from mechconn._symmetry._verify import verify
 from mechconn._typing import Inputs
+from mechconn._wrappers import plain_module
 
 Place: TypeAlias = tuple[str, int]
 """A tensor's name and the number of one of its axes."""
@@ -176,6 +177,7 @@ class Symmetry:
 
     def check_model(self, model: nn.Module) -> None:
         """Raise unless the symmetry's tensors are the model's, in names and shapes."""
+        model = plain_module(model)
         self._check_state({**dict(model.named_parameters()), **dict(model.named_buffers())})
 
     def _check_state(self, state: Mapping[str, Tensor]) -> None:
@@ -224,6 +226,7 @@ class Symmetry:
         Raises:
             ValueError: a tensor is unknown, a text is no pattern, or a pattern does not fit its axis.
         """
+        model = plain_module(model)
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         fixed = {name: tuple((n,) for n in tensor.shape) for name, tensor in tensors.items()}
         blank = cls(
