@@ -137,6 +137,10 @@ def test_each_tensor_of_a_mixed_module_gets_its_own_type_back() -> None:
     assert found.model.get_buffer("scale") is found.model.get_buffer("shared")
 
 
+SEEN: set[torch.dtype] = set()
+"""Types of outputs; here, since what a hook's closure holds is copied with the module."""
+
+
 def test_what_trains_in_float32_or_float64_stays_as_it_is() -> None:
     """Also where frozen layers are in half precision: there is nothing to lose in steps that are not taken."""
     model = mixed()
@@ -144,10 +148,10 @@ def test_what_trains_in_float32_or_float64_stays_as_it_is() -> None:
     model.out.float()
     for name in ("scale", "shared"):
         model.register_buffer(name, torch.ones(5))
-    seen: list[torch.dtype] = []
-    model.first.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    SEEN.clear()
+    model.first.register_forward_hook(lambda _, __, output: SEEN.add(output.dtype))
     found = tuned(model, METHODS["NaiveFineTuning"])
-    assert set(seen) == {torch.bfloat16} and "master_weights" not in found.settings
+    assert {torch.bfloat16} == SEEN and "master_weights" not in found.settings
     double = tuned(build(mlp), METHODS["NaiveFineTuning"], torch.float64)
     assert double.model.get_parameter("0.weight").dtype == torch.float64 and "master_weights" not in double.settings
 

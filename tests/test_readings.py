@@ -203,6 +203,8 @@ def test_map_style_datasets_are_shuffled_and_sampled_like_ours(form: str) -> Non
     expected, found = (mc.train(LINEAR, data, method, seed=3).model for data in ((X, Y), FORMS[form]()))
     for a, b in zip(expected.parameters(), found.parameters(), strict=True):
         assert torch.equal(a, b)
+    if form == "own dataset with names":
+        return  # functions get the names, and no model is known yet
     suites = (
         mc.intervened(data, {"noise": lambda x, draws: x + draws.uniform("a")[:, None]})
         for data in ((X, Y), FORMS[form]())

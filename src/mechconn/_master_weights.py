@@ -68,7 +68,7 @@ class MasterWeights:
         rounded = {id(tensors[name]): self._rounded(name, tensors[name].detach()) for name in self.types}
         trained._apply(lambda tensor: rounded.get(id(tensor), tensor))
         hooks = trained._forward_pre_hooks
-        for number in [number for number, hook in hooks.items() if hook is cast_half]:
+        for number in [number for number, hook in hooks.items() if isinstance(hook, _CastHalf)]:
             del hooks[number]
             trained._forward_pre_hooks_with_kwargs.pop(number, None)
 
@@ -107,7 +107,7 @@ class MasterWeights:
             return seen.setdefault(id(tensor), (tensor, tensor.float()))[1]
 
         full._apply(float32)
-        full.register_forward_pre_hook(cast_half, with_kwargs=True)
+        full.register_forward_pre_hook(_CastHalf(), with_kwargs=True)
         return full
 
     def _rounded(self, name: str, tensor: Tensor) -> Tensor:
@@ -123,9 +123,11 @@ class MasterWeights:
         return rounded
 
 
-def cast_half(_: nn.Module, args: Any, kwargs: Any) -> Any:
+class _CastHalf:
     """A pre-hook of a module: floating inputs of half precision come as float32."""
-    return tree_map(lambda value: value.float() if is_half(value) else value, (args, kwargs))
+
+    def __call__(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
+        return tree_map(lambda value: value.float() if is_half(value) else value, (args, kwargs))
 
 
 def is_half(value: Any) -> bool:

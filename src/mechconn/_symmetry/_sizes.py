@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from mechconn._params import call_arguments
+from mechconn._calling import call_arguments
+from mechconn._copies import set_mode
 from mechconn._rng import isolated
 from mechconn._symmetry._graph import copied, predictions, quiet
 from mechconn._symmetry._reads import Reads, alike
@@ -79,7 +80,8 @@ class _Trial:
     """A copy of a model on the CPU, and the values of an example, to be run at other sizes."""
 
     def __init__(self, model: nn.Module, example: Inputs) -> None:
-        self._module = copied(model, lambda t: t.detach().to("cpu", copy=True)).eval()
+        self._module = copied(model, lambda t: t.detach().to("cpu", copy=True))
+        set_mode(self._module, False)
         self.values, self.spec = tree_flatten(call_arguments(example))
 
     def run(self, values: Sequence[Any]) -> Reads | None:
