@@ -15,7 +15,8 @@ import mechconn as mc
 from _symmetry.attention_nets import FEATURES
 from _symmetry.check import built, generic, outputs
 from _symmetry.hub_models import MODELS as HUB
-from _symmetry.position_tables import MODELS, ROWS, Positions, Slots, tokens, vectors
+from _symmetry.length_nets import MODELS, Slots, vectors
+from _symmetry.position_tables import ROWS, Positions, tokens
 from mechconn._symmetry._sizes import other_sizes
 from zoo import build
 
@@ -149,6 +150,19 @@ def test_where_the_model_takes_one_size_the_example_alone_counts() -> None:
     assert mc.symmetry_of(model, vectors(ROWS)).sizes == {"slots": ROWS, "slots:2": 4, "slots:3": 6}
 
 
+class Quarters(nn.Module):
+    """Takes sequences whose length is a multiple of 4, up to 12."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slots = Slots()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] % 4 or x.shape[1] > ROWS:
+            raise RuntimeError("no multiple of 4")
+        return self.slots(x)
+
+
 @pytest.mark.parametrize(
     ("factory", "example", "shapes"),
     [
@@ -156,6 +170,8 @@ def test_where_the_model_takes_one_size_the_example_alone_counts() -> None:
         (lambda: nn.Linear(5, 4), FEATURES, [[(4, 5)], [(2, 5)]]),
         (lambda: nn.Conv2d(3, 4, 3), torch.ones(2, 3, 8, 8), [[(3, 3, 12, 12)], [(2, 3, 4, 4)]]),
         (lambda: nn.Bilinear(3, 4, 2), (torch.ones(5, 3), torch.ones(5, 4)), [[(6, 3), (6, 4)], [(2, 3), (2, 4)]]),
+        (Quarters, vectors(ROWS), [[(4, ROWS, 5)], [(2, 8, 5)]]),
+        (Quarters, vectors(4), [[(4, 8, 5)], [(2, 4, 5)]]),
         (OneSize, vectors(ROWS), [[(4, ROWS, 5)], [(2, ROWS, 5)]]),
     ],
 )

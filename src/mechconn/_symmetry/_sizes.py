@@ -150,11 +150,33 @@ def _partitions(slots: list[Slot]) -> Iterator[list[list[Slot]]]:
 
 
 def _lengths(size: int, larger: bool, slots: list[Slot]) -> list[int]:
-    """Lengths to try instead of `size`: half as much again, twice, one more; half, one less."""
+    """Lengths to try instead of `size`: half as much again, twice, one more; half, without one of p parts, one less.
+
+    Some of them are multiples of what `size` is a multiple of, as patches and windows need.
+    """
     rows = any(axis == 0 for _, axis in slots)
     if larger:
         return list(dict.fromkeys([size + 1, 2 * size] if rows else [size + max(size // 2, 1), 2 * size, size + 1]))
-    return [n for n in dict.fromkeys((size // 2, size - 1)) if n >= (2 if rows else 1)]
+    fewer = dict.fromkeys((size // 2, *(size - size // p for p in _prime_factors(size)), size - 1))
+    return [n for n in fewer if n >= (2 if rows else 1)]
+
+
+def _prime_factors(number: int) -> list[int]:
+    """The primes that divide a whole number, each once.
+
+    Example:
+        >>> _prime_factors(12), _prime_factors(49), _prime_factors(1)
+        ([2, 3], [7], [])
+    """
+    found: list[int] = []
+    p = 2
+    while p * p <= number:
+        if number % p == 0:
+            found.append(p)
+            while number % p == 0:
+                number //= p
+        p += 1
+    return [*found, number] if number > 1 else found
 
 
 def _resized(values: Sequence[Any], slots: Sequence[Slot], size: int) -> list[Any]:
