@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "mechconn"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-MAX_LINES = 300
+MAX_LINES = 400
 
 # In pieces, so that this file does not match itself.
 MACHINE_PATHS = ("/wor" + "k/", "/ho" + "me/", "/Use" + "rs/")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from mechconn._named import named_function
-from mechconn.losses import NAMES, Loss, as_loss, cross_entropy, loss_named
+from mechconn.losses import BY_NAME, Loss, as_loss, cross_entropy, loss_named
 
 
 def loss_of(value: Any) -> Loss:
@@ -30,7 +30,7 @@ def loss_of(value: Any) -> Loss:
         return loss_named(**value)
     if not isinstance(value, str):
         raise TypeError(f"loss must be a name or a table, got {value!r}")
-    if value in NAMES.values() or (":" not in value and "." not in value):
+    if value in BY_NAME or (":" not in value and "." not in value):
         return loss_named(value)
     return as_loss(named_function("the loss", value))
 
@@ -46,6 +46,6 @@ BuiltInLoss = Annotated[
     Any,
     PlainValidator(_built_in),
     PlainSerializer(lambda loss: loss.describe()),
-    WithJsonSchema({"anyOf": [{"enum": sorted(NAMES.values())}, {"type": "object"}]}),
+    WithJsonSchema({"anyOf": [{"enum": sorted(BY_NAME)}, {"type": "object"}]}),
 ]
 """A loss of `mechconn.losses`, as a field of a configuration."""

@@ -1,0 +1,42 @@
+"""Losses of single rows, and the one place that decides what is a classification.
+
+A loss gives a value for every row of a batch. It also says how the row's targets are read, which rows count, and, where
+the task is a classification, which class was predicted and which is right. Any function (outputs, targets) -> [N] is a
+loss too; its task is a classification where targets are class labels [N] and outputs [N, K].
+"""
+
+from mechconn.losses._base import LOSS_UNITS as LOSS_UNITS
+from mechconn.losses._base import NATS as NATS
+from mechconn.losses._base import NO_CLASS as NO_CLASS
+from mechconn.losses._base import Classified as Classified
+from mechconn.losses._base import Each as Each
+from mechconn.losses._base import Loss as Loss
+from mechconn.losses._choice import BY_NAME as BY_NAME
+from mechconn.losses._choice import OwnLoss as OwnLoss
+from mechconn.losses._choice import as_loss as as_loss
+from mechconn.losses._choice import loss_named as loss_named
+from mechconn.losses._positions import OverPositions as OverPositions
+from mechconn.losses._positions import over_positions as over_positions
+from mechconn.losses._rows import Absolute as Absolute
+from mechconn.losses._rows import Binary as Binary
+from mechconn.losses._rows import CrossEntropy as CrossEntropy
+from mechconn.losses._rows import Squared as Squared
+from mechconn.losses._rows import absolute as absolute
+from mechconn.losses._rows import binary as binary
+from mechconn.losses._rows import cross_entropy as cross_entropy
+from mechconn.losses._rows import squared as squared
+
+__all__ = [
+    "Absolute",
+    "Binary",
+    "Classified",
+    "CrossEntropy",
+    "Loss",
+    "OverPositions",
+    "Squared",
+    "absolute",
+    "binary",
+    "cross_entropy",
+    "over_positions",
+    "squared",
+]

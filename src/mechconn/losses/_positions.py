@@ -1,0 +1,107 @@
+"""A loss at every position of a row: tokens of a text, pixels of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from mechconn._checks import check_is, check_whole
+from mechconn.losses._advice import IN, unfit
+from mechconn.losses._base import Classified, Loss, NamedLoss
+from mechconn.losses._rows import CrossEntropy
+
+
+@dataclass(frozen=True)
+class OverPositions(NamedLoss):
+    r"""A loss at every position of a row (a token, a pixel), the mean over the positions that count.
+
+        l = (1 / |P|) sum_{p in P} each(z_p, y_p),      P the positions whose target is not `ignore_index`
+
+    Targets are [N, positions ...]. Outputs are [N, K, positions ...], as convolutions give them, or
+    [N, positions ..., K], as Transformers do; with one output a position also [N, positions ...]. The accuracy of a row
+    is the share of its positions that are right. Rows without a position that counts do not count.
+
+    Attributes:
+        each: the loss at one position.
+        ignore_index: the target of positions that do not count.
+        classes_at: the axis of the K outputs of a position, 1 or -1; needed only where the shapes allow both.
+
+    Example:
+        Two tokens with four classes each, the second of which does not count.
+
+        >>> over_positions(torch.zeros(1, 2, 4), torch.tensor([[3, -100]])).exp()
+        tensor([4.])
+    """
+
+    title: ClassVar[str] = "over_positions"
+
+    each: Loss = field(default_factory=lambda: CrossEntropy())
+    ignore_index: int = -100
+    classes_at: Literal[1, -1] | None = None
+
+    def __post_init__(self) -> None:
+        check_is("each", self.each, Loss, "; pass a loss of mechconn.losses")
+        check_whole("ignore_index", self.ignore_index)
+        if self.classes_at not in (None, 1, -1):
+            raise ValueError(
+                f"classes_at must be 1 or -1, the axis of the outputs of a position, got {self.classes_at}"
+            )
+
+    @property
+    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the loss at a position."""
+        return self.each.unit
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean over a row's positions that count, zero where none does: [N, K, ...] or [N, ..., K] -> [N]."""
+        flat, wanted, counted = self._flat(outputs, targets)
+        chosen = counted.flatten().nonzero().flatten()
+        values = flat.new_zeros(counted.numel())
+        if len(chosen):
+            values = values.index_put((chosen,), self.each(flat[chosen], wanted[chosen]).to(values))
+        return values.view(counted.shape).sum(1) / counted.sum(1).clamp(min=1)
+
+    def classify(self, outputs: Tensor, targets: Tensor) -> Classified | None:
+        """Predictions at every position, [N, M]; None where the loss at a position is of no classification."""
+        flat, wanted, counted = self._flat(outputs, targets)
+        chosen = counted.flatten().nonzero().flatten()
+        found = self.each.classify(flat[chosen], wanted[chosen])
+        if found is None or found.each != "rows":
+            return None
+        predicted, labels = (torch.zeros(counted.numel(), dtype=torch.long, device=flat.device) for _ in range(2))
+        predicted[chosen], labels[chosen] = found.predicted, found.labels
+        shape = counted.shape
+        return Classified(predicted.view(shape), labels.view(shape), found.classes, "positions", counted)
+
+    def counted(self, targets: Tensor) -> Tensor | None:
+        """The rows with a position that counts."""
+        counting = (targets.reshape(len(targets), -1) != self.ignore_index).any(1)
+        return None if bool(counting.all()) else counting
+
+    def _flat(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs [N M, K] or [N M], targets [N M], and which of the M positions of each row count, bool [N, M]."""
+        places, shape = targets.shape, outputs.shape
+        if len(places) < 2:
+            raise ValueError(unfit("a loss over positions", "targets [N, positions ...]", outputs, targets))
+        counted = (targets != self.ignore_index).flatten(1)
+        if shape == places:
+            return outputs.flatten(), targets.flatten(), counted
+        first = len(shape) == len(places) + 1 and shape[:1] + shape[2:] == places
+        last = len(shape) == len(places) + 1 and shape[:-1] == places
+        if first and last and self.classes_at is None:
+            raise ValueError(
+                f"outputs {list(shape)} may be [N, K, positions] or [N, positions, K] for targets {list(places)}; pass "
+                f"loss={IN}OverPositions(classes_at=1) or classes_at=-1"
+            )
+        if not (first if self.classes_at == 1 else last if self.classes_at == -1 else first or last):
+            wanted = "outputs [N, K, positions ...] or [N, positions ..., K] for targets [N, positions ...]"
+            raise ValueError(unfit("a loss over positions", wanted, outputs, targets))
+        moved = outputs.movedim(1, -1) if first and self.classes_at != -1 else outputs
+        flat = moved.reshape(-1, moved.shape[-1])
+        return flat[:, 0] if flat.shape[1] == 1 else flat, targets.flatten(), counted
+
+
+over_positions = OverPositions()

@@ -1,0 +1,222 @@
+"""Losses of rows as wholes: cross-entropy, binary, squared and absolute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mechconn._checks import check_fraction, check_whole
+from mechconn.losses._advice import CLASSES, IN, ZERO_OR_ONE, unfit
+from mechconn.losses._base import NATS, NO_CLASS, Classified, NamedLoss
+
+SUM = 1e-3
+"""How far the sum of a row of probabilities may be from 1 by rounding; four units of the last place if that is more."""
+
+
+@dataclass(frozen=True)
+class CrossEntropy(NamedLoss):
+    r"""Cross-entropy over K > 1 classes in nats: outputs z [N, K] are logits.
+
+        l = -sum_k q_k log softmax(z)_k
+
+    Targets are class labels (whole numbers or bool of shape [N] or [N, 1]; or rows [N, K] of zeros and a single one),
+    and then q is the label; or rows of probabilities [N, K], each >= 0 and of sum 1, and then q is the row. Label
+    smoothing s mixes: q <- (1 - s) q + s / K. Rows whose label is `ignore_index` do not count.
+
+    Attributes:
+        label_smoothing: s, in [0, 1].
+        ignore_index: the label of rows that do not count; None where all do.
+
+    Example:
+        >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3])).exp()
+        tensor([4., 4.])
+    """
+
+    title: ClassVar[str] = "cross_entropy"
+
+    unit: ClassVar[str] = NATS
+    classes_are_outputs: ClassVar[bool] = True
+
+    label_smoothing: float = 0.0
+    ignore_index: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fraction("label_smoothing", self.label_smoothing)
+        if self.ignore_index is not None:
+            check_whole("ignore_index", self.ignore_index)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """-sum_k q_k log softmax(z)_k of each row: [N, K], [N] or [N, K] -> [N]; zero for rows that do not count."""
+        labels = self._labels(outputs, targets)
+        if labels is None and not _are_probabilities(outputs, targets):
+            raise ValueError(unfit("cross-entropy", CLASSES, outputs, targets))
+        if labels is None:
+            return F.cross_entropy(outputs, targets.to(outputs), reduction="none", label_smoothing=self.label_smoothing)
+        self._check(labels, outputs.shape[1])
+        ignored = -100 if self.ignore_index is None else self.ignore_index
+        return F.cross_entropy(
+            outputs, labels, reduction="none", label_smoothing=self.label_smoothing, ignore_index=ignored
+        )
+
+    def classify(self, outputs: Tensor, targets: Tensor) -> Classified | None:
+        """The class of the largest output; None where targets are no labels of these outputs."""
+        labels = self._labels(outputs, targets)
+        if labels is None:
+            return None
+        predicted = outputs.argmax(1).masked_fill(outputs.isnan().any(1), NO_CLASS)
+        return Classified(predicted, labels, outputs.shape[1])
+
+    def counted(self, targets: Tensor) -> Tensor | None:
+        """The rows whose label is not `ignore_index`."""
+        if self.ignore_index is None or targets.is_floating_point():
+            return None
+        return targets.reshape(len(targets), -1)[:, 0] != self.ignore_index
+
+    def probabilities(self, outputs: Tensor) -> bool:
+        """Whether every row is >= 0 and of sum 1, and not every row zeros and a single one."""
+        if outputs.dim() != 2 or not sum_to_one(outputs):
+            return False
+        return not bool(((outputs == 0) | (outputs == 1)).all())
+
+    def _labels(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Labels [N]; None where the targets are none."""
+        if outputs.dim() != 2 or outputs.shape[1] < 2 or not _whole(targets):
+            return None
+        if targets.dim() == 2 and targets.shape == outputs.shape:
+            single = bool(((targets == 0) | (targets == 1)).all() and (targets.sum(1) == 1).all())
+            return targets.long().argmax(1) if single else None
+        if targets.dim() == 2 and targets.shape[1] == 1:
+            targets = targets[:, 0]
+        return targets.long() if targets.dim() == 1 and len(targets) == len(outputs) else None
+
+    def _check(self, labels: Tensor, classes: int) -> None:
+        """Raise unless every label that counts names an output."""
+        counting = labels if self.ignore_index is None else labels[labels != self.ignore_index]
+        if not len(counting) or 0 <= int(counting.min()) <= int(counting.max()) < classes:
+            return
+        low, high = int(counting.min()), int(counting.max())
+        text = f"labels must lie in 0 ... {classes - 1}, the model's outputs, got {low} ... {high}"
+        outside = counting[(counting < 0) | (counting >= classes)].unique().tolist()
+        if len(outside) == 1:
+            text += (
+                f"; where {outside[0]} marks rows to leave out, pass loss={IN}CrossEntropy(ignore_index={outside[0]})"
+            )
+        raise ValueError(text)
+
+
+@dataclass(frozen=True)
+class Binary(NamedLoss):
+    r"""Binary cross-entropy in nats of one logit z, or the mean over K independent ones.
+
+        l = mean_k [ log(1 + exp(z_k)) - y_k z_k ]
+
+    Outputs are [N] or [N, 1] with targets [N] or [N, 1]: a task of two classes, class 1 where z > 0. Or they are [N, K]
+    with targets [N, K]: a multi-label task, whose accuracy is the share of a row's labels that are right. Targets are 0
+    or 1 (whole numbers, bool or floats), or probabilities in [0, 1], of which there is no accuracy.
+
+    Example:
+        >>> binary(torch.tensor([0.0, 0.0]), torch.tensor([0, 1])).exp()
+        tensor([2., 2.])
+    """
+
+    title: ClassVar[str] = "binary"
+
+    unit: ClassVar[str] = NATS
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean over labels of log(1 + exp(z)) - y z: [N], [N, 1] or [N, K] and targets alike -> [N]."""
+        found = self._pair(outputs, targets)
+        if found is None:
+            raise ValueError(unfit("binary cross-entropy", ZERO_OR_ONE, outputs, targets))
+        logits, wanted = found
+        return F.binary_cross_entropy_with_logits(logits, wanted.to(logits), reduction="none").mean(1)
+
+    def classify(self, outputs: Tensor, targets: Tensor) -> Classified | None:
+        """Class 1 where the logit is above 0, [N] of one logit and [N, K] of several; None of probabilities."""
+        found = self._pair(outputs, targets)
+        if found is None or not bool(((found[1] == 0) | (found[1] == 1)).all()):
+            return None
+        logits, wanted = found
+        predicted = (logits > 0).long().masked_fill(logits.isnan(), NO_CLASS)
+        if logits.shape[1] == 1:
+            return Classified(predicted[:, 0], wanted[:, 0].long(), 2)
+        return Classified(predicted, wanted.long(), 2, "labels")
+
+    def probabilities(self, outputs: Tensor) -> bool:
+        """Whether every output lies in [0, 1], and not every one is 0 or 1."""
+        return bool(((outputs >= 0) & (outputs <= 1)).all()) and not bool(((outputs == 0) | (outputs == 1)).all())
+
+    def _pair(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Logits and targets, [N, K] both; None where targets are none of these outputs."""
+        z, y = (part[:, None] if part.dim() == 1 else part for part in (outputs, targets))
+        if z.dim() != 2 or z.shape != y.shape or not bool(((y >= 0) & (y <= 1)).all()):
+            return None
+        return z, y
+
+
+@dataclass(frozen=True)
+class Squared(NamedLoss):
+    """Squared error, the mean over a row's outputs: l = mean_j (f_j - y_j)^2. Outputs and targets are [N, ...] alike.
+
+    A row of one output may be [N] or [N, 1] on either side.
+
+    Example:
+        >>> squared(torch.tensor([[3.0], [1.0]]), torch.tensor([1.0, 1.0]))
+        tensor([4., 0.])
+    """
+
+    title: ClassVar[str] = "squared"
+
+    takes_labels: ClassVar[bool] = False
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """mean_j (f_j - y_j)^2: [N, ...], [N, ...] -> [N]."""
+        return _errors_of("squared error", outputs, targets).square().mean(1)
+
+
+@dataclass(frozen=True)
+class Absolute(NamedLoss):
+    """Absolute error, the mean over a row's outputs: l = mean_j |f_j - y_j|. Shapes as in `Squared`.
+
+    Example:
+        >>> absolute(torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
+        tensor([1.5000])
+    """
+
+    title: ClassVar[str] = "absolute"
+
+    takes_labels: ClassVar[bool] = False
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """mean_j |f_j - y_j|: [N, ...], [N, ...] -> [N]."""
+        return _errors_of("absolute error", outputs, targets).abs().mean(1)
+
+
+def _errors_of(what: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    """f - y as [N, outputs of a row], in float32 at least."""
+    f, y = (part[:, None] if part.dim() == 1 else part for part in (outputs, targets))
+    if f.shape != y.shape:
+        raise ValueError(unfit(what, "targets of the outputs' shape", outputs, targets))
+    exact = torch.promote_types(f.dtype, torch.float32)
+    return (f.to(exact) - y.to(exact)).flatten(1)
+
+
+def _whole(targets: Tensor) -> bool:
+    return not (targets.is_floating_point() or targets.is_complex())
+
+
+def _are_probabilities(outputs: Tensor, targets: Tensor) -> bool:
+    shaped = outputs.dim() == 2 and outputs.shape[1] > 1 and targets.shape == outputs.shape
+    return shaped and targets.is_floating_point() and sum_to_one(targets)
+
+
+def sum_to_one(rows: Tensor) -> bool:
+    near = max(SUM, 4 * torch.finfo(rows.dtype).eps)
+    return bool((rows >= 0).all() and ((rows.double().sum(1) - 1).abs() <= near).all())
+
+
+cross_entropy, binary, squared, absolute = CrossEntropy(), Binary(), Squared(), Absolute()
