@@ -65,6 +65,7 @@ READS: dict[str, Callable[[Any, int], Tensor]] = {
     "the last row read": lambda net, n: net.flat.view(ROWS, WIDTH)[n - 1],
     "a list": lambda net, n: torch.stack([net.rows[i] for i in range(n)]),
     "a row for each length": lambda net, n: net.rows[n - 1],
+    "a row for each parity": lambda net, n: net.rows[n % 2],
     "interpolated": lambda net, n: F.interpolate(net.table.t()[None], size=n, mode="linear")[0].t(),
     "pooled": lambda net, n: F.adaptive_avg_pool1d(net.table.t(), n).t(),
     "masked": lambda net, n: (net.table * (torch.arange(ROWS) < n)[:, None]).sum(0),
@@ -88,6 +89,7 @@ NO_STREAM = (
     "the last row read",
     "a list",
     "a row for each length",
+    "a row for each parity",
     "strided",
     "written into zeros",
 )

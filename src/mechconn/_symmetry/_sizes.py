@@ -6,7 +6,7 @@ model takes it: what stands in it is repeated, or left out at the end, along the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -32,7 +32,8 @@ Slot: TypeAlias = tuple[int, int]
 def other_sizes(model: nn.Module, example: Inputs) -> list[Inputs]:
     """The example made larger and made smaller along all axes along which the model takes it; none where it does not.
 
-    The model is tried on the CPU, where an index beyond a table is an error that can be caught.
+    Further lengths follow where one of them reads a parameter that none of the others does. The model is tried on the
+    CPU, where an index beyond a table is an error that can be caught.
     """
     return [inputs for inputs, _ in _tried(model, example)]
 
@@ -68,12 +69,17 @@ def _tried(model: nn.Module, example: Inputs) -> Iterator[tuple[Inputs, bool]]:
     first = trial.run(trial.values)
     if first is None:
         return
+    unread, changed = set(first.unread), set[Slot]()
     for larger in (True, False):
         values, reads = trial.changed(larger)
-        if larger and reads is not None and reads.unread:
-            values, reads = trial.longer(values, reads)
         if reads is not None:
+            unread &= reads.unread
+            changed |= _differing(trial.values, values)
             yield _inputs(values, trial.spec), alike(first, reads)
+    for values, reads in trial.further(changed) if unread and changed else ():
+        if not unread <= reads.unread:
+            unread &= reads.unread
+            yield _inputs(values, trial.spec), False
 
 
 class _Trial:
@@ -110,20 +116,29 @@ class _Trial:
                     break
         return values, reads
 
-    def longer(self, values: list[Any], reads: Reads) -> tuple[list[Any], Reads]:
-        """A longer input that reads a parameter that none has read so far; the given one where the model takes none."""
-        grown = [(i, axis) for i, t in enumerate(self.values) if isinstance(t, Tensor) for axis in range(1, t.dim())]
-        grown = [(i, axis) for i, axis in grown if values[i].shape[axis] != self.values[i].shape[axis]]
-        trial = values
-        while grown:
-            for i, axis in grown:
-                trial = _resized(trial, [(i, axis)], 2 * trial[i].shape[axis])
-            found = self.run(trial) if _numbers(trial) <= LONGEST else None
-            if found is None:
-                break
-            if found.unread < reads.unread:
-                values, reads = trial, found
-        return values, reads
+    def further(self, slots: set[Slot]) -> Iterator[tuple[list[Any], Reads]]:
+        """More lengths along axes that may change, for parameters that only some lengths read: one more, one less.
+
+        Then longer and longer ones, while the model takes them.
+        """
+        along = sorted(slot for slot in slots if slot[1] > 0) or sorted(slots)
+        lengths = {(i, axis): self.values[i].shape[axis] for i, axis in along}
+        for shift in (1, -1):
+            reads = self._run_at({slot: length + shift for slot, length in lengths.items()})
+            if reads is not None:
+                yield reads
+        times = 4
+        while along and (reads := self._run_at({slot: times * length for slot, length in lengths.items()})) is not None:
+            yield reads
+            times *= 2
+
+    def _run_at(self, lengths: Mapping[Slot, int]) -> tuple[list[Any], Reads] | None:
+        """The example at these lengths, and its reads; None where the model does not take it, or it is long."""
+        values = list(self.values)
+        for slot, length in lengths.items():
+            values = _resized(values, [slot], length)
+        reads = self.run(values) if 0 < _numbers(values) <= LONGEST else None
+        return None if reads is None else (values, reads)
 
     def _taken(
         self, values: list[Any], reads: Reads | None, part: list[Slot], lengths: list[int]
@@ -186,6 +201,12 @@ def _resized(values: Sequence[Any], slots: Sequence[Slot], size: int) -> list[An
         places = torch.arange(size, device=new[i].device) % new[i].shape[axis]
         new[i] = new[i].index_select(axis, places)
     return new
+
+
+def _differing(values: Sequence[Any], others: Sequence[Any]) -> set[Slot]:
+    """The axes whose lengths differ."""
+    pairs = [(i, t.shape, others[i].shape) for i, t in enumerate(values) if isinstance(t, Tensor)]
+    return {(i, axis) for i, a, b in pairs for axis in range(len(a)) if a[axis] != b[axis]}
 
 
 def _numbers(values: Sequence[Any]) -> int:
