@@ -116,6 +116,7 @@ def do_cell(job: Job) -> Outcome:
         lab = Lab(store, plan.works_on, precision, plan.engine.threads, job.progress)
         numbers = RECIPES[plan.recipe].cell(lab, plan.settings, job.cell, plan.root)
     steps = {title: stored.record.key for title, stored in lab.log.items()}
+    notes += [f"{title}: {note}" for title, stored in lab.log.items() for note in stored.numbers.get("notes", ())]
     computed = sum(stored.computed for stored in lab.log.values())
     work = sum(stored.record.seconds for stored in lab.log.values())
     return Outcome(numbers, steps, computed, time.perf_counter() - started, work, notes)

@@ -29,7 +29,7 @@ from mechconn._path_fits import PathFit
 from mechconn._paths import LinearPath, WeightedPath
 from mechconn._precision import Precision, reduced_type
 from mechconn._store import Input, Made, Step, Store, Stored
-from mechconn._training import train
+from mechconn._training import Trained, train
 from mechconn._typing import Params, Progress
 from mechconn.losses import Loss, cross_entropy
 
@@ -119,7 +119,7 @@ def train_step(lab: Lab, what: str, data: Source, method: Method, seed: int) -> 
     def compute(told: Progress, folder: Path) -> Made:
         kept = Checkpoint(folder / CHECKPOINT)
         found = train(lab.fresh(seed), data.data, method, checkpoint=kept, seed=seed, progress=told, **lab.judged)
-        return Made({"history": found.history, "samples": found.settings["samples"]}, {WEIGHTS: state(found.model)})
+        return Made(_trained(found), {WEIGHTS: state(found.model)})
 
     config = {"method": method.settings(), "seed": seed}
     return lab.step("train", what, config, {"data": data.input}, compute)
@@ -139,11 +139,17 @@ def tune_step(lab: Lab, what: str, start: Stored, method: Method, clean: Source,
             progress=told,
             **lab.judged,
         )
-        return Made({"history": found.history, "samples": found.settings["samples"]}, {WEIGHTS: state(found.model)})
+        return Made(_trained(found), {WEIGHTS: state(found.model)})
 
     config = {"method": method.settings(), "seed": seed}
     inputs = {"start": start.input, "clean": clean.input, "cued": cued.input}
     return lab.step("fine-tune", what, config, inputs, compute)
+
+
+def _trained(found: Trained) -> dict[str, Any]:
+    """The numbers of a training: one record an epoch, how many samples, and notes where there are any."""
+    notes = {"notes": list(found.notes)} if found.notes else {}
+    return {"history": found.history, "samples": found.settings["samples"], **notes}
 
 
 def align_step(lab: Lab, what: str, a: Stored, b: Stored, data: Source, seed: int) -> Stored:
