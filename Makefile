@@ -11,7 +11,7 @@ RECIPES := quickstart fig4 fig5 table1 table3 table4 fig13
 ENGINE ?= processes
 STORE ?= mechconn-store
 
-.PHONY: help demo reproduce test bench check clean
+.PHONY: help demo reproduce test bench lint check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,11 +33,13 @@ bench: $(READY) ## speed against plain implementations, random programs through 
 	$(BIN)/python benchmarks/bench_data.py
 	$(BIN)/python benchmarks/symmetry_programs.py
 
-check: $(READY) ## format, lint, types, import contracts, fast tests
+lint: $(READY) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+check: lint ## lint, and the fast tests
 	$(PYTEST) -m "not slow"
 
 clean: ## remove what the targets above made, except .venv

@@ -41,13 +41,11 @@ def test_a_head_that_is_suggested_is_one_of_the_models() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own
 def test_of_a_compiled_model_the_module_that_was_compiled() -> None:
-    """A hook that is put on after the model was compiled is not run."""
-    model = build(mlp)
-    compiled: Any = torch.compile(model, backend="eager")
-    tune(compiled)
-    with pytest.raises(ValueError, match="pass the module that was compiled"):
+    """It is seen through, and its layers have the names that they have in it."""
+    compiled: Any = torch.compile(build(mlp), backend="eager")
+    with pytest.raises(ValueError, match=r"head='_orig_mod\.2' is not a linear layer of this model; .* are: 0, 2"):
         tune(compiled, CBFT, cued=CUED, head="_orig_mod.2")
-    tune(model, CBFT, cued=CUED)
+    tune(compiled, CBFT, cued=CUED, head="2")
 
 
 # ---------------------------------------------------------------- checkpoints

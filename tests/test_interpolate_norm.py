@@ -82,9 +82,9 @@ def without(state: dict[str, Any], *names: str) -> dict[str, Any]:
             "running statistics in state_b do not match: missing 1.running_mean, 1.running_var; unexpected none",
         ),
         (
-            lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+            lambda state: {f"net.{name}": tensor for name, tensor in state.items()},
             "running statistics in state_b do not match: missing 1.running_mean, 1.running_var; "
-            "unexpected module.1.running_mean, module.1.running_var",
+            "unexpected net.1.running_mean, net.1.running_var",
         ),
         (
             lambda state: {name: tensor.float() for name, tensor in state.items()},

@@ -214,3 +214,91 @@ def test_a_users_loss_says_what_is_right() -> None:
     x = torch.tensor([[2.0], [-3.0], [0.5], [-0.5]])
     found = mc.measure_invariance(nn.Identity(), mc.Suite({"cue": (x, torch.tensor([1, -1, -1, -1]))}), loss=Hinge())
     assert (found.accuracy["cue"], found.loss["cue"]) == (0.75, pytest.approx((0 + 0 + 1.5 + 0.5) / 4))
+
+
+# ---------------------------------------------------------------- what is left out, and what functions may do
+
+
+def test_ignored_classes_of_one_hot_rows_do_not_count() -> None:
+    y = torch.arange(9) % 3
+    counted = mc.losses.CrossEntropy(ignore_index=0).counted(F.one_hot(y, 3))
+    assert counted is not None and counted.tolist() == (y != 0).tolist()
+
+
+def test_positions_to_leave_out_are_named_by_their_own_loss() -> None:
+    """The remedy of the line works, also where the classes come first."""
+    z, y = drawn(4, 5, 8, 8, dtype=torch.float32), torch.arange(256).view(4, 8, 8) % 5
+    y[:, 0] = 255
+    with pytest.raises(ValueError, match=r"255 marks positions to leave out, pass loss=mechconn\.losses\.Over"):
+        mc.losses.over_positions(z, y)
+    expected = F.cross_entropy(z, y.masked_fill(y == 255, -100), reduction="none").flatten(1).sum(1) / 56
+    torch.testing.assert_close(mc.losses.OverPositions(ignore_index=255)(z, y), expected)
+    with pytest.raises(ValueError, match=r"pass OverPositions\(ignore_index=255\)"):
+        mc.losses.OverPositions(mc.losses.CrossEntropy(ignore_index=255))
+
+
+def test_classes_counted_from_one_are_told() -> None:
+    z, y = drawn(6, 3), torch.arange(6) % 3 + 1
+    with pytest.raises(ValueError, match="numbered from 1, pass y - 1"):
+        mc.losses.cross_entropy(z, y)
+    assert mc.losses.cross_entropy(z, y - 1).shape == (6,)
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 8, 8), (4, 5, 8, 8)])
+def test_binary_pixels_are_told_a_loss_that_takes_them(shape: tuple[int, ...]) -> None:
+    z, y = drawn(*shape), (drawn(*shape, seed=1) > 0).long()
+    for loss in (mc.losses.cross_entropy, mc.losses.binary):
+        with pytest.raises(ValueError, match=r"pass loss=mechconn\.losses\.OverPositions\(mechconn\.losses\.binary\)"):
+            loss(z, y)
+    expected = F.binary_cross_entropy_with_logits(z, y.double(), reduction="none").flatten(1).mean(1)
+    torch.testing.assert_close(mc.losses.OverPositions(mc.losses.binary)(z, y), expected)
+
+
+def test_functions_of_the_users_get_copies_and_answers_come_before_them() -> None:
+    x, y = drawn(40, 4, dtype=torch.float32), torch.arange(40) % 3
+    model, kept = build(lambda: nn.Linear(4, 3), dtype=torch.float32), (x.clone(), y.clone())
+    suite = mc.Suite({"cue": [(x, y)]}, interventions=())
+    plain = mc.measure_invariance(model, suite)
+    found = mc.measure_invariance(
+        model,
+        suite,
+        loss=lambda z, t: F.cross_entropy(z.mul_(1.0), t.add_(0), reduction="none"),
+        metrics={"p": lambda z, t: z.mul_(-1)[:, 0] + t.mul_(2)},
+    )
+    assert found.accuracy == plain.accuracy and torch.equal(y, kept[1])
+    mc.train(model, [(x, y)], mc.Training(epochs=2), transform=lambda part: part.mul_(2))
+    assert torch.equal(x, kept[0])
+
+
+def test_rows_that_do_not_count_are_left_out_of_metrics_and_methods() -> None:
+    x, y = drawn(60, 4, dtype=torch.float32), torch.arange(60) % 3
+    holed = y.clone()
+    holed[::4] = -1
+    model, loss = (
+        build(lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), dtype=torch.float32),
+        (mc.losses.CrossEntropy(ignore_index=-1)),
+    )
+    picked = {"picked": mc.Metric(lambda z, t: z.softmax(1).gather(1, t[:, None])[:, 0], bounds=(0.0, 1.0))}
+    kept = holed >= 0
+    found = mc.measure_invariance(model, mc.Suite({"cue": (x, holed)}, interventions=()), loss=loss, metrics=picked)
+    expected = mc.measure_invariance(model, mc.Suite({"cue": (x[kept], y[kept])}, interventions=()), metrics=picked)
+    assert found.metrics["picked"] == pytest.approx(expected.metrics["picked"])
+    data = {"clean": (x, holed), "cued": (x.flip(1), holed)}
+    for method in (mc.DFR(draws=2), mc.CBFT(epochs=2, batch_size=60), mc.LastLayerRetraining(epochs=2)):
+        tuned = mc.fine_tune(model, method, loss=loss, **data).model
+        assert all(bool(p.isfinite().all()) for p in tuned.parameters())
+    dfr = [mc.fine_tune(model, mc.DFR(draws=2), clean=c, loss=loss).model for c in ((x, holed), (x[kept], y[kept]))]
+    for a, b in zip(*(m.parameters() for m in dfr), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_epochs_are_means_over_the_rows_that_count() -> None:
+    """Whatever the batches, one of which holds no row that counts; at a rate that moves nothing."""
+    x, y = drawn(60, 4, dtype=torch.float32), torch.arange(60) % 3
+    y[:20] = -1
+    model, loss = build(lambda: nn.Linear(4, 3), dtype=torch.float32), mc.losses.CrossEntropy(ignore_index=-1)
+    expected = F.cross_entropy(model(x[20:]), y[20:]).item()
+    method = mc.Training(epochs=1, lr=1e-9)
+    for cuts in ([60], [30, 30], [20, 40]):
+        batches = list(zip(x.split(cuts), y.split(cuts), strict=True))
+        assert mc.train(model, batches, method, loss=loss).history[0]["clean"] == pytest.approx(expected, rel=1e-5)

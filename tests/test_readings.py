@@ -296,3 +296,36 @@ def test_rows_said_to_correspond_must_have_equal_targets() -> None:
     ):
         changed({"cue": (X, Y), "r": (X, Y.flip(0))}, paired=True)
     assert changed({"cue": (X, Y), "r": (X, Y.flip(0))}) is None
+
+
+# ---------------------------------------------------------------- whole data by name
+
+
+def test_whole_data_in_a_named_tuple_are_read_by_name() -> None:
+    turned = namedtuple("turned", ["label", "image"])
+    assert measured(LINEAR, turned(Y, X)) == pytest.approx(share(LINEAR(X)))
+    assert measured(LINEAR, Sample(X, Y, G)) == pytest.approx(share(LINEAR(X)))
+    unlabelled = namedtuple("unlabelled", ["x", "group"])
+    with pytest.raises(ValueError, match="has the parts x, group: call the targets 'y'"):
+        mc.Suite({"cue": unlabelled(X, G)}, interventions=())
+
+
+@pytest.mark.parametrize("data", [(X, Y, G), [X, Y], (X, np.array(["a"] * ROWS))])
+def test_what_is_no_pair_is_told_as_it_was_given(data: Any) -> None:
+    with pytest.raises(TypeError, match=r"data must be an \(x, y\) pair, .* got a (tuple|list) of \d parts; write"):
+        mc.measure_groups(LINEAR, data, G.tolist())
+
+
+def test_samples_are_read_for_their_targets_once() -> None:
+    data = Images()
+    suite = mc.Suite({"cue": data}, interventions=())
+    path = mc.LinearPath(mc.parameters_of(LINEAR), mc.parameters_of(LINEAR))
+    mc.evaluate_path(LINEAR, path, suite, ts=3)
+    assert data.read <= 1 + ROWS + 3 * ROWS
+
+
+def test_inputs_of_another_kind_of_number_are_told_in_one_line() -> None:
+    with pytest.raises(TypeError, match=r"int64 \[60, 6\].*such as x\.float\(\)$") as caught:
+        measured(LINEAR, (X.long(), Y))
+    assert "\n" not in str(caught.value)
+    assert measured(LINEAR, (X.long().float(), Y)) >= 0

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeGuard
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -106,6 +107,11 @@ def as_data(name: str, data: Any) -> Data:
             raise ValueError(_errors.EMPTY.format(name=name))
         return data
     check_reiterable(name, data)
+    if isinstance(data, tuple | list) and len(data) and isinstance(data[0], Tensor | np.ndarray):
+        raise TypeError(
+            f"{name} must be an (x, y) pair, y one number or row of numbers for each row, or a list of batches, got a "
+            f"{type(data).__name__} of {len(data)} parts; write (inputs, targets), or names, {{'x': ..., 'y': ...}}"
+        )
     return data
 
 
@@ -138,6 +144,9 @@ def _own(data: Any) -> bool:
 
 def _pair(name: str, data: Any) -> TensorPair | None:
     """Inputs and targets that are given whole; None of anything else."""
+    if hasattr(data, "_asdict"):
+        data = data._asdict()
+        label_key(name, data)
     if isinstance(data, Mapping) and {*LABEL_KEYS} & {*data}:
         label = label_key(name, data)
         data = {key: value for key, value in data.items() if key != label}, data[label]
@@ -151,6 +160,15 @@ def _pair(name: str, data: Any) -> TensorPair | None:
         if part is not None and len(part) != len(y):
             raise ValueError(_errors.LENGTHS.format(name=name, inputs=len(part), targets=len(y)))
     return TensorPair(x, y)
+
+
+def copied_inputs(x: Any) -> Any:
+    """Inputs whose tensors are copies, for functions of the user's that may write into them."""
+    if isinstance(x, Tensor):
+        return x.clone()
+    if isinstance(x, Mapping):
+        return {name: copied_inputs(part) for name, part in x.items()}
+    return tuple(map(copied_inputs, x)) if isinstance(x, tuple) else x
 
 
 def _leaves(x: Any) -> Iterator[Tensor | None]:
@@ -227,11 +245,19 @@ def _joined(a: tuple[Inputs, Tensor], b: tuple[Inputs, Tensor]) -> tuple[Inputs,
     parts, others = (list(_leaves(batch[0])) for batch in (a, b))
     rows = [len(batch[1]) for batch in (a, b)]
     for first, second in zip(parts, others, strict=True):
-        if first is None or second is None or first.shape[1:] != second.shape[1:] or [len(first), len(second)] != rows:
+        if first is None or second is None or not (first.dim() and second.dim()):
+            continue
+        if first.shape[1:] != second.shape[1:] or [len(first), len(second)] != rows:
             return None
-    joined = iter([torch.cat([p, q]) for p, q in zip(parts, others, strict=True) if p is not None and q is not None])
-    targets = torch.cat([a[1], b[1]]) if a[1].shape[1:] == b[1].shape[1:] else None
-    return None if targets is None else (_each(lambda _: next(joined), a[0]), targets)
+    if a[1].shape[1:] != b[1].shape[1:]:
+        return None
+    further = iter(others)
+
+    def joined(part: Any) -> Any:
+        other = next(further)
+        return torch.cat([part, other]) if isinstance(part, Tensor) and part.dim() and other is not None else part
+
+    return _each(joined, a[0]), torch.cat([a[1], b[1]])
 
 
 @contextmanager

@@ -49,10 +49,10 @@ class MeanBound:
     def _bets(self) -> np.ndarray:
         """lambda_t before it is cut to c / m, a function of the values before t."""
         n = len(self._x)
-        before = np.arange(1, n + 1)
-        own = (0.5 + np.cumsum(self._x)) / (before + 1)
+        t = np.arange(1, n + 1)
+        own = (0.5 + np.cumsum(self._x)) / (t + 1)
         spread = 0.25 + np.concatenate([[0.0], np.cumsum((self._x - own) ** 2)[:-1]])
-        return np.sqrt(2 * math.log(1 / DESIGN_TAIL) * before / (n * spread))
+        return np.sqrt(2 * math.log(1 / DESIGN_TAIL) * t / (n * spread))
 
     def log_capital(self, mean: float) -> float:
         """log max_t K_t(m) of the bet that the mean is above `mean`, in the values' own units."""

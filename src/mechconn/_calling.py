@@ -31,18 +31,31 @@ def call_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 @contextmanager
-def told(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[None]:
-    """Context manager: a TypeError of the forward pass is re-raised in one line that says how it was called."""
+def explain_errors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Context manager: an error of types or arguments is re-raised in one line that says how the network was called.
+
+    Raises:
+        TypeError: the forward pass does not take these arguments, or their number types.
+    """
     try:
         yield
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in ("dtype", "Input type", "expected scalar type")):
+            raise
+        why = _refused(str(error).splitlines()[0], args, kwargs)
+        raise TypeError(f"{why}; give inputs of a number type that the network takes, such as x.float()") from error
     except TypeError as error:
-        placed = f" ({', '.join(map(_described, args))})" if args else ""
-        named = f" and {', '.join(f'{name}= {_described(value)}' for name, value in kwargs.items())}" if kwargs else ""
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TypeError(
-            f"the forward pass failed ({why}); it was called with {len(args)} inputs by place{placed}{named}, "
-            "as the batch was read: all but the targets"
-        ) from error
+        raise TypeError(_refused(why, args, kwargs)) from error
+
+
+def _refused(why: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    placed = f" ({', '.join(map(_described, args))})" if args else ""
+    named = f" and {', '.join(f'{name}= {_described(value)}' for name, value in kwargs.items())}" if kwargs else ""
+    return (
+        f"the forward pass failed ({why}); it was called with {len(args)} inputs by place{placed}{named}, as the batch "
+        "was read: all but the targets"
+    )
 
 
 def _described(value: Any) -> str:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from mechconn import _errors
-from mechconn._batches import batch_count, generators_kept, numbered_batches, own_generators
+from mechconn._batches import batch_count, copied_inputs, generators_kept, numbered_batches, own_generators
 from mechconn._checkpoint import Keeper, Progressed
 from mechconn._method import Objective, Records, Schedule, Step
 from mechconn._rng import generator, isolated, reseed
 from mechconn._run_messages import explain_one_row, note_selection
 from mechconn._typing import Data, Inputs, Progress
 from mechconn._workers import Workers
+from mechconn.losses import Loss
 
 
 @dataclass(eq=False)
@@ -38,6 +39,7 @@ class Engine:
         workers: the processes that share the work.
         keeper: reads and writes the checkpoint.
         reader: the module whose forward pass decides how batches are read.
+        loss: says which rows count; None where all do.
         kept: what objectives remember between iterations.
         history: a record for each epoch done, of all descents.
         selected: epoch whose weights were taken, where they were chosen by validation data.
@@ -53,6 +55,7 @@ class Engine:
     workers: Workers = field(default_factory=Workers)
     keeper: Keeper | None = None
     reader: nn.Module | None = None
+    loss: Loss | None = None
     kept: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     selected: int | None = None
@@ -167,7 +170,7 @@ class _Run:
             if keeper is not None and (epoch * self.steps + now.offset) % keeper.checkpoint.every == 0:
                 self._check_weights()
                 self._write(keeper)
-        means = {name: value / now.rows for name, value in now.sums.items()}
+        means = {name: value / max(now.rows, 1) for name, value in now.sums.items()}
         return {"epoch": epoch, "lr": rate} | means
 
     def _iterate(self, parts: list[Step], rate: float, total: int) -> None:
@@ -181,7 +184,7 @@ class _Run:
                 terms = self._terms(objective, part)
                 self._add(terms, part, total)
                 loss = torch.stack(list(terms.values())).sum()
-                (loss if len(parts) == 1 else loss * (part.size / total_rows)).backward()
+                (loss if len(parts) == 1 else loss * (part.size / max(total_rows, 1))).backward()
             if self.schedule.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.weights, self.schedule.clip_norm)
             self.optimiser.step()
@@ -244,7 +247,9 @@ class _Run:
             number = epoch * self.steps + offset
             reseed(engine.seed, engine.what, self.now.part, number)
             parts = [
-                Step(number, epoch, len(clean[1]), self._given(clean), tuple(map(self._given, cued)), clean[2])
+                Step(
+                    number, epoch, self._counted(clean[1]), self._given(clean), tuple(map(self._given, cued)), clean[2]
+                )
                 for clean, *cued in islice(streams, self.schedule.accumulate)
             ]
             if not parts:
@@ -253,10 +258,17 @@ class _Run:
                 reseed(engine.seed, engine.what, self.now.part, number, engine.workers.rank)
             yield parts
 
+    def _counted(self, targets: Tensor) -> int:
+        """Rows of a batch that count for the loss."""
+        counted = None if self.engine.loss is None else self.engine.loss.counted(targets)
+        return len(targets) if counted is None else int(counted.sum())
+
     def _given(self, batch: tuple[Inputs, Tensor, Tensor | None]) -> tuple[Inputs, Tensor]:
         """A batch as the objectives see it: transformed, this process's rows of it."""
         inputs, targets, _ = batch
-        return self.engine.workers.share((inputs if self.transform is None else self.transform(inputs), targets))
+        if self.transform is not None:
+            inputs = self.transform(copied_inputs(inputs))  # it may write into them
+        return self.engine.workers.share((inputs, targets))
 
     def _write(self, keeper: Keeper) -> None:
         """Write a checkpoint; the weights were checked."""

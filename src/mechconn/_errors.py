@@ -10,7 +10,6 @@ GENERATOR = (
     "pass a list of batches, a DataLoader, an (x, y) pair of tensors, or a dataset"
 )
 NOT_DATA = "{name} must be an (x, y) pair of tensors, a dataset, or an iterable of (x, y) batches, got {type}"
-BATCH_SHAPE = "{name}: batch {batch} must be a pair (inputs, targets), got {type}"
 LENGTHS = "{name}: {inputs} inputs but {targets} targets; every row needs one of each"
 EMPTY = "{name} holds no samples; at least one is needed"
 NOT_FINITE = "{name}: row {row} holds NaN or infinity; remove or repair it before the data is used"
@@ -74,8 +73,7 @@ NOTHING_TRAINABLE = (
     "{what} finds no trainable weights: all of them are frozen; call requires_grad_() on those to change"
 )
 HEAD_UNUSED = (
-    "the head {head!r} receives nothing when the model runs; name the layer that the output comes from with head= "
-    "(of a compiled model pass the module that was compiled)"
+    "the head {head!r} receives nothing when the model runs; name the layer that the output comes from with head="
 )
 HEAD_TWICE = (
     "the invariance term compares what the head {head!r} receives once in each pass "
@@ -86,7 +84,8 @@ FEATURE_SIZES = (
     "them; give both batches one shape (texts: pad to one length), or set invariance=False"
 )
 INVARIANCE_CLASSES = (
-    "the invariance term needs outputs [N, K] with K > 1 and whole-number targets [N], got {got}; "
+    "the invariance term needs outputs [N, K] with K > 1 and whole-number targets [N], or one logit with "
+    "loss=mechconn.losses.binary, got {got}; "
     "set invariance=False for other tasks"
 )
 DFR_GROUPS = (
@@ -124,14 +123,6 @@ GROUPS_NEED_ROWS = (
 )
 NO_PROPORTION = (
     "cued_proportion needs a dataset that knows its cue, got {type}; pass cued=task.train, or leave it unset"
-)
-NOT_PER_SAMPLE = "{what} must give one value per sample, shape [{rows}], got {got}; use reduction='none'"
-LABELS_NOT_WHOLE = (
-    "labels of classes must be whole numbers (y.long()), got {got}; for targets of another kind pass loss=, a value "
-    "per sample of (outputs, targets)"
-)
-NOT_A_CLASSIFIER = (
-    "{name}: on='accuracy' needs a classification (whole-number targets [N], outputs [N, K]); use on='loss'"
 )
 NO_PREDICTION = "{name}: the model's outputs on row {row} hold NaN, so it has no prediction there"
 ONE_ROW = "an interval of the loss on {name!r} needs two rows or more; use on='accuracy' or more data"
@@ -288,7 +279,10 @@ NOT_PURE = (
 )
 GROUP_LABELS = "{what} must have one label for each of {rows} rows, got {found}"
 GROUP_UNSEEN = "the data hold no rows of these groups of the training data: {groups}; evaluate on data that have some"
-GROUPS_OF_CLASSES = "{name} needs a classification: whole-number targets [N], outputs [N, K]"
+GROUPS_OF_CLASSES = (
+    "{name} needs a classification: whole-number targets [N], outputs [N, K], or a loss that says what is right, as "
+    "mechconn.losses.binary does"
+)
 SHUFFLED = "the loader shuffles, so that {groups} cannot be matched to rows; pass one with shuffle=False"
 SCALE = (
     "mean and std must be one number or one for each channel, std above zero, got {mean} and {std} for inputs of shape "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from mechconn._batches import batches, generators_kept, joined_targets
 from mechconn._inference import Forward
 from mechconn._metrics import Metric
 from mechconn._typing import Data
-from mechconn.losses import NO_CLASS, Classified, Each, Loss
+from mechconn.losses import NO_CLASS, Classified, Each, Loss, not_per_sample
 
 ROWS_ON_CPU, ROWS_ELSEWHERE = 125, 500
 """Rows per batch of datasets and pairs of tensors. Outputs of early layers then stay below the 32 MiB above which the C
@@ -121,11 +122,11 @@ def outcomes(
             outputs = forward(inputs)
             counted = loss.counted(target)
             kept.append(torch.ones(len(target), dtype=torch.bool) if counted is None else counted.cpu())
-            for measure, function in measures.items():
-                values[measure].append(_per_sample(name, measure, function, outputs, target, counted))
             classified = loss.classify(outputs, target)
             answers.add(classified, counted)
             probabilities = probabilities and loss.probabilities(outputs)
+            for measure, function in measures.items():
+                values[measure].append(_per_sample(name, measure, function, outputs, target, counted))
             labels = target if classified is None or classified.each != "rows" else classified.labels
             targets.append(_those(labels, counted).cpu())
     joined = {measure: torch.cat(parts) for measure, parts in values.items()}
@@ -146,13 +147,15 @@ def _per_sample(
     name: str, measure: str, function: Loss | Metric, outputs: Tensor, target: Tensor, counted: Tensor | None
 ) -> Tensor:
     """One value for each row that counts, float64 on the CPU."""
+    if measure != "loss" and counted is not None:
+        outputs, target, counted = outputs[counted], target[counted], None
     try:
         values = function(outputs, target)
+        values = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    if values.shape != target.shape[:1]:
-        what = "the loss" if measure == "loss" else f"metric {measure!r}"
-        raise ValueError(_errors.NOT_PER_SAMPLE.format(what=what, rows=len(target), got=list(values.shape)))
+    if not isinstance(values, Tensor) or values.shape != target.shape[:1]:
+        raise ValueError(not_per_sample("the loss" if measure == "loss" else f"metric {measure!r}", values, target))
     return _those(values.double().cpu(), counted)
 
 

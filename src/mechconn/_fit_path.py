@@ -115,7 +115,7 @@ def fit_path(
     path = method.curve(a, b, controls)
     loss = as_loss(loss)
     samples = sample_count("path data", data, seed, "fitting the path", model, loss)
-    engine = Engine(network.device, seed, "fitting the path", "path data", progress, reader=network.module)
+    engine = Engine(network.device, seed, "fitting the path", "path data", progress, reader=network.module, loss=loss)
     with masters.explained():
         engine.descend(
             method, [_Objective(method, path, network, masters.loss(loss), seed)], _trainable(network, controls), data,

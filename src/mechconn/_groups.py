@@ -25,7 +25,7 @@ from mechconn._params import Network, parameters_of
 from mechconn._precision import Precision
 from mechconn._rng import isolated
 from mechconn._typing import Data, PerSampleLoss
-from mechconn.losses import as_loss, cross_entropy
+from mechconn.losses import MEANS, Each, as_loss, cross_entropy
 
 CONFIDENCE = 0.95
 NOTE = (
@@ -77,6 +77,7 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
         reweighted: mean over groups with these weights, the average that distribution-shift benchmarks report; None
             without them.
         reweighted_interval: the range of the same mean over the simultaneous intervals, which is conservative.
+        each: what an accuracy is the share of that is right: of "rows", or of a row's "labels" or "positions".
     """
 
     groups: Mapping[str, GroupAccuracy]
@@ -87,6 +88,7 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
     weights: Mapping[str, float] | None
     reweighted: float | None
     reweighted_interval: Interval | None
+    each: Each = "rows"
 
     def __getitem__(self, name: str) -> GroupAccuracy:
         return self.groups[name]
@@ -105,7 +107,7 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
         if self.reweighted is not None and self.reweighted_interval is not None:
             shown = _shown(self.reweighted, self.reweighted_interval)
             lines.append(f"mean by the groups' shares of the training data: {shown}")
-        return "\n".join(["accuracy by group (95 % intervals):", *lines])
+        return "\n".join([f"accuracy{MEANS[self.each]} by group (95 % intervals):", *lines])
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -227,6 +229,7 @@ def _accuracies(
         weights=weights,
         reweighted=None if reweighted is None else reweighted[0],
         reweighted_interval=None if reweighted is None else (reweighted[1], reweighted[2]),
+        each="rows" if result.answers is None else result.answers.each,
     )
 
 

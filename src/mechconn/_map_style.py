@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,23 +25,27 @@ class MapStyle:
         samples: anything with a length whose `[i]` is (inputs, target), or names them.
         taken: what the forward pass takes, which decides how samples of several parts are read; None where no model is
             known yet.
+        known: the targets once they were read, shared by all readings of the samples.
     """
 
     name: str
     samples: Any
     taken: Taken | None = None
+    known: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    @cached_property
+    @property
     def y(self) -> Tensor:
         """Targets of all rows, read once."""
-        known = _known_targets(self.samples)
-        if known is not None:
-            return known
-        parts = [self._read(torch.arange(i, min(i + READ, len(self))))[1] for i in range(0, len(self), READ)]
-        return torch.cat(parts)
+        if "y" not in self.known:
+            found = _known_targets(self.samples)
+            if found is None:
+                starts = range(0, len(self), READ)
+                found = torch.cat([self._read(torch.arange(i, min(i + READ, len(self))))[1] for i in starts])
+            self.known["y"] = found
+        return self.known["y"]
 
     def __getitem__(self, index: int, /) -> Any:
         """One sample."""

@@ -88,7 +88,7 @@ class MasterWeights:
         """
         try:
             yield
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             if not self.types or "type" not in str(error):
                 raise
             own = " and ".join(sorted({str(kind).removeprefix("torch.") for kind in self.types.values()}))

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import batches, generators_kept
-from mechconn._calling import call_arguments, laid_out_inputs, outputs_of, told
+from mechconn._calling import call_arguments, explain_errors, laid_out_inputs, outputs_of
 from mechconn._checks import check_count, check_fraction, check_non_negative, check_positive
 from mechconn._params import Network
 from mechconn._rng import isolated
 from mechconn._typing import Data, Inputs, Params
 from mechconn._workers import Workers
-from mechconn.losses import Loss
+from mechconn.losses import Loss, not_per_sample
 
 EVALUATED = 250
 """Rows per batch where nothing is learned."""
@@ -99,7 +99,7 @@ class Problem:
             inputs, lambda: (dict(self.model.named_parameters()), dict(self.model.named_buffers()))
         )
         args, kwargs = call_arguments(laid_out_inputs(inputs, self.network.reduced))
-        with self.network.computing(), told(args, kwargs):
+        with self.network.computing(), explain_errors(args, kwargs):
             found = self.model(*args, **kwargs)
         outputs = outputs_of(found)
         return outputs if self.network.reduced is None else outputs.float()
@@ -112,8 +112,7 @@ class Problem:
         """
         values = self.loss(outputs, targets)
         if values.shape != targets.shape[:1]:
-            got = list(values.shape)
-            raise ValueError(_errors.NOT_PER_SAMPLE.format(what="the loss", rows=len(targets), got=got))
+            raise ValueError(not_per_sample("the loss", values, targets))
         return values
 
     def mean_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

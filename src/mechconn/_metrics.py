@@ -52,8 +52,8 @@ class Metric:
         Raises:
             ValueError: a value lies outside the bounds.
         """
-        values = self.function(outputs, targets)
-        if self.bounds is None or not len(values):
+        values = self.function(outputs.clone(), targets.clone())  # it may write into them
+        if self.bounds is None or not isinstance(values, Tensor) or not values.numel():
             return values
         low, high = self.bounds
         slack = 1e-6 * (high - low)

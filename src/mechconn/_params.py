@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
 from mechconn import _errors
-from mechconn._calling import HALF, cast_floating, floating_types, laid_out_inputs, slots_of, told
+from mechconn._calling import HALF, cast_floating, explain_errors, floating_types, laid_out_inputs, slots_of
 from mechconn._calling import call_arguments as call_arguments
 from mechconn._calling import outputs_of as outputs_of
 from mechconn._checks import check_same_keys, check_same_shapes
@@ -242,7 +242,12 @@ class Network:
         args, kwargs = call_arguments(laid_out_inputs(inputs, self.reduced))
         # One key per (module, local name) and tie_weights=False: any other way of naming shared modules leaves
         # the substituted tensors behind in the module, without an error.
-        with self._standing_at(params, buffers, training), weights_as_given(), self.computing(), told(args, kwargs):
+        with (
+            self._standing_at(params, buffers, training),
+            weights_as_given(),
+            self.computing(),
+            explain_errors(args, kwargs),
+        ):
             found = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
         outputs = outputs_of(found)
         return outputs if self.reduced is None else outputs.float()

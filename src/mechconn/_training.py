@@ -187,7 +187,7 @@ def optimise(
         held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
         keeper = Keeper(checkpoint, identity_of(described, held.items()))
     trained = _copied(masters.module, network)
-    engine = Engine(where, seed, what, named, progress, transform, workers, keeper, network.module)
+    engine = Engine(where, seed, what, named, progress, transform, workers, keeper, network.module, loss)
     own = network.load(masters.load(start))
     points = {name: network.load(masters.load(point)) for name, point in (references or {}).items()}
     problem = Problem(
@@ -246,8 +246,10 @@ def sample_count(name: str, data: Data, seed: int, what: str, model: nn.Module, 
     with generators_kept(data), isolated(seed, what, "targets"):
         targets = all_targets(name, data, model)
     labels = loss.takes_labels and not targets.is_floating_point() and targets.numel() == len(targets)
-    if labels and len(targets.unique()) == 1:
-        raise ValueError(_errors.ONE_CLASS.format(name=name, label=int(targets.flatten()[0])))
+    counted = loss.counted(targets) if labels else None
+    counting = targets if counted is None else targets[counted]
+    if labels and len(counting.unique()) == 1:
+        raise ValueError(_errors.ONE_CLASS.format(name=name, label=int(counting.flatten()[0])))
     return len(targets)
 
 

@@ -17,6 +17,7 @@ from mechconn._audit._compare import Comparison, compare_mechanisms
 from mechconn._audit._discrepancy import OutputDiscrepancy, output_discrepancy
 from mechconn._audit._effects import On
 from mechconn._audit._joining import Aligning, aligned_by, first_rows_of, joinable, outputs_on, policy_for
+from mechconn._audit._measure import check_questions
 from mechconn._audit._representations import NoLayersError, RepresentationSimilarity, representation_similarity
 from mechconn._audit._sentences import sentences
 from mechconn._checks import check_choice, check_is, check_non_negative
@@ -25,7 +26,7 @@ from mechconn._connectivity._aligned import Norm
 from mechconn._connectivity._blocks import Blocks, grouped
 from mechconn._interventions import Suite
 from mechconn._label_names import check_label_names
-from mechconn._metrics import Metric
+from mechconn._metrics import Metric, checked_metrics
 from mechconn._norm_stats import InterpolateNorm, KeepNorm, NormPolicy, chosen_norm, keeps_statistics
 from mechconn._params import Network, device_of, parameters_of
 from mechconn._paths import LinearPath
@@ -171,6 +172,8 @@ def audit(
     started = time.perf_counter()
     model_a, model_b = plain_module(model_a, "model_a"), plain_module(model_b, "model_b")
     check_non_negative("tolerance", tolerance)
+    measured = checked_metrics(metrics)
+    check_questions(suite, margin, on, measured)
     _check_form(ts, names)
     _check_request(model_a, model_b, norm, alignment, layers)
     named = [(f"model {name}", model) for name, model in zip(names, (model_a, model_b), strict=True)]
@@ -232,6 +235,7 @@ def audit(
             "layers": layers if isinstance(layers, str | None) else list(layers),
             "loss": loss.describe(),
             "loss_unit": loss.unit,
+            "metrics": {name: metric.bounds for name, metric in measured.items()},
             "samples": dict(comparison.a.samples),
             "seed": seed,
             "device": str(device_of(model_a, device)),

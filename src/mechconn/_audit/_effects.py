@@ -8,17 +8,11 @@ from typing import Any, Literal, TypeAlias
 
 from mechconn._audit._judge import ALPHA, SMALLEST, Verdict
 from mechconn._intervals import Interval
-from mechconn.losses import Each
+from mechconn.losses import MEANS, Each
 
 CONFIDENCE = 1 - ALPHA
 On: TypeAlias = str
 """What effects are measured on: "accuracy", "loss", or the name of a metric."""
-MEANS: Mapping[Each, str] = {
-    "rows": "",
-    "labels": " (share of a row's labels that are right)",
-    "positions": " (share of a row's positions that are right)",
-}
-"""What stands behind "accuracy"."""
 Over: TypeAlias = Literal["samples", "runs"]
 
 
@@ -43,7 +37,7 @@ class Effect:
 
     Attributes:
         split: the counterfactual data.
-        effect: accuracy (or loss, in nats by default) there minus that on the reference.
+        effect: accuracy (or loss, in nats by default, or a metric) there minus that on the reference.
         interval: of the effect, at 95 % confidence, of this intervention by itself.
         verdict: "invariant" when the whole `adjusted_interval` lies within [-margin, margin], "sensitive" when it lies
             outside, else "undetermined".
@@ -134,7 +128,7 @@ class Invariance(Mapping[str, Effect]):
         reference: the split that effects are measured against.
         interventions: the splits that decide what the model is invariant to.
         margin: the largest effect that counts as none.
-        on: "accuracy" or "loss".
+        on: "accuracy", "loss", or the name of a metric.
         precision: the number type that the layers computed in.
         over: what the intervals are over: "samples" (this model, on data like these), or "runs" (models trained like
             these, on these data). See `compare_mechanisms`.
@@ -143,7 +137,8 @@ class Invariance(Mapping[str, Effect]):
         each: what the accuracy is the share of that is right: of "rows"; or the mean over rows of the share of a row's
             "labels" or "positions".
         metrics: name -> split -> mean of a metric of the user's, the mean over draws.
-        metrics_interval: name -> split -> its 95 % interval: by betting where the metric has bounds, else Student's t.
+        metrics_interval: name -> split -> its 95 % interval: by betting where the metric has bounds, else Student's t;
+            over runs Student's t.
         uninformative: why no invariance of this model says anything about what it uses: it gives one answer always,
             or its accuracy on the reference is not above the share of the commonest class. Empty where it does.
     """

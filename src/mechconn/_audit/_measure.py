@@ -262,7 +262,7 @@ def _effect(
 ) -> Effect:
     paired, classified = are_paired(before, after), before.classified and after.classified
     whole = classified and before.each == "rows"
-    if shared and not paired:
+    if outcome.said_paired and not paired:
         raise ValueError(
             f"Suite(paired=True) says that rows of split {name!r} show those of the reference, but their targets "
             "differ; leave paired= out"

@@ -105,11 +105,15 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One model's outcomes on every split, the number type that its layers computed in, and the metrics' ranges."""
+    """One model's outcomes on every split, the number type that its layers computed in, and the metrics' ranges.
+
+    `said_paired` says that the user told that rows correspond.
+    """
 
     splits: Mapping[str, Drawn]
     number_type: str
     bounds: Mapping[str, Interval]
+    said_paired: bool = False
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -141,7 +145,7 @@ def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: 
             check_same_rows(what, draws[0].targets, result.targets)
         splits[name] = Drawn(tuple(draws), observed_of(suite[name]))
         told(done + 1)
-    return Outcome(splits, network.number_type, bounds_of(setting.metrics))
+    return Outcome(splits, network.number_type, bounds_of(setting.metrics), suite.paired is True)
 
 
 def undefined_loss(name: str, result: Outcomes | Drawn) -> str:
@@ -165,5 +169,6 @@ def _check(name: str, result: Outcomes, on: str) -> None:
         raise ValueError(_errors.NO_PREDICTION.format(name=name, row=result.answers.undefined))
     if on == "loss" and (reason := undefined_loss(name, result)):
         raise ValueError(_errors.NO_EFFECT_ON_LOSS.format(reason=reason))
-    if on in result.metrics and len(bad := (~result.metrics[on].isfinite()).nonzero()):
-        raise ValueError(f"{name}: the metric {on!r} is {float(result.metrics[on][bad[0]])} on row {int(bad[0])}")
+    for metric, values in result.metrics.items():
+        if len(bad := (~values.isfinite()).nonzero()):
+            raise ValueError(f"{name}: the metric {metric!r} is {float(values[bad[0]])} on row {int(bad[0])}")

@@ -15,7 +15,10 @@ from mechconn._intervals import Interval
 
 def over_training_runs(runs: Sequence[Invariance]) -> Invariance:
     """Means over two or more runs that were measured on the same data, with Student's t intervals over the runs."""
-    first, caveat = runs[0], next((run.uninformative for run in runs if run.uninformative), "")
+    first, caveat = (
+        runs[0],
+        next((f"run {number}: {run.uninformative}" for number, run in enumerate(runs) if run.uninformative), ""),
+    )
     evidence = {name: over_runs(effects_of(runs, name), effect.samples) for name, effect in first.items()}
     judgements = judged_by_family(evidence, first.interventions, first.margin)
     accuracy = {name: [run.accuracy[name] for run in runs] for name in first.accuracy}

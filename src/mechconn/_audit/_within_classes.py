@@ -205,10 +205,10 @@ def cells_of(before: Labelled, after: Labelled) -> list[Cell]:
 def half_width(cells: Sequence[Cell], span: float, tail: float) -> float:
     """How far the estimate may lie from the effect on one side, but with probability `tail`; see the module."""
     step = span * max(abs(cell.weight) / cell.rows for cell in cells)
-    many = [cell for cell in cells if cell.rows > 1]
+    many = [cell for cell in cells if not math.isnan(cell.variance)]
     seen = sum(cell.weight**2 * cell.variance / cell.rows for cell in many)
-    unseen = sum(cell.weight**2 * span**2 / 4 for cell in cells if cell.rows <= 1)
-    excess = max((cell.rows / (cell.rows - 1) for cell in many), default=1.0)
+    unseen = sum(cell.weight**2 * span**2 / 4 / cell.rows for cell in cells if math.isnan(cell.variance))
+    excess = max((cell.rows / (cell.rows - 1) for cell in many if cell.rows > 1), default=1.0)
     slack = excess * step**2 * math.log(1.0 / (VARIANCE_SHARE * tail)) / 2.0
     variance = (math.sqrt(seen + slack) + math.sqrt(slack)) ** 2 + unseen
     return variance / step * _bennett(math.log(1.0 / ((1.0 - VARIANCE_SHARE) * tail)) * step**2 / variance)

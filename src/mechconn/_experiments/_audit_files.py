@@ -90,7 +90,7 @@ def prepared(
     trained = sets.pop(NORM, None)
     suite = Suite(sets, config.reference, interventions, paired=config.paired)
     example, targets = first_rows_of(suite, torch.device("cpu"), seed)
-    highest = max(_labels(data) for data in suite.values()) if loss.classes_are_outputs else -1
+    highest = max(_labels(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
     names = _names(weights)
     fits = [
         lambda n=name, m=model: _check_fit(n, m, example, targets, highest, loss)
@@ -131,7 +131,7 @@ def _listed(layers: str | list[str] | None) -> list[str]:
 
 def _check_layer(layer: str, models: tuple[nn.Module, nn.Module]) -> None:
     for model in models:
-        check_choice("layer", layer, [name for name, _ in model.named_modules() if name])
+        check_choice("layer", layer, [name for name, _ in model.named_modules(remove_duplicate=False) if name])
 
 
 def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
@@ -166,10 +166,12 @@ def _metrics(config: AuditConfig) -> dict[str, Metric]:
     return checked
 
 
-def _labels(data: Any) -> int:
-    """The highest class in the data; -1 where targets are no classes."""
+def _labels(data: Any, loss: Loss) -> int:
+    """The highest class among the rows that count; -1 where targets are no classes."""
     y = all_targets("data", as_data("data", data))
-    return -1 if y.is_floating_point() else int(y.max())
+    counted = loss.counted(y)
+    y = y if counted is None else y[counted]
+    return -1 if y.is_floating_point() or not len(y) else int(y.max())
 
 
 def _check_fit(name: str, model: nn.Module, example: Any, targets: torch.Tensor, highest: int, loss: Loss) -> None:

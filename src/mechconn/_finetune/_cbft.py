@@ -207,9 +207,11 @@ class CBFT(Descent):
                 return {"clean": problem.mean_loss(passes[0], clean_y)}
             if len(sizes := {z.shape[1] for z in features}) > 1:
                 raise ValueError(_errors.FEATURE_SIZES.format(sizes=" and ".join(map(str, sorted(sizes)))))
+            counted = [problem.rows_counted(y).bool() for _, y in (step.clean, *cued)]
+            first, *others = (z[rows] for z, rows in zip(features, counted, strict=True))
             gaps = [
-                invariance_loss(features[0], labels[0], other, own, classes, self.normalised_means, total)
-                for other, own in zip(features[1:], labels[1:], strict=True)
+                invariance_loss(first, labels[0], other, own, classes, self.normalised_means, total)
+                for other, own in zip(others, labels[1:], strict=True)
             ]
             return {"clean": problem.mean_loss(passes[0], clean_y), "invariance": _mean(gaps) / classes}
 
@@ -256,11 +258,10 @@ def _labels(loss: Loss, passes: Sequence[Tensor], targets: Sequence[Tensor]) -> 
         if found is None or found.each != "rows":
             shapes = f"outputs {list(outputs.shape)} and {str(y.dtype).removeprefix('torch.')} {list(y.shape)}"
             raise ValueError(_errors.INVARIANCE_CLASSES.format(got=shapes))
+        loss(outputs.detach(), y)  # refuses labels that name no output
+        counted = loss.counted(y)
         classes = found.classes
-        if not 0 <= int(found.labels.min()) <= int(found.labels.max()) < classes:
-            low, high = int(found.labels.min()), int(found.labels.max())
-            raise ValueError(f"labels must lie in 0 ... {classes - 1}, the model's outputs, got {low} ... {high}")
-        labels.append(found.labels)
+        labels.append(found.labels if counted is None else found.labels[counted])
     return labels, classes
 
 

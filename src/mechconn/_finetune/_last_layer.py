@@ -74,7 +74,8 @@ class LastLayerRetraining(CosineSchedule, Method):
         records = descend(schedule, [head], layer, TensorPair(z, y), (), validate, as_they_are=True)
         frozen.install(layer.weight, layer.bias)
         epoch = taken_epoch(records)
-        if (end := records[epoch]["head" if validate is None else "validation"]) > start:
+        # An epoch's mean is of weights that move: a thousandth more is no harm.
+        if (end := records[epoch]["head" if validate is None else "validation"]) > start * (1 + 1e-3):
             advice = f"set lr below {schedule.lr:.3g}" + ("" if self.lr is None else ", or leave it out")
             problem.notes.append(
                 f"The new head's loss{'' if validate is None else ' on the validation data'} is {end:.4g} in epoch "
@@ -86,7 +87,9 @@ class LastLayerRetraining(CosineSchedule, Method):
         if self.lr is not None:
             return self
         curvature = largest_curvature(lambda outputs: problem.losses(outputs, y), layer(z).detach(), problem.seed)
-        rate = problem.decided["lr"] = min(LARGEST, stable_rate(z, layer.bias is not None, curvature))
+        rate = problem.decided["lr"] = min(
+            LARGEST, stable_rate(z[problem.rows_counted(y).bool()], layer.bias is not None, curvature)
+        )
         return replace(self, lr=rate)
 
     def _validation(self, problem: Problem, frozen: FrozenFeatures, layer: nn.Linear) -> Callable[[], float] | None:
@@ -189,10 +192,11 @@ class DFR(Method):
         if found is None or found.each != "rows":
             shape, outputs = f"{str(y.dtype).removeprefix('torch.')}{list(y.shape)}", frozen.layer.out_features
             raise ValueError(_errors.DFR_LABELS.format(targets=shape, outputs=outputs))
-        classes, y = found.classes, found.labels
+        counted = problem.rows_counted(y).bool()
+        classes, y, z = found.classes, found.labels[counted], z[counted]
         if missing := sorted(set(range(classes)) - set(y.tolist())):
             raise ValueError(_errors.DFR_CLASSES.format(classes=classes, missing=", ".join(map(str, missing))))
-        groups = y if problem.groups is None else problem.groups
+        groups = y if problem.groups is None else problem.groups.to(counted.device)[counted]
         if len(groups.unique()) == 1:
             problem.notes.append(
                 "DFR had one group, so that its draws balance nothing; give groups= of two labels or more, or leave it "

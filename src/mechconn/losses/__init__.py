@@ -5,7 +5,9 @@ the task is a classification, which class was predicted and which is right. Any 
 loss too; its task is a classification where targets are class labels [N] and outputs [N, K].
 """
 
+from mechconn.losses._advice import not_per_sample as not_per_sample
 from mechconn.losses._base import LOSS_UNITS as LOSS_UNITS
+from mechconn.losses._base import MEANS as MEANS
 from mechconn.losses._base import NATS as NATS
 from mechconn.losses._base import NO_CLASS as NO_CLASS
 from mechconn.losses._base import Classified as Classified

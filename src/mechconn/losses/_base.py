@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -11,6 +12,12 @@ from torch import Tensor
 Each: TypeAlias = Literal["rows", "labels", "positions"]
 """Of what an accuracy is the share that is right: of rows, or within each row of its labels or of its positions."""
 
+MEANS: Mapping[Each, str] = {
+    "rows": "",
+    "labels": " (share of a row's labels that are right)",
+    "positions": " (share of a row's positions that are right)",
+}
+"""What stands behind "accuracy"."""
 NATS, LOSS_UNITS = "nats", "loss units"
 """What losses are in: nats of cross-entropy, or whatever another loss is in."""
 NO_CLASS = -1
@@ -91,7 +98,7 @@ class NamedLoss(Loss):
 
     def describe(self) -> str | dict[str, Any]:
         """Its name alone, or a table of the name and the options that are not the default."""
-        chosen = {o.name: getattr(self, o.name) for o in fields(self) if getattr(self, o.name) != o.default}
+        usual, names = type(self)(), [option.name for option in fields(self)]
+        chosen = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(usual, name)}
         chosen = {name: value.describe() if isinstance(value, Loss) else value for name, value in chosen.items()}
-        chosen = {name: value for name, value in chosen.items() if value != "cross_entropy"}
         return {"name": self.name, **chosen} if chosen else self.name

@@ -35,8 +35,8 @@ class OwnLoss(Loss):
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """What the function gives."""
-        return self.function(outputs, targets)
+        """What the function gives; it gets copies, since it may write into them."""
+        return self.function(outputs.clone(), targets.clone())
 
     def classify(self, outputs: Tensor, targets: Tensor) -> Classified | None:
         """As `CrossEntropy`, where every label names an output; rows of zeros and a one are no labels here."""
@@ -64,6 +64,10 @@ def loss_named(name: str, **options: Any) -> Loss:
     if isinstance(options.get("each"), str):
         options["each"] = loss_named(options["each"])
     elif isinstance(options.get("each"), Mapping):
+        if "name" not in options["each"]:
+            raise ValueError(
+                f'the loss at a position must have a name, as in {{name = "binary"}}, got {options["each"]}'
+            )
         options["each"] = loss_named(**options["each"])
     return kind(**options)
 

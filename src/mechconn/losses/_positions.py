@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mechconn._checks import check_is, check_whole
-from mechconn.losses._advice import IN, unfit
+from mechconn.losses._advice import IN, out_of_range, unfit
 from mechconn.losses._base import Classified, Loss, NamedLoss
 from mechconn.losses._rows import CrossEntropy
 
@@ -45,6 +45,9 @@ class OverPositions(NamedLoss):
     def __post_init__(self) -> None:
         check_is("each", self.each, Loss, "; pass a loss of mechconn.losses")
         check_whole("ignore_index", self.ignore_index)
+        own = getattr(self.each, "ignore_index", None)
+        if own is not None:
+            raise ValueError(f"ignore_index belongs to the positions: pass OverPositions(ignore_index={own})")
         if self.classes_at not in (None, 1, -1):
             raise ValueError(
                 f"classes_at must be 1 or -1, the axis of the outputs of a position, got {self.classes_at}"
@@ -61,6 +64,7 @@ class OverPositions(NamedLoss):
         chosen = counted.flatten().nonzero().flatten()
         values = flat.new_zeros(counted.numel())
         if len(chosen):
+            self._check(flat[chosen], wanted[chosen])
             values = values.index_put((chosen,), self.each(flat[chosen], wanted[chosen]).to(values))
         return values.view(counted.shape).sum(1) / counted.sum(1).clamp(min=1)
 
@@ -76,6 +80,20 @@ class OverPositions(NamedLoss):
         shape = counted.shape
         return Classified(predicted.view(shape), labels.view(shape), found.classes, "positions", counted)
 
+    def probabilities(self, outputs: Tensor) -> bool:
+        """Whether the outputs of every position look so, with the classes on an axis where they may be."""
+        if self.each.probabilities(outputs):
+            return True
+        axes = (1, -1) if self.classes_at is None else (self.classes_at,)
+        flat = (outputs.movedim(axis, -1).reshape(-1, outputs.shape[axis]) for axis in axes)
+        return outputs.dim() > 2 and any(map(self.each.probabilities, flat))
+
+    def _check(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise where labels name no output, in the words of positions."""
+        whole = not targets.is_floating_point() and self.each.classes_are_outputs and outputs.dim() == 2
+        if whole and (int(targets.min()) < 0 or int(targets.max()) >= outputs.shape[1]):
+            raise ValueError(out_of_range(targets, outputs.shape[1], "positions", "OverPositions"))
+
     def counted(self, targets: Tensor) -> Tensor | None:
         """The rows with a position that counts."""
         counting = (targets.reshape(len(targets), -1) != self.ignore_index).any(1)
@@ -87,7 +105,7 @@ class OverPositions(NamedLoss):
         if len(places) < 2:
             raise ValueError(unfit("a loss over positions", "targets [N, positions ...]", outputs, targets))
         counted = (targets != self.ignore_index).flatten(1)
-        if shape == places:
+        if shape == places and not isinstance(self.each, CrossEntropy):
             return outputs.flatten(), targets.flatten(), counted
         first = len(shape) == len(places) + 1 and shape[:1] + shape[2:] == places
         last = len(shape) == len(places) + 1 and shape[:-1] == places

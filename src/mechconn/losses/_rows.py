@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mechconn._checks import check_fraction, check_whole
-from mechconn.losses._advice import CLASSES, IN, ZERO_OR_ONE, unfit
+from mechconn.losses._advice import CLASSES, ZERO_OR_ONE, out_of_range, unfit
 from mechconn.losses._base import NATS, NO_CLASS, Classified, NamedLoss
 
 SUM = 1e-3
@@ -74,6 +74,8 @@ class CrossEntropy(NamedLoss):
         """The rows whose label is not `ignore_index`."""
         if self.ignore_index is None or targets.is_floating_point():
             return None
+        if targets.dim() == 2 and targets.shape[1] > 1:  # rows of zeros and a single one
+            return targets.long().argmax(1) != self.ignore_index
         return targets.reshape(len(targets), -1)[:, 0] != self.ignore_index
 
     def probabilities(self, outputs: Tensor) -> bool:
@@ -98,14 +100,7 @@ class CrossEntropy(NamedLoss):
         counting = labels if self.ignore_index is None else labels[labels != self.ignore_index]
         if not len(counting) or 0 <= int(counting.min()) <= int(counting.max()) < classes:
             return
-        low, high = int(counting.min()), int(counting.max())
-        text = f"labels must lie in 0 ... {classes - 1}, the model's outputs, got {low} ... {high}"
-        outside = counting[(counting < 0) | (counting >= classes)].unique().tolist()
-        if len(outside) == 1:
-            text += (
-                f"; where {outside[0]} marks rows to leave out, pass loss={IN}CrossEntropy(ignore_index={outside[0]})"
-            )
-        raise ValueError(text)
+        raise ValueError(out_of_range(counting, classes, "rows", "CrossEntropy"))
 
 
 @dataclass(frozen=True)
