@@ -254,6 +254,11 @@ def test_binary_pixels_are_told_a_loss_that_takes_them(shape: tuple[int, ...]) -
     torch.testing.assert_close(mc.losses.OverPositions(mc.losses.binary)(z, y), expected)
 
 
+def doubled(part: Any) -> Any:
+    """Writes into what it gets."""
+    return part.mul_(2)
+
+
 def test_functions_of_the_users_get_copies_and_answers_come_before_them() -> None:
     x, y = drawn(40, 4, dtype=torch.float32), torch.arange(40) % 3
     model, kept = build(lambda: nn.Linear(4, 3), dtype=torch.float32), (x.clone(), y.clone())
@@ -266,7 +271,7 @@ def test_functions_of_the_users_get_copies_and_answers_come_before_them() -> Non
         metrics={"p": lambda z, t: z.mul_(-1)[:, 0] + t.mul_(2)},
     )
     assert found.accuracy == plain.accuracy and torch.equal(y, kept[1])
-    mc.train(model, [(x, y)], mc.Training(epochs=2), transform=lambda part: part.mul_(2))
+    mc.train(model, [(x, y)], mc.Training(epochs=2), transform=doubled)
     assert torch.equal(x, kept[0])
 
 
@@ -283,7 +288,7 @@ def test_rows_that_do_not_count_are_left_out_of_metrics_and_methods() -> None:
     found = mc.measure_invariance(model, mc.Suite({"cue": (x, holed)}, interventions=()), loss=loss, metrics=picked)
     expected = mc.measure_invariance(model, mc.Suite({"cue": (x[kept], y[kept])}, interventions=()), metrics=picked)
     assert found.metrics["picked"] == pytest.approx(expected.metrics["picked"])
-    data = {"clean": (x, holed), "cued": (x.flip(1), holed)}
+    data: dict[str, Any] = {"clean": (x, holed), "cued": (x.flip(1), holed)}
     for method in (mc.DFR(draws=2), mc.CBFT(epochs=2, batch_size=60), mc.LastLayerRetraining(epochs=2)):
         tuned = mc.fine_tune(model, method, loss=loss, **data).model
         assert all(bool(p.isfinite().all()) for p in tuned.parameters())
