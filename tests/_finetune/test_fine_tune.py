@@ -179,7 +179,8 @@ def bad_rows() -> tuple[torch.Tensor, torch.Tensor]:
         (
             {"clean": (rows(20)[0], rows(20)[0][:, :3]), "loss": squared},
             ValueError,
-            "the invariance term needs outputs [N, K] with K > 1 and whole-number targets [N], got outputs [8, 3] "
+            "the invariance term needs outputs [N, K] with K > 1 and whole-number targets [N], or one logit with "
+            "loss=mechconn.losses.binary, got outputs [8, 3] "
             "and float64 [8, 3]; set invariance=False for other tasks",
         ),
     ],
