@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from mechconn import _errors
 from mechconn._batches import batches, generators_kept, joined_targets
+from mechconn._betting import betting_interval
 from mechconn._inference import Forward
+from mechconn._intervals import Interval, mean_interval
 from mechconn._metrics import Metric
 from mechconn._typing import Data
 from mechconn.losses import NO_CLASS, Classified, Each, Loss, not_per_sample
@@ -157,6 +159,15 @@ def _per_sample(
     if not isinstance(values, Tensor) or values.shape != target.shape[:1]:
         raise ValueError(not_per_sample("the loss" if measure == "loss" else f"metric {measure!r}", values, target))
     return _those(values.double().cpu(), counted)
+
+
+def mean_with_interval(values: Tensor, bounds: Interval | None, confidence: float) -> tuple[float, Interval | None]:
+    """The mean of a value of each row, with its interval: betting within bounds, else Student's t of two rows."""
+    values = values.double()
+    if bounds is not None:
+        return float(values.mean()), betting_interval(values.numpy(), bounds, confidence)
+    interval = mean_interval(values, max(1.0, float(values.abs().max())), confidence) if len(values) > 1 else None
+    return float(values.mean()), interval
 
 
 def _those(values: Tensor, counted: Tensor | None) -> Tensor:

@@ -14,10 +14,10 @@ from torch.utils.data import RandomSampler
 from mechconn import _errors
 from mechconn._batches import Rows, as_data, is_source
 from mechconn._betting import betting_interval
-from mechconn._evaluate import Outcomes, outcomes
+from mechconn._evaluate import Outcomes, mean_with_interval, outcomes
 from mechconn._group_names import Groups, by_value, group_names
 from mechconn._inference import Inference
-from mechconn._intervals import Interval, clopper_pearson, mean_interval
+from mechconn._intervals import Interval, clopper_pearson
 from mechconn._label_names import check_label_names
 from mechconn._metrics import Metric, bounds_of, checked_metrics
 from mechconn._observed import Observed, observed_rows
@@ -213,7 +213,10 @@ def _accuracies(
             accuracy=float(right.double().mean()),
             interval=_interval(right, CONFIDENCE),
             simultaneous=_interval(right, together),
-            metrics={m: _mean(values[members], bounds.get(m)) for m, values in result.metrics.items()},
+            metrics={
+                m: mean_with_interval(values[members], bounds.get(m), CONFIDENCE)
+                for m, values in result.metrics.items()
+            },
         )
     low, high = ([group.simultaneous[end] for group in groups.values()] for end in (0, 1))
     reweighted = None
@@ -238,13 +241,6 @@ def _interval(right: Tensor, confidence: float) -> Interval:
     if right.dtype == torch.bool:
         return clopper_pearson(int(right.sum()), len(right), confidence)
     return betting_interval(right.double().numpy(), (0.0, 1.0), confidence)
-
-
-def _mean(values: Tensor, bounds: Interval | None) -> tuple[float, Interval | None]:
-    if bounds is not None:
-        return float(values.mean()), betting_interval(values.numpy(), bounds, CONFIDENCE)
-    interval = mean_interval(values, max(1.0, float(values.abs().max())), CONFIDENCE) if len(values) > 1 else None
-    return float(values.mean()), interval
 
 
 def _shares(train: list[str], names: list[str]) -> dict[str, float]:

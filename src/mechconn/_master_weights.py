@@ -10,21 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from mechconn._calling import HALF
 from mechconn._copies import copy_module
 from mechconn._typing import Params
 from mechconn.losses import Loss, OwnLoss
-
-HALF = (torch.bfloat16, torch.float16)
-"""Types whose spacing is wider than many a step of SGD: bfloat16 keeps 8 bits, so that a change of a weight by less
-than a 512th of it is lost as a whole, however often it comes."""
 
 
 class MasterWeights:
     """What is trained in a module's place: the module itself, or a float32 copy of one that trains in half precision.
 
-    There is a copy where a trainable parameter or a buffer is bfloat16 or float16. All such tensors of it are float32
-    (frozen ones as well, so that its layers compute in one type), and it casts inputs of these types to float32. All
-    others keep their type. What comes of the copy is rounded to the module's own types once, at the end.
+    The spacing of either type is wider than a step of SGD: bfloat16 keeps 8 bits, so that a change of a weight by
+    less than a 256th of it is lost as a whole, however often it comes. There is a copy where a trainable parameter
+    or a buffer is bfloat16 or float16. All such tensors of it are float32 (frozen ones as well, so that its layers
+    compute in one type), and it casts inputs of these types to float32. All others keep their type. What comes of
+    the copy is rounded to the module's own types once, at the end.
 
     Attributes:
         module: what to train a copy of.

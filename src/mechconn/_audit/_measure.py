@@ -21,9 +21,9 @@ from mechconn._audit._observational import (
     within_classes,
 )
 from mechconn._audit._outcomes import Drawn, Outcome, Setting, outcome_of, undefined_loss
-from mechconn._betting import betting_interval
 from mechconn._checks import check_choice, check_is, check_positive
-from mechconn._intervals import Interval, clopper_pearson, mean_interval
+from mechconn._evaluate import mean_with_interval
+from mechconn._intervals import Interval, clopper_pearson
 from mechconn._interventions import Suite
 from mechconn._label_names import check_label_names
 from mechconn._metrics import Metric, checked_metrics
@@ -302,10 +302,7 @@ def _mean_of(result: Drawn, on: On, outcome: Outcome) -> tuple[float, Interval |
     values, bounds = result.values(on), outcome.bounds_on(on)
     if on == "accuracy" and bounds is None:
         return _share(values)
-    if bounds is not None:
-        return float(values.double().mean()), betting_interval(values.double().numpy(), bounds, CONFIDENCE)
-    interval = mean_interval(values, max(1.0, float(values.abs().max())), CONFIDENCE) if len(values) > 1 else None
-    return float(values.mean()), interval
+    return mean_with_interval(values, bounds, CONFIDENCE)
 
 
 def _share(holds: Correct) -> tuple[float, Interval]:
