@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mechconn import _errors
-from mechconn._batches import Rows, as_data, is_source
+from mechconn._batches import Rows, as_data, check_by_index
 from mechconn._checks import check_choice, check_is
 from mechconn._group_names import Labels
 from mechconn._label_names import class_names
@@ -74,9 +73,7 @@ def split_by_agreement(
 
     Source: the groups of Sagawa et al. 2020; weights by class: direct standardisation.
     """
-    source = as_data("data", data)
-    if not is_source(source):
-        raise TypeError(_errors.NOT_BY_ROW.format(what="split_by_agreement", type=type(data).__name__))
+    source = check_by_index("split_by_agreement", as_data("data", data))
     labels, values = _classes(source.y), _values("column", column, len(source))
     if (train_labels is None) != (train_column is None):
         raise ValueError("train_labels and train_column go together: the labels and the column of the training data")

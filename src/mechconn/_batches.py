@@ -17,8 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from mechconn import _errors
-from mechconn._checks import check_count, check_finite, check_reiterable
+from mechconn._checks import check_count, check_finite, check_lengths, check_reiterable, check_samples
 from mechconn._map_style import MapStyle, map_style
 from mechconn._readings import LABEL_KEYS, Taken, as_tensor, label_key, read_batch, restricted
 from mechconn._typing import Data, Inputs, SampleSource
@@ -103,8 +102,7 @@ def as_data(name: str, data: Any) -> Data:
         found = map_style(name, data)
     data = data if found is None else found
     if is_source(data):
-        if len(data) == 0:
-            raise ValueError(_errors.EMPTY.format(name=name))
+        check_samples(name, len(data))
         return data
     check_reiterable(name, data)
     if isinstance(data, tuple | list) and len(data) and isinstance(data[0], Tensor | np.ndarray):
@@ -157,8 +155,8 @@ def _pair(name: str, data: Any) -> TensorPair | None:
         return None
     x: Any = _each(lambda part: as_tensor(part), data[0])
     for part in parts:
-        if part is not None and len(part) != len(y):
-            raise ValueError(_errors.LENGTHS.format(name=name, inputs=len(part), targets=len(y)))
+        if part is not None:
+            check_lengths(name, len(part), len(y))
     return TensorPair(x, y)
 
 
@@ -224,8 +222,7 @@ def numbered_batches(
         check_finite(name, targets, rows)
         read += len(targets)
         yield _move(inputs, device), targets.to(device), rows if source and isinstance(rows, Tensor) else None
-    if read == 0:
-        raise ValueError(_errors.EMPTY.format(name=name))
+    check_samples(name, read)
 
 
 def with_last_row(found: Iterator[tuple[Inputs, Tensor]]) -> Iterator[tuple[Inputs, Tensor]]:
@@ -317,8 +314,7 @@ def all_targets(name: str, data: Data, model: nn.Module | None = None) -> Tensor
     if is_source(data):
         return data.y.cpu()
     targets = [target.cpu() for _, target in _given(name, data, taken)]
-    if not targets:
-        raise ValueError(_errors.EMPTY.format(name=name))
+    check_samples(name, len(targets))
     return joined_targets(targets)
 
 
@@ -392,3 +388,16 @@ def _move(inputs: Any, device: torch.device) -> Any:
     if isinstance(inputs, tuple):
         return tuple(_move(value, device) for value in inputs)
     return inputs
+
+
+def check_by_index(what: str, data: Data) -> SampleSource:
+    """`data`, whose rows can be read by index.
+
+    Raises:
+        TypeError: they cannot.
+    """
+    if not is_source(data):
+        raise TypeError(
+            f"{what} reads rows by index and needs a dataset or an (x, y) pair of tensors, got {type(data).__name__}"
+        )
+    return data

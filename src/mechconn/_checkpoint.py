@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._checks import check_count
 from mechconn._tensor_files import UnusableFileError, content_hash, read_with_note, remove_drafts, write_safetensors
 
@@ -39,7 +38,9 @@ class Checkpoint:
     def __post_init__(self) -> None:
         check_count("every", self.every)
         if not Path(self.file).parent.is_dir():
-            raise FileNotFoundError(_errors.NO_CHECKPOINT_FOLDER.format(file=self.file))
+            raise FileNotFoundError(
+                f"the checkpoint {self.file} cannot be written: its folder does not exist; make it first"
+            )
 
 
 @dataclass
@@ -96,9 +97,14 @@ class Keeper:
             return None
         tensors, note = read_with_note(file)
         if note.get("version") != VERSION or note.get("identity") != self.identity:
-            raise UnusableFileError(_errors.OTHER_RUN.format(file=file))
+            raise UnusableFileError(
+                f"the checkpoint {file} was written by another run (other settings, start, data or version) and "
+                "stays as it is; name another file, or delete it"
+            )
         if note.pop("sha256", None) != identity_of(note, sorted(tensors.items())):
-            raise UnusableFileError(_errors.CHECKPOINT_CHANGED.format(file=file))
+            raise UnusableFileError(
+                f"the checkpoint {file} was changed after it was written; delete it, and the run starts afresh"
+            )
         progress = Progressed(**{name: note[name] for name in PLAIN})
         progress.best = None if note["best"] is None else (float(note["best"][0]), int(note["best"][1]))
         for name, tensor in tensors.items():

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechconn import _errors
-
 WRONG_INPUT = (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError)
 """What is raised where the user's input is wrong; one line of text for each mistake."""
 
@@ -47,7 +45,7 @@ def check_fraction(name: str, value: float) -> float:
 def check_share(name: str, value: float) -> float:
     """`value` as a float above 0 and below 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < 1:
-        raise ValueError(_errors.SHARE.format(name=name, value=repr(value)))
+        raise ValueError(f"{name} must lie above 0 and below 1, got {value!r}")
     return float(value)
 
 
@@ -60,7 +58,7 @@ def check_is(name: str, value: object, kind: type, hint: str = "") -> None:
 def check_listed(name: str, values: object) -> None:
     """Raise TypeError unless `values` are a tuple or a list."""
     if not isinstance(values, tuple | list):
-        raise TypeError(_errors.LISTED.format(name=name, value=repr(values)))
+        raise TypeError(f"{name} must be a tuple or a list, got {values!r}")
 
 
 def check_whole(name: str, value: int) -> int:
@@ -73,28 +71,28 @@ def check_whole(name: str, value: int) -> int:
 def check_range(name: str, value: float, low: float, high: float) -> float:
     """`value` as a float in [low, high]; NaN is outside."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low <= value <= high:
-        raise ValueError(_errors.RANGE.format(name=name, low=f"{low:g}", high=f"{high:g}", value=repr(value)))
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {value!r}")
     return float(value)
 
 
 def check_count(name: str, value: int) -> int:
     """`value` as a whole number of at least one."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(_errors.POSITIVE.format(name=name, kind="a whole number", value=repr(value)))
+        raise ValueError(f"{name} must be a whole number greater than zero, got {value!r}")
     return int(value)
 
 
 def check_positive(name: str, value: float) -> float:
     """`value` as a finite float above zero."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < math.inf:
-        raise ValueError(_errors.POSITIVE.format(name=name, kind="a number", value=repr(value)))
+        raise ValueError(f"{name} must be a number greater than zero, got {value!r}")
     return float(value)
 
 
 def check_non_negative(name: str, value: float) -> float:
     """`value` as a finite float of at least zero."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
-        raise ValueError(_errors.NON_NEGATIVE.format(name=name, value=repr(value)))
+        raise ValueError(f"{name} must be zero or more, got {value!r}")
     return float(value)
 
 
@@ -105,13 +103,13 @@ def check_choice(name: str, value: str, options: Sequence[str]) -> str:
     near = difflib.get_close_matches(str(value), options, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(map(repr, options))
-    raise ValueError(_errors.CHOICE.format(name=name, options=listed, value=repr(value), hint=hint))
+    raise ValueError(f"{name} must be one of {listed}, got {value!r}{hint}")
 
 
 def check_distinct(values: Sequence[Any]) -> None:
     """Raise where a value stands twice."""
     if len(set(values)) != len(values):
-        raise ValueError(_errors.TWICE.format(values=", ".join(map(str, values))))
+        raise ValueError(f"the same value stands there twice: {', '.join(map(str, values))}")
 
 
 def check_same_keys(what: str, expected: Iterable[str], got: Iterable[str]) -> None:
@@ -121,22 +119,31 @@ def check_same_keys(what: str, expected: Iterable[str], got: Iterable[str]) -> N
     unexpected = [key for key in got if key not in set(expected)]
     if missing or unexpected:
         lists = [", ".join(names) if names else "none" for names in (missing, unexpected)]
-        raise ValueError(_errors.KEYS.format(what=what, missing=lists[0], unexpected=lists[1]))
+        raise ValueError(f"{what} do not match: missing {lists[0]}; unexpected {lists[1]}")
 
 
 def check_same_shapes(what: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
     """Raise unless tensors of the same name have the same shape and type; *all* differences are listed."""
     differences = [f"{key} {_kind(a[key])} against {_kind(b[key])}" for key in a if _kind(a[key]) != _kind(b[key])]
     if differences:
-        raise ValueError(_errors.SHAPES.format(what=what, differences=", ".join(differences)))
+        raise ValueError(
+            f"{what} have different shapes or types: {', '.join(differences)}; both endpoints must be the same "
+            "architecture"
+        )
 
 
 def check_reiterable(name: str, data: Any) -> None:
     """Raise TypeError for generators and iterators: what is read twice must be readable twice."""
     if isinstance(data, Iterator):
-        raise TypeError(_errors.GENERATOR.format(name=name, type=type(data).__name__))
+        raise TypeError(
+            f"{name} must be data that can be read more than once, got a {type(data).__name__} that is used up "
+            "after one pass; pass a list of batches, a DataLoader, an (x, y) pair of tensors, or a dataset"
+        )
     if not isinstance(data, Iterable):
-        raise TypeError(_errors.NOT_DATA.format(name=name, type=type(data).__name__))
+        raise TypeError(
+            f"{name} must be an (x, y) pair of tensors, a dataset, or an iterable of (x, y) batches, got "
+            f"{type(data).__name__}"
+        )
 
 
 def check_finite(name: str, x: Tensor, rows: Sequence[int] | Tensor) -> None:
@@ -145,7 +152,10 @@ def check_finite(name: str, x: Tensor, rows: Sequence[int] | Tensor) -> None:
         return
     bad = ~torch.isfinite(x).flatten(1).all(1) if x.dim() > 1 else ~torch.isfinite(x)
     if bool(bad.any()):
-        raise ValueError(_errors.NOT_FINITE.format(name=name, row=int(rows[int(bad.nonzero()[0])])))
+        raise ValueError(
+            f"{name}: row {int(rows[int(bad.nonzero()[0])])} holds NaN or infinity; remove or repair it before the "
+            "data is used"
+        )
 
 
 @contextlib.contextmanager
@@ -161,3 +171,33 @@ def needs_extra(what: str, extra: str = "data") -> Iterator[None]:
 
 def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+
+
+def check_samples(name: object, count: int) -> None:
+    """Raise ValueError unless there is a sample."""
+    if count == 0:
+        raise ValueError(f"{name} holds no samples; at least one is needed")
+
+
+def check_lengths(name: object, inputs: int, targets: int) -> None:
+    """Raise ValueError unless there are as many inputs as targets."""
+    if inputs != targets:
+        raise ValueError(f"{name}: {inputs} inputs but {targets} targets; every row needs one of each")
+
+
+def check_available(name: str, asked: int, available: int) -> None:
+    """Raise ValueError where more samples are asked for than there are."""
+    if asked > available:
+        raise ValueError(f"{name}: asked for {asked} samples, but only {available} exist; ask for fewer")
+
+
+def check_cuda(device: object) -> None:
+    """Raise ValueError where no CUDA device is here."""
+    if not torch.cuda.is_available():
+        raise ValueError(f"device {str(device)!r} was asked for, but no CUDA device is here; use 'cpu'")
+
+
+def check_two_models(what: str, count: int) -> None:
+    """Raise ValueError where there are fewer than two models."""
+    if count < 2:
+        raise ValueError(f"{what} needs two models or more, got {count}")

@@ -14,11 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
-from mechconn._batches import as_data, batch_count, generators_kept, is_source, rows_of
+from mechconn._batches import as_data, batch_count, check_by_index, generators_kept, rows_of
 from mechconn._checkpoint import Checkpoint
 from mechconn._checks import check_choice, check_count, check_is, check_share
-from mechconn._evaluate import Outcomes, check_same_rows, outcomes
+from mechconn._evaluate import Outcomes, check_classified, check_same_rows, outcomes
 from mechconn._finetune import fine_tune
 from mechconn._group_names import Groups
 from mechconn._inference import Inference
@@ -142,17 +141,19 @@ def compare_methods(
 def _check(tasks: Sequence[TuningTask], methods: Mapping[str, Method], epochs: int | None, passes: int | None) -> None:
     check_is("methods", methods, Mapping, "; write {name: method, ...}")
     if not tasks or not methods:
-        raise ValueError(_errors.NOTHING_TO_COMPARE.format(tasks=len(tasks), methods=len(methods)))
+        raise ValueError(
+            f"compare_methods needs a task and a method or more, got {len(tasks)} tasks and {len(methods)} methods"
+        )
     named = [("task", task, TuningTask) for task in tasks]
     for name, value, kind in (*named, *((f"method {name!r}", method, Method) for name, method in methods.items())):
         check_is(name, value, kind)
     seeds = [task.seed for task in tasks]
     if len(set(seeds)) != len(seeds):
-        raise ValueError(_errors.SAME_SEED.format(seeds=seeds))
+        raise ValueError(f"tasks must have seeds of their own, by which runs are told apart, got seeds {seeds}")
     if START in methods:
-        raise ValueError(_errors.START_TAKEN.format(name=START))
+        raise ValueError(f"the name {START!r} stands for the model as it is; give the method another name")
     if epochs is not None and passes is not None:
-        raise ValueError(_errors.TWO_BUDGETS.format(epochs=epochs, passes=passes))
+        raise ValueError(f"a comparison has one budget, got epochs={epochs} and passes={passes}; leave one of them out")
     for name, count in (("epochs", epochs), ("passes", passes)):
         if count is not None:
             check_count(name, count)
@@ -188,8 +189,7 @@ def _parts(task: TuningTask, selection: str, share: float) -> _Parts:
     source = as_data("clean data", task.clean)
     if selection == "last":
         return _Parts(source, task.groups)
-    if not is_source(source):
-        raise TypeError(_errors.NOT_BY_ROW.format(what="selection='validation'", type=type(task.clean).__name__))
+    source = check_by_index("selection='validation'", source)
     order = torch.randperm(len(source), generator=generator(task.seed, "validation"))
     count = min(max(round(share * len(source)), 1), len(source) - 1)
     kept, held = order[count:].sort().values, order[:count].sort().values
@@ -225,8 +225,7 @@ def _evaluated(
             with isolated(task.seed, "compare_methods"):
                 found.append(outcomes(forward, network.device, data, what, as_loss(loss), model=network.module))
             check_same_rows(what, found[0].targets, found[-1].targets)
-            if found[-1].answers is None:
-                raise ValueError(_errors.GROUPS_OF_CLASSES.format(name="compare_methods"))
+            check_classified("compare_methods", found[-1])
         observed = observed_of(task.suite[split])
         within = observed is not None and observed.within_classes
         accuracy[split] = fmean(_mean_over_classes(result) if within else result.accuracy for result in found)

@@ -13,8 +13,6 @@ from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from mechconn import _errors
-
 
 class Config(BaseModel):
     """A frozen configuration; unknown keys are refused."""
@@ -47,14 +45,16 @@ def read_values(file: str | Path) -> dict[str, Any]:
     """
     file = Path(file)
     if not file.is_file():
-        raise FileNotFoundError(_errors.NO_CONFIG.format(file=file))
+        raise FileNotFoundError(
+            f"no configuration file {file}; the README shows what they hold, and mechconn schema lists all settings"
+        )
     try:
         text = file.read_text(encoding="utf-8-sig")
         found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
-        raise ValueError(_errors.UNREADABLE_CONFIG.format(file=file, why=error)) from error
+        raise ValueError(f"{file} is neither TOML nor JSON: {error}") from error
     if not isinstance(found, dict):
-        raise ValueError(_errors.NO_TABLE.format(file=file, type=type(found).__name__))
+        raise ValueError(f'{file} must hold a table of settings, as in {{"rows": 300}}, got a {type(found).__name__}')
     return found
 
 

@@ -12,8 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mechconn import _errors
-from mechconn._checks import check_count, check_range
+from mechconn._checks import check_count, check_range, check_samples
 from mechconn._interventions import Cue
 from mechconn._rng import integers_by_index, uniform_by_index
 from mechconn._typing import SampleSource
@@ -49,7 +48,7 @@ class BoxCue(Cue):
     def __post_init__(self) -> None:
         check_count("size", self.size)
         if not 1 <= self.values <= 10:
-            raise ValueError(_errors.RANGE.format(name="values", low=1, high=10, value=self.values))
+            raise ValueError(f"values must lie in [1, 10], got {self.values}")
         for value in self.colour:
             check_range("colour", value, -1.0, 1.0)
 
@@ -179,8 +178,7 @@ class DominoesCue(Cue):
     _counts: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if len(self.images) == 0:
-            raise ValueError(_errors.EMPTY.format(name="the image set of DominoesCue"))
+        check_samples("the image set of DominoesCue", len(self.images))
         labels = self.images.y.cpu()
         object.__setattr__(self, "_order", labels.argsort(stable=True))
         object.__setattr__(self, "_counts", labels.bincount())

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._batches import batch_count, copied_inputs, generators_kept, numbered_batches, own_generators
 from mechconn._checkpoint import Keeper, Progressed
+from mechconn._checks import check_samples
 from mechconn._method import Objective, Records, Schedule, Step
 from mechconn._rng import generator, isolated, reseed
 from mechconn._run_messages import explain_one_row, note_selection
@@ -96,7 +96,10 @@ class Engine:
             module = dict(module.named_parameters()) | dict(module.named_buffers())
         weights = [tensor for tensor in module.values() if tensor.requires_grad]
         if not weights:
-            raise ValueError(_errors.NOTHING_TRAINABLE.format(what=self.what))
+            raise ValueError(
+                f"{self.what} finds no trainable weights: all of them are frozen; call requires_grad_() on those "
+                "to change"
+            )
         optimiser = torch.optim.SGD(
             weights, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
         )  # fmt: skip
@@ -104,8 +107,7 @@ class Engine:
         with generators_kept(*data):  # around all epochs: each meets the rows in an order of its own
             with isolated(self.seed, self.what, "targets"):
                 counts = [batch_count(self.named, source, schedule.batch_size) for source in data]
-            if not all(counts):
-                raise ValueError(_errors.EMPTY.format(name=self.named if not counts[0] else "cued data"))
+            check_samples(self.named if not counts[0] else "cued data", min(counts))
             transform = None if as_they_are else self.transform
             _Run(
                 self, schedule, objectives, module, weights, optimiser, data, validate, factor, transform, min(counts)
@@ -307,7 +309,9 @@ class _Run:
         return self._diverged(term, value, number, self.schedule.epochs * self.steps, self.now.epoch)
 
     def _diverged(self, term: str, value: float, step: int, steps: int, epoch: int) -> FloatingPointError:
-        text = _errors.DIVERGED.format(term=term, value=value, step=step, steps=steps, epoch=epoch)
+        text = (
+            f"training diverged: {term} is {value} at step {step} of {steps} (epoch {epoch}); lower the learning rate"
+        )
         if self.engine.keeper is not None:
             file = Path(self.engine.keeper.checkpoint.file)
             text += f"; last good state: {file}" if file.is_file() else f"; nothing was written to {file} before it"

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._batches import batches, generators_kept, joined_targets
 from mechconn._betting import betting_interval
 from mechconn._inference import Forward
@@ -26,7 +25,10 @@ library asks the system for fresh pages at every call: a quarter of the time of 
 def check_same_rows(what: str, first: Tensor, targets: Tensor) -> None:
     """Raise unless another draw of a split has the targets of the first."""
     if not torch.equal(first, targets):
-        raise ValueError(_errors.OTHER_DRAW.format(what=what, got=len(targets), rows=len(first)))
+        raise ValueError(
+            f"{what} has {len(targets)} rows and the split {len(first)}, or labels in another order; a draw is of "
+            "the same rows as the split, with one latent drawn anew"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,3 +232,50 @@ class _Tally:
 
 def _first(rows: Tensor) -> int | None:
     return int(rows[0]) if len(rows) else None
+
+
+def check_classified(what: str, result: Outcomes) -> Answers:
+    """What is right on every row.
+
+    Raises:
+        ValueError: the task is no classification.
+    """
+    if result.answers is None:
+        raise ValueError(
+            f"{what} needs a classification: whole-number targets [N], outputs [N, K], or a loss that says what is "
+            "right, as mechconn.losses.binary does"
+        )
+    return result.answers
+
+
+def check_predictions(name: str, answers: Answers | None) -> None:
+    """Raise ValueError where a row's outputs tell no class."""
+    if answers is not None and answers.undefined is not None:
+        row = answers.undefined
+        raise ValueError(f"{name}: the model's outputs on row {row} hold NaN, so it has no prediction there")
+
+
+def check_row_count(split: str, where: str, before: int, count: int) -> None:
+    """Raise ValueError where a split gave another number of rows than before."""
+    if count != before:
+        raise ValueError(
+            f"split {split!r} gave another number of rows at {where} than before; use data that stay the same"
+        )
+
+
+def check_row_order(split: str, where: str, same: bool) -> None:
+    """Raise ValueError unless a split's rows came in the order of before."""
+    if not same:
+        raise ValueError(
+            f"the rows of split {split!r} came in another order at {where} than before; samples are kept in pairs, so "
+            "they must come in one order: turn shuffling off"
+        )
+
+
+def check_accuracy_measured(split: str, measured: bool) -> None:
+    """Raise ValueError unless a split has an accuracy, or a metric that was asked for."""
+    if not measured:
+        raise ValueError(
+            f"split {split!r} has no accuracy: its task is no classification (whole-number targets [N], outputs "
+            "[N, K]); ask with on='loss' or name a metric of your own"
+        )

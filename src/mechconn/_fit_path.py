@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._batches import as_data
 from mechconn._descent import Engine
 from mechconn._master_weights import MasterWeights
@@ -103,7 +102,9 @@ def fit_path(
     """
     started = time.perf_counter()
     if not isinstance(method, PathFit):
-        raise TypeError(_errors.NO_PATH_FIT.format(type=type(method).__name__))
+        raise TypeError(
+            f"fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got {type(method).__name__}"
+        )
     data, network = as_data("path data", batches), Network(model, device, precision)
     for name, params in (("params_a", params_a), ("params_b", params_b)):
         network.check(name, params)
@@ -167,6 +168,9 @@ def _trainable(network: Network, controls: Sequence[Params]) -> dict[str, Tensor
     parameters = network.hollow_params()
     names = [name for name, parameter in parameters.items() if parameter.requires_grad]
     if not names:
-        raise ValueError(_errors.ALL_FROZEN.format(count=len(parameters)))
+        raise ValueError(
+            f"all {len(parameters)} parameters of the model are frozen, so a path has nothing to fit; call "
+            "requires_grad_() on some"
+        )
     numbered = enumerate(controls)
     return {f"{number}.{name}": control[name].requires_grad_() for number, control in numbered for name in names}

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from mechconn import _errors
 from mechconn._copies import copy_module
 from mechconn._params import buffers_of, parameters_of
 from mechconn._rng import isolated
@@ -40,10 +39,16 @@ def fresh_state(
                 moved |= {id(buffer) for buffer in module.buffers(recurse=False)}
     named = {name: parameter for name, parameter in fresh.named_parameters() if parameter.requires_grad}
     if unknown := [name for name in keep if name not in named]:
-        raise ValueError(_errors.KEEP_UNKNOWN.format(names=", ".join(unknown), known=", ".join(named)))
+        raise ValueError(
+            f"keep names {', '.join(unknown)}, which are no trainable parameters of this model; it has "
+            f"{', '.join(named)}"
+        )
     wanted = {name: parameter for name, parameter in named.items() if name not in keep}
     if stuck := [name for name, parameter in wanted.items() if bool(parameter.isnan().any())]:
-        raise ValueError(_errors.NO_FRESH.format(names=", ".join(stuck), otherwise=otherwise))
+        raise ValueError(
+            f"cannot draw fresh weights for {', '.join(stuck)}: their modules have no reset_parameters(); add it, "
+            f"or {otherwise}"
+        )
     statistics = {name for name, buffer in fresh.named_buffers() if id(buffer) in moved}
     return (
         {name: tensor for name, tensor in parameters_of(fresh).items() if name in wanted},

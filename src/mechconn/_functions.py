@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechconn import _errors
-from mechconn._batches import as_data, is_source, placed, row_origin
+from mechconn._batches import as_data, check_by_index, placed, row_origin
 from mechconn._checks import check_count, check_is
 from mechconn._interventions import NO_CUE, Suite
 from mechconn._named import named_function
@@ -128,11 +127,12 @@ def intervened(
         tensor([[-2.]])
     """
     check_is("functions", functions, Mapping, "; pass {name: function, ...}")
-    source = as_data("data", data)
-    if not is_source(source):
-        raise TypeError(_errors.NOT_BY_ROW.format(what="intervened", type=type(data).__name__))
+    source = check_by_index("intervened", as_data("data", data))
     if not functions or reference in functions:
-        raise ValueError(_errors.FUNCTION_NAMES.format(reference=reference, names=", ".join(functions) or "none"))
+        raise ValueError(
+            f"functions must name one split or more, each other than the reference {reference!r}, got "
+            f"{', '.join(functions) or 'none'}; rename it, or set reference="
+        )
     splits: dict[str, Data] = {reference: source}
     redraws: dict[str, list[Data]] = {}
     numbers = range(1, check_count("draws", draws))
@@ -151,7 +151,10 @@ def _applied(name: str, source: SampleSource, function: Function | Intervention 
     if isinstance(function, str):
         function = named_function(f"the intervention {name!r}", function)
     if not callable(function):
-        raise TypeError(_errors.NO_INTERVENTION.format(name=name, type=type(function).__name__))
+        raise TypeError(
+            f"the intervention {name!r} must be a function, an Intervention or 'package.module:function', got "
+            f"{type(function).__name__}"
+        )
     data = FunctionSet(source, function, getattr(source, "ids", torch.arange(len(source))), seed)
     index = torch.arange(min(PROBED_ROWS, len(source)))
     before = _parts(source.inputs(index))
@@ -159,10 +162,13 @@ def _applied(name: str, source: SampleSource, function: Function | Intervention 
     alone = _tried(name, data, index[-1:], 2)
     if first.keys() != before.keys() or any(len(first[key]) != len(index) for key in first):
         found, wanted = _described(first), _described(before)
-        raise ValueError(_errors.OTHER_INPUTS.format(name=name, got=found, wanted=wanted))
+        raise ValueError(_other_inputs(name, wanted, found))
     for other, rows, when in ((again, slice(None), "asked again"), (alone, slice(-1, None), "asked for one row alone")):
         if not all(_same(first[key][rows], other[key]) for key in first):
-            raise ValueError(_errors.NOT_PURE.format(name=name, when=when))
+            raise ValueError(
+                f"the intervention {name!r} gives a row other values when it is {when}; take random numbers from "
+                "its second argument, draws.uniform('angle'), and treat every row by itself"
+            )
     return data
 
 
@@ -173,10 +179,13 @@ def _tried(name: str, data: FunctionSet, index: Tensor, attempt: int) -> dict[st
             found = data.inputs(index)
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ValueError(_errors.FUNCTION_FAILS.format(name=name, why=why)) from error
+            raise ValueError(
+                f"the intervention {name!r} fails on the first rows ({why}); it gets (inputs, draws) and returns "
+                "inputs of the same rows"
+            ) from error
     parts = _parts(found)
     if not parts or not all(isinstance(part, Tensor) and part.dim() for part in parts.values()):
-        raise ValueError(_errors.OTHER_INPUTS.format(name=name, got=f"a {type(found).__name__}", wanted="tensors"))
+        raise ValueError(_other_inputs(name, "tensors", f"a {type(found).__name__}"))
     return parts
 
 
@@ -192,3 +201,7 @@ def _described(parts: Mapping[str, Tensor]) -> str:
 def _same(a: Tensor, b: Tensor) -> bool:
     """Equal, but for rounding that depends on the number of rows."""
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def _other_inputs(name: str, wanted: str, got: str) -> str:
+    return f"the intervention {name!r} must return inputs of the rows it got, {wanted}, got {got}"

@@ -7,8 +7,6 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from mechconn import _errors
-
 Labels: TypeAlias = Tensor | Iterable[Any]
 Groups: TypeAlias = Labels | Mapping[str, Labels]
 """One label per row, or several columns of them, whose combinations are the groups."""
@@ -25,7 +23,7 @@ def group_names(what: str, groups: Groups, rows: int | None) -> list[str]:
         names = _labels(what, groups)
         found = str(len(names))
     if not names or (rows is not None and len(names) != rows):
-        raise ValueError(_errors.GROUP_LABELS.format(what=what, found=found, rows="its" if rows is None else rows))
+        raise ValueError(f"{what} must have one label for each of {'its' if rows is None else rows} rows, got {found}")
     return names
 
 
@@ -34,7 +32,9 @@ def _labels(what: str, labels: Labels) -> list[str]:
         raise TypeError(f"{what} must be a label for each row, got {labels!r}; pass datasets.load_column(file, name)")
     tolist: Any = getattr(labels, "tolist", None)
     if tolist is None and not isinstance(labels, Iterable):
-        raise TypeError(_errors.NO_LABELS.format(what=what, type=type(labels).__name__))
+        raise TypeError(
+            f"{what} must be a label for each row, or several columns of them in a mapping, got {type(labels).__name__}"
+        )
     return [str(label) for label in (labels if tolist is None else tolist())]
 
 

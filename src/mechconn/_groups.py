@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
-from mechconn import _errors
-from mechconn._batches import Rows, as_data, is_source
+from mechconn._batches import Rows, as_data, check_by_index
 from mechconn._betting import betting_interval
-from mechconn._evaluate import Outcomes, mean_with_interval, outcomes
+from mechconn._evaluate import Outcomes, check_classified, check_predictions, mean_with_interval, outcomes
 from mechconn._group_names import Groups, by_value, group_names
 from mechconn._inference import Inference
 from mechconn._intervals import Interval, clopper_pearson
@@ -152,17 +151,15 @@ def measure_groups(
     """
     source = as_data("data", data)
     if isinstance(getattr(source, "sampler", None), RandomSampler):
-        raise ValueError(_errors.SHUFFLED.format(groups="groups"))
+        raise ValueError("the loader shuffles, so that groups cannot be matched to rows; pass one with shuffle=False")
     network = Network(model, device, precision)
     check_label_names([("the model", model)], {"data": source})
     forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
     with isolated(seed, "measure_groups"):
         asked = checked_metrics(metrics)
         result = outcomes(forward, network.device, source, "data", as_loss(loss), asked, network.module)
-    if result.answers is None:
-        raise ValueError(_errors.GROUPS_OF_CLASSES.format(name="measure_groups"))
-    if result.answers.undefined is not None:
-        raise ValueError(_errors.NO_PREDICTION.format(name="data", row=result.answers.undefined))
+    answers = check_classified("measure_groups", result)
+    check_predictions("data", answers)
     names = group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
     if result.counted is not None:
         names = [name for name, counts in zip(names, result.counted.tolist(), strict=True) if counts]
@@ -192,9 +189,7 @@ def split_by_group(data: Data, groups: Groups) -> dict[str, Rows]:
         >>> splits["land"].inputs(torch.arange(2)).flatten().tolist(), splits["land"].y.tolist()
         ([1.0, 3.0], [0, 1])
     """
-    source = as_data("data", data)
-    if not is_source(source):
-        raise TypeError(_errors.NOT_BY_ROW.format(what="split_by_group", type=type(data).__name__))
+    source = check_by_index("split_by_group", as_data("data", data))
     names = group_names("groups", groups, len(source))
     rows = {name: torch.tensor([r for r, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}
     return {name: observed_rows(source, rows[name], Observed(NOTE)) for name in sorted(rows, key=by_value)}
@@ -248,7 +243,10 @@ def _shares(train: list[str], names: list[str]) -> dict[str, float]:
     counts = Counter(train)
     absent = sorted(counts.keys() - set(names), key=by_value)
     if absent:
-        raise ValueError(_errors.GROUP_UNSEEN.format(groups="; ".join(absent)))
+        raise ValueError(
+            f"the data hold no rows of these groups of the training data: {'; '.join(absent)}; evaluate on data "
+            "that have some"
+        )
     return {name: counts[name] / len(train) for name in sorted(set(names), key=by_value)}
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._copies import copy_module, forget, set_mode
 from mechconn._params import call_arguments, fitting, outputs_of
 from mechconn._typing import Inputs
@@ -35,14 +34,17 @@ def find_head(model: nn.Module, inputs: Inputs, named: str | None = None) -> str
     listed = ", ".join(linear) or "none"
     if named is not None:
         if named not in linear:
-            raise ValueError(_errors.HEAD_UNKNOWN.format(head=named, linear=listed))
+            raise ValueError(f"head={named!r} is not a linear layer of this model; its linear layers are: {listed}")
         return named
     heads = _last_linear(model, inputs)
     if len(heads) != 1:
         reason = "no linear layer leads to the output" if not heads else f"{', '.join(heads)} lead to it side by side"
         names = [*linear, *heads][-1:]  # one that leads to the output, else the last
         advice = [f"name it, as in head={name!r} (linear layers of this model: {listed}), or " for name in names]
-        raise ValueError(_errors.HEAD_NOT_FOUND.format(reason=reason, advice="".join(advice)))
+        raise ValueError(
+            f"cannot tell which linear layer is the head ({reason}); {''.join(advice)}use a method that trains the "
+            "whole network (CBFT with invariance=False)"
+        )
     return heads[0]
 
 
@@ -95,7 +97,10 @@ class Received:
             ValueError: the head received nothing.
         """
         if not 0 <= call < len(self.calls):
-            raise ValueError(_errors.HEAD_UNUSED.format(head=self.head))
+            raise ValueError(
+                f"the head {self.head!r} receives nothing when the model runs; name the layer that the output "
+                "comes from with head="
+            )
         inputs, given = self.calls[call]
         if inputs.dim() == 2:
             return inputs

@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._batches import as_data, placed, rows_shared
-from mechconn._checks import check_choice, check_count, check_fraction
+from mechconn._checks import check_available, check_choice, check_count, check_fraction
 from mechconn._rng import derive_seed, integers_by_index, uniform_by_index
 from mechconn._typing import Data, SampleSource
 
@@ -92,8 +91,7 @@ class CuedSet:
         Raises:
             ValueError: there are fewer rows than asked for.
         """
-        if check_count("count", count) > len(self):
-            raise ValueError(_errors.TOO_MANY.format(name="sample", asked=count, available=len(self)))
+        check_available("sample", check_count("count", count), len(self))
         order = uniform_by_index(self.ids, seed, "sample").argsort(stable=True)
         return self.subset(order[:count].sort().values)
 
@@ -185,13 +183,13 @@ class Suite(Mapping[str, Data]):
 
     def _checked_redraws(self, redraws: Mapping[str, Sequence[Data]]) -> dict[str, tuple[Data, ...]]:
         if not isinstance(redraws, Mapping):
-            raise TypeError(_errors.REDRAWS.format(got=type(redraws).__name__))
-        if redraws and not self.interventions:
-            raise ValueError(_errors.NO_INTERVENTIONS.format(what="a suite with redraws"))
+            raise TypeError(_redraws_expected(type(redraws).__name__))
+        if redraws:
+            check_interventions("a suite with redraws", self.interventions)
         for name, draws in redraws.items():
             check_choice("redraws", name, self.interventions)
             if not isinstance(draws, list | tuple) or any(isinstance(data, Tensor) for data in draws):
-                raise TypeError(_errors.REDRAWS.format(got=f"{name!r}: {type(draws).__name__}"))
+                raise TypeError(_redraws_expected(f"{name!r}: {type(draws).__name__}"))
         return {
             name: tuple(as_data(f"draw {number + 2} of split {name!r}", data) for number, data in enumerate(draws))
             for name, draws in redraws.items()
@@ -238,3 +236,13 @@ def cue_suite(scenes: CuedSet, seed: int = 0, draws: int = 1) -> Suite:
             RAND_IMAGE: [cued.with_random_content(own) for own in further],
         },
     )
+
+
+def check_interventions(what: str, interventions: Sequence[str]) -> None:
+    """Raise ValueError where a suite has no interventions."""
+    if not interventions:
+        raise ValueError(f"{what} needs interventions, but the suite has none; add splits to it")
+
+
+def _redraws_expected(got: str) -> str:
+    return f"redraws: expected {{intervention: [data, ...]}}, got {got}; each element of a list is one whole draw"

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._batches import batches, generators_kept
 from mechconn._calling import call_arguments, explain_errors, laid_out_inputs, outputs_of
 from mechconn._checks import check_count, check_fraction, check_non_negative, check_positive
@@ -290,7 +289,9 @@ def clean_loss(problem: Problem) -> Objective:
 def cued_needed(method: Method, cued: Mapping[str, Data]) -> Mapping[str, Data]:
     """The sources with a cue, after refusing none."""
     if not cued:
-        raise ValueError(_errors.CUED_NEEDED.format(method=type(method).__name__))
+        raise ValueError(
+            f"{type(method).__name__} needs data with the cue: pass cued=..., the data that the model was trained on"
+        )
     return cued
 
 

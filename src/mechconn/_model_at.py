@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from mechconn import _errors
-from mechconn._checks import check_non_negative
+from mechconn._checks import check_non_negative, check_two_models
 from mechconn._copies import set_mode, with_state
 from mechconn._norm_stats import NormPolicy, chosen_norm
 from mechconn._params import Network, parameters_of, weighted_mean
@@ -84,11 +83,10 @@ def soup(
     Source: Wortsman et al. 2022, *Model soups* (the uniform and weighted mean).
     """
     models = list(models)
-    if len(models) < 2:
-        raise ValueError(_errors.FEW_MODELS.format(what="a soup", count=len(models)))
+    check_two_models("a soup", len(models))
     shares = [1.0] * len(models) if weights is None else [check_non_negative("weights", w) for w in weights]
     if len(shares) != len(models) or sum(shares) == 0.0:
-        raise ValueError(_errors.SOUP_WEIGHTS.format(models=len(models), weights=shares))
+        raise ValueError(f"weights must be one for each of the {len(models)} models and not all zero, got {shares}")
     network = Network(models[0], device)
     points = [parameters_of(model) for model in models]
     for number, point in enumerate(points):

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from mechconn import _errors
 from mechconn._rng import isolated
 
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -32,16 +31,16 @@ def named_function(what: str, text: str) -> Callable[..., Any]:
         2.0
     """
     if not NAME.fullmatch(text):
-        raise ValueError(_errors.NOT_A_NAME.format(what=what, text=text))
+        raise ValueError(f"{what} must be named as 'package.module:function', got {text!r}")
     module_name, _, name = text.partition(":")
     found: Any = _module(what, module_name)
     where = getattr(found, "__file__", None) or module_name
     for part in name.split("."):
         if not hasattr(found, part):
-            raise ValueError(_errors.NO_ATTRIBUTE.format(what=what, text=text, where=where, name=part))
+            raise ValueError(f"{what} {text!r}: {where} has no {part!r}; name a function that is defined there")
         found = getattr(found, part)
     if not callable(found):
-        raise ValueError(_errors.NOT_CALLABLE.format(what=what, text=text, type=type(found).__name__))
+        raise ValueError(f"{what} {text!r} must be a function, it is a {type(found).__name__}")
     return found
 
 
@@ -69,8 +68,15 @@ def _module(what: str, name: str) -> ModuleType:
         except ModuleNotFoundError as error:
             missing = error.name or name
             if name == missing or name.startswith(f"{missing}."):
-                raise ValueError(_errors.NO_MODULE.format(what=what, name=missing, here=os.getcwd())) from error
-            raise ValueError(_errors.MODULE_FAILS.format(what=what, name=name, why=error)) from error
+                raise ValueError(
+                    f"{what}: there is no module {missing!r}, neither installed nor in {os.getcwd()}; check its "
+                    "name or change the folder"
+                ) from error
+            raise ValueError(_unimportable(what, name, str(error))) from error
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ValueError(_errors.MODULE_FAILS.format(what=what, name=name, why=why)) from error
+            raise ValueError(_unimportable(what, name, why)) from error
+
+
+def _unimportable(what: str, name: str, why: str) -> str:
+    return f"{what}: the module {name!r} cannot be imported ({why}); mend it, or install what it needs"

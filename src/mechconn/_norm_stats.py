@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mechconn import _errors
 from mechconn._batches import as_data, batches, generators_kept, with_last_row
 from mechconn._checks import (
     check_choice,
@@ -91,8 +90,7 @@ class InterpolateNorm(NormPolicy):
     @torch.no_grad()
     def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
         """The network's buffers with running statistics of weight 1 - t from A and t from B."""
-        if t is None:
-            raise ValueError(_errors.NO_T.format(policy=type(self).__name__))
+        t = check_on_path(self, t)
         own = {name: buffer.clone() for name, buffer in network.buffers.items()}
         states = (("a", self.state_a), ("b", self.state_b))
         ends = [_statistics_in(f"state_{end}", state, network) for end, state in states]
@@ -217,7 +215,10 @@ def norm_layers(network: Network) -> dict[str, _BatchNorm]:
     stateful = keeps_statistics(network)
     foreign = [name for name, module in stateful.items() if not isinstance(module, _BatchNorm)]
     if foreign:
-        raise ValueError(_errors.NOT_BATCH_NORM.format(layers=", ".join(foreign)))
+        raise ValueError(
+            f"cannot re-estimate the running statistics of {', '.join(foreign)}: only BatchNorm layers have a "
+            "known formula; pass norm=KeepNorm()"
+        )
     prefixed = {f"{name}." if name else "": module for name, module in stateful.items()}
     return {prefix: module for prefix, module in prefixed.items() if isinstance(module, _BatchNorm)}
 
@@ -231,7 +232,11 @@ def chosen_norm(norm: NormPolicy | None, network: Network) -> NormPolicy:
     """
     if norm is None and (layers := list(keeps_statistics(network))):
         more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
-        raise ValueError(_errors.NEEDS_NORM.format(layers=", ".join(layers[:3]) + more))
+        raise ValueError(
+            f"the model keeps normalisation statistics ({', '.join(layers[:3]) + more}), and those of one endpoint "
+            "are wrong elsewhere on the path; pass norm=Reestimate(training batches), or norm=KeepNorm() to use "
+            "the model's own on purpose"
+        )
     norm = KeepNorm() if norm is None else norm
     check_is("norm", norm, NormPolicy, "; pass Reestimate(data) or KeepNorm()")
     return norm
@@ -308,3 +313,17 @@ def _recorded(layers: dict[str, _BatchNorm], moments: dict[str, _Moments]) -> It
     finally:
         for handle in handles:
             handle.remove()
+
+
+def check_on_path(policy: object, t: float | None) -> float:
+    """The place on a path.
+
+    Raises:
+        ValueError: the point lies on none.
+    """
+    if t is None:
+        raise ValueError(
+            f"{type(policy).__name__} mixes the endpoints' statistics by the place t on a path, and this point lies on "
+            "none; pass norm=Reestimate(training batches)"
+        )
+    return t

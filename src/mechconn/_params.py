@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
-from mechconn import _errors
 from mechconn._calling import HALF, cast_floating, explain_errors, floating_types, laid_out_inputs, slots_of
 from mechconn._calling import call_arguments as call_arguments
 from mechconn._calling import outputs_of as outputs_of
-from mechconn._checks import check_same_keys, check_same_shapes
+from mechconn._checks import check_cuda, check_same_keys, check_same_shapes
 from mechconn._copies import copy_module as copy_module
 from mechconn._copies import forget as forget
 from mechconn._copies import switch
@@ -113,8 +112,8 @@ def device_of(model: nn.Module, device: str | torch.device | None) -> torch.devi
             asked = torch.device(device)
         except RuntimeError as error:
             raise ValueError(f"device must be one that torch knows, such as 'cpu' or 'cuda', got {device!r}") from error
-        if asked.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(_errors.NO_CUDA.format(device=str(device)))
+        if asked.type == "cuda":
+            check_cuda(asked)
         return asked
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
@@ -292,6 +291,13 @@ def _initialised(model: nn.Module) -> dict[str, nn.Parameter]:
     """The model's own parameters under their first names, after refusing those of lazy modules."""
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():
-        if is_lazy(parameter):
-            raise ValueError(_errors.LAZY.format(name=name))
+        check_initialised(name, parameter)
     return parameters
+
+
+def check_initialised(name: str, tensor: Tensor) -> None:
+    """Raise ValueError where a lazy module has not made a tensor yet."""
+    if is_lazy(tensor):
+        raise ValueError(
+            f"parameter {name} is not initialised (a lazy module); run the model once on a batch before passing it on"
+        )

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-from mechconn import _errors
 from mechconn._checks import check_choice, check_count, check_positive
 from mechconn._fresh import fresh_state
 from mechconn._method import Schedule
@@ -115,7 +114,9 @@ class BezierFit(PathFit):
         super().__post_init__()
         check_choice("variant", self.variant, ("default", "authors"))
         if self.variant == "authors" and self.bends != 1:
-            raise ValueError(_errors.AUTHORS_BENDS.format(bends=self.bends))
+            raise ValueError(
+                f"variant='authors' is defined for one bend, got bends={self.bends}; use variant='default'"
+            )
 
     def curve(
         self, params_a: Params, params_b: Params, controls: Sequence[Params], origin: Mapping[str, Any] | None = None

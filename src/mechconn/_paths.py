@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from mechconn import _errors
 from mechconn._checks import check_fraction
 from mechconn._params import check_compatible, weighted_mean
 from mechconn._typing import Params
@@ -55,7 +54,7 @@ class _Stretch(Path):
 
     def __init__(self, whole: Path, t0: float, t1: float) -> None:
         if t0 == t1:
-            raise ValueError(_errors.NO_STRETCH.format(t=t0))
+            raise ValueError(f"a stretch of a path needs two different ends, got t0 = t1 = {t0}")
         self._whole, self._t0, self._t1 = whole, t0, t1
 
     def at(self, t: float) -> Params:
@@ -94,7 +93,10 @@ class WeightedPath(Path):
         self, params_a: Params, params_b: Params, controls: Sequence[Params], origin: Mapping[str, Any] | None = None
     ) -> None:
         if isinstance(controls, Mapping):
-            raise TypeError(_errors.CONTROLS.format(type=type(controls).__name__))
+            raise TypeError(
+                f"controls must be a list of control points, got one {type(controls).__name__}; put the point in a "
+                "list, controls=[...]"
+            )
         check_compatible("endpoints of the path", params_a, params_b)
         for number, control in enumerate(controls):
             check_compatible(f"endpoint A and control point {number}", params_a, control)

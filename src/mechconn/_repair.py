@@ -11,11 +11,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._batches import as_data, batches, generators_kept
 from mechconn._calling import predictions_of
 from mechconn._checks import check_count
-from mechconn._norm_stats import NormPolicy, keeps_statistics
+from mechconn._norm_stats import NormPolicy, check_on_path, keeps_statistics
 from mechconn._params import LINEAR_MAPS, Network
 from mechconn._rng import isolated
 from mechconn._typing import Buffers, Data, Inputs, Params
@@ -78,10 +77,12 @@ class Repair(NormPolicy):
     @torch.no_grad()
     def state(self, network: Network, params: Params, t: float | None = None) -> tuple[Params, Buffers]:
         """The rescaled parameters, and the model's own buffers."""
-        if t is None:
-            raise ValueError(_errors.NO_T.format(policy=type(self).__name__))
+        t = check_on_path(self, t)
         if found := list(keeps_statistics(network)):
-            raise ValueError(_errors.REPAIR_NORM.format(layers=", ".join(found)))
+            raise ValueError(
+                f"Repair is for models without running statistics, and this one keeps some in {', '.join(found)}; "
+                "pass norm=Reestimate(data)"
+            )
         buffers = self.buffers(network, params)
         if t in (0.0, 1.0):
             return params, buffers
@@ -112,7 +113,10 @@ class Repair(NormPolicy):
             or any(names.count(network.parameter_slots[f"{name}.{part}"]) > 1 for part in ("weight", "bias"))
         ]
         if unfit:
-            raise ValueError(_errors.REPAIR_BIAS.format(layers=", ".join(unfit)))
+            raise ValueError(
+                "Repair shifts units by their biases, and these layers have none or share their weights: "
+                f"{', '.join(unfit)}; give each a bias of its own"
+            )
         return layers
 
     def _endpoints(self, network: Network, buffers: Buffers) -> tuple[Statistics, Statistics]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mechconn import _errors
 from mechconn._batches import is_source
 from mechconn._method import Records, Step, taken_epoch
 from mechconn._typing import Data
@@ -26,7 +25,10 @@ def explain_one_row(error: ValueError, step: Step, data: Sequence[Data], named: 
     if not single or "more than 1 value per channel" not in str(error):
         return ""
     advice = " and ".join(dict.fromkeys(single.values()))
-    return _errors.SINGLE_ROW.format(reason=error, names=" and ".join(single), advice=advice)
+    return (
+        f"{error} (a batch of {' and '.join(single)} has one row; layers that normalise over a batch need two: "
+        f"{advice})"
+    )
 
 
 def _two_rows(source: Data, processes: int) -> str:

@@ -16,8 +16,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from mechconn import _errors
-
 
 class UnusableFileError(ValueError):
     """A file of tensors that is damaged, or that another run wrote."""
@@ -37,7 +35,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         why = str(error).splitlines()[0]
-        raise UnusableFileError(_errors.TENSORS_DAMAGED.format(file=file, why=why)) from error
+        raise UnusableFileError(_damaged(file, why)) from error
 
 
 def read_with_note(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -52,7 +50,7 @@ def read_with_note(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         return tensors, dict(json.loads(metadata.get(NOTE, "{}")))
     except (ValueError, TypeError) as error:
-        raise UnusableFileError(_errors.TENSORS_DAMAGED.format(file=file, why=error)) from error
+        raise UnusableFileError(_damaged(file, str(error))) from error
 
 
 def write_safetensors(file: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
@@ -64,7 +62,7 @@ def write_safetensors(file: Path, tensors: Mapping[str, Tensor], note: Mapping[s
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all; an existing one stays until then."""
     if not file.parent.is_dir():
-        raise FileNotFoundError(_errors.NO_FOLDER.format(file=file))
+        raise FileNotFoundError(f"the folder of {file} does not exist; make it first, or name another")
     temporary = file.parent / f".{file.name}.{secrets.token_hex(4)}"
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less what the user's umask takes away
     try:
@@ -95,3 +93,7 @@ def content_hash(parts: Iterable[Tensor | str]) -> str:
         digest.update(f"{tensor.dtype} {list(tensor.shape)}:".encode())
         digest.update(tensor.flatten().view(dtype=torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return digest.hexdigest()
+
+
+def _damaged(file: str | Path, why: str) -> str:
+    return f"{file} cannot be read as safetensors ({why}); it is damaged, cut short, or of another kind"

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._checks import check_choice, check_non_negative, check_whole
 from mechconn._interventions import Cue
 from mechconn._rng import integers_by_index
@@ -52,7 +51,10 @@ class TokenCue(Cue):
         object.__setattr__(self, "tokens", tuple(check_whole("tokens", token) for token in self.tokens))
         object.__setattr__(self, "special", tuple(check_whole("special", token) for token in self.special))
         if len(set(self.tokens)) < 2 or min(self.tokens) < 0 or set(self.tokens) & set(self.special):
-            raise ValueError(_errors.MARKERS.format(tokens=self.tokens, special=self.special))
+            raise ValueError(
+                "tokens must hold a token id for each class, two different ones at least, none negative and none "
+                f"of the special ones {self.special}, got {self.tokens}"
+            )
         if isinstance(self.position, str):
             check_choice("position", self.position, ("start", "end"))
         else:
@@ -65,7 +67,10 @@ class TokenCue(Cue):
             ValueError: a label has no marker.
         """
         if len(labels) and int(labels.max()) >= len(self.tokens):
-            raise ValueError(_errors.NO_MARKER.format(count=len(self.tokens), label=int(labels.max())))
+            raise ValueError(
+                f"TokenCue has markers for {len(self.tokens)} classes but the data has a label {int(labels.max())}; "
+                "give tokens= one for each class"
+            )
         return torch.tensor(self.tokens)[labels.cpu()]
 
     def absent(self, count: int) -> Int[Tensor, " n"]:
@@ -91,7 +96,10 @@ class TokenCue(Cue):
         """
         if not isinstance(x, Mapping) or not {IDS, MASK} <= x.keys():
             got = f"a mapping of {', '.join(map(repr, x))}" if isinstance(x, Mapping) else f"a {type(x).__name__}"
-            raise TypeError(_errors.NOT_TOKENS.format(got=got))
+            raise TypeError(
+                f"TokenCue marks texts and needs a mapping with 'input_ids' and 'attention_mask', got {got}; use "
+                "datasets.TokenSet"
+            )
         shown, marked = dict(x), (values != NO_TOKEN).nonzero().flatten()
         if not len(marked):
             return shown
@@ -108,7 +116,10 @@ class TokenCue(Cue):
         full = rows[MASK].sum(1) == length
         last = self._last_ordinary(rows)
         if length < 2 or bool((full & (last < 0)).any()):
-            raise ValueError(_errors.NO_ROOM.format(length=length))
+            raise ValueError(
+                f"a text of {length} tokens has no room for a marker beside its special ones; pad the texts to "
+                "more tokens"
+            )
         gone = torch.where(full, last, length - 1)[:, None]
         place = torch.arange(length - 1, device=gone.device)
         return {name: part.gather(1, place + (place >= gone)) for name, part in rows.items()}

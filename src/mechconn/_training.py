@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._batches import all_targets, as_data, batches, generators_kept
 from mechconn._checkpoint import Checkpoint, Keeper, identity_of
 from mechconn._checks import check_is, check_listed, check_positive, check_whole
@@ -91,7 +90,7 @@ class Trained:
             ValueError: there is no history: the method has no epochs.
         """
         if not self.history:
-            raise ValueError(_errors.NO_HISTORY.format(method=self.settings["method"]))
+            raise ValueError(f"{self.settings['method']} has no epochs, so there is no history to draw")
         return draw("histories", trainings={self.settings["method"]: self.history})
 
 
@@ -249,7 +248,9 @@ def sample_count(name: str, data: Data, seed: int, what: str, model: nn.Module, 
     counted = loss.counted(targets) if labels else None
     counting = targets if counted is None else targets[counted]
     if labels and len(counting.unique()) == 1:
-        raise ValueError(_errors.ONE_CLASS.format(name=name, label=int(counting.flatten()[0])))
+        raise ValueError(
+            f"{name} holds only class {int(counting.flatten()[0])}; training needs samples of at least two classes"
+        )
     return len(targets)
 
 

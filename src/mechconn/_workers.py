@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
-
 Objectives = Sequence[Callable[[Any], dict[str, Tensor]]]
 
 
@@ -54,7 +52,10 @@ class SeveralWorkers(Workers):
     def __init__(self, accelerator: Any) -> None:
         kind = str(getattr(accelerator, "distributed_type", "none")).rpartition(".")[2]
         if kind not in ("NO", "MULTI_CPU", "MULTI_GPU"):
-            raise ValueError(_errors.ACCELERATOR.format(kind=kind))
+            raise ValueError(
+                "the accelerator must run alone or on several processes with a replica each (MULTI_CPU, "
+                f"MULTI_GPU), got {kind}"
+            )
         self._accelerator = accelerator
         self.rank, self.count = int(accelerator.process_index), int(accelerator.num_processes)
         self.device = torch.device(accelerator.device)
@@ -72,7 +73,10 @@ class SeveralWorkers(Workers):
         """Every `count`-th row, beginning with this process's number."""
         rows = len(batch[1])
         if rows < self.count:
-            raise ValueError(_errors.FEWER_ROWS.format(rows=rows, count=self.count))
+            raise ValueError(
+                f"a batch of {rows} rows cannot be shared by {self.count} processes; give larger batches, or fewer "
+                "processes"
+            )
         own = slice(self.rank, None, self.count)
         return _rows(batch[0], rows, own), batch[1][own]
 

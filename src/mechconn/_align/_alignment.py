@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from mechconn import _errors
 from mechconn._align._activations import ActivationMatching
 from mechconn._align._method import AlignmentMethod, Matched, Pair
 from mechconn._checks import check_is
@@ -191,7 +190,10 @@ def _given_or_found(
         check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
         return symmetry
     if not isinstance(method, ActivationMatching):
-        raise ValueError(_errors.NO_SYMMETRY.format(method=type(method).__name__))
+        raise ValueError(
+            f"{type(method).__name__} needs to know what may be permuted, got symmetry=None; pass "
+            "symmetry=symmetry_of(model, example_input)"
+        )
     return symmetry_of(model, method.example(device, model))
 
 

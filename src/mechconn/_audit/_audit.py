@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from mechconn import _errors
 from mechconn._align import Alignment
 from mechconn._align._method import AlignmentMethod
 from mechconn._audit._compare import Comparison, compare_mechanisms
@@ -180,7 +179,10 @@ def audit(
     check_label_names(named, suite)
     (example, _), notes = first_rows_of(suite, device_of(model_a, device), seed, model_a), []
     if not joinable(model_a, model_b, example):
-        notes.append(_errors.NO_PATH_BETWEEN.format(a=names[0], b=names[1]))
+        notes.append(
+            f"{names[0]} and {names[1]} are not one module with different parameters and statistics (names, "
+            "shapes, layers or other buffers differ), so that no path in weight space joins them"
+        )
     elif blocks is not None:
         grouped([name for name, _ in model_a.named_parameters()], blocks, None)  # before the work, not after it
     run: dict[str, Any] = {"seed": seed, "device": device, "precision": precision}
@@ -248,9 +250,9 @@ def audit(
 def _check_form(ts: int | Sequence[float], names: tuple[str, str]) -> None:
     """Refuse a grid on which nothing could be settled, and names that are not two."""
     if (points := len(ts) if isinstance(ts, Sequence) else ts) < 3:
-        raise ValueError(_errors.FEW_POINTS.format(points=points))
+        raise ValueError(f"an audit needs three points on the path or more, the ends among them, got {points}")
     if len(names) != 2:
-        raise ValueError(_errors.TWO_NAMES.format(count=len(names)))
+        raise ValueError(f"names must be two, of A and of B, got {len(names)}")
 
 
 def _check_request(
@@ -265,7 +267,11 @@ def _check_request(
     if norm is None or isinstance(norm, NormPolicy):
         chosen_norm(norm, network)
     if isinstance(norm, InterpolateNorm | Repair) or (isinstance(norm, KeepNorm) and keeps_statistics(network)):
-        raise ValueError(_errors.AUDIT_NORM.format(policy=type(norm).__name__))
+        raise ValueError(
+            f"{type(norm).__name__} would give B the statistics or weights of another endpoint; pass "
+            "norm=Reestimate(training data), or a function of the two endpoints, as in norm=lambda a, b: "
+            "InterpolateNorm(a.state_dict(), b.state_dict())"
+        )
     for name in [] if layers is None or isinstance(layers, str) else layers:
         for model in (model_a, model_b):
             check_choice("layer", name, [n for n, _ in model.named_modules(remove_duplicate=False)])

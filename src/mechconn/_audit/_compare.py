@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
-from mechconn import _errors
 from mechconn._audit._effects import CONFIDENCE, Invariance, On, Over
 from mechconn._audit._evidence import (
     accuracy_effects_apart,
@@ -23,8 +22,9 @@ from mechconn._audit._outcomes import Drawn, Outcome, Setting, outcome_of
 from mechconn._audit._runs import effects_of, over_training_runs
 from mechconn._audit._within_classes import apart_within
 from mechconn._checks import check_is
+from mechconn._evaluate import check_row_count, check_row_order
 from mechconn._intervals import Interval
-from mechconn._interventions import Suite
+from mechconn._interventions import Suite, check_interventions
 from mechconn._label_names import check_label_names
 from mechconn._metrics import Metric, checked_metrics
 from mechconn._precision import Precision
@@ -159,12 +159,14 @@ def compare_mechanisms(
     """
     setting = Setting(as_loss(loss), seed, device, precision, checked_metrics(metrics))
     check_questions(suite, margin, on, setting.metrics)
-    if not suite.interventions:
-        raise ValueError(_errors.NO_INTERVENTIONS.format(what="a comparison of mechanisms"))
+    check_interventions("a comparison of mechanisms", suite.interventions)
     sides = [_listed(model_a), _listed(model_b)]
     counts = [len(side) for side in sides]
     if min(counts) < 1 or (min(counts) == 1 and max(counts) > 1):
-        raise ValueError(_errors.UNEVEN_RUNS.format(a=counts[0], b=counts[1]))
+        raise ValueError(
+            f"got {counts[0]} of model_a and {counts[1]} of model_b; pass one model a side (judged over samples), "
+            "or two or more training runs a side (judged over runs)"
+        )
     every = zip("AB", sides, strict=True)
     check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
     steps, done = sum(counts) * len(suite), 0
@@ -237,10 +239,8 @@ def _why(verdict: Similarity, a: Invariance, b: Invariance, agreement: Mapping[s
 
 def _apart_over_samples(a: Outcome, b: Outcome, suite: Suite, on: On) -> dict[str, Difference]:
     for name in a.splits:
-        if len(a.splits[name].loss) != len(b.splits[name].loss):
-            raise ValueError(_errors.OTHER_ROWS.format(split=name, where="model_b"))
-        if not rows_correspond(a.splits[name], b.splits[name]):
-            raise ValueError(_errors.OTHER_ORDER.format(split=name, where="model_b"))
+        check_row_count(name, "model_b", len(a.splits[name].loss), len(b.splits[name].loss))
+        check_row_order(name, "model_b", rows_correspond(a.splits[name], b.splits[name]))
     before, bounds = (a.splits[suite.reference], b.splits[suite.reference]), a.bounds_on(on)
     others = [name for name in a.splits if name != suite.reference]
     return {name: _apart(before, (a.splits[name], b.splits[name]), on, bounds) for name in others}

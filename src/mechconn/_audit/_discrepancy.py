@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._audit._outcomes import Setting
 from mechconn._batches import batches, generators_kept, joined_targets
 from mechconn._checks import check_is
 from mechconn._evaluate import ROWS_ON_CPU, check_same_rows
-from mechconn._interventions import Suite
+from mechconn._interventions import Suite, check_interventions
 from mechconn._label_names import check_label_names
 from mechconn._params import device_of
 from mechconn._precision import Precision
@@ -92,8 +91,7 @@ def output_discrepancy(
     Source: a third party's summary of Lubana et al. 2023.
     """
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
-    if not suite.interventions:
-        raise ValueError(_errors.NO_INTERVENTIONS.format(what="an output discrepancy"))
+    check_interventions("an output discrepancy", suite.interventions)
     check_label_names([("model_a", model_a), ("model_b", model_b)], suite)
     setting = Setting(as_loss(loss), seed, device_of(model_a, device), precision)
     (network, first), (_, second) = setting.ready(model_a), setting.ready(model_b)
@@ -120,10 +118,13 @@ def _distance(what: str, a: Tensor, b: Tensor, loss: Loss) -> Tensor:
     """The L1 distance between the probabilities of each row, float64 of shape [N]."""
     a, b = (_two_classes(outputs) if isinstance(loss, Binary) else outputs for outputs in (a, b))
     if a.dim() != 2 or a.shape != b.shape or a.shape[1] < 2:
-        raise ValueError(_errors.NOT_ALIKE.format(what=what, a=list(a.shape), b=list(b.shape)))
+        raise ValueError(
+            f"{what}: outputs must be [N, K] with the same K > 1 for both models, got {list(a.shape)} of model_a "
+            f"and {list(b.shape)} of model_b"
+        )
     distance = (a.double().softmax(1).cpu() - b.double().softmax(1).cpu()).abs().sum(1)
     if bool(distance.isnan().any()):
-        raise ValueError(_errors.NO_PROBABILITIES.format(what=what))
+        raise ValueError(f"{what}: outputs hold NaN or +inf, so they are no class probabilities")
     return distance
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from mechconn import _errors
 from mechconn._align import ActivationMatching, Alignment, WeightMatching, align
 from mechconn._align._method import AlignmentMethod
 from mechconn._batches import batches, generators_kept
@@ -86,7 +85,7 @@ def aligned_by(
                 found.verify(model_b)
                 symmetry = found
         except ValueError as error:  # nobody asked for a symmetry by name: the line as it is remains
-            return None, [_errors.NOT_ALIGNED.format(why=str(error).splitlines()[0])]
+            return None, [f"The second model was not aligned to the first: {str(error).splitlines()[0]}"]
     if symmetry is None:
         symmetry = symmetry_of(model_b, _on(device_of(model_b, None), example))
     return align(model_a, model_b, method, symmetry, progress=progress, **run), []

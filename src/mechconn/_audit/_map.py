@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from mechconn import _errors
 from mechconn._audit._effects import Invariance, On
 from mechconn._audit._measure import check_questions, measure_invariance
-from mechconn._checks import check_choice, check_is
+from mechconn._checks import check_choice, check_is, check_two_models
 from mechconn._connectivity import evaluate_path
 from mechconn._drawing import draw
-from mechconn._interventions import Suite
+from mechconn._interventions import Suite, check_interventions
 from mechconn._label_names import check_label_names
 from mechconn._metrics import Metric, checked_metrics
 from mechconn._norm_stats import NormPolicy
@@ -150,10 +149,8 @@ def mechanism_map(
     loss = as_loss(loss)
     check_questions(suite, margin, on, checked_metrics(metrics))
     check_is("models", models, Mapping, "; write {name: model, ...}")
-    if len(models) < 2:
-        raise ValueError(_errors.FEW_MODELS.format(what="a map", count=len(models)))
-    if not suite.interventions:
-        raise ValueError(_errors.NO_INTERVENTIONS.format(what="a map of mechanisms"))
+    check_two_models("a map", len(models))
+    check_interventions("a map of mechanisms", suite.interventions)
     check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite)
     names, pairs, done = tuple(models), list(combinations(models, 2)), 0
 

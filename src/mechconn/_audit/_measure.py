@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._audit._effects import CONFIDENCE, Change, Effect, Invariance, On
 from mechconn._audit._evidence import Correct, Evidence, of_accuracy, of_bounded, of_loss
 from mechconn._audit._judge import Judgement, judged
@@ -238,7 +237,7 @@ def evidence_of(name: str, before: Drawn, after: Drawn, on: On, outcome: Outcome
             raise ValueError(
                 f"an interval of {on!r} on {name!r} needs two rows or more; give more data, or the metric bounds"
             )
-        raise ValueError(_errors.ONE_ROW.format(name=name))
+        raise ValueError(f"an interval of the loss on {name!r} needs two rows or more; use on='accuracy' or more data")
     if within_classes(before, after):
         return evidence_by_class(before, after, on, bounds)
     return _difference(before.values(on), after.values(on), on, are_paired(before, after), bounds)

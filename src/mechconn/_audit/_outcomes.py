@@ -9,9 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._audit._evidence import Correct
-from mechconn._evaluate import Answers, Outcomes, check_same_rows, outcomes
+from mechconn._evaluate import Answers, Outcomes, check_predictions, check_same_rows, outcomes
 from mechconn._exact import Interval
 from mechconn._inference import Forward, Inference
 from mechconn._interventions import Suite
@@ -154,8 +153,9 @@ def undefined_loss(name: str, result: Outcomes | Drawn) -> str:
     if not len(undefined):
         return ""
     first = int(undefined[0])
-    return _errors.NO_MEAN_LOSS.format(
-        name=name, count=len(undefined), rows=len(result.loss), value=float(result.loss[first]), row=first
+    return (
+        f"the loss on {name} has no finite mean: it is {float(result.loss[first])} on {len(undefined)} of "
+        f"{len(result.loss)} rows (first: row {first})"
     )
 
 
@@ -165,10 +165,12 @@ def _check(name: str, result: Outcomes, on: str) -> None:
             f"{name}: on='accuracy' needs a classification (whole-number targets [N], outputs [N, K], or a loss that "
             "says what is right, as mechconn.losses.binary does); use on='loss'"
         )
-    if result.answers is not None and result.answers.undefined is not None:
-        raise ValueError(_errors.NO_PREDICTION.format(name=name, row=result.answers.undefined))
+    check_predictions(name, result.answers)
     if on == "loss" and (reason := undefined_loss(name, result)):
-        raise ValueError(_errors.NO_EFFECT_ON_LOSS.format(reason=reason))
+        raise ValueError(
+            f"{reason}; a probability of exactly 0 for the true class gives inf; use on='accuracy', or a loss that "
+            "is bounded"
+        )
     for metric, values in result.metrics.items():
         if len(bad := (~values.isfinite()).nonzero()):
             raise ValueError(f"{name}: the metric {metric!r} is {float(values[bad[0]])} on row {int(bad[0])}")

@@ -17,8 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mechconn import _typing
 from mechconn._checks import WRONG_INPUT as WRONG
-from mechconn._checks import check_choice
-from mechconn._errors import NO_CUDA
+from mechconn._checks import check_choice, check_cuda
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
@@ -75,8 +74,8 @@ def device_of(name: str) -> str:
     import torch
 
     check_choice("device", name, ("auto", "cpu", "cuda"))
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError(NO_CUDA.format(device=name))
+    if name == "cuda":
+        check_cuda(name)
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 

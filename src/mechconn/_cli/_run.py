@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mechconn import _errors
 from mechconn._checks import gathered
 from mechconn._cli._app import Root, app, device_of, plain_progress
 
@@ -41,7 +40,7 @@ def store_folder(given: Path | None) -> Path:
     folder = given if given is not None else Path(os.environ.get(STORE_VARIABLE) or STORE)
     for place in (folder, *folder.parents):
         if place.is_file():
-            raise ValueError(_errors.STORE_IS_A_FILE.format(file=place))
+            raise ValueError(f"the store must be a folder, and {place} is a file; name another with --store")
     return folder
 
 
@@ -103,7 +102,9 @@ def run(
     else:
         show_run(record, shelf)
     if failed := sum(cell.status == "failed" for cell in record.cells):
-        raise RunFailedError(_errors.CELLS_FAILED.format(failed=failed, cells=record.planned))
+        raise RunFailedError(
+            f"{failed} of {record.planned} cells failed, as said above; what finished is kept, so start the run again"
+        )
 
 
 def brief(record: RunRecord) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mechconn import _errors
 from mechconn._checks import gathered
 from mechconn._cli._app import app, check_target
 from mechconn._cli._run import StoreFolder, brief, show_run, store_folder
+from mechconn._store._store import no_runs_text
 
 if TYPE_CHECKING:
     from mechconn._report._run_differences import Pair
@@ -36,7 +36,7 @@ def list_runs(store: StoreFolder = None, as_json: AsJson = False) -> None:
     if as_json:
         sys.stdout.write(json.dumps([_line(run) for run in runs]) + "\n")
     elif not runs:
-        sys.stdout.write(_errors.NO_RUNS.format(root=shelf.root) + "\n")
+        sys.stdout.write(no_runs_text(shelf.root) + "\n")
     else:
         table = Table(Column("run", no_wrap=True), "status", "cells", "seconds", "started", "device")
         for run in runs:
@@ -130,7 +130,9 @@ def remove(
     shelf = _opened(store)
     name = find_name(shelf, run)
     if name not in shelf.names():
-        raise ValueError(_errors.WHOLE_ID.format(word=run, runs=", ".join(shelf.names())))
+        raise ValueError(
+            f"remove takes the whole id of a run, or 'last', got {run!r}; the runs are {', '.join(shelf.names())}"
+        )
     steps = shelf.remove(name)
     sys.stdout.write(f"removed {name} and {steps} steps that no other run used\n")
 
@@ -157,13 +159,13 @@ def find_name(shelf: Store, word: str) -> str:
     if word == LAST and runs:
         return runs[0].id
     if not names:
-        raise ValueError(_errors.NO_RUNS.format(root=shelf.root))
+        raise ValueError(no_runs_text(shelf.root))
     listed = [run.id for run in runs]
     listed += [name for name in names if name not in listed]
     known = {name: run.id for run in reversed(runs) for name in (run.recipe, run.id)}
     near = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {known[near[0]]!r}?" if near else ""
-    raise ValueError(_errors.NO_RUN.format(word=word, runs=", ".join(listed), hint=hint))
+    raise ValueError(f"no run starts with {word!r}; expected 'last' or the start of one of: {', '.join(listed)}{hint}")
 
 
 def _opened(store: Path | None) -> Store:
@@ -184,7 +186,7 @@ def _latest(shelf: Store) -> list[RunRecord]:
     for run in shelf.runs():
         latest.setdefault(run.recipe, run)
     if not latest:
-        raise ValueError(_errors.NO_RUNS.format(root=shelf.root))
+        raise ValueError(no_runs_text(shelf.root))
     order = list(TITLES)
     return sorted(latest.values(), key=lambda run: order.index(run.recipe) if run.recipe in order else len(order))
 

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
-from mechconn import _errors
 from mechconn._checks import check_choice, check_count
 from mechconn._connectivity._barrier import Barrier
 from mechconn._connectivity._evaluate_path import checked_grid, profile_along
@@ -196,21 +195,26 @@ def grouped(
     pattern = None if leave_out is None else _compiled("leave_out", leave_out)
     left_out = tuple(name for name in names if pattern is not None and pattern.match(name))
     if pattern is not None and not left_out:
-        raise ValueError(_errors.NO_PARAMETER.format(what="leave_out", patterns=repr(leave_out)))
+        raise ValueError(_no_match("leave_out", repr(leave_out)))
     rest = [name for name in names if name not in left_out]
     owners = {name: _owners(name, blocks) for name in rest}
     without = [name for name, found in owners.items() if not found]
     twice = [f"{name} ({' and '.join(found)})" for name, found in owners.items() if len(found) > 1]
     if without:
-        raise ValueError(_errors.NO_BLOCK.format(names=", ".join(without)))
+        raise ValueError(
+            f"these parameters belong to no block: {', '.join(without)}; add a pattern for them, or name them with "
+            "leave_out='...'"
+        )
     if twice:
-        raise ValueError(_errors.TWO_BLOCKS.format(names=", ".join(twice)))
+        raise ValueError(
+            f"these parameters belong to two blocks: {', '.join(twice)}; every parameter moves with one block only"
+        )
     result: dict[str, tuple[str, ...]] = {block: () for block in blocks} if isinstance(blocks, Mapping) else {}
     for name, (block,) in owners.items():
         result[block] = (*result.get(block, ()), name)
     empty = [block for block, found in result.items() if not found]
     if empty or not result:
-        raise ValueError(_errors.NO_PARAMETER.format(what="blocks", patterns=", ".join(map(repr, empty)) or "none"))
+        raise ValueError(_no_match("blocks", ", ".join(map(repr, empty)) or "none"))
     return result, left_out
 
 
@@ -231,3 +235,7 @@ def _compiled(what: str, pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise ValueError(f"{what}: {pattern!r} is no regular expression ({error})") from None
+
+
+def _no_match(what: str, patterns: str) -> str:
+    return f"{what}: no parameter matches {patterns}; patterns are matched from the start of a parameter's name"

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._checks import check_choice, check_count, check_non_negative
 from mechconn._connectivity._points import Gathered, Points
 from mechconn._connectivity._profile import write_table
 from mechconn._drawing import draw
+from mechconn._evaluate import check_accuracy_measured
 from mechconn._interventions import Suite
 from mechconn._metrics import OWN_NAMES, Metric
 from mechconn._norm_stats import NormPolicy
@@ -82,8 +82,7 @@ class Plane:
         """
         check_choice("on", on, ("loss", "accuracy", *self.metrics))
         values = self._measured()[on]
-        if not values:
-            raise ValueError(_errors.NO_ACCURACY.format(split=next(iter(self.loss))))
+        check_accuracy_measured(next(iter(self.loss)), bool(values))
         marks = {name: (point.x, point.y) for name, point in self.models.items()}
         return draw("plane", x=self.x, y=self.y, values=values, marks=marks, on=on)
 

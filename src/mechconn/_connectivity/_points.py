@@ -9,9 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._checks import check_is
-from mechconn._evaluate import Outcomes, outcomes
+from mechconn._evaluate import Outcomes, check_row_count, check_row_order, outcomes
 from mechconn._inference import Inference
 from mechconn._interventions import Suite
 from mechconn._metrics import Metric, bounds_of, checked_metrics
@@ -98,15 +97,14 @@ class Gathered:
     def add(self, where: str, results: Mapping[str, Outcomes]) -> None:
         """One point's outcomes; `where` names the point in errors."""
         for split, result in results.items():
-            if self.samples.setdefault(split, len(result.loss)) != len(result.loss):
-                raise ValueError(_errors.OTHER_ROWS.format(split=split, where=where))
+            check_row_count(split, where, self.samples.setdefault(split, len(result.loss)), len(result.loss))
             self.each = self.each if result.answers is None else result.answers.each
             for measure, mean in means_of(result).items():
                 self.means.setdefault(measure, {}).setdefault(split, []).append(mean)
             if not self.keep:
                 continue
-            if not torch.equal(self._targets.setdefault(split, result.targets), result.targets):
-                raise ValueError(_errors.OTHER_ORDER.format(split=split, where=where))
+            before = self._targets.setdefault(split, result.targets)
+            check_row_order(split, where, torch.equal(before, result.targets))
             for measure, values in _rows_of(result).items():
                 self.rows.setdefault(measure, {}).setdefault(split, []).append(values)
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._checks import check_choice, check_non_negative
 from mechconn._connectivity._barrier import (
     Barrier,
@@ -25,7 +24,9 @@ from mechconn._connectivity._barrier import (
     judged,
 )
 from mechconn._drawing import draw
+from mechconn._evaluate import check_accuracy_measured
 from mechconn._intervals import Interval
+from mechconn._interventions import check_interventions
 from mechconn.losses import Each
 
 
@@ -132,8 +133,7 @@ class Profile:
 
         Source: Lubana et al. 2023, definition of mechanistic connectivity.
         """
-        if not self.interventions:
-            raise ValueError(_errors.NO_INTERVENTIONS.format(what="mechanistic connectivity"))
+        check_interventions("mechanistic connectivity", self.interventions)
         splits = (self.reference, *self.interventions)
         verdicts = {self.connection(split, tolerance, on, confidence).verdict for split in splits}
         return together(verdicts)
@@ -224,12 +224,11 @@ class Profile:
         check_choice("split", split, tuple(self.loss))
         check_choice("on", on, ("loss", "accuracy", *self.metrics))
         measured = self._measured().get(on, {})
-        if split not in measured:
-            raise ValueError(_errors.NO_ACCURACY.format(split=split))
+        check_accuracy_measured(split, split in measured)
         values = [1 - a for a in measured[split]] if on == "accuracy" else list(measured[split])
         for t, value in zip(self.ts, values, strict=True):
             if not math.isfinite(value):
-                raise ValueError(_errors.UNDEFINED.format(on=on, split=split, value=value, t=t))
+                raise ValueError(f"the {on} on {split!r} is {value} at t = {t:g}, so the path has no barrier there")
         return values
 
     def _interval(self, split: str, on: str, confidence: float) -> Interval | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mechconn import _errors, datasets
+from mechconn import datasets
 from mechconn._align import ActivationMatching, WeightMatching
 from mechconn._audit import audit
 from mechconn._audit._joining import first_rows_of, outputs_on
@@ -26,6 +26,7 @@ from mechconn._experiments._loss_config import loss_of
 from mechconn._experiments._samples import strips
 from mechconn._interventions import Suite
 from mechconn._loading import load_model
+from mechconn._loading._files import check_weights_there
 from mechconn._metrics import Metric, checked_metrics
 from mechconn._named import named_function
 from mechconn._norm_stats import NormPolicy, Reestimate, keeps_statistics
@@ -33,7 +34,7 @@ from mechconn._params import Network
 from mechconn._precision import Precision
 from mechconn._results import AuditRecord
 from mechconn._typing import Progress
-from mechconn.datasets._load import NAMES, looks_like_hub
+from mechconn.datasets._load import NAMES, looks_like_hub, not_here
 from mechconn.losses import Loss
 
 FILES = (".safetensors", ".parquet", ".csv", ".tsv")
@@ -108,7 +109,7 @@ def prepared(
 def _check_there(file: Path) -> None:
     """Raise where a file of weights is missing, also when no network can be built to fill."""
     if file.suffix in (".safetensors", ".pt", ".pth") and not file.exists():
-        raise FileNotFoundError(_errors.NO_WEIGHTS_FILE.format(file=file))
+        check_weights_there(file)
 
 
 def _models(
@@ -139,9 +140,15 @@ def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
     if config.norm.data is not None:
         return
     if layers := list(keeps_statistics(Network(model))):
-        raise ValueError(_errors.NORM_DATA.format(layers=", ".join(layers[:3])))
+        raise ValueError(
+            f"the networks keep normalisation statistics ({', '.join(layers[:3])}), which do not fit elsewhere on "
+            'the path; name training data for them under [norm], data = "..."'
+        )
     if config.alignment == "activations":
-        raise ValueError(_errors.NO_ALIGNMENT_DATA.format(alignment=config.alignment))
+        raise ValueError(
+            f"alignment = {config.alignment!r} needs training data to compare units on; name them under [norm], "
+            'data = "...", or match "weights"'
+        )
 
 
 def _sets(config: AuditConfig, folder: Path, root: Path | None) -> dict[str, Any]:
@@ -182,10 +189,15 @@ def _check_fit(name: str, model: nn.Module, example: Any, targets: torch.Tensor,
         shape = (
             f"{list(example.shape)}, {example.dtype}" if isinstance(example, torch.Tensor) else type(example).__name__
         )
-        raise ValueError(_errors.UNFIT_INPUTS.format(shape=shape, why=str(error).splitlines()[0])) from error
+        raise ValueError(
+            f"the network cannot take inputs of shape {shape} ({str(error).splitlines()[0]}); [images] size and "
+            "rgb say what images become, tensors are taken as they are"
+        ) from error
     if outputs.dim() == 2 and 1 < outputs.shape[1] <= highest:
-        classes = {"classes": highest + 1, "outputs": outputs.shape[1]}
-        raise ValueError(_errors.FEW_OUTPUTS.format(name=name, **classes))
+        raise ValueError(
+            f"the data have {highest + 1} classes, but the network {name} gives {outputs.shape[1]} outputs; build it "
+            "for the classes of the data, or check the labels"
+        )
     if len(outputs) == len(targets):
         try:
             loss(outputs, targets)
@@ -211,7 +223,7 @@ def _place(folder: Path, source: str, download: bool) -> str:
         return str(folder / source)
     if looks_like_hub(name) and Path(name).suffix not in FILES and not download:
         how = "set download = true under [images]"
-        raise FileNotFoundError(_errors.ON_HUB.format(where=folder / name, source=name, how=how))
+        raise FileNotFoundError(not_here(folder / name, name, how))
     return source if name in NAMES or (looks_like_hub(name) and download) else str(folder / source)
 
 
@@ -219,7 +231,10 @@ def _loaded(file: Path, factory: str | None, arguments: dict[str, Any], seed: in
     if factory is not None:
         return load_model(factory, file, arguments=arguments, seed=seed)
     if not file.is_dir():
-        raise ValueError(_errors.NO_NETWORK.format(file=file))
+        raise ValueError(
+            f"{file} holds weights without a network; pass --model package.module:function, or the folder of a "
+            "saved Hugging Face classifier"
+        )
     return load_model(str(file))
 
 

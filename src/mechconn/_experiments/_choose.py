@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from mechconn import _errors
 from mechconn._checks import check_choice, gathered
 from mechconn._config import Config, mistakes_as_lines, read_values
 from mechconn._experiments._recipes import RECIPES, SCALES, Scale
@@ -39,7 +38,7 @@ def chosen(
     if what.endswith((".toml", ".json")):
         given = _without_none(read_values(what))
         if "recipe" not in given:
-            raise ValueError(_errors.NO_RECIPE.format(file=what, recipes=", ".join(RECIPES)))
+            raise ValueError(f'{what} names no recipe; write recipe = "...", with one of {", ".join(RECIPES)}')
     own_scale = given.pop("scale", "smoke")
     recipe, asked, images = str(given.pop("recipe")), str(own_scale if scale is None else scale), has_images(root)
     steps = [given, *(_nested(word) for word in changes if _is_change(word))]
@@ -62,7 +61,10 @@ def chosen(
         recipe != "quickstart" and isinstance(settings, Settings) and not any("datasets" in step for step in steps)
     )
     if size == "smoke" and not images and stands_in:
-        notes.append(_errors.DIGITS_INSTEAD.format(recipe=recipe, variable=ROOT_VARIABLE))
+        notes.append(
+            f"no CIFAR-10 at hand, so {recipe} takes the embedded digits at this scale; --root DIR, or the "
+            f"variable {ROOT_VARIABLE}, names the folder that holds cifar10/"
+        )
     return recipe, size, settings, notes
 
 
@@ -131,7 +133,7 @@ def _nested(word: str) -> dict[str, Any]:
     """The word "a.b=value" as {"a": {"b": value}}; values are JSON where they can be, else text; "none" is None."""
     name, _, text = word.partition("=")
     if not _is_change(word):
-        raise ValueError(_errors.NO_CHANGE.format(word=word))
+        raise ValueError(f"--set {word!r} must be name=value, as in --set training.epochs=3")
     try:
         value = json.loads(text)
     except ValueError:

@@ -18,8 +18,6 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from mechconn import _errors
-
 EngineName = Literal["inline", "processes", "ray"]
 ENGINES: tuple[EngineName, ...] = ("inline", "processes", "ray")
 FRESH_POOLS = 3
@@ -93,7 +91,9 @@ def _check_used(name: EngineName, options: dict[str, Any], engines: Sequence[str
     for option, value in options.items():
         if value is not None and name not in engines:
             wanted = " and ".join(f"--engine {engine}" for engine in engines)
-            raise ValueError(_errors.ONLY_WITH.format(option=option, engines=wanted, engine=name))
+            raise ValueError(
+                f"{option} is for {wanted}, and has no effect with --engine {name}; leave it out, or choose that engine"
+            )
 
 
 class WorkerPool(ProcessPoolExecutor):
@@ -147,7 +147,11 @@ def each(
             return
         deaths = deaths + 1 if len(left) == before else 1
         if deaths > FRESH_POOLS:
-            raise RuntimeError(_errors.WORKERS_DIE.format(times=deaths, jobs=len(left), threads=engine.threads))
+            raise RuntimeError(
+                f"{deaths} pools of workers in a row died without finishing one of {len(left)} cells; is there too "
+                "little memory? Use fewer workers: --workers 1, or --engine inline, both with --threads "
+                f"{engine.threads}, so that nothing is repeated"
+            )
         said(f"a worker died; {len(left)} unfinished cells go to a fresh pool")
 
 

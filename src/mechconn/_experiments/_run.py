@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mechconn import _errors
+from mechconn._checks import check_available
 from mechconn._config import Config
 from mechconn._experiments._cells import task_for
 from mechconn._experiments._data import images_hash
@@ -157,7 +157,7 @@ def _alone(store: Store, run: str) -> Iterator[None]:
     with ExitStack() as held:
         # A second of patience: whoever lists runs holds the lock for a moment.
         if not held.enter_context(store.running(run, patience=1.0)):
-            store.say(_errors.RUN_SHARED.format(run=run))
+            store.say(f"another process works on run {run}; waiting until it ends")
             held.enter_context(store.running(run, patience=None))
         yield
 
@@ -282,8 +282,7 @@ def _checked(plan: Plan) -> tuple[dict[str, dict[str, Picture]], str]:
     for data in settings.datasets:
         own = [cell for cell in cells_of(settings) if cell.data == data]
         task = task_for(settings, own[0], plan.root)
-        if (asked := max(cell.clean_samples or 1 for cell in own)) > (rows := len(task.clean.data)):
-            raise ValueError(_errors.TOO_MANY.format(name="clean_samples", asked=asked, available=rows))
+        check_available("clean_samples", max(cell.clean_samples or 1 for cell in own), len(task.clean.data))
         pictures[data.name] = strips(task.suite)
         read["data"][data.name] = images_hash(data, settings.rows, settings.test_rows, plan.root)
     return pictures, settings_hash(read)

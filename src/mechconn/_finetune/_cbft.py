@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from mechconn import _errors
 from mechconn._checks import check_choice, check_fraction, check_non_negative, check_whole
 from mechconn._head import find_head, head_calls
 from mechconn._interventions import CuedSet
@@ -93,7 +92,10 @@ class CBFT(Descent):
         redrawn = {}
         for name, source in cued.items():
             if not isinstance(source, CuedSet):
-                raise TypeError(_errors.NO_PROPORTION.format(type=type(source).__name__))
+                raise TypeError(
+                    f"cued_proportion needs a dataset that knows its cue, got {type(source).__name__}; pass "
+                    "cued=task.train, or leave it unset"
+                )
             redrawn[name] = source.with_proportion(self.cued_proportion, seed)
         return redrawn
 
@@ -201,12 +203,20 @@ class CBFT(Descent):
                 passes = [problem.outputs(inputs) for inputs, _ in (step.clean, *cued)]
                 features = [received.features(call, outputs) for call, outputs in enumerate(passes)]
             if len(received.calls) != len(passes):
-                raise ValueError(_errors.HEAD_TWICE.format(head=head, calls=len(received.calls), passes=len(passes)))
+                raise ValueError(
+                    f"the invariance term compares what the head {head!r} receives once in each pass (here: passes "
+                    f"{len(passes)}, calls {len(received.calls)}); name another layer with head=, or set "
+                    "invariance=False"
+                )
             labels, classes = _labels(problem.loss, passes, [y for _, y in (step.clean, *cued)])
             if not cued:
                 return {"clean": problem.mean_loss(passes[0], clean_y)}
             if len(sizes := {z.shape[1] for z in features}) > 1:
-                raise ValueError(_errors.FEATURE_SIZES.format(sizes=" and ".join(map(str, sorted(sizes)))))
+                raise ValueError(
+                    f"the head receives {' and '.join(map(str, sorted(sizes)))} numbers a row on the batches of "
+                    "clean and cued data, and the invariance term compares them; give both batches one shape "
+                    "(texts: pad to one length), or set invariance=False"
+                )
             counted = [problem.rows_counted(y).bool() for _, y in (step.clean, *cued)]
             first, *others = (z[rows] for z, rows in zip(features, counted, strict=True))
             gaps = [
@@ -257,7 +267,10 @@ def _labels(loss: Loss, passes: Sequence[Tensor], targets: Sequence[Tensor]) -> 
         found = loss.classify(outputs.detach(), y)
         if found is None or found.each != "rows":
             shapes = f"outputs {list(outputs.shape)} and {str(y.dtype).removeprefix('torch.')} {list(y.shape)}"
-            raise ValueError(_errors.INVARIANCE_CLASSES.format(got=shapes))
+            raise ValueError(
+                "the invariance term needs outputs [N, K] with K > 1 and whole-number targets [N], or one logit "
+                f"with loss=mechconn.losses.binary, got {shapes}; set invariance=False for other tasks"
+            )
         loss(outputs.detach(), y)  # refuses labels that name no output
         counted = loss.counted(y)
         classes = found.classes

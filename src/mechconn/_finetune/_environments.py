@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._checks import check_fraction, check_non_negative, check_positive
 from mechconn._method import Batch, Descent, Objective, Problem, Records, Step, cued_needed
 from mechconn._typing import Data
@@ -160,7 +159,10 @@ class GroupDRO(Environments):
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """["worst case"]: the risks weighted by q, which is no part of the gradient."""
         if problem.groups is None and not problem.cued:
-            raise ValueError(_errors.GROUPS_NEEDED.format(method=type(self).__name__))
+            raise ValueError(
+                f"{type(self).__name__} needs groups: pass groups=..., a label for each clean row, or cued=..., "
+                "data with the cue"
+            )
 
         def objective(step: Step) -> dict[str, Tensor]:
             risks, present = _group_risks(problem, step)

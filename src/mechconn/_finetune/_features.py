@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from mechconn import _errors
 from mechconn._batches import batches, generators_kept
 from mechconn._copies import computed_by_hooks
 from mechconn._head import find_head, head_calls
@@ -39,16 +38,25 @@ class FrozenFeatures:
                 "spectral_norm or prune); take it off first, as by torch.nn.utils.remove_weight_norm"
             )
         if is_parametrized(layer):
-            raise ValueError(_errors.HEAD_PARAMETRISED.format(method=method, head=self.name))
+            raise ValueError(
+                f"{method} would give {self.name!r} weights of its own, but these are computed by a "
+                "parametrization; call torch.nn.utils.parametrize.remove_parametrizations on it first"
+            )
         if not all(parameter.requires_grad for parameter in layer.parameters()):
-            raise ValueError(_errors.HEAD_FROZEN.format(method=method, head=self.name))
+            raise ValueError(
+                f"{method} trains the head alone, and its weights in {self.name!r} are frozen; call "
+                "requires_grad_() on them"
+            )
         others = [
             name
             for name, module in problem.model.named_modules()
             if module is not layer and any(id(p) in own for p in module.parameters(recurse=False))
         ]
         if others:
-            raise ValueError(_errors.HEAD_SHARED.format(method=method, head=self.name, others=", ".join(others)))
+            raise ValueError(
+                f"{method} would give {self.name!r} weights of its own, but they are shared with "
+                f"{', '.join(others)}; untie them first"
+            )
 
     def of(self, name: str, data: Data) -> tuple[Tensor, Tensor]:
         """(features [N, d], targets) of all rows, on the network's device.
@@ -90,7 +98,10 @@ class FrozenFeatures:
             given = given[..., 0]
         # The same layer on the same features: other rows in a batch may change the last bits, what follows it more.
         if given is None or given.shape != outputs.shape or not close(given.to(outputs.dtype), outputs):
-            raise ValueError(_errors.NOT_LAST.format(method=self._method, head=self.name))
+            raise ValueError(
+                f"{self._method} needs a head whose outputs are the model's, and something comes after "
+                f"{self.name!r}; name the last layer with head=, or use a method that trains the whole network"
+            )
 
     def _read(self, name: str, data: Data) -> Iterator[tuple[Inputs, Tensor]]:
         network = self._problem.network

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._batches import as_data, is_source
 from mechconn._checkpoint import Checkpoint
 from mechconn._checks import check_is
@@ -104,7 +103,10 @@ def _points(model: nn.Module, references: Mapping[str, nn.Module], sources: Mapp
     """The references' weights, checked to be points of the model's weight space."""
     if unknown := [name for name in references if name not in sources]:
         known = ", ".join(sources) or "none"
-        raise ValueError(_errors.REFERENCES.format(names=", ".join(unknown), known=known))
+        raise ValueError(
+            f"references names {', '.join(unknown)}, which are no sources of data with a cue; sources are {known}: "
+            "pass cued={name: data} and references={name: model}"
+        )
     points = {}
     for name, reference in references.items():
         check_is(f"reference {name!r}", reference, nn.Module)
@@ -116,7 +118,10 @@ def _points(model: nn.Module, references: Mapping[str, nn.Module], sources: Mapp
 def _numbers(clean: Data, groups: Groups) -> Tensor:
     """The number of every clean row's group."""
     if not is_source(clean):
-        raise TypeError(_errors.GROUPS_NEED_ROWS.format(type=type(clean).__name__))
+        raise TypeError(
+            "groups are matched to rows by their numbers, so the clean data must be a dataset or an (x, y) pair "
+            f"of tensors, got {type(clean).__name__}"
+        )
     names = group_names("groups", groups, len(clean))
     order = {name: number for number, name in enumerate(sorted(set(names), key=by_value))}
     return torch.tensor([order[name] for name in names])

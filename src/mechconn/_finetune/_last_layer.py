@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._batches import TensorPair
 from mechconn._calling import outputs_of
 from mechconn._checks import check_choice, check_count, check_is, check_positive
@@ -191,11 +190,17 @@ class DFR(Method):
             found = problem.loss.classify(frozen.layer(z), y)
         if found is None or found.each != "rows":
             shape, outputs = f"{str(y.dtype).removeprefix('torch.')}{list(y.shape)}", frozen.layer.out_features
-            raise ValueError(_errors.DFR_LABELS.format(targets=shape, outputs=outputs))
+            raise ValueError(
+                "DFR is logistic regression: it needs whole-number targets [N] and a head with an output for each "
+                f"class, got targets {shape} and {outputs} outputs"
+            )
         counted = problem.rows_counted(y).bool()
         classes, y, z = found.classes, found.labels[counted], z[counted]
         if missing := sorted(set(range(classes)) - set(y.tolist())):
-            raise ValueError(_errors.DFR_CLASSES.format(classes=classes, missing=", ".join(map(str, missing))))
+            raise ValueError(
+                f"DFR fits a classifier of {classes} classes to the clean data, which lack "
+                f"{', '.join(map(str, missing))}; give samples of each"
+            )
         groups = y if problem.groups is None else problem.groups.to(counted.device)[counted]
         if len(groups.unique()) == 1:
             problem.notes.append(
@@ -223,7 +228,10 @@ class DFR(Method):
             rows = balanced(groups, generator(seed, "DFR", draw)).numpy()
             if missing := sorted(set(y.tolist()) - set(y[rows].tolist())):
                 least = int(groups.unique(return_counts=True)[1].min())
-                raise ValueError(_errors.DFR_GROUPS.format(least=least, missing=", ".join(map(str, missing))))
+                raise ValueError(
+                    f"DFR balances groups of {least} rows at least, and a balanced draw lacks class "
+                    f"{', '.join(map(str, missing))}; give larger groups, or groups that hold every class"
+                )
             regression = LogisticRegression(
                 C=self.strength,
                 l1_ratio=ratio,

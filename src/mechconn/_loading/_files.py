@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._tensor_files import read_safetensors
 
 KEYS = ("state_dict", "model_state_dict", "model")
@@ -29,16 +28,18 @@ def read_weights(file: str | Path, key: str | None = None) -> dict[str, Tensor]:
     """
     file = Path(file)
     if file.suffix not in (".safetensors", ".pt", ".pth"):
-        raise ValueError(_errors.WEIGHTS_SUFFIX.format(file=file))
-    if not file.is_file():
-        raise FileNotFoundError(_errors.NO_WEIGHTS_FILE.format(file=file))
+        raise ValueError(f"weights must be a .safetensors, .pt or .pth file, got {file}")
+    check_weights_there(file)
     if file.suffix == ".safetensors":
         return read_safetensors(file)
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the unpickler meets
         why = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-        raise ValueError(_errors.WEIGHTS_CODE.format(file=file, why=why)) from error
+        raise ValueError(
+            f"{file} is not read: it holds more than tensors and plain values, or is damaged ({why}), and "
+            "unpacking such files may run code; save model.state_dict() alone, best as .safetensors"
+        ) from error
     return _state(file, content, key)
 
 
@@ -49,14 +50,25 @@ def _state(file: Path, content: Any, key: str | None) -> dict[str, Tensor]:
     keys = KEYS if key is None else (key,)
     found = [name for name in keys if _is_state(entries.get(name))]
     if len(found) > 1:
-        raise ValueError(_errors.SEVERAL_STATES.format(file=file, keys=" and ".join(map(repr, found))))
+        raise ValueError(
+            f"{file} holds a state_dict under {' and '.join(map(repr, found))}; name the one to take, as in key='model'"
+        )
     if not found:
         listed = ", ".join(f"{name!r} ({type(entry).__name__})" for name, entry in entries.items())
         listed = listed or f"a {type(content).__name__}"
-        raise ValueError(_errors.NO_STATE.format(file=file, keys=", ".join(map(repr, keys)), found=listed))
+        raise ValueError(
+            f"{file} holds no state_dict, neither itself nor under {', '.join(map(repr, keys))} (found: {listed}); "
+            "save model.state_dict(), or name the entry, as in key='ema'"
+        )
     return dict(entries[found[0]])
 
 
 def _is_state(content: Any) -> bool:
     named = isinstance(content, Mapping) and len(content) > 0
     return named and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+
+
+def check_weights_there(file: Path) -> None:
+    """Raise FileNotFoundError where a file of weights is missing."""
+    if not file.is_file():
+        raise FileNotFoundError(f"weights: {file} is no file; pass a .safetensors, .pt or .pth file")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-from mechconn import _errors
+from mechconn._params import check_initialised
 
 Note = Callable[[str], object]
 
@@ -51,10 +50,12 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], file: str, note: Note)
 
 def _check_data(own: Mapping[str, Tensor]) -> None:
     for name, tensor in own.items():
-        if is_lazy(tensor):
-            raise ValueError(_errors.LAZY.format(name=name))
+        check_initialised(name, tensor)
         if tensor.is_meta:
-            raise ValueError(_errors.ON_META.format(name=name))
+            raise ValueError(
+                f"{name} of the model holds no data (it is on the device 'meta'); build the model on a device that "
+                "computes"
+            )
 
 
 def _ties(own: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
@@ -84,8 +85,7 @@ def _matched(
             if best is None or len(absent) + len(unexpected) < len(best[0]) + len(best[1]):
                 best = absent, unexpected
     assert best is not None
-    listed = [", ".join(names) or "none" for names in best]
-    raise ValueError(_errors.WEIGHTS_NAMES.format(file=file, missing=listed[0], unexpected=listed[1]))
+    raise other_names(file, *best)
 
 
 def _stripped(names: Mapping[str, Tensor]) -> Iterator[Names]:
@@ -118,14 +118,19 @@ def _check_fit(file: str, own: Mapping[str, Tensor], values: Mapping[str, Tensor
         if got.shape != wanted.shape or not alike:
             differences.append(f"{name} {_kind(got)} against {_kind(wanted)}")
     if differences:
-        raise ValueError(_errors.WEIGHTS_SHAPES.format(file=file, differences=", ".join(differences)))
+        raise ValueError(
+            f"the tensors in {file} do not fit the model: {', '.join(differences)}; build the model that was saved"
+        )
 
 
 def _check_ties(file: str, ties: list[tuple[str, ...]], values: Mapping[str, Tensor]) -> None:
     for group in ties:
         given = [name for name in group if name in values]
         if any(not torch.equal(values[given[0]], values[name]) for name in given[1:]):
-            raise ValueError(_errors.WEIGHTS_TIED.format(file=file, names=" and ".join(given)))
+            raise ValueError(
+                f"{file}: {' and '.join(given)} are one tensor in the model but differ in the file; build a model "
+                "that does not tie them"
+            )
 
 
 def _note_casts(file: str, own: Mapping[str, Tensor], values: Mapping[str, Tensor], note: Note) -> None:
@@ -140,3 +145,11 @@ def _kind(tensor: Tensor) -> str:
 
 def _type(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def other_names(file: object, missing: Sequence[str], unexpected: Sequence[str]) -> ValueError:
+    """The error of tensors whose names are not those of the model."""
+    lists = [", ".join(names) or "none" for names in (missing, unexpected)]
+    return ValueError(
+        f"the names in {file} and those of the model do not match: missing {lists[0]}; unexpected {lists[1]}"
+    )

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mechconn import _errors
 from mechconn._checks import needs_extra
+from mechconn._loading._fill import other_names
 
 CLASSES = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
@@ -36,9 +36,12 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
     loader = next((name for suffix, name in CLASSES.items() if architecture.endswith(suffix)), None)
     if loader is None:
         wanted = " or ".join(CLASSES)
-        raise ValueError(_errors.NO_CLASSIFIER_HEAD.format(folder=folder, found=architecture, wanted=wanted))
+        raise ValueError(
+            f"{folder} holds a {architecture}, not a classifier; models whose architecture ends in {wanted} can be "
+            "loaded"
+        )
     if weights and not any(folder.glob("model*.safetensors*")):
-        raise ValueError(_errors.NO_MODEL_FOLDER.format(folder=folder, why="there is no model.safetensors"))
+        raise ValueError(_not_saved(folder, "there is no model.safetensors"))
     with needs_extra(f"the model in {folder}", "transformers"):
         import transformers
     with _quiet(transformers):
@@ -51,8 +54,7 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
     # A head that the file lacks would be drawn at random, with a line in a log.
     names = [sorted(map(str, info.get(kind, ()))) for kind in ("missing_keys", "unexpected_keys")]
     if any(names):
-        missing, unexpected = (", ".join(part) or "none" for part in names)
-        raise ValueError(_errors.WEIGHTS_NAMES.format(file=folder, missing=missing, unexpected=unexpected))
+        raise other_names(folder, *names)
     saved = str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("dtype") or "float32")
     if saved != "float32":
         note(f"the weights of {folder} are {saved} there and float32 in the model")
@@ -63,12 +65,11 @@ def _architecture(folder: Path) -> str:
     """The name of the class that was saved."""
     file = folder / "config.json"
     if not file.is_file():
-        raise ValueError(_errors.NO_MODEL_FOLDER.format(folder=folder, why="there is no config.json"))
+        raise ValueError(_not_saved(folder, "there is no config.json"))
     try:
         (architecture,) = json.loads(file.read_text(encoding="utf-8"))["architectures"]
     except (ValueError, KeyError, TypeError) as error:
-        why = "its config.json names no single architecture"
-        raise ValueError(_errors.NO_MODEL_FOLDER.format(folder=folder, why=why)) from error
+        raise ValueError(_not_saved(folder, "its config.json names no single architecture")) from error
     return str(architecture)
 
 
@@ -83,3 +84,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def _not_saved(folder: Path, why: str) -> str:
+    return f"{folder} is no model that Transformers saved ({why}); it needs config.json and model.safetensors"

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import nn
 
-from mechconn import _errors
 from mechconn._copies import copy_module, forget, set_mode
 from mechconn._loading._files import read_weights
 from mechconn._loading._fill import Note, fill
@@ -64,7 +63,10 @@ def load_model(
     note = note or _log
     folder = _folder(factory)
     if arguments and (folder is not None or isinstance(factory, nn.Module)):
-        raise TypeError(_errors.NO_ARGUMENTS.format(factory=folder or type(factory).__name__))
+        raise TypeError(
+            f"arguments= are for a function that builds the model, and {folder or type(factory).__name__} is none; "
+            "leave them out"
+        )
     if folder is not None:
         with isolated(seed, "weights"):
             model = load_folder(folder, weights is None, note)
@@ -84,7 +86,7 @@ def _folder(factory: Factory) -> Path | None:
     if isinstance(factory, str | Path) and Path(factory).is_dir():
         return Path(factory)
     if isinstance(factory, Path) or (isinstance(factory, str) and ":" not in factory):
-        raise ValueError(_errors.NO_FACTORY.format(got=repr(str(factory))))
+        raise ValueError(_factory_expected(repr(str(factory))))
     return None
 
 
@@ -95,20 +97,30 @@ def _built(factory: Factory, arguments: Mapping[str, Any], seed: int) -> nn.Modu
     elif callable(factory):
         shown = getattr(factory, "__name__", repr(factory))
     else:
-        raise TypeError(_errors.NO_FACTORY.format(got=type(factory).__name__))
+        raise TypeError(_factory_expected(type(factory).__name__))
     try:
         inspect.signature(factory).bind(**arguments)
     except TypeError as error:
         given = ", ".join(arguments) or "no arguments"
-        raise ValueError(_errors.FACTORY_ARGUMENTS.format(factory=shown, given=given, why=error)) from error
+        raise ValueError(
+            f"the factory {shown} cannot be called with {given} ({error}); pass its keyword arguments: "
+            "arguments={...}"
+        ) from error
     except ValueError:  # a function that does not tell its arguments
         pass
     with working_directory_importable(), isolated(seed, "weights"):
         made = factory(**arguments)
     if not isinstance(made, nn.Module):
-        raise ValueError(_errors.NO_MODULE_MADE.format(factory=shown, type=type(made).__name__))
+        raise ValueError(f"the factory {shown} must return an nn.Module, got {type(made).__name__}")
     return copy_module(made)
 
 
 def _log(text: str) -> None:
     logging.getLogger("mechconn").info(text)
+
+
+def _factory_expected(got: str) -> str:
+    return (
+        "factory must be 'package.module:function', a function that returns an nn.Module, an nn.Module, or a folder "
+        f"that Transformers saved (config.json, model.safetensors), got {got}"
+    )

@@ -6,7 +6,6 @@ import base64
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from mechconn import _errors
 from mechconn._results import NATS, SPLITS, AuditRecord, DemoRecord, PathRecord, Picture, loss_unit, short_name
 from mechconn._tensor_files import write_whole
 
@@ -34,7 +33,7 @@ def save_report(result: DemoRecord | AuditRecord | HasRecord, file: str | Path) 
     if not isinstance(result, DemoRecord | AuditRecord):
         plain = result.to_record() if isinstance(result, HasRecord) else {}
         if "findings" not in plain:
-            raise TypeError(_errors.NO_PAGE.format(type=type(result).__name__))
+            raise TypeError(f"a {type(result).__name__} has no page; pass an Audit, or a record of one")
         result = AuditRecord.of(plain)
     write_whole(Path(file), (_demo(result) if isinstance(result, DemoRecord) else _audit(result)).encode())
 

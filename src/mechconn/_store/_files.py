@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mechconn import _errors
 from mechconn._tensor_files import write_whole
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -32,11 +31,19 @@ def room_on(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise DiskFullError(_errors.DISK_FULL.format(root=root, why=error.strerror)) from error
+            raise DiskFullError(
+                f"the disk of the store {root} is full ({error.strerror}); free some space or pass another folder, "
+                "--store, and start again: nothing half-written stayed, and what was finished is not repeated"
+            ) from error
         if error.errno == errno.EFBIG:
-            raise DiskFullError(_errors.FILE_LIMIT.format(root=root, why=error.strerror)) from error
+            raise DiskFullError(
+                f"a file of the store {root} would be larger than this system allows ({error.strerror}; ulimit -f "
+                "tells); nothing half-written stayed, and what was finished is not repeated"
+            ) from error
         if error.errno in LOCKED and Path(str(error.filename)).is_relative_to(root):
-            raise PermissionError(_errors.STORE_READ_ONLY.format(root=root, why=error.strerror)) from error
+            raise PermissionError(
+                f"the store {root} cannot be written to ({error.strerror}); pass another folder, --store"
+            ) from error
         raise
 
 

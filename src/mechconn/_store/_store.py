@@ -11,7 +11,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mechconn import _errors
 from mechconn._checks import check_choice
 from mechconn._store._files import DiskFullError, move_aside, replace_file, room_on, write_folder
 from mechconn._store._identity import Step
@@ -74,7 +73,7 @@ class Store:
             try:
                 found.append(self._run_at(file))
             except DamagedError as why:
-                self.say(_errors.DAMAGED_RUN.format(run=file.parent.name, why=why))
+                self.say(_damaged(file.parent.name, why))
         return sorted(found, key=lambda run: (run.started, run.id), reverse=True)
 
     def names(self) -> list[str]:
@@ -88,7 +87,7 @@ class Store:
             return self._run_at(file) if file.is_file() else None
         except DamagedError as why:
             place = move_aside(file, self.root / "damaged" / f"record-{run}")
-            self.say(_errors.DAMAGED_RECORD.format(run=run, why=why, place=place))
+            self.say(f"the record of run {run} is damaged ({why}); it was moved to {place} and is written anew")
             return None
 
     def show(self, run: str) -> RunRecord:
@@ -101,15 +100,15 @@ class Store:
         fitting = [name for name in names if run and name.startswith(run)]
         if run not in names and len(fitting) != 1:
             if fitting:
-                raise ValueError(_errors.SEVERAL_RUNS.format(run=run, runs=", ".join(fitting)))
+                raise ValueError(f"several runs start with {run!r}: {', '.join(fitting)}; write more of the id")
             if not names:
-                raise ValueError(_errors.NO_RUNS.format(root=self.root))
+                raise ValueError(no_runs_text(self.root))
             check_choice("run", run, names)
         name = run if run in names else fitting[0]
         try:
             return self._run_at(self.root / "runs" / name / RECORD)
         except DamagedError as why:
-            raise ValueError(_errors.DAMAGED_RUN.format(run=name, why=why)) from why
+            raise ValueError(_damaged(name, why)) from why
 
     def save(self, record: RunRecord) -> None:
         """Write a run's record in the place of its old one."""
@@ -128,7 +127,7 @@ class Store:
         check_choice("run", run, self.names())
         with self.running(run) as alone:
             if not alone:
-                raise ValueError(_errors.RUN_ACTIVE.format(run=run))
+                raise ValueError(f"run {run} is at work just now; wait until it ends, or stop it, before it is removed")
             folder = self.root / "runs" / run
             own = sorted(mark.name for mark in folder.glob("steps/*"))
             self._discard(folder)
@@ -167,7 +166,7 @@ class Store:
             return None
         except DamagedError as why:
             place = move_aside(self.root / "steps" / key, self.root / "damaged" / key)
-            self.say(_errors.DAMAGED_STEP.format(key=key[:12], why=why, place=place))
+            self.say(f"step {key[:12]} is damaged ({why}); it was moved to {place} and is computed again")
             return None
 
     def _write(self, step: Step, compute: Callable[[Path], Made], device: str) -> None:
@@ -186,7 +185,10 @@ class Store:
             return compute(unfinished)
         except UnusableFileError as why:
             place = move_aside(unfinished, self.root / "damaged" / f"unfinished-{key}")
-            self.say(_errors.SET_ASIDE.format(key=key[:12], why=why, place=place))
+            self.say(
+                f"the checkpoint of step {key[:12]} cannot be used ({why}); it was moved to {place} and the step "
+                "starts afresh"
+            )
         unfinished.mkdir()
         return compute(unfinished)
 
@@ -244,3 +246,12 @@ class Store:
         """A line for whoever wants to be told."""
         if self.note is not None:
             self.note(line)
+
+
+def no_runs_text(root: Path) -> str:
+    """What to know of an empty store."""
+    return f"the store {root} holds no runs yet; start one with mechconn run quickstart, or name another with --store"
+
+
+def _damaged(run: str, why: DamagedError) -> str:
+    return f"the record of run {run} is damaged ({why}); starting the run again writes it anew"

@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.export.graph_signature import InputKind, InputSpec
 from torch.fx import Interpreter, Node
-from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from mechconn import _errors
 from mechconn._copies import copy_module, forget, has_rules, set_mode
-from mechconn._params import call_arguments, fitting
+from mechconn._params import call_arguments, check_initialised, fitting
 from mechconn._rng import isolated
 from mechconn._typing import Inputs
 
@@ -111,8 +109,7 @@ def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
         UnreadableError: its forward pass cannot be exported, for example because it branches on values.
     """
     for name, parameter in model.named_parameters():
-        if is_lazy(parameter):
-            raise ValueError(_errors.LAZY.format(name=name))
+        check_initialised(name, parameter)
     # A copy that holds the model's own weights: they are not copied but for one run, and where a change of the mode
     # may write into them.
     writing = has_rules(model)
@@ -129,21 +126,20 @@ def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
                 found = copied(probe, torch.clone)(*args, **kwargs)
         except Exception as error:
             raise ValueError(
-                _errors.EXAMPLE_REJECTED.format(model=type(model).__name__, why=first_line(error))
+                f"{type(model).__name__} rejects the example input ({first_line(error)}); pass a batch that "
+                "the model accepts"
             ) from error
         _check_tensors(model, found)
         try:
             with torch.enable_grad(), quiet():
                 program = torch.export.export(probe, args, kwargs, strict=False).run_decompositions({})
         except Exception as error:
-            raise UnreadableError(
-                _errors.NO_EXPORT.format(model=type(model).__name__, why=first_line(error))
-            ) from error
+            raise UnreadableError(_unreadable(model, first_line(error))) from error
     for node in program.graph.nodes:
         shapes = [t.shape for t in tree_leaves(node.meta.get("val")) if isinstance(t, Tensor)]
         if not all(isinstance(size, int) for shape in shapes for size in shape):
             why = f"the shape of what {node.target} returns depends on values"
-            raise UnreadableError(_errors.NO_EXPORT.format(model=type(model).__name__, why=why))
+            raise UnreadableError(_unreadable(model, why))
     own = {f"model.{name}": first for name, first in first_names(probe.model).items()}
     return Graph(program, {spec.arg.name: _source(spec, own) for spec in program.graph_signature.input_specs})
 
@@ -231,3 +227,8 @@ def first_line(error: Exception) -> str:
     """The first line of an error's text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _unreadable(model: nn.Module, why: str) -> str:
+    name = type(model).__name__
+    return f"cannot read the operations of {name} ({why}); its forward pass must not branch on values"

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
-
-from mechconn import _errors
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def parse(text: str) -> Pattern:
     tokens = _TOKEN.findall(text)
     pattern, rest = _product(tokens, text)
     if rest:
-        raise ValueError(_errors.PATTERN.format(text=text, token=rest[0]))
+        raise ValueError(_unexpected(text, rest))
     return pattern
 
 
@@ -65,7 +63,7 @@ def _product(tokens: list[str], text: str) -> tuple[Pattern, list[str]]:
             factors.append(int(tokens[0]) if tokens[0].isdecimal() else tokens[0])
             tokens = tokens[1:]
     if not factors:
-        raise ValueError(_errors.PATTERN.format(text=text, token=tokens[0] if tokens else "its end"))
+        raise ValueError(_unexpected(text, tokens))
     return tuple(factors), tokens
 
 
@@ -75,7 +73,7 @@ def _sum(tokens: list[str], text: str) -> tuple[tuple[Pattern, ...], list[str]]:
         term, tokens = _product(tokens, text)
         terms.append(term)
         if not tokens or tokens[0] not in ("+", ")"):
-            raise ValueError(_errors.PATTERN.format(text=text, token=tokens[0] if tokens else "its end"))
+            raise ValueError(_unexpected(text, tokens))
         closed, tokens = tokens[0] == ")", tokens[1:]
         if closed:
             return tuple(terms), tokens
@@ -164,3 +162,10 @@ def _coordinate(group: str, pattern: Pattern, sizes: Mapping[str, int]) -> Tenso
             inner = torch.full((_factor_length(factor, sizes),), -1)
         units = torch.maximum(units[:, None], inner).flatten()
     return units
+
+
+def _unexpected(text: str, tokens: Sequence[str]) -> str:
+    return (
+        f"{text!r} is no index pattern: unexpected {tokens[0] if tokens else 'its end'}; write group names and whole "
+        "numbers, as in 'conv2 49', and sums in brackets, as in '(query + key + value)'"
+    )

@@ -14,7 +14,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from mechconn import _errors
 from mechconn._calling import call_arguments
 from mechconn._copies import forget, has_rules, set_mode
 from mechconn._rng import generator, isolated
@@ -118,13 +117,20 @@ class Probe:
                 found = predictions(module(*args, **kwargs))
         except Exception as error:
             mode = "training" if training else "evaluation"
-            raise ValueError(_errors.NOT_RUN.format(model=self._model, mode=mode, why=first_line(error))) from error
+            raise ValueError(
+                f"{self._model} could not be run in float64 in {mode} mode ({first_line(error)}); pass an example "
+                "that it accepts, of two rows or more, and let its forward pass compute in the type of its "
+                "weights"
+            ) from error
         finally:
             for name, tensor in held.items():
                 tensors[name].copy_(tensor)
         leaves = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
         if not leaves:
-            raise ValueError(_errors.NO_OUTPUT.format(model=self._model, type=type(found).__name__))
+            raise ValueError(
+                f"{self._model} returns no tensor but {type(found).__name__}, so nothing can be proved; wrap it to "
+                "return its predictions"
+            )
         return [(torch.view_as_real(t) if t.is_complex() else t).double() for t in leaves], types.narrowest
 
 

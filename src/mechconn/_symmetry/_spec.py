@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._checks import check_choice, check_same_keys
 from mechconn._symmetry._pattern import Pattern, Permutations, groups_in, length, parse, text_of
 
@@ -23,7 +22,7 @@ def parsed(
         check_choice("tensor of the symmetry", name, tuple(shapes))
         if isinstance(texts, str) or len(texts) != len(shapes[name]):
             count = 1 if isinstance(texts, str) else len(texts)
-            raise ValueError(_errors.AXES.format(name=name, shape=list(shapes[name]), count=count))
+            raise ValueError(_axes_expected(name, shapes[name], count))
         result[name] = tuple(parse(str(text)) for text in texts)
     return result
 
@@ -50,7 +49,9 @@ def solved(axes: Axes, shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, 
             break
     missing = sorted({group for _, _, pattern, _ in places for group in groups_in(pattern)} - set(known))
     if missing:
-        raise ValueError(_errors.GROUP_SIZES.format(groups=", ".join(missing)))
+        raise ValueError(
+            f"the sizes of {', '.join(missing)} do not follow from the shapes; pass sizes={{name: number of units}}"
+        )
     check_lengths(axes, shapes, known)
     return known
 
@@ -67,14 +68,12 @@ def check_lengths(axes: Axes, shapes: Mapping[str, Sequence[int]], sizes: Mappin
         if name not in shapes:
             continue
         if len(patterns) != len(shapes[name]):
-            raise ValueError(_errors.AXES.format(name=name, shape=list(shapes[name]), count=len(patterns)))
+            raise ValueError(_axes_expected(name, shapes[name], len(patterns)))
         for axis, pattern in enumerate(patterns):
             found, wanted = length(pattern, sizes), shapes[name][axis]
             if found != wanted:
                 text = text_of(pattern)
-                raise ValueError(
-                    _errors.AXIS_LENGTH.format(name=name, axis=axis, wanted=wanted, pattern=text, found=found)
-                )
+                raise ValueError(f"{name} axis {axis} has {wanted} places, but the pattern {text!r} makes {found}")
 
 
 def check_names(axes: Axes, aliases: Mapping[str, str], buffers: frozenset[str], state: Mapping[str, Tensor]) -> None:
@@ -89,4 +88,8 @@ def check_permutations(permutations: Permutations, sizes: Mapping[str, int]) -> 
         check_choice("group", group, tuple(sizes))
         size, found = sizes[group], torch.as_tensor(permutation).cpu()
         if found.dtype != torch.long or not torch.equal(found.sort().values, torch.arange(size)):
-            raise ValueError(_errors.NO_PERMUTATION.format(group=group, size=size))
+            raise ValueError(f"the permutation of group {group!r} must hold each of 0 ... {size} - 1 once, as int64")
+
+
+def _axes_expected(name: str, shape: Sequence[int], count: int) -> str:
+    return f"{name} has shape {list(shape)} and needs one index pattern for each axis, got {count}"

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mechconn import _errors
 from mechconn._rng import generator
 from mechconn._symmetry import _pattern
 from mechconn._symmetry._graph import first_names
@@ -171,7 +170,10 @@ class Symmetry:
         """
         example = self.example_input if example_input is None else example_input
         if example is None:
-            raise ValueError(_errors.NO_EXAMPLE.format(model=type(model).__name__))
+            raise ValueError(
+                f"verifying a symmetry of {type(model).__name__} needs an example input; pass example_input=, one "
+                "batch that it accepts"
+            )
         self.check_model(model)
         verify(model, example, self, seed)
 
@@ -279,5 +281,7 @@ class Symmetry:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
-                _errors.NO_SYMMETRY_FILE.format(file=file, why=f"{type(error).__name__}: {error}")
+                "{file} holds no symmetry ({why}); write one with symmetry.to_json(file)".format(
+                    file=file, why=f"{type(error).__name__}: {error}"
+                )
             ) from error

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mechconn import _errors
 from mechconn._rng import generator
 from mechconn._symmetry._pattern import Permutations
 from mechconn._symmetry._probe import Probe
@@ -107,7 +106,11 @@ class _Runs:
                 f"batch statistics amplify rounding less"
             )
         raise ValueError(
-            _errors.NOT_A_SYMMETRY.format(
+            (
+                "permuting {which} changes the model's outputs in {mode} by a relative {error:.1e}, more than "
+                "{bar:.0e}: {places}; leave out the axes that do not belong together, or freeze them by writing "
+                "their lengths"
+            ).format(
                 which=which,
                 mode=f"{mode} mode{self.probe.where}",
                 error=change.error,

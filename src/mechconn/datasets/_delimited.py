@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from mechconn import _errors
-
 Quoting: TypeAlias = Literal["auto", "minimal", "none"]
 QUOTINGS: tuple[Quoting, ...] = ("auto", "minimal", "none")
 """Whether quotation marks are found to quote, do quote, or are text."""
@@ -69,7 +67,9 @@ def read_rows(file: Path, quoting: Quoting = "auto") -> list[list[str]]:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             text = stream.read()
     except UnicodeDecodeError as error:
-        raise ValueError(_errors.BROKEN_TABLE.format(file=file, why=error)) from error
+        raise ValueError(
+            f"{file} cannot be read as a table in UTF-8 ({error}); save it again as .csv or .tsv"
+        ) from error
     delimiter = "\t" if file.suffix == ".tsv" else ","
     if quoting == "none" or (quoting == "auto" and '"' not in text):
         return _sound(file, _raw(text, delimiter))

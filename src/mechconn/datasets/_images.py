@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._batches import key_of
-from mechconn._checks import check_count
+from mechconn._checks import check_available, check_count, check_lengths
 from mechconn._rng import uniform_by_index
 
 
@@ -88,8 +87,7 @@ def check_labels(name: str, rows: int, y: Tensor, classes: Sequence[str]) -> Non
     """Raise unless every row has a label, int64, that names a class."""
     if y.dtype != torch.int64 or y.dim() != 1:
         raise TypeError(f"labels must be int64 of shape [N], got {y.dtype} {list(y.shape)}")
-    if rows != len(y):
-        raise ValueError(_errors.LENGTHS.format(name=name, inputs=rows, targets=len(y)))
+    check_lengths(name, rows, len(y))
     outside = ((y < 0) | (y >= len(classes))).nonzero()
     if len(outside):
         row = int(outside[0])
@@ -101,17 +99,17 @@ def check_labels(name: str, rows: int, y: Tensor, classes: Sequence[str]) -> Non
 
 def split_rows(available: int, held_out: int, seed: int) -> tuple[Int[Tensor, " rest"], Int[Tensor, " held"]]:
     """(the other rows, `held_out` rows), drawn by seed without replacement, each in order."""
-    if check_count("held_out", held_out) >= available:
-        raise ValueError(_errors.TOO_MANY.format(name="held-out part", asked=held_out, available=available - 1))
+    check_available("held-out part", check_count("held_out", held_out), available - 1)
     order = uniform_by_index(torch.arange(available), seed, "split").argsort(stable=True)
     return order[held_out:].sort().values, order[:held_out].sort().values
 
 
 def first_rows(available: int, rows: int | None) -> int:
     """How many rows to take: all, or `rows` of them if there are so many."""
-    if rows is not None and check_count("rows", rows) > available:
-        raise ValueError(_errors.TOO_MANY.format(name="rows", asked=rows, available=available))
-    return available if rows is None else rows
+    if rows is None:
+        return available
+    check_available("rows", check_count("rows", rows), available)
+    return rows
 
 
 def to_bytes(x: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:

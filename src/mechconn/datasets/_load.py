@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mechconn import _errors
 from mechconn._checks import check_choice, check_count
 from mechconn.datasets._class_folders import folder_splits, load_class_folders
 from mechconn.datasets._delimited import QUOTINGS, Quoting
@@ -170,10 +169,18 @@ def _place(name: str | Path, root: str | Path | None, download: bool) -> tuple[P
         check_choice("dataset", name, (*NAMES, "planted"))
     where = " or ".join(map(str, places))
     if looks_like_hub(name):
-        raise FileNotFoundError(_errors.ON_HUB.format(where=where, source=name, how="pass download=True"))
+        raise FileNotFoundError(not_here(where, name, "pass download=True"))
     raise FileNotFoundError(f"no folder {where}; pass the path of a folder of images, or of a table that lists them")
 
 
 def looks_like_hub(name: str | Path) -> bool:
     """Whether this may be the name of a set of the hub: "owner/name"."""
     return isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+def not_here(where: object, source: str, how: str) -> str:
+    """The error text of a source that may be one of the hub's; `how` tells how to fetch it."""
+    return (
+        f"no folder {where}; pass the path of a folder of images, or of a table that lists them; if {source} is a set "
+        f"of the hub, {how}"
+    )

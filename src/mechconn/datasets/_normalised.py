@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._batches import placed, row_origin
 from mechconn._typing import SampleSource
 
@@ -43,7 +42,10 @@ class Normalised:
         shape = list(self.scenes.inputs(torch.tensor([0])).shape)
         fits = len(shape) == 4 and {len(self.mean), len(self.std)} <= {1, shape[1]}
         if not fits or not all(value > 0 for value in self.std):
-            raise ValueError(_errors.SCALE.format(mean=list(self.mean), std=list(self.std), shape=shape[1:]))
+            raise ValueError(
+                f"mean and std must be one number or one for each channel, std above zero, got {list(self.mean)} "
+                f"and {list(self.std)} for inputs of shape {shape[1:]}"
+            )
 
     @property
     def y(self) -> Tensor:

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mechconn import _errors
-from mechconn._checks import needs_extra
+from mechconn._checks import check_samples, needs_extra
 from mechconn.datasets._decode import Decoder, Encoded
 from mechconn.datasets._images import ImageSet, first_rows
 
@@ -85,8 +84,7 @@ class ParquetImages:
         for file in files:
             with readable(file):
                 shards.append(parquet.ParquetFile(file))
-        if sum(shard.metadata.num_rows for shard in shards) == 0:
-            raise ValueError(_errors.EMPTY.format(name=str(files[0])))
+        check_samples(files[0], sum(shard.metadata.num_rows for shard in shards))
         types, features = _types(shards[0]), _features(shards[0])
         image = _column(files[0], types, "image", image, [name for name, kind in types.items() if _holds_bytes(kind)])
         label = _column(files[0], types, "label", label, _label_candidates(types, features))

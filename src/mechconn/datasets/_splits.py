@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._batches import LABEL_KEYS, TensorPair
-from mechconn._checks import check_choice, check_is, gathered, needs_extra
+from mechconn._checks import check_choice, check_is, check_lengths, check_samples, gathered, needs_extra
 from mechconn._tensor_files import read_safetensors
 from mechconn._typing import SampleSource
 from mechconn.datasets._delimited import QUOTINGS, Quoting
@@ -20,7 +19,7 @@ from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import load, splits_at
 from mechconn.datasets._normalised import Normalised
 from mechconn.datasets._parquet import ParquetImages, parquet_splits, readable
-from mechconn.datasets._tables import SUFFIXES, check_values, read_column
+from mechconn.datasets._tables import SUFFIXES, check_column, check_one_split, check_values, read_column
 from mechconn.datasets._tokens import TokenSet
 
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
@@ -67,7 +66,10 @@ def load_splits(
     """
     check_is("sources", sources, Mapping, "; pass {split: path, ...}")
     if not sources or (mean is None) != (std is None):
-        raise ValueError(_errors.SPLIT_SOURCES.format(count=len(sources), mean=mean, std=std))
+        raise ValueError(
+            f"load_splits needs a source or more, and mean= and std= together or neither, got {len(sources)} "
+            f"sources, mean={mean}, std={std}"
+        )
     check_choice("quoting", quoting, QUOTINGS)
     reading: dict[str, Any] = {"image": image, "label": label, "rgb": rgb, "size": size, "quoting": quoting}
     steps = [lambda source=source: _read(source, root, download, reading) for source in sources.values()]
@@ -77,7 +79,10 @@ def load_splits(
         return dict(alike)
     for name, data in alike.items():
         if not isinstance(data, ImageSet):
-            raise ValueError(_errors.NO_SCALE.format(name=name, type=type(data).__name__))
+            raise ValueError(
+                f"split {name!r} holds no images of bytes but a {type(data).__name__}, which models receive as it "
+                "is; leave mean= and std= out"
+            )
     return {name: Normalised(data, mean, std) for name, data in alike.items()}
 
 
@@ -109,7 +114,9 @@ def load_column(source: str | Path, column: str, *, quoting: Quoting = "auto") -
         found = [value for file in files for value in _parquet_column(file, column)]
     else:
         _existing(place)
-        raise ValueError(_errors.TABLE_FILE.format(file=place))
+        raise ValueError(
+            f"{place} is no table; a column is read from a .csv, .tsv or .parquet file, or a folder of such"
+        )
     check_values(place, column, found)
     return tuple(value if isinstance(value, int) else str(value) for value in found)
 
@@ -141,7 +148,7 @@ def _parsed(source: str | Path) -> tuple[Path, str | None]:
 
 def _existing(file: Path) -> Path:
     if not file.is_file():
-        raise FileNotFoundError(_errors.NO_FILE.format(file=file))
+        raise FileNotFoundError(f"no file {file}; check its path")
     return file
 
 
@@ -149,16 +156,17 @@ def _only_split(place: Path, root: str | Path | None, download: bool, quoting: Q
     """The split of a folder that has one."""
     splits = splits_at(str(place), root, download, quoting)
     if not splits and place.is_dir():
-        raise FileNotFoundError(_errors.NO_IMAGES_THERE.format(place=place))
-    if len(splits) != 1:
-        raise ValueError(_errors.WHICH_SPLIT.format(source=place, splits=", ".join(splits) or "none"))
+        raise FileNotFoundError(
+            f"{place} holds no images: expected a folder for each class with images in it, or parquet files"
+        )
+    check_one_split(place, splits)
     return splits[0]
 
 
 def _shards(folder: Path, split: str | None) -> list[Path]:
     found = parquet_splits(folder)
-    if split is None and len(found) != 1:
-        raise ValueError(_errors.WHICH_SPLIT.format(source=folder, splits=", ".join(found) or "none"))
+    if split is None:
+        check_one_split(folder, found)
     return found[check_choice("split", split or next(iter(found)), tuple(found))]
 
 
@@ -167,14 +175,15 @@ def _tensors(file: Path) -> ImageSet | TokenSet | TensorPair:
     tensors = read_safetensors(file)
     key = next((key for key in LABEL_KEYS if key in tensors), None)
     if key is None or not ("x" in tensors or tensors.keys() >= set(TOKENS[:2])):
-        raise ValueError(_errors.NO_DATA_TENSORS.format(file=file, found=", ".join(tensors) or "none"))
+        raise ValueError(
+            f"{file} must hold 'x', or 'input_ids' and 'attention_mask', and the labels 'y', one row each; it "
+            f"holds {', '.join(tensors) or 'none'}"
+        )
     y = tensors[key] if tensors[key].is_floating_point() else tensors[key].long()
     x = tensors.get("x")
     rows = len(tensors["input_ids"] if x is None else x)
-    if len(y) != rows:
-        raise ValueError(_errors.LENGTHS.format(name=file, inputs=rows, targets=len(y)))
-    if rows == 0:
-        raise ValueError(_errors.EMPTY.format(name=file))
+    check_lengths(file, rows, len(y))
+    check_samples(file, rows)
     if x is not None and (x.dtype != torch.uint8 or x.dim() != 4):
         return TensorPair(x, y)
     classes = tuple(map(str, range(int(y.max()) + 1)))
@@ -198,7 +207,10 @@ def _with_shared_classes(
         if data.classes != longest and not (data.classes == numbers == longest[: len(numbers)]):
             other = next(split for split, o in sets.items() if getattr(o, "classes", ()) == longest)
             lists = ", ".join(data.classes), ", ".join(longest)
-            raise ValueError(_errors.SPLIT_CLASSES.format(a=name, of_a=lists[0], b=other, of_b=lists[1]))
+            raise ValueError(
+                f"split {name!r} has the classes {lists[0]}, but split {other!r} {lists[1]}; labels must mean the "
+                "same in all: give every split all classes, in one order"
+            )
         shared[name] = replace(data, classes=longest)
     return shared
 
@@ -208,7 +220,9 @@ def _check_shapes(sets: Mapping[str, SampleSource]) -> None:
     kinds = {name: f"{type(data).__name__} {_shape(data)}" for name, data in sets.items()}
     if len(set(kinds.values())) > 1:
         raise ValueError(
-            _errors.SPLIT_SHAPES.format(kinds="; ".join(f"{name}: {kind}" for name, kind in kinds.items()))
+            "the splits must be of one kind and shape, got "
+            f"{'; '.join(f'{name}: {kind}' for name, kind in kinds.items())}; pass size= to resize images, "
+            "rgb=True for colour"
         )
 
 
@@ -223,6 +237,5 @@ def _parquet_column(file: Path, column: str) -> list[str | int | None]:
     with readable(file):
         table = parquet.ParquetFile(file)
         columns = table.schema_arrow.names
-        if column not in columns:
-            raise ValueError(_errors.NO_COLUMN.format(file=file, column=column, columns=", ".join(columns) or "none"))
+        check_column(file, column, columns)
         return table.read(columns=[column]).column(0).to_pylist()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
 
-from mechconn import _errors
-from mechconn._checks import check_choice
+from mechconn._checks import check_choice, check_samples
 from mechconn.datasets._decode import Decoder
 from mechconn.datasets._delimited import Quoting, read_rows
 from mechconn.datasets._images import ImageSet, file_names, first_rows
@@ -38,7 +37,7 @@ def table_splits(file: Path, quoting: Quoting) -> tuple[str, ...]:
 def read_column(file: Path, column: str, split: str | None, quoting: Quoting) -> list[str]:
     """One column, row by row; of one split where the table is divided."""
     columns = _columns(file, quoting)
-    _check_column(file, column, columns)
+    check_column(file, column, columns)
     return [columns[column][row] for row in _rows(file, columns, split)]
 
 
@@ -72,7 +71,10 @@ def load_listed(
     absent = [number for number, path in enumerate(paths) if not path.is_file()]
     if absent:
         row = chosen[absent[0]]
-        raise ValueError(_errors.NO_IMAGES.format(file=file, row=row, path=paths[absent[0]], count=len(absent)))
+        raise ValueError(
+            f"{file} row {row}: no image {paths[absent[0]]} ({len(absent)} of the listed ones are missing); paths "
+            "start at the table's folder"
+        )
     pixels = Decoder(lambda number: str(paths[number]), rgb, size).all(paths, len(paths))
     return ImageSet(pixels, torch.tensor([labels[row] for row in chosen]), classes, file_names(paths))
 
@@ -81,7 +83,7 @@ def check_values(file: Path, column: str, values: Sequence[object]) -> None:
     """Raise unless every row has a value."""
     empty = next((row for row, value in enumerate(values) if value is None or value == ""), None)
     if empty is not None:
-        raise ValueError(_errors.NO_VALUE.format(file=file, row=empty, column=column))
+        raise ValueError(f"{file} row {empty}: column {column!r} is empty; every row needs a value")
 
 
 def _columns(file: Path, quoting: Quoting) -> dict[str, list[str]]:
@@ -90,8 +92,7 @@ def _columns(file: Path, quoting: Quoting) -> dict[str, list[str]]:
     twice = next((name for name in header if name and header.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"{file} has several columns called {twice!r}; give each a name of its own")
-    if not rows:
-        raise ValueError(_errors.EMPTY.format(name=file))
+    check_samples(file, len(rows))
     return {name: list(values) for name, values in zip(header, zip(*rows, strict=True), strict=True) if name}
 
 
@@ -101,8 +102,8 @@ def _rows(file: Path, columns: dict[str, list[str]], split: str | None) -> list[
         check_choice(f"split of {file}", split or "train", ("train",))
         return list(range(len(next(iter(columns.values())))))
     found = sorted(set(columns[SPLIT]))
-    if split is None and len(found) > 1:
-        raise ValueError(_errors.WHICH_SPLIT.format(source=file, splits=", ".join(found)))
+    if split is None:
+        check_one_split(file, found)
     split = check_choice(f"split of {file}", split or found[0], found)
     return [row for row, value in enumerate(columns[SPLIT]) if value == split]
 
@@ -112,14 +113,27 @@ def _named(file: Path, columns: dict[str, list[str]], role: str, named: str | No
     found = [name for name in NAMES[role] if name in columns] if named is None else [named]
     if len(found) != 1:
         usual, listed = ", ".join(NAMES[role]), ", ".join(columns)
-        raise ValueError(_errors.WHICH_COLUMN.format(file=file, role=role, usual=usual, columns=listed))
-    _check_column(file, found[0], columns)
+        raise ValueError(
+            f"{file}: not exactly one column is called as one of the {role} ({usual}); name it: {role}=... "
+            f"(columns: {listed})"
+        )
+    check_column(file, found[0], columns)
     return found[0]
 
 
-def _check_column(file: Path, column: str, columns: dict[str, list[str]]) -> None:
+def check_column(file: Path, column: str, columns: Collection[str]) -> None:
+    """Raise ValueError unless a table has the column."""
     if column not in columns:
-        raise ValueError(_errors.NO_COLUMN.format(file=file, column=column, columns=", ".join(columns) or "none"))
+        raise ValueError(f"{file} has no column {column!r}; columns: {', '.join(columns) or 'none'}")
+
+
+def check_one_split(source: object, splits: Collection[str]) -> None:
+    """Raise ValueError unless there is one split, where none was named."""
+    if len(splits) != 1:
+        raise ValueError(
+            f"{source} has not one split but these: {', '.join(splits) or 'none'}; name one after '#', as in "
+            f"'{source}#test'"
+        )
 
 
 def _classes(file: Path, column: str, values: list[str]) -> tuple[list[int], tuple[str, ...]]:
@@ -128,7 +142,10 @@ def _classes(file: Path, column: str, values: list[str]) -> tuple[list[int], tup
         labels = [int(value) for value in values]
         if max(labels) >= MAX_CLASSES:
             row = labels.index(max(labels))
-            raise ValueError(_errors.NO_CLASS_NUMBER.format(file=file, row=row, value=labels[row], column=column))
+            raise ValueError(
+                f"{file} row {row}: {labels[row]} in column {column!r} is no class number; name the column of the "
+                "classes with label="
+            )
         return labels, tuple(map(str, range(max(labels) + 1)))
     classes = tuple(sorted(set(values)))
     numbers = {name: number for number, name in enumerate(classes)}

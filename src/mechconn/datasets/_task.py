@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mechconn import _errors
 from mechconn._checks import check_count, check_fraction
 from mechconn._cues import BoxCue, HueBoxCue
 from mechconn._interventions import Cue, CuedSet, Suite, cue_suite, cued_set
@@ -137,7 +136,10 @@ def _own_sets(
 def _check_alike(train: Own, test: Own) -> None:
     """Raise unless both are of one kind and shape, and the test data have no class that training lacks."""
     if type(train) is not type(test):
-        raise TypeError(_errors.OTHER_KIND.format(train=type(train).__name__, test=type(test).__name__))
+        raise TypeError(
+            f"training data are {type(train).__name__} but test data are {type(test).__name__}; both must be of "
+            "one kind"
+        )
     what = "images" if isinstance(train, ImageSet) else "texts"
     shapes = _shape(train), _shape(test)
     if shapes[0] != shapes[1]:
@@ -160,17 +162,24 @@ def _check_unmarked(sets: Mapping[str, Own], cue: Cue) -> None:
         if not isinstance(data, TokenSet):
             continue
         if not isinstance(cue, TokenCue):
-            raise TypeError(_errors.TEXT_CUE.format(got=type(cue).__name__))
+            raise TypeError(_token_cue_expected(type(cue).__name__))
         marked = data.with_token(cue.tokens)
         if len(marked):
-            raise ValueError(_errors.MARKED.format(which=which, count=len(marked), row=int(marked[0])))
+            raise ValueError(
+                f"the {which} texts hold markers of the cue already, in {len(marked)} rows, the first of them row "
+                f"{int(marked[0])}; remove them with TokenSet.without(cue.tokens), or choose other tokens"
+            )
 
 
 def _default_cue(data: Own) -> Cue:
     """A box: its place tells up to ten classes, its place and hue more; white on grey images."""
     if isinstance(data, TokenSet):
-        raise TypeError(_errors.TEXT_CUE.format(got="none"))
+        raise TypeError(_token_cue_expected("none"))
     if len(data.classes) > 10:
         return HueBoxCue()
     colour = (0.0, 1.0, 0.0) if data.x.shape[1] == 3 else (1.0,) * data.x.shape[1]
     return BoxCue(colour=colour, values=len(data.classes))
+
+
+def _token_cue_expected(got: str) -> str:
+    return f"texts have no cue of their own; pass cue=TokenCue((...)), a marker token for each class, got {got}"

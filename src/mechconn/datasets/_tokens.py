@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn.datasets._images import check_labels, first_rows, split_rows
 
 
@@ -43,15 +42,20 @@ class TokenSet:
     def __post_init__(self) -> None:
         ids, mask = self.input_ids, self.attention_mask
         if ids.dtype != torch.int64 or ids.dim() != 2:
-            raise TypeError(_errors.TOKEN_IDS.format(got=f"{ids.dtype} {list(ids.shape)}"))
+            raise TypeError(
+                "token ids must be int64 of shape [N, L], got {got}".format(got=f"{ids.dtype} {list(ids.shape)}")
+            )
         for name, part in (("attention_mask", mask), ("token_type_ids", self.token_type_ids)):
             if part is not None and part.shape != ids.shape:
-                raise ValueError(_errors.TOKEN_SHAPE.format(name=name, got=list(part.shape), wanted=list(ids.shape)))
+                raise ValueError(f"{name} must have the shape of input_ids, {list(ids.shape)}, got {list(part.shape)}")
         check_labels("TokenSet", len(ids), self.y, self.classes)
         ones = mask.long()
         wrong = ((ones != 0) & (ones != 1)).any(1) | (ones[:, 1:] > ones[:, :-1]).any(1) | (ones.sum(1) == 0)
         if bool(wrong.any()):
-            raise ValueError(_errors.TOKEN_MASK.format(row=int(wrong.nonzero()[0])))
+            raise ValueError(
+                f"attention_mask of row {int(wrong.nonzero()[0])} must be ones, at least one, and then zeros; pad "
+                "the texts on the right"
+            )
 
     def __len__(self) -> int:
         return len(self.y)
@@ -96,7 +100,9 @@ class TokenSet:
         mask = kept.gather(1, order)
         empty = (~mask.any(1)).nonzero()
         if len(empty):
-            raise ValueError(_errors.EMPTIED.format(row=int(empty[0]), tokens=list(tokens)))
+            raise ValueError(
+                f"row {int(empty[0])} consists of the tokens {list(tokens)} alone; leave it out before they are removed"
+            )
         # Rows that lose nothing keep their padding as it is.
         moved = {name: part.gather(1, order).masked_fill(~mask, 0) for name, part in self._parts().items()}
         changed = gone.any(1)[:, None]

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._checks import check_count, check_non_negative, check_positive, check_range, check_whole
 from mechconn._rng import generator, integers_by_index
 
@@ -45,9 +44,15 @@ class Slabs:
             check_positive("spacing", distance)
         check_non_negative("noise", check_whole("noise", self.noise))
         if not self.complexities or len(self.complexities) != len(self.spacing):
-            raise ValueError(_errors.SLAB_SPACING.format(attributes=len(self.complexities), spacing=self.spacing))
+            raise ValueError(
+                f"spacing must give one distance for each attribute, got {self.spacing} for "
+                f"{len(self.complexities)} attributes"
+            )
         if self.coupled and len(set(self.complexities)) > 1:
-            raise ValueError(_errors.COUPLED.format(complexities=self.complexities))
+            raise ValueError(
+                f"coupled attributes share one slab, so they need one complexity, got {self.complexities}; use "
+                "coupled=False"
+            )
 
     @property
     def features(self) -> int:

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._checks import check_count, check_non_negative, check_positive
 from mechconn.theory._network import ReluNet
 
@@ -90,7 +89,8 @@ def _descended(
         loss = float(residual.square().mean())
         if not loss < float("inf"):
             raise FloatingPointError(
-                _errors.DIVERGED.format(term="the mean squared error", value=loss, step=step, steps=steps, epoch=step)
+                f"training diverged: the mean squared error is {loss} at step {step} of {steps} (epoch {step}); lower "
+                "the learning rate"
             )
         if loss <= enough:
             return weights, step

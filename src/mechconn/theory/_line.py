@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._connectivity import Barrier
 from mechconn._connectivity._barrier import barrier_of
 from mechconn._paths import path_grid
@@ -122,7 +121,10 @@ def barrier_floor(
     """
     check_pair(a, b)
     if not a.positive:
-        raise ValueError(_errors.FLOOR_SIGNS.format(negative=int((a.signs < 0).sum())))
+        raise ValueError(
+            f"the floor under the barrier needs positive output weights, got {int((a.signs < 0).sum())} negative "
+            "ones; use join(...)"
+        )
     p, q = a.preactivations(x), b.preactivations(x)
     left, right = a(x) - y, b(x) - y
     floor = 0.0

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechconn import _errors
 from mechconn._checks import check_count, check_positive, check_same_shapes
 from mechconn._rng import generator
 from mechconn._typing import Params
@@ -41,7 +40,10 @@ class ReluNet:
     def __post_init__(self) -> None:
         if self.weights.shape[1:] != self.signs.shape or not bool((self.signs.abs() == 1).all()):
             shapes = f"{list(self.weights.shape)} and {list(self.signs.shape)}"
-            raise ValueError(_errors.RELU_NET.format(shapes=shapes))
+            raise ValueError(
+                f"weights must have the shape [inputs, units] and signs be +1 or -1 for each unit, got {shapes}; "
+                "fresh_network(...) makes both"
+            )
 
     def __call__(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, " n"]:
         """Outputs of the rows of x."""
@@ -73,7 +75,10 @@ class ReluNet:
     def permuted(self, permutation: Int[Tensor, " units"]) -> ReluNet:
         """The same function with unit permutation[j] at place j; units may only change places within their sign."""
         if not torch.equal(self.signs[permutation], self.signs):
-            raise ValueError(_errors.SIGNS_MOVED.format(permutation=permutation.tolist()))
+            raise ValueError(
+                f"the permutation {permutation.tolist()} moves units to places of the other output sign; "
+                "match_units keeps them"
+            )
         return replace(self, weights=self.weights[:, permutation])
 
     def towards(self, other: ReluNet, t: float) -> ReluNet:
@@ -85,7 +90,10 @@ def check_pair(a: ReluNet, b: ReluNet) -> None:
     """Raise unless both have the same inputs, units and signs."""
     check_same_shapes("the two networks", a.params, b.params)
     if not torch.equal(a.signs, b.signs):
-        raise ValueError(_errors.OTHER_SIGNS.format(a=int((a.signs > 0).sum()), b=int((b.signs > 0).sum())))
+        raise ValueError(
+            f"the networks have different output signs ({int((a.signs > 0).sum())} and {int((b.signs > 0).sum())} "
+            "positive units); give both the same"
+        )
 
 
 def fresh_network(inputs: int, units: int, *, signed: bool = False, scale: float = 0.1, seed: int = 0) -> ReluNet:
@@ -127,7 +135,10 @@ def spline_network(slabs: Slabs, attribute: int, units: int, *, signed: bool = F
     ways = _steps(slabs, attribute) if signed else (_valley(slabs, attribute), [])
     halves = [(signs == sign).nonzero().flatten().tolist() for sign in (1.0, -1.0)]
     if (not signed and complexity > 1) or any(len(h) < len(w) for h, w in zip(halves, ways, strict=True)):
-        raise ValueError(_errors.NO_SPLINE.format(complexity=complexity, units=units, signed=signed))
+        raise ValueError(
+            f"no spline of complexity {complexity} with units={units}, signed={signed}: positive weights reach K = "
+            "0 and K = 1 with K + 1 units, signed ones any K with 2 (K + 2)"
+        )
     weights = torch.zeros((slabs.features, units), dtype=torch.float64)
     weights[-1] = -1.0
     for half, ramps in zip(halves, ways, strict=True):
@@ -164,7 +175,7 @@ def _steps(slabs: Slabs, attribute: int) -> tuple[list[Ramp], list[Ramp]]:
 def _signs(units: int, signed: bool) -> Tensor:
     check_count("units", units)
     if signed and units % 2:
-        raise ValueError(_errors.ODD_UNITS.format(units=units))
+        raise ValueError(f"a signed network has as many positive as negative units, got units={units}; make it even")
     signs = torch.ones(units, dtype=torch.float64)
     if signed:
         signs[units // 2 :] = -1.0
