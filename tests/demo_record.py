@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from mechconn._results import DemoRecord, EffectRecord, Environment, InvarianceRecord, PathRecord, Picture, Verdict
+from mechconn._audit_record import EffectRecord, InvarianceRecord, PathRecord, Verdict
+from mechconn._demo_record import DemoRecord
+from mechconn._record import Environment, Picture
 
 SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")
 

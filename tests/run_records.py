@@ -8,7 +8,7 @@ import torch
 
 from demo_record import SPLITS
 from mechconn._experiments._choose import chosen
-from mechconn._results import Environment, Picture, settings_hash
+from mechconn._record import Environment, Picture, settings_hash
 from mechconn._store import CellRecord, RunRecord
 
 HERE = Environment(versions={"torch": "2"}, system="Linux", processor="p", cores=2, threads=1, device="cpu")

@@ -5,7 +5,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mechconn._results import Picture, environment, settings_hash, short_name
+from mechconn._cue_splits import short_name
+from mechconn._record import Picture, environment, settings_hash
 
 
 def test_picture_keeps_every_pixel():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from mechconn._results import environment
+from mechconn._record import environment
 from mechconn._store import Made, RunRecord, Step, Store
 
 HANGING = 600.0

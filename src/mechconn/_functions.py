@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mechconn._batches import as_data, check_by_index, placed, row_origin
 from mechconn._checks import check_count, check_is
-from mechconn._interventions import NO_CUE, Suite
+from mechconn._cue_splits import NO_CUE
+from mechconn._interventions import Suite
 from mechconn._named import named_function
 from mechconn._rng import derive_seed, integers_by_index, isolated, uniform_by_index
 from mechconn._transforms import Intervention

@@ -18,10 +18,9 @@ from torch import Tensor
 
 from mechconn._batches import as_data, placed, rows_shared
 from mechconn._checks import check_available, check_choice, check_count, check_fraction
+from mechconn._cue_splits import CUE, NO_CUE, RAND_CUE, RAND_IMAGE
 from mechconn._rng import derive_seed, integers_by_index, uniform_by_index
 from mechconn._typing import Data, SampleSource
-
-NO_CUE, CUE, RAND_CUE, RAND_IMAGE = "no_cue", "cue", "rand_cue", "rand_image"
 
 
 class Cue(abc.ABC):

@@ -7,8 +7,8 @@ import pytest
 import mechconn._experiments._demo as demo_module
 from demo_record import demo_record
 from mechconn._cli import main
+from mechconn._demo_record import DemoRecord
 from mechconn._experiments._demo import DemoSettings
-from mechconn._results import DemoRecord
 from mechconn._typing import Progress
 
 

@@ -11,7 +11,7 @@ from mechconn._experiments._demo import DemoSettings, run_demo
 from mechconn._experiments._engines import Engine
 from mechconn._experiments._run import Plan, run
 from mechconn._experiments._settings import PRESETS, TuningSettings
-from mechconn._results import environment
+from mechconn._record import environment
 from recipes import small_plan
 
 SPLITS = {"cue", "no_cue", "rand_cue", "rand_image"}

@@ -1,6 +1,6 @@
 from demo_record import demo_record, invariance, path
+from mechconn._audit_record import Verdict
 from mechconn._experiments._findings import findings
-from mechconn._results import Verdict
 
 
 def test_each_verdict_has_its_own_words():

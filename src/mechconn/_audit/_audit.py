@@ -19,6 +19,7 @@ from mechconn._audit._joining import Aligning, aligned_by, first_rows_of, joinab
 from mechconn._audit._measure import check_questions
 from mechconn._audit._representations import NoLayersError, RepresentationSimilarity, representation_similarity
 from mechconn._audit._sentences import sentences
+from mechconn._audit_record import AuditRecord
 from mechconn._checks import check_choice, check_is, check_non_negative
 from mechconn._connectivity import BlockProfiles, Profile, evaluate_blocks, evaluate_path
 from mechconn._connectivity._aligned import Norm
@@ -31,7 +32,6 @@ from mechconn._params import Network, device_of, parameters_of
 from mechconn._paths import LinearPath
 from mechconn._precision import Precision
 from mechconn._repair import Repair
-from mechconn._results import AuditRecord
 from mechconn._symmetry import Symmetry
 from mechconn._typing import PerSampleLoss, Progress
 from mechconn._wrappers import plain_module

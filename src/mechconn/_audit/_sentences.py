@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mechconn._results import loss_unit
-from mechconn.losses import NATS
+from mechconn.losses import NATS, loss_unit
 
 Plain = Mapping[str, Any]
 

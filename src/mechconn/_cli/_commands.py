@@ -14,7 +14,7 @@ from mechconn._checks import check_choice, gathered
 from mechconn._cli._app import Root, app, check_target, device_of, progress_bars
 
 if TYPE_CHECKING:
-    from mechconn._results import DemoRecord
+    from mechconn._demo_record import DemoRecord
 
 
 @app.command()
@@ -111,7 +111,7 @@ def info() -> None:
     import torch
 
     from mechconn._cli._run import store_folder
-    from mechconn._results import environment
+    from mechconn._record import environment
 
     here = environment("cpu")
     table = Table("", Column("", overflow="fold"), show_header=False, box=None)
@@ -125,7 +125,7 @@ def info() -> None:
 
 
 def _show(record: DemoRecord, output: Path) -> None:
-    from mechconn._results import SPLITS
+    from mechconn._cue_splits import SPLITS
 
     console = Console()
     table = Table(title=f"Accuracy in %, seed {record.seed}, {record.seconds:.0f} seconds")

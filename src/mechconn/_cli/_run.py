@@ -164,8 +164,8 @@ def show_run(record: RunRecord, store: Path) -> None:
 
 def _table(title: str, kind: str, values: Values, scale: float, digits: int) -> Table:
     """A line for each place and model or path; each says of how many seeds it is the mean, where they differ."""
+    from mechconn._cue_splits import short_name
     from mechconn._report._gather import in_order
-    from mechconn._results import short_name
 
     lines = [(place, name, found) for place, named in values.items() for name, found in named.items()]
     splits = in_order(split for *_, found in lines for split in found)

@@ -227,7 +227,7 @@ def _tables(record: RunRecord) -> Iterator[Table]:
 
 
 def _pairs(title: str, pairs: list[Pair], scale: float, digits: int) -> Table:
-    from mechconn._results import short_name
+    from mechconn._cue_splits import short_name
 
     splits = list(dict.fromkeys(pair.split for pair in pairs))
     rows: dict[tuple[str, str], dict[str, str]] = {}

@@ -9,7 +9,7 @@ from pydantic import Field, StrictInt, field_validator, model_validator
 from mechconn._agreement import AGREE, CONFLICT
 from mechconn._checks import check_choice
 from mechconn._config import Config
-from mechconn._interventions import CUE
+from mechconn._cue_splits import CUE
 from mechconn.datasets._delimited import Quoting
 
 Value: TypeAlias = str | int

@@ -16,6 +16,7 @@ from mechconn._audit import audit
 from mechconn._audit._joining import first_rows_of, outputs_on
 from mechconn._audit._measure import check_margin
 from mechconn._audit._representations import check_layers
+from mechconn._audit_record import AuditRecord
 from mechconn._batches import all_targets, as_data
 from mechconn._checks import check_choice, gathered
 from mechconn._connectivity._blocks import grouped
@@ -32,7 +33,6 @@ from mechconn._named import named_function
 from mechconn._norm_stats import NormPolicy, Reestimate, keeps_statistics
 from mechconn._params import Network
 from mechconn._precision import Precision
-from mechconn._results import AuditRecord
 from mechconn._typing import Progress
 from mechconn.datasets._load import NAMES, looks_like_hub, not_here
 from mechconn.losses import Loss

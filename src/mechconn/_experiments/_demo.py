@@ -14,8 +14,10 @@ from torch import nn
 
 from mechconn import datasets, models
 from mechconn._audit import Invariance, measure_invariance
+from mechconn._audit_record import InvarianceRecord, PathRecord
 from mechconn._config import mistakes_as_lines
 from mechconn._connectivity import Profile, evaluate_path
+from mechconn._demo_record import DemoRecord
 from mechconn._experiments._findings import findings
 from mechconn._experiments._samples import strips
 from mechconn._finetune import CBFT, NaiveFineTuning, fine_tune
@@ -24,13 +26,7 @@ from mechconn._norm_stats import Reestimate
 from mechconn._params import parameters_of
 from mechconn._paths import LinearPath
 from mechconn._precision import Precision
-from mechconn._results import (
-    DemoRecord,
-    InvarianceRecord,
-    PathRecord,
-    environment,
-    settings_hash,
-)
+from mechconn._record import environment, settings_hash
 from mechconn._training import Trained, Training, train
 from mechconn._typing import Data, Progress
 from mechconn.datasets._load import NAMES

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mechconn._interventions import CUE, NO_CUE, RAND_CUE, RAND_IMAGE
-from mechconn._results import EffectRecord, InvarianceRecord, PathRecord, short_name
+from mechconn._audit_record import EffectRecord, InvarianceRecord, PathRecord
+from mechconn._cue_splits import CUE, NO_CUE, RAND_CUE, RAND_IMAGE, short_name
 
 
 def findings(models: dict[str, InvarianceRecord], path: PathRecord) -> list[str]:

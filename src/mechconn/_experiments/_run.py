@@ -22,7 +22,7 @@ from mechconn._experiments._recipes import RECIPES
 from mechconn._experiments._samples import strips
 from mechconn._experiments._settings import AnyCell, Settings, cells_of
 from mechconn._experiments._steps import VERSIONS, Lab
-from mechconn._results import Picture, environment, settings_hash
+from mechconn._record import Picture, environment, settings_hash
 from mechconn._store import CellRecord, RunRecord, Store
 from mechconn._store._files import DiskFullError
 from mechconn._typing import Progress

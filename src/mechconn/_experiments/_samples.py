@@ -13,7 +13,7 @@ from mechconn import datasets
 from mechconn._checks import check_choice
 from mechconn._cues import DominoesCue, HueBoxCue
 from mechconn._interventions import Cue
-from mechconn._results import Picture
+from mechconn._record import Picture
 from mechconn._typing import Data, SampleSource
 from mechconn.datasets._images import to_bytes
 from mechconn.datasets._load import NAMES

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mechconn._interventions import CUE, NO_CUE, RAND_CUE, RAND_IMAGE
+from mechconn._cue_splits import CUE, NO_CUE, RAND_CUE, RAND_IMAGE, short_name
 from mechconn._report._gather import Place, Value, accuracies, barriers, kinds
-from mechconn._results import short_name
 from mechconn._store import RunRecord
 
 SPREAD, GAP, IMAGE_HIGH, IMAGE_LOW = 0.06, 0.15, 0.35, 0.20

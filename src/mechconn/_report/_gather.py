@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from mechconn._cue_splits import SPLITS
 from mechconn._intervals import moments_of, t_interval
-from mechconn._results import SPLITS
 from mechconn._store import RunRecord
 
 

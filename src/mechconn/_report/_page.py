@@ -6,8 +6,12 @@ import base64
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from mechconn._results import NATS, SPLITS, AuditRecord, DemoRecord, PathRecord, Picture, loss_unit, short_name
+from mechconn._audit_record import AuditRecord, PathRecord
+from mechconn._cue_splits import SPLITS, short_name
+from mechconn._demo_record import DemoRecord
+from mechconn._record import Picture
 from mechconn._tensor_files import write_whole
+from mechconn.losses import NATS, loss_unit
 
 
 @runtime_checkable
@@ -77,7 +81,7 @@ def _figure(path: PathRecord, unit: str) -> str:
 
 def source(picture: Picture) -> str:
     """A picture as an address that holds it."""
-    from mechconn._report._figures import png
+    from mechconn._report._svg import png
 
     return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
 

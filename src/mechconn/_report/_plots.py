@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mechconn._results import short_name
+from mechconn._cue_splits import short_name
 
 # Okabe & Ito 2008: told apart with every common kind of colour vision, on white and on black.
 COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}

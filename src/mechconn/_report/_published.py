@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mechconn._interventions import CUE, NO_CUE, RAND_CUE, RAND_IMAGE
+from mechconn._cue_splits import CUE, NO_CUE, RAND_CUE, RAND_IMAGE
 
 SOURCE = (
     "Published: Lubana et al. 2023 and their poster; CIFAR-10 with the box cue, test accuracy, mean of three seeds, "

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mechconn._report._figures import gaps, inline_svg
+from mechconn._cue_splits import short_name
 from mechconn._report._gather import Curves, Value, in_order
 from mechconn._report._plots import LABELS, curves_on, histories, look, panel_grid, plain_axes, plain_text, terms_of
-from mechconn._results import short_name
+from mechconn._report._svg import gaps, inline_svg
 
 Row = Mapping[str, Value]
 Rows = Mapping[str, Row]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mechconn._cue_splits import SPLITS
 from mechconn._report._claims import Claim, claims
 from mechconn._report._departures import sentence
 from mechconn._report._gather import (
@@ -25,7 +26,6 @@ from mechconn._report._gather import (
 from mechconn._report._page import flat, render, source
 from mechconn._report._published import SOURCE, TITLES, published_accuracy
 from mechconn._report._run_figures import accuracy_figure, histories_figure, paths_figure, samples_figure, widths_figure
-from mechconn._results import SPLITS
 from mechconn._store import RunRecord
 from mechconn._tensor_files import write_whole
 

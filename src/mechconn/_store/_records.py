@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from mechconn._results import Environment, Picture, Record
+from mechconn._record import Environment, Picture, Record
 from mechconn._store._identity import canonical, sha256
 
 STORE_VERSION = 1

@@ -11,7 +11,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from mechconn._results import environment
+from mechconn._record import environment
 from mechconn._store._identity import Input, Step, canonical, sha256
 from mechconn._store._records import DamagedError, StepRecord, opened, sealed
 

@@ -13,6 +13,7 @@ from mechconn.losses._base import NO_CLASS as NO_CLASS
 from mechconn.losses._base import Classified as Classified
 from mechconn.losses._base import Each as Each
 from mechconn.losses._base import Loss as Loss
+from mechconn.losses._base import loss_unit as loss_unit
 from mechconn.losses._choice import BY_NAME as BY_NAME
 from mechconn.losses._choice import OwnLoss as OwnLoss
 from mechconn.losses._choice import as_loss as as_loss
@@ -27,18 +28,3 @@ from mechconn.losses._rows import absolute as absolute
 from mechconn.losses._rows import binary as binary
 from mechconn.losses._rows import cross_entropy as cross_entropy
 from mechconn.losses._rows import squared as squared
-
-__all__ = [
-    "Absolute",
-    "Binary",
-    "Classified",
-    "CrossEntropy",
-    "Loss",
-    "OverPositions",
-    "Squared",
-    "absolute",
-    "binary",
-    "cross_entropy",
-    "over_positions",
-    "squared",
-]

@@ -102,3 +102,8 @@ class NamedLoss(Loss):
         chosen = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(usual, name)}
         chosen = {name: value.describe() if isinstance(value, Loss) else value for name, value in chosen.items()}
         return {"name": self.name, **chosen} if chosen else self.name
+
+
+def loss_unit(settings: Mapping[str, Any]) -> str:
+    """What the losses of a run with these settings are in."""
+    return settings.get("loss_unit", NATS)

@@ -1,82 +1,15 @@
-"""Records of what was run and what came out: plain values that outlive the code that made them."""
+"""The records of an audit: what came out, in plain values."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import os
-import platform
-from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any, Literal
 
-import numpy as np
-import torch
-from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from pydantic import Field
 
-from mechconn.losses import NATS, Each
-
-SCHEMA_VERSION = 2
-"""2: barriers have intervals, verdicts on paths three values, and effects what they were judged by."""
+from mechconn._record import SCHEMA_VERSION, Environment, Picture, Record, environment, settings_hash
+from mechconn.losses import Each
 
 Verdict = Literal["connected", "not connected", "undetermined"]
-
-SPLITS = {
-    "no_cue": ("NC", "no cue"),
-    "cue": ("C", "cue that agrees with the label"),
-    "rand_cue": ("RC", "cue drawn at random"),
-    "rand_image": ("RI", "random image under the label's cue"),
-}
-"""The four splits of a cue task: short name and meaning."""
-
-
-def short_name(split: str) -> str:
-    """NC, C, RC or RI; any other split keeps its name."""
-    return SPLITS[split][0] if split in SPLITS else split
-
-
-def loss_unit(settings: Mapping[str, Any]) -> str:
-    """What the losses of a run with these settings are in."""
-    return settings.get("loss_unit", NATS)
-
-
-class Record(BaseModel):
-    """A frozen, validated record that is JSON on disk; unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Environment(Record):
-    """What a run ran on."""
-
-    versions: dict[str, str]
-    system: str
-    processor: str
-    cores: int
-    threads: int
-    device: str
-
-
-class Picture(Record):
-    """An RGB image as bytes in base64, row by row."""
-
-    height: int
-    width: int
-    data: str
-
-    @classmethod
-    def of(cls, pixels: Tensor) -> Picture:
-        """From uint8 pixels of shape [H, W, 3]."""
-        height, width, _ = pixels.shape
-        data = base64.b64encode(pixels.contiguous().numpy().tobytes()).decode()
-        return cls(height=height, width=width, data=data)
-
-    def pixels(self) -> np.ndarray:
-        """uint8 of shape [H, W, 3]."""
-        flat = np.frombuffer(base64.b64decode(self.data), dtype=np.uint8)
-        return flat.reshape(self.height, self.width, 3)
 
 
 class PathRecord(Record):
@@ -99,7 +32,7 @@ class PathRecord(Record):
     accuracy: dict[str, list[float | None]]
     barrier: dict[str, tuple[float, float] | None]
     barrier_interval: dict[str, tuple[float, float] | None]
-    endpoint_minus_minimum: dict[str, float | None] = {}
+    endpoint_minus_minimum: dict[str, float | None] = Field(default={})
     tolerance: float
     connection: dict[str, Verdict]
     mechanistic_connection: Verdict
@@ -135,7 +68,7 @@ class EffectRecord(Record):
     loss: ChangeRecord | None
     by_class: dict[int, ChangeRecord]
     observational: bool = False
-    metrics: dict[str, ChangeRecord] = {}
+    metrics: dict[str, ChangeRecord] = Field(default={})
     same_rows: bool = False
     caveat: str = ""
 
@@ -158,8 +91,8 @@ class InvarianceRecord(Record):
     runs: int
     notes: list[str]
     each: Each = "rows"
-    metrics: dict[str, dict[str, float]] = {}
-    metrics_interval: dict[str, dict[str, tuple[float, float] | None]] = {}
+    metrics: dict[str, dict[str, float]] = Field(default={})
+    metrics_interval: dict[str, dict[str, tuple[float, float] | None]] = Field(default={})
     uninformative: str = ""
 
 
@@ -208,7 +141,7 @@ class AlignmentRecord(Record):
     distance_after: float
     dead: dict[str, int]
     unseen: list[str]
-    notes: list[str] = []
+    notes: list[str] = Field(default=[])
     frozen: list[str]
     settings: dict[str, Any]
 
@@ -225,14 +158,14 @@ class AuditRecord(Record):
     alignment: AlignmentRecord | None
     blocks: dict[str, dict[str, float | None]] | None
     similarity: dict[str, float | None] | None
-    left_out: dict[str, str] = {}
+    left_out: dict[str, str] = Field(default={})
     notes: list[str]
     findings: list[str]
     settings: dict[str, Any]
     settings_hash: str
     seconds: float
     environment: Environment
-    pictures: dict[str, Picture] = {}
+    pictures: dict[str, Picture] = Field(default={})
 
     @classmethod
     def of(cls, plain: dict[str, Any], pictures: dict[str, Picture] | None = None) -> AuditRecord:
@@ -245,59 +178,3 @@ class AuditRecord(Record):
     def to_json(self) -> str:
         """The record as one line of JSON, without its pictures."""
         return self.model_dump_json(exclude={"pictures"})
-
-
-class DemoRecord(Record):
-    """The demo's story in numbers.
-
-    Attributes:
-        accuracy: model -> split -> accuracy in [0, 1]; models theta_C, theta_NC, FT-M and CBFT.
-        pictures: split -> a strip of samples, the same rows in every split.
-        findings: what the numbers say, in words.
-        settings_hash: SHA-256 of the settings as sorted JSON.
-    """
-
-    schema_version: int = SCHEMA_VERSION
-    kind: Literal["demo"] = "demo"
-    seed: int
-    seconds: float
-    settings: dict[str, Any]
-    settings_hash: str
-    accuracy: dict[str, dict[str, float]]
-    invariance: dict[str, InvarianceRecord]
-    path: PathRecord
-    findings: list[str]
-    timings: dict[str, float]
-    environment: Environment
-    pictures: dict[str, Picture]
-
-    def to_json(self) -> str:
-        """The record as one line of JSON, without its pictures."""
-        return self.model_dump_json(exclude={"pictures"})
-
-
-def environment(device: str) -> Environment:
-    """Versions and hardware of this process."""
-    return Environment(
-        versions={"python": platform.python_version()}
-        | {package: version(package) for package in ("mechconn", "numpy", "scipy", "scikit-learn")}
-        | {"torch": str(torch.__version__)},  # with its build, which the package's metadata may leave out
-        system=f"{platform.system()} {platform.machine()}",
-        processor=_processor(),
-        cores=os.cpu_count() or 1,
-        threads=torch.get_num_threads(),
-        device=torch.cuda.get_device_name() if device.startswith("cuda") else device,
-    )
-
-
-def settings_hash(settings: dict[str, Any]) -> str:
-    """SHA-256 of settings as JSON with sorted keys: equal settings have equal hashes."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
