@@ -1,6 +1,5 @@
 """Mechanistic connectivity: do two networks solve a task by the same mechanism, and which paths join them?"""
 
-from mechconn import _drawing, _report
 from mechconn import datasets as datasets
 from mechconn import losses as losses
 from mechconn import models as models
@@ -95,15 +94,6 @@ from mechconn._transforms import IntervenedSet as IntervenedSet
 from mechconn._transforms import Intervention as Intervention
 from mechconn._transforms import Rotate as Rotate
 from mechconn._transforms import Translate as Translate
-
-# Results know no plotting library; here, above both, they meet the functions that draw them.
-_drawing.offer(
-    curves=_report.curves,
-    bars=_report.bars,
-    plane=_report.plane,
-    heat_map=_report.heat_map,
-    histories=_report.histories,
-)
 
 __version__ = "0.1.0"
 __all__ = [

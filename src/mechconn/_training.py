@@ -15,11 +15,11 @@ from mechconn._checkpoint import Checkpoint, Keeper, identity_of
 from mechconn._checks import check_is, check_listed, check_positive, check_whole
 from mechconn._copies import set_mode, with_state
 from mechconn._descent import Engine
-from mechconn._drawing import draw
 from mechconn._master_weights import MasterWeights
 from mechconn._method import EVALUATED, Descent, Method, Objective, Problem, clean_loss
 from mechconn._params import Network, buffers_of, device_of, parameters_of
 from mechconn._precision import Precision
+from mechconn._report._plots import draw_histories
 from mechconn._rng import isolated
 from mechconn._typing import Data, Inputs, Params, PerSampleLoss, Progress
 from mechconn._workers import SeveralWorkers, Workers
@@ -91,7 +91,7 @@ class Trained:
         """
         if not self.history:
             raise ValueError(f"{self.settings['method']} has no epochs, so there is no history to draw")
-        return draw("histories", trainings={self.settings["method"]: self.history})
+        return draw_histories(trainings={self.settings["method"]: self.history})
 
 
 def train(

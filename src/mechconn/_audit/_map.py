@@ -15,7 +15,6 @@ from mechconn._audit._effects import Invariance, On
 from mechconn._audit._measure import check_questions, measure_invariance
 from mechconn._checks import check_choice, check_is, check_two_models
 from mechconn._connectivity import evaluate_path
-from mechconn._drawing import draw
 from mechconn._interventions import Suite, check_interventions
 from mechconn._label_names import check_label_names
 from mechconn._metrics import Metric, checked_metrics
@@ -23,6 +22,7 @@ from mechconn._norm_stats import NormPolicy
 from mechconn._params import parameters_of
 from mechconn._paths import LinearPath
 from mechconn._precision import Precision
+from mechconn._report._plots import draw_heat_map
 from mechconn._typing import PerSampleLoss, Progress
 from mechconn.losses import as_loss, cross_entropy
 
@@ -91,7 +91,7 @@ class MechanismMap:
         merges = [(merge.left, merge.right, merge.height) for merge in tree.merges]
         label = "barrier in loss" if on == "barrier" else "mechanistic distance"
         values = [[matrix[i][j] for j in places] for i in places]
-        return draw("heat_map", names=tree.order, values=values, merges=merges, label=label)
+        return draw_heat_map(names=tree.order, values=values, merges=merges, label=label)
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON."""

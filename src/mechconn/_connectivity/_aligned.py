@@ -15,13 +15,13 @@ from mechconn._align._method import AlignmentMethod
 from mechconn._connectivity._barrier import Barrier
 from mechconn._connectivity._evaluate_path import evaluate_path
 from mechconn._connectivity._profile import Profile, table_of, write_table
-from mechconn._drawing import draw
 from mechconn._interventions import Suite
 from mechconn._metrics import Metric
 from mechconn._norm_stats import NormPolicy
 from mechconn._params import parameters_of
 from mechconn._paths import LinearPath
 from mechconn._precision import Precision
+from mechconn._report._plots import draw_bars
 from mechconn._symmetry import Symmetry
 from mechconn._typing import PerSampleLoss, Progress
 from mechconn.losses import cross_entropy
@@ -80,7 +80,7 @@ class AlignedProfiles(Mapping[str, Profile]):
             ]
             for split in self["before"].loss
         }
-        return draw("bars", blocks=list(self.profiles), heights=heights, on=on, moving="straight line")
+        return draw_bars(blocks=list(self.profiles), heights=heights, on=on, moving="straight line")
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per line, t and split, as `Profile.to_csv` does, with the line in front."""

@@ -16,13 +16,13 @@ from mechconn._connectivity._barrier import Barrier
 from mechconn._connectivity._evaluate_path import checked_grid, profile_along
 from mechconn._connectivity._points import Points
 from mechconn._connectivity._profile import Profile, table_of, write_table
-from mechconn._drawing import draw
 from mechconn._evaluate import Outcomes
 from mechconn._interventions import Suite
 from mechconn._metrics import Metric
 from mechconn._norm_stats import NormPolicy
 from mechconn._paths import LinearPath
 from mechconn._precision import Precision
+from mechconn._report._plots import draw_bars
 from mechconn._typing import Params, PerSampleLoss, Progress
 from mechconn.losses import cross_entropy
 
@@ -85,8 +85,7 @@ class BlockProfiles(Mapping[str, Profile]):
                     continue
                 barrier = profile.barrier(split, on)
                 heights[split].append((barrier.height, *(barrier.interval or (barrier.height, barrier.height))))
-        return draw(
-            "bars",
+        return draw_bars(
             blocks=list(self.profiles),
             heights=heights,
             on=on,

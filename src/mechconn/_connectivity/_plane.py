@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from mechconn._checks import check_choice, check_count, check_non_negative
 from mechconn._connectivity._points import Gathered, Points
 from mechconn._connectivity._profile import write_table
-from mechconn._drawing import draw
 from mechconn._evaluate import check_accuracy_measured
 from mechconn._interventions import Suite
 from mechconn._metrics import OWN_NAMES, Metric
 from mechconn._norm_stats import NormPolicy
 from mechconn._params import check_compatible
 from mechconn._precision import Precision
+from mechconn._report._plots import draw_plane
 from mechconn._typing import Params, PerSampleLoss, Progress
 from mechconn.losses import cross_entropy
 
@@ -84,7 +84,7 @@ class Plane:
         values = self._measured()[on]
         check_accuracy_measured(next(iter(self.loss)), bool(values))
         marks = {name: (point.x, point.y) for name, point in self.models.items()}
-        return draw("plane", x=self.x, y=self.y, values=values, marks=marks, on=on)
+        return draw_plane(x=self.x, y=self.y, values=values, marks=marks, on=on)
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per split and point of the grid: x, y, split, loss, accuracy, samples, metrics."""

@@ -23,10 +23,10 @@ from mechconn._connectivity._barrier import (
     interval_of_means,
     judged,
 )
-from mechconn._drawing import draw
 from mechconn._evaluate import check_accuracy_measured
 from mechconn._intervals import Interval
 from mechconn._interventions import check_interventions
+from mechconn._report._plots import draw_curves
 from mechconn.losses import Each
 
 
@@ -188,7 +188,7 @@ class Profile:
 
     def plot(self) -> Any:
         """A matplotlib Figure: one panel each for accuracy (where measured), loss and every metric, a curve a split."""
-        return draw("curves", ts=self.ts, measured=self._measured(), broken=[tuple(bad) for bad in self.not_finite])
+        return draw_curves(ts=self.ts, measured=self._measured(), broken=[tuple(bad) for bad in self.not_finite])
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per t and split: t, split, loss, accuracy, samples, and a column for each metric.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mechconn._audit_record import PathRecord
 from mechconn._cue_splits import short_name
-from mechconn._report._plots import LABELS, curves
+from mechconn._report._plots import LABELS, draw_curves
 from mechconn._report._svg import gaps, inline_svg
 from mechconn.losses import NATS
 
@@ -15,7 +15,8 @@ def path_figure(path: PathRecord, unit: str = NATS) -> str:
     measured["loss"] = gaps(path.loss)
     labels = {**LABELS, "loss": _named(unit)}
     return inline_svg(
-        lambda: curves(path.ts, measured, start=path.start, end=path.end, labels=labels), path_description(path, unit)
+        lambda: draw_curves(path.ts, measured, start=path.start, end=path.end, labels=labels),
+        path_description(path, unit),
     )
 
 

@@ -19,7 +19,7 @@ LABELS = {"accuracy": "accuracy (%)", "loss": "loss"}
 Curves = Mapping[str, Sequence[float]]
 
 
-def curves(
+def draw_curves(
     ts: Sequence[float],
     measured: Mapping[str, Curves],
     broken: Sequence[tuple[str, str, float, float]] = (),
@@ -56,7 +56,7 @@ def curves(
     return figure
 
 
-def histories(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> Any:
+def draw_histories(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> Any:
     """The loss terms of trainings by epoch: one panel for each training, one curve for each term.
 
     Args:
@@ -112,7 +112,7 @@ def curves_on(
         axes.set_ylim(0, 102)
 
 
-def bars(
+def draw_bars(
     blocks: Sequence[str],
     heights: Mapping[str, Sequence[tuple[float, float, float] | None]],
     on: str,
@@ -144,7 +144,7 @@ def bars(
     return figure
 
 
-def plane(
+def draw_plane(
     x: Sequence[float],
     y: Sequence[float],
     values: Mapping[str, Sequence[Sequence[float]]],
@@ -186,7 +186,7 @@ def plane(
     return figure
 
 
-def heat_map(
+def draw_heat_map(
     names: Sequence[str],
     values: Sequence[Sequence[float]],
     merges: Sequence[tuple[Sequence[str], Sequence[str], float]],

@@ -7,7 +7,16 @@ from typing import Any
 
 from mechconn._cue_splits import short_name
 from mechconn._report._gather import Curves, Value, in_order
-from mechconn._report._plots import LABELS, curves_on, histories, look, panel_grid, plain_axes, plain_text, terms_of
+from mechconn._report._plots import (
+    LABELS,
+    curves_on,
+    draw_histories,
+    look,
+    panel_grid,
+    plain_axes,
+    plain_text,
+    terms_of,
+)
 from mechconn._report._svg import gaps, inline_svg
 
 Row = Mapping[str, Value]
@@ -169,7 +178,7 @@ def histories_figure(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> 
         + ", ".join(f"{t.replace('_', ' ')} {r[0][t]:.3g} to {r[-1][t]:.3g}" for t in terms_of(r[-1]) if t in r[0])
         for name, r in trainings.items()
     )
-    return inline_svg(lambda: histories(trainings), f"Loss terms from the first epoch to the last. {words}.")
+    return inline_svg(lambda: draw_histories(trainings), f"Loss terms from the first epoch to the last. {words}.")
 
 
 # ---------------------------------------------------------------- pieces
