@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 import mechconn as mc
-from mechconn._interventions import cued_set
-from mechconn._rng import isolated
+from mechconn.core import isolated
+from mechconn.datasets._suite import cued_set
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from image_files import pixels, png, write  # pyright: ignore[reportMissingImports]

@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from mechconn._audit._evidence import of_accuracy
+from mechconn.mechanisms._evidence import of_accuracy
 
 TAIL = 0.025
 KINDS = {

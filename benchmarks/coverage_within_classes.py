@@ -1,8 +1,8 @@
 """How often a melded bound of an effect within classes errs: exact sums over all outcomes, worst true values sought.
 
-A lower bound at 2.5 % of a weighted sum of independent proportions (`mechconn._melded`), as that of an effect within
-classes (`mechconn.split_by_agreement`). For each design the probability that the bound lies above the truth is the sum
-over all outcomes; true values are drawn at random and then moved uphill. 30 seconds on one core.
+A lower bound at 2.5 % of a weighted sum of independent proportions (`mechconn.stats._melded`), as that of an effect
+within classes (`mechconn.split_by_agreement`). For each design the probability that the bound lies above the truth
+is the sum over all outcomes; true values are drawn at random and then moved uphill. 30 seconds on one core.
 
     python benchmarks/coverage_within_classes.py
 """
@@ -16,7 +16,7 @@ import time
 import numpy as np
 from scipy.stats import binom
 
-from mechconn._melded import Counted, Melded
+from mechconn.stats import Counted, Melded
 
 TAIL = 0.025
 DESIGNS = {

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch import nn
 
 import mechconn as mc
-from mechconn._experiments._demo import DemoSettings
+from mechconn.paper._demo import DemoSettings
 
 OTHER = 1000
 """Added to a seed, it gives that of the second theta_NC."""

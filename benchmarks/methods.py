@@ -21,8 +21,9 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn._experiments._demo import DemoSettings, demo_settings
-from mechconn._method import Method, Schedule
+from mechconn.descent import Method, Schedule
+from mechconn.paper import demo_settings
+from mechconn.paper._demo import DemoSettings
 
 METHODS: dict[str, Method] = {
     "FT-S": mc.NaiveFineTuning(lr=0.001),

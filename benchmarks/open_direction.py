@@ -34,9 +34,9 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._exact import clopper_pearson
-from mechconn._interventions import cue_suite, cued_set
-from mechconn._rng import derive_seed, isolated
+from mechconn.core import derive_seed, isolated
+from mechconn.datasets._suite import cue_suite, cued_set
+from mechconn.stats import clopper_pearson
 from mechconn.theory import ReluNet, Slabs, SlabSet, barrier_floor, fresh_network, interpolate, join, loss_along
 
 SPEC = mc.datasets.Planted(num_classes=4, nuisances=2, noise=0.25)

@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import mechconn as mc
-from mechconn._rng import isolated
+from mechconn.core import isolated
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from _symmetry.check import largest_change  # pyright: ignore[reportMissingImports]

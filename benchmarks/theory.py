@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 from mechconn import theory
-from mechconn._experiments._fig13 import PAIRS, SCALES, run_fig13
+from mechconn.paper._fig13 import PAIRS, SCALES, run_fig13
 
 COLOURS = {
     "same_attribute": "#0072B2",

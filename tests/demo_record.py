@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from mechconn._audit_record import EffectRecord, InvarianceRecord, PathRecord, Verdict
-from mechconn._demo_record import DemoRecord
-from mechconn._record import Environment, Picture
+from mechconn.core import Environment, Picture
+from mechconn.mechanisms import EffectRecord, InvarianceRecord, PathRecord
+from mechconn.mechanisms._audit_record import Verdict
+from mechconn.report import DemoRecord
 
 SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import mechconn as mc
-from mechconn._method import Method
-from mechconn._path_fits import PathFit
+from mechconn.descent import Method
+from mechconn.paths import PathFit
 from world import Delicate, model_in_use
 from zoo import CLASSES, FEATURES, build, rows
 

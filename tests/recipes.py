@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from mechconn._experiments._choose import chosen
-from mechconn._experiments._engines import Engine
-from mechconn._experiments._run import Plan
+from mechconn.paper import Plan, chosen
+from mechconn.paper._engines import Engine
 
 INLINE = Engine("inline", 1, 1)
 

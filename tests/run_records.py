@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from demo_record import SPLITS
-from mechconn._experiments._choose import chosen
-from mechconn._record import Environment, Picture, settings_hash
-from mechconn._store import CellRecord, RunRecord
+from mechconn.core import Environment, Picture, settings_hash
+from mechconn.paper import chosen
+from mechconn.store import CellRecord, RunRecord
 
 HERE = Environment(versions={"torch": "2"}, system="Linux", processor="p", cores=2, threads=1, device="cpu")
 SHORTCUT: dict[str, float] = dict(zip(SPLITS, (0.5, 0.99, 0.2, 0.8), strict=True))

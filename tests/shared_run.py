@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mechconn as mc
-from mechconn._method import Method
+from mechconn.descent import Method
 from zoo import build, mlp, norm_mlp, rows
 
 PLAIN: dict[str, Any] = {"epochs": 1, "batch_size": 9, "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0}

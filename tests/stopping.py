@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import mechconn as mc
-from mechconn._method import Method
+from mechconn.descent import Method
 from world import Delicate
 from zoo import build, rows
 

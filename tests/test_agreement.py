@@ -10,8 +10,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
-from mechconn._observed import observed_of
-from mechconn.datasets import ImageSet, Normalised
+from mechconn.datasets import ImageSet, Normalised, observed_of
 
 Y = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
 PLACES = ["land", "land", "land", "sea", "sea", "sea", "land", "sky", "sky", "sea"]

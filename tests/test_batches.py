@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
-from mechconn._batches import all_targets, as_data, batch_bounds, batch_count, batches, first_rows
+from mechconn.core import all_targets, as_data, batch_count, batches, first_rows
+from mechconn.core._batches import batch_bounds
 from zoo import build, rows, split
 
 CPU = torch.device("cpu")

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechconn._betting import MeanBound, MeanBounds, betting_interval
+from mechconn.stats import MeanBounds, betting_interval
+from mechconn.stats._betting import MeanBound
 
 DRAWS: dict[str, tuple[Callable[[Any, int], Any], float]] = {
     "rare": (lambda rng, n: (rng.random(n) < 0.01) * 1.0, 0.01),

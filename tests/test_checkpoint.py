@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
-from mechconn._method import Method
+from mechconn.descent import Method
 from operations import METHODS
 from stopping import CLEAN, CUED, Counting, StoppedError, as_is, check_same, run
 from zoo import build, dropout_mlp, mlp, rows

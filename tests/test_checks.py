@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mechconn import _checks
+from mechconn.core import _checks
 
 NAN, INF = math.nan, math.inf
 

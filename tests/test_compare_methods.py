@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 import mechconn as mc
 from comparing import METHODS, task
-from mechconn._typing import SampleSource
+from mechconn.core import SampleSource
 from reference import evaluated
 from world import World, model_in_use
 from zoo import build, mlp, norm_mlp, rows

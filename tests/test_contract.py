@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import mechconn as mc
-from mechconn._method import Method
-from mechconn._path_fits import PathFit
+from mechconn.descent import Method
+from mechconn.paths import PathFit
 from operations import METHODS, OPERATIONS, PATH_FITS, READING, data_for, model_for
 from world import TRIGGER, World, model_in_use
 from zoo import FEATURES, Interrupted, split

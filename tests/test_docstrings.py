@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mechconn._rng import isolated
+from mechconn.core import isolated
 
 SOURCE = Path(__file__).parents[1] / "src"
 

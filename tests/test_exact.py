@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multinomial, norm
 
-from mechconn._exact import MANY, CountBound, clopper_pearson
+from mechconn.stats import CountBound, clopper_pearson
+from mechconn.stats._exact import MANY
 
 TAILS = (0.0125, 0.025, 0.1)
 

@@ -11,9 +11,9 @@ from scipy.stats import kstest
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._fit_path import draw_t
-from mechconn._fresh import fresh_state
-from mechconn._rng import isolated
+from mechconn.core import isolated
+from mechconn.descent import fresh_state
+from mechconn.paths._fit_path import draw_t
 from reference import SlowPathFit, bernstein, hats, loaded
 from zoo import Named, Recurrent, Shared, Tied, build, dropout_mlp, mlp, norm_conv, norm_mlp, rows, split
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn._fresh import fresh_state
+from mechconn.descent import fresh_state
 from memory import peak
 from zoo import FEATURES, Recurrent, build, mlp, norm_mlp, rows
 

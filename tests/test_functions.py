@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._interventions import cued_set
-from mechconn._typing import SampleSource
+from mechconn.core import SampleSource
 from mechconn.datasets import Planted, PlantedCue
+from mechconn.datasets._suite import cued_set
 from texts import texts
 from zoo import build
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._head import find_head, head_calls
+from mechconn.descent import find_head, head_calls
 from mechconn.models import small_convnet
 from zoo import CLASSES, FEATURES, Named, Recurrent, Shared, Tied, build, images, mlp, norm_mlp, rows
 

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._inference import Fold, Inference, find_folds, folded
-from mechconn._params import Network, buffers_of
-from mechconn._precision import computing, contiguous_small_maps, padding_counts, reduced_type
-from mechconn._rng import isolated
+from mechconn.core import isolated
+from mechconn.network import Inference, Network, buffers_of, computing, reduced_type
+from mechconn.network._inference import Fold, find_folds, folded
+from mechconn.network._precision import contiguous_small_maps, padding_counts
 
 CPU = torch.device("cpu")
 HAS_FAST_BF16 = reduced_type("auto", CPU) is not None

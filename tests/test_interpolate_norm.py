@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import mechconn as mc
-from mechconn._params import Network, buffers_of
+from mechconn.network import Network, buffers_of
 from reference import evaluated, loaded
 from zoo import FEATURES, Shared, build, norm_conv, norm_mlp, rows
 

@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, ttest_ind, ttest_rel
 from torch import Tensor
 
-from mechconn._intervals import (
-    Interval,
-    clopper_pearson,
-    paired_difference,
-    paired_mean,
-    unpaired_difference,
-    unpaired_mean,
-)
+from mechconn.stats import Interval, clopper_pearson, paired_difference
+from mechconn.stats._intervals import paired_mean, unpaired_difference, unpaired_mean
 
 confidences = st.sampled_from([0.8, 0.9, 0.95, 0.99])
 

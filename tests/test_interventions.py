@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mechconn as mc
-from mechconn._interventions import cued_set
 from mechconn.datasets import ImageSet
+from mechconn.datasets._suite import cued_set
 
 seeds = st.integers(0, 10_000)
 

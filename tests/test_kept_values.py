@@ -25,7 +25,7 @@ from keeping import (
     replaced_forward,
     used,
 )
-from mechconn._rng import isolated
+from mechconn.core import isolated
 from reference import evaluated
 from zoo import CLASSES, FEATURES, build, rows
 

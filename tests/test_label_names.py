@@ -11,8 +11,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 import mechconn as mc
-from mechconn._label_names import check_label_names, class_names, name_outputs, output_names, places, relation
-from mechconn.datasets import ImageSet, Normalised, TokenSet
+from mechconn.datasets import (
+    ImageSet,
+    Normalised,
+    TokenSet,
+    check_label_names,
+    class_names,
+    name_outputs,
+    output_names,
+    places,
+)
+from mechconn.datasets._label_names import relation
 from zoo import build
 
 PETS = ("cat", "dog")

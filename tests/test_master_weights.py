@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss
 
 import mechconn as mc
-from mechconn._method import Method
-from mechconn._rng import isolated
+from mechconn.core import isolated
+from mechconn.descent import Method
 from operations import METHODS, PATH_FITS
 from reference import cosine, descended
 from stopping import Counting, StoppedError, check_same

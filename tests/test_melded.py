@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, gamma
 
-from mechconn._exact import clopper_pearson
-from mechconn._melded import STEPS, Counted, Melded
+from mechconn.stats import Counted, Melded, clopper_pearson
+from mechconn.stats._melded import STEPS
 
 TAILS = (0.25, 0.025, 1e-3, 1e-6)
 

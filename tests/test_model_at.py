@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._params import buffers_of
+from mechconn.network import buffers_of
 from reference import activations, evaluated, loaded, pooled_statistics
 from zoo import Shared, Tied, build, mlp, norm_conv, norm_mlp, rows, split
 

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._norm_stats import NormPolicy
-from mechconn._params import Network, buffers_of
-from mechconn._rng import generator, isolated
+from mechconn.core import generator, isolated
+from mechconn.network import Network, NormPolicy, buffers_of
 from reference import activations, evaluated, loaded, moving_statistics, pooled_statistics
 from zoo import CLASSES, FEATURES, Batch, Shared, build, images, mlp, norm_conv, norm_mlp, rows, split
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._rng import isolated
+from mechconn.core import isolated
 from zoo import CLASSES, FEATURES, build, mlp, norm_mlp, rows
 
 TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._params import Network, buffers_of
+from mechconn.network import Network, buffers_of
 from reference import gradients, loaded
 from zoo import Named, Recurrent, Shared, Tied, TwoInputs, build, dropout_mlp, mlp, norm_conv, norm_mlp, rows
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from keeping import HIDDEN, KINDS, InPlace, Merging, NeverDropped, WhenEvaluated, levit, used
-from mechconn._rng import isolated
+from mechconn.core import isolated
 from zoo import CLASSES, FEATURES, build, mlp, norm_mlp, rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")

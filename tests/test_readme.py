@@ -9,10 +9,9 @@ from safetensors.torch import save_file
 
 import mechconn as mc
 from image_files import pixels, write_class_folder
-from mechconn._cli import main
-from mechconn._experiments._choose import chosen
-from mechconn._experiments._recipes import RECIPES
-from mechconn._rng import isolated
+from mechconn.cli._app import main
+from mechconn.core import isolated
+from mechconn.paper import RECIPES, chosen
 from texts import texts
 
 with isolated(0, "import"):

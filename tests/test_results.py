@@ -5,8 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mechconn._cue_splits import short_name
-from mechconn._record import Picture, environment, settings_hash
+from mechconn.core import Picture, environment, settings_hash, short_name
 
 
 def test_picture_keeps_every_pixel():

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from mechconn._rng import bits_by_index, derive_seed, generator, integers_by_index, isolated, uniform_by_index
+from mechconn.core import derive_seed, generator, integers_by_index, isolated, uniform_by_index
+from mechconn.core._rng import bits_by_index
 from reference import splitmix64
 
 seeds = st.integers(-(2**70), 2**70)

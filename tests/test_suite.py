@@ -10,8 +10,8 @@ from scipy.stats import binom
 from torch import nn
 
 import mechconn as mc
-from mechconn._interventions import cue_suite, cued_set
 from mechconn.datasets import Planted, PlantedCue
+from mechconn.datasets._suite import cue_suite, cued_set
 from zoo import rows
 
 SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")

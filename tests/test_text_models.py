@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn._rng import isolated
+from mechconn.core import isolated
 from texts import CLASSES, CLS, LENGTH, MARKERS, SEP, VOCABULARY, Transformer, texts
 
 with isolated(0, "import"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mechconn as mc
-from mechconn._interventions import cue_suite, cued_set
+from mechconn.datasets._suite import cue_suite, cued_set
 from texts import CLS, LENGTH, MARKERS, PAD, SEP, texts
 
 seeds = st.integers(0, 10_000)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from mechconn._record import environment
-from mechconn._store import Made, RunRecord, Step, Store
+from mechconn.core import environment
+from mechconn.store import Made, RunRecord, Step, Store
 
 HANGING = 600.0
 """Seconds after which a test that waits for another process gives up: far more than any machine takes."""

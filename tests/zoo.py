@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from mechconn._rng import isolated
+from mechconn.core import isolated
 
 Batch = tuple[Tensor, Tensor]
 FEATURES, CLASSES = 4, 3

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._align._assignment import Similarity, best_permutations
+from mechconn.alignment._assignment import Similarity, best_permutations
 from zoo import CLASSES, FEATURES, build, rows
 
 EXAMPLE = torch.zeros(2, FEATURES, dtype=torch.float64)

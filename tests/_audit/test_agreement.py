@@ -14,7 +14,7 @@ from torch import nn
 
 import mechconn as mc
 from lookup import Copier
-from mechconn._cue_splits import CUE
+from mechconn.core import CUE
 
 PLACE, OBJECT = 0, 1
 CELLS = {("land", 0): (3000, 2970), ("sea", 0): (600, 594), ("land", 1): (200, 180), ("sea", 1): (800, 720)}

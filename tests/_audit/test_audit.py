@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._audit_record import AuditRecord
+from mechconn.mechanisms import AuditRecord
 from zoo import CLASSES, FEATURES, build
 
 

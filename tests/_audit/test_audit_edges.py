@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._audit_record import AuditRecord
-from mechconn._report._figures import path_description
+from mechconn.mechanisms import AuditRecord
+from mechconn.report._path_figure import path_description
 from zoo import CLASSES, FEATURES, Batch, build, mlp, rows
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from lookup import Copier, outcomes
-from mechconn._audit._evidence import accuracy_effects_apart
+from mechconn.mechanisms._evidence import accuracy_effects_apart
 from zoo import build, mlp, rows
 
 ROWS = 400

@@ -12,15 +12,10 @@ from torch import Tensor
 
 import mechconn as mc
 from lookup import ROWS, Copier, outcomes, right
-from mechconn._audit._evidence import accuracy_effects_apart, counts_like, of_accuracy
-from mechconn._intervals import (
-    clopper_pearson,
-    difference_of_counts,
-    difference_of_shares,
-    paired_difference,
-    paired_mean,
-)
-from mechconn._rng import uniform_by_index
+from mechconn.core import uniform_by_index
+from mechconn.mechanisms._evidence import accuracy_effects_apart, counts_like, of_accuracy
+from mechconn.stats import clopper_pearson, difference_of_counts, difference_of_shares, paired_difference
+from mechconn.stats._intervals import paired_mean
 
 
 def suite_of(before: Tensor, *draws: Tensor) -> mc.Suite:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from lookup import Copier, answers, outcomes
-from mechconn._audit_record import InvarianceRecord
+from mechconn.mechanisms import InvarianceRecord
 from zoo import Batch, build, mlp, rows
 
 

@@ -13,9 +13,9 @@ from scipy.stats import norm
 
 import mechconn as mc
 from lookup import Copier, outcomes
-from mechconn._audit._evidence import Evidence
-from mechconn._audit._judge import judged, verdict_of
-from mechconn._intervals import Interval, difference_of_counts
+from mechconn.mechanisms._evidence import Evidence
+from mechconn.mechanisms._judge import judged, verdict_of
+from mechconn.stats import Interval, difference_of_counts
 from reference_audit import claims_at
 
 MARGIN = 1.0

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn._rng import isolated
+from mechconn.core import isolated
 from mechconn.datasets import ImageSet
 
 with isolated(0, "import"):

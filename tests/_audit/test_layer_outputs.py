@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import mechconn as mc
-from mechconn._rng import isolated
+from mechconn.core import isolated
 from reference_audit import cka_by_grams
 from zoo import CLASSES, FEATURES, Batch, Recurrent, build, images, rows
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._audit._representations import NoLayersError, check_layers
-from mechconn._rng import isolated
+from mechconn.core import isolated
+from mechconn.mechanisms import check_layers
+from mechconn.mechanisms._representations import NoLayersError
 from zoo import CLASSES, FEATURES, Batch, build, mlp, rows
 
 with isolated(0, "import"):

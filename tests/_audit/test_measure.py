@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
 from lookup import Copier, answers
-from mechconn._intervals import clopper_pearson, paired_difference, paired_mean, unpaired_difference, unpaired_mean
+from mechconn.stats import clopper_pearson, paired_difference
+from mechconn.stats._intervals import paired_mean, unpaired_difference, unpaired_mean
 from reference import evaluated
 from zoo import build, mlp, norm_mlp, rows, split
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._audit_record import AuditRecord, InvarianceRecord
-from mechconn._betting import betting_interval
-from mechconn._intervals import paired_mean
+from mechconn.mechanisms import AuditRecord, InvarianceRecord
+from mechconn.stats import betting_interval
+from mechconn.stats._intervals import paired_mean
 from zoo import build
 
 ROWS = 300

@@ -11,7 +11,7 @@ from torch import nn
 
 import mechconn as mc
 from lookup import Copier, outcomes
-from mechconn._rng import uniform_by_index
+from mechconn.core import uniform_by_index
 from mechconn.datasets import Planted, PlantedSet
 
 SPEC = Planted()

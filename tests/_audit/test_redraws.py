@@ -11,8 +11,8 @@ from torch import Tensor
 
 import mechconn as mc
 from lookup import Copier, outcomes, right
-from mechconn._interventions import cue_suite, cued_set
 from mechconn.datasets import Planted, PlantedCue
+from mechconn.datasets._suite import cue_suite, cued_set
 
 
 def test_a_cue_suite_draws_anew() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._audit_record import InvarianceRecord
+from mechconn.mechanisms import InvarianceRecord
 from zoo import build
 
 ROWS = 400
@@ -276,8 +276,8 @@ def test_a_good_model_never_carries_the_note() -> None:
 
 
 def test_the_note_stands_on_pages_without_green() -> None:
-    from mechconn._audit_record import AuditRecord
-    from mechconn._report._page import _audit
+    from mechconn.mechanisms import AuditRecord
+    from mechconn.report._page import _audit
 
     page = _audit(AuditRecord.of(mc.audit(constant([0.0, 1.0]), constant([0.0, 1.0]), suite(), ts=3).to_record()))
     assert "says nothing about what it uses" in page and '<span class="invariant">' not in page

@@ -10,14 +10,8 @@ import torch
 from scipy.stats import ttest_ind
 from torch import Tensor
 
-from mechconn._audit._within_classes import (
-    apart_within,
-    bounded_within,
-    change_within,
-    evidence_within,
-    opposed,
-)
-from mechconn._intervals import clopper_pearson
+from mechconn.mechanisms._within_classes import apart_within, bounded_within, change_within, evidence_within, opposed
+from mechconn.stats import clopper_pearson
 
 Labelled = tuple[Tensor, Tensor]
 CELLS = {0: ((200, 190), (20, 18)), 1: ((50, 30), (40, 25)), 2: ((30, 15), (9, 4))}

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from image_files import pixels, write_class_folder
-from mechconn._cli import main
-from mechconn._rng import isolated
+from mechconn.cli._app import main
+from mechconn.core import isolated
 from texts import texts
 
 with isolated(0, "import"):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-import mechconn._experiments._demo as demo_module
+import mechconn.paper._demo as demo_module
 from demo_record import demo_record
-from mechconn._cli import main
-from mechconn._demo_record import DemoRecord
-from mechconn._experiments._demo import DemoSettings
-from mechconn._typing import Progress
+from mechconn.cli._app import main
+from mechconn.core import Progress
+from mechconn.paper._demo import DemoSettings
+from mechconn.report import DemoRecord
 
 
 @pytest.fixture

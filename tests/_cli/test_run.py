@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mechconn._cli import main
-from mechconn._cli._run import store_folder
-from mechconn._store import Store
+from mechconn.cli._app import main
+from mechconn.cli._run_command import store_folder
+from mechconn.store import Store
 from recipes import TINY, TUNING
 
 

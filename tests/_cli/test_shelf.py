@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mechconn._cli import main
-from mechconn._store import Store
+from mechconn.cli._app import main
+from mechconn.store import Store
 from run_records import SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
 
 

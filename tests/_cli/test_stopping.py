@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mechconn._cli import main
-from mechconn._cli._run import brief
-from mechconn._experiments import _run as module
+from mechconn.cli._app import main
+from mechconn.cli._run_command import brief
+from mechconn.paper import _run_recipe as module
 from run_records import fig13_record
 
 

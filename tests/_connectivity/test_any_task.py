@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
-from mechconn._paths import Path
+from mechconn.paths import Path
 from reference import evaluated, loaded
 from zoo import CLASSES, FEATURES, Named, TwoInputs, build, mlp, norm_mlp, rows, split
 

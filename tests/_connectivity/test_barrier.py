@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 import mechconn as mc
-from mechconn._connectivity._barrier import barrier_of, interval_of_errors, interval_of_means, rises
-from mechconn._intervals import paired_difference, paired_mean
+from mechconn.connectivity import barrier_of
+from mechconn.connectivity._barrier import interval_of_errors, interval_of_means, rises
+from mechconn.stats import paired_difference
+from mechconn.stats._intervals import paired_mean
 
 TS = mc.path_grid(11)
 DRAWS, ROWS, CONFIDENCE = 400, 40, 0.9

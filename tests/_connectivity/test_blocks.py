@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._connectivity._blocks import grouped
+from mechconn.connectivity import grouped
 from reference import activations, evaluated, loaded, pooled_statistics
 from zoo import Tied, build, images, mlp, norm_conv, rows, split
 

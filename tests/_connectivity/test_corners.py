@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._connectivity._barrier import rises
-from mechconn._inference import find_folds
-from mechconn._params import Network, buffers_of
-from mechconn._rng import isolated
+from mechconn.connectivity._barrier import rises
+from mechconn.core import isolated
+from mechconn.network import Network, buffers_of
+from mechconn.network._inference import find_folds
 from zoo import build, mlp, norm_mlp, rows
 
 

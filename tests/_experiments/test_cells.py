@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 import mechconn as mc
-from mechconn._experiments._demo import DemoSettings, run_demo
-from mechconn._experiments._engines import Engine
-from mechconn._experiments._run import Plan, run
-from mechconn._experiments._settings import PRESETS, TuningSettings
-from mechconn._record import environment
+from mechconn.core import environment
+from mechconn.paper import Plan, run, run_demo
+from mechconn.paper._demo import DemoSettings
+from mechconn.paper._engines import Engine
+from mechconn.paper._settings import PRESETS, TuningSettings
 from recipes import small_plan
 
 SPLITS = {"cue", "no_cue", "rand_cue", "rand_image"}

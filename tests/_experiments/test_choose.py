@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mechconn._experiments._choose import chosen, merged
-from mechconn._experiments._recipes import RECIPES, SCALES
-from mechconn._experiments._settings import PathSettings, Settings, TuningSettings
-from mechconn._finetune import CBFT, NaiveFineTuning
-from mechconn._path_fits import PolygonalFit
+from mechconn.paper import RECIPES, SCALES, chosen
+from mechconn.paper._choose import merged
+from mechconn.paper._settings import PathSettings, Settings, TuningSettings
+from mechconn.paths import PolygonalFit
+from mechconn.tuning import CBFT, NaiveFineTuning
 
 
 def settings(what: str, *changes: str, scale: str | None = None) -> Settings:

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from image_files import write_set
-from mechconn import CBFT, NaiveFineTuning, Training
-from mechconn._experiments._demo import DemoSettings, demo_settings, run_demo
+from mechconn.descent import Training
+from mechconn.paper import demo_settings, run_demo
+from mechconn.paper._demo import DemoSettings
+from mechconn.tuning import CBFT, NaiveFineTuning
 
 QUICK = DemoSettings(
     seed=1,

@@ -11,7 +11,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from mechconn._experiments._engines import ENGINES, Engine, EngineName, each, engine_of
+from mechconn.paper import ENGINES, engine_of
+from mechconn.paper._engines import Engine, EngineName, each
 from work import HANGING, Work, child, heard, log_of, refuse, two_steps, unless_first_for_ever
 
 INLINE, PROCESSES = Engine("inline", 1, 1), Engine("processes", 2, 1)
@@ -69,7 +70,7 @@ def test_an_error_belongs_to_its_job(engine: Engine) -> None:
 
 ORPHANS = """
 import sys
-from mechconn._experiments._engines import Engine
+from mechconn.paper._engines import Engine
 if __name__ == "__main__":
     pool = Engine("processes", 1, 1).pool()
     import os

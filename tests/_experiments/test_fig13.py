@@ -10,12 +10,12 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import t as student
 
-from mechconn._experiments._engines import Engine
-from mechconn._experiments._fig13 import PAIRS, SCALES, Fig13, cell, run_fig13, summarise
-from mechconn._experiments._recipes import ReluCell, relu_cell
-from mechconn._experiments._run import Plan, run
-from mechconn._experiments._steps import Lab
-from mechconn._store import Store
+from mechconn.paper import Plan, run
+from mechconn.paper._engines import Engine
+from mechconn.paper._fig13 import PAIRS, SCALES, Fig13, ReluCell, cell, run_fig13, summarise
+from mechconn.paper._recipes import relu_cell
+from mechconn.paper._steps import Lab
+from mechconn.store import Store
 
 QUICK = Fig13(widths=(6, 8), seeds=(0, 1), rows=24, steps=60, polish=3)
 

@@ -1,6 +1,6 @@
 from demo_record import demo_record, invariance, path
-from mechconn._audit_record import Verdict
-from mechconn._experiments._findings import findings
+from mechconn.mechanisms._audit_record import Verdict
+from mechconn.paper._findings import findings
 
 
 def test_each_verdict_has_its_own_words():

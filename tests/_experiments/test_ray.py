@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mechconn._experiments._engines import Engine, each
+from mechconn.paper._engines import Engine, each
 from work import HANGING, Work, log_of, refuse, two_steps
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mechconn[ray]'")
@@ -52,7 +52,7 @@ def test_an_error_comes_as_it_was_raised() -> None:
 
 
 def test_a_recipe_gives_what_it_gives_here(tmp_path: Path) -> None:
-    from mechconn._experiments._run import run
+    from mechconn.paper import run
     from recipes import small_plan
 
     there = run(small_plan(tmp_path / "ray", RAY))

@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 
 from image_files import pixels, write_class_folder
-from mechconn._cli._run import brief
-from mechconn._config import Config
-from mechconn._experiments import _data
-from mechconn._experiments import _run as module
-from mechconn._experiments._recipes import Recipe
-from mechconn._experiments._run import Plan, Watch, run
-from mechconn._store import RunRecord, Store
+from mechconn.cli._run_command import brief
+from mechconn.core import Config
+from mechconn.paper import Plan, Watch, run
+from mechconn.paper import _run_recipe as module
+from mechconn.paper import _tasks as _data
+from mechconn.paper._recipes import Recipe
+from mechconn.store import RunRecord, Store
 from recipes import INLINE, computed, small_plan
 from work import child, heard, kill
 
 RUNNING = """
 import sys
 from pathlib import Path
-from mechconn._experiments import _steps
-from mechconn._experiments._run import Watch, run
+from mechconn.paper import _steps
+from mechconn.paper._run_recipe import Watch, run
 from recipes import computed, small_plan
 stop = sys.argv[2]
 def told(title, done, total):
@@ -183,7 +183,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mechconn._store._files import DiskFullError
+    from mechconn.store import DiskFullError
 
     def full(_: object) -> None:
         raise DiskFullError("full")

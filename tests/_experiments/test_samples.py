@@ -2,8 +2,9 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn._experiments._samples import GAP, preview, strip, strips
 from mechconn.datasets import ImageSet
+from mechconn.report import preview, strips
+from mechconn.report._samples import GAP, strip
 from texts import texts
 from zoo import rows
 

@@ -10,20 +10,11 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn._experiments._data import Task, source, task_of
-from mechconn._experiments._networks import Architecture, architecture
-from mechconn._experiments._settings import PRESETS
-from mechconn._experiments._steps import (
-    WEIGHTS,
-    Lab,
-    align_step,
-    evaluate_step,
-    fit_step,
-    measure_step,
-    train_step,
-    tune_step,
-)
-from mechconn._store import Store, Stored
+from mechconn.paper._architectures import Architecture, architecture
+from mechconn.paper._settings import PRESETS
+from mechconn.paper._steps import WEIGHTS, Lab, align_step, evaluate_step, fit_step, measure_step, train_step, tune_step
+from mechconn.paper._tasks import Task, source, task_of
+from mechconn.store import Store, Stored
 
 QUICK = mc.Training(epochs=1, batch_size=32, lr=0.05, milestones=())
 TUNED = mc.CBFT(epochs=2, batch_size=32)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import mechconn as mc
-from mechconn._finetune._cbft import invariance_loss
-from mechconn._method import Problem
-from mechconn._params import Network
+from mechconn.descent import Problem
+from mechconn.network import Network
+from mechconn.tuning._cbft import invariance_loss
 from reference import SlowCBFT, cosine, descended, gradients, invariance_term, loaded
 from zoo import CLASSES, Shared, Tied, build, mlp, norm_mlp, rows, split
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn._interventions import cued_set
-from mechconn._method import Method
 from mechconn.datasets import Planted, PlantedCue
+from mechconn.datasets._suite import cued_set
+from mechconn.descent import Method
 from operations import METHODS as EVERY
 from reference import cosine, descended
 from zoo import Shared, Tied, build, mlp, norm_mlp, rows, split

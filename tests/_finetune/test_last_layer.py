@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn._finetune._last_layer import balanced
+from mechconn.tuning._last_layer import balanced
 from zoo import CLASSES, FEATURES, Tied, build, mlp, norm_mlp, rows
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn._head import find_head
-from mechconn._rng import isolated
+from mechconn.core import isolated
+from mechconn.descent import find_head
 from texts import CLS, MARKERS, SEP, Transformer, texts
 
 with isolated(0, "import"):

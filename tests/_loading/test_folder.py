@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn._rng import isolated
+from mechconn.core import isolated
 
 with isolated(0, "import"):
     import transformers

@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from mechconn._experiments._choose import chosen
-from mechconn._report._claims import claims
-from mechconn._report._departures import departures, sentence
-from mechconn._report._published import CIFAR10, CIFAR100_RI, ORDER, published_accuracy
+from mechconn.paper import chosen, sentence
+from mechconn.paper._claims import claims
+from mechconn.paper._departures import departures
+from mechconn.paper._published import CIFAR10, CIFAR100_RI, ORDER, published_accuracy
 from run_records import FIXED, SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from browser import in_browser
 from demo_record import demo_record
-from mechconn._report import save_report, save_runs
+from mechconn.paper import save_runs
+from mechconn.report import save_report
 from run_records import fig4_record, fig13_record, table1_record
 
 OVERFLOW = """(page) => ({

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from demo_record import demo_record, path
-from mechconn._report import save_report
-from mechconn._report._figures import path_description, path_figure
+from mechconn.report import save_report
+from mechconn.report._path_figure import path_description, path_figure
 from page import Page
 
 

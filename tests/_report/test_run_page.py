@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
-from mechconn._report import save_runs
-from mechconn._report._gather import accuracies, barriers
-from mechconn._report._run_page import section_of
-from mechconn._store import RunRecord
+from mechconn.paper import accuracies, barriers, save_runs
+from mechconn.paper._run_page import section_of
+from mechconn.store import RunRecord
 from page import Page
 from run_records import SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
 

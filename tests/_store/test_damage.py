@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import mechconn as mc
-from mechconn._store import Made, Store
-from mechconn._store._step_files import RECORD
+from mechconn.store import Made, Store
+from mechconn.store._step_files import RECORD
 from work import made, step
 from zoo import build, mlp, rows
 
@@ -94,7 +94,7 @@ def test_damage_that_comes_back_is_kept_beside_the_first(tmp_path: Path) -> None
 
 
 def test_a_record_of_another_form_is_told_from_a_torn_one(tmp_path: Path) -> None:
-    from mechconn._store._identity import canonical, sha256
+    from mechconn.store._identity import canonical, sha256
 
     said: list[str] = []
     store = Store(tmp_path, note=said.append)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from mechconn import _tensor_files as whole
-from mechconn._store import Made, Store
-from mechconn._store import _files as files
-from mechconn._store._files import DiskFullError, room_on
+from mechconn.core import _tensor_files as whole
+from mechconn.store import DiskFullError, Made, Store
+from mechconn.store import _folders as files
+from mechconn.store._folders import room_on
 from work import made, run_record, step
 
 
@@ -77,8 +77,8 @@ FILLING = """
 import sys, torch
 from pathlib import Path
 from mechconn import _tensor_files as whole
-from mechconn._store import Made, Store
-from mechconn._store._files import DiskFullError
+from mechconn.store import Made, Store
+from mechconn.store._folders import DiskFullError
 from work import made, step
 root = Path(sys.argv[1])
 store = Store(root)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mechconn._store import Store
+from mechconn.store import Store
 from work import child, heard, kill, made, step
 
 WAITING = """
 import sys
 from pathlib import Path
-from mechconn._store import Store
+from mechconn.store import Store
 from work import made, step
 def compute(folder):
     (folder / "half").write_text("done")
@@ -23,7 +23,7 @@ print(Store(Path(sys.argv[1])).step(step(), compute).numbers["number"], flush=Tr
 READING = """
 import sys
 from pathlib import Path
-from mechconn._store import Store
+from mechconn.store import Store
 from work import made, step
 store = Store(Path(sys.argv[1]))
 print("starting", flush=True)
@@ -69,7 +69,7 @@ def test_a_run_whose_process_was_killed_has_stopped(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from mechconn._store import Store
+from mechconn.store import Store
 from work import run_record
 store = Store(Path(sys.argv[1]))
 with store.running("run-a") as alone:

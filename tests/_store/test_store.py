@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mechconn._store import Input, Made, Step, Store
+from mechconn.store import Input, Made, Step, Store
 from work import made, run_record, step
 
 

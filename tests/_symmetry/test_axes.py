@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 import mechconn as mc
 from _symmetry.check import built, generic, outputs
-from mechconn._symmetry._axes import (
-    Atom,
+from mechconn.symmetry import Atom
+from mechconn.symmetry._axes import (
     Axis,
     NoRuleError,
     cut,

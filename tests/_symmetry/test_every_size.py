@@ -17,7 +17,7 @@ from _symmetry.check import built, generic, outputs
 from _symmetry.hub_models import MODELS as HUB
 from _symmetry.length_nets import MODELS, Slots, vectors
 from _symmetry.position_tables import ROWS, Positions, tokens
-from mechconn._symmetry._sizes import other_sizes
+from mechconn.symmetry._sizes import other_sizes
 from zoo import build
 
 FAST = (

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 from _symmetry.architectures import ARCHITECTURES
 from _symmetry.attention_nets import NETS
 from _symmetry.check import built, outputs
-from mechconn._symmetry._graph import copied, graph_of
+from mechconn.symmetry import graph_of
+from mechconn.symmetry._graph import copied
 
 ALL = {**ARCHITECTURES, **NETS}
 

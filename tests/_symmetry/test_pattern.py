@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechconn._symmetry._pattern import Pattern, Sum, groups_in, index, length, parse, places_of, text_of
+from mechconn.symmetry import Pattern, Sum, groups_in, index, places_of
+from mechconn.symmetry._pattern import length, parse, text_of
 
 SIZES = {"a": 2, "layer1.conv:2": 3, "w_1": 1}
 factors = st.sampled_from([*SIZES, 1, 2, 5])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import mechconn as mc
 from _symmetry.check import largest_change
 from _symmetry.programs import program
-from mechconn._rng import isolated
+from mechconn.core import isolated
 
 EXAMPLES = 40
 SEEN: list[mc.Symmetry] = []

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from _symmetry.mobile import mobilenet_v2
-from mechconn._symmetry._probe import Probe
-from mechconn._symmetry._verify import relative_error
+from mechconn.symmetry import relative_error
+from mechconn.symmetry._probe import Probe
 
 Axes = dict[str, list[str | int]]
 ROWS = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))

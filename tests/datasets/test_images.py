@@ -9,8 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechconn.datasets import ImageSet
-from mechconn.datasets._images import to_bytes
+from mechconn.datasets import ImageSet, to_bytes
 
 
 def image_set(rows: int = 20) -> ImageSet:

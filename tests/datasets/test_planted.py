@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechconn._interventions import cued_set
 from mechconn.datasets import Planted, PlantedCue, PlantedSet
+from mechconn.datasets._suite import cued_set
 
 specs = st.builds(
     Planted,

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn._interventions import cued_set
 from mechconn.datasets import ImageSet
+from mechconn.datasets._suite import cued_set
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

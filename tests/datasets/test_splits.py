@@ -12,7 +12,7 @@ from torch import Tensor
 
 import mechconn as mc
 from image_files import pixels, pngs, write, write_class_folder, write_set
-from mechconn._batches import TensorPair
+from mechconn.core import TensorPair
 from mechconn.datasets import ImageSet, Normalised, TokenSet, load_column, load_splits
 from texts import texts
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn._rng import isolated
-from mechconn.models._paper import BasicBlock
+from mechconn.core import isolated
+from mechconn.models._vgg_resnet import BasicBlock
 
 STAGES = (64, 128, 256, 512)
 

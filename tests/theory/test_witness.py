@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import mechconn as mc
-from mechconn._rng import isolated
+from mechconn.core import isolated
 from mechconn.theory import ReluNet, Slabs, fresh_network, interpolate, join
 
 

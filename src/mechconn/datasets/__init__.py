@@ -1,29 +1,50 @@
-"""Data with known cues: named sets, generators, and tasks with their counterfactual test splits."""
+"""Image sets, texts and tables, cues on them, and suites of interventions."""
 
+from mechconn.datasets._cues import BoxCue as BoxCue
+from mechconn.datasets._cues import DominoesCue as DominoesCue
+from mechconn.datasets._cues import HueBoxCue as HueBoxCue
+from mechconn.datasets._delimited import Quoting as Quoting
 from mechconn.datasets._digits import digits as digits
+from mechconn.datasets._group_names import Groups as Groups
+from mechconn.datasets._group_names import Labels as Labels
+from mechconn.datasets._group_names import by_value as by_value
+from mechconn.datasets._group_names import group_names as group_names
 from mechconn.datasets._images import ImageSet as ImageSet
+from mechconn.datasets._images import to_bytes as to_bytes
+from mechconn.datasets._intervened import Draws as Draws
+from mechconn.datasets._intervened import intervened as intervened
+from mechconn.datasets._label_names import Names as Names
+from mechconn.datasets._label_names import check_label_names as check_label_names
+from mechconn.datasets._label_names import class_names as class_names
+from mechconn.datasets._label_names import name_outputs as name_outputs
+from mechconn.datasets._label_names import output_names as output_names
+from mechconn.datasets._label_names import places as places
+from mechconn.datasets._load import NAMES as NAMES
+from mechconn.datasets._load import ROOT_VARIABLE as ROOT_VARIABLE
+from mechconn.datasets._load import has_split as has_split
 from mechconn.datasets._load import load as load
+from mechconn.datasets._load import looks_like_hub as looks_like_hub
+from mechconn.datasets._load import not_here as not_here
 from mechconn.datasets._normalised import Normalised as Normalised
+from mechconn.datasets._observed import Observed as Observed
+from mechconn.datasets._observed import between as between
+from mechconn.datasets._observed import observed_of as observed_of
+from mechconn.datasets._observed import observed_rows as observed_rows
 from mechconn.datasets._planted import Planted as Planted
 from mechconn.datasets._planted import PlantedCue as PlantedCue
 from mechconn.datasets._planted import PlantedSet as PlantedSet
 from mechconn.datasets._splits import load_column as load_column
 from mechconn.datasets._splits import load_splits as load_splits
+from mechconn.datasets._suite import Cue as Cue
+from mechconn.datasets._suite import CuedSet as CuedSet
+from mechconn.datasets._suite import Suite as Suite
+from mechconn.datasets._suite import check_interventions as check_interventions
 from mechconn.datasets._task import CueTask as CueTask
 from mechconn.datasets._task import cue_task as cue_task
+from mechconn.datasets._token_cue import TokenCue as TokenCue
 from mechconn.datasets._tokens import TokenSet as TokenSet
-
-__all__ = [
-    "CueTask",
-    "ImageSet",
-    "Normalised",
-    "Planted",
-    "PlantedCue",
-    "PlantedSet",
-    "TokenSet",
-    "cue_task",
-    "digits",
-    "load",
-    "load_column",
-    "load_splits",
-]
+from mechconn.datasets._transforms import ColourShift as ColourShift
+from mechconn.datasets._transforms import IntervenedSet as IntervenedSet
+from mechconn.datasets._transforms import Intervention as Intervention
+from mechconn.datasets._transforms import Rotate as Rotate
+from mechconn.datasets._transforms import Translate as Translate

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mechconn._checks import needs_extra
+from mechconn.core import needs_extra
 
 CHUNK = 250
 THREADS = 8

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from mechconn._checks import check_non_negative
-from mechconn._rng import generator, isolated
+from mechconn.core import check_non_negative, generator, isolated
 from mechconn.datasets._images import ImageSet, to_bytes
 
 CANVAS, DIGIT = 28, 16

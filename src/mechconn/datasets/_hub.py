@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from mechconn._checks import needs_extra
+from mechconn.core import needs_extra
 
 PROBE_SECONDS = 5.0
 

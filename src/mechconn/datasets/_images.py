@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from mechconn._batches import key_of
-from mechconn._checks import check_available, check_count, check_lengths
-from mechconn._rng import uniform_by_index
+from mechconn.core import check_available, check_count, check_lengths, key_of, uniform_by_index
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mechconn._checks import check_choice, check_count
+from mechconn.core import check_choice, check_count
 from mechconn.datasets._class_folders import folder_splits, load_class_folders
 from mechconn.datasets._delimited import QUOTINGS, Quoting
 from mechconn.datasets._digits import digits
@@ -178,7 +178,7 @@ def looks_like_hub(name: str | Path) -> bool:
     return isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
-def not_here(where: object, source: str, how: str) -> str:
+def not_here(where: object, source: object, how: str) -> str:
     """The error text of a source that may be one of the hub's; `how` tells how to fetch it."""
     return (
         f"no folder {where}; pass the path of a folder of images, or of a table that lists them; if {source} is a set "

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechconn._batches import placed, row_origin
-from mechconn._typing import SampleSource
+from mechconn.core import SampleSource, placed, row_origin
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mechconn._checks import check_samples, needs_extra
+from mechconn.core import check_samples, needs_extra
 from mechconn.datasets._decode import Decoder, Encoded
 from mechconn.datasets._images import ImageSet, first_rows
 

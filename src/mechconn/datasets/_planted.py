@@ -9,9 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from mechconn._checks import check_choice, check_count, check_non_negative, check_positive
-from mechconn._interventions import Cue
-from mechconn._rng import generator, integers_by_index
+from mechconn.core import check_choice, check_count, check_non_negative, check_positive, generator, integers_by_index
+from mechconn.datasets._suite import Cue
 
 CONTENT, CUE_LATENT = "content", "cue"
 ABSENT = -1

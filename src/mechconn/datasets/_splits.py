@@ -10,10 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechconn._batches import LABEL_KEYS, TensorPair
-from mechconn._checks import check_choice, check_is, check_lengths, check_samples, gathered, needs_extra
-from mechconn._tensor_files import read_safetensors
-from mechconn._typing import SampleSource
+from mechconn.core import (
+    LABEL_KEYS,
+    SampleSource,
+    TensorPair,
+    check_choice,
+    check_is,
+    check_lengths,
+    check_samples,
+    gathered,
+    needs_extra,
+    read_safetensors,
+)
 from mechconn.datasets._delimited import QUOTINGS, Quoting
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import load, splits_at

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mechconn._checks import check_choice, check_samples
+from mechconn.core import check_choice, check_samples
 from mechconn.datasets._decode import Decoder
 from mechconn.datasets._delimited import Quoting, read_rows
 from mechconn.datasets._images import ImageSet, file_names, first_rows

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mechconn._checks import check_count, check_fraction
-from mechconn._cues import BoxCue, HueBoxCue
-from mechconn._interventions import Cue, CuedSet, Suite, cue_suite, cued_set
-from mechconn._rng import derive_seed
-from mechconn._token_cue import TokenCue
+from mechconn.core import check_count, check_fraction, derive_seed
+from mechconn.datasets._cues import BoxCue, HueBoxCue
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import has_split, load
 from mechconn.datasets._planted import Planted, PlantedCue
+from mechconn.datasets._suite import Cue, CuedSet, Suite, cue_suite, cued_set
+from mechconn.datasets._token_cue import TokenCue
 from mechconn.datasets._tokens import TokenSet
 
 Own = ImageSet | TokenSet

@@ -5,7 +5,6 @@ the task is a classification, which class was predicted and which is right. Any 
 loss too; its task is a classification where targets are class labels [N] and outputs [N, K].
 """
 
-from mechconn.losses._advice import not_per_sample as not_per_sample
 from mechconn.losses._base import LOSS_UNITS as LOSS_UNITS
 from mechconn.losses._base import MEANS as MEANS
 from mechconn.losses._base import NATS as NATS
@@ -18,6 +17,9 @@ from mechconn.losses._choice import BY_NAME as BY_NAME
 from mechconn.losses._choice import OwnLoss as OwnLoss
 from mechconn.losses._choice import as_loss as as_loss
 from mechconn.losses._choice import loss_named as loss_named
+from mechconn.losses._loss_advice import not_per_sample as not_per_sample
+from mechconn.losses._loss_config import BuiltInLoss as BuiltInLoss
+from mechconn.losses._loss_config import loss_of as loss_of
 from mechconn.losses._positions import OverPositions as OverPositions
 from mechconn.losses._positions import over_positions as over_positions
 from mechconn.losses._rows import Absolute as Absolute

@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mechconn._checks import check_choice
-from mechconn._typing import PerSampleLoss
-from mechconn.losses._advice import IN
+from mechconn.core import PerSampleLoss, check_choice
 from mechconn.losses._base import Classified, Loss, NamedLoss
+from mechconn.losses._loss_advice import IN
 from mechconn.losses._positions import OverPositions
 from mechconn.losses._rows import Absolute, Binary, CrossEntropy, Squared, cross_entropy
 

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mechconn._checks import check_is, check_whole
-from mechconn.losses._advice import IN, out_of_range, unfit
+from mechconn.core import check_is, check_whole
 from mechconn.losses._base import Classified, Loss, NamedLoss
+from mechconn.losses._loss_advice import IN, out_of_range, unfit
 from mechconn.losses._rows import CrossEntropy
 
 

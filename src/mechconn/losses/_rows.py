@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mechconn._checks import check_fraction, check_whole
-from mechconn.losses._advice import CLASSES, ZERO_OR_ONE, out_of_range, unfit
+from mechconn.core import check_fraction, check_whole
 from mechconn.losses._base import NATS, NO_CLASS, Classified, NamedLoss
+from mechconn.losses._loss_advice import CLASSES, ZERO_OR_ONE, out_of_range, unfit
 
 SUM = 1e-3
 """How far the sum of a row of probabilities may be from 1 by rounding; four units of the last place if that is more."""

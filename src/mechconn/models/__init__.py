@@ -1,7 +1,8 @@
-"""Networks that the experiments use, with their parameters in forward order."""
+"""Networks: those of the source, small ones, and any with weights from a file."""
 
-from mechconn.models._paper import resnet18 as resnet18
-from mechconn.models._paper import vgg13 as vgg13
+from mechconn.models._load_model import load_model as load_model
+from mechconn.models._small import built as built
 from mechconn.models._small import small_convnet as small_convnet
-
-__all__ = ["resnet18", "small_convnet", "vgg13"]
+from mechconn.models._vgg_resnet import resnet18 as resnet18
+from mechconn.models._vgg_resnet import vgg13 as vgg13
+from mechconn.models._weight_files import check_weights_there as check_weights_there

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from mechconn._checks import check_count
-from mechconn._rng import isolated
+from mechconn.core import check_count, isolated
 
 
 class ConvNet(nn.Module):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from mechconn.theory._evidence import Assumption, Evidence, concluded
 from mechconn.theory._line import join, loss_along, shortfall
-from mechconn.theory._network import ReluNet, check_pair
 from mechconn.theory._patterns import activation_patterns, match_units
+from mechconn.theory._relu_network import ReluNet, check_pair
+from mechconn.theory._statement import Assumption, Evidence, concluded
 
 TOLERANCE = 1e-12
 """The mean squared error that counts as none: far above what rounding leaves in float64, far below any barrier."""

@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechconn._connectivity import Barrier
-from mechconn._connectivity._barrier import barrier_of
-from mechconn._paths import path_grid
-from mechconn.theory._network import ReluNet, check_pair
+from mechconn.connectivity import Barrier, barrier_of
+from mechconn.paths import path_grid
 from mechconn.theory._patterns import WAYS, By, assigned_within, match_units, pattern_agreement
+from mechconn.theory._relu_network import ReluNet, check_pair
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechconn._align._assignment import assigned
-from mechconn._checks import check_choice
-from mechconn.theory._network import ReluNet, check_pair
+from mechconn.alignment import assigned
+from mechconn.core import check_choice
+from mechconn.theory._relu_network import ReluNet, check_pair
 
 By = Literal["patterns", "activations", "weights"]
 WAYS: tuple[By, ...] = ("patterns", "activations", "weights")

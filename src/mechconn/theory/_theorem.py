@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
-from mechconn.theory._data import SlabSet
-from mechconn.theory._evidence import Assumption, Evidence, concluded
 from mechconn.theory._lemma import TOLERANCE, interpolating
 from mechconn.theory._line import barrier_floor, join
-from mechconn.theory._network import ReluNet
 from mechconn.theory._patterns import agreements
+from mechconn.theory._relu_network import ReluNet
+from mechconn.theory._slabs import SlabSet
+from mechconn.theory._statement import Assumption, Evidence, concluded
 
 MARGIN = 0.01
 """Mean squared error that counts as an effect of an intervention; a constant 1/2 has 0.25."""

@@ -1,1 +1,0 @@
-"""Experiments as plain functions: settings in, a record out."""

@@ -1,0 +1,196 @@
+"""Aligning two networks: moving one onto the other by permutations that leave its function as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from mechconn.alignment._activations import ActivationMatching
+from mechconn.alignment._matching import AlignmentMethod, Matched, Pair
+from mechconn.core import Params, Progress, check_is
+from mechconn.network import Precision, check_compatible, device_of, parameters_of, plain_module, set_mode, with_state
+from mechconn.symmetry import Symmetry, symmetry_of
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """B moved onto A.
+
+    Attributes:
+        params: B's parameters with their units permuted.
+        model: B as a module with these parameters, its norms' buffers moved along; the same function as B.
+        permutations: group -> int64 of shape [size]: entry i is the place in B of the unit that goes to place i.
+        coverage: share of the parameters with at least one axis that may be permuted, in [0, 1].
+        similarity_before, similarity_after: group -> similarity of the units of A and B (mean correlation, or cosine
+            of the weights), before and after.
+        distance_before, distance_after: |theta_A - theta_B| over all parameters, before and after.
+        dead: group -> units that are constant on the data, which nothing can tell apart; empty for weight matching.
+        unseen: groups that could not be compared, and stay.
+        notes: what the reader must know: that nothing moved, or that the weights ended farther apart; mostly empty.
+        symmetry: what the permutations come from.
+        settings: the method and everything needed to repeat it.
+    """
+
+    params: Params
+    model: nn.Module
+    permutations: Mapping[str, Tensor]
+    coverage: float
+    similarity_before: Mapping[str, float]
+    similarity_after: Mapping[str, float]
+    distance_before: float
+    distance_after: float
+    dead: Mapping[str, int]
+    unseen: tuple[str, ...]
+    symmetry: Symmetry = field(repr=False)
+    settings: Mapping[str, Any] = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON; the permutations as lists, without the weights."""
+        return {
+            "permutations": {group: permutation.tolist() for group, permutation in self.permutations.items()},
+            "coverage": self.coverage,
+            "similarity_before": dict(self.similarity_before),
+            "similarity_after": dict(self.similarity_after),
+            "distance_before": self.distance_before,
+            "distance_after": self.distance_after,
+            "dead": dict(self.dead),
+            "unseen": list(self.unseen),
+            "notes": list(self.notes),
+            "frozen": sorted({reason for reason in self.symmetry.frozen.values()}),
+            "settings": dict(self.settings),
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.settings['method']}: distance {self.distance_before:.4g} -> {self.distance_after:.4g}, "
+            f"coverage {100 * self.coverage:.1f} %"
+        ]
+        for group, after in self.similarity_after.items():
+            dead = f", {self.dead[group]} dead" if self.dead.get(group) else ""
+            lines.append(
+                f"  {group} ({len(self.permutations[group])} units): similarity "
+                f"{self.similarity_before[group]:.3f} -> {after:.3f}{dead}"
+            )
+        if self.unseen:
+            lines.append(f"  not compared: {', '.join(self.unseen)}")
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def align(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    method: AlignmentMethod,
+    symmetry: Symmetry | None = None,
+    *,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> Alignment:
+    """Permute B's units so that they lie where A's like units lie; B's function stays as it is.
+
+    The symmetry is first proved on B by running it (`Symmetry.verify`).
+
+    Args:
+        model_a: the network that stays; neither module is changed.
+        model_b: the network that is moved, of the same architecture.
+        method: ActivationMatching(data) or WeightMatching().
+        symmetry: what may be permuted; default with ActivationMatching: `symmetry_of` model_b on the first two rows
+            of the data.
+        seed: of the proof's permutations and of restarts.
+        device: where to compute; default: where model_a is.
+        precision: "float32" computes activations in the model's own type, "auto" in bfloat16 where that is faster.
+        progress: called with (message, steps done, steps in all).
+
+    Raises:
+        ValueError: the architectures differ (all names and shapes that do are listed), the symmetry does not hold, or
+            none was given with a method that has no data.
+
+    Example:
+        Two networks that are the same but for the order of their units.
+
+        >>> from mechconn.alignment import WeightMatching
+        >>> a = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+        >>> symmetry = symmetry_of(a, torch.ones(2, 1))
+        >>> import copy
+        >>> b = copy.deepcopy(a)
+        >>> _ = b.load_state_dict(symmetry.apply(a.state_dict(), symmetry.random(seed=1)))
+        >>> align(a, b, WeightMatching(), symmetry).distance_after
+        0.0
+
+    Source: Lubana et al. 2023, section 3; Entezari et al. 2022 (barriers up to permutation).
+    """
+    model_a, model_b = plain_module(model_a, "model_a"), plain_module(model_b, "model_b")
+    check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
+    own_a, own_b = parameters_of(model_a), parameters_of(model_b)
+    check_compatible("parameters of model_a and model_b", own_a, own_b)
+    where = device_of(model_a, device)
+    models = [with_state(model, {}).to(where) for model in (model_a, model_b)]
+    for model in models:
+        set_mode(model, False)
+    symmetry = _given_or_found(models[1], method, symmetry, where)
+    symmetry.verify(models[1], _on(where, symmetry.example_input), seed=seed)
+    params_a, params_b = ({name: t.to(where) for name, t in own.items()} for own in (own_a, own_b))
+    pair = Pair(models[0], models[1], params_a, params_b, symmetry, seed, where, precision, progress)
+    matched = method.match(pair)
+    moved = symmetry.apply(own_b, matched.permutations)
+    model = with_state(model_b, symmetry.apply(model_b.state_dict(), matched.permutations))
+    before, after = distance(own_a, own_b), distance(own_a, moved)
+    return Alignment(
+        params=moved,
+        model=model,
+        permutations=matched.permutations,
+        coverage=symmetry.coverage,
+        similarity_before=matched.before,
+        similarity_after=matched.after,
+        distance_before=before,
+        distance_after=after,
+        dead=matched.dead,
+        unseen=matched.unseen,
+        symmetry=symmetry,
+        settings={**method.describe(), "seed": seed, "device": str(where), "precision": precision},
+        notes=tuple(_notes(symmetry, matched, before, after)),
+    )
+
+
+def _notes(symmetry: Symmetry, matched: Matched, before: float, after: float) -> Iterator[str]:
+    """That nothing moved, and why; that the weights moved apart."""
+    if not symmetry.sizes:
+        yield "the symmetry holds no units that may be permuted: B was not changed"
+    elif all(torch.equal(p.cpu(), torch.arange(len(p))) for p in matched.permutations.values()):
+        yield "matching found no better order than the present one: B was not changed"
+    elif after > before * (1 + 1e-6):
+        yield (
+            f"matching moved the weights farther apart, from a distance of {before:.4g} to {after:.4g}: "
+            f"it compares activations, not weights; WeightMatching() moves them together"
+        )
+
+
+def distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    """Euclidean distance of two points of weight space."""
+    return float(sum((a[name].double() - b[name].to(a[name].device).double()).square().sum() for name in a) ** 0.5)
+
+
+def _given_or_found(
+    model: nn.Module, method: AlignmentMethod, symmetry: Symmetry | None, device: torch.device
+) -> Symmetry:
+    if symmetry is not None:
+        check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
+        return symmetry
+    if not isinstance(method, ActivationMatching):
+        raise ValueError(
+            f"{type(method).__name__} needs to know what may be permuted, got symmetry=None; pass "
+            "symmetry=symmetry_of(model, example_input)"
+        )
+    return symmetry_of(model, method.example(device, model))
+
+
+def _on(device: torch.device, example: Any) -> Any:
+    return tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, example)

@@ -1,0 +1,134 @@
+"""Choosing permutations of all groups: the assignment problem group by group, until no group moves any more."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from mechconn.core import generator
+from mechconn.symmetry import Permutations
+
+SWEEPS = 100
+ROUNDING = 1e-12
+"""Relative difference of two sums that is rounding."""
+
+
+class Similarity(abc.ABC):
+    """How alike A and the permuted B are, as a sum over units."""
+
+    sizes: Mapping[str, int]
+
+    @abc.abstractmethod
+    def scores(self, group: str, permutations: Permutations, known: frozenset[str] | None = None) -> Tensor | None:
+        """[size, size]: the gain of putting B's unit v to A's place u, at the other groups' permutations.
+
+        With `known`, only evidence that involves no other groups than those; None where there is none.
+        """
+
+    @abc.abstractmethod
+    def is_linear(self, group: str) -> bool:
+        """Whether the sum is linear in this group's permutation."""
+
+    @abc.abstractmethod
+    def total(self, permutations: Permutations) -> float:
+        """The whole sum at these permutations."""
+
+
+def best_permutations(
+    similarity: Similarity, restarts: int, seed: int, told: Callable[[int], None] = lambda _: None
+) -> dict[str, Tensor]:
+    """Coordinate ascent from several starts; the best end is kept, and the present order where none is better.
+
+    Every other start gives each group in turn the permutation that the evidence known so far speaks for, beginning
+    with what touches inputs and outputs; the rest are random. Each ascent goes round until nothing changes. A group
+    whose units gain nothing by their new order keeps the present one.
+    """
+    groups = list(similarity.sizes)
+    present = {group: torch.arange(size) for group, size in similarity.sizes.items()}
+    best, best_value = present, float("-inf")
+    for restart in range(restarts):
+        draw = generator(seed, "restart", restart)
+        order = [groups[i] for i in torch.randperm(len(groups), generator=draw).tolist()] if restart else groups
+        random = {group: torch.randperm(size, generator=draw) for group, size in similarity.sizes.items()}
+        start = random if restart % 2 else _started(similarity, order)
+        found, value = _ascended(similarity, start, order)
+        if value > best_value:
+            best, best_value = found, value
+        told(restart + 1)
+    if best_value < similarity.total(present):
+        best, _ = _ascended(similarity, present, groups)
+    return _settled(similarity, best)
+
+
+def _settled(similarity: Similarity, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The permutations with the present order of every group, and of all, that gain nothing over it."""
+    present = {group: torch.arange(size) for group, size in similarity.sizes.items()}
+    values = similarity.total(found), similarity.total(present)
+    if values[0] - values[1] <= ROUNDING * (abs(values[0]) + abs(values[1])):
+        return present
+    for group, order in present.items():
+        scores = similarity.scores(group, found)
+        if scores is None or _gains_nothing(similarity, group, scores, found, {**found, group: order}):
+            found = {**found, group: order}
+    return found
+
+
+def _gains_nothing(
+    similarity: Similarity, group: str, scores: Tensor, found: Permutations, present: Permutations
+) -> bool:
+    """Whether a group's permutation makes the sum no larger than its present order, beyond rounding."""
+    if similarity.is_linear(group):
+        values = _gain(scores, found[group]), _gain(scores, present[group])
+    else:
+        values = similarity.total(found), similarity.total(present)
+    return values[0] - values[1] <= ROUNDING * max(float(scores.abs().sum()), *map(abs, values))
+
+
+def _started(similarity: Similarity, order: Sequence[str]) -> dict[str, Tensor]:
+    found = {group: torch.arange(size) for group, size in similarity.sizes.items()}
+    waiting = list(order)
+    while waiting:
+        known = frozenset(similarity.sizes) - frozenset(waiting)
+        for group in waiting:
+            scores = similarity.scores(group, found, known)
+            if scores is not None:
+                found[group] = assigned(scores)
+                waiting.remove(group)
+                break
+        else:
+            waiting.pop(0)  # nothing speaks for it before its neighbours are chosen: it stays for now
+    return found
+
+
+def _ascended(
+    similarity: Similarity, found: dict[str, Tensor], order: Sequence[str]
+) -> tuple[dict[str, Tensor], float]:
+    for _ in range(SWEEPS):
+        moved = False
+        for group in order:
+            scores = similarity.scores(group, found)
+            if scores is None:
+                continue
+            there = assigned(scores)
+            if _gain(scores, there) <= _gain(scores, found[group]) + 1e-6 * float(scores.abs().max()):
+                continue
+            trial = {**found, group: there}
+            # Where a group meets itself in one tensor the scores are no longer linear, so the sum itself decides.
+            if similarity.is_linear(group) or similarity.total(trial) > similarity.total(found):
+                found, moved = trial, True
+        if not moved:
+            break
+    return found, similarity.total(found)
+
+
+def assigned(scores: Tensor) -> Tensor:
+    """The permutation p of largest sum_u scores[u, p(u)]."""
+    return torch.from_numpy(linear_sum_assignment(scores.double().cpu().numpy(), maximize=True)[1])
+
+
+def _gain(scores: Tensor, permutation: Tensor) -> float:
+    return float(scores[torch.arange(len(scores)), permutation].sum())

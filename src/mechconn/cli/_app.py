@@ -1,0 +1,113 @@
+"""The command line's frame: the application, exit statuses, errors as lines, checks, progress."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mechconn.core import WRONG_INPUT as WRONG
+from mechconn.core import _typing, check_choice, check_cuda
+
+DONE, FAILED, WRONG_INPUT = 0, 1, 2
+
+Root = Annotated[
+    Path | None, typer.Option(help="Folder that holds the image sets; by default the variable MECHCONN_DATA names it.")
+]
+
+app = typer.Typer(
+    name="mechconn",
+    help="Do two networks solve a task by the same mechanism, and which paths in weight space join them?",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: exit status 0 done, 1 a run failed, 2 the user's input is wrong; `--debug` shows tracebacks."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in arguments
+    try:
+        # Where the user stops it, typer returns a status of its own.
+        code = app([word for word in arguments if word != "--debug"] or ["--help"], standalone_mode=False)
+        status = fail(["stopped"], FAILED) if code else DONE
+    except (typer.Abort, KeyboardInterrupt):
+        status = fail(["stopped"], FAILED)
+    except typer.TyperException as error:
+        status = fail([getattr(error, "format_message", error.__str__)()], WRONG_INPUT)
+    except WRONG as error:
+        status = fail(str(error).splitlines(), WRONG_INPUT, debug)
+    except Exception as error:
+        status = fail([f"{type(error).__name__}: {error}".splitlines()[0]], FAILED, debug)
+    raise SystemExit(status)
+
+
+def fail(lines: list[str], status: int, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
+    for line in lines:
+        sys.stderr.write(f"mechconn: {line}\n")
+    return status
+
+
+def check_target(file: Path, *read: Path) -> None:
+    """Refuse before the work starts what could not be written after it, or would overwrite what is read."""
+    if file.exists() and any(source.exists() and source.samefile(file) for source in read):
+        raise ValueError(f"the result would overwrite {file}, which is read; name another file with -o")
+    known = file.parent.is_dir() and (file.is_file() or not file.exists())
+    if not known or not os.access(file.parent, os.W_OK):
+        raise ValueError(f"the result cannot be written to {file}: expected a file in a folder that can be written")
+
+
+def device_of(name: str) -> str:
+    import torch
+
+    check_choice("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda":
+        check_cuda(name)
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+@contextmanager
+def progress_bars() -> Iterator[_typing.Progress]:
+    """Bars on a terminal, else a plain line per stage; both on standard error."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield plain_progress()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
+        tasks: dict[str, int] = {}
+
+        def report(message: str, done: int, total: int) -> None:
+            stage = message.partition(" (")[0]  # what follows it are the loss terms of the moment
+            task = tasks[stage] if stage in tasks else tasks.setdefault(stage, bars.add_task(stage))
+            bars.update(task, completed=done, total=total, description=message)  # pyright: ignore[reportArgumentType]
+
+        yield report
+
+
+def plain_progress(every: float = 15.0) -> _typing.Progress:
+    """A line for each new stage, and one every so many seconds within a long one."""
+    started, shown, last = time.perf_counter(), "", 0.0
+
+    def report(message: str, done: int, total: int) -> None:
+        nonlocal shown, last
+        seconds, stage = time.perf_counter() - started, message.partition(" (")[0]
+        if stage != shown or seconds - last >= every:
+            text = f"{message}  {done}/{total}" if stage == shown else stage
+            sys.stderr.write(f"{seconds:6.1f} s  {text}\n")
+            sys.stderr.flush()
+            shown, last = stage, seconds
+
+    return report

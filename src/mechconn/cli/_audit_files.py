@@ -1,0 +1,278 @@
+"""An audit of two files of weights on data in files, as a configuration describes it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mechconn import datasets
+from mechconn.alignment import ActivationMatching, WeightMatching
+from mechconn.cli._audit_agreement import MAJORITY, divided
+from mechconn.cli._audit_config import AuditConfig
+from mechconn.cli._label_order import forget_names, in_one_order
+from mechconn.connectivity import grouped
+from mechconn.core import Progress, all_targets, as_data, check_choice, gathered, named_function
+from mechconn.datasets import NAMES, Suite, looks_like_hub, not_here
+from mechconn.losses import Loss, loss_of
+from mechconn.mechanisms import AuditRecord, audit, check_layers, check_margin, first_rows_of, outputs_on
+from mechconn.models import check_weights_there, load_model
+from mechconn.network import Metric, Network, NormPolicy, Precision, Reestimate, checked_metrics, keeps_statistics
+from mechconn.report import strips
+
+FILES = (".safetensors", ".parquet", ".csv", ".tsv")
+NORM = "data of the norm statistics"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything read and checked, ready to run."""
+
+    config: AuditConfig
+    models: tuple[nn.Module, nn.Module]
+    names: tuple[str, str]
+    suite: Suite
+    hashes: dict[str, str]
+    norm: NormPolicy | None
+    training: Any
+    loss: Loss
+    metrics: dict[str, Metric]
+    notes: tuple[str, ...] = ()
+
+
+def prepared(
+    weights: tuple[Path, Path],
+    factory: str | None,
+    config: AuditConfig,
+    folder: Path,
+    seed: int = 0,
+    root: Path | None = None,
+) -> Prepared:
+    """Read both models and all data; what is wrong with any of them is told together, a line each.
+
+    Args:
+        weights: files of the two models' weights.
+        factory: "package.module:function"; default: the configuration's.
+        config: what to do.
+        folder: what its paths are relative to.
+        seed: of the weights before the files fill them.
+        root: the folder that holds the named image sets; see `mechconn.datasets.load`.
+
+    Raises:
+        ValueError, FileNotFoundError: files that are not there or cannot be read, models and data that do not fit each
+            other or the configuration.
+    """
+    interventions = None if config.interventions is None else tuple(config.interventions)
+    models, sets, loss, metrics, *_ = gathered(
+        lambda: _models(weights, factory, config, seed),
+        lambda: _sets(config, folder, root),
+        lambda: loss_of(config.loss),
+        lambda: _metrics(config),
+        lambda: Suite(dict.fromkeys(config.split_names, ()), config.reference, interventions),
+        *(lambda file=file: _check_there(file) for file in weights),
+    )
+    trained = sets.pop(NORM, None)
+    suite = Suite(sets, config.reference, interventions, paired=config.paired)
+    example, targets = first_rows_of(suite, torch.device("cpu"), seed)
+    highest = max(_labels(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
+    names = _names(weights)
+    fits = [
+        lambda n=name, m=model: _check_fit(n, m, example, targets, highest, loss)
+        for name, model in zip(names, models, strict=True)
+    ]
+    gathered(*fits)
+    if isinstance(config.layers, list):
+        check_layers(models[0], models[1], example, config.layers)
+    notes = _named_alike(config, list(zip(names, models, strict=True)), suite, example)
+    norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
+    hashes = {name: _hash(file) for name, file in zip(names, weights, strict=True)}
+    return Prepared(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss, metrics, notes)
+
+
+def _check_there(file: Path) -> None:
+    """Raise where a file of weights is missing, also when no network can be built to fill."""
+    if file.suffix in (".safetensors", ".pt", ".pth") and not file.exists():
+        check_weights_there(file)
+
+
+def _models(
+    weights: tuple[Path, Path], factory: str | None, config: AuditConfig, seed: int
+) -> tuple[nn.Module, nn.Module]:
+    """Both models, once what the configuration asks of them is known to be there."""
+    named, arguments = factory or config.model.factory, config.model.arguments
+    first, second = gathered(*(lambda file=file: _loaded(file, named, arguments, seed) for file in weights))
+    gathered(
+        lambda: _check_statistics(config, first),
+        lambda: config.blocks is None or grouped([n for n, _ in first.named_parameters()], config.blocks, None),
+        *(lambda layer=layer: _check_layer(layer, (first, second)) for layer in _listed(config.layers)),
+    )
+    return first, second
+
+
+def _listed(layers: str | list[str] | None) -> list[str]:
+    return layers if isinstance(layers, list) else []
+
+
+def _check_layer(layer: str, models: tuple[nn.Module, nn.Module]) -> None:
+    for model in models:
+        check_choice("layer", layer, [name for name, _ in model.named_modules(remove_duplicate=False) if name])
+
+
+def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
+    """Raise where data for the norm statistics, or for the alignment, are needed and not named."""
+    if config.norm.data is not None:
+        return
+    if layers := list(keeps_statistics(Network(model))):
+        raise ValueError(
+            f"the networks keep normalisation statistics ({', '.join(layers[:3])}), which do not fit elsewhere on "
+            'the path; name training data for them under [norm], data = "..."'
+        )
+    if config.alignment == "activations":
+        raise ValueError(
+            f"alignment = {config.alignment!r} needs training data to compare units on; name them under [norm], "
+            'data = "...", or match "weights"'
+        )
+
+
+def _sets(config: AuditConfig, folder: Path, root: Path | None) -> dict[str, Any]:
+    """Every split, and the data of the norm statistics."""
+    further = {name: place for name, place in ((NORM, config.norm.data), (MAJORITY, config.majority)) if place}
+    places, download = {**config.splits, **further}, config.images.download
+    found = gathered(*(lambda place=place: _place(folder, place, download) for place in places.values()))
+    sources = dict(zip(places, found, strict=True))
+    sets = datasets.load_splits(sources, root=root, **config.images.model_dump())
+    return dict(sets) if config.by is None else divided(config, config.by, sources, sets)
+
+
+def _metrics(config: AuditConfig) -> dict[str, Metric]:
+    """The metrics, once what is to be judged is known to be measured."""
+    found = {}
+    for name, metric in config.metrics.items():
+        text = metric if isinstance(metric, str) else metric.function
+        function: Any = named_function(f"the metric {name!r}", text)
+        found[name] = Metric(function, None if isinstance(metric, str) else metric.bounds)
+    checked = checked_metrics(found)
+    check_margin(config.margin, config.on, checked)
+    return checked
+
+
+def _labels(data: Any, loss: Loss) -> int:
+    """The highest class among the rows that count; -1 where targets are no classes."""
+    y = all_targets("data", as_data("data", data))
+    counted = loss.counted(y)
+    y = y if counted is None else y[counted]
+    return -1 if y.is_floating_point() or not len(y) else int(y.max())
+
+
+def _check_fit(name: str, model: nn.Module, example: Any, targets: torch.Tensor, highest: int, loss: Loss) -> None:
+    """Raise unless the network takes the inputs, has an output for every class, and the loss takes the targets."""
+    try:
+        outputs = outputs_on(model, example)
+    except (RuntimeError, TypeError) as error:
+        shape = (
+            f"{list(example.shape)}, {example.dtype}" if isinstance(example, torch.Tensor) else type(example).__name__
+        )
+        raise ValueError(
+            f"the network cannot take inputs of shape {shape} ({str(error).splitlines()[0]}); [images] size and "
+            "rgb say what images become, tensors are taken as they are"
+        ) from error
+    if outputs.dim() == 2 and 1 < outputs.shape[1] <= highest:
+        raise ValueError(
+            f"the data have {highest + 1} classes, but the network {name} gives {outputs.shape[1]} outputs; build it "
+            "for the classes of the data, or check the labels"
+        )
+    if len(outputs) == len(targets):
+        try:
+            loss(outputs, targets)
+        except ValueError as error:
+            raise ValueError(f"the network {name}: {error}") from error
+
+
+def _named_alike(
+    config: AuditConfig, models: list[tuple[str, nn.Module]], suite: Suite, example: Any
+) -> tuple[str, ...]:
+    """Class i made to be the same in both models and the data, by name; what was done for it."""
+    if config.model.label_names == "check":
+        return tuple(in_one_order(models, suite, example))
+    for _, model in models:
+        forget_names(model)
+    return ()
+
+
+def _place(folder: Path, source: str, download: bool) -> str:
+    """A source relative to the configuration's folder; names of known image sets, and of the hub's, as they stand."""
+    name = source.partition("#")[0]
+    if (folder / name).exists() or (folder / source).exists():
+        return str(folder / source)
+    if looks_like_hub(name) and Path(name).suffix not in FILES and not download:
+        how = "set download = true under [images]"
+        raise FileNotFoundError(not_here(folder / name, name, how))
+    return source if name in NAMES or (looks_like_hub(name) and download) else str(folder / source)
+
+
+def _loaded(file: Path, factory: str | None, arguments: dict[str, Any], seed: int) -> nn.Module:
+    if factory is not None:
+        return load_model(factory, file, arguments=arguments, seed=seed)
+    if not file.is_dir():
+        raise ValueError(
+            f"{file} holds weights without a network; pass --model package.module:function, or the folder of a "
+            "saved Hugging Face classifier"
+        )
+    return load_model(str(file))
+
+
+def _hash(weights: Path) -> str:
+    """SHA-256 of a file, or of a folder's files of weights, in the order of their names."""
+    files = [weights] if weights.is_file() else sorted(weights.glob("*.safetensors"))
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+
+
+def _names(weights: tuple[Path, Path]) -> tuple[str, str]:
+    stems = [file.stem if file.suffix else file.name for file in weights]
+    return (stems[0], stems[1]) if stems[0] != stems[1] else (str(weights[0]), str(weights[1]))
+
+
+def run_audit(
+    job: Prepared,
+    *,
+    seed: int = 0,
+    device: str | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> AuditRecord:
+    """Audit what was prepared; a record with samples of every split, for the page."""
+    config = job.config
+    found = audit(
+        *job.models,
+        job.suite,
+        job.norm,
+        margin=config.margin,
+        on=config.on,
+        alignment=_alignment(job),
+        ts=config.points,
+        loss=job.loss,
+        metrics=job.metrics,
+        tolerance=config.tolerance,
+        blocks=config.blocks,
+        layers=config.layers,
+        names=job.names,
+        seed=seed,
+        device=device,
+        precision=precision,
+        progress=progress,
+    )
+    plain = replace(found, notes=(*job.notes, *found.notes)).to_record()
+    plain["settings"] |= {"config": config.model_dump(mode="json"), "sha256 of the weights": job.hashes}
+    return AuditRecord.of(plain, strips(job.suite))
+
+
+def _alignment(job: Prepared) -> Any:
+    if job.config.alignment == "weights":
+        return WeightMatching()
+    if job.config.alignment == "activations":
+        return ActivationMatching(job.training, label=str(job.config.norm.data))
+    return job.config.alignment

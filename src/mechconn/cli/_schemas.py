@@ -1,0 +1,46 @@
+"""The schemas of configuration files, as JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mechconn.cli._audit_config import AuditConfig
+from mechconn.core import check_choice
+from mechconn.paper import RECIPES, SCALES
+
+AUDIT = "audit"
+NAMES = (*RECIPES, AUDIT)
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """The schema of the file that `mechconn run` (a recipe's name) or `mechconn audit` ("audit") reads.
+
+    Raises:
+        ValueError: no such name.
+    """
+    check_choice("schema", name, NAMES)
+    if name == AUDIT:
+        return AuditConfig.model_json_schema()
+    schema = RECIPES[name].kind.model_json_schema()
+    own = {"recipe": {"const": name}, "scale": {"enum": list(SCALES), "default": "smoke"}}
+    settings = {key: _alone(value) for key, value in schema["properties"].items()}
+    if "methods" in settings:
+        names = {"type": "string", "description": 'names of the recipe\'s own methods, as in "CBFT,FT-M"'}
+        settings["methods"] = {"anyOf": [settings["methods"], names, {"type": "array", "items": names}]}
+    # A file changes the recipe's own settings, and may leave out any of them.
+    return {
+        **schema,
+        "title": name,
+        "description": RECIPES[name].about,
+        "properties": own | settings,
+        "required": ["recipe"],
+    }
+
+
+def _alone(value: dict[str, Any]) -> dict[str, Any]:
+    """A list may also be written as its one item, or as text with commas."""
+    if value.get("type") != "array":
+        return value
+    items = value.get("items", {})
+    either = [{**value, "items": {"anyOf": [items, {"type": "string"}]}}, items, {"type": "string"}]
+    return {"title": value.get("title", ""), "anyOf": either}

@@ -1,0 +1,161 @@
+"""Barriers before and after alignment, side by side, and beside those between two seeds of one recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from mechconn.alignment import Alignment, AlignmentMethod, align
+from mechconn.connectivity._barrier import Barrier
+from mechconn.connectivity._evaluate_path import evaluate_path
+from mechconn.connectivity._profile import Profile, table_of, write_table
+from mechconn.core import PerSampleLoss, Progress
+from mechconn.datasets import Suite
+from mechconn.losses import cross_entropy
+from mechconn.network import Metric, NormPolicy, Precision, parameters_of
+from mechconn.paths import LinearPath
+from mechconn.plotting import draw_bars
+from mechconn.symmetry import Symmetry
+
+Norm: TypeAlias = NormPolicy | Callable[[nn.Module, nn.Module], NormPolicy] | None
+"""A policy, or a function of the two endpoints that makes one."""
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedProfiles(Mapping[str, Profile]):
+    """The straight line between two networks before and after the permutations of units were removed.
+
+    `result["before"]` and `result["after"]` are profiles; with a null pair, `result["null before"]` and
+    `result["null after"]` too.
+
+    Attributes:
+        alignment: how B was moved onto A.
+        profiles: which line -> its profile.
+        null: the alignment of the null pair: two runs of one recipe, which differ by their seeds alone.
+    """
+
+    alignment: Alignment
+    profiles: Mapping[str, Profile]
+    null: Alignment | None = field(default=None)
+
+    def __getitem__(self, which: str) -> Profile:
+        return self.profiles[which]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.profiles)
+
+    def __len__(self) -> int:
+        return len(self.profiles)
+
+    def barriers(self, split: str, on: str = "loss", confidence: float = 0.95) -> dict[str, Barrier]:
+        """Which line -> its barrier on one split; see `Profile.barrier`."""
+        return {which: profile.barrier(split, on, confidence) for which, profile in self.profiles.items()}
+
+    def __str__(self) -> str:
+        a = self.alignment
+        lines = [
+            f"distance {a.distance_before:.4g} before alignment, {a.distance_after:.4g} after "
+            f"({100 * a.coverage:.1f} % of the parameters have units that may be permuted)"
+        ]
+        for which, profile in self.profiles.items():
+            found = (f"{split} {profile.barrier(split).height:.3f}" for split in profile.loss)
+            lines.append(f"  barrier in loss, {which}: {', '.join(found)}")
+        return "\n".join(lines)
+
+    def plot(self, on: str = "loss") -> Any:
+        """A matplotlib Figure: the barrier of every line on every split, with its interval where there is one."""
+        heights = {
+            split: [
+                (barrier.height, *(barrier.interval or (barrier.height, barrier.height)))
+                for barrier in self.barriers(split, on).values()
+            ]
+            for split in self["before"].loss
+        }
+        return draw_bars(blocks=list(self.profiles), heights=heights, on=on, moving="straight line")
+
+    def to_csv(self, file: str | FilePath) -> None:
+        """Write one row per line, t and split, as `Profile.to_csv` does, with the line in front."""
+        rows = [row for which, profile in self.profiles.items() for row in table_of(profile, line=which)]
+        write_table(file, rows)
+
+
+def evaluate_alignment(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    method: AlignmentMethod,
+    suite: Suite,
+    ts: int | Sequence[float] = 11,
+    norm: Norm = None,
+    *,
+    symmetry: Symmetry | None = None,
+    null: tuple[nn.Module, nn.Module] | None = None,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    keep_samples: bool = False,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> AlignedProfiles:
+    """The straight line from A to B before and after B was permuted onto A.
+
+    A barrier that alignment removes was one of names of units, not of functions. One that stays has no such reading:
+    matching finds a good permutation, not provably the best. The null says how much barrier two runs of the same
+    recipe keep after the same alignment; only what exceeds it speaks of different solutions.
+
+    Args:
+        model_a: t = 0; neither module is changed.
+        model_b: t = 1, of the same architecture.
+        method: how to align, as in `align`.
+        suite: the splits.
+        ts: number of evenly spaced points, or the points themselves: increasing, from 0 to 1.
+        norm: as in `evaluate_path`; or a function (model at t = 0, model at t = 1) -> policy, for policies that need
+            the endpoints, such as `InterpolateNorm` and `Repair`.
+        symmetry: as in `align`.
+        null: two models of one recipe with different seeds, of the same architecture.
+        loss: as in `evaluate_path`.
+        metrics: as in `evaluate_path`.
+        keep_samples: as in `evaluate_path`.
+        seed: of the alignment, and of layers and loaders that draw from global generators.
+        device: where to compute; default: where model_a is.
+        precision: as in `evaluate_path`.
+        progress: called with (message, steps done, steps in all).
+
+    Raises:
+        ValueError: as in `align` and `evaluate_path`.
+
+    Source: Entezari et al. 2022; Lubana et al. 2023, section 3.
+    """
+
+    def line(first: nn.Module, second: nn.Module) -> Profile:
+        return evaluate_path(
+            first,
+            LinearPath(parameters_of(first), parameters_of(second)),
+            suite,
+            ts,
+            norm if norm is None or isinstance(norm, NormPolicy) else norm(first, second),
+            loss=loss,
+            metrics=metrics,
+            keep_samples=keep_samples,
+            seed=seed,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
+
+    profiles: dict[str, Profile] = {}
+    alignments: list[Alignment] = []
+    for name, pair in (("", (model_a, model_b)), ("null ", null)):
+        if pair is not None:
+            alignments.append(
+                align(*pair, method, symmetry, seed=seed, device=device, precision=precision, progress=progress)
+            )
+            symmetry = alignments[0].symmetry
+            profiles[f"{name}before"] = line(*pair)
+            profiles[f"{name}after"] = line(pair[0], alignments[-1].model)
+    return AlignedProfiles(alignments[0], profiles, alignments[1] if null is not None else None)

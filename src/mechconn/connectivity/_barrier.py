@@ -1,0 +1,145 @@
+"""Barriers: how far a curve of values rises above the chord between its ends, with an interval over samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from torch import Tensor
+
+from mechconn.stats import NOTHING, Interval, betting_interval, mean_interval, paired_difference
+
+Verdict = Literal["connected", "not connected", "undetermined"]
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """The largest rise above the chord between the endpoints.
+
+    Attributes:
+        height: max over t of L(gamma(t)) - [(1 - t) L(theta_a) + t L(theta_b)], in the units of L; never below 0.
+        t: where on the grid it stands.
+        area: the integral over t in [0, 1] of the part above the chord, by the trapezoid rule on the grid.
+        interval: of the height, over samples; None where the samples were not kept. See `Profile.barrier`.
+    """
+
+    height: float
+    t: float
+    area: float
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Whether a path is connected on one split, and by what that was judged.
+
+    Attributes:
+        split: the data.
+        verdict: "connected" where the barrier is at most the tolerance, "not connected" where it is above,
+            "undetermined" where its interval holds both.
+        by: "interval"; "point value" where no samples were kept: then chance is not accounted for; or "nothing", where
+            the grid has no inner points, or too few samples were kept for an interval: then it is undetermined.
+        barrier: the barrier.
+        tolerance: the largest barrier that counts as none, in the units of the loss.
+    """
+
+    split: str
+    verdict: Verdict
+    by: Literal["interval", "point value", "nothing"]
+    barrier: Barrier
+    tolerance: float
+
+
+def rises(ts: Sequence[float], values: Sequence[float]) -> list[float]:
+    """L(t) - [(1 - t) L(0) + t L(1)] at each t of the grid; the ends are exactly zero.
+
+    Example:
+        >>> rises([0.0, 0.5, 1.0], [1.0, 4.0, 3.0])
+        [0.0, 2.0, 0.0]
+    """
+    # Differences first: a constant curve then rises by exactly zero.
+    return [(1 - t) * (value - values[0]) + t * (value - values[-1]) for t, value in zip(ts, values, strict=True)]
+
+
+def barrier_of(ts: Sequence[float], values: Sequence[float], interval: Interval | None) -> Barrier:
+    """The barrier of a curve of finite values, and the area of its part above the chord.
+
+    Between two points of the grid the positive part is taken as a straight line.
+    """
+    gaps = rises(ts, values)
+    highest = max(range(len(gaps)), key=gaps.__getitem__)
+    above = [max(gap, 0.0) for gap in gaps]
+    steps = zip(pairwise(ts), pairwise(above), strict=True)
+    area = math.fsum((right - left) * (low + high) / 2 for (left, right), (low, high) in steps)
+    return Barrier(above[highest], ts[highest], area, interval)
+
+
+def judged(split: str, barrier: Barrier, tolerance: float, by_height: bool) -> Connection:
+    """The verdict by the interval where there is one, else by the height where that may decide."""
+    if barrier.interval is None and not by_height:
+        return Connection(split, "undetermined", "nothing", barrier, tolerance)
+    low, high = barrier.interval or (barrier.height, barrier.height)
+    verdict: Verdict = "connected" if high <= tolerance else "not connected" if low > tolerance else "undetermined"
+    return Connection(split, verdict, "point value" if barrier.interval is None else "interval", barrier, tolerance)
+
+
+def interval_of_means(ts: Sequence[float], values: Tensor, confidence: float) -> Interval:
+    """An interval of the barrier of the means, from per-sample values [T, N] whose columns are the same samples.
+
+    The rise at t is the mean of d_t = l_t - (1 - t) l_0 - t l_1. Each of the m inner points gets Student's t
+    interval [low_t, high_t] of confidence 1 - alpha / m. All m hold together with probability 1 - alpha at least
+    (Bonferroni), and then max_t low_t <= max_t E[d_t] <= max_t high_t; the ends add their exact 0. Where all rows rise
+    alike, t would be certain: the share of rows that may rise otherwise although none of these did bounds it instead.
+    Where no row's loss moves anywhere on the path, it is one function there, and the interval is 0.
+    """
+    largest = max(1.0, float(values.abs().max()))
+    if values.shape[1] > 1 and float((values - values[0]).abs().max()) <= NOTHING * largest:
+        return 0.0, 0.0
+    return _largest(
+        mean_interval((1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1]), largest, each)
+        for i, t, each in _inner(ts, confidence)
+    )
+
+
+def interval_of_errors(ts: Sequence[float], correct: Tensor, confidence: float) -> Interval:
+    """The same of the barrier of the error rate, exact for every sample size, from correctness, bool [T, N].
+
+    The rise is (1 - t) (e_t - e_0) + t (e_t - e_1); each of the two differences within rows gets an exact interval
+    of confidence 1 - alpha / (2 m), so that all 2 m hold together with probability 1 - alpha at least.
+    """
+    wrong = ~correct
+    found = []
+    for i, t, each in _inner(ts, confidence):
+        half = (1 + each) / 2
+        from_a, from_b = (paired_difference(wrong[end], wrong[i], half) for end in (0, -1))
+        found.append(tuple((1 - t) * a + t * b for a, b in zip(from_a, from_b, strict=True)))
+    return _largest(found)
+
+
+def interval_of_bounded(ts: Sequence[float], values: Tensor, bounds: Interval, confidence: float) -> Interval:
+    """The same of the mean of values in [low, high], [T, N], for every distribution of them; see `_betting`.
+
+    A row's rise lies in [low - high, high - low].
+    """
+    reach = bounds[1] - bounds[0]
+    return _largest(
+        betting_interval(
+            ((1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1])).double().numpy(), (-reach, reach), each
+        )
+        for i, t, each in _inner(ts, confidence)
+    )
+
+
+def _inner(ts: Sequence[float], confidence: float) -> list[tuple[int, float, float]]:
+    """(place on the grid, t, confidence of each) of the points between the ends."""
+    inner = len(ts) - 2
+    return [(i, ts[i], 1 - (1 - confidence) / inner) for i in range(1, inner + 1)]
+
+
+def _largest(intervals: Iterable[Interval]) -> Interval:
+    """The interval of the largest, the ends' exact zero among them."""
+    bounds = [(0.0, 0.0), *intervals]
+    return max(low for low, _ in bounds), max(high for _, high in bounds)

@@ -1,0 +1,236 @@
+"""Barriers block by block: one group of parameters moves from A to B while the rest stays at one end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from mechconn.connectivity._barrier import Barrier
+from mechconn.connectivity._evaluate_path import checked_grid, profile_along
+from mechconn.connectivity._points import Points
+from mechconn.connectivity._profile import Profile, table_of, write_table
+from mechconn.core import Params, PerSampleLoss, Progress, check_choice, check_count
+from mechconn.datasets import Suite
+from mechconn.losses import cross_entropy
+from mechconn.network import Metric, NormPolicy, Outcomes, Precision
+from mechconn.paths import LinearPath
+from mechconn.plotting import draw_bars
+
+Blocks: TypeAlias = int | str | Mapping[str, str]
+"""A depth in the module tree, a regular expression, or names of blocks with one each."""
+
+
+@dataclass(frozen=True)
+class BlockProfiles(Mapping[str, Profile]):
+    """One profile for each block; `result["head"]` is that of the block "head".
+
+    Attributes:
+        profiles: block -> the profile as this block alone goes from A (t = 0) to B (t = 1).
+        parameters: block -> the names of its parameters.
+        rest: where all other parameters stay: "a" or "b".
+        left_out: parameters of no block; they stay where the rest stays.
+    """
+
+    profiles: Mapping[str, Profile]
+    parameters: Mapping[str, tuple[str, ...]]
+    rest: Literal["a", "b"]
+    left_out: tuple[str, ...]
+
+    def __getitem__(self, block: str) -> Profile:
+        return self.profiles[block]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.profiles)
+
+    def __len__(self) -> int:
+        return len(self.profiles)
+
+    def barriers(self, split: str, on: str = "loss", confidence: float = 0.95) -> dict[str, Barrier]:
+        """Block -> its barrier on one split; see `Profile.barrier`.
+
+        Raises:
+            ValueError: as `Profile.barrier`; the block is named.
+        """
+        found = {}
+        for block, profile in self.profiles.items():
+            try:
+                found[block] = profile.barrier(split, on, confidence)
+            except ValueError as error:
+                raise ValueError(f"block {block!r}: {error}") from None
+        return found
+
+    def plot(self, on: str = "loss") -> Any:
+        """A matplotlib Figure: the barrier of every block on every split, with its interval where there is one.
+
+        A block whose curve is not finite has no mark there.
+        """
+        profiles = list(self.profiles.values())
+        check_choice("on", on, ("loss", "accuracy", *profiles[0].metrics))
+        heights: dict[str, list[tuple[float, float, float] | None]] = {}
+        for split in profiles[0].loss:
+            heights[split] = []
+            for profile in profiles:
+                if any((bad.split, bad.on) == (split, on) for bad in profile.not_finite):
+                    heights[split].append(None)
+                    continue
+                barrier = profile.barrier(split, on)
+                heights[split].append((barrier.height, *(barrier.interval or (barrier.height, barrier.height))))
+        return draw_bars(
+            blocks=list(self.profiles),
+            heights=heights,
+            on=on,
+            moving=f"block that moves, the rest at {self.rest.upper()}",
+        )
+
+    def to_csv(self, file: str | FilePath) -> None:
+        """Write one row per block, t and split, as `Profile.to_csv` does, with the block in front."""
+        rows = [row for block, profile in self.profiles.items() for row in table_of(profile, block=block)]
+        write_table(file, rows)
+
+
+def evaluate_blocks(
+    model: nn.Module,
+    params_a: Params,
+    params_b: Params,
+    suite: Suite,
+    blocks: Blocks = 1,
+    rest: Literal["a", "b"] = "a",
+    ts: int | Sequence[float] = 11,
+    norm: NormPolicy | None = None,
+    *,
+    leave_out: str | None = None,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    keep_samples: bool = False,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> BlockProfiles:
+    r"""The profile along each block of parameters, the rest staying at A or at B.
+
+    For a block k with the parameters P_k, and with the rest at A,
+
+        gamma_k(t)[p] = (1 - t) theta_a[p] + t theta_b[p]  for p in P_k,        theta_a[p]  for every other p.
+
+    Which layers' disagreement makes the barrier shows in which of these curves rise; the barriers of the blocks
+    need not add up to that of the whole path. Every parameter belongs to one block, or is left out by name.
+
+    Args:
+        model: gives the architecture and the buffers; it stays as it is.
+        params_a: theta_a, t = 0.
+        params_b: theta_b, t = 1.
+        suite: the splits.
+        blocks: a depth: parameters whose modules share the first `depth` parts of their names (1: the children of
+            the model); a regular expression, matched from the start of a parameter's name: its first group (or,
+            without a group, the matched text) names the block; or a mapping of blocks' names to regular expressions.
+        rest: where the other parameters stay, "a" or "b".
+        ts: number of evenly spaced points, or the points themselves: increasing, from 0 to 1.
+        norm: as in `evaluate_path`: statistics are re-estimated at every point of every block. `InterpolateNorm` is
+            refused: a network with one block moved lies between A and B in no sense of its statistics.
+        leave_out: a regular expression for parameters of no block, matched from the start of their names.
+        loss: as in `evaluate_path`.
+        metrics: as in `evaluate_path`.
+        keep_samples: as in `evaluate_path`.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute; default: where the model is.
+        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
+        progress: called with (message, points done, points in all).
+
+    Raises:
+        ValueError: parameters in no block or in two, a pattern without a parameter or that is no regular expression
+            (all are listed), or as in `evaluate_path`.
+
+    Example:
+        The output w_2 w_1 from (1, 1) to (3, 5), squared: with w_2 at 1, w_1 goes along (1 + 2 t)^2.
+
+        >>> model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+        >>> ends = [{f"{i}.weight": torch.tensor([[w]]) for i, w in enumerate(ws)} for ws in ((1.0, 1.0), (3.0, 5.0))]
+        >>> one = (torch.ones(1, 1), torch.zeros(1))
+        >>> result = evaluate_blocks(model, *ends, Suite({"cue": one}), ts=3, loss=lambda f, y: f[:, 0] ** 2)
+        >>> result["0"].loss["cue"]
+        (1.0, 4.0, 9.0)
+
+    Source: Adilova, Andriushchenko, Kamp, Fischer & Jaggi, *Layer-wise linear mode connectivity*, ICLR 2024.
+    """
+    check_choice("rest", rest, ("a", "b"))
+    points = Points(model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision)
+    grid = checked_grid(ts)
+    points.network.check("params_a", params_a)
+    points.network.check("params_b", params_b)
+    groups, left_out = grouped(list(points.network.hollow_params()), blocks, leave_out)
+    still, end = (params_a, 0.0) if rest == "a" else (params_b, 1.0)
+    shared: dict[float, Mapping[str, Outcomes]] = {}
+    profiles: dict[str, Profile] = {}
+    steps = len(grid) * len(groups)
+
+    def told(done: int) -> None:
+        if progress is not None:
+            progress("evaluating the blocks", len(profiles) * len(grid) + done, steps)
+
+    for block, names in groups.items():
+        if not shared:  # one end is the same for every block
+            shared = {end: points.at(f"params_{rest}", lambda: {k: v.detach().clone() for k, v in still.items()})}
+        ends = [{**still, **{name: params[name] for name in names}} for params in (params_a, params_b)]
+        profile = profile_along(points, LinearPath(*ends), grid, keep_samples, told, shared, whole=False)
+        profiles[block] = replace(profile, settings={**profile.settings, "block": block, "rest": rest})
+    return BlockProfiles(profiles, groups, rest, left_out)
+
+
+def grouped(
+    names: Sequence[str], blocks: Blocks, leave_out: str | None
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """(block -> its parameters, parameters left out), both in the order of `names`."""
+    pattern = None if leave_out is None else _compiled("leave_out", leave_out)
+    left_out = tuple(name for name in names if pattern is not None and pattern.match(name))
+    if pattern is not None and not left_out:
+        raise ValueError(_no_match("leave_out", repr(leave_out)))
+    rest = [name for name in names if name not in left_out]
+    owners = {name: _owners(name, blocks) for name in rest}
+    without = [name for name, found in owners.items() if not found]
+    twice = [f"{name} ({' and '.join(found)})" for name, found in owners.items() if len(found) > 1]
+    if without:
+        raise ValueError(
+            f"these parameters belong to no block: {', '.join(without)}; add a pattern for them, or name them with "
+            "leave_out='...'"
+        )
+    if twice:
+        raise ValueError(
+            f"these parameters belong to two blocks: {', '.join(twice)}; every parameter moves with one block only"
+        )
+    result: dict[str, tuple[str, ...]] = {block: () for block in blocks} if isinstance(blocks, Mapping) else {}
+    for name, (block,) in owners.items():
+        result[block] = (*result.get(block, ()), name)
+    empty = [block for block, found in result.items() if not found]
+    if empty or not result:
+        raise ValueError(_no_match("blocks", ", ".join(map(repr, empty)) or "none"))
+    return result, left_out
+
+
+def _owners(name: str, blocks: Blocks) -> list[str]:
+    """The blocks that a parameter belongs to."""
+    if isinstance(blocks, Mapping):
+        return [block for block, pattern in blocks.items() if _compiled(f"block {block!r}", pattern).match(name)]
+    if isinstance(blocks, str):
+        found = _compiled("blocks", blocks).match(name)
+        text = found and (found[1] if found.re.groups else found[0])
+        return [text] if text else []
+    parts = name.split(".")
+    return [".".join(parts[:-1][: check_count("blocks", blocks)]) or name]
+
+
+def _compiled(what: str, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{what}: {pattern!r} is no regular expression ({error})") from None
+
+
+def _no_match(what: str, patterns: str) -> str:
+    return f"{what}: no parameter matches {patterns}; patterns are matched from the start of a parameter's name"

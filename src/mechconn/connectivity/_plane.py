@@ -1,0 +1,267 @@
+"""Loss and accuracy over the plane through three models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.connectivity._points import Gathered, Points
+from mechconn.connectivity._profile import write_table
+from mechconn.core import Params, PerSampleLoss, Progress, check_choice, check_count, check_non_negative
+from mechconn.datasets import Suite
+from mechconn.losses import cross_entropy
+from mechconn.network import OWN_NAMES, Metric, NormPolicy, Precision, check_accuracy_measured, check_compatible
+from mechconn.plotting import draw_plane
+
+Grid: TypeAlias = tuple[tuple[float, ...], ...]
+Spot: TypeAlias = tuple[float, float]
+
+LARGEST_SINE = 1e-6
+"""Of the angle at A: below it the three points count as collinear."""
+
+
+@dataclass(frozen=True)
+class PlanePoint:
+    """One of the three models on its plane.
+
+    Attributes:
+        x: coordinate along B - A, in weight units (Euclidean distance).
+        y: coordinate across it, towards C.
+        loss: split -> mean loss there.
+        accuracy: split -> accuracy there; only of classifications.
+        metrics: name -> split -> mean there.
+    """
+
+    x: float
+    y: float
+    loss: Mapping[str, float]
+    accuracy: Mapping[str, float]
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Loss and accuracy on a grid over the plane theta_a + x e_1 + y e_2.
+
+    Attributes:
+        x: coordinates along e_1, the direction from A to B, in weight units.
+        y: coordinates along e_2, orthogonal to it, towards C.
+        loss: split -> rows of mean losses: loss[split][j][i] stands at (x[i], y[j]).
+        accuracy: the same of accuracy, in [0, 1]; only of splits whose task is a classification.
+        models: "a", "b" and "c" -> that model's place and its values, evaluated there and not read off the grid.
+        samples: split -> number of samples.
+        settings: normalisation policy with its data, device and number type.
+        metrics: name -> split -> rows of means of a metric of the user's.
+    """
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    loss: Mapping[str, Grid]
+    accuracy: Mapping[str, Grid]
+    models: Mapping[str, PlanePoint]
+    samples: Mapping[str, int]
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Grid]] = field(default_factory=dict)
+
+    def plot(self, on: str = "loss") -> Any:
+        """A matplotlib Figure: one panel for each split, the three models marked; white where a value is not finite.
+
+        Raises:
+            ValueError: `on` is neither "loss" nor "accuracy" nor a metric, or no split has an accuracy.
+        """
+        check_choice("on", on, ("loss", "accuracy", *self.metrics))
+        values = self._measured()[on]
+        check_accuracy_measured(next(iter(self.loss)), bool(values))
+        marks = {name: (point.x, point.y) for name, point in self.models.items()}
+        return draw_plane(x=self.x, y=self.y, values=values, marks=marks, on=on)
+
+    def to_csv(self, file: str | FilePath) -> None:
+        """Write one row per split and point of the grid: x, y, split, loss, accuracy, samples, metrics."""
+        write_table(file, list(self._rows()))
+
+    def _rows(self) -> Iterator[dict[str, object]]:
+        for split, loss in self.loss.items():
+            for j, y in enumerate(self.y):
+                for i, x in enumerate(self.x):
+                    accuracy = self.accuracy[split][j][i] if split in self.accuracy else ""
+                    row = {"x": x, "y": y, "split": split, "loss": loss[j][i], "accuracy": accuracy}
+                    extra = {name: splits[split][j][i] for name, splits in self.metrics.items()}
+                    yield {**row, "samples": self.samples[split], **extra}
+
+    def _measured(self) -> dict[str, Mapping[str, Grid]]:
+        return {"loss": self.loss, "accuracy": self.accuracy, **self.metrics}
+
+
+def evaluate_plane(
+    model: nn.Module,
+    params_a: Params,
+    params_b: Params,
+    params_c: Params,
+    suite: Suite,
+    points: int = 11,
+    margin: float = 0.2,
+    norm: NormPolicy | None = None,
+    *,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> Plane:
+    r"""Loss and accuracy over the plane through three models, on every split of a suite.
+
+    With u = theta_b - theta_a and v = theta_c - theta_a over all parameters, Gram-Schmidt gives the basis
+
+        e_1 = u / |u|,        w = v - <v, e_1> e_1,        e_2 = w / |w|,
+
+    so that A lies at (0, 0), B at (|u|, 0) and C at (<v, e_1>, |w|); distances on the picture are those of weight
+    space. The grid spans the smallest rectangle around the three, widened on each side by `margin` of its width and
+    height. No basis is stored: the point (x, y) is theta_a + beta u + gamma v with gamma = y / |w| and
+    beta = (x - gamma <v, e_1>) / |u|. NaN and infinity are values of the result.
+
+    Args:
+        model: gives the architecture and the buffers; it stays as it is.
+        params_a: theta_a, the origin.
+        params_b: theta_b, on the first axis.
+        params_c: theta_c, above it.
+        suite: the splits.
+        points: n of the n x n grid; n^2 + 3 points are evaluated.
+        margin: of the rectangle's width and height, on each side; zero or more.
+        norm: as in `evaluate_path`: statistics are re-estimated at every point; `InterpolateNorm` is refused.
+        loss: as in `evaluate_path`.
+        metrics: as in `evaluate_path`.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute; default: where the model is.
+        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
+        progress: called with (message, points done, points in all).
+
+    Raises:
+        ValueError: the three do not span a plane (two are the same, all lie on one line, or they are not finite),
+            differ in names or shapes, fewer than two points, or as in `evaluate_path`.
+
+    Example:
+        f = a x + b at x = 1 with the loss f: over the plane through (0, 0), (2, 0), (0, 2) it is a + b.
+
+        >>> model = nn.Linear(1, 1)
+        >>> spots = ((0.0, 0.0), (2.0, 0.0), (0.0, 2.0))
+        >>> corners = [{"weight": torch.tensor([[a]]), "bias": torch.tensor([b])} for a, b in spots]
+        >>> one = (torch.ones(1, 1), torch.zeros(1))
+        >>> plane = evaluate_plane(model, *corners, Suite({"cue": one}), 3, 0.0, loss=lambda f, y: f[:, 0])
+        >>> plane.loss["cue"]
+        ((0.0, 1.0, 2.0), (1.0, 2.0, 3.0), (2.0, 3.0, 4.0))
+
+    Source: Garipov et al. 2018, appendix (planes through three networks).
+    """
+    side = check_count("points", points)
+    if side < 2:
+        raise ValueError(f"a plane needs a grid of at least 2 x 2 points, got points={points}")
+    check_non_negative("margin", margin)
+    here = Points(model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision)
+    corners = {"params_a": params_a, "params_b": params_b, "params_c": params_c}
+    for name, params in corners.items():
+        here.network.check(name, params)
+        check_compatible(f"params_a and {name}", params_a, params)
+    base, foot, height = _triangle(params_a, params_b, params_c)
+    places = {"a": (0.0, 0.0), "b": (base, 0.0), "c": (foot, height)}
+    x = _axis([spot[0] for spot in places.values()], side, margin)
+    y = _axis([spot[1] for spot in places.values()], side, margin)
+    done = 0
+
+    def measured(spots: list[tuple[float, float]]) -> Gathered:
+        nonlocal done
+        gathered = Gathered()
+        for across, up in spots:
+            gamma = up / height
+            beta = (across - gamma * foot) / base
+            result = here.at(
+                "the plane's parameters", lambda b=beta, c=gamma: _point(params_a, params_b, params_c, b, c)
+            )
+            gathered.add(f"({across:g}, {up:g})", result)
+            done += 1
+            if progress is not None:
+                progress("evaluating the plane", done, side * side + len(places))
+        return gathered
+
+    marks = measured(list(places.values()))
+    grid = measured([(across, up) for up in y for across in x])
+    shaped = {
+        measure: {split: _rows(values, side) for split, values in splits.items()}
+        for measure, splits in grid.means.items()
+    }
+    return Plane(
+        x=x,
+        y=y,
+        loss=shaped["loss"],
+        accuracy=shaped.get("accuracy", {}),
+        models={name: _marked(marks, number, place) for number, (name, place) in enumerate(places.items())},
+        samples=grid.samples,
+        settings={**here.settings, "points": side, "margin": margin},
+        metrics={name: splits for name, splits in shaped.items() if name not in OWN_NAMES},
+    )
+
+
+def _triangle(a: Params, b: Params, c: Params) -> tuple[float, float, float]:
+    """(|u|, <v, e_1>, |w|) in float64, tensor by tensor."""
+    uu = _inner(a, b, b)
+    uv = _inner(a, b, c)
+    vv = _inner(a, c, c)
+    if not all(map(math.isfinite, (uu, uv, vv))):
+        raise ValueError("the three points do not span a plane: some parameters hold NaN or infinity")
+    if 0.0 in (uu, vv):
+        raise ValueError(f"the three points do not span a plane: params_a and params_{'c' if uu else 'b'} are the same")
+    base, foot = math.sqrt(uu), uv / math.sqrt(uu)
+    # |w| from the residual itself, not from |v|^2 - foot^2, where nearly collinear points would cancel.
+    height = math.sqrt(sum(float(_residual(a[k], b[k], c[k], uv / uu).square().sum()) for k in a))
+    # Three points of one line are that only up to the rounding of their own type.
+    rounding = max(torch.finfo(tensor.dtype).eps * float(tensor.double().norm()) for tensor in c.values())
+    if height <= max(LARGEST_SINE * math.sqrt(vv), 2 * rounding * math.sqrt(len(c))):
+        raise ValueError("the three points do not span a plane: they lie on one line; choose another third model")
+    return base, foot, height
+
+
+def _inner(origin: Params, one: Params, other: Params) -> float:
+    """<one - origin, other - origin> over all parameters."""
+    return math.fsum(float((_gap(o, one[k]) * _gap(o, other[k])).sum()) for k, o in origin.items())
+
+
+def _gap(origin: Tensor, other: Tensor) -> Tensor:
+    return other.detach().double() - origin.detach().double()
+
+
+def _residual(a: Tensor, b: Tensor, c: Tensor, share: float) -> Tensor:
+    return _gap(a, c) - share * _gap(a, b)
+
+
+def _point(a: Params, b: Params, c: Params, beta: float, gamma: float) -> Params:
+    """theta_a + beta (theta_b - theta_a) + gamma (theta_c - theta_a); the three corners bit for bit."""
+    corner = {(0.0, 0.0): a, (1.0, 0.0): b, (0.0, 1.0): c}.get((beta, gamma))
+    if corner is not None:
+        return {name: tensor.detach().clone() for name, tensor in corner.items()}
+    return {
+        name: (origin + beta * _gap(origin, b[name]) + gamma * _gap(origin, c[name])).to(origin.dtype)
+        for name, origin in ((name, tensor.detach()) for name, tensor in a.items())
+    }
+
+
+def _axis(places: list[float], side: int, margin: float) -> tuple[float, ...]:
+    """`side` even coordinates over the places, widened by the margin on both ends."""
+    wider = margin * (max(places) - min(places))
+    low, high = min(places) - wider, max(places) + wider
+    return tuple(low + (high - low) * i / (side - 1) for i in range(side))
+
+
+def _rows(values: list[float], side: int) -> Grid:
+    return tuple(tuple(values[row * side : (row + 1) * side]) for row in range(side))
+
+
+def _marked(marks: Gathered, number: int, place: tuple[float, float]) -> PlanePoint:
+    found = {m: {split: v[number] for split, v in splits.items()} for m, splits in marks.means.items()}
+    extra = {name: splits for name, splits in found.items() if name not in OWN_NAMES}
+    return PlanePoint(*place, loss=found["loss"], accuracy=found.get("accuracy", {}), metrics=extra)

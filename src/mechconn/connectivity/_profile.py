@@ -1,0 +1,287 @@
+"""What was measured along a path, and what it says about connectivity."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from mechconn.connectivity._barrier import (
+    Barrier,
+    Connection,
+    Verdict,
+    barrier_of,
+    interval_of_bounded,
+    interval_of_errors,
+    interval_of_means,
+    judged,
+)
+from mechconn.core import check_choice, check_non_negative
+from mechconn.datasets import check_interventions
+from mechconn.losses import Each
+from mechconn.network import check_accuracy_measured
+from mechconn.plotting import draw_curves
+from mechconn.stats import Interval
+
+
+class NotFinite(NamedTuple):
+    """A mean that is NaN or infinite, with its place."""
+
+    split: str
+    on: str
+    t: float
+    value: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Loss and accuracy along a path, per split. `print(profile)` sums it up.
+
+    Attributes:
+        ts: the grid; 0 is A, 1 is B.
+        loss: split -> mean loss at each t (nats for cross-entropy), a true mean over samples.
+        accuracy: split -> accuracy at each t, in [0, 1]; only of splits whose task is a classification.
+        samples: split -> number of samples.
+        reference: the split that the interventions start from.
+        interventions: the splits that are unit interventions.
+        settings: path, normalisation policy with its data, device and number type.
+        metrics: name -> split -> mean of a metric of the user's at each t.
+        per_sample: where samples were kept: "loss", "accuracy" (whether each prediction is right) or a metric ->
+            split -> every sample's value at each t, of shape [T, N].
+        each: what an accuracy is the share of that is right: of "rows", or the mean over rows of the share of a row's
+            "labels" or "positions".
+        bounds: metric -> (least, largest) possible value, of the metrics that have such.
+    """
+
+    ts: tuple[float, ...]
+    loss: Mapping[str, tuple[float, ...]]
+    accuracy: Mapping[str, tuple[float, ...]]
+    samples: Mapping[str, int]
+    reference: str
+    interventions: tuple[str, ...]
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
+    per_sample: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, compare=False, repr=False)
+    each: Each = "rows"
+    bounds: Mapping[str, Interval] = field(default_factory=dict)
+
+    def barrier(self, split: str, on: str = "loss", confidence: float = 0.95) -> Barrier:
+        """The barrier on one split: max over t of L(gamma(t)) - [(1 - t) L(theta_a) + t L(theta_b)].
+
+        With on="accuracy" L is the error rate, 1 - accuracy; with the name of a metric, that metric. A barrier does
+        not change when a constant is added to L, and swapping the endpoints mirrors its place.
+
+        Where samples were kept, `interval` covers, with probability `confidence` over the draw of the N samples, the
+        barrier *of this grid* that infinitely many samples would show, for these two endpoints and their statistics.
+        It is [max_t low_t, max_t high_t] of simultaneous intervals for the rise at every inner t within the same
+        samples (Bonferroni). They are exact for the accuracy of rows, and hold for every distribution of metrics with
+        bounds and of shares of labels or positions (betting), and so that probability is a least one; Student's t,
+        which a skewed loss makes approximate, for all else. It says nothing of the path between the points of the grid,
+        nor of other training runs.
+
+        Raises:
+            ValueError: no such split, L is not measured there, a confidence outside (0, 1), or L is not finite
+                somewhere (t is named).
+
+        Example:
+            >>> line = {"cue": (1.0, 4.0, 3.0)}
+            >>> profile = Profile((0.0, 0.5, 1.0), line, {}, {"cue": 1}, "cue", (), {})
+            >>> profile.barrier("cue")
+            Barrier(height=2.0, t=0.5, area=1.0, interval=None)
+        """
+        values = self._values(split, on)
+        return barrier_of(self.ts, values, self._interval(split, on, confidence))
+
+    def endpoint_minus_minimum(self, split: str) -> float:
+        """The graded gap (L(theta_a) + L(theta_b)) / 2 - min over t of L(gamma(t)), in the units of the loss.
+
+        A third party's summary score, offered beside the barrier and never as a verdict.
+        """
+        values = self._values(split, "loss")
+        return (values[0] + values[-1]) / 2 - min(values)
+
+    def connection(self, split: str, tolerance: float = 0.0, on: str = "loss", confidence: float = 0.95) -> Connection:
+        """Whether L(gamma(t)) <= (1 - t) L(theta_a) + t L(theta_b) + tolerance for every t of the grid.
+
+        Judged by the barrier's interval where samples were kept: "connected" when all of it is at most the
+        tolerance, "not connected" when all of it is above, else "undetermined", as where one sample was kept and gives
+        no interval. Without samples the measured height decides. A grid of the two ends alone decides nothing. `.by`
+        says which it was.
+
+        Raises:
+            ValueError: as `barrier`, or a negative tolerance.
+        """
+        check_non_negative("tolerance", tolerance)
+        by_height = len(self.ts) > 2 and split not in self.per_sample.get(on, {})
+        return judged(split, self.barrier(split, on, confidence), tolerance, by_height)
+
+    def mode_connected(self, split: str, tolerance: float = 0.0) -> bool:
+        """Whether the verdict of `connection` on the loss is "connected"."""
+        return self.connection(split, tolerance).verdict == "connected"
+
+    def mechanistic_connection(self, tolerance: float = 0.0, on: str = "loss", confidence: float = 0.95) -> Verdict:
+        """The verdict over the reference *and* every intervention.
+
+        "connected" when that is the verdict on all of them, "not connected" when it is the verdict on any, else
+        "undetermined". Each split is judged at `confidence` by itself.
+
+        Source: Lubana et al. 2023, definition of mechanistic connectivity.
+        """
+        check_interventions("mechanistic connectivity", self.interventions)
+        splits = (self.reference, *self.interventions)
+        verdicts = {self.connection(split, tolerance, on, confidence).verdict for split in splits}
+        return together(verdicts)
+
+    def mechanistically_connected(self, tolerance: float = 0.0) -> bool:
+        """Whether the path is found mode connected on the reference *and* on every intervention, in loss.
+
+        False also where that is not settled; `mechanistic_connection` tells the two apart.
+
+        Source: Lubana et al. 2023, definition of mechanistic connectivity.
+        """
+        return self.mechanistic_connection(tolerance) == "connected"
+
+    @property
+    def not_finite(self) -> tuple[NotFinite, ...]:
+        """Every mean on the path that is NaN or infinite: split, what was measured, t, value."""
+        return tuple(
+            NotFinite(split, on, t, value)
+            for on, splits in self._measured().items()
+            for split, values in splits.items()
+            for t, value in zip(self.ts, values, strict=True)
+            if not math.isfinite(value)
+        )
+
+    def to_record(self, start: str = "A", end: str = "B", tolerance: float = 0.0) -> dict[str, Any]:
+        """Plain values, for JSON: curves, barriers in loss with their 95 % intervals, and verdicts at a tolerance.
+
+        What is not finite is None, and a split with such a loss has no barrier: it is "not connected" where the loss
+        is infinite between finite ends, and "undetermined" where an end is not finite, or any loss NaN.
+        """
+        bad = {value.split for value in self.not_finite if value.on == "loss"}
+        barriers = {split: None if split in bad else self.barrier(split) for split in self.loss}
+        connection: dict[str, Verdict] = {
+            split: _beyond(self.loss[split]) if split in bad else self.connection(split, tolerance).verdict
+            for split in self.loss
+        }
+        joined = {connection[split] for split in (self.reference, *self.interventions)}
+        return {
+            "start": start,
+            "end": end,
+            "ts": list(self.ts),
+            "loss": {split: _finite(values) for split, values in self.loss.items()},
+            "accuracy": {split: _finite(values) for split, values in self.accuracy.items()},
+            "barrier": {split: b and (b.height, b.t) for split, b in barriers.items()},
+            "barrier_interval": {split: b and b.interval for split, b in barriers.items()},
+            "endpoint_minus_minimum": {s: None if s in bad else self.endpoint_minus_minimum(s) for s in self.loss},
+            "tolerance": tolerance,
+            "connection": connection,
+            "mechanistic_connection": together(joined),
+            "settings": dict(self.settings),
+        }
+
+    def plot(self) -> Any:
+        """A matplotlib Figure: one panel each for accuracy (where measured), loss and every metric, a curve a split."""
+        return draw_curves(ts=self.ts, measured=self._measured(), broken=self.not_finite)
+
+    def to_csv(self, file: str | FilePath) -> None:
+        """Write one row per t and split: t, split, loss, accuracy, samples, and a column for each metric.
+
+        A cell is empty where a split has no accuracy.
+        """
+        write_table(file, table_of(self))
+
+    def __str__(self) -> str:
+        width = max(map(len, ("split", *self.loss)))
+        lines = [f"{self.settings.get('path', 'a')} path, {len(self.ts)} points; barrier in loss, by split"]
+        lines += [f"  {split:<{width}}  {self._summary(split)}" for split in self.loss]
+        lines += [f"  not finite: {on} on {split!r} is {value} at t = {t:g}" for split, on, t, value in self.not_finite]
+        return "\n".join(lines)
+
+    def _summary(self, split: str) -> str:
+        if any(bad.split == split and bad.on == "loss" for bad in self.not_finite):
+            return "no barrier: the loss is not finite on the path"
+        barrier = self.barrier(split)
+        text = f"{barrier.height:.4g} at t = {barrier.t:g}"
+        if barrier.interval is not None:
+            text += f", 95 % interval {barrier.interval[0]:.4g} to {barrier.interval[1]:.4g}"
+        if split in self.accuracy:
+            values = self.accuracy[split]
+            text += f"; accuracy {values[0]:.1%} (A), {values[-1]:.1%} (B), lowest {min(values):.1%}"
+        return f"{text}; {self.samples[split]} samples"
+
+    def _measured(self) -> dict[str, Mapping[str, tuple[float, ...]]]:
+        """Measure -> split -> means; what was measured on no split is left out."""
+        return ({"accuracy": self.accuracy} if self.accuracy else {}) | {"loss": self.loss, **self.metrics}
+
+    def _values(self, split: str, on: str) -> list[float]:
+        check_choice("split", split, tuple(self.loss))
+        check_choice("on", on, ("loss", "accuracy", *self.metrics))
+        measured = self._measured().get(on, {})
+        check_accuracy_measured(split, split in measured)
+        values = [1 - a for a in measured[split]] if on == "accuracy" else list(measured[split])
+        for t, value in zip(self.ts, values, strict=True):
+            if not math.isfinite(value):
+                raise ValueError(f"the {on} on {split!r} is {value} at t = {t:g}, so the path has no barrier there")
+        return values
+
+    def _interval(self, split: str, on: str, confidence: float) -> Interval | None:
+        if not 0.0 < confidence < 1.0:
+            raise ValueError(f"confidence must lie between 0 and 1, neither of them, got {confidence!r}")
+        if split not in self.per_sample.get(on, {}) or len(self.ts) < 3 or self.samples[split] < 2:
+            return None
+        values = self.per_sample[on][split]
+        if on == "accuracy" and self.each == "rows":
+            return interval_of_errors(self.ts, values, confidence)
+        bounds = (0.0, 1.0) if on == "accuracy" else self.bounds.get(on)
+        if bounds is None:
+            return interval_of_means(self.ts, values, confidence)
+        return interval_of_bounded(self.ts, 1 - values if on == "accuracy" else values, bounds, confidence)
+
+
+def together(verdicts: AbstractSet[str]) -> Verdict:
+    """One verdict for several splits: connected on all, or not on one, or not settled."""
+    if "not connected" in verdicts:
+        return "not connected"
+    return "connected" if verdicts == {"connected"} else "undetermined"
+
+
+def _beyond(losses: Sequence[float]) -> Verdict:
+    """The verdict on a path where some loss is not finite: infinity above a finite chord is a barrier of any height."""
+    defined = math.isfinite(losses[0]) and math.isfinite(losses[-1]) and not any(map(math.isnan, losses))
+    return "not connected" if defined and math.inf in losses else "undetermined"
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def table_of(profile: Profile, **front: object) -> list[dict[str, object]]:
+    """One row per split and t, `front` first in each."""
+    return [
+        {
+            **front,
+            "t": t,
+            "split": split,
+            "loss": loss[i],
+            "accuracy": profile.accuracy[split][i] if split in profile.accuracy else "",
+            "samples": profile.samples[split],
+            **{name: values[split][i] for name, values in profile.metrics.items()},
+        }
+        for split, loss in profile.loss.items()
+        for i, t in enumerate(profile.ts)
+    ]
+
+
+def write_table(file: str | FilePath, rows: list[dict[str, object]]) -> None:
+    """Rows of equal keys as a CSV file with a header."""
+    with open(file, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,82 @@
+"""Functions named by text, as configurations and command lines give them: package.module:function."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from mechconn.core._rng import isolated
+
+NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def named_function(what: str, text: str) -> Callable[..., Any]:
+    """The function that `text` names, imported from the installed packages or else from the working directory.
+
+    Args:
+        what: what it is for, in errors.
+        text: "package.module:function".
+
+    Raises:
+        ValueError: the text is no such name, the module is not there or fails, or it has no such function.
+
+    Example:
+        >>> named_function("the function", "math:sqrt")(4.0)
+        2.0
+    """
+    if not NAME.fullmatch(text):
+        raise ValueError(f"{what} must be named as 'package.module:function', got {text!r}")
+    module_name, _, name = text.partition(":")
+    found: Any = _module(what, module_name)
+    where = getattr(found, "__file__", None) or module_name
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{what} {text!r}: {where} has no {part!r}; name a function that is defined there")
+        found = getattr(found, part)
+    if not callable(found):
+        raise ValueError(f"{what} {text!r} must be a function, it is a {type(found).__name__}")
+    return found
+
+
+@contextmanager
+def working_directory_importable() -> Iterator[None]:
+    """While it lasts, modules are looked for in the working directory too, after the installed ones.
+
+    Behind them, so that a file there which happens to be called like a library is not run in its place.
+    """
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        last = len(sys.path) - 1 - sys.path[::-1].index(here) if here in sys.path else None
+        if last is not None:
+            del sys.path[last]
+
+
+def _module(what: str, name: str) -> ModuleType:
+    with working_directory_importable(), isolated(0, "import"):
+        importlib.invalidate_caches()
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            missing = error.name or name
+            if name == missing or name.startswith(f"{missing}."):
+                raise ValueError(
+                    f"{what}: there is no module {missing!r}, neither installed nor in {os.getcwd()}; check its "
+                    "name or change the folder"
+                ) from error
+            raise ValueError(_unimportable(what, name, str(error))) from error
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(_unimportable(what, name, why)) from error
+
+
+def _unimportable(what: str, name: str, why: str) -> str:
+    return f"{what}: the module {name!r} cannot be imported ({why}); mend it, or install what it needs"

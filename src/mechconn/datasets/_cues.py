@@ -1,0 +1,245 @@
+"""Cues for images: a box whose place (and hue) tells the class, or a second image stacked on the first.
+
+Every cue is drawn onto images that are scaled to [-1, 1]; its colours are written as they stand, so 0 is mid-grey.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mechconn.core import SampleSource, check_count, check_range, check_samples, integers_by_index, uniform_by_index
+from mechconn.datasets._suite import Cue
+
+PLACES = 9
+NO_BOX, NO_IMAGE = -1, -1
+
+
+@dataclass(frozen=True)
+class BoxCue(Cue):
+    """A small box of one colour whose place on a 3 x 3 grid tells the class.
+
+    Value v in 0 ... 8 is the v-th place, row by row (top, middle, bottom x left, centre, right; flush with the
+    border or centred); value 9 is "no box", which is also class 9's own value. The colour is written into
+    images that are scaled to [-1, 1].
+
+    Attributes:
+        size: side of the box in pixels.
+        colour: one value per channel, in [-1, 1].
+        values: how many of the ten values the random cue draws from; set it to the number of classes.
+
+    Example:
+        >>> BoxCue().render(torch.zeros(1, 3, 32, 32), torch.tensor([1]))[0, 1, 0].nonzero().flatten().tolist()
+        [14, 15, 16]
+
+    Source: Lubana et al. 2023, section 4.
+    """
+
+    size: int = 3
+    colour: tuple[float, ...] = (0.0, 1.0, 0.0)
+    values: int = 10
+
+    def __post_init__(self) -> None:
+        check_count("size", self.size)
+        if not 1 <= self.values <= 10:
+            raise ValueError(f"values must lie in [1, 10], got {self.values}")
+        for value in self.colour:
+            check_range("colour", value, -1.0, 1.0)
+
+    def agreeing(self, labels: Int[Tensor, " n"], index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
+        """The place that belongs to each label; nothing is drawn."""
+        if len(labels) and int(labels.max()) >= self.values:
+            raise ValueError(
+                f"BoxCue has {self.values} places but the data has a label {int(labels.max())}; "
+                "use at most ten classes and set values= to their number"
+            )
+        return labels.clone()
+
+    def absent(self, count: int) -> Int[Tensor, " n"]:
+        """Value 9, "no box"."""
+        return torch.full((count,), PLACES)
+
+    def random(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
+        """One of the values for each row, "no box" among them where there are ten."""
+        return integers_by_index(index, self.values, seed, "box cue")
+
+    def render(self, x: Float[Tensor, "n c h w"], values: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        """Images with their boxes; h and w at least the box's size and two more, so that all places differ."""
+        channels, height, width = x.shape[1:]
+        if len(self.colour) != channels or min(height, width) < self.size + 2:
+            raise ValueError(
+                f"a box of {self.size} pixels with {len(self.colour)} colour values does not fit images of shape "
+                f"{[channels, height, width]}; set size= and colour= of the cue to suit them"
+            )
+        boxed = (values < PLACES).nonzero().flatten()
+        top, left = _grid_corners(values[boxed], height, width, self.size)
+        return _with_boxes(x, boxed, top, left, self.size, torch.tensor(self.colour))
+
+
+@dataclass(frozen=True)
+class HueBoxCue(Cue):
+    """A small box whose place and hue together tell one of up to a hundred classes (CIFAR-100).
+
+    A value is (place, hue). Place 0 ... 8 is that of `BoxCue`; place 9 has its top left corner at row and column
+    2 size (pixels 6-8 for the default size); place -1 is "no box". Hue lies in [0, 1), a turn of the colour
+    wheel with red at 0 and green at 1/3; at full saturation and value it becomes a colour (r, g, b) in [0, 1], which is
+    written into images that are scaled to [-1, 1]. The value that agrees with a label is
+
+        place = label mod 10,        hue = 1/3 + floor(label / 10) / 10  mod 1,
+
+    so that labels 0 ... 8 have the boxes of `BoxCue`. The random cue draws one of the ten places, and any hue.
+
+    Attributes:
+        size: side of the box in pixels; images must be at least seven times as large, so that no places overlap.
+
+    Example:
+        >>> cue = HueBoxCue()
+        >>> cue.render(torch.zeros(1, 3, 32, 32), torch.tensor([[9.0, 0.0]]))[0, :, 6, 8].tolist()
+        [1.0, 0.0, 0.0]
+
+    Source: Lubana et al. 2023, appendix.
+    """
+
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        check_count("size", self.size)
+
+    def agreeing(self, labels: Int[Tensor, " n"], index: Int[Tensor, " n"], seed: int) -> Float[Tensor, "n 2"]:
+        """The (place, hue) that belongs to each label; nothing is drawn.
+
+        Raises:
+            ValueError: a label of a hundred or more.
+        """
+        if len(labels) and int(labels.max()) >= 100:
+            raise ValueError(
+                f"HueBoxCue tells 100 classes apart but the data has a label {int(labels.max())}; "
+                "use at most a hundred classes, or another cue"
+            )
+        return torch.stack([(labels % 10).double(), (1 / 3 + (labels // 10).double() / 10) % 1.0], 1)
+
+    def absent(self, count: int) -> Float[Tensor, "n 2"]:
+        """Place -1, "no box"."""
+        return torch.tensor([NO_BOX, 0.0], dtype=torch.float64).repeat(count, 1)
+
+    def random(self, index: Int[Tensor, " n"], seed: int) -> Float[Tensor, "n 2"]:
+        """One of the ten places and a hue, uniform in [0, 1), for each row."""
+        place = integers_by_index(index, 10, seed, "hue box cue", "place")
+        return torch.stack([place.double(), uniform_by_index(index, seed, "hue box cue", "hue")], 1)
+
+    def render(self, x: Float[Tensor, "n c h w"], values: Float[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
+        """Images with their boxes; three channels, h and w at least seven times the box's size."""
+        channels, height, width = x.shape[1:]
+        if channels != 3 or min(height, width) < 7 * self.size:
+            raise ValueError(
+                f"coloured boxes of {self.size} pixels need images of three channels and at least {7 * self.size} "
+                f"pixels a side, got {[channels, height, width]}; load them with rgb=True, or set size= of the cue"
+            )
+        boxed = (values[:, 0] >= 0).nonzero().flatten()
+        place, hue = values[boxed, 0].long(), values[boxed, 1]
+        top, left = _grid_corners(place.clamp(max=8), height, width, self.size)
+        tenth = place == 9
+        top, left = (corner.masked_fill(tenth, 2 * self.size) for corner in (top, left))
+        return _with_boxes(x, boxed, top, left, self.size, hue_to_rgb(hue)[:, None, None])
+
+
+@dataclass(frozen=True, eq=False)
+class DominoesCue(Cue):
+    """A second image on top of the first: Dominoes, such as Fashion-MNIST above CIFAR-10.
+
+    A value is a row of `images`, or -1 for none. The one that agrees with a label is a row of that label, chosen
+    uniformly as a function of (index, seed); the random cue is any row. It is shown with values in [0, 1],
+    resized (bilinear) to the size of the image below and grey spread to its channels; no image is all zeros.
+    Images of [C, H, W] become [C, 2 H, W]: the cue in the upper half, the natural image in [-1, 1] in the lower.
+
+    Attributes:
+        images: a labelled image set in [-1, 1], as `datasets.load` gives; its labels are those of the content.
+
+    Raises:
+        ValueError: `images` is empty.
+
+    Example:
+        >>> from mechconn.datasets import ImageSet
+        >>> white = ImageSet(torch.full((1, 1, 4, 4), 255, dtype=torch.uint8), torch.tensor([0]), ("white",))
+        >>> DominoesCue(white).render(torch.zeros(1, 3, 2, 2), torch.tensor([0]))[0, 0].tolist()
+        [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
+
+    Source: Shah et al. 2020 (the dataset); Lubana et al. 2023, section 4.
+    """
+
+    images: SampleSource
+    _order: Tensor = field(init=False, repr=False)
+    _counts: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_samples("the image set of DominoesCue", len(self.images))
+        labels = self.images.y.cpu()
+        object.__setattr__(self, "_order", labels.argsort(stable=True))
+        object.__setattr__(self, "_counts", labels.bincount())
+
+    def agreeing(self, labels: Int[Tensor, " n"], index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
+        """A row of the same label for each label.
+
+        Raises:
+            ValueError: no image has one of the labels.
+        """
+        counts = torch.cat([self._counts, self._counts.new_zeros(1)])
+        count = counts[labels.clamp(max=len(counts) - 1)]
+        if bool((count == 0).any()):
+            raise ValueError(
+                f"DominoesCue has no image of label {int(labels[count == 0][0])}; "
+                "its images and the natural ones must have the same labels"
+            )
+        nth = (uniform_by_index(index, seed, "dominoes", "agreeing") * count).long().minimum(count - 1)
+        return self._order[(self._counts.cumsum(0) - self._counts)[labels] + nth]
+
+    def absent(self, count: int) -> Int[Tensor, " n"]:
+        """-1, "no image"."""
+        return torch.full((count,), NO_IMAGE)
+
+    def random(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
+        """Any row of the images for each row."""
+        return integers_by_index(index, len(self.images), seed, "dominoes", "random")
+
+    def render(self, x: Float[Tensor, "n c h w"], values: Int[Tensor, " n"]) -> Float[Tensor, "n c h2 w"]:
+        """Images of twice the height, the cue in the upper half."""
+        top, shown = torch.zeros_like(x), (values != NO_IMAGE).nonzero().flatten()
+        if len(shown):
+            # From [-1, 1] to [0, 1]; antialias matters only where the image shrinks.
+            image = self.images.inputs(values[shown]).to(x).add(1.0).div(2.0)
+            if image.dim() != 4 or image.shape[1] not in (1, x.shape[1]):
+                raise ValueError(
+                    f"DominoesCue cannot put images of shape {list(image.shape[1:])} on top of {list(x.shape[1:])}; "
+                    "grey images, or images of the same channels, are needed"
+                )
+            resized = interpolate(image, size=x.shape[2:], mode="bilinear", align_corners=False, antialias=True)
+            top[shown.to(x.device)] = resized.expand(-1, x.shape[1], -1, -1)
+        return torch.cat([top, x], 2)
+
+
+def hue_to_rgb(hue: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
+    """Colours (r, g, b) in [0, 1] of hues in turns, at full saturation and value: red 0, green 1/3, blue 2/3.
+
+    Channel c is clip(| (6 hue + s_c) mod 6 - 3 | - 1, 0, 1) with s = (0, 4, 2): the standard HSV hexagon.
+    """
+    shifted = (6.0 * hue[:, None] + hue.new_tensor([0.0, 4.0, 2.0])) % 6.0
+    return ((shifted - 3.0).abs() - 1.0).clamp(0.0, 1.0)
+
+
+def _grid_corners(place: Tensor, height: int, width: int, size: int) -> tuple[Tensor, Tensor]:
+    """(top, left) of places 0 ... 8, row by row: flush with the border or centred."""
+    top = torch.tensor([0, (height - size) // 2, height - size])[place // 3]
+    left = torch.tensor([0, (width - size) // 2, width - size])[place % 3]
+    return top, left
+
+
+def _with_boxes(x: Tensor, boxed: Tensor, top: Tensor, left: Tensor, size: int, colours: Tensor) -> Tensor:
+    """Copies of x with a box on each of the rows `boxed`; colours [channels] or [rows, 1, 1, channels]."""
+    x, offsets = x.clone(), torch.arange(size)
+    rows, columns = top[:, None, None] + offsets[:, None], left[:, None, None] + offsets
+    x[boxed[:, None, None], :, rows, columns] = colours.to(x)
+    return x

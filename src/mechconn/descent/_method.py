@@ -1,0 +1,323 @@
+"""What a training or fine-tuning method is: settings, a schedule of SGD steps, and the objectives they descend."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.core import (
+    Data,
+    Inputs,
+    Params,
+    batches,
+    check_count,
+    check_fraction,
+    check_non_negative,
+    check_positive,
+    generators_kept,
+    isolated,
+)
+from mechconn.descent._workers import Workers
+from mechconn.losses import Loss, not_per_sample
+from mechconn.network import Network, call_arguments, explain_errors, laid_out_inputs, outputs_of
+
+EVALUATED = 250
+"""Rows per batch where nothing is learned."""
+
+Batch: TypeAlias = tuple[Inputs, Tensor]
+"""(inputs, targets)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one iteration works on.
+
+    Attributes:
+        number: iterations before it.
+        epoch: epochs before it.
+        clean: a batch of the clean data.
+        cued: a batch of each source of data with a cue, for methods that use them.
+        rows: numbers of the clean rows in their data, int64 of shape [N]; None where the data are no dataset.
+        size: rows of the clean batch, over all processes that share it.
+    """
+
+    number: int
+    epoch: int
+    size: int
+    clean: Batch
+    cued: tuple[Batch, ...] = ()
+    rows: Tensor | None = None
+
+
+Records: TypeAlias = Sequence[Mapping[str, float]]
+"""One record an epoch: its number, its last learning rate, the mean of each loss term, and the validation loss."""
+
+Objective: TypeAlias = Callable[[Step], dict[str, Tensor]]
+"""The terms of a loss at the current weights; their sum is what one optimiser step descends."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a method may use to build its objectives.
+
+    Attributes:
+        model: the network that is trained, theta; a private copy in training mode.
+        network: the same architecture as a function of weights.
+        references: for each source of data with a cue the weights to keep apart from, frozen; the start where the
+            user names no other.
+        loss: one value per sample.
+        head: name of the head where the user gave one.
+        seed: of the method's own draws.
+        clean: the clean data.
+        cued: the sources of data with a cue that the method reads.
+        validation: clean data to select an epoch by, where the user gave any.
+        groups: number of the group of each clean row, int64 of shape [N], where the user gave groups.
+        workers: the processes that share the work.
+        kept: what objectives remember from one iteration to the next; part of every checkpoint.
+        decided: settings that the method left to the run, such as a rate that the features give; part of the record.
+        notes: plain sentences on where the run did nothing, for whoever reads its result.
+    """
+
+    model: nn.Module
+    network: Network
+    references: tuple[Params, ...]
+    loss: Loss
+    head: str | None
+    seed: int
+    clean: Data
+    cued: tuple[Data, ...] = ()
+    validation: Data | None = None
+    groups: Tensor | None = None
+    workers: Workers = field(default_factory=Workers)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    decided: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def outputs(self, inputs: Inputs) -> Tensor:
+        """Outputs of theta; its running statistics move along, as in any training step."""
+        inputs = self.network.fitted(
+            inputs, lambda: (dict(self.model.named_parameters()), dict(self.model.named_buffers()))
+        )
+        args, kwargs = call_arguments(laid_out_inputs(inputs, self.network.reduced))
+        with self.network.computing(), explain_errors(args, kwargs):
+            found = self.model(*args, **kwargs)
+        outputs = outputs_of(found)
+        return outputs if self.network.reduced is None else outputs.float()
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every row, float of shape [N].
+
+        Raises:
+            ValueError: the loss gives anything else.
+        """
+        values = self.loss(outputs, targets)
+        if values.shape != targets.shape[:1]:
+            raise ValueError(not_per_sample("the loss", values, targets))
+        return values
+
+    def mean_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of a batch."""
+        return self.mean_of(self.losses(outputs, targets), targets)
+
+    def mean_of(self, losses: Tensor, targets: Tensor) -> Tensor:
+        """Mean of the losses of the rows that count."""
+        counted = self.loss.counted(targets)
+        if counted is None:
+            return self.workers.mean(losses)
+        return self.workers.total(losses[counted].sum()) / self.workers.total(counted.to(losses).sum()).clamp(min=1.0)
+
+    def rows_counted(self, targets: Tensor) -> Tensor:
+        """1.0 for each row that counts and 0.0 for the others, float of shape [N]."""
+        counted = self.loss.counted(targets)
+        return torch.ones(len(targets), device=targets.device) if counted is None else counted.float()
+
+    def risk(self, batch: Batch) -> Tensor:
+        """Mean loss of theta on a batch."""
+        return self.mean_loss(self.outputs(batch[0]), batch[1])
+
+
+@runtime_checkable
+class Descend(Protocol):
+    """Takes the steps of a schedule: what the engine offers to a method."""
+
+    def __call__(
+        self,
+        schedule: Schedule,
+        objectives: Sequence[Objective],
+        module: nn.Module,
+        clean: Data,
+        cued: Sequence[Data] = (),
+        validate: Callable[[], float] | None = None,
+        *,
+        as_they_are: bool = False,
+    ) -> Records:
+        """Descend the objectives over the trainable weights of `module`; `as_they_are` reads batches untransformed.
+
+        Returns the record of every epoch, also of those that were done before the run was interrupted.
+        """
+        ...
+
+
+class Method(abc.ABC):
+    """How the weights of a network are changed."""
+
+    takes_groups: ClassVar[bool] = False
+    """Whether the groups of the clean rows are of use to it."""
+
+    @abc.abstractmethod
+    def run(self, problem: Problem, descend: Descend) -> None:
+        """Change `problem.model` in place."""
+
+    @abc.abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Name and every setting: plain values."""
+
+    def cued_data(self, cued: Mapping[str, Data], seed: int) -> Mapping[str, Data]:
+        """The sources of data with a cue that this method reads beside the clean data; none by default."""
+        return {}
+
+    def passes(self, sources: int) -> int:
+        """Forward and backward passes through the whole network in one iteration, given so many sources with a cue.
+
+        Zero where the method trains the head alone.
+        """
+        return 0
+
+    def whole_schedule(self) -> Schedule | None:
+        """The schedule of the part that trains the whole network; None where there is no such part."""
+        return None
+
+    def with_epochs(self, epochs: int) -> Method:
+        """The same method, training the whole network for so many epochs; itself where it trains the head alone."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(abc.ABC):
+    """How steps are taken: SGD settings and a learning-rate schedule.
+
+    Attributes:
+        epochs: passes over the data.
+        batch_size: rows per batch, where the data are a dataset or a pair of tensors.
+        lr: initial learning rate.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        accumulate: batches whose gradients make one step; each gradient counts by its rows. A mean over rows then
+            has the gradient of the whole step; statistics of a batch, and terms that are no such mean (`CBFT`'s, the
+            penalties of `IRM` and `VREx`, the weights of `GroupDRO`), are still those of each batch.
+        clip_norm: largest Euclidean norm of a step's gradient, beyond which it is scaled down; None leaves it.
+    """
+
+    epochs: int = 20
+    batch_size: int = 256
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    accumulate: int = 1
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        check_count("epochs", self.epochs)
+        check_count("batch_size", self.batch_size)
+        check_positive("lr", self.lr)
+        check_fraction("momentum", self.momentum)
+        check_non_negative("weight_decay", self.weight_decay)
+        check_count("accumulate", self.accumulate)
+        if self.clip_norm is not None:
+            check_positive("clip_norm", self.clip_norm)
+
+    @abc.abstractmethod
+    def rate(self, step: int, steps: int, epoch: int) -> float:
+        """Learning rate at iteration `step` of `steps`."""
+
+    def settings(self) -> dict[str, Any]:
+        """Name and every setting: plain values."""
+        return {"method": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineSchedule(Schedule):
+    """A schedule whose learning rate falls to 0 on a cosine."""
+
+    def rate(self, step: int, steps: int, epoch: int) -> float:
+        """Learning rate at iteration `step` of `steps`: lr (1 + cos(pi step / steps)) / 2, from lr to 0."""
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent(CosineSchedule, Method):
+    """A method that is one descent: a schedule and a list of objectives over all trainable weights."""
+
+    @abc.abstractmethod
+    def objectives(self, problem: Problem) -> Sequence[Objective]:
+        """What each iteration descends, in turn: one optimiser step per objective."""
+
+    def passes(self, sources: int) -> int:
+        """One, on the clean data."""
+        return 1
+
+    def whole_schedule(self) -> Schedule | None:
+        """Its own."""
+        return self
+
+    def with_epochs(self, epochs: int) -> Method:
+        """The same settings but for the number of epochs."""
+        return replace(self, epochs=epochs)
+
+    def run(self, problem: Problem, descend: Descend) -> None:
+        """Descend the objectives over all weights, and note what had no effect."""
+        validate = None if problem.validation is None else validation_loss(problem)
+        records = descend(self, self.objectives(problem), problem.model, problem.clean, problem.cued, validate)
+        problem.notes.extend(self.remarks(problem, records))
+
+    def remarks(self, problem: Problem, records: Records) -> Sequence[str]:
+        """Sentences on terms that had no effect, from the record of every epoch; none by default."""
+        return ()
+
+
+def taken_epoch(records: Records) -> int:
+    """The epoch whose weights a descent ended with: the first of least validation loss, else the last."""
+    losses = [record.get("validation") for record in records]
+    found = [(loss, epoch) for epoch, loss in enumerate(losses) if loss is not None]
+    return min(found)[1] if found else len(records) - 1
+
+
+def clean_loss(problem: Problem) -> Objective:
+    """The objective "clean": mean loss of theta on the clean batch."""
+    return lambda step: {"clean": problem.risk(step.clean)}
+
+
+def cued_needed(method: Method, cued: Mapping[str, Data]) -> Mapping[str, Data]:
+    """The sources with a cue, after refusing none."""
+    if not cued:
+        raise ValueError(
+            f"{type(method).__name__} needs data with the cue: pass cued=..., the data that the model was trained on"
+        )
+    return cued
+
+
+def validation_loss(problem: Problem) -> Callable[[], float]:
+    """Mean loss of theta on the validation data, in evaluation mode."""
+    held_out = problem.validation
+    assert held_out is not None
+
+    def validate() -> float:
+        problem.model.eval()
+        total, rows = 0.0, 0
+        with torch.no_grad(), generators_kept(held_out), isolated(problem.seed, "validation"):
+            device, module = problem.network.device, problem.network.module
+            found = batches("validation", held_out, batch_size=EVALUATED, device=device, model=module)
+            for inputs, targets in found:
+                values = problem.losses(problem.outputs(inputs), targets).double()
+                total += float((values * problem.rows_counted(targets)).sum())
+                rows += int(problem.rows_counted(targets).sum())
+        problem.model.train(True)
+        return total / max(rows, 1)
+
+    return validate

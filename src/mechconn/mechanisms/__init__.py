@@ -1,0 +1,32 @@
+"""What networks rely on: effects of interventions, verdicts, comparisons, maps, groups, representations, audits."""
+
+from mechconn.mechanisms._agreement import AGREE as AGREE
+from mechconn.mechanisms._agreement import CONFLICT as CONFLICT
+from mechconn.mechanisms._agreement import split_by_agreement as split_by_agreement
+from mechconn.mechanisms._audit import Audit as Audit
+from mechconn.mechanisms._audit import audit as audit
+from mechconn.mechanisms._audit_record import AuditRecord as AuditRecord
+from mechconn.mechanisms._audit_record import EffectRecord as EffectRecord
+from mechconn.mechanisms._audit_record import InvarianceRecord as InvarianceRecord
+from mechconn.mechanisms._audit_record import PathRecord as PathRecord
+from mechconn.mechanisms._compare import Comparison as Comparison
+from mechconn.mechanisms._compare import Difference as Difference
+from mechconn.mechanisms._compare import compare_mechanisms as compare_mechanisms
+from mechconn.mechanisms._discrepancy import OutputDiscrepancy as OutputDiscrepancy
+from mechconn.mechanisms._discrepancy import output_discrepancy as output_discrepancy
+from mechconn.mechanisms._effects import Change as Change
+from mechconn.mechanisms._effects import Effect as Effect
+from mechconn.mechanisms._effects import Invariance as Invariance
+from mechconn.mechanisms._groups import GroupAccuracies as GroupAccuracies
+from mechconn.mechanisms._groups import GroupAccuracy as GroupAccuracy
+from mechconn.mechanisms._groups import measure_groups as measure_groups
+from mechconn.mechanisms._groups import split_by_group as split_by_group
+from mechconn.mechanisms._joining import first_rows_of as first_rows_of
+from mechconn.mechanisms._joining import outputs_on as outputs_on
+from mechconn.mechanisms._map import MechanismMap as MechanismMap
+from mechconn.mechanisms._map import mechanism_map as mechanism_map
+from mechconn.mechanisms._measure import check_margin as check_margin
+from mechconn.mechanisms._measure import measure_invariance as measure_invariance
+from mechconn.mechanisms._representations import RepresentationSimilarity as RepresentationSimilarity
+from mechconn.mechanisms._representations import check_layers as check_layers
+from mechconn.mechanisms._representations import representation_similarity as representation_similarity

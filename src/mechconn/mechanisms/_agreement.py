@@ -1,0 +1,217 @@
+"""Natural data divided by whether something observed, such as the background, agrees with the label."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mechconn.core import Data, Rows, as_data, check_by_index, check_choice, check_is
+from mechconn.datasets import Labels, Observed, class_names, observed_rows
+
+AGREE, CONFLICT = "agree", "conflict"
+NOTE = (
+    "observational: the two splits hold other rows, so whatever else differs between these within a class counts too; "
+    "the effect is the mean over classes, each of equal weight"
+)
+Agreeing: TypeAlias = Mapping[Any, Any]
+"""Label -> the value that agrees with it, or several of them in a list."""
+
+
+def split_by_agreement(
+    data: Data,
+    column: Labels,
+    *,
+    agrees: Agreeing | None = None,
+    train_labels: Labels | None = None,
+    train_column: Labels | None = None,
+) -> dict[str, Rows]:
+    """Data as two splits: rows whose value in a column agrees with their label, and rows where the two conflict.
+
+    `Suite(split_by_agreement(data, places), reference="agree")` asks whether a model relies on the column. With K
+    classes and the accuracy on rows of class c,
+
+        effect = (1 / K) sum_c [accuracy(conflict, c) - accuracy(agree, c)],
+
+    every class of equal weight, so that neither the classes' sizes nor how hard each is count as an effect. A network
+    that reads the column alone has effect -1, one that does not use it 0. The comparison is observational: the two
+    splits hold other rows, and whatever else differs between these within a class counts too. `Effect.by_class` has
+    each class by itself.
+
+    Args:
+        data: data that hand out rows by index: a dataset, or an (x, y) pair of tensors. Labels are classes.
+        column: a value for each row: numbers or text in a tensor, an array or a list.
+        agrees: label -> the value that agrees with it, or a list of these. Labels may be written as the data's names of
+            classes. Classes not named here have the value that most rows of the class have in the training data.
+        train_labels: labels of the training data, which with `train_column` say what that value is; default: those of
+            the data themselves.
+        train_column: the column in the training data.
+
+    Returns:
+        "agree" and "conflict" -> their rows, each with rows of every class.
+
+    Raises:
+        TypeError: the data are batches that cannot be read by row, or one text stands for a column.
+        ValueError: another number of values than rows, a row without a value, labels that are no classes, a class
+            without rows of one kind, two values that are equally frequent in a class, one value that agrees with all
+            classes, a label or value in `agrees` that does not occur.
+
+    Example:
+        >>> data = torch.eye(6), torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> splits = split_by_agreement(data, ["land", "land", "sea", "sea", "sea", "land"])
+        >>> splits["agree"].rows.tolist(), splits["conflict"].rows.tolist()
+        ([0, 1, 3, 4], [2, 5])
+
+    Source: the groups of Sagawa et al. 2020; weights by class: direct standardisation.
+    """
+    source = check_by_index("split_by_agreement", as_data("data", data))
+    labels, values = _classes(source.y), _values("column", column, len(source))
+    if (train_labels is None) != (train_column is None):
+        raise ValueError("train_labels and train_column go together: the labels and the column of the training data")
+    known = (labels, values)
+    if train_labels is not None and train_column is not None:
+        known = _values("train_labels", train_labels, None), _values("train_column", train_column, None)
+        if len(known[0]) != len(known[1]):
+            counts = f"{len(known[0])} and {len(known[1])}"
+            raise ValueError(f"train_labels and train_column must have one value for each row, got {counts}")
+    names = _Names(sorted(set(labels)), class_names(source))
+    own = _own_values(names, known, agrees, {*values, *known[1]})
+    agree = torch.tensor([value in own[label] for label, value in zip(labels, values, strict=True)])
+    _check_rows(names, labels, agree, own)
+    return {
+        name: observed_rows(source, chosen.nonzero().flatten(), Observed(NOTE, within_classes=True))
+        for name, chosen in ((AGREE, agree), (CONFLICT, ~agree))
+    }
+
+
+class _Names:
+    """The labels that occur, and what people call them."""
+
+    def __init__(self, labels: Sequence[Any], classes: Sequence[str] | None) -> None:
+        self.labels, self._classes = list(labels), classes
+
+    def shown(self, label: Any) -> str:
+        """What a message calls a class: "1", or "1 ('gull')"."""
+        return str(label) if self._named(label) is None else f"{label} ({self._named(label)!r})"
+
+    def _named(self, label: Any) -> str | None:
+        names = self._classes
+        known = names is not None and isinstance(label, int) and 0 <= label < len(names)
+        return None if names is None or not known or names[label] == str(label) else names[label]
+
+    def find(self, key: Any) -> Any:
+        """The label that a key of `agrees` stands for: the label itself, its text, or the name of its class."""
+        for label in self.labels:
+            if key == label or str(key) == str(label) or (isinstance(key, str) and key == self._named(label)):
+                return label
+        options = [str(self._named(label) or label) for label in self.labels]
+        return check_choice("a label of agrees", str(key), options)
+
+
+def _own_values(
+    names: _Names, known: tuple[list[Any], list[Any]], agrees: Agreeing | None, occurring: set[Any]
+) -> dict[Any, set[Any]]:
+    """Label -> the values that agree with it."""
+    if agrees is not None:
+        check_is("agrees", agrees, Mapping, "; write {label: value, ...}")
+    named = {names.find(key): _found(value, occurring) for key, value in (agrees or {}).items()}
+    counts: dict[Any, Counter[Any]] = {label: Counter() for label in names.labels}
+    for label, value in zip(*known, strict=True):
+        if label in counts:
+            counts[label][value] += 1
+    own = {label: named.get(label) or _most(names, label, counts[label]) for label in names.labels}
+    if len(own) > 1 and all(values == own[names.labels[0]] for values in own.values()):
+        shared = ", ".join(sorted(map(repr, own[names.labels[0]])))
+        raise ValueError(
+            f"{shared} agrees with every class, so no row can be in conflict by it; name the values that belong to "
+            "each class, agrees={label: value, ...}"
+        )
+    return own
+
+
+def _found(value: Any, occurring: set[Any]) -> set[Any]:
+    """The values of the column that an entry of `agrees` names."""
+    entries = value if isinstance(value, list | tuple | set | frozenset) else [value]
+    found = set()
+    for entry in entries:
+        same = {other for other in occurring if other == entry or str(other) == str(entry)}
+        if not same:
+            check_choice("a value of agrees", str(entry), sorted(map(str, occurring)))
+        found |= same
+    if not found:
+        raise ValueError("agrees must name a value for each label it lists, got an empty list")
+    return found
+
+
+def _most(names: _Names, label: Any, counts: Counter[Any]) -> set[Any]:
+    """The value that most rows of a class have."""
+    ranked = counts.most_common(2)
+    entry = f"agrees={{{label!r}: value}}"
+    if not ranked:
+        raise ValueError(
+            f"the training data have no rows of class {names.shown(label)}; name the value that agrees with it, {entry}"
+        )
+    if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
+        (first, count), (second, _) = ranked
+        raise ValueError(
+            f"class {names.shown(label)} has as many rows of {first!r} as of {second!r} ({count}), so neither is the "
+            f"majority; name the value that agrees with it, {entry}"
+        )
+    return {ranked[0][0]}
+
+
+def _check_rows(names: _Names, labels: Sequence[Any], agree: Tensor, own: Mapping[Any, set[Any]]) -> None:
+    """Raise unless every class has rows that agree and rows that conflict; all that have none are named."""
+    counts = Counter(zip(labels, agree.tolist(), strict=True))
+    bare = [label for label in names.labels if not (counts[label, True] and counts[label, False])]
+    if bare:
+        listed = "; ".join(
+            f"class {names.shown(label)} has {counts[label, True]} rows that agree "
+            f"({', '.join(sorted(map(str, own[label])))}) and {counts[label, False]} in conflict"
+            for label in bare
+        )
+        raise ValueError(
+            f"a comparison within classes needs rows of both kinds in every class: {listed}; add rows, name other "
+            "values with agrees={label: value}, or leave these classes out of the data"
+        )
+
+
+def _classes(y: Tensor) -> list[Any]:
+    """The label of each row."""
+    flat = y.flatten() if y.dim() == 2 and y.shape[1] == 1 else y
+    if flat.dim() != 1 or flat.is_floating_point() or flat.is_complex():
+        got = f"{str(y.dtype).removeprefix('torch.')} {list(y.shape)}"
+        raise ValueError(f"split_by_agreement needs a class for each row, whole numbers of shape [N], got {got}")
+    return flat.tolist()
+
+
+def _values(what: str, values: Labels, rows: int | None) -> list[Any]:
+    """A plain value for each row, all of them there."""
+    tolist: Any = getattr(values, "tolist", None)
+    listed = values if tolist is None else tolist()
+    if isinstance(listed, str | Mapping) or not isinstance(listed, Iterable):
+        got = repr(listed) if isinstance(listed, str) else type(values).__name__
+        raise TypeError(f"{what} must hold a value for each row, got {got}; pass datasets.load_column(file, name)")
+    found = [_plain(value) for value in listed]
+    if rows is not None and len(found) != rows:
+        raise ValueError(f"{what} must have one value for each of {rows} rows, got {len(found)}")
+    for row, value in enumerate(found):
+        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+            raise ValueError(f"{what}: row {row} has no value; fill it in, or leave the row out")
+        if not isinstance(value, bool | int | float | str):
+            got = type(value).__name__
+            raise ValueError(
+                f"{what} must hold one number or text for each row, got a value of type {got} in row {row}"
+            )
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A number of torch's or NumPy's as Python's."""
+    single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
+    return value.item() if single else value

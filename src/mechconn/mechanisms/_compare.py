@@ -1,0 +1,262 @@
+"""Whether two models, or two sets of training runs, rely on the same mechanisms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from mechconn.core import PerSampleLoss, Progress, check_is
+from mechconn.datasets import Suite, check_interventions, check_label_names
+from mechconn.losses import as_loss, cross_entropy
+from mechconn.mechanisms._effects import CONFIDENCE, Invariance, On, Over
+from mechconn.mechanisms._evidence import (
+    accuracy_effects_apart,
+    bounded_effects_apart,
+    difference_over_runs,
+    loss_effects_apart,
+)
+from mechconn.mechanisms._measure import check_questions, invariance_of
+from mechconn.mechanisms._observational import are_paired, rows_correspond, within_classes
+from mechconn.mechanisms._outcomes import Drawn, Outcome, Setting, outcome_of
+from mechconn.mechanisms._runs import effects_of, over_training_runs
+from mechconn.mechanisms._within_classes import apart_within
+from mechconn.network import Metric, Precision, check_row_count, check_row_order, checked_metrics
+from mechconn.stats import Interval
+
+Similarity: TypeAlias = Literal["similar", "dissimilar", "undetermined"]
+Agreement: TypeAlias = Literal["same", "different", "undetermined"]
+Models: TypeAlias = nn.Module | Sequence[nn.Module]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the effects of one intervention on two models lie apart.
+
+    Attributes:
+        effect: the effect on B minus that on A, in accuracy or loss.
+        interval: of it, at 95 % confidence, of this intervention by itself. Over samples both models are measured on
+            the same rows, and the interval is over what differs within rows: exact on accuracy with one draw, t on
+            loss. Over runs it is Welch's t. Of splits that are compared within classes it is the difference of the
+            means over classes.
+    """
+
+    effect: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models' mechanisms side by side. `print(result)` sums it up.
+
+    Attributes:
+        verdict: "similar" when every intervention is determined on both sides and I(a) = I(b); "dissimilar" when some
+            intervention is invariant on one side and sensitive on the other; else "undetermined".
+        why: the verdict's reason, a sentence that names the interventions.
+        a: effects on A and what it is invariant to; over runs, of the mean over A's training runs.
+        b: the same of B.
+        agreement: intervention -> "same" (both invariant or both sensitive), "different", or "undetermined".
+        differences: split -> how far its effects lie apart; no part of the verdict.
+        over: what the intervals are over: "samples" of the data, for these two models, or training "runs", on these
+            data.
+        runs_a: each of A's models by itself, over samples.
+        runs_b: each of B's.
+    """
+
+    verdict: Similarity
+    why: str
+    a: Invariance
+    b: Invariance
+    agreement: Mapping[str, Agreement]
+    differences: Mapping[str, Difference]
+    over: Over
+    runs_a: tuple[Invariance, ...]
+    runs_b: tuple[Invariance, ...]
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        sides = {"a": self.a.to_record(), "b": self.b.to_record()}
+        runs = {side: [run.to_record() for run in getattr(self, side)] for side in ("runs_a", "runs_b")}
+        differences = {split: asdict(difference) for split, difference in self.differences.items()}
+        plain = {"verdict": self.verdict, "why": self.why, "over": self.over, "agreement": dict(self.agreement)}
+        return {**plain, **sides, "differences": differences, **runs}
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict}: {self.why}"]
+        for split, apart in self.differences.items():
+            low, high = apart.interval
+            lines.append(
+                f"  {split}: A {self.a[split].effect:+.4g} {self.a[split].verdict}, "
+                f"B {self.b[split].effect:+.4g} {self.b[split].verdict}, "
+                f"B - A {apart.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
+            )
+        lines += [f"  note: {note}" for note in self.a.notes if note in self.b.notes]
+        sides = (("A", self.a, self.b), ("B", self.b, self.a))
+        lines += [
+            f"  note on {side}: {note}" for side, own, other in sides for note in own.notes if note not in other.notes
+        ]
+        return "\n".join(lines)
+
+
+def compare_mechanisms(
+    model_a: Models,
+    model_b: Models,
+    suite: Suite,
+    margin: float = 0.05,
+    on: On = "accuracy",
+    *,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> Comparison:
+    """Whether A and B are invariant to the same interventions, I(theta_a) = I(theta_b).
+
+    Either one model a side, or several training runs a side (other seeds of one recipe). One model a side is judged as
+    `measure_invariance` does, over samples: the verdict is about these two models. Several are judged by Student's t
+    interval of the mean effect over the runs: the verdict is about models trained like these, measured on
+    these rows, whose own choice the interval leaves out. The claims about each side are right together with
+    probability 95 % at least, so a verdict, which needs both sides, with 90 % at least.
+
+    Effects of opposite sign are alike to this definition: both models are sensitive. `why` says so.
+
+    Args:
+        model_a: A, or a list of two or more runs of it; all stay as they are.
+        model_b: B, or as many or other runs of it. The architecture may differ from A's.
+        suite: the reference and its counterfactuals, with rows that come in one order every time.
+        margin: the largest effect that counts as none, in accuracy, in loss, or in the metric.
+        on: "accuracy", "loss", or the name of a metric.
+        loss: one value per sample from (outputs, targets); see `measure_invariance`.
+        metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute; default: where each model is.
+        precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
+        progress: called with (message, passes over a split done, passes in all).
+
+    Raises:
+        ValueError: one model against several, a suite without interventions, rows in another order for the second
+            model, or as in `measure_invariance`.
+
+    Example:
+        >>> identity, constant = nn.Identity(), nn.Linear(2, 2)
+        >>> constant = constant.requires_grad_(False)
+        >>> _ = constant.weight.zero_(), constant.bias.copy_(torch.tensor([1.0, 0.0]))
+        >>> y = torch.arange(200) % 2
+        >>> suite = Suite({"cue": (torch.eye(2)[y], y), "rand_cue": (torch.eye(2)[1 - y], y)})
+        >>> compare_mechanisms(identity, constant, suite).why.split("; ")[0]
+        'A is sensitive to rand_cue and B is invariant to it'
+
+    Source: Lubana et al. 2023, definition of mechanistic similarity.
+    """
+    setting = Setting(as_loss(loss), seed, device, precision, checked_metrics(metrics))
+    check_questions(suite, margin, on, setting.metrics)
+    check_interventions("a comparison of mechanisms", suite.interventions)
+    sides = [_listed(model_a), _listed(model_b)]
+    counts = [len(side) for side in sides]
+    if min(counts) < 1 or (min(counts) == 1 and max(counts) > 1):
+        raise ValueError(
+            f"got {counts[0]} of model_a and {counts[1]} of model_b; pass one model a side (judged over samples), "
+            "or two or more training runs a side (judged over runs)"
+        )
+    every = zip("AB", sides, strict=True)
+    check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
+    steps, done = sum(counts) * len(suite), 0
+
+    def measured(model: nn.Module) -> tuple[Outcome, Invariance]:
+        nonlocal done
+
+        def told(splits: int) -> None:
+            if progress is not None:
+                progress("comparing mechanisms", done + splits, steps)
+
+        outcome = outcome_of(model, suite, on, setting, told)
+        done += len(suite)
+        return outcome, invariance_of(outcome, suite, margin, on)
+
+    if max(counts) == 1:
+        (first, a), (second, b) = (measured(side[0]) for side in sides)
+        return _compared(a, b, _apart_over_samples(first, second, suite, on), (a,), (b,))
+    runs_a, runs_b = (tuple(measured(model)[1] for model in side) for side in sides)
+    a, b = over_training_runs(runs_a), over_training_runs(runs_b)
+    return _compared(a, b, _apart_over_runs(runs_a, runs_b), runs_a, runs_b)
+
+
+def _listed(models: Models) -> list[nn.Module]:
+    listed: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
+    for model in listed:
+        check_is("model", model, nn.Module)
+    return listed
+
+
+def _compared(
+    a: Invariance,
+    b: Invariance,
+    differences: Mapping[str, Difference],
+    runs_a: tuple[Invariance, ...],
+    runs_b: tuple[Invariance, ...],
+) -> Comparison:
+    agreement: dict[str, Agreement] = {n: _agreement(a[n].verdict, b[n].verdict) for n in a.interventions}
+    found = set(agreement.values())
+    verdict: Similarity = "similar" if found == {"same"} else "undetermined"
+    if "different" in found:
+        verdict = "dissimilar"
+    return Comparison(verdict, _why(verdict, a, b, agreement), a, b, agreement, differences, a.over, runs_a, runs_b)
+
+
+def _agreement(a: str, b: str) -> Agreement:
+    if "undetermined" in (a, b):
+        return "undetermined"
+    return "same" if a == b else "different"
+
+
+def _why(verdict: Similarity, a: Invariance, b: Invariance, agreement: Mapping[str, Agreement]) -> str:
+    """What decided, with every intervention that did."""
+    parts = []
+    for name, agreed in agreement.items():
+        here, there = a[name], b[name]
+        if verdict == "dissimilar" and agreed == "different":
+            parts.append(f"A is {here.verdict} to {name} and B is {there.verdict} to it")
+        elif verdict == "undetermined" and agreed == "undetermined":
+            sides = [side for side, effect in (("A", here), ("B", there)) if effect.verdict == "undetermined"]
+            parts.append(f"{name} is undetermined on {' and '.join(sides)}")
+        elif verdict == "similar":
+            opposite = here.verdict == "sensitive" and here.effect * there.effect < 0
+            parts.append(f"both are {here.verdict} to {name}" + (", in opposite directions" if opposite else ""))
+    for side, found in (("A", a), ("B", b)):
+        if found.uninformative and found.invariant_to:
+            parts.append(f"what {side} is invariant to says nothing about what it uses: {found.uninformative}")
+    return "; ".join(parts)
+
+
+def _apart_over_samples(a: Outcome, b: Outcome, suite: Suite, on: On) -> dict[str, Difference]:
+    for name in a.splits:
+        check_row_count(name, "model_b", len(a.splits[name].loss), len(b.splits[name].loss))
+        check_row_order(name, "model_b", rows_correspond(a.splits[name], b.splits[name]))
+    before, bounds = (a.splits[suite.reference], b.splits[suite.reference]), a.bounds_on(on)
+    others = [name for name in a.splits if name != suite.reference]
+    return {name: _apart(before, (a.splits[name], b.splits[name]), on, bounds) for name in others}
+
+
+def _apart(before: tuple[Drawn, Drawn], after: tuple[Drawn, Drawn], on: On, bounds: Interval | None) -> Difference:
+    here, there = ((a.values(on), b.values(on)) for a, b in (before, after))
+    if within_classes(before[0], after[0]):
+        return Difference(*apart_within(here, there, (before[0].targets, after[0].targets), on, bounds))
+    paired = are_paired(before[0], after[0])
+    if bounds is not None:
+        return Difference(*bounded_effects_apart(here, there, paired, CONFIDENCE, bounds))
+    apart = accuracy_effects_apart if on == "accuracy" else loss_effects_apart
+    return Difference(*apart(here, there, paired, CONFIDENCE))
+
+
+def _apart_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict[str, Difference]:
+    found = {}
+    for name, effect in a[0].items():
+        first, second = effects_of(a, name), effects_of(b, name)
+        mean = sum(second) / len(second) - sum(first) / len(first)
+        found[name] = Difference(mean, difference_over_runs(first, second, effect.samples, CONFIDENCE))
+    return found

@@ -1,0 +1,258 @@
+"""Natural data with groups: accuracy group by group, the worst group, and means by a stated convention."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import RandomSampler
+
+from mechconn.core import Data, PerSampleLoss, Rows, as_data, check_by_index, isolated
+from mechconn.datasets import Groups, Observed, by_value, check_label_names, group_names, observed_rows
+from mechconn.losses import MEANS, Each, as_loss, cross_entropy
+from mechconn.network import (
+    Inference,
+    Metric,
+    Network,
+    Outcomes,
+    Precision,
+    bounds_of,
+    check_classified,
+    check_predictions,
+    checked_metrics,
+    mean_with_interval,
+    outcomes,
+    parameters_of,
+)
+from mechconn.stats import Interval, betting_interval, clopper_pearson
+
+CONFIDENCE = 0.95
+NOTE = (
+    "observational: the two splits hold other rows, so whatever else differs between these counts too; and equal "
+    "accuracy does not show that the group is not used, for a network that reads the group alone may be right equally "
+    "often in both: split_by_agreement compares rows where the group agrees with the label and rows where it conflicts"
+)
+
+
+@dataclass(frozen=True)
+class GroupAccuracy:
+    """How often a model is right in one group.
+
+    Attributes:
+        rows: of the group in the data.
+        accuracy: in [0, 1].
+        interval: exact, at 95 % confidence for this group by itself.
+        simultaneous: exact, wider: those of all groups hold together at 95 % (Bonferroni).
+        metrics: name -> (mean of a metric of the user's, its 95 % interval): by betting where the metric has bounds,
+            else Student's t; None where that needs more rows.
+    """
+
+    rows: int
+    accuracy: float
+    interval: Interval
+    simultaneous: Interval
+    metrics: Mapping[str, tuple[float, Interval | None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GroupAccuracies(Mapping[str, GroupAccuracy]):
+    """A model's accuracy by group.
+
+    The accuracy found in the worst group is too low on average, the more so the more and smaller the groups are: the
+    least of several numbers with errors is likely to be one whose error is downwards. So `worst_interval` does
+    not stand around it: it is the range from the least lower to the least upper end of the simultaneous intervals,
+    and holds the least of the true accuracies at 95 % confidence.
+
+    Where an accuracy is a share of a row's labels or positions (see `mechconn.losses`), intervals are not exact but
+    hold for every distribution (betting).
+
+    Attributes:
+        groups: name -> its accuracy.
+        worst: the group with the least accuracy in the data.
+        worst_interval: of the least true accuracy.
+        mean: accuracy over all samples, each of equal weight.
+        mean_interval: exact, at 95 %.
+        weights: share of each group in the training data; None where it was not given.
+        reweighted: mean over groups with these weights, the average that distribution-shift benchmarks report; None
+            without them.
+        reweighted_interval: the range of the same mean over the simultaneous intervals, which is conservative.
+        each: what an accuracy is the share of that is right: of "rows", or of a row's "labels" or "positions".
+    """
+
+    groups: Mapping[str, GroupAccuracy]
+    worst: str
+    worst_interval: Interval
+    mean: float
+    mean_interval: Interval
+    weights: Mapping[str, float] | None
+    reweighted: float | None
+    reweighted_interval: Interval | None
+    each: Each = "rows"
+
+    def __getitem__(self, name: str) -> GroupAccuracy:
+        return self.groups[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __str__(self) -> str:
+        """A line for each group, then the worst and the means."""
+        lines = [f"  {name}: {_shown(g.accuracy, g.interval)}, {g.rows} rows" for name, g in self.groups.items()]
+        lines.append(f"worst: {self.worst}, {_shown(self.groups[self.worst].accuracy, self.worst_interval)}")
+        lines.append(f"mean over samples: {_shown(self.mean, self.mean_interval)}")
+        if self.reweighted is not None and self.reweighted_interval is not None:
+            shown = _shown(self.reweighted, self.reweighted_interval)
+            lines.append(f"mean by the groups' shares of the training data: {shown}")
+        return "\n".join([f"accuracy{MEANS[self.each]} by group (95 % intervals):", *lines])
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "confidence": CONFIDENCE}
+
+
+def measure_groups(
+    model: nn.Module,
+    data: Data,
+    groups: Groups,
+    *,
+    train_groups: Groups | None = None,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+) -> GroupAccuracies:
+    """A classifier's accuracy in every group of natural data, such as (label, background).
+
+    With acc_g the accuracy in group g, n_g of n rows in the data and w_g the group's share of the training data:
+    mean = sum_g (n_g / n) acc_g over samples, reweighted = sum_g w_g acc_g.
+
+    Args:
+        model: a classifier; it stays as it is.
+        data: what to evaluate on, in an order that stays.
+        groups: a label for each row (numbers or text: a tensor, an array, a list), or several such columns in a
+            mapping; then the groups are the combinations that occur, named as in "y=0, place=land".
+        train_groups: the same of the training data, for the reweighted mean.
+        loss: decides what is right: one of `mechconn.losses`, or a function.
+        metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute; default: where the model is.
+        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
+
+    Raises:
+        ValueError: another number of labels than rows, a loader that shuffles, a task that is no classification,
+            outputs that hold NaN, a group of the training data that the data lack, data that name their classes
+            otherwise than the model its outputs.
+
+    Source: Sagawa et al. 2020 (worst group, and the average reweighted by training shares); Clopper & Pearson 1934.
+    """
+    source = as_data("data", data)
+    if isinstance(getattr(source, "sampler", None), RandomSampler):
+        raise ValueError("the loader shuffles, so that groups cannot be matched to rows; pass one with shuffle=False")
+    network = Network(model, device, precision)
+    check_label_names([("the model", model)], {"data": source})
+    forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
+    with isolated(seed, "measure_groups"):
+        asked = checked_metrics(metrics)
+        result = outcomes(forward, network.device, source, "data", as_loss(loss), asked, network.module)
+    answers = check_classified("measure_groups", result)
+    check_predictions("data", answers)
+    names = group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
+    if result.counted is not None:
+        names = [name for name, counts in zip(names, result.counted.tolist(), strict=True) if counts]
+    weights = None if train_groups is None else _shares(group_names("train_groups", train_groups, None), names)
+    return _accuracies(result, names, weights, bounds_of(asked))
+
+
+def split_by_group(data: Data, groups: Groups) -> dict[str, Rows]:
+    """Data as one split per group, by name: `Suite(split_by_group(data, groups), reference=...)`.
+
+    What this shows is in which groups a model is better or worse. What it cannot show is whether the model uses the
+    group: where nine in ten birds on land are land birds, and nine in ten on water are water birds, a network that
+    reads the background alone is right on nine in ten of either. Whether the group is used, `split_by_agreement` asks.
+    The comparison is observational: the splits hold other rows, and the classes in other shares.
+
+    Args:
+        data: data that hand out rows by index: a dataset, or an (x, y) pair of tensors.
+        groups: see `measure_groups`.
+
+    Raises:
+        TypeError: the data are batches that cannot be read by row.
+        ValueError: another number of labels than rows.
+
+    Example:
+        >>> data = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0, 1, 1])
+        >>> splits = split_by_group(data, ["land", "sea", "land"])
+        >>> splits["land"].inputs(torch.arange(2)).flatten().tolist(), splits["land"].y.tolist()
+        ([1.0, 3.0], [0, 1])
+    """
+    source = check_by_index("split_by_group", as_data("data", data))
+    names = group_names("groups", groups, len(source))
+    rows = {name: torch.tensor([r for r, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}
+    return {name: observed_rows(source, rows[name], Observed(NOTE)) for name in sorted(rows, key=by_value)}
+
+
+def _accuracies(
+    result: Outcomes, names: list[str], weights: Mapping[str, float] | None, bounds: Mapping[str, Interval]
+) -> GroupAccuracies:
+    rows = {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=by_value)}
+    together = 1.0 - (1.0 - CONFIDENCE) / len(rows)
+    groups = {}
+    for name, members in rows.items():
+        right = result.correct[members]
+        groups[name] = GroupAccuracy(
+            rows=len(right),
+            accuracy=float(right.double().mean()),
+            interval=_interval(right, CONFIDENCE),
+            simultaneous=_interval(right, together),
+            metrics={
+                m: mean_with_interval(values[members], bounds.get(m), CONFIDENCE)
+                for m, values in result.metrics.items()
+            },
+        )
+    low, high = ([group.simultaneous[end] for group in groups.values()] for end in (0, 1))
+    reweighted = None
+    if weights is not None:
+        parts = [(group.accuracy, *group.simultaneous) for group in groups.values()]
+        reweighted = [sum(w * part[k] for w, part in zip(weights.values(), parts, strict=True)) for k in range(3)]
+    return GroupAccuracies(
+        groups=groups,
+        worst=min(groups, key=lambda name: groups[name].accuracy),
+        worst_interval=(min(low), min(high)),
+        mean=float(result.correct.double().mean()),
+        mean_interval=_interval(result.correct, CONFIDENCE),
+        weights=weights,
+        reweighted=None if reweighted is None else reweighted[0],
+        reweighted_interval=None if reweighted is None else (reweighted[1], reweighted[2]),
+        each="rows" if result.answers is None else result.answers.each,
+    )
+
+
+def _interval(right: Tensor, confidence: float) -> Interval:
+    """Exact where rows are right or not; of shares of a row by betting."""
+    if right.dtype == torch.bool:
+        return clopper_pearson(int(right.sum()), len(right), confidence)
+    return betting_interval(right.double().numpy(), (0.0, 1.0), confidence)
+
+
+def _shares(train: list[str], names: list[str]) -> dict[str, float]:
+    """Share of each group of the data in the training data; zero for a group that training never saw."""
+    counts = Counter(train)
+    absent = sorted(counts.keys() - set(names), key=by_value)
+    if absent:
+        raise ValueError(
+            f"the data hold no rows of these groups of the training data: {'; '.join(absent)}; evaluate on data "
+            "that have some"
+        )
+    return {name: counts[name] / len(train) for name in sorted(set(names), key=by_value)}
+
+
+def _shown(value: float, interval: Interval) -> str:
+    return f"{value:.3f} ({interval[0]:.3f} ... {interval[1]:.3f})"

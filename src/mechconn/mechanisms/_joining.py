@@ -1,0 +1,95 @@
+"""What joins two modules in weight space: whether a path leads from A to B at all, and B moved onto A."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from mechconn.alignment import ActivationMatching, Alignment, AlignmentMethod, WeightMatching, align
+from mechconn.connectivity import Norm
+from mechconn.core import Inputs, Progress, batches, generators_kept, isolated
+from mechconn.datasets import Suite
+from mechconn.network import Network, NormPolicy, Reestimate, buffers_of, device_of, parameters_of, with_parameters
+from mechconn.symmetry import Symmetry, relative_error, symmetry_of
+
+Aligning: TypeAlias = AlignmentMethod | Literal["auto", "none"]
+
+
+def policy_for(norm: Norm, first: nn.Module, second: nn.Module) -> NormPolicy | None:
+    """The policy for these endpoints."""
+    return norm if norm is None or isinstance(norm, NormPolicy) else norm(first, second)
+
+
+def joinable(model_a: nn.Module, model_b: nn.Module, example: Inputs) -> bool:
+    """Whether a path in weight space leads from A to B: B is A's module with B's parameters and statistics.
+
+    Names and shapes must agree, buffers beside the statistics be the same, and A's module with B's tensors must give
+    B's outputs on the example.
+    """
+    states = [{**parameters_of(model), **buffers_of(model)} for model in (model_a, model_b)]
+    if {n: t.shape for n, t in states[0].items()} != {n: t.shape for n, t in states[1].items()}:
+        return False
+    params = parameters_of(model_b)
+    fixed = [n for n in states[0] if n not in params and not n.rpartition(".")[2].startswith(("running_", "num_b"))]
+    if any(not torch.equal(states[0][name].cpu(), states[1][name].cpu()) for name in fixed):
+        return False
+    filled = with_parameters(model_a, params)
+    with torch.no_grad():
+        for name, buffer in filled.named_buffers():
+            if name not in fixed:
+                buffer.copy_(states[1][name])
+    expected, got = outputs_on(model_b, example), outputs_on(filled, example)
+    # A thousandth is far above rounding, and far below another nonlinearity or scale.
+    return relative_error([expected], [got]) <= 1e-3
+
+
+def outputs_on(model: nn.Module, example: Inputs) -> torch.Tensor:
+    """Predictions in evaluation mode with the model's own statistics."""
+    network = Network(model)
+    with isolated(0, "audit"), torch.no_grad():
+        return network(network.load(parameters_of(model)), network.buffers, _on(network.device, example)).float()
+
+
+def _on(device: torch.device, example: Inputs) -> Any:
+    return tree_map(lambda v: v.to(device) if isinstance(v, torch.Tensor) else v, example)
+
+
+def aligned_by(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    method: Aligning,
+    symmetry: Symmetry | None,
+    example: Inputs,
+    norm: Norm,
+    run: Mapping[str, Any],
+    progress: Progress | None,
+) -> tuple[Alignment | None, list[str]]:
+    """(B moved onto A, []), or (None, [why it was not])."""
+    if method == "none":
+        return None, []
+    if isinstance(method, str):
+        data = isinstance(norm, Reestimate)
+        method = ActivationMatching(norm.data, label=norm.label) if data else WeightMatching()  # pyright: ignore
+        try:
+            if symmetry is None:
+                found = symmetry_of(model_b, _on(device_of(model_b, None), example))
+                found.verify(model_b)
+                symmetry = found
+        except ValueError as error:  # nobody asked for a symmetry by name: the line as it is remains
+            return None, [f"The second model was not aligned to the first: {str(error).splitlines()[0]}"]
+    if symmetry is None:
+        symmetry = symmetry_of(model_b, _on(device_of(model_b, None), example))
+    return align(model_a, model_b, method, symmetry, progress=progress, **run), []
+
+
+def first_rows_of(
+    suite: Suite, device: torch.device, seed: int, model: nn.Module | None = None
+) -> tuple[Any, torch.Tensor]:
+    """(inputs, targets) of the first two rows of the reference, or its first batch where the user's batches decide."""
+    data = suite[suite.reference]
+    with isolated(seed, "audit"), generators_kept(data):
+        return next(batches(f"split {suite.reference!r}", data, batch_size=2, device=device, model=model))

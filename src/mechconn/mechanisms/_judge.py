@@ -1,0 +1,165 @@
+r"""Verdicts by equivalence on several interventions at once, wrong about any of them with probability 5 % at most.
+
+A verdict is a claim of one of two kinds, each read off an interval [low, high] of the effect delta and a margin m:
+
+    invariant: -m <= low and high <= m,        sensitive: low > m or high < -m,        else undetermined.
+
+**What can go wrong.** A wrong claim has a lower bound above delta (delta <= m, called larger; delta < -m, called
+invariant), or an upper bound below it. So the lower bounds of all k interventions share alpha / 2, and the upper
+bounds the other alpha / 2.
+
+**Holm's step, on each side by itself.** Every lower bound starts at tail level (alpha / 2) / k. An intervention whose
+lower bound lies above m is settled on this side: if that claim is right, delta > m, and none of its claims can err by
+a lower bound any more. With r settled, the others go on at (alpha / 2) / (k - r), until nothing new is settled; so
+with the upper bounds below -m.
+
+Proof: let E be the interventions with delta <= m. Until the first error on this side all r settled ones lie outside E,
+so |E| <= k - r, and an error needs a bound of level (alpha / 2) / |E| at most to fail for some member of E: probability
+alpha / 2 at most, however the interventions depend on each other. Both sides together: alpha.
+
+Holm's usual step, which would count every intervention decided either way on one list, is not used: for claims of two
+kinds its error is proved only for independent data, and interventions share their reference.
+
+With k = 1 this is the plain interval of confidence 1 - alpha, and "invariant" is Schuirmann's two one-sided tests at
+alpha / 2 each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from mechconn.mechanisms._evidence import Evidence
+from mechconn.stats import Interval
+
+ALPHA = 0.05
+SMALLEST = 5e-13
+"""Tail levels are not followed below this, so no p-value is below 1e-12."""
+LARGEST_SAMPLE = 10**9
+
+Verdict = Literal["invariant", "sensitive", "undetermined"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One intervention's verdict and what it rests on; `mechconn.Effect` says what each field is."""
+
+    interval: Interval
+    verdict: Verdict
+    p_value: float
+    adjusted_p_value: float
+    adjusted_interval: Interval
+    confidence: float
+    to_settle: int | None
+
+
+def judged(family: Mapping[str, Evidence], margin: float) -> dict[str, Judgement]:
+    """The verdict on every intervention of a family; all are right together with probability 95 % at least."""
+    lower = {name: _Side(evidence, +1, margin) for name, evidence in family.items()}
+    upper = {name: _Side(evidence, -1, margin) for name, evidence in family.items()}
+    tails, other_tails = _stepped_down(lower), _stepped_down(upper)
+    adjusted, other_adjusted = _adjusted(lower), _adjusted(upper)
+    results = {}
+    for name, evidence in family.items():
+        low_tail, high_tail = tails[name], other_tails[name]
+        found = evidence.interval(1 - 2 * low_tail)[0], evidence.interval(1 - 2 * high_tail)[1]
+        verdict = verdict_of(found, margin)
+        results[name] = Judgement(
+            interval=evidence.interval(1 - ALPHA),
+            verdict=verdict,
+            p_value=_two_sided(evidence, margin, lower[name].tails, upper[name].tails),
+            adjusted_p_value=_two_sided(evidence, margin, adjusted[name], other_adjusted[name]),
+            adjusted_interval=found,
+            confidence=1 - low_tail - high_tail,
+            to_settle=_to_settle(evidence, low_tail, high_tail, margin) if verdict == "undetermined" else None,
+        )
+    return results
+
+
+def verdict_of(interval: Interval, margin: float) -> Verdict:
+    """The verdict by where an interval lies."""
+    low, high = interval
+    if low > margin or high < -margin:
+        return "sensitive"
+    return "invariant" if -margin <= low and high <= margin else "undetermined"
+
+
+class _Side:
+    """The lower bound of an effect (sign +1), or of its negative (sign -1).
+
+    `beyond` says whether the bound lies above the margin at a tail level; `tails` are the smallest levels at which it
+    does, and at which it lies not below the margin's negative.
+    """
+
+    def __init__(self, evidence: Evidence, sign: int, margin: float) -> None:
+        self.beyond = lambda tail: evidence.reaches(sign, tail, margin)
+        effect = sign * evidence.effect
+        self.tails = (
+            _smallest(self.beyond) if effect > margin else 1.0,
+            _smallest(lambda tail: evidence.reaches(sign, tail, -margin)) if abs(effect) <= margin else 1.0,
+        )
+
+
+def _smallest(holds: Callable[[float], bool]) -> float:
+    """The smallest tail level at which a statement about a bound holds; 1 where it holds at none."""
+    low, high = SMALLEST, 0.5
+    if holds(low):
+        return low
+    if not holds(high):
+        return 1.0
+    while high / low > 1 + 1e-6:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def _stepped_down(sides: Mapping[str, _Side]) -> dict[str, float]:
+    """The tail level at which each bound is judged."""
+    settled: dict[str, float] = {}
+    level = ALPHA / 2 / len(sides) if sides else 0.0
+    while len(settled) < len(sides):
+        level = ALPHA / 2 / (len(sides) - len(settled))
+        new = [name for name, side in sides.items() if name not in settled and side.beyond(level)]
+        if not new:
+            break
+        settled |= dict.fromkeys(new, level)
+    return {name: settled.get(name, level) for name in sides}
+
+
+def _adjusted(sides: Mapping[str, _Side]) -> dict[str, tuple[float, float]]:
+    """The same two tail levels as `_Side.tails`, as the smallest level shared by all k at which each is reached."""
+    count, steps, beyond = len(sides), [0.0], {}
+    for r, (name, side) in enumerate(sorted(sides.items(), key=lambda item: item[1].tails[0])):
+        steps.append(max(steps[-1], (count - r) * side.tails[0]))  # from this level on, r + 1 are settled
+        beyond[name] = steps[-1]
+    return {
+        name: (beyond[name], min(max(steps[r], (count - r) * side.tails[1]) for r in range(count)))
+        for name, side in sides.items()
+    }
+
+
+def _two_sided(evidence: Evidence, margin: float, lower: tuple[float, float], upper: tuple[float, float]) -> float:
+    """The p-value of the verdict that the effect points to, from the tail levels of both sides."""
+    tail = max(lower[1], upper[1]) if abs(evidence.effect) <= margin else min(lower[0], upper[0])
+    return min(1.0, 2 * tail)
+
+
+def _to_settle(evidence: Evidence, low_tail: float, high_tail: float, margin: float) -> int | None:
+    """The smallest number of units that settles it at these levels; None where none up to LARGEST_SAMPLE does."""
+
+    def settles(n: int) -> bool:
+        sides = ((+1, low_tail), (-1, high_tail))
+        if any(evidence.reaches(sign, tail, margin, n) for sign, tail in sides):
+            return True
+        return all(evidence.reaches(sign, tail, -margin, n) for sign, tail in sides)
+
+    few, many = evidence.units, 2 * evidence.units
+    while not settles(many):
+        few, many = many, 2 * many
+        if few > LARGEST_SAMPLE:
+            return None
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if settles(middle) else (middle, many)
+    return many

@@ -1,0 +1,217 @@
+"""What the layers of two networks give for the same rows: one activation a layer, or why there is none to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.utils._pytree import tree_map
+
+from mechconn.core import Inputs, check_choice
+from mechconn.network import LINEAR_MAPS, Network, Precision, parameters_of
+
+COMPARED = (*LINEAR_MAPS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CHANNELS_SECOND = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
+
+
+class Unfit(NamedTuple):
+    """Why a layer has no activation to compare.
+
+    Attributes:
+        whose: "model_a" or "model_b".
+        why: what stands behind the layer's name and the model's, "ran 2 times in one forward pass".
+        remedy: what to do where the layer was asked for by name.
+    """
+
+    whose: str
+    why: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.whose}: {self.why}"
+
+    def error(self, layer: str) -> ValueError:
+        """What is raised where the layer was asked for by name."""
+        return ValueError(f"layer {layer!r} of {self.whose} {self.why}{self.remedy}")
+
+
+Found = tuple[Tensor, Tensor] | Unfit
+"""The activations of one layer, [N, p] of A and [N, q] of B, or why there are none."""
+
+
+class Pair:
+    """Two networks, and the layers that are compared.
+
+    Attributes:
+        device: where both compute.
+        by_name: whether layers were asked for.
+        layers: their names; by default all linear maps that both models have.
+        left_out: linear maps that one of the models does not have; empty where layers were asked for.
+    """
+
+    def __init__(
+        self,
+        models: tuple[nn.Module, nn.Module],
+        layers: Sequence[str] | str | None,
+        device: torch.device,
+        precision: Precision,
+    ) -> None:
+        self.device = device
+        self._networks = {
+            whose: Network(model, device, precision)
+            for whose, model in zip(("model_a", "model_b"), models, strict=True)
+        }
+        self._points = [
+            network.load(parameters_of(model)) for network, model in zip(self._networks.values(), models, strict=True)
+        ]
+        self._parts = {
+            whose: dict(network.module.named_modules(remove_duplicate=False))
+            for whose, network in self._networks.items()
+        }
+        self.left_out: dict[str, Unfit] = {}
+        self.by_name = not (layers is None or layers == "all")
+        self.layers = self._asked(layers) if layers is not None and self.by_name else self._linear_maps()
+
+    def _asked(self, layers: Sequence[str]) -> list[str]:
+        """Layers asked for by name; all of them are there."""
+        if isinstance(layers, str):
+            raise TypeError(f"layers must be a list of names, got the text {layers!r}; write layers=[{layers!r}]")
+        if not layers:
+            raise ValueError("layers names no layer; name some, or leave it out for all linear maps")
+        for name in layers:
+            for whose, parts in self._parts.items():
+                if name not in parts:  # "" is the model itself, where that is one layer
+                    check_choice(f"a layer of {whose}", name, tuple(part for part in parts if part))
+        return list(dict.fromkeys(layers))
+
+    def _linear_maps(self) -> list[str]:
+        """Names of the linear maps of both models, in A's order."""
+        found = {
+            name: None
+            for network in self._networks.values()
+            for name, part in network.module.named_modules()
+            if is_linear(part)
+        }
+        for name in found:
+            absent = [whose for whose, parts in self._parts.items() if name not in parts]
+            if absent:
+                self.left_out[name] = Unfit(absent[0], "has no such layer")
+        order = list(self._parts["model_a"])
+        return sorted((name for name in found if name not in self.left_out), key=order.index)
+
+    def on_device(self, inputs: Inputs) -> Any:
+        """Inputs on the networks' device."""
+        return tree_map(lambda part: part.to(self.device) if isinstance(part, Tensor) else part, inputs)
+
+    def activations(self, inputs: Inputs, rows: int | None) -> dict[str, Found]:
+        """What each layer gives in one forward pass of both models over a batch of so many rows."""
+        found: dict[str, list[Tensor | Unfit]] = {name: [] for name in self.layers}
+        for (whose, network), point in zip(self._networks.items(), self._points, strict=True):
+            with _kept(self._parts[whose], self.layers, whose) as seen:
+                network(point, network.buffers, inputs)
+            for name in self.layers:
+                found[name].append(_only(seen[name], whose, rows))
+        return {name: _both(*units) for name, units in found.items()}
+
+
+def is_linear(part: nn.Module) -> bool:
+    """Whether a module is a linear map: a convolution, also a transposed one, a linear layer, or GPT-2's `Conv1D`."""
+    if isinstance(part, COMPARED):
+        return True
+    kind = type(part)
+    return kind.__name__ == "Conv1D" and kind.__module__.partition(".")[0] == "transformers"
+
+
+@contextmanager
+def _kept(
+    parts: Mapping[str, nn.Module], names: Iterable[str], whose: str
+) -> Iterator[dict[str, list[Tensor | Unfit]]]:
+    """While it lasts, what each layer gives is appended under its name; a copy, which no later layer writes into."""
+    seen: dict[str, list[Tensor | Unfit]] = {name: [] for name in names}
+
+    def keep(name: str) -> Any:
+        def hook(part: nn.Module, _: Any, output: Any) -> None:
+            seen[name].append(_units(part, _first_part(output), whose))
+
+        return hook
+
+    handles = [parts[name].register_forward_hook(keep(name)) for name in seen]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first_part(output: Any) -> Any:
+    """The first part of a tuple, a list, a mapping or a dataclass, and of that again; anything else as it is."""
+    while not isinstance(output, Tensor | PackedSequence):
+        if isinstance(output, Mapping):
+            parts: list[Any] = list(output.values())
+        elif isinstance(output, tuple | list):
+            parts = list(output)
+        elif is_dataclass(output):
+            parts = [getattr(output, field.name) for field in fields(output)]
+        else:
+            return output
+        if not parts:
+            return output
+        output = parts[0]
+    return output
+
+
+def _units(part: nn.Module, output: Any, whose: str) -> Tensor | Unfit:
+    """A layer's activation as [N, units], positions averaged."""
+    if not isinstance(output, Tensor | PackedSequence):
+        return Unfit(whose, f"must give a tensor [N, ...], got {type(output).__name__}", "; name another layer")
+    if isinstance(output, Tensor) and (output.dim() < 1 or output.is_complex()):
+        got = f"{str(output.dtype).removeprefix('torch.')} {list(output.shape)}"
+        return Unfit(whose, f"must give a tensor [N, ...] of real numbers, got {got}", "; name another layer")
+    if isinstance(output, Tensor) and not output.is_floating_point():
+        output = output.double()
+    return _pooled(part, output)
+
+
+def _only(found: Sequence[Tensor | Unfit], whose: str, rows: int | None) -> Tensor | Unfit:
+    """The one activation of a layer in a forward pass over so many rows, on the CPU."""
+    if len(found) != 1:
+        return Unfit(whose, f"ran {len(found)} times in one forward pass", "; name layers that run once")
+    if isinstance(found[0], Unfit):
+        return found[0]
+    units = found[0].cpu()
+    if rows is not None and (len(units) == 0 or len(units) % rows):
+        why = f"gives {len(units)} rows for a batch of {rows}"
+        return Unfit(whose, why, "; name a layer whose first axis is the batch")
+    if not bool(units.isfinite().all()):
+        return Unfit(whose, "gives NaN or infinity on these data")
+    return units
+
+
+def _pooled(part: nn.Module, output: Tensor | PackedSequence) -> Tensor:
+    """[N, units], positions averaged; those of a packed or nested sequence that are there."""
+    if isinstance(output, PackedSequence):
+        padded, lengths = pad_packed_sequence(output, batch_first=True)
+        return padded.sum(1) / lengths.to(padded)[:, None]
+    if output.is_nested:
+        return torch.stack([row.flatten(0, -2).mean(0) for row in output.unbind()])
+    if output.dim() <= 2:
+        return (output[:, None] if output.dim() == 1 else output).clone()
+    if output.dim() >= 4 or isinstance(part, CHANNELS_SECOND):
+        return output.flatten(2).mean(2)
+    return output.mean(0 if getattr(part, "batch_first", True) is False else 1)
+
+
+def _both(a: Tensor | Unfit, b: Tensor | Unfit) -> Found:
+    """Both models' activations of one layer."""
+    if isinstance(a, Unfit):
+        return a
+    if isinstance(b, Unfit):
+        return b
+    if len(a) != len(b):
+        return Unfit("model_b", f"gives {len(b)} rows where model_a gives {len(a)}", "; name another layer")
+    return a, b

@@ -1,0 +1,213 @@
+"""Several models at once: which are close in weight space, and which in mechanism."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from mechconn.connectivity import evaluate_path
+from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_two_models
+from mechconn.datasets import Suite, check_interventions, check_label_names
+from mechconn.losses import as_loss, cross_entropy
+from mechconn.mechanisms._effects import Invariance, On
+from mechconn.mechanisms._measure import check_questions, measure_invariance
+from mechconn.network import Metric, NormPolicy, Precision, checked_metrics, parameters_of
+from mechconn.paths import LinearPath
+from mechconn.plotting import draw_heat_map
+
+Matrix: TypeAlias = tuple[tuple[float, ...], ...]
+Measure: TypeAlias = Literal["barrier", "distance"]
+Aligner: TypeAlias = Callable[[nn.Module, nn.Module], nn.Module]
+"""(A, B) -> B moved onto A, its units permuted."""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One step of a tree: two groups of models become one.
+
+    Attributes:
+        left: the models of one group.
+        right: those of the other.
+        height: the mean over all pairs, one from each group, of what the tree is of.
+    """
+
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    height: float
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A hierarchy of models by average linkage.
+
+    Attributes:
+        order: the models, neighbours in the tree side by side.
+        merges: from the closest pair to the whole.
+    """
+
+    order: tuple[str, ...]
+    merges: tuple[Merge, ...]
+
+
+@dataclass(frozen=True)
+class MechanismMap:
+    """Pairwise barriers and mechanistic distances of several models; rows and columns in the order of `names`.
+
+    Attributes:
+        names: the models.
+        barrier: the barrier of the loss on the straight path between two models, on the reference split; symmetric,
+            zero on the diagonal.
+        distance: the mechanistic distance, max over interventions of |effect on one model - effect on the other|.
+        trees: "barrier" and "distance" -> a tree by average linkage.
+        invariance: model -> its effects and verdicts.
+        aligned: whether an aligner moved one model of each pair onto the other before the path was walked.
+        norm: where the statistics on the paths came from.
+    """
+
+    names: tuple[str, ...]
+    barrier: Matrix
+    distance: Matrix
+    trees: Mapping[str, Tree]
+    invariance: Mapping[str, Invariance]
+    aligned: bool
+    norm: Mapping[str, Any]
+
+    def plot(self, on: Measure = "distance") -> Any:
+        """A matplotlib Figure: the matrix as a heat map in the order of its tree, and the tree above it."""
+        check_choice("on", on, tuple(self.trees))
+        tree, matrix = self.trees[on], self.barrier if on == "barrier" else self.distance
+        places = [self.names.index(name) for name in tree.order]
+        merges = [(merge.left, merge.right, merge.height) for merge in tree.merges]
+        label = "barrier in loss" if on == "barrier" else "mechanistic distance"
+        values = [[matrix[i][j] for j in places] for i in places]
+        return draw_heat_map(names=tree.order, values=values, merges=merges, label=label)
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        plain = {"names": self.names, "barrier": self.barrier, "distance": self.distance, "aligned": self.aligned}
+        trees = {on: asdict(tree) for on, tree in self.trees.items()}
+        invariance = {name: measured.to_record() for name, measured in self.invariance.items()}
+        return {**plain, "trees": trees, "invariance": invariance, "norm": dict(self.norm)}
+
+
+def mechanism_map(
+    models: Mapping[str, nn.Module],
+    suite: Suite,
+    margin: float = 0.05,
+    on: On = "accuracy",
+    ts: int | Sequence[float] = 11,
+    norm: NormPolicy | None = None,
+    *,
+    align: Aligner | None = None,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> MechanismMap:
+    """Barriers and mechanistic distances between every two of several models, as matrices and trees.
+
+    The mechanistic distance of two models is the largest |e_a - e_b| over the suite's interventions, with e the effect
+    on accuracy or loss: 0 for equal effects, at most 2 on accuracy. It is a number without an interval, to arrange many
+    models by; whether two of them use the same mechanisms is for `compare_mechanisms` to say. A barrier is no proof of
+    different mechanisms, nor is a path without one a proof of the same.
+
+    Args:
+        models: name -> network, two or more of one architecture; they stay as they are.
+        suite: the reference and its counterfactuals.
+        margin: of the verdicts in `invariance`.
+        on: "accuracy", "loss" or the name of a metric, what effects are measured in; barriers are in loss.
+        ts: points on each path, as in `evaluate_path`.
+        norm: where normalisation statistics on the paths come from, ends included; required when the models keep any.
+        align: (A, B) -> B moved onto A before the path is walked, such as by a permutation of units; default: no
+            symmetry is removed.
+        loss: one value per sample from (outputs, targets); see `measure_invariance`.
+        metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute; default: where each model is.
+        precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
+        progress: called with (message, models and pairs done, models and pairs in all).
+
+    Raises:
+        ValueError: fewer than two models, a suite without interventions, models of different architectures or a path
+            without a barrier (the pair is named), or as in `measure_invariance`.
+
+    Source: average linkage: Sokal & Michener 1958; the rest Lubana et al. 2023.
+    """
+    loss = as_loss(loss)
+    check_questions(suite, margin, on, checked_metrics(metrics))
+    check_is("models", models, Mapping, "; write {name: model, ...}")
+    check_two_models("a map", len(models))
+    check_interventions("a map of mechanisms", suite.interventions)
+    check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite)
+    names, pairs, done = tuple(models), list(combinations(models, 2)), 0
+
+    def told() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress("mapping the models", done, len(pairs) + len(names))
+
+    running: dict[str, Any] = {"loss": loss, "seed": seed, "device": device, "precision": precision}
+    reference = Suite({suite.reference: suite[suite.reference]}, suite.reference)
+    barriers, policy, invariance = {}, {}, {}
+    for a, b in pairs:
+        try:
+            moved = models[b] if align is None else align(models[a], models[b])
+            path = LinearPath(parameters_of(models[a]), parameters_of(moved))
+            profile = evaluate_path(models[a], path, reference, ts, norm, **running)
+            barriers[a, b] = profile.barrier(suite.reference).height
+        except ValueError as error:
+            raise ValueError(f"models {a!r} and {b!r}: {error}") from None
+        policy = profile.settings["norm"]
+        told()
+    for name, model in models.items():
+        invariance[name] = measure_invariance(model, suite, margin, on, metrics=metrics, **running)
+        told()
+    distances = {(a, b): _distance(invariance[a], invariance[b]) for a, b in pairs}
+    barrier, distance = _matrix(names, barriers), _matrix(names, distances)
+    trees = {"barrier": tree_of(names, barrier), "distance": tree_of(names, distance)}
+    return MechanismMap(names, _plain(barrier), _plain(distance), trees, invariance, align is not None, policy)
+
+
+def _distance(a: Invariance, b: Invariance) -> float:
+    return max(abs(a[name].effect - b[name].effect) for name in a.interventions)
+
+
+def _matrix(names: Sequence[str], values: Mapping[tuple[str, str], float]) -> np.ndarray:
+    matrix = np.zeros((len(names), len(names)))
+    for (a, b), value in values.items():
+        i, j = names.index(a), names.index(b)
+        matrix[i, j] = matrix[j, i] = value
+    return matrix
+
+
+def tree_of(names: tuple[str, ...], matrix: np.ndarray) -> Tree:
+    """The tree of a symmetric matrix by average linkage.
+
+    Example:
+        >>> tree = tree_of(("a", "b", "c"), np.array([[0.0, 4.0, 1.0], [4.0, 0.0, 6.0], [1.0, 6.0, 0.0]]))
+        >>> [(merge.left, merge.right, merge.height) for merge in tree.merges]
+        [(('a',), ('c',), 1.0), (('b',), ('a', 'c'), 5.0)]
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    steps = linkage(squareform(matrix, checks=False), "average")
+    groups: list[tuple[str, ...]] = [(name,) for name in names]
+    merges = []
+    for left, right, height, _ in steps.tolist():
+        merges.append(Merge(groups[int(left)], groups[int(right)], height))
+        groups.append(groups[int(left)] + groups[int(right)])
+    return Tree(tuple(names[i] for i in leaves_list(steps).tolist()), tuple(merges))
+
+
+def _plain(matrix: np.ndarray) -> Matrix:
+    return tuple(tuple(row) for row in matrix.tolist())

@@ -1,0 +1,324 @@
+"""Measuring to which interventions a model is invariant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_positive
+from mechconn.datasets import Suite, check_label_names
+from mechconn.losses import as_loss, cross_entropy
+from mechconn.mechanisms._effects import CONFIDENCE, Change, Effect, Invariance, On
+from mechconn.mechanisms._evidence import Correct, Evidence, of_accuracy, of_bounded, of_loss
+from mechconn.mechanisms._judge import Judgement, judged
+from mechconn.mechanisms._observational import (
+    are_paired,
+    cautions,
+    change_by_class,
+    evidence_by_class,
+    observational,
+    within_classes,
+)
+from mechconn.mechanisms._outcomes import Drawn, Outcome, Setting, outcome_of, undefined_loss
+from mechconn.network import Metric, Precision, checked_metrics, mean_with_interval
+from mechconn.stats import Interval, clopper_pearson
+
+
+def measure_invariance(
+    model: nn.Module,
+    suite: Suite,
+    margin: float = 0.05,
+    on: On = "accuracy",
+    *,
+    loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> Invariance:
+    """The effect of every intervention of a suite on a model, with intervals and a verdict by equivalence.
+
+    The verdicts on all interventions of the suite are right together with probability 95 % at least: an intervention
+    is called invariant (or sensitive) only when the interval of its effect lies within the margin (or outside) at the
+    level that Holm's correction gives it, on the lower and the upper bounds by themselves. Failing to see an
+    effect never makes a model invariant.
+
+    The model is evaluated with its own normalisation statistics. Effects are paired where two splits carry the
+    same labels in the same order, else unpaired. (The interval is valid whether or not the rows show the same sample,
+    and narrow where they do; on how many rows predictions change is said only where they are known to,
+    `Suite(paired=)`.)
+    Where the accuracy is of one model that always gives one class, or not above the share of the commonest class,
+    "invariant" carries that it says nothing about what the model uses. Intervals are exact on accuracy, Student's
+    t on loss, which a skewed loss and few rows make approximate. Where no row's loss moves at all, the interval of the
+    loss is what the rows may have missed: +- b s, with s the exact upper bound of the share of rows that move, and b
+    the largest loss seen, or 1 where that is larger.
+
+    Two splits of `split_by_agreement` are compared within classes: the effect is the mean over classes, each of equal
+    weight, of the difference on the rows of that class. Its interval is melded from the exact ones of the classes (on
+    accuracy), holds for every distribution (on a metric with bounds), or is Welch's t with all classes' spreads. That
+    comparison, and one of two splits of `split_by_group`, is observational and never paired; `Effect.observational`
+    and `notes` say so.
+
+    Where the suite holds several draws of an intervention (`Suite(redraws=...)`), each row counts with its mean over
+    them, so that no verdict hangs on the luck of one. The interval of the accuracy is then that of gains and losses of
+    whole rows with the same sum and sum of squares. It is wider than Student's t and no longer exact by proof; where
+    its error was computed, it stayed below what is stated (`benchmarks/coverage_over_draws.py`).
+
+    Args:
+        model: any network; it stays as it is. With on="accuracy" its task must be a classification.
+        suite: the reference and its counterfactuals.
+        margin: the largest effect that counts as none, in accuracy (0.05 is five points), in loss, or in the metric.
+        on: "accuracy", "loss", or the name of a metric.
+        loss: one value per sample from (outputs, targets), or one of `mechconn.losses`, which also decides what is a
+            classification.
+        metrics: name -> one value per sample from (outputs, targets), or a `Metric` that also has bounds. Effects on
+            them stand beside those on accuracy and loss. With bounds their intervals hold for every distribution
+            (betting); without they are Student's t, which is approximate.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute; default: where the model is.
+        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
+        progress: called with (message, splits done, splits in all).
+
+    Raises:
+        ValueError: a margin of zero or less, or on accuracy of 1 or more, an unknown `on`, targets that are not of the
+            loss (the one to pass is named), data that are empty or not finite, outputs that hold
+            NaN, on="accuracy" where the task is no classification, on="loss" where a split has one row or a loss that
+            is not finite (a probability of exactly 0 for the true class), a comparison within classes where one split
+            lacks a class.
+
+    Example:
+        >>> identity = nn.Identity()
+        >>> y = torch.arange(200) % 2
+        >>> right, wrong = torch.eye(2)[y], torch.eye(2)[1 - y]
+        >>> suite = Suite({"cue": (right, y), "rand_cue": (wrong, y), "rand_image": (right, y)})
+        >>> found = measure_invariance(identity, suite)
+        >>> {name: (effect.effect, effect.verdict) for name, effect in found.items()}
+        {'rand_cue': (-1.0, 'sensitive'), 'rand_image': (0.0, 'invariant')}
+
+    Source: Lubana et al. 2023, definition of invariance; Schuirmann 1987 (equivalence by interval inclusion); Holm
+    1979.
+    """
+    setting = Setting(as_loss(loss), seed, device, precision, checked_metrics(metrics))
+    check_questions(suite, margin, on, setting.metrics)
+    check_label_names([("the model", model)], suite)
+
+    def told(done: int) -> None:
+        if progress is not None:
+            progress("measuring invariance", done, len(suite))
+
+    return invariance_of(outcome_of(model, suite, on, setting, told), suite, margin, on)
+
+
+def check_questions(suite: Suite, margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
+    """Raise unless these can be asked."""
+    check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
+    check_margin(margin, on, metrics)
+
+
+def check_margin(margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
+    """Raise unless effects can be measured on this, and some can be beyond the margin."""
+    check_choice("on", on, ("accuracy", "loss", *metrics))
+    check_positive("margin", margin)
+    if on == "accuracy" and margin >= 1:
+        raise ValueError(f"margin must be below 1 on accuracy, got {margin}; margins are shares: 0.05 is 5 points")
+    bounds = None if on in ("accuracy", "loss") else metrics[on].bounds
+    if bounds is not None and margin >= bounds[1] - bounds[0]:
+        reach = bounds[1] - bounds[0]
+        raise ValueError(f"margin must be below {reach:g}, the range of the metric {on!r}, got {margin}")
+
+
+def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Invariance:
+    """The result from one model's outcomes on every split."""
+    splits, reference = outcome.splits, outcome.splits[suite.reference]
+    others = {name: result for name, result in splits.items() if name != suite.reference}
+    shares = {name: _mean_of(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
+    evidence = {name: evidence_of(name, reference, result, on, outcome) for name, result in others.items()}
+    judgements = judged_by_family(evidence, suite.interventions, margin)
+    undefined = {name: undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
+    known = shares.get(suite.reference)
+    uninformative = "" if known is None else _uninformative(suite.reference, reference, *known)
+    metrics = {m: {name: _mean_of(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
+    effects = {
+        name: with_caveat(
+            _effect(name, reference, result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name)),
+            uninformative,
+        )
+        for name, result in others.items()
+    }
+    return Invariance(
+        effects=effects,
+        accuracy={name: share for name, (share, _) in shares.items()},
+        accuracy_interval={name: interval for name, (_, interval) in shares.items() if interval is not None},
+        loss={name: None if undefined[name] else float(result.loss.mean()) for name, result in splits.items()},
+        samples={name: len(result.loss) for name, result in splits.items()},
+        reference=suite.reference,
+        interventions=suite.interventions,
+        margin=margin,
+        on=on,
+        precision=outcome.number_type,
+        notes=(
+            *filter(None, (*undefined.values(), _as_logits(splits), _without_bounds(outcome))),
+            *cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
+        ),
+        each=reference.each,
+        metrics={m: {name: mean for name, (mean, _) in found.items()} for m, found in metrics.items()},
+        metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in metrics.items()},
+        uninformative=uninformative,
+    )
+
+
+def _uninformative(name: str, result: Drawn, accuracy: float, interval: Interval | None) -> str:
+    """Why invariance of this model says nothing; empty where it does."""
+    answers, low = result.answers, 0.0 if interval is None else interval[0]
+    if answers.constant:
+        return f"the model gives one {'class' if answers.each != 'labels' else 'answer'} on every row of {name!r}"
+    if low > answers.commonest:
+        return ""
+    always = "the commonest class" if answers.each != "labels" else "the commonest answer to each label"
+    return (
+        f"its accuracy on {name!r}, {accuracy:.1%} and at least {low:.1%}, is not above that of always giving "
+        f"{always}, {answers.commonest:.1%}"
+    )
+
+
+def with_caveat(effect: Effect, uninformative: str) -> Effect:
+    """The effect with a caveat where it is invariant and that says nothing."""
+    if not uninformative or effect.verdict != "invariant":
+        return effect
+    return replace(effect, caveat=f"says nothing about what it uses: {uninformative}")
+
+
+def _without_bounds(outcome: Outcome) -> str:
+    """A note on the metrics whose intervals are approximate."""
+    names = [name for name in outcome.metrics if name not in outcome.bounds]
+    if not names:
+        return ""
+    return (
+        f"intervals of {', '.join(names)} are Student's t, which is approximate; with bounds, "
+        "mechconn.Metric(function, bounds=(low, high)), they hold for every distribution"
+    )
+
+
+def _as_logits(splits: Mapping[str, Drawn]) -> str:
+    """A note where the outputs of every split look like probabilities."""
+    if not all(result.probabilities for drawn in splits.values() for result in drawn.draws):
+        return ""
+    return (
+        "the outputs look like probabilities, and the loss takes logits: it is computed of their softmax or sigmoid "
+        "once more; let the model return its logits, or the logarithm of the probabilities"
+    )
+
+
+def judged_by_family(
+    evidence: Mapping[str, Evidence], interventions: Iterable[str], margin: float
+) -> dict[str, Judgement]:
+    """The interventions judged together; every other split, which decides nothing, by itself."""
+    family = {name: evidence[name] for name in interventions}
+    judgements = judged(family, margin)
+    for name in evidence:
+        if name not in family:
+            judgements |= judged({name: evidence[name]}, margin)
+    return judgements
+
+
+def evidence_of(name: str, before: Drawn, after: Drawn, on: On, outcome: Outcome) -> Evidence:
+    """What two splits say of the effect on accuracy, loss or a metric."""
+    bounds = outcome.bounds_on(on)
+    if on != "accuracy" and bounds is None and min(len(before.loss), len(after.loss)) < 2:
+        if on != "loss":
+            raise ValueError(
+                f"an interval of {on!r} on {name!r} needs two rows or more; give more data, or the metric bounds"
+            )
+        raise ValueError(f"an interval of the loss on {name!r} needs two rows or more; use on='accuracy' or more data")
+    if within_classes(before, after):
+        return evidence_by_class(before, after, on, bounds)
+    return _difference(before.values(on), after.values(on), on, are_paired(before, after), bounds)
+
+
+def _difference(before: Tensor, after: Tensor, on: On, paired: bool, bounds: Interval | None) -> Evidence:
+    if bounds is not None:
+        return of_bounded(before, after, paired, bounds)
+    return of_accuracy(before, after, paired) if on == "accuracy" else of_loss(before, after, paired)
+
+
+def _effect(
+    name: str,
+    before: Drawn,
+    after: Drawn,
+    judgement: Judgement,
+    evidence: Evidence,
+    on: On,
+    outcome: Outcome,
+    shared: bool,
+) -> Effect:
+    paired, classified = are_paired(before, after), before.classified and after.classified
+    whole = classified and before.each == "rows"
+    if outcome.said_paired and not paired:
+        raise ValueError(
+            f"Suite(paired=True) says that rows of split {name!r} show those of the reference, but their targets "
+            "differ; leave paired= out"
+        )
+    changed, changed_interval = _share(after.changed(before)) if whole and shared else (None, None)
+    rows = len(after.loss)
+    finite = bool(before.loss.isfinite().all() and after.loss.isfinite().all())
+    own = Change(evidence.effect, judgement.interval, rows)
+
+    def moved(what: On) -> Change:
+        if what == on:
+            return own
+        if within_classes(before, after):
+            return change_by_class(before, after, what, outcome.bounds_on(what))
+        return _change(before.values(what), after.values(what), what, paired, outcome)
+
+    return Effect(
+        split=name,
+        effect=evidence.effect,
+        **vars(judgement),
+        paired=paired,
+        samples=rows,
+        draws=len(after.draws),
+        changed=changed,
+        changed_interval=changed_interval,
+        accuracy=moved("accuracy") if classified else None,
+        loss=moved("loss") if finite else None,
+        by_class=_by_class(before, after, on, paired, outcome) if whole else {},
+        metrics={metric: moved(metric) for metric in outcome.metrics},
+        same_rows=shared,
+        observational=observational(before, after),
+    )
+
+
+def _mean_of(result: Drawn, on: On, outcome: Outcome) -> tuple[float, Interval | None]:
+    """The mean of accuracy or a metric on one split, with its interval."""
+    values, bounds = result.values(on), outcome.bounds_on(on)
+    if on == "accuracy" and bounds is None:
+        return _share(values)
+    return mean_with_interval(values, bounds, CONFIDENCE)
+
+
+def _share(holds: Correct) -> tuple[float, Interval]:
+    """The share of rows of which something holds, with its interval: exact, and over draws wider than it need be."""
+    total, rows = float(holds.double().sum()), len(holds)
+    return total / rows, clopper_pearson(total, rows, CONFIDENCE)
+
+
+def _change(before: Tensor, after: Tensor, on: On, paired: bool, outcome: Outcome) -> Change:
+    """The effect on the mean of some rows; on what has no bounds it takes two for an interval."""
+    bounds = outcome.bounds_on(on)
+    if on != "accuracy" and bounds is None and min(len(before), len(after)) < 2:
+        return Change(float(after.mean() - before.mean()), None, len(after))
+    evidence = _difference(before, after, on, paired, bounds)
+    return Change(evidence.effect, evidence.interval(CONFIDENCE), len(after))
+
+
+def _by_class(before: Drawn, after: Drawn, on: On, paired: bool, outcome: Outcome) -> dict[int, Change]:
+    here, there = before.values(on), after.values(on)
+    labels = sorted(set(before.targets.tolist()) & set(after.targets.tolist()))
+    return {
+        label: _change(here[before.targets == label], there[after.targets == label], on, paired, outcome)
+        for label in labels
+    }

@@ -1,0 +1,184 @@
+"""One model's outcomes on every split of a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.core import isolated
+from mechconn.datasets import Observed, Suite, observed_of
+from mechconn.losses import Each, Loss
+from mechconn.mechanisms._evidence import Correct
+from mechconn.network import (
+    Answers,
+    Forward,
+    Inference,
+    Metric,
+    Network,
+    Outcomes,
+    Precision,
+    bounds_of,
+    check_predictions,
+    check_same_rows,
+    outcomes,
+    parameters_of,
+)
+from mechconn.stats import Interval
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How models are run."""
+
+    loss: Loss
+    seed: int
+    device: str | torch.device | None
+    precision: Precision
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+
+    def ready(self, model: nn.Module) -> tuple[Network, Forward]:
+        """The model with its own statistics as a function of inputs."""
+        network = Network(model, self.device, self.precision)
+        return network, Inference(network).at(network.load(parameters_of(model)), network.buffers)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One model's outcomes on a split, row by row, and on further draws of the intervention on the same rows.
+
+    What rows have in common over several draws is their mean: a loss, and the share of draws in which a row is right.
+
+    Attributes:
+        draws: the split itself, then its further draws.
+        observed: how its rows were chosen, where they were chosen by what was observed of them.
+    """
+
+    draws: tuple[Outcomes, ...]
+    observed: Observed | None = None
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """Labels, of shape [N, ...]."""
+        return self.draws[0].targets
+
+    @property
+    def classified(self) -> bool:
+        """Whether the task is a classification."""
+        return all(result.answers is not None for result in self.draws)
+
+    @property
+    def answers(self) -> Answers:
+        """What the model answered on the first draw; of a classification only."""
+        found = self.draws[0].answers
+        assert found is not None
+        return found
+
+    @property
+    def each(self) -> Each:
+        """What an accuracy is the share of."""
+        return self.answers.each if self.classified else "rows"
+
+    @cached_property
+    def correct(self) -> Correct:
+        """Whether each prediction is the label, bool; a share of labels, positions or draws, float64."""
+        return _mean([result.correct for result in self.draws])
+
+    @cached_property
+    def loss(self) -> Tensor:
+        """Per-sample loss, float64 of shape [N]."""
+        return _mean([result.loss for result in self.draws])
+
+    def values(self, on: str) -> Tensor:
+        """What effects are measured on: correctness, the loss, or a metric."""
+        if on == "loss":
+            return self.loss
+        return self.correct if on == "accuracy" else _mean([result.metrics[on] for result in self.draws])
+
+    def changed(self, before: Drawn) -> Correct:
+        """Whether each prediction is another than on a split of one draw, or the share of draws in which it is."""
+        predicted = before.answers.predicted
+        assert predicted is not None
+        others = (result.answers for result in self.draws)
+        return _mean([predicted != other.predicted for other in others if other is not None])  # pyright: ignore
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(list(values)).double().mean(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One model's outcomes on every split, the number type that its layers computed in, and the metrics' ranges.
+
+    `said_paired` says that the user told that rows correspond.
+    """
+
+    splits: Mapping[str, Drawn]
+    number_type: str
+    bounds: Mapping[str, Interval]
+    said_paired: bool = False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the user's metrics."""
+        return tuple(next(iter(self.splits.values())).draws[0].metrics)
+
+    def bounds_on(self, on: str) -> Interval | None:
+        """The range of what effects are measured on; None where it has none, and where right rows are counted."""
+        each = next(iter(self.splits.values())).each
+        return (0.0, 1.0) if on == "accuracy" and each != "rows" else self.bounds.get(on)
+
+
+def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: Callable[[int], None]) -> Outcome:
+    """One pass over every split; `told` is called with the number of splits done.
+
+    Raises:
+        ValueError: what `on` asks for is not there on some split.
+    """
+    network, forward = setting.ready(model)
+
+    splits = {}
+    for done, name in enumerate(suite):
+        draws: list[Outcomes] = []
+        for what, data in suite.draws_of(name).items():
+            with isolated(setting.seed, "measure_invariance"):
+                result = outcomes(forward, network.device, data, what, setting.loss, setting.metrics, network.module)
+            _check(what, result, on)
+            draws.append(result)
+            check_same_rows(what, draws[0].targets, result.targets)
+        splits[name] = Drawn(tuple(draws), observed_of(suite[name]))
+        told(done + 1)
+    return Outcome(splits, network.number_type, bounds_of(setting.metrics), suite.paired is True)
+
+
+def undefined_loss(name: str, result: Outcomes | Drawn) -> str:
+    """Why the loss has no mean on a split, in words; empty where it has one."""
+    undefined = (~result.loss.isfinite()).nonzero().flatten()
+    if not len(undefined):
+        return ""
+    first = int(undefined[0])
+    return (
+        f"the loss on {name} has no finite mean: it is {float(result.loss[first])} on {len(undefined)} of "
+        f"{len(result.loss)} rows (first: row {first})"
+    )
+
+
+def _check(name: str, result: Outcomes, on: str) -> None:
+    if result.answers is None and on == "accuracy":
+        raise ValueError(
+            f"{name}: on='accuracy' needs a classification (whole-number targets [N], outputs [N, K], or a loss that "
+            "says what is right, as mechconn.losses.binary does); use on='loss'"
+        )
+    check_predictions(name, result.answers)
+    if on == "loss" and (reason := undefined_loss(name, result)):
+        raise ValueError(
+            f"{reason}; a probability of exactly 0 for the true class gives inf; use on='accuracy', or a loss that "
+            "is bounded"
+        )
+    for metric, values in result.metrics.items():
+        if len(bad := (~values.isfinite()).nonzero()):
+            raise ValueError(f"{name}: the metric {metric!r} is {float(values[bad[0]])} on row {int(bad[0])}")

@@ -1,0 +1,225 @@
+"""How alike two networks represent the same data, layer by layer: linear centred kernel alignment (CKA)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.core import Data, Inputs, as_data, batches, generators_kept, isolated
+from mechconn.mechanisms._layers import Pair, Unfit
+from mechconn.network import ROWS_ON_CPU, Precision, device_of
+
+
+@dataclass(frozen=True)
+class RepresentationSimilarity(Mapping[str, float | None]):
+    """Linear CKA by layer; `result["layer4"]` is that of the layer "layer4". `print(result)` lists them.
+
+    Attributes:
+        layers: layer -> CKA in [0, 1], the biased estimate; None where its units are constant on the data in
+            one of the models.
+        widths: layer -> (units in A, units in B).
+        samples: rows that it was estimated from.
+        left_out: layer -> why it has no CKA; linear maps that were not asked for by name and have no activation to
+            compare, such as the output projection of `nn.MultiheadAttention`, whose own forward pass never runs.
+    """
+
+    layers: Mapping[str, float | None]
+    widths: Mapping[str, tuple[int, int]]
+    samples: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, layer: str) -> float | None:
+        return self.layers[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __str__(self) -> str:
+        """A line for each layer, then those left out."""
+        lines = [f"linear CKA by layer, {self.samples} rows"]
+        for layer, value in self.layers.items():
+            said = "none: it does not vary on these data" if value is None else f"{value:.3f}"
+            a, b = self.widths[layer]
+            lines.append(f"  {layer or 'the model itself'}: {said} ({a} and {b} units)")
+        lines += [f"  {layer}: left out ({why})" for layer, why in self.left_out.items()]
+        return "\n".join(lines)
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "estimator": "biased", "positions": "averaged"}
+
+
+@torch.no_grad()
+def representation_similarity(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    data: Data,
+    layers: Sequence[str] | Literal["all"] | None = None,
+    *,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+) -> RepresentationSimilarity:
+    r"""Linear CKA between two models' activations of the same layers on the same rows.
+
+    With centred activations X [N, p] of A and Y [N, q] of B,
+
+        CKA = ||Y' X||_F^2 / (||X' X||_F ||Y' Y||_F),
+
+    1 where one is the other up to rotation, reflection and one scale, so a permutation of units does not matter.
+    Three matrices of second moments are accumulated in one pass, in float64: memory grows with the square of
+    the widths and not with N. This is the biased estimate: unrelated activations come out near p / N rather than
+    0, so N should be well above the widths (`samples`, `widths`).
+
+    The units of a convolution are its channels, averaged over positions: flattened maps would have moments of
+    (channels x positions)^2 entries and compare where a feature is, not whether it is there. Activations of four
+    dimensions or more, and those of Conv1d and BatchNorm1d, are read as [N, channels, positions ...], all others as
+    [N, positions ..., units], or as [positions, N, units] of layers with batch_first=False. Of packed and nested
+    sequences the positions that are there are averaged. Of a tuple, list, mapping or dataclass the first part counts:
+    the output of `nn.LSTM` and of `nn.MultiheadAttention`.
+
+    By default the layers are all linear maps: convolutions, also transposed ones, linear layers, and GPT-2's `Conv1D`.
+    A layer has one activation to compare where its forward pass runs once on every batch in both models, with finite
+    outputs for each row. Linear maps that have none are left out and named in `left_out`: heads that serve training
+    alone, blocks that run several times, weights that another module uses without calling their layer. Layers that are
+    asked for by name are refused instead.
+
+    Alike representations are no evidence of one mechanism: a network may represent a cue and not use it.
+
+    Args:
+        model_a: any network; it stays as it is.
+        model_b: a network that has the layers by the same names.
+        data: one split, such as suite["cue"].
+        layers: names of modules, as in `model.named_modules()`; default, or "all": every linear map that runs once.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute; default: where A is.
+        precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
+
+    Raises:
+        ValueError: layers asked for by name: a model lacks one (a near name is suggested), it runs not once in a
+            forward pass, gives no tensor, or an activation is not finite. By default: no layer is left to compare.
+        TypeError: layers that are a text other than "all".
+
+    Example:
+        >>> one = nn.Linear(2, 2).requires_grad_(False)
+        >>> other = nn.Linear(2, 2).requires_grad_(False)
+        >>> _ = one.weight.copy_(torch.eye(2)), other.weight.copy_(torch.tensor([[0.0, 3.0], [-3.0, 0.0]]))
+        >>> x = torch.tensor([[0.0, 1.0], [1.0, 5.0], [2.0, 2.0]])
+        >>> found = representation_similarity(nn.Sequential(one), nn.Sequential(other), (x, torch.zeros(3)))
+        >>> round(found["0"], 6)  # a rotation and a scale
+        1.0
+
+    Source: Kornblith, Norouzi, Lee & Hinton, *Similarity of neural network representations revisited*, ICML 2019.
+    """
+    pair = Pair((model_a, model_b), layers, device_of(model_a, device), precision)
+    moments, left_out, samples = {name: _Moments() for name in pair.layers}, dict(pair.left_out), 0
+    with isolated(seed, "representation_similarity"), generators_kept(data):
+        for inputs, targets in batches(
+            "data", as_data("data", data), batch_size=ROWS_ON_CPU, device=pair.device, model=model_a
+        ):
+            samples += len(targets)
+            for name, found in pair.activations(inputs, len(targets)).items():
+                unfit = found if isinstance(found, Unfit) else moments[name].add(*found)
+                if unfit is not None and pair.by_name:
+                    raise unfit.error(name)
+                if unfit is not None:
+                    left_out.setdefault(name, unfit)
+    kept = {name: moment for name, moment in moments.items() if name not in left_out}
+    if not kept:
+        raise NoLayersError(left_out)
+    return RepresentationSimilarity(
+        {name: moment.cka() for name, moment in kept.items()},
+        {name: moment.widths for name, moment in kept.items()},
+        samples,
+        {name: str(why) for name, why in left_out.items()},
+    )
+
+
+@torch.no_grad()
+def check_layers(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    example: Inputs,
+    layers: Sequence[str] | str | None = None,
+    *,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+) -> None:
+    """Run both models once on a few rows, and raise what `representation_similarity` would raise on these.
+
+    Raises:
+        ValueError: as there; `NoLayersError` where by default no layer is left.
+        TypeError: as there.
+    """
+    pair = Pair((model_a, model_b), layers, device_of(model_a, device), precision)
+    with isolated(seed, "representation_similarity"):
+        found = pair.activations(pair.on_device(example), None)
+    unfit = {name: why for name, why in found.items() if isinstance(why, Unfit)}
+    if pair.by_name:
+        for name, why in unfit.items():
+            raise why.error(name)
+    if len(unfit) == len(found):
+        raise NoLayersError({**pair.left_out, **unfit})
+
+
+class NoLayersError(ValueError):
+    """No layer is left to compare, where none was asked for by name."""
+
+    def __init__(self, left_out: Mapping[str, Unfit]) -> None:
+        shown = "; ".join(f"{name or 'the model itself'}: {why}" for name, why in list(left_out.items())[:3])
+        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        found = f"none of the models' linear maps can be compared ({shown}{more})"
+        super().__init__(
+            f"{found if left_out else 'the models have no linear maps to compare'}; "
+            "name layers that run once in a forward pass, layers=[...]"
+        )
+
+
+class _Moments:
+    """Sums, products and their cross of two activations, around the first batch's means, in float64."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.widths = (0, 0)
+
+    def add(self, x: Tensor, y: Tensor) -> Unfit | None:
+        """One batch, [n, p] and [n, q]; what is wrong with it where these are other widths than before."""
+        x, y = x.double(), y.double()
+        for whose, before, units in zip(("model_a", "model_b"), self.widths, (x, y), strict=True):
+            if self.rows and units.shape[1] != before:
+                why = f"gives {before} units on one batch and {units.shape[1]} on another"
+                return Unfit(whose, why, "; name a layer of one width")
+        if self.rows == 0:
+            self.widths = x.shape[1], y.shape[1]
+            self._shift = x.mean(0), y.mean(0)
+            self._sums = torch.zeros_like(x[0]), torch.zeros_like(y[0])
+            self._products = [u.new_zeros(u.shape[1], v.shape[1]) for u, v in ((x, x), (y, y), (x, y))]
+        x, y = x - self._shift[0], y - self._shift[1]
+        self.rows += len(x)
+        for total, values in zip(self._sums, (x, y), strict=True):
+            total += values.sum(0)
+        for total, (u, v) in zip(self._products, ((x, x), (y, y), (x, y)), strict=True):
+            total += u.T @ v
+        return None
+
+    def cka(self) -> float | None:
+        """||Y' X||^2 / (||X' X|| ||Y' Y||) of the centred activations; None where either does not vary."""
+        sums, pairs = self._sums, ((0, 0), (1, 1), (0, 1))
+        centred = [
+            product - torch.outer(sums[i], sums[j]) / self.rows
+            for product, (i, j) in zip(self._products, pairs, strict=True)
+        ]
+        for varied, shift in zip(centred, self._shift, strict=False):
+            # Rounding of float32 activations around their mean, and far below any variance that says something.
+            if float(varied.trace()) <= 1e-12 * self.rows * float(shift @ shift):
+                return None
+        within_x, within_y, between = (float(torch.linalg.matrix_norm(part)) for part in centred)
+        return min(1.0, between**2 / (within_x * within_y))

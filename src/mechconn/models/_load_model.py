@@ -1,0 +1,125 @@
+"""A model from a function that builds it and a file with its weights."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mechconn.core import isolated, named_function, working_directory_importable
+from mechconn.models._fill_weights import Note, fill
+from mechconn.models._transformers_folder import load_folder
+from mechconn.models._weight_files import read_weights
+from mechconn.network import copy_module, forget, set_mode
+
+Factory = str | Path | nn.Module | Callable[..., Any]
+
+
+def load_model(
+    factory: Factory,
+    weights: str | Path | None = None,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    key: str | None = None,
+    seed: int = 0,
+    note: Note | None = None,
+) -> nn.Module:
+    """Any network: built by a function, with the weights of a file; in evaluation mode, where it was built.
+
+    Names in the file must be those of the model. Prefixes that wrappers leave are removed where that makes all names
+    match: "module." (DataParallel), "_orig_mod." (torch.compile, also within names), "model." (trainers), and nested
+    ones; where the function gives such a wrapper, the network within is filled and returned. Weights that the model
+    ties need to stand in the file once. Floating point is converted to the model's own type; anything else must have
+    the model's type and shape.
+
+    Args:
+        factory: "package.module:function" (installed, or in the working directory), a function that returns an
+            nn.Module, an nn.Module (its copy is filled), or the folder of a Hugging Face classifier saved by
+            `save_pretrained` (config.json, model.safetensors; needs the extra `transformers`; offline, in float32).
+        weights: a .safetensors file, or a .pt or .pth file that holds a state_dict, itself or under "state_dict",
+            "model_state_dict" or "model". None keeps what the factory gave.
+        arguments: keyword arguments of the function.
+        key: where else in a .pt file the state_dict is.
+        seed: of the weights that the function draws.
+        note: called with a line for each thing worth knowing: prefixes removed, types converted. By default it goes
+            to the logger "mechconn" at level INFO.
+
+    Raises:
+        FileNotFoundError: no such file of weights.
+        ValueError: the function cannot be found or called or returns no module, the file cannot be read safely, names
+            are missing or unexpected (all are listed), or shapes differ.
+        TypeError: `factory` is none of these, or arguments are given where no function is called.
+
+    Example:
+        >>> mean = load_model("torch.nn:Linear", arguments={"in_features": 2, "out_features": 1})
+        >>> [list(parameter.shape) for parameter in mean.parameters()]
+        [[1, 2], [1]]
+    """
+    note = note or _log
+    folder = _folder(factory)
+    if arguments and (folder is not None or isinstance(factory, nn.Module)):
+        raise TypeError(
+            f"arguments= are for a function that builds the model, and {folder or type(factory).__name__} is none; "
+            "leave them out"
+        )
+    if folder is not None:
+        with isolated(seed, "weights"):
+            model = load_folder(folder, weights is None, note)
+    elif isinstance(factory, nn.Module):
+        model = copy_module(factory)
+    else:
+        model = _built(factory, arguments or {}, seed)
+    if weights is not None:
+        fill(model, read_weights(weights, key), str(weights), note)
+        forget(model)
+    set_mode(model, False)
+    return model
+
+
+def _folder(factory: Factory) -> Path | None:
+    """The folder that is meant, if one is."""
+    if isinstance(factory, str | Path) and Path(factory).is_dir():
+        return Path(factory)
+    if isinstance(factory, Path) or (isinstance(factory, str) and ":" not in factory):
+        raise ValueError(_factory_expected(repr(str(factory))))
+    return None
+
+
+def _built(factory: Factory, arguments: Mapping[str, Any], seed: int) -> nn.Module:
+    """A module of our own: what the function returned, copied in case it is one that the user keeps."""
+    if isinstance(factory, str):
+        shown, factory = repr(factory), named_function("the model's factory", factory)
+    elif callable(factory):
+        shown = getattr(factory, "__name__", repr(factory))
+    else:
+        raise TypeError(_factory_expected(type(factory).__name__))
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        given = ", ".join(arguments) or "no arguments"
+        raise ValueError(
+            f"the factory {shown} cannot be called with {given} ({error}); pass its keyword arguments: "
+            "arguments={...}"
+        ) from error
+    except ValueError:  # a function that does not tell its arguments
+        pass
+    with working_directory_importable(), isolated(seed, "weights"):
+        made = factory(**arguments)
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"the factory {shown} must return an nn.Module, got {type(made).__name__}")
+    return copy_module(made)
+
+
+def _log(text: str) -> None:
+    logging.getLogger("mechconn").info(text)
+
+
+def _factory_expected(got: str) -> str:
+    return (
+        "factory must be 'package.module:function', a function that returns an nn.Module, an nn.Module, or a folder "
+        f"that Transformers saved (config.json, model.safetensors), got {got}"
+    )

@@ -1,0 +1,90 @@
+"""Classifiers in folders that Transformers saved: config.json and model.safetensors, read offline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mechconn.core import needs_extra
+from mechconn.models._fill_weights import other_names
+
+CLASSES = {
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForImageClassification": "AutoModelForImageClassification",
+}
+
+
+def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> nn.Module:
+    """The classifier in a folder, in float32; no code of the folder runs and nothing is fetched.
+
+    Args:
+        folder: where `save_pretrained` put it.
+        weights: whether to load the folder's own weights, or to build from its configuration alone.
+        note: told of what is worth knowing.
+
+    Raises:
+        ValueError: the folder is incomplete, holds no classifier, or its weights do not match its configuration.
+        ImportError: Transformers is not installed.
+    """
+    architecture = _architecture(folder)
+    loader = next((name for suffix, name in CLASSES.items() if architecture.endswith(suffix)), None)
+    if loader is None:
+        wanted = " or ".join(CLASSES)
+        raise ValueError(
+            f"{folder} holds a {architecture}, not a classifier; models whose architecture ends in {wanted} can be "
+            "loaded"
+        )
+    if weights and not any(folder.glob("model*.safetensors*")):
+        raise ValueError(_not_saved(folder, "there is no model.safetensors"))
+    with needs_extra(f"the model in {folder}", "transformers"):
+        import transformers
+    with _quiet(transformers):
+        if not weights:
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            return getattr(transformers, loader).from_config(config, dtype=torch.float32)
+        model, info = getattr(transformers, loader).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    # A head that the file lacks would be drawn at random, with a line in a log.
+    names = [sorted(map(str, info.get(kind, ()))) for kind in ("missing_keys", "unexpected_keys")]
+    if any(names):
+        raise other_names(folder, *names)
+    saved = str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("dtype") or "float32")
+    if saved != "float32":
+        note(f"the weights of {folder} are {saved} there and float32 in the model")
+    return model
+
+
+def _architecture(folder: Path) -> str:
+    """The name of the class that was saved."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(_not_saved(folder, "there is no config.json"))
+    try:
+        (architecture,) = json.loads(file.read_text(encoding="utf-8"))["architectures"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(_not_saved(folder, "its config.json names no single architecture")) from error
+    return str(architecture)
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """While it lasts, Transformers shows no progress bars."""
+    logging = transformers.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _not_saved(folder: Path, why: str) -> str:
+    return f"{folder} is no model that Transformers saved ({why}); it needs config.json and model.safetensors"

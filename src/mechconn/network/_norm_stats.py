@@ -1,0 +1,336 @@
+"""Normalisation statistics at any point of weight space, without touching the user's module.
+
+Between two endpoints the running statistics of neither fit: they describe activations of other weights. So
+every point on a path gets its own, and which data they come from is recorded with every result.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mechconn.core import (
+    Buffers,
+    Data,
+    Params,
+    SampleSource,
+    as_data,
+    batches,
+    check_choice,
+    check_count,
+    check_fraction,
+    check_is,
+    check_positive,
+    check_same_keys,
+    check_same_shapes,
+    generator,
+    generators_kept,
+    isolated,
+    with_last_row,
+)
+from mechconn.network._copies import set_mode
+from mechconn.network._params import Network, weighted_mean
+from mechconn.network._wrappers import plain_names
+
+
+class NormPolicy(abc.ABC):
+    """How a network gets its normalisation statistics at a point of a path."""
+
+    def state(self, network: Network, params: Params, t: float | None = None) -> tuple[Params, Buffers]:
+        """(parameters, buffers) that the network uses at `params`, on its device; see `buffers`."""
+        return params, self.buffers(network, params, t)
+
+    @abc.abstractmethod
+    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
+        """All buffers that the network uses at `params`; fresh tensors on its device.
+
+        `t` says where on a path `params` lies; None where there is no path.
+        """
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What a reader must know to repeat it: plain values."""
+
+
+@dataclass(frozen=True)
+class KeepNorm(NormPolicy):
+    """Use the statistics that the model holds, at every point alike."""
+
+    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
+        """The model's own buffers, copied."""
+        return {name: buffer.clone() for name, buffer in network.buffers.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """{"policy": "keep"}."""
+        return {"policy": "keep"}
+
+
+@dataclass(frozen=True, eq=False)
+class InterpolateNorm(NormPolicy):
+    """Interpolate the endpoints' own running statistics: (1 - t) mean_a + t mean_b, (1 - t) var_a + t var_b.
+
+    No data are read, and at t = 0 and t = 1 each endpoint keeps what it was trained with, bit for bit. Between them
+    the network has other activations than either endpoint, whose variance is as a rule smaller than this: the
+    statistics of `Reestimate` fit, these do not. Other buffers are the model's own.
+
+    Attributes:
+        state_a: the state_dict of A, or its buffers alone.
+        state_b: the state_dict of B, or its buffers alone.
+
+    Raises:
+        ValueError: when used: a state lacks running statistics of the model or holds others (all are listed), or
+            there is no path.
+
+    Source: Jordan et al. 2022, REPAIR (the variance collapses between endpoints).
+    """
+
+    state_a: Mapping[str, Tensor]
+    state_b: Mapping[str, Tensor]
+
+    @torch.no_grad()
+    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
+        """The network's buffers with running statistics of weight 1 - t from A and t from B."""
+        t = check_on_path(self, t)
+        own = {name: buffer.clone() for name, buffer in network.buffers.items()}
+        states = (("a", self.state_a), ("b", self.state_b))
+        ends = [_statistics_in(f"state_{end}", state, network) for end, state in states]
+        if t in (0.0, 1.0):
+            return own | {name: tensor.clone() for name, tensor in ends[int(t)].items()}
+        return own | weighted_mean(ends, (1.0 - t, t))
+
+    def describe(self) -> dict[str, Any]:
+        """{"policy": "interpolate"}."""
+        return {"policy": "interpolate"}
+
+
+@dataclass(frozen=True, eq=False)
+class Reestimate(NormPolicy):
+    r"""Re-estimate BatchNorm's statistics at each point by one pass over `data` in training mode.
+
+    Each batch b is normalised by its own mean mu_b and variance v_b over n_b values per channel (samples x
+    positions). With weights w_b = n_b / M, M the number of values per channel in all batches,
+    `average="cumulative"` gives per channel
+
+        mean = sum_b w_b mu_b,        var = (sum_b w_b (v_b + mu_b^2) - mean^2) M / (M - 1):
+
+    the moments of all activations, made unbiased once. Layers that the model keeps in evaluation mode (frozen
+    BatchNorm) keep their own. `average="exponential"` starts at mean 0 and variance 1 and moves by `momentum` to
+    each batch's mean and unbiased variance, over one pass that is shuffled by `seed` where the data are a dataset or
+    a pair of tensors.
+
+    Attributes:
+        data: what the statistics come from; by convention training data, never test data.
+        average: "cumulative" (default) or "exponential".
+        batch_size: rows per batch where `data` is a dataset or a pair of tensors.
+        momentum: of the exponential average, in (0, 1].
+        seed: of the order of the exponential average, and of dropout.
+        label: a name for the data, kept in the record.
+
+    Source: Lubana et al. 2023, appendix; Izmailov et al. 2018 (re-estimation after averaging weights).
+    """
+
+    data: Data
+    average: Literal["cumulative", "exponential"] = "cumulative"
+    batch_size: int = 256
+    momentum: float = 0.1
+    seed: int = 0
+    label: str = "unnamed data"
+    _checked: Data = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_choice("average", self.average, ("cumulative", "exponential"))
+        check_count("batch_size", self.batch_size)
+        check_fraction("momentum", check_positive("momentum", self.momentum))
+        object.__setattr__(self, "_checked", as_data("norm data", self.data))
+
+    def describe(self) -> dict[str, Any]:
+        """Policy, average, name of the data, seed; batch size and number of samples where the policy decides them.
+
+        Both are None of batches that the user made.
+        """
+        source = self._checked if isinstance(self._checked, SampleSource) else None
+        plain = {
+            "policy": "reestimate",
+            "average": self.average,
+            "data": self.label,
+            "batch_size": None if source is None else self.batch_size,
+            "samples": None if source is None else len(source),
+            "seed": self.seed,
+        }
+        return plain | ({"momentum": self.momentum} if self.average == "exponential" else {})
+
+    @torch.no_grad()
+    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
+        """The network's buffers with every BatchNorm layer's statistics re-estimated at `params`."""
+        # What a module's own train() keeps in evaluation mode (frozen BatchNorm) normalises by what it holds.
+        set_mode(network.at_rest(), True)
+        layers = {prefix: layer for prefix, layer in norm_layers(network).items() if layer.training}
+        result = {name: buffer.clone() for name, buffer in network.buffers.items()}
+        if not layers:
+            return result
+        shuffle = generator(self.seed, "norm order") if self.average == "exponential" else None
+        moments = {name: _Moments(self) for name in layers}
+        scratch = {name: buffer.clone() for name, buffer in network.buffers.items()}
+        for prefix in layers:  # what they hold is weighted by zero, which NaN and infinity would survive
+            scratch[f"{prefix}running_mean"].zero_()
+            scratch[f"{prefix}running_var"].zero_()
+        with isolated(self.seed, "norm"), generators_kept(self._checked), _recorded(layers, moments):
+            found = batches(
+                "norm data", self._checked, batch_size=self.batch_size, device=network.device, shuffle=shuffle,
+                model=network.module,
+            )  # fmt: skip
+            for inputs, targets in with_last_row(found):
+                try:
+                    network(params, scratch, inputs, training=True)
+                except ValueError as error:
+                    if len(targets) > 1 or "more than 1 value per channel" not in str(error):
+                        raise
+                    raise ValueError(
+                        "norm data: a batch has one row, and layers that normalise over a batch need two rows or more; "
+                        "pass a loader with larger batches, or the dataset itself"
+                    ) from error
+        for name, layer_moments in moments.items():
+            if layer_moments.count:  # a layer that the forward pass never reached keeps what it had
+                mean, variance = layer_moments.statistics()
+                result[f"{name}running_mean"].copy_(mean)
+                result[f"{name}running_var"].copy_(variance)
+        return result
+
+
+def keeps_statistics(network: Network) -> dict[str, torch.nn.Module]:
+    """Layers that keep running statistics, under their names."""
+    return {
+        name: module
+        for name, module in network.module.named_modules()
+        if isinstance(getattr(module, "running_mean", None), Tensor)
+    }
+
+
+def norm_layers(network: Network) -> dict[str, _BatchNorm]:
+    """Layers that keep running statistics, under the prefix of their buffers' names.
+
+    Raises:
+        ValueError: one of them is no BatchNorm, so that the formula is not known.
+    """
+    stateful = keeps_statistics(network)
+    foreign = [name for name, module in stateful.items() if not isinstance(module, _BatchNorm)]
+    if foreign:
+        raise ValueError(
+            f"cannot re-estimate the running statistics of {', '.join(foreign)}: only BatchNorm layers have a "
+            "known formula; pass norm=KeepNorm()"
+        )
+    prefixed = {f"{name}." if name else "": module for name, module in stateful.items()}
+    return {prefix: module for prefix, module in prefixed.items() if isinstance(module, _BatchNorm)}
+
+
+def chosen_norm(norm: NormPolicy | None, network: Network) -> NormPolicy:
+    """`norm`, which may only be left out for a network that keeps no running statistics.
+
+    Raises:
+        ValueError: it keeps some, and nobody said where they come from.
+        TypeError: `norm` is no policy.
+    """
+    if norm is None and (layers := list(keeps_statistics(network))):
+        more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+        raise ValueError(
+            f"the model keeps normalisation statistics ({', '.join(layers[:3]) + more}), and those of one endpoint "
+            "are wrong elsewhere on the path; pass norm=Reestimate(training batches), or norm=KeepNorm() to use "
+            "the model's own on purpose"
+        )
+    norm = KeepNorm() if norm is None else norm
+    check_is("norm", norm, NormPolicy, "; pass Reestimate(data) or KeepNorm()")
+    return norm
+
+
+def _statistics_in(what: str, state: Mapping[str, Tensor], network: Network) -> Buffers:
+    """The running statistics in a state_dict, on the network's device: exactly those that the network keeps."""
+    prefixes = [f"{name}." if name else "" for name in keeps_statistics(network)]
+    names = [f"{prefix}{kind}" for prefix in prefixes for kind in ("running_mean", "running_var")]
+    state = state if state.keys() >= set(names) else plain_names(state)
+    # A state_dict names a shared layer's buffers once for each place that the layer has in the model.
+    again = {name for name, _ in network.module.named_buffers(remove_duplicate=False)}.difference(names)
+    held = [key for key in state if key.rpartition(".")[2] in ("running_mean", "running_var") and key not in again]
+    check_same_keys(f"running statistics in {what}", names, held)
+    found = {name: state[name].detach().to(network.device) for name in names}
+    check_same_shapes(f"running statistics in {what}", {name: network.buffers[name] for name in names}, found)
+    return found
+
+
+class _Moments:
+    """Statistics of one layer, gathered call by call in float64."""
+
+    def __init__(self, policy: Reestimate) -> None:
+        self._decay = policy.momentum if policy.average == "exponential" else None
+        self.count = 0
+        self._first: Tensor | float = 0.0
+        self._second: Tensor | float = 0.0 if self._decay is None else 1.0
+
+    def add(self, mean: Tensor, unbiased: Tensor, count: int) -> None:
+        """One call's batch mean and unbiased batch variance over `count` values per channel."""
+        mean, unbiased = mean.double(), unbiased.double()
+        self.count += count
+        if self._decay is not None:
+            self._first = self._first + self._decay * (mean - self._first)
+            self._second = self._second + self._decay * (unbiased - self._second)
+            return
+        biased = unbiased * ((count - 1) / count)
+        self._first = self._first + count * mean
+        self._second = self._second + count * (biased + mean**2)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """(mean, unbiased variance) per channel."""
+        first, second = torch.as_tensor(self._first), torch.as_tensor(self._second)
+        if self._decay is not None:
+            return first, second
+        mean = first / self.count
+        return mean, (second / self.count - mean**2).clamp_min(0.0) * (self.count / max(self.count - 1, 1))
+
+
+@contextmanager
+def _recorded(layers: dict[str, _BatchNorm], moments: dict[str, _Moments]) -> Iterator[None]:
+    """While it lasts, each call of a layer adds its batch's statistics to that layer's moments.
+
+    With momentum 1 a layer leaves exactly the last batch's mean and unbiased variance in its running
+    statistics, so its own fast kernel does the work. The layers are the network's own copies.
+    """
+    handles = []
+
+    def put_on(layer: _BatchNorm, sink: _Moments) -> None:
+        momentum = layer.momentum
+
+        def record(layer: _BatchNorm, _: tuple[Tensor, ...], output: Tensor) -> None:
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.momentum = momentum
+            sink.add(layer.running_mean, layer.running_var, output.numel() // output.shape[1])
+
+        handles.append(layer.register_forward_pre_hook(lambda layer, _: setattr(layer, "momentum", 1.0)))
+        handles.append(layer.register_forward_hook(record))
+
+    try:
+        for name, layer in layers.items():
+            put_on(layer, moments[name])
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def check_on_path(policy: object, t: float | None) -> float:
+    """The place on a path.
+
+    Raises:
+        ValueError: the point lies on none.
+    """
+    if t is None:
+        raise ValueError(
+            f"{type(policy).__name__} mixes the endpoints' statistics by the place t on a path, and this point lies on "
+            "none; pass norm=Reestimate(training batches)"
+        )
+    return t

@@ -1,0 +1,301 @@
+"""Weights as dictionaries, and networks as functions of them.
+
+`Network` is the only place that calls a user's module. It owns a copy of the module's *structure* whose
+parameters hold no data, so neither an evaluation nor an error midway can reach the user's weights, buffers,
+gradients or mode, and a parameter that nobody supplied raises instead of keeping some old value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.parameter import is_lazy
+
+from mechconn.core import Buffers, Inputs, Params, check_cuda, check_same_keys, check_same_shapes, isolated
+from mechconn.network._calling import HALF, cast_floating, explain_errors, floating_types, laid_out_inputs, slots_of
+from mechconn.network._calling import call_arguments as call_arguments
+from mechconn.network._calling import outputs_of as outputs_of
+from mechconn.network._copies import copy_module as copy_module
+from mechconn.network._copies import forget as forget
+from mechconn.network._copies import switch
+from mechconn.network._copies import with_state as with_state
+from mechconn.network._moving_module import Here, into_mode, resting_copy, weights_as_given
+from mechconn.network._precision import (
+    Precision,
+    computing,
+    contiguous_small_maps,
+    padding_counts,
+    reduced_type,
+    weight_laid_out,
+)
+from mechconn.network._wrappers import plain_module as plain_module
+
+
+def parameters_of(model: nn.Module) -> Params:
+    """The model's parameters as a dictionary, theta in R^P: detached copies under their first names.
+
+    A parameter that several modules share (tied weights) appears once. Wrappers (DataParallel, torch.compile,
+    averaged models) are seen through: names are those of the network within.
+
+    Raises:
+        TypeError: the model is a TorchScript module.
+        ValueError: a lazy module has not been run yet, so it has no weights.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> sorted(parameters_of(layer))
+        ['bias', 'weight']
+    """
+    return {name: parameter.detach().clone() for name, parameter in _initialised(plain_module(model)).items()}
+
+
+def buffers_of(model: nn.Module) -> Buffers:
+    """The model's buffers as a dictionary of copies; a buffer that several modules share appears once."""
+    return {name: buffer.detach().clone() for name, buffer in plain_module(model).named_buffers()}
+
+
+def with_parameters(model: nn.Module, params: Params) -> nn.Module:
+    """A copy of the model that holds `params`; the model itself stays as it is.
+
+    The copy behaves as a fresh module into which `params` were loaded: what the model keeps of values that it
+    computed from its own weights is not carried along. A wrapped model (DataParallel, torch.compile) gives a plain one.
+
+    Raises:
+        ValueError: a name is missing or unexpected (all are listed), or a shape differs.
+        TypeError: the model is a TorchScript module.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> zero = with_parameters(layer, {"weight": torch.zeros(1, 1), "bias": torch.ones(1)})
+        >>> zero(torch.tensor([[5.0]])).item()
+        1.0
+    """
+    check_compatible("parameters", _initialised(plain_module(model)), params)
+    return with_state(model, params)
+
+
+def check_compatible(what: str, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
+    """Raise unless two points lie in one weight space: the same names, shapes and types."""
+    check_same_keys(what, expected, got)
+    check_same_shapes(what, expected, got)
+
+
+def weighted_mean(points: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> Params:
+    """sum_i w_i theta_i for weights w_i >= 0 whose sum is 1, differentiable in every theta_i.
+
+    Point by point, each pulls the mean of those before it by its share w_i / (w_0 + ... + w_i). So the result is
+    exact where all points agree, stays between them, and each tensor needs no more room than itself.
+
+    Example:
+        >>> weighted_mean([{"w": torch.tensor(1.0)}, {"w": torch.tensor(5.0)}], [0.25, 0.75])
+        {'w': tensor(4.)}
+    """
+    mean, total = dict(points[0]), weights[0]
+    for point, weight in zip(points[1:], weights[1:], strict=True):
+        total += weight
+        share = weight / total if total else 0.0
+        for name, tensor in mean.items():
+            mean[name] = torch.lerp(tensor, point[name], share)
+    return mean
+
+
+def device_of(model: nn.Module, device: str | torch.device | None) -> torch.device:
+    """The device asked for, else the one that holds the model."""
+    if device is not None:
+        try:
+            asked = torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(f"device must be one that torch knows, such as 'cpu' or 'cuda', got {device!r}") from error
+        if asked.type == "cuda":
+            check_cuda(asked)
+        return asked
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+LINEAR_MAPS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+"""The layers that reduced precision computes in bfloat16 throughout."""
+
+
+class Network:
+    """The structure of a module as a function (params, buffers, inputs) -> outputs.
+
+    Every point is evaluated as by a fresh module into which it was loaded: what the module keeps of values that it
+    computed at one point does not reach the next. `module` is this object's own: its mode may be set and hooks may be
+    put on it freely; any other change is undone at the next point.
+    """
+
+    def __init__(
+        self, model: nn.Module, device: str | torch.device | None = None, precision: Precision = "float32"
+    ) -> None:
+        model = plain_module(model)
+        _initialised(model)
+        self.module, self._rest, self._mode_computes = resting_copy(model)
+        self._here: Here | None = None
+        self.device = device_of(model, device)
+        self.buffers: Buffers = {k: b.to(self.device) for k, b in buffers_of(self.module).items()}
+        self.parameter_slots = dict(slots_of(self.module, "parameters"))
+        self._buffer_slots = dict(slots_of(self.module, "buffers"))
+        types = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
+        self._floating = types.pop() if len(types) == 1 else None
+        reduced = reduced_type(precision, self.device)
+        self.reduced = None if self._floating in HALF else reduced
+        self._casts: dict[frozenset[torch.dtype], bool] = {}
+        if self.reduced is not None and padding_counts(self.device):
+            for layer in self.module.modules():
+                if isinstance(layer, nn.Conv2d) and contiguous_small_maps not in layer._forward_pre_hooks.values():
+                    layer.register_forward_pre_hook(contiguous_small_maps)
+
+    def at_rest(self) -> nn.Module:
+        """`module`, without what any point left in it."""
+        self._here = None
+        self._rest.restore()
+        return self.module
+
+    def hollow_params(self) -> Params:
+        """Names and shapes of the parameters, without data."""
+        return dict(self.module.named_parameters())
+
+    @property
+    def number_type(self) -> str:
+        """The type that layers compute in, for the record: "float32", "bfloat16", ..."""
+        own = next((p.dtype for p in self.module.parameters()), torch.float32)
+        return str(self.reduced or own).removeprefix("torch.")
+
+    def computing(self) -> AbstractContextManager[object]:
+        """A block in which layers compute in this network's precision."""
+        return computing(self.reduced, self.device)
+
+    def check(self, what: str, params: Params) -> None:
+        """Raise unless `params` is a point of this network's weight space."""
+        check_compatible(what, self.hollow_params(), params)
+
+    def load(self, params: Params) -> Params:
+        """`params` on this network's device, in its layout; tensors that are so already are not copied."""
+        return {name: weight_laid_out(tensor.to(self.device), self.reduced) for name, tensor in params.items()}
+
+    def load_in_place(self, params: Params) -> None:
+        """`load` tensor by tensor within one dictionary, so that no second copy of the whole is ever there."""
+        for name in params:
+            params[name] = weight_laid_out(params[name].to(self.device), self.reduced)
+
+    def converted(self, params: Iterable[tuple[str, Tensor]]) -> Params:
+        """Named tensors with the weights of linear maps in the reduced type, once rather than at every call.
+
+        Each tensor is converted as it comes.
+        """
+        if self.reduced is None:
+            return dict(params)
+        linear = {
+            f"{name}.{local}" if name else local
+            for name, module in self.module.named_modules()
+            if isinstance(module, LINEAR_MAPS)
+            for local, _ in module.named_parameters(recurse=False)
+        }
+        return {name: weight_laid_out(t.to(self.reduced), self.reduced) if name in linear else t for name, t in params}
+
+    def __call__(self, params: Params, buffers: Buffers, inputs: Inputs, *, training: bool = False) -> Tensor:
+        """Outputs of one batch at `params`, in the parameters' own type but float32 at least.
+
+        Layers that update buffers in training mode update the tensors in `buffers` in place: pass copies.
+        """
+        return self._outputs(params, buffers, self.fitted(inputs, lambda: (params, buffers)), training)
+
+    def fitted(self, inputs: Inputs, point: Callable[[], tuple[Params, Buffers]]) -> Inputs:
+        """Inputs in a type that the network takes: floating point as that of the parameters where these have one.
+
+        Inputs of another type are left as they are where the network runs on them (tried once, at `point`).
+        """
+        types = floating_types(inputs)
+        if self._floating is None or types <= {self._floating}:
+            return inputs
+        cast = cast_floating(inputs, self._floating)
+        if types not in self._casts:
+            if not self._runs(*point(), inputs):
+                if not self._runs(*point(), cast):
+                    return cast  # what is wrong beside the type shows when it is called
+                self._casts[types] = True
+            self._casts.setdefault(types, False)
+        return cast if self._casts[types] else inputs
+
+    @torch.no_grad()
+    def _runs(self, params: Params, buffers: Buffers, inputs: Inputs) -> bool:
+        held = {name: buffer.clone() for name, buffer in buffers.items()}
+        try:
+            with isolated(0, "types"), self._rest.unwatched():
+                self._outputs(params, held, inputs, training=False)
+        except Exception:
+            return False
+        return True
+
+    def _outputs(self, params: Params, buffers: Buffers, inputs: Inputs, training: bool) -> Tensor:
+        if self._mode_computes:  # and may write into weights
+            params = {name: tensor.clone() for name, tensor in params.items()}
+        tensors = {slot: params[name] for slot, name in self.parameter_slots.items()}
+        tensors |= {slot: buffers[name] for slot, name in self._buffer_slots.items()}
+        args, kwargs = call_arguments(laid_out_inputs(inputs, self.reduced))
+        # One key per (module, local name) and tie_weights=False: any other way of naming shared modules leaves
+        # the substituted tensors behind in the module, without an error.
+        with (
+            self._standing_at(params, buffers, training),
+            weights_as_given(),
+            self.computing(),
+            explain_errors(args, kwargs),
+        ):
+            found = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
+        outputs = outputs_of(found)
+        return outputs if self.reduced is None else outputs.float()
+
+    @contextmanager
+    def _standing_at(self, params: Params, buffers: Buffers, training: bool) -> Iterator[None]:
+        """While it lasts the module keeps nothing of other points; what it computes stays until the point changes."""
+        graph = torch.is_grad_enabled() and any(t.requires_grad for t in params.values())
+        here, self._here = self._here, None
+        if self._mode_computes:
+            self._rest.restore()
+            handle = self.module.register_forward_pre_hook(into_mode(training), prepend=True)
+            try:
+                yield
+            finally:
+                handle.remove()
+                self._rest.restore()
+            return
+        if graph or here is None or not here.holds(params, buffers, training):
+            self._rest.restore()
+            switch(self.module, training)
+        yield
+        self._here = None if graph else Here(params, buffers, training)
+
+
+def fitting(model: nn.Module) -> Callable[[Inputs], Inputs]:
+    """What brings inputs into a type that the model takes, at its own weights; see `Network.fitted`."""
+    networks: list[Network] = []
+    types = {parameter.dtype for parameter in model.parameters()}
+
+    def fitted(inputs: Inputs) -> Inputs:
+        if floating_types(inputs) <= types:
+            return inputs
+        network = networks[0] if networks else Network(model)
+        networks[:] = [network]
+        return network.fitted(inputs, lambda: (network.load(parameters_of(model)), network.buffers))
+
+    return fitted
+
+
+def _initialised(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The model's own parameters under their first names, after refusing those of lazy modules."""
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        check_initialised(name, parameter)
+    return parameters
+
+
+def check_initialised(name: str, tensor: Tensor) -> None:
+    """Raise ValueError where a lazy module has not made a tensor yet."""
+    if is_lazy(tensor):
+        raise ValueError(
+            f"parameter {name} is not initialised (a lazy module); run the model once on a batch before passing it on"
+        )

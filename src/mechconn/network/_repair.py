@@ -1,0 +1,213 @@
+"""REPAIR: interpolated networks without BatchNorm get back the spread of activations that averaging weights took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.core import Buffers, Data, Inputs, Params, as_data, batches, check_count, generators_kept, isolated
+from mechconn.network._calling import predictions_of
+from mechconn.network._norm_stats import NormPolicy, check_on_path, keeps_statistics
+from mechconn.network._params import LINEAR_MAPS, Network
+
+Statistics = dict[str, tuple[Tensor, Tensor]]
+"""Layer -> (mean, standard deviation) of each output unit, float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Repair(NormPolicy):
+    r"""Rescale every linear map's units at each t so that their mean and spread lie between the endpoints'.
+
+    For a unit with mean mu and standard deviation sigma of its outputs at gamma(t), and (mu_a, sigma_a),
+    (mu_b, sigma_b) at the endpoints,
+
+        s = ((1 - t) sigma_a + t sigma_b) / sigma,        w' = s w,        b' = s (b - mu) + (1 - t) mu_a + t mu_b.
+
+    One pass over `data`, in which each batch is rescaled by its own statistics before it goes to the next layer, as in
+    `Reestimate`; the moments are those of all batches. A unit that is constant at gamma(t) keeps its weights. The
+    endpoints stay as they are, and so does the layer whose output is the network's.
+
+    Attributes:
+        data: what the statistics come from; by convention training data, never test data.
+        params_a: theta_a, at t = 0.
+        params_b: theta_b, at t = 1.
+        batch_size: rows per batch where `data` is a dataset or a pair of tensors.
+        seed: of layers and loaders that draw from global generators.
+        label: a name for the data, kept in the record.
+
+    Raises:
+        ValueError: when used: the model keeps running statistics (`Reestimate` is for these), a layer has no bias or
+            shares its weights, or there is no path.
+
+    Source: Jordan, Sedghi, Saukh, Entezari & Neyshabur 2023, REPAIR.
+    """
+
+    data: Data
+    params_a: Mapping[str, Tensor]
+    params_b: Mapping[str, Tensor]
+    batch_size: int = 256
+    seed: int = 0
+    label: str = "unnamed data"
+    _checked: Data = field(init=False, repr=False)
+    _ends: WeakKeyDictionary[Network, tuple[Statistics, Statistics]] = field(
+        init=False, repr=False, default_factory=WeakKeyDictionary
+    )
+
+    def __post_init__(self) -> None:
+        check_count("batch_size", self.batch_size)
+        object.__setattr__(self, "_checked", as_data("norm data", self.data))
+
+    def describe(self) -> dict[str, Any]:
+        """Policy, batch size, seed and the name of the data."""
+        return {"policy": "repair", "data": self.label, "batch_size": self.batch_size, "seed": self.seed}
+
+    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
+        """The model's own buffers, copied."""
+        return {name: buffer.clone() for name, buffer in network.buffers.items()}
+
+    @torch.no_grad()
+    def state(self, network: Network, params: Params, t: float | None = None) -> tuple[Params, Buffers]:
+        """The rescaled parameters, and the model's own buffers."""
+        t = check_on_path(self, t)
+        if found := list(keeps_statistics(network)):
+            raise ValueError(
+                f"Repair is for models without running statistics, and this one keeps some in {', '.join(found)}; "
+                "pass norm=Reestimate(data)"
+            )
+        buffers = self.buffers(network, params)
+        if t in (0.0, 1.0):
+            return params, buffers
+        a, b = self._endpoints(network, buffers)
+        wanted = {n: ((1 - t) * a[n][0] + t * b[n][0], (1 - t) * a[n][1] + t * b[n][1]) for n in a}
+        found = self._pass(network, list(a), params, buffers, wanted)
+        return params | dict(_rescaled(params, found, wanted)), buffers
+
+    def _layers(self, network: Network, params: Params, buffers: Buffers) -> list[str]:
+        """Linear maps that the forward pass calls, but for the one that makes the network's output."""
+        outputs: dict[str, Tensor] = {}
+
+        def note(name: str, output: Tensor) -> Tensor:
+            outputs[name] = output
+            return output
+
+        plain, results = Network(network.at_rest(), network.device), list[Tensor]()
+        plain.module.register_forward_hook(lambda _, __, output: results.append(predictions_of(output)))
+        with self._reading(), _hooked(plain, list(_linear(plain)), note):
+            inputs, _ = next(self._batches(network))
+            plain(params, buffers, inputs)
+        layers = [name for name, output in outputs.items() if output is not results[-1]]
+        names = list(network.parameter_slots.values())
+        unfit = [
+            name
+            for name in layers
+            if f"{name}.bias" not in network.parameter_slots
+            or any(names.count(network.parameter_slots[f"{name}.{part}"]) > 1 for part in ("weight", "bias"))
+        ]
+        if unfit:
+            raise ValueError(
+                "Repair shifts units by their biases, and these layers have none or share their weights: "
+                f"{', '.join(unfit)}; give each a bias of its own"
+            )
+        return layers
+
+    def _endpoints(self, network: Network, buffers: Buffers) -> tuple[Statistics, Statistics]:
+        """Each unit's mean and spread at A and at B, measured once for a network."""
+        if network not in self._ends:
+            ends = [network.load(dict(params)) for params in (self.params_a, self.params_b)]
+            layers = self._layers(network, ends[0], buffers)
+            first, second = (self._pass(network, layers, params, buffers, None) for params in ends)
+            self._ends[network] = first, second
+        return self._ends[network]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """While it lasts the data may be read: no generator is left elsewhere than it stood."""
+        with isolated(self.seed, "norm"), generators_kept(self._checked):
+            yield
+
+    def _pass(
+        self, network: Network, layers: list[str], params: Params, buffers: Buffers, wanted: Statistics | None
+    ) -> Statistics:
+        """Each unit's mean and spread; with `wanted`, every batch goes on as if it had these."""
+        sums: dict[str, list[Tensor]] = {}
+        counts = dict.fromkeys(layers, 0)
+
+        def measure(name: str, output: Tensor) -> Tensor:
+            units = _by_unit(network, name, output)
+            rows, place = units.flatten(1).double(), (-1, *[1] * (units.dim() - 1))
+            new = [rows.sum(1), rows.square().sum(1)]
+            sums[name] = [old + now for old, now in zip(sums[name], new, strict=True)] if name in sums else new
+            counts[name] += rows.shape[1]
+            if wanted is None:
+                return output
+            mean, spread = _moments(new, rows.shape[1])
+            scale, shift = _affine(mean, spread, *wanted[name])
+            units = units * scale.to(output.dtype).view(place) + shift.to(output.dtype).view(place)
+            return units.movedim(0, _unit_axis(network, name, output))
+
+        with self._reading(), _hooked(network, layers, measure):
+            for inputs, _ in self._batches(network):
+                network(params, buffers, inputs)
+        return {name: _moments(sums[name], counts[name]) for name in layers}
+
+    def _batches(self, network: Network) -> Iterator[tuple[Inputs, Tensor]]:
+        return batches(
+            "norm data", self._checked, batch_size=self.batch_size, device=network.device, model=network.module
+        )
+
+
+def _linear(network: Network) -> Iterator[str]:
+    return (name for name, module in network.module.named_modules() if isinstance(module, LINEAR_MAPS))
+
+
+@contextmanager
+def _hooked(network: Network, layers: list[str], change: Any) -> Iterator[None]:
+    """While it lasts, the output of each layer is what `change` makes of its name and output."""
+
+    def hook(name: str) -> Any:
+        return lambda _, __, output: change(name, output)
+
+    handles = [network.module.get_submodule(name).register_forward_hook(hook(name)) for name in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _unit_axis(network: Network, name: str, output: Tensor) -> int:
+    layer = network.module.get_submodule(name)
+    return output.dim() - 1 if isinstance(layer, nn.Linear) else output.dim() - len(layer.kernel_size) - 1  # pyright: ignore
+
+
+def _by_unit(network: Network, name: str, output: Tensor) -> Tensor:
+    return output.movedim(_unit_axis(network, name, output), 0)
+
+
+def _moments(sums: list[Tensor], count: int) -> tuple[Tensor, Tensor]:
+    mean = sums[0] / count
+    variance = (sums[1] / count - mean**2).clamp_min(0.0)
+    # What is left of a constant unit is rounding.
+    return mean, torch.where(variance > 1e-10 * sums[1] / count, variance, 0.0).sqrt()
+
+
+def _affine(mean: Tensor, spread: Tensor, wanted_mean: Tensor, wanted_spread: Tensor) -> tuple[Tensor, Tensor]:
+    """(scale, shift) that give a unit the wanted mean and spread; (1, 0) for a unit that is constant."""
+    constant = spread == 0
+    scale = torch.where(constant, 1.0, wanted_spread / spread.masked_fill(constant, 1.0))
+    return scale, torch.where(constant, 0.0, wanted_mean - scale * mean)
+
+
+def _rescaled(params: Params, found: Statistics, wanted: Statistics) -> Iterator[tuple[str, Tensor]]:
+    for name in found:
+        scale, shift = _affine(*found[name], *wanted[name])
+        weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+        rows = (scale.view(-1, *[1] * (weight.dim() - 1))).to(weight.dtype)
+        yield f"{name}.weight", weight * rows
+        yield f"{name}.bias", bias * scale.to(bias.dtype) + shift.to(bias.dtype)

@@ -1,0 +1,152 @@
+"""From what a user writes, a recipe's name or a file and `a.b=value` words, to validated settings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from mechconn.core import Config, check_choice, gathered, mistakes_as_lines, read_values
+from mechconn.datasets import ROOT_VARIABLE
+from mechconn.paper._recipes import RECIPES, SCALES, Scale
+from mechconn.paper._settings import Settings
+
+REAL = "cifar10"
+"""The folder of `root` that recipes look for before they fall back on digits."""
+
+
+def chosen(
+    what: str, scale: str | None = None, changes: Sequence[str] = (), *, root: str | Path | None = None
+) -> tuple[str, Scale, Any, list[str]]:
+    """(recipe, scale, settings, what the user should know).
+
+    Args:
+        what: a recipe, or a .toml or .json file with `recipe = "..."`, perhaps `scale = "..."`, and any settings.
+        scale: smoke, small or paper; by default the file's, else smoke.
+        changes: words like "training.epochs=3", stronger than the file.
+        root: the folder of the named image sets.
+
+    Raises:
+        ValueError: every mistake in file and words, a line each.
+        FileNotFoundError: no such file.
+    """
+    given: dict[str, Any] = {"recipe": what}
+    if what.endswith((".toml", ".json")):
+        given = _without_none(read_values(what))
+        if "recipe" not in given:
+            raise ValueError(f'{what} names no recipe; write recipe = "...", with one of {", ".join(RECIPES)}')
+    own_scale = given.pop("scale", "smoke")
+    recipe, asked, images = str(given.pop("recipe")), str(own_scale if scale is None else scale), has_images(root)
+    steps = [given, *(_nested(word) for word in changes if _is_change(word))]
+
+    def settled() -> Any:
+        """A wrong scale, or a word that is no change, hides no mistake in the settings; a wrong recipe does."""
+        if recipe not in RECIPES:
+            return None
+        defaults = RECIPES[recipe].settings(cast(Scale, asked if asked in SCALES else SCALES[0]), images)
+        return _settled(RECIPES[recipe].kind, defaults.model_dump(mode="json"), steps)
+
+    recipe, size, *_, settings = gathered(
+        lambda: check_choice("recipe", recipe, list(RECIPES)),
+        lambda: cast(Scale, check_choice("scale", asked, SCALES)),
+        *(partial(_nested, word) for word in changes),
+        settled,
+    )
+    notes = []
+    stands_in = (
+        recipe != "quickstart" and isinstance(settings, Settings) and not any("datasets" in step for step in steps)
+    )
+    if size == "smoke" and not images and stands_in:
+        notes.append(
+            f"no CIFAR-10 at hand, so {recipe} takes the embedded digits at this scale; --root DIR, or the "
+            f"variable {ROOT_VARIABLE}, names the folder that holds cifar10/"
+        )
+    return recipe, size, settings, notes
+
+
+def _settled(kind: type[Config], plain: dict[str, Any], steps: Sequence[dict[str, Any]]) -> Any:
+    """Settings from plain ones, changed step by step.
+
+    Raises:
+        ValueError: every mistake, a line each.
+    """
+
+    def put(step: dict[str, Any]) -> None:
+        nonlocal plain
+        names = step.get("methods") if "methods" in plain else None
+        if not isinstance(names, str | list):
+            plain = merged(plain, step)
+            return
+        plain = merged(plain, {key: value for key, value in step.items() if key != "methods"})
+        plain |= {"methods": _picked(plain["methods"], names)}
+
+    def validated() -> Any:
+        with mistakes_as_lines(kind):
+            return kind.model_validate(plain)
+
+    return gathered(*(partial(put, step) for step in steps), validated)[-1]
+
+
+def has_images(root: str | Path | None) -> bool:
+    """Whether the folder of named image sets holds CIFAR-10."""
+    place = root if root is not None else os.environ.get(ROOT_VARIABLE)
+    return bool(place) and (Path(str(place)) / REAL).is_dir()
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the changes put in, table by table.
+
+    A table whose `method` changes is replaced whole: the old one's settings are not the new one's. One that has no
+    `method` yet is merged.
+
+    Example:
+        >>> merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5}})
+        {'a': {'b': 5, 'c': 2}, 'd': 3}
+    """
+    whole = dict(base)
+    for key, value in changes.items():
+        old = whole.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            kind = old.get("method")
+            value = merged(old, value) if kind is None or value.get("method", kind) == kind else value
+        whole[key] = value
+    return whole
+
+
+def _picked(own: Mapping[str, Any], names: str | list[Any]) -> dict[str, Any]:
+    """Of a recipe's methods those that `methods = "CBFT,FT-M"` names."""
+    wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+    known = gathered(*(partial(check_choice, "methods", str(name), list(own)) for name in wanted))
+    return {name: own[name] for name in known}
+
+
+def _is_change(word: str) -> bool:
+    name, equals, _ = word.partition("=")
+    return bool(equals and name.strip())
+
+
+def _nested(word: str) -> dict[str, Any]:
+    """The word "a.b=value" as {"a": {"b": value}}; values are JSON where they can be, else text; "none" is None."""
+    name, _, text = word.partition("=")
+    if not _is_change(word):
+        raise ValueError(f"--set {word!r} must be name=value, as in --set training.epochs=3")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    value = _without_none(value)
+    for part in reversed(name.strip().split(".")):
+        value = {part: value}
+    return cast(dict[str, Any], value)
+
+
+def _without_none(value: Any) -> Any:
+    """Plain values with None for the text "none", which TOML and the command line have no other word for."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_none(part) for part in value]
+    return None if value == "none" else value

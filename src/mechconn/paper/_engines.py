@@ -1,0 +1,204 @@
+"""Where cells run: in this process, in warm worker processes, or on the machines of a Ray cluster.
+
+Each engine is a `concurrent.futures.Executor`; there is no scheduler of our own. A cell keeps what it finished in the
+store, so one whose worker died is simply started again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import connection
+from typing import Any, Literal, TypeVar
+
+import torch
+
+EngineName = Literal["inline", "processes", "ray"]
+ENGINES: tuple[EngineName, ...] = ("inline", "processes", "ray")
+FRESH_POOLS = 3
+"""How often in a row a pool may die without finishing a single job before we give up."""
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How cells are run.
+
+    Attributes:
+        name: "inline", "processes" or "ray".
+        workers: cells at a time; of "ray" the size of a cluster that is started here.
+        threads: of the processor, for each cell.
+        gpus: of each cell, whole or a share; for "ray".
+        ray_address: of a cluster that is running; None starts one on this machine.
+    """
+
+    name: EngineName
+    workers: int
+    threads: int
+    gpus: float = 0.0
+    ray_address: str | None = None
+
+    def pool(self) -> Executor:
+        """A fresh executor."""
+        if self.name == "processes":
+            return WorkerPool(self.workers, self.threads)
+        if self.name == "ray":
+            from mechconn.paper._ray import RayExecutor
+
+            return RayExecutor(self.workers, self.threads, self.gpus, self.ray_address)
+        return InlineExecutor()
+
+    @property
+    def window(self) -> int | None:
+        """How many jobs are handed over at a time; None is all."""
+        return 1 if self.name == "inline" else None
+
+
+def engine_of(
+    name: EngineName,
+    workers: int | None = None,
+    threads: int | None = None,
+    gpus: float = 0.0,
+    ray_address: str | None = None,
+) -> Engine:
+    """An engine with defaults that depend on this machine alone, so that a run which is repeated finds its steps.
+
+    Inline: one cell with all threads. Else a worker per core, four cores each on machines of eight or more, the
+    threads divided among the workers. The number of threads is part of every key: `threads` gives the same numbers, and
+    finds the same steps, with every engine.
+
+    Raises:
+        ValueError: an option that the engine has no use for.
+    """
+    _check_used(name, {"--workers": workers}, ("processes", "ray"))
+    _check_used(name, {"--gpus": gpus or None, "--ray-address": ray_address}, ("ray",))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if name == "inline":
+        return Engine(name, 1, threads or torch.get_num_threads())
+    workers = workers or (cores if cores < 8 else cores // 4)
+    return Engine(name, workers, threads or max(1, cores // workers), gpus, ray_address)
+
+
+def _check_used(name: EngineName, options: dict[str, Any], engines: Sequence[str]) -> None:
+    """Refuse what would be ignored."""
+    for option, value in options.items():
+        if value is not None and name not in engines:
+            wanted = " and ".join(f"--engine {engine}" for engine in engines)
+            raise ValueError(
+                f"{option} is for {wanted}, and has no effect with --engine {name}; leave it out, or choose that engine"
+            )
+
+
+class WorkerPool(ProcessPoolExecutor):
+    """Warm worker processes; when the pool is given up they end at once, as when they lose their parent."""
+
+    def __init__(self, workers: int, threads: int) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        watched: Any
+        watched, self._lifeline = spawn.Pipe(duplex=False)
+        super().__init__(workers, mp_context=spawn, initializer=warm, initargs=(threads, watched))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers: once they are done, or now where what they would still do is given up."""
+        if cancel_futures:
+            self._lifeline.close()
+        super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+class InlineExecutor(Executor):
+    """Runs each job when it is submitted, in this process."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A future that is finished."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def each(
+    function: Callable[[Job], Result], jobs: Sequence[Job], engine: Engine, said: Callable[[str], None]
+) -> Generator[tuple[int, Future[Result]], None, None]:
+    """(number of the job, its finished future), in the order in which they end.
+
+    A pool dies whole when one of its workers is killed; its unfinished jobs go to a fresh one.
+
+    Raises:
+        RuntimeError: several pools in a row died without finishing one job.
+    """
+    left, deaths = dict(enumerate(jobs)), 0
+    while left:
+        before = len(left)
+        for number, future in _once(function, left, engine):
+            if isinstance(future.exception(), BrokenExecutor):
+                continue
+            del left[number]
+            yield number, future
+        if not left:
+            return
+        deaths = deaths + 1 if len(left) == before else 1
+        if deaths > FRESH_POOLS:
+            raise RuntimeError(
+                f"{deaths} pools of workers in a row died without finishing one of {len(left)} cells; is there too "
+                "little memory? Use fewer workers: --workers 1, or --engine inline, both with --threads "
+                f"{engine.threads}, so that nothing is repeated"
+            )
+        said(f"a worker died; {len(left)} unfinished cells go to a fresh pool")
+
+
+def _once(
+    function: Callable[[Job], Result], jobs: dict[int, Job], engine: Engine
+) -> Iterator[tuple[int, Future[Result]]]:
+    """Every job through one pool."""
+    waiting, pending = list(jobs.items()), {}
+    pool = engine.pool()
+    try:
+        while waiting or pending:
+            while waiting and (engine.window is None or len(pending) < engine.window):
+                number, job = waiting.pop(0)
+                pending[_submitted(pool, function, job)] = number
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                yield pending.pop(future), future
+    except BaseException:
+        pool.shutdown(cancel_futures=True)  # and wait, so that none of our own workers is at work any more
+        raise
+    pool.shutdown()
+
+
+def _submitted(pool: Executor, function: Callable[[Job], Result], job: Job) -> Future[Result]:
+    """A job's future; one that has failed already where the pool died before it."""
+    try:
+        return pool.submit(function, job)
+    except BrokenExecutor as error:
+        future: Future[Result] = Future()
+        future.set_exception(error)
+        return future
+
+
+def warm(threads: int, lifeline: Any) -> None:
+    """What a worker process does first: import the library, take its threads, and watch for its end.
+
+    It ends when its parent ends or closes the other end of the lifeline; an interrupt from the keyboard, which reaches
+    the whole group, is for the parent to judge.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # standard output is the parent's, for the result
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=([parent.sentinel, lifeline],), daemon=True).start()
+
+
+def _end_with(watched: list[Any]) -> None:
+    """Without this a worker whose parent was killed would wait for work for ever, and hold its memory."""
+    connection.wait(watched)
+    os._exit(1)

@@ -1,0 +1,299 @@
+"""What an experiment's numbers depend on: frozen, validated, with every default written out."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Protocol, get_type_hints, runtime_checkable
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model, field_validator
+from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from mechconn.core import Config, Listed, MistakesError, check_choice, check_distinct, listed, mistakes
+from mechconn.descent import Method, Training
+from mechconn.losses import BuiltInLoss, cross_entropy
+from mechconn.network import Precision
+from mechconn.paths import BezierFit, PathFit, PolygonalFit
+from mechconn.tuning import (
+    CBFT,
+    DFR,
+    IRM,
+    LPFT,
+    ConvexCombination,
+    GroupDRO,
+    LastLayerRetraining,
+    NaiveFineTuning,
+    Scratch,
+    VREx,
+)
+
+METHODS: tuple[type[Method], ...] = (
+    NaiveFineTuning,
+    CBFT,
+    LastLayerRetraining,
+    LPFT,
+    DFR,
+    IRM,
+    VREx,
+    GroupDRO,
+    ConvexCombination,
+    Scratch,
+    Training,
+)
+"""Methods that configurations can name: `{method = "CBFT", lr = 0.01}`. A new one joins here."""
+FITS: tuple[type[PathFit], ...] = (BezierFit, PolygonalFit)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A dataclass of settings as a field of a configuration: `{method = "<its name>", <its settings>}`.
+
+    With one kind the name may be left out.
+    """
+
+    kinds: tuple[type[Any], ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.built, serialization=core_schema.plain_serializer_function_ser_schema(lambda method: method.settings())
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [settings_model(kind).model_json_schema() for kind in self.kinds]}
+
+    def built(self, value: Any) -> Any:
+        """The dataclass that plain values describe; one that is built already as it is."""
+        if isinstance(value, self.kinds):
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError(f"expected a table of settings such as {{lr = 0.01}}, got {value!r}")
+        by_name = {kind.__name__: kind for kind in self.kinds}
+        name = value.get("method", next(iter(by_name)) if len(by_name) == 1 else "none")
+        kind = by_name[check_choice("method", str(name), list(by_name))]
+        try:
+            fields = settings_model(kind).model_validate(value)
+        except ValidationError as error:
+            raise MistakesError(mistakes(error, settings_model(kind))) from error
+        given = {field.name: getattr(fields, field.name) for field in dataclasses.fields(kind)}
+        return kind(**given)
+
+
+@cache
+def settings_model(kind: type[Any]) -> type[BaseModel]:
+    """A dataclass as a model that refuses unknown keys."""
+    hints = get_type_hints(kind)
+    fields: dict[str, Any] = {
+        field.name: (_type(hints[field.name]), _default(field)) for field in dataclasses.fields(kind)
+    }
+    name: Any = Literal[kind.__name__]  # pyright: ignore[reportInvalidTypeForm]
+    return create_model(kind.__name__, __base__=Config, method=(name, kind.__name__), **fields)
+
+
+def _type(hint: Any) -> Any:
+    """The type of a field; a dataclass within a dataclass is read as it is."""
+    return Annotated[hint, Plain((hint,))] if isinstance(hint, type) and dataclasses.is_dataclass(hint) else hint
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """A dataclass's default as pydantic writes it."""
+    if field.default_factory is not dataclasses.MISSING:
+        return Field(default_factory=field.default_factory)
+    return ... if field.default is dataclasses.MISSING else field.default
+
+
+AnyMethod = Annotated[Method, Plain(METHODS)]
+AnyFit = Annotated[PathFit, Plain(FITS)]
+PlainTraining = Annotated[Training, Plain((Training,))]
+
+
+class DataSettings(Config):
+    """Where images come from, and the cue on them.
+
+    Attributes:
+        name: how results call it.
+        source: "digits", "planted", "cifar10", "cifar100", "fashion_mnist", a folder, or with `download` an
+            "owner/name" of the hub.
+        cue: "box" (place tells the class; with more than ten classes place and hue), "dominoes" (a Fashion-MNIST image
+            on top), or "own" for planted data.
+        size: side in pixels to which images are resized.
+        rgb: give grey images three channels.
+        download: fetch from the hub what is not there.
+    """
+
+    name: str
+    source: str
+    cue: Literal["box", "dominoes", "own"] = "box"
+    size: Annotated[int | None, Field(ge=1)] = None
+    rgb: bool = False
+    download: bool = False
+
+
+PRESETS = {
+    "digits": DataSettings(name="digits", source="digits"),
+    "planted": DataSettings(name="planted", source="planted", cue="own"),
+    "cifar10": DataSettings(name="cifar10", source="cifar10"),
+    "cifar100": DataSettings(name="cifar100", source="cifar100"),
+    "dominoes": DataSettings(name="dominoes", source="cifar10", cue="dominoes"),
+}
+
+
+def _datasets(value: Any) -> Any:
+    """Names of presets, and folders, as settings."""
+
+    def named(item: Any) -> Any:
+        if not isinstance(item, str):
+            return item
+        if item in PRESETS:
+            return PRESETS[item]
+        if "/" not in item and "." not in item:
+            near = difflib.get_close_matches(item, PRESETS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"no dataset {item!r}; known are {', '.join(PRESETS)}, and folders: './{item}'{hint}")
+        return DataSettings(name=item, source=item)
+
+    return [named(item) for item in listed(value)]
+
+
+Proportion = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=2)]
+
+
+class Settings(Config):
+    """What every recipe shares.
+
+    Attributes:
+        datasets: what to train and test on; names (digits, planted, cifar10, cifar100, dominoes), folders, or tables.
+        proportions: shares of each class that carry the cue in training.
+        seeds: of data, weights, order and counterfactuals; one cell each.
+        rows: training samples; none takes all.
+        test_rows: test samples; none takes all.
+        draws: how often the random cue and the random image are drawn; effects are means over the draws.
+        network: architecture; planted data always take the perceptron.
+        width: channels of small_convnet's first convolution, hidden units of the perceptron.
+        training: how theta_C and theta_NC are trained.
+        points: points on each path.
+        tolerance: the rise in nats that still counts as connected.
+        loss: of training, fine-tuning, paths and measurements, by name: a name of `mechconn.losses`, or a table such as
+            {name = "cross_entropy", label_smoothing = 0.1}.
+        statistics: at most so many training samples without cue for normalisation statistics; none takes all.
+        precision: number type of the layers.
+    """
+
+    datasets: Annotated[tuple[DataSettings, ...], BeforeValidator(_datasets), Field(min_length=1)]
+    proportions: Annotated[Listed[Proportion], Field(min_length=1)] = (0.8,)
+    seeds: Annotated[Listed[Seed], Field(min_length=1)] = (0,)
+    rows: Count | None = None
+    test_rows: Count | None = None
+    draws: Annotated[int, Field(ge=1)] = 1
+    network: Literal["small_convnet", "vgg13", "resnet18"] = "small_convnet"
+    width: Annotated[int, Field(ge=1)] = 24
+    training: PlainTraining = Training()
+    points: Annotated[int, Field(ge=2)] = 11
+    tolerance: Annotated[float, Field(ge=0)] = 0.05
+    loss: BuiltInLoss = cross_entropy
+    statistics: Count | None = None
+    precision: Precision = "float32"
+
+    @field_validator("datasets", "proportions", "seeds", "clean_samples", check_fields=False)
+    @classmethod
+    def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        check_distinct([value.name if isinstance(value, DataSettings) else _printed(value) for value in values])
+        return values
+
+
+def _printed(value: Any) -> Any:
+    """A value as the names of cells show it."""
+    return f"{value:g}" if isinstance(value, float) else value
+
+
+class PathSettings(Settings):
+    """Paths between theta_C and theta_NC: linear, aligned, and fitted on data with the cue and without.
+
+    Attributes:
+        fit: how the fitted path is found.
+        matching: at most so many training samples without cue to match units on; none takes all.
+    """
+
+    fit: AnyFit = BezierFit()
+    matching: Count | None = 2000
+
+
+class TuningSettings(Settings):
+    """Fine-tuning theta_C on clean samples by several methods.
+
+    Attributes:
+        methods: name -> method.
+        clean_samples: clean samples for fine-tuning, one cell each; none takes all training samples.
+        paths: follow the straight line from theta_C to each result.
+        scratch: also train on the clean samples alone, from fresh weights.
+        clean_model: also train theta_NC, and follow the straight line to it from theta_C.
+        margin: the largest effect on accuracy that counts as none.
+    """
+
+    methods: Annotated[dict[str, AnyMethod], Field(min_length=1)]
+    clean_samples: Annotated[Listed[Count | None], Field(min_length=1)] = (None,)
+    paths: bool = False
+    scratch: AnyMethod | None = None
+    clean_model: bool = False
+    margin: Annotated[float, Field(gt=0)] = 0.05
+
+
+@runtime_checkable
+class AnyCell(Protocol):
+    """One independent part of any experiment: it can be named, and told where it stands."""
+
+    @property
+    def name(self) -> str:
+        """Its place in words, the key of its results."""
+        ...
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Its place in plain values, those of `CellRecord.place`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One independent part of an experiment.
+
+    Attributes:
+        data: images and cue.
+        proportion: share of each class that carries the cue in training.
+        seed: of everything that is drawn.
+        clean_samples: clean samples for fine-tuning; None is all training samples.
+    """
+
+    data: DataSettings
+    proportion: float
+    seed: int
+    clean_samples: int | None
+
+    @property
+    def name(self) -> str:
+        """Its place in words, the key of its results."""
+        clean = "" if self.clean_samples is None else f", {self.clean_samples} clean"
+        return f"{self.data.name}, {self.proportion:g} cued{clean}, seed {self.seed}"
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Dataset, proportion, clean samples and seed."""
+        own = {"dataset": self.data.name, "proportion": self.proportion, "clean_samples": self.clean_samples}
+        return {**own, "seed": self.seed}
+
+
+def cells_of(settings: Settings) -> list[Cell]:
+    """Every combination, the seeds outermost, so that a run that is stopped has whole tables of the first seeds."""
+    counts = settings.clean_samples if isinstance(settings, TuningSettings) else (None,)
+    return [
+        Cell(data, proportion, seed, clean)
+        for seed in settings.seeds
+        for data in settings.datasets
+        for proportion in settings.proportions
+        for clean in counts
+    ]

@@ -1,0 +1,170 @@
+"""Fitting the control points of a path: curves of low loss between two networks, for any module."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.core import Data, Params, PerSampleLoss, Progress, as_data, uniform_by_index
+from mechconn.descent import Engine, MasterWeights, Step, sample_count
+from mechconn.losses import Loss, as_loss, cross_entropy
+from mechconn.network import Network, Precision
+from mechconn.paths._curves import LinearPath, WeightedPath
+from mechconn.paths._path_fits import PathFit
+
+
+@dataclass(frozen=True, eq=False)
+class FittedPath:
+    """A path with fitted control points and how it came about.
+
+    Attributes:
+        path: the curve from A to B; it describes itself with `settings` as its origin.
+        history: one record per epoch: its number, its learning rate, and the mean loss of its samples at the points
+            drawn ("path").
+        settings: the method with every setting, seed, device, number type, and the name and size of the data;
+            `master_weights` where the model holds bfloat16 or float16.
+        seconds: wall-clock time.
+    """
+
+    path: WeightedPath
+    history: tuple[Mapping[str, float], ...]
+    settings: Mapping[str, Any]
+    seconds: float
+
+
+@torch.inference_mode(False)  # as in training
+def fit_path(
+    model: nn.Module,
+    params_a: Params,
+    params_b: Params,
+    method: PathFit,
+    batches: Data,
+    *,
+    label: str = "unnamed data",
+    loss: PerSampleLoss = cross_entropy,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> FittedPath:
+    """Fit a curve of low loss from A to B: minimise E_{t ~ U[0, 1]} L(gamma(t)) over the control points.
+
+    The endpoints stay as they are. Each step draws one t, a pure function of (step, seed), and evaluates the network
+    as a function of gamma(t) in training mode: BatchNorm uses the batch's own statistics, and buffers that would
+    move are discarded. Parameters that the model holds frozen stay on the line.
+
+    While a step runs, memory holds per control point the point, its gradient and its momentum, and once gamma(t): at
+    most four copies of the model per control point beside the endpoints and the activations.
+
+    Args:
+        model: gives the architecture; it stays as it is.
+        params_a: theta_a, where t = 0.
+        params_b: theta_b, where t = 1.
+        method: `BezierFit` or `PolygonalFit`.
+        batches: the data of the loss L: an (x, y) pair, a dataset, or a re-iterable of batches.
+        label: a name for the data, kept in the record.
+        loss: one value per sample from (outputs, targets).
+        seed: of t, the order of the data, dropout, and of a random start.
+        device: where to compute; default: where the model is. The path is where the endpoints are.
+        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
+            (control points and updates stay in their own type). A model that holds bfloat16 or float16 is computed and
+            updated as a float32 copy, and the control points are rounded to its types at the end.
+        progress: called with (message, epochs done, epochs in all).
+
+    Raises:
+        ValueError: the endpoints are not of this architecture (all differences are listed); the data are empty, of
+            one class or not finite; every parameter is frozen; a random start cannot be drawn.
+        TypeError: data that can be read only once, or a method that fits no path.
+        FloatingPointError: the loss became infinite or NaN; the step is named.
+
+    Source: Garipov et al. 2018, section 3; Lubana et al. 2023, appendix.
+
+    Example: an output must be 1, and is 0 at both ends. The mean over t of (2 t (1 - t) theta - 1)^2 is least at
+    theta = E[2 t (1 - t)] / E[4 t^2 (1 - t)^2] = (1 / 3) / (2 / 15) = 2.5.
+
+        >>> from mechconn.paths._path_fits import BezierFit
+        >>> one, ends = nn.Linear(1, 1, bias=False), {"weight": torch.zeros(1, 1)}
+        >>> data, method = (torch.ones(800, 1), torch.ones(800)), BezierFit(epochs=20, batch_size=8, weight_decay=0.0)
+        >>> fit = fit_path(one, ends, ends, method, data, loss=lambda outputs, y: (outputs[:, 0] - y).square())
+        >>> round(fit.path.points[1]["weight"].item(), 1)
+        2.5
+    """
+    started = time.perf_counter()
+    if not isinstance(method, PathFit):
+        raise TypeError(
+            f"fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got {type(method).__name__}"
+        )
+    data, network = as_data("path data", batches), Network(model, device, precision)
+    for name, params in (("params_a", params_a), ("params_b", params_b)):
+        network.check(name, params)
+    masters = MasterWeights(model)
+    if masters.types:
+        network = Network(masters.module, device, precision)
+    a, b = (network.load(masters.load({k: t.detach() for k, t in ends.items()})) for ends in (params_a, params_b))
+    controls = method.start(masters.module, LinearPath(a, b), seed)
+    path = method.curve(a, b, controls)
+    loss = as_loss(loss)
+    samples = sample_count("path data", data, seed, "fitting the path", model, loss)
+    engine = Engine(network.device, seed, "fitting the path", "path data", progress, reader=network.module, loss=loss)
+    with masters.explained():
+        engine.descend(
+            method, [_Objective(method, path, network, masters.loss(loss), seed)], _trainable(network, controls), data,
+            factor=lambda step: method.factor(draw_t(step, seed)),
+        )  # fmt: skip
+    settings = {
+        **method.settings(),
+        "seed": seed,
+        "device": str(network.device),
+        "precision": network.number_type,
+        "samples": samples,
+        "data": label,
+        **masters.settings,
+    }
+    found = [
+        masters.round({k: t.detach().to(params_a[k].device).contiguous() for k, t in control.items()})
+        for control in controls
+    ]
+    curve = method.curve(params_a, params_b, found, origin=settings)
+    return FittedPath(curve, tuple(engine.history), settings, time.perf_counter() - started)
+
+
+def draw_t(step: int, seed: int) -> float:
+    """t ~ U[0, 1) of an iteration: a pure function of (iteration, seed)."""
+    return float(uniform_by_index(torch.tensor([step]), seed, "path t"))
+
+
+@dataclass(frozen=True, eq=False)
+class _Objective:
+    """The mean loss of a batch at gamma(t), with the t of the iteration."""
+
+    method: PathFit
+    path: WeightedPath
+    network: Network
+    loss: Loss
+    seed: int
+
+    def __call__(self, step: Step) -> dict[str, Tensor]:
+        inputs, targets = step.clean
+        point = self.method.point(self.path, draw_t(step.number, self.seed))
+        discarded = {name: buffer.clone() for name, buffer in self.network.buffers.items()}
+        outputs = self.network(point, discarded, inputs, training=True)
+        values, counted = self.loss(outputs, targets), self.loss.counted(targets)
+        return {"path": values.mean() if counted is None else values[counted].sum() / counted.sum().clamp(min=1)}
+
+
+def _trainable(network: Network, controls: Sequence[Params]) -> dict[str, Tensor]:
+    """The tensors of the control points that the model does not hold frozen, now leaves that ask for gradients."""
+    parameters = network.hollow_params()
+    names = [name for name, parameter in parameters.items() if parameter.requires_grad]
+    if not names:
+        raise ValueError(
+            f"all {len(parameters)} parameters of the model are frozen, so a path has nothing to fit; call "
+            "requires_grad_() on some"
+        )
+    numbered = enumerate(controls)
+    return {f"{number}.{name}": control[name].requires_grad_() for number, control in numbered for name in names}

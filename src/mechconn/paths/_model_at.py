@@ -1,0 +1,111 @@
+"""Points of weight space as modules of their own, with normalisation statistics that fit them: of a path, and means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from mechconn.core import Params, check_non_negative, check_two_models, isolated
+from mechconn.network import Network, NormPolicy, chosen_norm, parameters_of, set_mode, weighted_mean, with_state
+from mechconn.paths._curves import Path
+
+
+def model_at(
+    model: nn.Module,
+    path: Path,
+    t: float,
+    norm: NormPolicy | None = None,
+    *,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+) -> nn.Module:
+    """The network at gamma(t): a new module in evaluation mode, with its statistics, to use or to save.
+
+    Save it with `safetensors.torch.save_file(result.state_dict(), file)`. Where layers share weights that function
+    refuses; give it a copy of each tensor, {name: tensor.clone() for name, tensor in result.state_dict().items()}.
+
+    Args:
+        model: gives the architecture and the buffers; it stays as it is.
+        path: the curve, t = 0 is A and t = 1 is B.
+        t: where on it, in [0, 1].
+        norm: where normalisation statistics come from; required when the model keeps any.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute the statistics; default: where the model is. The result is where the model is.
+
+    Raises:
+        ValueError: t lies outside [0, 1], the path is not of this architecture, or `norm` is missing.
+
+    Example:
+        >>> from mechconn.paths._curves import LinearPath
+        >>> line = LinearPath({"weight": torch.zeros(1, 1)}, {"weight": torch.full((1, 1), 4.0)})
+        >>> model_at(nn.Linear(1, 1, bias=False), line, 0.25)(torch.ones(1, 1)).item()
+        1.0
+    """
+    return _module(model, path.at(t), "the path's parameters", norm, path.place(t), seed, device)
+
+
+def soup(
+    models: Sequence[nn.Module],
+    weights: Sequence[float] | None = None,
+    norm: NormPolicy | None = None,
+    *,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+) -> nn.Module:
+    """The network at the mean of several models' parameters, sum_i w_i theta_i: a new module in evaluation mode.
+
+    Mean weights make a good model only where the models lie in one basin: their barriers (`mechanism_map`) say whether.
+    What the result relies on is measured as of any model, by `measure_invariance`.
+
+    Args:
+        models: two or more of one architecture; they stay as they are. Other buffers are the first one's.
+        weights: w_i, zero or more, scaled to sum 1; default: all alike.
+        norm: where normalisation statistics come from; required when the models keep any.
+        seed: of layers and loaders that draw from global generators.
+        device: where to compute the statistics; default: where the first model is. The result is where that is.
+
+    Raises:
+        ValueError: fewer than two models, different architectures, weights that are negative, all zero or not one for
+            each model, or `norm` is missing.
+
+    Example:
+        >>> layers = [nn.Linear(1, 1, bias=False).requires_grad_(False) for _ in range(2)]
+        >>> _ = layers[0].weight.fill_(1.0), layers[1].weight.fill_(5.0)
+        >>> soup(layers, weights=[3, 1])(torch.ones(1, 1)).item()
+        2.0
+
+    Source: Wortsman et al. 2022, *Model soups* (the uniform and weighted mean).
+    """
+    models = list(models)
+    check_two_models("a soup", len(models))
+    shares = [1.0] * len(models) if weights is None else [check_non_negative("weights", w) for w in weights]
+    if len(shares) != len(models) or sum(shares) == 0.0:
+        raise ValueError(f"weights must be one for each of the {len(models)} models and not all zero, got {shares}")
+    network = Network(models[0], device)
+    points = [parameters_of(model) for model in models]
+    for number, point in enumerate(points):
+        network.check(f"parameters of models[{number}]", point)
+    mean = weighted_mean(points, [share / sum(shares) for share in shares])
+    return _module(models[0], mean, "the mean", norm, None, seed, device)
+
+
+def _module(
+    model: nn.Module,
+    params: Params,
+    what: str,
+    norm: NormPolicy | None,
+    place: float | None,
+    seed: int,
+    device: str | torch.device | None,
+) -> nn.Module:
+    """The network at `params` with its statistics; `place` says where on a path that is."""
+    network = Network(model, device)
+    network.check(what, params)
+    norm = chosen_norm(norm, network)
+    with isolated(seed, "model_at"):
+        used, buffers = norm.state(network, network.load(params), place)
+    result = with_state(model, {**used, **buffers})
+    set_mode(result, False)
+    return result

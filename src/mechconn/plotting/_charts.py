@@ -1,0 +1,259 @@
+"""Pictures of plain values as matplotlib figures: curves along a path, barriers by block, values over a plane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mechconn.core import short_name
+
+# Okabe & Ito 2008: told apart with every common kind of colour vision, on white and on black.
+COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}
+MARKERS = {"no_cue": "o", "cue": "s", "rand_cue": "^", "rand_image": "D"}
+OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#F0E442", "#999999")
+TERM_COLOURS = (*COLOURS.values(), *OTHER_COLOURS)
+OTHER_MARKERS = ("x", "v", "P", "<", "*", ">", "X")  # as many as have no common divisor with the colours: 28 pairs
+LABELS = {"accuracy": "accuracy (%)", "loss": "loss"}
+
+Curves = Mapping[str, Sequence[float]]
+
+
+def draw_curves(
+    ts: Sequence[float],
+    measured: Mapping[str, Curves],
+    broken: Sequence[tuple[str, str, float, float]] = (),
+    start: str = "A",
+    end: str = "B",
+    labels: Mapping[str, str] = LABELS,
+) -> Any:
+    """One panel for each measure, one curve for each split, t on the horizontal axis.
+
+    Args:
+        ts: the grid.
+        measured: measure -> split -> values at each t; accuracy in [0, 1] is drawn in percent.
+        broken: (split, measure, t, value) of values that are not finite: a gap in the curve and a dotted line at t.
+        start: what stands at t = 0.
+        end: what stands at t = 1.
+        labels: measure -> label of its axis; default: its name.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0 if len(measured) == 1 else 4.5 * len(measured), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(measured), squeeze=False)[0]
+    every = dict.fromkeys(split for splits in measured.values() for split in splits)
+    numbers = {split: number for number, split in enumerate(every)}
+    for axes, (measure, splits) in zip(panels, measured.items(), strict=True):
+        curves_on(axes, ts, measure, splits, numbers)
+        for split, _, t, value in (bad for bad in broken if bad[1] == measure):
+            axes.axvline(t, linestyle=":", color="gray", label=f"{short_name(split)}: {value} at t = {t:g}")
+        axes.set_xlabel(plain_text(f"t, from {start} (0) to {end} (1)"))
+        axes.set_ylabel(labels.get(measure, measure))
+    fullest = max(measured, key=lambda measure: len(measured[measure]))
+    for axes, measure in zip(panels, measured, strict=True):
+        if measure == fullest or any(bad[1] == measure for bad in broken):
+            axes.legend(frameon=False, ncols=2)
+    return figure
+
+
+def draw_histories(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> Any:
+    """The loss terms of trainings by epoch: one panel for each training, one curve for each term.
+
+    Args:
+        trainings: name -> a record for each epoch; every value but "epoch" and "lr" is a term. A training of several
+            parts is drawn one part after the other, a dotted line between them.
+    """
+    figure, panels = panel_grid(len(trainings), 2.6)
+    terms = dict.fromkeys(term for records in trainings.values() for record in records for term in terms_of(record))
+    for axes, (name, records) in zip(panels, trainings.items(), strict=True):
+        for number, term in enumerate(terms):
+            points = [(i, record[term]) for i, record in enumerate(records, 1) if term in record]
+            if points:
+                across, up = zip(*points, strict=True)
+                axes.plot(
+                    across, up, label=plain_text(term.replace("_", " ")), color=TERM_COLOURS[number % len(TERM_COLOURS)]
+                )
+        for i in range(1, len(records)):
+            if records[i]["epoch"] <= records[i - 1]["epoch"]:
+                axes.axvline(i + 0.5, linestyle=":", color="gray")
+        axes.set_title(plain_text(name), fontsize=10, loc="left")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss term")
+        plain_axes(axes)
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def terms_of(record: Mapping[str, float]) -> list[str]:
+    """Names of the loss terms in an epoch's record."""
+    return [name for name in record if name not in ("epoch", "lr")]
+
+
+def panel_grid(count: int, height: float) -> tuple[Any, list[Any]]:
+    """A figure with two panels a row; one that is left over is not drawn."""
+    from matplotlib.figure import Figure
+
+    columns, lines = min(count, 2), math.ceil(count / 2)
+    figure = Figure(figsize=(9.0, height * lines + 0.4), layout="constrained")
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for left_over in panels[count:]:
+        left_over.set_visible(False)
+    return figure, panels[:count]
+
+
+def curves_on(
+    axes: Any, ts: Sequence[float], measure: str, splits: Curves, numbers: Mapping[str, int] | None = None
+) -> None:
+    """One curve for each split into a panel; `numbers` gives splits without a colour of their own theirs."""
+    for place, (split, values) in enumerate(splits.items()):
+        axes.plot(ts, _drawn(measure, values), **look(split, place if numbers is None else numbers[split]))
+    plain_axes(axes)
+    if measure == "accuracy":
+        axes.set_ylim(0, 102)
+
+
+def draw_bars(
+    blocks: Sequence[str],
+    heights: Mapping[str, Sequence[tuple[float, float, float] | None]],
+    on: str,
+    moving: str,
+) -> Any:
+    """The barrier of every block of parameters, or of other alternatives: one mark for each split, with its interval.
+
+    Args:
+        blocks: their names, in the order of the picture from left to right.
+        heights: split -> for each block (height, low, high), or None where there is no barrier.
+        on: what the barrier is in.
+        moving: label of the horizontal axis.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(5.0, 0.45 * len(blocks) + 2.5), 4.0), layout="constrained")
+    axes = figure.subplots()
+    for number, (split, found) in enumerate(heights.items()):
+        shift = (number - (len(heights) - 1) / 2) * 0.6 / max(len(heights), 1)
+        shown = [(place + shift, *height) for place, height in enumerate(found) if height is not None]
+        spread = [[max(h - low, 0.0) for _, h, low, _ in shown], [max(high - h, 0.0) for _, h, _, high in shown]]
+        style = look(split, number)
+        axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, linestyle="none", **style)
+    axes.set_xticks(range(len(blocks)), blocks, rotation=90 if len(blocks) > 6 else 0)
+    axes.set_ylabel(f"barrier in {'error rate' if on == 'accuracy' else on}")
+    axes.set_xlabel(moving)
+    plain_axes(axes)
+    axes.legend(frameon=False, ncols=2)
+    return figure
+
+
+def draw_plane(
+    x: Sequence[float],
+    y: Sequence[float],
+    values: Mapping[str, Sequence[Sequence[float]]],
+    marks: Mapping[str, tuple[float, float]],
+    on: str,
+) -> Any:
+    """Values over a plane, one panel for each split on one scale of colours, with marked points.
+
+    Args:
+        x: coordinates of the columns.
+        y: coordinates of the rows.
+        values: split -> rows; what is not finite is left white, and the highest twentieth shares one colour. Accuracy
+            in [0, 1] is drawn in percent.
+        marks: name -> (x, y) of a marked point.
+        on: what the values are.
+    """
+    from matplotlib.figure import Figure
+
+    values = {split: [_drawn(on, row) for row in rows] for split, rows in values.items()}
+    finite = sorted(v for rows in values.values() for row in rows for v in row if math.isfinite(v)) or [0.0]
+    low, high = finite[0], finite[-1] if on == "accuracy" else finite[int(0.95 * (len(finite) - 1))]
+    figure = Figure(figsize=(3.6 * len(values) + 0.8, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(values), squeeze=False)[0]
+    image = None
+    for axes, (split, rows) in zip(panels, values.items(), strict=True):
+        image = axes.pcolormesh(x, y, rows, shading="nearest", vmin=low, vmax=high, rasterized=True)
+        for name, (across, up) in marks.items():
+            axes.plot(across, up, marker="o", color="white", markeredgecolor="black")
+            paper = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
+            text = rf"$\theta_{{{name.upper()}}}$"  # plain letters would be taken for the split C
+            axes.annotate(text, (across, up), textcoords="offset points", xytext=(6, 6), bbox=paper)
+        axes.set_title(short_name(split))
+        axes.set_aspect("equal", adjustable="box")
+        axes.set_xlabel("distance in weight space")
+    if image is not None:
+        figure.colorbar(
+            image, ax=list(panels), label=LABELS.get(on, on), extend="neither" if high == finite[-1] else "max"
+        )
+    return figure
+
+
+def draw_heat_map(
+    names: Sequence[str],
+    values: Sequence[Sequence[float]],
+    merges: Sequence[tuple[Sequence[str], Sequence[str], float]],
+    label: str,
+) -> Any:
+    """A symmetric matrix with its numbers, and above it the tree that gives its order.
+
+    Args:
+        names: rows and columns, in the order of the tree's leaves.
+        values: the matrix in this order.
+        merges: (one group, the other, height) from the closest pair to the whole.
+        label: what the values are.
+    """
+    from matplotlib.figure import Figure
+
+    side = 0.7 * len(names) + 2.0
+    figure = Figure(figsize=(side + 1.0, side + 1.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 3])
+    _draw_tree(above, names, merges)
+    above.set_ylabel(label)
+    image = below.imshow(values, cmap="viridis", vmin=0.0, aspect="auto")
+    highest = max((value for row in values for value in row), default=0.0)
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            ink = "white" if value < 0.6 * highest or highest == 0.0 else "black"
+            below.text(j, i, f"{value:.2f}", ha="center", va="center", color=ink)
+    below.set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 0)
+    below.set_yticks(range(len(names)), names)
+    figure.colorbar(image, ax=below, label=label)
+    return figure
+
+
+def _draw_tree(axes: Any, names: Sequence[str], merges: Sequence[tuple[Sequence[str], Sequence[str], float]]) -> None:
+    """Every merge as a bracket from the tops of both groups to its height."""
+    tops: dict[frozenset[str], tuple[float, float]] = {frozenset([name]): (i, 0.0) for i, name in enumerate(names)}
+    for left, right, height in merges:
+        (x, low), (z, other) = tops[frozenset(left)], tops[frozenset(right)]
+        axes.plot([x, x, z, z], [low, height, height, other], color=COLOURS["no_cue"])
+        tops[frozenset([*left, *right])] = ((x + z) / 2, height)
+    axes.set_ylim(bottom=0.0)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.tick_params(bottom=False, labelbottom=False)
+
+
+def plain_text(name: str) -> str:
+    """A user's name as a label: no formula where it holds dollars, and not hidden where it begins with _."""
+    return name.replace("$", r"\$").replace("_", " ", 1) if name.startswith("_") else name.replace("$", r"\$")
+
+
+def look(split: str, number: int) -> dict[str, Any]:
+    """Colour, marker and label of a split's curve, the same in every picture."""
+    return {
+        "color": COLOURS.get(split, OTHER_COLOURS[number % len(OTHER_COLOURS)]),
+        "marker": MARKERS.get(split, OTHER_MARKERS[number % len(OTHER_MARKERS)]),
+        "markersize": 4,
+        "label": plain_text(short_name(split)),
+    }
+
+
+def _drawn(measure: str, values: Sequence[float]) -> list[float]:
+    """Percent for accuracy; what is not finite becomes a gap."""
+    scale = 100 if measure == "accuracy" else 1
+    return [scale * value if math.isfinite(value) else math.nan for value in values]
+
+
+def plain_axes(axes: Any) -> None:
+    """A panel on the page's own paper: no box, a faint grid."""
+    axes.patch.set_alpha(0.0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)

@@ -1,0 +1,76 @@
+"""Figures as parts of a page: SVG text that takes its text colour from the page, and pictures as PNG files."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from mechconn.core import Picture, short_name
+
+INK = "#010203"  # stands for the page's own text colour, put in when the SVG is done
+
+
+def inline_svg(draw: Callable[[], Any], description: str) -> str:
+    """A matplotlib figure as an element of a page, in the page's own text colour, described in words."""
+    from matplotlib import rc_context
+
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "mechconn path",
+        "font.family": "sans-serif",
+        "font.size": 10,
+        **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
+    }
+    with rc_context(style):
+        figure = draw()
+        figure.patch.set_alpha(0.0)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _inline(buffer.getvalue(), description)
+
+
+def gaps(curves_of: Mapping[str, Sequence[float | None]]) -> dict[str, list[float]]:
+    """Curves with NaN where a value is not finite."""
+    return {split: [math.nan if v is None else v for v in values] for split, values in curves_of.items()}
+
+
+def sheet(pictures: Mapping[str, Picture], title: str) -> bytes:
+    """Strips of samples under each other with their splits' names, as a PNG file."""
+    from matplotlib.figure import Figure
+
+    widest, heights = max(p.width for p in pictures.values()), [p.height for p in pictures.values()]
+    inches = 8.0 * sum(heights) / widest
+    figure = Figure(figsize=(9.5, inches + 1.0), dpi=150, layout="constrained")
+    figure.suptitle(title)
+    rows = figure.subplots(len(pictures), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (split, picture) in zip(rows, pictures.items(), strict=True):
+        axes.imshow(picture.pixels(), interpolation="nearest")
+        axes.set_ylabel(short_name(split), rotation=0, ha="right", va="center")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def png(picture: Picture) -> bytes:
+    """A picture as a PNG file."""
+    from matplotlib.image import imsave
+
+    buffer = io.BytesIO()
+    imsave(buffer, picture.pixels(), format="png")
+    return buffer.getvalue()
+
+
+def _inline(svg: str, description: str) -> str:
+    """An SVG file's text as an element of a page: scaled to it, in its colours, described."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
+    body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to these, and a page may hold many figures
+    body = body.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
+    return body.replace(INK, "currentColor")

@@ -1,0 +1,116 @@
+"""Confidence intervals over samples: exact for proportions and their differences, Student's t for means.
+
+Exact means that the coverage is at least the stated confidence for every true value and every sample size; no
+interval here is a bootstrap, which fails where no prediction changes at all.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float
+from scipy.special import stdtrit
+from torch import Tensor
+
+from mechconn.stats._exact import CountBound, Interval, clopper_pearson
+
+NOTHING = 1e-6
+"""A spread that counts as none: above the rounding of float32, below any change that matters."""
+
+
+class Moments(NamedTuple):
+    """What a t interval is made of: mean, standard deviation (n - 1 in the denominator) and number of values."""
+
+    mean: float
+    spread: float
+    rows: float
+
+
+def paired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " n"], confidence: float = 0.95) -> Interval:
+    """An exact interval of P(after) - P(before) where row i of both is the same sample; see `CountBound`."""
+    return difference_of_counts(int((after & ~before).sum()), int((before & ~after).sum()), len(before), confidence)
+
+
+@lru_cache(maxsize=4096)
+def difference_of_counts(gained: float, lost: float, rows: float, confidence: float) -> Interval:
+    """`paired_difference` from the number of gains and losses among so many rows; see `whole` for parts of rows."""
+    tail = (1.0 - confidence) / 2.0
+    return CountBound(*whole(gained, lost), rows, tail).value(), -CountBound(*whole(lost, gained), rows, tail).value()
+
+
+def whole(gained: float, lost: float) -> tuple[int, int]:
+    """The counts that a lower bound is asked at where gains and losses hold parts of rows: each on the safe side.
+
+    A millionth of a row is rounding.
+    """
+    return math.floor(gained + 1e-6), math.ceil(lost - 1e-6)
+
+
+def unpaired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " m"], confidence: float = 0.95) -> Interval:
+    """An exact interval of P(after) - P(before) from two independent samples.
+
+    Each proportion gets a Clopper-Pearson interval of confidence 1 - alpha / 2; both hold together with
+    probability 1 - alpha at least.
+    """
+    return difference_of_shares((int(before.sum()), len(before)), (int(after.sum()), len(after)), confidence)
+
+
+def difference_of_shares(before: tuple[float, float], after: tuple[float, float], confidence: float) -> Interval:
+    """`unpaired_difference` from (successes, trials) of both samples."""
+    half = (1.0 + confidence) / 2.0
+    (low_before, high_before), (low_after, high_after) = (clopper_pearson(*part, half) for part in (before, after))
+    return low_after - high_before, high_after - low_before
+
+
+def moments_of(values: Float[Tensor, " n"]) -> Moments:
+    """Mean, standard deviation and number of two values or more."""
+    return Moments(float(values.mean()), float(values.std()), len(values))
+
+
+def paired_mean(before: Float[Tensor, " n"], after: Float[Tensor, " n"], confidence: float = 0.95) -> Interval:
+    """Student's t interval of E[after - before] where row i of both is the same sample; needs two rows."""
+    return t_interval(moments_of(after - before), confidence)
+
+
+def t_interval(values: Moments, confidence: float = 0.95) -> Interval:
+    """Student's t interval of a mean."""
+    margin = _quantile(values.rows - 1, confidence) * values.spread / math.sqrt(values.rows)
+    return values.mean - margin, values.mean + margin
+
+
+def unmoved(effect: float, largest: float, rows: float, confidence: float) -> Interval:
+    """effect -+ largest s, with s the largest share of rows that may move although none of these did; exact."""
+    margin = largest * clopper_pearson(0, rows, confidence)[1]
+    return effect - margin, effect + margin
+
+
+def mean_interval(values: Float[Tensor, " n"], largest: float, confidence: float) -> Interval:
+    """Student's t interval of a mean; `unmoved` where all rows agree, of which t would be certain; all for one row."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    found = moments_of(values)
+    if found.spread <= NOTHING * largest:
+        return unmoved(found.mean, largest, found.rows, confidence)
+    return t_interval(found, confidence)
+
+
+def unpaired_mean(before: Float[Tensor, " n"], after: Float[Tensor, " m"], confidence: float = 0.95) -> Interval:
+    """Welch's t interval of E[after] - E[before] from two independent samples of two rows or more."""
+    return welch_interval(moments_of(before), moments_of(after), confidence)
+
+
+def welch_interval(before: Moments, after: Moments, confidence: float = 0.95) -> Interval:
+    """Welch's t interval of a difference of means."""
+    parts = [values.spread**2 / values.rows for values in (before, after)]
+    mean, spread = after.mean - before.mean, sum(parts)
+    if spread == 0.0:
+        return mean, mean
+    rests = sum(part**2 / (values.rows - 1) for part, values in zip(parts, (before, after), strict=True))
+    margin = _quantile(spread**2 / rests, confidence) * math.sqrt(spread)
+    return mean - margin, mean + margin
+
+
+def _quantile(degrees: float, confidence: float) -> float:
+    return float(stdtrit(degrees, (1.0 + confidence) / 2.0))

@@ -1,0 +1,256 @@
+"""The store: every finished step once, by its key, and the runs that used them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mechconn.core import UnusableFileError, check_choice
+from mechconn.store._folders import DiskFullError, move_aside, replace_file, room_on, write_folder
+from mechconn.store._identity import Step
+from mechconn.store._run_records import DamagedError, RunRecord, opened, sealed
+from mechconn.store._step_files import RECORD, Made, Stored, read_step, step_files
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Results in the folder `root`.
+
+    steps/<key>/ holds a finished step: record.json and *.safetensors. It is written elsewhere and renamed, so it is
+    there whole or not at all; a lock per key lets two processes that need the same step compute it once; every reading
+    checks every hash, and what is damaged, a checkpoint too, is named, moved to damaged/ and computed again. runs/<id>/
+    holds a run's record, and an empty file for each step that it used.
+
+    Attributes:
+        root: the folder; made when first written to.
+        run: the run in whose name steps are used, if any.
+        note: told, in one line, what a reader should know: what was found damaged.
+
+    Raises:
+        DiskFullError: from every method that writes; nothing half-written stays.
+        PermissionError: from every method that writes, where the store may not be written to.
+    """
+
+    root: Path
+    run: str | None = None
+    note: Note | None = None
+
+    def of(self, run: str, note: Note | None = None) -> Store:
+        """The same store, used in the name of a run."""
+        return replace(self, run=run, note=note)
+
+    def step(self, step: Step, compute: Callable[[Path], Made], device: str = "cpu") -> Stored:
+        """The step's result, read where it is there, else computed and written.
+
+        Args:
+            step: its identity.
+            compute: does the work. It is given a folder for checkpoints: what it leaves there is found again when the
+                process was killed, and removed once the step is finished.
+            device: what it computes on, for the record.
+        """
+        with room_on(self.root), self._locked(step.key):
+            # The mark and the reading under one lock: `remove` either sees the mark, or is done before it.
+            self._use(step.key)
+            found = self._sound(step.key)
+            if found is not None:
+                return found
+            self._write(step, compute, device)
+            return replace(self._read(step.key), computed=True)
+
+    def runs(self) -> list[RunRecord]:
+        """Every run, the latest first; records that are damaged are left out, and noted."""
+        found = []
+        for file in self.root.glob(f"runs/*/{RECORD}"):
+            try:
+                found.append(self._run_at(file))
+            except DamagedError as why:
+                self.say(_damaged(file.parent.name, why))
+        return sorted(found, key=lambda run: (run.started, run.id), reverse=True)
+
+    def names(self) -> list[str]:
+        """The ids of all runs, those with a damaged record too."""
+        return sorted(folder.name for folder in self.root.glob("runs/*/"))
+
+    def stored(self, run: str) -> RunRecord | None:
+        """The record of the run with just this id; None where there is none, or a damaged one, which is set aside."""
+        file = self.root / "runs" / run / RECORD
+        try:
+            return self._run_at(file) if file.is_file() else None
+        except DamagedError as why:
+            place = move_aside(file, self.root / "damaged" / f"record-{run}")
+            self.say(f"the record of run {run} is damaged ({why}); it was moved to {place} and is written anew")
+            return None
+
+    def show(self, run: str) -> RunRecord:
+        """The record of a run, by its id or the start of it.
+
+        Raises:
+            ValueError: no run, or several, have such an id, or its record is damaged.
+        """
+        names = self.names()
+        fitting = [name for name in names if run and name.startswith(run)]
+        if run not in names and len(fitting) != 1:
+            if fitting:
+                raise ValueError(f"several runs start with {run!r}: {', '.join(fitting)}; write more of the id")
+            if not names:
+                raise ValueError(no_runs_text(self.root))
+            check_choice("run", run, names)
+        name = run if run in names else fitting[0]
+        try:
+            return self._run_at(self.root / "runs" / name / RECORD)
+        except DamagedError as why:
+            raise ValueError(_damaged(name, why)) from why
+
+    def save(self, record: RunRecord) -> None:
+        """Write a run's record in the place of its old one."""
+        with room_on(self.root):
+            replace_file(self.root / "runs" / record.id / RECORD, sealed(record))
+
+    def remove(self, run: str) -> int:
+        """Remove a run, and the steps that no other run used; gives the number of these steps.
+
+        Args:
+            run: its whole id; its record may be damaged.
+
+        Raises:
+            ValueError: there is no such run, or it is running.
+        """
+        check_choice("run", run, self.names())
+        with self.running(run) as alone:
+            if not alone:
+                raise ValueError(f"run {run} is at work just now; wait until it ends, or stop it, before it is removed")
+            folder = self.root / "runs" / run
+            own = sorted(mark.name for mark in folder.glob("steps/*"))
+            self._discard(folder)
+        return sum(self._remove_step(key) for key in own)
+
+    @contextmanager
+    def running(self, run: str, patience: float | None = 0.0) -> Iterator[bool]:
+        """A block that works on a run; whether it is the only one to do so. A killed process does not count.
+
+        Args:
+            run: its whole id.
+            patience: seconds to wait for another block to end; None waits as long as it takes.
+        """
+        with room_on(self.root):
+            lock = self._lock(f"run-{run}")
+            try:
+                lock.acquire(timeout=-1 if patience is None else patience)
+            except Timeout:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                lock.release()
+
+    # ------------------------------------------------------------ steps
+
+    def _read(self, key: str) -> Stored:
+        return read_step(self.root / "steps" / key)
+
+    def _sound(self, key: str) -> Stored | None:
+        """The step of that key, whose lock is held; what is damaged is set aside."""
+        try:
+            return self._read(key)
+        except FileNotFoundError:
+            return None
+        except DamagedError as why:
+            place = move_aside(self.root / "steps" / key, self.root / "damaged" / key)
+            self.say(f"step {key[:12]} is damaged ({why}); it was moved to {place} and is computed again")
+            return None
+
+    def _write(self, step: Step, compute: Callable[[Path], Made], device: str) -> None:
+        unfinished = self.root / "unfinished" / step.key
+        started = time.perf_counter()
+        made = self._made(step.key, compute, unfinished)
+        files = step_files(step, made, time.perf_counter() - started, device)
+        folder, draft = self.root / "steps" / step.key, self.root / "drafts" / step.key
+        write_folder(folder, files, draft)
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _made(self, key: str, compute: Callable[[Path], Made], unfinished: Path) -> Made:
+        """What the computation gives; where its checkpoint cannot be used, that is set aside."""
+        unfinished.mkdir(parents=True, exist_ok=True)
+        try:
+            return compute(unfinished)
+        except UnusableFileError as why:
+            place = move_aside(unfinished, self.root / "damaged" / f"unfinished-{key}")
+            self.say(
+                f"the checkpoint of step {key[:12]} cannot be used ({why}); it was moved to {place} and the step "
+                "starts afresh"
+            )
+        unfinished.mkdir()
+        return compute(unfinished)
+
+    def _remove_step(self, key: str) -> bool:
+        """Remove a step that no run uses at this moment; whether it was there."""
+        with room_on(self.root), self._locked(key):
+            if any(self.root.glob(f"runs/*/steps/{key}")):
+                return False
+            shutil.rmtree(self.root / "unfinished" / key, ignore_errors=True)
+            return self._discard(self.root / "steps" / key)
+
+    def _discard(self, folder: Path) -> bool:
+        """Remove a folder so that readers find it whole or not at all; whether it was there."""
+        if not folder.is_dir():
+            return False
+        shutil.rmtree(move_aside(folder, self.root / "drafts" / f"removed-{folder.name}"))
+        return True
+
+    # ------------------------------------------------------------ runs
+
+    def _use(self, key: str) -> None:
+        if self.run is not None:
+            mark = self.root / "runs" / self.run / "steps" / key
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+
+    def _run_at(self, file: Path) -> RunRecord:
+        """A run's record; one that says "running" though nobody works on it is that of a process that was killed."""
+        try:
+            record = opened(file.read_bytes(), RunRecord)
+        except FileNotFoundError as error:
+            raise DamagedError(str(error.strerror)) from error
+        if record.status != "running":
+            return record
+        try:
+            with self.running(record.id) as alone:
+                return record.model_copy(update={"status": "stopped"}) if alone else record
+        except (OSError, DiskFullError):  # it cannot be told where no lock can be taken
+            return record
+
+    # ------------------------------------------------------------ locks and words
+
+    def _lock(self, name: str) -> FileLock:
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{name}.lock")
+
+    @contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        """The lock of a key; the system frees that of a process which was killed."""
+        with self._lock(key):
+            yield
+
+    def say(self, line: str) -> None:
+        """A line for whoever wants to be told."""
+        if self.note is not None:
+            self.note(line)
+
+
+def no_runs_text(root: Path) -> str:
+    """What to know of an empty store."""
+    return f"the store {root} holds no runs yet; start one with mechconn run quickstart, or name another with --store"
+
+
+def _damaged(run: str, why: DamagedError) -> str:
+    return f"the record of run {run} is damaged ({why}); starting the run again writes it anew"

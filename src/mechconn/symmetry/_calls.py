@@ -1,0 +1,111 @@
+"""One operation of an exported graph, as rules see it: arguments by name, tensors by their axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from mechconn.symmetry._axes import Axis, NoRuleError, freeze, leaf, length, tie
+
+Shape: TypeAlias = "tuple[int, ...]"
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """A tensor of the graph: its axes, and whether its values depend on the model's input."""
+
+    axes: tuple[Axis, ...]
+    varies: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        """Lengths of the axes."""
+        return tuple(map(length, self.axes))
+
+    def place(self, dim: int) -> int:
+        """A dimension counted from the front."""
+        return dim % max(len(self.axes), 1)
+
+    def but(self, dim: int, *axes: Axis) -> tuple[Axis, ...]:
+        """The axes with the one at `dim` replaced."""
+        dim = self.place(dim)
+        return (*self.axes[:dim], *axes, *self.axes[dim + 1 :])
+
+    def freeze(self, reason: str) -> None:
+        """Forbid every permutation of every axis."""
+        for axis in self.axes:
+            freeze(axis, reason)
+
+
+Result: TypeAlias = "tuple[Axis, ...] | list[tuple[Axis, ...]]"
+"""The axes of what an operation returns: of one tensor, or of several."""
+
+Cut: TypeAlias = "tuple[Axis, int, int]"
+"""An axis, and the first place and the one behind the last that an operation reads of it, by their numbers."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation: its name, the shape of what it returns, and its arguments under the names of its schema.
+
+    `used` says which of the things that it returns any other operation reads.
+    """
+
+    name: str
+    shapes: tuple[Shape, ...]
+    arguments: dict[str, Any]
+    used: tuple[bool, ...]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.arguments[name]
+        except KeyError:
+            raise NoRuleError from None
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the first thing it returns."""
+        return self.shapes[0]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An argument that may be missing."""
+        value = self.arguments.get(name)
+        return default if value is None else value
+
+    @property
+    def tensors(self) -> list[Shaped]:
+        """Every tensor among the arguments."""
+        return list(shaped_in(self.arguments.values()))
+
+    def frozen(self, dim: int, reason: str) -> Axis:
+        """A new frozen axis as long as dimension `dim` of what it returns."""
+        return leaf(self.shape[dim], reason)
+
+
+def shaped_in(values: Iterable[Any]) -> Iterator[Shaped]:
+    """Every tensor among values and the lists in them."""
+    for value in values:
+        if isinstance(value, Shaped):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from shaped_in(value)
+
+
+def broadcast(tensors: Sequence[Shaped], shape: Shape) -> tuple[Axis, ...]:
+    """Axes of an elementwise combination, aligned from the right: what meets is tied, length 1 takes the other's."""
+    result: list[Axis] = []
+    for back in range(1, len(shape) + 1):
+        wanted = shape[-back]
+        meeting = [t.axes[-back] for t in tensors if len(t.axes) >= back and length(t.axes[-back]) == wanted]
+        for axis in meeting[1:]:
+            tie(meeting[0], axis)
+        result.append(meeting[0] if meeting else leaf(wanted))
+    return tuple(reversed(result))
+
+
+def tied(tensor: Shaped | None, *axes: Axis) -> None:
+    """Tie the axes of a tensor, where there is one, to the given ones."""
+    if tensor is not None:
+        for own, other in zip(tensor.axes, axes, strict=True):
+            tie(own, other)

@@ -1,0 +1,212 @@
+"""Which axes of which weights may be permuted together: one walk over the graph of a forward pass."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+from torch.fx.node import map_arg
+
+from mechconn.symmetry import _layout_rules, _rules
+from mechconn.symmetry._axes import Axis, NoRuleError, freeze, layout, leaf, leaves, length
+from mechconn.symmetry._calls import Call, Cut, Shape, Shaped, shaped_in
+from mechconn.symmetry._graph import Graph, Source
+from mechconn.symmetry._rules import Rule
+from mechconn.symmetry._views import MOVING, Views
+
+RULES = {**_rules.RULES, **_layout_rules.RULES}
+BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
+STATISTICS = ("running_mean", "running_var")
+CUTTING = ("slice", *_layout_rules.SPLITS)
+CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size")
+
+INPUT = "it belongs to the model's input"
+OUTPUT = "it belongs to the model's output"
+CONSTANT = "it meets a constant of the forward pass"
+OTHER_BUFFER = "it meets a buffer that is no normalisation statistic, which does not travel with the parameters"
+READ_IN_PART = "the example reads only some of its places, by their numbers; another input may read the others"
+UNUSED_OR_SHARED = "the forward pass does not use the tensor, or it shares its memory with another one"
+
+
+@dataclass
+class Walk:
+    """What the walk found.
+
+    Attributes:
+        tensors: parameter or moving buffer -> its axes.
+        results: operation -> the axes of what it returns, where that is one tensor that depends on the input.
+        operations: operation -> its name without overloads.
+        unknown: names of operations without a rule.
+        cuts: what was read of axes of which operations read parts by their numbers.
+    """
+
+    tensors: dict[str, Shaped] = field(default_factory=dict)
+    results: dict[str, Shaped] = field(default_factory=dict)
+    operations: dict[str, str] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
+    cuts: list[Cut] = field(default_factory=list)
+
+
+def walk(graph: Graph, shared: AbstractSet[str] = frozenset(), tensors: Mapping[str, Shaped] | None = None) -> Walk:
+    """Tie the axes of all tensors by the rules of the operations between them; freeze what no rule covers.
+
+    With `tensors`, the axes are those that an earlier walk left, so that both graphs' rules hold for them.
+    """
+    found, values, views = Walk(tensors=dict(tensors or {})), {}, Views()
+    moving = _moving_buffers(graph)
+    used = {graph.sources[node.name].name for node in graph.nodes if node.op == "placeholder" and node.users}
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            values[node] = _placed(node, graph.sources[node.name], found, moving, used - shared)
+        elif node.op == "get_attr":  # a part of the program that a control-flow operation runs
+            values[node] = None
+        elif node.op == "call_function":
+            values[node] = _called(node, values, found, views)
+        elif node.op == "output":
+            outputs = list(shaped_in(map_arg(node.args, values.__getitem__)))
+            views.settle(outputs)
+            for shaped in outputs:
+                shaped.freeze(OUTPUT)
+    _freeze_read_in_part([*found.cuts, *views.cuts])
+    return found
+
+
+def _freeze_read_in_part(cuts: list[Cut]) -> None:
+    """Freeze the axes of which operations read places by their numbers, and together not every one.
+
+    How many are read may follow from the size of the example; an axis whose parts are all read stays as it is.
+    """
+    read: dict[tuple[Any, ...], tuple[Axis, set[int]]] = {}
+    for axis, start, end in cuts:
+        read.setdefault(layout(axis), (axis, set()))[1].update(range(start, end))
+    for axis, places in read.values():
+        if 0 < len(places) < length(axis):
+            freeze(axis, READ_IN_PART)
+
+
+def _moving_buffers(graph: Graph) -> set[str]:
+    """Placeholders of buffers that only norms read, as their running statistics."""
+    moving = set()
+    for node in graph.nodes:
+        source = graph.sources.get(node.name)
+        if node.op == "placeholder" and source is not None and source.kind == "buffer":
+            uses = [(user, name) for user in node.users for name, value in _bound(user).items() if value is node]
+            if uses and all(_operation(user) in BATCH_NORMS and name in STATISTICS for user, name in uses):
+                moving.add(node.name)
+    return moving
+
+
+def _placed(node: Node, source: Source, found: Walk, moving: set[str], free: AbstractSet[str]) -> Any:
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor):
+        return value
+    shape = tuple(map(int, value.shape))
+    if source.kind == "parameter" or node.name in moving:
+        reason = None if source.name in free else UNUSED_OR_SHARED
+        own = found.tensors.setdefault(source.name, Shaped(tuple(leaf(size) for size in shape)))
+        if reason is not None:
+            own.freeze(reason)
+        return own
+    if source.name in found.tensors:  # a statistic to the graph of an earlier walk
+        found.tensors[source.name].freeze(OTHER_BUFFER)
+    reason = {"input": INPUT, "buffer": OTHER_BUFFER}.get(source.kind, CONSTANT)
+    return Shaped(tuple(leaf(size, reason) for size in shape), source.kind == "input")
+
+
+def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -> Any:
+    """Axes of what an operation returns, in the structure in which it returns them."""
+    if node.target is operator.getitem:
+        whole: Any = map_arg(node.args[0], values.__getitem__)
+        place: Any = node.args[1]
+        found.operations[node.name] = found.operations.get(str(node.args[0]), "getitem")
+        return _noted(node, whole[place] if isinstance(whole, (list, tuple)) else whole, found)
+    value, name = node.meta.get("val"), _operation(node)
+    found.operations[node.name] = name
+    arguments = {key: map_arg(v, values.__getitem__) for key, v in _bound(node).items()}
+    tensors = list(shaped_in(arguments.values()))
+    several = isinstance(value, (list, tuple))
+    shapes = tuple(_shape(v) for v in (value if several else [value]))
+    varies = any(t.varies for t in tensors)
+    if all(shape is None for shape in shapes):
+        if name not in CHECKS:
+            _refused(tensors, name, found, views)
+        return value
+    pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
+    rule = _rules.elementwise if pointwise else RULES.get(name)
+    call = Call(name, tuple(shape or () for shape in shapes), arguments, _used(node, len(shapes) if several else None))
+    if name in CUTTING:
+        axis = call.self.axes[call.get("dim", 0)]
+        found.cuts += [(axis, *run) for run, used in zip(_layout_rules.runs(call), call.used, strict=True) if used]
+    result = [Shaped(axes, varies) for axes in _by_rule(rule, call, found, views)]
+    return result if several else _noted(node, result[0], found)
+
+
+def _used(node: Node, count: int | None) -> tuple[bool, ...]:
+    """Which of the things that a node returns another one reads; one thing where there is no count."""
+    if count is None or any(user.target is not operator.getitem for user in node.users):
+        return (bool(node.users),) * (count or 1)
+    taken = [user.args[1] for user in node.users if user.users]
+    return tuple(i in taken for i in range(count))
+
+
+def _noted(node: Node, result: Any, found: Walk) -> Any:
+    if isinstance(result, Shaped) and result.varies:
+        found.results[node.name] = result
+    return result
+
+
+def _by_rule(rule: Rule | None, call: Call, found: Walk, views: Views) -> list[tuple[Axis, ...]]:
+    """The axes of everything that an operation returns; frozen ones where no rule covers it."""
+    try:
+        made = views.made(call)
+        if made is None and rule is not None:
+            if call.name not in MOVING:
+                views.settle(call.tensors)
+            made = rule(call)
+    except (NoRuleError, AttributeError, LookupError, TypeError, ValueError):  # arguments that the rule did not expect
+        made = None
+    results = made if isinstance(made, list) else [] if made is None else [made]
+    results = results[: len(call.shapes)]
+    # A rule that got a shape wrong did not understand this use of its operation.
+    if not results or any(tuple(map(length, axes)) != s for axes, s in zip(results, call.shapes, strict=False)):
+        reason = _refused(call.tensors, call.name, found, views)
+        results = []
+    else:
+        reason = f"a side result of {call.name}"
+    rest = [tuple(leaf(size, reason) for size in shape) for shape in call.shapes[len(results) :]]
+    return [*results, *rest]
+
+
+def _refused(tensors: list[Shaped], name: str, found: Walk, views: Views) -> str:
+    views.settle(tensors)
+    reason = f"no rule covers this use of the operation {name}"
+    if any(atom.reason is None for tensor in tensors for axis in tensor.axes for atom in leaves(axis)):
+        found.unknown.add(name)
+    for tensor in tensors:
+        tensor.freeze(reason)
+    return reason
+
+
+def _operation(node: Node) -> str:
+    """Name of an operation of torch's own without its overload; the full name of any other."""
+    schema = getattr(node.target, "_schema", None)
+    name = str(getattr(schema, "name", node.target))
+    return name.removeprefix("aten::")
+
+
+def _bound(node: Node) -> dict[str, Any]:
+    """Arguments of an operation under the names of its schema; by number where it has none."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {**{str(i): value for i, value in enumerate(node.args)}, **node.kwargs}
+    return {**{a.name: value for a, value in zip(schema.arguments, node.args, strict=False)}, **node.kwargs}
+
+
+def _shape(value: Any) -> Shape | None:
+    return tuple(map(int, value.shape)) if isinstance(value, torch.Tensor) else None

@@ -1,0 +1,197 @@
+"""Finding the symmetry of any module from the operations that its forward pass runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from itertools import chain, count, groupby
+
+import torch
+from torch import nn
+
+from mechconn.core import Inputs
+from mechconn.network import plain_module
+from mechconn.symmetry._advice import written_by_hand
+from mechconn.symmetry._axes import Atom, Axis, expanded, freeze, leaves
+from mechconn.symmetry._calls import Shaped
+from mechconn.symmetry._derive import UNUSED_OR_SHARED, Walk, walk
+from mechconn.symmetry._graph import Graph, UnreadableError, first_names, graph_of, shared_memory
+from mechconn.symmetry._layout_rules import SLICED
+from mechconn.symmetry._pattern import Factor, Pattern, Sum
+from mechconn.symmetry._sizes import sizes_read_otherwise
+from mechconn.symmetry._symmetry import Place, Symmetry
+
+BY_SIZE = "how many of its places are read depends on the size of the input"
+
+
+def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
+    """The permutations of units under which a network computes the same function, read off its operations.
+
+    The forward pass is exported in evaluation mode. Each operation ties the axes that its rule says move
+    together; inputs, outputs, constants, and every axis that an operation without a rule touches are frozen, so that
+    an unknown operation costs a symmetry and never makes a wrong one. Whether a permutation holds is not tested on
+    numbers here: `Symmetry.verify` does that, and `align` always calls it.
+
+    A symmetry holds for every input that the model takes, not for the example's length alone. An axis of which the
+    example reads only some places by their numbers (`table[:length]`) is frozen, as a longer input may read the
+    others. The model is also tried on the example made larger and smaller; where it reads its parameters in another
+    way at one of these sizes, it is exported there too, and what the two do not read alike is frozen.
+
+    Where heads or channel groups split an axis, the blocks are permuted among themselves and the places within a
+    block alike in every block; permutations that differ from block to block are left out.
+
+    Args:
+        model: any module; it stays as it is.
+        example_input: one batch that it accepts: a tensor, a tuple of arguments, or a dict of keyword arguments.
+            Two rows at least, so that it can be verified in training mode.
+
+    Returns:
+        The groups, the frozen axes with reasons, and the coverage. Only the predictions count as the output: the
+        `.logits` where the model returns an object that has some.
+
+    Raises:
+        ValueError: the model rejects the example, or its forward pass cannot be exported.
+
+    Example:
+        >>> mlp = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        >>> symmetry = symmetry_of(mlp, torch.zeros(2, 3))
+        >>> symmetry.groups[0].members
+        (('0.weight', 0, 'layer0'), ('0.bias', 0, 'layer0'), ('2.weight', 1, 'layer0'))
+        >>> symmetry.coverage == 24 / 26
+        True
+        >>> symmetry.frozen["2.weight", 0]
+        "it belongs to the model's output"
+    """
+    model = plain_module(model)
+    try:
+        graph = graph_of(model, example_input)
+    except UnreadableError as error:
+        raise ValueError(
+            f"{error}: write the symmetry yourself, with one name for units that move together and a number for "
+            f"places that stay, symmetry = {written_by_hand(model, example_input)}; prove it, symmetry.verify(model), "
+            f"and align with WeightMatching()"
+        ) from error
+    graphs = [graph, *_graphs_of_other_sizes(model, example_input)]
+    found = walk_all(graphs, shared_memory(model))
+    names = group_names(found.tensors)
+    tensors: list[tuple[str, torch.Tensor]] = [*model.named_parameters(), *model.named_buffers()]
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors}
+    axes = {
+        name: tuple(_patterns(found.tensors[name], names)) if name in found.tensors else tuple((n,) for n in shape)
+        for name, shape in shapes.items()
+    }
+    buffers = frozenset(name for name, _ in model.named_buffers())
+    return Symmetry(
+        axes=axes,
+        sizes={name: atom.size for atom, name in names.items()},
+        buffers=buffers,
+        aliases={name: first for name, first in first_names(model).items() if name != first},
+        frozen={
+            place: reason
+            for name, shape in shapes.items()
+            if name not in buffers
+            for place, reason in _frozen(name, shape, found.tensors.get(name)).items()
+        },
+        unknown=tuple(sorted(found.unknown)),
+        example_input=example_input,
+    )
+
+
+def _graphs_of_other_sizes(model: nn.Module, example: Inputs) -> Iterator[Graph]:
+    """The operations on larger and smaller inputs, where the model reads its parameters in another way for them."""
+    for inputs in sizes_read_otherwise(model, example):
+        with suppress(ValueError):  # a size that cannot be exported says nothing; `verify` runs it all the same
+            yield graph_of(model, inputs)
+
+
+def walk_all(graphs: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
+    """The permutations that every graph of one model allows; an axis that two graphs divide differently has none."""
+    apart = [walk(graph, shared) for graph in graphs]
+    if len(apart) == 1:
+        return apart[0]
+    found = Walk()
+    for graph in graphs:
+        new = walk(graph, shared, found.tensors)
+        found = Walk(new.tensors, unknown=found.unknown | new.unknown)
+    divided = [_divided(one.tensors) for one in apart]
+    for name, shaped in found.tensors.items():
+        for number, axis in enumerate(shaped.axes):
+            if any(one.get((name, number)) != divided[0].get((name, number)) for one in divided):
+                freeze(axis, BY_SIZE)
+    return found
+
+
+def _divided(tensors: Mapping[str, Shaped]) -> dict[Place, Pattern]:
+    """How each axis is divided into fixed places and free units, whatever the units are called."""
+    sizes = {atom: f"{atom.size} units" for atom in group_names(tensors)}
+    return {
+        (name, number): pattern_of(axis, sizes)
+        for name, shaped in tensors.items()
+        for number, axis in enumerate(shaped.axes)
+    }
+
+
+def group_names(tensors: Mapping[str, Shaped]) -> dict[Atom, str]:
+    """A name for every free leaf: the module of the first parameter that holds it, numbered where it holds several."""
+    names: dict[Atom, str] = {}
+    for tensor, shaped in tensors.items():
+        for axis in shaped.axes:
+            for atom in leaves(axis):
+                if atom.reason is None and atom not in names:
+                    names[atom] = _new_name(tensor.rpartition(".")[0] or tensor, set(names.values()))
+    return names
+
+
+def _new_name(module: str, taken: AbstractSet[str]) -> str:
+    """A name that a pattern can hold, and that no other group has."""
+    base = re.sub(r"[\s()+]", "_", module)
+    base = f"layer{base}" if base.isdecimal() else base
+    others = (f"{base}:{number}" for number in count(2))
+    return next(name for name in chain([base], others) if name not in taken)
+
+
+def _patterns(shaped: Shaped, names: Mapping[Atom, str]) -> list[Pattern]:
+    return [pattern_of(axis, names) for axis in shaped.axes]
+
+
+def pattern_of(axis: Axis, names: Mapping[Atom, str]) -> Pattern:
+    """The pattern of an axis; atoms without a name are fixed places."""
+    factors: list[Factor] = []
+    for atom in expanded(axis):
+        if not any(part in names for part in leaves((atom,))):
+            fixed = factors.pop() if factors and isinstance(factors[-1], int) else 1
+            factors.append(int(fixed) * atom.size if isinstance(fixed, int) else atom.size)
+        elif atom.terms is None:
+            factors.append(names[atom])
+        else:
+            factors.append(Sum(_merged([pattern_of(term, names) for term in atom.terms])))
+    return tuple(factors) or (1,)
+
+
+def _merged(terms: list[Pattern]) -> tuple[Pattern, ...]:
+    """Terms of a sum with sums among them laid open and neighbouring fixed places as one."""
+    flat: list[Pattern] = []
+    for term in terms:
+        only = term[0] if len(term) == 1 else None
+        flat += only.terms if isinstance(only, Sum) else (term,)
+    merged: list[Pattern] = []
+    for fixed, run in groupby(flat, key=lambda term: all(isinstance(factor, int) for factor in term)):
+        if fixed:
+            merged.append((sum(int(term[0]) for term in run),))  # type: ignore[arg-type]
+        else:
+            merged += run
+    return tuple(merged)
+
+
+def _frozen(name: str, shape: tuple[int, ...], shaped: Shaped | None) -> dict[Place, str]:
+    """Reasons of a tensor's axes along which nothing may be permuted."""
+    reasons: dict[Place, str] = {}
+    for axis, size in enumerate(shape):
+        if size > 1:
+            atoms = [] if shaped is None else leaves(shaped.axes[axis])
+            if shaped is None or all(atom.reason is not None for atom in atoms):
+                own = str(atoms[0].reason) if atoms else SLICED  # no atoms: single places, each read by its number
+                reasons[name, axis] = UNUSED_OR_SHARED if shaped is None else own
+    return reasons

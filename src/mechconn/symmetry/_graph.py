@@ -1,0 +1,232 @@
+"""The operations that a model's forward pass runs, by torch.export, with its weights as inputs."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export.graph_signature import InputKind, InputSpec
+from torch.fx import Interpreter, Node
+from torch.utils._pytree import tree_leaves
+
+from mechconn.core import Inputs, isolated
+from mechconn.network import call_arguments, check_initialised, copy_module, fitting, forget, has_rules, set_mode
+
+
+class UnreadableError(ValueError):
+    """The operations of a model cannot be read; what to do instead depends on what they were read for."""
+
+
+Kind = Literal["parameter", "buffer", "constant", "input"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a tensor that no operation makes comes from; parameters and buffers under their first names."""
+
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A forward pass in evaluation mode, for inputs of one shape.
+
+    Attributes:
+        program: what torch.export found.
+        sources: name of a placeholder -> where its value comes from, in the order of the placeholders.
+    """
+
+    program: torch.export.ExportedProgram
+    sources: Mapping[str, Source]
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """Operations in the order in which they run, placeholders first, the output last."""
+        return iter(self.program.graph.nodes)
+
+    @torch.no_grad()
+    def run(self, state: Mapping[str, Tensor], inputs: Inputs, see: Callable[[str, Any], None]) -> None:
+        """Run the forward pass at the weights and buffers in `state`; `see` gets each operation's name and result."""
+        given = iter(tree_leaves(call_arguments(inputs)))
+        values = {
+            "parameter": lambda name: state[name],
+            "buffer": lambda name: state[name],
+            "constant": lambda name: self.program.constants[name],
+            "input": lambda _: next(given),
+        }
+        _Watched(self.program.graph_module, see).run(*[values[s.kind](s.name) for s in self.sources.values()])
+
+
+class _Watched(Interpreter):
+    """Runs a graph operation by operation and shows each result; none is kept longer than the graph needs it."""
+
+    def __init__(self, module: torch.fx.GraphModule, see: Callable[[str, Any], None]) -> None:
+        super().__init__(module)
+        self._see = see
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "call_function":
+            self._see(n.name, result)
+        return result
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        # The graph was written for one layout in memory; weights in another make views impossible that were not.
+        if target is torch.ops.aten.view.default:
+            target = torch.ops.aten.reshape.default
+        return super().call_function(target, args, kwargs)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """While it lasts nothing is logged, printed or warned of: what an export has to say is in its error."""
+    before = logging.root.manager.disable
+    try:
+        logging.disable(logging.CRITICAL)
+        aside = io.StringIO()
+        with warnings.catch_warnings(), redirect_stdout(aside), redirect_stderr(aside):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
+    """The operations of the model's forward pass in evaluation mode on an example.
+
+    Raises:
+        ValueError: the model rejects the example, or returns no tensor.
+        UnreadableError: its forward pass cannot be exported, for example because it branches on values.
+    """
+    for name, parameter in model.named_parameters():
+        check_initialised(name, parameter)
+    # A copy that holds the model's own weights: they are not copied but for one run, and where a change of the mode
+    # may write into them.
+    writing = has_rules(model)
+    probe = _Predictions(copied(model, lambda t: t if isinstance(t, nn.Parameter) and not writing else t.clone()))
+    forget(probe)
+    set_mode(probe, False)
+    # Frozen parameters would send some modules (attention) down a path of one opaque operation.
+    for parameter in probe.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    args, kwargs = call_arguments(fitting(model)(example_input))
+    with isolated(0, "graph"):
+        try:
+            with torch.no_grad():
+                found = copied(probe, torch.clone)(*args, **kwargs)
+        except Exception as error:
+            raise ValueError(
+                f"{type(model).__name__} rejects the example input ({first_line(error)}); pass a batch that "
+                "the model accepts"
+            ) from error
+        _check_tensors(model, found)
+        try:
+            with torch.enable_grad(), quiet():
+                program = torch.export.export(probe, args, kwargs, strict=False).run_decompositions({})
+        except Exception as error:
+            raise UnreadableError(_unreadable(model, first_line(error))) from error
+    for node in program.graph.nodes:
+        shapes = [t.shape for t in tree_leaves(node.meta.get("val")) if isinstance(t, Tensor)]
+        if not all(isinstance(size, int) for shape in shapes for size in shape):
+            why = f"the shape of what {node.target} returns depends on values"
+            raise UnreadableError(_unreadable(model, why))
+    own = {f"model.{name}": first for name, first in first_names(probe.model).items()}
+    return Graph(program, {spec.arg.name: _source(spec, own) for spec in program.graph_signature.input_specs})
+
+
+def _check_tensors(model: nn.Module, found: Any) -> None:
+    if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(found)):
+        raise ValueError(
+            f"cannot read the operations of {type(model).__name__} (it returns no tensor but {type(found).__name__}); "
+            f"wrap it to return its predictions"
+        )
+
+
+def copied(model: nn.Module, made: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A copy of a module that holds what `made` returns for each of its tensors, also those that are plain attributes.
+
+    What is one tensor in the module is one in the copy.
+    """
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False), *vars(module).values()):
+            if isinstance(tensor, Tensor) and id(tensor) not in memo:
+                new = made(tensor).detach()
+                is_parameter = isinstance(tensor, nn.Parameter)
+                memo[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if is_parameter else new
+    return copy_module(model, memo)
+
+
+class _Predictions(nn.Module):
+    """A model of which only the predictions count: caches and hidden states beside the logits are no outputs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return predictions(self.model(*args, **kwargs))
+
+
+def predictions(output: Any) -> Any:
+    """What counts of a forward pass's output: its `.logits` where it has some, else all of it."""
+    return getattr(output, "logits", output)
+
+
+def shared_memory(model: nn.Module) -> set[str]:
+    """First names of parameters and buffers that are different tensors over places of the same memory."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    spans = sorted((*_span(t), name) for name, t in tensors.items() if t.numel() and not t.is_meta)
+    shared: set[str] = set()
+    furthest, holder = 0, ""
+    for start, end, name in spans:
+        if start < furthest:
+            shared |= {name, holder}
+        if end > furthest:
+            furthest, holder = end, name
+    return shared
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """Addresses of a tensor's first byte, and of the one behind its last."""
+    last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
+
+
+def first_names(model: nn.Module) -> dict[str, str]:
+    """Every name of a parameter or buffer -> the first name of the same tensor."""
+    first: dict[int, str] = {}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return {name: first.setdefault(id(tensor), name) for name, tensor in named}
+
+
+def _source(spec: InputSpec, own: Mapping[str, str]) -> Source:
+    kinds: dict[InputKind, Kind] = {
+        InputKind.PARAMETER: "parameter",
+        InputKind.BUFFER: "buffer",
+        InputKind.USER_INPUT: "input",
+    }
+    kind = kinds.get(spec.kind, "constant")
+    if kind == "input":
+        return Source(kind, spec.arg.name)
+    target = str(spec.target)
+    return Source(kind, own.get(target, target))
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _unreadable(model: nn.Module, why: str) -> str:
+    name = type(model).__name__
+    return f"cannot read the operations of {name} ({why}); its forward pass must not branch on values"

@@ -1,0 +1,199 @@
+"""What views, slices, concatenation and their kind do to the permutations of axes; see `_rules`."""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+
+from mechconn.symmetry._axes import Axis, NoRuleError, cut, freeze, joined, leaf, length, regrouped, tie
+from mechconn.symmetry._calls import Call, Result, Shaped
+from mechconn.symmetry._rules import TABLE, Rule
+
+SPLITS = ("split", "split_with_sizes", "chunk")
+SLICED = "a place that is read by its number"
+PADDING = "padding"
+
+
+def view(call: Call) -> Result:
+    """The same places in row-major order under another shape."""
+    return tuple(regrouped(call.self.axes, call.shape))
+
+
+def permute(call: Call) -> Result:
+    """Axes in another order."""
+    return tuple(call.self.axes[dim] for dim in call.dims)
+
+
+def transpose(call: Call) -> Result:
+    """Two axes change places."""
+    axes = list(call.self.axes)
+    i, j = call.dim0, call.dim1
+    axes[i], axes[j] = axes[j], axes[i]
+    return tuple(axes)
+
+
+def transpose_matrix(call: Call) -> Result:
+    """A matrix turned over."""
+    return call.self.axes[::-1]
+
+
+def resized(call: Call) -> Result:
+    """Axes of length 1 come or go."""
+    kept = iter([axis for axis in call.self.axes if length(axis) != 1])
+    return tuple(next(kept) if size != 1 else () for size in call.shape)
+
+
+def expand(call: Call) -> Result:
+    """Axes of length 1, or new ones, hold the same values many times: any permutation leaves them."""
+    x: Shaped = call.self
+    before: tuple[Axis, ...] = ((),) * (len(call.shape) - len(x.axes))
+    return tuple(
+        axis if length(axis) == size else leaf(size) for axis, size in zip((*before, *x.axes), call.shape, strict=True)
+    )
+
+
+def repeat(call: Call) -> Result:
+    """Whole axes laid end to end several times: copies are alike, so they may be permuted too."""
+    x: Shaped = call.self
+    before: tuple[Axis, ...] = ((),) * (len(call.shape) - len(x.axes))
+    return tuple(leaf(times) + axis for times, axis in zip(call.repeats, (*before, *x.axes), strict=True))
+
+
+def repeat_interleave(call: Call) -> Result:
+    """Each place of an axis several times in a row."""
+    x, times, dim = call.self, call.arguments.get("repeats"), call.dim
+    if not isinstance(times, int):
+        raise NoRuleError
+    return x.but(dim, x.axes[x.place(dim)] + leaf(times))
+
+
+def concatenate(call: Call) -> Result:
+    """Tensors end to end along one axis; their other axes are tied."""
+    parts = [part for part in call.tensors if 0 not in part.shape]
+    first, dim = parts[0], parts[0].place(call.get("dim", 0))
+    for part in parts[1:]:
+        for i, (one, other) in enumerate(zip(first.axes, part.axes, strict=True)):
+            if i != dim:
+                tie(one, other)
+    return first.but(dim, joined([part.axes[dim] for part in parts]))
+
+
+def stack(call: Call) -> Result:
+    """Tensors side by side along a new axis; all others are tied."""
+    first, *rest = call.tensors
+    for part in rest:
+        for one, other in zip(first.axes, part.axes, strict=True):
+            tie(one, other)
+    dim = call.get("dim", 0) % len(call.shape)
+    return (*first.axes[:dim], call.frozen(dim, SLICED), *first.axes[dim:])
+
+
+def parts(x: Shaped, dim: int, sizes: list[int]) -> list[tuple[Axis, ...]]:
+    """A tensor cut along one axis; an axis that cannot be cut there is frozen."""
+    axis = x.axes[x.place(dim)]
+    cuts = cut(axis, [size for size in sizes if size])
+    if cuts is None:
+        freeze(axis, SLICED)
+        cuts = [leaf(size, SLICED) for size in sizes if size]
+    found = iter(cuts)
+    return [x.but(dim, next(found) if size else leaf(0)) for size in sizes]
+
+
+def split(call: Call) -> Result:
+    """An axis cut into pieces."""
+    dim = call.get("dim", 0)
+    return parts(call.self, dim, [shape[dim] for shape in call.shapes])
+
+
+def piece(call: Call) -> Result:
+    """A run of places along one axis."""
+    x, dim, step = call.self, call.get("dim", 0), call.get("step", 1)
+    whole, (start, end) = x.shape[dim], _run(call)
+    if (start, end) == (0, whole) and step == 1:
+        return x.axes
+    if start >= end:
+        return x.but(dim, leaf(0))
+    if step != 1:
+        freeze(x.axes[x.place(dim)], SLICED)
+        return x.but(dim, call.frozen(dim, SLICED))
+    sizes = [size for size in (start, end - start, whole - end) if size]
+    return parts(x, dim, sizes)[1 if start else 0]
+
+
+def _run(call: Call) -> tuple[int, int]:
+    """The first place of a slice, and the one behind its last."""
+    whole = call.self.shape[call.get("dim", 0)]
+    start, end, _ = slice(call.get("start", 0), call.get("end", whole), call.get("step", 1)).indices(whole)
+    return start, end
+
+
+def runs(call: Call) -> list[tuple[int, int]]:
+    """The places that each part of what a slice or a split returns has in the axis that is cut."""
+    if call.name == "slice":
+        return [_run(call)]
+    ends = list(accumulate(shape[call.get("dim", 0)] for shape in call.shapes))
+    return list(pairwise([0, *ends]))
+
+
+def gated(call: Call) -> Result:
+    """GLU: the first half of an axis times the sigmoid of the second."""
+    x, dim = call.self, call.get("dim", -1)
+    half = x.shape[dim] // 2
+    first, second = parts(x, dim, [half, half])
+    tie(first[x.place(dim)], second[x.place(dim)])
+    return first
+
+
+def one_place(call: Call) -> Result:
+    """One place of an axis, or each of them apart."""
+    x, dim = call.self, call.get("dim", 0)
+    freeze(x.axes[x.place(dim)], SLICED)
+    return [x.but(dim) for _ in call.shapes]
+
+
+def lookup(call: Call) -> Result:
+    """Places of axes looked up by one tensor of indices."""
+    x: Shaped = call.self
+    named = [(i, index) for i, index in enumerate(call.indices) if index is not None]
+    if len(named) != 1:
+        raise NoRuleError
+    dim, index = named[0]
+    freeze(x.axes[dim], TABLE)
+    if length(x.axes[dim]) != 1 and index.shape != call.shape[dim : dim + len(index.shape)]:
+        raise NoRuleError
+    return x.but(dim, *index.axes)
+
+
+def pad(call: Call) -> Result:
+    """New places before and behind an axis, alike; padding made from the axis itself reads the order along it."""
+    x, widths = call.self, call.pad
+    axes = list(x.axes)
+    for number, (before, behind) in enumerate(zip(widths[::2], widths[1::2], strict=True)):
+        dim = len(axes) - 1 - number
+        if before < 0 or behind < 0:
+            raise NoRuleError
+        if call.get("mode", "constant") != "constant":
+            freeze(axes[dim], PADDING)
+            axes[dim] = leaf(call.shape[dim], PADDING)
+        elif before or behind:
+            axes[dim] = joined([leaf(before)] * bool(before) + [axes[dim]] + [leaf(behind)] * bool(behind))
+    return tuple(axes)
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys("view reshape _unsafe_view flatten unflatten view_as reshape_as".split(), view),
+    **dict.fromkeys(("squeeze", "unsqueeze"), resized),
+    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expand),
+    **dict.fromkeys(SPLITS, split),
+    **dict.fromkeys(("select", "unbind"), one_place),
+    **dict.fromkeys(("pad", "constant_pad_nd"), pad),
+    "permute": permute,
+    "transpose": transpose,
+    "t": transpose_matrix,
+    "repeat": repeat,
+    "repeat_interleave": repeat_interleave,
+    "cat": concatenate,
+    "stack": stack,
+    "slice": piece,
+    "glu": gated,
+    "index": lookup,
+}

@@ -1,0 +1,101 @@
+"""Views that split an axis, carried out only when it is known how they are read: as a product, or part by part.
+
+A fused projection is often viewed as (3, heads, dimensions) and then read as [0], [1] and [2]. Such a view is three
+slices, whose units may be permuted apart, and no product, which would tie them. So fresh leaves stand for the view's
+axes while operations only move them about; `select` and `unbind` along the first of them read slices of the source,
+and whatever else touches them first makes them the product that they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mechconn.symmetry._axes import Atom, Axis, cut, expanded, leaf, length, regrouped, tie
+from mechconn.symmetry._calls import Call, Cut, Result, Shape, Shaped
+
+SPLITTING = ("view", "reshape", "_unsafe_view", "unflatten")
+MOVING = frozenset("permute transpose t squeeze unsqueeze clone contiguous alias detach to".split())
+"""Operations that move axes about and look at none."""
+
+
+@dataclass(frozen=True)
+class _View:
+    source: Shaped
+    shape: Shape
+    marks: tuple[Axis, ...]
+
+    def parts(self, dim: int) -> tuple[Axis, list[tuple[Axis, ...]]] | None:
+        """The source's axis that is cut, and the view at each place of a dimension, without it.
+
+        None where the source is no parts laid end to end.
+        """
+        start = _split_axis(self.source, self.shape, dim)
+        if start is None:
+            return None
+        axis, count = self.source.axes[start], self.shape[dim]
+        cuts = cut(axis, [length(axis) // count] * count)
+        rest = (*self.shape[:dim], *self.shape[dim + 1 :])
+        return None if cuts is None else (axis, [tuple(regrouped(self.source.but(start, part), rest)) for part in cuts])
+
+
+class Views:
+    """The views that have not been carried out yet."""
+
+    def __init__(self) -> None:
+        self._of: dict[Atom, _View] = {}
+        self.cuts: list[Cut] = []
+        """Which parts were read of the axes that were cut."""
+
+    def made(self, call: Call) -> Result | None:
+        """What an operation returns that begins a view or reads one part by part; None for all others."""
+        if call.name in SPLITTING:
+            return self._begun(call)
+        return self._taken(call) if call.name in ("select", "unbind") else None
+
+    def settle(self, tensors: Iterable[Shaped]) -> None:
+        """Carry out the views of these tensors."""
+        for atom in [atom for tensor in tensors for axis in tensor.axes for atom in axis]:
+            view = self._of.get(atom)
+            if view is not None:
+                for mark in view.marks:
+                    for old in mark:
+                        self._of.pop(old, None)
+                for mark, axis in zip(view.marks, regrouped(view.source.axes, view.shape), strict=True):
+                    tie(mark, axis)
+
+    def _begun(self, call: Call) -> Result | None:
+        source = call.self
+        self.settle([source])
+        if all(_split_axis(source, call.shape, dim) is None for dim in range(len(call.shape))):
+            return None
+        view = _View(source, call.shape, tuple(leaf(size) for size in call.shape))
+        self._of |= {atom: view for mark in view.marks for atom in mark}
+        return view.marks
+
+    def _taken(self, call: Call) -> Result | None:
+        x, dim = call.self, call.self.place(call.get("dim", 0))
+        view = next((self._of[atom] for atom in x.axes[dim] if atom in self._of), None)
+        found = None if view is None else view.parts(view.marks.index(x.axes[dim]))
+        if view is None or found is None:
+            return None
+        axis, parts = found
+        places = [call.index % len(parts)] if call.name == "select" else range(len(parts))
+        size = length(axis) // len(parts)
+        self.cuts += [(axis, i * size, (i + 1) * size) for i, used in zip(places, call.used, strict=True) if used]
+        own = [mark for mark in view.marks if mark != x.axes[dim]]
+        read: list[dict[Axis, Axis]] = [dict(zip(own, parts[i], strict=True)) for i in places]
+        return [tuple(new[axis] if axis in new else axis for i, axis in enumerate(x.axes) if i != dim) for new in read]
+
+
+def _split_axis(source: Shaped, shape: Shape, dim: int) -> int | None:
+    """The axis of the source whose blocks run along a dimension of a view; None where that is not one that is free."""
+    if math.prod(source.shape) != math.prod(shape) or shape[dim] < 2:
+        return None
+    before = math.prod(shape[:dim])
+    for start, axis in enumerate(source.axes):
+        size = length(axis)
+        if math.prod(source.shape[:start]) == before and size > shape[dim] and size % shape[dim] == 0:
+            return start if any(atom.reason is None for atom in expanded(axis)) else None
+    return None

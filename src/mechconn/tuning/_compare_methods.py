@@ -1,0 +1,260 @@
+"""Fine-tuning methods side by side: the same start, the same clean samples, one budget, one rule of selection."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.core import (
+    Data,
+    Inputs,
+    PerSampleLoss,
+    Progress,
+    as_data,
+    batch_count,
+    check_by_index,
+    check_choice,
+    check_count,
+    check_is,
+    check_share,
+    generator,
+    generators_kept,
+    isolated,
+    rows_of,
+)
+from mechconn.datasets import Groups, Suite, observed_of
+from mechconn.descent import Checkpoint, Method
+from mechconn.losses import as_loss, cross_entropy
+from mechconn.network import (
+    Inference,
+    Network,
+    Outcomes,
+    Precision,
+    check_classified,
+    check_same_rows,
+    outcomes,
+    parameters_of,
+)
+from mechconn.tuning._fine_tune import fine_tune
+from mechconn.tuning._method_comparison import START, MethodComparison, TuningRun
+
+
+@dataclass(frozen=True, eq=False)
+class TuningTask:
+    """What methods are compared on: one seed's model and data.
+
+    Attributes:
+        model: theta_C, where every method starts.
+        clean: samples without the cue, the same for every method.
+        suite: what the results are evaluated on.
+        cued: samples with the cue, or a mapping of names to such; see `fine_tune`.
+        references: see `fine_tune`.
+        groups: a label for each clean row; see `fine_tune`.
+        seed: of the order of the data and the methods' draws.
+    """
+
+    model: nn.Module
+    clean: Data
+    suite: Suite
+    cued: Data | Mapping[str, Data] | None = None
+    references: Mapping[str, nn.Module] | None = None
+    groups: Groups | None = None
+    seed: int = 0
+
+
+def compare_methods(
+    tasks: TuningTask | Sequence[TuningTask],
+    methods: Mapping[str, Method],
+    *,
+    epochs: int | None = None,
+    passes: int | None = None,
+    selection: Literal["last", "validation"] = "last",
+    validation_share: float = 0.2,
+    folder: str | Path | None = None,
+    loss: PerSampleLoss = cross_entropy,
+    head: str | None = None,
+    transform: Callable[[Inputs], Inputs] | None = None,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> MethodComparison:
+    """Fine-tune by every method on every task, under one budget and one rule of selection, and evaluate.
+
+    Args:
+        tasks: one for each seed: its model, clean samples, data with the cue and suite. Intervals are over tasks.
+        methods: name -> method.
+        epochs: the same number for every method that trains the whole network; None leaves each its own.
+        passes: in place of `epochs`, the same number of passes through the network, forward and backward, for every
+            such method: each gets the whole number of epochs nearest to it, one at least.
+        selection: "last" takes the weights of the last step; "validation" holds out a share of the clean samples,
+            drawn by the seed and the same for every method, and takes the epoch with the least loss on them (methods
+            without epochs then train on the rest alone).
+        validation_share: of the clean samples, in (0, 1).
+        folder: where runs write checkpoints, so that a comparison that is stopped goes on; None writes none.
+        loss: one value per sample from (outputs, targets).
+        head: name of the last linear layer; found where it is not named.
+        transform: of the inputs of every batch; see `fine_tune`.
+        device: where to compute; default: where the models are.
+        precision: see `fine_tune`.
+        progress: called with (message, runs done, runs in all).
+
+    Raises:
+        ValueError: no methods or tasks, two tasks of one seed, both `epochs` and `passes`, a task that is no
+            classification, or whatever `fine_tune` raises.
+        TypeError: validation from clean data that are not read by row.
+    """
+    tasks = [tasks] if isinstance(tasks, TuningTask) else list(tasks)
+    _check(tasks, methods, epochs, passes)
+    check_choice("selection", selection, ("last", "validation"))
+    check_share("validation_share", validation_share)
+    parts = [_parts(task, selection, validation_share) for task in tasks]
+    budgets = [
+        {name: _budgeted(method, task, part.clean, epochs, passes) for name, method in methods.items()}
+        for task, part in zip(tasks, parts, strict=True)
+    ]
+    place = None if folder is None else Path(folder)
+    runs: list[TuningRun] = []
+    total = len(tasks) * len(methods)
+
+    def told(name: str, seed: int) -> Progress:
+        done = sum(run.method != START for run in runs)
+
+        def shown(message: str, epoch: int, epochs: int) -> None:
+            if progress is not None:
+                progress(f"comparing methods ({name}, seed {seed}, epoch {epoch} of {epochs}: {message})", done, total)
+
+        return shown
+
+    for task, part, budgeted in zip(tasks, parts, budgets, strict=True):
+        runs.append(_evaluated(START, task, task.model, loss, device, precision, {}, 0.0))
+        for name, method in budgeted.items():
+            started = time.perf_counter()
+            tuned = fine_tune(
+                task.model, method, clean=part.clean, cued=task.cued, references=task.references, groups=part.groups,
+                validation=part.held_out, loss=loss, head=head, transform=transform,
+                checkpoint=None if place is None else Checkpoint(place / f"{_slug(name)}-{task.seed}.safetensors"),
+                seed=task.seed, device=device, precision=precision, progress=told(name, task.seed),
+            )  # fmt: skip
+            seconds = time.perf_counter() - started
+            found = _evaluated(name, task, tuned.model, loss, device, precision, tuned.settings, seconds)
+            runs.append(replace(found, notes=tuned.notes))
+    if progress is not None:
+        progress("comparing methods", total, total)
+    settings = {"seeds": [task.seed for task in tasks], "epochs": epochs, "passes": passes, "selection": selection}
+    settings |= {"validation_share": validation_share} if selection == "validation" else {}
+    return MethodComparison(tuple(runs), tasks[0].suite.reference, settings)
+
+
+def _check(tasks: Sequence[TuningTask], methods: Mapping[str, Method], epochs: int | None, passes: int | None) -> None:
+    check_is("methods", methods, Mapping, "; write {name: method, ...}")
+    if not tasks or not methods:
+        raise ValueError(
+            f"compare_methods needs a task and a method or more, got {len(tasks)} tasks and {len(methods)} methods"
+        )
+    named = [("task", task, TuningTask) for task in tasks]
+    for name, value, kind in (*named, *((f"method {name!r}", method, Method) for name, method in methods.items())):
+        check_is(name, value, kind)
+    seeds = [task.seed for task in tasks]
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"tasks must have seeds of their own, by which runs are told apart, got seeds {seeds}")
+    if START in methods:
+        raise ValueError(f"the name {START!r} stands for the model as it is; give the method another name")
+    if epochs is not None and passes is not None:
+        raise ValueError(f"a comparison has one budget, got epochs={epochs} and passes={passes}; leave one of them out")
+    for name, count in (("epochs", epochs), ("passes", passes)):
+        if count is not None:
+            check_count(name, count)
+
+
+def _budgeted(method: Method, task: TuningTask, clean: Data, epochs: int | None, passes: int | None) -> Method:
+    """The method with the epochs that the budget allows, after refusing a task that lacks what it reads."""
+    cued = task.cued if isinstance(task.cued, Mapping) else {} if task.cued is None else {"cued": task.cued}
+    if task.groups is not None and method.takes_groups:
+        cued = {}  # as in fine_tune
+    read = method.cued_data({name: as_data(name, data) for name, data in cued.items()}, task.seed)
+    schedule = method.whole_schedule()
+    if epochs is not None:
+        return method.with_epochs(epochs)
+    if passes is None or schedule is None:
+        return method
+    data = (clean, *read.values())
+    with generators_kept(*data), isolated(task.seed, "compare_methods"):
+        iterations = min(batch_count("data", source, schedule.batch_size) for source in data)
+    return method.with_epochs(max(1, round(passes / (method.passes(len(read)) * iterations))))
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """A task's clean data: the rows to train on, their groups, and the rows held out."""
+
+    clean: Data
+    groups: Groups | None
+    held_out: Data | None = None
+
+
+def _parts(task: TuningTask, selection: str, share: float) -> _Parts:
+    source = as_data("clean data", task.clean)
+    if selection == "last":
+        return _Parts(source, task.groups)
+    source = check_by_index("selection='validation'", source)
+    order = torch.randperm(len(source), generator=generator(task.seed, "validation"))
+    count = min(max(round(share * len(source)), 1), len(source) - 1)
+    kept, held = order[count:].sort().values, order[:count].sort().values
+
+    def chosen(labels: Any) -> list[Any]:
+        values = list(labels.tolist() if isinstance(labels, Tensor) else labels)
+        return [values[row] for row in kept.tolist()]
+
+    groups = task.groups
+    if isinstance(groups, Mapping):
+        groups = {name: chosen(column) for name, column in groups.items()}
+    elif groups is not None:
+        groups = chosen(groups)
+    return _Parts(rows_of(source, kept), groups, rows_of(source, held))
+
+
+def _evaluated(
+    name: str,
+    task: TuningTask,
+    model: nn.Module,
+    loss: PerSampleLoss,
+    device: str | torch.device | None,
+    precision: Precision,
+    settings: Mapping[str, Any],
+    seconds: float,
+) -> TuningRun:
+    network = Network(model, device, precision)
+    forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
+    accuracy, losses = {}, {}
+    for split in task.suite:
+        found: list[Outcomes] = []
+        for what, data in task.suite.draws_of(split).items():
+            with isolated(task.seed, "compare_methods"):
+                found.append(outcomes(forward, network.device, data, what, as_loss(loss), model=network.module))
+            check_same_rows(what, found[0].targets, found[-1].targets)
+            check_classified("compare_methods", found[-1])
+        observed = observed_of(task.suite[split])
+        within = observed is not None and observed.within_classes
+        accuracy[split] = fmean(_mean_over_classes(result) if within else result.accuracy for result in found)
+        losses[split] = fmean(result.mean_loss for result in found)
+    return TuningRun(name, task.seed, accuracy, losses, dict(settings), seconds)
+
+
+def _mean_over_classes(result: Outcomes) -> float:
+    """The mean of the accuracies in all classes: a difference of such means is one within classes."""
+    return fmean(float(result.correct[result.targets == label].double().mean()) for label in result.targets.unique())
+
+
+def _slug(name: str) -> str:
+    """A name as a file's: its letters and figures, and a hash that tells it from names that differ in other signs."""
+    letters = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
+    return f"{letters}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -1,0 +1,121 @@
+"""`fine_tune`: one verb for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.core import Data, Inputs, Params, PerSampleLoss, Progress, as_data, check_is, is_source
+from mechconn.datasets import Groups, by_value, group_names
+from mechconn.descent import Checkpoint, Method, Trained, find_head, optimise
+from mechconn.losses import cross_entropy
+from mechconn.network import Precision, check_compatible, parameters_of
+
+ONE = "cued"
+"""Name of the only source of data with a cue."""
+
+
+def fine_tune(
+    model: nn.Module,
+    method: Method,
+    *,
+    clean: Data,
+    cued: Data | Mapping[str, Data] | None = None,
+    references: Mapping[str, nn.Module] | None = None,
+    groups: Groups | None = None,
+    validation: Data | None = None,
+    loss: PerSampleLoss = cross_entropy,
+    head: str | None = None,
+    transform: Callable[[Inputs], Inputs] | None = None,
+    checkpoint: Checkpoint | None = None,
+    accelerator: Any = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    progress: Progress | None = None,
+) -> Trained:
+    """Fine-tune a copy of `model` by `method`; the model itself stays as it is, bit for bit.
+
+    Args:
+        model: theta_C, where fine-tuning starts.
+        method: such as `NaiveFineTuning` or `CBFT`.
+        clean: samples without the cue.
+        cued: samples with the cue, for methods that use them; they need not be the clean ones with a cue added.
+            Several cues: a mapping of names to data.
+        references: for `CBFT`, name of a source in `cued` -> the model whose basin is to be left on it; by default
+            `model`.
+        groups: a label for each clean row, or several columns of them, for `GroupDRO` and `DFR`; see `measure_groups`.
+        validation: clean samples to choose the epoch by: the weights are those of the epoch with the least mean loss
+            on them, in evaluation mode; without, those of the last step. Not for `DFR`, which has no epochs.
+        loss: one value per sample from (outputs, targets), or one of `mechconn.losses`, which also decides what is a
+            classification.
+        head: name of the last linear layer; found where it is not named.
+        transform: of the inputs of every batch, such as an augmentation; what it draws from torch's global generator
+            is a function of the seed. Features that are computed once are those of the data as they are.
+        checkpoint: where to write how far the run is; a run that finds its file goes on from there.
+        accelerator: an accelerate.Accelerator, for several processes in one run: every process calls with the same
+            arguments and works on its share of each batch; BatchNorm sees that share alone.
+        seed: of the order of the data, dropout and the method's draws.
+        device: where to compute; default: where the model is.
+        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
+            (weights and updates stay in their own type). A model that holds bfloat16 or float16 is computed and
+            updated as a float32 copy, which is rounded to its types at the end.
+        progress: called with (message, epochs done, epochs in all); the message holds the loss terms.
+
+    Raises:
+        ValueError: the clean set is empty, of one class or not finite; the method needs `cued` and got none; the
+            head cannot be found or is not a linear layer; a reference is of another architecture; the checkpoint is
+            damaged or of another run.
+        TypeError: data that can be read only once.
+        FloatingPointError: the loss became infinite or NaN; the step is named, and the last good checkpoint stays.
+    """
+    check_is("method", method, Method)
+    clean = as_data("clean data", clean)
+    sources = cued if isinstance(cued, Mapping) else {} if cued is None else {ONE: cued}
+    named = {name: as_data(_what(name), data) for name, data in sources.items()}
+    points = _points(model, references or {}, named)
+    numbers = None if groups is None else _numbers(clean, groups)
+    read = method.cued_data(named if numbers is None or not method.takes_groups else {}, seed)
+    if head is not None:
+        find_head(model, (), named=head)
+    return optimise(
+        model, method, clean, read, what="fine-tuning", named="clean data", loss=loss, validation=validation,
+        transform=transform, checkpoint=checkpoint, accelerator=accelerator, head=head, references=points,
+        groups=numbers if method.takes_groups else None, seed=seed, device=device, precision=precision,
+        progress=progress,
+    )  # fmt: skip
+
+
+def _what(name: str) -> str:
+    return "cued data" if name == ONE else f"cued data {name!r}"
+
+
+def _points(model: nn.Module, references: Mapping[str, nn.Module], sources: Mapping[str, Data]) -> dict[str, Params]:
+    """The references' weights, checked to be points of the model's weight space."""
+    if unknown := [name for name in references if name not in sources]:
+        known = ", ".join(sources) or "none"
+        raise ValueError(
+            f"references names {', '.join(unknown)}, which are no sources of data with a cue; sources are {known}: "
+            "pass cued={name: data} and references={name: model}"
+        )
+    points = {}
+    for name, reference in references.items():
+        check_is(f"reference {name!r}", reference, nn.Module)
+        points[name] = parameters_of(reference)
+        check_compatible(f"model and reference {name!r}", parameters_of(model), points[name])
+    return points
+
+
+def _numbers(clean: Data, groups: Groups) -> Tensor:
+    """The number of every clean row's group."""
+    if not is_source(clean):
+        raise TypeError(
+            "groups are matched to rows by their numbers, so the clean data must be a dataset or an (x, y) pair "
+            f"of tensors, got {type(clean).__name__}"
+        )
+    names = group_names("groups", groups, len(clean))
+    order = {name: number for number, name in enumerate(sorted(set(names), key=by_value))}
+    return torch.tensor([order[name] for name in names])
