@@ -19,8 +19,8 @@ import mechconn as mc
 from mechconn.core import isolated
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from _symmetry.check import largest_change  # pyright: ignore[reportMissingImports]
-from _symmetry.programs import program  # pyright: ignore[reportMissingImports]
+from symmetry.check import largest_change  # pyright: ignore[reportMissingImports]
+from symmetry.programs import program  # pyright: ignore[reportMissingImports]
 
 BAR = 1e-9
 

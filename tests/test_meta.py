@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import inspect
 import json
-import operator
 import re
 import subprocess
 import sys
@@ -20,7 +17,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "mechconn"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-MAX_LINES = 400
 
 # In pieces, so that this file does not match itself.
 MACHINE_PATHS = ("/wor" + "k/", "/ho" + "me/", "/Use" + "rs/")
@@ -56,13 +52,6 @@ def tracked_files() -> list[Path]:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
     return [path for name in listing.split("\0") if name and (path := ROOT / name).is_file()]
-
-
-def test_files_are_short() -> None:
-    short = [path for path in SOURCES + TESTS if path.name != "_errors.py"]  # a table of texts, to look things up in
-    lengths = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in short}
-    assert lengths
-    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
 
 
 # ---------------------------------------------------------------- tests can fail
@@ -190,30 +179,62 @@ def test_nothing_inside_imports_the_facade() -> None:
     assert {relative(path): list(facade_imports(path)) for path in inside if any(facade_imports(path))} == {}
 
 
-# ---------------------------------------------------------------- public names
+# ---------------------------------------------------------------- a package's private modules are its own
+
+PRIVATE = re.compile(r"mechconn(?:\.[a-z]\w*)*\.(?P<room>[a-z]\w*)\._(?!_)\w+")
 
 
-def pinned_names() -> list[str]:
-    lines = (ROOT / "tests" / "public_names.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
+def private_imports(path: Path, room: str) -> Iterator[str]:
+    """Each mention of another package's private module or name, by whatever form of import, in a file of `room`."""
+    for node in ast.walk(parsed(path)):
+        named: list[str] = []
+        if isinstance(node, ast.Import):
+            named = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            above = ["mechconn", *path.relative_to(PACKAGE).parts[:-1]]
+            base = ".".join(above[: len(above) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            named = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = [node.value] if PRIVATE.fullmatch(node.value) else []
+        if isinstance(node, ast.Attribute):
+            named = [ast.unparse(node)] if PRIVATE.fullmatch(ast.unparse(node)) else []
+        yield from (name for name in named if (match := PRIVATE.match(name)) and match["room"] != room)
 
 
-def test_public_names_are_pinned() -> None:
-    facade = importlib.import_module("mechconn")
-    names = [*facade.__all__]
-    for part in ("datasets", "losses", "models", "theory"):
-        names += [f"{part}.{name}" for name in getattr(facade, part).__all__]
-    assert len(set(names)) == len(names)
-    assert sorted(names) == sorted(pinned_names())
+def test_a_private_module_belongs_to_its_package() -> None:
+    rooms = {path: path.relative_to(PACKAGE).parts[0] for path in SOURCES if path.parent != PACKAGE}
+    assert rooms
+    assert {relative(path): found for path, room in rooms.items() if (found := list(private_imports(path, room)))} == {}
 
 
-@pytest.mark.parametrize("name", pinned_names())
-def test_public_names_explain_themselves(name: str) -> None:
-    thing = operator.attrgetter(name)(importlib.import_module("mechconn"))
-    if inspect.isclass(thing) or inspect.isroutine(thing) or inspect.ismodule(thing):
-        text = thing.__doc__ or ""
-        # A dataclass without a docstring gets its signature as one; that explains nothing.
-        assert text.strip() and not text.startswith(f"{name.rpartition('.')[2]}("), f"{name} has no docstring"
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from mechconn.core._rng import isolated",
+        "from mechconn.core import _rng",
+        "import mechconn.core._rng as rng",
+        "from ..core._rng import isolated",
+        "from ..core import _rng",
+        "from .. import core; x = mechconn.core._rng",
+        "importlib.import_module('mechconn.core._rng')",
+    ],
+)
+def test_every_form_of_import_is_seen(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    file = tmp_path / "network" / "_params.py"
+    file.parent.mkdir()
+    file.write_text(code, encoding="utf-8")
+    assert list(private_imports(file, "network")) and not list(private_imports(file, "core"))
+
+
+def test_no_two_modules_have_one_name() -> None:
+    names = [path.stem for path in SOURCES if path.stem != "__init__"]
+    assert names and sorted(set(names)) == sorted(names)
+
+
+def test_the_house_has_few_rooms() -> None:
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 22
 
 
 # ---------------------------------------------------------------- what is tracked
@@ -250,39 +271,3 @@ def test_no_path_of_one_machine() -> None:
         text = path.read_bytes().decode("utf-8", errors="ignore")
         found += [f"{relative(path)}: {part}" for part in MACHINE_PATHS if part in text]
     assert found == []
-
-
-def files_in_tree(text: str) -> set[str]:
-    """Files named by an indented tree; folders end in "/"; words after a line's first one are its comment."""
-    files: set[str] = set()
-    folders: list[tuple[int, str]] = []
-    for line in text.splitlines():
-        match = re.match(r"([\s│├└─|`+-]*)([^\s│├└─|`+-]\S*)", line)
-        if match is None:
-            continue
-        column, name = len(match[1]), match[2]
-        while folders and folders[-1][0] >= column:
-            folders.pop()
-        if name.endswith("/"):
-            folders.append((column, name))
-        else:
-            files.add("".join(folder for _, folder in folders) + name)
-    return files
-
-
-def test_tree_is_read_with_and_without_glyphs() -> None:
-    expected = {"src/a.py", "src/b/c.py", "src/d.py"}
-    assert files_in_tree("src/\n  a.py   one\n  b/   more\n    c.py\n  d.py") == expected
-    assert files_in_tree("src/\n├── a.py   one\n├── b/\n│   └── c.py\n└── d.py") == expected
-
-
-def test_readme_lists_every_file() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```\w*\n(.*?)^```", readme, flags=re.DOTALL | re.MULTILINE)
-    listed = {name for block in blocks for name in files_in_tree(block)}
-    listed = {name for name in listed if name.startswith("src/mechconn/")}
-    present = {relative(p) for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
-    # A folder's own line is that of its __init__.
-    present -= {relative(p) for p in PACKAGE.glob("*/**/__init__.py")}
-    assert listed == present, "README.md: a fenced tree under a line `src/mechconn/`, folders ending in /"
-    assert [line for line in readme.splitlines() if "??" in line] == []  # a file that nobody described

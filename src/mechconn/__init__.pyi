@@ -109,3 +109,4 @@ from .tuning import compare_methods as compare_methods
 from .tuning import fine_tune as fine_tune
 
 __version__: str
+__all__: list[str]

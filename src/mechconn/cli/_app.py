@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mechconn.core import WRONG_INPUT as WRONG
-from mechconn.core import _typing, check_choice, check_cuda
+from mechconn.core import Progress as ReportProgress
+from mechconn.core import check_choice, check_cuda
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
@@ -79,7 +80,7 @@ def device_of(name: str) -> str:
 
 
 @contextmanager
-def progress_bars() -> Iterator[_typing.Progress]:
+def progress_bars() -> Iterator[ReportProgress]:
     """Bars on a terminal, else a plain line per stage; both on standard error."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -97,7 +98,7 @@ def progress_bars() -> Iterator[_typing.Progress]:
         yield report
 
 
-def plain_progress(every: float = 15.0) -> _typing.Progress:
+def plain_progress(every: float = 15.0) -> ReportProgress:
     """A line for each new stage, and one every so many seconds within a long one."""
     started, shown, last = time.perf_counter(), "", 0.0
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from _symmetry.position_tables import HIDDEN, READS, ROWS, SIZES, WIDTH, Positions, tokens
+from symmetry.position_tables import HIDDEN, READS, ROWS, SIZES, WIDTH, Positions, tokens
 
 
 def vectors(length: int, rows: int = 3, width: int = 5) -> Tensor:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from _symmetry.architectures import ARCHITECTURES
-from _symmetry.attention_nets import NETS
-from _symmetry.check import built, outputs
 from mechconn.symmetry import graph_of
 from mechconn.symmetry._graph import copied
+from symmetry.architectures import ARCHITECTURES
+from symmetry.attention_nets import NETS
+from symmetry.check import built, outputs
 
 ALL = {**ARCHITECTURES, **NETS}
 

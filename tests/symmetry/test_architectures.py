@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from _symmetry import architectures, attention_nets
-from _symmetry.check import built, largest_change
+from symmetry import architectures, attention_nets
+from symmetry.check import built, largest_change
 
 NETS = {**architectures.ARCHITECTURES, **attention_nets.NETS}
 ATTENTION = [2, 4, 4]  # heads, dimensions of queries and keys, dimensions of values

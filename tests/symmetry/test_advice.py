@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from _symmetry.attention_nets import FEATURES
-from _symmetry.check import built
+from symmetry.attention_nets import FEATURES
+from symmetry.check import built
 
 Model = Callable[[], nn.Module]
 

@@ -91,7 +91,7 @@ def test_a_file_that_was_changed_is_deleted_and_the_run_starts_afresh(tmp_path: 
 ROOMS = ("descent", "tuning", "paths")
 ELSEWHERE = (
     "was written by another run", "was changed after it was written", "its folder does not exist",
-    "or train model.float()", "let it cast to the type of its weights", "cannot be shared by", "but a hook computes these",
+    "or train model.float()", "let it cast to the type of its weights", "cannot be shared by", "but a hook computes",
     "controls must be a list of control points",
 )  # fmt: skip
 """Followed above, or beside the tests of half precision, of several processes, of hooks and of curves."""

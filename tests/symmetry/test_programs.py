@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mechconn as mc
-from _symmetry.check import largest_change
-from _symmetry.programs import program
 from mechconn.core import isolated
+from symmetry.check import largest_change
+from symmetry.programs import program
 
 EXAMPLES = 40
 SEEN: list[mc.Symmetry] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import mechconn as mc
-from _symmetry.check import built, largest_change
-from _symmetry.hub_models import MODELS
+from symmetry.check import built, largest_change
+from symmetry.hub_models import MODELS
 
 FAST = ("bert", "gpt2", "llama")
 LAYER = [2, 8, 8, 20]  # heads, dimensions of queries and keys, of values, hidden units

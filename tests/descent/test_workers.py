@@ -19,7 +19,7 @@ from work import HANGING
 from zoo import build, mlp, rows
 
 pytest.importorskip("accelerate", reason="the extra `accelerate` is not installed")
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from _symmetry.attention_nets import FEATURES, LanguageModel
-from _symmetry.check import built
+from symmetry.attention_nets import FEATURES, LanguageModel
+from symmetry.check import built
 
 H_ONLY = {"a.weight": ["h", 5], "a.bias": ["h"], "b.weight": [2, "h"]}
 

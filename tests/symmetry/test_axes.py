@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mechconn as mc
-from _symmetry.check import built, generic, outputs
 from mechconn.symmetry import Atom
 from mechconn.symmetry._axes import (
     Axis,
@@ -29,6 +28,7 @@ from mechconn.symmetry._axes import (
     regrouped,
     tie,
 )
+from symmetry.check import built, generic, outputs
 
 
 def places(axis: Axis, permuted: Mapping[Atom, Sequence[int]]) -> list[int]:

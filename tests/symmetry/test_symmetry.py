@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from _symmetry.architectures import images, vgg
-from _symmetry.attention_nets import FEATURES, TOKENS, LanguageModel
-from _symmetry.check import built, largest_change
+from symmetry.architectures import images, vgg
+from symmetry.attention_nets import FEATURES, TOKENS, LanguageModel
+from symmetry.check import built, largest_change
 
 WRITTEN = {
     "0.weight": ["h", 5],

@@ -12,12 +12,12 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 import mechconn as mc
-from _symmetry.attention_nets import FEATURES
-from _symmetry.check import built, generic, outputs
-from _symmetry.hub_models import MODELS as HUB
-from _symmetry.length_nets import MODELS, Slots, vectors
-from _symmetry.position_tables import ROWS, Positions, tokens
 from mechconn.symmetry._sizes import other_sizes
+from symmetry.attention_nets import FEATURES
+from symmetry.check import built, generic, outputs
+from symmetry.hub_models import MODELS as HUB
+from symmetry.length_nets import MODELS, Slots, vectors
+from symmetry.position_tables import ROWS, Positions, tokens
 from zoo import build
 
 FAST = (

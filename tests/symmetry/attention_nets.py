@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from _symmetry.architectures import images
+from symmetry.architectures import images
 
 FEATURES = torch.randn(3, 5, generator=torch.Generator().manual_seed(2))
 SEQUENCES = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(3))

@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch import nn
 
-from _symmetry.architectures import images
+from symmetry.architectures import images
 
 hf: Any = transformers
 

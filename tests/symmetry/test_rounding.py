@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from _symmetry.mobile import mobilenet_v2
 from mechconn.symmetry import relative_error
 from mechconn.symmetry._probe import Probe
+from symmetry.mobile import mobilenet_v2
 
 Axes = dict[str, list[str | int]]
 ROWS = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
