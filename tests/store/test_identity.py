@@ -4,9 +4,8 @@ import math
 import pytest
 import torch
 
-from mechconn.core import content_hash
+from mechconn.core import canonical, content_hash
 from mechconn.store import Input, Step
-from mechconn.store._identity import canonical
 
 BASE = Step("train", 1, {"lr": 0.1, "cue": {"size": 3}}, {"data": Input("ab", None)}, 2)
 OTHERS = {

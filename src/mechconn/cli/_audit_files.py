@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from mechconn.cli._audit_agreement import MAJORITY, divided
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._label_order import forget_names, in_one_order
 from mechconn.connectivity import grouped
-from mechconn.core import Progress, all_targets, as_data, check_choice, gathered, named_function
+from mechconn.core import Progress, all_targets, as_data, check_choice, gathered, named_function, sha256
 from mechconn.datasets import NAMES, Suite, looks_like_hub, not_here
 from mechconn.losses import Loss, loss_of
 from mechconn.mechanisms import AuditRecord, audit, check_layers, check_margin, first_rows_of, outputs_on
@@ -228,7 +227,7 @@ def _loaded(file: Path, factory: str | None, arguments: dict[str, Any], seed: in
 def _hash(weights: Path) -> str:
     """SHA-256 of a file, or of a folder's files of weights, in the order of their names."""
     files = [weights] if weights.is_file() else sorted(weights.glob("*.safetensors"))
-    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+    return sha256(b"".join(bytes.fromhex(sha256(file.read_bytes())) for file in files))
 
 
 def _names(weights: tuple[Path, Path]) -> tuple[str, str]:

@@ -1,5 +1,9 @@
 """What every package stands on: checks, batches, random numbers, types, configurations, files and records."""
 
+from mechconn.core._atomic import remove_drafts as remove_drafts
+from mechconn.core._atomic import sync_folder as sync_folder
+from mechconn.core._atomic import write_folder as write_folder
+from mechconn.core._atomic import write_whole as write_whole
 from mechconn.core._batches import Rows as Rows
 from mechconn.core._batches import TensorPair as TensorPair
 from mechconn.core._batches import all_targets as all_targets
@@ -12,7 +16,6 @@ from mechconn.core._batches import first_rows as first_rows
 from mechconn.core._batches import generators_kept as generators_kept
 from mechconn.core._batches import is_source as is_source
 from mechconn.core._batches import joined_targets as joined_targets
-from mechconn.core._batches import key_of as key_of
 from mechconn.core._batches import numbered_batches as numbered_batches
 from mechconn.core._batches import own_generators as own_generators
 from mechconn.core._batches import placed as placed
@@ -55,6 +58,12 @@ from mechconn.core._cue_splits import RAND_CUE as RAND_CUE
 from mechconn.core._cue_splits import RAND_IMAGE as RAND_IMAGE
 from mechconn.core._cue_splits import SPLITS as SPLITS
 from mechconn.core._cue_splits import short_name as short_name
+from mechconn.core._hashes import canonical as canonical
+from mechconn.core._hashes import content_hash as content_hash
+from mechconn.core._hashes import key_of as key_of
+from mechconn.core._hashes import settings_hash as settings_hash
+from mechconn.core._hashes import sha256 as sha256
+from mechconn.core._hashes import values_hash as values_hash
 from mechconn.core._map_style import MapStyle as MapStyle
 from mechconn.core._named_functions import named_function as named_function
 from mechconn.core._named_functions import working_directory_importable as working_directory_importable
@@ -64,7 +73,6 @@ from mechconn.core._record import Environment as Environment
 from mechconn.core._record import Picture as Picture
 from mechconn.core._record import Record as Record
 from mechconn.core._record import environment as environment
-from mechconn.core._record import settings_hash as settings_hash
 from mechconn.core._rng import derive_seed as derive_seed
 from mechconn.core._rng import generator as generator
 from mechconn.core._rng import integers_by_index as integers_by_index
@@ -72,12 +80,9 @@ from mechconn.core._rng import isolated as isolated
 from mechconn.core._rng import reseed as reseed
 from mechconn.core._rng import uniform_by_index as uniform_by_index
 from mechconn.core._tensor_files import UnusableFileError as UnusableFileError
-from mechconn.core._tensor_files import content_hash as content_hash
 from mechconn.core._tensor_files import read_safetensors as read_safetensors
 from mechconn.core._tensor_files import read_with_note as read_with_note
-from mechconn.core._tensor_files import remove_drafts as remove_drafts
 from mechconn.core._tensor_files import write_safetensors as write_safetensors
-from mechconn.core._tensor_files import write_whole as write_whole
 from mechconn.core._typing import Buffers as Buffers
 from mechconn.core._typing import Data as Data
 from mechconn.core._typing import Inputs as Inputs

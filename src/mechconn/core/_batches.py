@@ -6,7 +6,6 @@ read as it comes, with the batch size and the order that its owner gave it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from mechconn.core._checks import check_count, check_finite, check_lengths, check_reiterable, check_samples
+from mechconn.core._hashes import key_of
 from mechconn.core._map_style import MapStyle, map_style
 from mechconn.core._read_batch import LABEL_KEYS, Taken, as_tensor, label_key, read_batch, restricted
 from mechconn.core._typing import Data, Inputs, SampleSource
@@ -330,11 +330,6 @@ def joined_targets(parts: Sequence[Tensor]) -> Tensor:
 
 def _key(row: Tensor) -> int:
     return key_of(str(row.dtype).encode() + row.contiguous().cpu().numpy().tobytes())
-
-
-def key_of(text: bytes) -> int:
-    """64 bits that tell texts apart, within the range of int64."""
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little", signed=True)
 
 
 def first_rows(inputs: Inputs, rows: int) -> Inputs:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import os
 import platform
 from importlib.metadata import version
@@ -68,11 +66,6 @@ def environment(device: str) -> Environment:
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name() if device.startswith("cuda") else device,
     )
-
-
-def settings_hash(settings: dict[str, Any]) -> str:
-    """SHA-256 of settings as JSON with sorted keys: equal settings have equal hashes."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _processor() -> str:

@@ -5,7 +5,6 @@ Nothing here leaves a trace in the global generators: `isolated` restores them, 
 
 from __future__ import annotations
 
-import hashlib
 import numbers
 import random
 from collections.abc import Iterator
@@ -15,13 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mechconn.core._hashes import key_of
+
 
 def derive_seed(seed: int, *names: str | int) -> int:
     """A 63-bit seed that depends on `seed` and `names` alone, equal on every machine and in every process."""
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise TypeError(f"seed must be a whole number, got {seed!r}")
     text = "/".join([str(int(seed)), *map(str, names)])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+    return key_of(text.encode()) % 2**64 >> 1
 
 
 def generator(seed: int, *names: str | int) -> torch.Generator:

@@ -1,20 +1,17 @@
-"""Files of named tensors that run no code when they are read, and files that appear whole or not at all."""
+"""Files of named tensors that run no code when they are read."""
 
 from __future__ import annotations
 
-import glob
-import hashlib
 import json
-import os
-import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
+
+from mechconn.core._atomic import write_whole
 
 
 class UnusableFileError(ValueError):
@@ -57,42 +54,6 @@ def write_safetensors(file: Path, tensors: Mapping[str, Tensor], note: Mapping[s
     """Write tensors and a note of plain values; the file appears whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_whole(file, save(plain, {NOTE: json.dumps(note, sort_keys=True)}))
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all; an existing one stays until then."""
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"the folder of {file} does not exist; make it first, or name another")
-    temporary = file.parent / f".{file.name}.{secrets.token_hex(4)}"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less what the user's umask takes away
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def remove_drafts(file: Path) -> None:
-    """Remove what processes that were killed while they wrote this file left beside it; nobody else may be writing."""
-    for draft in file.parent.glob(f".{glob.escape(file.name)}.{'[0-9a-f]' * 8}"):
-        draft.unlink(missing_ok=True)
-
-
-def content_hash(parts: Iterable[Tensor | str]) -> str:
-    """SHA-256 of tensors, by type, shape and bytes, and of texts, in their order; on whatever device they are."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            digest.update(f"text {len(part.encode())}:{part}".encode())
-            continue
-        tensor = part.detach().cpu().contiguous()
-        digest.update(f"{tensor.dtype} {list(tensor.shape)}:".encode())
-        digest.update(tensor.flatten().view(dtype=torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    return digest.hexdigest()
 
 
 def _damaged(file: str | Path, why: str) -> str:

@@ -81,12 +81,9 @@ class MechanismMap:
     def plot(self, on: Measure = "distance") -> Any:
         """A matplotlib Figure: the matrix as a heat map in the order of its tree, and the tree above it."""
         check_choice("on", on, tuple(self.trees))
-        tree, matrix = self.trees[on], self.barrier if on == "barrier" else self.distance
-        places = [self.names.index(name) for name in tree.order]
-        merges = [(merge.left, merge.right, merge.height) for merge in tree.merges]
+        matrix = self.barrier if on == "barrier" else self.distance
         label = "barrier in loss" if on == "barrier" else "mechanistic distance"
-        values = [[matrix[i][j] for j in places] for i in places]
-        return draw_heat_map(names=tree.order, values=values, merges=merges, label=label)
+        return draw_heat_map(self.names, matrix, _linkage(np.array(matrix)), label)
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -197,16 +194,23 @@ def tree_of(names: tuple[str, ...], matrix: np.ndarray) -> Tree:
         >>> [(merge.left, merge.right, merge.height) for merge in tree.merges]
         [(('a',), ('c',), 1.0), (('b',), ('a', 'c'), 5.0)]
     """
-    from scipy.cluster.hierarchy import leaves_list, linkage
-    from scipy.spatial.distance import squareform
+    from scipy.cluster.hierarchy import leaves_list
 
-    steps = linkage(squareform(matrix, checks=False), "average")
+    steps = _linkage(matrix)
     groups: list[tuple[str, ...]] = [(name,) for name in names]
     merges = []
     for left, right, height, _ in steps.tolist():
         merges.append(Merge(groups[int(left)], groups[int(right)], height))
         groups.append(groups[int(left)] + groups[int(right)])
     return Tree(tuple(names[i] for i in leaves_list(steps).tolist()), tuple(merges))
+
+
+def _linkage(matrix: np.ndarray) -> np.ndarray:
+    """The tree of a symmetric matrix by average linkage, as scipy writes it."""
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import squareform
+
+    return linkage(squareform(matrix, checks=False), "average")
 
 
 def _plain(matrix: np.ndarray) -> Matrix:

@@ -186,26 +186,29 @@ def draw_plane(
     return figure
 
 
-def draw_heat_map(
-    names: Sequence[str],
-    values: Sequence[Sequence[float]],
-    merges: Sequence[tuple[Sequence[str], Sequence[str], float]],
-    label: str,
-) -> Any:
-    """A symmetric matrix with its numbers, and above it the tree that gives its order.
+def draw_heat_map(names: Sequence[str], matrix: Sequence[Sequence[float]], steps: Any, label: str) -> Any:
+    """A symmetric matrix with its numbers in the order of a tree, and above it the tree.
 
     Args:
-        names: rows and columns, in the order of the tree's leaves.
-        values: the matrix in this order.
-        merges: (one group, the other, height) from the closest pair to the whole.
+        names: rows and columns.
+        matrix: the values.
+        steps: the tree, as `scipy.cluster.hierarchy.linkage` gives it.
         label: what the values are.
     """
     from matplotlib.figure import Figure
+    from scipy.cluster.hierarchy import dendrogram
 
+    tree = dendrogram(steps, no_plot=True)
+    names, values = [names[i] for i in tree["leaves"]], [[matrix[i][j] for j in tree["leaves"]] for i in tree["leaves"]]
     side = 0.7 * len(names) + 2.0
     figure = Figure(figsize=(side + 1.0, side + 1.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 3])
-    _draw_tree(above, names, merges)
+    for across, up in zip(tree["icoord"], tree["dcoord"], strict=True):
+        # scipy's leaves stand at 5, 15, 25, ..., the columns of the matrix at 0, 1, 2, ...
+        above.plot([(x - 5) / 10 for x in across], up, color=COLOURS["no_cue"])
+    above.set_ylim(bottom=0.0)
+    above.spines[["top", "right", "bottom"]].set_visible(False)
+    above.tick_params(bottom=False, labelbottom=False)
     above.set_ylabel(label)
     image = below.imshow(values, cmap="viridis", vmin=0.0, aspect="auto")
     highest = max((value for row in values for value in row), default=0.0)
@@ -217,18 +220,6 @@ def draw_heat_map(
     below.set_yticks(range(len(names)), names)
     figure.colorbar(image, ax=below, label=label)
     return figure
-
-
-def _draw_tree(axes: Any, names: Sequence[str], merges: Sequence[tuple[Sequence[str], Sequence[str], float]]) -> None:
-    """Every merge as a bracket from the tops of both groups to its height."""
-    tops: dict[frozenset[str], tuple[float, float]] = {frozenset([name]): (i, 0.0) for i, name in enumerate(names)}
-    for left, right, height in merges:
-        (x, low), (z, other) = tops[frozenset(left)], tops[frozenset(right)]
-        axes.plot([x, x, z, z], [low, height, height, other], color=COLOURS["no_cue"])
-        tops[frozenset([*left, *right])] = ((x + z) / 2, height)
-    axes.set_ylim(bottom=0.0)
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.tick_params(bottom=False, labelbottom=False)
 
 
 def plain_text(name: str) -> str:

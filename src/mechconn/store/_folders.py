@@ -1,15 +1,12 @@
-"""Writing so that a reader finds all or nothing, whenever the writer dies."""
+"""What goes wrong with the disk of a store, and moving aside what is damaged."""
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from mechconn.core import write_whole
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -45,49 +42,6 @@ def room_on(root: Path) -> Iterator[None]:
                 f"the store {root} cannot be written to ({error.strerror}); pass another folder, --store"
             ) from error
         raise
-
-
-def write_file(file: Path, data: bytes) -> None:
-    """Write and wait until it is on the disk."""
-    with open(file, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def write_folder(folder: Path, files: Mapping[str, bytes], draft: Path) -> None:
-    """A folder with these files, or none: they are written to `draft` on the same disk, which is then renamed.
-
-    What an earlier writer left in `draft` is removed, and on an error so is what this one wrote.
-    """
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
-        for name, data in files.items():
-            write_file(draft / name, data)
-        sync_folder(draft)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(draft, folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    sync_folder(folder.parent)
-
-
-def replace_file(file: Path, data: bytes) -> None:
-    """Put new content in the place of a file, whole: a reader finds the old one or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, data)
-    sync_folder(file.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the folder's own entries are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def move_aside(folder: Path, target: Path) -> Path:

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
-def canonical(value: Any) -> bytes:
-    """Plain values as JSON with sorted keys and no blanks; NaN and infinity are refused.
-
-    Example:
-        >>> canonical({"b": (1, 2.0), "a": None})
-        b'{"a":null,"b":[1,2.0]}'
-    """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    return text.encode()
-
-
-def sha256(data: bytes) -> str:
-    """SHA-256 in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
+from mechconn.core import values_hash
 
 
 @dataclass(frozen=True)
@@ -60,4 +44,4 @@ class Step:
             False
         """
         inputs = {name: [given.sha256, given.key] for name, given in self.inputs.items()}
-        return sha256(canonical([self.name, self.version, dict(self.config), inputs, self.threads]))
+        return values_hash([self.name, self.version, dict(self.config), inputs, self.threads])

@@ -7,8 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from mechconn.core import Environment, Picture, Record
-from mechconn.store._identity import canonical, sha256
+from mechconn.core import Environment, Picture, Record, values_hash
 
 STORE_VERSION = 1
 """Of the records below; raised, with a way to read the old ones, when a field changes its meaning."""
@@ -128,7 +127,7 @@ class DamagedError(Exception):
 def sealed(record: Record) -> bytes:
     """A record as JSON with its own SHA-256 beside it, so that a changed digit is found."""
     plain = record.model_dump(mode="json")
-    return json.dumps({"sha256": sha256(canonical(plain)), "record": plain}, indent=1).encode()
+    return json.dumps({"sha256": values_hash(plain), "record": plain}, indent=1).encode()
 
 
 def opened(text: bytes, kind: type[Kind]) -> Kind:
@@ -140,7 +139,7 @@ def opened(text: bytes, kind: type[Kind]) -> Kind:
     try:
         whole = json.loads(text)
         plain, expected = whole["record"], whole["sha256"]
-        found = sha256(canonical(plain))
+        found = values_hash(plain)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedError("record.json is cut short or no JSON") from error
     if found != expected:

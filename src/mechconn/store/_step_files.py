@@ -11,8 +11,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from mechconn.core import environment
-from mechconn.store._identity import Input, Step, canonical, sha256
+from mechconn.core import canonical, environment, sha256, values_hash
+from mechconn.store._identity import Input, Step
 from mechconn.store._run_records import DamagedError, StepRecord, opened, sealed
 
 RECORD, SUFFIX = "record.json", ".safetensors"
@@ -49,7 +49,7 @@ class Stored:
     def input(self) -> Input:
         """This step as the input of another: its key, and the hash of what came out."""
         content = sorted(self.record.files.items()) or self.record.numbers
-        return Input(sha256(canonical(content)), self.record.key)
+        return Input(values_hash(content), self.record.key)
 
 
 def step_files(step: Step, made: Made, seconds: float, device: str) -> dict[str, bytes]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mechconn.core import UnusableFileError, check_choice
-from mechconn.store._folders import DiskFullError, move_aside, replace_file, room_on, write_folder
+from mechconn.core import UnusableFileError, check_choice, sync_folder, write_folder, write_whole
+from mechconn.store._folders import DiskFullError, move_aside, room_on
 from mechconn.store._identity import Step
 from mechconn.store._run_records import DamagedError, RunRecord, opened, sealed
 from mechconn.store._step_files import RECORD, Made, Stored, read_step, step_files
@@ -112,7 +112,10 @@ class Store:
     def save(self, record: RunRecord) -> None:
         """Write a run's record in the place of its old one."""
         with room_on(self.root):
-            replace_file(self.root / "runs" / record.id / RECORD, sealed(record))
+            file = self.root / "runs" / record.id / RECORD
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, sealed(record))
+            sync_folder(file.parent)
 
     def remove(self, run: str) -> int:
         """Remove a run, and the steps that no other run used; gives the number of these steps.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from mechconn.core import (
     generator,
     generators_kept,
     isolated,
+    sha256,
     rows_of,
 )
 from mechconn.datasets import Groups, Suite, observed_of
@@ -257,4 +257,4 @@ def _mean_over_classes(result: Outcomes) -> float:
 def _slug(name: str) -> str:
     """A name as a file's: its letters and figures, and a hash that tells it from names that differ in other signs."""
     letters = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
-    return f"{letters}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return f"{letters}-{sha256(name.encode())[:6]}"

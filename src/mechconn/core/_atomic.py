@@ -1,0 +1,65 @@
+"""Atomic writes: a file or a folder appears whole or not at all, whenever the writer dies."""
+
+from __future__ import annotations
+
+import glob
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all; an existing one stays until then."""
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"the folder of {file} does not exist; make it first, or name another")
+    draft = file.parent / f".{file.name}.{secrets.token_hex(4)}"
+    try:
+        _write(draft, content)
+        os.replace(draft, file)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def remove_drafts(file: Path) -> None:
+    """Remove what processes that were killed while they wrote this file left beside it; nobody else may be writing."""
+    for draft in file.parent.glob(f".{glob.escape(file.name)}.{'[0-9a-f]' * 8}"):
+        draft.unlink(missing_ok=True)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes], draft: Path) -> None:
+    """A folder with these files, or none: they are written to `draft` on the same disk, which is then renamed.
+
+    What an earlier writer left in `draft` is removed, and on an error so is what this one wrote.
+    """
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        for name, data in files.items():
+            _write(draft / name, data)
+        sync_folder(draft)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the folder's own entries are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Write a new file and wait until it is on the disk."""
+    with open(file, "xb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
