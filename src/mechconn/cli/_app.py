@@ -1,4 +1,7 @@
-"""The command line's frame: the application, exit statuses, errors as lines, checks, progress."""
+"""The command line's frame: the application, exit statuses, errors as lines, checks, progress.
+
+Commands import what they need when they run, so that `--help` and a typo are answered without importing torch.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,14 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mechconn.core import WRONG_INPUT as WRONG
-from mechconn.core import Progress as ReportProgress
-from mechconn.core import check_choice, check_cuda
+if TYPE_CHECKING:
+    from mechconn.core import Progress as ReportProgress
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
@@ -46,11 +48,18 @@ def main(arguments: list[str] | None = None) -> None:
         status = fail(["stopped"], FAILED)
     except typer.TyperException as error:
         status = fail([getattr(error, "format_message", error.__str__)()], WRONG_INPUT)
-    except WRONG as error:
-        status = fail(str(error).splitlines(), WRONG_INPUT, debug)
     except Exception as error:
-        status = fail([f"{type(error).__name__}: {error}".splitlines()[0]], FAILED, debug)
+        status = fail_by(error, debug)
     raise SystemExit(status)
+
+
+def fail_by(error: Exception, debug: bool) -> int:
+    """Print an error: every line of one about the user's input, the first line of any other."""
+    from mechconn.core import WRONG_INPUT as WRONG
+
+    if isinstance(error, WRONG):
+        return fail(str(error).splitlines(), WRONG_INPUT, debug)
+    return fail([f"{type(error).__name__}: {error}".splitlines()[0]], FAILED, debug)
 
 
 def fail(lines: list[str], status: int, debug: bool = False) -> int:
@@ -72,6 +81,8 @@ def check_target(file: Path, *read: Path) -> None:
 
 def device_of(name: str) -> str:
     import torch
+
+    from mechconn.core import check_choice, check_cuda
 
     check_choice("device", name, ("auto", "cpu", "cuda"))
     if name == "cuda":

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mechconn.cli._app import Root, app, check_target, device_of, progress_bars
-from mechconn.core import check_choice, gathered
 
 if TYPE_CHECKING:
     from mechconn.report import DemoRecord
@@ -29,6 +28,7 @@ def demo(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """The whole story: train with a shortcut, walk the path, fine-tune by two methods, report."""
+    from mechconn.core import gathered
     from mechconn.paper import demo_settings, run_demo
     from mechconn.report import save_report
 
@@ -61,7 +61,7 @@ def audit(
     from mechconn.cli._audit_config import AuditConfig
     from mechconn.cli._audit_cost import estimated_seconds
     from mechconn.cli._audit_files import prepared, run_audit
-    from mechconn.core import read_config
+    from mechconn.core import check_choice, gathered, read_config
     from mechconn.report import save_report
 
     config, place, _, kind = gathered(

@@ -16,7 +16,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from mechconn.cli._app import Root, app, device_of, plain_progress
-from mechconn.core import gathered
 
 if TYPE_CHECKING:
     from mechconn.paper import Table as Values
@@ -75,7 +74,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
 ) -> None:
     """Run an experiment of the paper. What the store has is not repeated: start a run that was stopped again."""
-    from mechconn.core import check_choice
+    from mechconn.core import check_choice, gathered
     from mechconn.datasets import ROOT_VARIABLE
     from mechconn.paper import ENGINES, Plan, chosen, engine_of
     from mechconn.paper import run as run_plan

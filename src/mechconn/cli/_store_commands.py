@@ -15,8 +15,6 @@ from rich.table import Column, Table
 
 from mechconn.cli._app import app, check_target
 from mechconn.cli._run_command import StoreFolder, brief, show_run, store_folder
-from mechconn.core import gathered
-from mechconn.store import no_runs_text
 
 if TYPE_CHECKING:
     from mechconn.paper import Pair
@@ -31,6 +29,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 @app.command("list")
 def list_runs(store: StoreFolder = None, as_json: AsJson = False) -> None:
     """The runs in the store, the latest first."""
+    from mechconn.store import no_runs_text
+
     shelf = _opened(store)
     runs = shelf.runs()
     if as_json:
@@ -67,6 +67,7 @@ def show(run: Run, store: StoreFolder = None, as_json: AsJson = False) -> None:
 @app.command()
 def compare(first: Run, second: Run, store: StoreFolder = None, as_json: AsJson = False) -> None:
     """Two runs side by side: settings that differ, accuracies and barriers that both have."""
+    from mechconn.core import gathered
     from mechconn.paper import differences
 
     shelf = _opened(store)
@@ -101,6 +102,7 @@ def report(
     store: StoreFolder = None,
 ) -> None:
     """One page of runs: the paper's figures and tables from our numbers, beside the published ones."""
+    from mechconn.core import gathered
     from mechconn.paper import save_runs
 
     shelf = _opened(store)
@@ -152,6 +154,8 @@ def find_name(shelf: Store, word: str) -> str:
     Raises:
         ValueError: no run is meant.
     """
+    from mechconn.store import no_runs_text
+
     names = shelf.names()
     if word and any(name.startswith(word) for name in names):
         return word
@@ -181,6 +185,7 @@ def _opened(store: Path | None) -> Store:
 def _latest(shelf: Store) -> list[RunRecord]:
     """The latest run of every recipe that was started, in the order of the paper."""
     from mechconn.paper import TITLES
+    from mechconn.store import no_runs_text
 
     latest: dict[str, RunRecord] = {}
     for run in shelf.runs():
