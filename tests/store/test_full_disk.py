@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from mechconn.core import _tensor_files as whole
+from mechconn.core import _atomic as files
 from mechconn.store import DiskFullError, Made, Store
-from mechconn.store import _folders as files
 from mechconn.store._folders import room_on
 from work import made, run_record, step
 
@@ -66,7 +65,7 @@ def test_a_run_keeps_its_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     store = Store(tmp_path)
     store.save(run_record("run-a", "stopped"))
     with monkeypatch.context() as patch:
-        patch.setattr(whole, "os", Disk(0, errno.ENOSPC))
+        patch.setattr(files, "os", Disk(0, errno.ENOSPC))
         with pytest.raises(DiskFullError):
             store.save(run_record("run-a", "done"))
     assert store.show("run-a").status == "stopped"
@@ -76,7 +75,6 @@ def test_a_run_keeps_its_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 FILLING = """
 import sys, torch
 from pathlib import Path
-from mechconn import _tensor_files as whole
 from mechconn.store import Made, Store
 from mechconn.store._folders import DiskFullError
 from work import made, step

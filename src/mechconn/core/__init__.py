@@ -46,9 +46,7 @@ from mechconn.core._checks import gathered as gathered
 from mechconn.core._checks import needs_extra as needs_extra
 from mechconn.core._config import Config as Config
 from mechconn.core._config import Listed as Listed
-from mechconn.core._config import MistakesError as MistakesError
 from mechconn.core._config import listed as listed
-from mechconn.core._config import mistakes as mistakes
 from mechconn.core._config import mistakes_as_lines as mistakes_as_lines
 from mechconn.core._config import read_config as read_config
 from mechconn.core._config import read_values as read_values
@@ -65,6 +63,8 @@ from mechconn.core._hashes import settings_hash as settings_hash
 from mechconn.core._hashes import sha256 as sha256
 from mechconn.core._hashes import values_hash as values_hash
 from mechconn.core._map_style import MapStyle as MapStyle
+from mechconn.core._method_settings import MethodSettings as MethodSettings
+from mechconn.core._method_settings import OneOf as OneOf
 from mechconn.core._named_functions import named_function as named_function
 from mechconn.core._named_functions import working_directory_importable as working_directory_importable
 from mechconn.core._read_batch import LABEL_KEYS as LABEL_KEYS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import tomllib
@@ -9,9 +10,11 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_origin
+from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from mechconn.core._method_settings import MethodSettings, OneOf
 
 
 class Config(BaseModel):
@@ -21,6 +24,8 @@ class Config(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+WANTED = "Input should be "
+"""How pydantic begins to say what it expected."""
 
 
 def read_config(file: str | Path, model: type[Model]) -> Model:
@@ -58,14 +63,6 @@ def read_values(file: str | Path) -> dict[str, Any]:
     return found
 
 
-class MistakesError(ValueError):
-    """Several mistakes that one part of a configuration holds, a line each; raised by a validator of that part."""
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
-
-
 @contextmanager
 def mistakes_as_lines(model: type[BaseModel], before: str = "") -> Iterator[None]:
     """While it lasts, what is wrong with a model's values is a ValueError with one line for each mistake."""
@@ -80,59 +77,76 @@ def mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
     A value that fits none of the alternatives of its key is one mistake.
     """
-    places: dict[tuple[Any, ...], list[Any]] = {}
+    places: dict[str, tuple[Any, list[Any]]] = {}
     for item in error.errors():
-        places.setdefault(item["loc"][: _depth(model, item["loc"])], []).append(item)
-    return [line for place, items in places.items() for line in _lines(place, items, model)]
+        keys, holder = _walk(model, item["loc"])
+        places.setdefault(".".join(keys), (holder, []))[1].append(item)
+    return [_line(name, holder, items) for name, (holder, items) in places.items()]
 
 
-def _lines(place: tuple[Any, ...], items: list[Any], model: type[BaseModel]) -> list[str]:
-    name, within = ".".join(map(str, place)), items[0].get("ctx", {}).get("error")
-    if isinstance(within, MistakesError):
-        return [f"{name}.{line}" for line in within.lines]
-    if isinstance(within, ValueError):  # a check of our own, which says what it got
-        return [f"{name}: {within}" if name else str(within)]
-    return [_line(place, items, model)]
-
-
-def _line(place: tuple[Any, ...], items: list[Any], model: type[BaseModel]) -> str:
-    name, first = ".".join(map(str, place)), items[0]
+def _line(name: str, holder: Any, items: list[Any]) -> str:
+    first, own = items[0], items[0].get("ctx", {}).get("error")
+    if isinstance(own, ValueError):  # a check of our own, which says what it got
+        return f"{name}: {own}" if name else str(own)
     if first["type"] == "missing":
         return f"{name}: needed, and not there"
-    if first["type"] != "extra_forbidden":
-        wanted = [first["msg"], *(item["msg"].removeprefix("Input should be ") for item in items[1:])]
-        return f"{name}: {' or '.join(dict.fromkeys(wanted))}, got {first['input']!r}"
-    keys = _keys(model, place[:-1])
-    near = difflib.get_close_matches(str(place[-1]), keys, n=1)
+    if first["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
+        wanted = " or ".join(dict.fromkeys(item["msg"].removeprefix(WANTED) for item in items))
+        return f"{name}: {WANTED if first['msg'].startswith(WANTED) else ''}{wanted}, got {first['input']!r}"
+    keys = _keys(holder)
+    near = difflib.get_close_matches(str(first["loc"][-1]), keys, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known keys are {', '.join(keys)}"
     return f"{name}: unknown key{hint}"
 
 
-def _depth(model: type[BaseModel], loc: tuple[Any, ...]) -> int:
-    """How many parts of a place name keys: what stands behind a key of several types names one of the types."""
-    for depth, part in enumerate(loc):
-        field = model.model_fields.get(str(part))
-        kind = None if field is None else field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            model = kind
-            continue
-        several = get_origin(kind) in (Union, types.UnionType) and len(_alternatives(kind)) > 1
-        return depth + 1 if several else len(loc)
-    return len(loc)
+def _walk(kind: Any, loc: tuple[Any, ...]) -> tuple[list[str], Any]:
+    """(the keys that a place names, what has the last of them).
+
+    The name of one of several kinds of tables is no key. What stands behind other alternatives names one of these, and
+    is left out.
+    """
+    keys, holder = [], kind
+    for part in loc:
+        kinds = _kinds(kind)
+        tables = {kind.__name__: kind for kind in kinds if _is_table(kind)}
+        if part in tables:
+            kind = tables[part]
+        elif len(kinds) > 1:
+            break
+        else:
+            keys, holder, kind = [*keys, str(part)], kinds[0], _under(kinds[0], part)
+    return keys, holder
 
 
-def _alternatives(kind: Any) -> list[Any]:
-    return [part for part in kind.__args__ if part is not type(None)]
+def _kinds(kind: Any) -> list[Any]:
+    """The types that an annotation allows, None aside."""
+    if get_origin(kind) is Annotated:
+        kind, *notes = get_args(kind)
+        return next((list(note.kinds) for note in notes if isinstance(note, OneOf)), None) or _kinds(kind)
+    if get_origin(kind) in (Union, types.UnionType):
+        return [found for part in get_args(kind) if part is not types.NoneType for found in _kinds(part)]
+    return [kind]
 
 
-def _keys(model: type[BaseModel], parents: tuple[Any, ...]) -> list[str]:
-    """Keys of the part of a configuration that lies under these parents."""
-    for parent in parents:
-        field = model.model_fields.get(str(parent))
-        inner = None if field is None else field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-    return list(model.model_fields)
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind))
+
+
+def _under(kind: Any, part: Any) -> Any:
+    """The type of what stands under a key."""
+    if not _is_table(kind):
+        return next((item for item in reversed(get_args(kind)) if item is not ...), Any)
+    if not issubclass(kind, BaseModel):
+        return get_type_hints(kind).get(part, Any)
+    field = kind.model_fields.get(part)
+    return Any if field is None else Annotated[(field.annotation, field, *field.metadata)]
+
+
+def _keys(kind: Any) -> list[str]:
+    if issubclass(kind, BaseModel):
+        return list(kind.model_fields)
+    named = ["method"] if issubclass(kind, MethodSettings) else []
+    return named + [field.name for field in dataclasses.fields(kind)]
 
 
 def listed(value: Any) -> Any:

@@ -6,7 +6,6 @@ import base64
 import os
 import platform
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mechconn.core import (
     Data,
     Inputs,
+    MethodSettings,
     Params,
     batches,
     check_count,
@@ -199,7 +200,7 @@ class Method(abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule(abc.ABC):
+class Schedule(MethodSettings, abc.ABC):
     """How steps are taken: SGD settings and a learning-rate schedule.
 
     Attributes:
@@ -235,10 +236,6 @@ class Schedule(abc.ABC):
     @abc.abstractmethod
     def rate(self, step: int, steps: int, epoch: int) -> float:
         """Learning rate at iteration `step` of `steps`."""
-
-    def settings(self) -> dict[str, Any]:
-        """Name and every setting: plain values."""
-        return {"method": type(self).__name__, **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)

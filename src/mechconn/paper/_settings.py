@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, Literal, Protocol, get_type_hints, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model, field_validator
-from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BeforeValidator, Field, field_validator
 
-from mechconn.core import Config, Listed, MistakesError, check_choice, check_distinct, listed, mistakes
+from mechconn.core import Config, Listed, OneOf, check_distinct, listed
 from mechconn.descent import Method, Training
 from mechconn.losses import BuiltInLoss, cross_entropy
 from mechconn.network import Precision
@@ -48,66 +43,9 @@ METHODS: tuple[type[Method], ...] = (
 FITS: tuple[type[PathFit], ...] = (BezierFit, PolygonalFit)
 
 
-@dataclass(frozen=True)
-class Plain:
-    """A dataclass of settings as a field of a configuration: `{method = "<its name>", <its settings>}`.
-
-    With one kind the name may be left out.
-    """
-
-    kinds: tuple[type[Any], ...]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            self.built, serialization=core_schema.plain_serializer_function_ser_schema(lambda method: method.settings())
-        )
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [settings_model(kind).model_json_schema() for kind in self.kinds]}
-
-    def built(self, value: Any) -> Any:
-        """The dataclass that plain values describe; one that is built already as it is."""
-        if isinstance(value, self.kinds):
-            return value
-        if not isinstance(value, Mapping):
-            raise ValueError(f"expected a table of settings such as {{lr = 0.01}}, got {value!r}")
-        by_name = {kind.__name__: kind for kind in self.kinds}
-        name = value.get("method", next(iter(by_name)) if len(by_name) == 1 else "none")
-        kind = by_name[check_choice("method", str(name), list(by_name))]
-        try:
-            fields = settings_model(kind).model_validate(value)
-        except ValidationError as error:
-            raise MistakesError(mistakes(error, settings_model(kind))) from error
-        given = {field.name: getattr(fields, field.name) for field in dataclasses.fields(kind)}
-        return kind(**given)
-
-
-@cache
-def settings_model(kind: type[Any]) -> type[BaseModel]:
-    """A dataclass as a model that refuses unknown keys."""
-    hints = get_type_hints(kind)
-    fields: dict[str, Any] = {
-        field.name: (_type(hints[field.name]), _default(field)) for field in dataclasses.fields(kind)
-    }
-    name: Any = Literal[kind.__name__]  # pyright: ignore[reportInvalidTypeForm]
-    return create_model(kind.__name__, __base__=Config, method=(name, kind.__name__), **fields)
-
-
-def _type(hint: Any) -> Any:
-    """The type of a field; a dataclass within a dataclass is read as it is."""
-    return Annotated[hint, Plain((hint,))] if isinstance(hint, type) and dataclasses.is_dataclass(hint) else hint
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    """A dataclass's default as pydantic writes it."""
-    if field.default_factory is not dataclasses.MISSING:
-        return Field(default_factory=field.default_factory)
-    return ... if field.default is dataclasses.MISSING else field.default
-
-
-AnyMethod = Annotated[Method, Plain(METHODS)]
-AnyFit = Annotated[PathFit, Plain(FITS)]
-PlainTraining = Annotated[Training, Plain((Training,))]
+AnyMethod = Annotated[Method, OneOf(METHODS)]
+AnyFit = Annotated[PathFit, OneOf(FITS)]
+PlainTraining = Annotated[Training, OneOf((Training,))]
 
 
 class DataSettings(Config):

@@ -28,8 +28,8 @@ from mechconn.core import (
     generator,
     generators_kept,
     isolated,
-    sha256,
     rows_of,
+    sha256,
 )
 from mechconn.datasets import Groups, Suite, observed_of
 from mechconn.descent import Checkpoint, Method

@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mechconn.core import TensorPair, check_choice, check_count, check_is, check_positive, generator, isolated
+from mechconn.core import (
+    MethodSettings,
+    TensorPair,
+    check_choice,
+    check_count,
+    check_is,
+    check_positive,
+    generator,
+    isolated,
+)
 from mechconn.descent import CosineSchedule, Descend, Method, Problem, Schedule, Step, fresh_state, taken_epoch
 from mechconn.network import copy_module, outputs_of
 from mechconn.tuning._features import FrozenFeatures
@@ -101,7 +110,7 @@ def _mean_loss(problem: Problem, layer: nn.Linear, z: Tensor, y: Tensor) -> floa
 
 
 @dataclass(frozen=True, kw_only=True)
-class LPFT(Method):
+class LPFT(MethodSettings, Method):
     """Linear probing, then fine-tuning: LLRT, and from there all weights.
 
     Attributes:
@@ -117,10 +126,6 @@ class LPFT(Method):
     def __post_init__(self) -> None:
         check_is("probe", self.probe, LastLayerRetraining)
         check_is("tuning", self.tuning, NaiveFineTuning)
-
-    def settings(self) -> dict[str, Any]:
-        """Name and the settings of both parts."""
-        return {"method": type(self).__name__, **asdict(self)}
 
     def passes(self, sources: int) -> int:
         """Those of the second part."""
@@ -143,7 +148,7 @@ class LPFT(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DFR(Method):
+class DFR(MethodSettings, Method):
     """Deep feature reweighting: logistic regression on frozen features of a clean set, balanced over groups.
 
     Features are computed once, in evaluation mode, and standardised. Each draw takes from every group as many rows as
@@ -173,10 +178,6 @@ class DFR(Method):
         check_positive("strength", self.strength)
         check_choice("penalty", self.penalty, ("l1", "l2"))
         check_count("draws", self.draws)
-
-    def settings(self) -> dict[str, Any]:
-        """Name and every setting."""
-        return {"method": type(self).__name__, **asdict(self)}
 
     def run(self, problem: Problem, descend: Descend) -> None:
         """Compute the features, fit, and put the mean layer in the head's place."""
