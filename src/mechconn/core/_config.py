@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_orig
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from mechconn.core._method_settings import MethodSettings, OneOf
+from mechconn.core._method_settings import OneOf
 
 
 class Config(BaseModel):
@@ -77,14 +77,14 @@ def mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
     A value that fits none of the alternatives of its key is one mistake.
     """
-    places: dict[str, tuple[Any, list[Any]]] = {}
+    places: dict[str, tuple[list[str], list[Any]]] = {}
     for item in error.errors():
-        keys, holder = _walk(model, item["loc"])
-        places.setdefault(".".join(keys), (holder, []))[1].append(item)
-    return [_line(name, holder, items) for name, (holder, items) in places.items()]
+        keys, known = _walk(model, item["loc"])
+        places.setdefault(".".join(keys), (known, []))[1].append(item)
+    return [_line(name, *found) for name, found in places.items()]
 
 
-def _line(name: str, holder: Any, items: list[Any]) -> str:
+def _line(name: str, known: list[str], items: list[Any]) -> str:
     first, own = items[0], items[0].get("ctx", {}).get("error")
     if isinstance(own, ValueError):  # a check of our own, which says what it got
         return f"{name}: {own}" if name else str(own)
@@ -93,29 +93,30 @@ def _line(name: str, holder: Any, items: list[Any]) -> str:
     if first["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         wanted = " or ".join(dict.fromkeys(item["msg"].removeprefix(WANTED) for item in items))
         return f"{name}: {WANTED if first['msg'].startswith(WANTED) else ''}{wanted}, got {first['input']!r}"
-    keys = _keys(holder)
-    near = difflib.get_close_matches(str(first["loc"][-1]), keys, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known keys are {', '.join(keys)}"
+    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known keys are {', '.join(known)}"
     return f"{name}: unknown key{hint}"
 
 
-def _walk(kind: Any, loc: tuple[Any, ...]) -> tuple[list[str], Any]:
-    """(the keys that a place names, what has the last of them).
+def _walk(kind: Any, loc: tuple[Any, ...]) -> tuple[list[str], list[str]]:
+    """(the keys that a place names, the known keys beside the last one).
 
     The name of one of several kinds of tables is no key. What stands behind other alternatives names one of these, and
     is left out.
     """
-    keys, holder = [], kind
+    keys: list[str] = []
+    fields: dict[str, Any] = {}
     for part in loc:
         kinds = _kinds(kind)
-        tables = {kind.__name__: kind for kind in kinds if _is_table(kind)}
+        tables = {kind.__name__: kind for kind in kinds if _fields(kind)}
         if part in tables:
             kind = tables[part]
         elif len(kinds) > 1:
             break
         else:
-            keys, holder, kind = [*keys, str(part)], kinds[0], _under(kinds[0], part)
-    return keys, holder
+            keys, fields = [*keys, str(part)], _fields(kinds[0])
+            kind = fields.get(part, Any) if fields else next((k for k in reversed(get_args(kinds[0])) if k != ...), Any)
+    return keys, list(fields)
 
 
 def _kinds(kind: Any) -> list[Any]:
@@ -128,25 +129,16 @@ def _kinds(kind: Any) -> list[Any]:
     return [kind]
 
 
-def _is_table(kind: Any) -> bool:
-    return isinstance(kind, type) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind))
-
-
-def _under(kind: Any, part: Any) -> Any:
-    """The type of what stands under a key."""
-    if not _is_table(kind):
-        return next((item for item in reversed(get_args(kind)) if item is not ...), Any)
-    if not issubclass(kind, BaseModel):
-        return get_type_hints(kind).get(part, Any)
-    field = kind.model_fields.get(part)
-    return Any if field is None else Annotated[(field.annotation, field, *field.metadata)]
-
-
-def _keys(kind: Any) -> list[str]:
-    if issubclass(kind, BaseModel):
-        return list(kind.model_fields)
-    named = ["method"] if issubclass(kind, MethodSettings) else []
-    return named + [field.name for field in dataclasses.fields(kind)]
+def _fields(kind: Any) -> dict[str, Any]:
+    """Key -> type of a table; nothing of what is no table."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {
+            name: Annotated[(field.annotation, field, *field.metadata)] for name, field in kind.model_fields.items()
+        }
+    if not dataclasses.is_dataclass(kind):
+        return {}
+    hints = {"method": str, **get_type_hints(kind)}
+    return {name: hints[name] for name in ("method", *(field.name for field in dataclasses.fields(kind)))}
 
 
 def listed(value: Any) -> Any:

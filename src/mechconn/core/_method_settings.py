@@ -12,16 +12,16 @@ from pydantic_core import CoreSchema, core_schema
 from mechconn.core._checks import check_choice
 
 
+@dataclass(frozen=True)
 class MethodSettings:
-    """Base of frozen dataclasses whose fields are settings: pydantic reads them from tables, with or without a name."""
+    """Base of dataclasses whose fields are settings: pydantic reads them from tables, with the name or without it."""
 
     def settings(self) -> dict[str, Any]:
         """Name and every setting: plain values."""
-        return {"method": type(self).__name__, **asdict(self)}  # pyright: ignore[reportArgumentType]
+        return {"method": type(self).__name__, **asdict(self)}
 
     @classmethod
     def _without_name(cls, value: Any) -> Any:
-        """The settings of a table, once its name, where it has one, is known to be right."""
         if not isinstance(value, Mapping):
             raise ValueError(f"expected a table of settings such as {{lr = 0.01}}, got {value!r}")
         check_choice("method", str(value.get("method", cls.__name__)), [cls.__name__])
@@ -45,30 +45,24 @@ class MethodSettings:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Annotation of a field of a configuration: one of these kinds of settings, which the name tells apart.
-
-    Of one kind the name may be left out.
-    """
+    """Annotation of a field of a configuration: one of these kinds of settings, which the name tells apart."""
 
     kinds: tuple[type[MethodSettings], ...]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        union = core_schema.tagged_union_schema(
-            {kind.__name__: handler.generate_schema(kind) for kind in self.kinds}, self._name
-        )
-        plain = core_schema.plain_serializer_function_ser_schema(lambda method: method.settings())
-        return core_schema.no_info_before_validator_function(self._named, union, serialization=plain)
+        kinds = {kind.__name__: handler.generate_schema(kind) for kind in self.kinds}
+        union = core_schema.tagged_union_schema(kinds, self._name)
+        return core_schema.no_info_before_validator_function(self._checked, union)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"anyOf": handler(schema)["oneOf"]}
 
-    def _named(self, value: Any) -> Any:
-        """A value that is one of the kinds, or a table with the name of one."""
+    def _checked(self, value: Any) -> Any:
         check_choice("method", self._name(value), [kind.__name__ for kind in self.kinds])
         return value
 
     def _name(self, value: Any) -> str:
         if isinstance(value, Mapping):
-            return str(value.get("method", self.kinds[0].__name__ if len(self.kinds) == 1 else "none"))
-        # What is neither is refused by the kind itself.
+            return str(value.get("method", "none"))
+        # The first one refuses what is neither a table nor a method.
         return next((kind.__name__ for kind in self.kinds if isinstance(value, kind)), self.kinds[0].__name__)

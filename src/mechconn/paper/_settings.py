@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 
 from mechconn.core import Config, Listed, OneOf, check_distinct, listed
 from mechconn.descent import Method, Training
@@ -43,9 +43,10 @@ METHODS: tuple[type[Method], ...] = (
 FITS: tuple[type[PathFit], ...] = (BezierFit, PolygonalFit)
 
 
-AnyMethod = Annotated[Method, OneOf(METHODS)]
-AnyFit = Annotated[PathFit, OneOf(FITS)]
-PlainTraining = Annotated[Training, OneOf((Training,))]
+PLAIN = PlainSerializer(lambda method: method.settings())
+AnyMethod = Annotated[Method, OneOf(METHODS), PLAIN]
+AnyFit = Annotated[PathFit, OneOf(FITS), PLAIN]
+PlainTraining = Annotated[Training, PLAIN]
 
 
 class DataSettings(Config):

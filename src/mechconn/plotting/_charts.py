@@ -199,7 +199,8 @@ def draw_heat_map(names: Sequence[str], matrix: Sequence[Sequence[float]], steps
     from scipy.cluster.hierarchy import dendrogram
 
     tree = dendrogram(steps, no_plot=True)
-    names, values = [names[i] for i in tree["leaves"]], [[matrix[i][j] for j in tree["leaves"]] for i in tree["leaves"]]
+    order = tree["leaves"]
+    labels, values = [names[i] for i in order], [[matrix[i][j] for j in order] for i in order]
     side = 0.7 * len(names) + 2.0
     figure = Figure(figsize=(side + 1.0, side + 1.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 3])
@@ -216,8 +217,8 @@ def draw_heat_map(names: Sequence[str], matrix: Sequence[Sequence[float]], steps
         for j, value in enumerate(row):
             ink = "white" if value < 0.6 * highest or highest == 0.0 else "black"
             below.text(j, i, f"{value:.2f}", ha="center", va="center", color=ink)
-    below.set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 0)
-    below.set_yticks(range(len(names)), names)
+    below.set_xticks(range(len(labels)), labels, rotation=90 if len(labels) > 6 else 0)
+    below.set_yticks(range(len(labels)), labels)
     figure.colorbar(image, ax=below, label=label)
     return figure
 
