@@ -114,6 +114,7 @@ def save_runs(records: Sequence[RunRecord], file: str | Path) -> None:
     """
     page = render(
         "runs.html.j2",
+        "paper",
         sections=[section_of(record) for record in records],
         splits=SPLITS,
         source=SOURCE,
