@@ -2,11 +2,16 @@ from typing import Any
 
 import pytest
 
-from mechconn.paper import chosen, sentence
-from mechconn.paper._claims import claims
+from mechconn.paper import EXPERIMENTS, chosen, sentence
 from mechconn.paper._departures import departures
-from mechconn.paper._published import CIFAR10, CIFAR100_RI, ORDER, published_accuracy
+from mechconn.paper._published import CIFAR10, CIFAR100_RI, ORDER
+from mechconn.store import RunRecord
 from run_records import FIXED, SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
+
+
+def claims(record: RunRecord) -> list[Any]:
+    """What is said of the statements that a run's numbers bear on."""
+    return list(EXPERIMENTS[record.recipe].claims(record))
 
 
 def exact(accuracy: dict[str, float]) -> dict[str, Any]:
@@ -171,9 +176,9 @@ def test_every_departure_is_said():
 
 
 def test_published_numbers_are_found_by_their_place():
-    assert published_accuracy("table1", "digits", 0.6, 600, "LPFT")["rand_cue"] == pytest.approx(0.21)
-    assert published_accuracy("table1", "cifar100", 0.9, 2500, "CBFT") == {"rand_image": pytest.approx(0.46)}
-    assert published_accuracy("table4", "cifar10", 0.8, 2500, "scratch") == {"no_cue": pytest.approx(0.475)}
+    assert EXPERIMENTS["table1"].accuracy("digits", 0.6, 600, "LPFT")["rand_cue"] == pytest.approx(0.21)
+    assert EXPERIMENTS["table1"].accuracy("cifar100", 0.9, 2500, "CBFT") == {"rand_image": pytest.approx(0.46)}
+    assert EXPERIMENTS["table4"].accuracy("cifar10", 0.8, 2500, "scratch") == {"no_cue": pytest.approx(0.475)}
     for nowhere in (
         ("table1", "dominoes", 0.6, 2500, "CBFT"),
         ("table1", "cifar10", 0.5, 2500, "CBFT"),
@@ -182,4 +187,4 @@ def test_published_numbers_are_found_by_their_place():
         ("fig5", "cifar10", 0.8, 2500, "FT-M"),
         ("table1", "cifar100", 0.8, 2500, "CBFT"),
     ):
-        assert published_accuracy(*nowhere) == {}
+        assert EXPERIMENTS[nowhere[0]].accuracy(*nowhere[1:]) == {}

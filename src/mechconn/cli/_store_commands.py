@@ -184,7 +184,7 @@ def _opened(store: Path | None) -> Store:
 
 def _latest(shelf: Store) -> list[RunRecord]:
     """The latest run of every recipe that was started, in the order of the paper."""
-    from mechconn.paper import TITLES
+    from mechconn.paper import EXPERIMENTS
     from mechconn.store import no_runs_text
 
     latest: dict[str, RunRecord] = {}
@@ -192,7 +192,7 @@ def _latest(shelf: Store) -> list[RunRecord]:
         latest.setdefault(run.recipe, run)
     if not latest:
         raise ValueError(no_runs_text(shelf.root))
-    order = list(TITLES)
+    order = list(EXPERIMENTS)
     return sorted(latest.values(), key=lambda run: order.index(run.recipe) if run.recipe in order else len(order))
 
 

@@ -6,7 +6,7 @@ from mechconn.paper._demo import run_demo as run_demo
 from mechconn.paper._departures import sentence as sentence
 from mechconn.paper._engines import ENGINES as ENGINES
 from mechconn.paper._engines import engine_of as engine_of
-from mechconn.paper._published import TITLES as TITLES
+from mechconn.paper._experiments import EXPERIMENTS as EXPERIMENTS
 from mechconn.paper._recipes import RECIPES as RECIPES
 from mechconn.paper._recipes import SCALES as SCALES
 from mechconn.paper._run_differences import Pair as Pair

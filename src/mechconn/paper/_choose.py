@@ -12,7 +12,6 @@ from typing import Any, cast
 from mechconn.core import Config, check_choice, gathered, mistakes_as_lines, read_values
 from mechconn.datasets import ROOT_VARIABLE
 from mechconn.paper._recipes import RECIPES, SCALES, Scale
-from mechconn.paper._settings import Settings
 
 REAL = "cifar10"
 """The folder of `root` that recipes look for before they fall back on digits."""
@@ -56,9 +55,7 @@ def chosen(
         settled,
     )
     notes = []
-    stands_in = (
-        recipe != "quickstart" and isinstance(settings, Settings) and not any("datasets" in step for step in steps)
-    )
+    stands_in = RECIPES[recipe].of_images and not any("datasets" in step for step in steps)
     if size == "smoke" and not images and stands_in:
         notes.append(
             f"no CIFAR-10 at hand, so {recipe} takes the embedded digits at this scale; --root DIR, or the "

@@ -19,6 +19,8 @@ RATES = ("FT-S", "FT-M", "FT-L")
 Verdict = Literal["holds", "does not hold", "undetermined"]
 Models = Mapping[str, Mapping[str, Value]]
 Found = Iterator[tuple[str, str, Verdict]]
+Rule = Callable[[Place, Models, Models, float], Found]
+"""(place, models, paths, tolerance) -> (statement, numbers, verdict)."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,20 @@ class Claim:
     verdict: Verdict
 
 
-def claims(record: RunRecord) -> list[Claim]:
-    """Every statement that the run's numbers bear on."""
-    if record.recipe == "fig13":
-        return [Claim(*found) for found in _attributes(record.summary or {})]
-    rule = RULES.get(record.recipe)
-    if rule is None:
-        return []
-    models, paths, tolerance = accuracies(record), barriers(record), float(record.settings["tolerance"])
-    return [
-        Claim(statement, place.words, numbers, verdict)
-        for place in models
-        for statement, numbers, verdict in rule(_known(record, place), models[place], paths.get(place, {}), tolerance)
-    ]
+def claim_by_place(rule: Rule) -> Callable[[RunRecord], list[Claim]]:
+    """The statements of a rule at every place of a run."""
+
+    def claims(record: RunRecord) -> list[Claim]:
+        models, paths, tolerance = accuracies(record), barriers(record), float(record.settings["tolerance"])
+        return [
+            Claim(statement, place.words, numbers, verdict)
+            for place in models
+            for statement, numbers, verdict in rule(
+                _known(record, place), models[place], paths.get(place, {}), tolerance
+            )
+        ]
+
+    return claims
 
 
 def _known(record: RunRecord, place: Place) -> Place:
@@ -58,7 +61,8 @@ def _known(record: RunRecord, place: Place) -> Place:
     return place._replace(dataset=kinds(record).get(place.dataset, place.dataset))
 
 
-def _paths(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+def path_claims(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+    """Of paths between theta_C and theta_NC."""
     if not paths:
         return
     for name in ("linear", "aligned"):
@@ -75,7 +79,8 @@ def _paths(place: Place, models: Models, paths: Models, tolerance: float) -> Fou
         yield f"No path holds on all counterfactual sets: {name}", f"{short_name(worst)} {numbers}", verdict
 
 
-def _rates(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+def rate_claims(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+    """Of fine-tuning on all clean data at several rates."""
     for name in RATES:
         path = paths.get(f"theta_C to {name}")
         if path is None or name not in models:
@@ -89,7 +94,8 @@ def _rates(place: Place, models: Models, paths: Models, tolerance: float) -> Fou
             yield f"{name} is invariant to the cue: RC within {_points(SPREAD)} of C", *_invariant(models[name])
 
 
-def _methods(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+def method_claims(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+    """Of ways of fine-tuning on few clean samples."""
     ten = place.dataset in TEN_CLASSES
     for name, values in models.items():
         if name == "CBFT":
@@ -103,20 +109,14 @@ def _methods(place: Place, models: Models, paths: Models, tolerance: float) -> F
             yield f"{name} still needs it: RC at least {_points(GAP)} under NC", *_keeps(values)
 
 
-def _ablation(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+def term_claims(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+    """Of CBFT's terms."""
     if "theta_C to CBFT" in paths:
         yield "CBFT leaves theta_C's basin: a barrier on C", *_rises(paths["theta_C to CBFT"][CUE], tolerance)
     if "CBFT without barrier" in models:
         statement = f"Without the barrier term the cue is kept: RC at least {_points(GAP)} under NC"
         yield statement, *_keeps(models["CBFT without barrier"])
 
-
-RULES: Mapping[str, Callable[[Place, Models, Models, float], Found]] = {
-    "fig4": _paths,
-    "fig5": _rates,
-    "table1": _methods,
-    "table3": _ablation,
-}
 
 # ---------------------------------------------------------------- single comparisons: (numbers, verdict)
 
@@ -212,6 +212,11 @@ def _percent(share: float) -> str:
 
 
 # ---------------------------------------------------------------- figure 13
+
+
+def claim_attributes(record: RunRecord) -> list[Claim]:
+    """Of networks that rely on attributes of different complexity."""
+    return [Claim(*found) for found in _attributes(record.summary or {})]
 
 
 def _attributes(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Verdict]]:

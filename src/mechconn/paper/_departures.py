@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mechconn.paper._published import IMAGES, NETWORKS, ROWS, STATED, TEST_ROWS
+from mechconn.paper._experiments import experiment_of
+from mechconn.paper._published import IMAGES, NETWORKS, ROWS, TEST_ROWS
 from mechconn.paper._run_tables import kind_of
 from mechconn.store import RunRecord
 
@@ -35,7 +36,7 @@ HEAD_ONLY = ("LLRT", "LPFT")
 
 def departures(record: RunRecord) -> list[str]:
     """Every difference as "<ours> instead of <the source's>"; empty where all that is stated agrees."""
-    settings, stated = record.settings, STATED.get(record.recipe)
+    settings, stated = record.settings, experiment_of(record).stated
     if stated is None:
         return []
     return [
@@ -48,7 +49,7 @@ def departures(record: RunRecord) -> list[str]:
 
 def sentence(record: RunRecord) -> str:
     """The departures in a sentence."""
-    if record.recipe not in STATED:
+    if experiment_of(record).stated is None:
         return ""
     found = departures(record)
     if not found:

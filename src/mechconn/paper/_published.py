@@ -1,4 +1,4 @@
-"""What the source published: numbers, settings and statements, as data to hold our own results against.
+"""What the source published: numbers and settings, as data to hold our own results against.
 
 Source: Lubana et al. 2023 (arXiv 2211.08422), and the authors' poster for the table of accuracies.
 """
@@ -54,23 +54,12 @@ SCRATCH_NC = 47.5
 CLEAN = 2500
 
 
-def published_accuracy(
-    recipe: str, dataset: str, proportion: float, clean: int | None, model: str
-) -> Mapping[str, float]:
-    """Split -> published accuracy in [0, 1] of the corresponding cell of a table; empty where there is none.
+def table_accuracy(dataset: str, proportion: float, clean: int | None, model: str) -> Mapping[str, float]:
+    """Split -> published accuracy in [0, 1] of a table's cell; empty where there is none.
 
     Data other than CIFAR-100 and Dominoes stand beside the numbers for CIFAR-10, from which they cannot be subtracted.
-
-    Example:
-        >>> published_accuracy("table1", "cifar10", 0.8, 2500, "CBFT")["no_cue"]
-        0.7
     """
-    if recipe not in ("table1", "table3", "table4") or dataset == "dominoes":
-        return {}
-    if dataset == "cifar100":
-        known = recipe == "table1" and proportion == 0.9 and model in CIFAR100_RI
-        return {RAND_IMAGE: CIFAR100_RI[model] / 100} if known else {}
-    if recipe == "table4" and clean != CLEAN:
+    if dataset in ("cifar100", "dominoes"):
         return {}
     if model == "scratch":
         return {NO_CUE: SCRATCH_NC / 100}
@@ -78,33 +67,22 @@ def published_accuracy(
     return dict(zip(ORDER, (value / 100 for value in values), strict=False))
 
 
-TITLES: Mapping[str, tuple[str, str]] = {
-    "quickstart": (
-        "The story on digits",
-        "Not an experiment of the paper: a shortcut is learned, the straight path to a clean model is walked, and two "
-        "ways of fine-tuning are compared.",
-    ),
-    "fig4": ("Figure 4: paths between theta_C and theta_NC", "Which paths join them, and on which data?"),
-    "fig5": (
-        "Figure 5: fine-tuning on all clean data",
-        "Is the fine-tuned network still linearly connected to theta_C, and what does it rely on?",
-    ),
-    "table1": (
-        "Table 1: ways of fine-tuning",
-        "Accuracy after fine-tuning theta_C on clean samples. A network that does not use the cue has NC = C = RC, and "
-        "RI at chance.",
-    ),
-    "table3": ("Table 3: CBFT term by term", "CBFT whole, without its barrier term, and without its invariance term."),
-    "table4": (
-        "Table 4: how many clean samples?",
-        "Fine-tuning by the number of clean samples, beside training on them alone.",
-    ),
-    "fig13": (
-        "Figure 13: attributes of different complexity",
-        "Networks of one hidden layer on synthetic data: which connect once their units are matched?",
-    ),
-}
-"""Recipe -> heading, and what it asks."""
+def method_accuracy(dataset: str, proportion: float, clean: int | None, model: str) -> Mapping[str, float]:
+    """As `table_accuracy`, and what is published for CIFAR-100.
+
+    Example:
+        >>> method_accuracy("cifar10", 0.8, 2500, "CBFT")["no_cue"]
+        0.7
+    """
+    if dataset == "cifar100" and proportion == 0.9 and model in CIFAR100_RI:
+        return {RAND_IMAGE: CIFAR100_RI[model] / 100}
+    return table_accuracy(dataset, proportion, clean, model)
+
+
+def sample_accuracy(dataset: str, proportion: float, clean: int | None, model: str) -> Mapping[str, float]:
+    """As `table_accuracy`, published for one number of clean samples alone."""
+    return table_accuracy(dataset, proportion, clean, model) if clean == CLEAN else {}
+
 
 SGD: Mapping[str, Any] = {"momentum": 0.9, "weight_decay": 1e-4, "accumulate": 1, "clip_norm": None}
 HEAD: Mapping[str, Any] = {**SGD, "epochs": 200, "batch_size": 256, "lr": 30.0, "weight_decay": 0.0}
@@ -154,36 +132,6 @@ FIT: Mapping[str, Any] = {
     "decay": 0.1,
     "decay_every": 10,
 }
-STATED: Mapping[str, Mapping[str, Any]] = {
-    "fig4": {"training": TRAINING, "proportions": [0.6, 0.7, 0.8, 0.9, 1.0], "fit": FIT},
-    "fig5": {
-        "training": TRAINING,
-        "proportions": [0.6, 0.7, 0.8, 0.9, 1.0],
-        "clean_samples": [None],
-        "methods": {name: {**METHODS[name], "epochs": 100} for name in ("FT-S", "FT-M", "FT-L")},
-    },
-    "table1": {
-        "training": TRAINING,
-        "proportions": [0.6, 0.7, 0.8, 0.9],
-        "clean_samples": [CLEAN],
-        "seeds": 3,
-        "methods": METHODS,
-    },
-    "table3": {
-        "training": TRAINING,
-        "proportions": [0.6, 0.7, 0.8, 0.9],
-        "clean_samples": [CLEAN],
-        "seeds": 3,
-        "methods": METHODS,
-    },
-    "table4": {
-        "training": TRAINING,
-        "clean_samples": [250, 500, 1000, 2500, 5000, 10000],
-        "seeds": 3,
-        "methods": METHODS,
-    },
-}
-"""Recipe -> setting -> what the source states, by the name of the method; what it leaves open is not here."""
 ROWS, TEST_ROWS = 50_000, 10_000
 IMAGES = ("cifar10", "cifar100", "dominoes")
 NETWORKS = ("vgg13", "resnet18")

@@ -38,6 +38,7 @@ class Recipe:
         cells: settings -> its independent parts.
         cell: does one of them: (lab, settings, cell, folder of the image sets) -> numbers.
         summary: (settings, numbers of every cell) -> what they say together; None where they stand for themselves.
+        of_images: whether it is about images from files, for which the embedded digits stand in at smoke scale.
     """
 
     about: str
@@ -46,6 +47,7 @@ class Recipe:
     cells: Callable[[Any], Sequence[AnyCell]]
     cell: Callable[[Lab, Any, Any, str | None], Numbers]
     summary: Callable[[Any, Sequence[Numbers]], Numbers] | None = None
+    of_images: bool = True
 
 
 def fig4(scale: Scale, images: bool) -> PathSettings:
@@ -128,8 +130,8 @@ def table_methods(batch_size: int, head_lr: float | None) -> dict[str, Method]:
     }
 
 
-def _tuning(about: str, settings: Callable[[Scale, bool], TuningSettings]) -> Recipe:
-    return Recipe(about, TuningSettings, settings, cells_of, tuning_cell)
+def _tuning(about: str, settings: Callable[[Scale, bool], TuningSettings], of_images: bool = True) -> Recipe:
+    return Recipe(about, TuningSettings, settings, cells_of, tuning_cell, of_images=of_images)
 
 
 def relu_cell(lab: Lab, settings: Fig13, cell: ReluCell, root: str | None) -> Numbers:
@@ -141,7 +143,7 @@ def relu_cell(lab: Lab, settings: Fig13, cell: ReluCell, root: str | None) -> Nu
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "quickstart": _tuning("the demo on embedded digits; no files needed", quickstart),
+    "quickstart": _tuning("the demo on embedded digits; no files needed", quickstart, of_images=False),
     "fig4": Recipe("paths between theta_C and theta_NC", PathSettings, fig4, cells_of, path_cell),
     "fig5": _tuning("fine-tuning rates: connectivity to theta_C, and behaviour", fig5),
     "table1": _tuning("fine-tuning methods by cue proportion", table1),
@@ -154,6 +156,7 @@ RECIPES: Mapping[str, Recipe] = {
         relu_cells,
         relu_cell,
         summarise,
+        of_images=False,
     ),
 }
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mechconn.core import SPLITS, write_whole
-from mechconn.paper._claims import Claim, claims
+from mechconn.paper._claims import Claim
 from mechconn.paper._departures import sentence
-from mechconn.paper._published import SOURCE, TITLES, published_accuracy
+from mechconn.paper._experiments import experiment_of
+from mechconn.paper._published import SOURCE
 from mechconn.paper._run_figures import accuracy_figure, histories_figure, paths_figure, samples_figure, widths_figure
 from mechconn.paper._run_tables import (
     MEASURES,
@@ -114,6 +115,7 @@ def save_runs(records: Sequence[RunRecord], file: str | Path) -> None:
     """
     page = render(
         "runs.html.j2",
+        "paper",
         sections=[section_of(record) for record in records],
         splits=SPLITS,
         source=SOURCE,
@@ -124,17 +126,17 @@ def save_runs(records: Sequence[RunRecord], file: str | Path) -> None:
 
 def section_of(record: RunRecord) -> Section:
     """Tables and figures of a run."""
-    title, asks = TITLES.get(record.recipe, (record.recipe, ""))
+    experiment = experiment_of(record)
     accuracy, heights = accuracies(record), barriers(record)
     published = {place: _published(record, place, rows) for place, rows in accuracy.items()}
     # Figures show published marks beside numbers that they can be compared with.
     drawn = {place: shares for place, shares in published.items() if _same_data(record, place)}
     return Section(
         record=record,
-        title=title,
-        asks=asks,
+        title=experiment.title,
+        asks=experiment.asks,
         departures=sentence(record),
-        claims=claims(record),
+        claims=experiment.claims(record),
         accuracy=_rows(accuracy, published, [*drawn]),
         accuracy_splits=_splits(accuracy),
         barriers=_rows(heights, {}, []),
@@ -156,7 +158,7 @@ Published = Mapping[Place, Mapping[str, Mapping[str, float]]]
 
 def _published(record: RunRecord, place: Place, rows: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     kind = kinds(record).get(place.dataset, place.dataset)
-    found = {name: published_accuracy(record.recipe, kind, *place[1:], model=name) for name in rows}
+    found = {name: experiment_of(record).accuracy(kind, *place[1:], name) for name in rows}
     return {name: shares for name, shares in found.items() if shares}
 
 
@@ -191,7 +193,7 @@ def _accuracy_figures(record: RunRecord, table: Table, published: Published) -> 
     if not table:
         return []
     counts = {place.clean for place in table if place.clean is not None}
-    if record.recipe == "table4" and len(counts) > 1:
+    if experiment_of(record).by_samples and len(counts) > 1:
         return [_samples(place, table, published) for place in dict.fromkeys(place[:2] for place in table)]
     places = {place.words: rows for place, rows in table.items()}
     return [("Accuracy", accuracy_figure(places, {place.words: shares for place, shares in published.items()}))]
@@ -213,7 +215,7 @@ def _samples(where: tuple[str, float], table: Table, published: Published) -> tu
 
 
 def _path_figures(record: RunRecord, heights: Table) -> list[tuple[str, str]]:
-    end = "theta_NC" if record.recipe in ("fig4", "quickstart") else ""
+    end = experiment_of(record).path_end
     return [
         (f"Paths: {place.words}", paths_figure(paths, heights[place], end)) for place, paths in curves(record).items()
     ]

@@ -56,12 +56,12 @@ def _page(template: str, record: DemoRecord | AuditRecord, **values: Any) -> str
     return render(template, record=record, splits=SPLITS, strips=strips, settings=settings, **values)
 
 
-def render(template: str, **values: Any) -> str:
-    """A page from its template."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+def render(template: str, package: str = "report", **values: Any) -> str:
+    """A page from its template, a file of a package of ours; every template may build on those of this package."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
     templates = Environment(
-        loader=PackageLoader("mechconn", "_report"),
+        loader=ChoiceLoader([PackageLoader("mechconn", name) for name in dict.fromkeys((package, "report"))]),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
