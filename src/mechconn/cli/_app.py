@@ -9,8 +9,9 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,22 +92,31 @@ def device_of(name: str) -> str:
 
 
 @contextmanager
-def progress_bars() -> Iterator[ReportProgress]:
-    """Bars on a terminal, else a plain line per stage; both on standard error."""
+def progress_bars(first: str = "", kept: bool = True) -> Iterator[tuple[ReportProgress, Callable[[str], None]]]:
+    """(report progress, print a line), on standard error: a bar for each stage on a terminal, else a line per stage.
+
+    Args:
+        first: the stage before the first report; shown on a terminal.
+        kept: whether the bars of stages that are over stay on the terminal.
+    """
     console = Console(stderr=True)
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     if not console.is_terminal:
-        yield plain_progress()
+        yield plain_progress(), say
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
-        tasks: dict[str, int] = {}
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=not kept) as bars:
+        tasks = {first: bars.add_task(first, total=None)} if first else {}
 
         def report(message: str, done: int, total: int) -> None:
             stage = message.partition(" (")[0]  # what follows it are the loss terms of the moment
-            task = tasks[stage] if stage in tasks else tasks.setdefault(stage, bars.add_task(stage))
-            bars.update(task, completed=done, total=total, description=message)  # pyright: ignore[reportArgumentType]
+            if stage not in tasks:
+                while tasks and not kept:
+                    bars.remove_task(tasks.popitem()[1])
+                tasks[stage] = bars.add_task(stage)
+            bars.update(tasks[stage], completed=done, total=total, description=message)
 
-        yield report
+        yield report, say
 
 
 def plain_progress(every: float = 15.0) -> ReportProgress:

@@ -35,7 +35,7 @@ def demo(
     settings, place, _ = gathered(
         lambda: demo_settings(data, seed), lambda: device_of(device), lambda: check_target(output)
     )
-    with progress_bars() as report:
+    with progress_bars() as (report, _):
         record = run_demo(settings, root=root, device=place, progress=report)
     save_report(record, output)
     if as_json:
@@ -73,7 +73,7 @@ def audit(
     job = prepared((weights_a, weights_b), model, config, data.parent, seed, root)
     passes, seconds = estimated_seconds(job, place, kind)
     sys.stderr.write(f"{passes:,} forward passes of one row: about {_duration(seconds)}\n")
-    with progress_bars() as report:
+    with progress_bars() as (report, _):
         record = run_audit(job, seed=seed, device=place, precision=kind, progress=report)
     save_report(record, output)
     if as_json:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mechconn.cli._app import Root, app, device_of, plain_progress
+from mechconn.cli._app import Root, app, device_of, progress_bars
 
 if TYPE_CHECKING:
     from mechconn.paper import Table as Values
-    from mechconn.paper import Value, Watch
+    from mechconn.paper import Value
     from mechconn.store import RunRecord
 
 STORE_VARIABLE, STORE = "MECHCONN_STORE", "mechconn-store"
@@ -76,7 +74,7 @@ def run(
     """Run an experiment of the paper. What the store has is not repeated: start a run that was stopped again."""
     from mechconn.core import check_choice, gathered
     from mechconn.datasets import ROOT_VARIABLE
-    from mechconn.paper import ENGINES, Plan, chosen, engine_of
+    from mechconn.paper import ENGINES, Plan, Watch, chosen, engine_of
     from mechconn.paper import run as run_plan
 
     words = [*(changes or []), *([f'seeds="{seeds}"'] if seeds is not None else [])]
@@ -91,8 +89,8 @@ def run(
     images = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
     folder = None if images is None else str(Path(images).absolute())
     plan = Plan(name, size, settings, shelf.absolute(), machine, place, folder, tuple(notes))
-    with watching() as watch, redirect_stdout(sys.stderr):  # what libraries print is not the result
-        record = run_plan(plan, watch)
+    with progress_bars("reading the data", kept=False) as (report, say), redirect_stdout(sys.stderr):
+        record = run_plan(plan, Watch(report, say))  # what libraries print is not the result
     if as_json:
         sys.stdout.write(json.dumps(brief(record)) + "\n")
     else:
@@ -118,30 +116,6 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _numbers(part) for key, part in value.items() if plain(part)}
     return [_numbers(part) for part in value if plain(part)] if isinstance(value, list) else value
-
-
-@contextmanager
-def watching() -> Iterator[Watch]:
-    """Lines on standard error; of the step at work in this process a bar on a terminal, else a line now and then."""
-    from mechconn.paper import Watch
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Watch(plain_progress(), lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False))
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
-        task = bars.add_task("reading the data", total=None)
-        shown = ""
-
-        def step(title: str, done: int, total: int) -> None:
-            nonlocal shown
-            if title != shown:
-                bars.reset(task, description=title)
-                shown = title
-            bars.update(task, completed=done, total=total)
-
-        yield Watch(step, lambda text: bars.console.print(text, highlight=False, markup=False))
 
 
 def show_run(record: RunRecord, store: Path) -> None:
