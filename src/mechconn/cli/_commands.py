@@ -128,11 +128,9 @@ def _show(record: DemoRecord, output: Path) -> None:
     from mechconn.core import SPLITS
 
     console = Console()
-    table = Table(title=f"Accuracy in %, seed {record.seed}, {record.seconds:.0f} seconds")
-    table.add_column("model")
-    for short, _ in SPLITS.values():
-        table.add_column(short, justify="right")
-    table.add_column("under a random cue")
+    splits = (Column(short, justify="right") for short, _ in SPLITS.values())
+    title = f"Accuracy in %, seed {record.seed}, {record.seconds:.0f} seconds"
+    table = Table("model", *splits, "under a random cue", title=title)
     for name, accuracy in record.accuracy.items():
         cells = [f"{100 * accuracy[split]:.1f}" for split in SPLITS]
         table.add_row(name, *cells, record.invariance[name].effects["rand_cue"].verdict)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mechconn.cli._app import Root, app, device_of, progress_bars
 
@@ -141,11 +141,9 @@ def _table(title: str, kind: str, values: Values, scale: float, digits: int) -> 
     splits = in_order(split for *_, found in lines for split in found)
     counts = [max(value.seeds for value in found.values()) for *_, found in lines]
     uneven = len(set(counts)) > 1
-    table = Table(title=title, title_justify="left")
-    for column in ("data", "cued", "clean", kind, *(("seeds",) if uneven else ())):
-        table.add_column(column)
-    for split in splits:
-        table.add_column(short_name(split), justify="right")
+    own = ("data", "cued", "clean", kind, *(("seeds",) if uneven else ()))
+    numbers = (Column(short_name(split), justify="right") for split in splits)
+    table = Table(*own, *numbers, title=title, title_justify="left")
     for (place, name, found), count in zip(lines, counts, strict=True):
         clean = "all" if place.clean is None else str(place.clean)
         head = (place.dataset, f"{place.proportion:g}", clean, name, *((str(count),) if uneven else ()))

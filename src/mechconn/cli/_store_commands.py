@@ -238,9 +238,7 @@ def _pairs(title: str, pairs: list[Pair], scale: float, digits: int) -> Table:
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for pair in pairs:
         rows.setdefault((pair.name, pair.where), {})[pair.split] = _written(pair, scale, digits)
-    table = Table(title=title, title_justify="left")
-    for column in ("name", "where", *map(short_name, splits)):
-        table.add_column(column)
+    table = Table("name", "where", *map(short_name, splits), title=title, title_justify="left")
     for place, texts in rows.items():
         table.add_row(*place, *(texts.get(split, "") for split in splits))
     return table

@@ -42,6 +42,7 @@ from mechconn.core._checks import check_samples as check_samples
 from mechconn.core._checks import check_share as check_share
 from mechconn.core._checks import check_two_models as check_two_models
 from mechconn.core._checks import check_whole as check_whole
+from mechconn.core._checks import did_you_mean as did_you_mean
 from mechconn.core._checks import gathered as gathered
 from mechconn.core._checks import needs_extra as needs_extra
 from mechconn.core._config import Config as Config

@@ -100,10 +100,14 @@ def check_choice(name: str, value: str, options: Sequence[str]) -> str:
     """`value` if it is one of `options`, else an error that suggests the nearest one."""
     if value in options:
         return value
-    near = difflib.get_close_matches(str(value), options, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(map(repr, options))
-    raise ValueError(f"{name} must be one of {listed}, got {value!r}{hint}")
+    raise ValueError(f"{name} must be one of {listed}, got {value!r}{did_you_mean(value, options)}")
+
+
+def did_you_mean(value: object, options: Iterable[str]) -> str:
+    """The end of an error text that suggests the nearest option; empty where none is near."""
+    near = difflib.get_close_matches(str(value), options, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_distinct(values: Sequence[Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import tomllib
 import types
@@ -14,6 +13,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_orig
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from mechconn.core._checks import did_you_mean
 from mechconn.core._method_settings import OneOf
 
 
@@ -35,10 +35,8 @@ def read_config(file: str | Path, model: type[Model]) -> Model:
         FileNotFoundError: no such file.
         ValueError: the file is no TOML or JSON, or does not fit the model; one line for each mistake.
     """
-    try:
+    with mistakes_as_lines(model, f"{file}: "):
         return model.model_validate(read_values(file))
-    except ValidationError as error:
-        raise ValueError("\n".join(f"{file}: {line}" for line in mistakes(error, model))) from error
 
 
 def read_values(file: str | Path) -> dict[str, Any]:
@@ -69,10 +67,10 @@ def mistakes_as_lines(model: type[BaseModel], before: str = "") -> Iterator[None
     try:
         yield
     except ValidationError as error:
-        raise ValueError("\n".join(f"{before}{line}" for line in mistakes(error, model))) from error
+        raise ValueError("\n".join(f"{before}{line}" for line in _mistakes(error, model))) from error
 
 
-def mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
+def _mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One line for each mistake: where it is, what was expected, what came, and what may have been meant.
 
     A value that fits none of the alternatives of its key is one mistake.
@@ -93,8 +91,7 @@ def _line(name: str, known: list[str], items: list[Any]) -> str:
     if first["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         wanted = " or ".join(dict.fromkeys(item["msg"].removeprefix(WANTED) for item in items))
         return f"{name}: {WANTED if first['msg'].startswith(WANTED) else ''}{wanted}, got {first['input']!r}"
-    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known keys are {', '.join(known)}"
+    hint = did_you_mean(first["loc"][-1], known) or f"; known keys are {', '.join(known)}"
     return f"{name}: unknown key{hint}"
 
 

@@ -9,17 +9,16 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
+
+from mechconn.core._config import Config
 
 SCHEMA_VERSION = 2
 """2: barriers have intervals, verdicts on paths three values, and effects what they were judged by."""
 
 
-class Record(BaseModel):
+class Record(Config):
     """A frozen, validated record that is JSON on disk; unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Environment(Record):

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import nn
 
 from mechconn import datasets, models
 from mechconn.connectivity import Profile, evaluate_path
-from mechconn.core import Data, Progress, environment, mistakes_as_lines, settings_hash
+from mechconn.core import Config, Data, Progress, environment, mistakes_as_lines, settings_hash
 from mechconn.datasets import NAMES
 from mechconn.descent import Method, Trained, Training, train
 from mechconn.mechanisms import Invariance, InvarianceRecord, PathRecord, measure_invariance
@@ -25,10 +25,8 @@ from mechconn.report import DemoRecord, strips
 from mechconn.tuning import CBFT, NaiveFineTuning, fine_tune
 
 
-class DemoSettings(BaseModel):
+class DemoSettings(Config):
     """Everything that the demo's numbers depend on, beside the machine; the defaults are those of the digits."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: Annotated[int, Field(ge=0, description="of data, weights, order and counterfactuals")] = 0
     data: Annotated[str, Field(description="name of an image set, or the path of its folder")] = "digits"

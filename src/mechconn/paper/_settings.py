@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 
-from mechconn.core import Config, Listed, OneOf, check_distinct, listed
+from mechconn.core import Config, Listed, OneOf, check_distinct, did_you_mean, listed
 from mechconn.descent import Method, Training
 from mechconn.losses import BuiltInLoss, cross_entropy
 from mechconn.network import Precision
@@ -89,9 +88,8 @@ def _datasets(value: Any) -> Any:
         if item in PRESETS:
             return PRESETS[item]
         if "/" not in item and "." not in item:
-            near = difflib.get_close_matches(item, PRESETS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no dataset {item!r}; known are {', '.join(PRESETS)}, and folders: './{item}'{hint}")
+            known = f"known are {', '.join(PRESETS)}, and folders: './{item}'"
+            raise ValueError(f"no dataset {item!r}; {known}{did_you_mean(item, PRESETS)}")
         return DataSettings(name=item, source=item)
 
     return [named(item) for item in listed(value)]

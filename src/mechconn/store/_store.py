@@ -56,7 +56,7 @@ class Store:
                 process was killed, and removed once the step is finished.
             device: what it computes on, for the record.
         """
-        with room_on(self.root), self._locked(step.key):
+        with room_on(self.root), self._lock(step.key):
             # The mark and the reading under one lock: `remove` either sees the mark, or is done before it.
             self._use(step.key)
             found = self._sound(step.key)
@@ -144,16 +144,13 @@ class Store:
             patience: seconds to wait for another block to end; None waits as long as it takes.
         """
         with room_on(self.root):
-            lock = self._lock(f"run-{run}")
             try:
-                lock.acquire(timeout=-1 if patience is None else patience)
+                held = self._lock(f"run-{run}").acquire(timeout=-1 if patience is None else patience)
             except Timeout:
                 yield False
                 return
-            try:
+            with held:
                 yield True
-            finally:
-                lock.release()
 
     # ------------------------------------------------------------ steps
 
@@ -196,7 +193,7 @@ class Store:
 
     def _remove_step(self, key: str) -> bool:
         """Remove a step that no run uses at this moment; whether it was there."""
-        with room_on(self.root), self._locked(key):
+        with room_on(self.root), self._lock(key):
             if any(self.root.glob(f"runs/*/steps/{key}")):
                 return False
             shutil.rmtree(self.root / "unfinished" / key, ignore_errors=True)
@@ -234,15 +231,10 @@ class Store:
     # ------------------------------------------------------------ locks and words
 
     def _lock(self, name: str) -> FileLock:
+        """A lock by its name; the system frees that of a process which was killed."""
         folder = self.root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{name}.lock")
-
-    @contextmanager
-    def _locked(self, key: str) -> Iterator[None]:
-        """The lock of a key; the system frees that of a process which was killed."""
-        with self._lock(key):
-            yield
 
     def say(self, line: str) -> None:
         """A line for whoever wants to be told."""
