@@ -87,6 +87,15 @@ MISTAKES = {
         "margn = 0.1\n[splits]\ncue = 'photos/cue'\nrand_cue = 'photos/shuffled'\n[norm]\navrage = 'cumulative'\n",
         ["margn: unknown key; did you mean 'margin'?", "norm.avrage: unknown key; did you mean 'average'?"],
     ),
+    "metrics": (
+        "[splits]\ncue = 'photos/cue'\nrand_cue = 'photos/shuffled'\n[metrics]\nx = 3\n"
+        "y = {functio = 'my_models:metric', bounds = [0, 1]}\n",
+        [
+            "metrics.x: Input should be a valid string or a valid dictionary",
+            "metrics.y.function: needed, and not there",
+            "metrics.y.functio: unknown key; did you mean 'function'?",
+        ],
+    ),
     "wrong values": (
         "margin = -1\non = 'both'\npoints = 2\nblocks = true\n",
         ["margin: ", "on: ", "points: ", "blocks", "splits: needed, and not there"],

@@ -197,6 +197,10 @@ def test_schema_is_json_and_knows_every_setting(capsys: pytest.CaptureFixture[st
     assert {"datasets", "seeds", "methods", "training", "rows", "scale"} <= set(found["properties"])
     assert {"type": "string"} in found["properties"]["seeds"]["anyOf"]
     assert [kind["type"] for kind in found["properties"]["methods"]["anyOf"]] == ["object", "string", "array"]
+    methods = found["properties"]["methods"]["anyOf"][0]["additionalProperties"]["anyOf"]
+    kinds = [found["$defs"][method["$ref"].removeprefix("#/$defs/")] for method in methods]
+    assert {"CBFT", "LPFT", "DFR", "Training"} <= {kind["properties"]["method"]["const"] for kind in kinds}
+    assert not any(kind["additionalProperties"] for kind in kinds)
     assert run("schema") == 0
     every = json.loads(capsys.readouterr().out)
     assert every["table1"] == found and {"audit", "fig4", "quickstart"} <= set(every)

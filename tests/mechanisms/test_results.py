@@ -1,3 +1,4 @@
+import hashlib
 import json
 from importlib.metadata import version
 
@@ -24,6 +25,10 @@ def test_picture_of_a_transposed_tensor_is_row_by_row():
 def test_settings_hash_depends_on_values_and_not_on_their_order():
     assert settings_hash({"a": 1, "b": [2.0]}) == settings_hash({"b": [2.0], "a": 1})
     assert settings_hash({"a": 1}) != settings_hash({"a": 2})
+    # Users' stores name runs by it.
+    text = '{"a": "\\u00fc", "b": [1, 2.5]}'
+    settings = {"b": [1, 2.5], "a": "\N{LATIN SMALL LETTER U WITH DIAERESIS}"}
+    assert settings_hash(settings) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_environment_names_versions_and_is_json():

@@ -82,6 +82,8 @@ def test_methods_are_picked_by_name_changed_and_added() -> None:
     assert other == CBFT(barrier=False)  # and nothing of what FT-S was
     words = ("methods.own.lr=3", "methods.own.method=NaiveFineTuning")
     assert tuning(*words).methods["own"] == tuning(*reversed(words)).methods["own"] == NaiveFineTuning(lr=3)
+    named = tuning('methods.LPFT.tuning={"method": "NaiveFineTuning", "lr": 0.5}', "training.method=Training")
+    assert named.methods["LPFT"].settings()["tuning"]["lr"] == 0.5 and named.training == tuning().training
     fit = settings("fig4", 'fit={"method": "PolygonalFit", "bends": 2}')
     assert isinstance(fit, PathSettings) and fit.fit == PolygonalFit(bends=2)
 
@@ -154,6 +156,20 @@ MISTAKES = {
     "no table": ("table1", ["methods.CBFT=3"], ["methods.CBFT: expected a table of settings", "got 3"]),
     "picked": ("table1", ["methods=CBFT,FTM"], ["methods must be one of", "got 'FTM'"]),
     "two picked": ("table1", ["methods=CBTF,FTM", "rows=1"], ["got 'CBTF'", "got 'FTM'", "rows: "]),
+    "nested": (
+        "table1",
+        ["methods.LPFT.probe.lrr=3", "methods.LPFT.tuning.method=CBFT"],
+        [
+            "methods.LPFT.probe.lrr: unknown key; did you mean 'lr'?",
+            "methods.LPFT.tuning: method must be one of 'Naive",
+        ],
+    ),
+    "training": ("table1", ["training=3"], ["training: expected a table of settings such as {lr = 0.01}, got 3"]),
+    "key of a dataset": (
+        "table1",
+        ['datasets=[{"name": "a", "source": "b", "siz": 3}]'],
+        ["datasets.0.siz: unknown key; did you mean 'size'?"],
+    ),
     "dataset": ("table1", ["datasets=cifar1"], ["datasets: no dataset 'cifar1'", "did you mean 'cifar10'?"]),
     "twice": ("table1", ["seeds=1,1"], ["seeds: the same value stands there twice: 1, 1"]),
     "alike": ("table1", ["proportions=[0.8,0.8000001]"], ["proportions: the same value stands there twice: 0.8, 0.8"]),

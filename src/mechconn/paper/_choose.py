@@ -39,7 +39,10 @@ def chosen(
             raise ValueError(f'{what} names no recipe; write recipe = "...", with one of {", ".join(RECIPES)}')
     own_scale = given.pop("scale", "smoke")
     recipe, asked, images = str(given.pop("recipe")), str(own_scale if scale is None else scale), has_images(root)
-    steps = [given, *(_nested(word) for word in changes if _is_change(word))]
+    steps = [given]
+
+    def take(word: str) -> None:
+        steps.append(_nested(word))
 
     def settled() -> Any:
         """A wrong scale, or a word that is no change, hides no mistake in the settings; a wrong recipe does."""
@@ -51,7 +54,7 @@ def chosen(
     recipe, size, *_, settings = gathered(
         lambda: check_choice("recipe", recipe, list(RECIPES)),
         lambda: cast(Scale, check_choice("scale", asked, SCALES)),
-        *(partial(_nested, word) for word in changes),
+        *(partial(take, word) for word in changes),
         settled,
     )
     notes = []
@@ -120,15 +123,10 @@ def _picked(own: Mapping[str, Any], names: str | list[Any]) -> dict[str, Any]:
     return {name: own[name] for name in known}
 
 
-def _is_change(word: str) -> bool:
-    name, equals, _ = word.partition("=")
-    return bool(equals and name.strip())
-
-
 def _nested(word: str) -> dict[str, Any]:
     """The word "a.b=value" as {"a": {"b": value}}; values are JSON where they can be, else text; "none" is None."""
-    name, _, text = word.partition("=")
-    if not _is_change(word):
+    name, equals, text = word.partition("=")
+    if not equals or not name.strip():
         raise ValueError(f"--set {word!r} must be name=value, as in --set training.epochs=3")
     try:
         value = json.loads(text)
