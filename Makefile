@@ -27,6 +27,7 @@ test: $(READY) ## all tests
 	$(PYTEST)
 
 bench: $(READY) ## speed against plain implementations, random programs through the symmetry finder (20 minutes; MECHCONN_DATA for real images)
+	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_paths.py
 	$(BIN)/python benchmarks/bench_matching.py
 	$(BIN)/python benchmarks/bench_cbft.py
@@ -38,6 +39,7 @@ lint: $(READY) ## format, lint, types, import contracts
 	$(BIN)/ruff check
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	@find src tests benchmarks -name '*.py' -exec awk 'END { if (NR > 400) print "warning: " FILENAME " has " NR " lines: is it two things?" }' {} \;
 
 check: lint ## lint, and the fast tests
 	$(PYTEST) -m "not slow"

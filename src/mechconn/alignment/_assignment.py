@@ -6,7 +6,6 @@ import abc
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mechconn.core import generator
@@ -127,6 +126,8 @@ def _ascended(
 
 def assigned(scores: Tensor) -> Tensor:
     """The permutation p of largest sum_u scores[u, p(u)]."""
+    from scipy.optimize import linear_sum_assignment  # a third of a second to import
+
     return torch.from_numpy(linear_sum_assignment(scores.double().cpu().numpy(), maximize=True)[1])
 
 

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import betainc, betaincinv, gammaln, xlog1py, xlogy
 
 Interval = tuple[float, float]
@@ -94,6 +93,8 @@ class CountBound:
             high, low = low, max(-self._high, low - 3 * error)
         if self._excess(low) > 0 or self._excess(high) <= 0:  # at an end of what delta can be
             return low if self._excess(low) > 0 else high
+        from scipy.optimize import brentq  # a third of a second to import
+
         # A root may be off by its tolerance; the bound must not lie above it.
         root: Any = brentq(self._excess, low, high, xtol=1e-8)
         return max(-self._high, float(root) - 1e-8)
