@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-import mechconn.paper._demo as demo_module
 from demo_record import demo_record
+from mechconn import paper
 from mechconn.cli._app import main
 from mechconn.core import Progress
 from mechconn.paper._demo import DemoSettings
@@ -22,7 +22,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[DemoSettings]:
         progress("[1/1] working", 0, 1)
         return demo_record(seed=settings.seed)
 
-    monkeypatch.setattr(demo_module, "run_demo", run_demo)
+    monkeypatch.setattr(paper, "run_demo", run_demo)
     return asked
 
 
@@ -114,7 +114,7 @@ def test_a_failed_run_is_status_one_and_debug_shows_where(monkeypatch, tmp_path,
     def diverges(*_: object, **__: object) -> None:
         raise FloatingPointError("training diverged at step 7")
 
-    monkeypatch.setattr(demo_module, "run_demo", diverges)
+    monkeypatch.setattr(paper, "run_demo", diverges)
     monkeypatch.chdir(tmp_path)
     assert run("demo") == 1
     assert capsys.readouterr().err == "mechconn: FloatingPointError: training diverged at step 7\n"

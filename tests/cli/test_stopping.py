@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from mechconn import paper
 from mechconn.cli._app import main
 from mechconn.cli._run_command import brief
-from mechconn.paper import _run_recipe as module
 from run_records import fig13_record
 
 
@@ -27,7 +27,7 @@ def test_an_interrupt_is_a_failure(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "run", interrupted)
+    monkeypatch.setattr(paper, "run", interrupted)
     assert status("run", "quickstart", "--store", str(tmp_path), "--json") == 1
     shown = capsys.readouterr()
     assert (shown.out, shown.err.splitlines()[-1]) == ("", "mechconn: stopped")
@@ -44,7 +44,7 @@ def test_what_libraries_print_is_not_the_result(
         sys.stdout.write("a worker died or was killed\n")
         return fig13_record()
 
-    monkeypatch.setattr(module, "run", noisy)
+    monkeypatch.setattr(paper, "run", noisy)
     assert status("run", "quickstart", "--store", str(tmp_path), "--json") == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["run"] == fig13_record().id and "a worker died" in shown.err
