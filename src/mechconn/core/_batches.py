@@ -89,7 +89,7 @@ def rows_of(source: SampleSource, rows: Int[Tensor, " n"]) -> Rows:
 
 
 def as_data(name: str, data: Any) -> Data:
-    """`data` checked once at the door: pairs of arrays and map-style datasets become sources.
+    """Check `data` once, where the user passes it: pairs of arrays and map-style datasets become sources.
 
     Raises:
         TypeError: data that can be read only once, or no data at all.
@@ -208,7 +208,7 @@ def numbered_batches(
     shuffle: torch.Generator | None = None,
     model: nn.Module | None = None,
 ) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
-    """`batches` with the number of each row in its dataset, int64 of shape [N]; None where the data are no source."""
+    """`batches` with the number of each row in its dataset, int64 [N]; None where the data are no source."""
     taken = None if model is None else Taken.of(model)
     data = data.seen_by(taken) if isinstance(data, MapStyle | Rows) else data
     source = is_source(data)
@@ -259,9 +259,9 @@ def _joined(a: tuple[Inputs, Tensor], b: tuple[Inputs, Tensor]) -> tuple[Inputs,
 
 @contextmanager
 def generators_kept(*data: Data | None) -> Iterator[None]:
-    """While it lasts loaders draw from their own generators, which then stand where they stood; also when it raises.
+    """Context manager: restore the states of loaders' own generators afterwards, also when the block raises.
 
-    So every pass of an evaluation meets the rows in one order, and reading leaves no trace.
+    Every pass of an evaluation then reads the rows in the same order.
     """
     states = {id(own): (own, own.get_state()) for source in data for own in own_generators(source)}
     try:

@@ -1,4 +1,4 @@
-"""Checks at the door: each raises one clear line, or returns what it was given in the form used inside."""
+"""Checks of arguments: each raises a one-line error, or returns the value in the form used inside."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ WRONG_INPUT = (ValueError, TypeError, FileNotFoundError, NotADirectoryError, Per
 
 
 def gathered(*steps: Callable[[], Any]) -> list[Any]:
-    """The steps' results; where some find the input wrong, one error with a line for each mistake of all of them.
+    """Run all steps and return their results; if any find wrong input, raise one error with a line for each mistake.
 
-    A mistake that several steps meet is told once. The error has the type that all of them have, else ValueError.
+    A mistake that several steps find is reported once. The error has the type common to all, else ValueError.
     """
     results, errors = [], []
     for step in steps:
@@ -160,7 +160,7 @@ def check_finite(name: str, x: Tensor, rows: Sequence[int] | Tensor) -> None:
 
 @contextlib.contextmanager
 def needs_extra(what: str, extra: str = "data") -> Iterator[None]:
-    """While it lasts, a package that is not installed is asked for by the extra that brings it."""
+    """Context manager: re-raise an ImportError of a missing package with the name of the extra that installs it."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -68,7 +68,7 @@ class MistakesError(ValueError):
 
 @contextmanager
 def mistakes_as_lines(model: type[BaseModel], before: str = "") -> Iterator[None]:
-    """While it lasts, what is wrong with a model's values is a ValueError with one line for each mistake."""
+    """Context manager: re-raise a ValidationError of the model as a ValueError with one line for each mistake."""
     try:
         yield
     except ValidationError as error:

@@ -46,9 +46,9 @@ def named_function(what: str, text: str) -> Callable[..., Any]:
 
 @contextmanager
 def working_directory_importable() -> Iterator[None]:
-    """While it lasts, modules are looked for in the working directory too, after the installed ones.
+    """Context manager: append the working directory to the import path.
 
-    Behind them, so that a file there which happens to be called like a library is not run in its place.
+    Installed modules come first, so that a file in the working directory cannot shadow a library.
     """
     here = os.getcwd()
     sys.path.append(here)

@@ -77,7 +77,7 @@ def write_whole(file: Path, content: bytes) -> None:
 
 
 def remove_drafts(file: Path) -> None:
-    """Remove what processes that were killed while they wrote this file left beside it; nobody else may be writing."""
+    """Remove drafts that killed processes left beside this file; no other process may be writing it."""
     for draft in file.parent.glob(f".{glob.escape(file.name)}.{'[0-9a-f]' * 8}"):
         draft.unlink(missing_ok=True)
 
