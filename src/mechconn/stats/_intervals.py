@@ -35,7 +35,7 @@ def paired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " n"], con
 
 @lru_cache(maxsize=4096)
 def difference_of_counts(gained: float, lost: float, rows: float, confidence: float) -> Interval:
-    """`paired_difference` from the number of gains and losses among so many rows; see `whole` for parts of rows."""
+    """`paired_difference` from the numbers of gains, losses and rows; see `whole` for parts of rows."""
     tail = (1.0 - confidence) / 2.0
     return CountBound(*whole(gained, lost), rows, tail).value(), -CountBound(*whole(lost, gained), rows, tail).value()
 
@@ -87,7 +87,10 @@ def unmoved(effect: float, largest: float, rows: float, confidence: float) -> In
 
 
 def mean_interval(values: Float[Tensor, " n"], largest: float, confidence: float) -> Interval:
-    """Student's t interval of a mean; `unmoved` where all rows agree, of which t would be certain; all for one row."""
+    """Student's t interval of a mean; `unmoved` where all rows agree; the whole line for one row.
+
+    For equal rows the t interval would have no width.
+    """
     if len(values) < 2:
         return -math.inf, math.inf
     found = moments_of(values)
