@@ -152,7 +152,7 @@ def computed_by_hooks(module: nn.Module) -> Iterator[tuple[nn.Module, str, Calla
 
 
 def compute_in_order(part: nn.Module, _: object) -> None:
-    """A hook before the forward pass that makes a layer's weights from others in the order of `computed_by_hooks`."""
+    """Forward pre-hook: compute a layer's weights from others in the order of `computed_by_hooks`."""
     for layer, name, made in computed_by_hooks(part):
         if layer is part:
             setattr(part, name, made())

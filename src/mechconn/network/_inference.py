@@ -134,7 +134,7 @@ def unchanged(network: Network, folds: list[Fold], params: Params, buffers: Buff
     """Whether the folded network gives the same outputs in full precision.
 
     Each folded weight is made when its layer is called and dropped after the call, so that there is no second copy of
-    the weights. Whoever else reads the weight gets NaN, which shows in the outputs.
+    the weights. Any other reader of the weight gets NaN, which shows in the outputs.
     """
     plain, folded = (Network(m, network.device) for m in (network.at_rest(), _without(network, folds)))
     expected = plain(params, buffers, inputs)

@@ -1,4 +1,4 @@
-"""A module of our own that can go from one point of weight space to the next and leave nothing of it behind."""
+"""A copied module, evaluated at one point of weight space after another without state of earlier ones."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def into_mode(training: bool) -> Callable[..., None]:
 
 @contextmanager
 def weights_as_given() -> Iterator[None]:
-    """While it lasts, parametrizations make their weights anew, also within the user's `parametrize.cached()`."""
+    """Context manager: parametrizations recompute their weights, also within the user's `parametrize.cached()`."""
     kept, parametrize._cache_enabled = parametrize._cache_enabled, 0
     try:
         yield
@@ -111,7 +111,7 @@ class Rest:
 
     @contextmanager
     def unwatched(self) -> Iterator[None]:
-        """While it lasts the module has the hooks that it had, and none that was put on it since."""
+        """Context manager: remove hooks that were registered since the snapshot, and register them again afterwards."""
         now = [dict(held) for held, _ in self._hooks]
         try:
             for held, before in self._hooks:

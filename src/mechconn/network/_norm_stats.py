@@ -264,7 +264,7 @@ def _statistics_in(what: str, state: Mapping[str, Tensor], network: Network) -> 
 
 
 class _Moments:
-    """Statistics of one layer, gathered call by call in float64."""
+    """Statistics of one layer, accumulated call by call in float64."""
 
     def __init__(self, policy: Reestimate) -> None:
         self._decay = policy.momentum if policy.average == "exponential" else None
@@ -295,7 +295,7 @@ class _Moments:
 
 @contextmanager
 def _recorded(layers: dict[str, _BatchNorm], moments: dict[str, _Moments]) -> Iterator[None]:
-    """While it lasts, each call of a layer adds its batch's statistics to that layer's moments.
+    """Context manager: each call of a layer adds its batch's statistics to that layer's moments.
 
     With momentum 1 a layer leaves exactly the last batch's mean and unbiased variance in its running
     statistics, so its own fast kernel does the work. The layers are the network's own copies.

@@ -251,7 +251,7 @@ class Network:
 
     @contextmanager
     def _standing_at(self, params: Params, buffers: Buffers, training: bool) -> Iterator[None]:
-        """While it lasts the module keeps nothing of other points; what it computes stays until the point changes."""
+        """Context manager: drop values computed at other points; values computed here stay until the point changes."""
         graph = torch.is_grad_enabled() and any(t.requires_grad for t in params.values())
         here, self._here = self._here, None
         if self._mode_computes:

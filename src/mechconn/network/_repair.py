@@ -127,7 +127,7 @@ class Repair(NormPolicy):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """While it lasts the data may be read: no generator is left elsewhere than it stood."""
+        """Context manager for reading the data: restore the states of all generators afterwards."""
         with isolated(self.seed, "norm"), generators_kept(self._checked):
             yield
 
@@ -168,7 +168,7 @@ def _linear(network: Network) -> Iterator[str]:
 
 @contextmanager
 def _hooked(network: Network, layers: list[str], change: Any) -> Iterator[None]:
-    """While it lasts, the output of each layer is what `change` makes of its name and output."""
+    """Context manager: replace the output of each layer by `change(name, output)`."""
 
     def hook(name: str) -> Any:
         return lambda _, __, output: change(name, output)
