@@ -87,7 +87,7 @@ class _Watched(Interpreter):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """While it lasts nothing is logged, printed or warned of: what an export has to say is in its error."""
+    """Context manager: suppress logging, printing and warnings; an export reports through its error."""
     before = logging.root.manager.disable
     try:
         logging.disable(logging.CRITICAL)

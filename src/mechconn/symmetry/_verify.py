@@ -143,7 +143,7 @@ class _Runs:
 
     @cached_property
     def _unmoved(self) -> tuple[list[Tensor], torch.dtype]:
-        """The outputs as they are, and the narrowest type on the way to them."""
+        """The outputs without a permutation, and the narrowest type on the way to them."""
         return self.probe.outputs(self.training)
 
     @cached_property
