@@ -61,7 +61,7 @@ def read_rows(file: Path, quoting: Quoting = "auto") -> list[list[str]]:
 
     Raises:
         ValueError: the file is not UTF-8, a row has more or fewer fields than the header, the marks are not those of
-            quoted fields, or it cannot be told what they are.
+            quoted fields, or what they are cannot be decided.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:

@@ -95,7 +95,7 @@ def _config(model: nn.Module) -> Any:
 def class_names(data: Any) -> Names | None:
     """The names of the labels of a data set: our own, under cues and interventions too, torchvision's, or the hub's.
 
-    None where none are told, or where a `target_transform` may have changed the labels.
+    None where the data have none, or where a `target_transform` may have changed the labels.
     """
     if getattr(data, "target_transform", None) is not None:
         return None

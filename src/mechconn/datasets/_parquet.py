@@ -143,7 +143,7 @@ class ParquetImages:
 
 @contextlib.contextmanager
 def readable(file: Path) -> Iterator[None]:
-    """While it lasts, what pyarrow says of a broken file is said in one line that names it."""
+    """Context manager: re-raise pyarrow errors as one-line ValueErrors that name the file."""
     import pyarrow
 
     try:

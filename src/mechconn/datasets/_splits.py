@@ -69,7 +69,7 @@ def load_splits(
         FileNotFoundError: a source, or its split, is not there.
         ValueError: no sources, a file that cannot be read, a folder of several splits without "#", splits that
             differ in kind, shape or classes, mean without std, a scale for data that are no images. What is wrong
-            with several sources is told together, a line each.
+            with several sources is reported together, a line each.
         ImportError: the extra that reads these files is not installed.
     """
     check_is("sources", sources, Mapping, "; pass {split: path, ...}")
