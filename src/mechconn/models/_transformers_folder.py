@@ -26,7 +26,7 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
     Args:
         folder: where `save_pretrained` put it.
         weights: whether to load the folder's own weights, or to build from its configuration alone.
-        note: told of what is worth knowing.
+        note: called with each remark, as one line.
 
     Raises:
         ValueError: the folder is incomplete, holds no classifier, or its weights do not match its configuration.
@@ -75,7 +75,7 @@ def _architecture(folder: Path) -> str:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """While it lasts, Transformers shows no progress bars."""
+    """Context manager: switch off Transformers' progress bars."""
     logging = transformers.utils.logging
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
