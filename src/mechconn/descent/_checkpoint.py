@@ -21,7 +21,7 @@ class Checkpoint:
 
     A run that finds the file goes on from it, and ends with the same bits as one that was never stopped (same
     machine, same number of threads). A file that another run wrote is refused and stays as it is; so does the last
-    one when a loss becomes infinite or NaN. Runs are told apart by their settings, their start, what is
+    one when a loss becomes infinite or NaN. A run is identified by its settings, their start, what is
     frozen, all targets, groups and the inputs of each source's first batch; functions (loss, transform) are not
     compared. `DFR`, which takes no steps, writes none.
 

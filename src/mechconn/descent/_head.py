@@ -111,7 +111,7 @@ class Received:
 
 @contextmanager
 def head_calls(model: nn.Module, head: str) -> Iterator[Received]:
-    """While it lasts, every call of the head is recorded."""
+    """Context manager: record every call of the head."""
     received = Received(head)
 
     def record(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> None:

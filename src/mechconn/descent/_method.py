@@ -81,7 +81,7 @@ class Problem:
         workers: the processes that share the work.
         kept: what objectives remember from one iteration to the next; part of every checkpoint.
         decided: settings that the method left to the run, such as a rate that the features give; part of the record.
-        notes: plain sentences on where the run did nothing, for whoever reads its result.
+        notes: plain sentences on where the run did nothing, for readers of its result.
     """
 
     model: nn.Module
