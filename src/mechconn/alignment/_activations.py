@@ -167,7 +167,7 @@ def _units(result: Tensor, site: Site) -> Tensor:
 
 
 class Moments:
-    """First and second moments of two sets of units, gathered batch by batch about the first batch's means."""
+    """First and second moments of two sets of units, accumulated batch by batch about the first batch's means."""
 
     def __init__(self) -> None:
         self._count = 0
