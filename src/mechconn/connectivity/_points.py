@@ -65,7 +65,9 @@ class Points:
         }
 
     def at(self, what: str, point: Callable[[], Params], t: float | None = None) -> dict[str, Outcomes]:
-        """Split -> outcomes at the point that `point` makes; it is made here so that nobody else holds it.
+        """Split -> outcomes at the point that `point` builds.
+
+        Built here so that the caller keeps no reference and the memory is freed.
 
         `t` says where on a path from A to B the point lies; None where it lies on none.
         """
