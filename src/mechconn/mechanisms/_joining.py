@@ -1,4 +1,4 @@
-"""What joins two modules in weight space: whether a path leads from A to B at all, and B moved onto A."""
+"""The endpoints of an audit: whether a path can join A and B, and B aligned to A."""
 
 from __future__ import annotations
 

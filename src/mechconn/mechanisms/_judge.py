@@ -128,7 +128,7 @@ def _stepped_down(sides: Mapping[str, _Side]) -> dict[str, float]:
 
 
 def _adjusted(sides: Mapping[str, _Side]) -> dict[str, tuple[float, float]]:
-    """The same two tail levels as `_Side.tails`, as the smallest level shared by all k at which each is reached."""
+    """The two tail levels of `_Side.tails`, as the smallest level shared by all k at which each is reached."""
     count, steps, beyond = len(sides), [0.0], {}
     for r, (name, side) in enumerate(sorted(sides.items(), key=lambda item: item[1].tails[0])):
         steps.append(max(steps[-1], (count - r) * side.tails[0]))  # from this level on, r + 1 are settled

@@ -131,7 +131,7 @@ def is_linear(part: nn.Module) -> bool:
 def _kept(
     parts: Mapping[str, nn.Module], names: Iterable[str], whose: str
 ) -> Iterator[dict[str, list[Tensor | Unfit]]]:
-    """While it lasts, what each layer gives is appended under its name; a copy, which no later layer writes into."""
+    """Context manager: append a copy of each layer's output under its name; later layers cannot overwrite it."""
     seen: dict[str, list[Tensor | Unfit]] = {name: [] for name in names}
 
     def keep(name: str) -> Any:

@@ -114,7 +114,7 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
 class Outcome:
     """One model's outcomes on every split, the number type that its layers computed in, and the metrics' ranges.
 
-    `said_paired` says that the user told that rows correspond.
+    `said_paired` says that the user declared that rows correspond.
     """
 
     splits: Mapping[str, Drawn]
