@@ -1,4 +1,4 @@
-"""Writing so that a reader finds all or nothing, whenever the writer dies."""
+"""Atomic writes of files and folders: readers find the whole content or nothing, also if the writer is killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DiskFullError(RuntimeError):
 
 @contextmanager
 def room_on(root: Path) -> Iterator[None]:
-    """While it lasts, a full disk, or one that may not be written to, is one clear error.
+    """Context manager: re-raise errors of a full or read-only disk as one-line errors.
 
     Raises:
         DiskFullError: no space is left.

@@ -32,7 +32,7 @@ class Store:
     Attributes:
         root: the folder; made when first written to.
         run: the run in whose name steps are used, if any.
-        note: told, in one line, what a reader should know: what was found damaged.
+        note: called with one line for each damaged file.
 
     Raises:
         DiskFullError: from every method that writes; nothing half-written stays.
@@ -242,7 +242,7 @@ class Store:
             yield
 
     def say(self, line: str) -> None:
-        """A line for whoever wants to be told."""
+        """Pass a line to `note`, where one was given."""
         if self.note is not None:
             self.note(line)
 
