@@ -16,7 +16,7 @@ Numbers = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What the accounts below share: a cell's data, and how models and paths are measured.
+    """What all cells share: a cell's data, and how models and paths are measured.
 
     Attributes:
         statistics: what normalisation statistics along paths are estimated on.

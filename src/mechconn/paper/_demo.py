@@ -166,7 +166,7 @@ def _network(settings: DemoSettings, task: datasets.CueTask) -> nn.Module:
 
 
 class _Stages:
-    """Numbers and times the stages of a run, and names them to whoever watches."""
+    """Numbers and times the stages of a run, and reports their names as progress."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress, self._total, self._number = progress, total, 0

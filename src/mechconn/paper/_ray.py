@@ -1,4 +1,4 @@
-"""Cells on a Ray cluster, behind the standard executor interface. Ray starts a cell again when its worker dies."""
+"""Cells on a Ray cluster, behind the standard executor interface. Ray restarts a cell whose worker dies."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
 def _alone(store: Store, run: str) -> Iterator[None]:
     """A block that is the only one to work on a run; it waits until it is."""
     with ExitStack() as held:
-        # A second of patience: whoever lists runs holds the lock for a moment.
+        # One second of patience: listing runs holds the lock for a moment.
         if not held.enter_context(store.running(run, patience=1.0)):
             store.say(f"another process works on run {run}; waiting until it ends")
             held.enter_context(store.running(run, patience=None))

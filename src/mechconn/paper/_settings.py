@@ -245,7 +245,7 @@ class TuningSettings(Settings):
 
 @runtime_checkable
 class AnyCell(Protocol):
-    """One independent part of any experiment: it can be named, and told where it stands."""
+    """One independent part of any experiment, with a name and a place."""
 
     @property
     def name(self) -> str:

@@ -33,7 +33,7 @@ WEIGHTS, CHECKPOINT = "weights", "run.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Lab:
-    """Where steps are done, and a log of what was.
+    """Runs the steps of an experiment through the store, and logs them.
 
     Attributes:
         store: where results are found and kept.
