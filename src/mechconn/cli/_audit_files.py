@@ -52,7 +52,7 @@ def prepared(
     seed: int = 0,
     root: Path | None = None,
 ) -> Prepared:
-    """Read both models and all data; what is wrong with any of them is told together, a line each.
+    """Read both models and all data; mistakes in any of them are reported together, a line each.
 
     Args:
         weights: files of the two models' weights.
