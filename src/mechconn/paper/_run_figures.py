@@ -1,4 +1,4 @@
-"""Figures of the report of runs: accuracy beside the published, paths, clean samples, widths; each also described in words."""
+"""Figures of the report of runs: accuracy beside the published, paths, clean samples, widths; all also in words."""
 
 from __future__ import annotations
 

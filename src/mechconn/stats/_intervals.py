@@ -35,7 +35,7 @@ def paired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " n"], con
 
 @lru_cache(maxsize=4096)
 def difference_of_counts(gained: float, lost: float, rows: float, confidence: float) -> Interval:
-    """`paired_difference` from the numbers of gains, losses and rows; see `whole` for parts of rows."""
+    """`paired_difference` from counts of gains, losses and rows; see `whole` for parts of rows."""
     tail = (1.0 - confidence) / 2.0
     return CountBound(*whole(gained, lost), rows, tail).value(), -CountBound(*whole(lost, gained), rows, tail).value()
 
