@@ -198,7 +198,8 @@ def accuracy_effects_apart(before: Pair, after: Pair, paired: bool, confidence: 
     Where rows of the two splits correspond, row i moves by d_i in {-2, ..., 2}, and E[d] is the sum over j = 1, 2 of
     P(d >= j) - P(d <= -j): two paired differences, each at confidence 1 - alpha / 2. Else it is the difference, over
     two independent splits, of the paired differences between the models, again at 1 - alpha / 2 each. Means over
-    several draws, no longer exact, are divided alike, d = clip(d, -1, 1) + rest, and bounded as in `of_accuracy`.
+    several draws, no longer exact, are divided alike, d = clip(d, -1, 1) + rest, and bounded as in
+    `of_accuracy`.
     """
     half = (1.0 + confidence) / 2.0
     gaps = [b.double() - a.double() for a, b in (before, after)]
