@@ -76,7 +76,7 @@ def test_a_run_keeps_its_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 FILLING = """
 import sys, torch
 from pathlib import Path
-from mechconn import _tensor_files as whole
+from mechconn.core import _tensor_files as whole
 from mechconn.store import Made, Store
 from mechconn.store._folders import DiskFullError
 from work import made, step
