@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 import mechconn as mc
-from mechconn.core import isolated
-from mechconn.datasets._suite import cued_set
+from mechconn.core import isolate_rng
+from mechconn.datasets._suite import make_cued_set
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from image_files import pixels, png, write  # pyright: ignore[reportMissingImports]
@@ -86,7 +86,7 @@ def drawing(rows: int) -> None:
     """The box cue on all images of a set, read in batches of 500 by one thread, against a loop."""
     draw = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (rows, 3, 32, 32), generator=draw, dtype=torch.uint8)
-    data = cued_set(mc.datasets.ImageSet(x, torch.arange(rows) % 10, tuple("0123456789")), mc.BoxCue()).with_cue()
+    data = make_cued_set(mc.datasets.ImageSet(x, torch.arange(rows) % 10, tuple("0123456789")), mc.BoxCue()).with_cue()
     green, places = torch.tensor([0.0, 1.0, 0.0])[:, None, None], (0, 14, 29)
 
     def one(row: int) -> torch.Tensor:
@@ -114,7 +114,7 @@ def finding() -> None:
     except ImportError:
         said("no Transformers, so BERT's symmetry is left out")
         return
-    with isolated(0, "bert"):
+    with isolate_rng(0, "bert"):
         model = hf.BertForSequenceClassification(hf.BertConfig()).eval()
     inputs = {"input_ids": torch.ones(2, 8, dtype=torch.long)}
     step = seconds(lambda: model(**inputs).logits.sum().backward())

@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from mechconn.mechanisms._evidence import of_accuracy
+from mechconn.mechanisms._difference_evidence import make_accuracy_evidence
 
 TAIL = 0.025
 KINDS = {
@@ -44,7 +44,7 @@ def error(rows: int, margin: float, share: float, gain: float, loss: float) -> f
                 continue  # too rare to count, or an estimate below the effect, whose bound lies below it too
             moved = torch.zeros(rows, dtype=torch.float64)
             moved[:gaining], moved[gaining : gaining + losing] = gain, -loss
-            total += chance * of_accuracy(before, 1.0 + moved, paired=True).reaches(+1, TAIL, -margin)
+            total += chance * make_accuracy_evidence(before, 1.0 + moved, paired=True).reaches(+1, TAIL, -margin)
     return total
 
 

@@ -16,7 +16,7 @@ import time
 import numpy as np
 from scipy.stats import binom
 
-from mechconn.stats import Counted, Melded
+from mechconn.stats import MeldedBounds, WeightedCount
 
 TAIL = 0.025
 DESIGNS = {
@@ -34,8 +34,8 @@ def lower_bounds(trials: list[int], weights: list[float]) -> np.ndarray:
     """The bound of every outcome."""
     found = np.empty([n + 1 for n in trials])
     for outcome in itertools.product(*(range(n + 1) for n in trials)):
-        terms = [Counted(w, k, n) for w, k, n in zip(weights, outcome, trials, strict=True)]
-        found[outcome] = Melded(terms).bounds(TAIL)[0]
+        terms = [WeightedCount(w, k, n) for w, k, n in zip(weights, outcome, trials, strict=True)]
+        found[outcome] = MeldedBounds(terms).bounds(TAIL)[0]
     return found
 
 

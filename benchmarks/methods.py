@@ -22,7 +22,7 @@ from torch import nn
 
 import mechconn as mc
 from mechconn.descent import Method, Schedule
-from mechconn.paper import demo_settings
+from mechconn.paper import choose_demo_settings
 from mechconn.paper._demo import DemoSettings
 
 METHODS: dict[str, Method] = {
@@ -66,7 +66,7 @@ def start(task: mc.datasets.CueTask, settings: DemoSettings, folder: Path, name:
 
 def problem(data: str, proportion: float, seed: int, root: str | None, folder: Path) -> mc.TuningTask:
     """One seed's start and data, by the demo's settings."""
-    settings = demo_settings(data, seed)
+    settings = choose_demo_settings(data, seed)
     task = mc.datasets.cue_task(
         data, proportion=proportion, seed=seed, root=root, rows=settings.rows, test_rows=settings.test_rows
     )  # fmt: skip
@@ -105,7 +105,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in asked.seeds.split(",")]
     tasks = [problem(asked.data, asked.proportion, seed, asked.root, folder) for seed in seeds]
-    settings = demo_settings(asked.data, 0)
+    settings = choose_demo_settings(asked.data, 0)
     began, shown = time.perf_counter(), ""
 
     def progress(message: str, done: int, total: int) -> None:

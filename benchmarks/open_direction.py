@@ -34,8 +34,8 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.core import derive_seed, isolated
-from mechconn.datasets._suite import cue_suite, cued_set
+from mechconn.core import derive_seed, isolate_rng
+from mechconn.datasets._suite import make_cue_suite, make_cued_set
 from mechconn.stats import clopper_pearson
 from mechconn.theory import ReluNet, Slabs, SlabSet, barrier_floor, fresh_network, interpolate, join, loss_along
 
@@ -76,7 +76,7 @@ def said(text: str) -> None:
 def network(layers: int, width: int, seed: int) -> nn.Sequential:
     """A perceptron with fresh weights."""
     sizes = [SPEC.features, *[width] * layers]
-    with isolated(seed, "weights"):
+    with isolate_rng(seed, "weights"):
         parts: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise(sizes):
             parts += [nn.Linear(inputs, outputs), nn.ReLU()]
@@ -86,10 +86,10 @@ def network(layers: int, width: int, seed: int) -> nn.Sequential:
 def task_of(seed: int) -> tuple[mc.CuedSet, mc.Suite]:
     """Training rows whose cue is drawn at random, and the four test splits."""
     scenes, tests = (
-        cued_set(SPEC.sample(rows, derive_seed(seed, name)), mc.datasets.PlantedCue(SPEC))
+        make_cued_set(SPEC.sample(rows, derive_seed(seed, name)), mc.datasets.PlantedCue(SPEC))
         for name, rows in (("train", ROWS), ("test", TEST_ROWS))
     )
-    return scenes.with_random_cue(derive_seed(seed, "cue")), cue_suite(tests, derive_seed(seed, "test cues"))
+    return scenes.with_random_cue(derive_seed(seed, "cue")), make_cue_suite(tests, derive_seed(seed, "test cues"))
 
 
 def measured(layers: int, width: int, seed: int) -> Pair:

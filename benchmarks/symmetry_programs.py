@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from symmetry.check import largest_change  # pyright: ignore[reportMissingImports]
@@ -33,7 +33,7 @@ def main() -> int:
     options = parser.parse_args()
     started, changes, coverages, unknown, free, wrong = time.perf_counter(), [], [], Counter[str](), 0, []
     for seed in range(options.seed, options.seed + options.programs):
-        with isolated(seed, "random program"):
+        with isolate_rng(seed, "random program"):
             model, inputs = program(random.Random(seed))
         symmetry = mc.symmetry_of(model, inputs)
         changes.append(largest_change(model, inputs, symmetry))

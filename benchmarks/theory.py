@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 from mechconn import theory
-from mechconn.paper._fig13 import PAIRS, SCALES, run_fig13
+from mechconn.paper._fig13 import FIG13_SCALES, PAIRS, run_fig13
 
 COLOURS = {
     "same_attribute": "#0072B2",
@@ -46,7 +46,7 @@ def with_interval(found: dict[str, Any], digits: int = 5) -> str:
 
 def figure_13(scale: Any) -> dict[str, Any]:
     """Run it and print a row for each pair and width, and what the networks rely on."""
-    started, config = time.perf_counter(), SCALES[scale]
+    started, config = time.perf_counter(), FIG13_SCALES[scale]
     results = run_fig13(config)
     said(f"scale {scale}: {len(config.seeds)} seeds, {time.perf_counter() - started:.0f} seconds")
     said("| pair | units | barrier before | barrier after | pattern agreement |")
@@ -176,7 +176,7 @@ def draw_figure_13(results: dict[str, Any], file: Path) -> None:
 def main() -> None:
     """Run all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", choices=list(SCALES), default="small")
+    parser.add_argument("--scale", choices=list(FIG13_SCALES), default="small")
     parser.add_argument("--pictures", type=Path)
     asked = parser.parse_args()
     results = figure_13(asked.scale)

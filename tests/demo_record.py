@@ -6,7 +6,7 @@ import torch
 
 from mechconn.core import Environment, Picture
 from mechconn.mechanisms import EffectRecord, InvarianceRecord, PathRecord
-from mechconn.mechanisms._audit_record import Verdict
+from mechconn.mechanisms._audit_record import PathVerdict
 from mechconn.report import DemoRecord
 
 SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")
@@ -60,7 +60,7 @@ def invariance(accuracy: dict[str, float], rand_cue: str, rand_image: str) -> In
     )
 
 
-def path(verdict: Verdict = "not connected") -> PathRecord:
+def path(verdict: PathVerdict = "not connected") -> PathRecord:
     height = 0.0 if verdict == "connected" else 0.4
     low = 0.01 if verdict == "undetermined" else height
     return PathRecord(

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from mechconn.paper import Plan, chosen
-from mechconn.paper._engines import Engine
+from mechconn.paper import RunPlan, resolve_settings
+from mechconn.paper._engines import CellEngine
 
-INLINE = Engine("inline", 1, 1)
+INLINE = CellEngine("inline", 1, 1)
 
 TINY = (
     "datasets=planted", "rows=80", "test_rows=40", "width=8", "points=3", "training.epochs=2", "training.batch_size=20",
@@ -21,11 +21,11 @@ TUNING = (
 )  # fmt: skip
 
 
-def small_plan(store: Path, engine: Engine = INLINE, *changes: str, recipe: str = "table1") -> Plan:
+def small_plan(store: Path, engine: CellEngine = INLINE, *changes: str, recipe: str = "table1") -> RunPlan:
     """A run of a recipe on planted latents, two cells as a rule."""
     own = ("fit.epochs=1",) if recipe == "fig4" else () if recipe in ("fig5", "table3") else TUNING
-    _, scale, settings, _ = chosen(recipe, "smoke", [*TINY, *own, *changes])
-    return Plan(recipe, scale, settings, store, engine)
+    _, scale, settings, _ = resolve_settings(recipe, "smoke", [*TINY, *own, *changes])
+    return RunPlan(recipe, scale, settings, store, engine)
 
 
 def computed(said: Iterable[str]) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from demo_record import SPLITS
-from mechconn.core import Environment, Picture, settings_hash
-from mechconn.paper import chosen
+from mechconn.core import Environment, Picture, hash_settings
+from mechconn.paper import resolve_settings
 from mechconn.store import CellRecord, RunRecord
 
 HERE = Environment(versions={"torch": "2"}, system="Linux", processor="p", cores=2, threads=1, device="cpu")
@@ -39,7 +39,10 @@ def run_record(
     recipe: str, numbers: dict[tuple[Any, ...], dict[str, Any]], scale: str = "smoke", **changes: Any
 ) -> RunRecord:
     """A run of (dataset, proportion, clean samples, seed) -> numbers."""
-    settings = chosen(recipe, scale, root="no images here")[2].model_dump(mode="json") | {"device": "cpu", "threads": 1}
+    settings = resolve_settings(recipe, scale, root="no images here")[2].model_dump(mode="json") | {
+        "device": "cpu",
+        "threads": 1,
+    }
     cells = [
         CellRecord(
             name=" ".join(map(str, place)),
@@ -60,7 +63,7 @@ def run_record(
         "recipe": recipe,
         "scale": scale,
         "settings": settings,
-        "settings_hash": settings_hash(settings),
+        "settings_hash": hash_settings(settings),
         "seeds": sorted({place[3] for place in numbers}) or [0],
         "engine": "inline",
         "workers": 1,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -43,7 +43,7 @@ def test_examples(path: Path) -> None:
     for name, text in examples(path):
         test = doctest.DocTestParser().get_doctest(text, dict(vars(module)), name, str(path), None)
         # Examples build models without a word about seeds; here they draw from a stream of their own.
-        with isolated(0, "docstring", name):
+        with isolate_rng(0, "docstring", name):
             runner.run(test, out=log.append)
     results = runner.summarize(verbose=False)
     assert results.attempted > 0

@@ -211,7 +211,7 @@ def test_a_private_module_belongs_to_its_package() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "from mechconn.core._rng import isolated",
+        "from mechconn.core._rng import isolate_rng",
         "from mechconn.core import _rng",
         "import mechconn.core._rng as rng",
         "from ..core._rng import isolated",

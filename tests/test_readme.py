@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 import mechconn as mc
 from image_files import pixels, write_class_folder
 from mechconn.cli._app import main
-from mechconn.core import isolated
-from mechconn.paper import RECIPES, chosen
+from mechconn.core import isolate_rng
+from mechconn.paper import RECIPES, resolve_settings
 from texts import texts
 
-with isolated(0, "import"):
+with isolate_rng(0, "import"):
     import transformers
 
 README = Path(__file__).parents[1] / "README.md"
@@ -69,7 +69,7 @@ def test_the_examples_on_models_and_data_of_ones_own_run(
     save_file(mc.load_model("my_models:build", arguments={"width": 8}).state_dict(), tmp_path / "a.safetensors")
     config = transformers.BertConfig(vocab_size=34, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     config.num_labels = 3
-    with isolated(0, "reader"):
+    with isolate_rng(0, "reader"):
         transformers.BertForSequenceClassification(config).save_pretrained(tmp_path / "my_reader")
     for split in ("cue", "shuffled"):
         for label, name in enumerate(("bird", "fish")):
@@ -90,7 +90,7 @@ def test_the_examples_on_models_and_data_of_ones_own_run(
 def test_the_configuration_of_a_run_is_understood(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(recipe = .*?)```", README.read_text(encoding="utf-8"), re.S)
     (tmp_path / "own.toml").write_text(example, encoding="utf-8")
-    recipe, scale, settings, _ = chosen(str(tmp_path / "own.toml"))
+    recipe, scale, settings, _ = resolve_settings(str(tmp_path / "own.toml"))
     assert (recipe, scale) == ("table1", "small")
     assert settings.methods["IRM"] == mc.IRM(penalty=10.0) and "CBFT" in settings.methods
     assert [data.name for data in settings.datasets] == ["cifar10", "dominoes"]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from mechconn.core import environment
-from mechconn.store import Made, RunRecord, Step, Store
+from mechconn.core import read_environment
+from mechconn.store import RunRecord, StepIdentity, StepOutput, Store
 
 HANGING = 600.0
 """Seconds after which a test that waits for another process gives up: far more than any machine takes."""
@@ -43,12 +43,12 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def step(number: int = 0) -> Step:
-    return Step("test", 1, {"number": number})
+def step(number: int = 0) -> StepIdentity:
+    return StepIdentity("test", 1, {"number": number})
 
 
-def made(number: int = 0) -> Made:
-    return Made({"number": number, "third": 1 / 3}, {"weights": {"w": torch.arange(6.0) / 7 + number}})
+def made(number: int = 0) -> StepOutput:
+    return StepOutput({"number": number, "third": 1 / 3}, {"weights": {"w": torch.arange(6.0) / 7 + number}})
 
 
 def run_record(run: str, status: str = "done", started: str = "2026-01-01T00:00:00+00:00") -> RunRecord:
@@ -71,7 +71,7 @@ def run_record(run: str, status: str = "done", started: str = "2026-01-01T00:00:
             "summary": None,
             "results": {"cell": {"accuracy": 0.5}},
             "notes": [],
-            "environment": environment("cpu"),
+            "environment": read_environment("cpu"),
             "pictures": {},
         }
     )
@@ -99,7 +99,7 @@ def two_steps(work: Work) -> float:
     return float(first.tensors["weights"]["w"].sum()) + second.numbers["number"]
 
 
-def logged(work: Work, which: str) -> Made:
+def logged(work: Work, which: str) -> StepOutput:
     line = f"{which} {work.number}\n".encode()
     log = os.open(work.root / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(log, line)

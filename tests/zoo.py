@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 
 Batch = tuple[Tensor, Tensor]
 FEATURES, CLASSES = 4, 3
@@ -16,7 +16,7 @@ FEATURES, CLASSES = 4, 3
 
 def build(factory: Callable[[], nn.Module], seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
     """A module whose weights, and statistics where it keeps any, are random numbers of `seed`."""
-    with isolated(seed, "test model"):
+    with isolate_rng(seed, "test model"):
         model = factory().to(dtype)
         for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 
 from image_files import pixels, write_class_folder
 from mechconn.cli._app import main
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from texts import texts
 
-with isolated(0, "import"):
+with isolate_rng(0, "import"):
     import transformers
 
 SMALL: dict[str, Any] = {
@@ -33,7 +33,7 @@ SPLITS = "points = 3\nalignment = 'none'\n[splits]\ncue = 'cue'\nrand_cue = 'ran
 def vit(names: Sequence[str] | None, seed: int = 0) -> Any:
     """A classifier of images, of two classes where no names are given."""
     labels: dict[str, Any] = {"num_labels": 2} if names is None else {"id2label": dict(enumerate(names))}
-    with isolated(seed, "vit"):
+    with isolate_rng(seed, "vit"):
         config = transformers.ViTConfig(image_size=8, patch_size=4, **SMALL, **labels)
         return transformers.ViTForImageClassification(config).eval()
 
@@ -109,7 +109,7 @@ def test_without_names_in_the_data_b_is_put_into_the_order_of_a(
         parts = {"input_ids": data.input_ids, "attention_mask": data.attention_mask, "y": data.y}
         save_file(parts, folder / f"{split}.safetensors")
     (folder / "audit.toml").write_text(SPLITS.replace("cue'", "cue.safetensors'"), encoding="utf-8")
-    with isolated(0, "bert"):
+    with isolate_rng(0, "bert"):
         config = transformers.BertConfig(vocab_size=34, max_position_embeddings=16, **SMALL, **names)
         first = transformers.BertForSequenceClassification(config).eval()
         config = transformers.BertConfig(vocab_size=34, max_position_embeddings=16, **SMALL, **names)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mechconn.cli._app import main
-from mechconn.cli._run_command import store_folder
+from mechconn.cli._run_command import find_store_folder
 from mechconn.store import Store
 from recipes import TINY, TUNING
 
@@ -91,6 +91,6 @@ def test_a_file_is_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_the_store_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MECHCONN_STORE", raising=False)
-    assert store_folder(None) == Path("mechconn-store")
+    assert find_store_folder(None) == Path("mechconn-store")
     monkeypatch.setenv("MECHCONN_STORE", str(tmp_path))
-    assert store_folder(None) == tmp_path and store_folder(Path("own")) == Path("own")
+    assert find_store_folder(None) == tmp_path and find_store_folder(Path("own")) == Path("own")

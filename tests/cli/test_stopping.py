@@ -11,7 +11,7 @@ import pytest
 
 from mechconn import paper
 from mechconn.cli._app import main
-from mechconn.cli._run_command import brief
+from mechconn.cli._run_command import summarise_record
 from run_records import fig13_record
 
 
@@ -27,7 +27,7 @@ def test_an_interrupt_is_a_failure(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(paper, "run", interrupted)
+    monkeypatch.setattr(paper, "run_plan", interrupted)
     assert status("run", "quickstart", "--store", str(tmp_path), "--json") == 1
     shown = capsys.readouterr()
     assert (shown.out, shown.err.splitlines()[-1]) == ("", "mechconn: stopped")
@@ -44,7 +44,7 @@ def test_what_libraries_print_is_not_the_result(
         sys.stdout.write("a worker died or was killed\n")
         return fig13_record()
 
-    monkeypatch.setattr(paper, "run", noisy)
+    monkeypatch.setattr(paper, "run_plan", noisy)
     assert status("run", "quickstart", "--store", str(tmp_path), "--json") == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["run"] == fig13_record().id and "a worker died" in shown.err
@@ -53,4 +53,4 @@ def test_what_libraries_print_is_not_the_result(
 def test_results_are_numbers_alone() -> None:
     own = {"barrier": 0.5, "matched_by": "weights", "cells": [{"interpolates": True, "steps": 3}, 2, None, "text"]}
     record = fig13_record().model_copy(update={"summary": own})
-    assert brief(record)["results"] == {"barrier": 0.5, "cells": [{"steps": 3}, 2, None]}
+    assert summarise_record(record)["results"] == {"barrier": 0.5, "cells": [{"steps": 3}, 2, None]}

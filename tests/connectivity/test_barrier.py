@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import mechconn as mc
-from mechconn.connectivity import barrier_of
-from mechconn.connectivity._barrier import interval_of_errors, interval_of_means, rises
-from mechconn.stats import paired_difference
-from mechconn.stats._intervals import paired_mean
+from mechconn.connectivity import compute_barrier
+from mechconn.connectivity._barrier import bound_barrier_of_errors, bound_barrier_of_means, compute_rises
+from mechconn.stats import bound_paired_difference
+from mechconn.stats._intervals import bound_paired_mean
 
 TS = mc.path_grid(11)
 DRAWS, ROWS, CONFIDENCE = 400, 40, 0.9
@@ -43,7 +43,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_interval_covers_the_barrier_of_the_means(shape: str) -> None:
     truth, draw = max(SHAPES[shape]), torch.Generator().manual_seed(0)
-    hits = [covered(interval_of_means(TS, losses(SHAPES[shape], draw), CONFIDENCE), truth) for _ in range(DRAWS)]
+    hits = [covered(bound_barrier_of_means(TS, losses(SHAPES[shape], draw), CONFIDENCE), truth) for _ in range(DRAWS)]
     assert sum(hits) >= LEAST
 
 
@@ -52,9 +52,9 @@ def test_the_interval_at_the_highest_point_alone_would_not() -> None:
     draw, hits = torch.Generator().manual_seed(0), 0
     for _ in range(DRAWS):
         values = losses(PLATEAU, draw)
-        place = TS.index(barrier_of(TS, values.mean(1).tolist(), None).t)
+        place = TS.index(compute_barrier(TS, values.mean(1).tolist(), None).t)
         chord = (1 - TS[place]) * values[0] + TS[place] * values[-1]
-        hits += covered(paired_mean(chord, values[place], CONFIDENCE), 0.3)
+        hits += covered(bound_paired_mean(chord, values[place], CONFIDENCE), 0.3)
     assert hits < LEAST
 
 
@@ -64,32 +64,32 @@ def test_the_interval_covers_the_barrier_of_the_error_rate(rise: float) -> None:
     rate = torch.tensor([0.2, *[0.2 + rise] * 9, 0.2], dtype=torch.float64)
     for _ in range(DRAWS // 20):  # Bonferroni over 18 differences is wide: every draw is covered
         level = torch.rand(ROWS, generator=draw, dtype=torch.float64)
-        hits += covered(interval_of_errors(TS, level >= rate[:, None], CONFIDENCE), rise)
+        hits += covered(bound_barrier_of_errors(TS, level >= rate[:, None], CONFIDENCE), rise)
     assert hits >= 0.9 * DRAWS // 20
 
 
 def test_three_points_have_the_interval_of_one_paired_mean() -> None:
     draw = torch.Generator().manual_seed(2)
     values = torch.rand(3, 30, generator=draw, dtype=torch.float64) + torch.tensor([[0.0], [2.0], [0.0]])
-    expected = paired_mean((values[0] + values[2]) / 2, values[1], 0.95)
-    assert interval_of_means((0.0, 0.5, 1.0), values, 0.95) == pytest.approx(expected, rel=1e-12)
+    expected = bound_paired_mean((values[0] + values[2]) / 2, values[1], 0.95)
+    assert bound_barrier_of_means((0.0, 0.5, 1.0), values, 0.95) == pytest.approx(expected, rel=1e-12)
     correct = values > 0.5
-    parts = [paired_difference(~correct[end], ~correct[1], 0.975) for end in (0, 2)]
+    parts = [bound_paired_difference(~correct[end], ~correct[1], 0.975) for end in (0, 2)]
     expected = tuple(max(0.0, (a + b) / 2) for a, b in zip(*parts, strict=True))
-    assert interval_of_errors((0.0, 0.5, 1.0), correct, 0.95) == pytest.approx(expected, rel=1e-12)
+    assert bound_barrier_of_errors((0.0, 0.5, 1.0), correct, 0.95) == pytest.approx(expected, rel=1e-12)
 
 
 def test_two_points_have_no_barrier_and_one_sample_says_nothing() -> None:
-    assert interval_of_means((0.0, 1.0), torch.rand(2, 5, generator=torch.Generator()), 0.95) == (0.0, 0.0)
-    assert interval_of_means((0.0, 0.5, 1.0), torch.ones(3, 1), 0.95) == (0.0, math.inf)
+    assert bound_barrier_of_means((0.0, 1.0), torch.rand(2, 5, generator=torch.Generator()), 0.95) == (0.0, 0.0)
+    assert bound_barrier_of_means((0.0, 0.5, 1.0), torch.ones(3, 1), 0.95) == (0.0, math.inf)
 
 
 def test_the_area_of_a_parabola() -> None:
     """Of 4 t (1 - t): 2 / 3, less the trapezoid rule's 2 h^2 / 3 on a grid of step h."""
     values = [5 + t + 4 * t * (1 - t) for t in TS]
-    assert barrier_of(TS, values, None).area == pytest.approx((1 - 0.01) * 2 / 3, rel=1e-12)
-    assert barrier_of(TS, [-v for v in values], None).area == 0.0
-    assert rises(TS, values)[5] == pytest.approx(1.0, rel=1e-12)
+    assert compute_barrier(TS, values, None).area == pytest.approx((1 - 0.01) * 2 / 3, rel=1e-12)
+    assert compute_barrier(TS, [-v for v in values], None).area == 0.0
+    assert compute_rises(TS, values)[5] == pytest.approx(1.0, rel=1e-12)
 
 
 def kept(rise: float, noise: float) -> mc.Profile:
@@ -135,8 +135,8 @@ def test_a_wider_confidence_has_a_wider_interval() -> None:
 def test_rows_that_rise_alike_are_no_certainty() -> None:
     """Three rows that all rise by 0.7 say little of those that were not drawn."""
     values = torch.tensor([[0.0] * 3, [0.7] * 3, [0.0] * 3], dtype=torch.float64)
-    low, high = interval_of_means((0.0, 0.5, 1.0), values, 0.95)
+    low, high = bound_barrier_of_means((0.0, 0.5, 1.0), values, 0.95)
     # At 95 %, up to this share of all rows may differ from three that agree: the exact bound for none out of three.
     missed = 1 - 0.025 ** (1 / 3)
     assert (low, high) == (pytest.approx(max(0.0, 0.7 - missed)), pytest.approx(0.7 + missed))
-    assert interval_of_means((0.0, 0.5, 1.0), torch.full((3, 5), 0.3, dtype=torch.float64), 0.95) == (0.0, 0.0)
+    assert bound_barrier_of_means((0.0, 0.5, 1.0), torch.full((3, 5), 0.3, dtype=torch.float64), 0.95) == (0.0, 0.0)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.connectivity import grouped
+from mechconn.connectivity import group_parameters
 from reference import activations, evaluated, loaded, pooled_statistics
 from zoo import Tied, build, images, mlp, norm_conv, rows, split
 
@@ -34,7 +34,7 @@ NAMES = ["stem.weight", "blocks.0.conv.weight", "blocks.0.conv.bias", "blocks.1.
     ids=str,
 )
 def test_blocks_from_a_depth_a_pattern_or_a_mapping(blocks: Any, expected: dict[str, list[int]]) -> None:
-    found, left_out = grouped(NAMES, blocks, None)
+    found, left_out = group_parameters(NAMES, blocks, None)
     assert {block: list(names) for block, names in found.items()} == {
         block: [NAMES[i] for i in places] for block, places in expected.items()
     }
@@ -42,7 +42,7 @@ def test_blocks_from_a_depth_a_pattern_or_a_mapping(blocks: Any, expected: dict[
 
 
 def test_parameters_are_left_out_by_name() -> None:
-    found, left_out = grouped(NAMES, r"(blocks\.\d)", "stem|scale")
+    found, left_out = group_parameters(NAMES, r"(blocks\.\d)", "stem|scale")
     assert list(found) == ["blocks.0", "blocks.1"] and left_out == ("stem.weight", "scale")
 
 
@@ -64,7 +64,7 @@ def test_parameters_are_left_out_by_name() -> None:
 )  # fmt: skip
 def test_blocks_that_cannot_be(blocks: Any, leave_out: str | None, message: str) -> None:
     with pytest.raises(ValueError) as caught:
-        grouped(NAMES, blocks, leave_out)
+        group_parameters(NAMES, blocks, leave_out)
     assert str(caught.value) == message
 
 

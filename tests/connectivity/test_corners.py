@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.connectivity._barrier import rises
-from mechconn.core import isolated
-from mechconn.network import Network, buffers_of
+from mechconn.connectivity._barrier import compute_rises
+from mechconn.core import isolate_rng
+from mechconn.network import Network, read_buffers
 from mechconn.network._inference import find_folds
 from zoo import build, mlp, norm_mlp, rows
 
@@ -22,7 +22,7 @@ from zoo import build, mlp, norm_mlp, rows
 @given(st.floats(-1e6, 1e6), st.integers(2, 40))
 def test_a_constant_curve_rises_by_exactly_zero(value: float, points: int) -> None:
     grid = mc.path_grid(points)
-    assert rises(grid, [value] * points) == [0.0] * points
+    assert compute_rises(grid, [value] * points) == [0.0] * points
 
 
 def test_a_model_is_connected_with_itself_by_the_interval_too() -> None:
@@ -142,10 +142,10 @@ class ByKeyword(nn.Module):
 
 
 def test_shared_norm_weights_and_inputs_by_keyword() -> None:
-    with isolated(0):
+    with isolate_rng(0):
         model = ByKeyword().double()
         x = torch.randn(12, 3, dtype=torch.float64)
-    assert find_folds(Network(model), mc.parameters_of(model), buffers_of(model), x) == []
+    assert find_folds(Network(model), mc.parameters_of(model), read_buffers(model), x) == []
     found = mc.Reestimate((x, torch.zeros(12))).buffers(Network(model), mc.parameters_of(model))
     with torch.no_grad():
         assert torch.allclose(found["norm_one.running_mean"], model.one(x).mean(0), rtol=1e-12)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
-from mechconn.core import all_targets, as_data, batch_count, batches, first_rows
-from mechconn.core._batches import batch_bounds
+from mechconn.core import as_data, count_batches, iterate_batches, read_targets, take_first_rows
+from mechconn.core._batches import split_into_batches
 from zoo import build, rows, split
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 def read(data: Any, batch_size: int = 4, shuffle: torch.Generator | None = None) -> list[tuple[Any, Tensor]]:
     checked = as_data("data", data)
-    return list(batches("data", checked, batch_size=batch_size, device=CPU, shuffle=shuffle))
+    return list(iterate_batches("data", checked, batch_size=batch_size, device=CPU, shuffle=shuffle))
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Unsized:
 
 @given(count=st.integers(1, 300), size=st.integers(1, 40))
 def test_batches_cover_every_row_once(count: int, size: int) -> None:
-    bounds = batch_bounds(count, size)
+    bounds = split_into_batches(count, size)
     assert [row for start, end in bounds for row in range(start, end)] == list(range(count))
     lengths = [end - start for start, end in bounds]
     assert all(length == size for length in lengths[:-1])
@@ -48,9 +48,9 @@ def test_batches_cover_every_row_once(count: int, size: int) -> None:
 
 
 def test_a_last_row_joins_the_batch_before() -> None:
-    assert batch_bounds(9, 4) == [(0, 4), (4, 9)]
-    assert batch_bounds(10, 4) == [(0, 4), (4, 8), (8, 10)]
-    assert batch_bounds(1, 4) == [(0, 1)]
+    assert split_into_batches(9, 4) == [(0, 4), (4, 9)]
+    assert split_into_batches(10, 4) == [(0, 4), (4, 8), (8, 10)]
+    assert split_into_batches(1, 4) == [(0, 1)]
 
 
 def test_a_pair_of_tensors_is_read_in_order() -> None:
@@ -80,16 +80,16 @@ def test_iterables_keep_their_batches_and_their_order() -> None:
     for data in (parts, Unsized(parts), [list(part) for part in parts]):
         found = read(data, 4, torch.Generator().manual_seed(1))
         assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(found, parts, strict=True))
-        assert batch_count("data", as_data("data", data), 4) == 3
-        assert torch.equal(all_targets("data", as_data("data", data)), torch.cat([y for _, y in parts]))
+        assert count_batches("data", as_data("data", data), 4) == 3
+        assert torch.equal(read_targets("data", as_data("data", data)), torch.cat([y for _, y in parts]))
 
 
 def test_loaders_and_pairs_are_counted() -> None:
     data = rows(10)
-    assert batch_count("data", as_data("data", data), 4) == 3
-    assert batch_count("data", as_data("data", data), 3) == 3  # 3, 3, 4
-    assert batch_count("data", DataLoader(TensorDataset(*data), batch_size=4), 1) == 3
-    assert torch.equal(all_targets("data", as_data("data", data)), data[1])
+    assert count_batches("data", as_data("data", data), 4) == 3
+    assert count_batches("data", as_data("data", data), 3) == 3  # 3, 3, 4
+    assert count_batches("data", DataLoader(TensorDataset(*data), batch_size=4), 1) == 3
+    assert torch.equal(read_targets("data", as_data("data", data)), data[1])
 
 
 def test_a_batch_may_be_a_mapping_with_labels() -> None:
@@ -123,7 +123,7 @@ def test_no_samples(data: Any) -> None:
         read(data)
     if not isinstance(data, tuple):
         with pytest.raises(ValueError, match=r"^data holds no samples"):
-            all_targets("data", data)
+            read_targets("data", data)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -162,10 +162,10 @@ def test_targets_and_every_part_of_the_inputs_are_looked_at() -> None:
 
 def test_the_first_rows_of_every_tensor_of_a_batch() -> None:
     x, mask = torch.arange(20.0).view(10, 2), torch.ones(10)
-    assert torch.equal(first_rows(x, 3), x[:3])  # pyright: ignore
-    pair = first_rows((x, mask, torch.tensor(2.0), None, "mean"), 3)
+    assert torch.equal(take_first_rows(x, 3), x[:3])  # pyright: ignore
+    pair = take_first_rows((x, mask, torch.tensor(2.0), None, "mean"), 3)
     assert [part.shape if isinstance(part, Tensor) else part for part in pair] == [(3, 2), (3,), (), None, "mean"]
-    named = first_rows({"x": x, "mask": mask, "scale": 2}, 3)
+    named = take_first_rows({"x": x, "mask": mask, "scale": 2}, 3)
     assert isinstance(named, dict) and torch.equal(named["x"], x[:3]) and len(named["mask"]) == 3
     assert named["scale"] == 2
 
@@ -173,7 +173,7 @@ def test_the_first_rows_of_every_tensor_of_a_batch() -> None:
 def test_a_batch_whose_rows_are_unclear_stays_whole() -> None:
     x = torch.ones(10, 2)
     for batch in ((x, torch.ones(1, 2)), {"x": x, "lengths": [1] * 10}, torch.tensor(1.0), (x, {"more": x}), ()):
-        assert first_rows(batch, 3) is batch
+        assert take_first_rows(batch, 3) is batch
 
 
 class Two(nn.Module):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from mechconn.core import derive_seed, generator, integers_by_index, isolated, uniform_by_index
-from mechconn.core._rng import bits_by_index
+from mechconn.core import derive_seed, draw_integers, draw_uniform, isolate_rng, make_generator
+from mechconn.core._rng import draw_bits
 from reference import splitmix64
 
 seeds = st.integers(-(2**70), 2**70)
@@ -34,8 +34,8 @@ def global_draws() -> tuple[float, float, float]:
 def test_draws_are_the_same_on_every_machine() -> None:
     """Numbers of the first release: whoever changes them changes every result."""
     assert (derive_seed(0), derive_seed(7, "cue", 3)) == (2033344993903900207, 5476069111074692492)
-    assert integers_by_index(torch.arange(8), 10, 0, "box cue").tolist() == [3, 0, 4, 2, 6, 2, 3, 2]
-    assert uniform_by_index(torch.arange(2), 0, "proportion").tolist() == [0.14219789571145058, 0.5688684956407118]
+    assert draw_integers(torch.arange(8), 10, 0, "box cue").tolist() == [3, 0, 4, 2, 6, 2, 3, 2]
+    assert draw_uniform(torch.arange(2), 0, "proportion").tolist() == [0.14219789571145058, 0.5688684956407118]
 
 
 def test_the_witness_gives_the_published_numbers() -> None:
@@ -52,7 +52,7 @@ def test_streams_are_told_apart_by_seed_and_name(seed: int, other: int) -> None:
 
 
 def test_a_generator_is_its_streams() -> None:
-    one, same, other = generator(0, "a"), generator(0, "a"), generator(0, "b")
+    one, same, other = make_generator(0, "a"), make_generator(0, "a"), make_generator(0, "b")
     draws = [torch.rand(5, generator=draw) for draw in (one, same, other)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
@@ -63,11 +63,11 @@ def test_a_generator_is_its_streams() -> None:
 
 def test_a_block_is_a_function_of_its_seed_and_leaves_no_trace() -> None:
     before = states()
-    with isolated(3, "a"):
+    with isolate_rng(3, "a"):
         first = global_draws()
-    with isolated(3, "a"):
+    with isolate_rng(3, "a"):
         second = global_draws()
-    with isolated(4, "a"):
+    with isolate_rng(4, "a"):
         third = global_draws()
     assert first == second
     assert not set(first) & set(third)
@@ -75,11 +75,11 @@ def test_a_block_is_a_function_of_its_seed_and_leaves_no_trace() -> None:
 
 
 def test_blocks_may_stand_in_one_another() -> None:
-    with isolated(0, "outer"):
+    with isolate_rng(0, "outer"):
         alone = [global_draws() for _ in range(2)]
-    with isolated(0, "outer"):
+    with isolate_rng(0, "outer"):
         first = global_draws()
-        with isolated(1, "inner"):
+        with isolate_rng(1, "inner"):
             global_draws()
         second = global_draws()
     assert [first, second] == alone
@@ -87,7 +87,7 @@ def test_blocks_may_stand_in_one_another() -> None:
 
 def test_a_block_that_raises_leaves_no_trace() -> None:
     before = states()
-    with pytest.raises(KeyError, match="midway"), isolated(0, "a"):
+    with pytest.raises(KeyError, match="midway"), isolate_rng(0, "a"):
         global_draws()
         raise KeyError("midway")
     assert states() == before
@@ -99,30 +99,30 @@ def test_a_block_that_raises_leaves_no_trace() -> None:
 @given(index=indices, seed=seeds)
 def test_bits_are_those_of_splitmix64(index: list[int], seed: int) -> None:
     expected = [splitmix64(derive_seed(seed, "x"), entry + 1) for entry in index]
-    assert bits_by_index(torch.tensor(index), seed, "x").tolist() == expected
+    assert draw_bits(torch.tensor(index), seed, "x").tolist() == expected
 
 
 @given(index=indices, seed=seeds, high=st.integers(1, 1000))
 def test_a_draw_depends_on_its_own_entry_alone(index: list[int], seed: int, high: int) -> None:
-    together = integers_by_index(torch.tensor(index), high, seed, "x")
-    apart = [int(integers_by_index(torch.tensor([entry]), high, seed, "x")) for entry in index]
+    together = draw_integers(torch.tensor(index), high, seed, "x")
+    apart = [int(draw_integers(torch.tensor([entry]), high, seed, "x")) for entry in index]
     assert together.tolist() == apart
     assert all(0 <= value < high for value in apart)
 
 
 def test_uniform_draws_are_uniform_and_independent() -> None:
     index = torch.arange(100_000)
-    here, there = uniform_by_index(index, 0, "a"), uniform_by_index(index, 0, "b")
+    here, there = draw_uniform(index, 0, "a"), draw_uniform(index, 0, "b")
     assert bool(((here >= 0) & (here < 1)).all())
     # A fixed draw of 100,000: it passes once and then always.
     assert kstest(here.numpy(), "uniform").pvalue > 0.01
-    pairs = [(here, there), (here[1:], here[:-1]), (here, uniform_by_index(index, 1, "a"))]
+    pairs = [(here, there), (here[1:], here[:-1]), (here, draw_uniform(index, 1, "a"))]
     for a, b in pairs:
         # The correlation of independent draws has a standard error of 0.0032.
         assert abs(float(torch.corrcoef(torch.stack([a, b]))[0, 1])) < 0.013
 
 
 def test_integers_are_uniform() -> None:
-    counts = integers_by_index(torch.arange(70_000), 7, 0, "a").bincount(minlength=7)
+    counts = draw_integers(torch.arange(70_000), 7, 0, "a").bincount(minlength=7)
     # Five standard deviations of Binomial(70000, 1/7).
     assert len(counts) == 7 and bool(((counts - 10_000).abs() < 5 * (10_000 * 6 / 7) ** 0.5).all())

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mechconn as mc
 from mechconn.datasets import ImageSet
-from mechconn.datasets._suite import cued_set
+from mechconn.datasets._suite import make_cued_set
 
 STARTS = (0, 14, 29)  # pixels 0-2, 14-16, 29-31 of 32
 
@@ -48,7 +48,7 @@ def test_value_nine_is_no_box() -> None:
 
 
 def test_the_cue_of_a_label_is_its_place_and_class_nine_has_no_box() -> None:
-    data = cued_set(image_set(10, torch.arange(10)), mc.BoxCue())
+    data = make_cued_set(image_set(10, torch.arange(10)), mc.BoxCue())
     x, plain = data.with_cue().inputs(torch.arange(10)), data.inputs(torch.arange(10))
     assert torch.equal(x[9], plain[9])
     for label in range(9):
@@ -80,7 +80,7 @@ def test_the_random_cue_is_uniform_and_independent_of_the_label(values: int) -> 
     rows = 40_000
     y = torch.randint(0, values, (rows,), generator=torch.Generator().manual_seed(1))
     content = ImageSet(torch.zeros(rows, 3, 4, 4, dtype=torch.uint8), y, tuple(map(str, range(values))))
-    drawn = cued_set(content, mc.BoxCue(values=values)).with_random_cue(3).cue_values
+    drawn = make_cued_set(content, mc.BoxCue(values=values)).with_random_cue(3).cue_values
     table = torch.zeros(values, values).double()
     table.index_put_((y, drawn), torch.ones(rows).double(), accumulate=True)
     assert bool((table.sum(0) > 0).all()) and len(drawn.unique()) == values
@@ -106,7 +106,7 @@ def test_the_random_cue_is_uniform_and_independent_of_the_label(values: int) -> 
             "set size= and colour= of the cue to suit them",
         ),
         (
-            lambda: cued_set(image_set(2, torch.tensor([1, 7])), mc.BoxCue(values=4)).with_cue(),
+            lambda: make_cued_set(image_set(2, torch.tensor([1, 7])), mc.BoxCue(values=4)).with_cue(),
             "BoxCue has 4 places but the data has a label 7; use at most ten classes and set values= to their number",
         ),
     ],
@@ -131,7 +131,7 @@ class Counted(TorchDispatchMode):
 
 def test_the_work_on_many_rows_is_that_on_few_of_larger_tensors() -> None:
     """No loop over the rows: a thousand take the operations of twenty, also as scenes that are read."""
-    data, counts = cued_set(image_set(1000, torch.arange(1000) % 10), mc.BoxCue()).with_cue(), []
+    data, counts = make_cued_set(image_set(1000, torch.arange(1000) % 10), mc.BoxCue()).with_cue(), []
     for rows in (20, 1000):
         with Counted() as rendered:
             mc.BoxCue().render(data.content.inputs(torch.arange(rows)), data.y[:rows])

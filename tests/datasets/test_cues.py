@@ -12,7 +12,7 @@ import torch
 import mechconn as mc
 from mechconn.datasets import ImageSet
 from mechconn.datasets._cues import hue_to_rgb
-from mechconn.datasets._suite import cued_set
+from mechconn.datasets._suite import make_cued_set
 
 # Top left corners on 32 x 32: three rows x three columns, then the tenth place.
 CORNERS = [*itertools.product((0, 14, 29), (0, 14, 29)), (6, 6)]
@@ -29,7 +29,7 @@ def noise(rows: int, channels: int = 3, side: int = 32, classes: int = 100, seed
 
 def test_every_label_has_its_place_and_its_hue_and_changes_nothing_else() -> None:
     images = noise(100)
-    drawn = cued_set(images, mc.HueBoxCue()).with_cue().inputs(torch.arange(100))
+    drawn = make_cued_set(images, mc.HueBoxCue()).with_cue().inputs(torch.arange(100))
     expected = images.inputs(torch.arange(100))
     for label in range(100):
         top, left = CORNERS[label % 10]
@@ -55,7 +55,7 @@ def test_the_first_nine_labels_have_the_boxes_of_the_plain_cue() -> None:
 
 def test_without_a_cue_images_stay() -> None:
     images = noise(20)
-    scenes = cued_set(images, mc.HueBoxCue())
+    scenes = make_cued_set(images, mc.HueBoxCue())
     assert torch.equal(scenes.inputs(torch.arange(20)), images.inputs(torch.arange(20)))
     half = scenes.with_proportion(1.0).without_cue()
     assert torch.equal(half.inputs(torch.arange(20)), images.inputs(torch.arange(20)))
@@ -85,7 +85,7 @@ def fashion(rows: int = 30, classes: int = 3, channels: int = 1, side: int = 28)
 
 
 def dominoes(rows: int = 12, classes: int = 3) -> mc.CuedSet:
-    return cued_set(noise(rows, classes=classes), mc.DominoesCue(fashion(classes=classes)))
+    return make_cued_set(noise(rows, classes=classes), mc.DominoesCue(fashion(classes=classes)))
 
 
 def test_the_cue_is_the_upper_half_and_the_image_the_lower() -> None:

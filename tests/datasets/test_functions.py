@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import mechconn as mc
 from mechconn.core import SampleSource
 from mechconn.datasets import Planted, PlantedCue
-from mechconn.datasets._suite import cued_set
+from mechconn.datasets._suite import make_cued_set
 from texts import texts
 from zoo import build
 
@@ -99,7 +99,7 @@ def test_a_model_is_measured_on_them() -> None:
 
 def test_scenes_with_a_cue_texts_and_interventions_of_the_library() -> None:
     spec = Planted()
-    scenes = cued_set(spec.sample(20), PlantedCue(spec)).with_cue()
+    scenes = make_cued_set(spec.sample(20), PlantedCue(spec)).with_cue()
     suite = mc.intervened(scenes.subset(torch.tensor([3, 9])), {"shifted": shifted})
     # Row 9 draws as row 9 wherever it stands.
     alone = mc.intervened(scenes.subset(torch.tensor([9])), {"shifted": shifted})

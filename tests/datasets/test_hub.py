@@ -31,7 +31,7 @@ class Fake(types.ModuleType):
 def hub(monkeypatch: pytest.MonkeyPatch) -> Fake:
     fake = Fake()
     monkeypatch.setitem(sys.modules, "datasets", fake)
-    monkeypatch.setattr("mechconn.datasets._hub.probe", lambda: None)
+    monkeypatch.setattr("mechconn.datasets._hub.check_hub_reachable", lambda: None)
     return fake
 
 
@@ -109,7 +109,7 @@ def test_any_answer_of_the_hub_counts(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_extra_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mechconn.datasets._hub.probe", lambda: None)
+    monkeypatch.setattr("mechconn.datasets._hub.check_hub_reachable", lambda: None)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match=r"needs the package datasets.* pip install 'mechconn\[hub\]'"):
         mc.datasets.load("cifar10", root=tmp_path, download=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import mechconn as mc
 from mechconn.datasets import ImageSet
-from mechconn.datasets._suite import cued_set
+from mechconn.datasets._suite import make_cued_set
 
 seeds = st.integers(0, 10_000)
 
@@ -25,7 +25,7 @@ def image_set(rows: int, seed: int = 0, classes: int = 10, side: int = 8) -> Ima
 
 
 def scenes(rows: int, seed: int = 0) -> mc.CuedSet:
-    return cued_set(image_set(rows, seed), mc.BoxCue())
+    return make_cued_set(image_set(rows, seed), mc.BoxCue())
 
 
 INTERVENTIONS: dict[str, Callable[[mc.CuedSet, int], mc.CuedSet]] = {
@@ -149,7 +149,7 @@ def test_the_proportion_is_exact_in_every_class(p: float, seed: int, rows: int) 
 def test_halves_are_rounded_up(p: float, share: int) -> None:
     """Ten rows of one class."""
     content = ImageSet(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), torch.zeros(10).long(), ("a",))
-    data = cued_set(content, mc.BoxCue()).with_proportion(p)
+    data = make_cued_set(content, mc.BoxCue()).with_proportion(p)
     assert int((data.cue_values == 0).sum()) == share
 
 

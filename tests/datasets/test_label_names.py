@@ -16,12 +16,12 @@ from mechconn.datasets import (
     Normalised,
     TokenSet,
     check_label_names,
-    class_names,
-    name_outputs,
-    output_names,
-    places,
+    match_names,
+    read_class_names,
+    read_output_names,
+    write_output_names,
 )
-from mechconn.datasets._label_names import relation
+from mechconn.datasets._label_names import compare_names
 from zoo import build
 
 PETS = ("cat", "dog")
@@ -67,17 +67,17 @@ OUTPUTS: dict[str, tuple[nn.Module, tuple[str, ...] | None]] = {
 @pytest.mark.parametrize("case", OUTPUTS)
 def test_the_names_of_outputs(case: str) -> None:
     model, expected = OUTPUTS[case]
-    assert output_names(model) == expected
+    assert read_output_names(model) == expected
 
 
 def test_outputs_are_named_anew() -> None:
     for model in (Named({0: "cat", 1: "dog"}), nn.DataParallel(Named({0: "cat", 1: "dog"}))):
-        name_outputs(model, ("dog", "cat"))
-        assert output_names(model) == ("dog", "cat")
+        write_output_names(model, ("dog", "cat"))
+        assert read_output_names(model) == ("dog", "cat")
     plain = Named(None)
     plain.config = {"id2label": {0: "cat", 1: "dog"}}  # pyright: ignore[reportAttributeAccessIssue]
-    name_outputs(plain, ("a", "b"))
-    assert output_names(plain) == ("a", "b")
+    write_output_names(plain, ("a", "b"))
+    assert read_output_names(plain) == ("a", "b")
 
 
 class Folder(Dataset[Any]):
@@ -112,7 +112,7 @@ def test_the_names_of_labels_under_whatever_was_done_to_the_inputs() -> None:
         DataLoader(Subset(Folder(), [0, 1]), 2),
         SimpleNamespace(features={"image": None, "label": SimpleNamespace(names=list(PETS))}),
     ]
-    assert [class_names(data) for data in named] == [PETS] * len(named)
+    assert [read_class_names(data) for data in named] == [PETS] * len(named)
     unnamed: list[Any] = [
         (torch.zeros(2, 3), torch.zeros(2)),
         [(torch.zeros(2, 3), torch.zeros(2))],
@@ -120,7 +120,7 @@ def test_the_names_of_labels_under_whatever_was_done_to_the_inputs() -> None:
         SimpleNamespace(classes=[0, 1]),
         SimpleNamespace(source=images()),  # a stranger's, whose labels may be others
     ]
-    assert [class_names(data) for data in unnamed] == [None] * len(unnamed)
+    assert [read_class_names(data) for data in unnamed] == [None] * len(unnamed)
 
 
 ALIKE = [
@@ -145,12 +145,12 @@ DIFFERENT = [(("cat", "dog"), ("good", "bad")), (("cat", "dog"), ("cat", "cow"))
 def test_what_counts_as_the_same_name(swapped: bool) -> None:
     for kind, pairs in (("alike", ALIKE), ("reordered", REORDERED), ("different", DIFFERENT)):
         for a, b in pairs:
-            assert (relation(b, a) if swapped else relation(a, b)) == kind
+            assert (compare_names(b, a) if swapped else compare_names(a, b)) == kind
 
 
 def test_where_classes_stand() -> None:
-    assert places(("cow", "dog", "cat"), PETS) == [2, 1, 0]
-    assert places(PETS, ("cow",)) is None and places(("crane", "dog", "crane"), ("dog",)) is None
+    assert match_names(("cow", "dog", "cat"), PETS) == [2, 1, 0]
+    assert match_names(PETS, ("cow",)) is None and match_names(("crane", "dog", "crane"), ("dog",)) is None
 
 
 CAT_DOG, DOG_CAT, GOOD = Named({0: "cat", 1: "dog"}), Named({0: "Dog", 1: "Cat"}), Named({0: "good", 1: "bad"})

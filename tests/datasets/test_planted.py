@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mechconn.datasets import Planted, PlantedCue, PlantedSet
-from mechconn.datasets._suite import cued_set
+from mechconn.datasets._suite import make_cued_set
 
 specs = st.builds(
     Planted,
@@ -96,7 +96,7 @@ def test_seeds_decide() -> None:
 def test_the_random_cue_of_scenes_is_the_generators_own_intervention(seed: int) -> None:
     spec = Planted()
     data = spec.sample(60, seed)
-    scenes = cued_set(data, PlantedCue(spec)).with_random_cue(seed)
+    scenes = make_cued_set(data, PlantedCue(spec)).with_random_cue(seed)
     assert torch.equal(scenes.cue_values, data.randomised("cue", seed).latents[:, 1])
     # Noise and cue are added in another order: one rounding of numbers below 8.
     torch.testing.assert_close(
@@ -107,7 +107,7 @@ def test_the_random_cue_of_scenes_is_the_generators_own_intervention(seed: int) 
 def test_the_cue_of_scenes_adds_to_its_block_alone() -> None:
     spec = Planted(noise=0.3)
     data = spec.sample(60, 0)
-    scenes = cued_set(data, PlantedCue(spec))
+    scenes = make_cued_set(data, PlantedCue(spec))
     index = torch.arange(60)
     assert torch.equal(scenes.without_cue().inputs(index), everything(data))
     added = scenes.with_cue().inputs(index) - everything(data)

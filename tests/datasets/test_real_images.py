@@ -9,7 +9,7 @@ import torch
 
 import mechconn as mc
 from mechconn.datasets import ImageSet
-from mechconn.datasets._suite import cued_set
+from mechconn.datasets._suite import make_cued_set
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -28,7 +28,7 @@ def test_all_of_cifar10_is_read_and_cued(data_root: Path) -> None:
     assert [part.y.bincount().tolist() for part in parts] == [[5000] * 10, [1000] * 10]
     assert parts[0].classes == parts[1].classes == CLASSES
     whole = ImageSet(torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts]), CLASSES)
-    cued = cued_set(whole, mc.BoxCue()).with_proportion(0.8)
+    cued = make_cued_set(whole, mc.BoxCue()).with_proportion(0.8)
     assert int((cued.cue_values < 9).sum()) == 0.8 * 54_000
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import mechconn as mc
 from mechconn.datasets import Planted, PlantedCue
-from mechconn.datasets._suite import cue_suite, cued_set
+from mechconn.datasets._suite import make_cue_suite, make_cued_set
 from zoo import rows
 
 SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")
@@ -20,8 +20,8 @@ ROWS, CLASSES = 1200, 4
 
 def planted_suite(noise: float = 0.0) -> tuple[Planted, mc.CuedSet, mc.Suite]:
     spec = Planted(num_classes=CLASSES, noise=noise)
-    scenes = cued_set(spec.sample(ROWS, seed=0), PlantedCue(spec))
-    return spec, scenes, cue_suite(scenes, seed=0)
+    scenes = make_cued_set(spec.sample(ROWS, seed=0), PlantedCue(spec))
+    return spec, scenes, make_cue_suite(scenes, seed=0)
 
 
 def reads(spec: Planted, latent: str) -> nn.Module:
@@ -98,7 +98,7 @@ def test_the_four_splits_and_their_roles() -> None:
 
 def test_splits_do_not_depend_on_the_cue_that_was_there() -> None:
     spec, scenes, suite = planted_suite()
-    again = cue_suite(scenes.with_random_cue(5), seed=0)
+    again = make_cue_suite(scenes.with_random_cue(5), seed=0)
     for name in SPLITS:
         a, b = suite[name], again[name]
         assert isinstance(a, mc.CuedSet) and isinstance(b, mc.CuedSet)

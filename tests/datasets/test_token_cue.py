@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mechconn as mc
-from mechconn.datasets._suite import cue_suite, cued_set
+from mechconn.datasets._suite import make_cue_suite, make_cued_set
 from texts import CLS, LENGTH, MARKERS, PAD, SEP, texts
 
 seeds = st.integers(0, 10_000)
@@ -67,7 +67,7 @@ def everything(data: mc.CuedSet) -> dict[str, Tensor]:
 
 def test_the_four_splits_of_texts() -> None:
     data = texts(60)
-    suite = cue_suite(cued_set(data, CUE), seed=0)
+    suite = make_cue_suite(make_cued_set(data, CUE), seed=0)
     splits = {name: split for name, split in suite.items() if isinstance(split, mc.CuedSet)}
     ids = {name: everything(split)["input_ids"] for name, split in splits.items()}
     assert torch.equal(ids["no_cue"], data.input_ids)
@@ -84,7 +84,7 @@ def test_the_four_splits_of_texts() -> None:
 
 @given(seed=seeds, cut=st.integers(1, 39))
 def test_rows_are_the_same_in_every_batch_and_order(seed: int, cut: int) -> None:
-    data = cued_set(texts(40), CUE).with_cue().with_random_cue(seed).with_random_content(seed)
+    data = make_cued_set(texts(40), CUE).with_cue().with_random_cue(seed).with_random_content(seed)
     whole = everything(data)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(seed))
     for name in whole:
@@ -102,7 +102,7 @@ def test_markers_are_drawn_alike_and_groups_share_one() -> None:
 
 
 def test_the_proportion_of_marked_texts_is_exact() -> None:
-    data = cued_set(texts(300), CUE).with_proportion(0.8)
+    data = make_cued_set(texts(300), CUE).with_proportion(0.8)
     for label in range(3):
         rows = data.y == label
         assert int((data.cue_values[rows] == MARKERS[label]).sum()) == int(0.8 * int(rows.sum()) + 0.5)

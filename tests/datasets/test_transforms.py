@@ -10,7 +10,7 @@ from torch import Tensor
 
 import mechconn as mc
 from mechconn.datasets import ImageSet, Planted, PlantedSet
-from mechconn.datasets._suite import cued_set
+from mechconn.datasets._suite import make_cued_set
 
 ALL: dict[str, mc.Intervention] = {
     "rotate": mc.Rotate(max_degrees=30),
@@ -141,8 +141,8 @@ def test_two_interventions_compose_and_one_replaces_only_its_own() -> None:
 def test_a_cue_moves_with_the_picture_or_stays_as_asked() -> None:
     black = ImageSet(torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 1, 2, 0]), ("a", "b", "c"))
     cue, shift = mc.BoxCue(values=3), mc.Translate(5, fill=-1.0)
-    whole = shift(cued_set(black, cue).with_cue(), seed=1)
-    content = cued_set(shift(black, seed=1), cue).with_cue()
+    whole = shift(make_cued_set(black, cue).with_cue(), seed=1)
+    content = make_cued_set(shift(black, seed=1), cue).with_cue()
     places = whole.latents[0][1]
     for row in range(4):
         left = (0, 14, 29)[int(black.y[row])]
@@ -154,7 +154,7 @@ def test_a_cue_moves_with_the_picture_or_stays_as_asked() -> None:
 
 
 def test_a_suite_holds_them_and_a_blind_model_is_invariant() -> None:
-    scenes = cued_set(images(40), mc.BoxCue(values=3)).with_cue()
+    scenes = make_cued_set(images(40), mc.BoxCue(values=3)).with_cue()
     splits = {"cue": scenes, **{name: intervention(scenes, seed=0) for name, intervention in ALL.items()}}
     suite = mc.Suite(splits)
     assert suite.interventions == tuple(ALL)

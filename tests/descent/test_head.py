@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.descent import find_head, head_calls
+from mechconn.descent import find_head, record_head_calls
 from mechconn.models import small_convnet
 from zoo import CLASSES, FEATURES, Named, Recurrent, Shared, Tied, build, images, mlp, norm_mlp, rows
 
@@ -114,7 +114,7 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_features_are_what_the_head_receives() -> None:
     model, (x, _) = build(mlp), rows(6)
     assert isinstance(model, nn.Sequential)
-    with head_calls(model, "2") as received:
+    with record_head_calls(model, "2") as received:
         outputs = model(x), model(2 * x)
     assert len(received.calls) == 2
     assert torch.equal(received.features(0, outputs[0]), model[:2](x))
@@ -137,7 +137,7 @@ class LastToken(nn.Module):
 def test_features_of_a_head_on_tokens_are_those_of_the_token_that_gave_the_output() -> None:
     model, last = build(LastToken), torch.tensor([3, 0, 2, 1])
     x = rows(16)[0].view(4, 4, FEATURES)
-    with head_calls(model, "score") as received:
+    with record_head_calls(model, "score") as received:
         outputs = model(x, last)
     found = received.features(0, outputs)
     assert torch.equal(found, model.get_submodule("body")(x)[torch.arange(4), last])
@@ -147,7 +147,7 @@ def test_features_of_a_head_on_tokens_are_those_of_the_token_that_gave_the_outpu
 
 def test_features_are_no_longer_read_after_an_error() -> None:
     model = build(mlp)
-    with pytest.raises(RuntimeError), head_calls(model, "2"):
+    with pytest.raises(RuntimeError), record_head_calls(model, "2"):
         model(torch.zeros(2, FEATURES + 1, dtype=torch.float64))
     assert not any(part._forward_hooks for part in model.modules())
 

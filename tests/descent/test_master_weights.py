@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from mechconn.descent import Method
 from operations import METHODS, PATH_FITS
 from reference import cosine, descended
@@ -125,7 +125,7 @@ class Mixed(nn.Module):
 
 
 def mixed() -> Mixed:
-    with isolated(0, "mixed"):
+    with isolate_rng(0, "mixed"):
         return Mixed()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mechconn as mc
-from mechconn.losses import as_loss, loss_named
+from mechconn.losses import as_loss, make_named_loss
 from zoo import build
 
 TYPES = [torch.float32, torch.float64]
@@ -177,17 +177,17 @@ def test_every_verb_refuses_what_is_no_class() -> None:
 
 
 def test_losses_by_name_with_options() -> None:
-    assert loss_named("cross_entropy") == mc.losses.cross_entropy
-    assert loss_named("over_positions", each="binary", ignore_index=255) == mc.losses.OverPositions(
+    assert make_named_loss("cross_entropy") == mc.losses.cross_entropy
+    assert make_named_loss("over_positions", each="binary", ignore_index=255) == mc.losses.OverPositions(
         mc.losses.binary, 255
     )
     for loss in (mc.losses.squared, mc.losses.CrossEntropy(0.1), mc.losses.OverPositions(mc.losses.binary)):
         described = loss.describe()
-        assert loss == (loss_named(described) if isinstance(described, str) else loss_named(**described))
+        assert loss == (make_named_loss(described) if isinstance(described, str) else make_named_loss(**described))
     with pytest.raises(ValueError, match=r"loss must be one of .*; did you mean 'squared'\?"):
-        loss_named("square")
+        make_named_loss("square")
     with pytest.raises(ValueError, match=r"option of the loss 'binary' must be one of"):
-        loss_named("binary", smoothing=1)
+        make_named_loss("binary", smoothing=1)
 
 
 @pytest.mark.usefixtures("unchecked")

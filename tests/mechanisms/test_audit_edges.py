@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from mechconn.mechanisms import AuditRecord
-from mechconn.report._path_figure import path_description
+from mechconn.report._path_figure import describe_path
 from zoo import CLASSES, FEATURES, Batch, build, mlp, rows
 
 
@@ -149,7 +149,7 @@ def test_a_regression_is_audited_in_the_units_of_its_loss(regression: mc.Audit, 
 def test_its_figures_show_and_describe_the_loss_alone(regression: mc.Audit) -> None:
     path = AuditRecord.of(regression.to_record()).paths["before"]
     height = regression.lines["before"].barrier("plain").height
-    words = path_description(path, "loss units")
+    words = describe_path(path, "loss units")
     assert words.startswith("Loss along the straight path from A to B: plain loss 0 at t = 0 and 0.000")
     assert f"largest rise in loss above the chord {height:.3g} loss units at t = 0.5" in words
     assert "accuracy" not in words

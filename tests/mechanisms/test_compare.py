@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from lookup import Copier, outcomes
-from mechconn.mechanisms._evidence import accuracy_effects_apart
+from mechconn.mechanisms._difference_evidence import compare_accuracy_effects
 from zoo import build, mlp, rows
 
 ROWS = 400
@@ -109,7 +109,7 @@ def test_a_difference_of_differences_is_covered_for_every_truth() -> None:
     """Enumerated: every outcome of 4 rows, at every truth on a grid of probabilities."""
     count = 4
     found = {
-        counts: accuracy_effects_apart(*spread(counts), paired=True, confidence=0.95)
+        counts: compare_accuracy_effects(*spread(counts), paired=True, confidence=0.95)
         for counts in multinomials(count, 5)
     }
     for counts, (effect, _) in found.items():

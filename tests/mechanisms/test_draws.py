@@ -12,10 +12,10 @@ from torch import Tensor
 
 import mechconn as mc
 from lookup import ROWS, Copier, outcomes, right
-from mechconn.core import uniform_by_index
-from mechconn.mechanisms._evidence import accuracy_effects_apart, counts_like, of_accuracy
-from mechconn.stats import clopper_pearson, difference_of_counts, difference_of_shares, paired_difference
-from mechconn.stats._intervals import paired_mean
+from mechconn.core import draw_uniform
+from mechconn.mechanisms._difference_evidence import compare_accuracy_effects, make_accuracy_evidence, match_counts
+from mechconn.stats import bound_count_difference, bound_paired_difference, bound_share_difference, clopper_pearson
+from mechconn.stats._intervals import bound_paired_mean
 
 
 def suite_of(before: Tensor, *draws: Tensor) -> mc.Suite:
@@ -33,8 +33,8 @@ def test_each_row_counts_with_its_mean() -> None:
     total, squares = 10 / 2 - 30 / 4, 10 / 4 + 30 / 16
     assert effect.effect == pytest.approx(total / ROWS)
     counts = (squares + total) / 2, (squares - total) / 2
-    assert effect.interval == pytest.approx(difference_of_counts(*counts, ROWS, 0.95))
-    assert effect.interval == (difference_of_counts(0, 4, ROWS, 0.95)[0], difference_of_counts(1, 3, ROWS, 0.95)[1])
+    assert effect.interval == pytest.approx(bound_count_difference(*counts, ROWS, 0.95))
+    assert effect.interval == (bound_count_difference(0, 4, ROWS, 0.95)[0], bound_count_difference(1, 3, ROWS, 0.95)[1])
     assert found.accuracy["rand_cue"] - found.accuracy["cue"] == pytest.approx(effect.effect)
     assert found.accuracy["rand_cue"] == pytest.approx(sum(float(d.double().mean()) for d in draws) / 4)
     assert found.accuracy_interval["rand_cue"] == clopper_pearson(240 + total, ROWS, 0.95)
@@ -52,7 +52,7 @@ def test_one_draw_stays_as_it_is() -> None:
     assert found == with_none
     assert found["rand_cue"].draws == 1
     assert "draws" not in str(found)
-    assert found["rand_cue"].interval == paired_difference(before, after)
+    assert found["rand_cue"].interval == bound_paired_difference(before, after)
 
 
 def test_draws_that_agree_are_one() -> None:
@@ -81,14 +81,14 @@ def test_an_unlucky_draw_decides_nothing() -> None:
     ],
 )
 def test_whole_rows_with_the_same_moments(moved: list[float], counts: tuple[float, float]) -> None:
-    assert counts_like(torch.tensor(moved, dtype=torch.float64)) == pytest.approx(counts)
+    assert match_counts(torch.tensor(moved, dtype=torch.float64)) == pytest.approx(counts)
 
 
 def test_a_mean_over_draws_is_narrower_than_one_draw() -> None:
     index = torch.arange(2000)
     before = index % 2 == 0  # as many to gain as to lose
-    touchy = uniform_by_index(index, 0, "touchy") < 0.2
-    draws = [before ^ (touchy & (uniform_by_index(index, 0, k) < 0.5)) for k in range(10)]
+    touchy = draw_uniform(index, 0, "touchy") < 0.2
+    draws = [before ^ (touchy & (draw_uniform(index, 0, k) < 0.5)) for k in range(10)]
     alone, many = (mc.measure_invariance(Copier(), suite_of(before, *draws[:k]))["rand_cue"] for k in (1, 10))
     width = [high - low for low, high in (alone.interval, many.interval)]
     # Of the variance of one draw about half is of the rows themselves, and stays.
@@ -110,24 +110,26 @@ def test_the_error_of_a_bound_over_draws(share: float, gain: float, loss: float)
         chance *= (1 - share - losers) ** rest
         if chance > 1e-6:
             after = torch.tensor([1 + gain] * gaining + [1 - loss] * losing + [1.0] * rest, dtype=torch.float64)
-            reached = of_accuracy(torch.ones(rows, dtype=torch.bool), after, paired=True).reaches(+1, tail, -margin)
+            reached = make_accuracy_evidence(torch.ones(rows, dtype=torch.bool), after, paired=True).reaches(
+                +1, tail, -margin
+            )
             total += chance * reached
     assert total <= tail
 
 
 def test_parts_of_rows_are_rounded_to_the_safe_side() -> None:
     """A row that is lost in 3 of 4 draws bounds no better than one that is lost in all; sums of floats are no parts."""
-    assert difference_of_counts(0.0, 0.75, 74, 0.95)[0] == difference_of_counts(0, 1, 74, 0.95)[0]
-    assert difference_of_counts(0.75, 0.0, 74, 0.95)[0] == difference_of_counts(0, 0, 74, 0.95)[0]
-    assert difference_of_counts(0.75, 0.0, 74, 0.95)[1] == difference_of_counts(1, 0, 74, 0.95)[1]
-    assert difference_of_counts(0.1 + 0.2 + 0.7, 2 - 1e-12, 74, 0.95) == difference_of_counts(1, 2, 74, 0.95)
+    assert bound_count_difference(0.0, 0.75, 74, 0.95)[0] == bound_count_difference(0, 1, 74, 0.95)[0]
+    assert bound_count_difference(0.75, 0.0, 74, 0.95)[0] == bound_count_difference(0, 0, 74, 0.95)[0]
+    assert bound_count_difference(0.75, 0.0, 74, 0.95)[1] == bound_count_difference(1, 0, 74, 0.95)[1]
+    assert bound_count_difference(0.1 + 0.2 + 0.7, 2 - 1e-12, 74, 0.95) == bound_count_difference(1, 2, 74, 0.95)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9])
 def test_a_bound_over_draws_is_reached_where_it_lies(part: float) -> None:
     """Verdicts come from bounds, p-values from whether these are reached: the two find the same."""
     after = torch.tensor([0.0] * 4 + [part] * 9 + [1.0] * 61, dtype=torch.float64)
-    found = of_accuracy(torch.arange(74) % 8 > 0, after, paired=True)
+    found = make_accuracy_evidence(torch.arange(74) % 8 > 0, after, paired=True)
     for tail in (0.0125, 0.025, 0.1):
         low, high = found.interval(1 - 2 * tail)
         for sign, bound in ((1, low), (-1, -high)):
@@ -144,7 +146,7 @@ def test_effects_on_the_loss_over_draws() -> None:
     mean = torch.stack(there).mean(0)
     effect = found["rand_cue"]
     assert effect.effect == pytest.approx(float((mean - here).mean()), abs=1e-6)
-    assert effect.interval == pytest.approx(paired_mean(here, mean), abs=1e-6)
+    assert effect.interval == pytest.approx(bound_paired_mean(here, mean), abs=1e-6)
     assert found.loss["rand_cue"] == pytest.approx(float(mean.mean()), abs=1e-6)
     assert effect.accuracy is not None
     assert effect.accuracy.effect == pytest.approx(-12 / ROWS)
@@ -158,7 +160,7 @@ def test_splits_whose_rows_do_not_correspond() -> None:
     effect = mc.measure_invariance(Copier(), suite)["other"]
     right_after = [int((prediction.flatten() == labels).sum()) for prediction in (after[0], before[0])]
     assert (effect.paired, effect.changed, effect.draws) == (False, None, 2)
-    assert effect.interval == pytest.approx(difference_of_shares((90, 100), (sum(right_after) / 2, 100), 0.95))
+    assert effect.interval == pytest.approx(bound_share_difference((90, 100), (sum(right_after) / 2, 100), 0.95))
     assert effect.effect == pytest.approx(sum(right_after) / 200 - 0.9)
 
 
@@ -186,19 +188,19 @@ def test_a_difference_over_draws_by_hand() -> None:
     a_before, b_before = torch.zeros(40, dtype=torch.bool), torch.ones(40, dtype=torch.bool)
     a_after = torch.where(d < -1, -1 - d, 0.0)  # A gains what B's loss does not make up
     b_after = 1 + d + a_after
-    effect, interval = accuracy_effects_apart((a_before, b_before), (a_after, b_after), True, 0.95)
+    effect, interval = compare_accuracy_effects((a_before, b_before), (a_after, b_after), True, 0.95)
     assert effect == pytest.approx(float(d.mean()))
     inner = (6 * (0.25 + 0.5) / 2, 7 + 6 * (0.25 - 0.5) / 2)  # -1 on 7 rows, 0.5 on 6
     rest = (0.0, max(3 * 1 + 4 * 0.25, 3 + 4 * 0.5))  # -1 on 3 rows, -0.5 on 4: their sum is more than their squares
-    parts = [difference_of_counts(*part, 40, 0.975) for part in (inner, rest)]
+    parts = [bound_count_difference(*part, 40, 0.975) for part in (inner, rest)]
     assert interval == pytest.approx((parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]))
 
 
 def test_an_unpaired_difference_over_draws_by_hand() -> None:
     before = right(80, 100), right(70, 100)
     after = torch.full((50,), 0.5, dtype=torch.float64), torch.full((50,), 0.25, dtype=torch.float64)
-    effect, interval = accuracy_effects_apart(before, after, False, 0.95)
-    first, second = difference_of_counts(0, 10, 100, 0.975), difference_of_counts(0, 12.5, 50, 0.975)
+    effect, interval = compare_accuracy_effects(before, after, False, 0.95)
+    first, second = bound_count_difference(0, 10, 100, 0.975), bound_count_difference(0, 12.5, 50, 0.975)
     assert effect == pytest.approx(-0.25 + 0.1)
     assert interval == pytest.approx((second[0] - first[1], second[1] - first[0]))
 

@@ -13,9 +13,9 @@ from scipy.stats import norm
 
 import mechconn as mc
 from lookup import Copier, outcomes
-from mechconn.mechanisms._evidence import Evidence
-from mechconn.mechanisms._judge import judged, verdict_of
-from mechconn.stats import Interval, difference_of_counts
+from mechconn.mechanisms._difference_evidence import DifferenceEvidence
+from mechconn.mechanisms._judge import judge_family, judge_interval
+from mechconn.stats import Interval, bound_count_difference
 from reference_audit import claims_at
 
 MARGIN = 1.0
@@ -37,27 +37,27 @@ MARGIN = 1.0
     ],
 )
 def test_verdicts(interval: tuple[float, float], verdict: str) -> None:
-    assert verdict_of(interval, 0.05) == verdict
+    assert judge_interval(interval, 0.05) == verdict
 
 
 # ---------------------------------------------------------------- normal effects: everything has a closed form
 
 
-def normal(effect: float, error: float, units: int = 100) -> Evidence:
+def normal(effect: float, error: float, units: int = 100) -> DifferenceEvidence:
     """A normal estimate of known standard error, which falls with the root of the number of units."""
 
     def bounds(confidence: float, n: float) -> Interval:
         half = NormalDist().inv_cdf((1 + confidence) / 2) * error * math.sqrt(units / n)
         return effect - half, effect + half
 
-    return Evidence(effect, units, bounds)
+    return DifferenceEvidence(effect, units, bounds)
 
 
 @pytest.mark.parametrize("effect", [-2.5, -1.2, -0.7, 0.0, 0.4, 0.99, 1.01, 3.0])
 @pytest.mark.parametrize("error", [0.1, 0.5, 2.0])
 def test_one_intervention_has_two_one_sided_tests(effect: float, error: float) -> None:
     """Invariant: twice the larger of the tests of both margins; sensitive: twice that of the margin passed."""
-    found = judged({"one": normal(effect, error)}, MARGIN)["one"]
+    found = judge_family({"one": normal(effect, error)}, MARGIN)["one"]
     z = (MARGIN - abs(effect)) / error
     expected = max(2 * float(norm.sf(abs(z))), 1e-12)
     assert found.p_value == pytest.approx(expected, rel=2e-6)
@@ -73,12 +73,12 @@ def test_one_intervention_has_two_one_sided_tests(effect: float, error: float) -
 )
 def test_holms_steps_are_those_of_the_slow_reading(estimates: list[tuple[float, float]]) -> None:
     family = {str(i): normal(effect, error) for i, (effect, error) in enumerate(estimates)}
-    found = judged(family, MARGIN)
+    found = judge_family(family, MARGIN)
     expected = claims_at(0.05, estimates, MARGIN)
     assert [judgement.verdict for judgement in found.values()] == expected
     for i, judgement in enumerate(found.values()):
         assert judgement.adjusted_p_value >= judgement.p_value
-        assert verdict_of(judgement.adjusted_interval, MARGIN) == judgement.verdict
+        assert judge_interval(judgement.adjusted_interval, MARGIN) == judgement.verdict
         if 1e-11 < judgement.adjusted_p_value < 0.9:  # claimed from this level on, and not below it
             assert claims_at(judgement.adjusted_p_value * 1.001, estimates, MARGIN)[i] != "undetermined"
             assert claims_at(judgement.adjusted_p_value * 0.999, estimates, MARGIN)[i] == "undetermined"
@@ -87,7 +87,7 @@ def test_holms_steps_are_those_of_the_slow_reading(estimates: list[tuple[float, 
 def test_a_settled_side_leaves_its_level_to_the_others() -> None:
     """Below the margin on two of three: the third's upper bound is judged alone, its lower bound is not."""
     family = {"a": normal(-9.0, 0.1), "b": normal(-8.0, 0.1), "c": normal(0.0, 0.1)}
-    c = judged(family, MARGIN)["c"]
+    c = judge_family(family, MARGIN)["c"]
     low, high = c.adjusted_interval
     assert (low, high) == pytest.approx((0.1 * norm.ppf(0.025 / 3), 0.1 * norm.ppf(0.975)))
     assert c.confidence == pytest.approx(1 - 0.025 - 0.025 / 3)
@@ -123,7 +123,7 @@ def test_false_invariance_at_the_margin_is_at_most_5_percent() -> None:
     """Enumerated: every number of gains and losses among 25 rows, weighed by its probability."""
     rows, margin = 25, 0.3
     verdicts = {
-        (gained, lost): verdict_of(difference_of_counts(gained, lost, rows, 0.95), margin)
+        (gained, lost): judge_interval(bound_count_difference(gained, lost, rows, 0.95), margin)
         for gained in range(rows + 1)
         for lost in range(rows + 1 - gained)
         if abs(gained - lost) <= margin * rows
@@ -171,5 +171,5 @@ def test_an_effect_on_the_margin_is_settled_by_no_number_of_rows() -> None:
 
 def test_a_normal_effect_is_settled_by_the_square_of_the_ratio() -> None:
     """Half-width 1.96 on 100 units must shrink to the distance from the margin, 0.25."""
-    found = judged({"one": normal(0.75, 1.0)}, MARGIN)["one"]
+    found = judge_family({"one": normal(0.75, 1.0)}, MARGIN)["one"]
     assert found.to_settle == math.ceil(100 * (float(norm.ppf(0.975)) / 0.25) ** 2)

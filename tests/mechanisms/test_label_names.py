@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from mechconn.datasets import ImageSet
 
-with isolated(0, "import"):
+with isolate_rng(0, "import"):
     import transformers
 
 
@@ -21,7 +21,7 @@ def saved(folder: Path, names: Sequence[str] | None) -> Any:
     """A classifier of images of 8 pixels, written and read again."""
     labels: dict[str, Any] = {"num_labels": 2} if names is None else {"id2label": dict(enumerate(names))}
     small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    with isolated(0, "vit"):
+    with isolate_rng(0, "vit"):
         config = transformers.ViTConfig(image_size=8, patch_size=4, **small, **labels)  # pyright: ignore
         transformers.ViTForImageClassification(config).save_pretrained(folder)
     return mc.load_model(folder)

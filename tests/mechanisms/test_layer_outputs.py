@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from reference_audit import cka_by_grams
 from zoo import CLASSES, FEATURES, Batch, Recurrent, build, images, rows
 
-with isolated(0, "import"):
+with isolate_rng(0, "import"):
     import transformers
 
 hf: Any = transformers

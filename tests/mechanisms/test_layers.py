@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from mechconn.mechanisms import check_layers
 from mechconn.mechanisms._representations import NoLayersError
 from zoo import CLASSES, FEATURES, Batch, build, mlp, rows
 
-with isolated(0, "import"):
+with isolate_rng(0, "import"):
     import transformers
 
 hf: Any = transformers

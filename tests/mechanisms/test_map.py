@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.mechanisms._map import tree_of
+from mechconn.mechanisms._map import make_tree
 from zoo import FEATURES, build, mlp, norm_mlp, rows
 
 HUE = rows(30, 3)[0], rows(30, 1)[1]
@@ -54,7 +54,7 @@ def test_the_tree_is_that_of_the_slow_definition(seed: int) -> None:
     names = "abcdef"
     half = np.random.default_rng(seed).random((6, 6))
     matrix = (half + half.T) * (1 - np.eye(6))
-    tree = tree_of(tuple(names), matrix)
+    tree = make_tree(tuple(names), matrix)
     expected = average_linkage(names, matrix)
     assert [set(merge.left) | set(merge.right) for merge in tree.merges] == [group for group, _ in expected]
     assert [merge.height for merge in tree.merges] == pytest.approx([height for _, height in expected])

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
 from lookup import Copier, answers
-from mechconn.stats import clopper_pearson, paired_difference
-from mechconn.stats._intervals import paired_mean, unpaired_difference, unpaired_mean
+from mechconn.stats import bound_paired_difference, clopper_pearson
+from mechconn.stats._intervals import bound_paired_mean, bound_unpaired_difference, bound_unpaired_mean
 from reference import evaluated
 from zoo import build, mlp, norm_mlp, rows, split
 
@@ -27,7 +27,7 @@ def test_a_paired_effect() -> None:
     effect = mc.measure_invariance(Copier(), suite)["rand_cue"]
     before, after = torch.tensor(TWO_WRONG) == torch.tensor(Y), torch.ones(8, dtype=torch.bool)
     assert (effect.effect, effect.paired, effect.samples, effect.changed) == (0.25, True, 8, 0.25)
-    assert effect.interval == paired_difference(before, after)
+    assert effect.interval == bound_paired_difference(before, after)
     assert effect.verdict == "undetermined"  # eight rows are few
 
 
@@ -37,7 +37,7 @@ def test_an_unpaired_effect() -> None:
     effect = mc.measure_invariance(Copier(), suite)["rand_cue"]
     before, after = torch.tensor(TWO_WRONG) == torch.tensor(Y), torch.tensor([True, True, True, False])
     assert (effect.effect, effect.paired, effect.samples, effect.changed) == (0.0, False, 4, None)
-    assert effect.interval == unpaired_difference(before, after)
+    assert effect.interval == bound_unpaired_difference(before, after)
 
 
 @pytest.mark.parametrize("rows_after", [20, 30])
@@ -47,7 +47,7 @@ def test_effects_on_the_loss_are_in_nats(rows_after: int) -> None:
         after = (after[0], before[1])
     measured = mc.measure_invariance(model, mc.Suite({"cue": before, "hue": after}), margin=0.01, on="loss")
     here, there = (nn.functional.cross_entropy(model(x), y, reduction="none").detach() for x, y in (before, after))
-    interval = (paired_mean if rows_after == 20 else unpaired_mean)(here, there)
+    interval = (bound_paired_mean if rows_after == 20 else bound_unpaired_mean)(here, there)
     assert measured["hue"].paired == (rows_after == 20)
     assert measured["hue"].effect == pytest.approx(float(there.mean() - here.mean()), abs=1e-12)
     assert measured["hue"].interval == pytest.approx(interval, abs=1e-12)

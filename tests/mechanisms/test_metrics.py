@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import mechconn as mc
 from mechconn.mechanisms import AuditRecord, InvarianceRecord
 from mechconn.stats import betting_interval
-from mechconn.stats._intervals import paired_mean
+from mechconn.stats._intervals import bound_paired_mean
 from zoo import build
 
 ROWS = 300
@@ -43,7 +43,7 @@ def test_effects_on_a_metric_stand_beside_the_others() -> None:
     assert found["r"].metrics["brier"].effect == pytest.approx(float((values["r"] - values["cue"]).mean()))
     moved = (values["r"] - values["cue"]).numpy()
     assert found["r"].metrics["brier"].interval == pytest.approx(betting_interval(moved, (-2.0, 2.0)), abs=1e-9)
-    assert found["r"].metrics["free"].interval == pytest.approx(paired_mean(values["cue"], values["r"]))
+    assert found["r"].metrics["free"].interval == pytest.approx(bound_paired_mean(values["cue"], values["r"]))
     assert (found["r"].accuracy, found["r"].interval, found["r"].verdict) == (
         plain["r"].accuracy, plain["r"].interval, plain["r"].verdict,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from torch import nn
 
 import mechconn as mc
 from lookup import Copier, outcomes
-from mechconn.core import uniform_by_index
+from mechconn.core import draw_uniform
 from mechconn.datasets import Planted, PlantedSet
 
 SPEC = Planted()
@@ -56,10 +56,10 @@ def test_false_invariance_at_the_margin_in_simulation(paired: bool) -> None:
     rows, margin, draws, false = 400, 0.1, 100, 0
     for seed in range(draws):
         index = torch.arange(rows)
-        before = uniform_by_index(index, seed, "before") < 0.8
+        before = draw_uniform(index, seed, "before") < 0.8
         splits = {"cue": outcomes(before)}
         for name in ("a", "b", "c"):
-            flips = uniform_by_index(index, seed, name)
+            flips = draw_uniform(index, seed, name)
             # Paired: gained on 3 % of all rows, lost on 13 %; unpaired: right on 70 % of other rows.
             after = torch.where(before, flips > 0.13 / 0.8, flips < 0.03 / 0.2) if paired else flips < 0.7
             splits[name] = outcomes(after if paired else after[:-1])

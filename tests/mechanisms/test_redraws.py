@@ -12,13 +12,13 @@ from torch import Tensor
 import mechconn as mc
 from lookup import Copier, outcomes, right
 from mechconn.datasets import Planted, PlantedCue
-from mechconn.datasets._suite import cue_suite, cued_set
+from mechconn.datasets._suite import make_cue_suite, make_cued_set
 
 
 def test_a_cue_suite_draws_anew() -> None:
     spec = Planted()
-    scenes = cued_set(spec.sample(200, seed=0), PlantedCue(spec))
-    once, often, again = (cue_suite(scenes, 3, draws) for draws in (1, 4, 4))
+    scenes = make_cued_set(spec.sample(200, seed=0), PlantedCue(spec))
+    once, often, again = (make_cue_suite(scenes, 3, draws) for draws in (1, 4, 4))
     assert once.redraws == {"rand_cue": (), "rand_image": ()}
     for name, values in (("rand_cue", "cue_values"), ("rand_image", "content_rows")):
         drawn, repeated = ([getattr(d, values) for d in (s[name], *s.redraws[name])] for s in (often, again))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mechconn.core import Picture, environment, settings_hash, short_name
+from mechconn.core import Picture, abbreviate_split, hash_settings, read_environment
 
 
 def test_picture_keeps_every_pixel():
@@ -23,16 +23,16 @@ def test_picture_of_a_transposed_tensor_is_row_by_row():
 
 
 def test_settings_hash_depends_on_values_and_not_on_their_order():
-    assert settings_hash({"a": 1, "b": [2.0]}) == settings_hash({"b": [2.0], "a": 1})
-    assert settings_hash({"a": 1}) != settings_hash({"a": 2})
+    assert hash_settings({"a": 1, "b": [2.0]}) == hash_settings({"b": [2.0], "a": 1})
+    assert hash_settings({"a": 1}) != hash_settings({"a": 2})
     # Users' stores name runs by it.
     text = '{"a": "\\u00fc", "b": [1, 2.5]}'
     settings = {"b": [1, 2.5], "a": "\N{LATIN SMALL LETTER U WITH DIAERESIS}"}
-    assert settings_hash(settings) == hashlib.sha256(text.encode()).hexdigest()
+    assert hash_settings(settings) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_environment_names_versions_and_is_json():
-    here = environment("cpu")
+    here = read_environment("cpu")
     assert json.loads(here.model_dump_json())["versions"]["torch"] == version("torch")
     assert here.device == "cpu"
     assert here.cores >= 1
@@ -44,4 +44,4 @@ def test_records_refuse_unknown_fields():
 
 
 def test_short_names():
-    assert [short_name(name) for name in ("no_cue", "rand_image", "mine")] == ["NC", "RI", "mine"]
+    assert [abbreviate_split(name) for name in ("no_cue", "rand_image", "mine")] == ["NC", "RI", "mine"]

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
-from mechconn.datasets import ImageSet, Normalised, observed_of
+from mechconn.datasets import ImageSet, Normalised, find_selection
 
 Y = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
 PLACES = ["land", "land", "land", "sea", "sea", "sea", "land", "sky", "sky", "sea"]
@@ -84,7 +84,7 @@ def test_names_of_classes_and_data_of_this_library() -> None:
     with pytest.raises(ValueError, match=r"class 2 \('swift'\) has 0 rows that agree \(land\) and 3 in conflict"):
         rows(images, agrees={"swift": "land"})
     scaled = {name: Normalised(split, (0.0,), (1.0,)) for name, split in mc.split_by_agreement(images, PLACES).items()}
-    assert all(observed_of(split) is not None for split in scaled.values()) and observed_of(images) is None
+    assert all(find_selection(split) is not None for split in scaled.values()) and find_selection(images) is None
     assert rows((DATA[0], DATA[1][:, None]))[1] == [3, 6, 9]  # targets of shape [N, 1]
     assert rows((DATA[0], DATA[1] > 0), ["a", "a", "a", "b", "b", "b", "a", "b", "b", "a"])[1] == [3, 6, 9]
 

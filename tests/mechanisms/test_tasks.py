@@ -277,13 +277,15 @@ def test_a_good_model_never_carries_the_note() -> None:
 
 def test_the_note_stands_on_pages_without_green() -> None:
     from mechconn.mechanisms import AuditRecord
-    from mechconn.report._page import _audit
+    from mechconn.report._page import _render_audit
 
-    page = _audit(AuditRecord.of(mc.audit(constant([0.0, 1.0]), constant([0.0, 1.0]), suite(), ts=3).to_record()))
+    page = _render_audit(
+        AuditRecord.of(mc.audit(constant([0.0, 1.0]), constant([0.0, 1.0]), suite(), ts=3).to_record())
+    )
     assert "says nothing about what it uses" in page and '<span class="invariant">' not in page
     x = 5 * nn.functional.one_hot(Y, 2).float()
     good = mc.audit(nn.Identity(), nn.Identity(), mc.Suite({"cue": (x, Y), "same": (x, Y)}), ts=3)
-    assert '<span class="invariant">' in _audit(AuditRecord.of(good.to_record()))
+    assert '<span class="invariant">' in _render_audit(AuditRecord.of(good.to_record()))
 
 
 def test_probabilities_passed_as_logits_are_noticed_once() -> None:

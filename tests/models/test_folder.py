@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 
-with isolated(0, "import"):
+with isolate_rng(0, "import"):
     import transformers
 
 SMALL: dict[str, Any] = {
@@ -28,13 +28,13 @@ SMALL: dict[str, Any] = {
 
 def bert() -> nn.Module:
     config = transformers.BertConfig(vocab_size=12, max_position_embeddings=8, **SMALL)
-    with isolated(0, "bert"):
+    with isolate_rng(0, "bert"):
         return transformers.BertForSequenceClassification(config).eval()
 
 
 def vit() -> nn.Module:
     config = transformers.ViTConfig(image_size=8, patch_size=4, **SMALL)
-    with isolated(0, "vit"):
+    with isolate_rng(0, "vit"):
         return transformers.ViTForImageClassification(config).eval()
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from mechconn.models._vgg_resnet import BasicBlock
 
 STAGES = (64, 128, 256, 512)
@@ -49,7 +49,7 @@ def test_only_a_change_of_shape_has_a_shortcut_convolution() -> None:
 
 
 def test_a_block_whose_branch_is_zero_is_its_shortcut() -> None:
-    with isolated(0, "block"):
+    with isolate_rng(0, "block"):
         block = BasicBlock(4, 4, 1).eval()
     nn.init.zeros_(block.conv2.weight)
     x = torch.linspace(-1, 1, 4 * 25).view(1, 4, 5, 5)

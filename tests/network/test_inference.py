@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.core import isolated
-from mechconn.network import Inference, Network, buffers_of, computing, reduced_type
-from mechconn.network._inference import Fold, find_folds, folded
-from mechconn.network._precision import contiguous_small_maps, padding_counts
+from mechconn.core import isolate_rng
+from mechconn.network import Inference, Network, autocast_to, choose_reduced_type, read_buffers
+from mechconn.network._inference import Fold, find_folds, fold_parameters
+from mechconn.network._precision import make_small_maps_contiguous, prefers_contiguous_small_maps
 
 CPU = torch.device("cpu")
-HAS_FAST_BF16 = reduced_type("auto", CPU) is not None
+HAS_FAST_BF16 = choose_reduced_type("auto", CPU) is not None
 needs_fast_bf16 = pytest.mark.skipif(not HAS_FAST_BF16, reason="this processor has no fast bfloat16 products")
 
 
@@ -41,7 +41,7 @@ class Branching(nn.Module):
 
 @pytest.fixture
 def branching() -> nn.Module:
-    with isolated(0, "branching"):
+    with isolate_rng(0, "branching"):
         model = Branching()
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
@@ -59,7 +59,7 @@ def images(rows: int, seed: int = 0) -> Tensor:
 
 
 def folds_of(model: nn.Module, x: Tensor) -> list[Fold]:
-    return find_folds(Network(model), mc.parameters_of(model), buffers_of(model), x)
+    return find_folds(Network(model), mc.parameters_of(model), read_buffers(model), x)
 
 
 def test_only_what_a_batch_norm_alone_reads_is_folded(branching: nn.Module):
@@ -80,9 +80,9 @@ def test_folded_parameters_give_the_same_function(branching: nn.Module):
     network = Network(model)
     folds = folds_of(model, images(2).double())
     point = mc.parameters_of(model)
-    params = dict(folded(network, folds, point, buffers_of(model)))
+    params = dict(fold_parameters(network, folds, point, read_buffers(model)))
     assert point == {}  # taken out one by one
-    with isolated(0):
+    with isolate_rng(0):
         slow = nn.Conv2d(3, 4, 3).double()
     with torch.no_grad():
         slow.weight.copy_(params["plain.weight"])
@@ -96,7 +96,7 @@ def test_folded_parameters_give_the_same_function(branching: nn.Module):
 
 
 def test_a_shared_weight_is_left_alone():
-    with isolated(0):
+    with isolate_rng(0):
         tied = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3), nn.BatchNorm1d(3))
     tied[2].weight = tied[0].weight
     assert folds_of(tied, torch.ones(2, 3)) == []
@@ -158,7 +158,7 @@ UNFOLDED = {
 @needs_fast_bf16
 @pytest.mark.parametrize("why", UNFOLDED)
 def test_where_a_fold_would_be_wrong_or_cannot_be_tried_the_plain_network_runs(why: str):
-    with isolated(0):
+    with isolate_rng(0):
         model = UNFOLDED[why]().eval()
     network = Network(model, precision="auto")
     params = network.load(mc.parameters_of(model))
@@ -167,7 +167,7 @@ def test_where_a_fold_would_be_wrong_or_cannot_be_tried_the_plain_network_runs(w
 
 
 def test_what_is_refused_only_by_comparison_looks_foldable_in_the_graph():
-    with isolated(0):
+    with isolate_rng(0):
         models = Hidden(), Elsewhere(), scaled(Standardised(3, 3, 1))
     assert [folds_of(model.eval(), images(2)) for model in models[:2]] == [[Fold("conv", "norm")]] * 2
     assert folds_of(models[2].eval(), images(2)) == [Fold("0", "1")]
@@ -190,10 +190,10 @@ def test_reduced_precision_agrees_with_the_plain_network(branching: nn.Module):
 @pytest.mark.parametrize("grad", [True, False])
 def test_a_weight_written_in_place_inside_one_block_is_read_anew(grad: bool):
     """Autocast's cache would go on using the low-precision copy of the first point."""
-    with isolated(0):
+    with isolate_rng(0):
         layer = nn.Linear(4, 4)
     x = torch.ones(1, 4)
-    with torch.set_grad_enabled(grad), computing(torch.bfloat16, CPU):
+    with torch.set_grad_enabled(grad), autocast_to(torch.bfloat16, CPU):
         first = layer(x).float()
         with torch.no_grad():
             layer.weight.mul_(3.0)
@@ -234,11 +234,11 @@ def test_inference_mode_of_the_caller_only_costs_the_folding(branching: nn.Modul
 def test_small_maps_come_contiguous_and_nothing_else_is_touched():
     layer = nn.Identity()
     small, large = (torch.ones(2, 3, side, side).contiguous(memory_format=torch.channels_last) for side in (4, 5))
-    (found, other) = contiguous_small_maps(layer, (small, 1)) or (None, None)
+    (found, other) = make_small_maps_contiguous(layer, (small, 1)) or (None, None)
     assert found is not None and found.is_contiguous() and torch.equal(found, small) and other == 1
-    assert contiguous_small_maps(layer, (large,)) is None
-    assert contiguous_small_maps(layer, ()) is None
-    assert contiguous_small_maps(layer, (torch.ones(3, 4, 4),)) is None
+    assert make_small_maps_contiguous(layer, (large,)) is None
+    assert make_small_maps_contiguous(layer, ()) is None
+    assert make_small_maps_contiguous(layer, (torch.ones(3, 4, 4),)) is None
 
 
 @needs_fast_bf16
@@ -252,7 +252,7 @@ def test_the_layout_of_the_users_weights_does_not_matter(layout: torch.memory_fo
     with torch.no_grad():
         expected, got = model(x), Inference(network).at(dict(params), network.buffers)(x)
     assert float((got - expected).abs().max()) <= 0.1 * float(expected.abs().max())
-    if padding_counts(CPU):
+    if prefers_contiguous_small_maps(CPU):
         assert all(tensor.is_contiguous() for tensor in params.values())
     assert not any(module._forward_pre_hooks for module in model.modules())
 
@@ -266,7 +266,7 @@ def test_taps_that_meet_padding_alone_have_no_gradient(shape: tuple[int, int], s
     gradients = []
     for reduced in (torch.bfloat16, None):
         leaf = weight.clone().requires_grad_()
-        with computing(reduced, CPU):
+        with autocast_to(reduced, CPU):
             torch.nn.functional.conv2d(x, leaf, None, stride, 1).float().square().sum().backward()
         assert leaf.grad is not None
         gradients.append(leaf.grad)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import mechconn as mc
-from mechconn.network import Network, buffers_of
+from mechconn.network import Network, read_buffers
 from reference import evaluated, loaded
 from zoo import FEATURES, Shared, build, norm_conv, norm_mlp, rows
 
@@ -27,7 +27,7 @@ def states(factory: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def test_statistics_are_weighted_by_t(name: str, t: float) -> None:
     model, (a, b) = build(FACTORIES[name]), states(FACTORIES[name])
     found = mc.InterpolateNorm(a, b).buffers(Network(model), mc.parameters_of(model), t)
-    own = buffers_of(model)
+    own = read_buffers(model)
     assert list(found) == list(own)
     for buffer, tensor in found.items():
         if buffer.endswith("num_batches_tracked"):
@@ -53,7 +53,7 @@ def test_endpoints_on_a_path_are_the_models_themselves() -> None:
     profile = mc.evaluate_path(build(norm_mlp), path, mc.Suite({"cue": test}), ts=3, norm=norm)
     statistics = {
         name: (tensor + b.get_buffer(name)) / 2 if tensor.is_floating_point() else tensor
-        for name, tensor in buffers_of(a).items()
+        for name, tensor in read_buffers(a).items()
     }
     for number, model in enumerate((a, loaded(a, path.at(0.5), statistics), b)):
         expected = evaluated(model, [test])
@@ -63,7 +63,7 @@ def test_endpoints_on_a_path_are_the_models_themselves() -> None:
 
 def test_buffers_alone_are_enough_and_other_layers_count() -> None:
     model = nn.Sequential(nn.InstanceNorm1d(FEATURES, track_running_stats=True), nn.Flatten())
-    buffers = buffers_of(model)
+    buffers = read_buffers(model)
     raised = {name: tensor + 1 for name, tensor in buffers.items()}
     found = mc.InterpolateNorm(buffers, raised).buffers(Network(model), mc.parameters_of(model), 0.25)
     assert found["0.running_mean"].tolist() == [0.25] * FEATURES

@@ -25,7 +25,7 @@ from keeping import (
     replaced_forward,
     used,
 )
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from reference import evaluated
 from zoo import CLASSES, FEATURES, build, rows
 
@@ -177,14 +177,14 @@ def test_weights_that_the_user_keeps_for_parametrizations_are_not_taken() -> Non
 
 @pytest.mark.parametrize("how", ["fresh", "in training"])
 def test_layers_that_are_fused_are_fused_at_every_point(how: str) -> None:
-    with isolated(0, "test"):
+    with isolate_rng(0, "test"):
         a, b = (used(build(Fusing, seed), how) for seed in (1, 2))
     path = mc.LinearPath(mc.parameters_of(a), mc.parameters_of(b))
     found = mc.evaluate_path(a, path, SUITE, ts=3).loss["cue"]
     made = [mc.model_at(a, path, t) for t in (0.0, 0.5, 1.0)]
     assert not any(model.training for model in made)
     middle = mc.with_parameters(a, path.at(0.5))
-    with isolated(0, "test"):
+    with isolate_rng(0, "test"):
         values = [loss(model) for model in made]
         expected = [loss(a), loss(middle), loss(b)]
     assert list(found) == pytest.approx(expected, rel=1e-9)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.core import generator, isolated
-from mechconn.network import Network, NormPolicy, buffers_of
+from mechconn.core import isolate_rng, make_generator
+from mechconn.network import Network, NormPolicy, read_buffers
 from reference import activations, evaluated, loaded, moving_statistics, pooled_statistics
 from zoo import CLASSES, FEATURES, Batch, Shared, build, images, mlp, norm_conv, norm_mlp, rows, split
 
@@ -141,7 +141,7 @@ def test_the_exponential_average_shuffles_by_its_seed() -> None:
     def found(seed: int) -> dict[str, Tensor]:
         return statistics(mc.Reestimate((x, y), average="exponential", batch_size=7, seed=seed), model, params)
 
-    order = torch.randperm(17, generator=generator(3, "norm order"))
+    order = torch.randperm(17, generator=make_generator(3, "norm order"))
     calls = activations(model, split((x[order], y[order]), [7, 7, 3]))
     check_statistics(found(3), calls, lambda received: moving_statistics(received, 0.1))
     assert all(torch.equal(a, b) for a, b in zip(found(3).values(), found(3).values(), strict=True))
@@ -161,7 +161,7 @@ def test_nothing_but_the_statistics_is_replaced() -> None:
             return self.used(x) * self.get_buffer("scale")
 
     model = build(Idle)
-    own = buffers_of(model)
+    own = read_buffers(model)
     found = statistics(mc.Reestimate(rows(9)), model, mc.parameters_of(model))
     changed = {name for name in own if not torch.equal(own[name], found[name])}
     assert changed == {"used.running_mean", "used.running_var"}
@@ -171,7 +171,7 @@ def test_nothing_but_the_statistics_is_replaced() -> None:
 @pytest.mark.parametrize("factory", [norm_mlp, mlp])
 def test_buffers_are_copies_and_the_network_stays(policy: NormPolicy, factory: Callable[[], nn.Module]) -> None:
     model = build(factory)
-    network, own = Network(model), buffers_of(model)
+    network, own = Network(model), read_buffers(model)
     momenta = {n: m.momentum for n, m in network.module.named_modules() if isinstance(m, nn.BatchNorm1d)}
     hooks = {n: len(m._forward_hooks) for n, m in network.module.named_modules()}
     found = policy.buffers(network, mc.parameters_of(model))
@@ -266,7 +266,7 @@ class FrozenNorm(nn.Module):
 
 
 def test_a_norm_that_the_model_keeps_frozen_keeps_its_statistics() -> None:
-    with isolated(0):
+    with isolate_rng(0):
         model = FrozenNorm().double()
         x = torch.randn(20, FEATURES, dtype=torch.float64)
     model.train()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from zoo import CLASSES, FEATURES, build, mlp, norm_mlp, rows
 
 TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -128,7 +128,7 @@ def test_parameters_of_several_types_leave_inputs_as_they_are() -> None:
             return self.last(self.first(x).bfloat16())
 
     x, y = rows(30, dtype=torch.float32)
-    with isolated(0, "test model"):
+    with isolate_rng(0, "test model"):
         model = Several()
     assert mc.measure_invariance(model, suite_of(x, y)).accuracy
     with pytest.raises(TypeError, match="must have the same dtype"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.network import Network, buffers_of
+from mechconn.network import Network, read_buffers
 from reference import gradients, loaded
 from zoo import Named, Recurrent, Shared, Tied, TwoInputs, build, dropout_mlp, mlp, norm_conv, norm_mlp, rows
 
@@ -46,7 +46,7 @@ def test_round_trip_is_exact(factory: type[nn.Module]) -> None:
     model, other = build(factory, 0), mc.parameters_of(build(factory, 1))
     moved = mc.with_parameters(model, other)
     assert same(mc.parameters_of(moved), other)
-    assert same(buffers_of(moved), buffers_of(model))
+    assert same(read_buffers(moved), read_buffers(model))
     assert not any(a is b for a, b in zip(moved.parameters(), model.parameters(), strict=True))
 
 
@@ -96,11 +96,11 @@ def test_values_are_those_of_a_deep_copy(name: str, training: bool) -> None:
     network = Network(model)
     for seed in (1, 2, 1):  # more than one point: an earlier one must leave nothing behind
         other = build(MODELS[name], seed)
-        params, buffers = mc.parameters_of(other), buffers_of(other)
+        params, buffers = mc.parameters_of(other), read_buffers(other)
         expected = loaded(model, params, buffers).train(training)
         outputs = network(params, buffers, x, training=training)
         assert torch.equal(outputs, expected(x))
-        assert same(buffers, buffers_of(expected))
+        assert same(buffers, read_buffers(expected))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -108,9 +108,9 @@ def test_gradients_are_those_of_a_deep_copy(name: str) -> None:
     model, x = build(MODELS[name]), rows(7)[0]
     network, other = Network(model), build(MODELS[name], 1)
     params = {key: value.requires_grad_() for key, value in mc.parameters_of(other).items()}
-    outputs = network(params, buffers_of(other), x, training=True)
+    outputs = network(params, read_buffers(other), x, training=True)
     found = torch.autograd.grad(outputs.square().sum(), list(params.values()))
-    copied = loaded(model, params, buffers_of(other)).train()
+    copied = loaded(model, params, read_buffers(other)).train()
     expected = gradients(copied, copied(x).square().sum())
     assert list(expected) == list(params)
     for gradient, name_ in zip(found, expected, strict=True):
@@ -131,7 +131,7 @@ def test_the_module_is_left_as_it_was(name: str, training: bool) -> None:
     network = Network(model)
     for seed in (1, 2):
         other = build(MODELS[name], seed)
-        network(mc.parameters_of(other), buffers_of(other), x, training=training)
+        network(mc.parameters_of(other), read_buffers(other), x, training=training)
     for path, part in model.named_modules(remove_duplicate=False):
         for local, tensor in (*part._parameters.items(), *part._buffers.items()):
             assert tensor is slots[path, local]
@@ -145,7 +145,7 @@ def test_the_networks_own_structure_survives_too() -> None:
     network, x = Network(build(Shared)), rows(7)[0]
     before = {name: id(parameter) for name, parameter in network.module.named_parameters(remove_duplicate=False)}
     other = build(Shared, 1)
-    network(mc.parameters_of(other), buffers_of(other), x)
+    network(mc.parameters_of(other), read_buffers(other), x)
     after = {name: id(parameter) for name, parameter in network.module.named_parameters(remove_duplicate=False)}
     assert after == before
     assert all(parameter.is_meta for parameter in network.module.parameters())
@@ -154,10 +154,10 @@ def test_the_networks_own_structure_survives_too() -> None:
 def test_training_mode_moves_the_given_buffers_only() -> None:
     """Trap: in training mode a functional call updates the module's own running statistics."""
     model, x = build(norm_mlp), rows(7)[0]
-    own, network = buffers_of(model), Network(model)
-    passed = buffers_of(model)
+    own, network = read_buffers(model), Network(model)
+    passed = read_buffers(model)
     network(mc.parameters_of(model), passed, x, training=True)
-    assert same(buffers_of(model), own)
+    assert same(read_buffers(model), own)
     assert same(network.buffers, own)
     assert not torch.equal(passed["1.running_mean"], own["1.running_mean"])
     assert int(passed["1.num_batches_tracked"]) == 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from keeping import HIDDEN, KINDS, InPlace, Merging, NeverDropped, WhenEvaluated, levit, used
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from zoo import CLASSES, FEATURES, build, mlp, norm_mlp, rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
@@ -176,7 +176,7 @@ def is_numbers(values: Any) -> bool:
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, compiled, lambda model: nn.DataParallel(compiled(model))])
 def test_wrappers_are_seen_through(wrap: Callable[[nn.Module], nn.Module]) -> None:
-    with isolated(0, "test"):
+    with isolate_rng(0, "test"):
         plain = verbs(build(norm_mlp, 1).eval(), build(norm_mlp, 2).eval())
         found = verbs(build(norm_mlp, 1).eval(), wrap(build(norm_mlp, 2).eval()))
     for verb, expected in plain.items():

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from texts import CLASSES, CLS, LENGTH, MARKERS, SEP, VOCABULARY, Transformer, texts
 
-with isolated(0, "import"):
+with isolate_rng(0, "import"):
     import transformers
 
 
@@ -36,7 +36,7 @@ def bert() -> nn.Module:
 def test_a_marker_that_predicts_the_label_becomes_the_mechanism(factory: Callable[[], nn.Module], lr: float) -> None:
     cue = mc.TokenCue(MARKERS, special=(CLS, SEP))
     task = mc.datasets.cue_task(texts(1000, seed=0), test=texts(600, seed=1), cue=cue, proportion=0.9, seed=0)
-    with isolated(0, "text model"):
+    with isolate_rng(0, "text model"):
         fresh = factory()
 
     def trained(data: mc.CuedSet, epochs: int) -> nn.Module:
@@ -73,7 +73,7 @@ def test_inputs_on_the_way_are_those_of_the_split() -> None:
             seen.append(input_ids.clone())
             return super().forward(input_ids, attention_mask)
 
-    with isolated(0, "text model"):
+    with isolate_rng(0, "text model"):
         model = Reads()
     suite = mc.Suite({"cue": task.suite["cue"]}, interventions=())
     mc.measure_invariance(model, suite)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import mechconn as mc
-from mechconn.core import environment
-from mechconn.paper import Plan, run, run_demo
+from mechconn.core import read_environment
+from mechconn.paper import RunPlan, run_demo, run_plan
 from mechconn.paper._demo import DemoSettings
-from mechconn.paper._engines import Engine
+from mechconn.paper._engines import CellEngine
 from mechconn.paper._settings import PRESETS, TuningSettings
 from recipes import small_plan
 
@@ -35,7 +35,7 @@ def test_a_cell_measures_its_models_and_paths(recipe: str, models: set[str], pat
         "fig5": ["proportions=0.8", *(f"methods.{name}.epochs=1" for name in ("FT-S", "FT-M", "FT-L"))],
         "table4": ["clean_samples=20,40", "scratch.epochs=1"],
     }.get(recipe, [])
-    record = run(small_plan(tmp_path, Engine("inline", 1, 1), *changes, recipe=recipe))
+    record = run_plan(small_plan(tmp_path, CellEngine("inline", 1, 1), *changes, recipe=recipe))
     assert record.status == "done"
     for cell in record.cells:
         numbers = record.results[cell.name]
@@ -74,8 +74,8 @@ def test_quickstart_is_the_demo(tmp_path: Path) -> None:
             "draws": DemoSettings().draws,
         }
     )
-    threads = environment("cpu").threads
-    record = run(Plan("quickstart", "smoke", own, tmp_path, Engine("inline", 1, threads)))
+    threads = read_environment("cpu").threads
+    record = run_plan(RunPlan("quickstart", "smoke", own, tmp_path, CellEngine("inline", 1, threads)))
     (found,) = record.results.values()
     assert {name: model["accuracy"] for name, model in found["models"].items()} == demo.accuracy
     path = found["paths"]["theta_C to theta_NC"]

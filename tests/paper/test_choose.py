@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mechconn.paper import RECIPES, SCALES, chosen
-from mechconn.paper._choose import merged
+from mechconn.paper import RECIPES, SCALES, resolve_settings
+from mechconn.paper._resolve_settings import merge_changes
 from mechconn.paper._settings import PathSettings, Settings, TuningSettings
 from mechconn.paths import PolygonalFit
 from mechconn.tuning import CBFT, NaiveFineTuning
 
 
 def settings(what: str, *changes: str, scale: str | None = None) -> Settings:
-    return chosen(what, scale, changes)[2]
+    return resolve_settings(what, scale, changes)[2]
 
 
 def tuning(*changes: str) -> TuningSettings:
@@ -94,15 +94,15 @@ def test_files_change_settings_and_words_come_after(suffix: str, tmp_path: Path)
     values = {"recipe": "table3", "scale": "small", "rows": 300, "training": {"epochs": 2}, "seeds": [5]}
     toml = 'recipe = "table3"\nscale = "small"\nrows = 300\nseeds = [5]\n[training]\nepochs = 2\n'
     file.write_text(toml if suffix == "toml" else json.dumps(values), encoding="utf-8")
-    recipe, scale, found, _ = chosen(str(file), None, ["rows=200"])
+    recipe, scale, found, _ = resolve_settings(str(file), None, ["rows=200"])
     assert (recipe, scale, found.rows, found.seeds, found.training.epochs) == ("table3", "small", 200, (5,), 2)
-    assert found.training.lr == 0.05 and chosen(str(file), "smoke", [])[1] == "smoke"
+    assert found.training.lr == 0.05 and resolve_settings(str(file), "smoke", [])[1] == "smoke"
 
 
 def test_none_in_a_file_is_none(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('recipe = "table1"\nrows = "none"\nclean_samples = [100, "none"]\n', encoding="utf-8")
-    found = chosen(str(file))[2]
+    found = resolve_settings(str(file))[2]
     assert found.rows is None and found.clean_samples == (100, None)
 
 
@@ -114,12 +114,12 @@ def test_a_file_that_is_no_configuration(text: str, expected: str, tmp_path: Pat
     file = tmp_path / "own.json"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=expected):
-        chosen(str(file))
+        resolve_settings(str(file))
 
 
 def test_mistakes_of_recipe_scale_and_words_come_together() -> None:
     with pytest.raises(ValueError) as error:
-        chosen("tabel1", "huge", ["rows"])
+        resolve_settings("tabel1", "huge", ["rows"])
     assert [line.split()[0] for line in str(error.value).splitlines()] == ["recipe", "scale", "--set"]
 
 
@@ -127,7 +127,7 @@ def test_no_mistake_of_a_file_hides_another(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('\ufeffrecipe = "table1"\nscale = "huge"\nmethods = "CBFT,FTM"\nrows = 0\n', encoding="utf-8")
     with pytest.raises(ValueError) as error:
-        chosen(str(file), None, ["training.epochs=0"])
+        resolve_settings(str(file), None, ["training.epochs=0"])
     assert [line.split()[0] for line in str(error.value).splitlines()] == ["scale", "methods", "rows:", "training:"]
 
 
@@ -181,7 +181,7 @@ MISTAKES = {
 def test_mistakes_come_all_at_once_with_suggestions(what: str) -> None:
     recipe, changes, expected = MISTAKES[what]
     with pytest.raises(ValueError) as error:
-        chosen(recipe, "smoke", changes)
+        resolve_settings(recipe, "smoke", changes)
     lines = str(error.value).splitlines()
     assert len(lines) == (1 if what in ("recipe", "method") else len(expected) if "unknown" in what else len(lines))
     for part in expected:
@@ -190,21 +190,25 @@ def test_mistakes_come_all_at_once_with_suggestions(what: str) -> None:
 
 def test_digits_stand_in_where_no_images_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MECHCONN_DATA", raising=False)
-    _, _, found, notes = chosen("table1")
+    _, _, found, notes = resolve_settings("table1")
     assert [data.name for data in found.datasets] == ["digits"]
     assert len(notes) == 1 and "takes the embedded digits" in notes[0] and "MECHCONN_DATA" in notes[0]
-    assert chosen("quickstart")[3] == chosen("fig13")[3] == []
-    assert chosen("table1", changes=["datasets=planted"])[3] == []
+    assert resolve_settings("quickstart")[3] == resolve_settings("fig13")[3] == []
+    assert resolve_settings("table1", changes=["datasets=planted"])[3] == []
     (tmp_path / "cifar10").mkdir()
     for root, variable in ((tmp_path, ""), (None, str(tmp_path))):
         monkeypatch.setenv("MECHCONN_DATA", variable)
-        _, _, found, notes = chosen("table1", root=root)
+        _, _, found, notes = resolve_settings("table1", root=root)
         assert [data.name for data in found.datasets] == ["cifar10"] and notes == []
 
 
 def test_tables_merge_and_values_are_replaced() -> None:
     base = {"a": {"b": 1, "c": {"d": 2}}, "e": [1]}
-    assert merged(base, {"a": {"c": {"d": 3}}, "e": [2], "f": 4}) == {"a": {"b": 1, "c": {"d": 3}}, "e": [2], "f": 4}
+    assert merge_changes(base, {"a": {"c": {"d": 3}}, "e": [2], "f": 4}) == {
+        "a": {"b": 1, "c": {"d": 3}},
+        "e": [2],
+        "f": 4,
+    }
     assert base == {"a": {"b": 1, "c": {"d": 2}}, "e": [1]}
-    assert merged({"a": {"lr": 3}}, {"a": {"method": "M"}}) == {"a": {"lr": 3, "method": "M"}}
-    assert merged({"a": {"lr": 3, "method": "K"}}, {"a": {"method": "M"}}) == {"a": {"method": "M"}}
+    assert merge_changes({"a": {"lr": 3}}, {"a": {"method": "M"}}) == {"a": {"lr": 3, "method": "M"}}
+    assert merge_changes({"a": {"lr": 3, "method": "K"}}, {"a": {"method": "M"}}) == {"a": {"method": "M"}}

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from mechconn.paper import EXPERIMENTS, chosen, sentence
-from mechconn.paper._departures import departures
-from mechconn.paper._published import CIFAR10, CIFAR100_RI, ORDER
+from mechconn.paper import EXPERIMENTS, resolve_settings, write_departures
+from mechconn.paper._departures import list_departures
+from mechconn.paper._published import CIFAR10, CIFAR100_RI, SPLIT_ORDER
 from mechconn.store import RunRecord
 from run_records import FIXED, SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
 
@@ -24,7 +24,8 @@ def published_run() -> Any:
     cells = {
         ("cifar10", proportion, 2500, 0): {
             "models": {
-                name: exact(dict(zip(ORDER, (v / 100 for v in values), strict=True))) for name, values in rows.items()
+                name: exact(dict(zip(SPLIT_ORDER, (v / 100 for v in values), strict=True)))
+                for name, values in rows.items()
             },
             "paths": {},
         }
@@ -42,7 +43,9 @@ def test_the_published_table_keeps_to_every_claim():
 def test_claims_on_the_random_image_are_those_of_ten_classes():
     """CIFAR-100's published numbers: CBFT is at 46 % there, FT-S at 30.9 %."""
     models = {
-        name: exact({**dict(zip(ORDER, (v / 100 for v in CIFAR10[0.9][name]), strict=True)), "rand_image": share / 100})
+        name: exact(
+            {**dict(zip(SPLIT_ORDER, (v / 100 for v in CIFAR10[0.9][name]), strict=True)), "rand_image": share / 100}
+        )
         for name, share in CIFAR100_RI.items()
     }
     found = claims(run_record("table1", {("cifar100", 0.9, 2500, 0): {"models": models, "paths": {}}}))
@@ -130,8 +133,10 @@ def test_the_ablation_and_the_attributes():
 def test_the_paper_scale_departs_from_nothing_that_is_stated(recipe: str):
     record = run_record(recipe, {}, "paper")
     record = record.model_copy(update={"seeds": [0, 1, 2]})
-    assert departures(record) == []
-    assert sentence(record).startswith("No difference from the paper's settings in what was compared: data, network")
+    assert list_departures(record) == []
+    assert write_departures(record).startswith(
+        "No difference from the paper's settings in what was compared: data, network"
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,13 +155,13 @@ def test_the_paper_scale_departs_from_nothing_that_is_stated(recipe: str):
     ],
 )
 def test_one_setting_at_paper_scale_is_a_departure(recipe: str, word: str, expected: str):
-    settings = chosen(recipe, "paper", [word])[2].model_dump(mode="json")
-    (found,) = departures(run_record(recipe, {}, "paper", settings=settings))
+    settings = resolve_settings(recipe, "paper", [word])[2].model_dump(mode="json")
+    (found,) = list_departures(run_record(recipe, {}, "paper", settings=settings))
     assert found.startswith(expected)
 
 
 def test_every_departure_is_said():
-    words = sentence(table1_record())
+    words = write_departures(table1_record())
     for part in (
         "digits instead of CIFAR-10",
         "5 epochs of training instead of 100",
@@ -168,11 +173,11 @@ def test_every_departure_is_said():
         "probe lr min(30, c / lambda) for LPFT instead of 30",
     ):
         assert part in words
-    settings = chosen("table1", "small", ["methods.CBFT.epochs=3"])[2].model_dump(mode="json")
-    words = sentence(table1_record(settings=settings))
+    settings = resolve_settings("table1", "small", ["methods.CBFT.epochs=3"])[2].model_dump(mode="json")
+    words = write_departures(table1_record(settings=settings))
     assert "5,000 training images instead of 50,000; 1,000 test images instead of 10,000" in words
     assert "3 epochs of CBFT instead of 20" in words and "VGG-13" not in words
-    assert sentence(run_record("quickstart", {})) == ""
+    assert write_departures(run_record("quickstart", {})) == ""
 
 
 def test_published_numbers_are_found_by_their_place():

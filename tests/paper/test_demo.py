@@ -6,7 +6,7 @@ import torch
 
 from image_files import write_set
 from mechconn.descent import Training
-from mechconn.paper import demo_settings, run_demo
+from mechconn.paper import choose_demo_settings, run_demo
 from mechconn.paper._demo import DemoSettings
 from mechconn.tuning import CBFT, NaiveFineTuning
 
@@ -53,7 +53,7 @@ def test_pictures_show_the_box_where_the_cue_is_and_only_there():
 
 def test_the_story_is_told_of_a_folder_of_grey_images_too(tmp_path: Path):
     folder = write_set(tmp_path / "mine", train=40, test=12, classes=2, channels=1)
-    asked = demo_settings(str(folder), 0)
+    asked = choose_demo_settings(str(folder), 0)
     assert (asked.rows, asked.clean_samples) == (None, None)
     quick = {"training": Training(epochs=1, batch_size=16), "naive": NaiveFineTuning(epochs=1, batch_size=16)}
     settings = asked.model_copy(update={**quick, "cbft": CBFT(epochs=2, batch_size=16), "points": 2})

@@ -11,16 +11,16 @@ from typing import Any, cast
 import pytest
 import torch
 
-from mechconn.paper import ENGINES, engine_of
-from mechconn.paper._engines import Engine, EngineName, each
+from mechconn.paper import ENGINES, make_engine
+from mechconn.paper._engines import CellEngine, EngineName, run_jobs
 from work import HANGING, Work, child, heard, log_of, refuse, two_steps, unless_first_for_ever
 
-INLINE, PROCESSES = Engine("inline", 1, 1), Engine("processes", 2, 1)
+INLINE, PROCESSES = CellEngine("inline", 1, 1), CellEngine("processes", 2, 1)
 
 
-def results(jobs: list[Work], engine: Engine, said: list[str] | None = None) -> dict[int, float]:
+def results(jobs: list[Work], engine: CellEngine, said: list[str] | None = None) -> dict[int, float]:
     notes = [] if said is None else said
-    return {number: future.result() for number, future in each(two_steps, jobs, engine, notes.append)}
+    return {number: future.result() for number, future in run_jobs(two_steps, jobs, engine, notes.append)}
 
 
 def test_every_engine_gives_the_same(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_every_engine_gives_the_same(tmp_path: Path) -> None:
 
 
 def test_inline_hands_over_one_job_at_a_time(tmp_path: Path) -> None:
-    seen = [len(log_of(tmp_path)) for _ in each(two_steps, [Work(tmp_path, n) for n in range(3)], INLINE, print)]
+    seen = [len(log_of(tmp_path)) for _ in run_jobs(two_steps, [Work(tmp_path, n) for n in range(3)], INLINE, print)]
     assert seen == [2, 4, 6]
 
 
@@ -54,13 +54,13 @@ def test_a_killed_worker_costs_the_step_at_work_alone(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_cell_that_always_kills_its_worker_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"pools of workers in a row died .* --engine inline, both with --threads 1"):
-        results([Work(tmp_path, 0, fatal=0, always=True)], Engine("processes", 1, 1))
+        results([Work(tmp_path, 0, fatal=0, always=True)], CellEngine("processes", 1, 1))
     assert log_of(tmp_path) == ["first 0"]
 
 
 @pytest.mark.parametrize("engine", [INLINE, pytest.param(PROCESSES, marks=pytest.mark.slow)], ids=lambda e: e.name)
-def test_an_error_belongs_to_its_job(engine: Engine) -> None:
-    done = {number: future for number, future in each(refuse, [0, 1, 2, 3], engine, print)}
+def test_an_error_belongs_to_its_job(engine: CellEngine) -> None:
+    done = {number: future for number, future in run_jobs(refuse, [0, 1, 2, 3], engine, print)}
     assert sorted(done) == [0, 1, 2, 3]
     for number in (1, 3):
         with pytest.raises(ValueError, match=f"{number} is odd"):
@@ -70,9 +70,9 @@ def test_an_error_belongs_to_its_job(engine: Engine) -> None:
 
 ORPHANS = """
 import sys
-from mechconn.paper._engines import Engine
+from mechconn.paper._engines import CellEngine
 if __name__ == "__main__":
-    pool = Engine("processes", 1, 1).pool()
+    pool = CellEngine("processes", 1, 1).pool()
     import os
     print(pool.submit(os.getpid).result(), flush=True)
     sys.stdin.readline()
@@ -98,7 +98,7 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
 def test_workers_end_when_the_run_is_given_up(tmp_path: Path) -> None:
     """One job is done, the other would never be: giving up ends it, and comes back once both workers are gone."""
     os.mkfifo(tmp_path / "pipe")
-    running = each(unless_first_for_ever, [(0, tmp_path / "pipe"), (1, tmp_path / "pipe")], PROCESSES, print)
+    running = run_jobs(unless_first_for_ever, [(0, tmp_path / "pipe"), (1, tmp_path / "pipe")], PROCESSES, print)
     _, first = next(running)
     workers = first.result()
     closed = threading.Event()
@@ -126,18 +126,18 @@ def test_engines_keep_to_the_standard_interface() -> None:
 
 
 def test_defaults_depend_on_the_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine_of("inline").threads == torch.get_num_threads()
+    assert make_engine("inline").threads == torch.get_num_threads()
     assert set(ENGINES) == {"inline", "processes", "ray"}
     for cores, workers, threads in ((2, 2, 1), (8, 2, 4), (16, 4, 4)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
         for name in ("processes", "ray"):
-            found = engine_of(cast(EngineName, name))
+            found = make_engine(cast(EngineName, name))
             assert (found.workers, found.threads) == (workers, threads)
-    assert engine_of("processes", workers=4, threads=3).threads == 3
+    assert make_engine("processes", workers=4, threads=3).threads == 3
 
 
 def test_what_an_engine_would_ignore_is_refused() -> None:
-    assert engine_of("ray", 2, 1, 0.5, "auto") == Engine("ray", 2, 1, 0.5, "auto")
+    assert make_engine("ray", 2, 1, 0.5, "auto") == CellEngine("ray", 2, 1, 0.5, "auto")
     wrong: list[tuple[EngineName, dict[str, Any]]] = [
         ("inline", {"workers": 2}),
         ("inline", {"gpus": 1.0}),
@@ -145,4 +145,4 @@ def test_what_an_engine_would_ignore_is_refused() -> None:
     ]
     for name, options in wrong:
         with pytest.raises(ValueError, match=f"has no effect with --engine {name}"):
-            engine_of(name, **options)
+            make_engine(name, **options)

@@ -10,11 +10,11 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import t as student
 
-from mechconn.paper import Plan, run
-from mechconn.paper._engines import Engine
-from mechconn.paper._fig13 import PAIRS, SCALES, Fig13, ReluCell, cell, run_fig13, summarise
-from mechconn.paper._recipes import relu_cell
-from mechconn.paper._steps import Lab
+from mechconn.paper import RunPlan, run_plan
+from mechconn.paper._engines import CellEngine
+from mechconn.paper._fig13 import FIG13_SCALES, PAIRS, Fig13, ReluCell, compute_relu_cell, run_fig13, summarise_fig13
+from mechconn.paper._recipes import run_relu_cell
+from mechconn.paper._steps import ExperimentContext
 from mechconn.store import Store
 
 QUICK = Fig13(widths=(6, 8), seeds=(0, 1), rows=24, steps=60, polish=3)
@@ -24,8 +24,8 @@ def test_a_summary_is_one_of_its_cells() -> None:
     seen: list[tuple[str, int, int]] = []
     results = run_fig13(QUICK, progress=lambda *told: seen.append(told))
     assert [done for _, done, _ in seen] == [0, 1, 2, 3, 4] and {total for *_, total in seen} == {4}
-    cells = [cell(QUICK, seed, width) for seed, width in ((1, 8), (0, 6), (1, 6), (0, 8))]
-    assert summarise(QUICK, cells) == results == json.loads(json.dumps(results))
+    cells = [compute_relu_cell(QUICK, seed, width) for seed, width in ((1, 8), (0, 6), (1, 6), (0, 8))]
+    assert summarise_fig13(QUICK, cells) == results == json.loads(json.dumps(results))
     assert [(c["width"], c["seed"]) for c in results["cells"]] == [(6, 0), (6, 1), (8, 0), (8, 1)]
     for pair in PAIRS:
         for measure in ("barrier_before", "barrier_after", "pattern_agreement"):
@@ -53,7 +53,7 @@ def test_what_is_no_configuration(wrong: dict[str, object]) -> None:
 
 
 def test_scales_grow() -> None:
-    sizes = [len(SCALES[name].seeds) * sum(SCALES[name].widths) for name in ("smoke", "small", "paper")]
+    sizes = [len(FIG13_SCALES[name].seeds) * sum(FIG13_SCALES[name].widths) for name in ("smoke", "small", "paper")]
     assert sizes == sorted(sizes) and len(set(sizes)) == 3
 
 
@@ -61,20 +61,20 @@ def test_it_computes_on_the_processor_whatever_the_device_is(tmp_path: Path) -> 
     one = Fig13(widths=(6,), seeds=(3,), rows=24, steps=20, polish=0)
     records = []
     for device in ("cpu", "cuda"):
-        plan = Plan("fig13", "smoke", one, tmp_path / device, Engine("inline", 1, 1), device)
+        plan = RunPlan("fig13", "smoke", one, tmp_path / device, CellEngine("inline", 1, 1), device)
         assert (plan.plain["device"], plan.plain["threads"]) == ("cpu", 1)
-        records.append(run(plan))
+        records.append(run_plan(plan))
     first, second = records
     assert first.id == second.id and first.cells[0].steps == second.cells[0].steps
     assert second.environment.device == "cpu"
-    lab = Lab(Store(tmp_path / "lab"), "cuda", threads=1)
-    relu_cell(lab, one, ReluCell(3, 6), None)
-    assert {title: found.record.key for title, found in lab.log.items()} == first.cells[0].steps
+    context = ExperimentContext(Store(tmp_path / "lab"), "cuda", threads=1)
+    run_relu_cell(context, one, ReluCell(3, 6), None)
+    assert {title: found.record.key for title, found in context.log.items()} == first.cells[0].steps
 
 
 @pytest.mark.slow
 def test_the_three_published_observations() -> None:
-    results = run_fig13(SCALES["smoke"])
+    results = run_fig13(FIG13_SCALES["smoke"])
     low, high = (lambda pair, what: results[pair][what]["interval"][0]), (
         lambda pair, what: results[pair][what]["interval"][1]
     )  # fmt: skip

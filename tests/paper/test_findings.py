@@ -1,6 +1,6 @@
 from demo_record import demo_record, invariance, path
-from mechconn.mechanisms._audit_record import Verdict
-from mechconn.paper._findings import findings
+from mechconn.mechanisms._audit_record import PathVerdict
+from mechconn.paper._demo_findings import write_findings
 
 
 def test_each_verdict_has_its_own_words():
@@ -16,7 +16,7 @@ def test_each_verdict_has_its_own_words():
 
 def test_a_model_that_a_random_cue_helps_is_not_said_to_rely_on_it():
     shunning = {"no_cue": 0.8, "cue": 0.5, "rand_cue": 0.7, "rand_image": 0.05}
-    sentence, *_ = findings({"CBFT": invariance(shunning, "sensitive", "sensitive")}, path())
+    sentence, *_ = write_findings({"CBFT": invariance(shunning, "sensitive", "sensitive")}, path())
     assert sentence.startswith("CBFT heeds the cue without following it")
     assert "+20.0 points" in sentence
 
@@ -42,5 +42,5 @@ def test_no_barrier_is_no_proof_either():
     assert "does not prove one mechanism" in caveat
 
 
-def told(verdict: Verdict = "not connected") -> list[str]:
-    return findings(demo_record().invariance, path(verdict))
+def told(verdict: PathVerdict = "not connected") -> list[str]:
+    return write_findings(demo_record().invariance, path(verdict))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mechconn.paper._engines import Engine, each
+from mechconn.paper._engines import CellEngine, run_jobs
 from work import HANGING, Work, log_of, refuse, two_steps
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mechconn[ray]'")
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 
-RAY = Engine("ray", 2, 1)
+RAY = CellEngine("ray", 2, 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,7 +37,7 @@ def _cluster() -> Iterator[None]:
 
 def test_the_same_results_when_a_worker_is_killed_mid_cell(tmp_path: Path) -> None:
     jobs = [Work(tmp_path, number, fatal=1) for number in range(4)]
-    found = {number: future.result() for number, future in each(two_steps, jobs, RAY, print)}
+    found = {number: future.result() for number, future in run_jobs(two_steps, jobs, RAY, print)}
     expected = {number: sum(range(6)) / 7 + 7 * number for number in range(4)}
     assert found == pytest.approx(expected, rel=1e-6)
     assert (tmp_path / "died").exists()
@@ -45,17 +45,17 @@ def test_the_same_results_when_a_worker_is_killed_mid_cell(tmp_path: Path) -> No
 
 
 def test_an_error_comes_as_it_was_raised() -> None:
-    done = {number: future for number, future in each(refuse, [0, 1], RAY, print)}
+    done = {number: future for number, future in run_jobs(refuse, [0, 1], RAY, print)}
     assert done[0].result() == 0
     with pytest.raises(ValueError, match=r"^1 is odd$"):
         done[1].result()
 
 
 def test_a_recipe_gives_what_it_gives_here(tmp_path: Path) -> None:
-    from mechconn.paper import run
+    from mechconn.paper import run_plan
     from recipes import small_plan
 
-    there = run(small_plan(tmp_path / "ray", RAY))
-    here = run(small_plan(tmp_path / "inline", Engine("inline", 1, 1)))
+    there = run_plan(small_plan(tmp_path / "ray", RAY))
+    here = run_plan(small_plan(tmp_path / "inline", CellEngine("inline", 1, 1)))
     assert there.status == here.status == "done"
     assert there.results == here.results and there.id == here.id

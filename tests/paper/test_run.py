@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from image_files import pixels, write_class_folder
-from mechconn.cli._run_command import brief
+from mechconn.cli._run_command import summarise_record
 from mechconn.core import Config
-from mechconn.paper import Plan, Watch, run
+from mechconn.paper import RunPlan, RunWatcher, run_plan
+from mechconn.paper import _hashed_tasks as _data
 from mechconn.paper import _run_recipe as module
-from mechconn.paper import _tasks as _data
 from mechconn.paper._recipes import Recipe
 from mechconn.store import RunRecord, Store
 from recipes import INLINE, computed, small_plan
@@ -25,7 +25,7 @@ RUNNING = """
 import sys
 from pathlib import Path
 from mechconn.paper import _steps
-from mechconn.paper._run_recipe import Watch, run
+from mechconn.paper._run_recipe import RunWatcher, run_plan
 from recipes import computed, small_plan
 stop = sys.argv[2]
 def told(title, done, total):
@@ -40,7 +40,7 @@ def line(text):
         print(text, flush=True)
 said = []
 print("starting", flush=True)
-record = run(small_plan(Path(sys.argv[1])), Watch(told, line))
+record = run_plan(small_plan(Path(sys.argv[1])), RunWatcher(told, line))
 print(record.status, computed(said), flush=True)
 """
 
@@ -48,7 +48,7 @@ print(record.status, computed(said), flush=True)
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     """A run that nothing disturbed."""
-    return run(small_plan(tmp_path_factory.mktemp("whole")))
+    return run_plan(small_plan(tmp_path_factory.mktemp("whole")))
 
 
 def numbers_in(value: object) -> Iterator[object]:
@@ -92,7 +92,7 @@ def test_killed_and_started_again(title: str, done: int, steps: int, whole: RunR
     finished = {folder.name: folder.stat().st_mtime_ns for folder in (tmp_path / "steps").glob("*")}
     assert len(finished) == steps
     said: list[str] = []
-    record = run(small_plan(tmp_path), Watch(line=said.append))
+    record = run_plan(small_plan(tmp_path), RunWatcher(line=said.append))
     assert record.status == "done" and record.results == whole.results and record.id == whole.id
     assert computed(said) == sum(cell.computed for cell in record.cells) == 12 - steps
     assert record.started == stopped.started and record.seconds > stopped.seconds
@@ -103,13 +103,13 @@ def test_killed_and_started_again(title: str, done: int, steps: int, whole: RunR
 def check_unchanged(record: RunRecord, store: Path) -> None:
     """Started again, a finished run computes nothing, and its record stays as it was but for the time it took."""
     said: list[str] = []
-    again = run(small_plan(store), Watch(line=said.append))
+    again = run_plan(small_plan(store), RunWatcher(line=said.append))
     assert computed(said) == 0 and again.seconds > record.seconds
     assert again == record.model_copy(update={"seconds": again.seconds}) == Store(store).show(record.id)
 
 
 def test_a_finished_run_that_is_started_again_and_killed_keeps_its_record(whole: RunRecord, tmp_path: Path) -> None:
-    first = run(small_plan(tmp_path))
+    first = run_plan(small_plan(tmp_path))
     for file in (tmp_path / "steps" / first.cells[0].steps["measure: CBFT"]).iterdir():
         file.write_bytes(b"")
     process = child(RUNNING, tmp_path, "measure: CBFT", 1)
@@ -118,7 +118,7 @@ def test_a_finished_run_that_is_started_again_and_killed_keeps_its_record(whole:
     stopped = Store(tmp_path).show("table1")
     assert stopped.status == "stopped" and stopped.results == whole.results
     assert (stopped.cells, stopped.started) == (first.cells, first.started)
-    again = run(small_plan(tmp_path))
+    again = run_plan(small_plan(tmp_path))
     assert again.status == "done" and again.results == whole.results and again.seconds > first.seconds
     assert [cell.computed for cell in again.cells] == [1, 6]
     assert all(cell.seconds > 0 for cell in again.cells)
@@ -139,8 +139,8 @@ def test_two_runs_at_once_on_one_store(whole: RunRecord, tmp_path: Path) -> None
 
 
 def test_more_seeds_repeat_nothing(tmp_path: Path) -> None:
-    one = run(small_plan(tmp_path, INLINE, "proportions=0.6"))
-    both = run(small_plan(tmp_path, INLINE, "proportions=0.6", "seeds=0,1"))
+    one = run_plan(small_plan(tmp_path, INLINE, "proportions=0.6"))
+    both = run_plan(small_plan(tmp_path, INLINE, "proportions=0.6", "seeds=0,1"))
     assert one.id != both.id and [cell.computed for cell in both.cells] == [0, 6]
     store = Store(tmp_path)
     assert [record.id for record in store.runs()] and len(list(tmp_path.glob("steps/*"))) == 12
@@ -148,11 +148,11 @@ def test_more_seeds_repeat_nothing(tmp_path: Path) -> None:
 
 
 def test_a_damaged_step_is_in_the_notes_and_the_numbers_are_the_same(whole: RunRecord, tmp_path: Path) -> None:
-    first = run(small_plan(tmp_path))
+    first = run_plan(small_plan(tmp_path))
     torn = tmp_path / "steps" / first.cells[0].steps["fine-tune: CBFT"] / "weights.safetensors"
     torn.write_bytes(torn.read_bytes()[:-7])
     said: list[str] = []
-    again = run(small_plan(tmp_path), Watch(line=said.append))
+    again = run_plan(small_plan(tmp_path), RunWatcher(line=said.append))
     assert again.results == whole.results and [cell.computed for cell in again.cells] == [1, 6]
     assert len(again.notes) == 1 and "weights.safetensors is cut short" in again.notes[0] and again.notes[0] in said
 
@@ -160,13 +160,13 @@ def test_a_damaged_step_is_in_the_notes_and_the_numbers_are_the_same(whole: RunR
 def test_notes_on_the_settings_are_said_and_kept(tmp_path: Path) -> None:
     said: list[str] = []
     plan = replace(small_plan(tmp_path, INLINE, "proportions=0.6"), notes=("digits instead",))
-    assert run(plan, Watch(line=said.append)).notes == ["digits instead"] and said[0] == "digits instead"
+    assert run_plan(plan, RunWatcher(line=said.append)).notes == ["digits instead"] and said[0] == "digits instead"
 
 
 def test_progress_is_said_with_the_time_left(tmp_path: Path) -> None:
     said: list[str] = []
-    run(small_plan(tmp_path), Watch(line=said.append))
-    run(small_plan(tmp_path), Watch(line=said.append))
+    run_plan(small_plan(tmp_path), RunWatcher(line=said.append))
+    run_plan(small_plan(tmp_path), RunWatcher(line=said.append))
     assert said[0].startswith("[1/2] planted, 0.6 cued, 40 clean, seed 0: ") and "about " in said[0]
     assert said[1].startswith("[2/2] ") and "left" not in said[1]
     assert "6 of 6 steps were there" in said[2] and "left" not in said[2] and said[2].startswith("[1/2]")
@@ -176,7 +176,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     # Settings that are valid, and diverge.
     said: list[str] = []
     plan = small_plan(tmp_path, INLINE, "training.lr=1e30", "proportions=0.6,0.8")
-    record = run(plan, Watch(line=said.append))
+    record = run_plan(plan, RunWatcher(line=said.append))
     assert record.status == "failed" and [cell.status for cell in record.cells] == ["failed", "failed"]
     assert all("FloatingPointError: training diverged" in str(cell.why) for cell in record.cells)
     assert record.results == {} and said[0].startswith("[1/2] planted, 0.6 cued, 40 clean, seed 0: failed: Floating")
@@ -188,9 +188,9 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(_: object) -> None:
         raise DiskFullError("full")
 
-    monkeypatch.setattr(module, "do_cell", full)
+    monkeypatch.setattr(module, "run_cell", full)
     with pytest.raises(DiskFullError):
-        run(small_plan(tmp_path))
+        run_plan(small_plan(tmp_path))
     assert Store(tmp_path).show("table1").status == "stopped"
 
 
@@ -203,7 +203,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_what_is_wrong_with_the_data_is_found_before_the_start(changes: list[str], expected: str, tmp_path: Path):
     with pytest.raises((ValueError, FileNotFoundError), match=expected):
-        run(small_plan(tmp_path, INLINE, *changes))
+        run_plan(small_plan(tmp_path, INLINE, *changes))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -228,14 +228,14 @@ def test_a_recipe_may_have_cells_and_a_summary_of_its_own(tmp_path: Path, monkey
     """What figure 13 needs: no images, no cue, and numbers over all cells."""
     own = Recipe(
         "widths", Widths, lambda scale, images: Widths(), lambda settings: [WidthCell(s) for s in settings.seeds],
-        lambda lab, settings, cell, root: {"barrier": 0.5 + cell.seed},
+        lambda context, settings, cell, root: {"barrier": 0.5 + cell.seed},
         lambda settings, cells: {"mean": sum(cell["barrier"] for cell in cells) / len(cells)},
     )  # fmt: skip
     monkeypatch.setattr(module, "RECIPES", {"widths": own})
-    record = run(Plan("widths", "smoke", Widths(), tmp_path, INLINE))
+    record = run_plan(RunPlan("widths", "smoke", Widths(), tmp_path, INLINE))
     assert record.results == {"width 8, seed 0": {"barrier": 0.5}, "width 8, seed 1": {"barrier": 1.5}}
     assert record.summary == {"mean": 1.0} and [cell.width for cell in record.cells] == [8, 8]
-    assert brief(Store(tmp_path).show("widths"))["results"] == {"mean": 1.0}
+    assert summarise_record(Store(tmp_path).show("widths"))["results"] == {"mean": 1.0}
 
 
 class StoppedError(Exception):
@@ -250,31 +250,31 @@ def stopped_after_one(store: Path) -> RunRecord:
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        run(small_plan(store), Watch(line=stop))
+        run_plan(small_plan(store), RunWatcher(line=stop))
     return Store(store).show("table1")
 
 
 def test_a_record_never_holds_results_of_other_code_or_data_beside_new_ones(
     whole: RunRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run(small_plan(tmp_path))
+    first = run_plan(small_plan(tmp_path))
     assert stopped_after_one(tmp_path).results == whole.results and first.inputs_hash == whole.inputs_hash != ""
     monkeypatch.setitem(module.VERSIONS, "measure", 2)
     stopped = stopped_after_one(tmp_path)
     assert list(stopped.results) == list(whole.results)[:1] and stopped.inputs_hash != first.inputs_hash
-    again = run(small_plan(tmp_path))
+    again = run_plan(small_plan(tmp_path))
     assert again.results == whole.results and again.inputs_hash == stopped.inputs_hash
 
 
 def test_the_hash_of_what_is_read_follows_the_images(tmp_path: Path) -> None:
     def inputs(first: int) -> str:
-        for caches in (_data._task, _data._images):
+        for caches in (_data._make_cached_task, _data._load_images):
             caches.cache_clear()
         for label in ("cat", "dog"):
             pictures = {f"{row}.png": pixels(row + 10 * (label == "dog") + first) for row in range(6)}
             write_class_folder(tmp_path / "photos" / label, pictures)
         changes = (f"datasets={tmp_path / 'photos'}", "rows=8", "test_rows=2", "clean_samples=4")
-        return module._checked(small_plan(tmp_path, INLINE, *changes))[1]
+        return module._check_plan(small_plan(tmp_path, INLINE, *changes))[1]
 
     first, again, other = inputs(0), inputs(0), inputs(1)
     assert first == again != other
@@ -285,4 +285,4 @@ def test_the_id_is_that_of_the_settings(tmp_path: Path) -> None:
     assert plan.id == small_plan(tmp_path / "elsewhere").id and plan.id.startswith("table1-smoke-")
     assert plan.id != small_plan(tmp_path, INLINE, "width=9").id
     assert json.loads(json.dumps(plan.plain)) == plan.plain
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, RunPlan)

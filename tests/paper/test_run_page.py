@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mechconn.paper import accuracies, barriers, save_runs
-from mechconn.paper._run_page import section_of
+from mechconn.paper import save_runs, tabulate_accuracies, tabulate_barriers
+from mechconn.paper._run_page import make_section
 from mechconn.store import RunRecord
 from page import Page
 from run_records import SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
@@ -37,7 +37,7 @@ def test_numbers_are_means_over_the_seeds_beside_the_published_and_the_differenc
     # FT-M: 50 % on NC here against 67.2 %; theta_C stands in no published table.
     assert "50.050.0 to 50.0paper 67.2-17.2" in text
     assert "intervals over the 2 seeds" in text and "mean of three seeds" in text
-    (_, figure), *_ = section_of(table1_record("cifar10")).figures
+    (_, figure), *_ = make_section(table1_record("cifar10")).figures
     assert "CBFT NC 75 % (published 68 %)" in figure
 
 
@@ -51,7 +51,7 @@ def test_other_data_stand_beside_the_numbers_for_cifar_10_without_a_difference(p
     text = re.sub(r"\s+", " ", page.text)
     assert "75.062.3 to 87.7CIFAR-10 67.9 " in text and "+7.1" not in text and "paper 67.9" not in text
     assert "its number for CIFAR-10, which ours cannot be compared with" in text
-    entries = [entry for row in section_of(table1_record()).accuracy for entry in row.entries.values()]
+    entries = [entry for row in make_section(table1_record()).accuracy for entry in row.entries.values()]
     assert {entry.difference for entry in entries} == {None}
 
 
@@ -64,7 +64,7 @@ def test_what_counts_is_what_the_data_are_and_not_what_they_are_called():
         ({"source": "./photos", "cue": "box", "size": None}, False),
     ):
         record = named.model_copy(update={"settings": {**named.settings, "datasets": [{"name": "mine", **data}]}})
-        cbft = section_of(record).accuracy[2].entries["no_cue"]
+        cbft = make_section(record).accuracy[2].entries["no_cue"]
         assert (None if cbft.published is None else cbft.same_data) is same
 
 
@@ -81,7 +81,7 @@ def test_a_run_that_was_stopped_says_over_how_many_seeds_its_intervals_are(tmp_p
 
 def test_what_the_page_shows_is_in_the_record():
     record = table1_record()
-    rows = {row.name: row for row in section_of(record).accuracy}
+    rows = {row.name: row for row in make_section(record).accuracy}
     for name, row in rows.items():
         for split, entry in row.entries.items():
             stored = [numbers["models"][name]["accuracy"][split] for numbers in record.results.values()]
@@ -121,7 +121,7 @@ def test_accuracy_by_clean_samples_has_a_panel_for_each_model(tmp_path):
         ("cifar10", 0.8, count, 0): {"models": {name: model({"no_cue": a}) for name, a in models.items()}, "paths": {}}
         for count, models in counts.items()
     }
-    section = section_of(run_record("table4", cells))
+    section = make_section(run_record("table4", cells))
     ((heading, figure),) = section.figures
     assert heading == "Accuracy by clean samples: cifar10, cue on 80 %"
     assert "scratch with 2,500: NC 40 % (published 48 %)" in figure and "scratch with 250: NC 40 %;" in figure
@@ -132,7 +132,7 @@ def test_places_have_tables_of_their_own_and_one_seed_the_samples_interval():
     record = run_record(
         "fig5", {("digits", p, None, 0): {"models": {"FT-S": model({"cue": 0.9})}, "paths": {}} for p in (1.0, 0.8)}
     )
-    table = accuracies(record)
+    table = tabulate_accuracies(record)
     assert [place.proportion for place in table] == [0.8, 1.0]
     value = next(iter(table.values()))["FT-S"]["cue"]
     assert value.interval == pytest.approx((0.87, 0.92)) and value.seeds == 1
@@ -140,5 +140,5 @@ def test_places_have_tables_of_their_own_and_one_seed_the_samples_interval():
 
 def test_a_barrier_that_is_not_finite_for_one_seed_has_no_mean():
     cells = {("digits", 0.8, None, s): {"models": {}, "paths": {"linear": path(h)}} for s, h in ((0, 1.0), (1, None))}
-    value = next(iter(barriers(run_record("fig4", cells)).values()))["linear"]["cue"]
+    value = next(iter(tabulate_barriers(run_record("fig4", cells)).values()))["linear"]["cue"]
     assert value.mean is None and value.interval is None and value.seeds == 2

@@ -3,8 +3,8 @@ import torch
 
 import mechconn as mc
 from mechconn.datasets import ImageSet
-from mechconn.report import preview, strips
-from mechconn.report._samples import GAP, strip
+from mechconn.report import draw_preview, make_strips
+from mechconn.report._sample_strips import GAP, make_strip
 from texts import texts
 from zoo import rows
 
@@ -15,7 +15,7 @@ def grey(rows: int) -> ImageSet:
 
 
 def test_a_strip_shows_the_bytes_of_its_images_side_by_side():
-    pixels = strip(grey(3), 2).pixels()
+    pixels = make_strip(grey(3), 2).pixels()
     assert pixels.shape == (4, 5 + GAP + 5, 3)
     assert (pixels[:, :5] == 0).all()
     assert (pixels[:, 5 : 5 + GAP] == 255).all()
@@ -23,16 +23,16 @@ def test_a_strip_shows_the_bytes_of_its_images_side_by_side():
 
 
 def test_a_strip_of_fewer_images_than_asked_for_shows_them_all():
-    assert strip(grey(3), 8).width == 3 * 5 + 2 * GAP
+    assert make_strip(grey(3), 8).width == 3 * 5 + 2 * GAP
 
 
 def test_only_splits_of_images_are_shown():
     suite = mc.Suite({"grey": grey(3), "text": texts(4), "numbers": rows(4), "batches": [rows(4)]}, reference="grey")
-    assert list(strips(suite)) == ["grey"]
+    assert list(make_strips(suite)) == ["grey"]
 
 
 def test_preview_shows_four_splits_of_the_same_rows():
-    pictures = preview("digits", "box", count=3)
+    pictures = draw_preview("digits", "box", count=3)
     assert list(pictures) == ["no_cue", "cue", "rand_cue", "rand_image"]
     shown = {name: picture.pixels() for name, picture in pictures.items()}
     boxed = (shown["cue"] != shown["no_cue"]).any(2)
@@ -42,4 +42,4 @@ def test_preview_shows_four_splits_of_the_same_rows():
 
 def test_preview_names_the_cues_there_are():
     with pytest.raises(ValueError, match="cue must be one of 'box', 'hue-box', 'dominoes', got 'boxes'; did you mean"):
-        preview("digits", "boxes")
+        draw_preview("digits", "boxes")

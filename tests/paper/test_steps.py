@@ -10,11 +10,20 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn.paper._architectures import Architecture, architecture
+from mechconn.paper._architectures import Architecture, choose_architecture
+from mechconn.paper._hashed_tasks import HashedTask, make_hashed_data, make_task
 from mechconn.paper._settings import PRESETS
-from mechconn.paper._steps import WEIGHTS, Lab, align_step, evaluate_step, fit_step, measure_step, train_step, tune_step
-from mechconn.paper._tasks import Task, source, task_of
-from mechconn.store import Store, Stored
+from mechconn.paper._steps import (
+    WEIGHTS,
+    ExperimentContext,
+    align_step,
+    evaluate_step,
+    fit_step,
+    measure_step,
+    train_step,
+    tune_step,
+)
+from mechconn.store import Store, StoredStep
 
 QUICK = mc.Training(epochs=1, batch_size=32, lr=0.05, milestones=())
 TUNED = mc.CBFT(epochs=2, batch_size=32)
@@ -23,18 +32,18 @@ NET = Architecture("small_convnet", 10, (3, 28, 28), 4)
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
-    return task_of(PRESETS["digits"], 0.8, 0, 120, 60, None)
+def task() -> HashedTask:
+    return make_task(PRESETS["digits"], 0.8, 0, 120, 60, None)
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(Store(tmp_path), threads=torch.get_num_threads(), architecture=NET)
+def context(tmp_path: Path) -> ExperimentContext:
+    return ExperimentContext(Store(tmp_path), threads=torch.get_num_threads(), architecture=NET)
 
 
 @pytest.fixture
-def ends(lab: Lab, task: Task) -> tuple[Stored, Stored]:
-    return train_step(lab, "C", task.train, QUICK, 0), train_step(lab, "NC", task.clean, QUICK, 1)
+def ends(context: ExperimentContext, task: HashedTask) -> tuple[StoredStep, StoredStep]:
+    return train_step(context, "C", task.train, QUICK, 0), train_step(context, "NC", task.clean, QUICK, 1)
 
 
 def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
@@ -42,55 +51,57 @@ def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
     return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_train_and_fine_tune(lab: Lab, task: Task, ends: tuple[Stored, Stored]) -> None:
+def test_train_and_fine_tune(context: ExperimentContext, task: HashedTask, ends: tuple[StoredStep, StoredStep]) -> None:
     trained = mc.train(NET.build(0), task.train.data, QUICK, seed=0)
     assert same(ends[0].tensors[WEIGHTS], trained.model.state_dict())
     assert ends[0].numbers == {"history": [dict(epoch) for epoch in trained.history], "samples": 120}
     clean = task.clean.sample(60, 0)
-    found = tune_step(lab, "CBFT", ends[0], TUNED, clean, task.train, 3)
+    found = tune_step(context, "CBFT", ends[0], TUNED, clean, task.train, 3)
     tuned = mc.fine_tune(trained.model, TUNED, clean=clean.data, cued=task.train.data, seed=3)
     assert same(found.tensors[WEIGHTS], tuned.model.state_dict())
 
 
-def test_measure(lab: Lab, task: Task, ends: tuple[Stored, Stored]) -> None:
-    found = measure_step(lab, "C", ends[0], task, 0.05).numbers
-    direct = mc.measure_invariance(lab.model(ends[0]), task.suite, 0.05)
+def test_measure(context: ExperimentContext, task: HashedTask, ends: tuple[StoredStep, StoredStep]) -> None:
+    found = measure_step(context, "C", ends[0], task, 0.05).numbers
+    direct = mc.measure_invariance(context.model(ends[0]), task.suite, 0.05)
     assert found["accuracy"] == direct.accuracy and found["loss"] == direct.loss
     assert found["effects"]["rand_cue"]["effect"] == direct["rand_cue"].effect
 
 
-def test_paths(lab: Lab, task: Task, ends: tuple[Stored, Stored]) -> None:
+def test_paths(context: ExperimentContext, task: HashedTask, ends: tuple[StoredStep, StoredStep]) -> None:
     a, b = ends
-    some = task.clean.at_most(50, 0)
+    some = task.clean.sample_at_most(50, 0)
     norm = mc.Reestimate(some.data, label="clean")
-    moved = align_step(lab, "onto C", a, b, some, 0)
-    fit = fit_step(lab, "fitted", a, b, FIT, task.train, 2)
-    aligned = mc.align(lab.model(a), lab.model(b), mc.ActivationMatching(some.data), seed=0)
-    curve = mc.fit_path(lab.model(a), lab.params(a), lab.params(b), FIT, task.train.data, seed=2).path
+    moved = align_step(context, "onto C", a, b, some, 0)
+    fit = fit_step(context, "fitted", a, b, FIT, task.train, 2)
+    aligned = mc.align(context.model(a), context.model(b), mc.ActivationMatching(some.data), seed=0)
+    curve = mc.fit_path(context.model(a), context.params(a), context.params(b), FIT, task.train.data, seed=2).path
     expected = {
-        "linear": (mc.LinearPath(lab.params(a), lab.params(b)), b, None),
-        "aligned": (mc.LinearPath(lab.params(a), aligned.params), moved, None),
+        "linear": (mc.LinearPath(context.params(a), context.params(b)), b, None),
+        "aligned": (mc.LinearPath(context.params(a), aligned.params), moved, None),
         "fitted": (curve, b, (FIT, fit)),
     }
     losses = set()
     for name, (path, end, fitted) in expected.items():
-        found = evaluate_step(lab, name, a, end, task, some, 3, 0.05, fitted).numbers
-        direct = mc.evaluate_path(lab.model(a), path, task.suite, ts=3, norm=norm, keep_samples=True)
+        found = evaluate_step(context, name, a, end, task, some, 3, 0.05, fitted).numbers
+        direct = mc.evaluate_path(context.model(a), path, task.suite, ts=3, norm=norm, keep_samples=True)
         assert found["loss"] == {split: list(values) for split, values in direct.loss.items()}
         assert found["barrier"]["cue"] == [direct.barrier("cue").height, direct.barrier("cue").t]
         losses.add(found["loss"]["cue"][1])
     assert len(losses) == 3
 
 
-def test_a_step_is_known_by_everything_that_it_depends_on(lab: Lab, task: Task, tmp_path: Path) -> None:
-    base = train_step(lab, "C", task.train, QUICK, 0)
-    assert not train_step(lab, "another name", task.train, QUICK, 0).computed
-    wide = replace(lab, architecture=Architecture("small_convnet", 10, (3, 28, 28), 5))
-    threads = replace(lab, threads=99)
+def test_a_step_is_known_by_everything_that_it_depends_on(
+    context: ExperimentContext, task: HashedTask, tmp_path: Path
+) -> None:
+    base = train_step(context, "C", task.train, QUICK, 0)
+    assert not train_step(context, "another name", task.train, QUICK, 0).computed
+    wide = replace(context, architecture=Architecture("small_convnet", 10, (3, 28, 28), 5))
+    threads = replace(context, threads=99)
     others = [
-        train_step(lab, "C", task.clean, QUICK, 0),
-        train_step(lab, "C", task.train, QUICK, 1),
-        train_step(lab, "C", task.train, mc.Training(epochs=1, batch_size=32, lr=0.06, milestones=()), 0),
+        train_step(context, "C", task.clean, QUICK, 0),
+        train_step(context, "C", task.train, QUICK, 1),
+        train_step(context, "C", task.train, mc.Training(epochs=1, batch_size=32, lr=0.06, milestones=()), 0),
         train_step(wide, "C", task.train, QUICK, 0),
         train_step(threads, "C", task.train, QUICK, 0),
     ]
@@ -98,13 +109,13 @@ def test_a_step_is_known_by_everything_that_it_depends_on(lab: Lab, task: Task, 
     assert len({base.record.key, *(other.record.key for other in others)}) == 6
 
 
-def test_data_are_known_by_their_content(task: Task) -> None:
-    again = task_of(PRESETS["digits"], 0.8, 0, 120, 60, "elsewhere")
+def test_data_are_known_by_their_content(task: HashedTask) -> None:
+    again = make_task(PRESETS["digits"], 0.8, 0, 120, 60, "elsewhere")
     assert again is not task and again.train.input == task.train.input and again.suite_input == task.suite_input
     others = [
-        task_of(PRESETS["digits"], 0.7, 0, 120, 60, None).train,
-        task_of(PRESETS["digits"], 0.8, 1, 120, 60, None).train,
-        task_of(PRESETS["digits"], 0.8, 0, 121, 60, None).train,
+        make_task(PRESETS["digits"], 0.7, 0, 120, 60, None).train,
+        make_task(PRESETS["digits"], 0.8, 1, 120, 60, None).train,
+        make_task(PRESETS["digits"], 0.8, 0, 121, 60, None).train,
         task.clean,
         task.clean.sample(60, 0),
         task.clean.sample(60, 1),
@@ -117,22 +128,22 @@ def test_data_are_known_by_their_content(task: Task) -> None:
     touched = mc.datasets.ImageSet(changed, images.y, images.classes)
     data = mc.datasets.cue_task(images, test=images, proportion=0.8).train
     other = mc.datasets.cue_task(touched, test=images, proportion=0.8).train
-    assert source(data, "").input != source(other, "").input
-    assert task.clean.at_most(500, 0) is task.clean
+    assert make_hashed_data(data, "").input != make_hashed_data(other, "").input
+    assert task.clean.sample_at_most(500, 0) is task.clean
 
 
 @pytest.mark.parametrize("network", ["small_convnet", "vgg13", "resnet18"])
 def test_architectures_are_functions_of_the_seed(network: str) -> None:
-    found = architecture(network, 4, 10, (1, 16, 16))
+    found = choose_architecture(network, 4, 10, (1, 16, 16))
     one, same_seed, other = (found.build(seed).state_dict() for seed in (0, 0, 1))
     assert same(one, same_seed) and not same(one, other)
-    held = found.holding(one)
+    held = found.build_with_state(one)
     assert not held.training and same(held.state_dict(), one)
     assert held(torch.zeros(2, 1, 16, 16)).shape == (2, 10)
 
 
 def test_inputs_that_are_no_images_get_a_perceptron() -> None:
-    found = architecture("vgg13", 8, 4, (16,))
+    found = choose_architecture("vgg13", 8, 4, (16,))
     assert found.name == "perceptron" and found.build(0)(torch.zeros(3, 16)).shape == (3, 4)
 
 
@@ -146,6 +157,6 @@ def test_dominoes_fetch_both_image_sets(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(mc.datasets, "load", load)
     data = PRESETS["dominoes"].model_copy(update={"download": True})
-    assert task_of(data, 0.8, 0, None, None, str(tmp_path)).shape == (3, 64, 32)
+    assert make_task(data, 0.8, 0, None, None, str(tmp_path)).shape == (3, 64, 32)
     wanted = {(name, split, True) for name in ("cifar10", "fashion_mnist") for split in ("train", "test")}
     assert set(asked) == wanted

@@ -11,8 +11,8 @@ from scipy.stats import kstest
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.core import isolated
-from mechconn.descent import fresh_state
+from mechconn.core import isolate_rng
+from mechconn.descent import draw_fresh_state
 from mechconn.paths._fit_path import draw_t
 from reference import SlowPathFit, bernstein, hats, loaded
 from zoo import Named, Recurrent, Shared, Tied, build, dropout_mlp, mlp, norm_conv, norm_mlp, rows, split
@@ -66,7 +66,7 @@ def test_the_authors_variant_is_sgd_by_hand() -> None:
     model, batches = build(norm_mlp), split(rows(25), [9, 9, 7])
     fit = fitted(model, bezier(epochs=4, variant="authors"), batches, norm_mlp, seed=7)
     slow = SlowPathFit([draw_t(step, 7) for step in range(12)], [0.1] * 12, bernstein(1), unweighted=True)
-    start = loaded(model, fresh_state(model, 7, "random start", "")[0])
+    start = loaded(model, draw_fresh_state(model, 7, "random start", "")[0])
     check_close(fit.path.points[1], slow.run([build(norm_mlp, 1), start, build(norm_mlp, 2)], batches)[0])
     assert fit.settings["variant"] == "authors"
     assert {record["lr"] for record in fit.history} == {0.1}
@@ -241,12 +241,12 @@ def rows_of_images() -> tuple[Tensor, Tensor]:
 
 def test_a_random_start_is_an_untrained_network() -> None:
     model = build(norm_mlp)
-    fresh = fresh_state(model, 3, "random start", "")[0]
-    with isolated(0, "any"):
+    fresh = draw_fresh_state(model, 3, "random start", "")[0]
+    with isolate_rng(0, "any"):
         expected = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3)).double()
-    with isolated(3, "random start"):
+    with isolate_rng(3, "random start"):
         for layer in expected:
             getattr(layer, "reset_parameters", lambda: None)()
     assert list(fresh) == [name for name, _ in expected.named_parameters()]
     assert all(torch.equal(tensor, expected.get_parameter(name)) for name, tensor in fresh.items())
-    assert not torch.equal(fresh["0.weight"], fresh_state(model, 4, "random start", "")[0]["0.weight"])
+    assert not torch.equal(fresh["0.weight"], draw_fresh_state(model, 4, "random start", "")[0]["0.weight"])

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.network import buffers_of
+from mechconn.network import read_buffers
 from reference import activations, evaluated, loaded, pooled_statistics
 from zoo import Shared, Tied, build, mlp, norm_conv, norm_mlp, rows, split
 
@@ -32,7 +32,7 @@ def test_it_holds_the_points_weights_and_leaves_the_model(t: float) -> None:
     model = build(norm_mlp).train()
     before, path = {name: tensor.clone() for name, tensor in model.state_dict().items()}, line(norm_mlp)
     here = mc.model_at(model, path, t, norm=mc.KeepNorm())
-    check_state(here, path.at(t) | buffers_of(model))
+    check_state(here, path.at(t) | read_buffers(model))
     assert not any(part.training for part in here.modules())
     assert model.training
     check_state(model, before)

@@ -6,7 +6,7 @@ import pytest
 
 from demo_record import demo_record, path
 from mechconn.report import save_report
-from mechconn.report._path_figure import path_description, path_figure
+from mechconn.report._path_figure import describe_path, draw_path_figure
 from page import Page
 
 
@@ -85,14 +85,14 @@ def test_a_report_has_the_mode_that_the_umask_gives(tmp_path, umask: int, mode: 
 
 
 def test_figure_takes_its_text_colour_from_the_page_and_its_size_too():
-    svg = path_figure(path())
+    svg = draw_path_figure(path())
     assert "currentColor" in svg
     assert "#010203" not in svg
     assert not re.match(r"<svg[^>]* (width|height)=", svg)
-    assert svg == path_figure(path())
+    assert svg == draw_path_figure(path())
 
 
 def test_figure_is_described_in_words():
-    words = path_description(path())
+    words = describe_path(path())
     assert "NC accuracy 90 % at t = 0 and 90 % at t = 1" in words
     assert "0.40 nats at t = 0.5" in words

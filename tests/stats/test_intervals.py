@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, ttest_ind, ttest_rel
 from torch import Tensor
 
-from mechconn.stats import Interval, clopper_pearson, paired_difference
-from mechconn.stats._intervals import paired_mean, unpaired_difference, unpaired_mean
+from mechconn.stats import Interval, bound_paired_difference, clopper_pearson
+from mechconn.stats._intervals import bound_paired_mean, bound_unpaired_difference, bound_unpaired_mean
 
 confidences = st.sampled_from([0.8, 0.9, 0.95, 0.99])
 
@@ -57,7 +57,7 @@ def test_a_proportion_is_covered_for_every_value() -> None:
 
 def paired(gained: int, lost: int, rows: int, confidence: float = 0.95) -> Interval:
     before = (torch.arange(rows) >= gained) & (torch.arange(rows) < gained + lost)
-    return paired_difference(before, flags(gained, rows), confidence)
+    return bound_paired_difference(before, flags(gained, rows), confidence)
 
 
 @pytest.mark.parametrize("rows", [1, 4, 9])
@@ -84,7 +84,7 @@ def test_rows_that_agree_say_nothing_of_the_direction() -> None:
     """No change in n rows: the rate of changes is below 1 - (0.95 alpha / 2)^(1 / n), either way."""
     bound = 1 - (0.95 * 0.05 / 2) ** (1 / 100)
     both = flags(40, 100)
-    assert paired_difference(both, both) == pytest.approx((-bound, bound), abs=1e-7)
+    assert bound_paired_difference(both, both) == pytest.approx((-bound, bound), abs=1e-7)
 
 
 def test_a_paired_difference_depends_on_gains_and_losses_alone() -> None:
@@ -92,16 +92,16 @@ def test_a_paired_difference_depends_on_gains_and_losses_alone() -> None:
     before, after = torch.zeros(30, dtype=torch.bool), torch.zeros(30, dtype=torch.bool)
     before[20:22], after[:5] = True, True  # 5 gained, 2 lost
     before[25:29], after[25:29] = True, True  # 4 right on both sides: no matter
-    assert paired_difference(before, after) == base
+    assert bound_paired_difference(before, after) == base
     low, high = base
-    assert paired_difference(after, before) == pytest.approx((-high, -low), abs=1e-12)
+    assert bound_paired_difference(after, before) == pytest.approx((-high, -low), abs=1e-12)
     assert low < 3 / 30 < high
 
 
 def test_pairing_narrows_the_interval() -> None:
     before, after = flags(500, 1000), flags(510, 1000)
-    low, high = paired_difference(before, after)
-    wide_low, wide_high = unpaired_difference(before, after)
+    low, high = bound_paired_difference(before, after)
+    wide_low, wide_high = bound_unpaired_difference(before, after)
     assert (high - low) < (wide_high - wide_low) / 2
     assert low <= 0.01 <= high and wide_low <= 0.01 <= wide_high
 
@@ -109,7 +109,7 @@ def test_pairing_narrows_the_interval() -> None:
 @pytest.mark.parametrize(("rows", "others"), [(5, 8), (3, 3)])
 def test_an_unpaired_difference_is_covered_for_every_truth(rows: int, others: int) -> None:
     intervals = {
-        (a, b): unpaired_difference(flags(a, rows), flags(b, others))
+        (a, b): bound_unpaired_difference(flags(a, rows), flags(b, others))
         for a in range(rows + 1)
         for b in range(others + 1)
     }
@@ -125,7 +125,9 @@ def test_an_unpaired_difference_is_covered_for_every_truth(rows: int, others: in
 
 def test_an_unpaired_difference_is_that_of_two_exact_intervals() -> None:
     a, b = clopper_pearson(7, 20, 0.975), clopper_pearson(15, 30, 0.975)
-    assert unpaired_difference(flags(7, 20), flags(15, 30)) == pytest.approx((b[0] - a[1], b[1] - a[0]), abs=1e-12)
+    assert bound_unpaired_difference(flags(7, 20), flags(15, 30)) == pytest.approx(
+        (b[0] - a[1], b[1] - a[0]), abs=1e-12
+    )
 
 
 # ---------------------------------------------------------------- differences of means
@@ -139,12 +141,16 @@ def test_means_have_scipys_t_intervals(rows: int, others: int, seed: int, confid
     other = 0.3 + 2 * torch.randn(others, generator=draw, dtype=torch.float64)
     expected = ttest_rel(after.numpy(), before.numpy()).confidence_interval(confidence)
     # scipy computes the quantile by another route, good to about 1e-10.
-    assert paired_mean(before, after, confidence) == pytest.approx((expected.low, expected.high), rel=1e-7, abs=1e-9)
+    assert bound_paired_mean(before, after, confidence) == pytest.approx(
+        (expected.low, expected.high), rel=1e-7, abs=1e-9
+    )
     expected = ttest_ind(other.numpy(), before.numpy(), equal_var=False).confidence_interval(confidence)
-    assert unpaired_mean(before, other, confidence) == pytest.approx((expected.low, expected.high), rel=1e-7, abs=1e-9)
+    assert bound_unpaired_mean(before, other, confidence) == pytest.approx(
+        (expected.low, expected.high), rel=1e-7, abs=1e-9
+    )
 
 
-@pytest.mark.parametrize("interval", [paired_mean, unpaired_mean])
+@pytest.mark.parametrize("interval", [bound_paired_mean, bound_unpaired_mean])
 def test_constant_losses_leave_no_doubt(interval: Callable[[Tensor, Tensor], Interval]) -> None:
     before, after = torch.full((9,), 0.25, dtype=torch.float64), torch.full((9,), 1.0, dtype=torch.float64)
     assert interval(before, after) == (0.75, 0.75)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, gamma
 
-from mechconn.stats import Counted, Melded, clopper_pearson
+from mechconn.stats import MeldedBounds, WeightedCount, clopper_pearson
 from mechconn.stats._melded import STEPS
 
 TAILS = (0.25, 0.025, 1e-3, 1e-6)
@@ -20,7 +20,7 @@ TAILS = (0.25, 0.025, 1e-3, 1e-6)
 @given(trials=st.integers(1, 400), share=st.floats(0, 1), weight=st.sampled_from([1.0, -0.5, 0.1]))
 def test_one_sample_has_the_exact_interval_to_a_step_of_the_grid(trials: int, share: float, weight: float) -> None:
     successes = round(share * trials)
-    melded = Melded([Counted(weight, successes, trials)])
+    melded = MeldedBounds([WeightedCount(weight, successes, trials)])
     step = 1.5 * abs(weight) * 0.5 / math.sqrt(trials + 2) / STEPS  # a standard deviation is at most that of p = 1/2
     for tail in TAILS:
         low, high = sorted(weight * end for end in clopper_pearson(successes, trials, 1 - 2 * tail))
@@ -41,7 +41,7 @@ def test_a_sum_against_draws_from_the_same_distributions() -> None:
             total += weight * (0.0 if a == 0 else 1.0 if b == 0 else draw.beta(a, b, count))
         return float(np.quantile(total, tail if lower else 1 - tail))
 
-    melded = Melded([Counted(*term) for term in terms])
+    melded = MeldedBounds([WeightedCount(*term) for term in terms])
     for tail in (0.25, 0.025, 0.005):
         # A quantile of 200,000 draws in the tail is off by a few thousandths.
         assert melded.bounds(tail) == pytest.approx((quantile(True, tail), quantile(False, tail)), abs=0.01)
@@ -50,16 +50,16 @@ def test_a_sum_against_draws_from_the_same_distributions() -> None:
 def test_no_error_in_any_of_many_rows_is_a_quantile_of_a_gamma_distribution() -> None:
     """-theta is about (E_1 + E_2) / 2n for two cells of n rows without an error, of unit exponentials E."""
     n = 20_000
-    melded = Melded([Counted(-0.5, n, n), Counted(0.5, n, n)] * 2)
+    melded = MeldedBounds([WeightedCount(-0.5, n, n), WeightedCount(0.5, n, n)] * 2)
     for tail in (0.025, 0.001):
         expected = float(gamma.ppf(1 - tail, 2)) / (2 * n)
         assert melded.bounds(tail) == pytest.approx((-expected, expected), rel=0.01)
 
 
 def test_it_is_mirrored_and_widens_with_the_confidence() -> None:
-    terms = [Counted(-0.5, 18, 20), Counted(0.5, 3, 7), Counted(-0.5, 0, 9), Counted(0.5, 5, 5)]
-    mirrored = Melded([term._replace(weight=-term.weight) for term in terms])
-    melded, last = Melded(terms), (0.0, 0.0)
+    terms = [WeightedCount(-0.5, 18, 20), WeightedCount(0.5, 3, 7), WeightedCount(-0.5, 0, 9), WeightedCount(0.5, 5, 5)]
+    mirrored = MeldedBounds([term._replace(weight=-term.weight) for term in terms])
+    melded, last = MeldedBounds(terms), (0.0, 0.0)
     for number, tail in enumerate((0.4, 0.1, 0.01, 1e-5, 1e-9, 5e-13)):
         low, high = melded.bounds(tail)
         assert mirrored.bounds(tail) == pytest.approx((-high, -low), abs=1e-4)  # the grid starts at the other end
@@ -69,7 +69,7 @@ def test_it_is_mirrored_and_widens_with_the_confidence() -> None:
 
 
 def test_certain_terms_leave_nothing_below() -> None:
-    melded = Melded([Counted(-1.0, 5, 5), Counted(1.0, 0, 5)])
+    melded = MeldedBounds([WeightedCount(-1.0, 5, 5), WeightedCount(1.0, 0, 5)])
     assert melded.bounds(0.025)[0] == -1.0
 
 
@@ -87,8 +87,8 @@ def test_neither_bound_errs_more_often_than_stated(design: str, tail: float) -> 
     trials, weights = DESIGNS[design]
     bounds = np.empty([n + 1 for n in trials] + [2])
     for outcome in itertools.product(*(range(n + 1) for n in trials)):
-        terms = [Counted(w, k, n) for w, k, n in zip(weights, outcome, trials, strict=True)]
-        bounds[outcome] = Melded(terms).bounds(tail)
+        terms = [WeightedCount(w, k, n) for w, k, n in zip(weights, outcome, trials, strict=True)]
+        bounds[outcome] = MeldedBounds(terms).bounds(tail)
     worst = 0.0
     for true in itertools.product(*[[1e-4, 0.1, 0.4, 0.7, 0.95, 0.9999]] * len(trials)):
         effect, chances = float(np.dot(weights, true)), np.ones(())
@@ -101,8 +101,8 @@ def test_neither_bound_errs_more_often_than_stated(design: str, tail: float) -> 
 
 def test_many_terms_are_those_of_one_with_all_their_rows() -> None:
     """A hundred cells of one rate: as sure as one cell of a hundred times the rows, but for a count more in each."""
-    many = Melded([Counted(sign / 50, 180, 200) for sign in (-1.0, 1.0) for _ in range(50)])
-    one = Melded([Counted(-1.0, 9000, 10_000), Counted(1.0, 9000, 10_000)])
+    many = MeldedBounds([WeightedCount(sign / 50, 180, 200) for sign in (-1.0, 1.0) for _ in range(50)])
+    one = MeldedBounds([WeightedCount(-1.0, 9000, 10_000), WeightedCount(1.0, 9000, 10_000)])
     for tail in (0.025, 1e-6):
         (low, high), (least, most) = many.bounds(tail), one.bounds(tail)
         assert least - 2 / 201 <= low <= least and most <= high <= most + 2 / 201

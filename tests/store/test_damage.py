@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mechconn as mc
-from mechconn.store import Made, Store
+from mechconn.store import StepOutput, Store
 from mechconn.store._step_files import RECORD
 from work import made, step
 from zoo import build, mlp, rows
@@ -163,7 +163,7 @@ class StoppedError(Exception):
     """The machine went away."""
 
 
-def trained(folder: Path, seed: int = 1, stop: bool = False) -> Made:
+def trained(folder: Path, seed: int = 1, stop: bool = False) -> StepOutput:
     """A training with a checkpoint after every step, which may stop after its second epoch."""
 
     def told(_: str, done: int, total: int) -> None:
@@ -173,7 +173,7 @@ def trained(folder: Path, seed: int = 1, stop: bool = False) -> Made:
     place = mc.Checkpoint(folder / "run.safetensors", every=1)
     method = mc.NaiveFineTuning(epochs=3, batch_size=8, lr=0.5)
     found = mc.fine_tune(build(mlp), method, clean=rows(24), checkpoint=place, seed=seed, progress=told)
-    return Made({"history": found.history}, {"weights": found.model.state_dict()})
+    return StepOutput({"history": found.history}, {"weights": found.model.state_dict()})
 
 
 CHECKPOINTS: dict[str, tuple[Callable[[Path], None], str]] = {

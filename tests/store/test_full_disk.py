@@ -13,8 +13,8 @@ import pytest
 from filelock import FileLock
 
 from mechconn.core import _atomic as files
-from mechconn.store import DiskFullError, Made, Store
-from mechconn.store._folders import room_on
+from mechconn.store import DiskFullError, StepOutput, Store
+from mechconn.store._atomic_folders import explain_full_disk
 from work import made, run_record, step
 
 
@@ -46,7 +46,7 @@ def test_a_step(writes: int, code: int, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_checkpoint_inside_a_step(tmp_path: Path) -> None:
-    def full(_: Path) -> Made:
+    def full(_: Path) -> StepOutput:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(DiskFullError, match="No space left on device"):
@@ -54,7 +54,7 @@ def test_a_checkpoint_inside_a_step(tmp_path: Path) -> None:
 
 
 def test_other_errors_pass(tmp_path: Path) -> None:
-    def fails(_: Path) -> Made:
+    def fails(_: Path) -> StepOutput:
         raise OSError(errno.EIO, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output error"):
@@ -75,14 +75,14 @@ def test_a_run_keeps_its_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 FILLING = """
 import sys, torch
 from pathlib import Path
-from mechconn.store import Made, Store
-from mechconn.store._folders import DiskFullError
+from mechconn.store import StepOutput, Store
+from mechconn.store._atomic_folders import DiskFullError
 from work import made, step
 root = Path(sys.argv[1])
 store = Store(root)
 store.step(step(), lambda _: made())
 try:
-    store.step(step(1), lambda _: Made({}, {"weights": {"w": torch.ones(10**6)}}))
+    store.step(step(1), lambda _: StepOutput({}, {"weights": {"w": torch.ones(10**6)}}))
 except DiskFullError as error:
     print(error)
 print(sorted(place.name for place in (root / "steps").iterdir()) == [step().key], list((root / "drafts").iterdir()))
@@ -124,7 +124,7 @@ def test_a_store_that_may_not_be_written_to(code: int, tmp_path: Path, monkeypat
         expected = f"the store {tmp_path} cannot be written to ({os.strerror(code)}); pass another folder, --store"
         assert str(caught.value) == expected
     with pytest.raises(PermissionError, match=r"^elsewhere$"):
-        with room_on(tmp_path):
+        with explain_full_disk(tmp_path):
             raise PermissionError("elsewhere")
 
 
@@ -132,5 +132,5 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
     with pytest.raises(
         DiskFullError, match=r"would be larger than this system allows \(File too large; ulimit -f tells\)"
     ):
-        with room_on(tmp_path):
+        with explain_full_disk(tmp_path):
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mechconn.store import Input, Made, Step, Store
+from mechconn.store import StepIdentity, StepInput, StepOutput, Store
 from work import made, run_record, step
 
 
-def never(_: Path) -> Made:
+def never(_: Path) -> StepOutput:
     raise AssertionError("this step is there already")
 
 
@@ -23,7 +23,7 @@ def test_a_step_is_done_once_and_read_exactly(tmp_path: Path) -> None:
 
 
 def test_the_record_tells_what_was_done(tmp_path: Path) -> None:
-    work = Step("train", 3, {"lr": 0.1, "widths": (1, 2)}, {"data": Input("ab", None)}, 2)
+    work = StepIdentity("train", 3, {"lr": 0.1, "widths": (1, 2)}, {"data": StepInput("ab", None)}, 2)
     record = Store(tmp_path).step(work, lambda _: made(), "cpu").record
     assert (record.step, record.code_version, record.threads, record.key) == ("train", 3, 2, work.key)
     assert record.config == {"lr": 0.1, "widths": [1, 2]}
@@ -41,7 +41,7 @@ def test_what_follows_depends_on_what_came_out(tmp_path: Path) -> None:
 def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
 
-    def fails(_: Path) -> Made:
+    def fails(_: Path) -> StepOutput:
         raise FloatingPointError("diverged")
 
     with pytest.raises(FloatingPointError):
@@ -52,19 +52,19 @@ def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range"):
-        Store(tmp_path).step(step(), lambda _: Made({"loss": float("nan")}))
+        Store(tmp_path).step(step(), lambda _: StepOutput({"loss": float("nan")}))
     assert not list(tmp_path.glob("steps/*"))
 
 
 def test_checkpoints_stay_until_the_step_is_finished(tmp_path: Path) -> None:
     store = Store(tmp_path)
 
-    def interrupted(folder: Path) -> Made:
+    def interrupted(folder: Path) -> StepOutput:
         (folder / "epoch").write_text("7", encoding="utf-8")
         raise KeyboardInterrupt
 
-    def resumed(folder: Path) -> Made:
-        return Made({"epoch": int((folder / "epoch").read_text(encoding="utf-8"))})
+    def resumed(folder: Path) -> StepOutput:
+        return StepOutput({"epoch": int((folder / "epoch").read_text(encoding="utf-8"))})
 
     with pytest.raises(KeyboardInterrupt):
         store.step(step(), interrupted)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 import mechconn as mc
-from mechconn.symmetry._sizes import other_sizes
+from mechconn.symmetry._sizes import make_other_sizes
 from symmetry.attention_nets import FEATURES
 from symmetry.check import built, generic, outputs
 from symmetry.hub_models import MODELS as HUB
@@ -176,5 +176,5 @@ class Quarters(nn.Module):
     ],
 )
 def test_other_sizes_are_those_that_the_model_takes(factory: Any, example: Any, shapes: Any) -> None:
-    made = other_sizes(built(factory), example)
+    made = make_other_sizes(built(factory), example)
     assert [[tuple(t.shape) for t in tree_leaves(x)] for x in made] == shapes

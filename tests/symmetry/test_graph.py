@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mechconn.symmetry import graph_of
-from mechconn.symmetry._graph import copied
+from mechconn.symmetry import export_graph
+from mechconn.symmetry._graph import copy_with_tensors
 from symmetry.architectures import ARCHITECTURES
 from symmetry.attention_nets import NETS
 from symmetry.check import built, outputs
@@ -25,7 +25,7 @@ def test_a_graph_runs_as_the_model_does(name: str) -> None:
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.mul_(1.5)
-    graph = graph_of(model, inputs_of(inputs))
+    graph = export_graph(model, inputs_of(inputs))
     results: dict[str, Any] = {}
     state = {**dict(other.named_parameters()), **dict(other.named_buffers())}
     graph.run(state, inputs_of(inputs), results.__setitem__)
@@ -49,7 +49,7 @@ def inputs_of(inputs: Any) -> Any:
 def test_a_graph_holds_the_weights_themselves() -> None:
     """Weights are not copied: a large model is not held twice."""
     model = built(lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)))
-    graph = graph_of(model, torch.ones(2, 5))
+    graph = export_graph(model, torch.ones(2, 5))
     held = [t.data_ptr() for t in tree_leaves(dict(graph.program.state_dict)) if isinstance(t, nn.Parameter)]
     assert sorted(held) == sorted(parameter.data_ptr() for parameter in model.parameters())
 
@@ -59,7 +59,7 @@ def test_a_copy_keeps_what_is_shared() -> None:
     model = nn.Sequential(first, second)
     second.running_mean, second.weight = first.running_mean, first.weight
     vars(first)["table"] = first.running_mean
-    one, two = copied(
+    one, two = copy_with_tensors(
         model, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor.clone()
     ).children()
     assert one.weight is two.weight and one.running_mean is two.running_mean is one.table

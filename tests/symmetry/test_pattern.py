@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechconn.symmetry import Pattern, Sum, groups_in, index, places_of
-from mechconn.symmetry._pattern import length, parse, text_of
+from mechconn.symmetry import Pattern, Sum, compute_index, list_groups, locate_units
+from mechconn.symmetry._pattern import parse, pattern_length, text_of
 
 SIZES = {"a": 2, "layer1.conv:2": 3, "w_1": 1}
 factors = st.sampled_from([*SIZES, 1, 2, 5])
@@ -35,29 +35,29 @@ def test_what_is_written_is_read_back(pattern: Pattern) -> None:
 def test_an_index_is_a_permutation_that_composes(pattern: Pattern, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     one, two = ({name: torch.randperm(size, generator=draw) for name, size in SIZES.items()} for _ in range(2))
-    first, second = index(pattern, SIZES, one), index(pattern, SIZES, two)
-    assert torch.equal(first.sort().values, torch.arange(length(pattern, SIZES)))
-    assert torch.equal(index(pattern, SIZES, {}), torch.arange(length(pattern, SIZES)))
+    first, second = compute_index(pattern, SIZES, one), compute_index(pattern, SIZES, two)
+    assert torch.equal(first.sort().values, torch.arange(pattern_length(pattern, SIZES)))
+    assert torch.equal(compute_index(pattern, SIZES, {}), torch.arange(pattern_length(pattern, SIZES)))
     both = {name: one[name][two[name]] for name in SIZES}  # moved by `one`, then by `two`
-    assert torch.equal(index(pattern, SIZES, both), first[second])
+    assert torch.equal(compute_index(pattern, SIZES, both), first[second])
 
 
 @given(patterns)
 def test_swapping_two_units_swaps_their_places(pattern: Pattern) -> None:
     name = "layer1.conv:2"
-    groups = list(groups_in(pattern))
+    groups = list(list_groups(pattern))
     if groups.count(name) != 1:
         return
-    places = places_of(name, pattern, SIZES)
-    moved = index(pattern, SIZES, {name: torch.tensor([1, 0, 2])})
+    places = locate_units(name, pattern, SIZES)
+    moved = compute_index(pattern, SIZES, {name: torch.tensor([1, 0, 2])})
     assert places.shape[0] == 3
-    expected = torch.arange(length(pattern, SIZES))
+    expected = torch.arange(pattern_length(pattern, SIZES))
     expected[places[0]], expected[places[1]] = places[1], places[0]
     assert torch.equal(moved, expected)
 
 
 def test_lengths_by_hand() -> None:
-    assert length(parse("a (layer1.conv:2 + 4 a) 5"), SIZES) == 2 * (3 + 8) * 5 == math.prod((2, 11, 5))
+    assert pattern_length(parse("a (layer1.conv:2 + 4 a) 5"), SIZES) == 2 * (3 + 8) * 5 == math.prod((2, 11, 5))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from symmetry.check import largest_change
 from symmetry.programs import program
 
@@ -21,7 +21,7 @@ SEEN: list[mc.Symmetry] = []
 @hypothesis.settings(max_examples=EXAMPLES)
 @given(st.integers(0, 2**32 - 1))
 def test_permuting_the_units_found_changes_nothing(seed: int) -> None:
-    with isolated(seed, "random program"):
+    with isolate_rng(seed, "random program"):
         model, inputs = program(random.Random(seed))
     symmetry = mc.symmetry_of(model, inputs)
     assert largest_change(model, inputs, symmetry, seeds=1) <= 1e-9
@@ -30,7 +30,7 @@ def test_permuting_the_units_found_changes_nothing(seed: int) -> None:
 
 def test_most_programs_have_units_that_may_be_permuted() -> None:
     while len(SEEN) < 10:  # where this test runs alone, or on another worker
-        with isolated(len(SEEN), "random program"):
+        with isolate_rng(len(SEEN), "random program"):
             model, inputs = program(random.Random(len(SEEN)))
         SEEN.append(mc.symmetry_of(model, inputs))
     free = [symmetry for symmetry in SEEN if symmetry.sizes]
@@ -42,7 +42,7 @@ def test_most_programs_have_units_that_may_be_permuted() -> None:
 def test_one_seed_makes_one_program() -> None:
     made = []
     for _ in range(2):
-        with isolated(5, "random program"):
+        with isolate_rng(5, "random program"):
             model, inputs = program(random.Random(5))
         made.append((str(model), inputs, model(inputs)))
     assert made[0][0] == made[1][0] and all(torch.equal(a, b) for a, b in zip(made[0][1:], made[1][1:], strict=True))

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from mechconn.theory import ReluNet, Slabs, fresh_network, interpolate, join
 
 
@@ -68,7 +68,7 @@ class AsModule(nn.Module):
 
 def test_the_path_layer_gives_the_same_line() -> None:
     a, b, x, y = trained(signed=True)
-    with isolated(0, "modules"):
+    with isolate_rng(0, "modules"):
         first, second = AsModule(a), AsModule(b)
     path = mc.LinearPath(mc.parameters_of(first), mc.parameters_of(second))
     suite = mc.Suite({"data": (x, y)}, reference="data")

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 import mechconn as mc
 from mechconn.descent import Problem
 from mechconn.network import Network
-from mechconn.tuning._cbft import invariance_loss
+from mechconn.tuning._cbft import compute_invariance_loss
 from reference import SlowCBFT, cosine, descended, gradients, invariance_term, loaded
 from zoo import CLASSES, Shared, Tied, build, mlp, norm_mlp, rows, split
 
@@ -110,7 +110,7 @@ def test_the_invariance_term_is_a_sum_over_shared_classes(clean: list[int], cued
     draw = torch.Generator().manual_seed(seed)
     a, b = (torch.randn(len(y), 3, generator=draw, dtype=torch.float64) for y in (clean, cued))
     arguments = (a, torch.tensor(clean), b, torch.tensor(cued), 5)
-    found = invariance_loss(*arguments)
+    found = compute_invariance_loss(*arguments)
     torch.testing.assert_close(found, invariance_term(*arguments), rtol=1e-9, atol=1e-12)  # sums in another order
     if not set(clean) & set(cued):
         assert float(found) == 0.0
@@ -120,7 +120,7 @@ def test_its_gradient_reaches_both_sides() -> None:
     draw = torch.Generator().manual_seed(0)
     sides = [torch.randn(6, 3, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(2)]
     labels = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 1, 1, 1, 4, 4])
-    found = torch.autograd.grad(invariance_loss(sides[0], labels[0], sides[1], labels[1], 5), sides)
+    found = torch.autograd.grad(compute_invariance_loss(sides[0], labels[0], sides[1], labels[1], 5), sides)
     expected = torch.autograd.grad(invariance_term(sides[0], labels[0], sides[1], labels[1], 5), sides)
     for gradient, witness, shared in zip(found, expected, ([0, 1, 2, 3], [0, 1, 2, 3]), strict=True):
         torch.testing.assert_close(gradient, witness, rtol=1e-9, atol=1e-12)
@@ -129,8 +129,8 @@ def test_its_gradient_reaches_both_sides() -> None:
 
 def test_opposite_and_equal_directions_are_the_extremes() -> None:
     x, y = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([0, 1])
-    assert float(invariance_loss(x, y, 7 * x, y, 2)) == pytest.approx(0.0, abs=1e-12)
-    assert float(invariance_loss(x, y, -2 * x, y, 2)) == pytest.approx(8.0, rel=1e-6)  # 4 a class, in float32
+    assert float(compute_invariance_loss(x, y, 7 * x, y, 2)) == pytest.approx(0.0, abs=1e-12)
+    assert float(compute_invariance_loss(x, y, -2 * x, y, 2)) == pytest.approx(8.0, rel=1e-6)  # 4 a class, in float32
 
 
 # ---------------------------------------------------------------- whole runs

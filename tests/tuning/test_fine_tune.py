@@ -12,7 +12,7 @@ from torch import nn
 
 import mechconn as mc
 from mechconn.datasets import Planted, PlantedCue
-from mechconn.datasets._suite import cued_set
+from mechconn.datasets._suite import make_cued_set
 from mechconn.descent import Method
 from operations import METHODS as EVERY
 from reference import cosine, descended
@@ -265,7 +265,7 @@ def test_divergence_names_the_term_and_the_step() -> None:
 
 def test_the_cued_data_may_be_redrawn_at_another_proportion() -> None:
     spec = Planted()
-    scenes = cued_set(spec.sample(60), PlantedCue(spec)).with_proportion(0.5, seed=1)
+    scenes = make_cued_set(spec.sample(60), PlantedCue(spec)).with_proportion(0.5, seed=1)
     method = cbft(cued_proportion=1.0)
     redrawn = method.cued_data({"cued": scenes}, 0)["cued"]
     assert isinstance(redrawn, mc.CuedSet)

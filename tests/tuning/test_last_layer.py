@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.tuning._last_layer import balanced
+from mechconn.tuning._last_layer import draw_balanced
 from zoo import CLASSES, FEATURES, Tied, build, mlp, norm_mlp, rows
 
 
@@ -126,7 +126,7 @@ def test_dfr_is_logistic_regression_on_standardised_features(penalty: Any, class
 
 @given(groups=st.lists(st.integers(0, 3), min_size=1, max_size=40), seed=st.integers(0, 1000))
 def test_a_balanced_subset_holds_as_many_of_each(groups: list[int], seed: int) -> None:
-    rows_taken = balanced(torch.tensor(groups), torch.Generator().manual_seed(seed)).tolist()
+    rows_taken = draw_balanced(torch.tensor(groups), torch.Generator().manual_seed(seed)).tolist()
     least = min(groups.count(group) for group in set(groups))
     assert len(set(rows_taken)) == len(rows_taken)
     assert sorted(groups[row] for row in rows_taken) == sorted(g for g in set(groups) for _ in range(least))

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn.core import isolated
+from mechconn.core import isolate_rng
 from mechconn.descent import find_head
 from texts import CLS, MARKERS, SEP, Transformer, texts
 
-with isolated(0, "import"):
+with isolate_rng(0, "import"):
     import transformers
 
 
@@ -22,7 +22,7 @@ def small(name: str) -> tuple[nn.Module, Mapping[str, torch.Tensor], str]:
     """A classifier without weights of its own, inputs for it, and the name of its head."""
     common: dict[str, Any] = {"vocab_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = {"input_ids": torch.arange(3, 15).view(2, 6).repeat(6, 1) % 20, "attention_mask": torch.ones(12, 6).long()}
-    with isolated(0, name):
+    with isolate_rng(0, name):
         if name == "bert":
             config = transformers.BertConfig(hidden_size=8, intermediate_size=8, **common)
             config.num_labels = 3
@@ -62,7 +62,7 @@ def test_heads_of_hub_classifiers_are_found(name: str, method: Any) -> None:
 def test_cbft_takes_the_marker_away_and_naive_fine_tuning_at_a_small_rate_does_not() -> None:
     cue = mc.TokenCue(MARKERS, special=(CLS, SEP))
     task = mc.datasets.cue_task(texts(1000, seed=0), test=texts(600, seed=1), cue=cue, proportion=0.9, seed=0)
-    with isolated(0, "text model"):
+    with isolate_rng(0, "text model"):
         fresh = Transformer()
     training = mc.Training(epochs=5, batch_size=32, lr=0.05, milestones=(4,))
     theta_c = mc.train(fresh, task.train, training).model

@@ -3,6 +3,6 @@
 from mechconn.alignment._activations import ActivationMatching as ActivationMatching
 from mechconn.alignment._alignment import Alignment as Alignment
 from mechconn.alignment._alignment import align as align
-from mechconn.alignment._assignment import assigned as assigned
+from mechconn.alignment._assignment import solve_assignment as solve_assignment
 from mechconn.alignment._matching import AlignmentMethod as AlignmentMethod
 from mechconn.alignment._weights import WeightMatching as WeightMatching

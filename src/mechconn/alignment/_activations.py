@@ -11,34 +11,34 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from mechconn.alignment._assignment import Similarity, best_permutations
-from mechconn.alignment._matching import AlignmentMethod, Matched, Pair
-from mechconn.alignment._sites import Site, sites_of
+from mechconn.alignment._assignment import UnitSimilarity, search_permutations
+from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
+from mechconn.alignment._sites import Site, find_sites
 from mechconn.core import (
     Data,
     Inputs,
     as_data,
-    batch_count,
-    batches,
     check_choice,
     check_count,
-    generators_kept,
-    isolated,
+    count_batches,
+    isolate_rng,
+    iterate_batches,
+    keep_generator_states,
 )
-from mechconn.network import computing, fitting, laid_out, reduced_type
+from mechconn.network import autocast_to, choose_reduced_type, make_input_caster, to_memory_format
 from mechconn.symmetry import (
     Graph,
     Permutations,
     UnreadableError,
-    graph_of,
-    groups_in,
-    index,
-    places_of,
-    shared_memory,
+    compute_index,
+    export_graph,
+    find_shared_memory,
+    list_groups,
+    locate_units,
     walk,
 )
 
-LARGEST = 2**25
+LARGEST_STATE = 2**25
 """Entries of the products image by image that are held at once, 128 MiB."""
 RESTARTS = 4
 """Orders in which groups that share an axis (heads and their dimensions) are tried."""
@@ -73,13 +73,13 @@ class ActivationMatching(AlignmentMethod):
         check_count("batch_size", self.batch_size)
         object.__setattr__(self, "_checked", as_data("alignment data", self.data))
 
-    def match(self, pair: Pair) -> Matched:
+    def match(self, pair: NetworkPair) -> Matching:
         """Permutations of every group, and the mean correlation of its matched units before and after."""
-        with isolated(pair.seed, "activation matching"), generators_kept(self._checked):
+        with isolate_rng(pair.seed, "activation matching"), keep_generator_states(self._checked):
             moments = self._moments(pair)
-        similarity = _Correlations(pair.symmetry.sizes, moments)
-        found = best_permutations(similarity, RESTARTS if similarity.coupled else 1, pair.seed)
-        return Matched(
+        similarity = _CorrelationScores(pair.symmetry.sizes, moments)
+        found = search_permutations(similarity, RESTARTS if similarity.coupled else 1, pair.seed)
+        return Matching(
             found,
             similarity.means({}),
             similarity.means(found),
@@ -93,81 +93,89 @@ class ActivationMatching(AlignmentMethod):
 
     def example(self, device: torch.device, model: nn.Module) -> Inputs:
         """The first two rows of the data, to find and prove a symmetry on."""
-        with isolated(0, "example"), generators_kept(self._checked):
-            inputs, targets = next(batches("alignment data", self._checked, batch_size=2, device=device, model=model))
+        with isolate_rng(0, "example"), keep_generator_states(self._checked):
+            inputs, targets = next(
+                iterate_batches("alignment data", self._checked, batch_size=2, device=device, model=model)
+            )
         rows = len(targets)
         return tree_map(lambda v: v[:2] if isinstance(v, Tensor) and v.dim() and len(v) == rows else v, inputs)
 
-    def _moments(self, pair: Pair) -> dict[Site, Moments]:
-        reduced = reduced_type(pair.precision, pair.device)
+    def _moments(self, pair: NetworkPair) -> dict[Site, PairMoments]:
+        reduced = choose_reduced_type(pair.precision, pair.device)
         states = [
-            {name: laid_out(t, reduced) for name, t in {**params, **dict(model.named_buffers())}.items()}
+            {name: to_memory_format(t, reduced) for name, t in {**params, **dict(model.named_buffers())}.items()}
             for model, params in ((pair.model_a, pair.params_a), (pair.model_b, pair.params_b))
         ]
-        moments: dict[Site, Moments] = {}
+        moments: dict[Site, PairMoments] = {}
         graphs: dict[Any, tuple[Graph, dict[str, Site]]] = {}
-        fitted = fitting(pair.model_a)
-        count = batch_count("alignment data", self._checked, self.batch_size)
+        fitted = make_input_caster(pair.model_a)
+        count = count_batches("alignment data", self._checked, self.batch_size)
         for number, (inputs, _) in enumerate(
-            batches("alignment data", self._checked, batch_size=self.batch_size, device=pair.device, model=pair.model_a)
+            iterate_batches(
+                "alignment data", self._checked, batch_size=self.batch_size, device=pair.device, model=pair.model_a
+            )
         ):
             inputs = fitted(inputs)
-            key = _kind(inputs)
+            key = _batch_kind(inputs)
             if key not in graphs:
                 graphs[key] = self._prepared(pair, inputs)
             graph, sites = graphs[key]
-            with computing(reduced, pair.device):
-                _compare(graph, sites, states, inputs, moments)
+            with autocast_to(reduced, pair.device):
+                _add_batch(graph, sites, states, inputs, moments)
             if pair.progress is not None:
                 pair.progress("matching activations", number + 1, count)
         return moments
 
-    def _prepared(self, pair: Pair, inputs: Inputs) -> tuple[Graph, dict[str, Site]]:
+    def _prepared(self, pair: NetworkPair, inputs: Inputs) -> tuple[Graph, dict[str, Site]]:
         """The graph for inputs of this shape, and its sites by operation."""
         try:
-            graph = graph_of(pair.model_a, inputs)
+            graph = export_graph(pair.model_a, inputs)
         except UnreadableError as error:
             raise ValueError(
                 f"{error}: ActivationMatching sees units where they are at work; match their weights, WeightMatching()"
             ) from error
-        found = walk(graph, shared_memory(pair.model_a))
-        by_group = sites_of(graph, found, pair.symmetry, self.when)
+        found = walk(graph, find_shared_memory(pair.model_a))
+        by_group = find_sites(graph, found, pair.symmetry, self.when)
         return graph, {site.operation: site for sites in by_group.values() for site in sites}
 
 
-def _kind(inputs: Inputs) -> Any:
+def _batch_kind(inputs: Inputs) -> Any:
     """What must be equal for two batches to be read by one graph."""
     names = tuple(inputs) if isinstance(inputs, Mapping) else ()
     return names, *((tuple(t.shape), t.dtype) if isinstance(t, Tensor) else t for t in tree_leaves(inputs))
 
 
-def _compare(
-    graph: Graph, sites: dict[str, Site], states: list[dict[str, Tensor]], inputs: Inputs, moments: dict[Site, Moments]
+def _add_batch(
+    graph: Graph,
+    sites: dict[str, Site],
+    states: list[dict[str, Tensor]],
+    inputs: Inputs,
+    moments: dict[Site, PairMoments],
 ) -> None:
     """Add one batch's activations of A and B to the moments of every site."""
     of_a: dict[str, Tensor] = {}
 
     def keep(name: str, result: Any) -> None:
         if name in sites:
-            of_a[name] = _units(result, sites[name])
+            of_a[name] = _arrange_units(result, sites[name])
 
     def meet(name: str, result: Any) -> None:
         if name in sites:
             site = sites[name]
-            moments.setdefault(site, Moments()).add(of_a.pop(name), _units(result, site))
+            moments.setdefault(site, PairMoments()).add(of_a.pop(name), _arrange_units(result, site))
 
     graph.run(states[0], inputs, keep)
     graph.run(states[1], inputs, meet)
 
 
-def _units(result: Tensor, site: Site) -> Tensor:
+def _arrange_units(result: Tensor, site: Site) -> Tensor:
     """Activations as [batch, places along the site's axis, positions], a view where the layout allows one."""
     shape = result.shape
     return result.reshape(math.prod(shape[: site.axis]), shape[site.axis], math.prod(shape[site.axis + 1 :]))
 
 
-class Moments:
-    """First and second moments of two sets of units, gathered batch by batch about the first batch's means."""
+class PairMoments:
+    """First and second moments of two sets of units, accumulated batch by batch about the first batch's means."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -180,10 +188,10 @@ class Moments:
             self._centres = a.float().mean((0, 2)), b.float().mean((0, 2))
         self._count += a.shape[0] * a.shape[2]
         # Few units with many positions, units first in memory: as they are. Else values by units, often a view.
-        few = a.shape[0] * a.shape[1] ** 2 <= LARGEST and a.shape[2] >= a.shape[1]
+        few = a.shape[0] * a.shape[1] ** 2 <= LARGEST_STATE and a.shape[2] >= a.shape[1]
         first = few and a.is_contiguous() and b.is_contiguous()
         laid = [t if first else t.movedim(1, -1).flatten(0, 1) for t in (a, b)]
-        x, y = (_centred(t, c[:, None] if first else c) for t, c in zip(laid, self._centres, strict=True))
+        x, y = (_centre(t, c[:, None] if first else c) for t, c in zip(laid, self._centres, strict=True))
         over = (0, 2) if first else 0
         product = torch.bmm(x, y.transpose(1, 2)).sum(0) if first else x.T @ y
         new = [t.double() for t in (x.sum(over), y.sum(over), x.square().sum(over), y.square().sum(over), product)]
@@ -209,19 +217,19 @@ class Moments:
         return torch.where(scale > 0, covariance / scale.clamp_min(torch.finfo(torch.float64).tiny), 0.0).cpu()
 
 
-def _centred(values: Tensor, centre: Tensor) -> Tensor:
+def _centre(values: Tensor, centre: Tensor) -> Tensor:
     """values - centre in float32, with one new tensor whatever the type was."""
     return values - centre if values.dtype == torch.float32 else values.float().sub_(centre)
 
 
-class _Correlations(Similarity):
+class _CorrelationScores(UnitSimilarity):
     """The sum of correlations over the places of all sites."""
 
-    def __init__(self, sizes: Mapping[str, int], moments: Mapping[Site, Moments]) -> None:
+    def __init__(self, sizes: Mapping[str, int], moments: Mapping[Site, PairMoments]) -> None:
         self.sizes = sizes
         self._moments = moments
         self._matrices = {site: found.correlations() for site, found in moments.items()}
-        self._groups = {site: frozenset(groups_in(site.pattern)) for site in moments}
+        self._groups = {site: frozenset(list_groups(site.pattern)) for site in moments}
         self.coupled = any(len(groups) > 1 for groups in self._groups.values())
 
     def seen(self, group: str) -> bool:
@@ -236,8 +244,8 @@ class _Correlations(Similarity):
         for site, matrix in self._matrices.items():
             if group not in self._groups[site] or (known is not None and not self._groups[site] - {group} <= known):
                 continue
-            places = places_of(group, site.pattern, self.sizes)
-            source = index(site.pattern, self.sizes, others)[places]
+            places = locate_units(group, site.pattern, self.sizes)
+            source = compute_index(site.pattern, self.sizes, others)[places]
             scores = torch.zeros(size, size, dtype=torch.float64) if scores is None else scores
             for column in range(places.shape[1]):
                 scores += matrix[places[:, column]][:, source[:, column]]
@@ -250,7 +258,7 @@ class _Correlations(Similarity):
     def total(self, permutations: Permutations) -> float:
         """The whole sum."""
         return sum(
-            float(matrix[torch.arange(len(matrix)), index(site.pattern, self.sizes, permutations)].sum())
+            float(matrix[torch.arange(len(matrix)), compute_index(site.pattern, self.sizes, permutations)].sum())
             for site, matrix in self._matrices.items()
         )
 
@@ -259,10 +267,10 @@ class _Correlations(Similarity):
         result = {}
         for group in self.sizes:
             values = [
-                matrix[places, index(site.pattern, self.sizes, permutations)[places]]
+                matrix[places, compute_index(site.pattern, self.sizes, permutations)[places]]
                 for site, matrix in self._matrices.items()
                 if group in self._groups[site]
-                for places in [places_of(group, site.pattern, self.sizes).flatten()]
+                for places in [locate_units(group, site.pattern, self.sizes).flatten()]
             ]
             if values:
                 result[group] = float(torch.cat(values).mean())
@@ -275,7 +283,7 @@ class _Correlations(Similarity):
             alive = [torch.zeros(self.sizes[group], dtype=torch.bool) for _ in range(2)]
             for site, found in self._moments.items():
                 if group in self._groups[site]:
-                    places = places_of(group, site.pattern, self.sizes)
+                    places = locate_units(group, site.pattern, self.sizes)
                     for side, variance in zip(alive, found.variances(), strict=True):
                         side |= (variance.cpu()[places] > 0).any(1)
             if self.seen(group):

@@ -11,9 +11,17 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from mechconn.alignment._activations import ActivationMatching
-from mechconn.alignment._matching import AlignmentMethod, Matched, Pair
+from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
 from mechconn.core import Params, Progress, check_is
-from mechconn.network import Precision, check_compatible, device_of, parameters_of, plain_module, set_mode, with_state
+from mechconn.network import (
+    Precision,
+    check_compatible,
+    copy_with_state,
+    parameters_of,
+    resolve_device,
+    set_mode,
+    unwrap_module,
+)
 from mechconn.symmetry import Symmetry, symmetry_of
 
 
@@ -127,22 +135,22 @@ def align(
 
     Source: Lubana et al. 2023, section 3; Entezari et al. 2022 (barriers up to permutation).
     """
-    model_a, model_b = plain_module(model_a, "model_a"), plain_module(model_b, "model_b")
+    model_a, model_b = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
     check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
     own_a, own_b = parameters_of(model_a), parameters_of(model_b)
     check_compatible("parameters of model_a and model_b", own_a, own_b)
-    where = device_of(model_a, device)
-    models = [with_state(model, {}).to(where) for model in (model_a, model_b)]
+    where = resolve_device(model_a, device)
+    models = [copy_with_state(model, {}).to(where) for model in (model_a, model_b)]
     for model in models:
         set_mode(model, False)
-    symmetry = _given_or_found(models[1], method, symmetry, where)
-    symmetry.verify(models[1], _on(where, symmetry.example_input), seed=seed)
+    symmetry = _resolve_symmetry(models[1], method, symmetry, where)
+    symmetry.verify(models[1], _move_example(where, symmetry.example_input), seed=seed)
     params_a, params_b = ({name: t.to(where) for name, t in own.items()} for own in (own_a, own_b))
-    pair = Pair(models[0], models[1], params_a, params_b, symmetry, seed, where, precision, progress)
+    pair = NetworkPair(models[0], models[1], params_a, params_b, symmetry, seed, where, precision, progress)
     matched = method.match(pair)
     moved = symmetry.apply(own_b, matched.permutations)
-    model = with_state(model_b, symmetry.apply(model_b.state_dict(), matched.permutations))
-    before, after = distance(own_a, own_b), distance(own_a, moved)
+    model = copy_with_state(model_b, symmetry.apply(model_b.state_dict(), matched.permutations))
+    before, after = compute_distance(own_a, own_b), compute_distance(own_a, moved)
     return Alignment(
         params=moved,
         model=model,
@@ -156,11 +164,11 @@ def align(
         unseen=matched.unseen,
         symmetry=symmetry,
         settings={**method.describe(), "seed": seed, "device": str(where), "precision": precision},
-        notes=tuple(_notes(symmetry, matched, before, after)),
+        notes=tuple(_collect_notes(symmetry, matched, before, after)),
     )
 
 
-def _notes(symmetry: Symmetry, matched: Matched, before: float, after: float) -> Iterator[str]:
+def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: float) -> Iterator[str]:
     """That nothing moved, and why; that the weights moved apart."""
     if not symmetry.sizes:
         yield "the symmetry holds no units that may be permuted: B was not changed"
@@ -173,12 +181,12 @@ def _notes(symmetry: Symmetry, matched: Matched, before: float, after: float) ->
         )
 
 
-def distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+def compute_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     """Euclidean distance of two points of weight space."""
     return float(sum((a[name].double() - b[name].to(a[name].device).double()).square().sum() for name in a) ** 0.5)
 
 
-def _given_or_found(
+def _resolve_symmetry(
     model: nn.Module, method: AlignmentMethod, symmetry: Symmetry | None, device: torch.device
 ) -> Symmetry:
     if symmetry is not None:
@@ -192,5 +200,5 @@ def _given_or_found(
     return symmetry_of(model, method.example(device, model))
 
 
-def _on(device: torch.device, example: Any) -> Any:
+def _move_example(device: torch.device, example: Any) -> Any:
     return tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, example)

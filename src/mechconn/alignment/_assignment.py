@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mechconn.core import generator
+from mechconn.core import make_generator
 from mechconn.symmetry import Permutations
 
 SWEEPS = 100
@@ -16,7 +16,7 @@ ROUNDING = 1e-12
 """Relative difference of two sums that is rounding."""
 
 
-class Similarity(abc.ABC):
+class UnitSimilarity(abc.ABC):
     """How alike A and the permuted B are, as a sum over units."""
 
     sizes: Mapping[str, int]
@@ -37,8 +37,8 @@ class Similarity(abc.ABC):
         """The whole sum at these permutations."""
 
 
-def best_permutations(
-    similarity: Similarity, restarts: int, seed: int, told: Callable[[int], None] = lambda _: None
+def search_permutations(
+    similarity: UnitSimilarity, restarts: int, seed: int, report_progress: Callable[[int], None] = lambda _: None
 ) -> dict[str, Tensor]:
     """Coordinate ascent from several starts; the best end is kept, and the present order where none is better.
 
@@ -50,20 +50,20 @@ def best_permutations(
     present = {group: torch.arange(size) for group, size in similarity.sizes.items()}
     best, best_value = present, float("-inf")
     for restart in range(restarts):
-        draw = generator(seed, "restart", restart)
+        draw = make_generator(seed, "restart", restart)
         order = [groups[i] for i in torch.randperm(len(groups), generator=draw).tolist()] if restart else groups
         random = {group: torch.randperm(size, generator=draw) for group, size in similarity.sizes.items()}
-        start = random if restart % 2 else _started(similarity, order)
-        found, value = _ascended(similarity, start, order)
+        start = random if restart % 2 else _assign_in_order(similarity, order)
+        found, value = _ascend(similarity, start, order)
         if value > best_value:
             best, best_value = found, value
-        told(restart + 1)
+        report_progress(restart + 1)
     if best_value < similarity.total(present):
-        best, _ = _ascended(similarity, present, groups)
-    return _settled(similarity, best)
+        best, _ = _ascend(similarity, present, groups)
+    return _prefer_present_order(similarity, best)
 
 
-def _settled(similarity: Similarity, found: dict[str, Tensor]) -> dict[str, Tensor]:
+def _prefer_present_order(similarity: UnitSimilarity, found: dict[str, Tensor]) -> dict[str, Tensor]:
     """The permutations with the present order of every group, and of all, that gain nothing over it."""
     present = {group: torch.arange(size) for group, size in similarity.sizes.items()}
     values = similarity.total(found), similarity.total(present)
@@ -77,17 +77,17 @@ def _settled(similarity: Similarity, found: dict[str, Tensor]) -> dict[str, Tens
 
 
 def _gains_nothing(
-    similarity: Similarity, group: str, scores: Tensor, found: Permutations, present: Permutations
+    similarity: UnitSimilarity, group: str, scores: Tensor, found: Permutations, present: Permutations
 ) -> bool:
     """Whether a group's permutation makes the sum no larger than its present order, beyond rounding."""
     if similarity.is_linear(group):
-        values = _gain(scores, found[group]), _gain(scores, present[group])
+        values = _sum_matched(scores, found[group]), _sum_matched(scores, present[group])
     else:
         values = similarity.total(found), similarity.total(present)
     return values[0] - values[1] <= ROUNDING * max(float(scores.abs().sum()), *map(abs, values))
 
 
-def _started(similarity: Similarity, order: Sequence[str]) -> dict[str, Tensor]:
+def _assign_in_order(similarity: UnitSimilarity, order: Sequence[str]) -> dict[str, Tensor]:
     found = {group: torch.arange(size) for group, size in similarity.sizes.items()}
     waiting = list(order)
     while waiting:
@@ -95,7 +95,7 @@ def _started(similarity: Similarity, order: Sequence[str]) -> dict[str, Tensor]:
         for group in waiting:
             scores = similarity.scores(group, found, known)
             if scores is not None:
-                found[group] = assigned(scores)
+                found[group] = solve_assignment(scores)
                 waiting.remove(group)
                 break
         else:
@@ -103,8 +103,8 @@ def _started(similarity: Similarity, order: Sequence[str]) -> dict[str, Tensor]:
     return found
 
 
-def _ascended(
-    similarity: Similarity, found: dict[str, Tensor], order: Sequence[str]
+def _ascend(
+    similarity: UnitSimilarity, found: dict[str, Tensor], order: Sequence[str]
 ) -> tuple[dict[str, Tensor], float]:
     for _ in range(SWEEPS):
         moved = False
@@ -112,8 +112,8 @@ def _ascended(
             scores = similarity.scores(group, found)
             if scores is None:
                 continue
-            there = assigned(scores)
-            if _gain(scores, there) <= _gain(scores, found[group]) + 1e-6 * float(scores.abs().max()):
+            there = solve_assignment(scores)
+            if _sum_matched(scores, there) <= _sum_matched(scores, found[group]) + 1e-6 * float(scores.abs().max()):
                 continue
             trial = {**found, group: there}
             # Where a group meets itself in one tensor the scores are no longer linear, so the sum itself decides.
@@ -124,12 +124,12 @@ def _ascended(
     return found, similarity.total(found)
 
 
-def assigned(scores: Tensor) -> Tensor:
+def solve_assignment(scores: Tensor) -> Tensor:
     """The permutation p of largest sum_u scores[u, p(u)]."""
     from scipy.optimize import linear_sum_assignment  # a third of a second to import
 
     return torch.from_numpy(linear_sum_assignment(scores.double().cpu().numpy(), maximize=True)[1])
 
 
-def _gain(scores: Tensor, permutation: Tensor) -> float:
+def _sum_matched(scores: Tensor, permutation: Tensor) -> float:
     return float(scores[torch.arange(len(scores)), permutation].sum())

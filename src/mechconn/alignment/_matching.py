@@ -16,7 +16,7 @@ from mechconn.symmetry import Symmetry
 
 
 @dataclass(frozen=True)
-class Pair:
+class NetworkPair:
     """Two networks of one architecture, B to be moved onto A; models in evaluation mode, tensors on the device.
 
     Attributes:
@@ -41,7 +41,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Matched:
+class Matching:
     """What a method found.
 
     Attributes:
@@ -62,7 +62,7 @@ class AlignmentMethod(abc.ABC):
     """A way to choose the permutations."""
 
     @abc.abstractmethod
-    def match(self, pair: Pair) -> Matched:
+    def match(self, pair: NetworkPair) -> Matching:
         """A permutation of every group."""
 
     @abc.abstractmethod

@@ -17,8 +17,8 @@ from mechconn.symmetry import (
     Sum,
     Symmetry,
     Walk,
-    group_names,
-    groups_in,
+    list_groups,
+    name_unit_groups,
     pattern_of,
 )
 
@@ -40,28 +40,28 @@ class Site:
     pattern: Pattern
 
 
-def sites_of(graph: Graph, found: Walk, symmetry: Symmetry, when: When) -> dict[str, list[Site]]:
+def find_sites(graph: Graph, found: Walk, symmetry: Symmetry, when: When) -> dict[str, list[Site]]:
     """Group -> the sites at which its units are compared; empty for a group that no operation shows.
 
     "after": the last elementwise operation behind a nonlinearity, as it enters the next layer. "before": what enters
     the nonlinearity. A group with neither (attention heads, residual streams) is compared where linear maps, attention
     and norms make it. Only operations with one permuted axis are used, so that no other group decides what is compared.
     """
-    names = _known(found, symmetry)
-    shown = {name: site for name in found.results if (site := _site(name, found, names)) is not None}
-    nonlinear = _after(graph, found) if when == "after" else _before(graph, found)
+    names = _name_atoms(found, symmetry)
+    shown = {name: site for name in found.results if (site := _make_site(name, found, names)) is not None}
+    nonlinear = _find_outputs_after(graph, found) if when == "after" else _find_inputs_before(graph, found)
     maps = {name for name, operation in found.operations.items() if operation in MAPS}
     result: dict[str, list[Site]] = {}
     for group in symmetry.sizes:
-        mine = {name: site for name, site in shown.items() if group in groups_in(site.pattern)}
+        mine = {name: site for name, site in shown.items() if group in list_groups(site.pattern)}
         chosen = [site for name, site in mine.items() if name in nonlinear]
         result[group] = chosen or [site for name, site in mine.items() if name in maps]
     return result
 
 
-def _site(name: str, found: Walk, names: Mapping[Atom, str]) -> Site | None:
+def _make_site(name: str, found: Walk, names: Mapping[Atom, str]) -> Site | None:
     patterns = [pattern_of(axis, names) for axis in found.results[name].axes]
-    permuted = [axis for axis, pattern in enumerate(patterns) if any(groups_in(pattern))]
+    permuted = [axis for axis, pattern in enumerate(patterns) if any(list_groups(pattern))]
     if len(permuted) != 1 or _repeats(patterns[permuted[0]]):
         return None
     return Site(name, permuted[0], patterns[permuted[0]])
@@ -69,23 +69,23 @@ def _site(name: str, found: Walk, names: Mapping[Atom, str]) -> Site | None:
 
 def _repeats(pattern: Pattern) -> bool:
     """Whether a group is a factor of the axis twice, as the rows and columns of a flattened matrix."""
-    groups = [group for factor in pattern for group in dict.fromkeys(groups_in((factor,)))]
+    groups = [group for factor in pattern for group in dict.fromkeys(list_groups((factor,)))]
     return len(groups) != len(set(groups))
 
 
-def _after(graph: Graph, found: Walk) -> set[str]:
+def _find_outputs_after(graph: Graph, found: Walk) -> set[str]:
     behind: set[str] = set()
     ends: set[str] = set()
     for node in graph.nodes:
         operation = found.operations.get(node.name)
-        if operation in NONLINEAR or (operation in ELEMENTWISE and _made_by(node, behind)):
+        if operation in NONLINEAR or (operation in ELEMENTWISE and _is_made_by(node, behind)):
             behind.add(node.name)
             if any(found.operations.get(user.name) not in ELEMENTWISE for user in node.users):
                 ends.add(node.name)
     return ends
 
 
-def _before(graph: Graph, found: Walk) -> set[str]:
+def _find_inputs_before(graph: Graph, found: Walk) -> set[str]:
     return {
         maker.name
         for node in graph.nodes
@@ -94,24 +94,24 @@ def _before(graph: Graph, found: Walk) -> set[str]:
     }
 
 
-def _made_by(node: Node, names: set[str]) -> bool:
+def _is_made_by(node: Node, names: set[str]) -> bool:
     return any(maker.name in names for maker in node.all_input_nodes)
 
 
-def _known(found: Walk, symmetry: Symmetry) -> dict[Atom, str]:
+def _name_atoms(found: Walk, symmetry: Symmetry) -> dict[Atom, str]:
     """The symmetry's name for each atom of the walk, where both describe some tensor's axis in the same way."""
-    own = group_names(found.tensors)
+    own = name_unit_groups(found.tensors)
     known: dict[Atom, str] = {}
     back = {name: atom for atom, name in own.items()}
     for tensor, shaped in found.tensors.items():
         for axis, pattern in zip(shaped.axes, symmetry.axes.get(tensor, ()), strict=False):
-            for mine, theirs in _matched(pattern_of(axis, own), pattern):
+            for mine, theirs in _match_groups(pattern_of(axis, own), pattern):
                 if back[mine].size == symmetry.sizes[theirs]:
                     known.setdefault(back[mine], theirs)
     return known
 
 
-def _matched(mine: Pattern, theirs: Pattern) -> list[tuple[str, str]]:
+def _match_groups(mine: Pattern, theirs: Pattern) -> list[tuple[str, str]]:
     """Pairs of group names at the same places of two patterns of one structure; none where the structures differ."""
     if len(mine) != len(theirs):
         return []
@@ -119,7 +119,7 @@ def _matched(mine: Pattern, theirs: Pattern) -> list[tuple[str, str]]:
     for a, b in zip(mine, theirs, strict=True):
         if isinstance(a, Sum) and isinstance(b, Sum) and len(a.terms) == len(b.terms):
             for x, y in zip(a.terms, b.terms, strict=True):
-                pairs += _matched(x, y)
+                pairs += _match_groups(x, y)
         elif isinstance(a, str) and isinstance(b, str):
             pairs.append((a, b))
         elif a != b:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechconn.alignment._assignment import Similarity, best_permutations
-from mechconn.alignment._matching import AlignmentMethod, Matched, Pair
+from mechconn.alignment._assignment import UnitSimilarity, search_permutations
+from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
 from mechconn.core import check_count
-from mechconn.symmetry import Permutations, Symmetry, groups_in, places_of
+from mechconn.symmetry import Permutations, Symmetry, list_groups, locate_units
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,24 @@ class WeightMatching(AlignmentMethod):
     def __post_init__(self) -> None:
         check_count("restarts", self.restarts)
 
-    def match(self, pair: Pair) -> Matched:
+    def match(self, pair: NetworkPair) -> Matching:
         """Permutations of every group, and the cosine similarity of its weights before and after."""
         a, b = ({name: t.double() for name, t in params.items()} for params in (pair.params_a, pair.params_b))
-        similarity = _Weights(pair.symmetry, a, b)
+        similarity = _WeightScores(pair.symmetry, a, b)
 
-        def told(done: int) -> None:
+        def report_progress(done: int) -> None:
             if pair.progress is not None:
                 pair.progress("matching weights", done, self.restarts)
 
-        found = best_permutations(similarity, self.restarts, pair.seed, told)
-        return Matched(found, similarity.cosines({}), similarity.cosines(found))
+        found = search_permutations(similarity, self.restarts, pair.seed, report_progress)
+        return Matching(found, similarity.cosines({}), similarity.cosines(found))
 
     def describe(self) -> dict[str, Any]:
         """{"method": "weight matching", "restarts": ...}."""
         return {"method": "weight matching", "restarts": self.restarts}
 
 
-class _Weights(Similarity):
+class _WeightScores(UnitSimilarity):
     def __init__(self, symmetry: Symmetry, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
         self._symmetry, self._a, self._b = symmetry, a, b
         self.sizes = symmetry.sizes
@@ -58,10 +58,10 @@ class _Weights(Similarity):
         self._uses: dict[str, list[tuple[str, int, Tensor, frozenset[str]]]] = {group: [] for group in self.sizes}
         for name in a:
             patterns = symmetry.axes[name]
-            everyone = frozenset(group for pattern in patterns for group in groups_in(pattern))
+            everyone = frozenset(group for pattern in patterns for group in list_groups(pattern))
             for axis, pattern in enumerate(patterns):
-                for group in dict.fromkeys(groups_in(pattern)):
-                    self._uses[group].append((name, axis, places_of(group, pattern, self.sizes), everyone))
+                for group in dict.fromkeys(list_groups(pattern)):
+                    self._uses[group].append((name, axis, locate_units(group, pattern, self.sizes), everyone))
 
     def scores(self, group: str, permutations: Permutations, known: frozenset[str] | None = None) -> Tensor | None:
         """Inner products of A's slice of each unit with B's slice of each other, summed over tensors."""
@@ -70,8 +70,8 @@ class _Weights(Similarity):
         for name, axis, places, everyone in self._uses[group]:
             if known is not None and not everyone - {group} <= known:
                 continue
-            left = _slices(self._a[name], axis, places)
-            right = _slices(self._symmetry.moved(name, self._b[name], others), axis, places)
+            left = _slice_units(self._a[name], axis, places)
+            right = _slice_units(self._symmetry.moved(name, self._b[name], others), axis, places)
             product = left @ right.T
             scores = product if scores is None else scores + product
         return scores
@@ -101,7 +101,7 @@ class _Weights(Similarity):
         return result
 
 
-def _slices(tensor: Tensor, axis: int, places: Tensor) -> Tensor:
+def _slice_units(tensor: Tensor, axis: int, places: Tensor) -> Tensor:
     """[units, everything at each unit's places]."""
     rows = tensor.movedim(axis, 0).flatten(1) if tensor.dim() > 1 else tensor[:, None]
     return rows[places.to(rows.device)].flatten(1)

@@ -44,26 +44,26 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         # Where the user stops it, typer returns a status of its own.
         code = app([word for word in arguments if word != "--debug"] or ["--help"], standalone_mode=False)
-        status = fail(["stopped"], FAILED) if code else DONE
+        status = report_failure(["stopped"], FAILED) if code else DONE
     except (typer.Abort, KeyboardInterrupt):
-        status = fail(["stopped"], FAILED)
+        status = report_failure(["stopped"], FAILED)
     except typer.TyperException as error:
-        status = fail([getattr(error, "format_message", error.__str__)()], WRONG_INPUT)
+        status = report_failure([getattr(error, "format_message", error.__str__)()], WRONG_INPUT)
     except Exception as error:
-        status = fail_by(error, debug)
+        status = report_error(error, debug)
     raise SystemExit(status)
 
 
-def fail_by(error: Exception, debug: bool) -> int:
+def report_error(error: Exception, debug: bool) -> int:
     """Print an error: every line of one about the user's input, the first line of any other."""
     from mechconn.core import WRONG_INPUT as WRONG
 
     if isinstance(error, WRONG):
-        return fail(str(error).splitlines(), WRONG_INPUT, debug)
-    return fail([f"{type(error).__name__}: {error}".splitlines()[0]], FAILED, debug)
+        return report_failure(str(error).splitlines(), WRONG_INPUT, debug)
+    return report_failure([f"{type(error).__name__}: {error}".splitlines()[0]], FAILED, debug)
 
 
-def fail(lines: list[str], status: int, debug: bool = False) -> int:
+def report_failure(lines: list[str], status: int, debug: bool = False) -> int:
     if debug:
         traceback.print_exc()
     for line in lines:
@@ -80,7 +80,7 @@ def check_target(file: Path, *read: Path) -> None:
         raise ValueError(f"the result cannot be written to {file}: expected a file in a folder that can be written")
 
 
-def device_of(name: str) -> str:
+def choose_device(name: str) -> str:
     import torch
 
     from mechconn.core import check_choice, check_cuda
@@ -92,7 +92,7 @@ def device_of(name: str) -> str:
 
 
 @contextmanager
-def progress_bars(first: str = "", kept: bool = True) -> Iterator[tuple[ReportProgress, Callable[[str], None]]]:
+def show_progress_bars(first: str = "", kept: bool = True) -> Iterator[tuple[ReportProgress, Callable[[str], None]]]:
     """(report progress, print a line), on standard error: a bar for each stage on a terminal, else a line per stage.
 
     Args:
@@ -102,7 +102,7 @@ def progress_bars(first: str = "", kept: bool = True) -> Iterator[tuple[ReportPr
     console = Console(stderr=True)
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     if not console.is_terminal:
-        yield plain_progress(), say
+        yield show_plain_progress(), say
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=not kept) as bars:
@@ -119,7 +119,7 @@ def progress_bars(first: str = "", kept: bool = True) -> Iterator[tuple[ReportPr
         yield report, say
 
 
-def plain_progress(every: float = 15.0) -> ReportProgress:
+def show_plain_progress(every: float = 15.0) -> ReportProgress:
     """A line for each new stage, and one every so many seconds within a long one."""
     started, shown, last = time.perf_counter(), "", 0.0
 

@@ -10,7 +10,7 @@ from mechconn.core import CUE, Config, check_choice
 from mechconn.datasets import Quoting
 from mechconn.mechanisms import AGREE, CONFLICT
 
-Value: TypeAlias = str | int
+PlainValue: TypeAlias = str | int
 
 
 class ModelConfig(Config):
@@ -57,7 +57,7 @@ class AuditConfig(Config):
         default=None,
         description='a column of the one split: its rows become the splits "agree", the reference, and "conflict"',
     )
-    agrees: dict[str, Value | list[Value]] = Field(
+    agrees: dict[str, PlainValue | list[PlainValue]] = Field(
         default={}, description="with by: class -> the value that agrees with it, or a list; default: the majority's"
     )
     majority: str | None = Field(

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from mechconn.cli._audit_files import Prepared
-from mechconn.connectivity import grouped
-from mechconn.core import all_targets, as_data, batches
-from mechconn.network import ROWS_ON_CPU, Network, Precision, keeps_statistics, parameters_of
+from mechconn.cli._audit_files import AuditJob
+from mechconn.connectivity import group_parameters
+from mechconn.core import as_data, iterate_batches, read_targets
+from mechconn.network import ROWS_ON_CPU, Network, Precision, find_statistics_layers, parameters_of
 
 BATCHES = 5
 """How many batches are timed: one alone may take twice as long as the next."""
@@ -23,7 +23,7 @@ SYMMETRY_SECONDS = 3.0
 of a process. Networks with which it takes longer (25 s for ResNet-18) are slow on the data too."""
 
 
-def estimated_seconds(job: Prepared, device: str, precision: Precision) -> tuple[int, float]:
+def estimate_seconds(job: AuditJob, device: str, precision: Precision) -> tuple[int, float]:
     """(forward passes of one row, seconds) that the audit will take, from a few timed batches.
 
     Passes: each model on each split twice (effects, discrepancy), and every point of the one or two paths (and of
@@ -31,26 +31,28 @@ def estimated_seconds(job: Prepared, device: str, precision: Precision) -> tuple
     where units are matched by activations, and over the reference for CKA.
     """
     network = Network(job.models[0], device, precision)
-    rows = sum(_rows(job.suite[name]) for name in job.suite)
-    training = 0 if job.training is None else _rows(job.training)
-    statistics = training if keeps_statistics(network) else 0
+    rows = sum(_count_rows(job.suite[name]) for name in job.suite)
+    training = 0 if job.training is None else _count_rows(job.training)
+    statistics = training if find_statistics_layers(network) else 0
     lines = 1 if job.config.alignment == "none" else 2
     if job.config.blocks is not None:
-        lines += len(grouped([name for name, _ in job.models[0].named_parameters()], job.config.blocks, None)[0])
+        lines += len(
+            group_parameters([name for name, _ in job.models[0].named_parameters()], job.config.blocks, None)[0]
+        )
     passes = 4 * rows + lines * job.config.points * (rows + statistics)
     if job.config.alignment in ("auto", "activations"):
         passes += 2 * WATCHED * training
     if job.config.layers is not None:
-        passes += 2 * WATCHED * _rows(job.suite[job.suite.reference])
+        passes += 2 * WATCHED * _count_rows(job.suite[job.suite.reference])
     fixed = 0.0 if job.config.alignment == "none" else SYMMETRY_SECONDS
-    return passes, passes * _seconds_a_row(network, job) + fixed
+    return passes, passes * _time_row(network, job) + fixed
 
 
 @torch.no_grad()
-def _seconds_a_row(network: Network, job: Prepared) -> float:
+def _time_row(network: Network, job: AuditJob) -> float:
     """One forward pass of one row of the reference, the first batch not counted."""
     point = network.load(parameters_of(job.models[0]))
-    data = batches("split", job.suite[job.suite.reference], batch_size=ROWS_ON_CPU, device=network.device)
+    data = iterate_batches("split", job.suite[job.suite.reference], batch_size=ROWS_ON_CPU, device=network.device)
     first = list(islice(data, BATCHES))
     network(point, network.buffers, first[0][0])
     started = time.perf_counter()
@@ -59,5 +61,5 @@ def _seconds_a_row(network: Network, job: Prepared) -> float:
     return (time.perf_counter() - started) / sum(len(targets) for _, targets in first)
 
 
-def _rows(data: Any) -> int:
-    return len(all_targets("data", as_data("data", data)))
+def _count_rows(data: Any) -> int:
+    return len(read_targets("data", as_data("data", data)))

@@ -11,24 +11,24 @@ from torch import nn
 
 from mechconn import datasets
 from mechconn.alignment import ActivationMatching, WeightMatching
-from mechconn.cli._audit_agreement import MAJORITY, divided
 from mechconn.cli._audit_config import AuditConfig
-from mechconn.cli._label_order import forget_names, in_one_order
-from mechconn.connectivity import grouped
-from mechconn.core import Progress, all_targets, as_data, check_choice, gathered, named_function, sha256
-from mechconn.datasets import NAMES, Suite, looks_like_hub, not_here
-from mechconn.losses import Loss, loss_of
-from mechconn.mechanisms import AuditRecord, audit, check_layers, check_margin, first_rows_of, outputs_on
+from mechconn.cli._label_order import drop_output_names, order_classes_alike
+from mechconn.cli._split_by_column import MAJORITY, split_by_column
+from mechconn.connectivity import group_parameters
+from mechconn.core import Progress, as_data, check_choice, collect_errors, import_function, read_targets, sha256
+from mechconn.datasets import DATASET_NAMES, Suite, explain_missing_source, looks_like_hub
+from mechconn.losses import Loss, read_loss
+from mechconn.mechanisms import AuditRecord, audit, check_layers, check_margin, compute_outputs, read_first_rows
 from mechconn.models import check_weights_there, load_model
-from mechconn.network import Metric, Network, NormPolicy, Precision, Reestimate, checked_metrics, keeps_statistics
-from mechconn.report import strips
+from mechconn.network import Metric, Network, NormPolicy, Precision, Reestimate, check_metrics, find_statistics_layers
+from mechconn.report import make_strips
 
 FILES = (".safetensors", ".parquet", ".csv", ".tsv")
 NORM = "data of the norm statistics"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class AuditJob:
     """Everything read and checked, ready to run."""
 
     config: AuditConfig
@@ -43,15 +43,15 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-def prepared(
+def prepare_audit(
     weights: tuple[Path, Path],
     factory: str | None,
     config: AuditConfig,
     folder: Path,
     seed: int = 0,
     root: Path | None = None,
-) -> Prepared:
-    """Read both models and all data; what is wrong with any of them is told together, a line each.
+) -> AuditJob:
+    """Read both models and all data; mistakes in any of them are reported together, a line each.
 
     Args:
         weights: files of the two models' weights.
@@ -66,30 +66,30 @@ def prepared(
             other or the configuration.
     """
     interventions = None if config.interventions is None else tuple(config.interventions)
-    models, sets, loss, metrics, *_ = gathered(
-        lambda: _models(weights, factory, config, seed),
-        lambda: _sets(config, folder, root),
-        lambda: loss_of(config.loss),
-        lambda: _metrics(config),
+    models, sets, loss, metrics, *_ = collect_errors(
+        lambda: _load_models(weights, factory, config, seed),
+        lambda: _load_sets(config, folder, root),
+        lambda: read_loss(config.loss),
+        lambda: _read_metrics(config),
         lambda: Suite(dict.fromkeys(config.split_names, ()), config.reference, interventions),
         *(lambda file=file: _check_there(file) for file in weights),
     )
     trained = sets.pop(NORM, None)
     suite = Suite(sets, config.reference, interventions, paired=config.paired)
-    example, targets = first_rows_of(suite, torch.device("cpu"), seed)
-    highest = max(_labels(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
-    names = _names(weights)
+    example, targets = read_first_rows(suite, torch.device("cpu"), seed)
+    highest = max(_find_highest_class(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
+    names = _name_models(weights)
     fits = [
-        lambda n=name, m=model: _check_fit(n, m, example, targets, highest, loss)
+        lambda n=name, m=model: _check_model_fits_data(n, m, example, targets, highest, loss)
         for name, model in zip(names, models, strict=True)
     ]
-    gathered(*fits)
+    collect_errors(*fits)
     if isinstance(config.layers, list):
         check_layers(models[0], models[1], example, config.layers)
-    notes = _named_alike(config, list(zip(names, models, strict=True)), suite, example)
+    notes = _order_by_names(config, list(zip(names, models, strict=True)), suite, example)
     norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
-    hashes = {name: _hash(file) for name, file in zip(names, weights, strict=True)}
-    return Prepared(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss, metrics, notes)
+    hashes = {name: _hash_weights(file) for name, file in zip(names, weights, strict=True)}
+    return AuditJob(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss, metrics, notes)
 
 
 def _check_there(file: Path) -> None:
@@ -98,21 +98,23 @@ def _check_there(file: Path) -> None:
         check_weights_there(file)
 
 
-def _models(
+def _load_models(
     weights: tuple[Path, Path], factory: str | None, config: AuditConfig, seed: int
 ) -> tuple[nn.Module, nn.Module]:
     """Both models, once what the configuration asks of them is known to be there."""
     named, arguments = factory or config.model.factory, config.model.arguments
-    first, second = gathered(*(lambda file=file: _loaded(file, named, arguments, seed) for file in weights))
-    gathered(
+    first, second = collect_errors(*(lambda file=file: _load_weights(file, named, arguments, seed) for file in weights))
+    collect_errors(
         lambda: _check_statistics(config, first),
-        lambda: config.blocks is None or grouped([n for n, _ in first.named_parameters()], config.blocks, None),
-        *(lambda layer=layer: _check_layer(layer, (first, second)) for layer in _listed(config.layers)),
+        lambda: (
+            config.blocks is None or group_parameters([n for n, _ in first.named_parameters()], config.blocks, None)
+        ),
+        *(lambda layer=layer: _check_layer(layer, (first, second)) for layer in _list_layers(config.layers)),
     )
     return first, second
 
 
-def _listed(layers: str | list[str] | None) -> list[str]:
+def _list_layers(layers: str | list[str] | None) -> list[str]:
     return layers if isinstance(layers, list) else []
 
 
@@ -125,7 +127,7 @@ def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
     """Raise where data for the norm statistics, or for the alignment, are needed and not named."""
     if config.norm.data is not None:
         return
-    if layers := list(keeps_statistics(Network(model))):
+    if layers := list(find_statistics_layers(Network(model))):
         raise ValueError(
             f"the networks keep normalisation statistics ({', '.join(layers[:3])}), which do not fit elsewhere on "
             'the path; name training data for them under [norm], data = "..."'
@@ -137,40 +139,42 @@ def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
         )
 
 
-def _sets(config: AuditConfig, folder: Path, root: Path | None) -> dict[str, Any]:
+def _load_sets(config: AuditConfig, folder: Path, root: Path | None) -> dict[str, Any]:
     """Every split, and the data of the norm statistics."""
     further = {name: place for name, place in ((NORM, config.norm.data), (MAJORITY, config.majority)) if place}
     places, download = {**config.splits, **further}, config.images.download
-    found = gathered(*(lambda place=place: _place(folder, place, download) for place in places.values()))
+    found = collect_errors(*(lambda place=place: _resolve_source(folder, place, download) for place in places.values()))
     sources = dict(zip(places, found, strict=True))
     sets = datasets.load_splits(sources, root=root, **config.images.model_dump())
-    return dict(sets) if config.by is None else divided(config, config.by, sources, sets)
+    return dict(sets) if config.by is None else split_by_column(config, config.by, sources, sets)
 
 
-def _metrics(config: AuditConfig) -> dict[str, Metric]:
+def _read_metrics(config: AuditConfig) -> dict[str, Metric]:
     """The metrics, once what is to be judged is known to be measured."""
     found = {}
     for name, metric in config.metrics.items():
         text = metric if isinstance(metric, str) else metric.function
-        function: Any = named_function(f"the metric {name!r}", text)
+        function: Any = import_function(f"the metric {name!r}", text)
         found[name] = Metric(function, None if isinstance(metric, str) else metric.bounds)
-    checked = checked_metrics(found)
+    checked = check_metrics(found)
     check_margin(config.margin, config.on, checked)
     return checked
 
 
-def _labels(data: Any, loss: Loss) -> int:
+def _find_highest_class(data: Any, loss: Loss) -> int:
     """The highest class among the rows that count; -1 where targets are no classes."""
-    y = all_targets("data", as_data("data", data))
+    y = read_targets("data", as_data("data", data))
     counted = loss.counted(y)
     y = y if counted is None else y[counted]
     return -1 if y.is_floating_point() or not len(y) else int(y.max())
 
 
-def _check_fit(name: str, model: nn.Module, example: Any, targets: torch.Tensor, highest: int, loss: Loss) -> None:
+def _check_model_fits_data(
+    name: str, model: nn.Module, example: Any, targets: torch.Tensor, highest: int, loss: Loss
+) -> None:
     """Raise unless the network takes the inputs, has an output for every class, and the loss takes the targets."""
     try:
-        outputs = outputs_on(model, example)
+        outputs = compute_outputs(model, example)
     except (RuntimeError, TypeError) as error:
         shape = (
             f"{list(example.shape)}, {example.dtype}" if isinstance(example, torch.Tensor) else type(example).__name__
@@ -191,29 +195,29 @@ def _check_fit(name: str, model: nn.Module, example: Any, targets: torch.Tensor,
             raise ValueError(f"the network {name}: {error}") from error
 
 
-def _named_alike(
+def _order_by_names(
     config: AuditConfig, models: list[tuple[str, nn.Module]], suite: Suite, example: Any
 ) -> tuple[str, ...]:
     """Class i made to be the same in both models and the data, by name; what was done for it."""
     if config.model.label_names == "check":
-        return tuple(in_one_order(models, suite, example))
+        return tuple(order_classes_alike(models, suite, example))
     for _, model in models:
-        forget_names(model)
+        drop_output_names(model)
     return ()
 
 
-def _place(folder: Path, source: str, download: bool) -> str:
+def _resolve_source(folder: Path, source: str, download: bool) -> str:
     """A source relative to the configuration's folder; names of known image sets, and of the hub's, as they stand."""
     name = source.partition("#")[0]
     if (folder / name).exists() or (folder / source).exists():
         return str(folder / source)
     if looks_like_hub(name) and Path(name).suffix not in FILES and not download:
         how = "set download = true under [images]"
-        raise FileNotFoundError(not_here(folder / name, name, how))
-    return source if name in NAMES or (looks_like_hub(name) and download) else str(folder / source)
+        raise FileNotFoundError(explain_missing_source(folder / name, name, how))
+    return source if name in DATASET_NAMES or (looks_like_hub(name) and download) else str(folder / source)
 
 
-def _loaded(file: Path, factory: str | None, arguments: dict[str, Any], seed: int) -> nn.Module:
+def _load_weights(file: Path, factory: str | None, arguments: dict[str, Any], seed: int) -> nn.Module:
     if factory is not None:
         return load_model(factory, file, arguments=arguments, seed=seed)
     if not file.is_dir():
@@ -224,19 +228,19 @@ def _loaded(file: Path, factory: str | None, arguments: dict[str, Any], seed: in
     return load_model(str(file))
 
 
-def _hash(weights: Path) -> str:
+def _hash_weights(weights: Path) -> str:
     """SHA-256 of a file, or of a folder's files of weights, in the order of their names."""
     files = [weights] if weights.is_file() else sorted(weights.glob("*.safetensors"))
     return sha256(b"".join(bytes.fromhex(sha256(file.read_bytes())) for file in files))
 
 
-def _names(weights: tuple[Path, Path]) -> tuple[str, str]:
+def _name_models(weights: tuple[Path, Path]) -> tuple[str, str]:
     stems = [file.stem if file.suffix else file.name for file in weights]
     return (stems[0], stems[1]) if stems[0] != stems[1] else (str(weights[0]), str(weights[1]))
 
 
 def run_audit(
-    job: Prepared,
+    job: AuditJob,
     *,
     seed: int = 0,
     device: str | None = None,
@@ -251,7 +255,7 @@ def run_audit(
         job.norm,
         margin=config.margin,
         on=config.on,
-        alignment=_alignment(job),
+        alignment=_make_alignment(job),
         ts=config.points,
         loss=job.loss,
         metrics=job.metrics,
@@ -266,10 +270,10 @@ def run_audit(
     )
     plain = replace(found, notes=(*job.notes, *found.notes)).to_record()
     plain["settings"] |= {"config": config.model_dump(mode="json"), "sha256 of the weights": job.hashes}
-    return AuditRecord.of(plain, strips(job.suite))
+    return AuditRecord.of(plain, make_strips(job.suite))
 
 
-def _alignment(job: Prepared) -> Any:
+def _make_alignment(job: AuditJob) -> Any:
     if job.config.alignment == "weights":
         return WeightMatching()
     if job.config.alignment == "activations":

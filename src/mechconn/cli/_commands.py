@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mechconn.cli._app import Root, app, check_target, device_of, progress_bars
+from mechconn.cli._app import Root, app, check_target, choose_device, show_progress_bars
 
 if TYPE_CHECKING:
     from mechconn.report import DemoRecord
@@ -28,14 +28,14 @@ def demo(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """The whole story: train with a shortcut, walk the path, fine-tune by two methods, report."""
-    from mechconn.core import gathered
-    from mechconn.paper import demo_settings, run_demo
+    from mechconn.core import collect_errors
+    from mechconn.paper import choose_demo_settings, run_demo
     from mechconn.report import save_report
 
-    settings, place, _ = gathered(
-        lambda: demo_settings(data, seed), lambda: device_of(device), lambda: check_target(output)
+    settings, place, _ = collect_errors(
+        lambda: choose_demo_settings(data, seed), lambda: choose_device(device), lambda: check_target(output)
     )
-    with progress_bars() as (report, _):
+    with show_progress_bars() as (report, _):
         record = run_demo(settings, root=root, device=place, progress=report)
     save_report(record, output)
     if as_json:
@@ -59,21 +59,21 @@ def audit(
 ) -> None:
     """Do two models use the same mechanisms? Effects of interventions, the path between them, a report."""
     from mechconn.cli._audit_config import AuditConfig
-    from mechconn.cli._audit_cost import estimated_seconds
-    from mechconn.cli._audit_files import prepared, run_audit
-    from mechconn.core import check_choice, gathered, read_config
+    from mechconn.cli._audit_cost import estimate_seconds
+    from mechconn.cli._audit_files import prepare_audit, run_audit
+    from mechconn.core import check_choice, collect_errors, read_config
     from mechconn.report import save_report
 
-    config, place, _, kind = gathered(
+    config, place, _, kind = collect_errors(
         lambda: read_config(data, AuditConfig),
-        lambda: device_of(device),
+        lambda: choose_device(device),
         lambda: check_target(output, weights_a, weights_b, data),
         lambda: check_choice("precision", precision, ("float32", "auto")),
     )
-    job = prepared((weights_a, weights_b), model, config, data.parent, seed, root)
-    passes, seconds = estimated_seconds(job, place, kind)
-    sys.stderr.write(f"{passes:,} forward passes of one row: about {_duration(seconds)}\n")
-    with progress_bars() as (report, _):
+    job = prepare_audit((weights_a, weights_b), model, config, data.parent, seed, root)
+    passes, seconds = estimate_seconds(job, place, kind)
+    sys.stderr.write(f"{passes:,} forward passes of one row: about {_format_duration(seconds)}\n")
+    with show_progress_bars() as (report, _):
         record = run_audit(job, seed=seed, device=place, precision=kind, progress=report)
     save_report(record, output)
     if as_json:
@@ -82,7 +82,7 @@ def audit(
     sys.stdout.write("".join(f"- {sentence}\n" for sentence in record.findings) + f"\nReport: {output}\n")
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
@@ -95,13 +95,13 @@ def data(
     seed: Annotated[int, typer.Option(help="Seed of the counterfactuals.")] = 0,
 ) -> None:
     """Draw a sheet of the four splits of an image set under a cue."""
-    from mechconn.core import write_whole
-    from mechconn.plotting import sheet
-    from mechconn.report import preview as draw
+    from mechconn.core import write_atomically
+    from mechconn.plotting import draw_sheet
+    from mechconn.report import draw_preview as draw
 
     check_target(preview)
     pictures = draw(source, cue, root=root, seed=seed)
-    write_whole(preview, sheet(pictures, f"{source}, {cue} cue, seed {seed}: the same rows in every split"))
+    write_atomically(preview, draw_sheet(pictures, f"{source}, {cue} cue, seed {seed}: the same rows in every split"))
     sys.stdout.write(f"{preview}\n")
 
 
@@ -110,17 +110,17 @@ def info() -> None:
     """Versions, devices, and where the store is."""
     import torch
 
-    from mechconn.cli._run_command import store_folder
-    from mechconn.core import environment
+    from mechconn.cli._run_command import find_store_folder
+    from mechconn.core import read_environment
 
-    here = environment("cpu")
+    here = read_environment("cpu")
     table = Table("", Column("", overflow="fold"), show_header=False, box=None)
     for name, value in here.versions.items():
         table.add_row(name, value)
     table.add_row("machine", f"{here.system}, {here.processor}, {here.cores} cores, {here.threads} threads")
     cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     table.add_row("CUDA devices", cuda or "none")
-    table.add_row("store", str(store_folder(None).absolute()))
+    table.add_row("store", str(find_store_folder(None).absolute()))
     Console().print(table)
 
 

@@ -9,21 +9,21 @@ from mechconn.core import check_choice
 from mechconn.paper import RECIPES, SCALES
 
 AUDIT = "audit"
-NAMES = (*RECIPES, AUDIT)
+SCHEMA_NAMES = (*RECIPES, AUDIT)
 
 
-def schema_of(name: str) -> dict[str, Any]:
+def make_schema(name: str) -> dict[str, Any]:
     """The schema of the file that `mechconn run` (a recipe's name) or `mechconn audit` ("audit") reads.
 
     Raises:
         ValueError: no such name.
     """
-    check_choice("schema", name, NAMES)
+    check_choice("schema", name, SCHEMA_NAMES)
     if name == AUDIT:
         return AuditConfig.model_json_schema()
     schema = RECIPES[name].kind.model_json_schema()
     own = {"recipe": {"const": name}, "scale": {"enum": list(SCALES), "default": "smoke"}}
-    settings = {key: _alone(value) for key, value in schema["properties"].items()}
+    settings = {key: _allow_single_item(value) for key, value in schema["properties"].items()}
     if "methods" in settings:
         names = {"type": "string", "description": 'names of the recipe\'s own methods, as in "CBFT,FT-M"'}
         settings["methods"] = {"anyOf": [settings["methods"], names, {"type": "array", "items": names}]}
@@ -37,7 +37,7 @@ def schema_of(name: str) -> dict[str, Any]:
     }
 
 
-def _alone(value: dict[str, Any]) -> dict[str, Any]:
+def _allow_single_item(value: dict[str, Any]) -> dict[str, Any]:
     """A list may also be written as its one item, or as text with commas."""
     if value.get("type") != "array":
         return value

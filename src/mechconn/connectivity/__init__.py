@@ -1,15 +1,15 @@
 """What lies on a path between two networks: losses, barriers and their verdicts; planes, blocks, alignments."""
 
 from mechconn.connectivity._aligned import AlignedProfiles as AlignedProfiles
-from mechconn.connectivity._aligned import Norm as Norm
+from mechconn.connectivity._aligned import NormChoice as NormChoice
 from mechconn.connectivity._aligned import evaluate_alignment as evaluate_alignment
 from mechconn.connectivity._barrier import Barrier as Barrier
 from mechconn.connectivity._barrier import Connection as Connection
-from mechconn.connectivity._barrier import barrier_of as barrier_of
+from mechconn.connectivity._barrier import compute_barrier as compute_barrier
+from mechconn.connectivity._blocks import BlockChoice as BlockChoice
 from mechconn.connectivity._blocks import BlockProfiles as BlockProfiles
-from mechconn.connectivity._blocks import Blocks as Blocks
 from mechconn.connectivity._blocks import evaluate_blocks as evaluate_blocks
-from mechconn.connectivity._blocks import grouped as grouped
+from mechconn.connectivity._blocks import group_parameters as group_parameters
 from mechconn.connectivity._evaluate_path import evaluate_path as evaluate_path
 from mechconn.connectivity._plane import Plane as Plane
 from mechconn.connectivity._plane import PlanePoint as PlanePoint

@@ -13,7 +13,7 @@ from torch import nn
 from mechconn.alignment import Alignment, AlignmentMethod, align
 from mechconn.connectivity._barrier import Barrier
 from mechconn.connectivity._evaluate_path import evaluate_path
-from mechconn.connectivity._profile import Profile, table_of, write_table
+from mechconn.connectivity._profile import Profile, make_table, write_table
 from mechconn.core import PerSampleLoss, Progress
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
@@ -22,7 +22,7 @@ from mechconn.paths import LinearPath
 from mechconn.plotting import draw_bars
 from mechconn.symmetry import Symmetry
 
-Norm: TypeAlias = NormPolicy | Callable[[nn.Module, nn.Module], NormPolicy] | None
+NormChoice: TypeAlias = NormPolicy | Callable[[nn.Module, nn.Module], NormPolicy] | None
 """A policy, or a function of the two endpoints that makes one."""
 
 
@@ -80,7 +80,7 @@ class AlignedProfiles(Mapping[str, Profile]):
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per line, t and split, as `Profile.to_csv` does, with the line in front."""
-        rows = [row for which, profile in self.profiles.items() for row in table_of(profile, line=which)]
+        rows = [row for which, profile in self.profiles.items() for row in make_table(profile, line=which)]
         write_table(file, rows)
 
 
@@ -90,7 +90,7 @@ def evaluate_alignment(
     method: AlignmentMethod,
     suite: Suite,
     ts: int | Sequence[float] = 11,
-    norm: Norm = None,
+    norm: NormChoice = None,
     *,
     symmetry: Symmetry | None = None,
     null: tuple[nn.Module, nn.Module] | None = None,

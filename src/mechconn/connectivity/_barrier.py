@@ -10,9 +10,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from mechconn.stats import NOTHING, Interval, betting_interval, mean_interval, paired_difference
+from mechconn.stats import NEGLIGIBLE, Interval, betting_interval, bound_paired_difference, mean_interval
 
-Verdict = Literal["connected", "not connected", "undetermined"]
+ConnectionVerdict = Literal["connected", "not connected", "undetermined"]
 
 
 @dataclass(frozen=True)
@@ -47,29 +47,29 @@ class Connection:
     """
 
     split: str
-    verdict: Verdict
+    verdict: ConnectionVerdict
     by: Literal["interval", "point value", "nothing"]
     barrier: Barrier
     tolerance: float
 
 
-def rises(ts: Sequence[float], values: Sequence[float]) -> list[float]:
+def compute_rises(ts: Sequence[float], values: Sequence[float]) -> list[float]:
     """L(t) - [(1 - t) L(0) + t L(1)] at each t of the grid; the ends are exactly zero.
 
     Example:
-        >>> rises([0.0, 0.5, 1.0], [1.0, 4.0, 3.0])
+        >>> compute_rises([0.0, 0.5, 1.0], [1.0, 4.0, 3.0])
         [0.0, 2.0, 0.0]
     """
     # Differences first: a constant curve then rises by exactly zero.
     return [(1 - t) * (value - values[0]) + t * (value - values[-1]) for t, value in zip(ts, values, strict=True)]
 
 
-def barrier_of(ts: Sequence[float], values: Sequence[float], interval: Interval | None) -> Barrier:
+def compute_barrier(ts: Sequence[float], values: Sequence[float], interval: Interval | None) -> Barrier:
     """The barrier of a curve of finite values, and the area of its part above the chord.
 
     Between two points of the grid the positive part is taken as a straight line.
     """
-    gaps = rises(ts, values)
+    gaps = compute_rises(ts, values)
     highest = max(range(len(gaps)), key=gaps.__getitem__)
     above = [max(gap, 0.0) for gap in gaps]
     steps = zip(pairwise(ts), pairwise(above), strict=True)
@@ -77,16 +77,18 @@ def barrier_of(ts: Sequence[float], values: Sequence[float], interval: Interval 
     return Barrier(above[highest], ts[highest], area, interval)
 
 
-def judged(split: str, barrier: Barrier, tolerance: float, by_height: bool) -> Connection:
+def judge_connection(split: str, barrier: Barrier, tolerance: float, by_height: bool) -> Connection:
     """The verdict by the interval where there is one, else by the height where that may decide."""
     if barrier.interval is None and not by_height:
         return Connection(split, "undetermined", "nothing", barrier, tolerance)
     low, high = barrier.interval or (barrier.height, barrier.height)
-    verdict: Verdict = "connected" if high <= tolerance else "not connected" if low > tolerance else "undetermined"
+    verdict: ConnectionVerdict = (
+        "connected" if high <= tolerance else "not connected" if low > tolerance else "undetermined"
+    )
     return Connection(split, verdict, "point value" if barrier.interval is None else "interval", barrier, tolerance)
 
 
-def interval_of_means(ts: Sequence[float], values: Tensor, confidence: float) -> Interval:
+def bound_barrier_of_means(ts: Sequence[float], values: Tensor, confidence: float) -> Interval:
     """An interval of the barrier of the means, from per-sample values [T, N] whose columns are the same samples.
 
     The rise at t is the mean of d_t = l_t - (1 - t) l_0 - t l_1. Each of the m inner points gets Student's t
@@ -96,15 +98,15 @@ def interval_of_means(ts: Sequence[float], values: Tensor, confidence: float) ->
     Where no row's loss moves anywhere on the path, it is one function there, and the interval is 0.
     """
     largest = max(1.0, float(values.abs().max()))
-    if values.shape[1] > 1 and float((values - values[0]).abs().max()) <= NOTHING * largest:
+    if values.shape[1] > 1 and float((values - values[0]).abs().max()) <= NEGLIGIBLE * largest:
         return 0.0, 0.0
-    return _largest(
+    return _largest_interval(
         mean_interval((1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1]), largest, each)
-        for i, t, each in _inner(ts, confidence)
+        for i, t, each in _iterate_inner_points(ts, confidence)
     )
 
 
-def interval_of_errors(ts: Sequence[float], correct: Tensor, confidence: float) -> Interval:
+def bound_barrier_of_errors(ts: Sequence[float], correct: Tensor, confidence: float) -> Interval:
     """The same of the barrier of the error rate, exact for every sample size, from correctness, bool [T, N].
 
     The rise is (1 - t) (e_t - e_0) + t (e_t - e_1); each of the two differences within rows gets an exact interval
@@ -112,34 +114,34 @@ def interval_of_errors(ts: Sequence[float], correct: Tensor, confidence: float) 
     """
     wrong = ~correct
     found = []
-    for i, t, each in _inner(ts, confidence):
+    for i, t, each in _iterate_inner_points(ts, confidence):
         half = (1 + each) / 2
-        from_a, from_b = (paired_difference(wrong[end], wrong[i], half) for end in (0, -1))
+        from_a, from_b = (bound_paired_difference(wrong[end], wrong[i], half) for end in (0, -1))
         found.append(tuple((1 - t) * a + t * b for a, b in zip(from_a, from_b, strict=True)))
-    return _largest(found)
+    return _largest_interval(found)
 
 
-def interval_of_bounded(ts: Sequence[float], values: Tensor, bounds: Interval, confidence: float) -> Interval:
+def bound_barrier_of_bounded(ts: Sequence[float], values: Tensor, bounds: Interval, confidence: float) -> Interval:
     """The same of the mean of values in [low, high], [T, N], for every distribution of them; see `_betting`.
 
     A row's rise lies in [low - high, high - low].
     """
     reach = bounds[1] - bounds[0]
-    return _largest(
+    return _largest_interval(
         betting_interval(
             ((1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1])).double().numpy(), (-reach, reach), each
         )
-        for i, t, each in _inner(ts, confidence)
+        for i, t, each in _iterate_inner_points(ts, confidence)
     )
 
 
-def _inner(ts: Sequence[float], confidence: float) -> list[tuple[int, float, float]]:
+def _iterate_inner_points(ts: Sequence[float], confidence: float) -> list[tuple[int, float, float]]:
     """(place on the grid, t, confidence of each) of the points between the ends."""
     inner = len(ts) - 2
     return [(i, ts[i], 1 - (1 - confidence) / inner) for i in range(1, inner + 1)]
 
 
-def _largest(intervals: Iterable[Interval]) -> Interval:
+def _largest_interval(intervals: Iterable[Interval]) -> Interval:
     """The interval of the largest, the ends' exact zero among them."""
     bounds = [(0.0, 0.0), *intervals]
     return max(low for low, _ in bounds), max(high for _, high in bounds)

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from mechconn.connectivity._barrier import Barrier
-from mechconn.connectivity._evaluate_path import checked_grid, profile_along
-from mechconn.connectivity._points import Points
-from mechconn.connectivity._profile import Profile, table_of, write_table
+from mechconn.connectivity._evaluate_path import check_grid, evaluate_points
+from mechconn.connectivity._point_evaluator import PointEvaluator
+from mechconn.connectivity._profile import Profile, make_table, write_table
 from mechconn.core import Params, PerSampleLoss, Progress, check_choice, check_count
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
@@ -22,7 +22,7 @@ from mechconn.network import Metric, NormPolicy, Outcomes, Precision
 from mechconn.paths import LinearPath
 from mechconn.plotting import draw_bars
 
-Blocks: TypeAlias = int | str | Mapping[str, str]
+BlockChoice: TypeAlias = int | str | Mapping[str, str]
 """A depth in the module tree, a regular expression, or names of blocks with one each."""
 
 
@@ -90,7 +90,7 @@ class BlockProfiles(Mapping[str, Profile]):
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per block, t and split, as `Profile.to_csv` does, with the block in front."""
-        rows = [row for block, profile in self.profiles.items() for row in table_of(profile, block=block)]
+        rows = [row for block, profile in self.profiles.items() for row in make_table(profile, block=block)]
         write_table(file, rows)
 
 
@@ -99,7 +99,7 @@ def evaluate_blocks(
     params_a: Params,
     params_b: Params,
     suite: Suite,
-    blocks: Blocks = 1,
+    blocks: BlockChoice = 1,
     rest: Literal["a", "b"] = "a",
     ts: int | Sequence[float] = 11,
     norm: NormPolicy | None = None,
@@ -160,17 +160,19 @@ def evaluate_blocks(
     Source: Adilova, Andriushchenko, Kamp, Fischer & Jaggi, *Layer-wise linear mode connectivity*, ICLR 2024.
     """
     check_choice("rest", rest, ("a", "b"))
-    points = Points(model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision)
-    grid = checked_grid(ts)
+    points = PointEvaluator(
+        model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision
+    )
+    grid = check_grid(ts)
     points.network.check("params_a", params_a)
     points.network.check("params_b", params_b)
-    groups, left_out = grouped(list(points.network.hollow_params()), blocks, leave_out)
+    groups, left_out = group_parameters(list(points.network.make_weightless_parameters()), blocks, leave_out)
     still, end = (params_a, 0.0) if rest == "a" else (params_b, 1.0)
     shared: dict[float, Mapping[str, Outcomes]] = {}
     profiles: dict[str, Profile] = {}
     steps = len(grid) * len(groups)
 
-    def told(done: int) -> None:
+    def report_progress(done: int) -> None:
         if progress is not None:
             progress("evaluating the blocks", len(profiles) * len(grid) + done, steps)
 
@@ -178,21 +180,21 @@ def evaluate_blocks(
         if not shared:  # one end is the same for every block
             shared = {end: points.at(f"params_{rest}", lambda: {k: v.detach().clone() for k, v in still.items()})}
         ends = [{**still, **{name: params[name] for name in names}} for params in (params_a, params_b)]
-        profile = profile_along(points, LinearPath(*ends), grid, keep_samples, told, shared, whole=False)
+        profile = evaluate_points(points, LinearPath(*ends), grid, keep_samples, report_progress, shared, whole=False)
         profiles[block] = replace(profile, settings={**profile.settings, "block": block, "rest": rest})
     return BlockProfiles(profiles, groups, rest, left_out)
 
 
-def grouped(
-    names: Sequence[str], blocks: Blocks, leave_out: str | None
+def group_parameters(
+    names: Sequence[str], blocks: BlockChoice, leave_out: str | None
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """(block -> its parameters, parameters left out), both in the order of `names`."""
-    pattern = None if leave_out is None else _compiled("leave_out", leave_out)
+    pattern = None if leave_out is None else _compile_pattern("leave_out", leave_out)
     left_out = tuple(name for name in names if pattern is not None and pattern.match(name))
     if pattern is not None and not left_out:
-        raise ValueError(_no_match("leave_out", repr(leave_out)))
+        raise ValueError(_explain_no_match("leave_out", repr(leave_out)))
     rest = [name for name in names if name not in left_out]
-    owners = {name: _owners(name, blocks) for name in rest}
+    owners = {name: _find_owners(name, blocks) for name in rest}
     without = [name for name, found in owners.items() if not found]
     twice = [f"{name} ({' and '.join(found)})" for name, found in owners.items() if len(found) > 1]
     if without:
@@ -209,28 +211,28 @@ def grouped(
         result[block] = (*result.get(block, ()), name)
     empty = [block for block, found in result.items() if not found]
     if empty or not result:
-        raise ValueError(_no_match("blocks", ", ".join(map(repr, empty)) or "none"))
+        raise ValueError(_explain_no_match("blocks", ", ".join(map(repr, empty)) or "none"))
     return result, left_out
 
 
-def _owners(name: str, blocks: Blocks) -> list[str]:
+def _find_owners(name: str, blocks: BlockChoice) -> list[str]:
     """The blocks that a parameter belongs to."""
     if isinstance(blocks, Mapping):
-        return [block for block, pattern in blocks.items() if _compiled(f"block {block!r}", pattern).match(name)]
+        return [block for block, pattern in blocks.items() if _compile_pattern(f"block {block!r}", pattern).match(name)]
     if isinstance(blocks, str):
-        found = _compiled("blocks", blocks).match(name)
+        found = _compile_pattern("blocks", blocks).match(name)
         text = found and (found[1] if found.re.groups else found[0])
         return [text] if text else []
     parts = name.split(".")
     return [".".join(parts[:-1][: check_count("blocks", blocks)]) or name]
 
 
-def _compiled(what: str, pattern: str) -> re.Pattern[str]:
+def _compile_pattern(what: str, pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
         raise ValueError(f"{what}: {pattern!r} is no regular expression ({error})") from None
 
 
-def _no_match(what: str, patterns: str) -> str:
+def _explain_no_match(what: str, patterns: str) -> str:
     return f"{what}: no parameter matches {patterns}; patterns are matched from the start of a parameter's name"

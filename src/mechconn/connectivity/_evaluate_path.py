@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mechconn.connectivity._points import Gathered, Points
+from mechconn.connectivity._point_evaluator import PointEvaluator, PointResults
 from mechconn.connectivity._profile import Profile
 from mechconn.core import PerSampleLoss, Progress, check_fraction
 from mechconn.datasets import Suite
@@ -75,22 +75,24 @@ def evaluate_path(
 
     Source: Lubana et al. 2023, section 3.
     """
-    points = Points(model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision)
-    grid = checked_grid(ts)
+    points = PointEvaluator(
+        model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision
+    )
+    grid = check_grid(ts)
 
-    def told(done: int) -> None:
+    def report_progress(done: int) -> None:
         if progress is not None:
             progress("evaluating the path", done, len(grid))
 
-    return profile_along(points, path, grid, keep_samples, told)
+    return evaluate_points(points, path, grid, keep_samples, report_progress)
 
 
-def profile_along(
-    points: Points,
+def evaluate_points(
+    points: PointEvaluator,
     path: Path,
     grid: tuple[float, ...],
     keep: bool,
-    told: Callable[[int], None],
+    report_progress: Callable[[int], None],
     known: Mapping[float, Mapping[str, Outcomes]] | None = None,
     *,
     whole: bool = True,
@@ -99,30 +101,30 @@ def profile_along(
 
     `whole` says that the path's ends are the models A and B themselves.
     """
-    gathered = Gathered(keep)
+    point_results = PointResults(keep)
     for number, t in enumerate(grid):
         results = (known or {}).get(t) or points.at(
             "the path's parameters", lambda t=t: path.at(t), path.place(t) if whole else None
         )
-        gathered.add(f"t = {t:g}", results)
-        told(number + 1)
-    means = {measure: {s: tuple(v) for s, v in splits.items()} for measure, splits in gathered.means.items()}
+        point_results.add(f"t = {t:g}", results)
+        report_progress(number + 1)
+    means = {measure: {s: tuple(v) for s, v in splits.items()} for measure, splits in point_results.means.items()}
     return Profile(
         ts=grid,
         loss=means["loss"],
         accuracy=means.get("accuracy", {}),
-        samples=gathered.samples,
+        samples=point_results.samples,
         reference=points.suite.reference,
         interventions=points.suite.interventions,
         settings={**path.describe(), **points.settings},
         metrics={name: splits for name, splits in means.items() if name not in OWN_NAMES},
-        per_sample={m: {s: torch.stack(v) for s, v in splits.items()} for m, splits in gathered.rows.items()},
-        each=gathered.each,
+        per_sample={m: {s: torch.stack(v) for s, v in splits.items()} for m, splits in point_results.rows.items()},
+        each=point_results.each,
         bounds=points.bounds,
     )
 
 
-def checked_grid(ts: int | Sequence[float]) -> tuple[float, ...]:
+def check_grid(ts: int | Sequence[float]) -> tuple[float, ...]:
     """A number of points as an even grid, or the points themselves once they are known to run from 0 to 1."""
     if isinstance(ts, numbers.Integral):
         return path_grid(int(ts))

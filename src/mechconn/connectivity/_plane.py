@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mechconn.connectivity._points import Gathered, Points
+from mechconn.connectivity._point_evaluator import PointEvaluator, PointResults
 from mechconn.connectivity._profile import write_table
 from mechconn.core import Params, PerSampleLoss, Progress, check_choice, check_count, check_non_negative
 from mechconn.datasets import Suite
@@ -20,7 +20,7 @@ from mechconn.network import OWN_NAMES, Metric, NormPolicy, Precision, check_acc
 from mechconn.plotting import draw_plane
 
 Grid: TypeAlias = tuple[tuple[float, ...], ...]
-Spot: TypeAlias = tuple[float, float]
+PlaneCoordinates: TypeAlias = tuple[float, float]
 
 LARGEST_SINE = 1e-6
 """Of the angle at A: below it the three points count as collinear."""
@@ -163,36 +163,36 @@ def evaluate_plane(
     if side < 2:
         raise ValueError(f"a plane needs a grid of at least 2 x 2 points, got points={points}")
     check_non_negative("margin", margin)
-    here = Points(model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision)
+    here = PointEvaluator(model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision)
     corners = {"params_a": params_a, "params_b": params_b, "params_c": params_c}
     for name, params in corners.items():
         here.network.check(name, params)
         check_compatible(f"params_a and {name}", params_a, params)
-    base, foot, height = _triangle(params_a, params_b, params_c)
+    base, foot, height = _measure_triangle(params_a, params_b, params_c)
     places = {"a": (0.0, 0.0), "b": (base, 0.0), "c": (foot, height)}
-    x = _axis([spot[0] for spot in places.values()], side, margin)
-    y = _axis([spot[1] for spot in places.values()], side, margin)
+    x = _make_axis([spot[0] for spot in places.values()], side, margin)
+    y = _make_axis([spot[1] for spot in places.values()], side, margin)
     done = 0
 
-    def measured(spots: list[tuple[float, float]]) -> Gathered:
+    def measured(spots: list[tuple[float, float]]) -> PointResults:
         nonlocal done
-        gathered = Gathered()
+        point_results = PointResults()
         for across, up in spots:
             gamma = up / height
             beta = (across - gamma * foot) / base
             result = here.at(
-                "the plane's parameters", lambda b=beta, c=gamma: _point(params_a, params_b, params_c, b, c)
+                "the plane's parameters", lambda b=beta, c=gamma: _make_point(params_a, params_b, params_c, b, c)
             )
-            gathered.add(f"({across:g}, {up:g})", result)
+            point_results.add(f"({across:g}, {up:g})", result)
             done += 1
             if progress is not None:
                 progress("evaluating the plane", done, side * side + len(places))
-        return gathered
+        return point_results
 
     marks = measured(list(places.values()))
     grid = measured([(across, up) for up in y for across in x])
     shaped = {
-        measure: {split: _rows(values, side) for split, values in splits.items()}
+        measure: {split: _split_rows(values, side) for split, values in splits.items()}
         for measure, splits in grid.means.items()
     }
     return Plane(
@@ -200,25 +200,25 @@ def evaluate_plane(
         y=y,
         loss=shaped["loss"],
         accuracy=shaped.get("accuracy", {}),
-        models={name: _marked(marks, number, place) for number, (name, place) in enumerate(places.items())},
+        models={name: _make_plane_point(marks, number, place) for number, (name, place) in enumerate(places.items())},
         samples=grid.samples,
         settings={**here.settings, "points": side, "margin": margin},
         metrics={name: splits for name, splits in shaped.items() if name not in OWN_NAMES},
     )
 
 
-def _triangle(a: Params, b: Params, c: Params) -> tuple[float, float, float]:
+def _measure_triangle(a: Params, b: Params, c: Params) -> tuple[float, float, float]:
     """(|u|, <v, e_1>, |w|) in float64, tensor by tensor."""
-    uu = _inner(a, b, b)
-    uv = _inner(a, b, c)
-    vv = _inner(a, c, c)
+    uu = _inner_product(a, b, b)
+    uv = _inner_product(a, b, c)
+    vv = _inner_product(a, c, c)
     if not all(map(math.isfinite, (uu, uv, vv))):
         raise ValueError("the three points do not span a plane: some parameters hold NaN or infinity")
     if 0.0 in (uu, vv):
         raise ValueError(f"the three points do not span a plane: params_a and params_{'c' if uu else 'b'} are the same")
     base, foot = math.sqrt(uu), uv / math.sqrt(uu)
     # |w| from the residual itself, not from |v|^2 - foot^2, where nearly collinear points would cancel.
-    height = math.sqrt(sum(float(_residual(a[k], b[k], c[k], uv / uu).square().sum()) for k in a))
+    height = math.sqrt(sum(float(_compute_residual(a[k], b[k], c[k], uv / uu).square().sum()) for k in a))
     # Three points of one line are that only up to the rounding of their own type.
     rounding = max(torch.finfo(tensor.dtype).eps * float(tensor.double().norm()) for tensor in c.values())
     if height <= max(LARGEST_SINE * math.sqrt(vv), 2 * rounding * math.sqrt(len(c))):
@@ -226,42 +226,42 @@ def _triangle(a: Params, b: Params, c: Params) -> tuple[float, float, float]:
     return base, foot, height
 
 
-def _inner(origin: Params, one: Params, other: Params) -> float:
+def _inner_product(origin: Params, one: Params, other: Params) -> float:
     """<one - origin, other - origin> over all parameters."""
-    return math.fsum(float((_gap(o, one[k]) * _gap(o, other[k])).sum()) for k, o in origin.items())
+    return math.fsum(float((_subtract(o, one[k]) * _subtract(o, other[k])).sum()) for k, o in origin.items())
 
 
-def _gap(origin: Tensor, other: Tensor) -> Tensor:
+def _subtract(origin: Tensor, other: Tensor) -> Tensor:
     return other.detach().double() - origin.detach().double()
 
 
-def _residual(a: Tensor, b: Tensor, c: Tensor, share: float) -> Tensor:
-    return _gap(a, c) - share * _gap(a, b)
+def _compute_residual(a: Tensor, b: Tensor, c: Tensor, share: float) -> Tensor:
+    return _subtract(a, c) - share * _subtract(a, b)
 
 
-def _point(a: Params, b: Params, c: Params, beta: float, gamma: float) -> Params:
+def _make_point(a: Params, b: Params, c: Params, beta: float, gamma: float) -> Params:
     """theta_a + beta (theta_b - theta_a) + gamma (theta_c - theta_a); the three corners bit for bit."""
     corner = {(0.0, 0.0): a, (1.0, 0.0): b, (0.0, 1.0): c}.get((beta, gamma))
     if corner is not None:
         return {name: tensor.detach().clone() for name, tensor in corner.items()}
     return {
-        name: (origin + beta * _gap(origin, b[name]) + gamma * _gap(origin, c[name])).to(origin.dtype)
+        name: (origin + beta * _subtract(origin, b[name]) + gamma * _subtract(origin, c[name])).to(origin.dtype)
         for name, origin in ((name, tensor.detach()) for name, tensor in a.items())
     }
 
 
-def _axis(places: list[float], side: int, margin: float) -> tuple[float, ...]:
+def _make_axis(places: list[float], side: int, margin: float) -> tuple[float, ...]:
     """`side` even coordinates over the places, widened by the margin on both ends."""
     wider = margin * (max(places) - min(places))
     low, high = min(places) - wider, max(places) + wider
     return tuple(low + (high - low) * i / (side - 1) for i in range(side))
 
 
-def _rows(values: list[float], side: int) -> Grid:
+def _split_rows(values: list[float], side: int) -> Grid:
     return tuple(tuple(values[row * side : (row + 1) * side]) for row in range(side))
 
 
-def _marked(marks: Gathered, number: int, place: tuple[float, float]) -> PlanePoint:
+def _make_plane_point(marks: PointResults, number: int, place: tuple[float, float]) -> PlanePoint:
     found = {m: {split: v[number] for split, v in splits.items()} for m, splits in marks.means.items()}
     extra = {name: splits for name, splits in found.items() if name not in OWN_NAMES}
     return PlanePoint(*place, loss=found["loss"], accuracy=found.get("accuracy", {}), metrics=extra)

@@ -15,12 +15,12 @@ from torch import Tensor
 from mechconn.connectivity._barrier import (
     Barrier,
     Connection,
-    Verdict,
-    barrier_of,
-    interval_of_bounded,
-    interval_of_errors,
-    interval_of_means,
-    judged,
+    ConnectionVerdict,
+    bound_barrier_of_bounded,
+    bound_barrier_of_errors,
+    bound_barrier_of_means,
+    compute_barrier,
+    judge_connection,
 )
 from mechconn.core import check_choice, check_non_negative
 from mechconn.datasets import check_interventions
@@ -96,7 +96,7 @@ class Profile:
             Barrier(height=2.0, t=0.5, area=1.0, interval=None)
         """
         values = self._values(split, on)
-        return barrier_of(self.ts, values, self._interval(split, on, confidence))
+        return compute_barrier(self.ts, values, self._interval(split, on, confidence))
 
     def endpoint_minus_minimum(self, split: str) -> float:
         """The graded gap (L(theta_a) + L(theta_b)) / 2 - min over t of L(gamma(t)), in the units of the loss.
@@ -119,13 +119,15 @@ class Profile:
         """
         check_non_negative("tolerance", tolerance)
         by_height = len(self.ts) > 2 and split not in self.per_sample.get(on, {})
-        return judged(split, self.barrier(split, on, confidence), tolerance, by_height)
+        return judge_connection(split, self.barrier(split, on, confidence), tolerance, by_height)
 
     def mode_connected(self, split: str, tolerance: float = 0.0) -> bool:
         """Whether the verdict of `connection` on the loss is "connected"."""
         return self.connection(split, tolerance).verdict == "connected"
 
-    def mechanistic_connection(self, tolerance: float = 0.0, on: str = "loss", confidence: float = 0.95) -> Verdict:
+    def mechanistic_connection(
+        self, tolerance: float = 0.0, on: str = "loss", confidence: float = 0.95
+    ) -> ConnectionVerdict:
         """The verdict over the reference *and* every intervention.
 
         "connected" when that is the verdict on all of them, "not connected" when it is the verdict on any, else
@@ -136,7 +138,7 @@ class Profile:
         check_interventions("mechanistic connectivity", self.interventions)
         splits = (self.reference, *self.interventions)
         verdicts = {self.connection(split, tolerance, on, confidence).verdict for split in splits}
-        return together(verdicts)
+        return combine_verdicts(verdicts)
 
     def mechanistically_connected(self, tolerance: float = 0.0) -> bool:
         """Whether the path is found mode connected on the reference *and* on every intervention, in loss.
@@ -166,8 +168,8 @@ class Profile:
         """
         bad = {value.split for value in self.not_finite if value.on == "loss"}
         barriers = {split: None if split in bad else self.barrier(split) for split in self.loss}
-        connection: dict[str, Verdict] = {
-            split: _beyond(self.loss[split]) if split in bad else self.connection(split, tolerance).verdict
+        connection: dict[str, ConnectionVerdict] = {
+            split: _judge_not_finite(self.loss[split]) if split in bad else self.connection(split, tolerance).verdict
             for split in self.loss
         }
         joined = {connection[split] for split in (self.reference, *self.interventions)}
@@ -175,14 +177,14 @@ class Profile:
             "start": start,
             "end": end,
             "ts": list(self.ts),
-            "loss": {split: _finite(values) for split, values in self.loss.items()},
-            "accuracy": {split: _finite(values) for split, values in self.accuracy.items()},
+            "loss": {split: _replace_not_finite(values) for split, values in self.loss.items()},
+            "accuracy": {split: _replace_not_finite(values) for split, values in self.accuracy.items()},
             "barrier": {split: b and (b.height, b.t) for split, b in barriers.items()},
             "barrier_interval": {split: b and b.interval for split, b in barriers.items()},
             "endpoint_minus_minimum": {s: None if s in bad else self.endpoint_minus_minimum(s) for s in self.loss},
             "tolerance": tolerance,
             "connection": connection,
-            "mechanistic_connection": together(joined),
+            "mechanistic_connection": combine_verdicts(joined),
             "settings": dict(self.settings),
         }
 
@@ -195,7 +197,7 @@ class Profile:
 
         A cell is empty where a split has no accuracy.
         """
-        write_table(file, table_of(self))
+        write_table(file, make_table(self))
 
     def __str__(self) -> str:
         width = max(map(len, ("split", *self.loss)))
@@ -238,31 +240,31 @@ class Profile:
             return None
         values = self.per_sample[on][split]
         if on == "accuracy" and self.each == "rows":
-            return interval_of_errors(self.ts, values, confidence)
+            return bound_barrier_of_errors(self.ts, values, confidence)
         bounds = (0.0, 1.0) if on == "accuracy" else self.bounds.get(on)
         if bounds is None:
-            return interval_of_means(self.ts, values, confidence)
-        return interval_of_bounded(self.ts, 1 - values if on == "accuracy" else values, bounds, confidence)
+            return bound_barrier_of_means(self.ts, values, confidence)
+        return bound_barrier_of_bounded(self.ts, 1 - values if on == "accuracy" else values, bounds, confidence)
 
 
-def together(verdicts: AbstractSet[str]) -> Verdict:
+def combine_verdicts(verdicts: AbstractSet[str]) -> ConnectionVerdict:
     """One verdict for several splits: connected on all, or not on one, or not settled."""
     if "not connected" in verdicts:
         return "not connected"
     return "connected" if verdicts == {"connected"} else "undetermined"
 
 
-def _beyond(losses: Sequence[float]) -> Verdict:
+def _judge_not_finite(losses: Sequence[float]) -> ConnectionVerdict:
     """The verdict on a path where some loss is not finite: infinity above a finite chord is a barrier of any height."""
     defined = math.isfinite(losses[0]) and math.isfinite(losses[-1]) and not any(map(math.isnan, losses))
     return "not connected" if defined and math.inf in losses else "undetermined"
 
 
-def _finite(values: Sequence[float]) -> list[float | None]:
+def _replace_not_finite(values: Sequence[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
 
-def table_of(profile: Profile, **front: object) -> list[dict[str, object]]:
+def make_table(profile: Profile, **front: object) -> list[dict[str, object]]:
     """One row per split and t, `front` first in each."""
     return [
         {

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def write_whole(file: Path, content: bytes) -> None:
+def write_atomically(file: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all; an existing one stays until then."""
     if not file.parent.is_dir():
         raise FileNotFoundError(f"the folder of {file} does not exist; make it first, or name another")

@@ -17,17 +17,24 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from mechconn.core._checks import check_count, check_finite, check_lengths, check_reiterable, check_samples
-from mechconn.core._hashes import key_of
-from mechconn.core._map_style import MapStyle, map_style
-from mechconn.core._read_batch import LABEL_KEYS, Taken, as_tensor, label_key, read_batch, restricted
+from mechconn.core._hashes import hash_to_int64
+from mechconn.core._map_style import MapStyle, as_map_style
+from mechconn.core._read_batch import (
+    LABEL_KEYS,
+    ForwardSignature,
+    as_tensor,
+    drop_unused_inputs,
+    find_label_key,
+    read_batch,
+)
 from mechconn.core._typing import Data, Inputs, SampleSource
 
-_Numbered: TypeAlias = tuple[Inputs, Tensor, Sequence[int] | Tensor]
+_NumberedBatch: TypeAlias = tuple[Inputs, Tensor, Sequence[int] | Tensor]
 """(inputs, targets, number of each row in its dataset)."""
 
 
 @dataclass(frozen=True, eq=False)
-class TensorPair:
+class TensorSource:
     """Rows of a pair of tensors as a source: x [N, ...], or several such by place or name; y [N, ...]."""
 
     x: Any
@@ -38,11 +45,11 @@ class TensorPair:
 
     def inputs(self, index: Tensor) -> Any:
         """Rows `index` of x."""
-        return _each(lambda part: part[index], self.x)
+        return _map_parts(lambda part: part[index], self.x)
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class RowSubset:
     """Some rows of a dataset, as a dataset.
 
     Attributes:
@@ -63,7 +70,7 @@ class Rows:
     @property
     def row_origin(self) -> tuple[object, Tensor]:
         """That of these rows of the whole."""
-        root, ids = row_origin(self.source)
+        root, ids = find_row_origin(self.source)
         return root, ids[self.rows]
 
     def __len__(self) -> int:
@@ -73,23 +80,23 @@ class Rows:
         """Inputs of the rows `index` of these."""
         return self.source.inputs(self.rows[index])
 
-    def to(self, device: str | torch.device) -> Rows:
+    def to(self, device: str | torch.device) -> RowSubset:
         """The same rows, held on `device`."""
-        return replace(self, source=placed(self.source, device))
+        return replace(self, source=move_source(self.source, device))
 
-    def seen_by(self, taken: Taken | None) -> Rows:
+    def seen_by(self, taken: ForwardSignature | None) -> RowSubset:
         """The same rows, read by a forward pass's signature."""
         source = self.source
-        return replace(self, source=source.seen_by(taken)) if isinstance(source, MapStyle | Rows) else self
+        return replace(self, source=source.seen_by(taken)) if isinstance(source, MapStyle | RowSubset) else self
 
 
-def rows_of(source: SampleSource, rows: Int[Tensor, " n"]) -> Rows:
+def select_rows(source: SampleSource, rows: Int[Tensor, " n"]) -> RowSubset:
     """The rows `rows` of a dataset, as a dataset."""
-    return Rows(source, rows, getattr(source, "ids", torch.arange(len(source)))[rows])
+    return RowSubset(source, rows, getattr(source, "ids", torch.arange(len(source)))[rows])
 
 
 def as_data(name: str, data: Any) -> Data:
-    """`data` checked once at the door: pairs of arrays and map-style datasets become sources.
+    """Check `data` once, where the user passes it: pairs of arrays and map-style datasets become sources.
 
     Raises:
         TypeError: data that can be read only once, or no data at all.
@@ -97,9 +104,9 @@ def as_data(name: str, data: Any) -> Data:
     """
     if isinstance(data, MapStyle):
         return data
-    found: Data | None = None if _own(data) else _pair(name, data)
-    if found is None and not _own(data):
-        found = map_style(name, data)
+    found: Data | None = None if is_own_source(data) else _as_tensor_pair(name, data)
+    if found is None and not is_own_source(data):
+        found = as_map_style(name, data)
     data = data if found is None else found
     if is_source(data):
         check_samples(name, len(data))
@@ -115,10 +122,10 @@ def as_data(name: str, data: Any) -> Data:
 
 def is_source(data: Any) -> TypeGuard[SampleSource]:
     """Whether data hand out rows by index."""
-    return isinstance(data, MapStyle) or _own(data)  # the order matters: a protocol's check reads `y`
+    return isinstance(data, MapStyle) or is_own_source(data)  # the order matters: a protocol's check reads `y`
 
 
-def row_origin(source: Any) -> tuple[object, Tensor]:
+def find_row_origin(source: Any) -> tuple[object, Tensor]:
     """(what the rows come from, the identity of each in it): rows of one origin and identity show one sample."""
     known = getattr(source, "row_origin", None)
     if known is not None:
@@ -127,61 +134,61 @@ def row_origin(source: Any) -> tuple[object, Tensor]:
     return (source, torch.arange(len(source))) if ids is None else ("ids", torch.as_tensor(ids))
 
 
-def rows_shared(a: Any, b: Any) -> bool:
+def share_rows(a: Any, b: Any) -> bool:
     """Whether row i of both is known to show the same sample: by their origin, by `ids`, or by the names of files."""
     if not is_source(a) or not is_source(b) or len(a) != len(b):
         return a is b
-    (first, ids), (second, others) = row_origin(a), row_origin(b)
+    (first, ids), (second, others) = find_row_origin(a), find_row_origin(b)
     named = isinstance(first, str) and isinstance(second, str) and first == second
     return (first is second or named) and torch.equal(ids.cpu(), others.cpu())
 
 
-def _own(data: Any) -> bool:
-    return isinstance(data, Rows) or isinstance(data, SampleSource)  # the order matters: see `is_source`
+def is_own_source(data: Any) -> bool:
+    return isinstance(data, RowSubset) or isinstance(data, SampleSource)  # the order matters: see `is_source`
 
 
-def _pair(name: str, data: Any) -> TensorPair | None:
+def _as_tensor_pair(name: str, data: Any) -> TensorSource | None:
     """Inputs and targets that are given whole; None of anything else."""
     if hasattr(data, "_asdict"):
         data = data._asdict()
-        label_key(name, data)
+        find_label_key(name, data)
     if isinstance(data, Mapping) and {*LABEL_KEYS} & {*data}:
-        label = label_key(name, data)
+        label = find_label_key(name, data)
         data = {key: value for key, value in data.items() if key != label}, data[label]
     if not isinstance(data, tuple) or len(data) != 2 or isinstance(data[0], list):
         return None
-    y, parts = as_tensor(data[1]), list(_leaves(data[0]))
+    y, parts = as_tensor(data[1]), list(_iterate_leaves(data[0]))
     if y is None or y.dim() == 0 or not parts or any(part is None or part.dim() == 0 for part in parts):
         return None
-    x: Any = _each(lambda part: as_tensor(part), data[0])
+    x: Any = _map_parts(lambda part: as_tensor(part), data[0])
     for part in parts:
         if part is not None:
             check_lengths(name, len(part), len(y))
-    return TensorPair(x, y)
+    return TensorSource(x, y)
 
 
-def copied_inputs(x: Any) -> Any:
+def copy_inputs(x: Any) -> Any:
     """Inputs whose tensors are copies, for functions of the user's that may write into them."""
     if isinstance(x, Tensor):
         return x.clone()
     if isinstance(x, Mapping):
-        return {name: copied_inputs(part) for name, part in x.items()}
-    return tuple(map(copied_inputs, x)) if isinstance(x, tuple) else x
+        return {name: copy_inputs(part) for name, part in x.items()}
+    return tuple(map(copy_inputs, x)) if isinstance(x, tuple) else x
 
 
-def _leaves(x: Any) -> Iterator[Tensor | None]:
+def _iterate_leaves(x: Any) -> Iterator[Tensor | None]:
     parts = x.values() if isinstance(x, Mapping) else x if isinstance(x, tuple) else (x,)
     return map(as_tensor, parts)
 
 
-def _each(function: Any, x: Any) -> Any:
+def _map_parts(function: Any, x: Any) -> Any:
     """A function of the inputs' parts, in the structure in which they are."""
     if isinstance(x, Mapping):
         return {name: function(part) for name, part in x.items()}
     return tuple(map(function, x)) if isinstance(x, tuple) else function(x)
 
 
-def batches(
+def iterate_batches(
     name: str,
     data: Data,
     *,
@@ -195,11 +202,11 @@ def batches(
     `batch_size` and `shuffle` apply to sources; other iterables keep their own batches and order. The signature of
     `model` decides how batches of several parts are read.
     """
-    found = numbered_batches(name, data, batch_size=batch_size, device=device, shuffle=shuffle, model=model)
+    found = iterate_numbered_batches(name, data, batch_size=batch_size, device=device, shuffle=shuffle, model=model)
     return ((inputs, targets) for inputs, targets, _ in found)
 
 
-def numbered_batches(
+def iterate_numbered_batches(
     name: str,
     data: Data,
     *,
@@ -208,38 +215,40 @@ def numbered_batches(
     shuffle: torch.Generator | None = None,
     model: nn.Module | None = None,
 ) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
-    """`batches` with the number of each row in its dataset, int64 of shape [N]; None where the data are no source."""
-    taken = None if model is None else Taken.of(model)
-    data = data.seen_by(taken) if isinstance(data, MapStyle | Rows) else data
+    """`iterate_batches` with the number of each row in its dataset, int64 [N]; None where the data are no source."""
+    taken = None if model is None else ForwardSignature.of(model)
+    data = data.seen_by(taken) if isinstance(data, MapStyle | RowSubset) else data
     source = is_source(data)
     if source and device.type != "cpu":
-        data = placed(data, device)  # bytes travel once, and become numbers there
+        data = move_source(data, device)  # bytes travel once, and become numbers there
     read = 0
-    found = _rows(name, data, batch_size, shuffle, taken) if is_source(data) else _numbered(name, data, taken)
+    found = (
+        _iterate_source(name, data, batch_size, shuffle, taken) if is_source(data) else _number_rows(name, data, taken)
+    )
     for inputs, targets, rows in found:
-        for tensor in _tensors(inputs):
+        for tensor in _list_tensors(inputs):
             check_finite(name, tensor, rows)
         check_finite(name, targets, rows)
         read += len(targets)
-        yield _move(inputs, device), targets.to(device), rows if source and isinstance(rows, Tensor) else None
+        yield _move_inputs(inputs, device), targets.to(device), rows if source and isinstance(rows, Tensor) else None
     check_samples(name, read)
 
 
-def with_last_row(found: Iterator[tuple[Inputs, Tensor]]) -> Iterator[tuple[Inputs, Tensor]]:
-    """The same batches, but a last one of a single row joins the one before, as in `batch_bounds`."""
+def merge_last_row(found: Iterator[tuple[Inputs, Tensor]]) -> Iterator[tuple[Inputs, Tensor]]:
+    """The same batches, but a last one of a single row joins the one before, as in `split_into_batches`."""
     held: list[tuple[Inputs, Tensor]] = []
     for batch in found:
         if len(held) == 2:
             yield held.pop(0)
         held.append(batch)
-    if len(held) == 2 and len(held[1][1]) == 1 and (whole := _joined(*held)) is not None:
+    if len(held) == 2 and len(held[1][1]) == 1 and (whole := _join_batches(*held)) is not None:
         held = [whole]
     yield from held
 
 
-def _joined(a: tuple[Inputs, Tensor], b: tuple[Inputs, Tensor]) -> tuple[Inputs, Tensor] | None:
+def _join_batches(a: tuple[Inputs, Tensor], b: tuple[Inputs, Tensor]) -> tuple[Inputs, Tensor] | None:
     """Two batches as one; None where their parts have other shapes."""
-    parts, others = (list(_leaves(batch[0])) for batch in (a, b))
+    parts, others = (list(_iterate_leaves(batch[0])) for batch in (a, b))
     rows = [len(batch[1]) for batch in (a, b)]
     for first, second in zip(parts, others, strict=True):
         if first is None or second is None or not (first.dim() and second.dim()):
@@ -254,16 +263,16 @@ def _joined(a: tuple[Inputs, Tensor], b: tuple[Inputs, Tensor]) -> tuple[Inputs,
         other = next(further)
         return torch.cat([part, other]) if isinstance(part, Tensor) and part.dim() and other is not None else part
 
-    return _each(joined, a[0]), torch.cat([a[1], b[1]])
+    return _map_parts(joined, a[0]), torch.cat([a[1], b[1]])
 
 
 @contextmanager
-def generators_kept(*data: Data | None) -> Iterator[None]:
-    """While it lasts loaders draw from their own generators, which then stand where they stood; also when it raises.
+def keep_generator_states(*data: Data | None) -> Iterator[None]:
+    """Context manager: restore the states of loaders' own generators afterwards, also when the block raises.
 
-    So every pass of an evaluation meets the rows in one order, and reading leaves no trace.
+    Every pass of an evaluation then reads the rows in the same order.
     """
-    states = {id(own): (own, own.get_state()) for source in data for own in own_generators(source)}
+    states = {id(own): (own, own.get_state()) for source in data for own in find_generators(source)}
     try:
         yield
     finally:
@@ -271,7 +280,7 @@ def generators_kept(*data: Data | None) -> Iterator[None]:
             own.set_state(state)
 
 
-def own_generators(loader: Any) -> list[torch.Generator]:
+def find_generators(loader: Any) -> list[torch.Generator]:
     """The generators of a DataLoader and of its samplers; none of data of another kind."""
     batch_sampler = getattr(loader, "batch_sampler", None)
     holders = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
@@ -279,13 +288,13 @@ def own_generators(loader: Any) -> list[torch.Generator]:
     return [own for own in found if isinstance(own, torch.Generator)]
 
 
-def placed(source: SampleSource, device: str | torch.device) -> SampleSource:
+def move_source(source: SampleSource, device: str | torch.device) -> SampleSource:
     """`source` with its samples on `device`, where it knows how to move (a method `to`)."""
     move: Any = getattr(source, "to", None)
     return source if move is None else move(device)
 
 
-def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
+def split_into_batches(rows: int, batch_size: int) -> list[tuple[int, int]]:
     """Consecutive (start, end) of batches that cover all rows; a last batch of one row joins the one before.
 
     A single row has no batch statistics, so BatchNorm in training mode could not use it alone.
@@ -296,43 +305,43 @@ def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], rows], strict=True))
 
 
-def batch_count(name: str, data: Data, batch_size: int) -> int:
+def count_batches(name: str, data: Data, batch_size: int) -> int:
     """How many batches one pass over the data gives."""
     if is_source(data):
-        return len(batch_bounds(len(data), batch_size))
+        return len(split_into_batches(len(data), batch_size))
     try:
         return len(data)  # pyright: ignore[reportArgumentType]
     except TypeError:  # also of a DataLoader over data that do not tell their length
         return sum(1 for _ in data)  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def all_targets(name: str, data: Data, model: nn.Module | None = None) -> Tensor:
-    """The targets of every row in reading order, on the CPU; `joined_targets` says of what shape."""
-    taken = None if model is None else Taken.of(model)
-    if isinstance(data, MapStyle | Rows):
+def read_targets(name: str, data: Data, model: nn.Module | None = None) -> Tensor:
+    """The targets of every row in reading order, on the CPU; `join_targets` says of what shape."""
+    taken = None if model is None else ForwardSignature.of(model)
+    if isinstance(data, MapStyle | RowSubset):
         data = data.seen_by(taken)
     if is_source(data):
         return data.y.cpu()
-    targets = [target.cpu() for _, target in _given(name, data, taken)]
+    targets = [target.cpu() for _, target in _read_batches(name, data, taken)]
     check_samples(name, len(targets))
-    return joined_targets(targets)
+    return join_targets(targets)
 
 
-def joined_targets(parts: Sequence[Tensor]) -> Tensor:
+def join_targets(parts: Sequence[Tensor]) -> Tensor:
     """The targets of batches as one tensor [N, ...]; where rows have different lengths, a key for each row, int64 [N].
 
     Equal rows have equal keys.
     """
     if len({part.shape[1:] for part in parts}) == 1:
         return torch.cat(list(parts))
-    return torch.tensor([_key(row) for part in parts for row in part])
+    return torch.tensor([_hash_row(row) for part in parts for row in part])
 
 
-def _key(row: Tensor) -> int:
-    return key_of(str(row.dtype).encode() + row.contiguous().cpu().numpy().tobytes())
+def _hash_row(row: Tensor) -> int:
+    return hash_to_int64(str(row.dtype).encode() + row.contiguous().cpu().numpy().tobytes())
 
 
-def first_rows(inputs: Inputs, rows: int) -> Inputs:
+def take_first_rows(inputs: Inputs, rows: int) -> Inputs:
     """The first rows of a batch whose parts are tensors of one length and plain values; any other batch as it is."""
     parts = list(inputs.values()) if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else [inputs]
     lengths = {len(part) for part in parts if isinstance(part, Tensor) and part.dim()}
@@ -348,40 +357,40 @@ def first_rows(inputs: Inputs, rows: int) -> Inputs:
     return tuple(map(few, inputs)) if isinstance(inputs, tuple) else few(inputs)
 
 
-def _rows(
-    name: str, source: SampleSource, batch_size: int, shuffle: torch.Generator | None, taken: Taken | None
-) -> Iterator[_Numbered]:
+def _iterate_source(
+    name: str, source: SampleSource, batch_size: int, shuffle: torch.Generator | None, taken: ForwardSignature | None
+) -> Iterator[_NumberedBatch]:
     rows = len(source)
     order = torch.arange(rows) if shuffle is None else torch.randperm(rows, generator=shuffle)
-    for start, end in batch_bounds(rows, batch_size):
+    for start, end in split_into_batches(rows, batch_size):
         index = order[start:end]
-        yield restricted(name, source.inputs(index), taken), source.y[index], index
+        yield drop_unused_inputs(name, source.inputs(index), taken), source.y[index], index
 
 
-def _numbered(name: str, data: Any, taken: Taken | None) -> Iterator[_Numbered]:
+def _number_rows(name: str, data: Any, taken: ForwardSignature | None) -> Iterator[_NumberedBatch]:
     row = 0
-    for inputs, targets in _given(name, data, taken):
+    for inputs, targets in _read_batches(name, data, taken):
         yield inputs, targets, range(row, row + len(targets))
         row += len(targets)
 
 
-def _given(name: str, data: Any, taken: Taken | None) -> Iterator[tuple[Inputs, Tensor]]:
+def _read_batches(name: str, data: Any, taken: ForwardSignature | None) -> Iterator[tuple[Inputs, Tensor]]:
     for number, batch in enumerate(data):
         yield read_batch(f"{name}: batch {number}", batch, taken)
 
 
-def _tensors(inputs: Inputs) -> list[Tensor]:
+def _list_tensors(inputs: Inputs) -> list[Tensor]:
     parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else (inputs,)
     return [part for part in parts if isinstance(part, Tensor)]
 
 
-def _move(inputs: Any, device: torch.device) -> Any:
+def _move_inputs(inputs: Any, device: torch.device) -> Any:
     if isinstance(inputs, Tensor):
         return inputs.to(device)
     if isinstance(inputs, Mapping):
-        return {key: _move(value, device) for key, value in inputs.items()}
+        return {key: _move_inputs(value, device) for key, value in inputs.items()}
     if isinstance(inputs, tuple):
-        return tuple(_move(value, device) for value in inputs)
+        return tuple(_move_inputs(value, device) for value in inputs)
     return inputs
 
 

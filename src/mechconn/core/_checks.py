@@ -1,4 +1,4 @@
-"""Checks at the door: each raises one clear line, or returns what it was given in the form used inside."""
+"""Checks of arguments: each raises a one-line error, or returns the value in the form used inside."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ WRONG_INPUT = (ValueError, TypeError, FileNotFoundError, NotADirectoryError, Per
 """What is raised where the user's input is wrong; one line of text for each mistake."""
 
 
-def gathered(*steps: Callable[[], Any]) -> list[Any]:
-    """The steps' results; where some find the input wrong, one error with a line for each mistake of all of them.
+def collect_errors(*steps: Callable[[], Any]) -> list[Any]:
+    """Run all steps and return their results; if any find wrong input, raise one error with a line for each mistake.
 
-    A mistake that several steps meet is told once. The error has the type that all of them have, else ValueError.
+    A mistake that several steps find is reported once. The error has the type common to all, else ValueError.
     """
     results, errors = [], []
     for step in steps:
@@ -128,7 +128,11 @@ def check_same_keys(what: str, expected: Iterable[str], got: Iterable[str]) -> N
 
 def check_same_shapes(what: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
     """Raise unless tensors of the same name have the same shape and type; *all* differences are listed."""
-    differences = [f"{key} {_kind(a[key])} against {_kind(b[key])}" for key in a if _kind(a[key]) != _kind(b[key])]
+    differences = [
+        f"{key} {_describe_type_and_shape(a[key])} against {_describe_type_and_shape(b[key])}"
+        for key in a
+        if _describe_type_and_shape(a[key]) != _describe_type_and_shape(b[key])
+    ]
     if differences:
         raise ValueError(
             f"{what} have different shapes or types: {', '.join(differences)}; both endpoints must be the same "
@@ -163,8 +167,8 @@ def check_finite(name: str, x: Tensor, rows: Sequence[int] | Tensor) -> None:
 
 
 @contextlib.contextmanager
-def needs_extra(what: str, extra: str = "data") -> Iterator[None]:
-    """While it lasts, a package that is not installed is asked for by the extra that brings it."""
+def require_extra(what: str, extra: str = "data") -> Iterator[None]:
+    """Context manager: re-raise an ImportError of a missing package with the name of the extra that installs it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -173,7 +177,7 @@ def needs_extra(what: str, extra: str = "data") -> Iterator[None]:
         ) from error
 
 
-def _kind(tensor: Tensor) -> str:
+def _describe_type_and_shape(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 

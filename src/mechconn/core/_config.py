@@ -35,7 +35,7 @@ def read_config(file: str | Path, model: type[Model]) -> Model:
         FileNotFoundError: no such file.
         ValueError: the file is no TOML or JSON, or does not fit the model; one line for each mistake.
     """
-    with mistakes_as_lines(model, f"{file}: "):
+    with raise_mistakes_as_lines(model, f"{file}: "):
         return model.model_validate(read_values(file))
 
 
@@ -62,8 +62,8 @@ def read_values(file: str | Path) -> dict[str, Any]:
 
 
 @contextmanager
-def mistakes_as_lines(model: type[BaseModel], before: str = "") -> Iterator[None]:
-    """While it lasts, what is wrong with a model's values is a ValueError with one line for each mistake."""
+def raise_mistakes_as_lines(model: type[BaseModel], before: str = "") -> Iterator[None]:
+    """Context manager: re-raise a ValidationError of the model as a ValueError with one line for each mistake."""
     try:
         yield
     except ValidationError as error:
@@ -79,10 +79,10 @@ def _mistakes(error: ValidationError, model: type[BaseModel]) -> list[str]:
     for item in error.errors():
         keys, known = _walk(model, item["loc"])
         places.setdefault(".".join(keys), (known, []))[1].append(item)
-    return [_line(name, *found) for name, found in places.items()]
+    return [_describe_mistake(name, *found) for name, found in places.items()]
 
 
-def _line(name: str, known: list[str], items: list[Any]) -> str:
+def _describe_mistake(name: str, known: list[str], items: list[Any]) -> str:
     first, own = items[0], items[0].get("ctx", {}).get("error")
     if isinstance(own, ValueError):  # a check of our own, which says what it got
         return f"{name}: {own}" if name else str(own)
@@ -138,7 +138,7 @@ def _fields(kind: Any) -> dict[str, Any]:
     return {name: hints[name] for name in ("method", *(field.name for field in dataclasses.fields(kind)))}
 
 
-def listed(value: Any) -> Any:
+def split_commas(value: Any) -> Any:
     """A comma-separated text, or one value, as a list."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
@@ -146,5 +146,5 @@ def listed(value: Any) -> Any:
 
 
 Item = TypeVar("Item")
-Listed: TypeAlias = Annotated[tuple[Item, ...], BeforeValidator(listed)]
+CommaSeparated: TypeAlias = Annotated[tuple[Item, ...], BeforeValidator(split_commas)]
 """A tuple that may be written as a comma-separated text, or as one value."""

@@ -13,6 +13,6 @@ SPLITS = {
 """The four splits of a cue task: short name and meaning."""
 
 
-def short_name(split: str) -> str:
+def abbreviate_split(split: str) -> str:
     """NC, C, RC or RI; any other split keeps its name."""
     return SPLITS[split][0] if split in SPLITS else split

@@ -16,16 +16,16 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def key_of(data: bytes) -> int:
+def hash_to_int64(data: bytes) -> int:
     """64 bits that tell bytes apart, within the range of int64."""
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "little", signed=True)
 
 
-def canonical(value: Any) -> bytes:
+def to_canonical_json(value: Any) -> bytes:
     """Plain values as JSON with sorted keys and no blanks; NaN and infinity are refused.
 
     Example:
-        >>> canonical({"b": (1, 2.0), "a": None})
+        >>> to_canonical_json({"b": (1, 2.0), "a": None})
         b'{"a":null,"b":[1,2.0]}'
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
@@ -34,10 +34,10 @@ def canonical(value: Any) -> bytes:
 
 def values_hash(value: Any) -> str:
     """SHA-256 of plain values as canonical JSON."""
-    return sha256(canonical(value))
+    return sha256(to_canonical_json(value))
 
 
-def settings_hash(settings: dict[str, Any]) -> str:
+def hash_settings(settings: dict[str, Any]) -> str:
     """SHA-256 of settings as JSON with sorted keys: equal settings have equal hashes.
 
     The ids of runs in stores on disk come from JSON with blanks, so that `values_hash` would find none of them again.
@@ -45,7 +45,7 @@ def settings_hash(settings: dict[str, Any]) -> str:
     return sha256(json.dumps(settings, sort_keys=True).encode())
 
 
-def content_hash(parts: Iterable[Tensor | str]) -> str:
+def hash_content(parts: Iterable[Tensor | str]) -> str:
     """SHA-256 of tensors, by type, shape and bytes, and of texts, in their order; on whatever device they are."""
     digest = hashlib.sha256()
     for part in parts:

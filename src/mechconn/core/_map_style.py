@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
-from mechconn.core._read_batch import Taken, as_tensor, label_key, read_batch
+from mechconn.core._read_batch import ForwardSignature, as_tensor, find_label_key, read_batch
 
 READ = 500
 """Samples whose targets are read at a time."""
@@ -30,7 +30,7 @@ class MapStyle:
 
     name: str
     samples: Any
-    taken: Taken | None = None
+    taken: ForwardSignature | None = None
     known: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -40,7 +40,7 @@ class MapStyle:
     def y(self) -> Tensor:
         """Targets of all rows, read once."""
         if "y" not in self.known:
-            found = _known_targets(self.samples)
+            found = _find_known_targets(self.samples)
             if found is None:
                 starts = range(0, len(self), READ)
                 found = torch.cat([self._read(torch.arange(i, min(i + READ, len(self))))[1] for i in starts])
@@ -55,7 +55,7 @@ class MapStyle:
         """Inputs of the rows `index`."""
         return self._read(index)[0]
 
-    def seen_by(self, taken: Taken | None) -> MapStyle:
+    def seen_by(self, taken: ForwardSignature | None) -> MapStyle:
         """The same samples, read by a forward pass's signature."""
         return self if taken is None else replace(self, taken=taken)
 
@@ -82,7 +82,7 @@ class MapStyle:
         return read_batch(f"{self.name}: a sample", batch, self.taken)
 
 
-def map_style(name: str, data: Any) -> MapStyle | None:
+def as_map_style(name: str, data: Any) -> MapStyle | None:
     """`data` as rows by index; None where they are no samples but batches, or cannot be read by index."""
     if isinstance(data, IterableDataset):
         raise TypeError(f"{name}: an IterableDataset gives single samples; pass a DataLoader over it")
@@ -90,17 +90,17 @@ def map_style(name: str, data: Any) -> MapStyle | None:
         return None
     if len(data) == 0:
         return None
-    if isinstance(data, Dataset) or _single(data[0]):
+    if isinstance(data, Dataset) or _is_single_sample(data[0]):
         return MapStyle(name, data)
     return None
 
 
-def _single(sample: Any) -> bool:
+def _is_single_sample(sample: Any) -> bool:
     """Whether something is one sample: its target is one number."""
     named = sample._asdict() if hasattr(sample, "_asdict") else sample
     if isinstance(named, Mapping):
         try:
-            target = named[label_key("a sample", named)]
+            target = named[find_label_key("a sample", named)]
         except ValueError:
             return False
     elif isinstance(named, tuple | list) and len(named) >= 2:
@@ -124,11 +124,11 @@ def _as_tensors(sample: Any) -> Any:
     return sample
 
 
-def _known_targets(data: Any) -> Tensor | None:
+def _find_known_targets(data: Any) -> Tensor | None:
     """The targets of torch's own datasets without reading their inputs."""
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         return data.tensors[1]
     if isinstance(data, Subset):
-        whole = _known_targets(data.dataset)
+        whole = _find_known_targets(data.dataset)
         return None if whole is None else whole[torch.as_tensor(data.indices, dtype=torch.long)]
     return None

@@ -30,7 +30,7 @@ OPTIONAL = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "pi
 
 
 @dataclass(frozen=True)
-class Taken:
+class ForwardSignature:
     """What a forward pass takes: names of its arguments, how many have no default, and whether it takes any name."""
 
     names: tuple[str, ...]
@@ -39,7 +39,7 @@ class Taken:
     any_count: bool
 
     @classmethod
-    def of(cls, model: nn.Module) -> Taken | None:
+    def of(cls, model: nn.Module) -> ForwardSignature | None:
         """Of a model's forward pass; None where it has no signature."""
         try:
             parameters = inspect.signature(model.forward).parameters.values()
@@ -55,7 +55,7 @@ class Taken:
         )
 
 
-def read_batch(where: str, batch: Any, taken: Taken | None) -> tuple[Inputs, Tensor]:
+def read_batch(where: str, batch: Any, taken: ForwardSignature | None) -> tuple[Inputs, Tensor]:
     """A batch as (inputs, targets); `where` names it in errors.
 
     A pair is (inputs, targets). Named parts, a mapping or a named tuple, are read by their names. A longer tuple is
@@ -63,17 +63,17 @@ def read_batch(where: str, batch: Any, taken: Taken | None) -> tuple[Inputs, Ten
     """
     named = batch._asdict() if hasattr(batch, "_asdict") else batch
     if isinstance(named, Mapping):
-        return _by_name(where, named, taken)
+        return _read_named_batch(where, named, taken)
     if not isinstance(named, tuple | list) or len(named) < 2:
-        raise TypeError(f"{where} must be a pair (inputs, targets), got {_described(batch)}")
+        raise TypeError(f"{where} must be a pair (inputs, targets), got {_describe_value(batch)}")
     *parts, last = named
-    if len(parts) > 1 and not (taken is not None and _takes(parts, taken)):
-        raise ValueError(_several(where, len(named)))
-    inputs = _inputs(parts[0]) if len(parts) == 1 else tuple(map(_inputs, parts))
-    return restricted(where, inputs, taken), _targets(where, last)
+    if len(parts) > 1 and not (taken is not None and _accepts_inputs(parts, taken)):
+        raise ValueError(_explain_ambiguous_tuple(where, len(named)))
+    inputs = _as_inputs(parts[0]) if len(parts) == 1 else tuple(map(_as_inputs, parts))
+    return drop_unused_inputs(where, inputs, taken), _as_targets(where, last)
 
 
-def restricted(where: str, inputs: Inputs, taken: Taken | None) -> Inputs:
+def drop_unused_inputs(where: str, inputs: Inputs, taken: ForwardSignature | None) -> Inputs:
     """Named inputs without those that the forward pass does not take; a single one, of another name, by its place."""
     if taken is None or not isinstance(inputs, Mapping):
         return inputs
@@ -109,7 +109,7 @@ def as_tensor(value: Any) -> Tensor | None:
     return torch.from_numpy(np.array(array)) if array.dtype.kind in "biuf" else None
 
 
-def label_key(where: str, names: Mapping[str, Any]) -> str:
+def find_label_key(where: str, names: Mapping[str, Any]) -> str:
     """The name of the targets among those of a batch's parts."""
     found = [name for name in LABEL_KEYS if name in names]
     if len(found) != 1:
@@ -122,13 +122,13 @@ def label_key(where: str, names: Mapping[str, Any]) -> str:
     return found[0]
 
 
-def _by_name(where: str, parts: Mapping[str, Any], taken: Taken | None) -> tuple[Inputs, Tensor]:
-    key = label_key(where, parts)
-    inputs = {name: _inputs(value) for name, value in parts.items() if name != key}
-    return restricted(where, inputs, taken), _targets(where, parts[key])
+def _read_named_batch(where: str, parts: Mapping[str, Any], taken: ForwardSignature | None) -> tuple[Inputs, Tensor]:
+    key = find_label_key(where, parts)
+    inputs = {name: _as_inputs(value) for name, value in parts.items() if name != key}
+    return drop_unused_inputs(where, inputs, taken), _as_targets(where, parts[key])
 
 
-def _takes(inputs: Sequence[Any], taken: Taken) -> bool:
+def _accepts_inputs(inputs: Sequence[Any], taken: ForwardSignature) -> bool:
     """Whether so many inputs are arguments of the forward pass, and none of them can be a label or a group."""
     names = taken.names[: len(inputs)]
     beside = {name for name in (*LABEL_KEYS, *ASIDE) if len(name) > 1}  # single letters may be anything
@@ -141,7 +141,7 @@ def _takes(inputs: Sequence[Any], taken: Taken) -> bool:
     )
 
 
-def _several(where: str, count: int) -> str:
+def _explain_ambiguous_tuple(where: str, count: int) -> str:
     """Why a tuple of several parts is not read: its readings, and how to say which is meant."""
     before = ", ".join(map(str, range(1, count)))
     return (
@@ -151,26 +151,26 @@ def _several(where: str, count: int) -> str:
     )
 
 
-def _inputs(value: Any) -> Any:
+def _as_inputs(value: Any) -> Any:
     """Arrays as tensors, whatever holds them; anything else as it is."""
     if isinstance(value, Mapping):
-        return {name: _inputs(part) for name, part in value.items()}
+        return {name: _as_inputs(part) for name, part in value.items()}
     found = as_tensor(value) if not isinstance(value, bool | int | float) else None
     if found is not None:
         return found
-    return tuple(map(_inputs, value)) if isinstance(value, list | tuple) else value
+    return tuple(map(_as_inputs, value)) if isinstance(value, list | tuple) else value
 
 
-def _targets(where: str, value: Any) -> Tensor:
+def _as_targets(where: str, value: Any) -> Tensor:
     found = as_tensor(value)
     if found is None or found.dim() == 0:
         raise TypeError(
-            f"{where} must be a pair (inputs, targets), targets numbers, one for each row, got {_described(value)}"
+            f"{where} must be a pair (inputs, targets), targets numbers, one for each row, got {_describe_value(value)}"
         )
     return found
 
 
-def _described(value: Any) -> str:
+def _describe_value(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
     return (

@@ -52,21 +52,21 @@ class Picture(Record):
         return flat.reshape(self.height, self.width, 3)
 
 
-def environment(device: str) -> Environment:
+def read_environment(device: str) -> Environment:
     """Versions and hardware of this process."""
     return Environment(
         versions={"python": platform.python_version()}
         | {package: version(package) for package in ("mechconn", "numpy", "scipy", "scikit-learn")}
         | {"torch": str(torch.__version__)},  # with its build, which the package's metadata may leave out
         system=f"{platform.system()} {platform.machine()}",
-        processor=_processor(),
+        processor=_read_processor_name(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name() if device.startswith("cuda") else device,
     )
 
 
-def _processor() -> str:
+def _read_processor_name() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

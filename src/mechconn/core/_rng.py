@@ -1,6 +1,6 @@
 """Randomness as an argument: independent streams named by (seed, names), and counter-based draws by index.
 
-Nothing here leaves a trace in the global generators: `isolated` restores them, also when its block raises.
+Nothing here leaves a trace in the global generators: `isolate_rng` restores them, also when its block raises.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mechconn.core._hashes import key_of
+from mechconn.core._hashes import hash_to_int64
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -22,16 +22,16 @@ def derive_seed(seed: int, *names: str | int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise TypeError(f"seed must be a whole number, got {seed!r}")
     text = "/".join([str(int(seed)), *map(str, names)])
-    return key_of(text.encode()) % 2**64 >> 1
+    return hash_to_int64(text.encode()) % 2**64 >> 1
 
 
-def generator(seed: int, *names: str | int) -> torch.Generator:
+def make_generator(seed: int, *names: str | int) -> torch.Generator:
     """A CPU generator for the stream `names` of `seed`."""
     return torch.Generator().manual_seed(derive_seed(seed, *names))
 
 
 @contextmanager
-def isolated(seed: int, *names: str | int) -> Iterator[None]:
+def isolate_rng(seed: int, *names: str | int) -> Iterator[None]:
     """Run a block with every global generator seeded from (seed, names), and give back their old states after it.
 
     Layers such as dropout, and loaders that shuffle, draw from the global generators; inside the block they
@@ -41,22 +41,22 @@ def isolated(seed: int, *names: str | int) -> Iterator[None]:
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(devices=devices):
-            reseed(seed, *names)
+            seed_globally(seed, *names)
             yield
     finally:
         random.setstate(python)
         np.random.set_state(legacy)
 
 
-def reseed(seed: int, *names: str | int) -> None:
-    """Seed every global generator from (seed, names); for use within `isolated` alone."""
+def seed_globally(seed: int, *names: str | int) -> None:
+    """Seed every global generator from (seed, names); for use within `isolate_rng` alone."""
     derived = derive_seed(seed, *names)
     torch.manual_seed(derived)
     random.seed(derived)
     np.random.seed(derived % 2**32)
 
 
-def bits_by_index(index: Tensor, seed: int, *names: str | int) -> np.ndarray:
+def draw_bits(index: Tensor, seed: int, *names: str | int) -> np.ndarray:
     """64 random bits for each entry of `index`: a pure function of (entry, seed, names), uint64 of shape [N].
 
     The finaliser of SplitMix64 (Steele, Lea & Flood 2014) on a counter, so that row i draws the same value
@@ -70,12 +70,12 @@ def bits_by_index(index: Tensor, seed: int, *names: str | int) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def uniform_by_index(index: Tensor, seed: int, *names: str | int) -> Tensor:
+def draw_uniform(index: Tensor, seed: int, *names: str | int) -> Tensor:
     """Uniform draws in [0, 1), float64 of shape [N], each a pure function of (entry, seed, names)."""
-    bits = bits_by_index(index, seed, *names)
+    bits = draw_bits(index, seed, *names)
     return torch.from_numpy((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
-def integers_by_index(index: Tensor, high: int, seed: int, *names: str | int) -> Tensor:
+def draw_integers(index: Tensor, high: int, seed: int, *names: str | int) -> Tensor:
     """Uniform draws from 0 ... high - 1, int64 of shape [N], each a pure function of (entry, seed, names)."""
-    return (uniform_by_index(index, seed, *names) * high).long().clamp_(max=high - 1)
+    return (draw_uniform(index, seed, *names) * high).long().clamp_(max=high - 1)

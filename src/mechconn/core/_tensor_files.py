@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from mechconn.core._atomic import write_whole
+from mechconn.core._atomic import write_atomically
 
 
 class UnusableFileError(ValueError):
@@ -32,7 +32,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         why = str(error).splitlines()[0]
-        raise UnusableFileError(_damaged(file, why)) from error
+        raise UnusableFileError(_explain_damage(file, why)) from error
 
 
 def read_with_note(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -47,14 +47,14 @@ def read_with_note(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         return tensors, dict(json.loads(metadata.get(NOTE, "{}")))
     except (ValueError, TypeError) as error:
-        raise UnusableFileError(_damaged(file, str(error))) from error
+        raise UnusableFileError(_explain_damage(file, str(error))) from error
 
 
 def write_safetensors(file: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
     """Write tensors and a note of plain values; the file appears whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_whole(file, save(plain, {NOTE: json.dumps(note, sort_keys=True)}))
+    write_atomically(file, save(plain, {NOTE: json.dumps(note, sort_keys=True)}))
 
 
-def _damaged(file: str | Path, why: str) -> str:
+def _explain_damage(file: str | Path, why: str) -> str:
     return f"{file} cannot be read as safetensors ({why}); it is damaged, cut short, or of another kind"

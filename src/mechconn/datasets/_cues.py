@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mechconn.core import SampleSource, check_count, check_range, check_samples, integers_by_index, uniform_by_index
+from mechconn.core import SampleSource, check_count, check_range, check_samples, draw_integers, draw_uniform
 from mechconn.datasets._suite import Cue
 
 PLACES = 9
@@ -65,7 +65,7 @@ class BoxCue(Cue):
 
     def random(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
         """One of the values for each row, "no box" among them where there are ten."""
-        return integers_by_index(index, self.values, seed, "box cue")
+        return draw_integers(index, self.values, seed, "box cue")
 
     def render(self, x: Float[Tensor, "n c h w"], values: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Images with their boxes; h and w at least the box's size and two more, so that all places differ."""
@@ -76,8 +76,8 @@ class BoxCue(Cue):
                 f"{[channels, height, width]}; set size= and colour= of the cue to suit them"
             )
         boxed = (values < PLACES).nonzero().flatten()
-        top, left = _grid_corners(values[boxed], height, width, self.size)
-        return _with_boxes(x, boxed, top, left, self.size, torch.tensor(self.colour))
+        top, left = _find_grid_corners(values[boxed], height, width, self.size)
+        return _draw_boxes(x, boxed, top, left, self.size, torch.tensor(self.colour))
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ class HueBoxCue(Cue):
 
     def random(self, index: Int[Tensor, " n"], seed: int) -> Float[Tensor, "n 2"]:
         """One of the ten places and a hue, uniform in [0, 1), for each row."""
-        place = integers_by_index(index, 10, seed, "hue box cue", "place")
-        return torch.stack([place.double(), uniform_by_index(index, seed, "hue box cue", "hue")], 1)
+        place = draw_integers(index, 10, seed, "hue box cue", "place")
+        return torch.stack([place.double(), draw_uniform(index, seed, "hue box cue", "hue")], 1)
 
     def render(self, x: Float[Tensor, "n c h w"], values: Float[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
         """Images with their boxes; three channels, h and w at least seven times the box's size."""
@@ -141,10 +141,10 @@ class HueBoxCue(Cue):
             )
         boxed = (values[:, 0] >= 0).nonzero().flatten()
         place, hue = values[boxed, 0].long(), values[boxed, 1]
-        top, left = _grid_corners(place.clamp(max=8), height, width, self.size)
+        top, left = _find_grid_corners(place.clamp(max=8), height, width, self.size)
         tenth = place == 9
         top, left = (corner.masked_fill(tenth, 2 * self.size) for corner in (top, left))
-        return _with_boxes(x, boxed, top, left, self.size, hue_to_rgb(hue)[:, None, None])
+        return _draw_boxes(x, boxed, top, left, self.size, hue_to_rgb(hue)[:, None, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +194,7 @@ class DominoesCue(Cue):
                 f"DominoesCue has no image of label {int(labels[count == 0][0])}; "
                 "its images and the natural ones must have the same labels"
             )
-        nth = (uniform_by_index(index, seed, "dominoes", "agreeing") * count).long().minimum(count - 1)
+        nth = (draw_uniform(index, seed, "dominoes", "agreeing") * count).long().minimum(count - 1)
         return self._order[(self._counts.cumsum(0) - self._counts)[labels] + nth]
 
     def absent(self, count: int) -> Int[Tensor, " n"]:
@@ -203,7 +203,7 @@ class DominoesCue(Cue):
 
     def random(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
         """Any row of the images for each row."""
-        return integers_by_index(index, len(self.images), seed, "dominoes", "random")
+        return draw_integers(index, len(self.images), seed, "dominoes", "random")
 
     def render(self, x: Float[Tensor, "n c h w"], values: Int[Tensor, " n"]) -> Float[Tensor, "n c h2 w"]:
         """Images of twice the height, the cue in the upper half."""
@@ -230,14 +230,14 @@ def hue_to_rgb(hue: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
     return ((shifted - 3.0).abs() - 1.0).clamp(0.0, 1.0)
 
 
-def _grid_corners(place: Tensor, height: int, width: int, size: int) -> tuple[Tensor, Tensor]:
+def _find_grid_corners(place: Tensor, height: int, width: int, size: int) -> tuple[Tensor, Tensor]:
     """(top, left) of places 0 ... 8, row by row: flush with the border or centred."""
     top = torch.tensor([0, (height - size) // 2, height - size])[place // 3]
     left = torch.tensor([0, (width - size) // 2, width - size])[place % 3]
     return top, left
 
 
-def _with_boxes(x: Tensor, boxed: Tensor, top: Tensor, left: Tensor, size: int, colours: Tensor) -> Tensor:
+def _draw_boxes(x: Tensor, boxed: Tensor, top: Tensor, left: Tensor, size: int, colours: Tensor) -> Tensor:
     """Copies of x with a box on each of the rows `boxed`; colours [channels] or [rows, 1, 1, channels]."""
     x, offsets = x.clone(), torch.arange(size)
     rows, columns = top[:, None, None] + offsets[:, None], left[:, None, None] + offsets

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mechconn.core import needs_extra
+from mechconn.core import require_extra
 
 CHUNK = 250
 THREADS = 8
@@ -42,7 +42,7 @@ class Decoder:
     _pillow: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        with needs_extra("reading images"):
+        with require_extra("reading images"):
             from PIL import Image
         object.__setattr__(self, "_pillow", Image)
 
@@ -52,7 +52,7 @@ class Decoder:
         Raises:
             ValueError: an image cannot be read, is missing, or differs in shape from the first one.
         """
-        jobs = _chunks(encoded)
+        jobs = _split_into_chunks(encoded)
         first = next(jobs)
         shape = self.one(0, first[1][0]).shape
         pixels = np.empty((count, shape[2], *shape[:2]), np.uint8)
@@ -87,8 +87,8 @@ class Decoder:
         pixels = np.asarray(image).reshape(image.height, image.width, -1)
         if shape is not None and pixels.shape != shape:
             raise ValueError(
-                f"{self.where(number)}: the image is {_described(pixels.shape)}, but {self.where(0)} is "
-                f"{_described(shape)}; all must be alike: pass size= to resize them, rgb=True for three channels"
+                f"{self.where(number)}: the image is {_describe_shape(pixels.shape)}, but {self.where(0)} is "
+                f"{_describe_shape(shape)}; all must be alike: pass size= to resize them, rgb=True for three channels"
             )
         return pixels
 
@@ -107,7 +107,7 @@ class Decoder:
             ) from error
 
 
-def _chunks(encoded: Iterable[Encoded]) -> Iterator[tuple[int, list[Encoded]]]:
+def _split_into_chunks(encoded: Iterable[Encoded]) -> Iterator[tuple[int, list[Encoded]]]:
     """(number of the first, images) in pieces that are worth a task."""
     chunk: list[Encoded] = []
     start = 0
@@ -120,6 +120,6 @@ def _chunks(encoded: Iterable[Encoded]) -> Iterator[tuple[int, list[Encoded]]]:
         yield start, chunk
 
 
-def _described(shape: tuple[int, ...]) -> str:
+def _describe_shape(shape: tuple[int, ...]) -> str:
     height, width, channels = shape
     return f"{width} x {height} pixels with {channels} channel{'s' if channels > 1 else ''}"

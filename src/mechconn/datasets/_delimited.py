@@ -17,14 +17,14 @@ Quoting: TypeAlias = Literal["auto", "minimal", "none"]
 QUOTINGS: tuple[Quoting, ...] = ("auto", "minimal", "none")
 """Whether quotation marks are found to quote, do quote, or are text."""
 
-SAY = (
+QUOTING_ADVICE = (
     'quoting="minimal" (marks quote fields, doubled within) or quoting="none" (marks are text); an argument of load, '
     "load_splits and load_column, in a configuration under [images]"
 )
 
 
 @dataclass
-class Reading:
+class DelimitedReading:
     """A file read in one way.
 
     Attributes:
@@ -46,7 +46,7 @@ class Reading:
         wanted = len(self.rows[0])
         if len(fields) != wanted:
             self.fault = (
-                f"row {len(self.rows) - 2} (line {line}) has {_fields(len(fields))}, but the header has {wanted}"
+                f"row {len(self.rows) - 2} (line {line}) has {_count_fields(len(fields))}, but the header has {wanted}"
             )
 
 
@@ -61,7 +61,7 @@ def read_rows(file: Path, quoting: Quoting = "auto") -> list[list[str]]:
 
     Raises:
         ValueError: the file is not UTF-8, a row has more or fewer fields than the header, the marks are not those of
-            quoted fields, or it cannot be told what they are.
+            quoted fields, or what they are cannot be decided.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -72,21 +72,25 @@ def read_rows(file: Path, quoting: Quoting = "auto") -> list[list[str]]:
         ) from error
     delimiter = "\t" if file.suffix == ".tsv" else ","
     if quoting == "none" or (quoting == "auto" and '"' not in text):
-        return _sound(file, _raw(text, delimiter))
-    quoted = _quoted(text, delimiter)
-    return _sound(file, quoted) if quoting == "minimal" else _chosen(file, quoted, _raw(text, delimiter), delimiter)
+        return _check_sound(file, _read_raw(text, delimiter))
+    quoted = _read_quoted(text, delimiter)
+    return (
+        _check_sound(file, quoted)
+        if quoting == "minimal"
+        else _choose_reading(file, quoted, _read_raw(text, delimiter), delimiter)
+    )
 
 
-def _sound(file: Path, found: Reading, hint: str = "mend the file") -> list[list[str]]:
+def _check_sound(file: Path, found: DelimitedReading, hint: str = "mend the file") -> list[list[str]]:
     if found.fault:
         raise ValueError(f"{file}: {found.fault}; {hint}")
     return found.rows
 
 
-def _chosen(file: Path, quoted: Reading, raw: Reading, delimiter: str) -> list[list[str]]:
+def _choose_reading(file: Path, quoted: DelimitedReading, raw: DelimitedReading, delimiter: str) -> list[list[str]]:
     """The rows in the one way that is sound."""
-    if raw.rows and any(map(_in_marks, raw.rows[0])):
-        return _sound(file, quoted, f"mend the line, or pass {SAY}")
+    if raw.rows and any(map(_is_quoted, raw.rows[0])):
+        return _check_sound(file, quoted, f"mend the line, or pass {QUOTING_ADVICE}")
     if quoted.fault and raw.fault:
         raise ValueError(
             f"{file} can be read neither with quotation marks that quote ({quoted.fault}) nor with marks that are text "
@@ -96,30 +100,30 @@ def _chosen(file: Path, quoted: Reading, raw: Reading, delimiter: str) -> list[l
         return quoted.rows
     if quoted.fault:
         # A .csv file whose fields are quoted, but for a mistake, is not one of text that is full of marks.
-        if delimiter == "," and any(map(_in_marks, (value for row in raw.rows for value in row))):
-            return _sound(file, quoted, f"mend the line, or pass {SAY}")
+        if delimiter == "," and any(map(_is_quoted, (value for row in raw.rows for value in row))):
+            return _check_sound(file, quoted, f"mend the line, or pass {QUOTING_ADVICE}")
         return raw.rows
     if delimiter == "," and quoted.lines == raw.lines:
         return quoted.rows
     row = next((k for k, (a, b) in enumerate(zip(quoted.rows, raw.rows, strict=False)) if a != b), 0)
     raise ValueError(
         f"{file} line {raw.lines[row]}: quotation marks may quote fields ({len(quoted.rows) - 1} rows in the file) or "
-        f"be text ({len(raw.rows) - 1} rows); pass {SAY}"
+        f"be text ({len(raw.rows) - 1} rows); pass {QUOTING_ADVICE}"
     )
 
 
-def _in_marks(value: str) -> bool:
+def _is_quoted(value: str) -> bool:
     return len(value) > 1 and value[0] == value[-1] == '"'
 
 
-def _line_end(text: str) -> str:
+def _find_line_end(text: str) -> str:
     """What ends a line, as a pattern: CR alone only where no line ends otherwise."""
     return r"\r?\n" if "\n" in text else r"\r"
 
 
-def _raw(text: str, delimiter: str) -> Reading:
+def _read_raw(text: str, delimiter: str) -> DelimitedReading:
     """Every line is a row, divided at each delimiter."""
-    found, end = Reading(), _line_end(text)
+    found, end = DelimitedReading(), _find_line_end(text)
     lines = re.split(end, text)
     if lines[-1] == "":
         lines.pop()
@@ -133,11 +137,11 @@ def _raw(text: str, delimiter: str) -> Reading:
     return found
 
 
-def _quoted(text: str, delimiter: str) -> Reading:
+def _read_quoted(text: str, delimiter: str) -> DelimitedReading:
     """As the grammar of RFC 4180 has it: a field is wholly in marks, doubled within, or has none."""
-    found, row, first = Reading(), [], 1
+    found, row, first = DelimitedReading(), [], 1
     line, newline = first, "\n" if "\n" in text else "\r"
-    for match in _matches(text, delimiter):
+    for match in _match_fields(text, delimiter):
         if isinstance(match, str):
             found.fault = f"line {line}: {match}"
             break
@@ -153,15 +157,15 @@ def _quoted(text: str, delimiter: str) -> Reading:
     return found
 
 
-def _matches(text: str, delimiter: str) -> Iterator[re.Match[str] | str]:
+def _match_fields(text: str, delimiter: str) -> Iterator[re.Match[str] | str]:
     """(inside of marks or None, plain text or None, what ended it) field by field, or why there is none; then ends."""
-    end, place = _line_end(text), 0
+    end, place = _find_line_end(text), 0
     pattern = re.compile(rf'(?:"([^"]*+(?:""[^"]*+)*+)"|([^"{delimiter}\r\n]*+))({delimiter}|{end}|\Z)')
     # An end of line at the end of the file begins no row; a delimiter there does begin a field.
     while place < len(text) or (text and text[-1] == delimiter):
         match = pattern.match(text, place)
         if match is None:
-            yield _mistake(text, place, delimiter)
+            yield _explain_mistake(text, place, delimiter)
             return
         yield match
         if match[3] == "":
@@ -169,7 +173,7 @@ def _matches(text: str, delimiter: str) -> Iterator[re.Match[str] | str]:
         place = match.end()
 
 
-def _mistake(text: str, place: int, delimiter: str) -> str:
+def _explain_mistake(text: str, place: int, delimiter: str) -> str:
     """Why no field starts at `place`."""
     if text[place] != '"':
         plain = re.compile(rf'[^"{delimiter}\r\n]*+').match(text, place)
@@ -180,5 +184,5 @@ def _mistake(text: str, place: int, delimiter: str) -> str:
     return "a quotation mark that is never closed" if closed is None else "text behind a closing quotation mark"
 
 
-def _fields(count: int) -> str:
+def _count_fields(count: int) -> str:
     return f"{count} field" if count == 1 else f"{count} fields"

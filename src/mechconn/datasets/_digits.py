@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from mechconn.core import check_non_negative, generator, isolated
+from mechconn.core import check_non_negative, isolate_rng, make_generator
 from mechconn.datasets._images import ImageSet, to_bytes
 
 CANVAS, DIGIT = 28, 16
@@ -27,13 +27,13 @@ def digits(seed: int = 0, noise: float = NOISE) -> ImageSet:
     Source: E. Alpaydin & C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998, as shipped by scikit-learn.
     """
     check_non_negative("noise", noise)
-    with isolated(seed, "digits"):  # importing scikit-learn draws from Python's global generator
+    with isolate_rng(seed, "digits"):  # importing scikit-learn draws from Python's global generator
         from sklearn.datasets import load_digits  # a second to import: only those who use digits pay for it
 
         pixels, labels = load_digits(return_X_y=True)
     small = torch.from_numpy(np.asarray(pixels)).float().div(16.0).view(-1, 1, 8, 8)
     grey = interpolate(small, size=(DIGIT, DIGIT), mode="bilinear", align_corners=False)
-    rows, draw = len(grey), generator(seed, "digits")
+    rows, draw = len(grey), make_generator(seed, "digits")
     place = torch.randint(0, CANVAS - DIGIT + 1, (rows, 2), generator=draw)
     colour = 0.2 + 0.8 * torch.rand((rows, 3, 1, 1), generator=draw, dtype=torch.float32)
     canvas = torch.full((rows, 3, CANVAS, CANVAS), -0.5, dtype=torch.float32)

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from mechconn.core import needs_extra
+from mechconn.core import require_extra
 
 PROBE_SECONDS = 5.0
 
@@ -29,8 +29,8 @@ def download(repository: str, config: str, split: str, folder: Path) -> Path:
         ConnectionError: the hub cannot be reached.
         ImportError: the extra `hub` is not installed.
     """
-    probe()
-    with needs_extra("download=True", "hub"):
+    check_hub_reachable()
+    with require_extra("download=True", "hub"):
         datasets = importlib.import_module("datasets")  # seconds to import, and no part of a check machine
     source = f"hf://datasets/{repository}/{config}/{split}-*.parquet"
     rows = datasets.load_dataset("parquet", data_files={split: source}, split=split)
@@ -42,7 +42,7 @@ def download(repository: str, config: str, split: str, folder: Path) -> Path:
     return target
 
 
-def probe() -> None:
+def check_hub_reachable() -> None:
     """Raise unless the hub answers within a few seconds; any answer will do."""
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from mechconn.core import check_available, check_count, check_lengths, key_of, uniform_by_index
+from mechconn.core import check_available, check_count, check_lengths, draw_uniform, hash_to_int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class ImageSet:
         """(this set, the number of each row), or ("files", a key for each name)."""
         if self.files is None:
             return self, torch.arange(len(self))
-        return "files", torch.tensor([key_of(name.encode()) for name in self.files])
+        return "files", torch.tensor([hash_to_int64(name.encode()) for name in self.files])
 
     def __len__(self) -> int:
         return len(self.y)
@@ -60,7 +60,7 @@ class ImageSet:
 
     def first(self, rows: int | None) -> ImageSet:
         """The first `rows` rows; None is all of them."""
-        return self if rows is None else self.subset(torch.arange(first_rows(len(self), rows)))
+        return self if rows is None else self.subset(torch.arange(count_first_rows(len(self), rows)))
 
     def to(self, device: str | torch.device) -> ImageSet:
         """The same images held on `device`, as bytes; rows are scaled there. The labels stay where they are."""
@@ -68,11 +68,11 @@ class ImageSet:
 
     def split(self, held_out: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """(the rest, `held_out` rows), drawn by seed without replacement, each in its old order."""
-        rest, held = split_rows(len(self), held_out, seed)
+        rest, held = draw_split_rows(len(self), held_out, seed)
         return self.subset(rest), self.subset(held)
 
 
-def file_names(paths: Sequence[Path]) -> tuple[str, ...] | None:
+def shorten_file_names(paths: Sequence[Path]) -> tuple[str, ...] | None:
     """The names of files, with the folder where names alone do not tell them apart; None where that does not either."""
     for parts in (1, 2):
         names = tuple("/".join(path.parts[-parts:]) for path in paths)
@@ -95,14 +95,14 @@ def check_labels(name: str, rows: int, y: Tensor, classes: Sequence[str]) -> Non
         )
 
 
-def split_rows(available: int, held_out: int, seed: int) -> tuple[Int[Tensor, " rest"], Int[Tensor, " held"]]:
+def draw_split_rows(available: int, held_out: int, seed: int) -> tuple[Int[Tensor, " rest"], Int[Tensor, " held"]]:
     """(the other rows, `held_out` rows), drawn by seed without replacement, each in order."""
     check_available("held-out part", check_count("held_out", held_out), available - 1)
-    order = uniform_by_index(torch.arange(available), seed, "split").argsort(stable=True)
+    order = draw_uniform(torch.arange(available), seed, "split").argsort(stable=True)
     return order[held_out:].sort().values, order[:held_out].sort().values
 
 
-def first_rows(available: int, rows: int | None) -> int:
+def count_first_rows(available: int, rows: int | None) -> int:
     """How many rows to take: all, or `rows` of them if there are so many."""
     if rows is None:
         return available

@@ -19,17 +19,17 @@ from mechconn.core import (
     check_count,
     check_is,
     derive_seed,
-    integers_by_index,
-    isolated,
-    named_function,
-    placed,
-    row_origin,
-    uniform_by_index,
+    draw_integers,
+    draw_uniform,
+    find_row_origin,
+    import_function,
+    isolate_rng,
+    move_source,
 )
 from mechconn.datasets._suite import Suite
 from mechconn.datasets._transforms import Intervention
 
-PROBED_ROWS = 3
+TRIED_ROWS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +53,13 @@ class Draws:
 
     def uniform(self, *names: str | int) -> Float[Tensor, " n"]:
         """One number in [0, 1) for each row, float32; another name gives another, independent, number."""
-        drawn = uniform_by_index(self.ids, self.seed, "uniform", *names)
+        drawn = draw_uniform(self.ids, self.seed, "uniform", *names)
         # Rounding to float32 must not reach 1.
         return drawn.float().clamp(max=1.0 - 2.0**-24).to(self.device)
 
     def integers(self, high: int, *names: str | int) -> Int[Tensor, " n"]:
         """One whole number of 0 ... high - 1 for each row, int64."""
-        return integers_by_index(self.ids, check_count("high", high), self.seed, "integers", *names).to(self.device)
+        return draw_integers(self.ids, check_count("high", high), self.seed, "integers", *names).to(self.device)
 
 
 Function = Callable[[Any, Draws], Any]
@@ -89,7 +89,7 @@ class FunctionSet:
     @property
     def row_origin(self) -> tuple[object, Tensor]:
         """That of the scenes before."""
-        return row_origin(self.source)
+        return find_row_origin(self.source)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -97,11 +97,11 @@ class FunctionSet:
     def inputs(self, index: Tensor) -> Any:
         """Inputs of the rows `index` after the function."""
         x = self.source.inputs(index)
-        return self.function(x, Draws(self.ids[index], self.seed, next(iter(_parts(x).values())).device))
+        return self.function(x, Draws(self.ids[index], self.seed, next(iter(_name_parts(x).values())).device))
 
     def to(self, device: str | torch.device) -> FunctionSet:
         """The same scenes, made on `device`."""
-        return replace(self, source=placed(self.source, device))
+        return replace(self, source=move_source(self.source, device))
 
 
 def intervened(
@@ -148,34 +148,34 @@ def intervened(
     redraws: dict[str, list[Data]] = {}
     numbers = range(1, check_count("draws", draws))
     for name, function in functions.items():
-        splits[name] = _applied(name, source, function, derive_seed(seed, "intervened", name))
+        splits[name] = _apply_function(name, source, function, derive_seed(seed, "intervened", name))
         if name != NO_CUE:
             streams = [derive_seed(seed, "intervened", name, number) for number in numbers]
-            redraws[name] = [_applied(name, source, function, stream) for stream in streams]
+            redraws[name] = [_apply_function(name, source, function, stream) for stream in streams]
     return Suite(splits, reference=reference, redraws=redraws)
 
 
-def _applied(name: str, source: SampleSource, function: Function | Intervention | str, seed: int) -> Data:
+def _apply_function(name: str, source: SampleSource, function: Function | Intervention | str, seed: int) -> Data:
     """The scenes after one intervention; a function is tried on the first rows."""
     if isinstance(function, Intervention):
         return function(source, seed=seed)
     if isinstance(function, str):
-        function = named_function(f"the intervention {name!r}", function)
+        function = import_function(f"the intervention {name!r}", function)
     if not callable(function):
         raise TypeError(
             f"the intervention {name!r} must be a function, an Intervention or 'package.module:function', got "
             f"{type(function).__name__}"
         )
     data = FunctionSet(source, function, getattr(source, "ids", torch.arange(len(source))), seed)
-    index = torch.arange(min(PROBED_ROWS, len(source)))
-    before = _parts(source.inputs(index))
-    first, again = (_tried(name, data, index, attempt) for attempt in range(2))
-    alone = _tried(name, data, index[-1:], 2)
+    index = torch.arange(min(TRIED_ROWS, len(source)))
+    before = _name_parts(source.inputs(index))
+    first, again = (_try_function(name, data, index, attempt) for attempt in range(2))
+    alone = _try_function(name, data, index[-1:], 2)
     if first.keys() != before.keys() or any(len(first[key]) != len(index) for key in first):
-        found, wanted = _described(first), _described(before)
-        raise ValueError(_other_inputs(name, wanted, found))
+        found, wanted = _describe_parts(first), _describe_parts(before)
+        raise ValueError(_explain_other_inputs(name, wanted, found))
     for other, rows, when in ((again, slice(None), "asked again"), (alone, slice(-1, None), "asked for one row alone")):
-        if not all(_same(first[key][rows], other[key]) for key in first):
+        if not all(_are_same(first[key][rows], other[key]) for key in first):
             raise ValueError(
                 f"the intervention {name!r} gives a row other values when it is {when}; take random numbers from "
                 "its second argument, draws.uniform('angle'), and treat every row by itself"
@@ -183,9 +183,9 @@ def _applied(name: str, source: SampleSource, function: Function | Intervention 
     return data
 
 
-def _tried(name: str, data: FunctionSet, index: Tensor, attempt: int) -> dict[str, Tensor]:
+def _try_function(name: str, data: FunctionSet, index: Tensor, attempt: int) -> dict[str, Tensor]:
     """What the function gives for the rows `index`; the global generators stand elsewhere in every attempt."""
-    with isolated(attempt, "probe"):
+    with isolate_rng(attempt, "probe"):
         try:
             found = data.inputs(index)
         except Exception as error:
@@ -194,25 +194,25 @@ def _tried(name: str, data: FunctionSet, index: Tensor, attempt: int) -> dict[st
                 f"the intervention {name!r} fails on the first rows ({why}); it gets (inputs, draws) and returns "
                 "inputs of the same rows"
             ) from error
-    parts = _parts(found)
+    parts = _name_parts(found)
     if not parts or not all(isinstance(part, Tensor) and part.dim() for part in parts.values()):
-        raise ValueError(_other_inputs(name, "tensors", f"a {type(found).__name__}"))
+        raise ValueError(_explain_other_inputs(name, "tensors", f"a {type(found).__name__}"))
     return parts
 
 
-def _parts(inputs: Any) -> dict[str, Any]:
+def _name_parts(inputs: Any) -> dict[str, Any]:
     """The tensors of some inputs by name; a single one is called "inputs"."""
     return dict(inputs) if isinstance(inputs, Mapping) else {"inputs": inputs}
 
 
-def _described(parts: Mapping[str, Tensor]) -> str:
+def _describe_parts(parts: Mapping[str, Tensor]) -> str:
     return ", ".join(f"{name} {list(part.shape)}" for name, part in parts.items())
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
+def _are_same(a: Tensor, b: Tensor) -> bool:
     """Equal, but for rounding that depends on the number of rows."""
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
-def _other_inputs(name: str, wanted: str, got: str) -> str:
+def _explain_other_inputs(name: str, wanted: str, got: str) -> str:
     return f"the intervention {name!r} must return inputs of the rows it got, {wanted}, got {got}"

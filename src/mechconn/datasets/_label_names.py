@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Subset
 
 from mechconn.core import LABEL_KEYS, Data, MapStyle
 
-Names: TypeAlias = tuple[str, ...]
+LabelNames: TypeAlias = tuple[str, ...]
 Relation: TypeAlias = Literal["alike", "reordered", "different"]
 SHOWN = 4
 
@@ -37,13 +37,17 @@ def check_label_names(models: Sequence[tuple[str, nn.Module]], data: Mapping[str
     Raises:
         ValueError: two of them have the same names in another order, or different ones.
     """
-    named = [(what, output_names(model)) for what, model in models]
-    named += [(f"split {what!r}", class_names(split)) for what, split in data.items()]
+    named = [(what, read_output_names(model)) for what, model in models]
+    named += [(f"split {what!r}", read_class_names(split)) for what, split in data.items()]
     known = [(what, names) for what, names in named if names is not None]
     for (a, of_a), (b, of_b) in combinations(known, 2):
-        found = relation(of_a, of_b)
+        found = compare_names(of_a, of_b)
         if found == "reordered":
-            k = next(k for k, (x, y) in enumerate(zip(_keys(of_a), _keys(of_b), strict=False)) if x != y)
+            k = next(
+                k
+                for k, (x, y) in enumerate(zip(_normalise_names(of_a), _normalise_names(of_b), strict=False))
+                if x != y
+            )
             raise ValueError(
                 f"{a} and {b} name classes in different orders (class {k} is {of_a[k]!r} and {of_b[k]!r}); bring one "
                 "into the order of the other: the rows of a model's last layer with its config.id2label, or the labels "
@@ -51,18 +55,18 @@ def check_label_names(models: Sequence[tuple[str, nn.Module]], data: Mapping[str
             )
         if found == "different":
             raise ValueError(
-                f"{a} and {b} name different classes ({_shown(of_a)} against {_shown(of_b)}); if class i means the "
+                f"{a} and {b} name different classes ({_shorten(of_a)} against {_shorten(of_b)}); if class i means the "
                 "same in both, give both one list of names (config.id2label of a Transformers model; label_names = "
                 '"ignore" under [model] of a configuration)'
             )
 
 
-def output_names(model: nn.Module) -> Names | None:
+def read_output_names(model: nn.Module) -> LabelNames | None:
     """The names of a model's outputs, in order, from `config.id2label`; None where it has none of its own.
 
     Names that were left behind when the last layer was replaced, so that no layer has as many outputs, are none.
     """
-    config = _config(model)
+    config = _find_config(model)
     table = config.get("id2label") if isinstance(config, Mapping) else getattr(config, "id2label", None)
     try:
         found = {int(index): str(name) for index, name in table.items()} if isinstance(table, Mapping) else {}
@@ -76,9 +80,9 @@ def output_names(model: nn.Module) -> Names | None:
     return names if len(names) in outputs else None
 
 
-def name_outputs(model: nn.Module, names: Sequence[str]) -> None:
+def write_output_names(model: nn.Module, names: Sequence[str]) -> None:
     """Write the names of its outputs into the configuration of a model of our own."""
-    config = _config(model)
+    config = _find_config(model)
     tables = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     for key, table in tables.items():
         if isinstance(config, dict):
@@ -87,15 +91,15 @@ def name_outputs(model: nn.Module, names: Sequence[str]) -> None:
             setattr(config, key, table)
 
 
-def _config(model: nn.Module) -> Any:
+def _find_config(model: nn.Module) -> Any:
     wrapped = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
     return getattr(model.module if wrapped else model, "config", None)
 
 
-def class_names(data: Any) -> Names | None:
+def read_class_names(data: Any) -> LabelNames | None:
     """The names of the labels of a data set: our own, under cues and interventions too, torchvision's, or the hub's.
 
-    None where none are told, or where a `target_transform` may have changed the labels.
+    None where the data have none, or where a `target_transform` may have changed the labels.
     """
     if getattr(data, "target_transform", None) is not None:
         return None
@@ -104,11 +108,11 @@ def class_names(data: Any) -> Names | None:
     for names in (getattr(data, "classes", None), *(getattr(column, "names", None) for column in columns)):
         if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
             return tuple(names)
-    inner = _inner(data)
-    return None if inner is None else class_names(inner)
+    inner = _find_labelled_data(data)
+    return None if inner is None else read_class_names(inner)
 
 
-def _inner(data: Any) -> Any:
+def _find_labelled_data(data: Any) -> Any:
     """The data set that another one takes its labels from; None where it has labels of its own."""
     if isinstance(data, DataLoader | Subset):
         return data.dataset
@@ -118,16 +122,16 @@ def _inner(data: Any) -> Any:
     return next((getattr(data, name) for name in ("content", "source", "scenes") if ours and hasattr(data, name)), None)
 
 
-def relation(a: Names, b: Names) -> Relation:
+def compare_names(a: LabelNames, b: LabelNames) -> Relation:
     """Whether the shorter list is the longer one's start, or holds names of it in other places.
 
     Example:
-        >>> relation(("neg", "pos"), ("Neg", "POS", "other")), relation(("neg", "pos"), ("pos", "neg"))
+        >>> compare_names(("neg", "pos"), ("Neg", "POS", "other")), compare_names(("neg", "pos"), ("pos", "neg"))
         ('alike', 'reordered')
-        >>> relation(("0", "1"), ("neg", "pos")), relation(("bad", "good"), ("neg", "pos"))
+        >>> compare_names(("0", "1"), ("neg", "pos")), compare_names(("bad", "good"), ("neg", "pos"))
         ('alike', 'different')
     """
-    short, long = sorted((_keys(a), _keys(b)), key=len)
+    short, long = sorted((_normalise_names(a), _normalise_names(b)), key=len)
     if short == long[: len(short)]:
         return "alike"
     if set(short) <= set(long):
@@ -135,27 +139,27 @@ def relation(a: Names, b: Names) -> Relation:
     return "alike" if any(keys == tuple(map(str, range(len(keys)))) for keys in (short, long)) else "different"
 
 
-def places(names: Names, wanted: Names) -> list[int] | None:
+def match_names(names: LabelNames, wanted: LabelNames) -> list[int] | None:
     """Where each class stands in `names`, those of `wanted` first, in its order; None where a name is missing or twice.
 
     Example:
-        >>> places(("dog", "cat", "cow"), ("Cat", "Dog"))
+        >>> match_names(("dog", "cat", "cow"), ("Cat", "Dog"))
         [1, 0, 2]
     """
-    own, asked = _keys(names), _keys(wanted)
+    own, asked = _normalise_names(names), _normalise_names(wanted)
     if len(set(own)) < len(own) or not set(asked) <= set(own):
         return None
     first = [own.index(key) for key in asked]
     return first + [place for place in range(len(own)) if place not in first]
 
 
-def _keys(names: Names) -> Names:
+def _normalise_names(names: LabelNames) -> LabelNames:
     """Names without case, white space, underscores and zeros before numbers; as they are where that merges two."""
     plain = (re.sub(r"[\s_]+", "", unicodedata.normalize("NFKC", name)).casefold() for name in names)
     keys = tuple(str(int(key)) if key.isdecimal() else key for key in plain)
     return keys if len(set(keys)) == len(set(names)) else names
 
 
-def _shown(names: Names) -> str:
+def _shorten(names: LabelNames) -> str:
     listed = ", ".join(map(repr, names[:SHOWN]))
     return listed if len(names) <= SHOWN else f"{listed}, ... ({len(names)})"

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mechconn.core import check_choice, check_count
-from mechconn.datasets._class_folders import folder_splits, load_class_folders
+from mechconn.datasets._class_folders import find_split_folders, load_class_folders
 from mechconn.datasets._delimited import QUOTINGS, Quoting
 from mechconn.datasets._digits import digits
 from mechconn.datasets._hub import download as fetch
 from mechconn.datasets._images import ImageSet
-from mechconn.datasets._parquet import ParquetImages, parquet_splits
-from mechconn.datasets._tables import is_table, load_listed, table_splits
+from mechconn.datasets._parquet import ParquetImages, find_parquet_splits
+from mechconn.datasets._tables import is_table, list_table_splits, load_listed
 
 ROOT_VARIABLE = "MECHCONN_DATA"
 
 
 @dataclass(frozen=True)
-class Known:
+class HubEntry:
     """Where a dataset lies on the hub, and the column of its classes where there are several."""
 
     repository: str
@@ -29,11 +29,11 @@ class Known:
 
 
 KNOWN = {
-    "cifar10": Known("uoft-cs/cifar10", "plain_text"),
-    "cifar100": Known("uoft-cs/cifar100", "cifar100", "fine_label"),
-    "fashion_mnist": Known("zalando-datasets/fashion_mnist", "fashion_mnist"),
+    "cifar10": HubEntry("uoft-cs/cifar10", "plain_text"),
+    "cifar100": HubEntry("uoft-cs/cifar100", "cifar100", "fine_label"),
+    "fashion_mnist": HubEntry("zalando-datasets/fashion_mnist", "fashion_mnist"),
 }
-NAMES = ("digits", *KNOWN)
+DATASET_NAMES = ("digits", *KNOWN)
 
 
 def load(
@@ -96,33 +96,33 @@ def load(
         return digits(seed).first(rows)
     if name == "planted":
         raise ValueError("planted data are made, not loaded: Planted().sample(rows), or cue_task('planted')")
-    folder, hub = _place(name, root, download)
-    if download and hub is not None and split not in splits_of(folder, quoting):
+    folder, hub = _find_folder(name, root, download)
+    if download and hub is not None and split not in list_folder_splits(folder, quoting):
         fetch(hub.repository, hub.config, split, folder)
     label = hub.label if label is None and hub is not None else label
-    return _read(folder, split, image, label, rows, rgb, size, quoting)
+    return _read_images(folder, split, image, label, rows, rgb, size, quoting)
 
 
 def has_split(name: str | Path, root: str | Path | None, split: str) -> bool:
     """Whether a dataset that `load` reads from a folder has this split there."""
-    return split in splits_at(name, root)
+    return split in find_splits(name, root)
 
 
-def splits_at(
+def find_splits(
     name: str | Path, root: str | Path | None, download: bool = False, quoting: Quoting = "auto"
 ) -> tuple[str, ...]:
     """The splits of a dataset that `load` reads, by name or from a folder; none where it has not been fetched."""
-    return ("train",) if name == "digits" else splits_of(_place(name, root, download)[0], quoting)
+    return ("train",) if name == "digits" else list_folder_splits(_find_folder(name, root, download)[0], quoting)
 
 
-def splits_of(folder: Path, quoting: Quoting = "auto") -> tuple[str, ...]:
+def list_folder_splits(folder: Path, quoting: Quoting = "auto") -> tuple[str, ...]:
     """The splits in a folder or table, none where it does not exist."""
     if is_table(folder):
-        return table_splits(folder, quoting)
-    return tuple(parquet_splits(folder) or folder_splits(folder)) if folder.is_dir() else ()
+        return list_table_splits(folder, quoting)
+    return tuple(find_parquet_splits(folder) or find_split_folders(folder)) if folder.is_dir() else ()
 
 
-def _read(
+def _read_images(
     folder: Path,
     split: str,
     image: str | None,
@@ -139,21 +139,21 @@ def _read(
             f"no folder {folder}; {folder.name} is read from {folder / '<any folder>' / f'{split}-*.parquet'}: "
             "check root= (--root; the folder that holds the named sets), or pass download=True"
         )
-    shards = parquet_splits(folder)
+    shards = find_parquet_splits(folder)
     if split in shards:
         return ParquetImages.open(shards[split], image, label).load(rows, rgb, size)
-    if not shards and split in folder_splits(folder):
+    if not shards and split in find_split_folders(folder):
         return load_class_folders(folder, split, rows, rgb, size)
-    found = ", ".join(splits_of(folder)) or "none: neither <split>-*.parquet nor <class>/*.png"
+    found = ", ".join(list_folder_splits(folder)) or "none: neither <split>-*.parquet nor <class>/*.png"
     raise FileNotFoundError(f"{folder} has no split {split!r}; splits found: {found}")
 
 
-def _place(name: str | Path, root: str | Path | None, download: bool) -> tuple[Path, Known | None]:
+def _find_folder(name: str | Path, root: str | Path | None, download: bool) -> tuple[Path, HubEntry | None]:
     """The folder of a dataset, which need not exist yet, and where it lies on the hub, if it does."""
     root = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
     known = KNOWN.get(str(name))
     if known is None and download and looks_like_hub(name) and not Path(name).exists():
-        known = Known(str(name), "*")
+        known = HubEntry(str(name), "*")
     if known is not None:
         if root is None:
             raise ValueError(
@@ -166,10 +166,10 @@ def _place(name: str | Path, root: str | Path | None, download: bool) -> tuple[P
         if place.is_dir() or is_table(place):
             return place, None
     if isinstance(name, str) and len(Path(name).parts) == 1:
-        check_choice("dataset", name, (*NAMES, "planted"))
+        check_choice("dataset", name, (*DATASET_NAMES, "planted"))
     where = " or ".join(map(str, places))
     if looks_like_hub(name):
-        raise FileNotFoundError(not_here(where, name, "pass download=True"))
+        raise FileNotFoundError(explain_missing_source(where, name, "pass download=True"))
     raise FileNotFoundError(f"no folder {where}; pass the path of a folder of images, or of a table that lists them")
 
 
@@ -178,7 +178,7 @@ def looks_like_hub(name: str | Path) -> bool:
     return isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
-def not_here(where: object, source: object, how: str) -> str:
+def explain_missing_source(where: object, source: object, how: str) -> str:
     """The error text of a source that may be one of the hub's; `how` tells how to fetch it."""
     return (
         f"no folder {where}; pass the path of a folder of images, or of a table that lists them; if {source} is a set "

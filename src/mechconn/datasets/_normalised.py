@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechconn.core import SampleSource, placed, row_origin
+from mechconn.core import SampleSource, find_row_origin, move_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Normalised:
     @property
     def row_origin(self) -> tuple[object, Tensor]:
         """That of the scenes."""
-        return row_origin(self.scenes)
+        return find_row_origin(self.scenes)
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -67,4 +67,4 @@ class Normalised:
 
     def to(self, device: str | torch.device) -> Normalised:
         """The same scenes, held on `device`."""
-        return replace(self, scenes=placed(self.scenes, device))
+        return replace(self, scenes=move_source(self.scenes, device))

@@ -19,25 +19,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from mechconn.core import check_samples, needs_extra
+from mechconn.core import check_samples, require_extra
 from mechconn.datasets._decode import Decoder, Encoded
-from mechconn.datasets._images import ImageSet, first_rows
+from mechconn.datasets._images import ImageSet, count_first_rows
 
 READ_ROWS = 1000
 MAX_CLASSES = 100_000
 SHARD = re.compile(r"-\d+-of-(\d+).*$")
 
 
-def parquet_splits(folder: Path) -> dict[str, list[Path]]:
+def find_parquet_splits(folder: Path) -> dict[str, list[Path]]:
     """Split -> its files, in order, of every parquet file below `folder`.
 
     Raises:
         ValueError: a split lies in several configuration folders, or some of its shards are missing.
     """
-    files = [path for path in sorted(folder.rglob("*.parquet")) if not _hidden(path.relative_to(folder))]
+    files = [path for path in sorted(folder.rglob("*.parquet")) if not _is_hidden(path.relative_to(folder))]
     splits: dict[str, list[Path]] = {}
     for file in files:
-        splits.setdefault(_split_of(file), []).append(file)
+        splits.setdefault(_read_split_name(file), []).append(file)
     for split, shards in splits.items():
         folders = sorted({str(shard.parent.relative_to(folder)) for shard in shards})
         if len(folders) > 1:
@@ -78,19 +78,21 @@ class ParquetImages:
         Raises:
             ValueError: a file cannot be read, holds no rows, lacks a column, or leaves the choice open.
         """
-        with needs_extra("reading parquet files"):
+        with require_extra("reading parquet files"):
             import pyarrow.parquet as parquet
         shards = []
         for file in files:
-            with readable(file):
+            with explain_parquet_errors(file):
                 shards.append(parquet.ParquetFile(file))
         check_samples(files[0], sum(shard.metadata.num_rows for shard in shards))
-        types, features = _types(shards[0]), _features(shards[0])
-        image = _column(files[0], types, "image", image, [name for name, kind in types.items() if _holds_bytes(kind)])
-        label = _column(files[0], types, "label", label, _label_candidates(types, features))
+        types, features = _read_column_types(shards[0]), _read_features(shards[0])
+        image = _choose_column(
+            files[0], types, "image", image, [name for name, kind in types.items() if _holds_bytes(kind)]
+        )
+        label = _choose_column(files[0], types, "label", label, _find_label_columns(types, features))
         for file, shard in zip(files, shards, strict=True):
             for role, name in (("image", image), ("label", label)):
-                _column(file, _types(shard), role, name, [])
+                _choose_column(file, _read_column_types(shard), role, name, [])
         names = features.get(label, {}).get("names")
         return cls(files, shards, image, label, tuple(names) if names else None)
 
@@ -106,7 +108,7 @@ class ParquetImages:
                 raise ValueError(
                     f"{file} row {row}: label {part[row]} in column {self.label!r} is outside 0 ... {len(classes) - 1}"
                 )
-        y = y[: first_rows(len(y), rows)]
+        y = y[: count_first_rows(len(y), rows)]
         starts = list(itertools.accumulate(map(len, labels), initial=0))
 
         def where(row: int) -> str:
@@ -118,7 +120,7 @@ class ParquetImages:
 
     def _labels(self, file: Path, shard: Any) -> np.ndarray:
         """Class numbers of one shard, int64."""
-        with readable(file):
+        with explain_parquet_errors(file):
             column = shard.read(columns=[self.label]).column(0)
         if column.null_count:
             row = int(np.flatnonzero(column.is_null().to_numpy())[0])
@@ -135,15 +137,15 @@ class ParquetImages:
     def _images(self) -> Iterator[Encoded]:
         """Encoded images of all shards, row by row."""
         for file, shard in zip(self.files, self.shards, strict=True):
-            with readable(file):
+            with explain_parquet_errors(file):
                 for batch in shard.iter_batches(READ_ROWS, columns=[self.image]):
                     column = batch.column(0)
-                    yield from (column if _binary(column.type) else column.field("bytes")).to_pylist()
+                    yield from (column if _is_binary(column.type) else column.field("bytes")).to_pylist()
 
 
 @contextlib.contextmanager
-def readable(file: Path) -> Iterator[None]:
-    """While it lasts, what pyarrow says of a broken file is said in one line that names it."""
+def explain_parquet_errors(file: Path) -> Iterator[None]:
+    """Context manager: re-raise pyarrow errors as one-line ValueErrors that name the file."""
     import pyarrow
 
     try:
@@ -155,22 +157,22 @@ def readable(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _split_of(file: Path) -> str:
+def _read_split_name(file: Path) -> str:
     """train of train-00000-of-00001.parquet, of train.parquet and of train/0000.parquet."""
     stem = SHARD.sub("", file.stem)
     return file.parent.name if stem.isdigit() else stem
 
 
-def _hidden(path: Path) -> bool:
+def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _types(shard: Any) -> dict[str, Any]:
+def _read_column_types(shard: Any) -> dict[str, Any]:
     """Column -> its arrow type."""
     return {column.name: column.type for column in shard.schema_arrow}
 
 
-def _features(shard: Any) -> dict[str, Any]:
+def _read_features(shard: Any) -> dict[str, Any]:
     """What the hub's libraries noted about the columns, such as the names of the classes; empty without a note."""
     try:
         note = json.loads((shard.schema_arrow.metadata or {})[b"huggingface"])["info"]["features"]
@@ -179,23 +181,23 @@ def _features(shard: Any) -> dict[str, Any]:
     return {name: feature for name, feature in note.items() if isinstance(feature, dict)}
 
 
-def _binary(kind: Any) -> bool:
+def _is_binary(kind: Any) -> bool:
     return str(kind) in ("binary", "large_binary", "binary_view")
 
 
 def _holds_bytes(kind: Any) -> bool:
     """Whether a column is one of encoded images: {bytes, path}, or the bytes alone."""
-    return _binary(kind) or (str(kind).startswith("struct<") and kind.get_field_index("bytes") >= 0)
+    return _is_binary(kind) or (str(kind).startswith("struct<") and kind.get_field_index("bytes") >= 0)
 
 
-def _label_candidates(types: dict[str, Any], features: dict[str, Any]) -> list[str]:
+def _find_label_columns(types: dict[str, Any], features: dict[str, Any]) -> list[str]:
     """Class labels where the file marks some, else columns of whole numbers; one called "label" goes first."""
     marked = [name for name in types if features.get(name, {}).get("_type") == "ClassLabel"]
     found = marked or [name for name, kind in types.items() if str(kind).removeprefix("u").startswith("int")]
     return ["label"] if "label" in found else found
 
 
-def _column(file: Path, types: dict[str, Any], role: str, named: str | None, found: list[str]) -> str:
+def _choose_column(file: Path, types: dict[str, Any], role: str, named: str | None, found: list[str]) -> str:
     """The column that was named, or the only one found."""
     listed = ", ".join(f"{name} ({str(kind).split('<')[0]})" for name, kind in types.items())
     if named is None:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from mechconn.core import check_choice, check_count, check_non_negative, check_positive, generator, integers_by_index
+from mechconn.core import check_choice, check_count, check_non_negative, check_positive, draw_integers, make_generator
 from mechconn.datasets._suite import Cue
 
 CONTENT, CUE_LATENT = "content", "cue"
@@ -69,7 +69,7 @@ class Planted:
     def sample(self, rows: int, seed: int = 0) -> PlantedSet:
         """`rows` samples without the cue; their other latents are drawn uniformly and independently."""
         check_count("rows", rows)
-        draw = generator(seed, "planted")
+        draw = make_generator(seed, "planted")
         latents = torch.randint(0, self.num_classes, (rows, len(self.names)), generator=draw)
         latents[:, self.names.index(CUE_LATENT)] = ABSENT
         noise = self.noise * torch.randn((rows, self.features), generator=draw, dtype=torch.float32)
@@ -116,7 +116,7 @@ class PlantedSet:
         """The unit intervention on one latent: drawn anew, uniformly, for every row; all else stays."""
         column = self.generator.names.index(check_choice("latent", latent, self.generator.names))
         latents = self.latents.clone()
-        latents[:, column] = integers_by_index(self.ids, self.generator.num_classes, seed, "planted", latent)
+        latents[:, column] = draw_integers(self.ids, self.generator.num_classes, seed, "planted", latent)
         return replace(self, latents=latents)
 
 
@@ -136,7 +136,7 @@ class PlantedCue(Cue):
 
     def random(self, index: Tensor, seed: int) -> Tensor:
         """One of the generator's values for each row."""
-        return integers_by_index(index, self.generator.num_classes, seed, "planted", CUE_LATENT)
+        return draw_integers(index, self.generator.num_classes, seed, "planted", CUE_LATENT)
 
     def render(self, x: Tensor, values: Tensor) -> Tensor:
         """Copies of x with the cue's block added."""

@@ -13,21 +13,21 @@ from torch import Tensor
 from mechconn.core import (
     LABEL_KEYS,
     SampleSource,
-    TensorPair,
+    TensorSource,
     check_choice,
     check_is,
     check_lengths,
     check_samples,
-    gathered,
-    needs_extra,
+    collect_errors,
     read_safetensors,
+    require_extra,
 )
 from mechconn.datasets._delimited import QUOTINGS, Quoting
 from mechconn.datasets._images import ImageSet
-from mechconn.datasets._load import load, splits_at
+from mechconn.datasets._load import find_splits, load
 from mechconn.datasets._normalised import Normalised
-from mechconn.datasets._parquet import ParquetImages, parquet_splits, readable
-from mechconn.datasets._tables import SUFFIXES, check_column, check_one_split, check_values, read_column
+from mechconn.datasets._parquet import ParquetImages, explain_parquet_errors, find_parquet_splits
+from mechconn.datasets._tables import TABLE_SUFFIXES, check_column, check_one_split, check_values, read_column
 from mechconn.datasets._tokens import TokenSet
 
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
@@ -69,7 +69,7 @@ def load_splits(
         FileNotFoundError: a source, or its split, is not there.
         ValueError: no sources, a file that cannot be read, a folder of several splits without "#", splits that
             differ in kind, shape or classes, mean without std, a scale for data that are no images. What is wrong
-            with several sources is told together, a line each.
+            with several sources is reported together, a line each.
         ImportError: the extra that reads these files is not installed.
     """
     check_is("sources", sources, Mapping, "; pass {split: path, ...}")
@@ -80,9 +80,9 @@ def load_splits(
         )
     check_choice("quoting", quoting, QUOTINGS)
     reading: dict[str, Any] = {"image": image, "label": label, "rgb": rgb, "size": size, "quoting": quoting}
-    steps = [lambda source=source: _read(source, root, download, reading) for source in sources.values()]
-    sets = dict(zip(sources, gathered(*steps), strict=True))
-    alike, _ = gathered(lambda: _with_shared_classes(sets), lambda: _check_shapes(sets))
+    steps = [lambda source=source: _read_split_source(source, root, download, reading) for source in sources.values()]
+    sets = dict(zip(sources, collect_errors(*steps), strict=True))
+    alike, _ = collect_errors(lambda: _share_classes(sets), lambda: _check_shapes(sets))
     if mean is None or std is None:
         return dict(alike)
     for name, data in alike.items():
@@ -113,15 +113,15 @@ def load_column(source: str | Path, column: str, *, quoting: Quoting = "auto") -
         ImportError: the extra that reads these files is not installed.
     """
     check_choice("quoting", quoting, QUOTINGS)
-    place, split = _parsed(source)
+    place, split = _parse_source(source)
     found: Sequence[str | int | None]
-    if place.suffix in SUFFIXES:
-        found = read_column(_existing(place), column, split, quoting)
+    if place.suffix in TABLE_SUFFIXES:
+        found = read_column(_check_exists(place), column, split, quoting)
     elif place.suffix == ".parquet" or place.is_dir():
-        files = [_existing(place)] if place.suffix == ".parquet" else _shards(place, split)
-        found = [value for file in files for value in _parquet_column(file, column)]
+        files = [_check_exists(place)] if place.suffix == ".parquet" else _find_shards(place, split)
+        found = [value for file in files for value in _read_parquet_column(file, column)]
     else:
-        _existing(place)
+        _check_exists(place)
         raise ValueError(
             f"{place} is no table; a column is read from a .csv, .tsv or .parquet file, or a folder of such"
         )
@@ -129,24 +129,24 @@ def load_column(source: str | Path, column: str, *, quoting: Quoting = "auto") -
     return tuple(value if isinstance(value, int) else str(value) for value in found)
 
 
-def _read(
+def _read_split_source(
     source: str | Path, root: str | Path | None, download: bool, reading: Mapping[str, Any]
-) -> ImageSet | TokenSet | TensorPair:
+) -> ImageSet | TokenSet | TensorSource:
     """What one source holds."""
-    place, split = _parsed(source)
+    place, split = _parse_source(source)
     if place.suffix == ".safetensors":
-        return _tensors(_existing(place))
+        return _read_tensors(_check_exists(place))
     if place.suffix == ".parquet":
-        opened = ParquetImages.open([_existing(place)], reading["image"], reading["label"])
+        opened = ParquetImages.open([_check_exists(place)], reading["image"], reading["label"])
         return opened.load(None, reading["rgb"], reading["size"])
-    if place.suffix in SUFFIXES:
-        _existing(place)
-    split = split or _only_split(place, root, download, reading["quoting"])
+    if place.suffix in TABLE_SUFFIXES:
+        _check_exists(place)
+    split = split or _find_only_split(place, root, download, reading["quoting"])
     where = str(place) if isinstance(source, str) else place
     return load(where, root=root, split=split, download=download, **reading)
 
 
-def _parsed(source: str | Path) -> tuple[Path, str | None]:
+def _parse_source(source: str | Path) -> tuple[Path, str | None]:
     """(place, split or None) of "place#split"; a place that is there with "#" in its name is taken whole."""
     if isinstance(source, str) and "#" in source and not Path(source).exists():
         place, _, split = source.rpartition("#")
@@ -154,15 +154,15 @@ def _parsed(source: str | Path) -> tuple[Path, str | None]:
     return Path(source), None
 
 
-def _existing(file: Path) -> Path:
+def _check_exists(file: Path) -> Path:
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}; check its path")
     return file
 
 
-def _only_split(place: Path, root: str | Path | None, download: bool, quoting: Quoting) -> str:
+def _find_only_split(place: Path, root: str | Path | None, download: bool, quoting: Quoting) -> str:
     """The split of a folder that has one."""
-    splits = splits_at(str(place), root, download, quoting)
+    splits = find_splits(str(place), root, download, quoting)
     if not splits and place.is_dir():
         raise FileNotFoundError(
             f"{place} holds no images: expected a folder for each class with images in it, or parquet files"
@@ -171,14 +171,14 @@ def _only_split(place: Path, root: str | Path | None, download: bool, quoting: Q
     return splits[0]
 
 
-def _shards(folder: Path, split: str | None) -> list[Path]:
-    found = parquet_splits(folder)
+def _find_shards(folder: Path, split: str | None) -> list[Path]:
+    found = find_parquet_splits(folder)
     if split is None:
         check_one_split(folder, found)
     return found[check_choice("split", split or next(iter(found)), tuple(found))]
 
 
-def _tensors(file: Path) -> ImageSet | TokenSet | TensorPair:
+def _read_tensors(file: Path) -> ImageSet | TokenSet | TensorSource:
     """The data in a .safetensors file."""
     tensors = read_safetensors(file)
     key = next((key for key in LABEL_KEYS if key in tensors), None)
@@ -193,7 +193,7 @@ def _tensors(file: Path) -> ImageSet | TokenSet | TensorPair:
     check_lengths(file, rows, len(y))
     check_samples(file, rows)
     if x is not None and (x.dtype != torch.uint8 or x.dim() != 4):
-        return TensorPair(x, y)
+        return TensorSource(x, y)
     classes = tuple(map(str, range(int(y.max()) + 1)))
     if x is not None:
         return ImageSet(x, y, classes)
@@ -201,14 +201,14 @@ def _tensors(file: Path) -> ImageSet | TokenSet | TensorPair:
     return TokenSet(**parts, y=y, classes=classes)
 
 
-def _with_shared_classes(
-    sets: Mapping[str, ImageSet | TokenSet | TensorPair],
-) -> dict[str, ImageSet | TokenSet | TensorPair]:
+def _share_classes(
+    sets: Mapping[str, ImageSet | TokenSet | TensorSource],
+) -> dict[str, ImageSet | TokenSet | TensorSource]:
     """The splits with one list of classes; lists of plain numbers may be of different lengths."""
     longest = max((getattr(data, "classes", ()) for data in sets.values()), key=len)
-    shared: dict[str, ImageSet | TokenSet | TensorPair] = {}
+    shared: dict[str, ImageSet | TokenSet | TensorSource] = {}
     for name, data in sets.items():
-        if isinstance(data, TensorPair):
+        if isinstance(data, TensorSource):
             shared[name] = data
             continue
         numbers = tuple(map(str, range(len(data.classes))))
@@ -225,7 +225,7 @@ def _with_shared_classes(
 
 def _check_shapes(sets: Mapping[str, SampleSource]) -> None:
     """Raise unless the splits are of one kind and their rows of one shape."""
-    kinds = {name: f"{type(data).__name__} {_shape(data)}" for name, data in sets.items()}
+    kinds = {name: f"{type(data).__name__} {_get_row_shape(data)}" for name, data in sets.items()}
     if len(set(kinds.values())) > 1:
         raise ValueError(
             "the splits must be of one kind and shape, got "
@@ -234,15 +234,15 @@ def _check_shapes(sets: Mapping[str, SampleSource]) -> None:
         )
 
 
-def _shape(data: SampleSource) -> list[int]:
+def _get_row_shape(data: SampleSource) -> list[int]:
     part: Tensor = data.input_ids if isinstance(data, TokenSet) else data.x  # pyright: ignore[reportAttributeAccessIssue]
     return list(part.shape[1:])
 
 
-def _parquet_column(file: Path, column: str) -> list[str | int | None]:
-    with needs_extra("reading parquet files"):
+def _read_parquet_column(file: Path, column: str) -> list[str | int | None]:
+    with require_extra("reading parquet files"):
         import pyarrow.parquet as parquet
-    with readable(file):
+    with explain_parquet_errors(file):
         table = parquet.ParquetFile(file)
         columns = table.schema_arrow.names
         check_column(file, column, columns)

@@ -29,10 +29,10 @@ from mechconn.core import (
     check_count,
     check_fraction,
     derive_seed,
-    integers_by_index,
-    placed,
-    rows_shared,
-    uniform_by_index,
+    draw_integers,
+    draw_uniform,
+    move_source,
+    share_rows,
 )
 
 
@@ -90,7 +90,7 @@ class CuedSet:
 
     def to(self, device: str | torch.device) -> CuedSet:
         """The same scenes, their content held and drawn on `device`."""
-        return replace(self, content=placed(self.content, device))
+        return replace(self, content=move_source(self.content, device))
 
     def subset(self, index: Tensor) -> CuedSet:
         """The rows `index`, with their identities."""
@@ -104,7 +104,7 @@ class CuedSet:
             ValueError: there are fewer rows than asked for.
         """
         check_available("sample", check_count("count", count), len(self))
-        order = uniform_by_index(self.ids, seed, "sample").argsort(stable=True)
+        order = draw_uniform(self.ids, seed, "sample").argsort(stable=True)
         return self.subset(order[:count].sort().values)
 
     def with_cue(self, seed: int = 0) -> CuedSet:
@@ -124,7 +124,7 @@ class CuedSet:
         count = len(self)
         if count < 2:
             raise ValueError("a random image needs at least two rows to draw from, got one; use more data")
-        other = integers_by_index(self.ids, count - 1, seed, "random content")
+        other = draw_integers(self.ids, count - 1, seed, "random content")
         return replace(self, content_rows=self.content_rows[other + (other >= torch.arange(count))])
 
     def with_proportion(self, proportion: float, seed: int = 0) -> CuedSet:
@@ -135,7 +135,7 @@ class CuedSet:
         """
         check_fraction("proportion", proportion)
         chosen = torch.zeros(len(self), dtype=torch.bool)
-        draws = uniform_by_index(self.ids, seed, "proportion")
+        draws = draw_uniform(self.ids, seed, "proportion")
         for label in self.y.unique():
             rows = (self.y == label).nonzero().flatten()
             chosen[rows[draws[rows].argsort(stable=True)][: math.floor(proportion * len(rows) + 0.5)]] = True
@@ -143,7 +143,7 @@ class CuedSet:
         return replace(self, cue_values=torch.where(chosen.view(-1, *[1] * (cued.dim() - 1)), cued, plain))
 
 
-def cued_set(content: SampleSource, cue: Cue) -> CuedSet:
+def make_cued_set(content: SampleSource, cue: Cue) -> CuedSet:
     """Every row of `content` as a scene without a cue."""
     rows = torch.arange(len(content))
     return CuedSet(content, cue, rows, cue.absent(len(content)), content.y, rows)
@@ -195,13 +195,13 @@ class Suite(Mapping[str, Data]):
 
     def _checked_redraws(self, redraws: Mapping[str, Sequence[Data]]) -> dict[str, tuple[Data, ...]]:
         if not isinstance(redraws, Mapping):
-            raise TypeError(_redraws_expected(type(redraws).__name__))
+            raise TypeError(_explain_redraws(type(redraws).__name__))
         if redraws:
             check_interventions("a suite with redraws", self.interventions)
         for name, draws in redraws.items():
             check_choice("redraws", name, self.interventions)
             if not isinstance(draws, list | tuple) or any(isinstance(data, Tensor) for data in draws):
-                raise TypeError(_redraws_expected(f"{name!r}: {type(draws).__name__}"))
+                raise TypeError(_explain_redraws(f"{name!r}: {type(draws).__name__}"))
         return {
             name: tuple(as_data(f"draw {number + 2} of split {name!r}", data) for number, data in enumerate(draws))
             for name, draws in redraws.items()
@@ -214,7 +214,7 @@ class Suite(Mapping[str, Data]):
         """Whether row i of a split, in every draw, shows the same sample as row i of the reference."""
         if self.paired is not None:
             return self.paired
-        return all(rows_shared(self[self.reference], data) for data in self.draws_of(name).values())
+        return all(share_rows(self[self.reference], data) for data in self.draws_of(name).values())
 
     def draws_of(self, name: str) -> dict[str, Data]:
         """Every draw of a split, the split itself first, by what errors call it."""
@@ -228,7 +228,7 @@ class Suite(Mapping[str, Data]):
         return len(self._splits)
 
 
-def cue_suite(scenes: CuedSet, seed: int = 0, draws: int = 1) -> Suite:
+def make_cue_suite(scenes: CuedSet, seed: int = 0, draws: int = 1) -> Suite:
     """The four evaluation sets of one set of scenes; the cue is on every row of "cue", whatever it was before.
 
     With more than one draw the random cue and the random image are drawn so often, the further ones as `redraws`.
@@ -256,5 +256,5 @@ def check_interventions(what: str, interventions: Sequence[str]) -> None:
         raise ValueError(f"{what} needs interventions, but the suite has none; add splits to it")
 
 
-def _redraws_expected(got: str) -> str:
+def _explain_redraws(got: str) -> str:
     return f"redraws: expected {{intervention: [data, ...]}}, got {got}; each element of a list is one whole draw"

@@ -10,12 +10,12 @@ import torch
 from mechconn.core import check_choice, check_samples
 from mechconn.datasets._decode import Decoder
 from mechconn.datasets._delimited import Quoting, read_rows
-from mechconn.datasets._images import ImageSet, file_names, first_rows
+from mechconn.datasets._images import ImageSet, count_first_rows, shorten_file_names
 
-SUFFIXES = (".csv", ".tsv")
+TABLE_SUFFIXES = (".csv", ".tsv")
 SPLIT = "split"
 """The column that divides a table into splits; without it all rows are "train"."""
-NAMES = {
+USUAL_COLUMNS = {
     "image": ("file", "file_name", "filename", "path", "image"),
     "label": ("label", "class", "y"),
 }
@@ -25,20 +25,20 @@ MAX_CLASSES = 100_000
 
 def is_table(place: Path) -> bool:
     """Whether this is a table in text that is there."""
-    return place.suffix in SUFFIXES and place.is_file()
+    return place.suffix in TABLE_SUFFIXES and place.is_file()
 
 
-def table_splits(file: Path, quoting: Quoting) -> tuple[str, ...]:
+def list_table_splits(file: Path, quoting: Quoting) -> tuple[str, ...]:
     """The values of the column "split", sorted; "train" alone where there is none."""
-    columns = _columns(file, quoting)
+    columns = _read_columns(file, quoting)
     return tuple(sorted(set(columns[SPLIT]))) if SPLIT in columns else ("train",)
 
 
 def read_column(file: Path, column: str, split: str | None, quoting: Quoting) -> list[str]:
     """One column, row by row; of one split where the table is divided."""
-    columns = _columns(file, quoting)
+    columns = _read_columns(file, quoting)
     check_column(file, column, columns)
-    return [columns[column][row] for row in _rows(file, columns, split)]
+    return [columns[column][row] for row in _select_split_rows(file, columns, split)]
 
 
 def load_listed(
@@ -60,13 +60,16 @@ def load_listed(
         ValueError: no such column, or several that may be meant; a row without a value, without its file, or with an
             image that cannot be read or differs in shape; more rows than there are.
     """
-    columns = _columns(file, quoting)
-    image, label = _named(file, columns, "image", image), _named(file, columns, "label", label)
+    columns = _read_columns(file, quoting)
+    image, label = (
+        _choose_named_column(file, columns, "image", image),
+        _choose_named_column(file, columns, "label", label),
+    )
     for column in (image, label):
         check_values(file, column, columns[column])
-    labels, classes = _classes(file, label, columns[label])
-    chosen = _rows(file, columns, split)
-    chosen = chosen[: first_rows(len(chosen), rows)]
+    labels, classes = _number_classes(file, label, columns[label])
+    chosen = _select_split_rows(file, columns, split)
+    chosen = chosen[: count_first_rows(len(chosen), rows)]
     paths = [file.parent / columns[image][row] for row in chosen]
     absent = [number for number, path in enumerate(paths) if not path.is_file()]
     if absent:
@@ -76,7 +79,7 @@ def load_listed(
             "start at the table's folder"
         )
     pixels = Decoder(lambda number: str(paths[number]), rgb, size).all(paths, len(paths))
-    return ImageSet(pixels, torch.tensor([labels[row] for row in chosen]), classes, file_names(paths))
+    return ImageSet(pixels, torch.tensor([labels[row] for row in chosen]), classes, shorten_file_names(paths))
 
 
 def check_values(file: Path, column: str, values: Sequence[object]) -> None:
@@ -86,7 +89,7 @@ def check_values(file: Path, column: str, values: Sequence[object]) -> None:
         raise ValueError(f"{file} row {empty}: column {column!r} is empty; every row needs a value")
 
 
-def _columns(file: Path, quoting: Quoting) -> dict[str, list[str]]:
+def _read_columns(file: Path, quoting: Quoting) -> dict[str, list[str]]:
     """Column -> its values; a column without a name cannot be asked for."""
     header, *rows = read_rows(file, quoting) or [[]]
     twice = next((name for name in header if name and header.count(name) > 1), None)
@@ -96,7 +99,7 @@ def _columns(file: Path, quoting: Quoting) -> dict[str, list[str]]:
     return {name: list(values) for name, values in zip(header, zip(*rows, strict=True), strict=True) if name}
 
 
-def _rows(file: Path, columns: dict[str, list[str]], split: str | None) -> list[int]:
+def _select_split_rows(file: Path, columns: dict[str, list[str]], split: str | None) -> list[int]:
     """The rows of a split, in order."""
     if SPLIT not in columns:
         check_choice(f"split of {file}", split or "train", ("train",))
@@ -108,11 +111,11 @@ def _rows(file: Path, columns: dict[str, list[str]], split: str | None) -> list[
     return [row for row, value in enumerate(columns[SPLIT]) if value == split]
 
 
-def _named(file: Path, columns: dict[str, list[str]], role: str, named: str | None) -> str:
+def _choose_named_column(file: Path, columns: dict[str, list[str]], role: str, named: str | None) -> str:
     """The column that was named, or the one that goes by a usual name."""
-    found = [name for name in NAMES[role] if name in columns] if named is None else [named]
+    found = [name for name in USUAL_COLUMNS[role] if name in columns] if named is None else [named]
     if len(found) != 1:
-        usual, listed = ", ".join(NAMES[role]), ", ".join(columns)
+        usual, listed = ", ".join(USUAL_COLUMNS[role]), ", ".join(columns)
         raise ValueError(
             f"{file}: not exactly one column is called as one of the {role} ({usual}); name it: {role}=... "
             f"(columns: {listed})"
@@ -136,7 +139,7 @@ def check_one_split(source: object, splits: Collection[str]) -> None:
         )
 
 
-def _classes(file: Path, column: str, values: list[str]) -> tuple[list[int], tuple[str, ...]]:
+def _number_classes(file: Path, column: str, values: list[str]) -> tuple[list[int], tuple[str, ...]]:
     """(class number of each row, the classes' names)."""
     if all(value.isascii() and value.isdigit() for value in values):
         labels = [int(value) for value in values]

@@ -11,11 +11,11 @@ from mechconn.datasets._cues import BoxCue, HueBoxCue
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import has_split, load
 from mechconn.datasets._planted import Planted, PlantedCue
-from mechconn.datasets._suite import Cue, CuedSet, Suite, cue_suite, cued_set
+from mechconn.datasets._suite import Cue, CuedSet, Suite, make_cue_suite, make_cued_set
 from mechconn.datasets._token_cue import TokenCue
 from mechconn.datasets._tokens import TokenSet
 
-Own = ImageSet | TokenSet
+OwnData = ImageSet | TokenSet
 
 DIGITS_TEST, PLANTED_TRAIN, PLANTED_TEST = 597, 2000, 1000
 
@@ -40,9 +40,9 @@ class CueTask:
 
 
 def cue_task(
-    source: str | Path | Own,
+    source: str | Path | OwnData,
     *,
-    test: Own | None = None,
+    test: OwnData | None = None,
     cue: Cue | None = None,
     test_cue: Cue | None = None,
     proportion: float = 0.8,
@@ -83,7 +83,7 @@ def cue_task(
     for what, count in (("rows", rows), ("test_rows", test_rows), ("draws", draws)):
         if count is not None:
             check_count(what, count)
-    if not isinstance(source, str | Path | Own):
+    if not isinstance(source, str | Path | OwnData):
         raise TypeError(f"source must be a name, a path, an ImageSet or a TokenSet, got {type(source).__name__}")
     if source == "planted":
         if any(given is not None for given in (cue, test_cue, test)):
@@ -93,30 +93,30 @@ def cue_task(
         held_out = spec.sample(test_rows or PLANTED_TEST, derive_seed(seed, "test"))
         cue, num_classes = PlantedCue(spec), spec.num_classes
     else:
-        train, held_out = _own_sets(source, test, rows, test_rows, seed, root, download)
-        cue, num_classes = cue or _default_cue(train), len(train.classes)
+        train, held_out = _load_own_sets(source, test, rows, test_rows, seed, root, download)
+        cue, num_classes = cue or _make_default_cue(train), len(train.classes)
         _check_unmarked({"training": train, "test": held_out}, cue)
-    scenes = cued_set(train, cue)
+    scenes = make_cued_set(train, cue)
     return CueTask(
         train=scenes.with_proportion(proportion, derive_seed(seed, "cue")),
         clean=scenes,
-        suite=cue_suite(cued_set(held_out, test_cue or cue), derive_seed(seed, "counterfactuals"), draws),
+        suite=make_cue_suite(make_cued_set(held_out, test_cue or cue), derive_seed(seed, "counterfactuals"), draws),
         proportion=proportion,
         num_classes=num_classes,
     )
 
 
-def _own_sets(
-    source: str | Path | Own,
-    test: Own | None,
+def _load_own_sets(
+    source: str | Path | OwnData,
+    test: OwnData | None,
     rows: int | None,
     test_rows: int | None,
     seed: int,
     root: str | Path | None,
     download: bool,
-) -> tuple[Own, Own]:
+) -> tuple[OwnData, OwnData]:
     """(training data, test data), each limited to its first rows."""
-    if isinstance(source, Own):
+    if isinstance(source, OwnData):
         train = source
     elif source == "digits":
         train = load(source, seed=seed)
@@ -132,7 +132,7 @@ def _own_sets(
     return train, test
 
 
-def _check_alike(train: Own, test: Own) -> None:
+def _check_alike(train: OwnData, test: OwnData) -> None:
     """Raise unless both are of one kind and shape, and the test data have no class that training lacks."""
     if type(train) is not type(test):
         raise TypeError(
@@ -140,7 +140,7 @@ def _check_alike(train: Own, test: Own) -> None:
             "one kind"
         )
     what = "images" if isinstance(train, ImageSet) else "texts"
-    shapes = _shape(train), _shape(test)
+    shapes = _get_input_shape(train), _get_input_shape(test)
     if shapes[0] != shapes[1]:
         raise ValueError(f"training {what} have shape {shapes[0]} but test {what} {shapes[1]}; load both the same way")
     if train.classes[: len(test.classes)] != test.classes:
@@ -150,18 +150,18 @@ def _check_alike(train: Own, test: Own) -> None:
         )
 
 
-def _shape(data: Own) -> list[int]:
+def _get_input_shape(data: OwnData) -> list[int]:
     """The shape of one row."""
     return list((data.x if isinstance(data, ImageSet) else data.input_ids).shape[1:])
 
 
-def _check_unmarked(sets: Mapping[str, Own], cue: Cue) -> None:
+def _check_unmarked(sets: Mapping[str, OwnData], cue: Cue) -> None:
     """Raise unless texts are free of the markers that are put into them: "no cue" must mean none."""
     for which, data in sets.items():
         if not isinstance(data, TokenSet):
             continue
         if not isinstance(cue, TokenCue):
-            raise TypeError(_token_cue_expected(type(cue).__name__))
+            raise TypeError(_explain_token_cue(type(cue).__name__))
         marked = data.with_token(cue.tokens)
         if len(marked):
             raise ValueError(
@@ -170,15 +170,15 @@ def _check_unmarked(sets: Mapping[str, Own], cue: Cue) -> None:
             )
 
 
-def _default_cue(data: Own) -> Cue:
+def _make_default_cue(data: OwnData) -> Cue:
     """A box: its place tells up to ten classes, its place and hue more; white on grey images."""
     if isinstance(data, TokenSet):
-        raise TypeError(_token_cue_expected("none"))
+        raise TypeError(_explain_token_cue("none"))
     if len(data.classes) > 10:
         return HueBoxCue()
     colour = (0.0, 1.0, 0.0) if data.x.shape[1] == 3 else (1.0,) * data.x.shape[1]
     return BoxCue(colour=colour, values=len(data.classes))
 
 
-def _token_cue_expected(got: str) -> str:
+def _explain_token_cue(got: str) -> str:
     return f"texts have no cue of their own; pass cue=TokenCue((...)), a marker token for each class, got {got}"

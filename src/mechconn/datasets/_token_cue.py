@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechconn.core import check_choice, check_non_negative, check_whole, integers_by_index
+from mechconn.core import check_choice, check_non_negative, check_whole, draw_integers
 from mechconn.datasets._suite import Cue
 
 NO_TOKEN = -1
@@ -79,7 +79,7 @@ class TokenCue(Cue):
     def random(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
         """One of the markers for each row, each as likely as any other."""
         markers = torch.tensor(list(dict.fromkeys(self.tokens)))
-        return markers[integers_by_index(index, len(markers), seed, "token cue")]
+        return markers[draw_integers(index, len(markers), seed, "token cue")]
 
     def render(self, x: Mapping[str, Tensor], values: Int[Tensor, " n"]) -> dict[str, Tensor]:
         """Texts with their markers; the marker has the token type of the token before it.

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechconn.datasets._images import check_labels, first_rows, split_rows
+from mechconn.datasets._images import check_labels, count_first_rows, draw_split_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +71,11 @@ class TokenSet:
 
     def first(self, rows: int | None) -> TokenSet:
         """The first `rows` rows; None is all of them."""
-        return self if rows is None else self.subset(torch.arange(first_rows(len(self), rows)))
+        return self if rows is None else self.subset(torch.arange(count_first_rows(len(self), rows)))
 
     def split(self, held_out: int, seed: int = 0) -> tuple[TokenSet, TokenSet]:
         """(the rest, `held_out` rows), drawn by seed without replacement, each in its old order."""
-        rest, held = split_rows(len(self), held_out, seed)
+        rest, held = draw_split_rows(len(self), held_out, seed)
         return self.subset(rest), self.subset(held)
 
     def to(self, device: str | torch.device) -> TokenSet:

@@ -22,11 +22,11 @@ from mechconn.core import (
     check_count,
     check_positive,
     check_range,
-    integers_by_index,
+    draw_integers,
+    draw_uniform,
+    find_row_origin,
     is_source,
-    placed,
-    row_origin,
-    uniform_by_index,
+    move_source,
 )
 
 
@@ -100,7 +100,7 @@ class IntervenedSet:
     @property
     def row_origin(self) -> tuple[object, Tensor]:
         """That of the scenes before."""
-        return row_origin(self.source)
+        return find_row_origin(self.source)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -114,7 +114,7 @@ class IntervenedSet:
 
     def to(self, device: str | torch.device) -> IntervenedSet:
         """The same scenes, rendered on `device`."""
-        return replace(self, source=placed(self.source, device))
+        return replace(self, source=move_source(self.source, device))
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Rotate(Intervention):
 
     def draw(self, index: Int[Tensor, " n"], seed: int) -> Float[Tensor, " n"]:
         """Angles in degrees."""
-        return (2.0 * uniform_by_index(index, seed, "rotate") - 1.0) * self.max_degrees
+        return (2.0 * draw_uniform(index, seed, "rotate") - 1.0) * self.max_degrees
 
     def apply(self, x: Float[Tensor, "n c h w"], values: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Images turned by `values` degrees."""
@@ -187,7 +187,7 @@ class Translate(Intervention):
 
     def draw(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n 2"]:
         """(down, right) in pixels."""
-        axes = [integers_by_index(index, 2 * self.max_pixels + 1, seed, "translate", axis) for axis in (0, 1)]
+        axes = [draw_integers(index, 2 * self.max_pixels + 1, seed, "translate", axis) for axis in (0, 1)]
         return torch.stack(axes, 1) - self.max_pixels
 
     def apply(self, x: Float[Tensor, "n c h w"], values: Int[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
@@ -228,7 +228,7 @@ class ColourShift(Intervention):
 
     def draw(self, index: Int[Tensor, " n"], seed: int) -> Float[Tensor, "n c"]:
         """One shift per channel."""
-        draws = [uniform_by_index(index, seed, "colour shift", channel) for channel in range(self.channels)]
+        draws = [draw_uniform(index, seed, "colour shift", channel) for channel in range(self.channels)]
         return (2.0 * torch.stack(draws, 1) - 1.0) * self.max_shift
 
     def apply(self, x: Float[Tensor, "n c h w"], values: Float[Tensor, "n c"]) -> Float[Tensor, "n c h w"]:

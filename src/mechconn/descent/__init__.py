@@ -1,10 +1,10 @@
 """The training engine: methods, the loop, checkpoints, several processes, the head, fresh weights."""
 
 from mechconn.descent._checkpoint import Checkpoint as Checkpoint
-from mechconn.descent._fresh_weights import fresh_state as fresh_state
+from mechconn.descent._fresh_weights import draw_fresh_state as draw_fresh_state
 from mechconn.descent._head import find_head as find_head
-from mechconn.descent._head import head_calls as head_calls
-from mechconn.descent._loop import Engine as Engine
+from mechconn.descent._head import record_head_calls as record_head_calls
+from mechconn.descent._loop import DescentEngine as DescentEngine
 from mechconn.descent._master_weights import MasterWeights as MasterWeights
 from mechconn.descent._method import EVALUATED as EVALUATED
 from mechconn.descent._method import Batch as Batch
@@ -16,12 +16,12 @@ from mechconn.descent._method import Objective as Objective
 from mechconn.descent._method import Problem as Problem
 from mechconn.descent._method import Records as Records
 from mechconn.descent._method import Schedule as Schedule
-from mechconn.descent._method import Step as Step
-from mechconn.descent._method import clean_loss as clean_loss
-from mechconn.descent._method import cued_needed as cued_needed
-from mechconn.descent._method import taken_epoch as taken_epoch
+from mechconn.descent._method import TrainingStep as TrainingStep
+from mechconn.descent._method import compute_clean_loss as compute_clean_loss
+from mechconn.descent._method import find_taken_epoch as find_taken_epoch
+from mechconn.descent._method import require_cued_data as require_cued_data
 from mechconn.descent._training import Trained as Trained
 from mechconn.descent._training import Training as Training
+from mechconn.descent._training import count_samples as count_samples
 from mechconn.descent._training import optimise as optimise
-from mechconn.descent._training import sample_count as sample_count
 from mechconn.descent._training import train as train

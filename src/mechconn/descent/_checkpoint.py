@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mechconn.core import UnusableFileError, check_count, content_hash, read_with_note, remove_drafts, write_safetensors
+from mechconn.core import UnusableFileError, check_count, hash_content, read_with_note, remove_drafts, write_safetensors
 
-VERSION = 1
+CHECKPOINT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Checkpoint:
 
     A run that finds the file goes on from it, and ends with the same bits as one that was never stopped (same
     machine, same number of threads). A file that another run wrote is refused and stays as it is; so does the last
-    one when a loss becomes infinite or NaN. Runs are told apart by their settings, their start, what is
+    one when a loss becomes infinite or NaN. A run is identified by its settings, their start, what is
     frozen, all targets, groups and the inputs of each source's first batch; functions (loss, transform) are not
     compared. `DFR`, which takes no steps, writes none.
 
@@ -43,7 +43,7 @@ class Checkpoint:
 
 
 @dataclass
-class Progressed:
+class RunState:
     """How far a run is: what a checkpoint holds.
 
     Attributes:
@@ -78,13 +78,13 @@ GROUPS = ("state", "kept", "chosen", "orders")
 
 
 @dataclass(frozen=True, eq=False)
-class Keeper:
+class CheckpointFile:
     """Reads and writes the checkpoint of one run, which `identity` tells from others."""
 
     checkpoint: Checkpoint
     identity: str
 
-    def read(self) -> Progressed | None:
+    def read(self) -> RunState | None:
         """How far the run is; None where nothing was written yet. What a killed run half wrote is removed.
 
         Raises:
@@ -95,32 +95,32 @@ class Keeper:
         if not file.is_file():
             return None
         tensors, note = read_with_note(file)
-        if note.get("version") != VERSION or note.get("identity") != self.identity:
+        if note.get("version") != CHECKPOINT_VERSION or note.get("identity") != self.identity:
             raise UnusableFileError(
                 f"the checkpoint {file} was written by another run (other settings, start, data or version) and "
                 "stays as it is; name another file, or delete it"
             )
-        if note.pop("sha256", None) != identity_of(note, sorted(tensors.items())):
+        if note.pop("sha256", None) != compute_identity(note, sorted(tensors.items())):
             raise UnusableFileError(
                 f"the checkpoint {file} was changed after it was written; delete it, and the run starts afresh"
             )
-        progress = Progressed(**{name: note[name] for name in PLAIN})
+        progress = RunState(**{name: note[name] for name in PLAIN})
         progress.best = None if note["best"] is None else (float(note["best"][0]), int(note["best"][1]))
         for name, tensor in tensors.items():
             group, _, rest = name.partition("/")
             getattr(progress, group)[rest] = tensor
         return progress
 
-    def write(self, progress: Progressed) -> None:
+    def write(self, progress: RunState) -> None:
         """Write it whole, with a hash of its content; the file before stays until then."""
         tensors = {f"{group}/{name}": t.cpu() for group in GROUPS for name, t in getattr(progress, group).items()}
         plain = {name: getattr(progress, name) for name in PLAIN}
-        note = {"version": VERSION, "identity": self.identity, "best": progress.best, **plain}
-        sha256 = identity_of(note, sorted(tensors.items()))
+        note = {"version": CHECKPOINT_VERSION, "identity": self.identity, "best": progress.best, **plain}
+        sha256 = compute_identity(note, sorted(tensors.items()))
         write_safetensors(Path(self.checkpoint.file), tensors, {**note, "sha256": sha256})
 
 
-def identity_of(settings: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:
+def compute_identity(settings: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:
     """A hash of what a run depends on: its settings, and tensors such as its start and its targets."""
     named = (part for name, tensor in tensors for part in (name, tensor))
-    return content_hash([json.dumps(settings, sort_keys=True, default=str), *named])
+    return hash_content([json.dumps(settings, sort_keys=True, default=str), *named])

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from mechconn.core import Buffers, Params, isolated
-from mechconn.network import buffers_of, copy_module, parameters_of
+from mechconn.core import Buffers, Params, isolate_rng
+from mechconn.network import copy_module, parameters_of, read_buffers
 
 
-def fresh_state(
+def draw_fresh_state(
     model: nn.Module, seed: int, stream: str, otherwise: str, keep: Sequence[str] = ()
 ) -> tuple[Params, Buffers]:
     """Parameters and buffers of an untrained network of this architecture, on the CPU, a function of (seed, stream).
@@ -26,11 +26,11 @@ def fresh_state(
     """
     fresh = copy_module(model).cpu()  # so that every device starts at the same network
     moved = set()
-    with isolated(seed, stream), torch.no_grad():
+    with isolate_rng(seed, stream), torch.no_grad():
         for parameter in fresh.parameters():
             if parameter.requires_grad and parameter.is_floating_point():
                 parameter.fill_(math.nan)  # stays where nothing draws it
-        for module in _inner_first(fresh, set()):  # as constructors do: what a parent draws is the last word
+        for module in _iterate_inner_first(fresh, set()):  # as constructors do: what a parent draws is the last word
             draw = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
             if callable(draw):
                 draw()
@@ -50,14 +50,14 @@ def fresh_state(
     statistics = {name for name, buffer in fresh.named_buffers() if id(buffer) in moved}
     return (
         {name: tensor for name, tensor in parameters_of(fresh).items() if name in wanted},
-        {name: tensor for name, tensor in buffers_of(fresh).items() if name in statistics},
+        {name: tensor for name, tensor in read_buffers(fresh).items() if name in statistics},
     )
 
 
-def _inner_first(module: nn.Module, seen: set[nn.Module]) -> Iterator[nn.Module]:
+def _iterate_inner_first(module: nn.Module, seen: set[nn.Module]) -> Iterator[nn.Module]:
     """Every module of a network once, after the modules that it holds."""
     seen.add(module)
     for child in module.children():
         if child not in seen:
-            yield from _inner_first(child, seen)
+            yield from _iterate_inner_first(child, seen)
     yield module

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import Inputs
-from mechconn.network import call_arguments, copy_module, fitting, forget, outputs_of, plain_module, set_mode
+from mechconn.network import (
+    copy_module,
+    drop_computed_values,
+    extract_outputs,
+    make_call_arguments,
+    make_input_caster,
+    set_mode,
+    unwrap_module,
+)
 
 
 def find_head(model: nn.Module, inputs: Inputs, named: str | None = None) -> str:
@@ -27,14 +35,14 @@ def find_head(model: nn.Module, inputs: Inputs, named: str | None = None) -> str
     Raises:
         ValueError: no linear layer, or several side by side, lead to the output, or `named` is not one.
     """
-    model = plain_module(model)
+    model = unwrap_module(model)
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     listed = ", ".join(linear) or "none"
     if named is not None:
         if named not in linear:
             raise ValueError(f"head={named!r} is not a linear layer of this model; its linear layers are: {listed}")
         return named
-    heads = _last_linear(model, inputs)
+    heads = _find_last_linear(model, inputs)
     if len(heads) != 1:
         reason = "no linear layer leads to the output" if not heads else f"{', '.join(heads)} lead to it side by side"
         names = [*linear, *heads][-1:]  # one that leads to the output, else the last
@@ -46,10 +54,10 @@ def find_head(model: nn.Module, inputs: Inputs, named: str | None = None) -> str
     return heads[0]
 
 
-def _last_linear(model: nn.Module, inputs: Inputs) -> list[str]:
+def _find_last_linear(model: nn.Module, inputs: Inputs) -> list[str]:
     """Linear layers on the way back from the output that no other linear layer comes after."""
     probe = copy_module(model)
-    forget(probe)
+    drop_computed_values(probe)
     set_mode(probe, False)
     probe.requires_grad_(True)
     made_by: dict[Any, str] = {}
@@ -63,9 +71,9 @@ def _last_linear(model: nn.Module, inputs: Inputs) -> list[str]:
     for name, module in probe.named_modules():
         if isinstance(module, nn.Linear):
             module.register_forward_hook(record(name))
-    args, kwargs = call_arguments(fitting(model)(inputs))
+    args, kwargs = make_call_arguments(make_input_caster(model)(inputs))
     with torch.enable_grad():
-        output = outputs_of(probe(*args, **kwargs))
+        output = extract_outputs(probe(*args, **kwargs))
     heads, seen, frontier = [], set(), [output.grad_fn]
     while frontier:
         node = frontier.pop()
@@ -80,7 +88,7 @@ def _last_linear(model: nn.Module, inputs: Inputs) -> list[str]:
 
 
 @dataclass(eq=False)
-class Received:
+class HeadCalls:
     """What a head received and gave, call by call."""
 
     head: str
@@ -110,9 +118,9 @@ class Received:
 
 
 @contextmanager
-def head_calls(model: nn.Module, head: str) -> Iterator[Received]:
-    """While it lasts, every call of the head is recorded."""
-    received = Received(head)
+def record_head_calls(model: nn.Module, head: str) -> Iterator[HeadCalls]:
+    """Context manager: record every call of the head."""
+    received = HeadCalls(head)
 
     def record(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> None:
         received.calls.append((args[0] if args else kwargs["input"], output))

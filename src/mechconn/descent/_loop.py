@@ -15,25 +15,25 @@ from mechconn.core import (
     Data,
     Inputs,
     Progress,
-    batch_count,
     check_samples,
-    copied_inputs,
-    generator,
-    generators_kept,
-    isolated,
-    numbered_batches,
-    own_generators,
-    reseed,
+    copy_inputs,
+    count_batches,
+    find_generators,
+    isolate_rng,
+    iterate_numbered_batches,
+    keep_generator_states,
+    make_generator,
+    seed_globally,
 )
-from mechconn.descent._checkpoint import Keeper, Progressed
-from mechconn.descent._method import Objective, Records, Schedule, Step
+from mechconn.descent._checkpoint import CheckpointFile, RunState
+from mechconn.descent._method import Objective, Records, Schedule, TrainingStep
 from mechconn.descent._run_messages import explain_one_row, note_selection
 from mechconn.descent._workers import Workers
 from mechconn.losses import Loss
 
 
 @dataclass(eq=False)
-class Engine:
+class DescentEngine:
     """Takes the steps of one run, which may be several descents one after the other.
 
     Whatever an iteration draws is a function of (seed, iteration): the order of the rows, dropout, the loaders' own
@@ -63,7 +63,7 @@ class Engine:
     progress: Progress | None = None
     transform: Callable[[Inputs], Inputs] | None = None
     workers: Workers = field(default_factory=Workers)
-    keeper: Keeper | None = None
+    keeper: CheckpointFile | None = None
     reader: nn.Module | None = None
     loss: Loss | None = None
     kept: dict[str, Tensor] = field(default_factory=dict)
@@ -85,13 +85,13 @@ class Engine:
         validate: Callable[[], float] | None = None,
         factor: Callable[[int], float] | None = None,
         *,
-        as_they_are: bool = False,
+        apply_transform: bool = True,
     ) -> Records:
         """Take a schedule's steps on the trainable tensors of a module, or of a mapping; returns its epochs' records.
 
         With `validate`, the weights are in the end those of the epoch where it gave the least value. `factor`
-        multiplies the learning rate of an iteration; the history keeps the schedule's own rate. `as_they_are` reads
-        the data without the transform: they are no inputs, but what was computed from them.
+        multiplies the learning rate of an iteration; the history keeps the schedule's own rate. With
+        `apply_transform=False` the data are precomputed features.
 
         Raises:
             ValueError: nothing is trainable, or data are empty.
@@ -114,11 +114,11 @@ class Engine:
             weights, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
         )  # fmt: skip
         data = (clean, *cued)
-        with generators_kept(*data):  # around all epochs: each meets the rows in an order of its own
-            with isolated(self.seed, self.what, "targets"):
-                counts = [batch_count(self.named, source, schedule.batch_size) for source in data]
+        with keep_generator_states(*data):  # around all epochs: each meets the rows in an order of its own
+            with isolate_rng(self.seed, self.what, "targets"):
+                counts = [count_batches(self.named, source, schedule.batch_size) for source in data]
             check_samples(self.named if not counts[0] else "cued data", min(counts))
-            transform = None if as_they_are else self.transform
+            transform = self.transform if apply_transform else None
             _Run(
                 self, schedule, objectives, module, weights, optimiser, data, validate, factor, transform, min(counts)
             ).all_epochs(self._saved)
@@ -136,7 +136,7 @@ class Engine:
 class _Run:
     """One descent under way."""
 
-    engine: Engine
+    engine: DescentEngine
     schedule: Schedule
     objectives: Sequence[Objective]
     state: Mapping[str, Tensor]
@@ -149,15 +149,15 @@ class _Run:
     batches: int
 
     def __post_init__(self) -> None:
-        self.now = Progressed(part=self.engine._part, history=self.engine.history, kept=self.engine.kept)
+        self.now = RunState(part=self.engine._part, history=self.engine.history, kept=self.engine.kept)
         self.steps = math.ceil(self.batches / self.schedule.accumulate)
 
-    def all_epochs(self, saved: Progressed | None) -> None:
+    def all_epochs(self, saved: RunState | None) -> None:
         """Every epoch that is not done, then the weights that were chosen."""
         if saved is not None:
             self._restore(saved)
         for epoch in range(self.now.epoch, self.schedule.epochs):
-            with torch.enable_grad(), isolated(self.engine.seed, self.engine.what, epoch):
+            with torch.enable_grad(), isolate_rng(self.engine.seed, self.engine.what, epoch):
                 record = self._epoch(epoch)
             self._finish(record)
         if self.now.best is not None:
@@ -167,7 +167,7 @@ class _Run:
     def _epoch(self, epoch: int) -> dict[str, float]:
         """The iterations of an epoch that are not done; the mean of each term over the rows, and the last rate."""
         now, rate, total = self.now, self.schedule.lr, self.schedule.epochs * self.steps
-        own = [order for source in self.data for order in own_generators(source)]
+        own = [order for source in self.data for order in find_generators(source)]
         for number, order in enumerate(own):
             if now.offset:
                 order.set_state(now.orders[str(number)])
@@ -185,7 +185,7 @@ class _Run:
         means = {name: value / max(now.rows, 1) for name, value in now.sums.items()}
         return {"epoch": epoch, "lr": rate} | means
 
-    def _iterate(self, parts: list[Step], rate: float, total: int) -> None:
+    def _iterate(self, parts: list[TrainingStep], rate: float, total: int) -> None:
         """One optimiser step for each objective, its gradient summed over the parts by their rows."""
         total_rows = sum(part.size for part in parts)
         for group in self.optimiser.param_groups:
@@ -202,7 +202,7 @@ class _Run:
             self.optimiser.step()
         self.now.rows += total_rows
 
-    def _terms(self, objective: Objective, step: Step) -> dict[str, Tensor]:
+    def _terms(self, objective: Objective, step: TrainingStep) -> dict[str, Tensor]:
         """The objective's terms; where normalisation refuses a batch of one row, the error names the data."""
         try:
             return objective(step)
@@ -211,7 +211,7 @@ class _Run:
                 raise ValueError(text) from error
             raise
 
-    def _add(self, terms: Mapping[str, Tensor], step: Step, total: int) -> None:
+    def _add(self, terms: Mapping[str, Tensor], step: TrainingStep, total: int) -> None:
         """Count the terms in, after refusing NaN and infinity."""
         for name, term in terms.items():
             value = float(term.detach())
@@ -239,27 +239,27 @@ class _Run:
             terms = ", ".join(f"{name} {record[name]:.3g}" for name in record if name not in ("epoch", "lr"))
             engine.progress(f"{engine.what} ({terms})", now.epoch, self.schedule.epochs)
 
-    def _read(self, epoch: int) -> Iterator[list[Step]]:
+    def _read(self, epoch: int) -> Iterator[list[TrainingStep]]:
         """For each iteration its batches, as many as the shortest data give."""
         engine = self.engine
 
         def stream(which: int) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
             key = "clean" if which == 0 else "cued" if which == 1 else f"cued {which}"
-            return numbered_batches(
+            return iterate_numbered_batches(
                 engine.named if which == 0 else "cued data",
                 self.data[which],
                 batch_size=self.schedule.batch_size,
                 device=engine.device,
-                shuffle=generator(engine.seed, "order", key, epoch),
+                shuffle=make_generator(engine.seed, "order", key, epoch),
                 model=engine.reader,
             )
 
         streams = islice(zip(*map(stream, range(len(self.data))), strict=False), self.batches)
         for offset in range(self.steps):
             number = epoch * self.steps + offset
-            reseed(engine.seed, engine.what, self.now.part, number)
+            seed_globally(engine.seed, engine.what, self.now.part, number)
             parts = [
-                Step(
+                TrainingStep(
                     number, epoch, self._counted(clean[1]), self._given(clean), tuple(map(self._given, cued)), clean[2]
                 )
                 for clean, *cued in islice(streams, self.schedule.accumulate)
@@ -267,7 +267,7 @@ class _Run:
             if not parts:
                 return  # data that gave fewer batches than they said
             if engine.workers.rank:
-                reseed(engine.seed, engine.what, self.now.part, number, engine.workers.rank)
+                seed_globally(engine.seed, engine.what, self.now.part, number, engine.workers.rank)
             yield parts
 
     def _counted(self, targets: Tensor) -> int:
@@ -279,10 +279,10 @@ class _Run:
         """A batch as the objectives see it: transformed, this process's rows of it."""
         inputs, targets, _ = batch
         if self.transform is not None:
-            inputs = self.transform(copied_inputs(inputs))  # it may write into them
+            inputs = self.transform(copy_inputs(inputs))  # it may write into them
         return self.engine.workers.share((inputs, targets))
 
-    def _write(self, keeper: Keeper) -> None:
+    def _write(self, keeper: CheckpointFile) -> None:
         """Write a checkpoint; the weights were checked."""
         momenta = [self.optimiser.state[weight].get("momentum_buffer") for weight in self.weights]
         held = {f"momentum/{i}": momentum for i, momentum in enumerate(momenta) if momentum is not None}
@@ -291,7 +291,7 @@ class _Run:
             keeper.write(self.now)
 
     @torch.no_grad()
-    def _restore(self, saved: Progressed) -> None:
+    def _restore(self, saved: RunState) -> None:
         """Stand where a checkpoint stood."""
         self._put({name.removeprefix("weights/"): t for name, t in saved.state.items() if name.startswith("weights/")})
         for i, weight in enumerate(self.weights):

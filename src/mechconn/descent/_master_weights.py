@@ -54,7 +54,7 @@ class MasterWeights:
         """
         return {name: self._rounded(name, tensor) for name, tensor in params.items()}
 
-    def give_back(self, trained: nn.Module) -> None:
+    def write_back(self, trained: nn.Module) -> None:
         """Round the parameters and buffers of a trained copy of `module`, in place, and take its cast of inputs away.
 
         Raises:
@@ -78,7 +78,7 @@ class MasterWeights:
         return OwnLoss(lambda outputs, targets: own(outputs, targets.float() if is_half(targets) else targets))
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
+    def explain_errors(self) -> Iterator[None]:
         """Context manager: a clash of types in the copy's forward pass is re-raised with its reason.
 
         Raises:

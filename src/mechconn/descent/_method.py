@@ -16,17 +16,17 @@ from mechconn.core import (
     Inputs,
     MethodSettings,
     Params,
-    batches,
     check_count,
     check_fraction,
     check_non_negative,
     check_positive,
-    generators_kept,
-    isolated,
+    isolate_rng,
+    iterate_batches,
+    keep_generator_states,
 )
 from mechconn.descent._workers import Workers
-from mechconn.losses import Loss, not_per_sample
-from mechconn.network import Network, call_arguments, explain_errors, laid_out_inputs, outputs_of
+from mechconn.losses import Loss, explain_not_per_sample
+from mechconn.network import Network, explain_errors, extract_outputs, inputs_to_memory_format, make_call_arguments
 
 EVALUATED = 250
 """Rows per batch where nothing is learned."""
@@ -36,7 +36,7 @@ Batch: TypeAlias = tuple[Inputs, Tensor]
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """What one iteration works on.
 
     Attributes:
@@ -59,7 +59,7 @@ class Step:
 Records: TypeAlias = Sequence[Mapping[str, float]]
 """One record an epoch: its number, its last learning rate, the mean of each loss term, and the validation loss."""
 
-Objective: TypeAlias = Callable[[Step], dict[str, Tensor]]
+Objective: TypeAlias = Callable[[TrainingStep], dict[str, Tensor]]
 """The terms of a loss at the current weights; their sum is what one optimiser step descends."""
 
 
@@ -82,7 +82,7 @@ class Problem:
         workers: the processes that share the work.
         kept: what objectives remember from one iteration to the next; part of every checkpoint.
         decided: settings that the method left to the run, such as a rate that the features give; part of the record.
-        notes: plain sentences on where the run did nothing, for whoever reads its result.
+        notes: plain sentences on where the run did nothing, for readers of its result.
     """
 
     model: nn.Module
@@ -102,13 +102,13 @@ class Problem:
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Outputs of theta; its running statistics move along, as in any training step."""
-        inputs = self.network.fitted(
+        inputs = self.network.cast_inputs(
             inputs, lambda: (dict(self.model.named_parameters()), dict(self.model.named_buffers()))
         )
-        args, kwargs = call_arguments(laid_out_inputs(inputs, self.network.reduced))
+        args, kwargs = make_call_arguments(inputs_to_memory_format(inputs, self.network.reduced))
         with self.network.computing(), explain_errors(args, kwargs):
             found = self.model(*args, **kwargs)
-        outputs = outputs_of(found)
+        outputs = extract_outputs(found)
         return outputs if self.network.reduced is None else outputs.float()
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Problem:
         """
         values = self.loss(outputs, targets)
         if values.shape != targets.shape[:1]:
-            raise ValueError(not_per_sample("the loss", values, targets))
+            raise ValueError(explain_not_per_sample("the loss", values, targets))
         return values
 
     def mean_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -156,9 +156,9 @@ class Descend(Protocol):
         cued: Sequence[Data] = (),
         validate: Callable[[], float] | None = None,
         *,
-        as_they_are: bool = False,
+        apply_transform: bool = True,
     ) -> Records:
-        """Descend the objectives over the trainable weights of `module`; `as_they_are` reads batches untransformed.
+        """Descend the objectives over the trainable weights of `module`; with `apply_transform=False` on features.
 
         Returns the record of every epoch, also of those that were done before the run was interrupted.
         """
@@ -269,7 +269,7 @@ class Descent(CosineSchedule, Method):
 
     def run(self, problem: Problem, descend: Descend) -> None:
         """Descend the objectives over all weights, and note what had no effect."""
-        validate = None if problem.validation is None else validation_loss(problem)
+        validate = None if problem.validation is None else make_validation_loss(problem)
         records = descend(self, self.objectives(problem), problem.model, problem.clean, problem.cued, validate)
         problem.notes.extend(self.remarks(problem, records))
 
@@ -278,19 +278,19 @@ class Descent(CosineSchedule, Method):
         return ()
 
 
-def taken_epoch(records: Records) -> int:
+def find_taken_epoch(records: Records) -> int:
     """The epoch whose weights a descent ended with: the first of least validation loss, else the last."""
     losses = [record.get("validation") for record in records]
     found = [(loss, epoch) for epoch, loss in enumerate(losses) if loss is not None]
     return min(found)[1] if found else len(records) - 1
 
 
-def clean_loss(problem: Problem) -> Objective:
+def compute_clean_loss(problem: Problem) -> Objective:
     """The objective "clean": mean loss of theta on the clean batch."""
     return lambda step: {"clean": problem.risk(step.clean)}
 
 
-def cued_needed(method: Method, cued: Mapping[str, Data]) -> Mapping[str, Data]:
+def require_cued_data(method: Method, cued: Mapping[str, Data]) -> Mapping[str, Data]:
     """The sources with a cue, after refusing none."""
     if not cued:
         raise ValueError(
@@ -299,7 +299,7 @@ def cued_needed(method: Method, cued: Mapping[str, Data]) -> Mapping[str, Data]:
     return cued
 
 
-def validation_loss(problem: Problem) -> Callable[[], float]:
+def make_validation_loss(problem: Problem) -> Callable[[], float]:
     """Mean loss of theta on the validation data, in evaluation mode."""
     held_out = problem.validation
     assert held_out is not None
@@ -307,9 +307,9 @@ def validation_loss(problem: Problem) -> Callable[[], float]:
     def validate() -> float:
         problem.model.eval()
         total, rows = 0.0, 0
-        with torch.no_grad(), generators_kept(held_out), isolated(problem.seed, "validation"):
+        with torch.no_grad(), keep_generator_states(held_out), isolate_rng(problem.seed, "validation"):
             device, module = problem.network.device, problem.network.module
-            found = batches("validation", held_out, batch_size=EVALUATED, device=device, model=module)
+            found = iterate_batches("validation", held_out, batch_size=EVALUATED, device=device, model=module)
             for inputs, targets in found:
                 values = problem.losses(problem.outputs(inputs), targets).double()
                 total += float((values * problem.rows_counted(targets)).sum())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mechconn.core import Data, is_source
-from mechconn.descent._method import Records, Step, taken_epoch
+from mechconn.descent._method import Records, TrainingStep, find_taken_epoch
 
 
-def explain_one_row(error: ValueError, step: Step, data: Sequence[Data], named: str, processes: int) -> str:
+def explain_one_row(error: ValueError, step: TrainingStep, data: Sequence[Data], named: str, processes: int) -> str:
     """The error of a layer that cannot normalise one row, with the data it came from and what to do; else nothing.
 
     Args:
@@ -20,7 +20,7 @@ def explain_one_row(error: ValueError, step: Step, data: Sequence[Data], named: 
     """
     names = (named, *(f"cued data {number}" for number, _ in enumerate(data[1:], start=1)))
     read = zip(names, (step.clean, *step.cued), data, strict=False)
-    single = {name: _two_rows(source, processes) for name, (_, y), source in read if len(y) == 1}
+    single = {name: _advise_two_rows(source, processes) for name, (_, y), source in read if len(y) == 1}
     if not single or "more than 1 value per channel" not in str(error):
         return ""
     advice = " and ".join(dict.fromkeys(single.values()))
@@ -30,7 +30,7 @@ def explain_one_row(error: ValueError, step: Step, data: Sequence[Data], named: 
     )
 
 
-def _two_rows(source: Data, processes: int) -> str:
+def _advise_two_rows(source: Data, processes: int) -> str:
     if processes > 1:
         return "give larger batches, or fewer processes"
     if is_source(source):
@@ -40,7 +40,7 @@ def _two_rows(source: Data, processes: int) -> str:
 
 def note_selection(records: Records, what: str) -> Iterator[str]:
     """A note where validation data rejected all epochs but the first."""
-    if len(records) > 1 and "validation" in records[0] and taken_epoch(records) == 0:
+    if len(records) > 1 and "validation" in records[0] and find_taken_epoch(records) == 0:
         least = min(record["validation"] for record in records[1:])
         yield (
             f"Validation data selected the first of {len(records)} epochs of {what}: their loss is "

@@ -16,31 +16,31 @@ from mechconn.core import (
     Params,
     PerSampleLoss,
     Progress,
-    all_targets,
     as_data,
-    batches,
     check_is,
     check_listed,
     check_positive,
     check_whole,
-    generators_kept,
-    isolated,
+    isolate_rng,
+    iterate_batches,
+    keep_generator_states,
+    read_targets,
 )
-from mechconn.descent._checkpoint import Checkpoint, Keeper, identity_of
-from mechconn.descent._loop import Engine
+from mechconn.descent._checkpoint import Checkpoint, CheckpointFile, compute_identity
+from mechconn.descent._loop import DescentEngine
 from mechconn.descent._master_weights import MasterWeights
-from mechconn.descent._method import EVALUATED, Descent, Method, Objective, Problem, clean_loss
+from mechconn.descent._method import EVALUATED, Descent, Method, Objective, Problem, compute_clean_loss
 from mechconn.descent._workers import SeveralWorkers, Workers
 from mechconn.losses import Loss, as_loss, cross_entropy
 from mechconn.network import (
     Network,
     Precision,
-    buffers_of,
-    device_of,
+    copy_with_state,
     parameters_of,
-    plain_module,
+    read_buffers,
+    resolve_device,
     set_mode,
-    with_state,
+    unwrap_module,
 )
 from mechconn.plotting import draw_histories
 
@@ -77,7 +77,7 @@ class Training(Descent):
 
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """Mean loss on the data."""
-        return [clean_loss(problem)]
+        return [compute_clean_loss(problem)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,13 +183,13 @@ def optimise(
 ) -> Trained:
     """Run a method on a copy of a model; see `train` and `fine_tune`. `named` is what errors call the clean data."""
     started = time.perf_counter()
-    model = plain_module(model)
+    model = unwrap_module(model)
     check_is("method", method, Method)
     workers = Workers() if accelerator is None else SeveralWorkers(accelerator)
-    start, where = parameters_of(model), device_of(model, workers.device if device is None else device)
+    start, where = parameters_of(model), resolve_device(model, workers.device if device is None else device)
     masters, loss = MasterWeights(model), as_loss(loss)
     network = Network(masters.module, where, precision)
-    samples = sample_count(named, clean, seed, what, model, loss)
+    samples = count_samples(named, clean, seed, what, model, loss)
     held_out = None if validation is None else as_data("validation", validation)
     settings = {**method.settings(), "seed": seed, "device": str(where), "precision": network.number_type}
     settings |= {"samples": samples, "processes": workers.count, **masters.settings}
@@ -198,13 +198,13 @@ def optimise(
         check_is("checkpoint", checkpoint, Checkpoint, "; write mechconn.Checkpoint(file)")
         described = {"what": what, **settings, "head": head, "sources": list(cued), "transform": transform is not None}
         described["trained"] = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        held = {**start, **buffers_of(model), **_contents({named: clean, **cued}, where, model)}
-        held |= {} if held_out is None else _contents({"validation": held_out}, where, model)
+        held = {**start, **read_buffers(model), **_iterate_contents({named: clean, **cued}, where, model)}
+        held |= {} if held_out is None else _iterate_contents({"validation": held_out}, where, model)
         held |= {} if groups is None else {"groups": groups}
         held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
-        keeper = Keeper(checkpoint, identity_of(described, held.items()))
-    trained = _copied(masters.module, network)
-    engine = Engine(where, seed, what, named, progress, transform, workers, keeper, network.module, loss)
+        keeper = CheckpointFile(checkpoint, compute_identity(described, held.items()))
+    trained = _copy_for_training(masters.module, network)
+    engine = DescentEngine(where, seed, what, named, progress, transform, workers, keeper, network.module, loss)
     own = network.load(masters.load(start))
     points = {name: network.load(masters.load(point)) for name, point in (references or {}).items()}
     problem = Problem(
@@ -222,22 +222,22 @@ def optimise(
         kept=engine.kept,
         notes=engine.notes,
     )
-    with masters.explained():
+    with masters.explain_errors():
         method.run(problem, engine.descend)
     if network.reduced is not None:  # in the layout that files and other code expect
         trained.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    masters.give_back(trained)
+    masters.write_back(trained)
     settings |= problem.decided
     if engine.selected is not None:
         settings["selected_epoch"] = engine.selected
-    notes = (*engine.notes, *_unmoved(trained, start, type(method).__name__))
+    notes = (*engine.notes, *_note_unmoved(trained, start, type(method).__name__))
     set_mode(trained, False)
-    return Trained(with_state(trained, {}), tuple(engine.history), settings, time.perf_counter() - started, notes)
+    return Trained(copy_with_state(trained, {}), tuple(engine.history), settings, time.perf_counter() - started, notes)
 
 
-def _copied(model: nn.Module, network: Network) -> nn.Module:
+def _copy_for_training(model: nn.Module, network: Network) -> nn.Module:
     """A copy of the model in training mode, on the network's device and in its layout."""
-    copied = with_state(model, {}).to(network.device)
+    copied = copy_with_state(model, {}).to(network.device)
     set_mode(copied, True)
     for module in copied.modules():
         for name, buffer in module.named_buffers(recurse=False):
@@ -248,7 +248,7 @@ def _copied(model: nn.Module, network: Network) -> nn.Module:
     return copied
 
 
-def _unmoved(trained: nn.Module, start: Params, method: str) -> Iterator[str]:
+def _note_unmoved(trained: nn.Module, start: Params, method: str) -> Iterator[str]:
     """A note where every trainable weight is what it was."""
     weights = ((name, tensor.detach()) for name, tensor in trained.named_parameters() if tensor.requires_grad)
     if all(torch.equal(tensor.to(start[name].device), start[name]) for name, tensor in weights):
@@ -258,10 +258,10 @@ def _unmoved(trained: nn.Module, start: Params, method: str) -> Iterator[str]:
         )
 
 
-def sample_count(name: str, data: Data, seed: int, what: str, model: nn.Module, loss: Loss) -> int:
+def count_samples(name: str, data: Data, seed: int, what: str, model: nn.Module, loss: Loss) -> int:
     """Number of samples, after refusing empty data and data of one class."""
-    with generators_kept(data), isolated(seed, what, "targets"):
-        targets = all_targets(name, data, model)
+    with keep_generator_states(data), isolate_rng(seed, what, "targets"):
+        targets = read_targets(name, data, model)
     labels = loss.takes_labels and not targets.is_floating_point() and targets.numel() == len(targets)
     counted = loss.counted(targets) if labels else None
     counting = targets if counted is None else targets[counted]
@@ -272,13 +272,13 @@ def sample_count(name: str, data: Data, seed: int, what: str, model: nn.Module, 
     return len(targets)
 
 
-def _contents(sources: Mapping[str, Data], device: torch.device, model: nn.Module) -> dict[str, Tensor]:
+def _iterate_contents(sources: Mapping[str, Data], device: torch.device, model: nn.Module) -> dict[str, Tensor]:
     """What tells data from other data: all targets, and the inputs of a first batch."""
     held = {}
-    with generators_kept(*sources.values()), isolated(0, "targets"):
+    with keep_generator_states(*sources.values()), isolate_rng(0, "targets"):
         for name, data in sources.items():
-            held[f"targets {name}"] = all_targets(name, data, model)
-            first, _ = next(batches(name, data, batch_size=EVALUATED, device=device, model=model))
+            held[f"targets {name}"] = read_targets(name, data, model)
+            first, _ = next(iterate_batches(name, data, batch_size=EVALUATED, device=device, model=model))
             parts = first if isinstance(first, tuple) else first.values() if isinstance(first, Mapping) else (first,)
             held |= {f"inputs {name} {i}": part for i, part in enumerate(parts) if isinstance(part, Tensor)}
     return held

@@ -62,7 +62,7 @@ class SeveralWorkers(Workers):
 
     def whole(self, module: nn.Module, objectives: Objectives) -> Objectives:
         """See `Workers.whole`."""
-        whole = self._accelerator.prepare_model(_Whole(module, objectives))
+        whole = self._accelerator.prepare_model(_ObjectivesModule(module, objectives))
 
         def objective(which: int) -> Callable[[Any], dict[str, Tensor]]:
             return lambda step: whole(which, step)
@@ -78,11 +78,11 @@ class SeveralWorkers(Workers):
                 "processes"
             )
         own = slice(self.rank, None, self.count)
-        return _rows(batch[0], rows, own), batch[1][own]
+        return _take_own_rows(batch[0], rows, own), batch[1][own]
 
     def total(self, values: Tensor) -> Tensor:
         """See `Workers.total`."""
-        return _Sum.apply(values) if self.count > 1 else values  # pyright: ignore[reportReturnType]
+        return _SumOverProcesses.apply(values) if self.count > 1 else values  # pyright: ignore[reportReturnType]
 
     def mean(self, values: Tensor) -> Tensor:
         """See `Workers.mean`."""
@@ -95,7 +95,7 @@ class SeveralWorkers(Workers):
                 torch.distributed.broadcast(tensor, 0)
 
 
-class _Whole(nn.Module):
+class _ObjectivesModule(nn.Module):
     """All objectives of a run as one module over the weights that they train."""
 
     def __init__(self, module: nn.Module, objectives: Objectives) -> None:
@@ -107,29 +107,29 @@ class _Whole(nn.Module):
         return self._objectives[which](step)
 
 
-class _Sum(torch.autograd.Function):
+class _SumOverProcesses(torch.autograd.Function):
     """Sum over processes; the gradient is summed likewise, since every process holds the same sum."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        return _summed(values)
+        return _sum_over_processes(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _Sum.apply(gradients[0])  # pyright: ignore[reportReturnType]
+        return _SumOverProcesses.apply(gradients[0])  # pyright: ignore[reportReturnType]
 
 
-def _summed(values: Tensor) -> Tensor:
+def _sum_over_processes(values: Tensor) -> Tensor:
     result = values.detach().clone()
     torch.distributed.all_reduce(result)
     return result
 
 
-def _rows(inputs: Any, rows: int, own: slice) -> Any:
+def _take_own_rows(inputs: Any, rows: int, own: slice) -> Any:
     if isinstance(inputs, Tensor):
         return inputs[own] if inputs.dim() and len(inputs) == rows else inputs
     if isinstance(inputs, Mapping):
-        return {name: _rows(value, rows, own) for name, value in inputs.items()}
+        return {name: _take_own_rows(value, rows, own) for name, value in inputs.items()}
     if isinstance(inputs, tuple):
-        return tuple(_rows(value, rows, own) for value in inputs)
+        return tuple(_take_own_rows(value, rows, own) for value in inputs)
     return inputs

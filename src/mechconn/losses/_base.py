@@ -104,6 +104,6 @@ class NamedLoss(Loss):
         return {"name": self.name, **chosen} if chosen else self.name
 
 
-def loss_unit(settings: Mapping[str, Any]) -> str:
+def find_loss_unit(settings: Mapping[str, Any]) -> str:
     """What the losses of a run with these settings are in."""
     return settings.get("loss_unit", NATS)

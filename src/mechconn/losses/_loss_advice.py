@@ -11,7 +11,7 @@ CLASSES = "outputs [N, K] of K > 1 classes with labels [N], whole numbers, or ro
 ZERO_OR_ONE = "outputs [N] or [N, 1] with targets [N] of 0 or 1, or outputs [N, K] with such targets [N, K]"
 
 
-def out_of_range(labels: Tensor, classes: int, what: str, loss: str) -> str:
+def explain_labels_out_of_range(labels: Tensor, classes: int, what: str, loss: str) -> str:
     """One line on labels that name no output; a single one of them may mark what to leave out."""
     text = (
         f"labels must lie in 0 ... {classes - 1}, the model's outputs, got {int(labels.min())} ... {int(labels.max())}"
@@ -24,7 +24,7 @@ def out_of_range(labels: Tensor, classes: int, what: str, loss: str) -> str:
     return f"{text}; where {outside[0]} marks {what} to leave out, pass loss={IN}{loss}(ignore_index={outside[0]})"
 
 
-def not_per_sample(what: str, values: Any, target: Tensor) -> str:
+def explain_not_per_sample(what: str, values: Any, target: Tensor) -> str:
     """One line on values that are not one for each row."""
     shape = getattr(values, "shape", None)
     got = type(values).__name__ if shape is None else str(list(shape))
@@ -32,7 +32,7 @@ def not_per_sample(what: str, values: Any, target: Tensor) -> str:
     return f"{what} must give one value per sample, shape [{len(target)}], got {got}; {how}"
 
 
-def unfit(what: str, wanted: str, outputs: Tensor, targets: Tensor) -> str:
+def explain_unfit_targets(what: str, wanted: str, outputs: Tensor, targets: Tensor) -> str:
     """One line: what the loss takes, what came, and the loss to pass."""
     if targets.is_floating_point() and targets.dim() == 1 and outputs.dim() == 2 and outputs.shape[1] > 1:
         got = str(targets.dtype).removeprefix("torch.")
@@ -43,18 +43,18 @@ def unfit(what: str, wanted: str, outputs: Tensor, targets: Tensor) -> str:
     got = (
         f"outputs {list(outputs.shape)} with {str(targets.dtype).removeprefix('torch.')} targets {list(targets.shape)}"
     )
-    return f"{what} takes {wanted}, got {got}; {_advice(outputs, targets)}"
+    return f"{what} takes {wanted}, got {got}; {_advise(outputs, targets)}"
 
 
-def _advice(outputs: Tensor, targets: Tensor) -> str:
+def _advise(outputs: Tensor, targets: Tensor) -> str:
     """What to do about outputs and targets that a loss does not take; each loss named here takes these."""
     zero_or_one = bool(((targets == 0) | (targets == 1)).all())
     if len(outputs) != len(targets):
         return "give every row one target"
     if (
         outputs.dim() > 2
-        and _at_positions(outputs, targets)
-        and (found := _for_positions(outputs, targets, zero_or_one))
+        and _are_at_positions(outputs, targets)
+        and (found := _advise_for_positions(outputs, targets, zero_or_one))
     ):
         return found
     one = targets.dim() <= 2 and targets.numel() == len(targets) == outputs.numel()
@@ -69,9 +69,9 @@ def _advice(outputs: Tensor, targets: Tensor) -> str:
     return "pass loss=, a function of (outputs, targets) that gives a value per row"
 
 
-def _for_positions(outputs: Tensor, targets: Tensor, zero_or_one: bool) -> str:
+def _advise_for_positions(outputs: Tensor, targets: Tensor, zero_or_one: bool) -> str:
     """What to do about targets at every position; empty where they are none, or no classes."""
-    if outputs.dim() <= 2 or not _at_positions(outputs, targets):
+    if outputs.dim() <= 2 or not _are_at_positions(outputs, targets):
         return ""
     if zero_or_one and outputs.numel() == targets.numel():
         return f"where 1 means yes and 0 no at every position, pass loss={IN}OverPositions({IN}binary)"
@@ -80,7 +80,7 @@ def _for_positions(outputs: Tensor, targets: Tensor, zero_or_one: bool) -> str:
     return f'for a class at every position pass loss={IN}over_positions (in audit.toml: loss = "over_positions")'
 
 
-def _at_positions(outputs: Tensor, targets: Tensor) -> bool:
+def _are_at_positions(outputs: Tensor, targets: Tensor) -> bool:
     """Whether the targets are one for each position of the outputs."""
     places = targets.shape
     return places in (outputs.shape, outputs.shape[:1] + outputs.shape[2:], outputs.shape[:-1])

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from mechconn.core import named_function
+from mechconn.core import import_function
 from mechconn.losses._base import Loss
-from mechconn.losses._choice import BY_NAME, as_loss, loss_named
-from mechconn.losses._rows import cross_entropy
+from mechconn.losses._resolve_loss import BY_NAME, as_loss, make_named_loss
+from mechconn.losses._row_losses import cross_entropy
 
 
-def loss_of(value: Any) -> Loss:
+def read_loss(value: Any) -> Loss:
     """The loss that a configuration names; None is cross-entropy.
 
     Args:
@@ -29,24 +29,24 @@ def loss_of(value: Any) -> Loss:
     if isinstance(value, Mapping):
         if "name" not in value:
             raise ValueError(f'loss must have a name, as in {{name = "squared"}}, got {dict(value)}')
-        return loss_named(**value)
+        return make_named_loss(**value)
     if not isinstance(value, str):
         raise TypeError(f"loss must be a name or a table, got {value!r}")
     if value in BY_NAME or (":" not in value and "." not in value):
-        return loss_named(value)
-    return as_loss(named_function("the loss", value))
+        return make_named_loss(value)
+    return as_loss(import_function("the loss", value))
 
 
-def _built_in(value: Any) -> Loss:
+def _read_built_in_loss(value: Any) -> Loss:
     try:
-        return loss_named(value) if isinstance(value, str) else loss_of(value)
+        return make_named_loss(value) if isinstance(value, str) else read_loss(value)
     except TypeError as error:
         raise ValueError(str(error)) from error
 
 
 BuiltInLoss = Annotated[
     Any,
-    PlainValidator(_built_in),
+    PlainValidator(_read_built_in_loss),
     PlainSerializer(lambda loss: loss.describe()),
     WithJsonSchema({"anyOf": [{"enum": sorted(BY_NAME)}, {"type": "object"}]}),
 ]

@@ -17,12 +17,12 @@ from mechconn.mechanisms._discrepancy import output_discrepancy as output_discre
 from mechconn.mechanisms._effects import Change as Change
 from mechconn.mechanisms._effects import Effect as Effect
 from mechconn.mechanisms._effects import Invariance as Invariance
+from mechconn.mechanisms._endpoints import compute_outputs as compute_outputs
+from mechconn.mechanisms._endpoints import read_first_rows as read_first_rows
 from mechconn.mechanisms._groups import GroupAccuracies as GroupAccuracies
 from mechconn.mechanisms._groups import GroupAccuracy as GroupAccuracy
 from mechconn.mechanisms._groups import measure_groups as measure_groups
 from mechconn.mechanisms._groups import split_by_group as split_by_group
-from mechconn.mechanisms._joining import first_rows_of as first_rows_of
-from mechconn.mechanisms._joining import outputs_on as outputs_on
 from mechconn.mechanisms._map import MechanismMap as MechanismMap
 from mechconn.mechanisms._map import mechanism_map as mechanism_map
 from mechconn.mechanisms._measure import check_margin as check_margin

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mechconn.core import Data, Rows, as_data, check_by_index, check_choice, check_is
-from mechconn.datasets import Labels, Observed, class_names, observed_rows
+from mechconn.core import Data, RowSubset, as_data, check_by_index, check_choice, check_is
+from mechconn.datasets import Labels, Selection, read_class_names, select_observed_rows
 
 AGREE, CONFLICT = "agree", "conflict"
-NOTE = (
+WITHIN_CLASSES_NOTE = (
     "observational: the two splits hold other rows, so whatever else differs between these within a class counts too; "
     "the effect is the mean over classes, each of equal weight"
 )
@@ -30,7 +30,7 @@ def split_by_agreement(
     agrees: Agreeing | None = None,
     train_labels: Labels | None = None,
     train_column: Labels | None = None,
-) -> dict[str, Rows]:
+) -> dict[str, RowSubset]:
     """Data as two splits: rows whose value in a column agrees with their label, and rows where the two conflict.
 
     `Suite(split_by_agreement(data, places), reference="agree")` asks whether a model relies on the column. With K
@@ -70,26 +70,28 @@ def split_by_agreement(
     Source: the groups of Sagawa et al. 2020; weights by class: direct standardisation.
     """
     source = check_by_index("split_by_agreement", as_data("data", data))
-    labels, values = _classes(source.y), _values("column", column, len(source))
+    labels, values = _label_rows(source.y), _read_values("column", column, len(source))
     if (train_labels is None) != (train_column is None):
         raise ValueError("train_labels and train_column go together: the labels and the column of the training data")
     known = (labels, values)
     if train_labels is not None and train_column is not None:
-        known = _values("train_labels", train_labels, None), _values("train_column", train_column, None)
+        known = _read_values("train_labels", train_labels, None), _read_values("train_column", train_column, None)
         if len(known[0]) != len(known[1]):
             counts = f"{len(known[0])} and {len(known[1])}"
             raise ValueError(f"train_labels and train_column must have one value for each row, got {counts}")
-    names = _Names(sorted(set(labels)), class_names(source))
-    own = _own_values(names, known, agrees, {*values, *known[1]})
+    names = _LabelNames(sorted(set(labels)), read_class_names(source))
+    own = _find_agreeing_values(names, known, agrees, {*values, *known[1]})
     agree = torch.tensor([value in own[label] for label, value in zip(labels, values, strict=True)])
     _check_rows(names, labels, agree, own)
     return {
-        name: observed_rows(source, chosen.nonzero().flatten(), Observed(NOTE, within_classes=True))
+        name: select_observed_rows(
+            source, chosen.nonzero().flatten(), Selection(WITHIN_CLASSES_NOTE, within_classes=True)
+        )
         for name, chosen in ((AGREE, agree), (CONFLICT, ~agree))
     }
 
 
-class _Names:
+class _LabelNames:
     """The labels that occur, and what people call them."""
 
     def __init__(self, labels: Sequence[Any], classes: Sequence[str] | None) -> None:
@@ -113,18 +115,18 @@ class _Names:
         return check_choice("a label of agrees", str(key), options)
 
 
-def _own_values(
-    names: _Names, known: tuple[list[Any], list[Any]], agrees: Agreeing | None, occurring: set[Any]
+def _find_agreeing_values(
+    names: _LabelNames, known: tuple[list[Any], list[Any]], agrees: Agreeing | None, occurring: set[Any]
 ) -> dict[Any, set[Any]]:
     """Label -> the values that agree with it."""
     if agrees is not None:
         check_is("agrees", agrees, Mapping, "; write {label: value, ...}")
-    named = {names.find(key): _found(value, occurring) for key, value in (agrees or {}).items()}
+    named = {names.find(key): _find_values(value, occurring) for key, value in (agrees or {}).items()}
     counts: dict[Any, Counter[Any]] = {label: Counter() for label in names.labels}
     for label, value in zip(*known, strict=True):
         if label in counts:
             counts[label][value] += 1
-    own = {label: named.get(label) or _most(names, label, counts[label]) for label in names.labels}
+    own = {label: named.get(label) or _find_most_frequent(names, label, counts[label]) for label in names.labels}
     if len(own) > 1 and all(values == own[names.labels[0]] for values in own.values()):
         shared = ", ".join(sorted(map(repr, own[names.labels[0]])))
         raise ValueError(
@@ -134,7 +136,7 @@ def _own_values(
     return own
 
 
-def _found(value: Any, occurring: set[Any]) -> set[Any]:
+def _find_values(value: Any, occurring: set[Any]) -> set[Any]:
     """The values of the column that an entry of `agrees` names."""
     entries = value if isinstance(value, list | tuple | set | frozenset) else [value]
     found = set()
@@ -148,7 +150,7 @@ def _found(value: Any, occurring: set[Any]) -> set[Any]:
     return found
 
 
-def _most(names: _Names, label: Any, counts: Counter[Any]) -> set[Any]:
+def _find_most_frequent(names: _LabelNames, label: Any, counts: Counter[Any]) -> set[Any]:
     """The value that most rows of a class have."""
     ranked = counts.most_common(2)
     entry = f"agrees={{{label!r}: value}}"
@@ -165,7 +167,7 @@ def _most(names: _Names, label: Any, counts: Counter[Any]) -> set[Any]:
     return {ranked[0][0]}
 
 
-def _check_rows(names: _Names, labels: Sequence[Any], agree: Tensor, own: Mapping[Any, set[Any]]) -> None:
+def _check_rows(names: _LabelNames, labels: Sequence[Any], agree: Tensor, own: Mapping[Any, set[Any]]) -> None:
     """Raise unless every class has rows that agree and rows that conflict; all that have none are named."""
     counts = Counter(zip(labels, agree.tolist(), strict=True))
     bare = [label for label in names.labels if not (counts[label, True] and counts[label, False])]
@@ -181,7 +183,7 @@ def _check_rows(names: _Names, labels: Sequence[Any], agree: Tensor, own: Mappin
         )
 
 
-def _classes(y: Tensor) -> list[Any]:
+def _label_rows(y: Tensor) -> list[Any]:
     """The label of each row."""
     flat = y.flatten() if y.dim() == 2 and y.shape[1] == 1 else y
     if flat.dim() != 1 or flat.is_floating_point() or flat.is_complex():
@@ -190,14 +192,14 @@ def _classes(y: Tensor) -> list[Any]:
     return flat.tolist()
 
 
-def _values(what: str, values: Labels, rows: int | None) -> list[Any]:
+def _read_values(what: str, values: Labels, rows: int | None) -> list[Any]:
     """A plain value for each row, all of them there."""
     tolist: Any = getattr(values, "tolist", None)
     listed = values if tolist is None else tolist()
     if isinstance(listed, str | Mapping) or not isinstance(listed, Iterable):
         got = repr(listed) if isinstance(listed, str) else type(values).__name__
         raise TypeError(f"{what} must hold a value for each row, got {got}; pass datasets.load_column(file, name)")
-    found = [_plain(value) for value in listed]
+    found = [_to_python(value) for value in listed]
     if rows is not None and len(found) != rows:
         raise ValueError(f"{what} must have one value for each of {rows} rows, got {len(found)}")
     for row, value in enumerate(found):
@@ -211,7 +213,7 @@ def _values(what: str, values: Labels, rows: int | None) -> list[Any]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _to_python(value: Any) -> Any:
     """A number of torch's or NumPy's as Python's."""
     single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
     return value.item() if single else value

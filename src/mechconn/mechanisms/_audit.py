@@ -11,18 +11,33 @@ import torch
 from torch import nn
 
 from mechconn.alignment import Alignment, AlignmentMethod
-from mechconn.connectivity import BlockProfiles, Blocks, Norm, Profile, evaluate_blocks, evaluate_path, grouped
+from mechconn.connectivity import (
+    BlockChoice,
+    BlockProfiles,
+    NormChoice,
+    Profile,
+    evaluate_blocks,
+    evaluate_path,
+    group_parameters,
+)
 from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_non_negative
 from mechconn.datasets import Suite, check_label_names
 from mechconn.losses import as_loss, cross_entropy
 from mechconn.mechanisms._audit_record import AuditRecord
+from mechconn.mechanisms._audit_sentences import write_sentences
 from mechconn.mechanisms._compare import Comparison, compare_mechanisms
 from mechconn.mechanisms._discrepancy import OutputDiscrepancy, output_discrepancy
 from mechconn.mechanisms._effects import On
-from mechconn.mechanisms._joining import Aligning, aligned_by, first_rows_of, joinable, outputs_on, policy_for
+from mechconn.mechanisms._endpoints import (
+    Aligning,
+    align_or_explain,
+    can_join,
+    compute_outputs,
+    read_first_rows,
+    resolve_policy,
+)
 from mechconn.mechanisms._measure import check_questions
 from mechconn.mechanisms._representations import NoLayersError, RepresentationSimilarity, representation_similarity
-from mechconn.mechanisms._sentences import sentences
 from mechconn.network import (
     InterpolateNorm,
     KeepNorm,
@@ -31,12 +46,12 @@ from mechconn.network import (
     NormPolicy,
     Precision,
     Repair,
-    checked_metrics,
-    chosen_norm,
-    device_of,
-    keeps_statistics,
+    check_metrics,
+    find_statistics_layers,
     parameters_of,
-    plain_module,
+    resolve_device,
+    resolve_norm,
+    unwrap_module,
 )
 from mechconn.paths import LinearPath
 from mechconn.symmetry import Symmetry
@@ -82,7 +97,7 @@ class Audit:
     @property
     def findings(self) -> tuple[str, ...]:
         """What the numbers say, what follows from it and what does not, in plain sentences."""
-        return tuple(sentences(self.to_plain()))
+        return tuple(write_sentences(self.to_plain()))
 
     def __str__(self) -> str:
         return "\n".join(f"- {sentence}" for sentence in self.findings)
@@ -96,7 +111,7 @@ class Audit:
             "discrepancy": self.discrepancy and self.discrepancy.to_record(),
             "paths": {which: line.to_record(a, b, self.tolerance) for which, line in self.lines.items()},
             "alignment": self.alignment and self.alignment.to_record(),
-            "blocks": self.blocks and _heights(self.blocks),
+            "blocks": self.blocks and _collect_heights(self.blocks),
             "similarity": self.similarity and dict(self.similarity.layers),
             "left_out": {} if self.similarity is None else dict(self.similarity.left_out),
             "notes": list(self.notes),
@@ -117,7 +132,7 @@ def audit(
     model_a: nn.Module,
     model_b: nn.Module,
     suite: Suite,
-    norm: Norm = None,
+    norm: NormChoice = None,
     *,
     margin: float = 0.05,
     on: On = "accuracy",
@@ -125,7 +140,7 @@ def audit(
     symmetry: Symmetry | None = None,
     ts: int | Sequence[float] = 11,
     tolerance: float = 0.05,
-    blocks: Blocks | None = None,
+    blocks: BlockChoice | None = None,
     layers: Sequence[str] | Literal["all"] | None = None,
     names: tuple[str, str] = ("A", "B"),
     loss: PerSampleLoss = cross_entropy,
@@ -173,31 +188,33 @@ def audit(
     Source: Lubana et al. 2023, sections 2 and 3.
     """
     started = time.perf_counter()
-    model_a, model_b = plain_module(model_a, "model_a"), plain_module(model_b, "model_b")
+    model_a, model_b = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
     check_non_negative("tolerance", tolerance)
-    measured = checked_metrics(metrics)
+    measured = check_metrics(metrics)
     check_questions(suite, margin, on, measured)
     _check_form(ts, names)
     _check_request(model_a, model_b, norm, alignment, layers)
     named = [(f"model {name}", model) for name, model in zip(names, (model_a, model_b), strict=True)]
     check_label_names(named, suite)
-    (example, _), notes = first_rows_of(suite, device_of(model_a, device), seed, model_a), []
-    if not joinable(model_a, model_b, example):
+    (example, _), notes = read_first_rows(suite, resolve_device(model_a, device), seed, model_a), []
+    if not can_join(model_a, model_b, example):
         notes.append(
             f"{names[0]} and {names[1]} are not one module with different parameters and statistics (names, "
             "shapes, layers or other buffers differ), so that no path in weight space joins them"
         )
     elif blocks is not None:
-        grouped([name for name, _ in model_a.named_parameters()], blocks, None)  # before the work, not after it
+        group_parameters(
+            [name for name, _ in model_a.named_parameters()], blocks, None
+        )  # before the work, not after it
     run: dict[str, Any] = {"seed": seed, "device": device, "precision": precision}
     loss = as_loss(loss)
     running = {**run, "loss": loss, "metrics": metrics, "progress": progress}
-    similarity, unlike = (None, []) if layers is None else _similar(model_a, model_b, suite, layers, run)
+    similarity, unlike = (None, []) if layers is None else _compare_layers(model_a, model_b, suite, layers, run)
     comparison = compare_mechanisms(model_a, model_b, suite, margin, on, **running)
     same_classes = (
         bool(comparison.a.accuracy)
         and comparison.a.each == "rows"
-        and outputs_on(model_a, example).shape == outputs_on(model_b, example).shape
+        and compute_outputs(model_a, example).shape == compute_outputs(model_b, example).shape
     )
     lines: dict[str, Profile] = {}
     aligned: Alignment | None = None
@@ -207,16 +224,16 @@ def audit(
 
         def line(end: nn.Module) -> Profile:
             path = LinearPath(own, parameters_of(end))
-            return evaluate_path(model_a, path, suite, ts, policy_for(norm, model_a, end), **path_run)
+            return evaluate_path(model_a, path, suite, ts, resolve_policy(norm, model_a, end), **path_run)
 
         lines["before"] = line(model_b)
-        aligned, why = aligned_by(model_a, model_b, alignment, symmetry, example, norm, run, progress)
+        aligned, why = align_or_explain(model_a, model_b, alignment, symmetry, example, norm, run, progress)
         notes += why
         end = model_b if aligned is None else aligned.model
         if aligned is not None:
             lines["after"] = line(end)
         if blocks is not None:
-            policy = policy_for(norm, model_a, end)
+            policy = resolve_policy(norm, model_a, end)
             found = evaluate_blocks(model_a, own, parameters_of(end), suite, blocks, ts=ts, norm=policy, **running)
     return Audit(
         comparison=comparison,
@@ -244,7 +261,7 @@ def audit(
             "metrics": {name: metric.bounds for name, metric in measured.items()},
             "samples": dict(comparison.a.samples),
             "seed": seed,
-            "device": str(device_of(model_a, device)),
+            "device": str(resolve_device(model_a, device)),
             "precision": comparison.a.precision,
         },
         seconds=time.perf_counter() - started,
@@ -260,7 +277,7 @@ def _check_form(ts: int | Sequence[float], names: tuple[str, str]) -> None:
 
 
 def _check_request(
-    model_a: nn.Module, model_b: nn.Module, norm: Norm, alignment: Aligning, layers: Sequence[str] | str | None
+    model_a: nn.Module, model_b: nn.Module, norm: NormChoice, alignment: Aligning, layers: Sequence[str] | str | None
 ) -> None:
     """Refuse before the work what would fail after it."""
     if isinstance(alignment, str):
@@ -269,8 +286,8 @@ def _check_request(
         check_is("alignment", alignment, AlignmentMethod, "; pass ActivationMatching(data), WeightMatching() or 'none'")
     network = Network(model_a)
     if norm is None or isinstance(norm, NormPolicy):
-        chosen_norm(norm, network)
-    if isinstance(norm, InterpolateNorm | Repair) or (isinstance(norm, KeepNorm) and keeps_statistics(network)):
+        resolve_norm(norm, network)
+    if isinstance(norm, InterpolateNorm | Repair) or (isinstance(norm, KeepNorm) and find_statistics_layers(network)):
         raise ValueError(
             f"{type(norm).__name__} would give B the statistics or weights of another endpoint; pass "
             "norm=Reestimate(training data), or a function of the two endpoints, as in norm=lambda a, b: "
@@ -281,7 +298,7 @@ def _check_request(
             check_choice("layer", name, [n for n, _ in model.named_modules(remove_duplicate=False)])
 
 
-def _similar(
+def _compare_layers(
     model_a: nn.Module, model_b: nn.Module, suite: Suite, layers: Any, run: Mapping[str, Any]
 ) -> tuple[RepresentationSimilarity | None, list[str]]:
     """(linear CKA, []), or (None, [why there is none]) where none of the layers that were left to us has any."""
@@ -291,7 +308,7 @@ def _similar(
         return None, [f"No linear CKA: {error}."]
 
 
-def _heights(blocks: BlockProfiles) -> dict[str, dict[str, float | None]]:
+def _collect_heights(blocks: BlockProfiles) -> dict[str, dict[str, float | None]]:
     """Block -> split -> its barrier in loss; None where the loss is not finite."""
     found: dict[str, dict[str, float | None]] = {}
     for block, profile in blocks.items():

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mechconn.core import SCHEMA_VERSION, Environment, Picture, Record, environment, settings_hash
+from mechconn.core import SCHEMA_VERSION, Environment, Picture, Record, hash_settings, read_environment
 from mechconn.losses import Each
 
-Verdict = Literal["connected", "not connected", "undetermined"]
+PathVerdict = Literal["connected", "not connected", "undetermined"]
 
 
 class PathRecord(Record):
@@ -34,8 +34,8 @@ class PathRecord(Record):
     barrier_interval: dict[str, tuple[float, float] | None]
     endpoint_minus_minimum: dict[str, float | None] = Field(default={})
     tolerance: float
-    connection: dict[str, Verdict]
-    mechanistic_connection: Verdict
+    connection: dict[str, PathVerdict]
+    mechanistic_connection: PathVerdict
     settings: dict[str, Any]
 
 
@@ -171,8 +171,8 @@ class AuditRecord(Record):
     def of(cls, plain: dict[str, Any], pictures: dict[str, Picture] | None = None) -> AuditRecord:
         """From what `Audit.to_record` gives, with this process's versions and hardware."""
         settings = plain["settings"]
-        here = environment(str(settings["device"]))
-        added = {"settings_hash": settings_hash(settings), "environment": here, "pictures": pictures or {}}
+        here = read_environment(str(settings["device"]))
+        added = {"settings_hash": hash_settings(settings), "environment": here, "pictures": pictures or {}}
         return cls.model_validate({**plain, **added})
 
     def to_json(self) -> str:

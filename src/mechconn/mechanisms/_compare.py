@@ -12,22 +12,22 @@ from torch import nn
 from mechconn.core import PerSampleLoss, Progress, check_is
 from mechconn.datasets import Suite, check_interventions, check_label_names
 from mechconn.losses import as_loss, cross_entropy
-from mechconn.mechanisms._effects import CONFIDENCE, Invariance, On, Over
-from mechconn.mechanisms._evidence import (
-    accuracy_effects_apart,
-    bounded_effects_apart,
-    difference_over_runs,
-    loss_effects_apart,
+from mechconn.mechanisms._difference_evidence import (
+    bound_difference_over_runs,
+    compare_accuracy_effects,
+    compare_bounded_effects,
+    compare_loss_effects,
 )
-from mechconn.mechanisms._measure import check_questions, invariance_of
-from mechconn.mechanisms._observational import are_paired, rows_correspond, within_classes
-from mechconn.mechanisms._outcomes import Drawn, Outcome, Setting, outcome_of
-from mechconn.mechanisms._runs import effects_of, over_training_runs
-from mechconn.mechanisms._within_classes import apart_within
-from mechconn.network import Metric, Precision, check_row_count, check_row_order, checked_metrics
+from mechconn.mechanisms._effects import CONFIDENCE, Invariance, On, Over
+from mechconn.mechanisms._measure import check_questions, make_invariance
+from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
+from mechconn.mechanisms._outcomes import ModelOutcome, RunOptions, SplitOutcome, measure_outcome
+from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
+from mechconn.mechanisms._within_classes import compare_within
+from mechconn.network import Metric, Precision, check_metrics, check_row_count, check_row_order
 from mechconn.stats import Interval
 
-Similarity: TypeAlias = Literal["similar", "dissimilar", "undetermined"]
+SimilarityVerdict: TypeAlias = Literal["similar", "dissimilar", "undetermined"]
 Agreement: TypeAlias = Literal["same", "different", "undetermined"]
 Models: TypeAlias = nn.Module | Sequence[nn.Module]
 
@@ -66,7 +66,7 @@ class Comparison:
         runs_b: each of B's.
     """
 
-    verdict: Similarity
+    verdict: SimilarityVerdict
     why: str
     a: Invariance
     b: Invariance
@@ -153,10 +153,10 @@ def compare_mechanisms(
 
     Source: Lubana et al. 2023, definition of mechanistic similarity.
     """
-    setting = Setting(as_loss(loss), seed, device, precision, checked_metrics(metrics))
+    setting = RunOptions(as_loss(loss), seed, device, precision, check_metrics(metrics))
     check_questions(suite, margin, on, setting.metrics)
     check_interventions("a comparison of mechanisms", suite.interventions)
-    sides = [_listed(model_a), _listed(model_b)]
+    sides = [_list_models(model_a), _list_models(model_b)]
     counts = [len(side) for side in sides]
     if min(counts) < 1 or (min(counts) == 1 and max(counts) > 1):
         raise ValueError(
@@ -167,54 +167,58 @@ def compare_mechanisms(
     check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
     steps, done = sum(counts) * len(suite), 0
 
-    def measured(model: nn.Module) -> tuple[Outcome, Invariance]:
+    def measured(model: nn.Module) -> tuple[ModelOutcome, Invariance]:
         nonlocal done
 
-        def told(splits: int) -> None:
+        def report_progress(splits: int) -> None:
             if progress is not None:
                 progress("comparing mechanisms", done + splits, steps)
 
-        outcome = outcome_of(model, suite, on, setting, told)
+        outcome = measure_outcome(model, suite, on, setting, report_progress)
         done += len(suite)
-        return outcome, invariance_of(outcome, suite, margin, on)
+        return outcome, make_invariance(outcome, suite, margin, on)
 
     if max(counts) == 1:
         (first, a), (second, b) = (measured(side[0]) for side in sides)
-        return _compared(a, b, _apart_over_samples(first, second, suite, on), (a,), (b,))
+        return _make_comparison(a, b, _compare_over_samples(first, second, suite, on), (a,), (b,))
     runs_a, runs_b = (tuple(measured(model)[1] for model in side) for side in sides)
-    a, b = over_training_runs(runs_a), over_training_runs(runs_b)
-    return _compared(a, b, _apart_over_runs(runs_a, runs_b), runs_a, runs_b)
+    a, b = combine_training_runs(runs_a), combine_training_runs(runs_b)
+    return _make_comparison(a, b, _compare_over_runs(runs_a, runs_b), runs_a, runs_b)
 
 
-def _listed(models: Models) -> list[nn.Module]:
+def _list_models(models: Models) -> list[nn.Module]:
     listed: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     for model in listed:
         check_is("model", model, nn.Module)
     return listed
 
 
-def _compared(
+def _make_comparison(
     a: Invariance,
     b: Invariance,
     differences: Mapping[str, Difference],
     runs_a: tuple[Invariance, ...],
     runs_b: tuple[Invariance, ...],
 ) -> Comparison:
-    agreement: dict[str, Agreement] = {n: _agreement(a[n].verdict, b[n].verdict) for n in a.interventions}
+    agreement: dict[str, Agreement] = {n: _compare_verdicts(a[n].verdict, b[n].verdict) for n in a.interventions}
     found = set(agreement.values())
-    verdict: Similarity = "similar" if found == {"same"} else "undetermined"
+    verdict: SimilarityVerdict = "similar" if found == {"same"} else "undetermined"
     if "different" in found:
         verdict = "dissimilar"
-    return Comparison(verdict, _why(verdict, a, b, agreement), a, b, agreement, differences, a.over, runs_a, runs_b)
+    return Comparison(
+        verdict, _explain_verdict(verdict, a, b, agreement), a, b, agreement, differences, a.over, runs_a, runs_b
+    )
 
 
-def _agreement(a: str, b: str) -> Agreement:
+def _compare_verdicts(a: str, b: str) -> Agreement:
     if "undetermined" in (a, b):
         return "undetermined"
     return "same" if a == b else "different"
 
 
-def _why(verdict: Similarity, a: Invariance, b: Invariance, agreement: Mapping[str, Agreement]) -> str:
+def _explain_verdict(
+    verdict: SimilarityVerdict, a: Invariance, b: Invariance, agreement: Mapping[str, Agreement]
+) -> str:
     """What decided, with every intervention that did."""
     parts = []
     for name, agreed in agreement.items():
@@ -233,30 +237,32 @@ def _why(verdict: Similarity, a: Invariance, b: Invariance, agreement: Mapping[s
     return "; ".join(parts)
 
 
-def _apart_over_samples(a: Outcome, b: Outcome, suite: Suite, on: On) -> dict[str, Difference]:
+def _compare_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On) -> dict[str, Difference]:
     for name in a.splits:
         check_row_count(name, "model_b", len(a.splits[name].loss), len(b.splits[name].loss))
         check_row_order(name, "model_b", rows_correspond(a.splits[name], b.splits[name]))
     before, bounds = (a.splits[suite.reference], b.splits[suite.reference]), a.bounds_on(on)
     others = [name for name in a.splits if name != suite.reference]
-    return {name: _apart(before, (a.splits[name], b.splits[name]), on, bounds) for name in others}
+    return {name: _compare_effects(before, (a.splits[name], b.splits[name]), on, bounds) for name in others}
 
 
-def _apart(before: tuple[Drawn, Drawn], after: tuple[Drawn, Drawn], on: On, bounds: Interval | None) -> Difference:
+def _compare_effects(
+    before: tuple[SplitOutcome, SplitOutcome], after: tuple[SplitOutcome, SplitOutcome], on: On, bounds: Interval | None
+) -> Difference:
     here, there = ((a.values(on), b.values(on)) for a, b in (before, after))
-    if within_classes(before[0], after[0]):
-        return Difference(*apart_within(here, there, (before[0].targets, after[0].targets), on, bounds))
-    paired = are_paired(before[0], after[0])
+    if compares_within_classes(before[0], after[0]):
+        return Difference(*compare_within(here, there, (before[0].targets, after[0].targets), on, bounds))
+    paired = can_pair(before[0], after[0])
     if bounds is not None:
-        return Difference(*bounded_effects_apart(here, there, paired, CONFIDENCE, bounds))
-    apart = accuracy_effects_apart if on == "accuracy" else loss_effects_apart
+        return Difference(*compare_bounded_effects(here, there, paired, CONFIDENCE, bounds))
+    apart = compare_accuracy_effects if on == "accuracy" else compare_loss_effects
     return Difference(*apart(here, there, paired, CONFIDENCE))
 
 
-def _apart_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict[str, Difference]:
+def _compare_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict[str, Difference]:
     found = {}
     for name, effect in a[0].items():
-        first, second = effects_of(a, name), effects_of(b, name)
+        first, second = list_effects(a, name), list_effects(b, name)
         mean = sum(second) / len(second) - sum(first) / len(first)
-        found[name] = Difference(mean, difference_over_runs(first, second, effect.samples, CONFIDENCE))
+        found[name] = Difference(mean, bound_difference_over_runs(first, second, effect.samples, CONFIDENCE))
     return found

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import PerSampleLoss, batches, check_is, generators_kept, isolated, joined_targets
+from mechconn.core import PerSampleLoss, check_is, isolate_rng, iterate_batches, join_targets, keep_generator_states
 from mechconn.datasets import Suite, check_interventions, check_label_names
 from mechconn.losses import Binary, Loss, as_loss, cross_entropy
-from mechconn.mechanisms._outcomes import Setting
-from mechconn.network import ROWS_ON_CPU, Precision, check_same_rows, device_of
+from mechconn.mechanisms._outcomes import RunOptions
+from mechconn.network import ROWS_ON_CPU, Precision, check_same_rows, resolve_device
 
 EPSILON = 1e-8
 
@@ -87,30 +87,30 @@ def output_discrepancy(
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
     check_interventions("an output discrepancy", suite.interventions)
     check_label_names([("model_a", model_a), ("model_b", model_b)], suite)
-    setting = Setting(as_loss(loss), seed, device_of(model_a, device), precision)
-    (network, first), (_, second) = setting.ready(model_a), setting.ready(model_b)
+    setting = RunOptions(as_loss(loss), seed, resolve_device(model_a, device), precision)
+    (network, first), (_, second) = setting.make_forward(model_a), setting.make_forward(model_b)
     splits = {}
     for name in suite:
         distances, labels = [], []
         for what, data in suite.draws_of(name).items():
-            with isolated(seed, "output_discrepancy"), generators_kept(data):
+            with isolate_rng(seed, "output_discrepancy"), keep_generator_states(data):
                 found = [
-                    (_distance(what, first(inputs), second(inputs), setting.loss), targets.cpu())
-                    for inputs, targets in batches(
+                    (_l1_distance(what, first(inputs), second(inputs), setting.loss), targets.cpu())
+                    for inputs, targets in iterate_batches(
                         what, data, batch_size=ROWS_ON_CPU, device=network.device, model=network.module
                     )
                 ]
             distances.append(torch.cat([distance for distance, _ in found]))
-            labels.append(joined_targets([targets for _, targets in found]))
+            labels.append(join_targets([targets for _, targets in found]))
             check_same_rows(what, labels[0], labels[-1])
         splits[name] = float(torch.cat(distances).mean())
     mean = sum(splits[name] for name in suite.interventions) / len(suite.interventions)
     return OutputDiscrepancy(splits, mean, 1.0 / (mean + EPSILON), suite.interventions)
 
 
-def _distance(what: str, a: Tensor, b: Tensor, loss: Loss) -> Tensor:
+def _l1_distance(what: str, a: Tensor, b: Tensor, loss: Loss) -> Tensor:
     """The L1 distance between the probabilities of each row, float64 of shape [N]."""
-    a, b = (_two_classes(outputs) if isinstance(loss, Binary) else outputs for outputs in (a, b))
+    a, b = (_expand_binary_logits(outputs) if isinstance(loss, Binary) else outputs for outputs in (a, b))
     if a.dim() != 2 or a.shape != b.shape or a.shape[1] < 2:
         raise ValueError(
             f"{what}: outputs must be [N, K] with the same K > 1 for both models, got {list(a.shape)} of model_a "
@@ -122,7 +122,7 @@ def _distance(what: str, a: Tensor, b: Tensor, loss: Loss) -> Tensor:
     return distance
 
 
-def _two_classes(outputs: Tensor) -> Tensor:
+def _expand_binary_logits(outputs: Tensor) -> Tensor:
     """One logit z as the logits (0, z) of two classes; other outputs as they are."""
     z = outputs[:, None] if outputs.dim() == 1 else outputs
     return torch.cat([torch.zeros_like(z), z], 1) if z.dim() == 2 and z.shape[1] == 1 else outputs

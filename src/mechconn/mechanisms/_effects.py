@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from mechconn.losses import MEANS, Each
-from mechconn.mechanisms._judge import ALPHA, SMALLEST, Verdict
+from mechconn.mechanisms._judge import ALPHA, SMALLEST, InvarianceVerdict
 from mechconn.stats import Interval
 
 CONFIDENCE = 1 - ALPHA
@@ -71,7 +71,7 @@ class Effect:
     split: str
     effect: float
     interval: Interval
-    verdict: Verdict
+    verdict: InvarianceVerdict
     p_value: float
     adjusted_p_value: float
     adjusted_interval: Interval
@@ -94,7 +94,7 @@ class Effect:
         low, high = self.interval
         text = f"{self.split}: {self.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g}), {self.verdict}"
         text += f" ({self.caveat})" if self.caveat else ""
-        text += f", adjusted p {shown_p(self.adjusted_p_value)}"
+        text += f", adjusted p {format_p_value(self.adjusted_p_value)}"
         text += ", observational" if self.observational else ""
         if self.draws > 1:
             text += f", mean of {self.draws} draws"
@@ -103,11 +103,11 @@ class Effect:
         return text if self.changed is None else f"{text}; predictions change on {self.changed:.1%}"
 
 
-def shown_p(p_value: float) -> str:
+def format_p_value(p_value: float) -> str:
     """A p-value with the sign before it; the least that is followed stands for all below it.
 
     Example:
-        >>> shown_p(0.0321), shown_p(1e-12)
+        >>> format_p_value(0.0321), format_p_value(1e-12)
         ('= 0.032', '< 1e-12')
     """
     return f"< {2 * SMALLEST:.0e}" if p_value <= 2 * SMALLEST else f"= {p_value:.2g}"

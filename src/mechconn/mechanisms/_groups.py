@@ -11,8 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
-from mechconn.core import Data, PerSampleLoss, Rows, as_data, check_by_index, isolated
-from mechconn.datasets import Groups, Observed, by_value, check_label_names, group_names, observed_rows
+from mechconn.core import Data, PerSampleLoss, RowSubset, as_data, check_by_index, isolate_rng
+from mechconn.datasets import (
+    Groups,
+    Selection,
+    check_label_names,
+    natural_sort_key,
+    read_group_names,
+    select_observed_rows,
+)
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
 from mechconn.network import (
     Inference,
@@ -20,18 +27,18 @@ from mechconn.network import (
     Network,
     Outcomes,
     Precision,
-    bounds_of,
     check_classified,
+    check_metrics,
     check_predictions,
-    checked_metrics,
-    mean_with_interval,
-    outcomes,
+    collect_bounds,
+    compute_mean_with_interval,
+    compute_outcomes,
     parameters_of,
 )
 from mechconn.stats import Interval, betting_interval, clopper_pearson
 
 CONFIDENCE = 0.95
-NOTE = (
+GROUPS_NOTE = (
     "observational: the two splits hold other rows, so whatever else differs between these counts too; and equal "
     "accuracy does not show that the group is not used, for a network that reads the group alone may be right equally "
     "often in both: split_by_agreement compares rows where the group agrees with the label and rows where it conflicts"
@@ -104,11 +111,13 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
 
     def __str__(self) -> str:
         """A line for each group, then the worst and the means."""
-        lines = [f"  {name}: {_shown(g.accuracy, g.interval)}, {g.rows} rows" for name, g in self.groups.items()]
-        lines.append(f"worst: {self.worst}, {_shown(self.groups[self.worst].accuracy, self.worst_interval)}")
-        lines.append(f"mean over samples: {_shown(self.mean, self.mean_interval)}")
+        lines = [
+            f"  {name}: {_format_accuracy(g.accuracy, g.interval)}, {g.rows} rows" for name, g in self.groups.items()
+        ]
+        lines.append(f"worst: {self.worst}, {_format_accuracy(self.groups[self.worst].accuracy, self.worst_interval)}")
+        lines.append(f"mean over samples: {_format_accuracy(self.mean, self.mean_interval)}")
         if self.reweighted is not None and self.reweighted_interval is not None:
-            shown = _shown(self.reweighted, self.reweighted_interval)
+            shown = _format_accuracy(self.reweighted, self.reweighted_interval)
             lines.append(f"mean by the groups' shares of the training data: {shown}")
         return "\n".join([f"accuracy{MEANS[self.each]} by group (95 % intervals):", *lines])
 
@@ -159,19 +168,21 @@ def measure_groups(
     network = Network(model, device, precision)
     check_label_names([("the model", model)], {"data": source})
     forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
-    with isolated(seed, "measure_groups"):
-        asked = checked_metrics(metrics)
-        result = outcomes(forward, network.device, source, "data", as_loss(loss), asked, network.module)
+    with isolate_rng(seed, "measure_groups"):
+        asked = check_metrics(metrics)
+        result = compute_outcomes(forward, network.device, source, "data", as_loss(loss), asked, network.module)
     answers = check_classified("measure_groups", result)
     check_predictions("data", answers)
-    names = group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
+    names = read_group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
     if result.counted is not None:
         names = [name for name, counts in zip(names, result.counted.tolist(), strict=True) if counts]
-    weights = None if train_groups is None else _shares(group_names("train_groups", train_groups, None), names)
-    return _accuracies(result, names, weights, bounds_of(asked))
+    weights = (
+        None if train_groups is None else _compute_shares(read_group_names("train_groups", train_groups, None), names)
+    )
+    return _compute_accuracies(result, names, weights, collect_bounds(asked))
 
 
-def split_by_group(data: Data, groups: Groups) -> dict[str, Rows]:
+def split_by_group(data: Data, groups: Groups) -> dict[str, RowSubset]:
     """Data as one split per group, by name: `Suite(split_by_group(data, groups), reference=...)`.
 
     What this shows is in which groups a model is better or worse. What it cannot show is whether the model uses the
@@ -194,15 +205,18 @@ def split_by_group(data: Data, groups: Groups) -> dict[str, Rows]:
         ([1.0, 3.0], [0, 1])
     """
     source = check_by_index("split_by_group", as_data("data", data))
-    names = group_names("groups", groups, len(source))
+    names = read_group_names("groups", groups, len(source))
     rows = {name: torch.tensor([r for r, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}
-    return {name: observed_rows(source, rows[name], Observed(NOTE)) for name in sorted(rows, key=by_value)}
+    return {
+        name: select_observed_rows(source, rows[name], Selection(GROUPS_NOTE))
+        for name in sorted(rows, key=natural_sort_key)
+    }
 
 
-def _accuracies(
+def _compute_accuracies(
     result: Outcomes, names: list[str], weights: Mapping[str, float] | None, bounds: Mapping[str, Interval]
 ) -> GroupAccuracies:
-    rows = {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=by_value)}
+    rows = {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=natural_sort_key)}
     together = 1.0 - (1.0 - CONFIDENCE) / len(rows)
     groups = {}
     for name, members in rows.items():
@@ -210,10 +224,10 @@ def _accuracies(
         groups[name] = GroupAccuracy(
             rows=len(right),
             accuracy=float(right.double().mean()),
-            interval=_interval(right, CONFIDENCE),
-            simultaneous=_interval(right, together),
+            interval=_compute_interval(right, CONFIDENCE),
+            simultaneous=_compute_interval(right, together),
             metrics={
-                m: mean_with_interval(values[members], bounds.get(m), CONFIDENCE)
+                m: compute_mean_with_interval(values[members], bounds.get(m), CONFIDENCE)
                 for m, values in result.metrics.items()
             },
         )
@@ -227,7 +241,7 @@ def _accuracies(
         worst=min(groups, key=lambda name: groups[name].accuracy),
         worst_interval=(min(low), min(high)),
         mean=float(result.correct.double().mean()),
-        mean_interval=_interval(result.correct, CONFIDENCE),
+        mean_interval=_compute_interval(result.correct, CONFIDENCE),
         weights=weights,
         reweighted=None if reweighted is None else reweighted[0],
         reweighted_interval=None if reweighted is None else (reweighted[1], reweighted[2]),
@@ -235,24 +249,24 @@ def _accuracies(
     )
 
 
-def _interval(right: Tensor, confidence: float) -> Interval:
+def _compute_interval(right: Tensor, confidence: float) -> Interval:
     """Exact where rows are right or not; of shares of a row by betting."""
     if right.dtype == torch.bool:
         return clopper_pearson(int(right.sum()), len(right), confidence)
     return betting_interval(right.double().numpy(), (0.0, 1.0), confidence)
 
 
-def _shares(train: list[str], names: list[str]) -> dict[str, float]:
+def _compute_shares(train: list[str], names: list[str]) -> dict[str, float]:
     """Share of each group of the data in the training data; zero for a group that training never saw."""
     counts = Counter(train)
-    absent = sorted(counts.keys() - set(names), key=by_value)
+    absent = sorted(counts.keys() - set(names), key=natural_sort_key)
     if absent:
         raise ValueError(
             f"the data hold no rows of these groups of the training data: {'; '.join(absent)}; evaluate on data "
             "that have some"
         )
-    return {name: counts[name] / len(train) for name in sorted(set(names), key=by_value)}
+    return {name: counts[name] / len(train) for name in sorted(set(names), key=natural_sort_key)}
 
 
-def _shown(value: float, interval: Interval) -> str:
+def _format_accuracy(value: float, interval: Interval) -> str:
     return f"{value:.3f} ({interval[0]:.3f} ... {interval[1]:.3f})"

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mechconn.mechanisms._evidence import Evidence
+from mechconn.mechanisms._difference_evidence import DifferenceEvidence
 from mechconn.stats import Interval
 
 ALPHA = 0.05
@@ -38,7 +38,7 @@ SMALLEST = 5e-13
 """Tail levels are not followed below this, so no p-value is below 1e-12."""
 LARGEST_SAMPLE = 10**9
 
-Verdict = Literal["invariant", "sensitive", "undetermined"]
+InvarianceVerdict = Literal["invariant", "sensitive", "undetermined"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Judgement:
     """One intervention's verdict and what it rests on; `mechconn.Effect` says what each field is."""
 
     interval: Interval
-    verdict: Verdict
+    verdict: InvarianceVerdict
     p_value: float
     adjusted_p_value: float
     adjusted_interval: Interval
@@ -54,30 +54,30 @@ class Judgement:
     to_settle: int | None
 
 
-def judged(family: Mapping[str, Evidence], margin: float) -> dict[str, Judgement]:
+def judge_family(family: Mapping[str, DifferenceEvidence], margin: float) -> dict[str, Judgement]:
     """The verdict on every intervention of a family; all are right together with probability 95 % at least."""
-    lower = {name: _Side(evidence, +1, margin) for name, evidence in family.items()}
-    upper = {name: _Side(evidence, -1, margin) for name, evidence in family.items()}
-    tails, other_tails = _stepped_down(lower), _stepped_down(upper)
-    adjusted, other_adjusted = _adjusted(lower), _adjusted(upper)
+    lower = {name: _OneSidedBound(evidence, +1, margin) for name, evidence in family.items()}
+    upper = {name: _OneSidedBound(evidence, -1, margin) for name, evidence in family.items()}
+    tails, other_tails = _step_down(lower), _step_down(upper)
+    adjusted, other_adjusted = _adjust_levels(lower), _adjust_levels(upper)
     results = {}
     for name, evidence in family.items():
         low_tail, high_tail = tails[name], other_tails[name]
         found = evidence.interval(1 - 2 * low_tail)[0], evidence.interval(1 - 2 * high_tail)[1]
-        verdict = verdict_of(found, margin)
+        verdict = judge_interval(found, margin)
         results[name] = Judgement(
             interval=evidence.interval(1 - ALPHA),
             verdict=verdict,
-            p_value=_two_sided(evidence, margin, lower[name].tails, upper[name].tails),
-            adjusted_p_value=_two_sided(evidence, margin, adjusted[name], other_adjusted[name]),
+            p_value=_compute_p_value(evidence, margin, lower[name].tails, upper[name].tails),
+            adjusted_p_value=_compute_p_value(evidence, margin, adjusted[name], other_adjusted[name]),
             adjusted_interval=found,
             confidence=1 - low_tail - high_tail,
-            to_settle=_to_settle(evidence, low_tail, high_tail, margin) if verdict == "undetermined" else None,
+            to_settle=_count_to_settle(evidence, low_tail, high_tail, margin) if verdict == "undetermined" else None,
         )
     return results
 
 
-def verdict_of(interval: Interval, margin: float) -> Verdict:
+def judge_interval(interval: Interval, margin: float) -> InvarianceVerdict:
     """The verdict by where an interval lies."""
     low, high = interval
     if low > margin or high < -margin:
@@ -85,23 +85,23 @@ def verdict_of(interval: Interval, margin: float) -> Verdict:
     return "invariant" if -margin <= low and high <= margin else "undetermined"
 
 
-class _Side:
+class _OneSidedBound:
     """The lower bound of an effect (sign +1), or of its negative (sign -1).
 
     `beyond` says whether the bound lies above the margin at a tail level; `tails` are the smallest levels at which it
     does, and at which it lies not below the margin's negative.
     """
 
-    def __init__(self, evidence: Evidence, sign: int, margin: float) -> None:
+    def __init__(self, evidence: DifferenceEvidence, sign: int, margin: float) -> None:
         self.beyond = lambda tail: evidence.reaches(sign, tail, margin)
         effect = sign * evidence.effect
         self.tails = (
-            _smallest(self.beyond) if effect > margin else 1.0,
-            _smallest(lambda tail: evidence.reaches(sign, tail, -margin)) if abs(effect) <= margin else 1.0,
+            _find_smallest_level(self.beyond) if effect > margin else 1.0,
+            _find_smallest_level(lambda tail: evidence.reaches(sign, tail, -margin)) if abs(effect) <= margin else 1.0,
         )
 
 
-def _smallest(holds: Callable[[float], bool]) -> float:
+def _find_smallest_level(holds: Callable[[float], bool]) -> float:
     """The smallest tail level at which a statement about a bound holds; 1 where it holds at none."""
     low, high = SMALLEST, 0.5
     if holds(low):
@@ -114,7 +114,7 @@ def _smallest(holds: Callable[[float], bool]) -> float:
     return high
 
 
-def _stepped_down(sides: Mapping[str, _Side]) -> dict[str, float]:
+def _step_down(sides: Mapping[str, _OneSidedBound]) -> dict[str, float]:
     """The tail level at which each bound is judged."""
     settled: dict[str, float] = {}
     level = ALPHA / 2 / len(sides) if sides else 0.0
@@ -127,8 +127,8 @@ def _stepped_down(sides: Mapping[str, _Side]) -> dict[str, float]:
     return {name: settled.get(name, level) for name in sides}
 
 
-def _adjusted(sides: Mapping[str, _Side]) -> dict[str, tuple[float, float]]:
-    """The same two tail levels as `_Side.tails`, as the smallest level shared by all k at which each is reached."""
+def _adjust_levels(sides: Mapping[str, _OneSidedBound]) -> dict[str, tuple[float, float]]:
+    """The two tail levels of `_OneSidedBound.tails`, as the smallest level shared by all k at which each is reached."""
     count, steps, beyond = len(sides), [0.0], {}
     for r, (name, side) in enumerate(sorted(sides.items(), key=lambda item: item[1].tails[0])):
         steps.append(max(steps[-1], (count - r) * side.tails[0]))  # from this level on, r + 1 are settled
@@ -139,13 +139,15 @@ def _adjusted(sides: Mapping[str, _Side]) -> dict[str, tuple[float, float]]:
     }
 
 
-def _two_sided(evidence: Evidence, margin: float, lower: tuple[float, float], upper: tuple[float, float]) -> float:
+def _compute_p_value(
+    evidence: DifferenceEvidence, margin: float, lower: tuple[float, float], upper: tuple[float, float]
+) -> float:
     """The p-value of the verdict that the effect points to, from the tail levels of both sides."""
     tail = max(lower[1], upper[1]) if abs(evidence.effect) <= margin else min(lower[0], upper[0])
     return min(1.0, 2 * tail)
 
 
-def _to_settle(evidence: Evidence, low_tail: float, high_tail: float, margin: float) -> int | None:
+def _count_to_settle(evidence: DifferenceEvidence, low_tail: float, high_tail: float, margin: float) -> int | None:
     """The smallest number of units that settles it at these levels; None where none up to LARGEST_SAMPLE does."""
 
     def settles(n: int) -> bool:

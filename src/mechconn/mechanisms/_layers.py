@@ -19,7 +19,7 @@ COMPARED = (*LINEAR_MAPS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspo
 CHANNELS_SECOND = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
 
 
-class Unfit(NamedTuple):
+class NoActivation(NamedTuple):
     """Why a layer has no activation to compare.
 
     Attributes:
@@ -40,11 +40,11 @@ class Unfit(NamedTuple):
         return ValueError(f"layer {layer!r} of {self.whose} {self.why}{self.remedy}")
 
 
-Found = tuple[Tensor, Tensor] | Unfit
+PairedActivations = tuple[Tensor, Tensor] | NoActivation
 """The activations of one layer, [N, p] of A and [N, q] of B, or why there are none."""
 
 
-class Pair:
+class LayerPair:
     """Two networks, and the layers that are compared.
 
     Attributes:
@@ -73,7 +73,7 @@ class Pair:
             whose: dict(network.module.named_modules(remove_duplicate=False))
             for whose, network in self._networks.items()
         }
-        self.left_out: dict[str, Unfit] = {}
+        self.left_out: dict[str, NoActivation] = {}
         self.by_name = not (layers is None or layers == "all")
         self.layers = self._asked(layers) if layers is not None and self.by_name else self._linear_maps()
 
@@ -100,7 +100,7 @@ class Pair:
         for name in found:
             absent = [whose for whose, parts in self._parts.items() if name not in parts]
             if absent:
-                self.left_out[name] = Unfit(absent[0], "has no such layer")
+                self.left_out[name] = NoActivation(absent[0], "has no such layer")
         order = list(self._parts["model_a"])
         return sorted((name for name in found if name not in self.left_out), key=order.index)
 
@@ -108,15 +108,15 @@ class Pair:
         """Inputs on the networks' device."""
         return tree_map(lambda part: part.to(self.device) if isinstance(part, Tensor) else part, inputs)
 
-    def activations(self, inputs: Inputs, rows: int | None) -> dict[str, Found]:
+    def activations(self, inputs: Inputs, rows: int | None) -> dict[str, PairedActivations]:
         """What each layer gives in one forward pass of both models over a batch of so many rows."""
-        found: dict[str, list[Tensor | Unfit]] = {name: [] for name in self.layers}
+        found: dict[str, list[Tensor | NoActivation]] = {name: [] for name in self.layers}
         for (whose, network), point in zip(self._networks.items(), self._points, strict=True):
-            with _kept(self._parts[whose], self.layers, whose) as seen:
+            with _record_outputs(self._parts[whose], self.layers, whose) as seen:
                 network(point, network.buffers, inputs)
             for name in self.layers:
-                found[name].append(_only(seen[name], whose, rows))
-        return {name: _both(*units) for name, units in found.items()}
+                found[name].append(_take_only(seen[name], whose, rows))
+        return {name: _pair_activations(*units) for name, units in found.items()}
 
 
 def is_linear(part: nn.Module) -> bool:
@@ -128,15 +128,15 @@ def is_linear(part: nn.Module) -> bool:
 
 
 @contextmanager
-def _kept(
+def _record_outputs(
     parts: Mapping[str, nn.Module], names: Iterable[str], whose: str
-) -> Iterator[dict[str, list[Tensor | Unfit]]]:
-    """While it lasts, what each layer gives is appended under its name; a copy, which no later layer writes into."""
-    seen: dict[str, list[Tensor | Unfit]] = {name: [] for name in names}
+) -> Iterator[dict[str, list[Tensor | NoActivation]]]:
+    """Context manager: append a copy of each layer's output under its name; later layers cannot overwrite it."""
+    seen: dict[str, list[Tensor | NoActivation]] = {name: [] for name in names}
 
     def keep(name: str) -> Any:
         def hook(part: nn.Module, _: Any, output: Any) -> None:
-            seen[name].append(_units(part, _first_part(output), whose))
+            seen[name].append(_average_positions(part, _take_first_part(output), whose))
 
         return hook
 
@@ -148,7 +148,7 @@ def _kept(
             handle.remove()
 
 
-def _first_part(output: Any) -> Any:
+def _take_first_part(output: Any) -> Any:
     """The first part of a tuple, a list, a mapping or a dataclass, and of that again; anything else as it is."""
     while not isinstance(output, Tensor | PackedSequence):
         if isinstance(output, Mapping):
@@ -165,34 +165,34 @@ def _first_part(output: Any) -> Any:
     return output
 
 
-def _units(part: nn.Module, output: Any, whose: str) -> Tensor | Unfit:
+def _average_positions(part: nn.Module, output: Any, whose: str) -> Tensor | NoActivation:
     """A layer's activation as [N, units], positions averaged."""
     if not isinstance(output, Tensor | PackedSequence):
-        return Unfit(whose, f"must give a tensor [N, ...], got {type(output).__name__}", "; name another layer")
+        return NoActivation(whose, f"must give a tensor [N, ...], got {type(output).__name__}", "; name another layer")
     if isinstance(output, Tensor) and (output.dim() < 1 or output.is_complex()):
         got = f"{str(output.dtype).removeprefix('torch.')} {list(output.shape)}"
-        return Unfit(whose, f"must give a tensor [N, ...] of real numbers, got {got}", "; name another layer")
+        return NoActivation(whose, f"must give a tensor [N, ...] of real numbers, got {got}", "; name another layer")
     if isinstance(output, Tensor) and not output.is_floating_point():
         output = output.double()
-    return _pooled(part, output)
+    return _pool(part, output)
 
 
-def _only(found: Sequence[Tensor | Unfit], whose: str, rows: int | None) -> Tensor | Unfit:
+def _take_only(found: Sequence[Tensor | NoActivation], whose: str, rows: int | None) -> Tensor | NoActivation:
     """The one activation of a layer in a forward pass over so many rows, on the CPU."""
     if len(found) != 1:
-        return Unfit(whose, f"ran {len(found)} times in one forward pass", "; name layers that run once")
-    if isinstance(found[0], Unfit):
+        return NoActivation(whose, f"ran {len(found)} times in one forward pass", "; name layers that run once")
+    if isinstance(found[0], NoActivation):
         return found[0]
     units = found[0].cpu()
     if rows is not None and (len(units) == 0 or len(units) % rows):
         why = f"gives {len(units)} rows for a batch of {rows}"
-        return Unfit(whose, why, "; name a layer whose first axis is the batch")
+        return NoActivation(whose, why, "; name a layer whose first axis is the batch")
     if not bool(units.isfinite().all()):
-        return Unfit(whose, "gives NaN or infinity on these data")
+        return NoActivation(whose, "gives NaN or infinity on these data")
     return units
 
 
-def _pooled(part: nn.Module, output: Tensor | PackedSequence) -> Tensor:
+def _pool(part: nn.Module, output: Tensor | PackedSequence) -> Tensor:
     """[N, units], positions averaged; those of a packed or nested sequence that are there."""
     if isinstance(output, PackedSequence):
         padded, lengths = pad_packed_sequence(output, batch_first=True)
@@ -206,12 +206,12 @@ def _pooled(part: nn.Module, output: Tensor | PackedSequence) -> Tensor:
     return output.mean(0 if getattr(part, "batch_first", True) is False else 1)
 
 
-def _both(a: Tensor | Unfit, b: Tensor | Unfit) -> Found:
+def _pair_activations(a: Tensor | NoActivation, b: Tensor | NoActivation) -> PairedActivations:
     """Both models' activations of one layer."""
-    if isinstance(a, Unfit):
+    if isinstance(a, NoActivation):
         return a
-    if isinstance(b, Unfit):
+    if isinstance(b, NoActivation):
         return b
     if len(a) != len(b):
-        return Unfit("model_b", f"gives {len(b)} rows where model_a gives {len(a)}", "; name another layer")
+        return NoActivation("model_b", f"gives {len(b)} rows where model_a gives {len(a)}", "; name another layer")
     return a, b

@@ -17,7 +17,7 @@ from mechconn.datasets import Suite, check_interventions, check_label_names
 from mechconn.losses import as_loss, cross_entropy
 from mechconn.mechanisms._effects import Invariance, On
 from mechconn.mechanisms._measure import check_questions, measure_invariance
-from mechconn.network import Metric, NormPolicy, Precision, checked_metrics, parameters_of
+from mechconn.network import Metric, NormPolicy, Precision, check_metrics, parameters_of
 from mechconn.paths import LinearPath
 from mechconn.plotting import draw_heat_map
 
@@ -139,14 +139,14 @@ def mechanism_map(
     Source: average linkage: Sokal & Michener 1958; the rest Lubana et al. 2023.
     """
     loss = as_loss(loss)
-    check_questions(suite, margin, on, checked_metrics(metrics))
+    check_questions(suite, margin, on, check_metrics(metrics))
     check_is("models", models, Mapping, "; write {name: model, ...}")
     check_two_models("a map", len(models))
     check_interventions("a map of mechanisms", suite.interventions)
     check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite)
     names, pairs, done = tuple(models), list(combinations(models, 2)), 0
 
-    def told() -> None:
+    def report_progress() -> None:
         nonlocal done
         done += 1
         if progress is not None:
@@ -164,21 +164,21 @@ def mechanism_map(
         except ValueError as error:
             raise ValueError(f"models {a!r} and {b!r}: {error}") from None
         policy = profile.settings["norm"]
-        told()
+        report_progress()
     for name, model in models.items():
         invariance[name] = measure_invariance(model, suite, margin, on, metrics=metrics, **running)
-        told()
-    distances = {(a, b): _distance(invariance[a], invariance[b]) for a, b in pairs}
-    barrier, distance = _matrix(names, barriers), _matrix(names, distances)
-    trees = {"barrier": tree_of(names, barrier), "distance": tree_of(names, distance)}
-    return MechanismMap(names, _plain(barrier), _plain(distance), trees, invariance, align is not None, policy)
+        report_progress()
+    distances = {(a, b): _mechanistic_distance(invariance[a], invariance[b]) for a, b in pairs}
+    barrier, distance = _make_matrix(names, barriers), _make_matrix(names, distances)
+    trees = {"barrier": make_tree(names, barrier), "distance": make_tree(names, distance)}
+    return MechanismMap(names, _to_tuples(barrier), _to_tuples(distance), trees, invariance, align is not None, policy)
 
 
-def _distance(a: Invariance, b: Invariance) -> float:
+def _mechanistic_distance(a: Invariance, b: Invariance) -> float:
     return max(abs(a[name].effect - b[name].effect) for name in a.interventions)
 
 
-def _matrix(names: Sequence[str], values: Mapping[tuple[str, str], float]) -> np.ndarray:
+def _make_matrix(names: Sequence[str], values: Mapping[tuple[str, str], float]) -> np.ndarray:
     matrix = np.zeros((len(names), len(names)))
     for (a, b), value in values.items():
         i, j = names.index(a), names.index(b)
@@ -186,11 +186,11 @@ def _matrix(names: Sequence[str], values: Mapping[tuple[str, str], float]) -> np
     return matrix
 
 
-def tree_of(names: tuple[str, ...], matrix: np.ndarray) -> Tree:
+def make_tree(names: tuple[str, ...], matrix: np.ndarray) -> Tree:
     """The tree of a symmetric matrix by average linkage.
 
     Example:
-        >>> tree = tree_of(("a", "b", "c"), np.array([[0.0, 4.0, 1.0], [4.0, 0.0, 6.0], [1.0, 6.0, 0.0]]))
+        >>> tree = make_tree(("a", "b", "c"), np.array([[0.0, 4.0, 1.0], [4.0, 0.0, 6.0], [1.0, 6.0, 0.0]]))
         >>> [(merge.left, merge.right, merge.height) for merge in tree.merges]
         [(('a',), ('c',), 1.0), (('b',), ('a', 'c'), 5.0)]
     """
@@ -213,5 +213,5 @@ def _linkage(matrix: np.ndarray) -> np.ndarray:
     return linkage(squareform(matrix, checks=False), "average")
 
 
-def _plain(matrix: np.ndarray) -> Matrix:
+def _to_tuples(matrix: np.ndarray) -> Matrix:
     return tuple(tuple(row) for row in matrix.tolist())

@@ -11,19 +11,31 @@ from torch import Tensor, nn
 from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_positive
 from mechconn.datasets import Suite, check_label_names
 from mechconn.losses import as_loss, cross_entropy
-from mechconn.mechanisms._effects import CONFIDENCE, Change, Effect, Invariance, On
-from mechconn.mechanisms._evidence import Correct, Evidence, of_accuracy, of_bounded, of_loss
-from mechconn.mechanisms._judge import Judgement, judged
-from mechconn.mechanisms._observational import (
-    are_paired,
-    cautions,
-    change_by_class,
-    evidence_by_class,
-    observational,
-    within_classes,
+from mechconn.mechanisms._difference_evidence import (
+    Correct,
+    DifferenceEvidence,
+    make_accuracy_evidence,
+    make_bounded_evidence,
+    make_loss_evidence,
 )
-from mechconn.mechanisms._outcomes import Drawn, Outcome, Setting, outcome_of, undefined_loss
-from mechconn.network import Metric, Precision, checked_metrics, mean_with_interval
+from mechconn.mechanisms._effects import CONFIDENCE, Change, Effect, Invariance, On
+from mechconn.mechanisms._judge import Judgement, judge_family
+from mechconn.mechanisms._observational import (
+    can_pair,
+    compares_within_classes,
+    compute_change_by_class,
+    compute_evidence_by_class,
+    is_observational,
+    list_cautions,
+)
+from mechconn.mechanisms._outcomes import (
+    ModelOutcome,
+    RunOptions,
+    SplitOutcome,
+    explain_undefined_loss,
+    measure_outcome,
+)
+from mechconn.network import Metric, Precision, check_metrics, compute_mean_with_interval
 from mechconn.stats import Interval, clopper_pearson
 
 
@@ -102,15 +114,15 @@ def measure_invariance(
     Source: Lubana et al. 2023, definition of invariance; Schuirmann 1987 (equivalence by interval inclusion); Holm
     1979.
     """
-    setting = Setting(as_loss(loss), seed, device, precision, checked_metrics(metrics))
+    setting = RunOptions(as_loss(loss), seed, device, precision, check_metrics(metrics))
     check_questions(suite, margin, on, setting.metrics)
     check_label_names([("the model", model)], suite)
 
-    def told(done: int) -> None:
+    def report_progress(done: int) -> None:
         if progress is not None:
             progress("measuring invariance", done, len(suite))
 
-    return invariance_of(outcome_of(model, suite, on, setting, told), suite, margin, on)
+    return make_invariance(measure_outcome(model, suite, on, setting, report_progress), suite, margin, on)
 
 
 def check_questions(suite: Suite, margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
@@ -131,20 +143,22 @@ def check_margin(margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
         raise ValueError(f"margin must be below {reach:g}, the range of the metric {on!r}, got {margin}")
 
 
-def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Invariance:
+def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) -> Invariance:
     """The result from one model's outcomes on every split."""
     splits, reference = outcome.splits, outcome.splits[suite.reference]
     others = {name: result for name, result in splits.items() if name != suite.reference}
-    shares = {name: _mean_of(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
-    evidence = {name: evidence_of(name, reference, result, on, outcome) for name, result in others.items()}
-    judgements = judged_by_family(evidence, suite.interventions, margin)
-    undefined = {name: undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
+    shares = {name: _compute_mean(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
+    evidence = {name: compute_evidence(name, reference, result, on, outcome) for name, result in others.items()}
+    judgements = judge_by_family(evidence, suite.interventions, margin)
+    undefined = {name: explain_undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
     known = shares.get(suite.reference)
-    uninformative = "" if known is None else _uninformative(suite.reference, reference, *known)
-    metrics = {m: {name: _mean_of(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
+    uninformative = "" if known is None else _explain_uninformative(suite.reference, reference, *known)
+    metrics = {m: {name: _compute_mean(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
     effects = {
-        name: with_caveat(
-            _effect(name, reference, result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name)),
+        name: add_caveat(
+            _make_effect(
+                name, reference, result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name)
+            ),
             uninformative,
         )
         for name, result in others.items()
@@ -161,8 +175,8 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
         on=on,
         precision=outcome.number_type,
         notes=(
-            *filter(None, (*undefined.values(), _as_logits(splits), _without_bounds(outcome))),
-            *cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
+            *filter(None, (*undefined.values(), _note_probabilities(splits), _note_without_bounds(outcome))),
+            *list_cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
         ),
         each=reference.each,
         metrics={m: {name: mean for name, (mean, _) in found.items()} for m, found in metrics.items()},
@@ -171,7 +185,7 @@ def invariance_of(outcome: Outcome, suite: Suite, margin: float, on: On) -> Inva
     )
 
 
-def _uninformative(name: str, result: Drawn, accuracy: float, interval: Interval | None) -> str:
+def _explain_uninformative(name: str, result: SplitOutcome, accuracy: float, interval: Interval | None) -> str:
     """Why invariance of this model says nothing; empty where it does."""
     answers, low = result.answers, 0.0 if interval is None else interval[0]
     if answers.constant:
@@ -185,14 +199,14 @@ def _uninformative(name: str, result: Drawn, accuracy: float, interval: Interval
     )
 
 
-def with_caveat(effect: Effect, uninformative: str) -> Effect:
+def add_caveat(effect: Effect, uninformative: str) -> Effect:
     """The effect with a caveat where it is invariant and that says nothing."""
     if not uninformative or effect.verdict != "invariant":
         return effect
     return replace(effect, caveat=f"says nothing about what it uses: {uninformative}")
 
 
-def _without_bounds(outcome: Outcome) -> str:
+def _note_without_bounds(outcome: ModelOutcome) -> str:
     """A note on the metrics whose intervals are approximate."""
     names = [name for name in outcome.metrics if name not in outcome.bounds]
     if not names:
@@ -203,7 +217,7 @@ def _without_bounds(outcome: Outcome) -> str:
     )
 
 
-def _as_logits(splits: Mapping[str, Drawn]) -> str:
+def _note_probabilities(splits: Mapping[str, SplitOutcome]) -> str:
     """A note where the outputs of every split look like probabilities."""
     if not all(result.probabilities for drawn in splits.values() for result in drawn.draws):
         return ""
@@ -213,19 +227,21 @@ def _as_logits(splits: Mapping[str, Drawn]) -> str:
     )
 
 
-def judged_by_family(
-    evidence: Mapping[str, Evidence], interventions: Iterable[str], margin: float
+def judge_by_family(
+    evidence: Mapping[str, DifferenceEvidence], interventions: Iterable[str], margin: float
 ) -> dict[str, Judgement]:
     """The interventions judged together; every other split, which decides nothing, by itself."""
     family = {name: evidence[name] for name in interventions}
-    judgements = judged(family, margin)
+    judgements = judge_family(family, margin)
     for name in evidence:
         if name not in family:
-            judgements |= judged({name: evidence[name]}, margin)
+            judgements |= judge_family({name: evidence[name]}, margin)
     return judgements
 
 
-def evidence_of(name: str, before: Drawn, after: Drawn, on: On, outcome: Outcome) -> Evidence:
+def compute_evidence(
+    name: str, before: SplitOutcome, after: SplitOutcome, on: On, outcome: ModelOutcome
+) -> DifferenceEvidence:
     """What two splits say of the effect on accuracy, loss or a metric."""
     bounds = outcome.bounds_on(on)
     if on != "accuracy" and bounds is None and min(len(before.loss), len(after.loss)) < 2:
@@ -234,35 +250,39 @@ def evidence_of(name: str, before: Drawn, after: Drawn, on: On, outcome: Outcome
                 f"an interval of {on!r} on {name!r} needs two rows or more; give more data, or the metric bounds"
             )
         raise ValueError(f"an interval of the loss on {name!r} needs two rows or more; use on='accuracy' or more data")
-    if within_classes(before, after):
-        return evidence_by_class(before, after, on, bounds)
-    return _difference(before.values(on), after.values(on), on, are_paired(before, after), bounds)
+    if compares_within_classes(before, after):
+        return compute_evidence_by_class(before, after, on, bounds)
+    return _compute_difference(before.values(on), after.values(on), on, can_pair(before, after), bounds)
 
 
-def _difference(before: Tensor, after: Tensor, on: On, paired: bool, bounds: Interval | None) -> Evidence:
+def _compute_difference(
+    before: Tensor, after: Tensor, on: On, paired: bool, bounds: Interval | None
+) -> DifferenceEvidence:
     if bounds is not None:
-        return of_bounded(before, after, paired, bounds)
-    return of_accuracy(before, after, paired) if on == "accuracy" else of_loss(before, after, paired)
+        return make_bounded_evidence(before, after, paired, bounds)
+    return (
+        make_accuracy_evidence(before, after, paired) if on == "accuracy" else make_loss_evidence(before, after, paired)
+    )
 
 
-def _effect(
+def _make_effect(
     name: str,
-    before: Drawn,
-    after: Drawn,
+    before: SplitOutcome,
+    after: SplitOutcome,
     judgement: Judgement,
-    evidence: Evidence,
+    evidence: DifferenceEvidence,
     on: On,
-    outcome: Outcome,
+    outcome: ModelOutcome,
     shared: bool,
 ) -> Effect:
-    paired, classified = are_paired(before, after), before.classified and after.classified
+    paired, classified = can_pair(before, after), before.classified and after.classified
     whole = classified and before.each == "rows"
     if outcome.said_paired and not paired:
         raise ValueError(
             f"Suite(paired=True) says that rows of split {name!r} show those of the reference, but their targets "
             "differ; leave paired= out"
         )
-    changed, changed_interval = _share(after.changed(before)) if whole and shared else (None, None)
+    changed, changed_interval = _compute_share(after.changed(before)) if whole and shared else (None, None)
     rows = len(after.loss)
     finite = bool(before.loss.isfinite().all() and after.loss.isfinite().all())
     own = Change(evidence.effect, judgement.interval, rows)
@@ -270,9 +290,9 @@ def _effect(
     def moved(what: On) -> Change:
         if what == on:
             return own
-        if within_classes(before, after):
-            return change_by_class(before, after, what, outcome.bounds_on(what))
-        return _change(before.values(what), after.values(what), what, paired, outcome)
+        if compares_within_classes(before, after):
+            return compute_change_by_class(before, after, what, outcome.bounds_on(what))
+        return _compute_change(before.values(what), after.values(what), what, paired, outcome)
 
     return Effect(
         split=name,
@@ -285,40 +305,42 @@ def _effect(
         changed_interval=changed_interval,
         accuracy=moved("accuracy") if classified else None,
         loss=moved("loss") if finite else None,
-        by_class=_by_class(before, after, on, paired, outcome) if whole else {},
+        by_class=_compute_by_class(before, after, on, paired, outcome) if whole else {},
         metrics={metric: moved(metric) for metric in outcome.metrics},
         same_rows=shared,
-        observational=observational(before, after),
+        observational=is_observational(before, after),
     )
 
 
-def _mean_of(result: Drawn, on: On, outcome: Outcome) -> tuple[float, Interval | None]:
+def _compute_mean(result: SplitOutcome, on: On, outcome: ModelOutcome) -> tuple[float, Interval | None]:
     """The mean of accuracy or a metric on one split, with its interval."""
     values, bounds = result.values(on), outcome.bounds_on(on)
     if on == "accuracy" and bounds is None:
-        return _share(values)
-    return mean_with_interval(values, bounds, CONFIDENCE)
+        return _compute_share(values)
+    return compute_mean_with_interval(values, bounds, CONFIDENCE)
 
 
-def _share(holds: Correct) -> tuple[float, Interval]:
+def _compute_share(holds: Correct) -> tuple[float, Interval]:
     """The share of rows of which something holds, with its interval: exact, and over draws wider than it need be."""
     total, rows = float(holds.double().sum()), len(holds)
     return total / rows, clopper_pearson(total, rows, CONFIDENCE)
 
 
-def _change(before: Tensor, after: Tensor, on: On, paired: bool, outcome: Outcome) -> Change:
+def _compute_change(before: Tensor, after: Tensor, on: On, paired: bool, outcome: ModelOutcome) -> Change:
     """The effect on the mean of some rows; on what has no bounds it takes two for an interval."""
     bounds = outcome.bounds_on(on)
     if on != "accuracy" and bounds is None and min(len(before), len(after)) < 2:
         return Change(float(after.mean() - before.mean()), None, len(after))
-    evidence = _difference(before, after, on, paired, bounds)
+    evidence = _compute_difference(before, after, on, paired, bounds)
     return Change(evidence.effect, evidence.interval(CONFIDENCE), len(after))
 
 
-def _by_class(before: Drawn, after: Drawn, on: On, paired: bool, outcome: Outcome) -> dict[int, Change]:
+def _compute_by_class(
+    before: SplitOutcome, after: SplitOutcome, on: On, paired: bool, outcome: ModelOutcome
+) -> dict[int, Change]:
     here, there = before.values(on), after.values(on)
     labels = sorted(set(before.targets.tolist()) & set(after.targets.tolist()))
     return {
-        label: _change(here[before.targets == label], there[after.targets == label], on, paired, outcome)
+        label: _compute_change(here[before.targets == label], there[after.targets == label], on, paired, outcome)
         for label in labels
     }

@@ -9,10 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import isolated
-from mechconn.datasets import Observed, Suite, observed_of
+from mechconn.core import isolate_rng
+from mechconn.datasets import Selection, Suite, find_selection
 from mechconn.losses import Each, Loss
-from mechconn.mechanisms._evidence import Correct
+from mechconn.mechanisms._difference_evidence import Correct
 from mechconn.network import (
     Answers,
     Forward,
@@ -21,17 +21,17 @@ from mechconn.network import (
     Network,
     Outcomes,
     Precision,
-    bounds_of,
     check_predictions,
     check_same_rows,
-    outcomes,
+    collect_bounds,
+    compute_outcomes,
     parameters_of,
 )
 from mechconn.stats import Interval
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunOptions:
     """How models are run."""
 
     loss: Loss
@@ -40,14 +40,14 @@ class Setting:
     precision: Precision
     metrics: Mapping[str, Metric] = field(default_factory=dict)
 
-    def ready(self, model: nn.Module) -> tuple[Network, Forward]:
+    def make_forward(self, model: nn.Module) -> tuple[Network, Forward]:
         """The model with its own statistics as a function of inputs."""
         network = Network(model, self.device, self.precision)
         return network, Inference(network).at(network.load(parameters_of(model)), network.buffers)
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class SplitOutcome:
     """One model's outcomes on a split, row by row, and on further draws of the intervention on the same rows.
 
     What rows have in common over several draws is their mean: a loss, and the share of draws in which a row is right.
@@ -58,7 +58,7 @@ class Drawn:
     """
 
     draws: tuple[Outcomes, ...]
-    observed: Observed | None = None
+    observed: Selection | None = None
 
     @cached_property
     def targets(self) -> Tensor:
@@ -85,39 +85,39 @@ class Drawn:
     @cached_property
     def correct(self) -> Correct:
         """Whether each prediction is the label, bool; a share of labels, positions or draws, float64."""
-        return _mean([result.correct for result in self.draws])
+        return _mean_over_draws([result.correct for result in self.draws])
 
     @cached_property
     def loss(self) -> Tensor:
         """Per-sample loss, float64 of shape [N]."""
-        return _mean([result.loss for result in self.draws])
+        return _mean_over_draws([result.loss for result in self.draws])
 
     def values(self, on: str) -> Tensor:
         """What effects are measured on: correctness, the loss, or a metric."""
         if on == "loss":
             return self.loss
-        return self.correct if on == "accuracy" else _mean([result.metrics[on] for result in self.draws])
+        return self.correct if on == "accuracy" else _mean_over_draws([result.metrics[on] for result in self.draws])
 
-    def changed(self, before: Drawn) -> Correct:
+    def changed(self, before: SplitOutcome) -> Correct:
         """Whether each prediction is another than on a split of one draw, or the share of draws in which it is."""
         predicted = before.answers.predicted
         assert predicted is not None
         others = (result.answers for result in self.draws)
-        return _mean([predicted != other.predicted for other in others if other is not None])  # pyright: ignore
+        return _mean_over_draws([predicted != other.predicted for other in others if other is not None])  # pyright: ignore
 
 
-def _mean(values: Sequence[Tensor]) -> Tensor:
+def _mean_over_draws(values: Sequence[Tensor]) -> Tensor:
     return values[0] if len(values) == 1 else torch.stack(list(values)).double().mean(0)
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class ModelOutcome:
     """One model's outcomes on every split, the number type that its layers computed in, and the metrics' ranges.
 
-    `said_paired` says that the user told that rows correspond.
+    `said_paired` says that the user declared that rows correspond.
     """
 
-    splits: Mapping[str, Drawn]
+    splits: Mapping[str, SplitOutcome]
     number_type: str
     bounds: Mapping[str, Interval]
     said_paired: bool = False
@@ -133,29 +133,33 @@ class Outcome:
         return (0.0, 1.0) if on == "accuracy" and each != "rows" else self.bounds.get(on)
 
 
-def outcome_of(model: nn.Module, suite: Suite, on: str, setting: Setting, told: Callable[[int], None]) -> Outcome:
-    """One pass over every split; `told` is called with the number of splits done.
+def measure_outcome(
+    model: nn.Module, suite: Suite, on: str, setting: RunOptions, report_progress: Callable[[int], None]
+) -> ModelOutcome:
+    """One pass over every split; `report_progress` is called with the number of splits done.
 
     Raises:
         ValueError: what `on` asks for is not there on some split.
     """
-    network, forward = setting.ready(model)
+    network, forward = setting.make_forward(model)
 
     splits = {}
     for done, name in enumerate(suite):
         draws: list[Outcomes] = []
         for what, data in suite.draws_of(name).items():
-            with isolated(setting.seed, "measure_invariance"):
-                result = outcomes(forward, network.device, data, what, setting.loss, setting.metrics, network.module)
-            _check(what, result, on)
+            with isolate_rng(setting.seed, "measure_invariance"):
+                result = compute_outcomes(
+                    forward, network.device, data, what, setting.loss, setting.metrics, network.module
+                )
+            _check_outcomes(what, result, on)
             draws.append(result)
             check_same_rows(what, draws[0].targets, result.targets)
-        splits[name] = Drawn(tuple(draws), observed_of(suite[name]))
-        told(done + 1)
-    return Outcome(splits, network.number_type, bounds_of(setting.metrics), suite.paired is True)
+        splits[name] = SplitOutcome(tuple(draws), find_selection(suite[name]))
+        report_progress(done + 1)
+    return ModelOutcome(splits, network.number_type, collect_bounds(setting.metrics), suite.paired is True)
 
 
-def undefined_loss(name: str, result: Outcomes | Drawn) -> str:
+def explain_undefined_loss(name: str, result: Outcomes | SplitOutcome) -> str:
     """Why the loss has no mean on a split, in words; empty where it has one."""
     undefined = (~result.loss.isfinite()).nonzero().flatten()
     if not len(undefined):
@@ -167,14 +171,14 @@ def undefined_loss(name: str, result: Outcomes | Drawn) -> str:
     )
 
 
-def _check(name: str, result: Outcomes, on: str) -> None:
+def _check_outcomes(name: str, result: Outcomes, on: str) -> None:
     if result.answers is None and on == "accuracy":
         raise ValueError(
             f"{name}: on='accuracy' needs a classification (whole-number targets [N], outputs [N, K], or a loss that "
             "says what is right, as mechconn.losses.binary does); use on='loss'"
         )
     check_predictions(name, result.answers)
-    if on == "loss" and (reason := undefined_loss(name, result)):
+    if on == "loss" and (reason := explain_undefined_loss(name, result)):
         raise ValueError(
             f"{reason}; a probability of exactly 0 for the true class gives inf; use on='accuracy', or a loss that "
             "is bounded"

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Data, Inputs, as_data, batches, generators_kept, isolated
-from mechconn.mechanisms._layers import Pair, Unfit
-from mechconn.network import ROWS_ON_CPU, Precision, device_of
+from mechconn.core import Data, Inputs, as_data, isolate_rng, iterate_batches, keep_generator_states
+from mechconn.mechanisms._layers import LayerPair, NoActivation
+from mechconn.network import ROWS_ON_CPU, Precision, resolve_device
 
 
 @dataclass(frozen=True)
@@ -118,15 +118,15 @@ def representation_similarity(
 
     Source: Kornblith, Norouzi, Lee & Hinton, *Similarity of neural network representations revisited*, ICML 2019.
     """
-    pair = Pair((model_a, model_b), layers, device_of(model_a, device), precision)
-    moments, left_out, samples = {name: _Moments() for name in pair.layers}, dict(pair.left_out), 0
-    with isolated(seed, "representation_similarity"), generators_kept(data):
-        for inputs, targets in batches(
+    pair = LayerPair((model_a, model_b), layers, resolve_device(model_a, device), precision)
+    moments, left_out, samples = {name: _CrossMoments() for name in pair.layers}, dict(pair.left_out), 0
+    with isolate_rng(seed, "representation_similarity"), keep_generator_states(data):
+        for inputs, targets in iterate_batches(
             "data", as_data("data", data), batch_size=ROWS_ON_CPU, device=pair.device, model=model_a
         ):
             samples += len(targets)
             for name, found in pair.activations(inputs, len(targets)).items():
-                unfit = found if isinstance(found, Unfit) else moments[name].add(*found)
+                unfit = found if isinstance(found, NoActivation) else moments[name].add(*found)
                 if unfit is not None and pair.by_name:
                     raise unfit.error(name)
                 if unfit is not None:
@@ -159,10 +159,10 @@ def check_layers(
         ValueError: as there; `NoLayersError` where by default no layer is left.
         TypeError: as there.
     """
-    pair = Pair((model_a, model_b), layers, device_of(model_a, device), precision)
-    with isolated(seed, "representation_similarity"):
+    pair = LayerPair((model_a, model_b), layers, resolve_device(model_a, device), precision)
+    with isolate_rng(seed, "representation_similarity"):
         found = pair.activations(pair.on_device(example), None)
-    unfit = {name: why for name, why in found.items() if isinstance(why, Unfit)}
+    unfit = {name: why for name, why in found.items() if isinstance(why, NoActivation)}
     if pair.by_name:
         for name, why in unfit.items():
             raise why.error(name)
@@ -173,7 +173,7 @@ def check_layers(
 class NoLayersError(ValueError):
     """No layer is left to compare, where none was asked for by name."""
 
-    def __init__(self, left_out: Mapping[str, Unfit]) -> None:
+    def __init__(self, left_out: Mapping[str, NoActivation]) -> None:
         shown = "; ".join(f"{name or 'the model itself'}: {why}" for name, why in list(left_out.items())[:3])
         more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
         found = f"none of the models' linear maps can be compared ({shown}{more})"
@@ -183,20 +183,20 @@ class NoLayersError(ValueError):
         )
 
 
-class _Moments:
+class _CrossMoments:
     """Sums, products and their cross of two activations, around the first batch's means, in float64."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.widths = (0, 0)
 
-    def add(self, x: Tensor, y: Tensor) -> Unfit | None:
+    def add(self, x: Tensor, y: Tensor) -> NoActivation | None:
         """One batch, [n, p] and [n, q]; what is wrong with it where these are other widths than before."""
         x, y = x.double(), y.double()
         for whose, before, units in zip(("model_a", "model_b"), self.widths, (x, y), strict=True):
             if self.rows and units.shape[1] != before:
                 why = f"gives {before} units on one batch and {units.shape[1]} on another"
-                return Unfit(whose, why, "; name a layer of one width")
+                return NoActivation(whose, why, "; name a layer of one width")
         if self.rows == 0:
             self.widths = x.shape[1], y.shape[1]
             self._shift = x.mean(0), y.mean(0)

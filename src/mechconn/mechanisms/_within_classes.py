@@ -37,9 +37,9 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from mechconn.mechanisms._difference_evidence import DifferenceEvidence
 from mechconn.mechanisms._effects import CONFIDENCE, Change, On
-from mechconn.mechanisms._evidence import Evidence
-from mechconn.stats import NOTHING, Counted, Interval, Melded, clopper_pearson
+from mechconn.stats import NEGLIGIBLE, Interval, MeldedBounds, WeightedCount, clopper_pearson
 
 VARIANCE_SHARE = 0.2
 """Share of a bound's tail level that pays for the variance, which is not known."""
@@ -48,7 +48,7 @@ Labelled = tuple[Tensor, Tensor]
 """(a value for each row, its label)."""
 
 
-class Cell(NamedTuple):
+class ClassCell(NamedTuple):
     """The rows of one class in one split; `variance` has n - 1 in the denominator, and is NaN for one row."""
 
     weight: float
@@ -57,43 +57,45 @@ class Cell(NamedTuple):
     rows: float
 
 
-def accuracy_within(before: Labelled, after: Labelled) -> Evidence:
+def make_accuracy_evidence_within(before: Labelled, after: Labelled) -> DifferenceEvidence:
     """The mean over classes of the difference in accuracy, from whether each row is right.
 
     Where rows are right in a share of several draws, the bounds are those of values in [0, 1].
     """
     if not all(bool(((values == 0) | (values == 1)).all()) for values, _ in (before, after)):
-        return bounded_within(before, after, 1.0)
-    cells = cells_of(before, after)
-    effect, units = _effect(cells), _units(cells)
+        return make_bounded_evidence_within(before, after, 1.0)
+    cells = make_class_cells(before, after)
+    effect, units = _estimate_effect(cells), _count_rows(cells)
 
     @lru_cache(maxsize=8)
-    def melded(n: float) -> Melded:
-        return Melded([Counted(cell.weight, cell.mean * cell.rows, cell.rows) for cell in _grown(cells, n / units)])
+    def melded(n: float) -> MeldedBounds:
+        return MeldedBounds(
+            [WeightedCount(cell.weight, cell.mean * cell.rows, cell.rows) for cell in _scale_rows(cells, n / units)]
+        )
 
-    return Evidence(effect, units, lambda confidence, n: melded(n).bounds((1.0 - confidence) / 2.0))
+    return DifferenceEvidence(effect, units, lambda confidence, n: melded(n).bounds((1.0 - confidence) / 2.0))
 
 
-def bounded_within(before: Labelled, after: Labelled, span: float) -> Evidence:
+def make_bounded_evidence_within(before: Labelled, after: Labelled, span: float) -> DifferenceEvidence:
     """The mean over classes of the difference of means of values in a range of length `span`."""
-    cells = cells_of(before, after)
-    effect, units = _effect(cells), _units(cells)
+    cells = make_class_cells(before, after)
+    effect, units = _estimate_effect(cells), _count_rows(cells)
 
     def bounds(confidence: float, n: float) -> Interval:
-        half = half_width(_grown(cells, n / units), span, (1.0 - confidence) / 2.0)
+        half = compute_half_width(_scale_rows(cells, n / units), span, (1.0 - confidence) / 2.0)
         return max(effect - half, -span), min(effect + half, span)
 
-    return Evidence(effect, units, bounds)
+    return DifferenceEvidence(effect, units, bounds)
 
 
-def loss_within(before: Labelled, after: Labelled, on: On = "loss") -> Evidence:
+def make_loss_evidence_within(before: Labelled, after: Labelled, on: On = "loss") -> DifferenceEvidence:
     """The mean over classes of the difference of mean losses: Welch's t over all cells, each of two rows or more.
 
     Where no cell's losses vary, t would be certain. A share of the rows that were not drawn may still have another
     loss: it has an exact upper bound in each cell, and the largest loss seen, or 1 where that is larger, bounds the
     move.
     """
-    cells = cells_of(before, after)
+    cells = make_class_cells(before, after)
     few = min(cells, key=lambda cell: cell.rows)
     if few.rows < 2:
         what = "the loss" if on == "loss" else repr(on)
@@ -101,32 +103,34 @@ def loss_within(before: Labelled, after: Labelled, on: On = "loss") -> Evidence:
             f"an interval of {what} within classes needs two rows or more of every class on both sides, got a class "
             "of one row; use on='accuracy' or more data"
         )
-    effect, units = _effect(cells), _units(cells)
+    effect, units = _estimate_effect(cells), _count_rows(cells)
     largest = max(1.0, *(float(values.abs().max()) for values, _ in (before, after)))
 
     def bounds(confidence: float, n: float) -> Interval:
-        grown = _grown(cells, n / units)
-        if max(cell.variance for cell in cells) <= (NOTHING * largest) ** 2:
+        grown = _scale_rows(cells, n / units)
+        if max(cell.variance for cell in cells) <= (NEGLIGIBLE * largest) ** 2:
             level = 1.0 - (1.0 - confidence) / len(cells)
             missed = (abs(cell.weight) * clopper_pearson(0, cell.rows, level)[1] for cell in grown)
             half = largest * sum(missed)
         else:
-            half = _welch_half_width(grown, confidence)
+            half = _compute_welch_half_width(grown, confidence)
         return effect - half, effect + half
 
-    return Evidence(effect, units, bounds)
+    return DifferenceEvidence(effect, units, bounds)
 
 
-def change_within(before: Labelled, after: Labelled, on: On, bounds: Interval | None = None) -> Change:
+def compute_change_within(before: Labelled, after: Labelled, on: On, bounds: Interval | None = None) -> Change:
     """The effect with its interval, at 95 %; on what has no bounds without one where a class has one row on a side."""
-    cells = cells_of(before, after)
+    cells = make_class_cells(before, after)
     if on != "accuracy" and bounds is None and min(cell.rows for cell in cells) < 2:
-        return Change(_effect(cells), None, _units(cells))
-    evidence = evidence_within(before, after, on, bounds)
+        return Change(_estimate_effect(cells), None, _count_rows(cells))
+    evidence = compute_evidence_within(before, after, on, bounds)
     return Change(evidence.effect, evidence.interval(CONFIDENCE), evidence.units)
 
 
-def evidence_within(before: Labelled, after: Labelled, on: On, bounds: Interval | None = None) -> Evidence:
+def compute_evidence_within(
+    before: Labelled, after: Labelled, on: On, bounds: Interval | None = None
+) -> DifferenceEvidence:
     """What two splits say of the effect within classes on accuracy, loss or a metric.
 
     Raises:
@@ -135,11 +139,15 @@ def evidence_within(before: Labelled, after: Labelled, on: On, bounds: Interval 
     if any(labels.dim() != 1 or labels.is_floating_point() for _, labels in (before, after)):
         raise ValueError("a comparison within classes needs class labels [N], whole numbers; use split_by_group")
     if bounds is not None:
-        return bounded_within(before, after, bounds[1] - bounds[0])
-    return accuracy_within(before, after) if on == "accuracy" else loss_within(before, after, on)
+        return make_bounded_evidence_within(before, after, bounds[1] - bounds[0])
+    return (
+        make_accuracy_evidence_within(before, after)
+        if on == "accuracy"
+        else make_loss_evidence_within(before, after, on)
+    )
 
 
-def apart_within(
+def compare_within(
     before: tuple[Tensor, Tensor],
     after: tuple[Tensor, Tensor],
     labels: tuple[Tensor, Tensor],
@@ -158,11 +166,13 @@ def apart_within(
     gaps = [b.double() - a.double() for a, b in (before, after)]
     pair = (gaps[0], labels[0]), (gaps[1], labels[1])
     reach = 1.0 if on == "accuracy" else None if bounds is None else bounds[1] - bounds[0]
-    evidence = loss_within(*pair, on) if reach is None else bounded_within(*pair, 2.0 * reach)
+    evidence = (
+        make_loss_evidence_within(*pair, on) if reach is None else make_bounded_evidence_within(*pair, 2.0 * reach)
+    )
     return evidence.effect, evidence.interval(CONFIDENCE)
 
 
-def opposed(by_class: Mapping[int, Change], margin: float) -> str:
+def list_opposed(by_class: Mapping[int, Change], margin: float) -> str:
     """Which classes have effects of opposite signs beyond the margin, in words; empty where none have.
 
     Their mean over classes may be near zero where none of them is.
@@ -178,7 +188,7 @@ def opposed(by_class: Mapping[int, Change], margin: float) -> str:
     )
 
 
-def cells_of(before: Labelled, after: Labelled) -> list[Cell]:
+def make_class_cells(before: Labelled, after: Labelled) -> list[ClassCell]:
     """The cells of both splits, class by class.
 
     Raises:
@@ -197,11 +207,11 @@ def cells_of(before: Labelled, after: Labelled) -> list[Cell]:
                     f"{counts[0]} on the reference and {counts[1]} on the other split"
                 )
             variance = float(own.var()) if len(own) > 1 else math.nan
-            cells.append(Cell(sign / len(classes), float(own.mean()), variance, len(own)))
+            cells.append(ClassCell(sign / len(classes), float(own.mean()), variance, len(own)))
     return cells
 
 
-def half_width(cells: Sequence[Cell], span: float, tail: float) -> float:
+def compute_half_width(cells: Sequence[ClassCell], span: float, tail: float) -> float:
     """How far the estimate may lie from the effect on one side, but with probability `tail`; see the module."""
     step = span * max(abs(cell.weight) / cell.rows for cell in cells)
     many = [cell for cell in cells if not math.isnan(cell.variance)]
@@ -210,10 +220,10 @@ def half_width(cells: Sequence[Cell], span: float, tail: float) -> float:
     excess = max((cell.rows / (cell.rows - 1) for cell in many if cell.rows > 1), default=1.0)
     slack = excess * step**2 * math.log(1.0 / (VARIANCE_SHARE * tail)) / 2.0
     variance = (math.sqrt(seen + slack) + math.sqrt(slack)) ** 2 + unseen
-    return variance / step * _bennett(math.log(1.0 / ((1.0 - VARIANCE_SHARE) * tail)) * step**2 / variance)
+    return variance / step * _invert_bennett(math.log(1.0 / ((1.0 - VARIANCE_SHARE) * tail)) * step**2 / variance)
 
 
-def _bennett(level: float) -> float:
+def _invert_bennett(level: float) -> float:
     """u with (1 + u) log(1 + u) - u = level, from above: Newton's steps on a convex function never pass the root."""
     u = math.sqrt(2.0 * level) + level
     for _ in range(8):
@@ -221,22 +231,22 @@ def _bennett(level: float) -> float:
     return u * (1.0 + 1e-9)
 
 
-def _welch_half_width(cells: Sequence[Cell], confidence: float) -> float:
+def _compute_welch_half_width(cells: Sequence[ClassCell], confidence: float) -> float:
     parts = [(cell.weight**2 * cell.variance / cell.rows, cell.rows - 1) for cell in cells]
     total = sum(part for part, _ in parts)
     degrees = total**2 / sum(part**2 / rest for part, rest in parts)
     return float(stdtrit(degrees, (1.0 + confidence) / 2.0)) * math.sqrt(total)
 
 
-def _effect(cells: Sequence[Cell]) -> float:
+def _estimate_effect(cells: Sequence[ClassCell]) -> float:
     return sum(cell.weight * cell.mean for cell in cells)
 
 
-def _units(cells: Sequence[Cell]) -> int:
+def _count_rows(cells: Sequence[ClassCell]) -> int:
     """Rows of the split that is compared with the reference."""
     return round(sum(cell.rows for cell in cells if cell.weight > 0))
 
 
-def _grown(cells: Sequence[Cell], factor: float) -> list[Cell]:
+def _scale_rows(cells: Sequence[ClassCell], factor: float) -> list[ClassCell]:
     """The cells with so many times the rows, and the same means and variances."""
     return [cell._replace(rows=cell.rows * factor) for cell in cells]

@@ -1,7 +1,7 @@
 """Networks: those of the source, small ones, and any with weights from a file."""
 
 from mechconn.models._load_model import load_model as load_model
-from mechconn.models._small import built as built
+from mechconn.models._small import build_seeded as build_seeded
 from mechconn.models._small import small_convnet as small_convnet
 from mechconn.models._vgg_resnet import resnet18 as resnet18
 from mechconn.models._vgg_resnet import vgg13 as vgg13

@@ -20,14 +20,14 @@ WRAPPERS = ("module.", "model.")
 
 
 @dataclass(frozen=True)
-class Names:
+class StrippedNames:
     """Names after prefixes were taken off: the shorter name -> the whole one, and what was removed."""
 
     whole: Mapping[str, str]
     removed: tuple[str, ...]
 
 
-def fill(model: nn.Module, tensors: Mapping[str, Tensor], file: str, note: Note) -> None:
+def fill_weights(model: nn.Module, tensors: Mapping[str, Tensor], file: str, note: Note) -> None:
     """Put `tensors` into `model` in place, name by name.
 
     Raises:
@@ -35,10 +35,10 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], file: str, note: Note)
     """
     own = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     _check_data(own)
-    ties = _ties(own)
-    source = _matched(file, tensors, own, ties, note)
+    ties = _find_ties(own)
+    source = _match_names(file, tensors, own, ties, note)
     values = {name: tensors[source[name]] for name in source}
-    _check_fit(file, own, values)
+    _check_shapes_and_types(file, own, values)
     _check_ties(file, ties, values)
     _note_casts(file, own, values, note)
     for group in ties:
@@ -58,7 +58,7 @@ def _check_data(own: Mapping[str, Tensor]) -> None:
             )
 
 
-def _ties(own: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
+def _find_ties(own: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
     """The names of each tensor, those of tied weights together."""
     groups: dict[int, list[str]] = {}
     for name, tensor in own.items():
@@ -66,14 +66,14 @@ def _ties(own: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _matched(
+def _match_names(
     file: str, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], ties: list[tuple[str, ...]], note: Note
 ) -> dict[str, str]:
     """The model's name -> the file's name of each tensor, with as few prefixes removed as make all names match."""
     best: tuple[list[str], list[str]] | None = None
-    for mine in _stripped(own):
+    for mine in _iterate_stripped(own):
         groups = [{short for short, whole in mine.whole.items() if whole in group} for group in ties]
-        for theirs in _stripped(tensors):
+        for theirs in _iterate_stripped(tensors):
             missing = [sorted(group) for group in groups if not group & theirs.whole.keys()]
             # Counters of batches, which older versions did not save, are used by no forward pass.
             counters = [names for names in missing if all(name.endswith("num_batches_tracked") for name in names)]
@@ -85,23 +85,23 @@ def _matched(
             if best is None or len(absent) + len(unexpected) < len(best[0]) + len(best[1]):
                 best = absent, unexpected
     assert best is not None
-    raise other_names(file, *best)
+    raise explain_other_names(file, *best)
 
 
-def _stripped(names: Mapping[str, Tensor]) -> Iterator[Names]:
+def _iterate_stripped(names: Mapping[str, Tensor]) -> Iterator[StrippedNames]:
     """The names as they are, then with ever more of the prefixes that wrappers leave taken off."""
     whole, removed = {name: name for name in names}, ()
-    yield Names(whole, removed)
+    yield StrippedNames(whole, removed)
     short = {name.replace(COMPILED, ""): name for name in names}
     if len(short) == len(whole) and short != whole:
         whole, removed = short, (COMPILED,)
-        yield Names(whole, removed)
+        yield StrippedNames(whole, removed)
     while prefix := next((p for p in WRAPPERS if whole and all(name.startswith(p) for name in whole)), None):
         whole, removed = {short.removeprefix(prefix): name for short, name in whole.items()}, (*removed, prefix)
-        yield Names(whole, removed)
+        yield StrippedNames(whole, removed)
 
 
-def _note_names(file: str, mine: Names, theirs: Names, counters: int, note: Note) -> None:
+def _note_names(file: str, mine: StrippedNames, theirs: StrippedNames, counters: int, note: Note) -> None:
     for where, names in ((file, theirs), ("the model", mine)):
         if names.removed:
             note(f"removed {', '.join(map(repr, names.removed))} from the names in {where}")
@@ -109,14 +109,14 @@ def _note_names(file: str, mine: Names, theirs: Names, counters: int, note: Note
         note(f"{file} lacks {counters} num_batches_tracked; they stay as the model has them")
 
 
-def _check_fit(file: str, own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+def _check_shapes_and_types(file: str, own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
     """Raise unless all shapes are equal and types are, but for floating point of another width."""
     differences = []
     for name, got in values.items():
         wanted = own[name]
         alike = got.dtype == wanted.dtype or (got.is_floating_point() and wanted.is_floating_point())
         if got.shape != wanted.shape or not alike:
-            differences.append(f"{name} {_kind(got)} against {_kind(wanted)}")
+            differences.append(f"{name} {_describe_type_and_shape(got)} against {_describe_type_and_shape(wanted)}")
     if differences:
         raise ValueError(
             f"the tensors in {file} do not fit the model: {', '.join(differences)}; build the model that was saved"
@@ -136,18 +136,18 @@ def _check_ties(file: str, ties: list[tuple[str, ...]], values: Mapping[str, Ten
 def _note_casts(file: str, own: Mapping[str, Tensor], values: Mapping[str, Tensor], note: Note) -> None:
     casts = Counter((got.dtype, own[name].dtype) for name, got in values.items() if got.dtype != own[name].dtype)
     for (got, wanted), count in casts.items():
-        note(f"{count} tensors of {file} are {_type(got)} there and {_type(wanted)} in the model")
+        note(f"{count} tensors of {file} are {_field_type(got)} there and {_field_type(wanted)} in the model")
 
 
-def _kind(tensor: Tensor) -> str:
-    return f"{_type(tensor.dtype)}{list(tensor.shape)}"
+def _describe_type_and_shape(tensor: Tensor) -> str:
+    return f"{_field_type(tensor.dtype)}{list(tensor.shape)}"
 
 
-def _type(dtype: torch.dtype) -> str:
+def _field_type(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def other_names(file: object, missing: Sequence[str], unexpected: Sequence[str]) -> ValueError:
+def explain_other_names(file: object, missing: Sequence[str], unexpected: Sequence[str]) -> ValueError:
     """The error of tensors whose names are not those of the model."""
     lists = [", ".join(names) or "none" for names in (missing, unexpected)]
     return ValueError(

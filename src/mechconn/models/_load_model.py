@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from mechconn.core import isolated, named_function, working_directory_importable
-from mechconn.models._fill_weights import Note, fill
+from mechconn.core import import_function, isolate_rng, make_working_directory_importable
+from mechconn.models._fill_weights import Note, fill_weights
 from mechconn.models._transformers_folder import load_folder
 from mechconn.models._weight_files import read_weights
-from mechconn.network import copy_module, forget, set_mode
+from mechconn.network import copy_module, drop_computed_values, set_mode
 
 Factory = str | Path | nn.Module | Callable[..., Any]
 
@@ -60,43 +60,43 @@ def load_model(
         [[1, 2], [1]]
     """
     note = note or _log
-    folder = _folder(factory)
+    folder = _read_folder_argument(factory)
     if arguments and (folder is not None or isinstance(factory, nn.Module)):
         raise TypeError(
             f"arguments= are for a function that builds the model, and {folder or type(factory).__name__} is none; "
             "leave them out"
         )
     if folder is not None:
-        with isolated(seed, "weights"):
+        with isolate_rng(seed, "weights"):
             model = load_folder(folder, weights is None, note)
     elif isinstance(factory, nn.Module):
         model = copy_module(factory)
     else:
-        model = _built(factory, arguments or {}, seed)
+        model = _build_model(factory, arguments or {}, seed)
     if weights is not None:
-        fill(model, read_weights(weights, key), str(weights), note)
-        forget(model)
+        fill_weights(model, read_weights(weights, key), str(weights), note)
+        drop_computed_values(model)
     set_mode(model, False)
     return model
 
 
-def _folder(factory: Factory) -> Path | None:
+def _read_folder_argument(factory: Factory) -> Path | None:
     """The folder that is meant, if one is."""
     if isinstance(factory, str | Path) and Path(factory).is_dir():
         return Path(factory)
     if isinstance(factory, Path) or (isinstance(factory, str) and ":" not in factory):
-        raise ValueError(_factory_expected(repr(str(factory))))
+        raise ValueError(_explain_factory(repr(str(factory))))
     return None
 
 
-def _built(factory: Factory, arguments: Mapping[str, Any], seed: int) -> nn.Module:
+def _build_model(factory: Factory, arguments: Mapping[str, Any], seed: int) -> nn.Module:
     """A module of our own: what the function returned, copied in case it is one that the user keeps."""
     if isinstance(factory, str):
-        shown, factory = repr(factory), named_function("the model's factory", factory)
+        shown, factory = repr(factory), import_function("the model's factory", factory)
     elif callable(factory):
         shown = getattr(factory, "__name__", repr(factory))
     else:
-        raise TypeError(_factory_expected(type(factory).__name__))
+        raise TypeError(_explain_factory(type(factory).__name__))
     try:
         inspect.signature(factory).bind(**arguments)
     except TypeError as error:
@@ -107,7 +107,7 @@ def _built(factory: Factory, arguments: Mapping[str, Any], seed: int) -> nn.Modu
         ) from error
     except ValueError:  # a function that does not tell its arguments
         pass
-    with working_directory_importable(), isolated(seed, "weights"):
+    with make_working_directory_importable(), isolate_rng(seed, "weights"):
         made = factory(**arguments)
     if not isinstance(made, nn.Module):
         raise ValueError(f"the factory {shown} must return an nn.Module, got {type(made).__name__}")
@@ -118,7 +118,7 @@ def _log(text: str) -> None:
     logging.getLogger("mechconn").info(text)
 
 
-def _factory_expected(got: str) -> str:
+def _explain_factory(got: str) -> str:
     return (
         "factory must be 'package.module:function', a function that returns an nn.Module, an nn.Module, or a folder "
         f"that Transformers saved (config.json, model.safetensors), got {got}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from mechconn.core import check_count, isolated
+from mechconn.core import check_count, isolate_rng
 
 
 class ConvNet(nn.Module):
@@ -36,9 +36,9 @@ class ConvNet(nn.Module):
         return self.classifier(self.features(x).mean((2, 3)))
 
 
-def built(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
+def build_seeded(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     """A module whose fresh weights are a function of `seed`."""
-    with isolated(seed, "weights"):
+    with isolate_rng(seed, "weights"):
         return factory()
 
 
@@ -54,4 +54,4 @@ def small_convnet(num_classes: int = 10, width: int = 16, *, channels: int = 3, 
     check_count("num_classes", num_classes)
     check_count("width", width)
     plan = [(width, 1), (width, 2), (2 * width, 1), (2 * width, 2), (4 * width, 1)]
-    return built(lambda: ConvNet(plan, num_classes, channels), seed)
+    return build_seeded(lambda: ConvNet(plan, num_classes, channels), seed)

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from mechconn.core import needs_extra
-from mechconn.models._fill_weights import other_names
+from mechconn.core import require_extra
+from mechconn.models._fill_weights import explain_other_names
 
-CLASSES = {
+AUTO_CLASSES = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForImageClassification": "AutoModelForImageClassification",
 }
@@ -26,25 +26,25 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
     Args:
         folder: where `save_pretrained` put it.
         weights: whether to load the folder's own weights, or to build from its configuration alone.
-        note: told of what is worth knowing.
+        note: called with each remark, as one line.
 
     Raises:
         ValueError: the folder is incomplete, holds no classifier, or its weights do not match its configuration.
         ImportError: Transformers is not installed.
     """
-    architecture = _architecture(folder)
-    loader = next((name for suffix, name in CLASSES.items() if architecture.endswith(suffix)), None)
+    architecture = _read_architecture(folder)
+    loader = next((name for suffix, name in AUTO_CLASSES.items() if architecture.endswith(suffix)), None)
     if loader is None:
-        wanted = " or ".join(CLASSES)
+        wanted = " or ".join(AUTO_CLASSES)
         raise ValueError(
             f"{folder} holds a {architecture}, not a classifier; models whose architecture ends in {wanted} can be "
             "loaded"
         )
     if weights and not any(folder.glob("model*.safetensors*")):
-        raise ValueError(_not_saved(folder, "there is no model.safetensors"))
-    with needs_extra(f"the model in {folder}", "transformers"):
+        raise ValueError(_explain_not_saved(folder, "there is no model.safetensors"))
+    with require_extra(f"the model in {folder}", "transformers"):
         import transformers
-    with _quiet(transformers):
+    with _silence_transformers(transformers):
         if not weights:
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
             return getattr(transformers, loader).from_config(config, dtype=torch.float32)
@@ -54,28 +54,28 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
     # A head that the file lacks would be drawn at random, with a line in a log.
     names = [sorted(map(str, info.get(kind, ()))) for kind in ("missing_keys", "unexpected_keys")]
     if any(names):
-        raise other_names(folder, *names)
+        raise explain_other_names(folder, *names)
     saved = str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("dtype") or "float32")
     if saved != "float32":
         note(f"the weights of {folder} are {saved} there and float32 in the model")
     return model
 
 
-def _architecture(folder: Path) -> str:
+def _read_architecture(folder: Path) -> str:
     """The name of the class that was saved."""
     file = folder / "config.json"
     if not file.is_file():
-        raise ValueError(_not_saved(folder, "there is no config.json"))
+        raise ValueError(_explain_not_saved(folder, "there is no config.json"))
     try:
         (architecture,) = json.loads(file.read_text(encoding="utf-8"))["architectures"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(_not_saved(folder, "its config.json names no single architecture")) from error
+        raise ValueError(_explain_not_saved(folder, "its config.json names no single architecture")) from error
     return str(architecture)
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """While it lasts, Transformers shows no progress bars."""
+def _silence_transformers(transformers: Any) -> Iterator[None]:
+    """Context manager: switch off Transformers' progress bars."""
     logging = transformers.utils.logging
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -86,5 +86,5 @@ def _quiet(transformers: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _not_saved(folder: Path, why: str) -> str:
+def _explain_not_saved(folder: Path, why: str) -> str:
     return f"{folder} is no model that Transformers saved ({why}); it needs config.json and model.safetensors"

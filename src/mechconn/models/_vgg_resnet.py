@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mechconn.core import check_count
-from mechconn.models._small import ConvNet, built
+from mechconn.models._small import ConvNet, build_seeded
 
 VGG13_PLAN = [
     (64, 1), (64, 2),
@@ -37,7 +37,7 @@ def vgg13(num_classes: int = 10, *, channels: int = 3, seed: int = 0) -> nn.Modu
     """
     check_count("num_classes", num_classes)
     check_count("channels", channels)
-    return built(lambda: ConvNet(VGG13_PLAN, num_classes, channels), seed)
+    return build_seeded(lambda: ConvNet(VGG13_PLAN, num_classes, channels), seed)
 
 
 class BasicBlock(nn.Module):
@@ -114,4 +114,4 @@ def resnet18(num_classes: int = 10, *, channels: int = 3, seed: int = 0) -> nn.M
     """
     check_count("num_classes", num_classes)
     check_count("channels", channels)
-    return built(lambda: ResNet(RESNET18_PLAN, num_classes, channels), seed)
+    return build_seeded(lambda: ResNet(RESNET18_PLAN, num_classes, channels), seed)

@@ -40,10 +40,10 @@ def read_weights(file: str | Path, key: str | None = None) -> dict[str, Tensor]:
             f"{file} is not read: it holds more than tensors and plain values, or is damaged ({why}), and "
             "unpacking such files may run code; save model.state_dict() alone, best as .safetensors"
         ) from error
-    return _state(file, content, key)
+    return _find_state(file, content, key)
 
 
-def _state(file: Path, content: Any, key: str | None) -> dict[str, Tensor]:
+def _find_state(file: Path, content: Any, key: str | None) -> dict[str, Tensor]:
     if key is None and _is_state(content):
         return dict(content)
     entries = content if isinstance(content, Mapping) else {}

@@ -22,59 +22,59 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mechconn.core import isolated
-from mechconn.network._wrappers import plain_module
+from mechconn.core import isolate_rng
+from mechconn.network._wrappers import unwrap_module
 
 MEMOISED = functools._lru_cache_wrapper
 
 
 def copy_module(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A deep copy of the network without its wrappers; see `plain_module`.
+    """A deep copy of the network without its wrappers; see `unwrap_module`.
 
     Tensors that operations made come detached: `copy.deepcopy` refuses them, and a forward pass with gradients leaves
     some behind (weights that `weight_norm`, `spectral_norm` and `prune` compute, activations that a module keeps).
     Functions that a module holds (hooks, a forward pass that was replaced, memoised methods) and that work on the
     module work on the copy in the copy; `copy.deepcopy` would leave them with the model. `memo` is deepcopy's.
     """
-    model, memo = plain_module(model), {} if memo is None else memo
-    with _Detached():
+    model, memo = unwrap_module(model), {} if memo is None else memo
+    with _DetachCopies():
         copied = copy.deepcopy(model, memo)
-    for part in own_parts(copied):
+    for part in list_own_parts(copied):
         held = vars(part)
         for functions in (held, *(value for key, value in held.items() if "_hooks" in key and isinstance(value, dict))):
             for name, value in functions.items():
                 if isinstance(value, FunctionType | functools.partial | MEMOISED):
-                    functions[name] = _rebound(value, memo, set())
+                    functions[name] = _rebind_closure(value, memo, set())
                     memo.setdefault(id(value), functions[name])
     return copied
 
 
-def with_state(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+def copy_with_state(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     """A copy of the model that holds these parameters and buffers, under their first names, and no values of others.
 
     Modes stay as they are. What is not in `state` stays as the model has it.
     """
     result = copy_module(model)
     with torch.no_grad():
-        for name, tensor in _tensors(result):
+        for name, tensor in _iterate_named_tensors(result):
             if name in state:
-                _put(tensor, state[name])
-    forget(result)
+                _write_into(tensor, state[name])
+    drop_computed_values(result)
     return result
 
 
-def own_parts(module: nn.Module) -> list[nn.Module]:
+def list_own_parts(module: nn.Module) -> list[nn.Module]:
     """The module and all that it holds, but for compiled TorchScript, whose state cannot be seen."""
     return [part for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)]
 
 
 def set_mode(module: nn.Module, training: bool) -> None:
     """Set the mode by the module's own rules, which may draw from the global generators."""
-    with isolated(0, "mode") if _has_mode_rule(module) else contextlib.nullcontext():
-        switch(module, training)
+    with isolate_rng(0, "mode") if _has_mode_rule(module) else contextlib.nullcontext():
+        switch_mode(module, training)
 
 
-def switch(module: nn.Module, training: bool) -> None:
+def switch_mode(module: nn.Module, training: bool) -> None:
     """Set the mode as a user does; what `train` and `eval` of a user's module return is of no use."""
     if training:
         module.train(True)  # a user's rule need not have a default
@@ -83,7 +83,7 @@ def switch(module: nn.Module, training: bool) -> None:
 
 
 @torch.no_grad()
-def forget(module: nn.Module) -> bool:
+def drop_computed_values(module: nn.Module) -> bool:
     """Drop, in place, what the module keeps of values that it computed from its weights.
 
     The module's own rules for this are set off: changing the mode to and fro, and loading its state where it has a
@@ -95,16 +95,20 @@ def forget(module: nn.Module) -> bool:
     """
     computes = False
     if _has_loading_rule(module):
-        with isolated(0, "mode"), _Saved(module) as saved, contextlib.suppress(Exception):  # it may be for files alone
+        with (
+            isolate_rng(0, "mode"),
+            _SavedState(module) as saved,
+            contextlib.suppress(Exception),
+        ):  # it may be for files alone
             module.load_state_dict(module.state_dict())
-        saved.put_back()
+        saved.restore()
     if _has_mode_rule(module):
-        with isolated(0, "mode"), _Saved(module) as saved:
+        with isolate_rng(0, "mode"), _SavedState(module) as saved:
             _change_mode_and_back(module)
         computes = saved.computed
-        saved.put_back()
+        saved.restore()
     drop_cached_properties(module)
-    for part, name, made in computed_by_hooks(module):
+    for part, name, made in find_hook_computed_weights(module):
         if not getattr(part, name).is_meta:
             setattr(part, name, made())
     return computes
@@ -112,17 +116,17 @@ def forget(module: nn.Module) -> bool:
 
 def drop_cached_properties(module: nn.Module) -> None:
     """Leave out, in place, what descriptors such as `functools.cached_property` keep in the layers."""
-    for part in own_parts(module):
-        for name in _cached_properties(type(part)):
+    for part in list_own_parts(module):
+        for name in _list_cached_properties(type(part)):
             vars(part).pop(name, None)
 
 
-def memoised_anew(value: Any, function: Callable[..., Any]) -> Any:
+def renew_memo(value: Any, function: Callable[..., Any]) -> Any:
     """A function with a memory of its own, of the size that a memoised function's has."""
     return functools.lru_cache(**value.cache_parameters())(function)
 
 
-def has_rules(module: nn.Module) -> bool:
+def has_mode_or_loading_rules(module: nn.Module) -> bool:
     """Whether some part has a rule of its own for a change of its mode or the loading of a state."""
     return _has_mode_rule(module) or _has_loading_rule(module)
 
@@ -131,17 +135,17 @@ def _has_mode_rule(module: nn.Module) -> bool:
     return any(
         getattr(part.train, "__func__", None) is not nn.Module.train
         or getattr(part.eval, "__func__", None) is not nn.Module.eval
-        for part in own_parts(module)
+        for part in list_own_parts(module)
     )
 
 
-def computed_by_hooks(module: nn.Module) -> Iterator[tuple[nn.Module, str, Callable[[], Tensor]]]:
+def find_hook_computed_weights(module: nn.Module) -> Iterator[tuple[nn.Module, str, Callable[[], Tensor]]]:
     """Each weight that torch's hooks make of others before a forward pass: its layer, its name, and how it is made.
 
     Of one layer the last hook comes first: it can only have taken a tensor that an earlier one reads (`prune` on the
     direction of `weight_norm`), and runs after it, so that a fresh layer's first forward pass would read an old value.
     """
-    for part in own_parts(module):
+    for part in list_own_parts(module):
         for hook in reversed(part._forward_pre_hooks.values()):
             if isinstance(hook, WeightNorm):
                 yield part, hook.name, functools.partial(hook.compute_weight, part)
@@ -152,19 +156,19 @@ def computed_by_hooks(module: nn.Module) -> Iterator[tuple[nn.Module, str, Calla
 
 
 def compute_in_order(part: nn.Module, _: object) -> None:
-    """A hook before the forward pass that makes a layer's weights from others in the order of `computed_by_hooks`."""
-    for layer, name, made in computed_by_hooks(part):
+    """Forward pre-hook: compute a layer's weights from others in the order of `find_hook_computed_weights`."""
+    for layer, name, made in find_hook_computed_weights(part):
         if layer is part:
             setattr(part, name, made())
 
 
 def _change_mode_and_back(module: nn.Module) -> None:
     found = {part: part.training for part in module.modules()}
-    switch(module, not module.training)
-    switch(module, not module.training)
+    switch_mode(module, not module.training)
+    switch_mode(module, not module.training)
     for part, mode in found.items():  # parents first
         if part.training != mode:
-            switch(part, mode)
+            switch_mode(part, mode)
     for part, mode in found.items():  # what a rule of a parent holds in another mode
         if part.training != mode:
             part.training = mode
@@ -173,27 +177,27 @@ def _change_mode_and_back(module: nn.Module) -> None:
 def _has_loading_rule(module: nn.Module) -> bool:
     """Whether some part has a rule of its own for loading a state; torch's layers have none that matters here."""
     return any(
-        bool(part._load_state_dict_post_hooks) or _class_has_loading_rule(type(part)) for part in own_parts(module)
+        bool(part._load_state_dict_post_hooks) or _class_has_loading_rule(type(part)) for part in list_own_parts(module)
     )
 
 
 @functools.lru_cache(256)
 def _class_has_loading_rule(kind: type) -> bool:
-    return not {"load_state_dict", "_load_from_state_dict"}.isdisjoint(class_attributes(kind))
+    return not {"load_state_dict", "_load_from_state_dict"}.isdisjoint(collect_class_attributes(kind))
 
 
-def class_attributes(kind: type) -> dict[str, Any]:
+def collect_class_attributes(kind: type) -> dict[str, Any]:
     """What the user's classes among a class's bases define, the nearest definition of each name."""
     bases = [base for base in reversed(kind.__mro__) if base.__module__.partition(".")[0] not in ("torch", "builtins")]
     return {name: value for base in bases for name, value in vars(base).items()}
 
 
 @functools.lru_cache(256)
-def _cached_properties(kind: type) -> tuple[str, ...]:
+def _list_cached_properties(kind: type) -> tuple[str, ...]:
     """Names under which a class's descriptors keep a value in the instance, as `functools.cached_property` does."""
     return tuple(
         name
-        for name, value in class_attributes(kind).items()
+        for name, value in collect_class_attributes(kind).items()
         if hasattr(type(value), "__get__")
         and not hasattr(type(value), "__set__")
         and not callable(value)
@@ -201,7 +205,7 @@ def _cached_properties(kind: type) -> tuple[str, ...]:
     )
 
 
-class _Detached(TorchFunctionMode):
+class _DetachCopies(TorchFunctionMode):
     """Copies of tensors that operations made come without the operations."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -213,7 +217,7 @@ class _Detached(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Saved(TorchDispatchMode):
+class _SavedState(TorchDispatchMode):
     """Keeps copies of a module's parameters and buffers from before the first operation; none where none runs."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -225,28 +229,28 @@ class _Saved(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if not self.computed:
             self.computed = True
-            self._values = {name: tensor.detach().clone() for name, tensor in _tensors(self._module)}
+            self._values = {name: tensor.detach().clone() for name, tensor in _iterate_named_tensors(self._module)}
         return func(*args, **(kwargs or {}))
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Give the module the values that it had."""
-        for name, tensor in _tensors(self._module):
+        for name, tensor in _iterate_named_tensors(self._module):
             if name in self._values and tensor.shape == self._values[name].shape:
-                _put(tensor, self._values[name])
+                _write_into(tensor, self._values[name])
 
 
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _iterate_named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters()
     yield from module.named_buffers()
 
 
-def _put(tensor: Tensor, value: Tensor) -> None:
+def _write_into(tensor: Tensor, value: Tensor) -> None:
     """Write a value into a tensor; one whose places share memory can only be left as it is."""
     if not tensor.is_meta and not (0 in tensor.stride() and torch.equal(tensor, value.to(tensor))):
         tensor.copy_(value)
 
 
-def _rebound(value: Any, memo: dict[int, Any], above: set[int]) -> Any:
+def _rebind_closure(value: Any, memo: dict[int, Any], above: set[int]) -> Any:
     """A function whose closure holds the copies that `memo` names, in the place of what they are copies of.
 
     Lists, dictionaries and sets in its closure are copied, so that it writes into none that the original holds.
@@ -256,10 +260,10 @@ def _rebound(value: Any, memo: dict[int, Any], above: set[int]) -> Any:
     above = above | {id(value)}
 
     def inner(part: Any) -> Any:
-        return _rebound(part, memo, above)
+        return _rebind_closure(part, memo, above)
 
     if isinstance(value, MEMOISED):
-        return memoised_anew(value, inner(value.__wrapped__))
+        return renew_memo(value, inner(value.__wrapped__))
     if isinstance(value, MethodType):
         return MethodType(value.__func__, inner(value.__self__))
     if type(value) is functools.partial:
@@ -267,10 +271,10 @@ def _rebound(value: Any, memo: dict[int, Any], above: set[int]) -> Any:
     if type(value) in (dict, list, set):
         copied = {k: inner(v) for k, v in value.items()} if type(value) is dict else type(value)(map(inner, value))
         return memo.setdefault(id(value), copied)
-    return _closed_over(value, inner) if isinstance(value, FunctionType) and value.__closure__ else value
+    return _copy_closure(value, inner) if isinstance(value, FunctionType) and value.__closure__ else value
 
 
-def _closed_over(function: FunctionType, inner: Callable[[Any], Any]) -> FunctionType:
+def _copy_closure(function: FunctionType, inner: Callable[[Any], Any]) -> FunctionType:
     try:
         contents = [cell.cell_contents for cell in function.__closure__ or ()]
     except ValueError:  # a variable that has no value yet

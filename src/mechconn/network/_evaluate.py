@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Data, batches, generators_kept, joined_targets
-from mechconn.losses import NO_CLASS, Classified, Each, Loss, not_per_sample
+from mechconn.core import Data, iterate_batches, join_targets, keep_generator_states
+from mechconn.losses import NO_CLASS, Classified, Each, Loss, explain_not_per_sample
 from mechconn.network._inference import Forward
 from mechconn.network._metrics import Metric
 from mechconn.stats import Interval, betting_interval, mean_interval
@@ -95,7 +95,7 @@ class Outcomes:
 
 
 @torch.no_grad()
-def outcomes(
+def compute_outcomes(
     forward: Forward,
     device: torch.device,
     data: Data,
@@ -117,10 +117,10 @@ def outcomes(
     values: dict[str, list[Tensor]] = {measure: [] for measure in measures}
     targets: list[Tensor] = []
     kept: list[Tensor] = []
-    answers, probabilities = _Tally(), True
+    answers, probabilities = _AnswerTally(), True
     rows = ROWS_ON_CPU if device.type == "cpu" else ROWS_ELSEWHERE
-    with generators_kept(data):
-        for inputs, target in batches(name, data, batch_size=rows, device=device, model=model):
+    with keep_generator_states(data):
+        for inputs, target in iterate_batches(name, data, batch_size=rows, device=device, model=model):
             outputs = forward(inputs)
             counted = loss.counted(target)
             kept.append(torch.ones(len(target), dtype=torch.bool) if counted is None else counted.cpu())
@@ -128,9 +128,9 @@ def outcomes(
             answers.add(classified, counted)
             probabilities = probabilities and loss.probabilities(outputs)
             for measure, function in measures.items():
-                values[measure].append(_per_sample(name, measure, function, outputs, target, counted))
+                values[measure].append(_measure_per_sample(name, measure, function, outputs, target, counted))
             labels = target if classified is None or classified.each != "rows" else classified.labels
-            targets.append(_those(labels, counted).cpu())
+            targets.append(_select_counted(labels, counted).cpu())
     joined = {measure: torch.cat(parts) for measure, parts in values.items()}
     if not len(joined["loss"]):
         raise ValueError(f"{name}: no row counts; every target is the one that the loss ignores")
@@ -138,14 +138,14 @@ def outcomes(
     return Outcomes(
         loss=joined.pop("loss"),
         answers=answers.all(),
-        targets=joined_targets(targets),
+        targets=join_targets(targets),
         metrics=joined,
         probabilities=probabilities,
         counted=None if bool(every.all()) else every,
     )
 
 
-def _per_sample(
+def _measure_per_sample(
     name: str, measure: str, function: Loss | Metric, outputs: Tensor, target: Tensor, counted: Tensor | None
 ) -> Tensor:
     """One value for each row that counts, float64 on the CPU."""
@@ -157,11 +157,15 @@ def _per_sample(
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     if not isinstance(values, Tensor) or values.shape != target.shape[:1]:
-        raise ValueError(not_per_sample("the loss" if measure == "loss" else f"metric {measure!r}", values, target))
-    return _those(values.double().cpu(), counted)
+        raise ValueError(
+            explain_not_per_sample("the loss" if measure == "loss" else f"metric {measure!r}", values, target)
+        )
+    return _select_counted(values.double().cpu(), counted)
 
 
-def mean_with_interval(values: Tensor, bounds: Interval | None, confidence: float) -> tuple[float, Interval | None]:
+def compute_mean_with_interval(
+    values: Tensor, bounds: Interval | None, confidence: float
+) -> tuple[float, Interval | None]:
     """The mean of a value of each row, with its interval: betting within bounds, else Student's t of two rows."""
     values = values.double()
     if bounds is not None:
@@ -170,11 +174,11 @@ def mean_with_interval(values: Tensor, bounds: Interval | None, confidence: floa
     return float(values.mean()), interval
 
 
-def _those(values: Tensor, counted: Tensor | None) -> Tensor:
+def _select_counted(values: Tensor, counted: Tensor | None) -> Tensor:
     return values if counted is None else values[counted.to(values.device)]
 
 
-class _Tally:
+class _AnswerTally:
     """The answers of a split, batch by batch."""
 
     def __init__(self) -> None:
@@ -191,7 +195,7 @@ class _Tally:
         if found is None or not self._given:
             self._given = False
             return
-        predicted, labels = (_those(part, counted).cpu() for part in (found.predicted, found.labels))
+        predicted, labels = (_select_counted(part, counted).cpu() for part in (found.predicted, found.labels))
         if not len(labels):
             return
         self._kind = found.each, found.classes
@@ -199,7 +203,7 @@ class _Tally:
             self._parts.append((predicted, labels))
             return
         inner = torch.ones_like(labels, dtype=torch.bool)
-        inner = inner if found.counted is None else _those(found.counted, counted).cpu()
+        inner = inner if found.counted is None else _select_counted(found.counted, counted).cpu()
         weights = inner.double() / inner.sum(1, keepdim=True)
         self._parts.append((((predicted == labels) * weights).sum(1), labels[:, 0]))
         self._bad.append(((predicted == NO_CLASS) & inner).any(1))
@@ -221,14 +225,14 @@ class _Tally:
             counts = torch.bincount(labels.clamp(min=0))
             constant, commonest = bool((values == values[0]).all()), float(counts.max()) / len(labels)
             bad = (values == NO_CLASS).nonzero()
-            return Answers(values == labels, each, values, labels, _first(bad), commonest, constant, classes)
+            return Answers(values == labels, each, values, labels, _find_first(bad), commonest, constant, classes)
         shares = self._shares / len(values)
         best = torch.maximum(shares, 1 - shares).mean() if each == "labels" else shares.max()
         bad = torch.cat(self._bad).nonzero()
-        return Answers(values, each, None, None, _first(bad), float(best), self._constant, classes)
+        return Answers(values, each, None, None, _find_first(bad), float(best), self._constant, classes)
 
 
-def _first(rows: Tensor) -> int | None:
+def _find_first(rows: Tensor) -> int | None:
     return int(rows[0]) if len(rows) else None
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mechconn.core import Buffers, Inputs, Params, first_rows
+from mechconn.core import Buffers, Inputs, Params, take_first_rows
 from mechconn.network._copies import copy_module
 from mechconn.network._params import LINEAR_MAPS, Network
 
@@ -60,21 +60,23 @@ class Inference:
             if self._folded is None:
                 return self._network(params, buffers, inputs)
             if converted is None:
-                converted = self._folded.converted(folded(self._network, self._folds, params, buffers))
+                converted = self._folded.convert_parameters(
+                    fold_parameters(self._network, self._folds, params, buffers)
+                )
             return self._folded(converted, buffers, inputs)
 
         return forward
 
     def _prepare(self, params: Params, buffers: Buffers, inputs: Inputs) -> None:
         self._ready = True
-        few = first_rows(inputs, PROBED_ROWS)
+        few = take_first_rows(inputs, PROBED_ROWS)
         try:
             self._folds = find_folds(self._network, params, buffers, few)
-            same = bool(self._folds) and unchanged(self._network, self._folds, params, buffers, few)
+            same = bool(self._folds) and folding_is_exact(self._network, self._folds, params, buffers, few)
         except Exception:  # a forward pass that cannot do with few rows; what else is wrong shows in the plain network
             return
         if same:
-            self._folded = Network(_without(self._network, self._folds), self._network.device, "auto")
+            self._folded = Network(_remove_folded(self._network, self._folds), self._network.device, "auto")
 
 
 def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Inputs) -> list[Fold]:
@@ -102,7 +104,7 @@ def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Input
         outputs = own({name: t.detach().requires_grad_() for name, t in params.items()}, buffers, inputs)
     if outputs.grad_fn is None:  # under the caller's inference_mode nothing is recorded, and nothing is folded
         return []
-    readers = _readers(outputs.grad_fn)
+    readers = _count_readers(outputs.grad_fn)
     slots, holders = own.parameter_slots, Counter(own.parameter_slots.values())
     linear_maps = [name for name in made if isinstance(own.module.get_submodule(name), LINEAR_MAPS)]
     maker = {made[name]: name for name in linear_maps if f"{name}.weight" in params}  # none where it is made of others
@@ -115,7 +117,7 @@ def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Input
     ]
 
 
-def _readers(output: Any) -> Counter[Any]:
+def _count_readers(output: Any) -> Counter[Any]:
     """How many operations on the way to the output read what each operation made."""
     counts: Counter[Any] = Counter()
     seen, frontier = {output}, [output]
@@ -130,13 +132,13 @@ def _readers(output: Any) -> Counter[Any]:
 
 
 @torch.no_grad()
-def unchanged(network: Network, folds: list[Fold], params: Params, buffers: Buffers, inputs: Inputs) -> bool:
+def folding_is_exact(network: Network, folds: list[Fold], params: Params, buffers: Buffers, inputs: Inputs) -> bool:
     """Whether the folded network gives the same outputs in full precision.
 
     Each folded weight is made when its layer is called and dropped after the call, so that there is no second copy of
-    the weights. Whoever else reads the weight gets NaN, which shows in the outputs.
+    the weights. Any other reader of the weight gets NaN, which shows in the outputs.
     """
-    plain, folded = (Network(m, network.device) for m in (network.at_rest(), _without(network, folds)))
+    plain, folded = (Network(m, network.device) for m in (network.at_rest(), _remove_folded(network, folds)))
     expected = plain(params, buffers, inputs)
     lent = dict(params)
     for fold in folds:
@@ -146,14 +148,16 @@ def unchanged(network: Network, folds: list[Fold], params: Params, buffers: Buff
             for name, p in linear.named_parameters(recurse=False)
         }
         lent.update({f"{fold.linear}.{name}": tensor for name, tensor in unread.items()})
-        linear.register_forward_pre_hook(_putting(lambda fold=fold: fold_one(network, fold, params, buffers)))
-        linear.register_forward_hook(_putting(lambda unread=unread: unread))
+        linear.register_forward_pre_hook(
+            _make_substituting_hook(lambda fold=fold: fold_one(network, fold, params, buffers))
+        )
+        linear.register_forward_hook(_make_substituting_hook(lambda unread=unread: unread))
     got = folded(lent, buffers, inputs)
     # A thousandth is far above float32 rounding in a deep network and far below what a wrong fold does.
     return bool((expected - got).abs().max() <= 1e-3 * expected.abs().max())
 
 
-def _putting(make: Callable[[], dict[str, Tensor]]) -> Callable[..., None]:
+def _make_substituting_hook(make: Callable[[], dict[str, Tensor]]) -> Callable[..., None]:
     """A hook that puts the tensors that `make` gives in the place of its module's own parameters."""
 
     def hook(module: nn.Module, *_: object) -> None:
@@ -162,7 +166,9 @@ def _putting(make: Callable[[], dict[str, Tensor]]) -> Callable[..., None]:
     return hook
 
 
-def folded(network: Network, folds: list[Fold], params: Params, buffers: Buffers) -> Iterator[tuple[str, Tensor]]:
+def fold_parameters(
+    network: Network, folds: list[Fold], params: Params, buffers: Buffers
+) -> Iterator[tuple[str, Tensor]]:
     """Parameters of the folded network, one at a time; what each is made of is taken out of `params`."""
     for fold in folds:
         made = fold_one(network, fold, params, buffers)
@@ -185,7 +191,7 @@ def fold_one(network: Network, fold: Fold, params: Params, buffers: Buffers) -> 
     return {"weight": weight * scale.view(-1, *[1] * (weight.dim() - 1)), "bias": shift}
 
 
-def _without(network: Network, folds: list[Fold]) -> nn.Module:
+def _remove_folded(network: Network, folds: list[Fold]) -> nn.Module:
     """The network's structure with the folded BatchNorms left out and a bias on every folded linear map."""
     module = copy_module(network.at_rest())
     for fold in folds:

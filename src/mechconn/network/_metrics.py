@@ -65,7 +65,7 @@ class Metric:
         return values.clamp(low, high)
 
 
-def checked_metrics(metrics: Mapping[str, PerSampleLoss | Metric] | None) -> dict[str, Metric]:
+def check_metrics(metrics: Mapping[str, PerSampleLoss | Metric] | None) -> dict[str, Metric]:
     """Metrics by name, after refusing names that tables use already."""
     found = {}
     for name, metric in (metrics or {}).items():
@@ -75,6 +75,6 @@ def checked_metrics(metrics: Mapping[str, PerSampleLoss | Metric] | None) -> dic
     return found
 
 
-def bounds_of(metrics: Mapping[str, Metric]) -> dict[str, Interval]:
+def collect_bounds(metrics: Mapping[str, Metric]) -> dict[str, Interval]:
     """The ranges of the metrics that have one."""
     return {name: metric.bounds for name, metric in metrics.items() if metric.bounds is not None}

@@ -22,7 +22,6 @@ from mechconn.core import (
     Params,
     SampleSource,
     as_data,
-    batches,
     check_choice,
     check_count,
     check_fraction,
@@ -30,14 +29,15 @@ from mechconn.core import (
     check_positive,
     check_same_keys,
     check_same_shapes,
-    generator,
-    generators_kept,
-    isolated,
-    with_last_row,
+    isolate_rng,
+    iterate_batches,
+    keep_generator_states,
+    make_generator,
+    merge_last_row,
 )
 from mechconn.network._copies import set_mode
-from mechconn.network._params import Network, weighted_mean
-from mechconn.network._wrappers import plain_names
+from mechconn.network._params import Network, compute_weighted_mean
+from mechconn.network._wrappers import unwrap_names
 
 
 class NormPolicy(abc.ABC):
@@ -100,10 +100,10 @@ class InterpolateNorm(NormPolicy):
         t = check_on_path(self, t)
         own = {name: buffer.clone() for name, buffer in network.buffers.items()}
         states = (("a", self.state_a), ("b", self.state_b))
-        ends = [_statistics_in(f"state_{end}", state, network) for end, state in states]
+        ends = [_extract_statistics(f"state_{end}", state, network) for end, state in states]
         if t in (0.0, 1.0):
             return own | {name: tensor.clone() for name, tensor in ends[int(t)].items()}
-        return own | weighted_mean(ends, (1.0 - t, t))
+        return own | compute_weighted_mean(ends, (1.0 - t, t))
 
     def describe(self) -> dict[str, Any]:
         """{"policy": "interpolate"}."""
@@ -171,22 +171,22 @@ class Reestimate(NormPolicy):
         """The network's buffers with every BatchNorm layer's statistics re-estimated at `params`."""
         # What a module's own train() keeps in evaluation mode (frozen BatchNorm) normalises by what it holds.
         set_mode(network.at_rest(), True)
-        layers = {prefix: layer for prefix, layer in norm_layers(network).items() if layer.training}
+        layers = {prefix: layer for prefix, layer in find_norm_layers(network).items() if layer.training}
         result = {name: buffer.clone() for name, buffer in network.buffers.items()}
         if not layers:
             return result
-        shuffle = generator(self.seed, "norm order") if self.average == "exponential" else None
-        moments = {name: _Moments(self) for name in layers}
+        shuffle = make_generator(self.seed, "norm order") if self.average == "exponential" else None
+        moments = {name: _BatchNormMoments(self) for name in layers}
         scratch = {name: buffer.clone() for name, buffer in network.buffers.items()}
         for prefix in layers:  # what they hold is weighted by zero, which NaN and infinity would survive
             scratch[f"{prefix}running_mean"].zero_()
             scratch[f"{prefix}running_var"].zero_()
-        with isolated(self.seed, "norm"), generators_kept(self._checked), _recorded(layers, moments):
-            found = batches(
+        with isolate_rng(self.seed, "norm"), keep_generator_states(self._checked), _record_statistics(layers, moments):
+            found = iterate_batches(
                 "norm data", self._checked, batch_size=self.batch_size, device=network.device, shuffle=shuffle,
                 model=network.module,
             )  # fmt: skip
-            for inputs, targets in with_last_row(found):
+            for inputs, targets in merge_last_row(found):
                 try:
                     network(params, scratch, inputs, training=True)
                 except ValueError as error:
@@ -204,7 +204,7 @@ class Reestimate(NormPolicy):
         return result
 
 
-def keeps_statistics(network: Network) -> dict[str, torch.nn.Module]:
+def find_statistics_layers(network: Network) -> dict[str, torch.nn.Module]:
     """Layers that keep running statistics, under their names."""
     return {
         name: module
@@ -213,13 +213,13 @@ def keeps_statistics(network: Network) -> dict[str, torch.nn.Module]:
     }
 
 
-def norm_layers(network: Network) -> dict[str, _BatchNorm]:
+def find_norm_layers(network: Network) -> dict[str, _BatchNorm]:
     """Layers that keep running statistics, under the prefix of their buffers' names.
 
     Raises:
         ValueError: one of them is no BatchNorm, so that the formula is not known.
     """
-    stateful = keeps_statistics(network)
+    stateful = find_statistics_layers(network)
     foreign = [name for name, module in stateful.items() if not isinstance(module, _BatchNorm)]
     if foreign:
         raise ValueError(
@@ -230,14 +230,14 @@ def norm_layers(network: Network) -> dict[str, _BatchNorm]:
     return {prefix: module for prefix, module in prefixed.items() if isinstance(module, _BatchNorm)}
 
 
-def chosen_norm(norm: NormPolicy | None, network: Network) -> NormPolicy:
+def resolve_norm(norm: NormPolicy | None, network: Network) -> NormPolicy:
     """`norm`, which may only be left out for a network that keeps no running statistics.
 
     Raises:
         ValueError: it keeps some, and nobody said where they come from.
         TypeError: `norm` is no policy.
     """
-    if norm is None and (layers := list(keeps_statistics(network))):
+    if norm is None and (layers := list(find_statistics_layers(network))):
         more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
         raise ValueError(
             f"the model keeps normalisation statistics ({', '.join(layers[:3]) + more}), and those of one endpoint "
@@ -249,11 +249,11 @@ def chosen_norm(norm: NormPolicy | None, network: Network) -> NormPolicy:
     return norm
 
 
-def _statistics_in(what: str, state: Mapping[str, Tensor], network: Network) -> Buffers:
+def _extract_statistics(what: str, state: Mapping[str, Tensor], network: Network) -> Buffers:
     """The running statistics in a state_dict, on the network's device: exactly those that the network keeps."""
-    prefixes = [f"{name}." if name else "" for name in keeps_statistics(network)]
+    prefixes = [f"{name}." if name else "" for name in find_statistics_layers(network)]
     names = [f"{prefix}{kind}" for prefix in prefixes for kind in ("running_mean", "running_var")]
-    state = state if state.keys() >= set(names) else plain_names(state)
+    state = state if state.keys() >= set(names) else unwrap_names(state)
     # A state_dict names a shared layer's buffers once for each place that the layer has in the model.
     again = {name for name, _ in network.module.named_buffers(remove_duplicate=False)}.difference(names)
     held = [key for key in state if key.rpartition(".")[2] in ("running_mean", "running_var") and key not in again]
@@ -263,8 +263,8 @@ def _statistics_in(what: str, state: Mapping[str, Tensor], network: Network) -> 
     return found
 
 
-class _Moments:
-    """Statistics of one layer, gathered call by call in float64."""
+class _BatchNormMoments:
+    """Statistics of one layer, accumulated call by call in float64."""
 
     def __init__(self, policy: Reestimate) -> None:
         self._decay = policy.momentum if policy.average == "exponential" else None
@@ -294,15 +294,15 @@ class _Moments:
 
 
 @contextmanager
-def _recorded(layers: dict[str, _BatchNorm], moments: dict[str, _Moments]) -> Iterator[None]:
-    """While it lasts, each call of a layer adds its batch's statistics to that layer's moments.
+def _record_statistics(layers: dict[str, _BatchNorm], moments: dict[str, _BatchNormMoments]) -> Iterator[None]:
+    """Context manager: each call of a layer adds its batch's statistics to that layer's moments.
 
     With momentum 1 a layer leaves exactly the last batch's mean and unbiased variance in its running
     statistics, so its own fast kernel does the work. The layers are the network's own copies.
     """
     handles = []
 
-    def put_on(layer: _BatchNorm, sink: _Moments) -> None:
+    def put_on(layer: _BatchNorm, sink: _BatchNormMoments) -> None:
         momentum = layer.momentum
 
         def record(layer: _BatchNorm, _: tuple[Tensor, ...], output: Tensor) -> None:

@@ -15,24 +15,36 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
-from mechconn.core import Buffers, Inputs, Params, check_cuda, check_same_keys, check_same_shapes, isolated
-from mechconn.network._calling import HALF, cast_floating, explain_errors, floating_types, laid_out_inputs, slots_of
-from mechconn.network._calling import call_arguments as call_arguments
-from mechconn.network._calling import outputs_of as outputs_of
+from mechconn.core import Buffers, Inputs, Params, check_cuda, check_same_keys, check_same_shapes, isolate_rng
 from mechconn.network._copies import copy_module as copy_module
-from mechconn.network._copies import forget as forget
-from mechconn.network._copies import switch
-from mechconn.network._copies import with_state as with_state
-from mechconn.network._moving_module import Here, into_mode, resting_copy, weights_as_given
+from mechconn.network._copies import copy_with_state as copy_with_state
+from mechconn.network._copies import drop_computed_values as drop_computed_values
+from mechconn.network._copies import switch_mode
+from mechconn.network._forward_call import (
+    HALF,
+    cast_floating,
+    explain_errors,
+    find_floating_types,
+    inputs_to_memory_format,
+    iterate_slots,
+)
+from mechconn.network._forward_call import extract_outputs as extract_outputs
+from mechconn.network._forward_call import make_call_arguments as make_call_arguments
+from mechconn.network._module_snapshot import (
+    CurrentPoint,
+    bypass_parametrization_cache,
+    make_mode_hook,
+    make_weightless_copy,
+)
 from mechconn.network._precision import (
     Precision,
-    computing,
-    contiguous_small_maps,
-    padding_counts,
-    reduced_type,
-    weight_laid_out,
+    autocast_to,
+    choose_reduced_type,
+    make_small_maps_contiguous,
+    prefers_contiguous_small_maps,
+    weight_to_memory_format,
 )
-from mechconn.network._wrappers import plain_module as plain_module
+from mechconn.network._wrappers import unwrap_module as unwrap_module
 
 
 def parameters_of(model: nn.Module) -> Params:
@@ -50,12 +62,15 @@ def parameters_of(model: nn.Module) -> Params:
         >>> sorted(parameters_of(layer))
         ['bias', 'weight']
     """
-    return {name: parameter.detach().clone() for name, parameter in _initialised(plain_module(model)).items()}
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in _read_initialised_parameters(unwrap_module(model)).items()
+    }
 
 
-def buffers_of(model: nn.Module) -> Buffers:
+def read_buffers(model: nn.Module) -> Buffers:
     """The model's buffers as a dictionary of copies; a buffer that several modules share appears once."""
-    return {name: buffer.detach().clone() for name, buffer in plain_module(model).named_buffers()}
+    return {name: buffer.detach().clone() for name, buffer in unwrap_module(model).named_buffers()}
 
 
 def with_parameters(model: nn.Module, params: Params) -> nn.Module:
@@ -74,8 +89,8 @@ def with_parameters(model: nn.Module, params: Params) -> nn.Module:
         >>> zero(torch.tensor([[5.0]])).item()
         1.0
     """
-    check_compatible("parameters", _initialised(plain_module(model)), params)
-    return with_state(model, params)
+    check_compatible("parameters", _read_initialised_parameters(unwrap_module(model)), params)
+    return copy_with_state(model, params)
 
 
 def check_compatible(what: str, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
@@ -84,14 +99,14 @@ def check_compatible(what: str, expected: Mapping[str, Tensor], got: Mapping[str
     check_same_shapes(what, expected, got)
 
 
-def weighted_mean(points: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> Params:
+def compute_weighted_mean(points: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> Params:
     """sum_i w_i theta_i for weights w_i >= 0 whose sum is 1, differentiable in every theta_i.
 
     Point by point, each pulls the mean of those before it by its share w_i / (w_0 + ... + w_i). So the result is
     exact where all points agree, stays between them, and each tensor needs no more room than itself.
 
     Example:
-        >>> weighted_mean([{"w": torch.tensor(1.0)}, {"w": torch.tensor(5.0)}], [0.25, 0.75])
+        >>> compute_weighted_mean([{"w": torch.tensor(1.0)}, {"w": torch.tensor(5.0)}], [0.25, 0.75])
         {'w': tensor(4.)}
     """
     mean, total = dict(points[0]), weights[0]
@@ -103,7 +118,7 @@ def weighted_mean(points: Sequence[Mapping[str, Tensor]], weights: Sequence[floa
     return mean
 
 
-def device_of(model: nn.Module, device: str | torch.device | None) -> torch.device:
+def resolve_device(model: nn.Module, device: str | torch.device | None) -> torch.device:
     """The device asked for, else the one that holds the model."""
     if device is not None:
         try:
@@ -131,23 +146,23 @@ class Network:
     def __init__(
         self, model: nn.Module, device: str | torch.device | None = None, precision: Precision = "float32"
     ) -> None:
-        model = plain_module(model)
-        _initialised(model)
-        self.module, self._rest, self._mode_computes = resting_copy(model)
-        self._here: Here | None = None
-        self.device = device_of(model, device)
-        self.buffers: Buffers = {k: b.to(self.device) for k, b in buffers_of(self.module).items()}
-        self.parameter_slots = dict(slots_of(self.module, "parameters"))
-        self._buffer_slots = dict(slots_of(self.module, "buffers"))
+        model = unwrap_module(model)
+        _read_initialised_parameters(model)
+        self.module, self._rest, self._mode_computes = make_weightless_copy(model)
+        self._here: CurrentPoint | None = None
+        self.device = resolve_device(model, device)
+        self.buffers: Buffers = {k: b.to(self.device) for k, b in read_buffers(self.module).items()}
+        self.parameter_slots = dict(iterate_slots(self.module, "parameters"))
+        self._buffer_slots = dict(iterate_slots(self.module, "buffers"))
         types = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
         self._floating = types.pop() if len(types) == 1 else None
-        reduced = reduced_type(precision, self.device)
+        reduced = choose_reduced_type(precision, self.device)
         self.reduced = None if self._floating in HALF else reduced
         self._casts: dict[frozenset[torch.dtype], bool] = {}
-        if self.reduced is not None and padding_counts(self.device):
+        if self.reduced is not None and prefers_contiguous_small_maps(self.device):
             for layer in self.module.modules():
-                if isinstance(layer, nn.Conv2d) and contiguous_small_maps not in layer._forward_pre_hooks.values():
-                    layer.register_forward_pre_hook(contiguous_small_maps)
+                if isinstance(layer, nn.Conv2d) and make_small_maps_contiguous not in layer._forward_pre_hooks.values():
+                    layer.register_forward_pre_hook(make_small_maps_contiguous)
 
     def at_rest(self) -> nn.Module:
         """`module`, without what any point left in it."""
@@ -155,7 +170,7 @@ class Network:
         self._rest.restore()
         return self.module
 
-    def hollow_params(self) -> Params:
+    def make_weightless_parameters(self) -> Params:
         """Names and shapes of the parameters, without data."""
         return dict(self.module.named_parameters())
 
@@ -167,22 +182,22 @@ class Network:
 
     def computing(self) -> AbstractContextManager[object]:
         """A block in which layers compute in this network's precision."""
-        return computing(self.reduced, self.device)
+        return autocast_to(self.reduced, self.device)
 
     def check(self, what: str, params: Params) -> None:
         """Raise unless `params` is a point of this network's weight space."""
-        check_compatible(what, self.hollow_params(), params)
+        check_compatible(what, self.make_weightless_parameters(), params)
 
     def load(self, params: Params) -> Params:
         """`params` on this network's device, in its layout; tensors that are so already are not copied."""
-        return {name: weight_laid_out(tensor.to(self.device), self.reduced) for name, tensor in params.items()}
+        return {name: weight_to_memory_format(tensor.to(self.device), self.reduced) for name, tensor in params.items()}
 
     def load_in_place(self, params: Params) -> None:
         """`load` tensor by tensor within one dictionary, so that no second copy of the whole is ever there."""
         for name in params:
-            params[name] = weight_laid_out(params[name].to(self.device), self.reduced)
+            params[name] = weight_to_memory_format(params[name].to(self.device), self.reduced)
 
-    def converted(self, params: Iterable[tuple[str, Tensor]]) -> Params:
+    def convert_parameters(self, params: Iterable[tuple[str, Tensor]]) -> Params:
         """Named tensors with the weights of linear maps in the reduced type, once rather than at every call.
 
         Each tensor is converted as it comes.
@@ -195,21 +210,24 @@ class Network:
             if isinstance(module, LINEAR_MAPS)
             for local, _ in module.named_parameters(recurse=False)
         }
-        return {name: weight_laid_out(t.to(self.reduced), self.reduced) if name in linear else t for name, t in params}
+        return {
+            name: weight_to_memory_format(t.to(self.reduced), self.reduced) if name in linear else t
+            for name, t in params
+        }
 
     def __call__(self, params: Params, buffers: Buffers, inputs: Inputs, *, training: bool = False) -> Tensor:
         """Outputs of one batch at `params`, in the parameters' own type but float32 at least.
 
         Layers that update buffers in training mode update the tensors in `buffers` in place: pass copies.
         """
-        return self._outputs(params, buffers, self.fitted(inputs, lambda: (params, buffers)), training)
+        return self._outputs(params, buffers, self.cast_inputs(inputs, lambda: (params, buffers)), training)
 
-    def fitted(self, inputs: Inputs, point: Callable[[], tuple[Params, Buffers]]) -> Inputs:
+    def cast_inputs(self, inputs: Inputs, point: Callable[[], tuple[Params, Buffers]]) -> Inputs:
         """Inputs in a type that the network takes: floating point as that of the parameters where these have one.
 
         Inputs of another type are left as they are where the network runs on them (tried once, at `point`).
         """
-        types = floating_types(inputs)
+        types = find_floating_types(inputs)
         if self._floating is None or types <= {self._floating}:
             return inputs
         cast = cast_floating(inputs, self._floating)
@@ -225,7 +243,7 @@ class Network:
     def _runs(self, params: Params, buffers: Buffers, inputs: Inputs) -> bool:
         held = {name: buffer.clone() for name, buffer in buffers.items()}
         try:
-            with isolated(0, "types"), self._rest.unwatched():
+            with isolate_rng(0, "types"), self._rest.without_new_hooks():
                 self._outputs(params, held, inputs, training=False)
         except Exception:
             return False
@@ -236,27 +254,27 @@ class Network:
             params = {name: tensor.clone() for name, tensor in params.items()}
         tensors = {slot: params[name] for slot, name in self.parameter_slots.items()}
         tensors |= {slot: buffers[name] for slot, name in self._buffer_slots.items()}
-        args, kwargs = call_arguments(laid_out_inputs(inputs, self.reduced))
+        args, kwargs = make_call_arguments(inputs_to_memory_format(inputs, self.reduced))
         # One key per (module, local name) and tie_weights=False: any other way of naming shared modules leaves
         # the substituted tensors behind in the module, without an error.
         with (
             self._standing_at(params, buffers, training),
-            weights_as_given(),
+            bypass_parametrization_cache(),
             self.computing(),
             explain_errors(args, kwargs),
         ):
             found = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
-        outputs = outputs_of(found)
+        outputs = extract_outputs(found)
         return outputs if self.reduced is None else outputs.float()
 
     @contextmanager
     def _standing_at(self, params: Params, buffers: Buffers, training: bool) -> Iterator[None]:
-        """While it lasts the module keeps nothing of other points; what it computes stays until the point changes."""
+        """Context manager: drop values computed at other points; values computed here stay until the point changes."""
         graph = torch.is_grad_enabled() and any(t.requires_grad for t in params.values())
         here, self._here = self._here, None
         if self._mode_computes:
             self._rest.restore()
-            handle = self.module.register_forward_pre_hook(into_mode(training), prepend=True)
+            handle = self.module.register_forward_pre_hook(make_mode_hook(training), prepend=True)
             try:
                 yield
             finally:
@@ -265,27 +283,27 @@ class Network:
             return
         if graph or here is None or not here.holds(params, buffers, training):
             self._rest.restore()
-            switch(self.module, training)
+            switch_mode(self.module, training)
         yield
-        self._here = None if graph else Here(params, buffers, training)
+        self._here = None if graph else CurrentPoint(params, buffers, training)
 
 
-def fitting(model: nn.Module) -> Callable[[Inputs], Inputs]:
-    """What brings inputs into a type that the model takes, at its own weights; see `Network.fitted`."""
+def make_input_caster(model: nn.Module) -> Callable[[Inputs], Inputs]:
+    """What brings inputs into a type that the model takes, at its own weights; see `Network.cast_inputs`."""
     networks: list[Network] = []
     types = {parameter.dtype for parameter in model.parameters()}
 
     def fitted(inputs: Inputs) -> Inputs:
-        if floating_types(inputs) <= types:
+        if find_floating_types(inputs) <= types:
             return inputs
         network = networks[0] if networks else Network(model)
         networks[:] = [network]
-        return network.fitted(inputs, lambda: (network.load(parameters_of(model)), network.buffers))
+        return network.cast_inputs(inputs, lambda: (network.load(parameters_of(model)), network.buffers))
 
     return fitted
 
 
-def _initialised(model: nn.Module) -> dict[str, nn.Parameter]:
+def _read_initialised_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The model's own parameters under their first names, after refusing those of lazy modules."""
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():

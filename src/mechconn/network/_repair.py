@@ -11,9 +11,19 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Buffers, Data, Inputs, Params, as_data, batches, check_count, generators_kept, isolated
-from mechconn.network._calling import predictions_of
-from mechconn.network._norm_stats import NormPolicy, check_on_path, keeps_statistics
+from mechconn.core import (
+    Buffers,
+    Data,
+    Inputs,
+    Params,
+    as_data,
+    check_count,
+    isolate_rng,
+    iterate_batches,
+    keep_generator_states,
+)
+from mechconn.network._forward_call import extract_predictions
+from mechconn.network._norm_stats import NormPolicy, check_on_path, find_statistics_layers
 from mechconn.network._params import LINEAR_MAPS, Network
 
 Statistics = dict[str, tuple[Tensor, Tensor]]
@@ -75,7 +85,7 @@ class Repair(NormPolicy):
     def state(self, network: Network, params: Params, t: float | None = None) -> tuple[Params, Buffers]:
         """The rescaled parameters, and the model's own buffers."""
         t = check_on_path(self, t)
-        if found := list(keeps_statistics(network)):
+        if found := list(find_statistics_layers(network)):
             raise ValueError(
                 f"Repair is for models without running statistics, and this one keeps some in {', '.join(found)}; "
                 "pass norm=Reestimate(data)"
@@ -86,7 +96,7 @@ class Repair(NormPolicy):
         a, b = self._endpoints(network, buffers)
         wanted = {n: ((1 - t) * a[n][0] + t * b[n][0], (1 - t) * a[n][1] + t * b[n][1]) for n in a}
         found = self._pass(network, list(a), params, buffers, wanted)
-        return params | dict(_rescaled(params, found, wanted)), buffers
+        return params | dict(_rescale(params, found, wanted)), buffers
 
     def _layers(self, network: Network, params: Params, buffers: Buffers) -> list[str]:
         """Linear maps that the forward pass calls, but for the one that makes the network's output."""
@@ -97,8 +107,8 @@ class Repair(NormPolicy):
             return output
 
         plain, results = Network(network.at_rest(), network.device), list[Tensor]()
-        plain.module.register_forward_hook(lambda _, __, output: results.append(predictions_of(output)))
-        with self._reading(), _hooked(plain, list(_linear(plain)), note):
+        plain.module.register_forward_hook(lambda _, __, output: results.append(extract_predictions(output)))
+        with self._reading(), _hook_outputs(plain, list(_iterate_linear_maps(plain)), note):
             inputs, _ = next(self._batches(network))
             plain(params, buffers, inputs)
         layers = [name for name, output in outputs.items() if output is not results[-1]]
@@ -127,8 +137,8 @@ class Repair(NormPolicy):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """While it lasts the data may be read: no generator is left elsewhere than it stood."""
-        with isolated(self.seed, "norm"), generators_kept(self._checked):
+        """Context manager for reading the data: restore the states of all generators afterwards."""
+        with isolate_rng(self.seed, "norm"), keep_generator_states(self._checked):
             yield
 
     def _pass(
@@ -139,36 +149,36 @@ class Repair(NormPolicy):
         counts = dict.fromkeys(layers, 0)
 
         def measure(name: str, output: Tensor) -> Tensor:
-            units = _by_unit(network, name, output)
+            units = _move_units_first(network, name, output)
             rows, place = units.flatten(1).double(), (-1, *[1] * (units.dim() - 1))
             new = [rows.sum(1), rows.square().sum(1)]
             sums[name] = [old + now for old, now in zip(sums[name], new, strict=True)] if name in sums else new
             counts[name] += rows.shape[1]
             if wanted is None:
                 return output
-            mean, spread = _moments(new, rows.shape[1])
-            scale, shift = _affine(mean, spread, *wanted[name])
+            mean, spread = _compute_mean_and_spread(new, rows.shape[1])
+            scale, shift = _compute_affine(mean, spread, *wanted[name])
             units = units * scale.to(output.dtype).view(place) + shift.to(output.dtype).view(place)
-            return units.movedim(0, _unit_axis(network, name, output))
+            return units.movedim(0, _find_unit_axis(network, name, output))
 
-        with self._reading(), _hooked(network, layers, measure):
+        with self._reading(), _hook_outputs(network, layers, measure):
             for inputs, _ in self._batches(network):
                 network(params, buffers, inputs)
-        return {name: _moments(sums[name], counts[name]) for name in layers}
+        return {name: _compute_mean_and_spread(sums[name], counts[name]) for name in layers}
 
     def _batches(self, network: Network) -> Iterator[tuple[Inputs, Tensor]]:
-        return batches(
+        return iterate_batches(
             "norm data", self._checked, batch_size=self.batch_size, device=network.device, model=network.module
         )
 
 
-def _linear(network: Network) -> Iterator[str]:
+def _iterate_linear_maps(network: Network) -> Iterator[str]:
     return (name for name, module in network.module.named_modules() if isinstance(module, LINEAR_MAPS))
 
 
 @contextmanager
-def _hooked(network: Network, layers: list[str], change: Any) -> Iterator[None]:
-    """While it lasts, the output of each layer is what `change` makes of its name and output."""
+def _hook_outputs(network: Network, layers: list[str], change: Any) -> Iterator[None]:
+    """Context manager: replace the output of each layer by `change(name, output)`."""
 
     def hook(name: str) -> Any:
         return lambda _, __, output: change(name, output)
@@ -181,32 +191,32 @@ def _hooked(network: Network, layers: list[str], change: Any) -> Iterator[None]:
             handle.remove()
 
 
-def _unit_axis(network: Network, name: str, output: Tensor) -> int:
+def _find_unit_axis(network: Network, name: str, output: Tensor) -> int:
     layer = network.module.get_submodule(name)
     return output.dim() - 1 if isinstance(layer, nn.Linear) else output.dim() - len(layer.kernel_size) - 1  # pyright: ignore
 
 
-def _by_unit(network: Network, name: str, output: Tensor) -> Tensor:
-    return output.movedim(_unit_axis(network, name, output), 0)
+def _move_units_first(network: Network, name: str, output: Tensor) -> Tensor:
+    return output.movedim(_find_unit_axis(network, name, output), 0)
 
 
-def _moments(sums: list[Tensor], count: int) -> tuple[Tensor, Tensor]:
+def _compute_mean_and_spread(sums: list[Tensor], count: int) -> tuple[Tensor, Tensor]:
     mean = sums[0] / count
     variance = (sums[1] / count - mean**2).clamp_min(0.0)
     # What is left of a constant unit is rounding.
     return mean, torch.where(variance > 1e-10 * sums[1] / count, variance, 0.0).sqrt()
 
 
-def _affine(mean: Tensor, spread: Tensor, wanted_mean: Tensor, wanted_spread: Tensor) -> tuple[Tensor, Tensor]:
+def _compute_affine(mean: Tensor, spread: Tensor, wanted_mean: Tensor, wanted_spread: Tensor) -> tuple[Tensor, Tensor]:
     """(scale, shift) that give a unit the wanted mean and spread; (1, 0) for a unit that is constant."""
     constant = spread == 0
     scale = torch.where(constant, 1.0, wanted_spread / spread.masked_fill(constant, 1.0))
     return scale, torch.where(constant, 0.0, wanted_mean - scale * mean)
 
 
-def _rescaled(params: Params, found: Statistics, wanted: Statistics) -> Iterator[tuple[str, Tensor]]:
+def _rescale(params: Params, found: Statistics, wanted: Statistics) -> Iterator[tuple[str, Tensor]]:
     for name in found:
-        scale, shift = _affine(*found[name], *wanted[name])
+        scale, shift = _compute_affine(*found[name], *wanted[name])
         weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
         rows = (scale.view(-1, *[1] * (weight.dim() - 1))).to(weight.dtype)
         yield f"{name}.weight", weight * rows

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from mechconn.core import check_is
 
 
-def plain_module(model: nn.Module, name: str = "model") -> nn.Module:
+def unwrap_module(model: nn.Module, name: str = "model") -> nn.Module:
     """The network itself, without DataParallel, DistributedDataParallel, torch.compile and AveragedModel around it.
 
     Wrappers within the network are left out too: then the result is a new module over the same layers, whose
@@ -28,7 +28,7 @@ def plain_module(model: nn.Module, name: str = "model") -> nn.Module:
         TypeError: it is no module, or a TorchScript module, which cannot be called with other weights than its own.
     """
     check_is(name, model, nn.Module)
-    plain = _seen_through(model, _wrappers(), {})
+    plain = _unwrap(model, _list_wrappers(), {})
     if isinstance(plain, torch.jit.ScriptModule):
         raise TypeError(
             f"{name} must be an nn.Module written in Python, got a TorchScript module ({type(plain).__name__}); pass "
@@ -37,7 +37,7 @@ def plain_module(model: nn.Module, name: str = "model") -> nn.Module:
     return plain
 
 
-def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unwrap_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a wrapped network's state_dict under the names that they have without the wrappers."""
     plain = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items() if name != "n_averaged"}
     while plain and all(name.startswith("module.") for name in plain):
@@ -45,7 +45,7 @@ def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
-def _wrappers() -> dict[type, str]:
+def _list_wrappers() -> dict[type, str]:
     """Class of a wrapper -> the attribute that holds the module that it wraps."""
     known: dict[type, str] = dict.fromkeys(
         (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel), "module"
@@ -55,15 +55,13 @@ def _wrappers() -> dict[type, str]:
     return known if compiled is None else known | {compiled: "_orig_mod"}
 
 
-def _seen_through(module: nn.Module, wrappers: dict[type, str], known: dict[int, nn.Module]) -> nn.Module:
+def _unwrap(module: nn.Module, wrappers: dict[type, str], known: dict[int, nn.Module]) -> nn.Module:
     while attribute := next((held for kind, held in wrappers.items() if isinstance(module, kind)), None):
         module = getattr(module, attribute)
     if id(module) in known or isinstance(module, torch.jit.ScriptModule):
         return known.get(id(module), module)
     known[id(module)] = module
-    children = {
-        n: None if child is None else _seen_through(child, wrappers, known) for n, child in module._modules.items()
-    }
+    children = {n: None if child is None else _unwrap(child, wrappers, known) for n, child in module._modules.items()}
     if any(children[n] is not child for n, child in module._modules.items()):
         known[id(module)] = result = copy.copy(module)
         vars(result)["_modules"] = children

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mechconn import models
-from mechconn.models import built
+from mechconn.models import build_seeded
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Architecture:
     def build(self, seed: int) -> nn.Module:
         """The network with fresh weights, a function of the seed."""
         if self.name == "perceptron":
-            return built(self._perceptron, seed)
+            return build_seeded(self._perceptron, seed)
         if self.name == "small_convnet":
             return models.small_convnet(self.num_classes, self.width, channels=self.shape[0], seed=seed)
         large = {"vgg13": models.vgg13, "resnet18": models.resnet18}[self.name]
@@ -41,13 +41,13 @@ class Architecture:
         hidden = nn.Linear(math.prod(self.shape), self.width)
         return nn.Sequential(hidden, nn.ReLU(), nn.Linear(self.width, self.num_classes))
 
-    def holding(self, state: Mapping[str, Tensor]) -> nn.Module:
+    def build_with_state(self, state: Mapping[str, Tensor]) -> nn.Module:
         """The network with these weights and statistics, in evaluation mode."""
         model = self.build(0)
         model.load_state_dict(dict(state))
         return model.eval()
 
 
-def architecture(network: str, width: int, num_classes: int, shape: tuple[int, ...]) -> Architecture:
+def choose_architecture(network: str, width: int, num_classes: int, shape: tuple[int, ...]) -> Architecture:
     """What suits the inputs: `network` for images, the perceptron for everything else."""
     return Architecture(network if len(shape) == 3 else "perceptron", num_classes, shape, width)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mechconn.core import CUE, NO_CUE, RAND_CUE, RAND_IMAGE, short_name
-from mechconn.paper._run_tables import Place, Value, accuracies, barriers, kinds
+from mechconn.core import CUE, NO_CUE, RAND_CUE, RAND_IMAGE, abbreviate_split
+from mechconn.paper._run_tables import CellPlace, SeedMean, name_dataset_kinds, tabulate_accuracies, tabulate_barriers
 from mechconn.store import RunRecord
 
 SPREAD, GAP, IMAGE_HIGH, IMAGE_LOW = 0.06, 0.15, 0.35, 0.20
@@ -16,10 +16,10 @@ The last two are those of ten classes."""
 TEN_CLASSES = ("cifar10", "dominoes", "digits")
 RATES = ("FT-S", "FT-M", "FT-L")
 
-Verdict = Literal["holds", "does not hold", "undetermined"]
-Models = Mapping[str, Mapping[str, Value]]
-Found = Iterator[tuple[str, str, Verdict]]
-Rule = Callable[[Place, Models, Models, float], Found]
+ClaimVerdict = Literal["holds", "does not hold", "undetermined"]
+ValuesByModel = Mapping[str, Mapping[str, SeedMean]]
+JudgedClaims = Iterator[tuple[str, str, ClaimVerdict]]
+ClaimRule = Callable[[CellPlace, ValuesByModel, ValuesByModel, float], JudgedClaims]
 """(place, models, paths, tolerance) -> (statement, numbers, verdict)."""
 
 
@@ -37,189 +37,204 @@ class Claim:
     statement: str
     place: str
     numbers: str
-    verdict: Verdict
+    verdict: ClaimVerdict
 
 
-def claim_by_place(rule: Rule) -> Callable[[RunRecord], list[Claim]]:
+def judge_by_place(rule: ClaimRule) -> Callable[[RunRecord], list[Claim]]:
     """The statements of a rule at every place of a run."""
 
     def claims(record: RunRecord) -> list[Claim]:
-        models, paths, tolerance = accuracies(record), barriers(record), float(record.settings["tolerance"])
+        models, paths, tolerance = (
+            tabulate_accuracies(record),
+            tabulate_barriers(record),
+            float(record.settings["tolerance"]),
+        )
         return [
             Claim(statement, place.words, numbers, verdict)
             for place in models
             for statement, numbers, verdict in rule(
-                _known(record, place), models[place], paths.get(place, {}), tolerance
+                _name_dataset(record, place), models[place], paths.get(place, {}), tolerance
             )
         ]
 
     return claims
 
 
-def _known(record: RunRecord, place: Place) -> Place:
+def _name_dataset(record: RunRecord, place: CellPlace) -> CellPlace:
     """The place with what its dataset is for a name."""
-    return place._replace(dataset=kinds(record).get(place.dataset, place.dataset))
+    return place._replace(dataset=name_dataset_kinds(record).get(place.dataset, place.dataset))
 
 
-def path_claims(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+def judge_path_claims(place: CellPlace, models: ValuesByModel, paths: ValuesByModel, tolerance: float) -> JudgedClaims:
     """Of paths between theta_C and theta_NC."""
     if not paths:
         return
     for name in ("linear", "aligned"):
         words = "The straight path has a barrier" if name == "linear" else "It keeps one after the units were permuted"
-        yield f"{words} (on C)", *_rises(paths[name][CUE], tolerance)
+        yield f"{words} (on C)", *_judge_rise(paths[name][CUE], tolerance)
     for name, split in (("fitted with cue", CUE), ("fitted without cue", NO_CUE)):
         yield (
-            f"A curved path {name} has none on such data ({short_name(split)})",
-            *_level(paths[name][split], tolerance),
+            f"A curved path {name} has none on such data ({abbreviate_split(split)})",
+            *_judge_no_barrier(paths[name][split], tolerance),
         )
     for name, splits in paths.items():
-        worst = max((CUE, RAND_CUE, RAND_IMAGE), key=lambda split: _height(splits[split]))
-        numbers, verdict = _rises(splits[worst], tolerance)
-        yield f"No path holds on all counterfactual sets: {name}", f"{short_name(worst)} {numbers}", verdict
+        worst = max((CUE, RAND_CUE, RAND_IMAGE), key=lambda split: _get_height(splits[split]))
+        numbers, verdict = _judge_rise(splits[worst], tolerance)
+        yield f"No path holds on all counterfactual sets: {name}", f"{abbreviate_split(worst)} {numbers}", verdict
 
 
-def rate_claims(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+def judge_rate_claims(place: CellPlace, models: ValuesByModel, paths: ValuesByModel, tolerance: float) -> JudgedClaims:
     """Of fine-tuning on all clean data at several rates."""
     for name in RATES:
         path = paths.get(f"theta_C to {name}")
         if path is None or name not in models:
             continue
         if name != "FT-L" and place.proportion < 1.0:
-            yield f"{name} stays linearly connected to theta_C (on C)", *_level(path[CUE], tolerance)
-            yield f"{name} keeps its behaviour: RC at least {_points(GAP)} under NC", *_keeps(models[name])
+            yield f"{name} stays linearly connected to theta_C (on C)", *_judge_no_barrier(path[CUE], tolerance)
+            yield (
+                f"{name} keeps its behaviour: RC at least {_format_points(GAP)} under NC",
+                *_judge_keeps_cue(models[name]),
+            )
         else:
             why = "a large rate" if place.proportion < 1.0 else "a cue on every training image"
-            yield f"{name} is cut off from theta_C by a barrier on C ({why})", *_rises(path[CUE], tolerance)
-            yield f"{name} is invariant to the cue: RC within {_points(SPREAD)} of C", *_invariant(models[name])
+            yield f"{name} is cut off from theta_C by a barrier on C ({why})", *_judge_rise(path[CUE], tolerance)
+            yield (
+                f"{name} is invariant to the cue: RC within {_format_points(SPREAD)} of C",
+                *_judge_invariant(models[name]),
+            )
 
 
-def method_claims(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+def judge_method_claims(
+    place: CellPlace, models: ValuesByModel, paths: ValuesByModel, tolerance: float
+) -> JudgedClaims:
     """Of ways of fine-tuning on few clean samples."""
     ten = place.dataset in TEN_CLASSES
     for name, values in models.items():
         if name == "CBFT":
-            spread = f"CBFT does not use the cue: NC, C and RC within {_points(SPREAD)}"
-            yield spread, *_together(values)
+            spread = f"CBFT does not use the cue: NC, C and RC within {_format_points(SPREAD)}"
+            yield spread, *_judge_together(values)
             if ten:
-                yield f"CBFT's RI is near chance: at most {_percent(IMAGE_LOW)}", *_near_chance(values)
+                yield f"CBFT's RI is near chance: at most {_format_percent(IMAGE_LOW)}", *_judge_near_chance(values)
         elif name in ("FT-S", "FT-M", "LLRT", "LPFT"):
             if ten:
-                yield f"{name} still follows the cue: RI at least {_percent(IMAGE_HIGH)}", *_follows(values)
-            yield f"{name} still needs it: RC at least {_points(GAP)} under NC", *_keeps(values)
+                yield (
+                    f"{name} still follows the cue: RI at least {_format_percent(IMAGE_HIGH)}",
+                    *_judge_follows_cue(values),
+                )
+            yield f"{name} still needs it: RC at least {_format_points(GAP)} under NC", *_judge_keeps_cue(values)
 
 
-def term_claims(place: Place, models: Models, paths: Models, tolerance: float) -> Found:
+def judge_term_claims(place: CellPlace, models: ValuesByModel, paths: ValuesByModel, tolerance: float) -> JudgedClaims:
     """Of CBFT's terms."""
     if "theta_C to CBFT" in paths:
-        yield "CBFT leaves theta_C's basin: a barrier on C", *_rises(paths["theta_C to CBFT"][CUE], tolerance)
+        yield "CBFT leaves theta_C's basin: a barrier on C", *_judge_rise(paths["theta_C to CBFT"][CUE], tolerance)
     if "CBFT without barrier" in models:
-        statement = f"Without the barrier term the cue is kept: RC at least {_points(GAP)} under NC"
-        yield statement, *_keeps(models["CBFT without barrier"])
+        statement = f"Without the barrier term the cue is kept: RC at least {_format_points(GAP)} under NC"
+        yield statement, *_judge_keeps_cue(models["CBFT without barrier"])
 
 
 # ---------------------------------------------------------------- single comparisons: (numbers, verdict)
 
 
-def _rises(barrier: Value, tolerance: float) -> tuple[str, Verdict]:
-    words, verdict = _level(barrier, tolerance)
-    turned: dict[Verdict, Verdict] = {"holds": "does not hold", "does not hold": "holds"}
+def _judge_rise(barrier: SeedMean, tolerance: float) -> tuple[str, ClaimVerdict]:
+    words, verdict = _judge_no_barrier(barrier, tolerance)
+    turned: dict[ClaimVerdict, ClaimVerdict] = {"holds": "does not hold", "does not hold": "holds"}
     return words, turned.get(verdict, verdict)
 
 
-def _level(barrier: Value, tolerance: float) -> tuple[str, Verdict]:
+def _judge_no_barrier(barrier: SeedMean, tolerance: float) -> tuple[str, ClaimVerdict]:
     """Whether there is no barrier, by its interval where it has one."""
     if barrier.mean is None:
         return "barrier not finite", "does not hold"
     low, high = barrier.interval or (barrier.mean, barrier.mean)
-    verdict: Verdict = "holds" if high <= tolerance else "does not hold" if low > tolerance else "undetermined"
+    verdict: ClaimVerdict = "holds" if high <= tolerance else "does not hold" if low > tolerance else "undetermined"
     return f"barrier {barrier.mean:.2f} nats ({low:.2f} to {high:.2f}), tolerance {tolerance:g}", verdict
 
 
-def _height(barrier: Value) -> float:
+def _get_height(barrier: SeedMean) -> float:
     return float("inf") if barrier.mean is None else barrier.mean
 
 
-def _keeps(values: Mapping[str, Value]) -> tuple[str, Verdict]:
-    low, high = _between(values[NO_CUE], values[RAND_CUE])
-    return _said(values, NO_CUE, RAND_CUE), _at_least((low, high), GAP)
+def _judge_keeps_cue(values: Mapping[str, SeedMean]) -> tuple[str, ClaimVerdict]:
+    low, high = _bound_difference(values[NO_CUE], values[RAND_CUE])
+    return _describe_values(values, NO_CUE, RAND_CUE), _judge_at_least((low, high), GAP)
 
 
-def _invariant(values: Mapping[str, Value]) -> tuple[str, Verdict]:
-    return _said(values, CUE, RAND_CUE), _within(values, CUE, RAND_CUE)
+def _judge_invariant(values: Mapping[str, SeedMean]) -> tuple[str, ClaimVerdict]:
+    return _describe_values(values, CUE, RAND_CUE), _judge_spread(values, CUE, RAND_CUE)
 
 
-def _together(values: Mapping[str, Value]) -> tuple[str, Verdict]:
-    return _said(values, NO_CUE, CUE, RAND_CUE), _within(values, NO_CUE, CUE, RAND_CUE)
+def _judge_together(values: Mapping[str, SeedMean]) -> tuple[str, ClaimVerdict]:
+    return _describe_values(values, NO_CUE, CUE, RAND_CUE), _judge_spread(values, NO_CUE, CUE, RAND_CUE)
 
 
-def _near_chance(values: Mapping[str, Value]) -> tuple[str, Verdict]:
-    return _said(values, RAND_IMAGE), _at_most(_bounds(values[RAND_IMAGE]), IMAGE_LOW)
+def _judge_near_chance(values: Mapping[str, SeedMean]) -> tuple[str, ClaimVerdict]:
+    return _describe_values(values, RAND_IMAGE), _judge_at_most(_get_bounds(values[RAND_IMAGE]), IMAGE_LOW)
 
 
-def _follows(values: Mapping[str, Value]) -> tuple[str, Verdict]:
-    return _said(values, RAND_IMAGE), _at_least(_bounds(values[RAND_IMAGE]), IMAGE_HIGH)
+def _judge_follows_cue(values: Mapping[str, SeedMean]) -> tuple[str, ClaimVerdict]:
+    return _describe_values(values, RAND_IMAGE), _judge_at_least(_get_bounds(values[RAND_IMAGE]), IMAGE_HIGH)
 
 
 # ---------------------------------------------------------------- by intervals
 
-Bounds = tuple[float, float]
+ValueBounds = tuple[float, float]
 
 
-def _at_most(bounds: Bounds, bar: float) -> Verdict:
+def _judge_at_most(bounds: ValueBounds, bar: float) -> ClaimVerdict:
     return "holds" if bounds[1] <= bar else "does not hold" if bounds[0] > bar else "undetermined"
 
 
-def _at_least(bounds: Bounds, bar: float) -> Verdict:
+def _judge_at_least(bounds: ValueBounds, bar: float) -> ClaimVerdict:
     return "holds" if bounds[0] >= bar else "does not hold" if bounds[1] < bar else "undetermined"
 
 
-def _within(values: Mapping[str, Value], *splits: str) -> Verdict:
+def _judge_spread(values: Mapping[str, SeedMean], *splits: str) -> ClaimVerdict:
     """Whether all lie within a spread: by the two that may lie furthest apart, and by two that must."""
-    apart = [_between(values[a], values[b]) for a in splits for b in splits if a != b]
-    return _at_most((max(low for low, _ in apart), max(high for _, high in apart)), SPREAD)
+    apart = [_bound_difference(values[a], values[b]) for a in splits for b in splits if a != b]
+    return _judge_at_most((max(low for low, _ in apart), max(high for _, high in apart)), SPREAD)
 
 
-def _between(a: Value, b: Value) -> Bounds:
+def _bound_difference(a: SeedMean, b: SeedMean) -> ValueBounds:
     """How far a may lie above b: the bounds of both, whatever they have to do with one another."""
-    (low, high), (other_low, other_high) = _bounds(a), _bounds(b)
+    (low, high), (other_low, other_high) = _get_bounds(a), _get_bounds(b)
     return low - other_high, high - other_low
 
 
-def _bounds(value: Value) -> Bounds:
+def _get_bounds(value: SeedMean) -> ValueBounds:
     """The interval of an accuracy, which is always finite; itself where it has none."""
     assert value.mean is not None
     return value.interval or (value.mean, value.mean)
 
 
-def _said(values: Mapping[str, Value], *splits: str) -> str:
-    return ", ".join(f"{short_name(split)} {_share(values[split])}" for split in splits)
+def _describe_values(values: Mapping[str, SeedMean], *splits: str) -> str:
+    return ", ".join(f"{abbreviate_split(split)} {_describe_share(values[split])}" for split in splits)
 
 
-def _share(value: Value) -> str:
-    low, high = _bounds(value)
+def _describe_share(value: SeedMean) -> str:
+    low, high = _get_bounds(value)
     assert value.mean is not None
     interval = "" if value.interval is None else f" ({100 * low:.3g} to {100 * high:.3g})"
-    return f"{_percent(value.mean)}{interval}"
+    return f"{_format_percent(value.mean)}{interval}"
 
 
-def _points(share: float) -> str:
+def _format_points(share: float) -> str:
     return f"{100 * share:g} points"
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     return f"{100 * share:.3g}\N{NO-BREAK SPACE}%"
 
 
 # ---------------------------------------------------------------- figure 13
 
 
-def claim_attributes(record: RunRecord) -> list[Claim]:
+def judge_attribute_claims(record: RunRecord) -> list[Claim]:
     """Of networks that rely on attributes of different complexity."""
-    return [Claim(*found) for found in _attributes(record.summary or {})]
+    return [Claim(*found) for found in _judge_attributes(record.summary or {})]
 
 
-def _attributes(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Verdict]]:
+def _judge_attributes(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str, ClaimVerdict]]:
     """After the units were matched, a pair's barrier against that of networks that rely on different attributes."""
     other = summary.get("different_attributes")
     for pair, words in (
@@ -230,10 +245,10 @@ def _attributes(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Ver
             continue
         a, b = summary[pair]["barrier_after"], other["barrier_after"]
         statement = f"{words} connect after permutation, those of different attributes do not"
-        yield statement, "the largest width", f"barriers {a['mean']:.3g} and {b['mean']:.3g}", _below(a, b)
+        yield statement, "the largest width", f"barriers {a['mean']:.3g} and {b['mean']:.3g}", _judge_below(a, b)
 
 
-def _below(a: Mapping[str, Any], b: Mapping[str, Any]) -> Verdict:
+def _judge_below(a: Mapping[str, Any], b: Mapping[str, Any]) -> ClaimVerdict:
     (_, high), (low, _) = a["interval"] or [a["mean"]] * 2, b["interval"] or [b["mean"]] * 2
     if high < low:
         return "holds"

@@ -14,14 +14,14 @@ from torch import nn
 
 from mechconn import datasets, models
 from mechconn.connectivity import Profile, evaluate_path
-from mechconn.core import Config, Data, Progress, environment, mistakes_as_lines, settings_hash
-from mechconn.datasets import NAMES
+from mechconn.core import Config, Data, Progress, hash_settings, raise_mistakes_as_lines, read_environment
+from mechconn.datasets import DATASET_NAMES
 from mechconn.descent import Method, Trained, Training, train
 from mechconn.mechanisms import Invariance, InvarianceRecord, PathRecord, measure_invariance
 from mechconn.network import Precision, Reestimate, parameters_of
-from mechconn.paper._findings import findings
+from mechconn.paper._demo_findings import write_findings
 from mechconn.paths import LinearPath
-from mechconn.report import DemoRecord, strips
+from mechconn.report import DemoRecord, make_strips
 from mechconn.tuning import CBFT, NaiveFineTuning, fine_tune
 
 
@@ -48,8 +48,8 @@ class DemoSettings(Config):
     precision: Annotated[Precision, Field(description="number type of the layers")] = "float32"
 
 
-@mistakes_as_lines(DemoSettings)
-def demo_settings(data: str, seed: int) -> DemoSettings:
+@raise_mistakes_as_lines(DemoSettings)
+def choose_demo_settings(data: str, seed: int) -> DemoSettings:
     """The settings that suit an image set: the defaults for the digits, else VGG-13.
 
     Of the large named sets the demo takes 5,000 training and 1,000 test images; of a set given by its folder, all.
@@ -58,7 +58,7 @@ def demo_settings(data: str, seed: int) -> DemoSettings:
         return DemoSettings(seed=seed)
     if data == "planted":
         raise ValueError("planted data are no images; give --data digits, another image set or its folder")
-    named = data in NAMES
+    named = data in DATASET_NAMES
     return DemoSettings(
         seed=seed,
         data=data,
@@ -83,12 +83,12 @@ def run_demo(
     """Train with and without the cue, walk the path between, fine-tune twice, and say what each model relies on.
 
     Args:
-        settings: what to do; see `demo_settings`.
+        settings: what to do; see `choose_demo_settings`.
         root: the folder that holds the image sets; see `mechconn.datasets.load`.
         device: where to compute; default: the CPU.
         progress: called with (stage, steps done, steps in all).
     """
-    stages = _Stages(progress, total=8)
+    stages = _StageTimer(progress, total=8)
     with stages.stage("reading the data"):
         task = datasets.cue_task(
             settings.data,
@@ -99,7 +99,7 @@ def run_demo(
             test_rows=settings.test_rows,
             draws=settings.draws,
         )
-        fresh = _network(settings, task)
+        fresh = _make_network(settings, task)
         clean = task.clean.sample(settings.clean_samples or len(task.clean) // 2, settings.seed)
     run = {"device": device, "precision": settings.precision}
 
@@ -136,26 +136,26 @@ def run_demo(
             measured[name] = measure_invariance(model, task.suite, settings.margin, **run)
             shown("", number + 1, len(by_name))
     with stages.stage("drawing samples"):
-        pictures = strips(task.suite)
+        pictures = make_strips(task.suite)
     path = PathRecord.model_validate(profile.to_record("theta_C", "theta_NC", settings.tolerance))
     invariance = {name: InvarianceRecord.model_validate(value.to_record()) for name, value in measured.items()}
-    plain = _plain_settings(settings, task, len(clean), fresh, profile)
+    plain = _to_plain_settings(settings, task, len(clean), fresh, profile)
     return DemoRecord(
         seed=settings.seed,
         seconds=stages.seconds(),
         settings=plain,
-        settings_hash=settings_hash(plain),
+        settings_hash=hash_settings(plain),
         accuracy={name: value.accuracy for name, value in invariance.items()},
         invariance=invariance,
         path=path,
-        findings=findings(invariance, path),
+        findings=write_findings(invariance, path),
         timings=stages.timings,
-        environment=environment(str(profile.settings["device"])),
+        environment=read_environment(str(profile.settings["device"])),
         pictures=pictures,
     )
 
 
-def _network(settings: DemoSettings, task: datasets.CueTask) -> nn.Module:
+def _make_network(settings: DemoSettings, task: datasets.CueTask) -> nn.Module:
     """Fresh weights, a function of the seed."""
     channels = task.clean.inputs(torch.tensor([0])).shape[1]
     if settings.network == "vgg13":
@@ -163,8 +163,8 @@ def _network(settings: DemoSettings, task: datasets.CueTask) -> nn.Module:
     return models.small_convnet(task.num_classes, settings.width, channels=channels, seed=settings.seed)
 
 
-class _Stages:
-    """Numbers and times the stages of a run, and names them to whoever watches."""
+class _StageTimer:
+    """Numbers and times the stages of a run, and reports their names as progress."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress, self._total, self._number = progress, total, 0
@@ -190,7 +190,7 @@ class _Stages:
         return time.perf_counter() - self._started
 
 
-def _plain_settings(
+def _to_plain_settings(
     settings: DemoSettings, task: datasets.CueTask, clean_samples: int, model: nn.Module, profile: Profile
 ) -> dict[str, Any]:
     return {

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mechconn.paper._experiments import experiment_of
+from mechconn.paper._experiments import find_experiment
 from mechconn.paper._published import IMAGES, NETWORKS, ROWS, TEST_ROWS
-from mechconn.paper._run_tables import kind_of
+from mechconn.paper._run_tables import name_dataset_kind
 from mechconn.store import RunRecord
 
-WORDS = {
+SETTING_WORDS = {
     "training.epochs": "{got} epochs of training",
     "training.batch_size": "training batches of {got}",
     "training.lr": "a training rate of {got}",
@@ -34,24 +34,24 @@ HEAD_ONLY = ("LLRT", "LPFT")
 """Methods with settings of their own for the head."""
 
 
-def departures(record: RunRecord) -> list[str]:
+def list_departures(record: RunRecord) -> list[str]:
     """Every difference as "<ours> instead of <the source's>"; empty where all that is stated agrees."""
-    settings, stated = record.settings, experiment_of(record).stated
+    settings, stated = record.settings, find_experiment(record).stated
     if stated is None:
         return []
     return [
-        *_data(settings),
-        *_seeds(settings, stated),
-        *_plain(settings, stated),
-        *_methods(settings, stated.get("methods", {})),
+        *_list_data_departures(settings),
+        *_list_seed_departures(settings, stated),
+        *_list_plain_departures(settings, stated),
+        *_list_method_departures(settings, stated.get("methods", {})),
     ]
 
 
-def sentence(record: RunRecord) -> str:
+def write_departures(record: RunRecord) -> str:
     """The departures in a sentence."""
-    if experiment_of(record).stated is None:
+    if find_experiment(record).stated is None:
         return ""
-    found = departures(record)
+    found = list_departures(record)
     if not found:
         return (
             "No difference from the paper's settings in what was compared: data, network, seeds, and the settings of "
@@ -60,8 +60,8 @@ def sentence(record: RunRecord) -> str:
     return f"Not the paper's settings: {'; '.join(found)}."
 
 
-def _data(settings: Mapping[str, Any]) -> Iterator[str]:
-    other = [kind for data in settings["datasets"] if (kind := kind_of(data)) not in IMAGES]
+def _list_data_departures(settings: Mapping[str, Any]) -> Iterator[str]:
+    other = [kind for data in settings["datasets"] if (kind := name_dataset_kind(data)) not in IMAGES]
     if other:
         yield f"{', '.join(other)} instead of CIFAR-10"
     for key, what, whole in (("rows", "training", ROWS), ("test_rows", "test", TEST_ROWS)):
@@ -71,20 +71,20 @@ def _data(settings: Mapping[str, Any]) -> Iterator[str]:
         yield f"{settings['network']} of width {settings['width']} instead of VGG-13 or ResNet-18"
 
 
-def _seeds(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
+def _list_seed_departures(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
     seeds, wanted = len(settings["seeds"]), stated.get("seeds")
     if wanted is not None and seeds != wanted:
         yield f"{seeds} seed{'s' if seeds > 1 else ''} instead of {wanted}"
 
 
-def _plain(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
+def _list_plain_departures(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
     own = {key: value for key, value in stated.items() if key not in ("methods", "seeds")}
-    for key, got, wanted in _apart(settings, own):
-        words = WORDS.get(key, f"{_spoken(key)} {{got}}")
-        yield f"{words.format(got=_written(got))} instead of {_written(wanted)}"
+    for key, got, wanted in _find_differences(settings, own):
+        words = SETTING_WORDS.get(key, f"{_to_words(key)} {{got}}")
+        yield f"{words.format(got=_format_value(got))} instead of {_format_value(wanted)}"
 
 
-def _methods(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
+def _list_method_departures(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
     """What differs in the methods that the source has, each said once for all that share it."""
     own = {name: method for name, method in settings.get("methods", {}).items() if name in stated}
     tuned = [name for name in own if name not in HEAD_ONLY]
@@ -93,31 +93,33 @@ def _methods(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator
         if method["method"] != stated[name]["method"]:
             shared[("method", method["method"], stated[name]["method"])] = [name]
             continue
-        for key, got, wanted in _apart(method, stated[name]):
-            shared.setdefault((key, _written(got), _written(wanted)), []).append(name)
+        for key, got, wanted in _find_differences(method, stated[name]):
+            shared.setdefault((key, _format_value(got), _format_value(wanted)), []).append(name)
     for (key, got, wanted), names in shared.items():
         who = "fine-tuning" if names == tuned else ", ".join(names)
-        words = WORDS.get(key, f"{_spoken(key)} {{got}} for {{who}}")
+        words = SETTING_WORDS.get(key, f"{_to_words(key)} {{got}} for {{who}}")
         yield f"{words.format(got=got, who=who)} instead of {wanted}"
 
 
-def _apart(settings: Mapping[str, Any], stated: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _find_differences(
+    settings: Mapping[str, Any], stated: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
     """(dotted name, ours, the source's) of all that is stated otherwise."""
     for key, wanted in stated.items():
         got = RULE if key == "lr" and settings.get(key) is None else settings.get(key)
         if isinstance(wanted, Mapping) and isinstance(got, Mapping):
-            yield from _apart(got, wanted, f"{prefix}{key}.")
+            yield from _find_differences(got, wanted, f"{prefix}{key}.")
         elif got != wanted:
             yield prefix + key, got, wanted
 
 
-def _spoken(key: str) -> str:
+def _to_words(key: str) -> str:
     return key.replace(".", " ").replace("_", " ")
 
 
-def _written(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join("all" if part is None else _written(part) for part in value)
+        return ", ".join("all" if part is None else _format_value(part) for part in value)
     if isinstance(value, bool | str):
         return str(value)
     return "none" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:g}"

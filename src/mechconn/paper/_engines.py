@@ -23,12 +23,12 @@ ENGINES: tuple[EngineName, ...] = ("inline", "processes", "ray")
 FRESH_POOLS = 3
 """How often in a row a pool may die without finishing a single job before we give up."""
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
+JobType = TypeVar("JobType")
+JobResult = TypeVar("JobResult")
 
 
 @dataclass(frozen=True)
-class Engine:
+class CellEngine:
     """How cells are run.
 
     Attributes:
@@ -56,18 +56,18 @@ class Engine:
         return InlineExecutor()
 
     @property
-    def window(self) -> int | None:
+    def jobs_ahead(self) -> int | None:
         """How many jobs are handed over at a time; None is all."""
         return 1 if self.name == "inline" else None
 
 
-def engine_of(
+def make_engine(
     name: EngineName,
     workers: int | None = None,
     threads: int | None = None,
     gpus: float = 0.0,
     ray_address: str | None = None,
-) -> Engine:
+) -> CellEngine:
     """An engine with defaults that depend on this machine alone, so that a run which is repeated finds its steps.
 
     Inline: one cell with all threads. Else a worker per core, four cores each on machines of eight or more, the
@@ -81,9 +81,9 @@ def engine_of(
     _check_used(name, {"--gpus": gpus or None, "--ray-address": ray_address}, ("ray",))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if name == "inline":
-        return Engine(name, 1, threads or torch.get_num_threads())
+        return CellEngine(name, 1, threads or torch.get_num_threads())
     workers = workers or (cores if cores < 8 else cores // 4)
-    return Engine(name, workers, threads or max(1, cores // workers), gpus, ray_address)
+    return CellEngine(name, workers, threads or max(1, cores // workers), gpus, ray_address)
 
 
 def _check_used(name: EngineName, options: dict[str, Any], engines: Sequence[str]) -> None:
@@ -103,7 +103,7 @@ class WorkerPool(ProcessPoolExecutor):
         spawn = multiprocessing.get_context("spawn")
         watched: Any
         watched, self._lifeline = spawn.Pipe(duplex=False)
-        super().__init__(workers, mp_context=spawn, initializer=warm, initargs=(threads, watched))
+        super().__init__(workers, mp_context=spawn, initializer=warm_up, initargs=(threads, watched))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers: once they are done, or now where what they would still do is given up."""
@@ -125,9 +125,9 @@ class InlineExecutor(Executor):
         return future
 
 
-def each(
-    function: Callable[[Job], Result], jobs: Sequence[Job], engine: Engine, said: Callable[[str], None]
-) -> Generator[tuple[int, Future[Result]], None, None]:
+def run_jobs(
+    function: Callable[[JobType], JobResult], jobs: Sequence[JobType], engine: CellEngine, said: Callable[[str], None]
+) -> Generator[tuple[int, Future[JobResult]], None, None]:
     """(number of the job, its finished future), in the order in which they end.
 
     A pool dies whole when one of its workers is killed; its unfinished jobs go to a fresh one.
@@ -138,7 +138,7 @@ def each(
     left, deaths = dict(enumerate(jobs)), 0
     while left:
         before = len(left)
-        for number, future in _once(function, left, engine):
+        for number, future in _run_through_pool(function, left, engine):
             if isinstance(future.exception(), BrokenExecutor):
                 continue
             del left[number]
@@ -155,17 +155,17 @@ def each(
         said(f"a worker died; {len(left)} unfinished cells go to a fresh pool")
 
 
-def _once(
-    function: Callable[[Job], Result], jobs: dict[int, Job], engine: Engine
-) -> Iterator[tuple[int, Future[Result]]]:
+def _run_through_pool(
+    function: Callable[[JobType], JobResult], jobs: dict[int, JobType], engine: CellEngine
+) -> Iterator[tuple[int, Future[JobResult]]]:
     """Every job through one pool."""
     waiting, pending = list(jobs.items()), {}
     pool = engine.pool()
     try:
         while waiting or pending:
-            while waiting and (engine.window is None or len(pending) < engine.window):
+            while waiting and (engine.jobs_ahead is None or len(pending) < engine.jobs_ahead):
                 number, job = waiting.pop(0)
-                pending[_submitted(pool, function, job)] = number
+                pending[_submit(pool, function, job)] = number
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 yield pending.pop(future), future
     except BaseException:
@@ -174,17 +174,17 @@ def _once(
     pool.shutdown()
 
 
-def _submitted(pool: Executor, function: Callable[[Job], Result], job: Job) -> Future[Result]:
+def _submit(pool: Executor, function: Callable[[JobType], JobResult], job: JobType) -> Future[JobResult]:
     """A job's future; one that has failed already where the pool died before it."""
     try:
         return pool.submit(function, job)
     except BrokenExecutor as error:
-        future: Future[Result] = Future()
+        future: Future[JobResult] = Future()
         future.set_exception(error)
         return future
 
 
-def warm(threads: int, lifeline: Any) -> None:
+def warm_up(threads: int, lifeline: Any) -> None:
     """What a worker process does first: import the library, take its threads, and watch for its end.
 
     It ends when its parent ends or closes the other end of the lifeline; an interrupt from the keyboard, which reaches

@@ -8,14 +8,22 @@ from typing import Any
 
 from mechconn.paper._claims import (
     Claim,
-    claim_attributes,
-    claim_by_place,
-    method_claims,
-    path_claims,
-    rate_claims,
-    term_claims,
+    judge_attribute_claims,
+    judge_by_place,
+    judge_method_claims,
+    judge_path_claims,
+    judge_rate_claims,
+    judge_term_claims,
 )
-from mechconn.paper._published import CLEAN, FIT, METHODS, TRAINING, method_accuracy, sample_accuracy, table_accuracy
+from mechconn.paper._published import (
+    CLEAN,
+    FIT,
+    PUBLISHED_METHODS,
+    TRAINING,
+    find_method_accuracy,
+    find_sample_accuracy,
+    find_table_accuracy,
+)
 from mechconn.store import RunRecord
 
 PublishedAccuracy = Callable[[str, float, int | None, str], Mapping[str, float]]
@@ -57,12 +65,12 @@ class Experiment:
 
 
 PROPORTIONS = [0.6, 0.7, 0.8, 0.9]
-TABLE: Mapping[str, Any] = {
+TABLE_SETTINGS: Mapping[str, Any] = {
     "training": TRAINING,
     "proportions": PROPORTIONS,
     "clean_samples": [CLEAN],
     "seeds": 3,
-    "methods": METHODS,
+    "methods": PUBLISHED_METHODS,
 }
 
 EXPERIMENTS: Mapping[str, Experiment] = {
@@ -76,7 +84,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         "Figure 4: paths between theta_C and theta_NC",
         "Which paths join them, and on which data?",
         stated={"training": TRAINING, "proportions": [*PROPORTIONS, 1.0], "fit": FIT},
-        claims=claim_by_place(path_claims),
+        claims=judge_by_place(judge_path_claims),
         path_end="theta_NC",
     ),
     "fig5": Experiment(
@@ -86,24 +94,24 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             "training": TRAINING,
             "proportions": [*PROPORTIONS, 1.0],
             "clean_samples": [None],
-            "methods": {name: {**METHODS[name], "epochs": 100} for name in ("FT-S", "FT-M", "FT-L")},
+            "methods": {name: {**PUBLISHED_METHODS[name], "epochs": 100} for name in ("FT-S", "FT-M", "FT-L")},
         },
-        claims=claim_by_place(rate_claims),
+        claims=judge_by_place(judge_rate_claims),
     ),
     "table1": Experiment(
         "Table 1: ways of fine-tuning",
         "Accuracy after fine-tuning theta_C on clean samples. A network that does not use the cue has NC = C = RC, and "
         "RI at chance.",
-        stated=TABLE,
-        accuracy=method_accuracy,
-        claims=claim_by_place(method_claims),
+        stated=TABLE_SETTINGS,
+        accuracy=find_method_accuracy,
+        claims=judge_by_place(judge_method_claims),
     ),
     "table3": Experiment(
         "Table 3: CBFT term by term",
         "CBFT whole, without its barrier term, and without its invariance term.",
-        stated=TABLE,
-        accuracy=table_accuracy,
-        claims=claim_by_place(term_claims),
+        stated=TABLE_SETTINGS,
+        accuracy=find_table_accuracy,
+        claims=judge_by_place(judge_term_claims),
     ),
     "table4": Experiment(
         "Table 4: how many clean samples?",
@@ -112,20 +120,20 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             "training": TRAINING,
             "clean_samples": [250, 500, 1000, 2500, 5000, 10000],
             "seeds": 3,
-            "methods": METHODS,
+            "methods": PUBLISHED_METHODS,
         },
-        accuracy=sample_accuracy,
+        accuracy=find_sample_accuracy,
         by_samples=True,
     ),
     "fig13": Experiment(
         "Figure 13: attributes of different complexity",
         "Networks of one hidden layer on synthetic data: which connect once their units are matched?",
-        claims=claim_attributes,
+        claims=judge_attribute_claims,
     ),
 }
 """Recipe -> experiment, in the order of the report."""
 
 
-def experiment_of(record: RunRecord) -> Experiment:
+def find_experiment(record: RunRecord) -> Experiment:
     """The experiment of a run; of a recipe that is not known, its name alone."""
     return EXPERIMENTS.get(record.recipe) or Experiment(record.recipe)

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, field_validator
 
-from mechconn.core import Config, Listed, Progress, check_distinct, derive_seed
-from mechconn.stats import moments_of, t_interval
+from mechconn.core import CommaSeparated, Config, Progress, check_distinct, derive_seed
+from mechconn.stats import compute_moments, t_interval
 from mechconn.theory import Interpolation, Slabs, SlabSet, fresh_network, interpolate, join
 
 PAIRS: dict[str, tuple[str, str]] = {
@@ -21,7 +21,7 @@ PAIRS: dict[str, tuple[str, str]] = {
 }
 """Pair -> the two networks: what each was trained on."""
 FIVE = (0, 1, 2, 3, 4)
-MEASURES = ("barrier_before", "barrier_after", "pattern_agreement", "agreement_before")
+FIG13_MEASURES = ("barrier_before", "barrier_after", "pattern_agreement", "agreement_before")
 
 
 Even = Annotated[int, Field(ge=2, multiple_of=2)]
@@ -34,8 +34,8 @@ class Fig13(Config):
     spacing: Annotated[tuple[float, float], Field(description="distance of neighbouring slabs of each")] = (2.0, 1.0)
     noise: Annotated[int, Field(ge=0, description="noise dimensions")] = 2
     rows: Annotated[int, Field(ge=2, description="samples")] = 96
-    widths: Annotated[Listed[Even], Field(min_length=1, description="hidden units, even")] = (16, 128)
-    seeds: Annotated[Listed[int], Field(min_length=1, description="of data, weights and interventions")] = FIVE
+    widths: Annotated[CommaSeparated[Even], Field(min_length=1, description="hidden units, even")] = (16, 128)
+    seeds: Annotated[CommaSeparated[int], Field(min_length=1, description="of data, weights and interventions")] = FIVE
     deviation: Annotated[float, Field(gt=0, description="standard deviation of the fresh weights")] = 0.1
     lr: Annotated[float, Field(gt=0, description="learning rate of gradient descent, on the scale of N")] = 0.3
     steps: Annotated[int, Field(ge=1, description="most steps of gradient descent")] = 4000
@@ -49,8 +49,8 @@ class Fig13(Config):
         return values
 
 
-Scale = Literal["smoke", "small", "paper"]
-SCALES: dict[Scale, Fig13] = {
+Fig13Scale = Literal["smoke", "small", "paper"]
+FIG13_SCALES: dict[Fig13Scale, Fig13] = {
     "smoke": Fig13(),
     "small": Fig13(widths=(16, 64, 256), seeds=tuple(range(10))),
     "paper": Fig13(widths=(16, 64, 256, 1024), seeds=tuple(range(20))),
@@ -76,24 +76,24 @@ class ReluCell:
         return {"width": self.width, "seed": self.seed}
 
 
-def relu_cells(settings: Fig13) -> list[ReluCell]:
+def list_relu_cells(settings: Fig13) -> list[ReluCell]:
     """Every seed at every width."""
     return [ReluCell(seed, width) for width in settings.widths for seed in settings.seeds]
 
 
 def run_fig13(config: Fig13, progress: Progress | None = None) -> dict[str, Any]:
-    """All cells one after the other, and what they say; see `summarise`."""
-    asked, found = relu_cells(config), []
+    """All cells one after the other, and what they say; see `summarise_fig13`."""
+    asked, found = list_relu_cells(config), []
     for number, at in enumerate(asked):
         if progress is not None:
             progress(at.name, number, len(asked))
-        found.append(cell(config, at.seed, at.width))
+        found.append(compute_relu_cell(config, at.seed, at.width))
     if progress is not None:
         progress("done", len(asked), len(asked))
-    return summarise(config, found)
+    return summarise_fig13(config, found)
 
 
-def cell(config: Fig13, seed: int, width: int) -> dict[str, Any]:
+def compute_relu_cell(config: Fig13, seed: int, width: int) -> dict[str, Any]:
     """One seed at one width: five networks are trained, and four pairs of them joined.
 
     "simple" and "complex" are trained on the data and on the same rows with the other attribute drawn anew, so that
@@ -110,9 +110,9 @@ def cell(config: Fig13, seed: int, width: int) -> dict[str, Any]:
     data = slabs.sample(config.rows, seed)
     rows = {"simple": data.relying_on(0, seed), "complex": data.relying_on(1, seed), "both": data}
     names = dict.fromkeys(name for pair in PAIRS.values() for name in pair)
-    trained = {name: _trained(config, rows[name.split()[0]], width, seed, name) for name in names}
+    trained = {name: _train_network(config, rows[name.split()[0]], width, seed, name) for name in names}
     found: dict[str, Any] = {"seed": seed, "width": width}
-    found["networks"] = {name: _described(result, data, seed) for name, result in trained.items()}
+    found["networks"] = {name: _describe_network(result, data, seed) for name, result in trained.items()}
     for pair, (first, second) in PAIRS.items():
         joined = join(trained[first].net, trained[second].net, data.x, data.y, config.points)
         found[pair] = {
@@ -127,7 +127,7 @@ def cell(config: Fig13, seed: int, width: int) -> dict[str, Any]:
     return found
 
 
-def summarise(config: Fig13, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarise_fig13(config: Fig13, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Each pair's measures as {mean, interval} over the seeds at the largest width, and at every width beside.
 
     Intervals are Student's t over seeds, 95 %; None where there is one seed only.
@@ -139,7 +139,7 @@ def summarise(config: Fig13, cells: Sequence[Mapping[str, Any]]) -> dict[str, An
     results: dict[str, Any] = {}
     for pair in PAIRS:
         by_width = {
-            width: {m: _over([c[pair][m] for c in cells if c["width"] == width]) for m in MEASURES}
+            width: {m: _summarise_seeds([c[pair][m] for c in cells if c["width"] == width]) for m in FIG13_MEASURES}
             for width in config.widths
         }
         results[pair] = {**by_width[max(config.widths)], "by_width": {str(w): v for w, v in by_width.items()}}
@@ -147,14 +147,14 @@ def summarise(config: Fig13, cells: Sequence[Mapping[str, Any]]) -> dict[str, An
     return results
 
 
-def _trained(config: Fig13, rows: SlabSet, width: int, seed: int, name: str) -> Interpolation:
+def _train_network(config: Fig13, rows: SlabSet, width: int, seed: int, name: str) -> Interpolation:
     fresh = fresh_network(
         rows.generator.features, width, signed=True, scale=config.deviation, seed=derive_seed(seed, "fig13", name)
     )
     return interpolate(fresh, rows.x, rows.y, lr=config.lr, steps=config.steps, polish=config.polish)
 
 
-def _described(result: Interpolation, data: SlabSet, seed: int) -> dict[str, Any]:
+def _describe_network(result: Interpolation, data: SlabSet, seed: int) -> dict[str, Any]:
     loss, other = result.net.loss(data.x, data.y), derive_seed(seed, "fig13", "effects")
     drawn = [data.randomised(attribute, other) for attribute in (0, 1)]
     return {
@@ -166,7 +166,7 @@ def _described(result: Interpolation, data: SlabSet, seed: int) -> dict[str, Any
     }
 
 
-def _over(values: Sequence[float]) -> dict[str, Any]:
+def _summarise_seeds(values: Sequence[float]) -> dict[str, Any]:
     tensor = torch.tensor(values, dtype=torch.float64)
-    interval = list(t_interval(moments_of(tensor))) if len(values) > 1 else None
+    interval = list(t_interval(compute_moments(tensor))) if len(values) > 1 else None
     return {"mean": float(tensor.mean()), "interval": interval}

@@ -14,7 +14,7 @@ SOURCE = (
     "Published: Lubana et al. 2023 and their poster; CIFAR-10 with the box cue, test accuracy, mean of three seeds, "
     "2,500 clean samples, the cue on every sample of the tests. The architecture is not stated beside the table."
 )
-ORDER = (NO_CUE, CUE, RAND_CUE, RAND_IMAGE)
+SPLIT_ORDER = (NO_CUE, CUE, RAND_CUE, RAND_IMAGE)
 
 # Accuracy in %: cue proportion -> method -> NC, C, RC, RI.
 CIFAR10: Mapping[float, Mapping[str, tuple[float, float, float, float]]] = {
@@ -54,7 +54,7 @@ SCRATCH_NC = 47.5
 CLEAN = 2500
 
 
-def table_accuracy(dataset: str, proportion: float, clean: int | None, model: str) -> Mapping[str, float]:
+def find_table_accuracy(dataset: str, proportion: float, clean: int | None, model: str) -> Mapping[str, float]:
     """Split -> published accuracy in [0, 1] of a table's cell; empty where there is none.
 
     Data other than CIFAR-100 and Dominoes stand beside the numbers for CIFAR-10, from which they cannot be subtracted.
@@ -64,30 +64,30 @@ def table_accuracy(dataset: str, proportion: float, clean: int | None, model: st
     if model == "scratch":
         return {NO_CUE: SCRATCH_NC / 100}
     values = CIFAR10.get(proportion, {}).get(model, ())
-    return dict(zip(ORDER, (value / 100 for value in values), strict=False))
+    return dict(zip(SPLIT_ORDER, (value / 100 for value in values), strict=False))
 
 
-def method_accuracy(dataset: str, proportion: float, clean: int | None, model: str) -> Mapping[str, float]:
-    """As `table_accuracy`, and what is published for CIFAR-100.
+def find_method_accuracy(dataset: str, proportion: float, clean: int | None, model: str) -> Mapping[str, float]:
+    """As `find_table_accuracy`, and what is published for CIFAR-100.
 
     Example:
-        >>> method_accuracy("cifar10", 0.8, 2500, "CBFT")["no_cue"]
+        >>> find_method_accuracy("cifar10", 0.8, 2500, "CBFT")["no_cue"]
         0.7
     """
     if dataset == "cifar100" and proportion == 0.9 and model in CIFAR100_RI:
         return {RAND_IMAGE: CIFAR100_RI[model] / 100}
-    return table_accuracy(dataset, proportion, clean, model)
+    return find_table_accuracy(dataset, proportion, clean, model)
 
 
-def sample_accuracy(dataset: str, proportion: float, clean: int | None, model: str) -> Mapping[str, float]:
-    """As `table_accuracy`, published for one number of clean samples alone."""
-    return table_accuracy(dataset, proportion, clean, model) if clean == CLEAN else {}
+def find_sample_accuracy(dataset: str, proportion: float, clean: int | None, model: str) -> Mapping[str, float]:
+    """As `find_table_accuracy`, published for one number of clean samples alone."""
+    return find_table_accuracy(dataset, proportion, clean, model) if clean == CLEAN else {}
 
 
 SGD: Mapping[str, Any] = {"momentum": 0.9, "weight_decay": 1e-4, "accumulate": 1, "clip_norm": None}
 HEAD: Mapping[str, Any] = {**SGD, "epochs": 200, "batch_size": 256, "lr": 30.0, "weight_decay": 0.0}
 TUNING: Mapping[str, Any] = {**SGD, "epochs": 20, "batch_size": 256}
-CBFT: Mapping[str, Any] = {
+CBFT_SETTINGS: Mapping[str, Any] = {
     **TUNING,
     "method": "CBFT",
     "lr": 0.01,
@@ -100,19 +100,19 @@ CBFT: Mapping[str, Any] = {
 }
 
 
-def _naive(lr: float, **changes: Any) -> Mapping[str, Any]:
+def _make_naive_settings(lr: float, **changes: Any) -> Mapping[str, Any]:
     return {**TUNING, "method": "NaiveFineTuning", "lr": lr, **changes}
 
 
-METHODS: Mapping[str, Mapping[str, Any]] = {
-    "FT-S": _naive(0.001),
-    "FT-M": _naive(0.01),
-    "FT-L": _naive(0.1),
+PUBLISHED_METHODS: Mapping[str, Mapping[str, Any]] = {
+    "FT-S": _make_naive_settings(0.001),
+    "FT-M": _make_naive_settings(0.01),
+    "FT-L": _make_naive_settings(0.1),
     "LLRT": {**HEAD, "method": "LastLayerRetraining"},
     "LPFT": {"method": "LPFT", "probe": HEAD, "tuning": {**TUNING, "lr": 0.01}},
-    "CBFT": CBFT,
-    "CBFT without barrier": {**CBFT, "barrier": False},
-    "CBFT without invariance": {**CBFT, "invariance": False},
+    "CBFT": CBFT_SETTINGS,
+    "CBFT without barrier": {**CBFT_SETTINGS, "barrier": False},
+    "CBFT without invariance": {**CBFT_SETTINGS, "invariance": False},
 }
 TRAINING: Mapping[str, Any] = {
     **SGD,

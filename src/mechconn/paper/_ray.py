@@ -1,4 +1,4 @@
-"""Cells on a Ray cluster, behind the standard executor interface. Ray starts a cell again when its worker dies."""
+"""Cells on a Ray cluster, behind the standard executor interface. Ray restarts a cell whose worker dies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from mechconn.core import needs_extra
+from mechconn.core import require_extra
 
 RETRIES = 3
 OBJECT_STORE = 100 * 2**20
@@ -30,7 +30,7 @@ class RayExecutor(Executor):
 
     def __init__(self, workers: int, threads: int, gpus: float = 0.0, address: str | None = None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        with needs_extra("engine 'ray'", "ray"):
+        with require_extra("engine 'ray'", "ray"):
             import ray
         self._ray, self._own = ray, not ray.is_initialized()
         if self._own and address is None:
@@ -47,7 +47,7 @@ class RayExecutor(Executor):
         task = self._ray.remote(fn).options(**self._options)
         outcome: Future[Any] = Future()
         outcome.set_running_or_notify_cancel()
-        task.remote(*args, **kwargs).future().add_done_callback(lambda inner: _passed_on(inner, outcome))
+        task.remote(*args, **kwargs).future().add_done_callback(lambda inner: _pass_on(inner, outcome))
         return outcome
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -56,7 +56,7 @@ class RayExecutor(Executor):
             self._ray.shutdown()
 
 
-def _passed_on(inner: Future[Any], outcome: Future[Any]) -> None:
+def _pass_on(inner: Future[Any], outcome: Future[Any]) -> None:
     """The task's result, or the error as it was raised, without Ray's wrapping."""
     error = inner.exception()
     if error is None:

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 from mechconn.core import Config
 from mechconn.descent import Method, Training
-from mechconn.paper._cells import Numbers, path_cell, tuning_cell
+from mechconn.paper._cells import Numbers, run_path_cell, run_tuning_cell
 from mechconn.paper._demo import DemoSettings
-from mechconn.paper._fig13 import SCALES as FIG13
-from mechconn.paper._fig13 import Fig13, ReluCell, relu_cells, summarise
-from mechconn.paper._fig13 import cell as fig13_cell
-from mechconn.paper._settings import AnyCell, PathSettings, TuningSettings, cells_of
-from mechconn.paper._steps import Lab
+from mechconn.paper._fig13 import FIG13_SCALES as FIG13
+from mechconn.paper._fig13 import Fig13, ReluCell, list_relu_cells, summarise_fig13
+from mechconn.paper._fig13 import compute_relu_cell as fig13_cell
+from mechconn.paper._settings import AnyCell, PathSettings, TuningSettings, list_cells
+from mechconn.paper._steps import ExperimentContext
 from mechconn.paths import BezierFit
-from mechconn.store import Made
+from mechconn.store import StepOutput
 from mechconn.tuning import CBFT, LPFT, LastLayerRetraining, NaiveFineTuning
 
 Scale = Literal["smoke", "small", "paper"]
@@ -45,7 +45,7 @@ class Recipe:
     kind: type[Config]
     settings: Callable[[Scale, bool], Any]
     cells: Callable[[Any], Sequence[AnyCell]]
-    cell: Callable[[Lab, Any, Any, str | None], Numbers]
+    cell: Callable[[ExperimentContext, Any, Any, str | None], Numbers]
     summary: Callable[[Any, Sequence[Numbers]], Numbers] | None = None
     of_images: bool = True
 
@@ -53,54 +53,65 @@ class Recipe:
 def fig4(scale: Scale, images: bool) -> PathSettings:
     """Paths between theta_C and theta_NC: linear, aligned, quadratic; on every split, for every cue proportion."""
     fit = BezierFit() if scale == "paper" else BezierFit(epochs=4, lr=0.05, decay_every=3, batch_size=64)
-    proportions = {"smoke": _usual(images), "small": (0.6, 0.9), "paper": (0.6, 0.7, 0.8, 0.9, 1.0)}[scale]
-    base = {name: value for name, value in _base(scale, images).items() if name != "clean_samples"}
+    proportions = {"smoke": _choose_proportions(images), "small": (0.6, 0.9), "paper": (0.6, 0.7, 0.8, 0.9, 1.0)}[scale]
+    base = {name: value for name, value in _make_base_settings(scale, images).items() if name != "clean_samples"}
     return PathSettings.model_validate({**base, "proportions": proportions, "fit": fit})
 
 
 def fig5(scale: Scale, images: bool) -> TuningSettings:
     """Fine-tuning on all clean data at three learning rates: is the result still linearly connected to theta_C?"""
     epochs = {"smoke": 10, "small": 20, "paper": 100}[scale]
-    proportions = {"smoke": (*_usual(images), 1.0), "small": (0.6, 1.0), "paper": (0.6, 0.7, 0.8, 0.9, 1.0)}[scale]
-    methods = naive(epochs=epochs, batch_size=_batch(scale))
+    proportions = {
+        "smoke": (*_choose_proportions(images), 1.0),
+        "small": (0.6, 1.0),
+        "paper": (0.6, 0.7, 0.8, 0.9, 1.0),
+    }[scale]
+    methods = make_naive_methods(epochs=epochs, batch_size=_choose_batch_size(scale))
     own = {"clean_samples": (None,), "proportions": proportions, "methods": methods, "paths": True}
-    return TuningSettings.model_validate(_base(scale, images) | own)
+    return TuningSettings.model_validate(_make_base_settings(scale, images) | own)
 
 
 def table1(scale: Scale, images: bool) -> TuningSettings:
     """Every way of fine-tuning on 2,500 clean samples, for every cue proportion and seed."""
-    base = _base(scale, images) | _seeds(scale)
+    base = _make_base_settings(scale, images) | _choose_seeds(scale)
     if scale == "paper":
         base |= {"datasets": ("cifar10", "dominoes")}
     proportions = (0.6, 0.9) if scale == "smoke" else PUBLISHED
-    own = {"proportions": proportions, "methods": table_methods(_batch(scale), HEAD_LR if scale == "paper" else None)}
+    own = {
+        "proportions": proportions,
+        "methods": make_table_methods(_choose_batch_size(scale), HEAD_LR if scale == "paper" else None),
+    }
     return TuningSettings.model_validate(base | own)
 
 
 def table3(scale: Scale, images: bool) -> TuningSettings:
     """CBFT without its barrier term, without its invariance term, and whole."""
-    cbft: dict[str, Any] = {"batch_size": _batch(scale), "cued_proportion": 1.0}
+    cbft: dict[str, Any] = {"batch_size": _choose_batch_size(scale), "cued_proportion": 1.0}
     methods = {
         "CBFT": CBFT(**cbft),
         "CBFT without barrier": CBFT(**cbft, barrier=False),
         "CBFT without invariance": CBFT(**cbft, invariance=False),
     }
-    own = {"proportions": _usual(images) if scale == "smoke" else PUBLISHED, "methods": methods, "paths": True}
-    return TuningSettings.model_validate(_base(scale, images) | _seeds(scale) | own)
+    own = {
+        "proportions": _choose_proportions(images) if scale == "smoke" else PUBLISHED,
+        "methods": methods,
+        "paths": True,
+    }
+    return TuningSettings.model_validate(_make_base_settings(scale, images) | _choose_seeds(scale) | own)
 
 
 def table4(scale: Scale, images: bool) -> TuningSettings:
     """How many clean samples does each method need? Beside it, training on these samples alone."""
     samples = {"smoke": (100, 600), "small": (250, 2500), "paper": (250, 500, 1000, 2500, 5000, 10000)}[scale]
-    batch = _batch(scale)
+    batch = _choose_batch_size(scale)
     methods: dict[str, Method] = {
         "FT-M": NaiveFineTuning(batch_size=batch),
         "CBFT": CBFT(batch_size=batch, cued_proportion=1.0),
     }
     scratch = NaiveFineTuning(lr=0.1, batch_size=batch, epochs=20 if scale == "smoke" else 100)
-    proportions = _usual(images) if scale == "smoke" else (0.8,)
+    proportions = _choose_proportions(images) if scale == "smoke" else (0.8,)
     own = {"clean_samples": samples, "proportions": proportions, "methods": methods, "scratch": scratch}
-    return TuningSettings.model_validate(_base(scale, images) | _seeds(scale) | own)
+    return TuningSettings.model_validate(_make_base_settings(scale, images) | _choose_seeds(scale) | own)
 
 
 def quickstart(scale: Scale, images: bool) -> TuningSettings:
@@ -109,59 +120,64 @@ def quickstart(scale: Scale, images: bool) -> TuningSettings:
     demo = DemoSettings()
     methods: dict[str, Method] = {"FT-M": demo.naive, "CBFT": demo.cbft}
     return TuningSettings.model_validate(
-        _base("smoke", False) | {"seeds": seeds, "methods": methods, "clean_model": True, "draws": demo.draws}
+        _make_base_settings("smoke", False)
+        | {"seeds": seeds, "methods": methods, "clean_model": True, "draws": demo.draws}
     )
 
 
-def naive(**settings: Any) -> dict[str, Method]:
+def make_naive_methods(**settings: Any) -> dict[str, Method]:
     """Naive fine-tuning at the source's small, medium and large learning rate."""
     rates = {"FT-S": 0.001, "FT-M": 0.01, "FT-L": 0.1}
     return {name: NaiveFineTuning(lr=lr, **settings) for name, lr in rates.items()}
 
 
-def table_methods(batch_size: int, head_lr: float | None) -> dict[str, Method]:
+def make_table_methods(batch_size: int, head_lr: float | None) -> dict[str, Method]:
     """The rows of the published table: a method joins it here."""
     head = LastLayerRetraining(lr=head_lr)
     return {
-        **naive(batch_size=batch_size),
+        **make_naive_methods(batch_size=batch_size),
         "LLRT": head,
         "LPFT": LPFT(probe=head, tuning=NaiveFineTuning(batch_size=batch_size)),
         "CBFT": CBFT(batch_size=batch_size, cued_proportion=1.0),
     }
 
 
-def _tuning(about: str, settings: Callable[[Scale, bool], TuningSettings], of_images: bool = True) -> Recipe:
-    return Recipe(about, TuningSettings, settings, cells_of, tuning_cell, of_images=of_images)
+def _make_tuning_recipe(
+    about: str, settings: Callable[[Scale, bool], TuningSettings], of_images: bool = True
+) -> Recipe:
+    return Recipe(about, TuningSettings, settings, list_cells, run_tuning_cell, of_images=of_images)
 
 
-def relu_cell(lab: Lab, settings: Fig13, cell: ReluCell, root: str | None) -> Numbers:
+def run_relu_cell(context: ExperimentContext, settings: Fig13, cell: ReluCell, root: str | None) -> Numbers:
     """One of them, done once, on the processor whatever the device is."""
-    lab = replace(lab, device="cpu")
+    context = replace(context, device="cpu")
     config = {**settings.model_dump(mode="json", exclude={"widths", "seeds"}), **cell.place}
-    made = lab.step("fig13", cell.name, config, {}, lambda *_: Made(fig13_cell(settings, cell.seed, cell.width)))
+    made = context.step(
+        "fig13", cell.name, config, {}, lambda *_: StepOutput(fig13_cell(settings, cell.seed, cell.width))
+    )
     return dict(made.numbers)
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "quickstart": _tuning("the demo on embedded digits; no files needed", quickstart, of_images=False),
-    "fig4": Recipe("paths between theta_C and theta_NC", PathSettings, fig4, cells_of, path_cell),
-    "fig5": _tuning("fine-tuning rates: connectivity to theta_C, and behaviour", fig5),
-    "table1": _tuning("fine-tuning methods by cue proportion", table1),
-    "table3": _tuning("ablation of CBFT", table3),
-    "table4": _tuning("how many clean samples are needed", table4),
+    "quickstart": _make_tuning_recipe("the demo on embedded digits; no files needed", quickstart, of_images=False),
+    "fig4": Recipe("paths between theta_C and theta_NC", PathSettings, fig4, list_cells, run_path_cell),
+    "fig5": _make_tuning_recipe("fine-tuning rates: connectivity to theta_C, and behaviour", fig5),
+    "table1": _make_tuning_recipe("fine-tuning methods by cue proportion", table1),
+    "table3": _make_tuning_recipe("ablation of CBFT", table3),
+    "table4": _make_tuning_recipe("how many clean samples are needed", table4),
     "fig13": Recipe(
         "one hidden layer: which networks connect, by the complexity of what they rely on",
         Fig13,
         lambda scale, images: FIG13[scale],
-        relu_cells,
-        relu_cell,
-        summarise,
+        list_relu_cells,
+        run_relu_cell,
+        summarise_fig13,
         of_images=False,
     ),
 }
 
 
-def _base(scale: Scale, images: bool) -> dict[str, Any]:
+def _make_base_settings(scale: Scale, images: bool) -> dict[str, Any]:
     """Data, network and training by scale; digits where no real images are at hand, at smoke scale alone."""
     if scale == "paper":
         return {"datasets": "cifar10", "network": "vgg13", "clean_samples": (2500,), "precision": "auto"}
@@ -193,16 +209,16 @@ def _base(scale: Scale, images: bool) -> dict[str, Any]:
     }
 
 
-def _usual(images: bool) -> tuple[float, ...]:
+def _choose_proportions(images: bool) -> tuple[float, ...]:
     """The cue proportion at smoke scale: one at which so short a training learns the cue."""
     return (0.9,) if images else (0.8,)
 
 
-def _seeds(scale: Scale) -> dict[str, Any]:
+def _choose_seeds(scale: Scale) -> dict[str, Any]:
     """Three seeds at paper scale, as the published tables have."""
     return {"seeds": (0, 1, 2)} if scale == "paper" else {}
 
 
-def _batch(scale: Scale) -> int:
+def _choose_batch_size(scale: Scale) -> int:
     """Rows per batch of fine-tuning: the source's, but for few samples."""
     return 60 if scale == "smoke" else 256

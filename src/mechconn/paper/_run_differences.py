@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mechconn.paper._run_tables import Place, Table, accuracies, barriers
-from mechconn.report import flat
+from mechconn.paper._run_tables import CellPlace, ValueTable, tabulate_accuracies, tabulate_barriers
+from mechconn.report import flatten_settings
 from mechconn.store import RunRecord
 
 
 @dataclass(frozen=True)
-class Pair:
+class NumberPair:
     """One number in both runs, means over their seeds; None where it is not finite.
 
     Attributes:
@@ -45,9 +45,9 @@ class RunDifferences:
 
     runs: tuple[str, str]
     settings: dict[str, tuple[str, str]]
-    accuracy: list[Pair]
-    barriers: list[Pair]
-    summary: list[Pair]
+    accuracy: list[NumberPair]
+    barriers: list[NumberPair]
+    summary: list[NumberPair]
 
     def plain(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -58,52 +58,54 @@ class RunDifferences:
         return {"runs": list(self.runs), "settings": {k: list(v) for k, v in self.settings.items()}, **numbers}
 
 
-def differences(a: RunRecord, b: RunRecord) -> RunDifferences:
+def compare_runs(a: RunRecord, b: RunRecord) -> RunDifferences:
     """Two runs side by side.
 
     Numbers are compared where dataset, proportion and clean samples agree; what has one value in each run need not, so
     that runs on two datasets, or with two numbers of clean samples, can be compared.
     """
-    ours, theirs = dict(flat(a.settings)), dict(flat(b.settings))
+    ours, theirs = dict(flatten_settings(a.settings)), dict(flatten_settings(b.settings))
     names = dict.fromkeys([*ours, *theirs])
     changed = {name: (ours.get(name, ""), theirs.get(name, "")) for name in names if ours.get(name) != theirs.get(name)}
     return RunDifferences(
         (a.id, b.id),
         changed,
-        list(_pairs(accuracies(a), accuracies(b))),
-        list(_pairs(barriers(a), barriers(b))),
-        list(_summed_up(a.summary or {}, b.summary or {})),
+        list(_iterate_pairs(tabulate_accuracies(a), tabulate_accuracies(b))),
+        list(_iterate_pairs(tabulate_barriers(a), tabulate_barriers(b))),
+        list(_pair_summaries(a.summary or {}, b.summary or {})),
     )
 
 
-def _summed_up(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Pair]:
+def _pair_summaries(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[NumberPair]:
     """Every mean that stands at the same place of both summaries."""
-    theirs = dict(_means(b))
-    for (name, *where, measure), value in _means(a):
+    theirs = dict(_iterate_means(b))
+    for (name, *where, measure), value in _iterate_means(a):
         if (name, *where, measure) in theirs:
-            yield Pair(name, " ".join(where), measure, value, theirs[name, *where, measure])
+            yield NumberPair(name, " ".join(where), measure, value, theirs[name, *where, measure])
 
 
-def _means(summary: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float | None]]:
+def _iterate_means(
+    summary: Mapping[str, Any], place: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], float | None]]:
     for name, value in summary.items():
         if isinstance(value, Mapping) and "mean" in value:
             yield (*place, name), value["mean"]
         elif isinstance(value, Mapping):
-            yield from _means(value, (*place, name))
+            yield from _iterate_means(value, (*place, name))
 
 
-def _pairs(a: Table, b: Table) -> Iterator[Pair]:
-    key = _key(a, b)
+def _iterate_pairs(a: ValueTable, b: ValueTable) -> Iterator[NumberPair]:
+    key = _make_place_key(a, b)
     theirs = {key(place): rows for place, rows in b.items()}
     for place, rows in a.items():
         other = theirs.get(key(place), {})
         for name, splits in rows.items():
             for split, value in splits.items():
                 if split in other.get(name, {}):
-                    yield Pair(name, place.words, split, value.mean, other[name][split].mean)
+                    yield NumberPair(name, place.words, split, value.mean, other[name][split].mean)
 
 
-def _key(a: Table, b: Table) -> Callable[[Place], tuple[Any, ...]]:
+def _make_place_key(a: ValueTable, b: ValueTable) -> Callable[[CellPlace], tuple[Any, ...]]:
     """What of a place must agree: all that takes several values in some run."""
     free = [axis for axis in range(3) if any(len({place[axis] for place in table}) > 1 for table in (a, b))]
     return lambda place: tuple(place[axis] for axis in free)

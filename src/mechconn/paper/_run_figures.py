@@ -1,32 +1,32 @@
-"""Figures of the report of runs: accuracy beside the published, paths, clean samples, widths; all told in words."""
+"""Figures of the report of runs: accuracy beside the published, paths, clean samples, widths; all also in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mechconn.core import short_name
-from mechconn.paper._run_tables import Curves, Value, in_order
+from mechconn.core import abbreviate_split
+from mechconn.paper._run_tables import CurvesByMeasure, SeedMean, sort_splits
 from mechconn.plotting import (
     LABELS,
-    curves_on,
+    choose_line_style,
     draw_histories,
-    gaps,
+    draw_split_curves,
+    escape_label,
     inline_svg,
-    look,
-    panel_grid,
-    plain_axes,
-    plain_text,
-    terms_of,
+    list_terms,
+    make_panel_grid,
+    replace_not_finite,
+    strip_axes,
 )
 
-Row = Mapping[str, Value]
-Rows = Mapping[str, Row]
+ValuesBySplit = Mapping[str, SeedMean]
+RowsByName = Mapping[str, ValuesBySplit]
 Shares = Mapping[str, Mapping[str, float]]
 HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "linestyle": "none", "markersize": 7}
 
 
-def accuracy_figure(places: Mapping[str, Rows], published: Mapping[str, Shares]) -> str:
+def draw_accuracy_figure(places: Mapping[str, RowsByName], published: Mapping[str, Shares]) -> str:
     """Accuracy of every model on every split, one panel for each place; published values as hollow marks.
 
     Args:
@@ -35,37 +35,39 @@ def accuracy_figure(places: Mapping[str, Rows], published: Mapping[str, Shares])
     """
 
     def draw() -> Any:
-        figure, panels = panel_grid(len(places), 3.4)
+        figure, panels = make_panel_grid(len(places), 3.4)
         for axes, (place, rows) in zip(panels, places.items(), strict=True):
-            splits = in_order(split for row in rows.values() for split in row)
+            splits = sort_splits(split for row in rows.values() for split in row)
             for number, split in enumerate(splits):
                 shift = (number - (len(splits) - 1) / 2) * 0.14
-                style = look(split, number)
+                style = choose_line_style(split, number)
                 ours = [(x + shift, row[split]) for x, row in enumerate(rows.values()) if split in row]
-                _marks(axes, ours, 100, style)
+                _draw_marks(axes, ours, 100, style)
                 theirs = [
                     (x + shift, 100 * shares[split])
                     for x, name in enumerate(rows)
                     if split in (shares := published.get(place, {}).get(name, {}))
                 ]
-                axes.plot(*_across(theirs), **{**style, **HOLLOW, "label": None})
-            axes.set_xticks(range(len(rows)), [plain_text(_wrapped(name)) for name in rows])
+                axes.plot(*_split_points(theirs), **{**style, **HOLLOW, "label": None})
+            axes.set_xticks(range(len(rows)), [escape_label(_wrap_name(name)) for name in rows])
             axes.set_ylim(0, 104)
             axes.set_ylabel(LABELS["accuracy"])
-            axes.set_title(plain_text(place), fontsize=10)
-            plain_axes(axes)
-        _legend(figure, panels[0], hollow=any(published.values()))
+            axes.set_title(escape_label(place), fontsize=10)
+            strip_axes(axes)
+        _draw_legend(figure, panels[0], hollow=any(published.values()))
         return figure
 
     words = [
         f"{place}: "
-        + "; ".join(f"{name} {_row_words(row, published.get(place, {}).get(name, {}))}" for name, row in r.items())
+        + "; ".join(f"{name} {_describe_row(row, published.get(place, {}).get(name, {}))}" for name, row in r.items())
         for place, r in places.items()
     ]
     return inline_svg(draw, f"Test accuracy of every model on every split. {'. '.join(words)}.")
 
 
-def paths_figure(paths: Mapping[str, tuple[Sequence[float], Curves]], heights: Rows, end: str) -> str:
+def draw_paths_figure(
+    paths: Mapping[str, tuple[Sequence[float], CurvesByMeasure]], heights: RowsByName, end: str
+) -> str:
     """Accuracy and loss along every path, a row of panels for each.
 
     Args:
@@ -82,23 +84,24 @@ def paths_figure(paths: Mapping[str, tuple[Sequence[float], Curves]], heights: R
         rows = figure.subplots(len(paths), 2, squeeze=False)
         for panels, (name, (ts, measured)) in zip(rows, paths.items(), strict=True):
             for axes, measure in zip(panels, measures, strict=True):
-                curves_on(axes, ts, measure, gaps(measured[measure]))
+                draw_split_curves(axes, ts, measure, replace_not_finite(measured[measure]))
                 axes.set_ylabel("accuracy (%)" if measure == "accuracy" else "loss (nats)")
-                axes.set_title(plain_text(name), fontsize=10, loc="left")
+                axes.set_title(escape_label(name), fontsize=10, loc="left")
         for axes in rows[-1]:
-            axes.set_xlabel(f"t, from theta_C (0) to {plain_text(end) if end else 'the other end'} (1)")
-        _legend(figure, rows[0][0])
+            axes.set_xlabel(f"t, from theta_C (0) to {escape_label(end) if end else 'the other end'} (1)")
+        _draw_legend(figure, rows[0][0])
         return figure
 
     words = "; ".join(
-        f"{name}: " + ", ".join(f"{short_name(split)} {_nats(value)}" for split, value in heights[name].items())
+        f"{name}: "
+        + ", ".join(f"{abbreviate_split(split)} {_format_nats(value)}" for split, value in heights[name].items())
         for name in paths
     )
     return inline_svg(draw, f"Accuracy and loss along each path. Barriers in loss: {words}.")
 
 
-def samples_figure(
-    models: Mapping[str, Mapping[int, Row]], published: Mapping[str, Mapping[int, Mapping[str, float]]]
+def draw_samples_figure(
+    models: Mapping[str, Mapping[int, ValuesBySplit]], published: Mapping[str, Mapping[int, Mapping[str, float]]]
 ) -> str:
     """Accuracy by the number of clean samples, one panel for each model; published values as hollow marks.
 
@@ -108,31 +111,31 @@ def samples_figure(
     """
 
     def draw() -> Any:
-        figure, panels = panel_grid(len(models), 3.2)
+        figure, panels = make_panel_grid(len(models), 3.2)
         for axes, (name, rows) in zip(panels, models.items(), strict=True):
-            for number, split in enumerate(in_order(split for row in rows.values() for split in row)):
-                style = look(split, number)
-                _marks(axes, [(count, row[split]) for count, row in rows.items()], 100, style, line="-")
+            for number, split in enumerate(sort_splits(split for row in rows.values() for split in row)):
+                style = choose_line_style(split, number)
+                _draw_marks(axes, [(count, row[split]) for count, row in rows.items()], 100, style, line="-")
                 known = [(c, 100 * s[split]) for c, s in published.get(name, {}).items() if split in s]
-                axes.plot(*_across(known), **{**style, **HOLLOW, "label": None})
-            _counts(axes, list(rows))
+                axes.plot(*_split_points(known), **{**style, **HOLLOW, "label": None})
+            _set_count_axis(axes, list(rows))
             axes.set_ylim(0, 104)
-            axes.set_title(plain_text(name), fontsize=10)
+            axes.set_title(escape_label(name), fontsize=10)
             axes.set_xlabel("clean samples")
             axes.set_ylabel(LABELS["accuracy"])
-            plain_axes(axes)
-        _legend(figure, panels[0], hollow=any(published.values()))
+            strip_axes(axes)
+        _draw_legend(figure, panels[0], hollow=any(published.values()))
         return figure
 
     words = "; ".join(
-        f"{name} with {count:,}: {_row_words(row, published.get(name, {}).get(count, {}))}"
+        f"{name} with {count:,}: {_describe_row(row, published.get(name, {}).get(count, {}))}"
         for name, rows in models.items()
         for count, row in rows.items()
     )
     return inline_svg(draw, f"Test accuracy by the number of clean samples. {words}.")
 
 
-def widths_figure(pairs: Mapping[str, Mapping[int, Row]]) -> str:
+def draw_widths_figure(pairs: Mapping[str, Mapping[int, ValuesBySplit]]) -> str:
     """Barriers before and after permutation, and agreement of patterns, by width.
 
     Args:
@@ -152,15 +155,19 @@ def widths_figure(pairs: Mapping[str, Mapping[int, Row]]) -> str:
         for axes, (measure, label) in zip(panels, shown.items(), strict=True):
             scale = 100 if measure == "pattern_agreement" else 1
             for number, (pair, rows) in enumerate(pairs.items()):
-                _marks(
-                    axes, [(width, row[measure]) for width, row in rows.items()], scale, look(pair, number), line="-"
+                _draw_marks(
+                    axes,
+                    [(width, row[measure]) for width, row in rows.items()],
+                    scale,
+                    choose_line_style(pair, number),
+                    line="-",
                 )
-            _counts(axes, list(next(iter(pairs.values()))))
+            _set_count_axis(axes, list(next(iter(pairs.values()))))
             axes.set_xlabel("width")
             axes.set_ylabel(label)
             axes.set_ylim(bottom=0)
-            plain_axes(axes)
-        _legend(figure, panels[0])
+            strip_axes(axes)
+        _draw_legend(figure, panels[0])
         return figure
 
     words = "; ".join(
@@ -172,11 +179,11 @@ def widths_figure(pairs: Mapping[str, Mapping[int, Row]]) -> str:
     return inline_svg(draw, f"Barriers in mean squared error and agreement of activation patterns by width. {words}.")
 
 
-def histories_figure(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+def draw_histories_figure(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """The loss terms of trainings by epoch, one panel for each; see `histories`."""
     words = "; ".join(
         f"{name}: "
-        + ", ".join(f"{t.replace('_', ' ')} {r[0][t]:.3g} to {r[-1][t]:.3g}" for t in terms_of(r[-1]) if t in r[0])
+        + ", ".join(f"{t.replace('_', ' ')} {r[0][t]:.3g} to {r[-1][t]:.3g}" for t in list_terms(r[-1]) if t in r[0])
         for name, r in trainings.items()
     )
     return inline_svg(lambda: draw_histories(trainings), f"Loss terms from the first epoch to the last. {words}.")
@@ -185,8 +192,8 @@ def histories_figure(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> 
 # ---------------------------------------------------------------- pieces
 
 
-def _marks(
-    axes: Any, points: Sequence[tuple[float, Value]], scale: float, style: dict[str, Any], line: str = "none"
+def _draw_marks(
+    axes: Any, points: Sequence[tuple[float, SeedMean]], scale: float, style: dict[str, Any], line: str = "none"
 ) -> None:
     """Means with their intervals; what is not finite is left out."""
     known = [
@@ -200,13 +207,13 @@ def _marks(
     axes.errorbar(across, up, yerr=spread, linestyle=line, elinewidth=1, **style)
 
 
-def _counts(axes: Any, counts: Sequence[int]) -> None:
+def _set_count_axis(axes: Any, counts: Sequence[int]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
     axes.minorticks_off()
 
 
-def _legend(figure: Any, axes: Any, hollow: bool = False) -> None:
+def _draw_legend(figure: Any, axes: Any, hollow: bool = False) -> None:
     from matplotlib.lines import Line2D
 
     handles, labels = axes.get_legend_handles_labels()
@@ -216,22 +223,22 @@ def _legend(figure: Any, axes: Any, hollow: bool = False) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
 
 
-def _across(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+def _split_points(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _wrapped(name: str) -> str:
+def _wrap_name(name: str) -> str:
     """A long name in lines of one word or two."""
     return name.replace(" without ", "\nwithout\n")
 
 
-def _row_words(row: Row, published: Mapping[str, float]) -> str:
+def _describe_row(row: ValuesBySplit, published: Mapping[str, float]) -> str:
     return ", ".join(
-        f"{short_name(split)} {100 * (row[split].mean or 0.0):.0f} %"
+        f"{abbreviate_split(split)} {100 * (row[split].mean or 0.0):.0f} %"
         + (f" (published {100 * published[split]:.0f} %)" if split in published else "")
         for split in row
     )
 
 
-def _nats(value: Value) -> str:
+def _format_nats(value: SeedMean) -> str:
     return "not finite" if value.mean is None else f"{value.mean:.2f} nats"

@@ -7,38 +7,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mechconn.core import SPLITS, write_whole
+from mechconn.core import SPLITS, write_atomically
 from mechconn.paper._claims import Claim
-from mechconn.paper._departures import sentence
-from mechconn.paper._experiments import experiment_of
+from mechconn.paper._departures import write_departures
+from mechconn.paper._experiments import find_experiment
 from mechconn.paper._published import SOURCE
-from mechconn.paper._run_figures import accuracy_figure, histories_figure, paths_figure, samples_figure, widths_figure
-from mechconn.paper._run_tables import (
-    MEASURES,
-    Place,
-    Table,
-    Value,
-    accuracies,
-    barriers,
-    curves,
-    histories,
-    in_order,
-    kinds,
-    widths,
+from mechconn.paper._run_figures import (
+    draw_accuracy_figure,
+    draw_histories_figure,
+    draw_paths_figure,
+    draw_samples_figure,
+    draw_widths_figure,
 )
-from mechconn.report import flat, render, source
+from mechconn.paper._run_tables import (
+    MEASURE_TITLES,
+    CellPlace,
+    SeedMean,
+    ValueTable,
+    collect_curves,
+    collect_histories,
+    name_dataset_kinds,
+    sort_splits,
+    tabulate_accuracies,
+    tabulate_barriers,
+    tabulate_widths,
+)
+from mechconn.report import flatten_settings, make_data_url, render_template
 from mechconn.store import RunRecord
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableEntry:
     """A cell of a table: our value and, where there is one, the published.
 
     Attributes:
         same_data: whether the published value is for these data; else it is for CIFAR-10.
     """
 
-    value: Value
+    value: SeedMean
     published: float | None = None
     same_data: bool = True
 
@@ -50,16 +56,16 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A line of a table."""
 
     name: str
     place: str
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, TableEntry]
 
 
 @dataclass(frozen=True)
-class Section:
+class RunSection:
     """What the page says of one run."""
 
     record: RunRecord
@@ -67,11 +73,11 @@ class Section:
     asks: str
     departures: str
     claims: Sequence[Claim]
-    accuracy: Sequence[Row]
+    accuracy: Sequence[TableRow]
     accuracy_splits: Sequence[str]
-    barriers: Sequence[Row]
+    barriers: Sequence[TableRow]
     barrier_splits: Sequence[str]
-    widths: Sequence[Row]
+    widths: Sequence[TableRow]
     figures: Sequence[tuple[str, str]]
     histories: Sequence[tuple[str, str]]
     strips: Mapping[str, Mapping[str, str]]
@@ -93,7 +99,7 @@ class Section:
         cells = self.record.cells
         return f"{sum(cell.computed for cell in cells)} of {sum(len(cell.steps) for cell in cells)} steps computed"
 
-    def over(self, rows: Sequence[Row]) -> str:
+    def over(self, rows: Sequence[TableRow]) -> str:
         """What the intervals of a table are over: a run that was stopped need not have all seeds everywhere."""
         counts = sorted({entry.value.seeds for row in rows for entry in row.entries.values()})
         several = [str(count) for count in counts if count > 1]
@@ -113,67 +119,67 @@ def save_runs(records: Sequence[RunRecord], file: str | Path) -> None:
     Raises:
         OSError: the folder does not exist or cannot be written.
     """
-    page = render(
+    page = render_template(
         "runs.html.j2",
         "paper",
-        sections=[section_of(record) for record in records],
+        sections=[make_section(record) for record in records],
         splits=SPLITS,
         source=SOURCE,
-        measures=MEASURES,
+        measures=MEASURE_TITLES,
     )
-    write_whole(Path(file), page.encode())
+    write_atomically(Path(file), page.encode())
 
 
-def section_of(record: RunRecord) -> Section:
+def make_section(record: RunRecord) -> RunSection:
     """Tables and figures of a run."""
-    experiment = experiment_of(record)
-    accuracy, heights = accuracies(record), barriers(record)
-    published = {place: _published(record, place, rows) for place, rows in accuracy.items()}
+    experiment = find_experiment(record)
+    accuracy, heights = tabulate_accuracies(record), tabulate_barriers(record)
+    published = {place: _collect_published(record, place, rows) for place, rows in accuracy.items()}
     # Figures show published marks beside numbers that they can be compared with.
-    drawn = {place: shares for place, shares in published.items() if _same_data(record, place)}
-    return Section(
+    drawn = {place: shares for place, shares in published.items() if _has_same_data(record, place)}
+    return RunSection(
         record=record,
         title=experiment.title,
         asks=experiment.asks,
-        departures=sentence(record),
+        departures=write_departures(record),
         claims=experiment.claims(record),
-        accuracy=_rows(accuracy, published, [*drawn]),
-        accuracy_splits=_splits(accuracy),
-        barriers=_rows(heights, {}, []),
-        barrier_splits=_splits(heights),
-        widths=_width_rows(record),
+        accuracy=_make_rows(accuracy, published, [*drawn]),
+        accuracy_splits=_list_splits(accuracy),
+        barriers=_make_rows(heights, {}, []),
+        barrier_splits=_list_splits(heights),
+        widths=_make_width_rows(record),
         figures=[
-            *_accuracy_figures(record, accuracy, drawn),
-            *_path_figures(record, heights),
-            *_width_figures(record),
+            *_draw_accuracy_figures(record, accuracy, drawn),
+            *_draw_path_figures(record, heights),
+            *_draw_width_figures(record),
         ],
-        histories=[(place.words, histories_figure(found)) for place, found in histories(record).items()],
-        strips={data: {s: source(p) for s, p in pictures.items()} for data, pictures in record.pictures.items()},
-        settings=flat(record.settings),
+        histories=[(place.words, draw_histories_figure(found)) for place, found in collect_histories(record).items()],
+        strips={data: {s: make_data_url(p) for s, p in pictures.items()} for data, pictures in record.pictures.items()},
+        settings=flatten_settings(record.settings),
     )
 
 
-Published = Mapping[Place, Mapping[str, Mapping[str, float]]]
+Published = Mapping[CellPlace, Mapping[str, Mapping[str, float]]]
 
 
-def _published(record: RunRecord, place: Place, rows: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
-    kind = kinds(record).get(place.dataset, place.dataset)
-    found = {name: experiment_of(record).accuracy(kind, *place[1:], name) for name in rows}
+def _collect_published(record: RunRecord, place: CellPlace, rows: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    kind = name_dataset_kinds(record).get(place.dataset, place.dataset)
+    found = {name: find_experiment(record).accuracy(kind, *place[1:], name) for name in rows}
     return {name: shares for name, shares in found.items() if shares}
 
 
-def _same_data(record: RunRecord, place: Place) -> bool:
+def _has_same_data(record: RunRecord, place: CellPlace) -> bool:
     """Whether the published numbers are for these data."""
-    return kinds(record).get(place.dataset, place.dataset) in ("cifar10", "cifar100")
+    return name_dataset_kinds(record).get(place.dataset, place.dataset) in ("cifar10", "cifar100")
 
 
-def _rows(table: Table, published: Published, same_data: Sequence[Place]) -> list[Row]:
+def _make_rows(table: ValueTable, published: Published, same_data: Sequence[CellPlace]) -> list[TableRow]:
     return [
-        Row(
+        TableRow(
             name,
             place.words,
             {
-                split: Entry(value, published.get(place, {}).get(name, {}).get(split), place in same_data)
+                split: TableEntry(value, published.get(place, {}).get(name, {}).get(split), place in same_data)
                 for split, value in values.items()
             },
         )
@@ -182,24 +188,24 @@ def _rows(table: Table, published: Published, same_data: Sequence[Place]) -> lis
     ]
 
 
-def _splits(table: Table) -> list[str]:
-    return in_order(split for rows in table.values() for values in rows.values() for split in values)
+def _list_splits(table: ValueTable) -> list[str]:
+    return sort_splits(split for rows in table.values() for values in rows.values() for split in values)
 
 
 # ---------------------------------------------------------------- figures: (heading, SVG)
 
 
-def _accuracy_figures(record: RunRecord, table: Table, published: Published) -> list[tuple[str, str]]:
+def _draw_accuracy_figures(record: RunRecord, table: ValueTable, published: Published) -> list[tuple[str, str]]:
     if not table:
         return []
     counts = {place.clean for place in table if place.clean is not None}
-    if experiment_of(record).by_samples and len(counts) > 1:
-        return [_samples(place, table, published) for place in dict.fromkeys(place[:2] for place in table)]
+    if find_experiment(record).by_samples and len(counts) > 1:
+        return [_draw_samples(place, table, published) for place in dict.fromkeys(place[:2] for place in table)]
     places = {place.words: rows for place, rows in table.items()}
-    return [("Accuracy", accuracy_figure(places, {place.words: shares for place, shares in published.items()}))]
+    return [("Accuracy", draw_accuracy_figure(places, {place.words: shares for place, shares in published.items()}))]
 
 
-def _samples(where: tuple[str, float], table: Table, published: Published) -> tuple[str, str]:
+def _draw_samples(where: tuple[str, float], table: ValueTable, published: Published) -> tuple[str, str]:
     """Accuracy by the number of clean samples, at one dataset and proportion."""
     here = {place.clean: place for place in table if place[:2] == where and place.clean is not None}
     names = dict.fromkeys(name for place in here.values() for name in table[place] if name != "theta_C")
@@ -211,27 +217,28 @@ def _samples(where: tuple[str, float], table: Table, published: Published) -> tu
         for name in names
     }
     dataset, proportion = where
-    return f"Accuracy by clean samples: {dataset}, cue on {100 * proportion:g} %", samples_figure(models, theirs)
+    return f"Accuracy by clean samples: {dataset}, cue on {100 * proportion:g} %", draw_samples_figure(models, theirs)
 
 
-def _path_figures(record: RunRecord, heights: Table) -> list[tuple[str, str]]:
-    end = experiment_of(record).path_end
+def _draw_path_figures(record: RunRecord, heights: ValueTable) -> list[tuple[str, str]]:
+    end = find_experiment(record).path_end
     return [
-        (f"Paths: {place.words}", paths_figure(paths, heights[place], end)) for place, paths in curves(record).items()
+        (f"Paths: {place.words}", draw_paths_figure(paths, heights[place], end))
+        for place, paths in collect_curves(record).items()
     ]
 
 
 # ---------------------------------------------------------------- figure 13: by pair and width
 
 
-def _width_rows(record: RunRecord) -> list[Row]:
+def _make_width_rows(record: RunRecord) -> list[TableRow]:
     return [
-        Row(pair, str(width), {measure: Entry(value) for measure, value in row.items()})
-        for pair, rows in widths(record).items()
+        TableRow(pair, str(width), {measure: TableEntry(value) for measure, value in row.items()})
+        for pair, rows in tabulate_widths(record).items()
         for width, row in rows.items()
     ]
 
 
-def _width_figures(record: RunRecord) -> list[tuple[str, str]]:
-    pairs = widths(record)
-    return [("By width", widths_figure(pairs))] if pairs else []
+def _draw_width_figures(record: RunRecord) -> list[tuple[str, str]]:
+    pairs = tabulate_widths(record)
+    return [("By width", draw_widths_figure(pairs))] if pairs else []

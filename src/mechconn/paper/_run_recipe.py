@@ -13,19 +13,19 @@ from typing import Any
 
 import torch
 
-from mechconn.core import Config, Picture, Progress, check_available, environment, settings_hash
-from mechconn.paper._cells import task_for
-from mechconn.paper._engines import Engine, each
+from mechconn.core import Config, Picture, Progress, check_available, hash_settings, read_environment
+from mechconn.paper._cells import make_cell_task
+from mechconn.paper._engines import CellEngine, run_jobs
+from mechconn.paper._hashed_tasks import hash_images
 from mechconn.paper._recipes import RECIPES
-from mechconn.paper._settings import AnyCell, Settings, cells_of
-from mechconn.paper._steps import VERSIONS, Lab
-from mechconn.paper._tasks import images_hash
-from mechconn.report import strips
+from mechconn.paper._settings import AnyCell, Settings, list_cells
+from mechconn.paper._steps import VERSIONS, ExperimentContext
+from mechconn.report import make_strips
 from mechconn.store import CellRecord, DiskFullError, RunRecord, Store
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """A run before it starts: everything that its numbers depend on beside the data, and where they go.
 
     Attributes:
@@ -41,7 +41,7 @@ class Plan:
     scale: str
     settings: Config
     store: Path
-    engine: Engine
+    engine: CellEngine
     device: str = "cpu"
     root: str | None = None
     notes: tuple[str, ...] = ()
@@ -49,22 +49,22 @@ class Plan:
     @property
     def plain(self) -> dict[str, Any]:
         """The settings as plain values, with what else the numbers depend on."""
-        threads = self.engine.threads if self.works_on == "cpu" else None
-        return {**self.settings.model_dump(mode="json"), "device": self.works_on, "threads": threads}
+        threads = self.engine.threads if self.computing_device == "cpu" else None
+        return {**self.settings.model_dump(mode="json"), "device": self.computing_device, "threads": threads}
 
     @property
-    def works_on(self) -> str:
+    def computing_device(self) -> str:
         """The device that it computes on: recipes without images compute on the processor, whatever else is there."""
         return self.device if isinstance(self.settings, Settings) else "cpu"
 
     @property
     def id(self) -> str:
         """Recipe, scale, and the start of a hash of the settings, not of the data: the same call has the same id."""
-        return f"{self.recipe}-{self.scale}-{settings_hash({'recipe': self.recipe, **self.plain})[:8]}"
+        return f"{self.recipe}-{self.scale}-{hash_settings({'recipe': self.recipe, **self.plain})[:8]}"
 
 
 @dataclass(frozen=True)
-class Watch:
+class RunWatcher:
     """Whom a run reports to: steps as they advance (in this process only), and lines worth reading."""
 
     step: Progress | None = None
@@ -77,16 +77,16 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Job:
+class CellJob:
     """One cell for a worker."""
 
-    plan: Plan
+    plan: RunPlan
     cell: AnyCell
     progress: Progress | None = None
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellOutcome:
     """What a cell gave: numbers, the keys of its steps, and what a reader should know.
 
     Attributes:
@@ -103,22 +103,22 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def do_cell(job: Job) -> Outcome:
+def run_cell(job: CellJob) -> CellOutcome:
     """One cell, in whatever process this is."""
     started, plan, notes = time.perf_counter(), job.plan, []
-    with _threads(plan.engine.threads):
+    with _limit_threads(plan.engine.threads):
         store = Store(plan.store).of(plan.id, notes.append)
         precision = plan.settings.precision if isinstance(plan.settings, Settings) else "float32"
-        lab = Lab(store, plan.works_on, precision, plan.engine.threads, job.progress)
-        numbers = RECIPES[plan.recipe].cell(lab, plan.settings, job.cell, plan.root)
-    steps = {title: stored.record.key for title, stored in lab.log.items()}
-    notes += [f"{title}: {note}" for title, stored in lab.log.items() for note in stored.numbers.get("notes", ())]
-    computed = sum(stored.computed for stored in lab.log.values())
-    work = sum(stored.record.seconds for stored in lab.log.values())
-    return Outcome(numbers, steps, computed, time.perf_counter() - started, work, notes)
+        context = ExperimentContext(store, plan.computing_device, precision, plan.engine.threads, job.progress)
+        numbers = RECIPES[plan.recipe].cell(context, plan.settings, job.cell, plan.root)
+    steps = {title: stored.record.key for title, stored in context.log.items()}
+    notes += [f"{title}: {note}" for title, stored in context.log.items() for note in stored.numbers.get("notes", ())]
+    computed = sum(stored.computed for stored in context.log.values())
+    work = sum(stored.record.seconds for stored in context.log.values())
+    return CellOutcome(numbers, steps, computed, time.perf_counter() - started, work, notes)
 
 
-def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
+def run_plan(plan: RunPlan, watch: RunWatcher | None = None) -> RunRecord:
     """Run every cell of a plan; what the store has already is not repeated.
 
     The record is written at the start, after each cell, and at the end; it goes on from that of an earlier call. A cell
@@ -128,15 +128,15 @@ def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
         ValueError, FileNotFoundError: the data are not there or do not suit the settings; nothing was started.
         DiskFullError: the store's disk is full.
     """
-    watch = watch or Watch()
-    pictures, inputs = _checked(plan)
+    watch = watch or RunWatcher()
+    pictures, inputs = _check_plan(plan)
     store = Store(plan.store, note=watch.say)
-    with _alone(store, plan.id):
-        account = _Account(plan, watch, store.stored(plan.id), inputs)
+    with _lock_run(store, plan.id):
+        account = _RunProgress(plan, watch, store.stored(plan.id), inputs)
         store.save(account.record("running", pictures))
-        jobs = [Job(plan, cell, watch.step if plan.engine.name == "inline" else None) for cell in account.cells]
+        jobs = [CellJob(plan, cell, watch.step if plan.engine.name == "inline" else None) for cell in account.cells]
         try:
-            for number, future in each(do_cell, jobs, plan.engine, account.say):
+            for number, future in run_jobs(run_cell, jobs, plan.engine, account.say):
                 account.add(number, future)
                 store.save(account.record("running", pictures))
         except BaseException:
@@ -148,30 +148,30 @@ def run(plan: Plan, watch: Watch | None = None) -> RunRecord:
 
 
 @contextmanager
-def _alone(store: Store, run: str) -> Iterator[None]:
+def _lock_run(store: Store, run: str) -> Iterator[None]:
     """A block that is the only one to work on a run; it waits until it is."""
     with ExitStack() as held:
-        # A second of patience: whoever lists runs holds the lock for a moment.
+        # One second of patience: listing runs holds the lock for a moment.
         if not held.enter_context(store.running(run, patience=1.0)):
             store.say(f"another process works on run {run}; waiting until it ends")
             held.enter_context(store.running(run, patience=None))
         yield
 
 
-Done = tuple[CellRecord, dict[str, Any]]
+FinishedCell = tuple[CellRecord, dict[str, Any]]
 
 
-class _Account:
+class _RunProgress:
     """What a run has done so far: in this call, and before it, with the same inputs, as the stored record says."""
 
-    def __init__(self, plan: Plan, watch: Watch, before: RunRecord | None, inputs: str) -> None:
+    def __init__(self, plan: RunPlan, watch: RunWatcher, before: RunRecord | None, inputs: str) -> None:
         before = before if before is not None and before.inputs_hash == inputs else None
         self.plan, self.watch, self.before, self.inputs = plan, watch, before, inputs
         self.cells = RECIPES[plan.recipe].cells(plan.settings)
         self.failed = False
         self._began, self._started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
         self._earlier = {} if before is None else {c.name: c for c in before.cells if c.status == "done"}
-        self._done: dict[int, Done] = {}
+        self._done: dict[int, FinishedCell] = {}
         self._spent: list[float] = []
         self._notes: list[str] = [] if before is None else list(before.notes)
         for note in plan.notes:
@@ -183,7 +183,7 @@ class _Account:
             self._notes.append(line)
         self.watch.say(line)
 
-    def add(self, number: int, future: Future[Outcome]) -> None:
+    def add(self, number: int, future: Future[CellOutcome]) -> None:
         """A finished cell; a full disk ends the run."""
         cell, error = self.cells[number], future.exception()
         place = {"name": cell.name, **cell.place}
@@ -205,7 +205,7 @@ class _Account:
             self.say(note)
         self.watch.say(self._progress(cell, found))
 
-    def _progress(self, cell: AnyCell, found: Outcome) -> str:
+    def _progress(self, cell: AnyCell, found: CellOutcome) -> str:
         done, planned = len(self._done), len(self.cells)
         there = len(found.steps) - found.computed
         how = f", {there} of {len(found.steps)} steps were there" if there else ""
@@ -218,7 +218,7 @@ class _Account:
         seconds = sum(self._spent) / len(self._spent) * cells / min(cells, self.plan.engine.workers)
         return f"; about {seconds:.0f} seconds left" if seconds < 100 else f"; about {seconds / 60:.0f} minutes left"
 
-    def _so_far(self) -> list[Done]:
+    def _so_far(self) -> list[FinishedCell]:
         """Every cell that is finished, by this call or by an earlier one."""
         found = []
         for number, cell in enumerate(self.cells):
@@ -245,7 +245,7 @@ class _Account:
             recipe=plan.recipe,
             scale=plan.scale,
             settings=plain,
-            settings_hash=settings_hash(plain),
+            settings_hash=hash_settings(plain),
             inputs_hash=self.inputs,
             seeds=list(plain["seeds"]),
             threads=plain["threads"],
@@ -265,27 +265,27 @@ class _Account:
         """Where the numbers were made: as it was, in a call that finds them all."""
         before, engine = self.before, self.plan.engine
         if before is None or self._spent or not before.cells:
-            place = environment(self.plan.works_on)
+            place = read_environment(self.plan.computing_device)
             return {"engine": engine.name, "workers": engine.workers, "environment": place}
         return {"engine": before.engine, "workers": before.workers, "environment": before.environment}
 
 
-def _checked(plan: Plan) -> tuple[dict[str, dict[str, Picture]], str]:
+def _check_plan(plan: RunPlan) -> tuple[dict[str, dict[str, Picture]], str]:
     """(dataset -> split -> samples, a hash of all data and of code versions); finds what is wrong before the start."""
     pictures, read, settings = {}, {"code": VERSIONS, "data": {}}, plan.settings
     if not isinstance(settings, Settings):
-        return pictures, settings_hash(read)
+        return pictures, hash_settings(read)
     for data in settings.datasets:
-        own = [cell for cell in cells_of(settings) if cell.data == data]
-        task = task_for(settings, own[0], plan.root)
+        own = [cell for cell in list_cells(settings) if cell.data == data]
+        task = make_cell_task(settings, own[0], plan.root)
         check_available("clean_samples", max(cell.clean_samples or 1 for cell in own), len(task.clean.data))
-        pictures[data.name] = strips(task.suite)
-        read["data"][data.name] = images_hash(data, settings.rows, settings.test_rows, plan.root)
-    return pictures, settings_hash(read)
+        pictures[data.name] = make_strips(task.suite)
+        read["data"][data.name] = hash_images(data, settings.rows, settings.test_rows, plan.root)
+    return pictures, hash_settings(read)
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def _limit_threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -9,11 +9,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from mechconn.core import SPLITS
-from mechconn.stats import moments_of, t_interval
+from mechconn.stats import compute_moments, t_interval
 from mechconn.store import RunRecord
 
 
-class Place(NamedTuple):
+class CellPlace(NamedTuple):
     """Where a number stands in an experiment with a cue; clean None is all clean samples."""
 
     dataset: str
@@ -27,19 +27,19 @@ class Place(NamedTuple):
         return f"{self.dataset}, cue on {100 * self.proportion:g}\N{NO-BREAK SPACE}%{clean}"
 
 
-def kind_of(data: Mapping[str, Any]) -> str:
+def name_dataset_kind(data: Mapping[str, Any]) -> str:
     """What a dataset's settings describe, whatever it is called: "cifar10" is CIFAR-10 with the box cue."""
     kind = "dominoes" if (data["source"], data["cue"]) == ("cifar10", "dominoes") else str(data["source"])
     return kind if data["size"] is None else f"{kind} at {data['size']} pixels"
 
 
-def kinds(record: RunRecord) -> dict[str, str]:
+def name_dataset_kinds(record: RunRecord) -> dict[str, str]:
     """Dataset -> what it is."""
-    return {data["name"]: kind_of(data) for data in record.settings.get("datasets", ())}
+    return {data["name"]: name_dataset_kind(data) for data in record.settings.get("datasets", ())}
 
 
 @dataclass(frozen=True)
-class Value:
+class SeedMean:
     """A mean with its 95 % interval.
 
     Attributes:
@@ -54,43 +54,46 @@ class Value:
     seeds: int
 
 
-Table = dict[Place, dict[str, dict[str, Value]]]
+ValueTable = dict[CellPlace, dict[str, dict[str, SeedMean]]]
 """Place -> model or path -> split -> value."""
 
 
-def accuracies(record: RunRecord) -> Table:
+def tabulate_accuracies(record: RunRecord) -> ValueTable:
     """Accuracy in [0, 1] of every model."""
-    return _table(record, "models", lambda n, split: (n["accuracy"][split], n["accuracy_interval"].get(split)), 1.0)
+    return _tabulate(record, "models", lambda n, split: (n["accuracy"][split], n["accuracy_interval"].get(split)), 1.0)
 
 
-def barriers(record: RunRecord) -> Table:
+def tabulate_barriers(record: RunRecord) -> ValueTable:
     """Barrier in nats of every path."""
 
     def height(numbers: Mapping[str, Any], split: str) -> tuple[float | None, Any]:
         found = numbers["barrier"][split]
         return (None, None) if found is None else (found[0], numbers["barrier_interval"].get(split))
 
-    return _table(record, "paths", height, None)
+    return _tabulate(record, "paths", height, None)
 
 
-Curves = Mapping[Literal["accuracy", "loss"], Mapping[str, Sequence[float | None]]]
+CurvesByMeasure = Mapping[Literal["accuracy", "loss"], Mapping[str, Sequence[float | None]]]
 
 
-def curves(record: RunRecord) -> dict[Place, dict[str, tuple[list[float], Curves]]]:
+def collect_curves(record: RunRecord) -> dict[CellPlace, dict[str, tuple[list[float], CurvesByMeasure]]]:
     """Place -> path -> (t, measure -> split -> means over the seeds at each t)."""
-    found: dict[Place, dict[str, tuple[list[float], Curves]]] = {}
-    for place, paths in _cells(record, "paths").items():
+    found: dict[CellPlace, dict[str, tuple[list[float], CurvesByMeasure]]] = {}
+    for place, paths in _collect_cells(record, "paths").items():
         for name, cells in paths.items():
             measures: dict[Any, Any] = {
-                measure: {s: [_mean(at) for at in zip(*(c[measure][s] for c in cells), strict=True)] for s in splits}
+                measure: {
+                    s: [_average_or_none(at) for at in zip(*(c[measure][s] for c in cells), strict=True)]
+                    for s in splits
+                }
                 for measure in ("accuracy", "loss")
-                if (splits := in_order(cells[0][measure]))
+                if (splits := sort_splits(cells[0][measure]))
             }
             found.setdefault(place, {})[name] = cells[0]["ts"], measures
     return found
 
 
-def histories(record: RunRecord) -> dict[Place, dict[str, list[dict[str, float]]]]:
+def collect_histories(record: RunRecord) -> dict[CellPlace, dict[str, list[dict[str, float]]]]:
     """Place -> training -> a record for each epoch, every number the mean over the seeds."""
     return {
         place: {
@@ -100,56 +103,56 @@ def histories(record: RunRecord) -> dict[Place, dict[str, list[dict[str, float]]
             ]
             for name, over_seeds in trainings.items()
         }
-        for place, trainings in _cells(record, "histories").items()
+        for place, trainings in _collect_cells(record, "histories").items()
     }
 
 
-def _table(record: RunRecord, group: str, read: Any, most: float | None) -> Table:
-    table: Table = {}
-    for place, named in _cells(record, group).items():
+def _tabulate(record: RunRecord, group: str, read: Any, most: float | None) -> ValueTable:
+    table: ValueTable = {}
+    for place, named in _collect_cells(record, group).items():
         for name, cells in named.items():
-            splits = in_order(cells[0]["accuracy" if group == "models" else "barrier"])
-            row = {split: _value([read(cell, split) for cell in cells], most) for split in splits}
+            splits = sort_splits(cells[0]["accuracy" if group == "models" else "barrier"])
+            row = {split: _average([read(cell, split) for cell in cells], most) for split in splits}
             table.setdefault(place, {})[name] = row
     return table
 
 
-def _cells(record: RunRecord, group: str) -> dict[Place, dict[str, list[Any]]]:
+def _collect_cells(record: RunRecord, group: str) -> dict[CellPlace, dict[str, list[Any]]]:
     """Place -> model or path -> its numbers for every seed."""
-    found: dict[Place, dict[str, list[Mapping[str, Any]]]] = {}
+    found: dict[CellPlace, dict[str, list[Mapping[str, Any]]]] = {}
     for cell in record.cells:
         if cell.dataset is None or cell.proportion is None:
             continue
-        place = Place(cell.dataset, cell.proportion, cell.clean_samples)
+        place = CellPlace(cell.dataset, cell.proportion, cell.clean_samples)
         for name, numbers in record.results.get(cell.name, {}).get(group, {}).items():
             found.setdefault(place, {}).setdefault(name, []).append(numbers)
     return dict(sorted(found.items(), key=lambda item: (item[0][:2], item[0].clean or 0)))
 
 
-def _value(found: Sequence[tuple[float | None, Any]], most: float | None) -> Value:
+def _average(found: Sequence[tuple[float | None, Any]], most: float | None) -> SeedMean:
     """The mean; an interval over seeds stays within [0, most]."""
     numbers = [number for number, _ in found]
-    mean = _mean(numbers)
+    mean = _average_or_none(numbers)
     if mean is None or len(found) == 1:
         interval = found[0][1] if len(found) == 1 else None
-        return Value(mean, None if interval is None else (interval[0], interval[1]), len(found))
-    low, high = t_interval(moments_of(torch.tensor(numbers, dtype=torch.float64)))
-    return Value(mean, (max(low, 0.0), high if most is None else min(high, most)), len(found))
+        return SeedMean(mean, None if interval is None else (interval[0], interval[1]), len(found))
+    low, high = t_interval(compute_moments(torch.tensor(numbers, dtype=torch.float64)))
+    return SeedMean(mean, (max(low, 0.0), high if most is None else min(high, most)), len(found))
 
 
-def _mean(numbers: Iterable[float | None]) -> float | None:
+def _average_or_none(numbers: Iterable[float | None]) -> float | None:
     given = list(numbers)
     known = [number for number in given if number is not None]
     return sum(known) / len(known) if len(known) == len(given) else None
 
 
-def in_order(splits: Iterable[str]) -> list[str]:
+def sort_splits(splits: Iterable[str]) -> list[str]:
     """NC, C, RC and RI first, then what else there is."""
     found = list(dict.fromkeys(splits))
     return [*(split for split in SPLITS if split in found), *(split for split in found if split not in SPLITS)]
 
 
-MEASURES = {
+MEASURE_TITLES = {
     "barrier_before": "barrier in mean squared error, networks as they are",
     "barrier_after": "the same once their units were matched",
     "agreement_before": "share of activation patterns that agree, networks as they are",
@@ -158,12 +161,12 @@ MEASURES = {
 """What experiments over widths measure: name -> meaning."""
 
 
-def widths(record: RunRecord) -> dict[str, dict[int, dict[str, Value]]]:
+def tabulate_widths(record: RunRecord) -> dict[str, dict[int, dict[str, SeedMean]]]:
     """Pair of networks -> width -> measure -> mean over the seeds; empty but for experiments over widths."""
     pairs = {name: found for name, found in (record.summary or {}).items() if isinstance(found, dict)}
     return {
         pair.replace("_", " "): {
-            int(width): {measure: _summarised(row[measure], len(record.seeds)) for measure in MEASURES}
+            int(width): {measure: _read_summary(row[measure], len(record.seeds)) for measure in MEASURE_TITLES}
             for width, row in found["by_width"].items()
         }
         for pair, found in pairs.items()
@@ -171,7 +174,7 @@ def widths(record: RunRecord) -> dict[str, dict[int, dict[str, Value]]]:
     }
 
 
-def _summarised(found: Mapping[str, Any], seeds: int) -> Value:
+def _read_summary(found: Mapping[str, Any], seeds: int) -> SeedMean:
     """A value that a summary holds as {mean, interval}."""
     interval = found["interval"]
-    return Value(found["mean"], None if interval is None else (interval[0], interval[1]), seeds)
+    return SeedMean(found["mean"], None if interval is None else (interval[0], interval[1]), seeds)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 
-from mechconn.core import Config, Listed, OneOf, check_distinct, did_you_mean, listed
+from mechconn.core import CommaSeparated, Config, OneOf, check_distinct, did_you_mean, split_commas
 from mechconn.descent import Method, Training
 from mechconn.losses import BuiltInLoss, cross_entropy
 from mechconn.network import Precision
@@ -25,7 +25,7 @@ from mechconn.tuning import (
     VREx,
 )
 
-METHODS: tuple[type[Method], ...] = (
+METHOD_TYPES: tuple[type[Method], ...] = (
     NaiveFineTuning,
     CBFT,
     LastLayerRetraining,
@@ -43,7 +43,7 @@ FITS: tuple[type[PathFit], ...] = (BezierFit, PolygonalFit)
 
 
 PLAIN = PlainSerializer(lambda method: method.settings())
-AnyMethod = Annotated[Method, OneOf(METHODS), PLAIN]
+AnyMethod = Annotated[Method, OneOf(METHOD_TYPES), PLAIN]
 AnyFit = Annotated[PathFit, OneOf(FITS), PLAIN]
 PlainTraining = Annotated[Training, PLAIN]
 
@@ -79,7 +79,7 @@ PRESETS = {
 }
 
 
-def _datasets(value: Any) -> Any:
+def _read_datasets(value: Any) -> Any:
     """Names of presets, and folders, as settings."""
 
     def named(item: Any) -> Any:
@@ -92,7 +92,7 @@ def _datasets(value: Any) -> Any:
             raise ValueError(f"no dataset {item!r}; {known}{did_you_mean(item, PRESETS)}")
         return DataSettings(name=item, source=item)
 
-    return [named(item) for item in listed(value)]
+    return [named(item) for item in split_commas(value)]
 
 
 Proportion = Annotated[float, Field(ge=0, le=1)]
@@ -121,9 +121,9 @@ class Settings(Config):
         precision: number type of the layers.
     """
 
-    datasets: Annotated[tuple[DataSettings, ...], BeforeValidator(_datasets), Field(min_length=1)]
-    proportions: Annotated[Listed[Proportion], Field(min_length=1)] = (0.8,)
-    seeds: Annotated[Listed[Seed], Field(min_length=1)] = (0,)
+    datasets: Annotated[tuple[DataSettings, ...], BeforeValidator(_read_datasets), Field(min_length=1)]
+    proportions: Annotated[CommaSeparated[Proportion], Field(min_length=1)] = (0.8,)
+    seeds: Annotated[CommaSeparated[Seed], Field(min_length=1)] = (0,)
     rows: Count | None = None
     test_rows: Count | None = None
     draws: Annotated[int, Field(ge=1)] = 1
@@ -139,11 +139,11 @@ class Settings(Config):
     @field_validator("datasets", "proportions", "seeds", "clean_samples", check_fields=False)
     @classmethod
     def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        check_distinct([value.name if isinstance(value, DataSettings) else _printed(value) for value in values])
+        check_distinct([value.name if isinstance(value, DataSettings) else _print_value(value) for value in values])
         return values
 
 
-def _printed(value: Any) -> Any:
+def _print_value(value: Any) -> Any:
     """A value as the names of cells show it."""
     return f"{value:g}" if isinstance(value, float) else value
 
@@ -173,7 +173,7 @@ class TuningSettings(Settings):
     """
 
     methods: Annotated[dict[str, AnyMethod], Field(min_length=1)]
-    clean_samples: Annotated[Listed[Count | None], Field(min_length=1)] = (None,)
+    clean_samples: Annotated[CommaSeparated[Count | None], Field(min_length=1)] = (None,)
     paths: bool = False
     scratch: AnyMethod | None = None
     clean_model: bool = False
@@ -182,7 +182,7 @@ class TuningSettings(Settings):
 
 @runtime_checkable
 class AnyCell(Protocol):
-    """One independent part of any experiment: it can be named, and told where it stands."""
+    """One independent part of any experiment, with a name and a place."""
 
     @property
     def name(self) -> str:
@@ -224,7 +224,7 @@ class Cell:
         return {**own, "seed": self.seed}
 
 
-def cells_of(settings: Settings) -> list[Cell]:
+def list_cells(settings: Settings) -> list[Cell]:
     """Every combination, the seeds outermost, so that a run that is stopped has whole tables of the first seeds."""
     counts = settings.clean_samples if isinstance(settings, TuningSettings) else (None,)
     return [

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mechconn.core import Params, check_fraction
-from mechconn.network import check_compatible, weighted_mean
+from mechconn.network import check_compatible, compute_weighted_mean
 
 
 class Path(abc.ABC):
@@ -45,10 +45,10 @@ class Path(abc.ABC):
             >>> line.sub(0.5, 1.0).at(0.5)
             {'w': tensor([6.])}
         """
-        return _Stretch(self, check_fraction("t0", t0), check_fraction("t1", t1))
+        return _SubPath(self, check_fraction("t0", t0), check_fraction("t1", t1))
 
 
-class _Stretch(Path):
+class _SubPath(Path):
     """A path from gamma(t0) to gamma(t1)."""
 
     def __init__(self, whole: Path, t0: float, t1: float) -> None:
@@ -62,7 +62,7 @@ class _Stretch(Path):
 
     def sub(self, t0: float, t1: float) -> Path:
         """A stretch of the stretch, of the whole path again."""
-        return _Stretch(self._whole, self.place(t0), self.place(t1))
+        return _SubPath(self._whole, self.place(t0), self.place(t1))
 
     def describe(self) -> dict[str, Any]:
         """The whole path, and where on it the stretch begins and ends: "from" and "to"."""
@@ -121,7 +121,7 @@ class WeightedPath(Path):
         if len(used) == 1:  # arithmetic would turn -0 into 0, and differences beyond the type's range into NaN
             return {name: tensor.detach().clone() for name, tensor in used[0][0].items()}
         with torch.no_grad():
-            return weighted_mean(*zip(*used, strict=True))
+            return compute_weighted_mean(*zip(*used, strict=True))
 
     def describe(self) -> dict[str, Any]:
         """{"path": its kind, "bends": number of control points}, and where those come from, if the path was told."""

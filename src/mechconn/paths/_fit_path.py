@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Data, Params, PerSampleLoss, Progress, as_data, uniform_by_index
-from mechconn.descent import Engine, MasterWeights, Step, sample_count
+from mechconn.core import Data, Params, PerSampleLoss, Progress, as_data, draw_uniform
+from mechconn.descent import DescentEngine, MasterWeights, TrainingStep, count_samples
 from mechconn.losses import Loss, as_loss, cross_entropy
 from mechconn.network import Network, Precision
 from mechconn.paths._curves import LinearPath, WeightedPath
@@ -109,11 +109,13 @@ def fit_path(
     controls = method.start(masters.module, LinearPath(a, b), seed)
     path = method.curve(a, b, controls)
     loss = as_loss(loss)
-    samples = sample_count("path data", data, seed, "fitting the path", model, loss)
-    engine = Engine(network.device, seed, "fitting the path", "path data", progress, reader=network.module, loss=loss)
-    with masters.explained():
+    samples = count_samples("path data", data, seed, "fitting the path", model, loss)
+    engine = DescentEngine(
+        network.device, seed, "fitting the path", "path data", progress, reader=network.module, loss=loss
+    )
+    with masters.explain_errors():
         engine.descend(
-            method, [_Objective(method, path, network, masters.loss(loss), seed)], _trainable(network, controls), data,
+            method, [_Objective(method, path, network, masters.loss(loss), seed)], _as_leaves(network, controls), data,
             factor=lambda step: method.factor(draw_t(step, seed)),
         )  # fmt: skip
     settings = {
@@ -135,7 +137,7 @@ def fit_path(
 
 def draw_t(step: int, seed: int) -> float:
     """t ~ U[0, 1) of an iteration: a pure function of (iteration, seed)."""
-    return float(uniform_by_index(torch.tensor([step]), seed, "path t"))
+    return float(draw_uniform(torch.tensor([step]), seed, "path t"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +150,7 @@ class _Objective:
     loss: Loss
     seed: int
 
-    def __call__(self, step: Step) -> dict[str, Tensor]:
+    def __call__(self, step: TrainingStep) -> dict[str, Tensor]:
         inputs, targets = step.clean
         point = self.method.point(self.path, draw_t(step.number, self.seed))
         discarded = {name: buffer.clone() for name, buffer in self.network.buffers.items()}
@@ -157,9 +159,9 @@ class _Objective:
         return {"path": values.mean() if counted is None else values[counted].sum() / counted.sum().clamp(min=1)}
 
 
-def _trainable(network: Network, controls: Sequence[Params]) -> dict[str, Tensor]:
+def _as_leaves(network: Network, controls: Sequence[Params]) -> dict[str, Tensor]:
     """The tensors of the control points that the model does not hold frozen, now leaves that ask for gradients."""
-    parameters = network.hollow_params()
+    parameters = network.make_weightless_parameters()
     names = [name for name, parameter in parameters.items() if parameter.requires_grad]
     if not names:
         raise ValueError(

@@ -7,8 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from mechconn.core import Params, check_non_negative, check_two_models, isolated
-from mechconn.network import Network, NormPolicy, chosen_norm, parameters_of, set_mode, weighted_mean, with_state
+from mechconn.core import Params, check_non_negative, check_two_models, isolate_rng
+from mechconn.network import (
+    Network,
+    NormPolicy,
+    compute_weighted_mean,
+    copy_with_state,
+    parameters_of,
+    resolve_norm,
+    set_mode,
+)
 from mechconn.paths._curves import Path
 
 
@@ -43,7 +51,7 @@ def model_at(
         >>> model_at(nn.Linear(1, 1, bias=False), line, 0.25)(torch.ones(1, 1)).item()
         1.0
     """
-    return _module(model, path.at(t), "the path's parameters", norm, path.place(t), seed, device)
+    return _build_module(model, path.at(t), "the path's parameters", norm, path.place(t), seed, device)
 
 
 def soup(
@@ -87,11 +95,11 @@ def soup(
     points = [parameters_of(model) for model in models]
     for number, point in enumerate(points):
         network.check(f"parameters of models[{number}]", point)
-    mean = weighted_mean(points, [share / sum(shares) for share in shares])
-    return _module(models[0], mean, "the mean", norm, None, seed, device)
+    mean = compute_weighted_mean(points, [share / sum(shares) for share in shares])
+    return _build_module(models[0], mean, "the mean", norm, None, seed, device)
 
 
-def _module(
+def _build_module(
     model: nn.Module,
     params: Params,
     what: str,
@@ -103,9 +111,9 @@ def _module(
     """The network at `params` with its statistics; `place` says where on a path that is."""
     network = Network(model, device)
     network.check(what, params)
-    norm = chosen_norm(norm, network)
-    with isolated(seed, "model_at"):
+    norm = resolve_norm(norm, network)
+    with isolate_rng(seed, "model_at"):
         used, buffers = norm.state(network, network.load(params), place)
-    result = with_state(model, {**used, **buffers})
+    result = copy_with_state(model, {**used, **buffers})
     set_mode(result, False)
     return result

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from torch import nn
 
 from mechconn.core import Params, check_choice, check_count, check_positive
-from mechconn.descent import Schedule, fresh_state
-from mechconn.network import weighted_mean
+from mechconn.descent import Schedule, draw_fresh_state
+from mechconn.network import compute_weighted_mean
 from mechconn.paths._curves import BezierPath, LinearPath, PolygonalPath, WeightedPath, path_grid
 
 
@@ -56,7 +56,7 @@ class PathFit(Schedule):
         """gamma(t), differentiable in the control points."""
         a, *controls, b = zip(path.points, path.coefficients(t), strict=True)
         # Both endpoints first: what comes before the first control point needs no gradient.
-        return weighted_mean(*zip(a, b, *controls, strict=True))
+        return compute_weighted_mean(*zip(a, b, *controls, strict=True))
 
     def factor(self, t: float) -> float:
         """What the learning rate of a step at t is multiplied by."""
@@ -126,7 +126,7 @@ class BezierFit(PathFit):
         """Evenly spaced on the line; of the authors' variant a random network, but for what is frozen."""
         starts = super().start(model, line, seed)
         if self.variant == "authors":
-            fresh, _ = fresh_state(model, seed, "random start", "use variant='default'")
+            fresh, _ = draw_fresh_state(model, seed, "random start", "use variant='default'")
             for name, tensor in fresh.items():
                 starts[0][name].copy_(tensor)
         return starts

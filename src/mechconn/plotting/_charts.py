@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mechconn.core import short_name
+from mechconn.core import abbreviate_split
 
 # Okabe & Ito 2008: told apart with every common kind of colour vision, on white and on black.
 COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}
@@ -16,12 +16,12 @@ TERM_COLOURS = (*COLOURS.values(), *OTHER_COLOURS)
 OTHER_MARKERS = ("x", "v", "P", "<", "*", ">", "X")  # as many as have no common divisor with the colours: 28 pairs
 LABELS = {"accuracy": "accuracy (%)", "loss": "loss"}
 
-Curves = Mapping[str, Sequence[float]]
+CurvesBySplit = Mapping[str, Sequence[float]]
 
 
 def draw_curves(
     ts: Sequence[float],
-    measured: Mapping[str, Curves],
+    measured: Mapping[str, CurvesBySplit],
     broken: Sequence[tuple[str, str, float, float]] = (),
     start: str = "A",
     end: str = "B",
@@ -44,10 +44,10 @@ def draw_curves(
     every = dict.fromkeys(split for splits in measured.values() for split in splits)
     numbers = {split: number for number, split in enumerate(every)}
     for axes, (measure, splits) in zip(panels, measured.items(), strict=True):
-        curves_on(axes, ts, measure, splits, numbers)
+        draw_split_curves(axes, ts, measure, splits, numbers)
         for split, _, t, value in (bad for bad in broken if bad[1] == measure):
-            axes.axvline(t, linestyle=":", color="gray", label=f"{short_name(split)}: {value} at t = {t:g}")
-        axes.set_xlabel(plain_text(f"t, from {start} (0) to {end} (1)"))
+            axes.axvline(t, linestyle=":", color="gray", label=f"{abbreviate_split(split)}: {value} at t = {t:g}")
+        axes.set_xlabel(escape_label(f"t, from {start} (0) to {end} (1)"))
         axes.set_ylabel(labels.get(measure, measure))
     fullest = max(measured, key=lambda measure: len(measured[measure]))
     for axes, measure in zip(panels, measured, strict=True):
@@ -63,33 +63,36 @@ def draw_histories(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> An
         trainings: name -> a record for each epoch; every value but "epoch" and "lr" is a term. A training of several
             parts is drawn one part after the other, a dotted line between them.
     """
-    figure, panels = panel_grid(len(trainings), 2.6)
-    terms = dict.fromkeys(term for records in trainings.values() for record in records for term in terms_of(record))
+    figure, panels = make_panel_grid(len(trainings), 2.6)
+    terms = dict.fromkeys(term for records in trainings.values() for record in records for term in list_terms(record))
     for axes, (name, records) in zip(panels, trainings.items(), strict=True):
         for number, term in enumerate(terms):
             points = [(i, record[term]) for i, record in enumerate(records, 1) if term in record]
             if points:
                 across, up = zip(*points, strict=True)
                 axes.plot(
-                    across, up, label=plain_text(term.replace("_", " ")), color=TERM_COLOURS[number % len(TERM_COLOURS)]
+                    across,
+                    up,
+                    label=escape_label(term.replace("_", " ")),
+                    color=TERM_COLOURS[number % len(TERM_COLOURS)],
                 )
         for i in range(1, len(records)):
             if records[i]["epoch"] <= records[i - 1]["epoch"]:
                 axes.axvline(i + 0.5, linestyle=":", color="gray")
-        axes.set_title(plain_text(name), fontsize=10, loc="left")
+        axes.set_title(escape_label(name), fontsize=10, loc="left")
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss term")
-        plain_axes(axes)
+        strip_axes(axes)
         axes.legend(frameon=False, fontsize=8)
     return figure
 
 
-def terms_of(record: Mapping[str, float]) -> list[str]:
+def list_terms(record: Mapping[str, float]) -> list[str]:
     """Names of the loss terms in an epoch's record."""
     return [name for name in record if name not in ("epoch", "lr")]
 
 
-def panel_grid(count: int, height: float) -> tuple[Any, list[Any]]:
+def make_panel_grid(count: int, height: float) -> tuple[Any, list[Any]]:
     """A figure with two panels a row; one that is left over is not drawn."""
     from matplotlib.figure import Figure
 
@@ -101,13 +104,17 @@ def panel_grid(count: int, height: float) -> tuple[Any, list[Any]]:
     return figure, panels[:count]
 
 
-def curves_on(
-    axes: Any, ts: Sequence[float], measure: str, splits: Curves, numbers: Mapping[str, int] | None = None
+def draw_split_curves(
+    axes: Any, ts: Sequence[float], measure: str, splits: CurvesBySplit, numbers: Mapping[str, int] | None = None
 ) -> None:
     """One curve for each split into a panel; `numbers` gives splits without a colour of their own theirs."""
     for place, (split, values) in enumerate(splits.items()):
-        axes.plot(ts, _drawn(measure, values), **look(split, place if numbers is None else numbers[split]))
-    plain_axes(axes)
+        axes.plot(
+            ts,
+            _to_drawn_values(measure, values),
+            **choose_line_style(split, place if numbers is None else numbers[split]),
+        )
+    strip_axes(axes)
     if measure == "accuracy":
         axes.set_ylim(0, 102)
 
@@ -134,12 +141,12 @@ def draw_bars(
         shift = (number - (len(heights) - 1) / 2) * 0.6 / max(len(heights), 1)
         shown = [(place + shift, *height) for place, height in enumerate(found) if height is not None]
         spread = [[max(h - low, 0.0) for _, h, low, _ in shown], [max(high - h, 0.0) for _, h, _, high in shown]]
-        style = look(split, number)
+        style = choose_line_style(split, number)
         axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, linestyle="none", **style)
     axes.set_xticks(range(len(blocks)), blocks, rotation=90 if len(blocks) > 6 else 0)
     axes.set_ylabel(f"barrier in {'error rate' if on == 'accuracy' else on}")
     axes.set_xlabel(moving)
-    plain_axes(axes)
+    strip_axes(axes)
     axes.legend(frameon=False, ncols=2)
     return figure
 
@@ -163,7 +170,7 @@ def draw_plane(
     """
     from matplotlib.figure import Figure
 
-    values = {split: [_drawn(on, row) for row in rows] for split, rows in values.items()}
+    values = {split: [_to_drawn_values(on, row) for row in rows] for split, rows in values.items()}
     finite = sorted(v for rows in values.values() for row in rows for v in row if math.isfinite(v)) or [0.0]
     low, high = finite[0], finite[-1] if on == "accuracy" else finite[int(0.95 * (len(finite) - 1))]
     figure = Figure(figsize=(3.6 * len(values) + 0.8, 3.6), layout="constrained")
@@ -176,7 +183,7 @@ def draw_plane(
             paper = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
             text = rf"$\theta_{{{name.upper()}}}$"  # plain letters would be taken for the split C
             axes.annotate(text, (across, up), textcoords="offset points", xytext=(6, 6), bbox=paper)
-        axes.set_title(short_name(split))
+        axes.set_title(abbreviate_split(split))
         axes.set_aspect("equal", adjustable="box")
         axes.set_xlabel("distance in weight space")
     if image is not None:
@@ -223,28 +230,28 @@ def draw_heat_map(names: Sequence[str], matrix: Sequence[Sequence[float]], steps
     return figure
 
 
-def plain_text(name: str) -> str:
+def escape_label(name: str) -> str:
     """A user's name as a label: no formula where it holds dollars, and not hidden where it begins with _."""
     return name.replace("$", r"\$").replace("_", " ", 1) if name.startswith("_") else name.replace("$", r"\$")
 
 
-def look(split: str, number: int) -> dict[str, Any]:
+def choose_line_style(split: str, number: int) -> dict[str, Any]:
     """Colour, marker and label of a split's curve, the same in every picture."""
     return {
         "color": COLOURS.get(split, OTHER_COLOURS[number % len(OTHER_COLOURS)]),
         "marker": MARKERS.get(split, OTHER_MARKERS[number % len(OTHER_MARKERS)]),
         "markersize": 4,
-        "label": plain_text(short_name(split)),
+        "label": escape_label(abbreviate_split(split)),
     }
 
 
-def _drawn(measure: str, values: Sequence[float]) -> list[float]:
+def _to_drawn_values(measure: str, values: Sequence[float]) -> list[float]:
     """Percent for accuracy; what is not finite becomes a gap."""
     scale = 100 if measure == "accuracy" else 1
     return [scale * value if math.isfinite(value) else math.nan for value in values]
 
 
-def plain_axes(axes: Any) -> None:
+def strip_axes(axes: Any) -> None:
     """A panel on the page's own paper: no box, a faint grid."""
     axes.patch.set_alpha(0.0)
     axes.spines[["top", "right"]].set_visible(False)

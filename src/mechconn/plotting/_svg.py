@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from mechconn.core import Picture, short_name
+from mechconn.core import Picture, abbreviate_split
 
 INK = "#010203"  # stands for the page's own text colour, put in when the SVG is done
 
@@ -30,15 +30,15 @@ def inline_svg(draw: Callable[[], Any], description: str) -> str:
         figure.patch.set_alpha(0.0)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _inline(buffer.getvalue(), description)
+    return _make_inline(buffer.getvalue(), description)
 
 
-def gaps(curves_of: Mapping[str, Sequence[float | None]]) -> dict[str, list[float]]:
+def replace_not_finite(curves_of: Mapping[str, Sequence[float | None]]) -> dict[str, list[float]]:
     """Curves with NaN where a value is not finite."""
     return {split: [math.nan if v is None else v for v in values] for split, values in curves_of.items()}
 
 
-def sheet(pictures: Mapping[str, Picture], title: str) -> bytes:
+def draw_sheet(pictures: Mapping[str, Picture], title: str) -> bytes:
     """Strips of samples under each other with their splits' names, as a PNG file."""
     from matplotlib.figure import Figure
 
@@ -49,7 +49,7 @@ def sheet(pictures: Mapping[str, Picture], title: str) -> bytes:
     rows = figure.subplots(len(pictures), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (split, picture) in zip(rows, pictures.items(), strict=True):
         axes.imshow(picture.pixels(), interpolation="nearest")
-        axes.set_ylabel(short_name(split), rotation=0, ha="right", va="center")
+        axes.set_ylabel(abbreviate_split(split), rotation=0, ha="right", va="center")
         axes.set_xticks([])
         axes.set_yticks([])
     buffer = io.BytesIO()
@@ -57,7 +57,7 @@ def sheet(pictures: Mapping[str, Picture], title: str) -> bytes:
     return buffer.getvalue()
 
 
-def png(picture: Picture) -> bytes:
+def encode_png(picture: Picture) -> bytes:
     """A picture as a PNG file."""
     from matplotlib.image import imsave
 
@@ -66,7 +66,7 @@ def png(picture: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def _inline(svg: str, description: str) -> str:
+def _make_inline(svg: str, description: str) -> str:
     """An SVG file's text as an element of a page: scaled to it, in its colours, described."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)

@@ -6,8 +6,8 @@ import base64
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from mechconn.core import SPLITS, Picture, short_name, write_whole
-from mechconn.losses import NATS, loss_unit
+from mechconn.core import SPLITS, Picture, abbreviate_split, write_atomically
+from mechconn.losses import NATS, find_loss_unit
 from mechconn.mechanisms import AuditRecord, PathRecord
 from mechconn.report._demo_record import DemoRecord
 
@@ -37,26 +37,30 @@ def save_report(result: DemoRecord | AuditRecord | HasRecord, file: str | Path) 
         if "findings" not in plain:
             raise TypeError(f"a {type(result).__name__} has no page; pass an Audit, or a record of one")
         result = AuditRecord.of(plain)
-    write_whole(Path(file), (_demo(result) if isinstance(result, DemoRecord) else _audit(result)).encode())
+    write_atomically(
+        Path(file), (_render_demo(result) if isinstance(result, DemoRecord) else _render_audit(result)).encode()
+    )
 
 
-def _demo(record: DemoRecord) -> str:
-    return _page("demo.html.j2", record, timings=record.timings, unit=NATS, figure=_figure(record.path, NATS))
+def _render_demo(record: DemoRecord) -> str:
+    return _render_page(
+        "demo.html.j2", record, timings=record.timings, unit=NATS, figure=_render_figure(record.path, NATS)
+    )
 
 
-def _audit(record: AuditRecord) -> str:
-    unit = loss_unit(record.settings)
-    figures = {which: _figure(path, unit) for which, path in record.paths.items()}
-    return _page("audit.html.j2", record, timings={"all": record.seconds}, unit=unit, figures=figures)
+def _render_audit(record: AuditRecord) -> str:
+    unit = find_loss_unit(record.settings)
+    figures = {which: _render_figure(path, unit) for which, path in record.paths.items()}
+    return _render_page("audit.html.j2", record, timings={"all": record.seconds}, unit=unit, figures=figures)
 
 
-def _page(template: str, record: DemoRecord | AuditRecord, **values: Any) -> str:
-    strips = {name: source(picture) for name, picture in record.pictures.items()}
-    settings = flat(record.settings)
-    return render(template, record=record, splits=SPLITS, strips=strips, settings=settings, **values)
+def _render_page(template: str, record: DemoRecord | AuditRecord, **values: Any) -> str:
+    strips = {name: make_data_url(picture) for name, picture in record.pictures.items()}
+    settings = flatten_settings(record.settings)
+    return render_template(template, record=record, splits=SPLITS, strips=strips, settings=settings, **values)
 
 
-def render(template: str, package: str = "report", **values: Any) -> str:
+def render_template(template: str, package: str = "report", **values: Any) -> str:
     """A page from its template, a file of a package of ours; every template may build on those of this package."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -67,31 +71,31 @@ def render(template: str, package: str = "report", **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["short"] = short_name
+    templates.filters["short"] = abbreviate_split
     return templates.get_template(template).render(**values)
 
 
-def _figure(path: PathRecord, unit: str) -> str:
-    from mechconn.report._path_figure import path_figure
+def _render_figure(path: PathRecord, unit: str) -> str:
+    from mechconn.report._path_figure import draw_path_figure
 
-    return path_figure(path, unit)
+    return draw_path_figure(path, unit)
 
 
-def source(picture: Picture) -> str:
+def make_data_url(picture: Picture) -> str:
     """A picture as an address that holds it."""
-    from mechconn.plotting import png
+    from mechconn.plotting import encode_png
 
-    return "data:image/png;base64," + base64.b64encode(png(picture)).decode()
+    return "data:image/png;base64," + base64.b64encode(encode_png(picture)).decode()
 
 
-def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flatten_settings(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as (dotted name, value)."""
     rows: list[tuple[str, str]] = []
     for key, value in settings.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
             value = {str(number): item for number, item in enumerate(value)}
         if isinstance(value, dict):
-            rows += flat(value, f"{prefix}{key}.")
+            rows += flatten_settings(value, f"{prefix}{key}.")
         else:
             rows.append((prefix + key, "none" if value is None else str(value)))
     return rows

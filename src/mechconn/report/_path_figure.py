@@ -2,53 +2,56 @@
 
 from __future__ import annotations
 
-from mechconn.core import short_name
+from mechconn.core import abbreviate_split
 from mechconn.losses import NATS
 from mechconn.mechanisms import PathRecord
-from mechconn.plotting import LABELS, draw_curves, gaps, inline_svg
+from mechconn.plotting import LABELS, draw_curves, inline_svg, replace_not_finite
 
 
-def path_figure(path: PathRecord, unit: str = NATS) -> str:
+def draw_path_figure(path: PathRecord, unit: str = NATS) -> str:
     """Accuracy, where measured, and loss along a path, one curve per split, as inline SVG with a title for readers."""
-    measured = {"accuracy": gaps(path.accuracy)} if path.accuracy else {}
-    measured["loss"] = gaps(path.loss)
-    labels = {**LABELS, "loss": _named(unit)}
+    measured = {"accuracy": replace_not_finite(path.accuracy)} if path.accuracy else {}
+    measured["loss"] = replace_not_finite(path.loss)
+    labels = {**LABELS, "loss": _name_axis(unit)}
     return inline_svg(
         lambda: draw_curves(path.ts, measured, start=path.start, end=path.end, labels=labels),
-        path_description(path, unit),
+        describe_path(path, unit),
     )
 
 
-def _named(unit: str) -> str:
+def _name_axis(unit: str) -> str:
     """The axis of the loss; "loss (loss units)" would say nothing."""
     return f"loss ({unit})" if unit == NATS else "loss"
 
 
-def path_description(path: PathRecord, unit: str = NATS) -> str:
+def describe_path(path: PathRecord, unit: str = NATS) -> str:
     """What the figure shows, for those who do not see it."""
-    ends = "; ".join(f"{short_name(split)} {_ends(path, split)}, {_rise(path, split, unit)}" for split in path.loss)
+    ends = "; ".join(
+        f"{abbreviate_split(split)} {_describe_ends(path, split)}, {_describe_rise(path, split, unit)}"
+        for split in path.loss
+    )
     what = "Accuracy and loss" if path.accuracy else "Loss"
     return f"{what} along the straight path from {path.start} to {path.end}: {ends}."
 
 
-def _ends(path: PathRecord, split: str) -> str:
+def _describe_ends(path: PathRecord, split: str) -> str:
     """Accuracy at both ends, or the loss where there is none."""
     if split in path.accuracy:
-        values, shown, what = path.accuracy[split], _percent, "accuracy"
+        values, shown, what = path.accuracy[split], _format_percent, "accuracy"
     else:
-        values, shown, what = path.loss[split], _number, "loss"
+        values, shown, what = path.loss[split], _format_number, "loss"
     return f"{what} {shown(values[0])} at t = 0 and {shown(values[-1])} at t = 1"
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3g}"
 
 
-def _percent(share: float | None) -> str:
+def _format_percent(share: float | None) -> str:
     return "undefined" if share is None else f"{100 * share:.0f} %"
 
 
-def _rise(path: PathRecord, split: str, unit: str) -> str:
+def _describe_rise(path: PathRecord, split: str, unit: str) -> str:
     barrier = path.barrier[split]
     if barrier is None:
         return "loss not finite on the path"

@@ -24,7 +24,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from mechconn.core import generator
+from mechconn.core import make_generator
 from mechconn.stats._exact import Interval
 
 LARGEST_BET = 0.75
@@ -41,7 +41,7 @@ class MeanBound:
 
     def __init__(self, values: Float[np.ndarray, " n"], bounds: Interval) -> None:
         self.low, self.width = bounds[0], bounds[1] - bounds[0]
-        order = np.argsort(_stream(len(values)), kind="stable")
+        order = np.argsort(_draw_fixed_stream(len(values)), kind="stable")
         self._x = np.clip((np.asarray(values, dtype=np.float64) - self.low) / self.width, 0.0, 1.0)[order]
         self._known: dict[float, float] = {}
 
@@ -104,8 +104,8 @@ def betting_interval(values: Float[np.ndarray, " n"], bounds: Interval, confiden
     return MeanBounds(values, bounds).interval(confidence)
 
 
-def _stream(count: int) -> np.ndarray:
+def _draw_fixed_stream(count: int) -> np.ndarray:
     """A number for each place, from one fixed stream."""
     import torch
 
-    return torch.rand(count, generator=generator(0, "betting"), dtype=torch.float64).numpy()
+    return torch.rand(count, generator=make_generator(0, "betting"), dtype=torch.float64).numpy()

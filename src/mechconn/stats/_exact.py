@@ -17,7 +17,7 @@ ORDER = 2.0
 GRID = 12
 MANY = 2000
 """With more changes than this the product of two Clopper-Pearson intervals is quicker, and about 15 % wider."""
-REACH = 8.0
+STEP_WIDTH = 8.0
 """How many standard deviations of the number of changes are summed over; what lies beyond counts against the bound."""
 
 
@@ -73,7 +73,8 @@ class CountBound:
             return
         self._low, self._high = clopper_pearson(changed, rows, 1.0 - RANGE_SHARE * tail)
         around = [
-            n * d + side * (REACH * math.sqrt(n * d * (1 - d)) + 12) for d, side in ((self._low, -1), (self._high, 1))
+            n * d + side * (STEP_WIDTH * math.sqrt(n * d * (1 - d)) + 12)
+            for d, side in ((self._low, -1), (self._high, 1))
         ]
         m = np.arange(max(0, math.floor(around[0])), min(n, math.ceil(around[1])) + 1)
         # Of m changes, how many gains put an outcome as high as this one; rounding must not push one out.

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from mechconn.stats._exact import CountBound, Interval, clopper_pearson
 
-NOTHING = 1e-6
+NEGLIGIBLE = 1e-6
 """A spread that counts as none: above the rounding of float32, below any change that matters."""
 
 
-class Moments(NamedTuple):
+class SampleMoments(NamedTuple):
     """What a t interval is made of: mean, standard deviation (n - 1 in the denominator) and number of values."""
 
     mean: float
@@ -28,19 +28,23 @@ class Moments(NamedTuple):
     rows: float
 
 
-def paired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " n"], confidence: float = 0.95) -> Interval:
+def bound_paired_difference(
+    before: Bool[Tensor, " n"], after: Bool[Tensor, " n"], confidence: float = 0.95
+) -> Interval:
     """An exact interval of P(after) - P(before) where row i of both is the same sample; see `CountBound`."""
-    return difference_of_counts(int((after & ~before).sum()), int((before & ~after).sum()), len(before), confidence)
+    return bound_count_difference(int((after & ~before).sum()), int((before & ~after).sum()), len(before), confidence)
 
 
 @lru_cache(maxsize=4096)
-def difference_of_counts(gained: float, lost: float, rows: float, confidence: float) -> Interval:
-    """`paired_difference` from the number of gains and losses among so many rows; see `whole` for parts of rows."""
+def bound_count_difference(gained: float, lost: float, rows: float, confidence: float) -> Interval:
+    """`bound_paired_difference` from counts of gains, losses and rows; see `round_counts_safely` for parts of rows."""
     tail = (1.0 - confidence) / 2.0
-    return CountBound(*whole(gained, lost), rows, tail).value(), -CountBound(*whole(lost, gained), rows, tail).value()
+    return CountBound(*round_counts_safely(gained, lost), rows, tail).value(), -CountBound(
+        *round_counts_safely(lost, gained), rows, tail
+    ).value()
 
 
-def whole(gained: float, lost: float) -> tuple[int, int]:
+def round_counts_safely(gained: float, lost: float) -> tuple[int, int]:
     """The counts that a lower bound is asked at where gains and losses hold parts of rows: each on the safe side.
 
     A millionth of a row is rounding.
@@ -48,69 +52,74 @@ def whole(gained: float, lost: float) -> tuple[int, int]:
     return math.floor(gained + 1e-6), math.ceil(lost - 1e-6)
 
 
-def unpaired_difference(before: Bool[Tensor, " n"], after: Bool[Tensor, " m"], confidence: float = 0.95) -> Interval:
+def bound_unpaired_difference(
+    before: Bool[Tensor, " n"], after: Bool[Tensor, " m"], confidence: float = 0.95
+) -> Interval:
     """An exact interval of P(after) - P(before) from two independent samples.
 
     Each proportion gets a Clopper-Pearson interval of confidence 1 - alpha / 2; both hold together with
     probability 1 - alpha at least.
     """
-    return difference_of_shares((int(before.sum()), len(before)), (int(after.sum()), len(after)), confidence)
+    return bound_share_difference((int(before.sum()), len(before)), (int(after.sum()), len(after)), confidence)
 
 
-def difference_of_shares(before: tuple[float, float], after: tuple[float, float], confidence: float) -> Interval:
-    """`unpaired_difference` from (successes, trials) of both samples."""
+def bound_share_difference(before: tuple[float, float], after: tuple[float, float], confidence: float) -> Interval:
+    """`bound_unpaired_difference` from (successes, trials) of both samples."""
     half = (1.0 + confidence) / 2.0
     (low_before, high_before), (low_after, high_after) = (clopper_pearson(*part, half) for part in (before, after))
     return low_after - high_before, high_after - low_before
 
 
-def moments_of(values: Float[Tensor, " n"]) -> Moments:
+def compute_moments(values: Float[Tensor, " n"]) -> SampleMoments:
     """Mean, standard deviation and number of two values or more."""
-    return Moments(float(values.mean()), float(values.std()), len(values))
+    return SampleMoments(float(values.mean()), float(values.std()), len(values))
 
 
-def paired_mean(before: Float[Tensor, " n"], after: Float[Tensor, " n"], confidence: float = 0.95) -> Interval:
+def bound_paired_mean(before: Float[Tensor, " n"], after: Float[Tensor, " n"], confidence: float = 0.95) -> Interval:
     """Student's t interval of E[after - before] where row i of both is the same sample; needs two rows."""
-    return t_interval(moments_of(after - before), confidence)
+    return t_interval(compute_moments(after - before), confidence)
 
 
-def t_interval(values: Moments, confidence: float = 0.95) -> Interval:
+def t_interval(values: SampleMoments, confidence: float = 0.95) -> Interval:
     """Student's t interval of a mean."""
-    margin = _quantile(values.rows - 1, confidence) * values.spread / math.sqrt(values.rows)
+    margin = _t_quantile(values.rows - 1, confidence) * values.spread / math.sqrt(values.rows)
     return values.mean - margin, values.mean + margin
 
 
-def unmoved(effect: float, largest: float, rows: float, confidence: float) -> Interval:
+def bound_undetected_change(effect: float, largest: float, rows: float, confidence: float) -> Interval:
     """effect -+ largest s, with s the largest share of rows that may move although none of these did; exact."""
     margin = largest * clopper_pearson(0, rows, confidence)[1]
     return effect - margin, effect + margin
 
 
 def mean_interval(values: Float[Tensor, " n"], largest: float, confidence: float) -> Interval:
-    """Student's t interval of a mean; `unmoved` where all rows agree, of which t would be certain; all for one row."""
+    """Student's t interval of a mean; `bound_undetected_change` where all rows agree; the whole line for one row.
+
+    For equal rows the t interval would have no width.
+    """
     if len(values) < 2:
         return -math.inf, math.inf
-    found = moments_of(values)
-    if found.spread <= NOTHING * largest:
-        return unmoved(found.mean, largest, found.rows, confidence)
+    found = compute_moments(values)
+    if found.spread <= NEGLIGIBLE * largest:
+        return bound_undetected_change(found.mean, largest, found.rows, confidence)
     return t_interval(found, confidence)
 
 
-def unpaired_mean(before: Float[Tensor, " n"], after: Float[Tensor, " m"], confidence: float = 0.95) -> Interval:
+def bound_unpaired_mean(before: Float[Tensor, " n"], after: Float[Tensor, " m"], confidence: float = 0.95) -> Interval:
     """Welch's t interval of E[after] - E[before] from two independent samples of two rows or more."""
-    return welch_interval(moments_of(before), moments_of(after), confidence)
+    return welch_interval(compute_moments(before), compute_moments(after), confidence)
 
 
-def welch_interval(before: Moments, after: Moments, confidence: float = 0.95) -> Interval:
+def welch_interval(before: SampleMoments, after: SampleMoments, confidence: float = 0.95) -> Interval:
     """Welch's t interval of a difference of means."""
     parts = [values.spread**2 / values.rows for values in (before, after)]
     mean, spread = after.mean - before.mean, sum(parts)
     if spread == 0.0:
         return mean, mean
     rests = sum(part**2 / (values.rows - 1) for part, values in zip(parts, (before, after), strict=True))
-    margin = _quantile(spread**2 / rests, confidence) * math.sqrt(spread)
+    margin = _t_quantile(spread**2 / rests, confidence) * math.sqrt(spread)
     return mean - margin, mean + margin
 
 
-def _quantile(degrees: float, confidence: float) -> float:
+def _t_quantile(degrees: float, confidence: float) -> float:
     return float(stdtrit(degrees, (1.0 + confidence) / 2.0))

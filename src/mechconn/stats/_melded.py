@@ -26,13 +26,13 @@ from scipy.special import betainc, betaincinv
 
 STEPS = 200
 """Steps of the grid in a standard deviation of the sum."""
-REACH = 24
+SUPPORT_WIDTH = 24
 """Standard deviations of the sum within which, beside the longest term's range, all of many terms' sum lies."""
 BEYOND = 1e-15
 """What is cut off each end of a term's distribution."""
 
 
-class Counted(NamedTuple):
+class WeightedCount(NamedTuple):
     """Successes among trials, and the weight of their share in a sum. Counts between whole numbers are for planning."""
 
     weight: float
@@ -40,30 +40,30 @@ class Counted(NamedTuple):
     trials: float
 
 
-class Melded:
+class MeldedBounds:
     """The distributions of L and U of a weighted sum of proportions, on a grid of `STEPS` steps a standard deviation.
 
     Bounds are moved outwards by one step.
 
     Example:
-        >>> melded = Melded([Counted(1.0, 3, 10)])
+        >>> melded = MeldedBounds([WeightedCount(1.0, 3, 10)])
         >>> [round(bound, 2) for bound in melded.bounds(0.025)]  # as Clopper and Pearson
         [0.07, 0.65]
     """
 
-    def __init__(self, terms: Sequence[Counted]) -> None:
+    def __init__(self, terms: Sequence[WeightedCount]) -> None:
         self._range = tuple(sum(part(0.0, term.weight) for term in terms) for part in (min, max))
-        self._lower = _distribution([_term(term, lower=term.weight > 0) for term in terms])
-        self._upper = _distribution([_term(term, lower=term.weight < 0) for term in terms])
+        self._lower = _convolve_terms([_make_beta_term(term, lower=term.weight > 0) for term in terms])
+        self._upper = _convolve_terms([_make_beta_term(term, lower=term.weight < 0) for term in terms])
 
     def bounds(self, tail: float) -> tuple[float, float]:
         """The lower and the upper bound, each of them wrong with probability `tail`."""
         (low, below), (high, above) = self._lower, self._upper
         least, most = float(np.interp(tail, below, low)), float(np.interp(1.0 - tail, above, high))
-        return max(least - _step(low), self._range[0]), min(most + _step(high), self._range[1])
+        return max(least - _grid_step(low), self._range[0]), min(most + _grid_step(high), self._range[1])
 
 
-class _Term(NamedTuple):
+class _BetaTerm(NamedTuple):
     """w B for B ~ Beta(a, b)."""
 
     weight: float
@@ -97,16 +97,16 @@ class _Term(NamedTuple):
         return np.abs(np.diff(inside))
 
 
-def _term(counted: Counted, lower: bool) -> _Term:
+def _make_beta_term(counted: WeightedCount, lower: bool) -> _BetaTerm:
     successes, failures = counted.successes, max(counted.trials - counted.successes, 0.0)
-    return _Term(counted.weight, successes + (not lower), failures + lower)
+    return _BetaTerm(counted.weight, successes + (not lower), failures + lower)
 
 
-def _step(values: np.ndarray) -> float:
+def _grid_step(values: np.ndarray) -> float:
     return float(values[1] - values[0]) if len(values) > 1 else 0.0
 
 
-def _distribution(terms: Sequence[_Term]) -> tuple[np.ndarray, np.ndarray]:
+def _convolve_terms(terms: Sequence[_BetaTerm]) -> tuple[np.ndarray, np.ndarray]:
     """(values, probability of at most each) of a sum of independent terms.
 
     The product of the terms' transforms is their convolution modulo the grid's length, which holds the whole range of
@@ -117,7 +117,7 @@ def _distribution(terms: Sequence[_Term]) -> tuple[np.ndarray, np.ndarray]:
         return np.array([sum(starts)]), np.ones(1)
     step = spread / STEPS
     counts = [math.ceil((term.support()[1] - start) / step) + 2 for term, start in zip(terms, starts, strict=True)]
-    size = 1 << min(sum(counts), REACH * STEPS + 2 * max(counts)).bit_length()
+    size = 1 << min(sum(counts), SUPPORT_WIDTH * STEPS + 2 * max(counts)).bit_length()
     product = np.ones(size // 2 + 1, dtype=complex)
     for term, start, count in zip(terms, starts, counts, strict=True):
         product *= np.fft.rfft(term.masses(start, step, count), size)

@@ -12,7 +12,7 @@ from mechconn.core import Environment, Picture, Record, values_hash
 STORE_VERSION = 1
 """Of the records below; raised, with a way to read the old ones, when a field changes its meaning."""
 
-Status = Literal["running", "done", "failed", "stopped"]
+RunStatus = Literal["running", "done", "failed", "stopped"]
 
 
 class StepRecord(Record):
@@ -87,7 +87,7 @@ class RunRecord(Record):
         results: cell -> plain values that are equal for equal settings and seeds. Of recipes with a cue: "models"
             (accuracy on each split with its interval, loss, number of samples, the effect of each intervention),
             "paths" (loss and accuracy at each t, barriers with their intervals), and "histories" (of each training a
-            record for each epoch). Of experiments over widths: what `mechconn.paper._fig13.cell` returns.
+            record for each epoch). Of experiments over widths: what `mechconn.paper._fig13.compute_relu_cell` returns.
         summary: what the cells say together, numbers too, of recipes that have one; else None.
         notes: what a reader should know, such as files that were found damaged.
         pictures: dataset -> split -> a strip of samples.
@@ -105,7 +105,7 @@ class RunRecord(Record):
     engine: str
     workers: int
     threads: int | None
-    status: Status
+    status: RunStatus
     seconds: float
     started: str
     cells: list[CellRecord]
@@ -117,21 +117,21 @@ class RunRecord(Record):
     pictures: dict[str, dict[str, Picture]]
 
 
-Kind = TypeVar("Kind", StepRecord, RunRecord)
+RecordType = TypeVar("RecordType", StepRecord, RunRecord)
 
 
 class DamagedError(Exception):
     """A file of the store that is not what was written; the text says how."""
 
 
-def sealed(record: Record) -> bytes:
+def seal_record(record: Record) -> bytes:
     """A record as JSON with its own SHA-256 beside it, so that a changed digit is found."""
     plain = record.model_dump(mode="json")
     return json.dumps({"sha256": values_hash(plain), "record": plain}, indent=1).encode()
 
 
-def opened(text: bytes, kind: type[Kind]) -> Kind:
-    """The record that `sealed` wrote.
+def open_record(text: bytes, kind: type[RecordType]) -> RecordType:
+    """The record that `seal_record` wrote.
 
     Raises:
         DamagedError: it is cut short, was changed, or has another form.

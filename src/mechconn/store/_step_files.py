@@ -11,15 +11,15 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from mechconn.core import canonical, environment, sha256, values_hash
-from mechconn.store._identity import Input, Step
-from mechconn.store._run_records import DamagedError, StepRecord, opened, sealed
+from mechconn.core import read_environment, sha256, to_canonical_json, values_hash
+from mechconn.store._run_records import DamagedError, StepRecord, open_record, seal_record
+from mechconn.store._step_identity import StepIdentity, StepInput
 
 RECORD, SUFFIX = "record.json", ".safetensors"
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class StepOutput:
     """What a step's computation gives: numbers, and groups of named tensors, each of which becomes a file."""
 
     numbers: Mapping[str, Any] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Made:
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class StoredStep:
     """A finished step as it was read from the disk, every hash checked.
 
     Attributes:
@@ -46,13 +46,13 @@ class Stored:
         return self.record.numbers
 
     @property
-    def input(self) -> Input:
+    def input(self) -> StepInput:
         """This step as the input of another: its key, and the hash of what came out."""
         content = sorted(self.record.files.items()) or self.record.numbers
-        return Input(values_hash(content), self.record.key)
+        return StepInput(values_hash(content), self.record.key)
 
 
-def step_files(step: Step, made: Made, seconds: float, device: str) -> dict[str, bytes]:
+def make_step_files(step: StepIdentity, made: StepOutput, seconds: float, device: str) -> dict[str, bytes]:
     """What a finished step consists of: name -> bytes.
 
     The files are made in memory and written by ourselves, so that a full disk is an OSError and the hashes are known.
@@ -60,23 +60,23 @@ def step_files(step: Step, made: Made, seconds: float, device: str) -> dict[str,
     Raises:
         ValueError: the numbers hold NaN or infinity.
     """
-    files = {f"{name}{SUFFIX}": _bytes(tensors) for name, tensors in made.tensors.items()}
+    files = {f"{name}{SUFFIX}": _serialise_tensors(tensors) for name, tensors in made.tensors.items()}
     record = StepRecord(
         key=step.key,
         step=step.name,
         code_version=step.version,
-        config=json.loads(canonical(dict(step.config))),
+        config=json.loads(to_canonical_json(dict(step.config))),
         inputs={name: {"sha256": given.sha256, "key": given.key} for name, given in step.inputs.items()},
         threads=step.threads,
-        numbers=json.loads(canonical(dict(made.numbers))),
+        numbers=json.loads(to_canonical_json(dict(made.numbers))),
         files={name: sha256(data) for name, data in files.items()},
         seconds=seconds,
-        environment=environment(device),
+        environment=read_environment(device),
     )
-    return {**files, RECORD: sealed(record)}
+    return {**files, RECORD: seal_record(record)}
 
 
-def read_step(folder: Path) -> Stored:
+def read_step(folder: Path) -> StoredStep:
     """A step from its folder, which has its key for a name.
 
     Raises:
@@ -86,20 +86,20 @@ def read_step(folder: Path) -> Stored:
     if not folder.is_dir():
         raise FileNotFoundError(folder)
     try:
-        record = opened((folder / RECORD).read_bytes(), StepRecord)
-        tensors = {name.removesuffix(SUFFIX): _checked(folder / name, record) for name in record.files}
+        record = open_record((folder / RECORD).read_bytes(), StepRecord)
+        tensors = {name.removesuffix(SUFFIX): _read_checked_tensors(folder / name, record) for name in record.files}
     except OSError as error:
         raise DamagedError(f"{Path(str(error.filename)).name}: {error.strerror}") from error
     if record.key != folder.name:
         raise DamagedError(f"{RECORD} is that of another step")
-    return Stored(record, tensors)
+    return StoredStep(record, tensors)
 
 
-def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
+def _serialise_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
-def _checked(file: Path, record: StepRecord) -> dict[str, Tensor]:
+def _read_checked_tensors(file: Path, record: StepRecord) -> dict[str, Tensor]:
     """The tensors of a file, once its hash is that of the record."""
     data = file.read_bytes()
     if sha256(data) != record.files[file.name]:

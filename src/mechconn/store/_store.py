@@ -11,11 +11,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mechconn.core import UnusableFileError, check_choice, sync_folder, write_folder, write_whole
-from mechconn.store._folders import DiskFullError, move_aside, room_on
-from mechconn.store._identity import Step
-from mechconn.store._run_records import DamagedError, RunRecord, opened, sealed
-from mechconn.store._step_files import RECORD, Made, Stored, read_step, step_files
+from mechconn.core import UnusableFileError, check_choice, sync_folder, write_atomically, write_folder
+from mechconn.store._atomic_folders import DiskFullError, explain_full_disk, move_to_free_name
+from mechconn.store._run_records import DamagedError, RunRecord, open_record, seal_record
+from mechconn.store._step_files import RECORD, StepOutput, StoredStep, make_step_files, read_step
+from mechconn.store._step_identity import StepIdentity
 
 Note = Callable[[str], None]
 
@@ -32,7 +32,7 @@ class Store:
     Attributes:
         root: the folder; made when first written to.
         run: the run in whose name steps are used, if any.
-        note: told, in one line, what a reader should know: what was found damaged.
+        note: called with one line for each damaged file.
 
     Raises:
         DiskFullError: from every method that writes; nothing half-written stays.
@@ -47,7 +47,7 @@ class Store:
         """The same store, used in the name of a run."""
         return replace(self, run=run, note=note)
 
-    def step(self, step: Step, compute: Callable[[Path], Made], device: str = "cpu") -> Stored:
+    def step(self, step: StepIdentity, compute: Callable[[Path], StepOutput], device: str = "cpu") -> StoredStep:
         """The step's result, read where it is there, else computed and written.
 
         Args:
@@ -56,7 +56,7 @@ class Store:
                 process was killed, and removed once the step is finished.
             device: what it computes on, for the record.
         """
-        with room_on(self.root), self._lock(step.key):
+        with explain_full_disk(self.root), self._lock(step.key):
             # The mark and the reading under one lock: `remove` either sees the mark, or is done before it.
             self._use(step.key)
             found = self._sound(step.key)
@@ -72,7 +72,7 @@ class Store:
             try:
                 found.append(self._run_at(file))
             except DamagedError as why:
-                self.say(_damaged(file.parent.name, why))
+                self.say(_explain_damaged_record(file.parent.name, why))
         return sorted(found, key=lambda run: (run.started, run.id), reverse=True)
 
     def names(self) -> list[str]:
@@ -85,7 +85,7 @@ class Store:
         try:
             return self._run_at(file) if file.is_file() else None
         except DamagedError as why:
-            place = move_aside(file, self.root / "damaged" / f"record-{run}")
+            place = move_to_free_name(file, self.root / "damaged" / f"record-{run}")
             self.say(f"the record of run {run} is damaged ({why}); it was moved to {place} and is written anew")
             return None
 
@@ -101,20 +101,20 @@ class Store:
             if fitting:
                 raise ValueError(f"several runs start with {run!r}: {', '.join(fitting)}; write more of the id")
             if not names:
-                raise ValueError(no_runs_text(self.root))
+                raise ValueError(explain_no_runs(self.root))
             check_choice("run", run, names)
         name = run if run in names else fitting[0]
         try:
             return self._run_at(self.root / "runs" / name / RECORD)
         except DamagedError as why:
-            raise ValueError(_damaged(name, why)) from why
+            raise ValueError(_explain_damaged_record(name, why)) from why
 
     def save(self, record: RunRecord) -> None:
         """Write a run's record in the place of its old one."""
-        with room_on(self.root):
+        with explain_full_disk(self.root):
             file = self.root / "runs" / record.id / RECORD
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(file, sealed(record))
+            write_atomically(file, seal_record(record))
             sync_folder(file.parent)
 
     def remove(self, run: str) -> int:
@@ -143,7 +143,7 @@ class Store:
             run: its whole id.
             patience: seconds to wait for another block to end; None waits as long as it takes.
         """
-        with room_on(self.root):
+        with explain_full_disk(self.root):
             try:
                 held = self._lock(f"run-{run}").acquire(timeout=-1 if patience is None else patience)
             except Timeout:
@@ -154,36 +154,36 @@ class Store:
 
     # ------------------------------------------------------------ steps
 
-    def _read(self, key: str) -> Stored:
+    def _read(self, key: str) -> StoredStep:
         return read_step(self.root / "steps" / key)
 
-    def _sound(self, key: str) -> Stored | None:
+    def _sound(self, key: str) -> StoredStep | None:
         """The step of that key, whose lock is held; what is damaged is set aside."""
         try:
             return self._read(key)
         except FileNotFoundError:
             return None
         except DamagedError as why:
-            place = move_aside(self.root / "steps" / key, self.root / "damaged" / key)
+            place = move_to_free_name(self.root / "steps" / key, self.root / "damaged" / key)
             self.say(f"step {key[:12]} is damaged ({why}); it was moved to {place} and is computed again")
             return None
 
-    def _write(self, step: Step, compute: Callable[[Path], Made], device: str) -> None:
+    def _write(self, step: StepIdentity, compute: Callable[[Path], StepOutput], device: str) -> None:
         unfinished = self.root / "unfinished" / step.key
         started = time.perf_counter()
         made = self._made(step.key, compute, unfinished)
-        files = step_files(step, made, time.perf_counter() - started, device)
+        files = make_step_files(step, made, time.perf_counter() - started, device)
         folder, draft = self.root / "steps" / step.key, self.root / "drafts" / step.key
         write_folder(folder, files, draft)
         shutil.rmtree(unfinished, ignore_errors=True)
 
-    def _made(self, key: str, compute: Callable[[Path], Made], unfinished: Path) -> Made:
+    def _made(self, key: str, compute: Callable[[Path], StepOutput], unfinished: Path) -> StepOutput:
         """What the computation gives; where its checkpoint cannot be used, that is set aside."""
         unfinished.mkdir(parents=True, exist_ok=True)
         try:
             return compute(unfinished)
         except UnusableFileError as why:
-            place = move_aside(unfinished, self.root / "damaged" / f"unfinished-{key}")
+            place = move_to_free_name(unfinished, self.root / "damaged" / f"unfinished-{key}")
             self.say(
                 f"the checkpoint of step {key[:12]} cannot be used ({why}); it was moved to {place} and the step "
                 "starts afresh"
@@ -193,7 +193,7 @@ class Store:
 
     def _remove_step(self, key: str) -> bool:
         """Remove a step that no run uses at this moment; whether it was there."""
-        with room_on(self.root), self._lock(key):
+        with explain_full_disk(self.root), self._lock(key):
             if any(self.root.glob(f"runs/*/steps/{key}")):
                 return False
             shutil.rmtree(self.root / "unfinished" / key, ignore_errors=True)
@@ -203,7 +203,7 @@ class Store:
         """Remove a folder so that readers find it whole or not at all; whether it was there."""
         if not folder.is_dir():
             return False
-        shutil.rmtree(move_aside(folder, self.root / "drafts" / f"removed-{folder.name}"))
+        shutil.rmtree(move_to_free_name(folder, self.root / "drafts" / f"removed-{folder.name}"))
         return True
 
     # ------------------------------------------------------------ runs
@@ -217,7 +217,7 @@ class Store:
     def _run_at(self, file: Path) -> RunRecord:
         """A run's record; one that says "running" though nobody works on it is that of a process that was killed."""
         try:
-            record = opened(file.read_bytes(), RunRecord)
+            record = open_record(file.read_bytes(), RunRecord)
         except FileNotFoundError as error:
             raise DamagedError(str(error.strerror)) from error
         if record.status != "running":
@@ -237,15 +237,15 @@ class Store:
         return FileLock(folder / f"{name}.lock")
 
     def say(self, line: str) -> None:
-        """A line for whoever wants to be told."""
+        """Pass a line to `note`, where one was given."""
         if self.note is not None:
             self.note(line)
 
 
-def no_runs_text(root: Path) -> str:
+def explain_no_runs(root: Path) -> str:
     """What to know of an empty store."""
     return f"the store {root} holds no runs yet; start one with mechconn run quickstart, or name another with --store"
 
 
-def _damaged(run: str, why: DamagedError) -> str:
+def _explain_damaged_record(run: str, why: DamagedError) -> str:
     return f"the record of run {run} is damaged ({why}); starting the run again writes it anew"

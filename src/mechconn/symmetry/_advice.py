@@ -13,14 +13,14 @@ from mechconn.symmetry._symmetry import Symmetry
 TRIED = 3
 """Guesses that are proved, each at the cost of some runs of the model, before none is given."""
 
-Axes = dict[str, list[str | int]]
+AxesText = dict[str, list[str | int]]
 
 
-def written_by_hand(model: nn.Module, example: Inputs) -> str:
+def suggest_symmetry(model: nn.Module, example: Inputs) -> str:
     """The call that makes a symmetry by hand: of one layer's units where a guess can be proved, else of none."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     ordered = {name: tensors[name] for name in model.state_dict() if name in tensors}
-    for axes in islice(_guesses(ordered), TRIED):
+    for axes in islice(_iterate_guesses(ordered), TRIED):
         try:
             Symmetry.from_axes(model, axes, example_input=example).verify(model)
         except ValueError:
@@ -29,12 +29,12 @@ def written_by_hand(model: nn.Module, example: Inputs) -> str:
     return "Symmetry.from_axes(model, {}, example_input=example_input)"
 
 
-def _guesses(tensors: Mapping[str, Tensor]) -> Iterator[Axes]:
+def _iterate_guesses(tensors: Mapping[str, Tensor]) -> Iterator[AxesText]:
     """For each layer, its outputs as units that the next layer reads which has as many inputs, or a multiple."""
     named = list(tensors.items())
     for place, (name, weight) in enumerate(named):
         units = weight.shape[0] if weight.dim() > 1 else 1
-        axes: Axes = {name: ["units", *weight.shape[1:]]}
+        axes: AxesText = {name: ["units", *weight.shape[1:]]}
         for other, tensor in named[place + 1 :] if units > 1 else []:
             if tensor.dim() > 1 and tensor.shape[1] % units == 0:
                 each = tensor.shape[1] // units

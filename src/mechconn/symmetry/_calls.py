@@ -38,7 +38,7 @@ class Shaped:
             freeze(axis, reason)
 
 
-Result: TypeAlias = "tuple[Axis, ...] | list[tuple[Axis, ...]]"
+RuleResult: TypeAlias = "tuple[Axis, ...] | list[tuple[Axis, ...]]"
 """The axes of what an operation returns: of one tensor, or of several."""
 
 Cut: TypeAlias = "tuple[Axis, int, int]"

@@ -16,14 +16,14 @@ from torch.fx.node import map_arg
 from mechconn.symmetry import _layout_rules, _rules
 from mechconn.symmetry._axes import Axis, NoRuleError, freeze, layout, leaf, leaves, length
 from mechconn.symmetry._calls import Call, Cut, Shape, Shaped, shaped_in
-from mechconn.symmetry._graph import Graph, Source
+from mechconn.symmetry._graph import Graph, TensorOrigin
 from mechconn.symmetry._rules import Rule
 from mechconn.symmetry._views import MOVING, Views
 
 RULES = {**_rules.RULES, **_layout_rules.RULES}
 BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
 STATISTICS = ("running_mean", "running_var")
-CUTTING = ("slice", *_layout_rules.SPLITS)
+CUTTING = ("slice", *_layout_rules.SPLIT_OPERATIONS)
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size")
 
 INPUT = "it belongs to the model's input"
@@ -102,7 +102,7 @@ def _moving_buffers(graph: Graph) -> set[str]:
     return moving
 
 
-def _placed(node: Node, source: Source, found: Walk, moving: set[str], free: AbstractSet[str]) -> Any:
+def _placed(node: Node, source: TensorOrigin, found: Walk, moving: set[str], free: AbstractSet[str]) -> Any:
     value = node.meta.get("val")
     if not isinstance(value, Tensor):
         return value

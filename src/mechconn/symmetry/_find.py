@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from mechconn.core import Inputs
-from mechconn.network import plain_module
-from mechconn.symmetry._advice import written_by_hand
+from mechconn.network import unwrap_module
+from mechconn.symmetry._advice import suggest_symmetry
 from mechconn.symmetry._axes import Atom, Axis, expanded, freeze, leaves
 from mechconn.symmetry._calls import Shaped
 from mechconn.symmetry._derive import UNUSED_OR_SHARED, Walk, walk
-from mechconn.symmetry._graph import Graph, UnreadableError, first_names, graph_of, shared_memory
+from mechconn.symmetry._graph import Graph, UnreadableError, export_graph, find_shared_memory, map_to_first_names
 from mechconn.symmetry._layout_rules import SLICED
 from mechconn.symmetry._pattern import Factor, Pattern, Sum
-from mechconn.symmetry._sizes import sizes_read_otherwise
-from mechconn.symmetry._symmetry import Place, Symmetry
+from mechconn.symmetry._sizes import find_sizes_read_otherwise
+from mechconn.symmetry._symmetry import Symmetry, UnitPlace
 
 BY_SIZE = "how many of its places are read depends on the size of the input"
 
@@ -64,18 +64,18 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         >>> symmetry.frozen["2.weight", 0]
         "it belongs to the model's output"
     """
-    model = plain_module(model)
+    model = unwrap_module(model)
     try:
-        graph = graph_of(model, example_input)
+        graph = export_graph(model, example_input)
     except UnreadableError as error:
         raise ValueError(
             f"{error}: write the symmetry yourself, with one name for units that move together and a number for "
-            f"places that stay, symmetry = {written_by_hand(model, example_input)}; prove it, symmetry.verify(model), "
+            f"places that stay, symmetry = {suggest_symmetry(model, example_input)}; prove it, symmetry.verify(model), "
             f"and align with WeightMatching()"
         ) from error
     graphs = [graph, *_graphs_of_other_sizes(model, example_input)]
-    found = walk_all(graphs, shared_memory(model))
-    names = group_names(found.tensors)
+    found = walk_all(graphs, find_shared_memory(model))
+    names = name_unit_groups(found.tensors)
     tensors: list[tuple[str, torch.Tensor]] = [*model.named_parameters(), *model.named_buffers()]
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors}
     axes = {
@@ -87,7 +87,7 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         axes=axes,
         sizes={name: atom.size for atom, name in names.items()},
         buffers=buffers,
-        aliases={name: first for name, first in first_names(model).items() if name != first},
+        aliases={name: first for name, first in map_to_first_names(model).items() if name != first},
         frozen={
             place: reason
             for name, shape in shapes.items()
@@ -101,9 +101,9 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
 
 def _graphs_of_other_sizes(model: nn.Module, example: Inputs) -> Iterator[Graph]:
     """The operations on larger and smaller inputs, where the model reads its parameters in another way for them."""
-    for inputs in sizes_read_otherwise(model, example):
+    for inputs in find_sizes_read_otherwise(model, example):
         with suppress(ValueError):  # a size that cannot be exported says nothing; `verify` runs it all the same
-            yield graph_of(model, inputs)
+            yield export_graph(model, inputs)
 
 
 def walk_all(graphs: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
@@ -123,9 +123,9 @@ def walk_all(graphs: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
     return found
 
 
-def _divided(tensors: Mapping[str, Shaped]) -> dict[Place, Pattern]:
+def _divided(tensors: Mapping[str, Shaped]) -> dict[UnitPlace, Pattern]:
     """How each axis is divided into fixed places and free units, whatever the units are called."""
-    sizes = {atom: f"{atom.size} units" for atom in group_names(tensors)}
+    sizes = {atom: f"{atom.size} units" for atom in name_unit_groups(tensors)}
     return {
         (name, number): pattern_of(axis, sizes)
         for name, shaped in tensors.items()
@@ -133,7 +133,7 @@ def _divided(tensors: Mapping[str, Shaped]) -> dict[Place, Pattern]:
     }
 
 
-def group_names(tensors: Mapping[str, Shaped]) -> dict[Atom, str]:
+def name_unit_groups(tensors: Mapping[str, Shaped]) -> dict[Atom, str]:
     """A name for every free leaf: the module of the first parameter that holds it, numbered where it holds several."""
     names: dict[Atom, str] = {}
     for tensor, shaped in tensors.items():
@@ -185,9 +185,9 @@ def _merged(terms: list[Pattern]) -> tuple[Pattern, ...]:
     return tuple(merged)
 
 
-def _frozen(name: str, shape: tuple[int, ...], shaped: Shaped | None) -> dict[Place, str]:
+def _frozen(name: str, shape: tuple[int, ...], shaped: Shaped | None) -> dict[UnitPlace, str]:
     """Reasons of a tensor's axes along which nothing may be permuted."""
-    reasons: dict[Place, str] = {}
+    reasons: dict[UnitPlace, str] = {}
     for axis, size in enumerate(shape):
         if size > 1:
             atoms = [] if shaped is None else leaves(shaped.axes[axis])

@@ -16,22 +16,30 @@ from torch.export.graph_signature import InputKind, InputSpec
 from torch.fx import Interpreter, Node
 from torch.utils._pytree import tree_leaves
 
-from mechconn.core import Inputs, isolated
-from mechconn.network import call_arguments, check_initialised, copy_module, fitting, forget, has_rules, set_mode
+from mechconn.core import Inputs, isolate_rng
+from mechconn.network import (
+    check_initialised,
+    copy_module,
+    drop_computed_values,
+    has_mode_or_loading_rules,
+    make_call_arguments,
+    make_input_caster,
+    set_mode,
+)
 
 
 class UnreadableError(ValueError):
     """The operations of a model cannot be read; what to do instead depends on what they were read for."""
 
 
-Kind = Literal["parameter", "buffer", "constant", "input"]
+OriginKind = Literal["parameter", "buffer", "constant", "input"]
 
 
 @dataclass(frozen=True)
-class Source:
+class TensorOrigin:
     """Where a tensor that no operation makes comes from; parameters and buffers under their first names."""
 
-    kind: Kind
+    kind: OriginKind
     name: str
 
 
@@ -45,7 +53,7 @@ class Graph:
     """
 
     program: torch.export.ExportedProgram
-    sources: Mapping[str, Source]
+    sources: Mapping[str, TensorOrigin]
 
     @property
     def nodes(self) -> Iterator[Node]:
@@ -55,7 +63,7 @@ class Graph:
     @torch.no_grad()
     def run(self, state: Mapping[str, Tensor], inputs: Inputs, see: Callable[[str, Any], None]) -> None:
         """Run the forward pass at the weights and buffers in `state`; `see` gets each operation's name and result."""
-        given = iter(tree_leaves(call_arguments(inputs)))
+        given = iter(tree_leaves(make_call_arguments(inputs)))
         values = {
             "parameter": lambda name: state[name],
             "buffer": lambda name: state[name],
@@ -86,8 +94,8 @@ class _Watched(Interpreter):
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """While it lasts nothing is logged, printed or warned of: what an export has to say is in its error."""
+def silence_export() -> Iterator[None]:
+    """Context manager: suppress logging, printing and warnings; an export reports through its error."""
     before = logging.root.manager.disable
     try:
         logging.disable(logging.CRITICAL)
@@ -99,7 +107,7 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
+def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
     """The operations of the model's forward pass in evaluation mode on an example.
 
     Raises:
@@ -110,36 +118,38 @@ def graph_of(model: nn.Module, example_input: Inputs) -> Graph:
         check_initialised(name, parameter)
     # A copy that holds the model's own weights: they are not copied but for one run, and where a change of the mode
     # may write into them.
-    writing = has_rules(model)
-    probe = _Predictions(copied(model, lambda t: t if isinstance(t, nn.Parameter) and not writing else t.clone()))
-    forget(probe)
+    writing = has_mode_or_loading_rules(model)
+    probe = _Predictions(
+        copy_with_tensors(model, lambda t: t if isinstance(t, nn.Parameter) and not writing else t.clone())
+    )
+    drop_computed_values(probe)
     set_mode(probe, False)
     # Frozen parameters would send some modules (attention) down a path of one opaque operation.
     for parameter in probe.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    args, kwargs = call_arguments(fitting(model)(example_input))
-    with isolated(0, "graph"):
+    args, kwargs = make_call_arguments(make_input_caster(model)(example_input))
+    with isolate_rng(0, "graph"):
         try:
             with torch.no_grad():
-                found = copied(probe, torch.clone)(*args, **kwargs)
+                found = copy_with_tensors(probe, torch.clone)(*args, **kwargs)
         except Exception as error:
             raise ValueError(
-                f"{type(model).__name__} rejects the example input ({first_line(error)}); pass a batch that "
+                f"{type(model).__name__} rejects the example input ({take_first_line(error)}); pass a batch that "
                 "the model accepts"
             ) from error
         _check_tensors(model, found)
         try:
-            with torch.enable_grad(), quiet():
+            with torch.enable_grad(), silence_export():
                 program = torch.export.export(probe, args, kwargs, strict=False).run_decompositions({})
         except Exception as error:
-            raise UnreadableError(_unreadable(model, first_line(error))) from error
+            raise UnreadableError(_explain_unreadable(model, take_first_line(error))) from error
     for node in program.graph.nodes:
         shapes = [t.shape for t in tree_leaves(node.meta.get("val")) if isinstance(t, Tensor)]
         if not all(isinstance(size, int) for shape in shapes for size in shape):
             why = f"the shape of what {node.target} returns depends on values"
-            raise UnreadableError(_unreadable(model, why))
-    own = {f"model.{name}": first for name, first in first_names(probe.model).items()}
-    return Graph(program, {spec.arg.name: _source(spec, own) for spec in program.graph_signature.input_specs})
+            raise UnreadableError(_explain_unreadable(model, why))
+    own = {f"model.{name}": first for name, first in map_to_first_names(probe.model).items()}
+    return Graph(program, {spec.arg.name: _find_origin(spec, own) for spec in program.graph_signature.input_specs})
 
 
 def _check_tensors(model: nn.Module, found: Any) -> None:
@@ -150,7 +160,7 @@ def _check_tensors(model: nn.Module, found: Any) -> None:
         )
 
 
-def copied(model: nn.Module, made: Callable[[Tensor], Tensor]) -> nn.Module:
+def copy_with_tensors(model: nn.Module, made: Callable[[Tensor], Tensor]) -> nn.Module:
     """A copy of a module that holds what `made` returns for each of its tensors, also those that are plain attributes.
 
     What is one tensor in the module is one in the copy.
@@ -173,18 +183,18 @@ class _Predictions(nn.Module):
         self.model = model
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return predictions(self.model(*args, **kwargs))
+        return select_predictions(self.model(*args, **kwargs))
 
 
-def predictions(output: Any) -> Any:
+def select_predictions(output: Any) -> Any:
     """What counts of a forward pass's output: its `.logits` where it has some, else all of it."""
     return getattr(output, "logits", output)
 
 
-def shared_memory(model: nn.Module) -> set[str]:
+def find_shared_memory(model: nn.Module) -> set[str]:
     """First names of parameters and buffers that are different tensors over places of the same memory."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    spans = sorted((*_span(t), name) for name, t in tensors.items() if t.numel() and not t.is_meta)
+    spans = sorted((*_memory_span(t), name) for name, t in tensors.items() if t.numel() and not t.is_meta)
     shared: set[str] = set()
     furthest, holder = 0, ""
     for start, end, name in spans:
@@ -195,38 +205,38 @@ def shared_memory(model: nn.Module) -> set[str]:
     return shared
 
 
-def _span(tensor: Tensor) -> tuple[int, int]:
+def _memory_span(tensor: Tensor) -> tuple[int, int]:
     """Addresses of a tensor's first byte, and of the one behind its last."""
     last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
 
 
-def first_names(model: nn.Module) -> dict[str, str]:
+def map_to_first_names(model: nn.Module) -> dict[str, str]:
     """Every name of a parameter or buffer -> the first name of the same tensor."""
     first: dict[int, str] = {}
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return {name: first.setdefault(id(tensor), name) for name, tensor in named}
 
 
-def _source(spec: InputSpec, own: Mapping[str, str]) -> Source:
-    kinds: dict[InputKind, Kind] = {
+def _find_origin(spec: InputSpec, own: Mapping[str, str]) -> TensorOrigin:
+    kinds: dict[InputKind, OriginKind] = {
         InputKind.PARAMETER: "parameter",
         InputKind.BUFFER: "buffer",
         InputKind.USER_INPUT: "input",
     }
     kind = kinds.get(spec.kind, "constant")
     if kind == "input":
-        return Source(kind, spec.arg.name)
+        return TensorOrigin(kind, spec.arg.name)
     target = str(spec.target)
-    return Source(kind, own.get(target, target))
+    return TensorOrigin(kind, own.get(target, target))
 
 
-def first_line(error: Exception) -> str:
+def take_first_line(error: Exception) -> str:
     """The first line of an error's text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _unreadable(model: nn.Module, why: str) -> str:
+def _explain_unreadable(model: nn.Module, why: str) -> str:
     name = type(model).__name__
     return f"cannot read the operations of {name} ({why}); its forward pass must not branch on values"

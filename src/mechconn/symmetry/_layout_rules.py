@@ -5,25 +5,25 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 
 from mechconn.symmetry._axes import Axis, NoRuleError, cut, freeze, joined, leaf, length, regrouped, tie
-from mechconn.symmetry._calls import Call, Result, Shaped
+from mechconn.symmetry._calls import Call, RuleResult, Shaped
 from mechconn.symmetry._rules import TABLE, Rule
 
-SPLITS = ("split", "split_with_sizes", "chunk")
+SPLIT_OPERATIONS = ("split", "split_with_sizes", "chunk")
 SLICED = "a place that is read by its number"
 PADDING = "padding"
 
 
-def view(call: Call) -> Result:
+def view(call: Call) -> RuleResult:
     """The same places in row-major order under another shape."""
     return tuple(regrouped(call.self.axes, call.shape))
 
 
-def permute(call: Call) -> Result:
+def permute(call: Call) -> RuleResult:
     """Axes in another order."""
     return tuple(call.self.axes[dim] for dim in call.dims)
 
 
-def transpose(call: Call) -> Result:
+def transpose(call: Call) -> RuleResult:
     """Two axes change places."""
     axes = list(call.self.axes)
     i, j = call.dim0, call.dim1
@@ -31,18 +31,18 @@ def transpose(call: Call) -> Result:
     return tuple(axes)
 
 
-def transpose_matrix(call: Call) -> Result:
+def transpose_matrix(call: Call) -> RuleResult:
     """A matrix turned over."""
     return call.self.axes[::-1]
 
 
-def resized(call: Call) -> Result:
+def resized(call: Call) -> RuleResult:
     """Axes of length 1 come or go."""
     kept = iter([axis for axis in call.self.axes if length(axis) != 1])
     return tuple(next(kept) if size != 1 else () for size in call.shape)
 
 
-def expand(call: Call) -> Result:
+def expand(call: Call) -> RuleResult:
     """Axes of length 1, or new ones, hold the same values many times: any permutation leaves them."""
     x: Shaped = call.self
     before: tuple[Axis, ...] = ((),) * (len(call.shape) - len(x.axes))
@@ -51,14 +51,14 @@ def expand(call: Call) -> Result:
     )
 
 
-def repeat(call: Call) -> Result:
+def repeat(call: Call) -> RuleResult:
     """Whole axes laid end to end several times: copies are alike, so they may be permuted too."""
     x: Shaped = call.self
     before: tuple[Axis, ...] = ((),) * (len(call.shape) - len(x.axes))
     return tuple(leaf(times) + axis for times, axis in zip(call.repeats, (*before, *x.axes), strict=True))
 
 
-def repeat_interleave(call: Call) -> Result:
+def repeat_interleave(call: Call) -> RuleResult:
     """Each place of an axis several times in a row."""
     x, times, dim = call.self, call.arguments.get("repeats"), call.dim
     if not isinstance(times, int):
@@ -66,7 +66,7 @@ def repeat_interleave(call: Call) -> Result:
     return x.but(dim, x.axes[x.place(dim)] + leaf(times))
 
 
-def concatenate(call: Call) -> Result:
+def concatenate(call: Call) -> RuleResult:
     """Tensors end to end along one axis; their other axes are tied."""
     parts = [part for part in call.tensors if 0 not in part.shape]
     first, dim = parts[0], parts[0].place(call.get("dim", 0))
@@ -77,7 +77,7 @@ def concatenate(call: Call) -> Result:
     return first.but(dim, joined([part.axes[dim] for part in parts]))
 
 
-def stack(call: Call) -> Result:
+def stack(call: Call) -> RuleResult:
     """Tensors side by side along a new axis; all others are tied."""
     first, *rest = call.tensors
     for part in rest:
@@ -98,13 +98,13 @@ def parts(x: Shaped, dim: int, sizes: list[int]) -> list[tuple[Axis, ...]]:
     return [x.but(dim, next(found) if size else leaf(0)) for size in sizes]
 
 
-def split(call: Call) -> Result:
+def split(call: Call) -> RuleResult:
     """An axis cut into pieces."""
     dim = call.get("dim", 0)
     return parts(call.self, dim, [shape[dim] for shape in call.shapes])
 
 
-def piece(call: Call) -> Result:
+def piece(call: Call) -> RuleResult:
     """A run of places along one axis."""
     x, dim, step = call.self, call.get("dim", 0), call.get("step", 1)
     whole, (start, end) = x.shape[dim], _run(call)
@@ -134,7 +134,7 @@ def runs(call: Call) -> list[tuple[int, int]]:
     return list(pairwise([0, *ends]))
 
 
-def gated(call: Call) -> Result:
+def gated(call: Call) -> RuleResult:
     """GLU: the first half of an axis times the sigmoid of the second."""
     x, dim = call.self, call.get("dim", -1)
     half = x.shape[dim] // 2
@@ -143,14 +143,14 @@ def gated(call: Call) -> Result:
     return first
 
 
-def one_place(call: Call) -> Result:
+def one_place(call: Call) -> RuleResult:
     """One place of an axis, or each of them apart."""
     x, dim = call.self, call.get("dim", 0)
     freeze(x.axes[x.place(dim)], SLICED)
     return [x.but(dim) for _ in call.shapes]
 
 
-def lookup(call: Call) -> Result:
+def lookup(call: Call) -> RuleResult:
     """Places of axes looked up by one tensor of indices."""
     x: Shaped = call.self
     named = [(i, index) for i, index in enumerate(call.indices) if index is not None]
@@ -163,7 +163,7 @@ def lookup(call: Call) -> Result:
     return x.but(dim, *index.axes)
 
 
-def pad(call: Call) -> Result:
+def pad(call: Call) -> RuleResult:
     """New places before and behind an axis, alike; padding made from the axis itself reads the order along it."""
     x, widths = call.self, call.pad
     axes = list(x.axes)
@@ -183,7 +183,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys("view reshape _unsafe_view flatten unflatten view_as reshape_as".split(), view),
     **dict.fromkeys(("squeeze", "unsqueeze"), resized),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expand),
-    **dict.fromkeys(SPLITS, split),
+    **dict.fromkeys(SPLIT_OPERATIONS, split),
     **dict.fromkeys(("select", "unbind"), one_place),
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
     "permute": permute,

@@ -88,32 +88,32 @@ def _factor_text(factor: Factor) -> str:
     return f"({' + '.join(map(text_of, factor.terms))})" if isinstance(factor, Sum) else str(factor)
 
 
-def groups_in(pattern: Pattern) -> Iterator[str]:
+def list_groups(pattern: Pattern) -> Iterator[str]:
     """Names of the groups along the axis, once for each time that they occur."""
     for factor in pattern:
         if isinstance(factor, Sum):
             for term in factor.terms:
-                yield from groups_in(term)
+                yield from list_groups(term)
         elif isinstance(factor, str):
             yield factor
 
 
-def length(pattern: Pattern, sizes: Mapping[str, int]) -> int:
+def pattern_length(pattern: Pattern, sizes: Mapping[str, int]) -> int:
     """Number of places along the axis, for groups of these sizes."""
     return math.prod(_factor_length(factor, sizes) for factor in pattern)
 
 
 def _factor_length(factor: Factor, sizes: Mapping[str, int]) -> int:
     if isinstance(factor, Sum):
-        return sum(length(term, sizes) for term in factor.terms)
+        return sum(pattern_length(term, sizes) for term in factor.terms)
     return sizes[factor] if isinstance(factor, str) else factor
 
 
-def index(pattern: Pattern, sizes: Mapping[str, int], permutations: Permutations) -> Tensor:
+def compute_index(pattern: Pattern, sizes: Mapping[str, int], permutations: Permutations) -> Tensor:
     """The old place of what goes to each place of the axis, int64; a group without a permutation stays.
 
     Example:
-        >>> index(("a", 2), {"a": 2}, {"a": torch.tensor([1, 0])}).tolist()
+        >>> compute_index(("a", 2), {"a": 2}, {"a": torch.tensor([1, 0])}).tolist()
         [2, 3, 0, 1]
     """
     places = torch.zeros(1, dtype=torch.long)
@@ -127,7 +127,7 @@ def _factor_index(factor: Factor, sizes: Mapping[str, int], permutations: Permut
     if isinstance(factor, Sum):
         starts, parts = 0, []
         for term in factor.terms:
-            parts.append(index(term, sizes, permutations) + starts)
+            parts.append(compute_index(term, sizes, permutations) + starts)
             starts += len(parts[-1])
         return torch.cat(parts)
     if isinstance(factor, int):
@@ -135,14 +135,14 @@ def _factor_index(factor: Factor, sizes: Mapping[str, int], permutations: Permut
     return permutations[factor] if factor in permutations else torch.arange(sizes[factor])
 
 
-def places_of(group: str, pattern: Pattern, sizes: Mapping[str, int]) -> Tensor:
+def locate_units(group: str, pattern: Pattern, sizes: Mapping[str, int]) -> Tensor:
     """Where each unit of a group lies along the axis: int64 of shape [size, places per unit].
 
     Column j is the same place relative to each unit, so that swapping two rows swaps the two units. The group
     must occur at most once in every product along the axis.
 
     Example:
-        >>> places_of("a", ("a", 2), {"a": 3}).tolist()
+        >>> locate_units("a", ("a", 2), {"a": 3}).tolist()
         [[0, 1], [2, 3], [4, 5]]
     """
     unit = _coordinate(group, pattern, sizes)

@@ -14,9 +14,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from mechconn.core import Inputs, generator, isolated
-from mechconn.network import call_arguments, forget, has_rules, set_mode
-from mechconn.symmetry._graph import copied, first_line, predictions
+from mechconn.core import Inputs, isolate_rng, make_generator
+from mechconn.network import drop_computed_values, has_mode_or_loading_rules, make_call_arguments, set_mode
+from mechconn.symmetry._graph import copy_with_tensors, select_predictions, take_first_line
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """Types that a forward pass may compute in."""
@@ -37,8 +37,8 @@ class Probe:
     """
 
     def __init__(self, model: nn.Module, example: Inputs, seed: int) -> None:
-        self._module = copied(model, _widened)
-        forget(self._module)
+        self._module = copy_with_tensors(model, _widened)
+        drop_computed_values(self._module)
         self._seed = seed
         self._model = type(model).__name__
         self.where = ""
@@ -58,7 +58,7 @@ class Probe:
         return {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
 
     def _disturbed(self, example: Inputs) -> Any:
-        arguments = tree_map(_widened, call_arguments(example))
+        arguments = tree_map(_widened, make_call_arguments(example))
         inputs = [t for t in tree_leaves(arguments) if isinstance(t, Tensor)]
         self._disturb({f"input {number}": tensor for number, tensor in enumerate(inputs)})
         return arguments
@@ -72,7 +72,7 @@ class Probe:
 
     def _uniform(self, tensor: Tensor, *names: str | int) -> Tensor:
         """Uniform draws in [0, 1) of a tensor's shape."""
-        draw = torch.rand(tensor.shape, generator=generator(self._seed, *names), dtype=torch.float64)
+        draw = torch.rand(tensor.shape, generator=make_generator(self._seed, *names), dtype=torch.float64)
         return draw.to(tensor.device)
 
     def rounded(self, training: bool, dtype: torch.dtype) -> Iterator[list[Tensor]]:
@@ -101,7 +101,9 @@ class Probe:
             assert moved is not None
             tensors[name].copy_(moved(name, held[name]))
         # What one run leaves in the module does not reach the next; a change of its mode may write into weights.
-        module = copied(self._module, torch.clone if has_rules(self._module) else lambda t: t)
+        module = copy_with_tensors(
+            self._module, torch.clone if has_mode_or_loading_rules(self._module) else lambda t: t
+        )
         set_mode(module, training)
         for part in module.modules():
             if isinstance(part, _DropoutNd):
@@ -111,12 +113,12 @@ class Probe:
         types = _Types()
         args, kwargs = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, self._arguments)
         try:
-            with isolated(self._seed, "verify"), _NoDropout(), types:
-                found = predictions(module(*args, **kwargs))
+            with isolate_rng(self._seed, "verify"), _NoDropout(), types:
+                found = select_predictions(module(*args, **kwargs))
         except Exception as error:
             mode = "training" if training else "evaluation"
             raise ValueError(
-                f"{self._model} could not be run in float64 in {mode} mode ({first_line(error)}); pass an example "
+                f"{self._model} could not be run in float64 in {mode} mode ({take_first_line(error)}); pass an example "
                 "that it accepts, of two rows or more, and let its forward pass compute in the type of its "
                 "weights"
             ) from error

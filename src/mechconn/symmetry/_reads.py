@@ -54,7 +54,7 @@ def alike(a: Reads, b: Reads) -> bool:
 
 
 class Reads(TorchDispatchMode):
-    """While it lasts, notes each operation on a parameter, or on what was made of parameters and constants alone.
+    """Context manager: record each operation on a parameter, or on values computed from parameters and constants alone.
 
     Attributes:
         seen: the operations, in their order.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mechconn.symmetry._axes import Axis, NoRuleError, freeze, leaf, length, tie
-from mechconn.symmetry._calls import Call, Result, Shape, Shaped, broadcast, tied
+from mechconn.symmetry._calls import Call, RuleResult, Shape, Shaped, broadcast, tied
 
 WINDOW = "a position: a window (convolution, pooling) or an order runs along it"
 TABLE = "a position in a table that indices are looked up in"
@@ -30,12 +30,12 @@ ELEMENTWISE = (NONLINEAR - {"prelu", "glu"}) | frozenset(
 )
 
 
-def elementwise(call: Call) -> Result:
+def elementwise(call: Call) -> RuleResult:
     """y = f(x_1, x_2, ...) place by place."""
     return broadcast(call.tensors, call.shape)
 
 
-def prelu(call: Call) -> Result:
+def prelu(call: Call) -> RuleResult:
     """PReLU: one slope for each channel, the second axis, or one for all."""
     x: Shaped = call.self
     if length(call.weight.axes[0]) > 1:
@@ -43,12 +43,12 @@ def prelu(call: Call) -> Result:
     return x.axes
 
 
-def constant(call: Call) -> Result:
+def constant(call: Call) -> RuleResult:
     """One value everywhere: any permutation leaves it."""
     return tuple(leaf(size) for size in call.shape)
 
 
-def linear(call: Call) -> Result:
+def linear(call: Call) -> RuleResult:
     """y = x W' + b."""
     x, weight = call.input, call.weight
     tie(x.axes[-1], weight.axes[1])
@@ -56,7 +56,7 @@ def linear(call: Call) -> Result:
     return (*x.axes[:-1], weight.axes[0])
 
 
-def matmul(call: Call) -> Result:
+def matmul(call: Call) -> RuleResult:
     """Products of matrices, batched over the axes before."""
     x, y = call.self, call.arguments.get("other") or call.arguments.get("mat2")
     if y is None or len(x.axes) < 2 or len(y.axes) < 2:
@@ -66,14 +66,14 @@ def matmul(call: Call) -> Result:
     return (*before, x.axes[-2], y.axes[-1])
 
 
-def addmm(call: Call) -> Result:
+def addmm(call: Call) -> RuleResult:
     """b + x y for matrices x and y."""
     x, y = call.mat1, call.mat2
     tie(x.axes[1], y.axes[0])
     return broadcast([Shaped((x.axes[0], y.axes[1])), call.self], call.shape)
 
 
-def einsum(call: Call) -> Result:
+def einsum(call: Call) -> RuleResult:
     """Axes that share a letter are one."""
     equation, tensors = call.equation.replace(" ", ""), call.get("tensors") or []
     inputs, arrow, output = equation.partition("->")
@@ -92,7 +92,7 @@ def einsum(call: Call) -> Result:
     return tuple(named[letter] for letter in output)
 
 
-def convolution(call: Call) -> Result:
+def convolution(call: Call) -> RuleResult:
     """Windows over positions: channels in `groups` blocks, each with its own inputs and outputs."""
     x, weight, groups = call.input, call.weight, call.get("groups", 1)
     _freeze_all(x.axes[2:] + weight.axes[2:])
@@ -105,7 +105,7 @@ def convolution(call: Call) -> Result:
     return (x.axes[0], weight.axes[0], *_positions(call))
 
 
-def transposed_convolution(call: Call) -> Result:
+def transposed_convolution(call: Call) -> RuleResult:
     """The transpose of a convolution: weight [in, out / groups, ...]."""
     x, weight, groups = call.input, call.weight, call.get("groups", 1)
     _freeze_all(x.axes[2:] + weight.axes[2:])
@@ -119,7 +119,7 @@ def transposed_convolution(call: Call) -> Result:
     return (x.axes[0], out, *_positions(call))
 
 
-def pooling(call: Call) -> Result:
+def pooling(call: Call) -> RuleResult:
     """Windows over the positions of each channel, or another number of them; values and indices."""
     x: Shaped = call.self if "self" in call.arguments else call.input
     first = len(x.axes) - _WINDOWED[call.name]
@@ -127,7 +127,7 @@ def pooling(call: Call) -> Result:
     return [(*x.axes[:first], *_positions(call, first)) for _ in call.shapes]
 
 
-def channel_norm(call: Call) -> Result:
+def channel_norm(call: Call) -> RuleResult:
     """Each channel by its own statistics (batch and instance norm)."""
     x: Shaped = call.input
     for name in ("weight", "bias", "running_mean", "running_var"):
@@ -135,7 +135,7 @@ def channel_norm(call: Call) -> Result:
     return x.axes
 
 
-def group_norm(call: Call) -> Result:
+def group_norm(call: Call) -> RuleResult:
     """Channels normalised within `num_groups` blocks."""
     x, groups = call.input, call.num_groups
     tie(x.axes[1], leaf(groups) + leaf(length(x.axes[1]) // groups))
@@ -144,7 +144,7 @@ def group_norm(call: Call) -> Result:
     return x.axes
 
 
-def layer_norm(call: Call) -> Result:
+def layer_norm(call: Call) -> RuleResult:
     """The last axes normalised together (layer and RMS norm)."""
     x: Shaped = call.input
     last = x.axes[len(x.axes) - len(call.normalized_shape) :]
@@ -153,12 +153,12 @@ def layer_norm(call: Call) -> Result:
     return x.axes
 
 
-def unchanged(call: Call) -> Result:
+def unchanged(call: Call) -> RuleResult:
     """Softmax and its kind: places along an axis share a normaliser, which does not see their order; other types."""
     return (call.self if "self" in call.arguments else call.input).axes
 
 
-def reduction(call: Call) -> Result:
+def reduction(call: Call) -> RuleResult:
     """Sums, means, extremes over some axes: blind to the order along them."""
     x, dim = call.self, call.arguments.get("dim")
     dims = range(len(x.axes)) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
@@ -170,7 +170,7 @@ def reduction(call: Call) -> Result:
     return [axes for _ in call.shapes]
 
 
-def ordered(call: Call) -> Result:
+def ordered(call: Call) -> RuleResult:
     """Operations that read the order along some axes (cumulative sums, sorting, places of extremes)."""
     x, dim = call.self, call.arguments.get("dim", call.arguments.get("dims"))
     places = {x.place(d) for d in ([dim] if isinstance(dim, int) else dim or ())}
@@ -186,7 +186,7 @@ def ordered(call: Call) -> Result:
     return [result(shape) for shape in call.shapes]
 
 
-def attention(call: Call) -> Result:
+def attention(call: Call) -> RuleResult:
     """softmax(q k' / sqrt(d) + mask) v, batched over the axes before; grouped queries share keys and values."""
     q, k, v, mask = call.query, call.key, call.value, call.get("attn_mask")
     if not len(q.axes) == len(k.axes) == len(v.axes):
@@ -214,7 +214,7 @@ def attention(call: Call) -> Result:
     return (*q.axes[:-1], v.axes[-1])
 
 
-def embedding(call: Call) -> Result:
+def embedding(call: Call) -> RuleResult:
     """Rows of a table by index."""
     freeze(call.weight.axes[0], TABLE)
     return (*call.indices.axes, call.weight.axes[1])

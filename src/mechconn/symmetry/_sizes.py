@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from mechconn.core import Inputs, isolated
-from mechconn.network import call_arguments, set_mode
-from mechconn.symmetry._graph import copied, predictions, quiet
+from mechconn.core import Inputs, isolate_rng
+from mechconn.network import make_call_arguments, set_mode
+from mechconn.symmetry._graph import copy_with_tensors, select_predictions, silence_export
 from mechconn.symmetry._reads import Reads, alike
 
-LARGEST = 2**21
+LARGEST_INPUT = 2**21
 """Numbers in an example beyond which no larger one is tried, so that memory cannot run out."""
 LONGEST = 2**10
 """The same for the longer inputs that are tried where some parameter is not read."""
@@ -27,7 +27,7 @@ Slot: TypeAlias = tuple[int, int]
 """Which value among an example's, and which of its axes."""
 
 
-def other_sizes(model: nn.Module, example: Inputs) -> list[Inputs]:
+def make_other_sizes(model: nn.Module, example: Inputs) -> list[Inputs]:
     """The example made larger and made smaller along all axes along which the model takes it; none where it does not.
 
     Further lengths follow where one of them reads a parameter that none of the others does. The model is tried on the
@@ -36,20 +36,20 @@ def other_sizes(model: nn.Module, example: Inputs) -> list[Inputs]:
     return [inputs for inputs, _ in _tried(model, example)]
 
 
-def sizes_read_otherwise(model: nn.Module, example: Inputs) -> list[Inputs]:
+def find_sizes_read_otherwise(model: nn.Module, example: Inputs) -> list[Inputs]:
     """Those of the other sizes at which the model reads its parameters in another way than on the example."""
     return [inputs for inputs, same in _tried(model, example) if not same]
 
 
-def more_rows(example: Inputs, times: int) -> Inputs:
+def repeat_rows(example: Inputs, times: int) -> Inputs:
     """The example's rows several times: the first axis of every tensor that is as long as the first one's."""
-    values, spec = tree_flatten(call_arguments(example))
+    values, spec = tree_flatten(make_call_arguments(example))
     rows = [(i, 0) for i, t in enumerate(values) if isinstance(t, Tensor) and t.dim()]
     rows = [slot for slot in rows if len(values[slot[0]]) == len(values[rows[0][0]])]
     return _inputs(_resized(values, rows, times * len(values[rows[0][0]])) if rows else values, spec)
 
 
-def takes(model: nn.Module, example: Inputs) -> bool:
+def accepts_example(model: nn.Module, example: Inputs) -> bool:
     """Whether the model runs on the example, on the CPU, and returns numbers."""
     try:
         trial = _Trial(model, example)
@@ -74,7 +74,7 @@ def _tried(model: nn.Module, example: Inputs) -> Iterator[tuple[Inputs, bool]]:
             unread &= reads.unread
             changed |= _differing(trial.values, values)
             yield _inputs(values, trial.spec), alike(first, reads)
-    for values, reads in trial.further(changed) if unread and changed else ():
+    for values, reads in trial.list_further(changed) if unread and changed else ():
         if not unread <= reads.unread:
             unread &= reads.unread
             yield _inputs(values, trial.spec), False
@@ -84,9 +84,9 @@ class _Trial:
     """A copy of a model on the CPU, and the values of an example, to be run at other sizes."""
 
     def __init__(self, model: nn.Module, example: Inputs) -> None:
-        self._module = copied(model, lambda t: t.detach().to("cpu", copy=True))
+        self._module = copy_with_tensors(model, lambda t: t.detach().to("cpu", copy=True))
         set_mode(self._module, False)
-        self.values, self.spec = tree_flatten(call_arguments(example))
+        self.values, self.spec = tree_flatten(make_call_arguments(example))
 
     def run(self, values: Sequence[Any]) -> Reads | None:
         """How the model reads its parameters on these values; None where it refuses them or returns no numbers."""
@@ -94,8 +94,8 @@ class _Trial:
         args, kwargs = tree_unflatten(on_cpu, self.spec)
         reads = Reads(self._module, on_cpu)
         try:
-            with torch.no_grad(), isolated(0, "sizes"), quiet(), reads:
-                found = predictions(self._module(*args, **kwargs))
+            with torch.no_grad(), isolate_rng(0, "sizes"), silence_export(), reads:
+                found = select_predictions(self._module(*args, **kwargs))
         except Exception:  # any refusal: the model does not take this size
             return None
         made = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
@@ -114,7 +114,7 @@ class _Trial:
                     break
         return values, reads
 
-    def further(self, slots: set[Slot]) -> Iterator[tuple[list[Any], Reads]]:
+    def list_further(self, slots: set[Slot]) -> Iterator[tuple[list[Any], Reads]]:
         """More lengths along axes that may change, for parameters that only some lengths read: one more, one less.
 
         Then longer and longer ones, while the model takes them.
@@ -144,7 +144,7 @@ class _Trial:
         """The values with some axes of the first of these lengths that the model takes; as they are where of none."""
         for length in lengths:
             trial = _resized(values, part, length)
-            found = self.run(trial) if _numbers(trial) <= max(LARGEST, _numbers(values)) else None
+            found = self.run(trial) if _numbers(trial) <= max(LARGEST_INPUT, _numbers(values)) else None
             if found is not None:
                 return trial, found
         return values, reads

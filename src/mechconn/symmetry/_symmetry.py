@@ -12,15 +12,15 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Inputs, generator
-from mechconn.network import plain_module
+from mechconn.core import Inputs, make_generator
+from mechconn.network import unwrap_module
 from mechconn.symmetry import _pattern
-from mechconn.symmetry._graph import first_names
+from mechconn.symmetry._graph import map_to_first_names
 from mechconn.symmetry._pattern import Pattern, Permutations
-from mechconn.symmetry._spec import check_lengths, check_names, check_permutations, parsed, solved
+from mechconn.symmetry._spec import check_axis_lengths, check_names, check_permutations, parse_axes, solve_sizes
 from mechconn.symmetry._verify import verify
 
-Place: TypeAlias = tuple[str, int]
+UnitPlace: TypeAlias = tuple[str, int]
 """A tensor's name and the number of one of its axes."""
 
 FORMAT = 1
@@ -63,7 +63,7 @@ class Symmetry:
     sizes: Mapping[str, int]
     buffers: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    frozen: Mapping[Place, str] = field(default_factory=dict)
+    frozen: Mapping[UnitPlace, str] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     example_input: Inputs | None = field(default=None, repr=False)
 
@@ -73,7 +73,7 @@ class Symmetry:
         members: dict[str, list[tuple[str, int, str]]] = {name: [] for name in self.sizes}
         for tensor, patterns in self.axes.items():
             for axis, pattern in enumerate(patterns):
-                for group in dict.fromkeys(_pattern.groups_in(pattern)):
+                for group in dict.fromkeys(_pattern.list_groups(pattern)):
                     members[group].append((tensor, axis, _pattern.text_of(pattern)))
         return tuple(Group(name, self.sizes[name], tuple(members[name])) for name in self.sizes)
 
@@ -81,17 +81,17 @@ class Symmetry:
     def coverage(self) -> float:
         """Share of the parameters' entries that lie in a tensor with at least one free axis, in [0, 1]."""
         counts = {
-            name: math.prod(_pattern.length(pattern, self.sizes) for pattern in patterns)
+            name: math.prod(_pattern.pattern_length(pattern, self.sizes) for pattern in patterns)
             for name, patterns in self.axes.items()
             if name not in self.buffers
         }
-        free = sum(n for name, n in counts.items() if any(any(_pattern.groups_in(p)) for p in self.axes[name]))
+        free = sum(n for name, n in counts.items() if any(any(_pattern.list_groups(p)) for p in self.axes[name]))
         return free / max(sum(counts.values()), 1)
 
     def random(self, seed: int) -> dict[str, Tensor]:
         """A permutation of every group, drawn uniformly: group -> int64 of shape [size]."""
         return {
-            name: torch.randperm(size, generator=generator(seed, "permutation", name))
+            name: torch.randperm(size, generator=make_generator(seed, "permutation", name))
             for name, size in self.sizes.items()
         }
 
@@ -120,8 +120,8 @@ class Symmetry:
     def moved(self, name: str, tensor: Tensor, permutations: Permutations) -> Tensor:
         """One tensor of a state with its units moved."""
         for axis, pattern in enumerate(self.axes[name]):
-            if any(group in permutations for group in _pattern.groups_in(pattern)):
-                where = _pattern.index(pattern, self.sizes, permutations)
+            if any(group in permutations for group in _pattern.list_groups(pattern)):
+                where = _pattern.compute_index(pattern, self.sizes, permutations)
                 tensor = tensor.index_select(axis, where.to(tensor.device))
         return tensor
 
@@ -130,7 +130,7 @@ class Symmetry:
         return [
             name
             for name, patterns in self.axes.items()
-            if any(group in groups for pattern in patterns for group in _pattern.groups_in(pattern))
+            if any(group in groups for pattern in patterns for group in _pattern.list_groups(pattern))
         ]
 
     def places_of(self, group: str) -> str:
@@ -178,13 +178,13 @@ class Symmetry:
 
     def check_model(self, model: nn.Module) -> None:
         """Raise unless the symmetry's tensors are the model's, in names and shapes."""
-        model = plain_module(model)
+        model = unwrap_module(model)
         self._check_state({**dict(model.named_parameters()), **dict(model.named_buffers())})
 
     def _check_state(self, state: Mapping[str, Tensor]) -> None:
         check_names(self.axes, self.aliases, self.buffers, state)
         shapes = {self.aliases.get(name, name): tensor.shape for name, tensor in state.items()}
-        check_lengths(self.axes, shapes, self.sizes)
+        check_axis_lengths(self.axes, shapes, self.sizes)
 
     def with_axes(self, axes: Mapping[str, Sequence[str | int]], sizes: Mapping[str, int] | None = None) -> Symmetry:
         """The symmetry with some tensors' axes written by the user; `verify` proves it like any other.
@@ -196,11 +196,15 @@ class Symmetry:
         Raises:
             ValueError: a tensor is unknown, or a pattern does not fit its axis.
         """
-        shapes = {name: [_pattern.length(p, self.sizes) for p in patterns] for name, patterns in self.axes.items()}
-        written = parsed(axes, shapes)
+        shapes = {
+            name: [_pattern.pattern_length(p, self.sizes) for p in patterns] for name, patterns in self.axes.items()
+        }
+        written = parse_axes(axes, shapes)
         merged = {**self.axes, **written}
-        known = solved(merged, shapes, {**self.sizes, **(sizes or {})})
-        used = {group for patterns in merged.values() for pattern in patterns for group in _pattern.groups_in(pattern)}
+        known = solve_sizes(merged, shapes, {**self.sizes, **(sizes or {})})
+        used = {
+            group for patterns in merged.values() for pattern in patterns for group in _pattern.list_groups(pattern)
+        }
         frozen = {place: why for place, why in self.frozen.items() if place[0] not in written}
         return replace(self, axes=merged, sizes={g: n for g, n in known.items() if g in used}, frozen=frozen)
 
@@ -227,14 +231,14 @@ class Symmetry:
         Raises:
             ValueError: a tensor is unknown, a text is no pattern, or a pattern does not fit its axis.
         """
-        model = plain_module(model)
+        model = unwrap_module(model)
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         fixed = {name: tuple((n,) for n in tensor.shape) for name, tensor in tensors.items()}
         blank = cls(
             axes=fixed,
             sizes={},
             buffers=frozenset(name for name, _ in model.named_buffers()),
-            aliases={name: first for name, first in first_names(model).items() if name != first},
+            aliases={name: first for name, first in map_to_first_names(model).items() if name != first},
             example_input=example_input,
         )
         return blank.with_axes(axes, sizes)
@@ -268,7 +272,7 @@ class Symmetry:
                 raise KeyError("format")
             axes = {name: tuple(map(_pattern.parse, texts)) for name, texts in record["axes"].items()}
             for pattern in [pattern for patterns in axes.values() for pattern in patterns]:
-                _pattern.length(pattern, record["sizes"])
+                _pattern.pattern_length(pattern, record["sizes"])
             return cls(
                 axes=axes,
                 sizes={name: int(size) for name, size in record["sizes"].items()},

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mechconn.core import Inputs, generator
+from mechconn.core import Inputs, make_generator
 from mechconn.symmetry._pattern import Permutations
 from mechconn.symmetry._probe import Probe
-from mechconn.symmetry._sizes import more_rows, other_sizes, takes
+from mechconn.symmetry._sizes import accepts_example, make_other_sizes, repeat_rows
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-6, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 """Largest relative change of the outputs, by the narrowest type that the forward pass itself computes in."""
@@ -41,7 +41,9 @@ class Movable(Protocol):
 def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> None:
     """Raise unless permuting each group, and all together, leaves the outputs as they are; see `Symmetry.verify`."""
     probe = Probe(model, example, seed)
-    orders = {g: torch.randperm(n, generator=generator(seed, "verify", g)) for g, n in symmetry.sizes.items() if n > 1}
+    orders = {
+        g: torch.randperm(n, generator=make_generator(seed, "verify", g)) for g, n in symmetry.sizes.items() if n > 1
+    }
     rounds = {group: _round(order) for group, order in orders.items()}
     swaps = {group: _swap(order) for group, order in orders.items()}
     # A round and a swap of two neighbours in it generate every permutation of a group.
@@ -51,7 +53,7 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> N
         runs = _Runs(model, example, probe, symmetry, training)
         for chosen in (*alone, *together):
             runs.check(chosen)
-    for inputs in other_sizes(model, example) if orders else []:
+    for inputs in make_other_sizes(model, example) if orders else []:
         _verify_size(_Runs(model, inputs, probe.on(inputs), symmetry, training=False), [rounds, swaps], alone)
 
 
@@ -143,7 +145,7 @@ class _Runs:
 
     @cached_property
     def _unmoved(self) -> tuple[list[Tensor], torch.dtype]:
-        """The outputs as they are, and the narrowest type on the way to them."""
+        """The outputs without a permutation, and the narrowest type on the way to them."""
         return self.probe.outputs(self.training)
 
     @cached_property
@@ -156,8 +158,8 @@ class _Runs:
     def _steadier(self) -> _Runs | None:
         """The same with every row four times, each disturbed by itself; None where the model does not take that."""
         tensors = [t for t in tree_leaves(self.example) if isinstance(t, Tensor) and t.dim()]
-        example = more_rows(self.example, 4)
-        if not tensors or len(tensors[0]) >= ROWS or not takes(self.model, example):
+        example = repeat_rows(self.example, 4)
+        if not tensors or len(tensors[0]) >= ROWS or not accepts_example(self.model, example):
             return None
         runs = _Runs(self.model, example, self.probe.on(example), self.symmetry, self.training)
         return runs if runs.possible else None

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mechconn.symmetry._axes import Atom, Axis, cut, expanded, leaf, length, regrouped, tie
-from mechconn.symmetry._calls import Call, Cut, Result, Shape, Shaped
+from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, Shaped
 
 SPLITTING = ("view", "reshape", "_unsafe_view", "unflatten")
 MOVING = frozenset("permute transpose t squeeze unsqueeze clone contiguous alias detach to".split())
@@ -48,7 +48,7 @@ class Views:
         self.cuts: list[Cut] = []
         """Which parts were read of the axes that were cut."""
 
-    def made(self, call: Call) -> Result | None:
+    def made(self, call: Call) -> RuleResult | None:
         """What an operation returns that begins a view or reads one part by part; None for all others."""
         if call.name in SPLITTING:
             return self._begun(call)
@@ -65,7 +65,7 @@ class Views:
                 for mark, axis in zip(view.marks, regrouped(view.source.axes, view.shape), strict=True):
                     tie(mark, axis)
 
-    def _begun(self, call: Call) -> Result | None:
+    def _begun(self, call: Call) -> RuleResult | None:
         source = call.self
         self.settle([source])
         if all(_split_axis(source, call.shape, dim) is None for dim in range(len(call.shape))):
@@ -74,7 +74,7 @@ class Views:
         self._of |= {atom: view for mark in view.marks for atom in mark}
         return view.marks
 
-    def _taken(self, call: Call) -> Result | None:
+    def _taken(self, call: Call) -> RuleResult | None:
         x, dim = call.self, call.self.place(call.get("dim", 0))
         view = next((self._of[atom] for atom in x.axes[dim] if atom in self._of), None)
         found = None if view is None else view.parts(view.marks.index(x.axes[dim]))

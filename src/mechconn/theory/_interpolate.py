@@ -71,14 +71,14 @@ def interpolate(
     check_positive("lr", lr)
     check_count("steps", steps)
     check_non_negative("polish", polish)
-    weights, taken = _descended(net, x, y, lr, momentum, steps, hand_over)
-    weights, polished = _polished(replace(net, weights=weights), x, y, polish, tolerance)
+    weights, taken = _descend(net, x, y, lr, momentum, steps, hand_over)
+    weights, polished = _polish(replace(net, weights=weights), x, y, polish, tolerance)
     done = replace(net, weights=weights)
     loss = done.loss(x, y)
     return Interpolation(done, loss, taken, polished, loss <= tolerance)
 
 
-def _descended(
+def _descend(
     net: ReluNet, x: Tensor, y: Tensor, lr: float, momentum: float, steps: int, enough: float
 ) -> tuple[Tensor, int]:
     weights, velocity = net.weights.clone(), torch.zeros_like(net.weights)
@@ -100,7 +100,7 @@ def _descended(
     return weights, steps
 
 
-def _polished(net: ReluNet, x: Tensor, y: Tensor, most: int, enough: float) -> tuple[Tensor, int]:
+def _polish(net: ReluNet, x: Tensor, y: Tensor, most: int, enough: float) -> tuple[Tensor, int]:
     weights, damping = net.weights, FIRST
     gram, unit = x @ x.T, net.units * torch.eye(len(x), dtype=x.dtype, device=x.device)
     residual = net(x) - y

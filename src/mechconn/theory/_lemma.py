@@ -10,7 +10,7 @@ from torch import Tensor
 from mechconn.theory._line import join, loss_along, shortfall
 from mechconn.theory._patterns import activation_patterns, match_units
 from mechconn.theory._relu_network import ReluNet, check_pair
-from mechconn.theory._statement import Assumption, Evidence, concluded
+from mechconn.theory._statement import Assumption, Evidence, conclude
 
 TOLERANCE = 1e-12
 """The mean squared error that counts as none: far above what rounding leaves in float64, far below any barrier."""
@@ -46,12 +46,12 @@ def check_lemma_2(
     Source: Lubana et al. 2023, Lemma 2.
     """
     line = loss_along(a, b, x, y, ts)
-    differing = _differing(a, b, x)
-    expected = [_predicted(a, b, x, y, t) for t in line.ts]
+    differing = _count_differing(a, b, x)
+    expected = [_predict_loss(a, b, x, y, t) for t in line.ts]
     assumptions = (
-        *interpolating(a, b, x, y, tolerance),
+        *check_interpolating(a, b, x, y, tolerance),
         Assumption("all output weights are positive", a.positive, float((a.signs < 0).sum())),
-        Assumption("no pre-activation is zero", (near := _nearest(a, b, x)) > 0, near),
+        Assumption("no pre-activation is zero", (near := _find_nearest(a, b, x)) > 0, near),
     )
     connected = line.barrier.height <= tolerance
     as_claimed = not connected or differing == 0
@@ -65,7 +65,7 @@ def check_lemma_2(
         "largest error of the predicted loss": max(abs(e - m) for e, m in zip(expected, line.loss, strict=True)),
     }
     claim = "interpolating networks that are linearly connected have equal activation patterns"
-    sentence = concluded(assumptions, as_claimed, outcome)
+    sentence = conclude(assumptions, as_claimed, outcome)
     return Evidence("Lemma 2", claim, "proved", assumptions, numbers, as_claimed, sentence)
 
 
@@ -98,9 +98,9 @@ def check_corollary(
     joined = join(a, b, x, y, ts)
     moved = b.permuted(match_units(a, b, x, "patterns"))
     after = loss_along(a, moved, x, y, ts)
-    differing = _differing(a, moved, x)
+    differing = _count_differing(a, moved, x)
     assumptions = (
-        *interpolating(a, b, x, y, tolerance),
+        *check_interpolating(a, b, x, y, tolerance),
         Assumption("the patterns are equal up to a permutation", differing == 0, float(differing)),
     )
     as_claimed = after.barrier.height <= tolerance
@@ -114,11 +114,13 @@ def check_corollary(
         "barrier after": after.barrier.height,
     }
     claim = "interpolating networks with equal patterns up to a permutation connect after it"
-    sentence = concluded(assumptions, as_claimed, outcome)
+    sentence = conclude(assumptions, as_claimed, outcome)
     return Evidence("Corollary", claim, "proved", assumptions, numbers, as_claimed, sentence)
 
 
-def interpolating(a: ReluNet, b: ReluNet, x: Tensor, y: Tensor, tolerance: float) -> tuple[Assumption, Assumption]:
+def check_interpolating(
+    a: ReluNet, b: ReluNet, x: Tensor, y: Tensor, tolerance: float
+) -> tuple[Assumption, Assumption]:
     """That both networks fit all labels."""
     check_pair(a, b)
     losses = a.loss(x, y), b.loss(x, y)
@@ -128,14 +130,14 @@ def interpolating(a: ReluNet, b: ReluNet, x: Tensor, y: Tensor, tolerance: float
     )
 
 
-def _differing(a: ReluNet, b: ReluNet, x: Tensor) -> int:
+def _count_differing(a: ReluNet, b: ReluNet, x: Tensor) -> int:
     return int((activation_patterns(a, x) != activation_patterns(b, x)).sum())
 
 
-def _nearest(a: ReluNet, b: ReluNet, x: Tensor) -> float:
+def _find_nearest(a: ReluNet, b: ReluNet, x: Tensor) -> float:
     return min(float(net.preactivations(x).abs().min()) for net in (a, b))
 
 
-def _predicted(a: ReluNet, b: ReluNet, x: Tensor, y: Tensor, t: float) -> float:
+def _predict_loss(a: ReluNet, b: ReluNet, x: Tensor, y: Tensor, t: float) -> float:
     """The loss at t from the ends' outputs and the shortfall alone."""
     return float(((1 - t) * a(x) + t * b(x) - shortfall(a, b, x, t) - y).square().mean())

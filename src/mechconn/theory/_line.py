@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechconn.connectivity import Barrier, barrier_of
+from mechconn.connectivity import Barrier, compute_barrier
 from mechconn.paths import path_grid
-from mechconn.theory._patterns import WAYS, By, assigned_within, match_units, pattern_agreement
+from mechconn.theory._patterns import WAYS, By, assign_within_signs, match_units, pattern_agreement
 from mechconn.theory._relu_network import ReluNet, check_pair
 
 
@@ -66,7 +66,7 @@ def loss_along(
     check_pair(a, b)
     grid = path_grid(ts) if isinstance(ts, int) else tuple(ts)
     losses = tuple(a.towards(b, t).loss(x, y) for t in grid)
-    return Line(tuple(grid), losses, barrier_of(grid, losses, None))
+    return Line(tuple(grid), losses, compute_barrier(grid, losses, None))
 
 
 def join(
@@ -99,7 +99,7 @@ def shortfall(a: ReluNet, b: ReluNet, x: Float[Tensor, "n inputs"], t: float) ->
     """
     check_pair(a, b)
     p, q = a.preactivations(x), b.preactivations(x)
-    return _lost(p, q, t) @ a.signs / a.units
+    return _compute_shortfall(p, q, t) @ a.signs / a.units
 
 
 def barrier_floor(
@@ -128,8 +128,8 @@ def barrier_floor(
     left, right = a(x) - y, b(x) - y
     floor = 0.0
     for t in path_grid(ts) if isinstance(ts, int) else ts:
-        costs = torch.stack([_lost(p[:, [u]], q, t).mean(0) for u in range(a.units)])
-        best = assigned_within(a.signs, -costs)
+        costs = torch.stack([_compute_shortfall(p[:, [u]], q, t).mean(0) for u in range(a.units)])
+        best = assign_within_signs(a.signs, -costs)
         least = float(costs.gather(1, best[:, None]).sum()) / a.units
         chord = (1 - t) * left + t * right
         rise = max(0.0, least - float(chord.square().mean().sqrt())) ** 2
@@ -137,5 +137,5 @@ def barrier_floor(
     return floor
 
 
-def _lost(p: Tensor, q: Tensor, t: float) -> Tensor:
+def _compute_shortfall(p: Tensor, q: Tensor, t: float) -> Tensor:
     return torch.where(p * q < 0, torch.minimum((1 - t) * p.abs(), t * q.abs()), 0.0)

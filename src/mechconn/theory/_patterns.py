@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechconn.alignment import assigned
+from mechconn.alignment import solve_assignment
 from mechconn.core import check_choice
 from mechconn.theory._relu_network import ReluNet, check_pair
 
@@ -27,7 +27,7 @@ def activation_patterns(net: ReluNet, x: Float[Tensor, "n inputs"]) -> Bool[Tens
     return net.preactivations(x) > 0
 
 
-def agreements(a: ReluNet, b: ReluNet, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "units units"]:
+def compute_agreements(a: ReluNet, b: ReluNet, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "units units"]:
     """[u, v]: the share of rows in which A's unit u and B's unit v are both on or both off."""
     of_a, of_b = (activation_patterns(net, x).double() for net in (a, b))
     return (of_a.T @ of_b + (1 - of_a).T @ (1 - of_b)) / len(x)
@@ -50,21 +50,21 @@ def match_units(a: ReluNet, b: ReluNet, x: Float[Tensor, "n inputs"], by: By = "
     check_pair(a, b)
     check_choice("by", by, WAYS)
     if by == "patterns":
-        scores = agreements(a, b, x)
+        scores = compute_agreements(a, b, x)
     elif by == "activations":
         scores = a.preactivations(x).clamp_min(0).T @ b.preactivations(x).clamp_min(0)
     else:
         scores = a.weights.T @ b.weights
-    return assigned_within(a.signs, scores)
+    return assign_within_signs(a.signs, scores)
 
 
-def assigned_within(signs: Float[Tensor, " units"], scores: Float[Tensor, "units units"]) -> Int[Tensor, " units"]:
+def assign_within_signs(signs: Float[Tensor, " units"], scores: Float[Tensor, "units units"]) -> Int[Tensor, " units"]:
     """The permutation of largest total score among those that keep every unit's sign."""
     found = torch.arange(len(signs))
     for sign in (1.0, -1.0):
         places = (signs == sign).nonzero().flatten().cpu()
         if len(places):
-            found[places] = places[assigned(scores.cpu()[places][:, places])]
+            found[places] = places[solve_assignment(scores.cpu()[places][:, places])]
     return found.to(signs.device)
 
 
@@ -77,4 +77,4 @@ def pattern_agreement(
     """
     check_pair(a, b)
     found = match_units(a, b, x) if permutation is None else permutation
-    return float(agreements(a, b, x).gather(1, found[:, None]).mean())
+    return float(compute_agreements(a, b, x).gather(1, found[:, None]).mean())

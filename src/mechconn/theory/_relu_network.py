@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechconn.core import Params, check_count, check_positive, check_same_shapes, generator
+from mechconn.core import Params, check_count, check_positive, check_same_shapes, make_generator
 from mechconn.theory._slabs import Slabs
 
 
@@ -107,8 +107,8 @@ def fresh_network(inputs: int, units: int, *, signed: bool = False, scale: float
     check_count("inputs", inputs)
     check_count("units", units)
     check_positive("scale", scale)
-    weights = scale * torch.randn((inputs, units), generator=generator(seed, "weights"), dtype=torch.float64)
-    return ReluNet(weights, _signs(units, signed))
+    weights = scale * torch.randn((inputs, units), generator=make_generator(seed, "weights"), dtype=torch.float64)
+    return ReluNet(weights, _make_signs(units, signed))
 
 
 def spline_network(slabs: Slabs, attribute: int, units: int, *, signed: bool = False) -> ReluNet:
@@ -129,8 +129,8 @@ def spline_network(slabs: Slabs, attribute: int, units: int, *, signed: bool = F
         >>> spline_network(data.generator, 0, units=2).loss(data.x, data.y)
         0.0
     """
-    signs, complexity = _signs(units, signed), slabs.complexities[slabs.checked(attribute)]
-    ways = _steps(slabs, attribute) if signed else (_valley(slabs, attribute), [])
+    signs, complexity = _make_signs(units, signed), slabs.complexities[slabs.checked(attribute)]
+    ways = _make_steps(slabs, attribute) if signed else (_make_valley(slabs, attribute), [])
     halves = [(signs == sign).nonzero().flatten().tolist() for sign in (1.0, -1.0)]
     if (not signed and complexity > 1) or any(len(h) < len(w) for h, w in zip(halves, ways, strict=True)):
         raise ValueError(
@@ -149,14 +149,14 @@ Ramp = tuple[float, float]
 """(slope, offset) of relu(slope z + offset)."""
 
 
-def _valley(slabs: Slabs, attribute: int) -> list[Ramp]:
+def _make_valley(slabs: Slabs, attribute: int) -> list[Ramp]:
     """A ramp up to the last slab and, for K = 1, its mirror image."""
     last, slope = float(slabs.places(attribute)[-1]), 2.0 / slabs.spacing[attribute]
     offset = 1.0 - slope * last
     return [(slope, offset), (-slope, offset)][: slabs.complexities[attribute] + 1]
 
 
-def _steps(slabs: Slabs, attribute: int) -> tuple[list[Ramp], list[Ramp]]:
+def _make_steps(slabs: Slabs, attribute: int) -> tuple[list[Ramp], list[Ramp]]:
     """Units that are added and units that are taken away: each change of the label is one of either."""
     width = slabs.spacing[attribute] / 2
     places, labels = slabs.places(attribute).tolist(), slabs.labels(attribute).tolist()
@@ -170,7 +170,7 @@ def _steps(slabs: Slabs, attribute: int) -> tuple[list[Ramp], list[Ramp]]:
     return added, taken
 
 
-def _signs(units: int, signed: bool) -> Tensor:
+def _make_signs(units: int, signed: bool) -> Tensor:
     check_count("units", units)
     if signed and units % 2:
         raise ValueError(f"a signed network has as many positive as negative units, got units={units}; make it even")

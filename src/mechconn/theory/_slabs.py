@@ -14,8 +14,8 @@ from mechconn.core import (
     check_positive,
     check_range,
     check_whole,
-    generator,
-    integers_by_index,
+    draw_integers,
+    make_generator,
 )
 
 
@@ -94,7 +94,7 @@ class Slabs:
     def sample(self, rows: int, seed: int = 0) -> SlabSet:
         """`rows` samples, every other one with label 1."""
         check_count("rows", rows)
-        draw = generator(seed, "slabs")
+        draw = make_generator(seed, "slabs")
         y = torch.arange(rows) % 2
         columns: list[Tensor] = []
         for attribute in range(len(self.complexities)):
@@ -137,7 +137,7 @@ class SlabSet:
         """The unit intervention on one attribute: its slab drawn anew, uniformly, for every row; all else stays."""
         count = self.generator.complexities[self.generator.checked(attribute)] + 2
         slabs = self.slabs.clone()
-        slabs[:, attribute] = integers_by_index(torch.arange(len(self)), count, seed, "slabs", attribute)
+        slabs[:, attribute] = draw_integers(torch.arange(len(self)), count, seed, "slabs", attribute)
         return replace(self, slabs=slabs)
 
     def relying_on(self, attribute: int, seed: int = 0) -> SlabSet:

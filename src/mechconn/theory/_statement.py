@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Status = Literal["proved", "shown by example", "conjectured"]
+StatementStatus = Literal["proved", "shown by example", "conjectured"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Evidence:
 
     name: str
     claim: str
-    status: Status
+    status: StatementStatus
     assumptions: tuple[Assumption, ...]
     numbers: Mapping[str, float]
     as_claimed: bool
@@ -73,7 +73,7 @@ class Evidence:
         return "\n".join([*lines, f"  {self.sentence}"])
 
 
-def concluded(
+def conclude(
     assumptions: tuple[Assumption, ...], as_claimed: bool, outcome: str, otherwise: str = "That is NOT as it says."
 ) -> str:
     """The outcome, and what it is worth."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
-from mechconn.theory._lemma import TOLERANCE, interpolating
+from mechconn.theory._lemma import TOLERANCE, check_interpolating
 from mechconn.theory._line import barrier_floor, join
-from mechconn.theory._patterns import agreements
+from mechconn.theory._patterns import compute_agreements
 from mechconn.theory._relu_network import ReluNet
 from mechconn.theory._slabs import SlabSet
-from mechconn.theory._statement import Assumption, Evidence, concluded
+from mechconn.theory._statement import Assumption, Evidence, conclude
 
 MARGIN = 0.01
 """Mean squared error that counts as an effect of an intervention; a constant 1/2 has 0.25."""
@@ -56,16 +56,16 @@ def check_theorem_1(
     x, y = data.x, data.y
     joined = join(a, b, x, y, ts)
     complexities = tuple(data.generator.complexities[data.generator.checked(i)] for i in attributes)
-    missing = _missing_pairs(data, attributes)
+    missing = _find_missing_pairs(data, attributes)
     assumptions = (
-        *interpolating(a, b, x, y, tolerance),
-        *_following("A", a, data, attributes[0], tolerance, seed),
-        *_following("B", b, data, attributes[1], tolerance, seed),
+        *check_interpolating(a, b, x, y, tolerance),
+        *_check_following("A", a, data, attributes[0], tolerance, seed),
+        *_check_following("B", b, data, attributes[1], tolerance, seed),
         Assumption("the attributes differ in complexity", complexities[0] != complexities[1], float(complexities[1])),
         Assumption("slabs of one label occur in all pairs", missing == 0, float(missing)),
     )
     floor = barrier_floor(a, b, x, y, ts) if a.positive else 0.0
-    alone = agreements(a, b, x) if complexities[0] > complexities[1] else agreements(b, a, x)
+    alone = compute_agreements(a, b, x) if complexities[0] > complexities[1] else compute_agreements(b, a, x)
     partnerless = int((alone.max(1).values < 1).sum())
     as_claimed = partnerless > 0 and joined.agreement < 1
     order = f"is at least {floor:.3g} in every order of the units" if a.positive else "has no proved floor here (≠)"
@@ -81,7 +81,7 @@ def check_theorem_1(
         "barrier floor": floor,
     }
     claim = "networks that read attributes of different complexity share activation patterns under no permutation"
-    sentence = concluded(assumptions, as_claimed, outcome)
+    sentence = conclude(assumptions, as_claimed, outcome)
     return Evidence("Theorem 1", claim, "proved", assumptions, numbers, as_claimed, sentence)
 
 
@@ -121,7 +121,7 @@ def check_exception(
     own, others = min(effects[0][0], effects[1][1]), max(abs(effects[0][1]), abs(effects[1][0]))
     complexities = tuple(data.generator.complexities[i] for i in attributes)
     assumptions = (
-        *interpolating(a, b, x, y, tolerance),
+        *check_interpolating(a, b, x, y, tolerance),
         Assumption("each network is sensitive to its own attribute", own > MARGIN, own),
         Assumption("each network is invariant to the other's", others <= MARGIN, others),
         Assumption("the attributes have one complexity", complexities[0] == complexities[1], float(complexities[1])),
@@ -144,15 +144,15 @@ def check_exception(
         "barrier with B's attribute drawn anew": elsewhere[1],
     }
     claim = "networks of dissimilar mechanisms of similar complexity can be linearly connected"
-    sentence = concluded(assumptions, as_claimed, outcome, "This pair is no example of it, which refutes nothing.")
+    sentence = conclude(assumptions, as_claimed, outcome, "This pair is no example of it, which refutes nothing.")
     return Evidence("Exception", claim, "shown by example", assumptions, numbers, as_claimed, sentence)
 
 
-def _following(
+def _check_following(
     name: str, net: ReluNet, data: SlabSet, attribute: int, tolerance: float, seed: int
 ) -> tuple[Assumption, Assumption]:
     """That a network uses one attribute alone: in its outputs, and in the pattern of every unit."""
-    rows, strays = data.relying_on(attribute, seed), _strays(net, data, attribute)
+    rows, strays = data.relying_on(attribute, seed), _count_strays(net, data, attribute)
     loss = net.loss(rows.x, rows.y)
     return (
         Assumption(f"{name} interpolates also with other attributes drawn anew", loss <= tolerance, loss),
@@ -160,7 +160,7 @@ def _following(
     )
 
 
-def _strays(net: ReluNet, data: SlabSet, attribute: int) -> int:
+def _count_strays(net: ReluNet, data: SlabSet, attribute: int) -> int:
     """Units that some slabs of other attributes, or the noise of some row, turn on or off within one slab."""
     slabs, count = data.generator, len(data.generator.complexities)
     reach = torch.stack([slabs.places(i).max() for i in range(count)])
@@ -172,7 +172,7 @@ def _strays(net: ReluNet, data: SlabSet, attribute: int) -> int:
     return int(((own + low <= 0) & (own + high > 0)).any(0).sum())
 
 
-def _missing_pairs(data: SlabSet, attributes: tuple[int, int]) -> int:
+def _find_missing_pairs(data: SlabSet, attributes: tuple[int, int]) -> int:
     """Pairs of slabs with one label in which no row lies."""
     labels = [data.generator.labels(i) for i in attributes]
     possible = {(i, j) for i, p in enumerate(labels[0].tolist()) for j, q in enumerate(labels[1].tolist()) if p == q}

@@ -14,5 +14,5 @@ from mechconn.tuning._last_layer import LastLayerRetraining as LastLayerRetraini
 from mechconn.tuning._method_comparison import Across as Across
 from mechconn.tuning._method_comparison import MethodComparison as MethodComparison
 from mechconn.tuning._method_comparison import TuningRun as TuningRun
-from mechconn.tuning._naive import NaiveFineTuning as NaiveFineTuning
-from mechconn.tuning._naive import Scratch as Scratch
+from mechconn.tuning._naive_fine_tuning import NaiveFineTuning as NaiveFineTuning
+from mechconn.tuning._naive_fine_tuning import Scratch as Scratch

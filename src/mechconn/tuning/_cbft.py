@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from mechconn.core import Data, Params, check_choice, check_fraction, check_non_negative, check_whole, uniform_by_index
+from mechconn.core import Data, Params, check_choice, check_fraction, check_non_negative, check_whole, draw_uniform
 from mechconn.datasets import CuedSet
 from mechconn.descent import (
     Batch,
@@ -20,12 +20,12 @@ from mechconn.descent import (
     Objective,
     Problem,
     Records,
-    Step,
-    clean_loss,
-    cued_needed,
+    TrainingStep,
+    compute_clean_loss,
     find_head,
-    head_calls,
-    taken_epoch,
+    find_taken_epoch,
+    record_head_calls,
+    require_cued_data,
 )
 from mechconn.losses import Loss
 
@@ -85,7 +85,7 @@ class CBFT(Descent):
 
     def cued_data(self, cued: Mapping[str, Data], seed: int) -> Mapping[str, Data]:
         """D_C, of every source."""
-        cued = cued_needed(self, cued)
+        cued = require_cued_data(self, cued)
         if self.cued_proportion is None:
             return cued
         redrawn = {}
@@ -112,14 +112,14 @@ class CBFT(Descent):
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """[L_B, L + L_I / K], or their sum as one."""
 
-        def barrier(step: Step) -> dict[str, Tensor]:
+        def barrier(step: TrainingStep) -> dict[str, Tensor]:
             t = float(self.draw_t(torch.tensor([step.number]), problem.seed))
             pairs = zip(problem.references, step.cued, strict=True)
             losses = torch.stack([self.path_loss(problem, start, batch, t) for start, batch in pairs])
             self._keep_shortfall(problem, step, losses.detach())
-            return {"barrier": _mean((self.barrier_margin - losses).abs().unbind())}
+            return {"barrier": _mean_loss((self.barrier_margin - losses).abs().unbind())}
 
-        mechanism = self._mechanism(problem) if self.invariance else clean_loss(problem)
+        mechanism = self._mechanism(problem) if self.invariance else compute_clean_loss(problem)
         if not self.barrier:
             return [mechanism]
         if self.update == "joint":
@@ -128,7 +128,7 @@ class CBFT(Descent):
 
     def draw_t(self, step: Int[Tensor, " n"], seed: int) -> Float[Tensor, " n"]:
         """The path's t at each iteration: a pure function of (iteration, seed), float64."""
-        uniform = uniform_by_index(step, seed, "CBFT t").clamp_(1e-12, 1 - 1e-12)
+        uniform = draw_uniform(step, seed, "CBFT t").clamp_(1e-12, 1 - 1e-12)
         if self.t_sampling == "clipped":
             return 0.5 + 0.5 * torch.special.ndtri(uniform).clamp_(-0.5, 0.5)
         low, high = torch.special.ndtr(torch.tensor([-1.0, 1.0], dtype=torch.float64)).tolist()
@@ -146,7 +146,7 @@ class CBFT(Descent):
         outputs = problem.network(point, discarded, batch[0], training=True)
         return problem.mean_loss(outputs, batch[1])
 
-    def _keep_shortfall(self, problem: Problem, step: Step, losses: Tensor) -> None:
+    def _keep_shortfall(self, problem: Problem, step: TrainingStep, losses: Tensor) -> None:
         """Add max(margin - loss, 0) on the path to the sums of the step's epoch, and those of the first step."""
         shape = (2, self.epochs + 1)
         sums, counts = problem.kept.setdefault("shortfall", losses.new_zeros(shape, dtype=torch.float32))
@@ -161,7 +161,7 @@ class CBFT(Descent):
         weights that were taken at least STAYED of its value at the first step, as a mean over the epochs that hold the
         last ENOUGH steps: one t alone may lie near an end of the path.
         """
-        epoch = taken_epoch(records)
+        epoch = find_taken_epoch(records)
         notes = [] if "shortfall" not in problem.kept else self._barrier_remarks(problem.kept["shortfall"], epoch)
         used = [record["invariance"] for record in records if "invariance" in record]
         if used and epoch < self.warmup_epochs:
@@ -193,12 +193,12 @@ class CBFT(Descent):
     def _mechanism(self, problem: Problem) -> Objective:
         head, total = problem.head, problem.workers.total
 
-        def with_invariance(step: Step) -> dict[str, Tensor]:
+        def with_invariance(step: TrainingStep) -> dict[str, Tensor]:
             nonlocal head
             clean, clean_y = step.clean
             head = head or find_head(problem.model, clean)
             cued = () if step.epoch < self.warmup_epochs else step.cued
-            with head_calls(problem.model, head) as received:
+            with record_head_calls(problem.model, head) as received:
                 passes = [problem.outputs(inputs) for inputs, _ in (step.clean, *cued)]
                 features = [received.features(call, outputs) for call, outputs in enumerate(passes)]
             if len(received.calls) != len(passes):
@@ -207,7 +207,7 @@ class CBFT(Descent):
                     f"{len(passes)}, calls {len(received.calls)}); name another layer with head=, or set "
                     "invariance=False"
                 )
-            labels, classes = _labels(problem.loss, passes, [y for _, y in (step.clean, *cued)])
+            labels, classes = _check_labels(problem.loss, passes, [y for _, y in (step.clean, *cued)])
             if not cued:
                 return {"clean": problem.mean_loss(passes[0], clean_y)}
             if len(sizes := {z.shape[1] for z in features}) > 1:
@@ -219,10 +219,10 @@ class CBFT(Descent):
             counted = [problem.rows_counted(y).bool() for _, y in (step.clean, *cued)]
             first, *others = (z[rows] for z, rows in zip(features, counted, strict=True))
             gaps = [
-                invariance_loss(first, labels[0], other, own, classes, self.normalised_means, total)
+                compute_invariance_loss(first, labels[0], other, own, classes, self.normalised_means, total)
                 for other, own in zip(others, labels[1:], strict=True)
             ]
-            return {"clean": problem.mean_loss(passes[0], clean_y), "invariance": _mean(gaps) / classes}
+            return {"clean": problem.mean_loss(passes[0], clean_y), "invariance": _mean_loss(gaps) / classes}
 
         return with_invariance
 
@@ -234,7 +234,7 @@ ENOUGH = 20
 """Steps whose mean shows whether there is a barrier, whatever their t."""
 
 
-def invariance_loss(
+def compute_invariance_loss(
     clean: Float[Tensor, "n d"],
     clean_y: Int[Tensor, " n"],
     cued: Float[Tensor, "m d"],
@@ -259,7 +259,7 @@ def invariance_loss(
     return (first - second).square().sum(1)[shared].sum()
 
 
-def _labels(loss: Loss, passes: Sequence[Tensor], targets: Sequence[Tensor]) -> tuple[list[Tensor], int]:
+def _check_labels(loss: Loss, passes: Sequence[Tensor], targets: Sequence[Tensor]) -> tuple[list[Tensor], int]:
     """Class labels of each batch and K, after refusing what is no classification of whole rows."""
     labels, classes = [], 0
     for outputs, y in zip(passes, targets, strict=True):
@@ -277,5 +277,5 @@ def _labels(loss: Loss, passes: Sequence[Tensor], targets: Sequence[Tensor]) -> 
     return labels, classes
 
 
-def _mean(values: Sequence[Tensor]) -> Tensor:
+def _mean_loss(values: Sequence[Tensor]) -> Tensor:
     return values[0] if len(values) == 1 else torch.stack(list(values)).mean()

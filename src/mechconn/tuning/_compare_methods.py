@@ -19,19 +19,19 @@ from mechconn.core import (
     PerSampleLoss,
     Progress,
     as_data,
-    batch_count,
     check_by_index,
     check_choice,
     check_count,
     check_is,
     check_share,
-    generator,
-    generators_kept,
-    isolated,
-    rows_of,
+    count_batches,
+    isolate_rng,
+    keep_generator_states,
+    make_generator,
+    select_rows,
     sha256,
 )
-from mechconn.datasets import Groups, Suite, observed_of
+from mechconn.datasets import Groups, Suite, find_selection
 from mechconn.descent import Checkpoint, Method
 from mechconn.losses import as_loss, cross_entropy
 from mechconn.network import (
@@ -41,7 +41,7 @@ from mechconn.network import (
     Precision,
     check_classified,
     check_same_rows,
-    outcomes,
+    compute_outcomes,
     parameters_of,
 )
 from mechconn.tuning._fine_tune import fine_tune
@@ -113,19 +113,19 @@ def compare_methods(
         TypeError: validation from clean data that are not read by row.
     """
     tasks = [tasks] if isinstance(tasks, TuningTask) else list(tasks)
-    _check(tasks, methods, epochs, passes)
+    _check_tasks_and_methods(tasks, methods, epochs, passes)
     check_choice("selection", selection, ("last", "validation"))
     check_share("validation_share", validation_share)
-    parts = [_parts(task, selection, validation_share) for task in tasks]
+    parts = [_split_clean_data(task, selection, validation_share) for task in tasks]
     budgets = [
-        {name: _budgeted(method, task, part.clean, epochs, passes) for name, method in methods.items()}
+        {name: _apply_budget(method, task, part.clean, epochs, passes) for name, method in methods.items()}
         for task, part in zip(tasks, parts, strict=True)
     ]
     place = None if folder is None else Path(folder)
     runs: list[TuningRun] = []
     total = len(tasks) * len(methods)
 
-    def told(name: str, seed: int) -> Progress:
+    def make_progress(name: str, seed: int) -> Progress:
         done = sum(run.method != START for run in runs)
 
         def shown(message: str, epoch: int, epochs: int) -> None:
@@ -135,17 +135,17 @@ def compare_methods(
         return shown
 
     for task, part, budgeted in zip(tasks, parts, budgets, strict=True):
-        runs.append(_evaluated(START, task, task.model, loss, device, precision, {}, 0.0))
+        runs.append(_evaluate(START, task, task.model, loss, device, precision, {}, 0.0))
         for name, method in budgeted.items():
             started = time.perf_counter()
             tuned = fine_tune(
                 task.model, method, clean=part.clean, cued=task.cued, references=task.references, groups=part.groups,
                 validation=part.held_out, loss=loss, head=head, transform=transform,
-                checkpoint=None if place is None else Checkpoint(place / f"{_slug(name)}-{task.seed}.safetensors"),
-                seed=task.seed, device=device, precision=precision, progress=told(name, task.seed),
+                checkpoint=None if place is None else Checkpoint(place / f"{_make_slug(name)}-{task.seed}.safetensors"),
+                seed=task.seed, device=device, precision=precision, progress=make_progress(name, task.seed),
             )  # fmt: skip
             seconds = time.perf_counter() - started
-            found = _evaluated(name, task, tuned.model, loss, device, precision, tuned.settings, seconds)
+            found = _evaluate(name, task, tuned.model, loss, device, precision, tuned.settings, seconds)
             runs.append(replace(found, notes=tuned.notes))
     if progress is not None:
         progress("comparing methods", total, total)
@@ -154,7 +154,9 @@ def compare_methods(
     return MethodComparison(tuple(runs), tasks[0].suite.reference, settings)
 
 
-def _check(tasks: Sequence[TuningTask], methods: Mapping[str, Method], epochs: int | None, passes: int | None) -> None:
+def _check_tasks_and_methods(
+    tasks: Sequence[TuningTask], methods: Mapping[str, Method], epochs: int | None, passes: int | None
+) -> None:
     check_is("methods", methods, Mapping, "; write {name: method, ...}")
     if not tasks or not methods:
         raise ValueError(
@@ -175,7 +177,7 @@ def _check(tasks: Sequence[TuningTask], methods: Mapping[str, Method], epochs: i
             check_count(name, count)
 
 
-def _budgeted(method: Method, task: TuningTask, clean: Data, epochs: int | None, passes: int | None) -> Method:
+def _apply_budget(method: Method, task: TuningTask, clean: Data, epochs: int | None, passes: int | None) -> Method:
     """The method with the epochs that the budget allows, after refusing a task that lacks what it reads."""
     cued = task.cued if isinstance(task.cued, Mapping) else {} if task.cued is None else {"cued": task.cued}
     if task.groups is not None and method.takes_groups:
@@ -187,13 +189,13 @@ def _budgeted(method: Method, task: TuningTask, clean: Data, epochs: int | None,
     if passes is None or schedule is None:
         return method
     data = (clean, *read.values())
-    with generators_kept(*data), isolated(task.seed, "compare_methods"):
-        iterations = min(batch_count("data", source, schedule.batch_size) for source in data)
+    with keep_generator_states(*data), isolate_rng(task.seed, "compare_methods"):
+        iterations = min(count_batches("data", source, schedule.batch_size) for source in data)
     return method.with_epochs(max(1, round(passes / (method.passes(len(read)) * iterations))))
 
 
 @dataclass(frozen=True, eq=False)
-class _Parts:
+class _CleanData:
     """A task's clean data: the rows to train on, their groups, and the rows held out."""
 
     clean: Data
@@ -201,12 +203,12 @@ class _Parts:
     held_out: Data | None = None
 
 
-def _parts(task: TuningTask, selection: str, share: float) -> _Parts:
+def _split_clean_data(task: TuningTask, selection: str, share: float) -> _CleanData:
     source = as_data("clean data", task.clean)
     if selection == "last":
-        return _Parts(source, task.groups)
+        return _CleanData(source, task.groups)
     source = check_by_index("selection='validation'", source)
-    order = torch.randperm(len(source), generator=generator(task.seed, "validation"))
+    order = torch.randperm(len(source), generator=make_generator(task.seed, "validation"))
     count = min(max(round(share * len(source)), 1), len(source) - 1)
     kept, held = order[count:].sort().values, order[:count].sort().values
 
@@ -219,10 +221,10 @@ def _parts(task: TuningTask, selection: str, share: float) -> _Parts:
         groups = {name: chosen(column) for name, column in groups.items()}
     elif groups is not None:
         groups = chosen(groups)
-    return _Parts(rows_of(source, kept), groups, rows_of(source, held))
+    return _CleanData(select_rows(source, kept), groups, select_rows(source, held))
 
 
-def _evaluated(
+def _evaluate(
     name: str,
     task: TuningTask,
     model: nn.Module,
@@ -238,11 +240,11 @@ def _evaluated(
     for split in task.suite:
         found: list[Outcomes] = []
         for what, data in task.suite.draws_of(split).items():
-            with isolated(task.seed, "compare_methods"):
-                found.append(outcomes(forward, network.device, data, what, as_loss(loss), model=network.module))
+            with isolate_rng(task.seed, "compare_methods"):
+                found.append(compute_outcomes(forward, network.device, data, what, as_loss(loss), model=network.module))
             check_same_rows(what, found[0].targets, found[-1].targets)
             check_classified("compare_methods", found[-1])
-        observed = observed_of(task.suite[split])
+        observed = find_selection(task.suite[split])
         within = observed is not None and observed.within_classes
         accuracy[split] = fmean(_mean_over_classes(result) if within else result.accuracy for result in found)
         losses[split] = fmean(result.mean_loss for result in found)
@@ -254,7 +256,7 @@ def _mean_over_classes(result: Outcomes) -> float:
     return fmean(float(result.correct[result.targets == label].double().mean()) for label in result.targets.unique())
 
 
-def _slug(name: str) -> str:
+def _make_slug(name: str) -> str:
     """A name as a file's: its letters and figures, and a hash that tells it from names that differ in other signs."""
     letters = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
     return f"{letters}-{sha256(name.encode())[:6]}"

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from mechconn.core import Data, check_fraction, check_non_negative, check_positive
-from mechconn.descent import Batch, Descent, Objective, Problem, Records, Step, cued_needed
+from mechconn.descent import Batch, Descent, Objective, Problem, Records, TrainingStep, require_cued_data
 
 
 @dataclass(frozen=True, kw_only=True)
-class Environments(Descent):
+class EnvironmentMethod(Descent):
     """A method whose environments e are the clean data and every source of data with a cue, with risks R_e."""
 
     def cued_data(self, cued: Mapping[str, Data], seed: int) -> Mapping[str, Data]:
         """Every source."""
-        return cued_needed(self, cued)
+        return require_cued_data(self, cued)
 
     def passes(self, sources: int) -> int:
         """One in each environment."""
@@ -27,7 +27,7 @@ class Environments(Descent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Penalised(Environments):
+class PenalisedMethod(EnvironmentMethod):
     """The mean risk and a penalty on what tells the environments apart.
 
     Attributes:
@@ -55,7 +55,7 @@ class Penalised(Environments):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IRM(Penalised):
+class IRM(PenalisedMethod):
     """Invariant risk minimisation: mean_e R_e + penalty mean_e (d R_e(w f) / d w at w = 1)^2.
 
     w is a dummy scale of the outputs: where its derivative is zero in every environment, no environment would want the
@@ -72,8 +72,10 @@ class IRM(Penalised):
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """["risk" + "penalty"]."""
 
-        def objective(step: Step) -> dict[str, Tensor]:
-            risks, slopes = zip(*(_risk_and_slope(problem, batch) for batch in (step.clean, *step.cued)), strict=True)
+        def objective(step: TrainingStep) -> dict[str, Tensor]:
+            risks, slopes = zip(
+                *(_compute_risk_and_slope(problem, batch) for batch in (step.clean, *step.cued)), strict=True
+            )
             slope = torch.stack(slopes).square().mean()
             return {"risk": torch.stack(risks).mean(), "penalty": self.penalty * slope}
 
@@ -81,7 +83,7 @@ class IRM(Penalised):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VREx(Penalised):
+class VREx(PenalisedMethod):
     """Risk extrapolation: mean_e R_e + penalty var_e(R_e), the population variance over environments.
 
     Attributes:
@@ -95,7 +97,7 @@ class VREx(Penalised):
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """["risk" + "variance"]."""
 
-        def objective(step: Step) -> dict[str, Tensor]:
+        def objective(step: TrainingStep) -> dict[str, Tensor]:
             risks = torch.stack([problem.risk(batch) for batch in (step.clean, *step.cued)])
             return {"risk": risks.mean(), "variance": self.penalty * risks.var(correction=0)}
 
@@ -103,7 +105,7 @@ class VREx(Penalised):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvexCombination(Environments):
+class ConvexCombination(EnvironmentMethod):
     """weight x L(data with the cue) + (1 - weight) x L(clean data), both through the model that is trained.
 
     A simplified CBFT of a third-party summary, kept as a baseline under this name; of several sources the mean.
@@ -121,7 +123,7 @@ class ConvexCombination(Environments):
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """["clean" + "cued"]."""
 
-        def objective(step: Step) -> dict[str, Tensor]:
+        def objective(step: TrainingStep) -> dict[str, Tensor]:
             clean = problem.risk(step.clean)
             cued = torch.stack([problem.risk(batch) for batch in step.cued]).mean()
             return {"clean": (1.0 - self.weight) * clean, "cued": self.weight * cued}
@@ -130,7 +132,7 @@ class ConvexCombination(Environments):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupDRO(Environments):
+class GroupDRO(EnvironmentMethod):
     """Distributionally robust optimisation over groups g: sum_g q_g R_g, q moving towards the worst group.
 
     At every batch q_g <- q_g exp(step_size R_g), scaled to sum 1, over the groups that the batch holds. The
@@ -163,8 +165,8 @@ class GroupDRO(Environments):
                 "data with the cue"
             )
 
-        def objective(step: Step) -> dict[str, Tensor]:
-            risks, present = _group_risks(problem, step)
+        def objective(step: TrainingStep) -> dict[str, Tensor]:
+            risks, present = _compute_group_risks(problem, step)
             q = problem.kept.setdefault("q", torch.full_like(risks, 1.0 / len(risks)))
             moved = q * torch.where(present, (self.step_size * risks.detach()).exp(), 1.0)
             q.copy_(moved / moved.sum())
@@ -179,7 +181,7 @@ class GroupDRO(Environments):
         return ("GroupDRO had one group, so that no weight moved between groups; give groups= of two labels or more.",)
 
 
-def _group_risks(problem: Problem, step: Step) -> tuple[Tensor, Tensor]:
+def _compute_group_risks(problem: Problem, step: TrainingStep) -> tuple[Tensor, Tensor]:
     """Mean loss of every group in the batch, zero where the batch holds none of it, and which it holds."""
     if problem.groups is None:
         risks = torch.stack([problem.risk(batch) for batch in (step.clean, *step.cued)])
@@ -194,7 +196,7 @@ def _group_risks(problem: Problem, step: Step) -> tuple[Tensor, Tensor]:
     return problem.workers.total(members.T @ losses) / counts.clamp(min=1.0), counts > 0
 
 
-def _risk_and_slope(problem: Problem, batch: Batch) -> tuple[Tensor, Tensor]:
+def _compute_risk_and_slope(problem: Problem, batch: Batch) -> tuple[Tensor, Tensor]:
     """R_e, and its derivative with respect to a dummy scale of the outputs at 1, differentiable."""
     outputs = problem.outputs(batch[0])
     scale = torch.ones((), dtype=outputs.dtype, device=outputs.device, requires_grad=True)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from mechconn.core import Data, Inputs, batches, generators_kept, isolated
-from mechconn.descent import EVALUATED, Problem, find_head, head_calls
-from mechconn.network import computed_by_hooks
+from mechconn.core import Data, Inputs, isolate_rng, iterate_batches, keep_generator_states
+from mechconn.descent import EVALUATED, Problem, find_head, record_head_calls
+from mechconn.network import find_hook_computed_weights
 
 
 class FrozenFeatures:
@@ -22,14 +22,14 @@ class FrozenFeatures:
 
     def __init__(self, method: str, problem: Problem) -> None:
         self._method, self._problem = method, problem
-        with generators_kept(problem.clean), isolated(problem.seed, "features"):
+        with keep_generator_states(problem.clean), isolate_rng(problem.seed, "features"):
             inputs, _ = next(self._read("clean data", problem.clean))
         self.name = problem.head or find_head(problem.model, inputs)
         layer = problem.model.get_submodule(self.name)
         assert isinstance(layer, nn.Linear)
         self.layer = layer
         own = {id(parameter) for parameter in layer.parameters()}
-        if any(True for _ in computed_by_hooks(layer)):
+        if any(True for _ in find_hook_computed_weights(layer)):
             raise ValueError(
                 f"{method} would give {self.name!r} weights of its own, but a hook computes these (weight_norm, "
                 "spectral_norm or prune); take it off first, as by torch.nn.utils.remove_weight_norm"
@@ -66,9 +66,9 @@ class FrozenFeatures:
         try:
             with (
                 torch.no_grad(),
-                generators_kept(data),
-                isolated(self._problem.seed, "features"),
-                head_calls(model, self.name) as received,
+                keep_generator_states(data),
+                isolate_rng(self._problem.seed, "features"),
+                record_head_calls(model, self.name) as received,
             ):
                 for inputs, target in self._read(name, data):
                     outputs = self._problem.outputs(inputs)
@@ -94,7 +94,7 @@ class FrozenFeatures:
         if given is not None and given.shape == (*outputs.shape, 1):  # one logit a row, given as [N]
             given = given[..., 0]
         # The same layer on the same features: other rows in a batch may change the last bits, what follows it more.
-        if given is None or given.shape != outputs.shape or not close(given.to(outputs.dtype), outputs):
+        if given is None or given.shape != outputs.shape or not agree_within_rounding(given.to(outputs.dtype), outputs):
             raise ValueError(
                 f"{self._method} needs a head whose outputs are the model's, and something comes after "
                 f"{self.name!r}; name the last layer with head=, or use a method that trains the whole network"
@@ -102,9 +102,9 @@ class FrozenFeatures:
 
     def _read(self, name: str, data: Data) -> Iterator[tuple[Inputs, Tensor]]:
         network = self._problem.network
-        return batches(name, data, batch_size=EVALUATED, device=network.device, model=network.module)
+        return iterate_batches(name, data, batch_size=EVALUATED, device=network.device, model=network.module)
 
 
-def close(a: Tensor, b: Tensor) -> bool:
+def agree_within_rounding(a: Tensor, b: Tensor) -> bool:
     """Whether two outputs agree up to the rounding of bfloat16."""
     return bool((a - b).abs().max() <= 0.02 * b.abs().max().clamp(min=1e-6))

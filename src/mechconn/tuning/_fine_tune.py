@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import Data, Inputs, Params, PerSampleLoss, Progress, as_data, check_is, is_source
-from mechconn.datasets import Groups, by_value, group_names
+from mechconn.datasets import Groups, natural_sort_key, read_group_names
 from mechconn.descent import Checkpoint, Method, Trained, find_head, optimise
 from mechconn.losses import cross_entropy
 from mechconn.network import Precision, check_compatible, parameters_of
 
-ONE = "cued"
+ONLY_CUE = "cued"
 """Name of the only source of data with a cue."""
 
 
@@ -74,10 +74,10 @@ def fine_tune(
     """
     check_is("method", method, Method)
     clean = as_data("clean data", clean)
-    sources = cued if isinstance(cued, Mapping) else {} if cued is None else {ONE: cued}
-    named = {name: as_data(_what(name), data) for name, data in sources.items()}
-    points = _points(model, references or {}, named)
-    numbers = None if groups is None else _numbers(clean, groups)
+    sources = cued if isinstance(cued, Mapping) else {} if cued is None else {ONLY_CUE: cued}
+    named = {name: as_data(_describe_source(name), data) for name, data in sources.items()}
+    points = _check_references(model, references or {}, named)
+    numbers = None if groups is None else _number_groups(clean, groups)
     read = method.cued_data(named if numbers is None or not method.takes_groups else {}, seed)
     if head is not None:
         find_head(model, (), named=head)
@@ -89,11 +89,13 @@ def fine_tune(
     )  # fmt: skip
 
 
-def _what(name: str) -> str:
-    return "cued data" if name == ONE else f"cued data {name!r}"
+def _describe_source(name: str) -> str:
+    return "cued data" if name == ONLY_CUE else f"cued data {name!r}"
 
 
-def _points(model: nn.Module, references: Mapping[str, nn.Module], sources: Mapping[str, Data]) -> dict[str, Params]:
+def _check_references(
+    model: nn.Module, references: Mapping[str, nn.Module], sources: Mapping[str, Data]
+) -> dict[str, Params]:
     """The references' weights, checked to be points of the model's weight space."""
     if unknown := [name for name in references if name not in sources]:
         known = ", ".join(sources) or "none"
@@ -109,13 +111,13 @@ def _points(model: nn.Module, references: Mapping[str, nn.Module], sources: Mapp
     return points
 
 
-def _numbers(clean: Data, groups: Groups) -> Tensor:
+def _number_groups(clean: Data, groups: Groups) -> Tensor:
     """The number of every clean row's group."""
     if not is_source(clean):
         raise TypeError(
             "groups are matched to rows by their numbers, so the clean data must be a dataset or an (x, y) pair "
             f"of tensors, got {type(clean).__name__}"
         )
-    names = group_names("groups", groups, len(clean))
-    order = {name: number for number, name in enumerate(sorted(set(names), key=by_value))}
+    names = read_group_names("groups", groups, len(clean))
+    order = {name: number for number, name in enumerate(sorted(set(names), key=natural_sort_key))}
     return torch.tensor([order[name] for name in names])

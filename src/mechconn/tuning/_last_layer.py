@@ -14,18 +14,27 @@ from torch import Tensor, nn
 
 from mechconn.core import (
     MethodSettings,
-    TensorPair,
+    TensorSource,
     check_choice,
     check_count,
     check_is,
     check_positive,
-    generator,
-    isolated,
+    isolate_rng,
+    make_generator,
 )
-from mechconn.descent import CosineSchedule, Descend, Method, Problem, Schedule, Step, fresh_state, taken_epoch
-from mechconn.network import copy_module, outputs_of
+from mechconn.descent import (
+    CosineSchedule,
+    Descend,
+    Method,
+    Problem,
+    Schedule,
+    TrainingStep,
+    draw_fresh_state,
+    find_taken_epoch,
+)
+from mechconn.network import copy_module, extract_outputs
 from mechconn.tuning._features import FrozenFeatures
-from mechconn.tuning._naive import NaiveFineTuning
+from mechconn.tuning._naive_fine_tuning import NaiveFineTuning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +65,7 @@ class LastLayerRetraining(CosineSchedule, Method):
 
     def __post_init__(self) -> None:
         if self.lr is None:
-            replace(self, lr=LARGEST)  # checks the other settings
+            replace(self, lr=LARGEST_RATE)  # checks the other settings
         else:
             super().__post_init__()
 
@@ -66,18 +75,18 @@ class LastLayerRetraining(CosineSchedule, Method):
         z, y = frozen.of("clean data", problem.clean)
         layer = copy_module(frozen.layer)
         assert isinstance(layer, nn.Linear)
-        layer.load_state_dict(fresh_state(layer, problem.seed, "head", "use another method")[0])
+        layer.load_state_dict(draw_fresh_state(layer, problem.seed, "head", "use another method")[0])
         schedule, validate = self._schedule(problem, layer, z, y), self._validation(problem, frozen, layer)
-        start = _mean_loss(problem, layer, z, y) if validate is None else validate()
+        start = _compute_mean_loss(problem, layer, z, y) if validate is None else validate()
 
-        def head(step: Step) -> dict[str, Tensor]:
+        def head(step: TrainingStep) -> dict[str, Tensor]:
             features, targets = step.clean
             assert isinstance(features, Tensor)
-            return {"head": problem.mean_loss(outputs_of(layer(features)), targets)}
+            return {"head": problem.mean_loss(extract_outputs(layer(features)), targets)}
 
-        records = descend(schedule, [head], layer, TensorPair(z, y), (), validate, as_they_are=True)
+        records = descend(schedule, [head], layer, TensorSource(z, y), (), validate, apply_transform=False)
         frozen.install(layer.weight, layer.bias)
-        epoch = taken_epoch(records)
+        epoch = find_taken_epoch(records)
         # An epoch's mean is of weights that move: a thousandth more is no harm.
         if (end := records[epoch]["head" if validate is None else "validation"]) > start * (1 + 1e-3):
             advice = f"set lr below {schedule.lr:.3g}" + ("" if self.lr is None else ", or leave it out")
@@ -90,9 +99,9 @@ class LastLayerRetraining(CosineSchedule, Method):
         """These settings with a rate."""
         if self.lr is not None:
             return self
-        curvature = largest_curvature(lambda outputs: problem.losses(outputs, y), layer(z).detach(), problem.seed)
+        curvature = estimate_curvature(lambda outputs: problem.losses(outputs, y), layer(z).detach(), problem.seed)
         rate = problem.decided["lr"] = min(
-            LARGEST, stable_rate(z[problem.rows_counted(y).bool()], layer.bias is not None, curvature)
+            LARGEST_RATE, compute_stable_rate(z[problem.rows_counted(y).bool()], layer.bias is not None, curvature)
         )
         return replace(self, lr=rate)
 
@@ -100,12 +109,12 @@ class LastLayerRetraining(CosineSchedule, Method):
         if problem.validation is None:
             return None
         z, y = frozen.of("validation", problem.validation)
-        return lambda: _mean_loss(problem, layer, z, y)
+        return lambda: _compute_mean_loss(problem, layer, z, y)
 
 
 @torch.no_grad()
-def _mean_loss(problem: Problem, layer: nn.Linear, z: Tensor, y: Tensor) -> float:
-    values, counted = problem.losses(outputs_of(layer(z)), y).double(), problem.rows_counted(y).double()
+def _compute_mean_loss(problem: Problem, layer: nn.Linear, z: Tensor, y: Tensor) -> float:
+    values, counted = problem.losses(extract_outputs(layer(z)), y).double(), problem.rows_counted(y).double()
     return float((values * counted).sum() / counted.sum().clamp(min=1.0))
 
 
@@ -214,7 +223,7 @@ class DFR(MethodSettings, Method):
         self, z: Float[np.ndarray, "n d"], y: np.ndarray, groups: Tensor, seed: int, biased: bool
     ) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, " k"]]:
         """(weight, bias) of a layer over the features as they are, the mean over draws; bias zero if not `biased`."""
-        with isolated(seed, "scikit-learn"):  # the first import draws from Python's generator
+        with isolate_rng(seed, "scikit-learn"):  # the first import draws from Python's generator
             from sklearn.linear_model import LogisticRegression
 
         centre, scale = z.mean(0) if biased else np.zeros(z.shape[1]), z.std(0)
@@ -222,7 +231,7 @@ class DFR(MethodSettings, Method):
         solver, ratio = ("saga", 1.0) if self.penalty == "l1" else ("lbfgs", 0.0)
         layers = []
         for draw in range(self.draws):
-            rows = balanced(groups, generator(seed, "DFR", draw)).numpy()
+            rows = draw_balanced(groups, make_generator(seed, "DFR", draw)).numpy()
             if missing := sorted(set(y.tolist()) - set(y[rows].tolist())):
                 least = int(groups.unique(return_counts=True)[1].min())
                 raise ValueError(
@@ -240,18 +249,20 @@ class DFR(MethodSettings, Method):
             )
             regression.fit((z[rows] - centre) / scale, y[rows])
             layers.append(
-                two_sided(np.asarray(regression.coef_), np.broadcast_to(regression.intercept_, len(regression.coef_)))
+                make_two_outputs(
+                    np.asarray(regression.coef_), np.broadcast_to(regression.intercept_, len(regression.coef_))
+                )
             )
         weight, bias = (np.mean(parts, axis=0) for parts in zip(*layers, strict=True))
         return weight / scale, bias - (weight / scale) @ centre
 
 
 ITERATIONS = 1000
-LARGEST = 30.0
+LARGEST_RATE = 30.0
 """The source's learning rate of a new head."""
 
 
-def largest_curvature(losses: Callable[[Tensor], Tensor], outputs: Float[Tensor, "n ..."], seed: int) -> float:
+def estimate_curvature(losses: Callable[[Tensor], Tensor], outputs: Float[Tensor, "n ..."], seed: int) -> float:
     """max |g(o + s) - g(o)|, g the gradient of each row's loss in its outputs o, s random signs; 1/2 at least.
 
     At most the mean over the step of the largest row sum of |Hessian|: 1/2 for cross-entropy, and just the second
@@ -262,12 +273,12 @@ def largest_curvature(losses: Callable[[Tensor], Tensor], outputs: Float[Tensor,
         at = at.detach().requires_grad_()
         return torch.autograd.grad(losses(at).sum(), at)[0]
 
-    signs = torch.randint(0, 2, outputs.shape, generator=generator(seed, "curvature")).to(outputs) * 2.0 - 1.0
+    signs = torch.randint(0, 2, outputs.shape, generator=make_generator(seed, "curvature")).to(outputs) * 2.0 - 1.0
     with torch.enable_grad():
         return max(0.5, float((gradient(outputs + signs) - gradient(outputs)).abs().max()))
 
 
-def stable_rate(z: Float[Tensor, "n d"], biased: bool, curvature: float) -> float:
+def compute_stable_rate(z: Float[Tensor, "n d"], biased: bool, curvature: float) -> float:
     """1 / (curvature lambda), lambda the largest eigenvalue of the mean of z z^T over the rows.
 
     With `biased` each row of z has a 1 at its end.
@@ -280,14 +291,14 @@ def stable_rate(z: Float[Tensor, "n d"], biased: bool, curvature: float) -> floa
     return 1.0 / (curvature * largest) if largest > 0 else math.inf
 
 
-def balanced(groups: Tensor, draw: torch.Generator) -> Tensor:
+def draw_balanced(groups: Tensor, draw: torch.Generator) -> Tensor:
     """Rows of a random subset that holds as many of every group as the smallest group has."""
     members = [(groups == group).nonzero().flatten() for group in groups.unique()]
     least = min(map(len, members))
     return torch.cat([rows[torch.randperm(len(rows), generator=draw)[:least]] for rows in members])
 
 
-def two_sided(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def make_two_outputs(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A layer with an output for each class; of two classes scikit-learn gives the difference alone."""
     if len(weight) > 1:
         return weight, bias

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from mechconn.core import write_whole
-from mechconn.stats import Interval, moments_of, t_interval
+from mechconn.core import write_atomically
+from mechconn.stats import Interval, compute_moments, t_interval
 
 START = "start"
 """The row of the models as they are."""
@@ -74,7 +74,7 @@ class MethodComparison(Mapping[str, Mapping[str, Across]]):
         runs = [run for run in self.runs if run.method == method]
         if not runs:
             raise KeyError(method)
-        return {split: across([run.accuracy[split] for run in runs]) for split in runs[0].accuracy}
+        return {split: summarise_seeds([run.accuracy[split] for run in runs]) for split in runs[0].accuracy}
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(run.method for run in self.runs))
@@ -87,14 +87,14 @@ class MethodComparison(Mapping[str, Mapping[str, Across]]):
         base = self.reference if of is None else of
         runs = [run for run in self.runs if run.method == method]
         splits = [split for split in runs[0].accuracy if split != base]
-        return {split: across([run.accuracy[split] - run.accuracy[base] for run in runs]) for split in splits}
+        return {split: summarise_seeds([run.accuracy[split] - run.accuracy[base] for run in runs]) for split in splits}
 
     def __str__(self) -> str:
         """A table in Markdown: accuracy in %, mean over seeds and half the width of its interval; then the notes."""
         splits = list(self.runs[0].accuracy)
         lines = [f"| method | {' | '.join(splits)} |", "|---" * (1 + len(splits)) + "|"]
         for method, found in self.items():
-            lines.append(f"| {method} | {' | '.join(_shown(found[split]) for split in splits)} |")
+            lines.append(f"| {method} | {' | '.join(_format_number(found[split]) for split in splits)} |")
         notes = [f"{run.method}, seed {run.seed}: {note}" for run in self.runs for note in run.notes]
         return "\n".join([*lines, *([""] if notes else []), *notes])
 
@@ -117,15 +117,15 @@ class MethodComparison(Mapping[str, Mapping[str, Across]]):
         for run in self.runs:
             for split, accuracy in run.accuracy.items():
                 table.writerow([run.method, run.seed, split, accuracy, run.loss[split], run.seconds])
-        write_whole(Path(file), stream.getvalue().encode())
+        write_atomically(Path(file), stream.getvalue().encode())
 
 
-def across(values: Sequence[float]) -> Across:
+def summarise_seeds(values: Sequence[float]) -> Across:
     if len(values) < 2:
         return Across(values[0], None)
-    return Across(fmean(values), t_interval(moments_of(torch.tensor(values, dtype=torch.float64))))
+    return Across(fmean(values), t_interval(compute_moments(torch.tensor(values, dtype=torch.float64))))
 
 
-def _shown(number: Across) -> str:
+def _format_number(number: Across) -> str:
     half = "" if number.interval is None else f" ± {50 * (number.interval[1] - number.interval[0]):.1f}"
     return f"{100 * number.mean:.1f}{half}"

@@ -1,4 +1,4 @@
-"""A module of our own that can go from one point of weight space to the next and leave nothing of it behind."""
+"""A copied module, evaluated at one point of weight space after another without state of earlier ones."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from torch.nn.utils import parametrize
 from mechconn.core import Buffers, Params
 from mechconn.network._copies import (
     MEMOISED,
-    class_attributes,
+    collect_class_attributes,
     compute_in_order,
-    computed_by_hooks,
     copy_module,
     drop_cached_properties,
-    forget,
-    has_rules,
-    memoised_anew,
-    own_parts,
-    switch,
+    drop_computed_values,
+    find_hook_computed_weights,
+    has_mode_or_loading_rules,
+    list_own_parts,
+    renew_memo,
+    switch_mode,
 )
 
 REGISTERED = ("_parameters", "_buffers")
 """Where a module holds the tensors that every call is given anew."""
 
 
-def resting_copy(model: nn.Module) -> tuple[nn.Module, Rest, bool]:
+def make_weightless_copy(model: nn.Module) -> tuple[nn.Module, ModuleSnapshot, bool]:
     """The structure of a module, with parameters that hold no data, that has forgotten what it computed from any.
 
     Returns:
@@ -44,40 +44,40 @@ def resting_copy(model: nn.Module) -> tuple[nn.Module, Rest, bool]:
     memo: dict[int, Any] = {
         id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()
     }
-    for part, name, _ in computed_by_hooks(model):
+    for part, name, _ in find_hook_computed_weights(model):
         memo[id(getattr(part, name))] = torch.empty_like(getattr(part, name), device="meta", requires_grad=False)
     module, computes = copy_module(model, memo), False
     drop_cached_properties(module)
-    if has_rules(module):
-        found = Rest(module, memo)
+    if has_mode_or_loading_rules(module):
+        found = ModuleSnapshot(module, memo)
         try:
-            computes = forget(module)
+            computes = drop_computed_values(module)
         except Exception:  # a rule that cannot do without numbers
             computes = True
         if computes:
             found.restore()
         memo = {}
         module = copy_module(module, memo)
-    for part, hooks in Counter(part for part, *_ in computed_by_hooks(module)).items():
+    for part, hooks in Counter(part for part, *_ in find_hook_computed_weights(module)).items():
         if hooks > 1:
             part.register_forward_pre_hook(compute_in_order, prepend=True)
-    _take_over_classes(module, memo)
-    return module, Rest(module, memo), computes
+    _copy_class_state(module, memo)
+    return module, ModuleSnapshot(module, memo), computes
 
 
-def into_mode(training: bool) -> Callable[..., None]:
+def make_mode_hook(training: bool) -> Callable[..., None]:
     """A hook that brings a module into a mode by its own rules, once the weights are there."""
 
     def hook(module: nn.Module, *_: object) -> None:
-        forget(module)
-        switch(module, training)
+        drop_computed_values(module)
+        switch_mode(module, training)
 
     return hook
 
 
 @contextmanager
-def weights_as_given() -> Iterator[None]:
-    """While it lasts, parametrizations make their weights anew, also within the user's `parametrize.cached()`."""
+def bypass_parametrization_cache() -> Iterator[None]:
+    """Context manager: parametrizations recompute their weights, also within the user's `parametrize.cached()`."""
     kept, parametrize._cache_enabled = parametrize._cache_enabled, 0
     try:
         yield
@@ -85,7 +85,7 @@ def weights_as_given() -> Iterator[None]:
         parametrize._cache_enabled = kept
 
 
-class Rest:
+class ModuleSnapshot:
     """What a module of our own holds beside the tensors that it is called with, as it is now, and the way back to it.
 
     That is every attribute of every layer, and every container, object and tensor that these lead to and that is the
@@ -110,8 +110,8 @@ class Rest:
             way_back()
 
     @contextmanager
-    def unwatched(self) -> Iterator[None]:
-        """While it lasts the module has the hooks that it had, and none that was put on it since."""
+    def without_new_hooks(self) -> Iterator[None]:
+        """Context manager: remove hooks that were registered since the snapshot, and register them again afterwards."""
         now = [dict(held) for held, _ in self._hooks]
         try:
             for held, before in self._hooks:
@@ -147,7 +147,7 @@ class Rest:
         if id(thing) not in self._own:
             return None
         if isinstance(thing, Tensor):
-            return None if thing.is_meta else _Written(thing).undo
+            return None if thing.is_meta else _SavedTensor(thing).undo
         if isinstance(thing, torch.Generator):
             return functools.partial(thing.set_state, thing.get_state())
         return thing.cache_clear if isinstance(thing, MEMOISED) else None
@@ -190,7 +190,7 @@ class Rest:
             yield content
 
 
-class _Written:
+class _SavedTensor:
     """A tensor of a module's own that is neither parameter nor buffer, and what was in it."""
 
     def __init__(self, tensor: Tensor) -> None:
@@ -204,11 +204,11 @@ class _Written:
             self._version = None if self._version is None else self._tensor._version
 
 
-class Here:
+class CurrentPoint:
     """Which point a network stands at: tensors by identity, parameters also as they were last written."""
 
     def __init__(self, params: Params, buffers: Buffers, training: bool) -> None:
-        self._params = [(weakref.ref(t), _version(t)) for t in params.values()]
+        self._params = [(weakref.ref(t), _get_version(t)) for t in params.values()]
         self._buffers = [weakref.ref(t) for t in buffers.values()]
         self._training = training
 
@@ -217,7 +217,7 @@ class Here:
             self._training is training
             and len(self._params) == len(params)
             and all(
-                ref() is t and version == _version(t)
+                ref() is t and version == _get_version(t)
                 for (ref, version), t in zip(self._params, params.values(), strict=True)
             )
             and len(self._buffers) == len(buffers)
@@ -225,7 +225,7 @@ class Here:
         )
 
 
-def _version(tensor: Tensor) -> int:
+def _get_version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
@@ -251,14 +251,14 @@ def _refill_set(held: set[Any], contents: list[Any]) -> None:
     set.update(held, contents)
 
 
-def _take_over_classes(module: nn.Module, memo: dict[int, Any]) -> None:
+def _copy_class_state(module: nn.Module, memo: dict[int, Any]) -> None:
     """Give each layer its own copy of what its class keeps for all instances: containers, memoised methods."""
-    for part in own_parts(module):
-        for name, value in class_attributes(type(part)).items():
+    for part in list_own_parts(module):
+        for name, value in collect_class_attributes(type(part)).items():
             if name in vars(part) or name.startswith("__"):
                 continue
             if isinstance(value, MEMOISED):
-                own = vars(part)[name] = memoised_anew(value, MethodType(value.__wrapped__, part))
+                own = vars(part)[name] = renew_memo(value, MethodType(value.__wrapped__, part))
                 memo[id(own)] = own
             elif type(value) in (dict, list, set):
                 vars(part)[name] = copy.copy(value)

@@ -13,47 +13,47 @@ import torch
 from torch import Tensor
 
 from mechconn import datasets
-from mechconn.core import content_hash, derive_seed
+from mechconn.core import derive_seed, hash_content
 from mechconn.datasets import CuedSet, DominoesCue, Suite, has_split
 from mechconn.paper._settings import DataSettings
-from mechconn.store import Input
+from mechconn.store import StepInput
 
-VERSION = "data 1"
+DATA_VERSION = "data 1"
 """Raised when the same images, cue and seeds would give other inputs."""
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class HashedData:
     """Data with the hash of their content, and a name for records."""
 
     data: CuedSet
-    input: Input
+    input: StepInput
     label: str
 
-    def sample(self, count: int | None, seed: int) -> Source:
+    def sample(self, count: int | None, seed: int) -> HashedData:
         """`count` rows drawn by seed; None is all of them."""
         if count is None or count == len(self.data):
             return self
-        return source(self.data.sample(count, seed), f"{count} rows of the {self.label}")
+        return make_hashed_data(self.data.sample(count, seed), f"{count} rows of the {self.label}")
 
-    def at_most(self, count: int | None, seed: int) -> Source:
+    def sample_at_most(self, count: int | None, seed: int) -> HashedData:
         """As `sample`, but all rows where there are no more than `count`."""
         return self.sample(None if count is None else min(count, len(self.data)), seed)
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class HashedTask:
     """Training data with the cue on a share of each class, the same without it, and the counterfactual test splits."""
 
-    train: Source
-    clean: Source
+    train: HashedData
+    clean: HashedData
     suite: Suite
-    suite_input: Input
+    suite_input: StepInput
     num_classes: int
     shape: tuple[int, ...]
 
 
-def task_of(
+def make_task(
     data: DataSettings,
     proportion: float,
     seed: int,
@@ -61,23 +61,23 @@ def task_of(
     test_rows: int | None,
     root: str | None,
     draws: int = 1,
-) -> Task:
+) -> HashedTask:
     """The task of a cell; kept in memory for the next cell that needs it.
 
     Raises:
         ValueError, FileNotFoundError: as `mechconn.datasets.cue_task`.
     """
-    return _task(data.model_dump_json(), proportion, seed, rows, test_rows, root, draws)
+    return _make_cached_task(data.model_dump_json(), proportion, seed, rows, test_rows, root, draws)
 
 
 @lru_cache(maxsize=4)
-def _task(
+def _make_cached_task(
     text: str, proportion: float, seed: int, rows: int | None, test_rows: int | None, root: str | None, draws: int
-) -> Task:
+) -> HashedTask:
     """The task of the data that `text` describes as JSON."""
     data = DataSettings.model_validate_json(text)
     made = datasets.cue_task(
-        **_images(text, rows, test_rows, root),
+        **_load_images(text, rows, test_rows, root),
         proportion=proportion,
         seed=seed,
         root=root,
@@ -88,23 +88,23 @@ def _task(
     )
     splits = list(made.suite.items())
     splits += [(f"{name} again", drawn) for name, further in made.suite.redraws.items() for drawn in further]
-    return Task(
-        train=source(made.train, f"training data with the cue on {proportion:g} of each class"),
-        clean=source(made.clean, "training data without the cue"),
+    return HashedTask(
+        train=make_hashed_data(made.train, f"training data with the cue on {proportion:g} of each class"),
+        clean=make_hashed_data(made.clean, "training data without the cue"),
         suite=made.suite,
-        suite_input=Input(content_hash([f"{name} {_hash(split)}" for name, split in splits])),
+        suite_input=StepInput(hash_content([f"{name} {_hash_rows(split)}" for name, split in splits])),
         num_classes=made.num_classes,
         shape=tuple(made.clean.inputs(torch.tensor([0])).shape[1:]),
     )
 
 
-def source(data: CuedSet, label: str) -> Source:
+def make_hashed_data(data: CuedSet, label: str) -> HashedData:
     """Data with their hash."""
-    return Source(data, Input(_hash(data)), label)
+    return HashedData(data, StepInput(_hash_rows(data)), label)
 
 
 @lru_cache(maxsize=4)
-def _images(text: str, rows: int | None, test_rows: int | None, root: str | None) -> dict[str, Any]:
+def _load_images(text: str, rows: int | None, test_rows: int | None, root: str | None) -> dict[str, Any]:
     """What `cue_task` is to read: a name, or images that were decoded once for all proportions and seeds."""
     data = DataSettings.model_validate_json(text)
     if data.source in ("digits", "planted"):
@@ -125,24 +125,24 @@ def _images(text: str, rows: int | None, test_rows: int | None, root: str | None
     return found
 
 
-def images_hash(data: DataSettings, rows: int | None, test_rows: int | None, root: str | None) -> str:
+def hash_images(data: DataSettings, rows: int | None, test_rows: int | None, root: str | None) -> str:
     """The hash of all that the tasks of these data are made from, whatever their proportions and seeds."""
-    found = _images(data.model_dump_json(), rows, test_rows, root)
-    parts = [[_shared_hash(part)] if _shared(part) else list(_parts(part)) for part in found.values()]
-    return content_hash([VERSION, *chain.from_iterable(parts)])
+    found = _load_images(data.model_dump_json(), rows, test_rows, root)
+    parts = [[_hash_shared(part)] if _is_shared(part) else list(_iterate_parts(part)) for part in found.values()]
+    return hash_content([DATA_VERSION, *chain.from_iterable(parts)])
 
 
-def clean_seed(seed: int) -> int:
+def derive_clean_seed(seed: int) -> int:
     """The seed of theta_NC's weights and order where it must share nothing with theta_C."""
     return derive_seed(seed, "theta_NC")
 
 
-def _hash(data: Any) -> str:
+def _hash_rows(data: Any) -> str:
     """The hash of everything that a dataset's rows are made from."""
-    return content_hash([VERSION, *_parts(data)])
+    return hash_content([DATA_VERSION, *_iterate_parts(data)])
 
 
-def _parts(value: Any) -> Iterator[Tensor | str]:
+def _iterate_parts(value: Any) -> Iterator[Tensor | str]:
     """Tensors and texts that tell a dataclass of them from every other; large ones by their hash."""
     if isinstance(value, Tensor):
         yield value
@@ -152,16 +152,16 @@ def _parts(value: Any) -> Iterator[Tensor | str]:
             part = getattr(value, field.name)
             yield field.name
             if field.init:
-                yield from [_shared_hash(part)] if _shared(part) else _parts(part)
+                yield from [_hash_shared(part)] if _is_shared(part) else _iterate_parts(part)
     else:
         yield repr(value)
 
 
-def _shared(part: Any) -> bool:
+def _is_shared(part: Any) -> bool:
     """Whether many datasets look at this one, such as the images under every cue."""
     return dataclasses.is_dataclass(part) and not isinstance(part, CuedSet) and hasattr(part, "inputs")
 
 
 @lru_cache(maxsize=16)
-def _shared_hash(part: Any) -> str:
-    return content_hash(_parts(part))
+def _hash_shared(part: Any) -> str:
+    return hash_content(_iterate_parts(part))

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from mechconn.core import Config, check_choice, gathered, mistakes_as_lines, read_values
+from mechconn.core import Config, check_choice, collect_errors, raise_mistakes_as_lines, read_values
 from mechconn.datasets import ROOT_VARIABLE
 from mechconn.paper._recipes import RECIPES, SCALES, Scale
 
@@ -17,7 +17,7 @@ REAL = "cifar10"
 """The folder of `root` that recipes look for before they fall back on digits."""
 
 
-def chosen(
+def resolve_settings(
     what: str, scale: str | None = None, changes: Sequence[str] = (), *, root: str | Path | None = None
 ) -> tuple[str, Scale, Any, list[str]]:
     """(recipe, scale, settings, what the user should know).
@@ -34,7 +34,7 @@ def chosen(
     """
     given: dict[str, Any] = {"recipe": what}
     if what.endswith((".toml", ".json")):
-        given = _without_none(read_values(what))
+        given = _replace_none_text(read_values(what))
         if "recipe" not in given:
             raise ValueError(f'{what} names no recipe; write recipe = "...", with one of {", ".join(RECIPES)}')
     own_scale = given.pop("scale", "smoke")
@@ -42,16 +42,16 @@ def chosen(
     steps = [given]
 
     def take(word: str) -> None:
-        steps.append(_nested(word))
+        steps.append(_parse_change(word))
 
     def settled() -> Any:
         """A wrong scale, or a word that is no change, hides no mistake in the settings; a wrong recipe does."""
         if recipe not in RECIPES:
             return None
         defaults = RECIPES[recipe].settings(cast(Scale, asked if asked in SCALES else SCALES[0]), images)
-        return _settled(RECIPES[recipe].kind, defaults.model_dump(mode="json"), steps)
+        return _apply_changes(RECIPES[recipe].kind, defaults.model_dump(mode="json"), steps)
 
-    recipe, size, *_, settings = gathered(
+    recipe, size, *_, settings = collect_errors(
         lambda: check_choice("recipe", recipe, list(RECIPES)),
         lambda: cast(Scale, check_choice("scale", asked, SCALES)),
         *(partial(take, word) for word in changes),
@@ -67,7 +67,7 @@ def chosen(
     return recipe, size, settings, notes
 
 
-def _settled(kind: type[Config], plain: dict[str, Any], steps: Sequence[dict[str, Any]]) -> Any:
+def _apply_changes(kind: type[Config], plain: dict[str, Any], steps: Sequence[dict[str, Any]]) -> Any:
     """Settings from plain ones, changed step by step.
 
     Raises:
@@ -78,16 +78,16 @@ def _settled(kind: type[Config], plain: dict[str, Any], steps: Sequence[dict[str
         nonlocal plain
         names = step.get("methods") if "methods" in plain else None
         if not isinstance(names, str | list):
-            plain = merged(plain, step)
+            plain = merge_changes(plain, step)
             return
-        plain = merged(plain, {key: value for key, value in step.items() if key != "methods"})
-        plain |= {"methods": _picked(plain["methods"], names)}
+        plain = merge_changes(plain, {key: value for key, value in step.items() if key != "methods"})
+        plain |= {"methods": _pick_methods(plain["methods"], names)}
 
     def validated() -> Any:
-        with mistakes_as_lines(kind):
+        with raise_mistakes_as_lines(kind):
             return kind.model_validate(plain)
 
-    return gathered(*(partial(put, step) for step in steps), validated)[-1]
+    return collect_errors(*(partial(put, step) for step in steps), validated)[-1]
 
 
 def has_images(root: str | Path | None) -> bool:
@@ -96,14 +96,14 @@ def has_images(root: str | Path | None) -> bool:
     return bool(place) and (Path(str(place)) / REAL).is_dir()
 
 
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge_changes(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the changes put in, table by table.
 
     A table whose `method` changes is replaced whole: the old one's settings are not the new one's. One that has no
     `method` yet is merged.
 
     Example:
-        >>> merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5}})
+        >>> merge_changes({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5}})
         {'a': {'b': 5, 'c': 2}, 'd': 3}
     """
     whole = dict(base)
@@ -111,19 +111,19 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         old = whole.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             kind = old.get("method")
-            value = merged(old, value) if kind is None or value.get("method", kind) == kind else value
+            value = merge_changes(old, value) if kind is None or value.get("method", kind) == kind else value
         whole[key] = value
     return whole
 
 
-def _picked(own: Mapping[str, Any], names: str | list[Any]) -> dict[str, Any]:
+def _pick_methods(own: Mapping[str, Any], names: str | list[Any]) -> dict[str, Any]:
     """Of a recipe's methods those that `methods = "CBFT,FT-M"` names."""
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
-    known = gathered(*(partial(check_choice, "methods", str(name), list(own)) for name in wanted))
+    known = collect_errors(*(partial(check_choice, "methods", str(name), list(own)) for name in wanted))
     return {name: own[name] for name in known}
 
 
-def _nested(word: str) -> dict[str, Any]:
+def _parse_change(word: str) -> dict[str, Any]:
     """The word "a.b=value" as {"a": {"b": value}}; values are JSON where they can be, else text; "none" is None."""
     name, equals, text = word.partition("=")
     if not equals or not name.strip():
@@ -132,16 +132,16 @@ def _nested(word: str) -> dict[str, Any]:
         value = json.loads(text)
     except ValueError:
         value = text
-    value = _without_none(value)
+    value = _replace_none_text(value)
     for part in reversed(name.strip().split(".")):
         value = {part: value}
     return cast(dict[str, Any], value)
 
 
-def _without_none(value: Any) -> Any:
+def _replace_none_text(value: Any) -> Any:
     """Plain values with None for the text "none", which TOML and the command line have no other word for."""
     if isinstance(value, Mapping):
-        return {key: _without_none(part) for key, part in value.items()}
+        return {key: _replace_none_text(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_without_none(part) for part in value]
+        return [_replace_none_text(part) for part in value]
     return None if value == "none" else value

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from jaxtyping import Int
 from torch import Tensor
 
-from mechconn.core import Data, Rows, SampleSource, rows_of
+from mechconn.core import Data, RowSubset, SampleSource, select_rows
 
 
 @dataclass(frozen=True)
-class Observed:
+class Selection:
     """What to know of a comparison of two choices of rows.
 
     Attributes:
@@ -24,31 +24,31 @@ class Observed:
 
 
 @dataclass(frozen=True, eq=False)
-class ObservedRows(Rows):
+class SelectedRows(RowSubset):
     """Some rows of a dataset, as a dataset, chosen by what was observed of them.
 
     Attributes:
         observed: what to know of a comparison with other rows that were chosen so.
     """
 
-    observed: Observed
+    observed: Selection
 
 
-def observed_rows(source: SampleSource, rows: Int[Tensor, " n"], observed: Observed) -> ObservedRows:
+def select_observed_rows(source: SampleSource, rows: Int[Tensor, " n"], observed: Selection) -> SelectedRows:
     """The rows `rows` of a dataset, as a dataset that says how they were chosen."""
-    return ObservedRows(**vars(rows_of(source, rows)), observed=observed)
+    return SelectedRows(**vars(select_rows(source, rows)), observed=observed)
 
 
-def observed_of(data: Data) -> Observed | None:
+def find_selection(data: Data) -> Selection | None:
     """How the rows of a split were chosen, also where they are on another scale; None where they were not so chosen."""
-    if isinstance(data, ObservedRows):
+    if isinstance(data, SelectedRows):
         return data.observed
     scenes = getattr(data, "scenes", None)  # of `Normalised`: the same rows
-    return None if scenes is None else observed_of(scenes)
+    return None if scenes is None else find_selection(scenes)
 
 
-def between(first: Observed | None, second: Observed | None) -> Observed | None:
+def compare_selection(first: Selection | None, second: Selection | None) -> Selection | None:
     """How two splits compare where both are such choices; None where the second may be an intervention on the first."""
     if first is None or second is None:
         return None
-    return Observed(second.note, first.within_classes and second.within_classes)
+    return Selection(second.note, first.within_classes and second.within_classes)

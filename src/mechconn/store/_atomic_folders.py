@@ -17,7 +17,7 @@ class DiskFullError(RuntimeError):
 
 
 @contextmanager
-def room_on(root: Path) -> Iterator[None]:
+def explain_full_disk(root: Path) -> Iterator[None]:
     """While it lasts, a full disk, or one that may not be written to, is one clear error.
 
     Raises:
@@ -44,7 +44,7 @@ def room_on(root: Path) -> Iterator[None]:
         raise
 
 
-def move_aside(folder: Path, target: Path) -> Path:
+def move_to_free_name(folder: Path, target: Path) -> Path:
     """Move a file or folder to `target`, or beside it under a number that is free; gives the place."""
     target.parent.mkdir(parents=True, exist_ok=True)
     number = 0

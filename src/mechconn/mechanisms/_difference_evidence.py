@@ -12,25 +12,25 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechconn.stats import (
-    NOTHING,
+    NEGLIGIBLE,
     CountBound,
     Interval,
     MeanBounds,
-    difference_of_counts,
-    difference_of_shares,
-    moments_of,
+    bound_count_difference,
+    bound_share_difference,
+    bound_undetected_change,
+    compute_moments,
+    round_counts_safely,
     t_interval,
-    unmoved,
     welch_interval,
-    whole,
 )
 
-Bounds = Callable[[float, float], Interval]
+BoundsAt = Callable[[float, float], Interval]
 """(confidence, n) -> the interval that n units would give with the same rates, or the same mean and spread."""
 
 
 @dataclass(frozen=True)
-class Evidence:
+class DifferenceEvidence:
     """One difference.
 
     Attributes:
@@ -43,7 +43,7 @@ class Evidence:
 
     effect: float
     units: int
-    bounds: Bounds
+    bounds: BoundsAt
     quick: Callable[[int, float, float, float], bool] | None = None
 
     def interval(self, confidence: float) -> Interval:
@@ -63,35 +63,35 @@ Correct: TypeAlias = Bool[Tensor, " _"] | Float[Tensor, " _"]
 """Whether each row is right; over several draws of an intervention, the share of draws in which it is."""
 
 
-def of_accuracy(before: Correct, after: Correct, paired: bool) -> Evidence:
+def make_accuracy_evidence(before: Correct, after: Correct, paired: bool) -> DifferenceEvidence:
     """The difference in accuracy between two splits, from the correctness of each row; exact where that is yes or no.
 
     Where they are right in a share of several draws, the bound is that of the counts with the same first two moments
-    (`counts_like`), which `benchmarks/coverage_over_draws.py` checks.
+    (`match_counts`), which `benchmarks/coverage_over_draws.py` checks.
     """
     rows, others = len(after), len(before)
     if paired:
-        gained, lost = counts_like(after.double() - before.double())
+        gained, lost = match_counts(after.double() - before.double())
 
         def within(confidence: float, n: float) -> Interval:
-            return difference_of_counts(gained * n / rows, lost * n / rows, n, confidence)
+            return bound_count_difference(gained * n / rows, lost * n / rows, n, confidence)
 
         def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
             up, down = (gained, lost) if sign > 0 else (lost, gained)
-            counts = whole(up, down) if n == rows else (up * n / rows, down * n / rows)
+            counts = round_counts_safely(up, down) if n == rows else (up * n / rows, down * n / rows)
             return CountBound(*counts, n, tail).reaches(threshold)
 
-        return Evidence((gained - lost) / rows, rows, within, reaches)
-    right, right_before = _total(after), _total(before)
+        return DifferenceEvidence((gained - lost) / rows, rows, within, reaches)
+    right, right_before = _sum_in_float64(after), _sum_in_float64(before)
 
     def between(confidence: float, n: float) -> Interval:
         scale = n / rows
-        return difference_of_shares((right_before * scale, others * scale), (right * scale, n), confidence)
+        return bound_share_difference((right_before * scale, others * scale), (right * scale, n), confidence)
 
-    return Evidence(right / rows - right_before / others, rows, between)
+    return DifferenceEvidence(right / rows - right_before / others, rows, between)
 
 
-def counts_like(moved: Float[Tensor, " n"]) -> tuple[float, float]:
+def match_counts(moved: Float[Tensor, " n"]) -> tuple[float, float]:
     r"""(gains, losses) of whole rows with the sum and the sum of squares of moves d_i in [-1, 1].
 
     Gains G and losses L of whole rows have G - L = sum d_i and G + L = sum d_i^2; so for d_i in {-1, 0, 1} they are the
@@ -104,32 +104,36 @@ def counts_like(moved: Float[Tensor, " n"]) -> tuple[float, float]:
     return (changed + total) / 2, (changed - total) / 2
 
 
-def _total(values: Correct) -> float:
+def _sum_in_float64(values: Correct) -> float:
     return float(values.double().sum())
 
 
-def of_loss(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: bool) -> Evidence:
+def make_loss_evidence(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: bool) -> DifferenceEvidence:
     """The difference in mean loss between two splits of two rows or more, from finite losses: Student's t, or Welch's.
 
     Where no row's loss moves, the spread is zero and t would be certain. Rows that were not drawn may still move: a
     share of them that has an exact upper bound, each by the largest loss seen, or by 1 where that is larger.
     """
     rows, largest = len(after), max(1.0, float(before.abs().max()), float(after.abs().max()))
-    first, second = moments_of(before), moments_of(after)
-    moved = moments_of(after - before) if paired else None
+    first, second = compute_moments(before), compute_moments(after)
+    moved = compute_moments(after - before) if paired else None
     spread = moved.spread if moved else max(first.spread, second.spread)
 
     def bounds(confidence: float, n: float) -> Interval:
-        if spread <= NOTHING * largest:
-            return unmoved(second.mean - first.mean, largest, min(n, n * len(before) / rows), confidence)
+        if spread <= NEGLIGIBLE * largest:
+            return bound_undetected_change(
+                second.mean - first.mean, largest, min(n, n * len(before) / rows), confidence
+            )
         if moved:
             return t_interval(moved._replace(rows=n), confidence)
         return welch_interval(first._replace(rows=first.rows * n / rows), second._replace(rows=n), confidence)
 
-    return Evidence(moved.mean if moved else second.mean - first.mean, rows, bounds)
+    return DifferenceEvidence(moved.mean if moved else second.mean - first.mean, rows, bounds)
 
 
-def of_bounded(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: bool, bounds: Interval) -> Evidence:
+def make_bounded_evidence(
+    before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: bool, bounds: Interval
+) -> DifferenceEvidence:
     """The difference in the mean of values in [low, high] between two splits, for every distribution of them (betting).
 
     Where rows correspond the mean is that of differences within rows, which lie in [low - high, high - low]; else each
@@ -162,43 +166,46 @@ def of_bounded(before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: 
         low, high = within(1 - 2 * tail, n)
         return (low if sign > 0 else -high) >= threshold
 
-    return Evidence(effect, rows, within, reaches)
+    return DifferenceEvidence(effect, rows, within, reaches)
 
 
-def over_runs(effects: Sequence[float], rows: int) -> Evidence:
+def make_evidence_over_runs(effects: Sequence[float], rows: int) -> DifferenceEvidence:
     """The mean effect over training runs: Student's t over the runs, each measured on the same rows.
 
-    Where all runs have one effect, what the rows may have missed bounds it, as in `of_loss`.
+    Where all runs have one effect, what the rows may have missed bounds it, as in `make_loss_evidence`.
     """
-    runs = moments_of(torch.tensor(effects, dtype=torch.float64))
+    runs = compute_moments(torch.tensor(effects, dtype=torch.float64))
 
     def bounds(confidence: float, n: float) -> Interval:
-        if runs.spread <= NOTHING:
-            return unmoved(runs.mean, 1.0, rows, confidence)
+        if runs.spread <= NEGLIGIBLE:
+            return bound_undetected_change(runs.mean, 1.0, rows, confidence)
         return t_interval(runs._replace(rows=n), confidence)
 
-    return Evidence(runs.mean, len(effects), bounds)
+    return DifferenceEvidence(runs.mean, len(effects), bounds)
 
 
-def difference_over_runs(a: Sequence[float], b: Sequence[float], rows: int, confidence: float) -> Interval:
+def bound_difference_over_runs(a: Sequence[float], b: Sequence[float], rows: int, confidence: float) -> Interval:
     """Welch's t interval of B - A, the difference between the mean effects of two sets of training runs."""
-    first, second = (moments_of(torch.tensor(effects, dtype=torch.float64)) for effects in (a, b))
-    if max(first.spread, second.spread) <= NOTHING:
-        return unmoved(second.mean - first.mean, 1.0, rows, confidence)
+    first, second = (compute_moments(torch.tensor(effects, dtype=torch.float64)) for effects in (a, b))
+    if max(first.spread, second.spread) <= NEGLIGIBLE:
+        return bound_undetected_change(second.mean - first.mean, 1.0, rows, confidence)
     return welch_interval(first, second, confidence)
 
 
-Pair = tuple[Tensor, Tensor]
+PairedValues = tuple[Tensor, Tensor]
 """Per-row values of models A and B on one split."""
 
 
-def accuracy_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:
+def compare_accuracy_effects(
+    before: PairedValues, after: PairedValues, paired: bool, confidence: float
+) -> tuple[float, Interval]:
     """(effect on B minus effect on A, its interval), from the correctness of the same rows under both models; exact.
 
     Where rows of the two splits correspond, row i moves by d_i in {-2, ..., 2}, and E[d] is the sum over j = 1, 2 of
     P(d >= j) - P(d <= -j): two paired differences, each at confidence 1 - alpha / 2. Else it is the difference, over
     two independent splits, of the paired differences between the models, again at 1 - alpha / 2 each. Means over
-    several draws, no longer exact, are divided alike, d = clip(d, -1, 1) + rest, and bounded as in `of_accuracy`.
+    several draws, no longer exact, are divided alike, d = clip(d, -1, 1) + rest, and bounded as in
+    `make_accuracy_evidence`.
     """
     half = (1.0 + confidence) / 2.0
     gaps = [b.double() - a.double() for a, b in (before, after)]
@@ -206,26 +213,28 @@ def accuracy_effects_apart(before: Pair, after: Pair, paired: bool, confidence: 
     if paired:
         moved = gaps[1] - gaps[0]
         inner = moved.clamp(-1.0, 1.0)
-        one, two = (difference_of_counts(*counts_like(part), len(moved), half) for part in (inner, moved - inner))
+        one, two = (bound_count_difference(*match_counts(part), len(moved), half) for part in (inner, moved - inner))
         return effect, (one[0] + two[0], one[1] + two[1])
-    first, second = (difference_of_counts(*counts_like(gap), len(gap), half) for gap in gaps)
+    first, second = (bound_count_difference(*match_counts(gap), len(gap), half) for gap in gaps)
     return effect, (second[0] - first[1], second[1] - first[0])
 
 
-def bounded_effects_apart(
-    before: Pair, after: Pair, paired: bool, confidence: float, bounds: Interval
+def compare_bounded_effects(
+    before: PairedValues, after: PairedValues, paired: bool, confidence: float, bounds: Interval
 ) -> tuple[float, Interval]:
     """The same of values in [low, high], by betting: a difference of differences lies in twice their reach."""
     reach = bounds[1] - bounds[0]
     here, there = (b.double() - a.double() for a, b in (before, after))
-    evidence = of_bounded(here, there, paired, (-reach, reach))
+    evidence = make_bounded_evidence(here, there, paired, (-reach, reach))
     return evidence.effect, evidence.interval(confidence)
 
 
-def loss_effects_apart(before: Pair, after: Pair, paired: bool, confidence: float) -> tuple[float, Interval]:
+def compare_loss_effects(
+    before: PairedValues, after: PairedValues, paired: bool, confidence: float
+) -> tuple[float, Interval]:
     """The same of the loss: Student's t of the difference of differences within rows, or Welch's over two splits."""
     if paired:
-        evidence = of_loss(after[0] - before[0], after[1] - before[1], paired=True)
+        evidence = make_loss_evidence(after[0] - before[0], after[1] - before[1], paired=True)
     else:
-        evidence = of_loss(before[1] - before[0], after[1] - after[0], paired=False)
+        evidence = make_loss_evidence(before[1] - before[0], after[1] - after[0], paired=False)
     return evidence.effect, evidence.interval(confidence)

@@ -10,7 +10,7 @@ from mechconn.core import values_hash
 
 
 @dataclass(frozen=True)
-class Input:
+class StepInput:
     """What a step reads: the hash of its content, and the key of the step that made it (None for data)."""
 
     sha256: str
@@ -18,7 +18,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepIdentity:
     """A piece of work that is done once.
 
     Attributes:
@@ -32,7 +32,7 @@ class Step:
     name: str
     version: int
     config: Mapping[str, Any]
-    inputs: Mapping[str, Input] = field(default_factory=dict)
+    inputs: Mapping[str, StepInput] = field(default_factory=dict)
     threads: int | None = None
 
     @property
@@ -40,7 +40,7 @@ class Step:
         """SHA-256 of all of this.
 
         Example:
-            >>> Step("train", 1, {"lr": 0.1}).key == Step("train", 2, {"lr": 0.1}).key
+            >>> StepIdentity("train", 1, {"lr": 0.1}).key == StepIdentity("train", 2, {"lr": 0.1}).key
             False
         """
         inputs = {name: [given.sha256, given.key] for name, given in self.inputs.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from mechconn.core import check_listed
-from mechconn.descent import Descend, Descent, Objective, Problem, Training, clean_loss, fresh_state
+from mechconn.descent import Descend, Descent, Objective, Problem, Training, compute_clean_loss, draw_fresh_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class NaiveFineTuning(Descent):
 
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """Mean loss on the clean batch."""
-        return [clean_loss(problem)]
+        return [compute_clean_loss(problem)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Scratch(Training):
 
     def run(self, problem: Problem, descend: Descend) -> None:
         """Draw the weights, then train."""
-        params, buffers = fresh_state(problem.model, problem.seed, "scratch", "name it in keep=", self.keep)
+        params, buffers = draw_fresh_state(problem.model, problem.seed, "scratch", "name it in keep=", self.keep)
         own = dict(problem.model.named_parameters()) | dict(problem.model.named_buffers())
         with torch.no_grad():
             for name, tensor in (params | buffers).items():

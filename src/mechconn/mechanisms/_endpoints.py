@@ -1,4 +1,4 @@
-"""What joins two modules in weight space: whether a path leads from A to B at all, and B moved onto A."""
+"""The endpoints of an audit: whether a path can join A and B, and B aligned to A."""
 
 from __future__ import annotations
 
@@ -10,27 +10,35 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from mechconn.alignment import ActivationMatching, Alignment, AlignmentMethod, WeightMatching, align
-from mechconn.connectivity import Norm
-from mechconn.core import Inputs, Progress, batches, generators_kept, isolated
+from mechconn.connectivity import NormChoice
+from mechconn.core import Inputs, Progress, isolate_rng, iterate_batches, keep_generator_states
 from mechconn.datasets import Suite
-from mechconn.network import Network, NormPolicy, Reestimate, buffers_of, device_of, parameters_of, with_parameters
+from mechconn.network import (
+    Network,
+    NormPolicy,
+    Reestimate,
+    parameters_of,
+    read_buffers,
+    resolve_device,
+    with_parameters,
+)
 from mechconn.symmetry import Symmetry, relative_error, symmetry_of
 
 Aligning: TypeAlias = AlignmentMethod | Literal["auto", "none"]
 
 
-def policy_for(norm: Norm, first: nn.Module, second: nn.Module) -> NormPolicy | None:
+def resolve_policy(norm: NormChoice, first: nn.Module, second: nn.Module) -> NormPolicy | None:
     """The policy for these endpoints."""
     return norm if norm is None or isinstance(norm, NormPolicy) else norm(first, second)
 
 
-def joinable(model_a: nn.Module, model_b: nn.Module, example: Inputs) -> bool:
+def can_join(model_a: nn.Module, model_b: nn.Module, example: Inputs) -> bool:
     """Whether a path in weight space leads from A to B: B is A's module with B's parameters and statistics.
 
     Names and shapes must agree, buffers beside the statistics be the same, and A's module with B's tensors must give
     B's outputs on the example.
     """
-    states = [{**parameters_of(model), **buffers_of(model)} for model in (model_a, model_b)]
+    states = [{**parameters_of(model), **read_buffers(model)} for model in (model_a, model_b)]
     if {n: t.shape for n, t in states[0].items()} != {n: t.shape for n, t in states[1].items()}:
         return False
     params = parameters_of(model_b)
@@ -42,29 +50,31 @@ def joinable(model_a: nn.Module, model_b: nn.Module, example: Inputs) -> bool:
         for name, buffer in filled.named_buffers():
             if name not in fixed:
                 buffer.copy_(states[1][name])
-    expected, got = outputs_on(model_b, example), outputs_on(filled, example)
+    expected, got = compute_outputs(model_b, example), compute_outputs(filled, example)
     # A thousandth is far above rounding, and far below another nonlinearity or scale.
     return relative_error([expected], [got]) <= 1e-3
 
 
-def outputs_on(model: nn.Module, example: Inputs) -> torch.Tensor:
+def compute_outputs(model: nn.Module, example: Inputs) -> torch.Tensor:
     """Predictions in evaluation mode with the model's own statistics."""
     network = Network(model)
-    with isolated(0, "audit"), torch.no_grad():
-        return network(network.load(parameters_of(model)), network.buffers, _on(network.device, example)).float()
+    with isolate_rng(0, "audit"), torch.no_grad():
+        return network(
+            network.load(parameters_of(model)), network.buffers, _move_example(network.device, example)
+        ).float()
 
 
-def _on(device: torch.device, example: Inputs) -> Any:
+def _move_example(device: torch.device, example: Inputs) -> Any:
     return tree_map(lambda v: v.to(device) if isinstance(v, torch.Tensor) else v, example)
 
 
-def aligned_by(
+def align_or_explain(
     model_a: nn.Module,
     model_b: nn.Module,
     method: Aligning,
     symmetry: Symmetry | None,
     example: Inputs,
-    norm: Norm,
+    norm: NormChoice,
     run: Mapping[str, Any],
     progress: Progress | None,
 ) -> tuple[Alignment | None, list[str]]:
@@ -76,20 +86,20 @@ def aligned_by(
         method = ActivationMatching(norm.data, label=norm.label) if data else WeightMatching()  # pyright: ignore
         try:
             if symmetry is None:
-                found = symmetry_of(model_b, _on(device_of(model_b, None), example))
+                found = symmetry_of(model_b, _move_example(resolve_device(model_b, None), example))
                 found.verify(model_b)
                 symmetry = found
         except ValueError as error:  # nobody asked for a symmetry by name: the line as it is remains
             return None, [f"The second model was not aligned to the first: {str(error).splitlines()[0]}"]
     if symmetry is None:
-        symmetry = symmetry_of(model_b, _on(device_of(model_b, None), example))
+        symmetry = symmetry_of(model_b, _move_example(resolve_device(model_b, None), example))
     return align(model_a, model_b, method, symmetry, progress=progress, **run), []
 
 
-def first_rows_of(
+def read_first_rows(
     suite: Suite, device: torch.device, seed: int, model: nn.Module | None = None
 ) -> tuple[Any, torch.Tensor]:
     """(inputs, targets) of the first two rows of the reference, or its first batch where the user's batches decide."""
     data = suite[suite.reference]
-    with isolated(seed, "audit"), generators_kept(data):
-        return next(batches(f"split {suite.reference!r}", data, batch_size=2, device=device, model=model))
+    with isolate_rng(seed, "audit"), keep_generator_states(data):
+        return next(iterate_batches(f"split {suite.reference!r}", data, batch_size=2, device=device, model=model))

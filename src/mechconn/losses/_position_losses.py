@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mechconn.core import check_is, check_whole
 from mechconn.losses._base import Classified, Loss, NamedLoss
-from mechconn.losses._loss_advice import IN, out_of_range, unfit
-from mechconn.losses._rows import CrossEntropy
+from mechconn.losses._loss_advice import IN, explain_labels_out_of_range, explain_unfit_targets
+from mechconn.losses._row_losses import CrossEntropy
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class OverPositions(NamedLoss):
         """Raise where labels name no output, in the words of positions."""
         whole = not targets.is_floating_point() and self.each.classes_are_outputs and outputs.dim() == 2
         if whole and (int(targets.min()) < 0 or int(targets.max()) >= outputs.shape[1]):
-            raise ValueError(out_of_range(targets, outputs.shape[1], "positions", "OverPositions"))
+            raise ValueError(explain_labels_out_of_range(targets, outputs.shape[1], "positions", "OverPositions"))
 
     def counted(self, targets: Tensor) -> Tensor | None:
         """The rows with a position that counts."""
@@ -103,7 +103,9 @@ class OverPositions(NamedLoss):
         """Outputs [N M, K] or [N M], targets [N M], and which of the M positions of each row count, bool [N, M]."""
         places, shape = targets.shape, outputs.shape
         if len(places) < 2:
-            raise ValueError(unfit("a loss over positions", "targets [N, positions ...]", outputs, targets))
+            raise ValueError(
+                explain_unfit_targets("a loss over positions", "targets [N, positions ...]", outputs, targets)
+            )
         counted = (targets != self.ignore_index).flatten(1)
         if shape == places and not isinstance(self.each, CrossEntropy):
             return outputs.flatten(), targets.flatten(), counted
@@ -116,7 +118,7 @@ class OverPositions(NamedLoss):
             )
         if not (first if self.classes_at == 1 else last if self.classes_at == -1 else first or last):
             wanted = "outputs [N, K, positions ...] or [N, positions ..., K] for targets [N, positions ...]"
-            raise ValueError(unfit("a loss over positions", wanted, outputs, targets))
+            raise ValueError(explain_unfit_targets("a loss over positions", wanted, outputs, targets))
         moved = outputs.movedim(1, -1) if first and self.classes_at != -1 else outputs
         flat = moved.reshape(-1, moved.shape[-1])
         return flat[:, 0] if flat.shape[1] == 1 else flat, targets.flatten(), counted

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Params, PerSampleLoss, check_is, isolated
+from mechconn.core import Params, PerSampleLoss, check_is, isolate_rng
 from mechconn.datasets import Suite
 from mechconn.losses import Each, as_loss
 from mechconn.network import (
@@ -19,19 +19,19 @@ from mechconn.network import (
     NormPolicy,
     Outcomes,
     Precision,
-    bounds_of,
+    check_metrics,
     check_row_count,
     check_row_order,
-    checked_metrics,
-    chosen_norm,
-    outcomes,
+    collect_bounds,
+    compute_outcomes,
+    resolve_norm,
 )
 
-Values: TypeAlias = dict[str, dict[str, list[float]]]
+MeansBySplit: TypeAlias = dict[str, dict[str, list[float]]]
 """What was measured ("loss", "accuracy", a metric) -> split -> its mean at each point."""
 
 
-class Points:
+class PointEvaluator:
     """A network and a suite, evaluated at one point of weight space after another.
 
     One re-estimation of normalisation statistics serves all splits. At any time one point's parameters are in
@@ -52,10 +52,10 @@ class Points:
     ) -> None:
         check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
         self.network = Network(model, device, precision)
-        norm = chosen_norm(norm, self.network)
+        norm = resolve_norm(norm, self.network)
         self.suite, self._norm, self._loss, self._seed = suite, norm, as_loss(loss), seed
-        self._metrics = checked_metrics(metrics)
-        self.bounds = bounds_of(self._metrics)
+        self._metrics = check_metrics(metrics)
+        self.bounds = collect_bounds(self._metrics)
         self._inference = Inference(self.network)
         self.settings: dict[str, Any] = {
             "norm": norm.describe(),
@@ -65,24 +65,26 @@ class Points:
         }
 
     def at(self, what: str, point: Callable[[], Params], t: float | None = None) -> dict[str, Outcomes]:
-        """Split -> outcomes at the point that `point` makes; it is made here so that nobody else holds it.
+        """Split -> outcomes at the point that `point` builds.
+
+        Built here so that the caller keeps no reference and the memory is freed.
 
         `t` says where on a path from A to B the point lies; None where it lies on none.
         """
         params = dict(point())
         self.network.check(what, params)
         self.network.load_in_place(params)
-        with isolated(self._seed, "evaluate_path"):
+        with isolate_rng(self._seed, "evaluate_path"):
             forward = self._inference.at(*self._norm.state(self.network, params, t))
             network, how = self.network, (self._loss, self._metrics, self.network.module)
             return {
-                name: outcomes(forward, network.device, data, f"split {name!r}", *how)
+                name: compute_outcomes(forward, network.device, data, f"split {name!r}", *how)
                 for name, data in self.suite.items()
             }
 
 
 @dataclass
-class Gathered:
+class PointResults:
     """Means point by point, and the samples' own values where they are to be kept.
 
     Attributes:
@@ -94,7 +96,7 @@ class Gathered:
     """
 
     keep: bool = False
-    means: Values = field(default_factory=dict)
+    means: MeansBySplit = field(default_factory=dict)
     rows: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     each: Each = "rows"
@@ -105,22 +107,22 @@ class Gathered:
         for split, result in results.items():
             check_row_count(split, where, self.samples.setdefault(split, len(result.loss)), len(result.loss))
             self.each = self.each if result.answers is None else result.answers.each
-            for measure, mean in means_of(result).items():
+            for measure, mean in compute_means(result).items():
                 self.means.setdefault(measure, {}).setdefault(split, []).append(mean)
             if not self.keep:
                 continue
             before = self._targets.setdefault(split, result.targets)
             check_row_order(split, where, torch.equal(before, result.targets))
-            for measure, values in _rows_of(result).items():
+            for measure, values in _collect_per_sample(result).items():
                 self.rows.setdefault(measure, {}).setdefault(split, []).append(values)
 
 
-def means_of(result: Outcomes) -> dict[str, float]:
+def compute_means(result: Outcomes) -> dict[str, float]:
     """Measure -> mean over samples; accuracy of a classification only."""
     accuracy = {} if result.answers is None else {"accuracy": result.accuracy}
     return {"loss": result.mean_loss, **accuracy, **{name: float(v.mean()) for name, v in result.metrics.items()}}
 
 
-def _rows_of(result: Outcomes) -> dict[str, Tensor]:
+def _collect_per_sample(result: Outcomes) -> dict[str, Tensor]:
     correct = {} if result.answers is None else {"accuracy": result.correct}
     return {"loss": result.loss, **correct, **result.metrics}

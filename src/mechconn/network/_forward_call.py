@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mechconn.core import Inputs
-from mechconn.network._precision import laid_out
+from mechconn.network._precision import to_memory_format
 
 HALF = (torch.bfloat16, torch.float16)
 """Number types that losses are not computed in."""
 
 
-def laid_out_inputs(inputs: Inputs, reduced: torch.dtype | None) -> Inputs:
+def inputs_to_memory_format(inputs: Inputs, reduced: torch.dtype | None) -> Inputs:
     """Inputs in the layout that suits the number type."""
-    return laid_out(inputs, reduced) if isinstance(inputs, Tensor) else inputs
+    return to_memory_format(inputs, reduced) if isinstance(inputs, Tensor) else inputs
 
 
-def call_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def make_call_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Inputs as (positional, keyword) arguments of a forward pass, copied: networks may write into what they get."""
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
@@ -42,35 +42,37 @@ def explain_errors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator
     except RuntimeError as error:
         if not any(sign in str(error) for sign in ("dtype", "Input type", "expected scalar type")):
             raise
-        why = _refused(str(error).splitlines()[0], args, kwargs)
+        why = _explain_failed_call(str(error).splitlines()[0], args, kwargs)
         raise TypeError(f"{why}; give inputs of a number type that the network takes, such as x.float()") from error
     except TypeError as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TypeError(_refused(why, args, kwargs)) from error
+        raise TypeError(_explain_failed_call(why, args, kwargs)) from error
 
 
-def _refused(why: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    placed = f" ({', '.join(map(_described, args))})" if args else ""
-    named = f" and {', '.join(f'{name}= {_described(value)}' for name, value in kwargs.items())}" if kwargs else ""
+def _explain_failed_call(why: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    placed = f" ({', '.join(map(_describe_argument, args))})" if args else ""
+    named = (
+        f" and {', '.join(f'{name}= {_describe_argument(value)}' for name, value in kwargs.items())}" if kwargs else ""
+    )
     return (
         f"the forward pass failed ({why}); it was called with {len(args)} inputs by place{placed}{named}, as the batch "
         "was read: all but the targets"
     )
 
 
-def _described(value: Any) -> str:
+def _describe_argument(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     return type(value).__name__
 
 
-def outputs_of(output: Any) -> Tensor:
+def extract_outputs(output: Any) -> Tensor:
     """The tensor of predictions in what a forward pass returned: itself, or its `.logits`; float32 at least."""
-    tensor = predictions_of(output)
+    tensor = extract_predictions(output)
     return tensor.float() if tensor.dtype in HALF else tensor
 
 
-def predictions_of(output: Any) -> Tensor:
+def extract_predictions(output: Any) -> Tensor:
     """The tensor of predictions in what a forward pass returned, in its own type."""
     tensor = getattr(output, "logits", output)
     if not isinstance(tensor, Tensor):
@@ -80,7 +82,7 @@ def predictions_of(output: Any) -> Tensor:
     return tensor
 
 
-def floating_types(inputs: Inputs) -> frozenset[torch.dtype]:
+def find_floating_types(inputs: Inputs) -> frozenset[torch.dtype]:
     """The floating-point types of the tensors among a forward pass's inputs."""
     if isinstance(inputs, Tensor):
         return frozenset((inputs.dtype,) if inputs.is_floating_point() else ())
@@ -92,7 +94,7 @@ def cast_floating(inputs: Inputs, dtype: torch.dtype) -> Inputs:
     return tree_map(lambda v: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v, inputs)
 
 
-def slots_of(module: nn.Module, kind: str) -> Iterator[tuple[str, str]]:
+def iterate_slots(module: nn.Module, kind: str) -> Iterator[tuple[str, str]]:
     """(name of the slot, name of the tensor in it), one slot per unique module and local name.
 
     A tensor's name is the first slot that holds it, as in `named_parameters` and `named_buffers`.

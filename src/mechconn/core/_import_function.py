@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from mechconn.core._rng import isolated
+from mechconn.core._rng import isolate_rng
 
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-def named_function(what: str, text: str) -> Callable[..., Any]:
+def import_function(what: str, text: str) -> Callable[..., Any]:
     """The function that `text` names, imported from the installed packages or else from the working directory.
 
     Args:
@@ -27,13 +27,13 @@ def named_function(what: str, text: str) -> Callable[..., Any]:
         ValueError: the text is no such name, the module is not there or fails, or it has no such function.
 
     Example:
-        >>> named_function("the function", "math:sqrt")(4.0)
+        >>> import_function("the function", "math:sqrt")(4.0)
         2.0
     """
     if not NAME.fullmatch(text):
         raise ValueError(f"{what} must be named as 'package.module:function', got {text!r}")
     module_name, _, name = text.partition(":")
-    found: Any = _module(what, module_name)
+    found: Any = _import_module(what, module_name)
     where = getattr(found, "__file__", None) or module_name
     for part in name.split("."):
         if not hasattr(found, part):
@@ -45,10 +45,10 @@ def named_function(what: str, text: str) -> Callable[..., Any]:
 
 
 @contextmanager
-def working_directory_importable() -> Iterator[None]:
-    """While it lasts, modules are looked for in the working directory too, after the installed ones.
+def make_working_directory_importable() -> Iterator[None]:
+    """Context manager: append the working directory to the import path.
 
-    Behind them, so that a file there which happens to be called like a library is not run in its place.
+    Installed modules come first, so that a file in the working directory cannot shadow a library.
     """
     here = os.getcwd()
     sys.path.append(here)
@@ -60,8 +60,8 @@ def working_directory_importable() -> Iterator[None]:
             del sys.path[last]
 
 
-def _module(what: str, name: str) -> ModuleType:
-    with working_directory_importable(), isolated(0, "import"):
+def _import_module(what: str, name: str) -> ModuleType:
+    with make_working_directory_importable(), isolate_rng(0, "import"):
         importlib.invalidate_caches()
         try:
             return importlib.import_module(name)
@@ -72,11 +72,11 @@ def _module(what: str, name: str) -> ModuleType:
                     f"{what}: there is no module {missing!r}, neither installed nor in {os.getcwd()}; check its "
                     "name or change the folder"
                 ) from error
-            raise ValueError(_unimportable(what, name, str(error))) from error
+            raise ValueError(_explain_import_error(what, name, str(error))) from error
         except Exception as error:
             why = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ValueError(_unimportable(what, name, why)) from error
+            raise ValueError(_explain_import_error(what, name, why)) from error
 
 
-def _unimportable(what: str, name: str, why: str) -> str:
+def _explain_import_error(what: str, name: str, why: str) -> str:
     return f"{what}: the module {name!r} cannot be imported ({why}); mend it, or install what it needs"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mechconn.losses import NATS, loss_unit
+from mechconn.losses import NATS, find_loss_unit
 
-Plain = Mapping[str, Any]
+PlainField = Mapping[str, Any]
 
 THEORY = (
     "What is proved, for one hidden ReLU layer and minimisers that interpolate: dissimilar mechanisms of different "
@@ -24,52 +24,52 @@ LOSS = (
 )
 
 
-def sentences(plain: Plain) -> Iterator[str]:
+def write_sentences(plain: PlainField) -> Iterator[str]:
     """One or two sentences for each model, then the comparison, the paths, the alignment, and what follows."""
     a, b = plain["names"]
-    comparison, unit = plain["comparison"], loss_unit(plain["settings"])
+    comparison, unit = plain["comparison"], find_loss_unit(plain["settings"])
     notes = [comparison[side]["notes"] for side in ("a", "b")]
     for name, side in ((a, comparison["a"]), (b, comparison["b"])):
-        yield _model(name, side, unit)
+        yield _describe_model(name, side, unit)
         yield from (
-            f"Of {name}: {_closed(note)}" for note in side["notes"] if not (note in notes[0] and note in notes[1])
+            f"Of {name}: {_end_sentence(note)}" for note in side["notes"] if not (note in notes[0] and note in notes[1])
         )
-    yield from (f"Of both: {_closed(note)}" for note in notes[0] if note in notes[1])
+    yield from (f"Of both: {_end_sentence(note)}" for note in notes[0] if note in notes[1])
     both = f"{a} and {b}" if (a, b) == ("A", "B") else f"{a} (A) and {b} (B)"
     if comparison["a"]["on"] == "loss":
         yield LOSS
-    yield f"The mechanisms of {both} are {_verdict(comparison['verdict'])}: {_closed(comparison['why'])}"
+    yield f"The mechanisms of {both} are {_describe_verdict(comparison['verdict'])}: {_end_sentence(comparison['why'])}"
     if plain["discrepancy"] is not None:
         mean = plain["discrepancy"]["mean"]
         yield (
             f"Under the interventions their class probabilities lie {mean:.3f} apart on average (L1 distance, at most "
             f"2): a graded score, which decides nothing."
         )
-    yield from _joined(plain, unit)
+    yield from _describe_joining(plain, unit)
 
 
-def _joined(plain: Plain, unit: str) -> Iterator[str]:
+def _describe_joining(plain: PlainField, unit: str) -> Iterator[str]:
     """What joins the two: the paths, the alignment, blocks and layers where asked for, and what follows."""
     a, b = plain["names"]
     for which, path in plain["paths"].items():
-        yield _path(path, "as it is" if which == "before" else "after alignment", unit)
+        yield _describe_path(path, "as it is" if which == "before" else "after alignment", unit)
     if plain["alignment"] is not None:
-        yield _alignment(plain["alignment"], b, a)
+        yield _describe_alignment(plain["alignment"], b, a)
     yield from plain["notes"]
     if plain["blocks"]:
         moved = "" if plain["alignment"] is None else f" to the aligned {b}"
-        yield _blocks(plain["blocks"], plain["comparison"]["a"]["reference"], moved, unit)
+        yield _describe_blocks(plain["blocks"], plain["comparison"]["a"]["reference"], moved, unit)
     if plain["similarity"]:
-        yield _layers(plain["similarity"], plain["left_out"])
+        yield _describe_layers(plain["similarity"], plain["left_out"])
     if plain["paths"]:
         yield THEORY
 
 
-def _model(name: str, side: Plain, unit: str) -> str:
+def _describe_model(name: str, side: PlainField, unit: str) -> str:
     groups: dict[str, list[str]] = {"invariant": [], "sensitive": [], "undetermined": []}
     for split in side["interventions"]:
         groups[side["effects"][split]["verdict"]].append(
-            f"{split} ({_effect(side['effects'][split], side['on'], unit)})"
+            f"{split} ({_describe_effect(side['effects'][split], side['on'], unit)})"
         )
     words = {
         "invariant": "is invariant to",
@@ -77,22 +77,26 @@ def _model(name: str, side: Plain, unit: str) -> str:
         "undetermined": "may or may not be invariant to",
     }
     said = "; ".join(f"{words[kind]} {', '.join(splits)}" for kind, splits in groups.items() if splits)
-    scale, measured_in = _scale(side["on"], unit)
-    caveat = f" Its invariance says nothing about what it uses: {side['uninformative']}." if _empty(side) else ""
-    return f"{name} {said}; the margin is {scale * side['margin']:g} {measured_in}.{caveat}{_level(side, unit)}"
+    scale, measured_in = _choose_scale(side["on"], unit)
+    caveat = (
+        f" Its invariance says nothing about what it uses: {side['uninformative']}." if _is_uninformative(side) else ""
+    )
+    return (
+        f"{name} {said}; the margin is {scale * side['margin']:g} {measured_in}.{caveat}{_describe_level(side, unit)}"
+    )
 
 
-def _empty(side: Plain) -> bool:
+def _is_uninformative(side: PlainField) -> bool:
     """Whether the model is called invariant to something and that says nothing."""
     return bool(side["uninformative"]) and any(side["effects"][s]["caveat"] for s in side["interventions"])
 
 
-def _scale(on: str, unit: str) -> tuple[float, str]:
+def _choose_scale(on: str, unit: str) -> tuple[float, str]:
     """What effects are multiplied by, and what they are then in."""
     return (100.0, "points") if on == "accuracy" else (1.0, unit if on == "loss" else f"of {on}")
 
 
-def _level(side: Plain, unit: str) -> str:
+def _describe_level(side: PlainField, unit: str) -> str:
     """How good the model is on the reference."""
     reference, loss = side["reference"], side["loss"][side["reference"]]
     metrics = "".join(f" Its mean {name} there is {means[reference]:.3g}." for name, means in side["metrics"].items())
@@ -104,38 +108,38 @@ def _level(side: Plain, unit: str) -> str:
     return f" Its mean loss on {reference} is {loss:.3g}{' nats' if unit == NATS else ''}.{metrics}"
 
 
-def _effect(effect: Plain, on: str, loss_in: str) -> str:
-    scale, unit = _scale(on, loss_in)
-    low, high = (_amount(scale * bound, unit, "+") for bound in effect["adjusted_interval"])
+def _describe_effect(effect: PlainField, on: str, loss_in: str) -> str:
+    scale, unit = _choose_scale(on, loss_in)
+    low, high = (_format_amount(scale * bound, unit, "+") for bound in effect["adjusted_interval"])
     level = f"{100 * effect['confidence']:.4g} %"
-    text = f"{_amount(scale * effect['effect'], unit, '+')} {unit}, {level} interval {low} to {high}"
+    text = f"{_format_amount(scale * effect['effect'], unit, '+')} {unit}, {level} interval {low} to {high}"
     if effect["verdict"] == "undetermined" and effect["to_settle"] is not None:
         text += f"; about {effect['to_settle']:,} rows would settle it"
     return text
 
 
-def _amount(value: float, unit: str, sign: str = "") -> str:
+def _format_amount(value: float, unit: str, sign: str = "") -> str:
     """Hundredths of points and nats; three digits of a loss that may have any scale."""
     return f"{value:{sign}.2f}" if unit in (NATS, "points") else f"{value:{sign}.3g}"
 
 
-def _verdict(verdict: str) -> str:
+def _describe_verdict(verdict: str) -> str:
     return "not settled by these data" if verdict == "undetermined" else verdict
 
 
-def _closed(text: str) -> str:
+def _end_sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _path(path: Plain, how: str, unit: str) -> str:
+def _describe_path(path: PlainField, how: str, unit: str) -> str:
     verdict = {
         "connected": "mechanistically connected at these points",
         "not connected": "not mechanistically connected",
         "undetermined": "mechanistically connected or not: these data do not settle it",
     }[path["mechanistic_connection"]]
-    heights = ", ".join(_barrier(path, split, unit) for split in path["barrier"])
+    heights = ", ".join(_describe_barrier(path, split, unit) for split in path["barrier"])
     gaps = [(split, gap) for split, gap in path["endpoint_minus_minimum"].items() if gap is not None]
-    listed = ", ".join(f"{_amount(gap, unit)} {unit} on {split}" for split, gap in gaps)
+    listed = ", ".join(f"{_format_amount(gap, unit)} {unit} on {split}" for split, gap in gaps)
     graded = f" Mean loss of the ends less the lowest on the path, a graded score: {listed}." if gaps else ""
     return (
         f"The straight path from {path['start']} to {path['end']}, {how}, is {verdict} "
@@ -143,16 +147,16 @@ def _path(path: Plain, how: str, unit: str) -> str:
     )
 
 
-def _barrier(path: Plain, split: str, unit: str) -> str:
+def _describe_barrier(path: PlainField, split: str, unit: str) -> str:
     if path["barrier"][split] is None:
         return f"undefined on {split}, where the loss is not finite"
     (height, t), interval = path["barrier"][split], path["barrier_interval"][split]
-    bounds = None if interval is None else [_amount(bound, unit) for bound in interval]
+    bounds = None if interval is None else [_format_amount(bound, unit) for bound in interval]
     spread = "" if bounds is None else f", 95 % interval {bounds[0]} to {bounds[1]}"
-    return f"{_amount(height, unit)} {unit} on {split} (t = {t:g}{spread})"
+    return f"{_format_amount(height, unit)} {unit} on {split} (t = {t:g}{spread})"
 
 
-def _alignment(found: Plain, moved: str, fixed: str) -> str:
+def _describe_alignment(found: PlainField, moved: str, fixed: str) -> str:
     dead = sum(found["dead"].values())
     counted = f" {dead} units are constant on the data, and nothing tells them apart." if dead else ""
     unseen = f" Not compared, and left as they were: {', '.join(found['unseen'])}." if found["unseen"] else ""
@@ -162,22 +166,22 @@ def _alignment(found: Plain, moved: str, fixed: str) -> str:
         f"{found['distance_after']:.4g}. "
         f"{100 * found['coverage']:.1f} % of the parameters have units that may be permuted; other symmetries were "
         f"not removed, and matching finds a good permutation, not provably the best.{counted}{unseen}"
-        + "".join(f" {_closed(note[:1].upper() + note[1:])}" for note in found["notes"])
+        + "".join(f" {_end_sentence(note[:1].upper() + note[1:])}" for note in found["notes"])
     )
 
 
-def _blocks(blocks: Plain, reference: str, moved: str, unit: str) -> str:
+def _describe_blocks(blocks: PlainField, reference: str, moved: str, unit: str) -> str:
     heights = {block: splits[reference] for block, splits in blocks.items() if splits[reference] is not None}
     if not heights:
         return f"Block by block the loss on {reference} is not finite."
     highest = max(heights, key=lambda block: heights[block])
     return (
         f"Moving one block at a time{moved}, {highest} makes the highest barrier on {reference}, "
-        f"{_amount(heights[highest], unit)} {unit}; blocks' barriers need not add up to the whole."
+        f"{_format_amount(heights[highest], unit)} {unit}; blocks' barriers need not add up to the whole."
     )
 
 
-def _layers(layers: Plain, left_out: Plain) -> str:
+def _describe_layers(layers: PlainField, left_out: PlainField) -> str:
     first = "; ".join(f"{layer} ({why})" for layer, why in list(left_out.items())[:3])
     more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
     absent = f" Left out: {first}{more}." if left_out else ""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn.descent import fresh_state
+from mechconn.descent import draw_fresh_state
 from memory import peak
 from zoo import FEATURES, Recurrent, build, mlp, norm_mlp, rows
 
@@ -139,7 +139,7 @@ def test_divergence_names_the_step() -> None:
 )
 def test_weights_that_cannot_be_drawn_are_listed(model: nn.Module, names: str) -> None:
     with pytest.raises(ValueError) as caught:
-        fresh_state(model, 0, "random start", "use variant='default'")
+        draw_fresh_state(model, 0, "random start", "use variant='default'")
     assert str(caught.value).startswith(f"cannot draw fresh weights for {names}")
     assert str(caught.value).endswith("have no reset_parameters(); add it, or use variant='default'")
 

@@ -14,7 +14,7 @@ from mechconn.mechanisms import split_by_agreement
 MAJORITY = "data of the majority"
 
 
-def divided(
+def split_by_column(
     config: AuditConfig, by: str, sources: Mapping[str, str], sets: Mapping[str, SampleSource]
 ) -> dict[str, SampleSource]:
     """The one split divided by a column, beside the data that are no splits.
@@ -31,15 +31,15 @@ def divided(
     (name,) = config.splits
     train: dict[str, Any] = {}
     if MAJORITY in sets:
-        train = {"train_labels": sets[MAJORITY].y, "train_column": column_of(sources[MAJORITY], by)}
+        train = {"train_labels": sets[MAJORITY].y, "train_column": read_column_of(sources[MAJORITY], by)}
     try:
-        found = split_by_agreement(sets[name], column_of(sources[name], by), agrees=config.agrees or None, **train)
+        found = split_by_agreement(sets[name], read_column_of(sources[name], by), agrees=config.agrees or None, **train)
     except ValueError as error:
         raise ValueError(f"by = {by!r}: {error}") from error
     return {**found, **{other: data for other, data in sets.items() if other not in (name, MAJORITY)}}
 
 
-def column_of(source: str, name: str) -> Sequence[Any]:
+def read_column_of(source: str, name: str) -> Sequence[Any]:
     """A column of a table, or a tensor of a .safetensors file, row by row.
 
     Raises:

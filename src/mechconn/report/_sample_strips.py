@@ -11,21 +11,21 @@ from torch.nn.functional import pad
 
 from mechconn import datasets
 from mechconn.core import Data, Picture, SampleSource, check_choice
-from mechconn.datasets import NAMES, Cue, DominoesCue, HueBoxCue, to_bytes
+from mechconn.datasets import DATASET_NAMES, Cue, DominoesCue, HueBoxCue, to_bytes
 
 GAP = 2
 CUES = ("box", "hue-box", "dominoes")
 
 
-def strips(suite: Mapping[str, Data], count: int = 8) -> dict[str, Picture]:
+def make_strips(suite: Mapping[str, Data], count: int = 8) -> dict[str, Picture]:
     """Split -> its first `count` samples side by side, as the model receives them; splits of images only."""
     sources = {name: split for name, split in suite.items() if isinstance(split, SampleSource)}
     first = {name: source.inputs(torch.tensor([0])) for name, source in sources.items()}
     pictures = [name for name, x in first.items() if isinstance(x, Tensor) and x.dim() == 4]
-    return {name: strip(sources[name], count) for name in pictures}
+    return {name: make_strip(sources[name], count) for name in pictures}
 
 
-def strip(scenes: SampleSource, count: int) -> Picture:
+def make_strip(scenes: SampleSource, count: int) -> Picture:
     """The first `count` images side by side; [-1, 1] becomes black to white."""
     x = scenes.inputs(torch.arange(min(count, len(scenes))))
     pixels = to_bytes(x)
@@ -35,7 +35,7 @@ def strip(scenes: SampleSource, count: int) -> Picture:
     return Picture.of(torch.cat(gaps.unbind(0), dim=2)[:, :, :-GAP].permute(1, 2, 0))
 
 
-def preview(
+def draw_preview(
     source: str, cue: str, *, root: str | Path | None = None, seed: int = 0, count: int = 10
 ) -> dict[str, Picture]:
     """The four splits of an image set under a cue.
@@ -55,12 +55,12 @@ def preview(
     if source == "planted":
         raise ValueError("planted data are no images; name an image set such as 'digits' or its folder")
     # More rows than are shown: the random image of a row is that of another row, and seldom one in sight.
-    some = 50 * count if source in NAMES and source != "digits" else None
-    task = datasets.cue_task(source, cue=_cue(cue, root), root=root, seed=seed, rows=some, test_rows=some)
-    return strips(task.suite, count)
+    some = 50 * count if source in DATASET_NAMES and source != "digits" else None
+    task = datasets.cue_task(source, cue=_make_cue(cue, root), root=root, seed=seed, rows=some, test_rows=some)
+    return make_strips(task.suite, count)
 
 
-def _cue(name: str, root: str | Path | None) -> Cue | None:
+def _make_cue(name: str, root: str | Path | None) -> Cue | None:
     """The cue of that name; None is the box that suits the images, which the task chooses."""
     if name == "dominoes":
         return DominoesCue(datasets.load("fashion_mnist", root=root, split="test"))

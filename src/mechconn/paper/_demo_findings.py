@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from mechconn.core import CUE, NO_CUE, RAND_CUE, RAND_IMAGE, short_name
+from mechconn.core import CUE, NO_CUE, RAND_CUE, RAND_IMAGE, abbreviate_split
 from mechconn.mechanisms import EffectRecord, InvarianceRecord, PathRecord
 
 
-def findings(models: dict[str, InvarianceRecord], path: PathRecord) -> list[str]:
+def write_findings(models: dict[str, InvarianceRecord], path: PathRecord) -> list[str]:
     """One sentence or two per model, then the path, then what follows and what does not."""
-    sentences = [_model(name, record) for name, record in models.items()]
-    return [*sentences, _path(path), _caveat(path)]
+    sentences = [_describe_model(name, record) for name, record in models.items()]
+    return [*sentences, _describe_path(path), _choose_caveat(path)]
 
 
-def _model(name: str, record: InvarianceRecord) -> str:
+def _describe_model(name: str, record: InvarianceRecord) -> str:
     rand_cue, rand_image = record.effects[RAND_CUE], record.effects[RAND_IMAGE]
     accuracy = record.accuracy
     follows = "relies on the cue" if rand_cue.effect < 0 else "heeds the cue without following it"
@@ -27,38 +27,40 @@ def _model(name: str, record: InvarianceRecord) -> str:
         "undetermined": "Whether it reads the image is not settled",
     }[rand_image.verdict]
     return (
-        f"{name} {verdict}: with the cue drawn at random its accuracy goes from {_percent(accuracy[CUE])} to "
-        f"{_percent(accuracy[RAND_CUE])} ({_change(rand_cue)}, margin {record.margin * 100:.0f}{_needed(rand_cue)}). "
+        f"{name} {verdict}: with the cue drawn at random its accuracy goes from {_format_percent(accuracy[CUE])} to "
+        f"{_format_percent(accuracy[RAND_CUE])} ({_describe_change(rand_cue)}, "
+        f""
+        f"margin {record.margin * 100:.0f}{_describe_needed(rand_cue)}). "
         f"{content}: with another image under the same cue it still gives the cue's label on "
-        f"{_percent(accuracy[RAND_IMAGE])}. Without any cue it is right on {_percent(accuracy[NO_CUE])}."
+        f"{_format_percent(accuracy[RAND_IMAGE])}. Without any cue it is right on {_format_percent(accuracy[NO_CUE])}."
     )
 
 
-def _path(path: PathRecord) -> str:
+def _describe_path(path: PathRecord) -> str:
     verdict = {
         "connected": "is mechanistically connected at these points: on the cue data and on every intervention",
         "not connected": "is not mechanistically connected",
         "undetermined": "may or may not be mechanistically connected: this much data does not settle it",
     }[path.mechanistic_connection]
-    heights = ", ".join(_barrier(path, split) for split in path.barrier)
+    heights = ", ".join(_describe_barrier(path, split) for split in path.barrier)
     return (
         f"The straight path from {path.start} to {path.end} {verdict} (tolerance {path.tolerance:g} nats). "
         f"Barriers in loss: {heights}."
     )
 
 
-def _barrier(path: PathRecord, split: str) -> str:
+def _describe_barrier(path: PathRecord, split: str) -> str:
     if path.connection[split] == "connected":
-        return f"none on {short_name(split)}"
+        return f"none on {abbreviate_split(split)}"
     barrier, interval = path.barrier[split], path.barrier_interval[split]
     if barrier is None:
-        return f"undefined on {short_name(split)}, where the loss is not finite"
+        return f"undefined on {abbreviate_split(split)}, where the loss is not finite"
     height, t = barrier
     spread = "" if interval is None else f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
-    return f"{height:.2f} nats on {short_name(split)} (t = {t:.1f}{spread})"
+    return f"{height:.2f} nats on {abbreviate_split(split)} (t = {t:.1f}{spread})"
 
 
-def _caveat(path: PathRecord) -> str:
+def _choose_caveat(path: PathRecord) -> str:
     if path.mechanistic_connection == "connected":
         return (
             "A straight path without a barrier does not prove one mechanism: dissimilar mechanisms of similar "
@@ -72,14 +74,14 @@ def _caveat(path: PathRecord) -> str:
     )
 
 
-def _change(effect: EffectRecord) -> str:
+def _describe_change(effect: EffectRecord) -> str:
     low, high = (100 * bound for bound in effect.interval)
     return f"{100 * effect.effect:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
 
 
-def _needed(effect: EffectRecord) -> str:
+def _describe_needed(effect: EffectRecord) -> str:
     return f"; about {effect.to_settle:,} samples like these would settle it" if effect.to_settle else ""
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mechconn.core import check_fraction, check_whole
 from mechconn.losses._base import NATS, NO_CLASS, Classified, NamedLoss
-from mechconn.losses._loss_advice import CLASSES, ZERO_OR_ONE, out_of_range, unfit
+from mechconn.losses._loss_advice import CLASSES, ZERO_OR_ONE, explain_labels_out_of_range, explain_unfit_targets
 
 SUM = 1e-3
 """How far the sum of a row of probabilities may be from 1 by rounding; four units of the last place if that is more."""
@@ -53,7 +53,7 @@ class CrossEntropy(NamedLoss):
         """-sum_k q_k log softmax(z)_k of each row: [N, K], [N] or [N, K] -> [N]; zero for rows that do not count."""
         labels = self._labels(outputs, targets)
         if labels is None and not _are_probabilities(outputs, targets):
-            raise ValueError(unfit("cross-entropy", CLASSES, outputs, targets))
+            raise ValueError(explain_unfit_targets("cross-entropy", CLASSES, outputs, targets))
         if labels is None:
             return F.cross_entropy(outputs, targets.to(outputs), reduction="none", label_smoothing=self.label_smoothing)
         self._check(labels, outputs.shape[1])
@@ -80,13 +80,13 @@ class CrossEntropy(NamedLoss):
 
     def probabilities(self, outputs: Tensor) -> bool:
         """Whether every row is >= 0 and of sum 1, and not every row zeros and a single one."""
-        if outputs.dim() != 2 or not sum_to_one(outputs):
+        if outputs.dim() != 2 or not rows_sum_to_one(outputs):
             return False
         return not bool(((outputs == 0) | (outputs == 1)).all())
 
     def _labels(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
         """Labels [N]; None where the targets are none."""
-        if outputs.dim() != 2 or outputs.shape[1] < 2 or not _whole(targets):
+        if outputs.dim() != 2 or outputs.shape[1] < 2 or not _are_whole_numbers(targets):
             return None
         if targets.dim() == 2 and targets.shape == outputs.shape:
             single = bool(((targets == 0) | (targets == 1)).all() and (targets.sum(1) == 1).all())
@@ -100,7 +100,7 @@ class CrossEntropy(NamedLoss):
         counting = labels if self.ignore_index is None else labels[labels != self.ignore_index]
         if not len(counting) or 0 <= int(counting.min()) <= int(counting.max()) < classes:
             return
-        raise ValueError(out_of_range(counting, classes, "rows", "CrossEntropy"))
+        raise ValueError(explain_labels_out_of_range(counting, classes, "rows", "CrossEntropy"))
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Binary(NamedLoss):
         """Mean over labels of log(1 + exp(z)) - y z: [N], [N, 1] or [N, K] and targets alike -> [N]."""
         found = self._pair(outputs, targets)
         if found is None:
-            raise ValueError(unfit("binary cross-entropy", ZERO_OR_ONE, outputs, targets))
+            raise ValueError(explain_unfit_targets("binary cross-entropy", ZERO_OR_ONE, outputs, targets))
         logits, wanted = found
         return F.binary_cross_entropy_with_logits(logits, wanted.to(logits), reduction="none").mean(1)
 
@@ -170,7 +170,7 @@ class Squared(NamedLoss):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """mean_j (f_j - y_j)^2: [N, ...], [N, ...] -> [N]."""
-        return _errors_of("squared error", outputs, targets).square().mean(1)
+        return _compute_errors("squared error", outputs, targets).square().mean(1)
 
 
 @dataclass(frozen=True)
@@ -188,28 +188,28 @@ class Absolute(NamedLoss):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """mean_j |f_j - y_j|: [N, ...], [N, ...] -> [N]."""
-        return _errors_of("absolute error", outputs, targets).abs().mean(1)
+        return _compute_errors("absolute error", outputs, targets).abs().mean(1)
 
 
-def _errors_of(what: str, outputs: Tensor, targets: Tensor) -> Tensor:
+def _compute_errors(what: str, outputs: Tensor, targets: Tensor) -> Tensor:
     """f - y as [N, outputs of a row], in float32 at least."""
     f, y = (part[:, None] if part.dim() == 1 else part for part in (outputs, targets))
     if f.shape != y.shape:
-        raise ValueError(unfit(what, "targets of the outputs' shape", outputs, targets))
+        raise ValueError(explain_unfit_targets(what, "targets of the outputs' shape", outputs, targets))
     exact = torch.promote_types(f.dtype, torch.float32)
     return (f.to(exact) - y.to(exact)).flatten(1)
 
 
-def _whole(targets: Tensor) -> bool:
+def _are_whole_numbers(targets: Tensor) -> bool:
     return not (targets.is_floating_point() or targets.is_complex())
 
 
 def _are_probabilities(outputs: Tensor, targets: Tensor) -> bool:
     shaped = outputs.dim() == 2 and outputs.shape[1] > 1 and targets.shape == outputs.shape
-    return shaped and targets.is_floating_point() and sum_to_one(targets)
+    return shaped and targets.is_floating_point() and rows_sum_to_one(targets)
 
 
-def sum_to_one(rows: Tensor) -> bool:
+def rows_sum_to_one(rows: Tensor) -> bool:
     near = max(SUM, 4 * torch.finfo(rows.dtype).eps)
     return bool((rows >= 0).all() and ((rows.double().sum(1) - 1).abs() <= near).all())
 

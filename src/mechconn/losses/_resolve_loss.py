@@ -11,8 +11,8 @@ from torch import Tensor
 from mechconn.core import PerSampleLoss, check_choice
 from mechconn.losses._base import Classified, Loss, NamedLoss
 from mechconn.losses._loss_advice import IN
-from mechconn.losses._positions import OverPositions
-from mechconn.losses._rows import Absolute, Binary, CrossEntropy, Squared, cross_entropy
+from mechconn.losses._position_losses import OverPositions
+from mechconn.losses._row_losses import Absolute, Binary, CrossEntropy, Squared, cross_entropy
 
 BY_NAME: Mapping[str, type[NamedLoss]] = {
     kind.title: kind for kind in (CrossEntropy, Binary, Squared, Absolute, OverPositions)
@@ -47,27 +47,27 @@ class OwnLoss(Loss):
         return found if 0 <= int(found.labels.min()) and int(found.labels.max()) < found.classes else None
 
 
-def loss_named(name: str, **options: Any) -> Loss:
+def make_named_loss(name: str, **options: Any) -> Loss:
     """The loss of a name in `BY_NAME`, with options.
 
     Raises:
         ValueError: no such loss, or an option that it does not have.
 
     Example:
-        >>> loss_named("over_positions", ignore_index=255)
+        >>> make_named_loss("over_positions", ignore_index=255)
         OverPositions(each=CrossEntropy(label_smoothing=0.0, ignore_index=None), ignore_index=255, classes_at=None)
     """
     kind: Any = BY_NAME[check_choice("loss", name, tuple(BY_NAME))]
     for option in options:
         check_choice(f"option of the loss {name!r}", option, tuple(o.name for o in fields(kind)))
     if isinstance(options.get("each"), str):
-        options["each"] = loss_named(options["each"])
+        options["each"] = make_named_loss(options["each"])
     elif isinstance(options.get("each"), Mapping):
         if "name" not in options["each"]:
             raise ValueError(
                 f'the loss at a position must have a name, as in {{name = "binary"}}, got {options["each"]}'
             )
-        options["each"] = loss_named(**options["each"])
+        options["each"] = make_named_loss(**options["each"])
     return kind(**options)
 
 
