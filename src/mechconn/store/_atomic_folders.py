@@ -18,7 +18,7 @@ class DiskFullError(RuntimeError):
 
 @contextmanager
 def explain_full_disk(root: Path) -> Iterator[None]:
-    """While it lasts, a full disk, or one that may not be written to, is one clear error.
+    """Context manager: re-raise errors of a full or read-only disk as one-line errors.
 
     Raises:
         DiskFullError: no space is left.
