@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,74 @@ from mechconn import datasets
 from mechconn.alignment import ActivationMatching, WeightMatching
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
-from mechconn.cli._split_by_column import MAJORITY, split_by_column
 from mechconn.connectivity import group_parameters
-from mechconn.core import Progress, as_data, check_choice, collect_errors, import_function, read_targets, sha256
-from mechconn.datasets import DATASET_NAMES, Suite, explain_missing_source, looks_like_hub
+from mechconn.core import (
+    Progress,
+    SampleSource,
+    as_data,
+    check_choice,
+    collect_errors,
+    import_function,
+    read_safetensors,
+    read_targets,
+    sha256,
+)
+from mechconn.datasets import DATASET_NAMES, Suite, explain_missing_source, load_column, looks_like_hub
 from mechconn.losses import Loss, read_loss
-from mechconn.mechanisms import AuditRecord, audit, check_layers, check_margin, compute_outputs, read_first_rows
+from mechconn.mechanisms import (
+    AuditRecord,
+    audit,
+    check_layers,
+    check_margin,
+    compute_outputs,
+    read_first_rows,
+    split_by_agreement,
+)
 from mechconn.models import check_weights_there, load_model
 from mechconn.network import Metric, Network, NormPolicy, Precision, Reestimate, check_metrics, find_statistics_layers
 from mechconn.report import make_strips
+
+MAJORITY = "data of the majority"
+
+
+def split_by_column(
+    config: AuditConfig, by: str, sources: Mapping[str, str], sets: Mapping[str, SampleSource]
+) -> dict[str, SampleSource]:
+    """The one split divided by a column, beside the data that are no splits.
+
+    Args:
+        config: which values agree, where they are named.
+        by: the column.
+        sources: where everything lies.
+        sets: the same, read.
+
+    Raises:
+        ValueError: no such column, or as in `split_by_agreement`.
+    """
+    (name,) = config.splits
+    train: dict[str, Any] = {}
+    if MAJORITY in sets:
+        train = {"train_labels": sets[MAJORITY].y, "train_column": read_column_of(sources[MAJORITY], by)}
+    try:
+        found = split_by_agreement(sets[name], read_column_of(sources[name], by), agrees=config.agrees or None, **train)
+    except ValueError as error:
+        raise ValueError(f"by = {by!r}: {error}") from error
+    return {**found, **{other: data for other, data in sets.items() if other not in (name, MAJORITY)}}
+
+
+def read_column_of(source: str, name: str) -> Sequence[Any]:
+    """A column of a table, or a tensor of a .safetensors file, row by row.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if Path(source).suffix != ".safetensors":
+        return load_column(source, name)
+    tensors = read_safetensors(Path(source))
+    if name not in tensors:
+        raise ValueError(f"{source} has no tensor {name!r}, a value for each row; tensors: {', '.join(tensors)}")
+    return tensors[name].tolist()
+
 
 FILES = (".safetensors", ".parquet", ".csv", ".tsv")
 NORM = "data of the norm statistics"

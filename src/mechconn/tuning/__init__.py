@@ -1,6 +1,9 @@
 """Fine-tuning: CBFT, its rivals, and many methods compared under one budget."""
 
 from mechconn.tuning._cbft import CBFT as CBFT
+from mechconn.tuning._compare_methods import Across as Across
+from mechconn.tuning._compare_methods import MethodComparison as MethodComparison
+from mechconn.tuning._compare_methods import TuningRun as TuningRun
 from mechconn.tuning._compare_methods import TuningTask as TuningTask
 from mechconn.tuning._compare_methods import compare_methods as compare_methods
 from mechconn.tuning._environments import IRM as IRM
@@ -11,8 +14,5 @@ from mechconn.tuning._fine_tune import fine_tune as fine_tune
 from mechconn.tuning._last_layer import DFR as DFR
 from mechconn.tuning._last_layer import LPFT as LPFT
 from mechconn.tuning._last_layer import LastLayerRetraining as LastLayerRetraining
-from mechconn.tuning._method_comparison import Across as Across
-from mechconn.tuning._method_comparison import MethodComparison as MethodComparison
-from mechconn.tuning._method_comparison import TuningRun as TuningRun
 from mechconn.tuning._naive_fine_tuning import NaiveFineTuning as NaiveFineTuning
 from mechconn.tuning._naive_fine_tuning import Scratch as Scratch
