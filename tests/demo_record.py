@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from mechconn.core import Environment, Picture
-from mechconn.mechanisms import EffectRecord, InvarianceRecord, PathRecord
-from mechconn.mechanisms._audit_record import PathVerdict
+from mechconn.mechanisms import EffectRecord, InvarianceRecord, PathRecord, PathVerdict
 from mechconn.report import DemoRecord
 
 SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from mechconn.paper import RunPlan, resolve_settings
-from mechconn.paper._engines import CellEngine
+from mechconn.paper import CellEngine, RunPlan, resolve_settings
 
 INLINE = CellEngine("inline", 1, 1)
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import mechconn as mc
 from image_files import pixels, write_class_folder
-from mechconn.cli._app import main
+from mechconn.cli import main
 from mechconn.core import isolate_rng
 from mechconn.paper import RECIPES, resolve_settings
 from texts import texts

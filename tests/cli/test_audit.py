@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import mechconn as mc
 from image_files import pixels, write_class_folder
-from mechconn.cli._app import main
+from mechconn.cli import main
 from texts import texts
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

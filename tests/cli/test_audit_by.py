@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from image_files import png
-from mechconn.cli._app import main
+from mechconn.cli import main
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 NETWORK = """

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from image_files import pixels, write_class_folder
-from mechconn.cli._app import main
+from mechconn.cli import main
 from mechconn.core import isolate_rng
 from texts import texts
 

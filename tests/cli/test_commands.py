@@ -6,9 +6,9 @@ import pytest
 
 from demo_record import demo_record
 from mechconn import paper
-from mechconn.cli._app import main
+from mechconn.cli import main
 from mechconn.core import Progress
-from mechconn.paper._demo import DemoSettings
+from mechconn.paper import DemoSettings
 from mechconn.report import DemoRecord
 
 

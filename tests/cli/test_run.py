@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mechconn.cli._app import main
+from mechconn.cli import main
 from mechconn.cli._run_command import find_store_folder
 from mechconn.store import Store
 from recipes import TINY, TUNING

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mechconn import paper
-from mechconn.cli._app import main
+from mechconn.cli import main
 from mechconn.cli._run_command import summarise_record
 from run_records import fig13_record
 

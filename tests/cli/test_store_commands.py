@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mechconn.cli._app import main
+from mechconn.cli import main
 from mechconn.store import Store
 from run_records import SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
 

@@ -11,8 +11,7 @@ from torch import Tensor
 import mechconn as mc
 from mechconn.connectivity import compute_barrier
 from mechconn.connectivity._barrier import bound_barrier_of_errors, bound_barrier_of_means, compute_rises
-from mechconn.stats import bound_paired_difference
-from mechconn.stats._intervals import bound_paired_mean
+from mechconn.stats import bound_paired_difference, bound_paired_mean
 
 TS = mc.path_grid(11)
 DRAWS, ROWS, CONFIDENCE = 400, 40, 0.9

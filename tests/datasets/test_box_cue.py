@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mechconn as mc
-from mechconn.datasets import ImageSet
-from mechconn.datasets._suite import make_cued_set
+from mechconn.datasets import ImageSet, make_cued_set
 
 STARTS = (0, 14, 29)  # pixels 0-2, 14-16, 29-31 of 32
 

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn.datasets import ImageSet
+from mechconn.datasets import ImageSet, make_cued_set
 from mechconn.datasets._cues import hue_to_rgb
-from mechconn.datasets._suite import make_cued_set
 
 # Top left corners on 32 x 32: three rows x three columns, then the tenth place.
 CORNERS = [*itertools.product((0, 14, 29), (0, 14, 29)), (6, 6)]

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from mechconn.core import SampleSource
-from mechconn.datasets import Planted, PlantedCue
-from mechconn.datasets._suite import make_cued_set
+from mechconn.datasets import Planted, PlantedCue, make_cued_set
 from texts import texts
 from zoo import build
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mechconn as mc
-from mechconn.datasets import ImageSet
-from mechconn.datasets._suite import make_cued_set
+from mechconn.datasets import ImageSet, make_cued_set
 
 seeds = st.integers(0, 10_000)
 

@@ -9,8 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechconn.datasets import Planted, PlantedCue, PlantedSet
-from mechconn.datasets._suite import make_cued_set
+from mechconn.datasets import Planted, PlantedCue, PlantedSet, make_cued_set
 
 specs = st.builds(
     Planted,

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn.datasets import ImageSet
-from mechconn.datasets._suite import make_cued_set
+from mechconn.datasets import ImageSet, make_cued_set
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

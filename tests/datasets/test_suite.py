@@ -10,8 +10,7 @@ from scipy.stats import binom
 from torch import nn
 
 import mechconn as mc
-from mechconn.datasets import Planted, PlantedCue
-from mechconn.datasets._suite import make_cue_suite, make_cued_set
+from mechconn.datasets import Planted, PlantedCue, make_cue_suite, make_cued_set
 from zoo import rows
 
 SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")

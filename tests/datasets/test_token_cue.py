@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mechconn as mc
-from mechconn.datasets._suite import make_cue_suite, make_cued_set
+from mechconn.datasets import make_cue_suite, make_cued_set
 from texts import CLS, LENGTH, MARKERS, PAD, SEP, texts
 
 seeds = st.integers(0, 10_000)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 import mechconn as mc
-from mechconn.datasets import ImageSet, Planted, PlantedSet
-from mechconn.datasets._suite import make_cued_set
+from mechconn.datasets import ImageSet, Planted, PlantedSet, make_cued_set
 
 ALL: dict[str, mc.Intervention] = {
     "rotate": mc.Rotate(max_degrees=30),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from mechconn.mechanisms import AuditRecord
-from mechconn.report._path_figure import describe_path
+from mechconn.report import describe_path
 from zoo import CLASSES, FEATURES, Batch, build, mlp, rows
 
 

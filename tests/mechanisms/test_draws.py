@@ -14,11 +14,15 @@ from torch import Tensor
 import mechconn as mc
 from lookup import ROWS, Copier, outcomes, right
 from mechconn.core import draw_uniform
-from mechconn.datasets import Planted, PlantedCue
-from mechconn.datasets._suite import make_cue_suite, make_cued_set
+from mechconn.datasets import Planted, PlantedCue, make_cue_suite, make_cued_set
 from mechconn.mechanisms._difference_evidence import compare_accuracy_effects, make_accuracy_evidence, match_counts
-from mechconn.stats import bound_count_difference, bound_paired_difference, bound_share_difference, clopper_pearson
-from mechconn.stats._intervals import bound_paired_mean
+from mechconn.stats import (
+    bound_count_difference,
+    bound_paired_difference,
+    bound_paired_mean,
+    bound_share_difference,
+    clopper_pearson,
+)
 
 
 def suite_of(before: Tensor, *draws: Tensor) -> mc.Suite:

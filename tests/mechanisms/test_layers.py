@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from mechconn.core import isolate_rng
-from mechconn.mechanisms import check_layers
-from mechconn.mechanisms._representations import NoLayersError
+from mechconn.mechanisms import NoLayersError, check_layers
 from zoo import CLASSES, FEATURES, Batch, build, mlp, rows
 
 with isolate_rng(0, "import"):

@@ -12,8 +12,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
 from lookup import Copier, answers
-from mechconn.stats import bound_paired_difference, clopper_pearson
-from mechconn.stats._intervals import bound_paired_mean, bound_unpaired_difference, bound_unpaired_mean
+from mechconn.stats import (
+    bound_paired_difference,
+    bound_paired_mean,
+    bound_unpaired_difference,
+    bound_unpaired_mean,
+    clopper_pearson,
+)
 from reference import evaluated
 from zoo import build, mlp, norm_mlp, rows, split
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from mechconn.mechanisms import AuditRecord, InvarianceRecord
-from mechconn.stats import betting_interval
-from mechconn.stats._intervals import bound_paired_mean
+from mechconn.stats import betting_interval, bound_paired_mean
 from zoo import build
 
 ROWS = 300

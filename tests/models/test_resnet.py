@@ -8,7 +8,7 @@ from torch import nn
 
 import mechconn as mc
 from mechconn.core import isolate_rng
-from mechconn.models._vgg_resnet import BasicBlock
+from mechconn.models import BasicBlock
 
 STAGES = (64, 128, 256, 512)
 

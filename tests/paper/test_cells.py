@@ -8,10 +8,7 @@ import pytest
 
 import mechconn as mc
 from mechconn.core import read_environment
-from mechconn.paper import RunPlan, run_demo, run_plan
-from mechconn.paper._demo import DemoSettings
-from mechconn.paper._engines import CellEngine
-from mechconn.paper._settings import PRESETS, TuningSettings
+from mechconn.paper import PRESETS, CellEngine, DemoSettings, RunPlan, TuningSettings, run_demo, run_plan
 from recipes import small_plan
 
 SPLITS = {"cue", "no_cue", "rand_cue", "rand_image"}

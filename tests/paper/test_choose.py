@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mechconn.paper import RECIPES, SCALES, resolve_settings
+from mechconn.paper import RECIPES, SCALES, PathSettings, Settings, TuningSettings, resolve_settings
 from mechconn.paper._resolve_settings import merge_changes
-from mechconn.paper._settings import PathSettings, Settings, TuningSettings
 from mechconn.paths import PolygonalFit
 from mechconn.tuning import CBFT, NaiveFineTuning
 

@@ -2,8 +2,7 @@ from typing import Any
 
 import pytest
 
-from mechconn.paper import EXPERIMENTS, resolve_settings, write_departures
-from mechconn.paper._departures import list_departures
+from mechconn.paper import EXPERIMENTS, list_departures, resolve_settings, write_departures
 from mechconn.paper._published import CIFAR10, CIFAR100_RI, SPLIT_ORDER
 from mechconn.store import RunRecord
 from run_records import FIXED, SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record

@@ -6,8 +6,7 @@ import torch
 
 from image_files import write_set
 from mechconn.descent import Training
-from mechconn.paper import choose_demo_settings, run_demo
-from mechconn.paper._demo import DemoSettings
+from mechconn.paper import DemoSettings, choose_demo_settings, run_demo
 from mechconn.tuning import CBFT, NaiveFineTuning
 
 QUICK = DemoSettings(

@@ -11,8 +11,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from mechconn.paper import ENGINES, make_engine
-from mechconn.paper._engines import CellEngine, EngineName, run_jobs
+from mechconn.paper import ENGINES, CellEngine, EngineName, make_engine, run_jobs
 from work import HANGING, Work, child, heard, log_of, refuse, two_steps, unless_first_for_ever
 
 INLINE, PROCESSES = CellEngine("inline", 1, 1), CellEngine("processes", 2, 1)
@@ -70,7 +69,7 @@ def test_an_error_belongs_to_its_job(engine: CellEngine) -> None:
 
 ORPHANS = """
 import sys
-from mechconn.paper._engines import CellEngine
+from mechconn.paper import CellEngine
 if __name__ == "__main__":
     pool = CellEngine("processes", 1, 1).pool()
     import os

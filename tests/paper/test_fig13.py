@@ -10,9 +10,8 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import t as student
 
-from mechconn.paper import RunPlan, run_plan
-from mechconn.paper._engines import CellEngine
-from mechconn.paper._fig13 import FIG13_SCALES, PAIRS, Fig13, ReluCell, compute_relu_cell, run_fig13, summarise_fig13
+from mechconn.paper import CellEngine, Fig13, RunPlan, run_plan
+from mechconn.paper._fig13 import FIG13_SCALES, PAIRS, ReluCell, compute_relu_cell, run_fig13, summarise_fig13
 from mechconn.paper._recipes import run_relu_cell
 from mechconn.paper._steps import ExperimentContext
 from mechconn.store import Store

@@ -1,5 +1,5 @@
 from demo_record import demo_record, invariance, path
-from mechconn.mechanisms._audit_record import PathVerdict
+from mechconn.mechanisms import PathVerdict
 from mechconn.paper._demo_findings import write_findings
 
 

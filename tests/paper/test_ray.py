@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mechconn.paper._engines import CellEngine, run_jobs
+from mechconn.paper import CellEngine, run_jobs
 from work import HANGING, Work, log_of, refuse, two_steps
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mechconn[ray]'")

@@ -13,10 +13,9 @@ import pytest
 from image_files import pixels, write_class_folder
 from mechconn.cli._run_command import summarise_record
 from mechconn.core import Config
-from mechconn.paper import RunPlan, RunWatcher, run_plan
+from mechconn.paper import Recipe, RunPlan, RunWatcher, run_plan
 from mechconn.paper import _hashed_tasks as _data
 from mechconn.paper import _run_recipe as module
-from mechconn.paper._recipes import Recipe
 from mechconn.store import RunRecord, Store
 from recipes import INLINE, computed, small_plan
 from work import child, heard, kill
@@ -25,7 +24,7 @@ RUNNING = """
 import sys
 from pathlib import Path
 from mechconn.paper import _steps
-from mechconn.paper._run_recipe import RunWatcher, run_plan
+from mechconn.paper import RunWatcher, run_plan
 from recipes import computed, small_plan
 stop = sys.argv[2]
 def told(title, done, total):

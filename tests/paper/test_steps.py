@@ -10,9 +10,8 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn.paper._architectures import Architecture, choose_architecture
+from mechconn.paper import PRESETS, Architecture, choose_architecture
 from mechconn.paper._hashed_tasks import HashedTask, make_hashed_data, make_task
-from mechconn.paper._settings import PRESETS
 from mechconn.paper._steps import (
     WEIGHTS,
     ExperimentContext,

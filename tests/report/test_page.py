@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from demo_record import demo_record, path
-from mechconn.report import save_report
-from mechconn.report._path_figure import describe_path, draw_path_figure
+from mechconn.report import describe_path, draw_path_figure, save_report
 from page import Page
 
 

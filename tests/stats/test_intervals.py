@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, ttest_ind, ttest_rel
 from torch import Tensor
 
-from mechconn.stats import Interval, bound_paired_difference, clopper_pearson
-from mechconn.stats._intervals import bound_paired_mean, bound_unpaired_difference, bound_unpaired_mean
+from mechconn.stats import (
+    Interval,
+    bound_paired_difference,
+    bound_paired_mean,
+    bound_unpaired_difference,
+    bound_unpaired_mean,
+    clopper_pearson,
+)
 
 confidences = st.sampled_from([0.8, 0.9, 0.95, 0.99])
 

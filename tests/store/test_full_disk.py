@@ -76,7 +76,7 @@ FILLING = """
 import sys, torch
 from pathlib import Path
 from mechconn.store import StepOutput, Store
-from mechconn.store._atomic_folders import DiskFullError
+from mechconn.store import DiskFullError
 from work import made, step
 root = Path(sys.argv[1])
 store = Store(root)

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn.datasets import Planted, PlantedCue
-from mechconn.datasets._suite import make_cued_set
+from mechconn.datasets import Planted, PlantedCue, make_cued_set
 from mechconn.descent import Method
 from operations import METHODS as EVERY
 from reference import cosine, descended

@@ -39,6 +39,8 @@ from mechconn.datasets._suite import Cue as Cue
 from mechconn.datasets._suite import CuedSet as CuedSet
 from mechconn.datasets._suite import Suite as Suite
 from mechconn.datasets._suite import check_interventions as check_interventions
+from mechconn.datasets._suite import make_cue_suite as make_cue_suite
+from mechconn.datasets._suite import make_cued_set as make_cued_set
 from mechconn.datasets._task import CueTask as CueTask
 from mechconn.datasets._task import cue_task as cue_task
 from mechconn.datasets._token_cue import TokenCue as TokenCue

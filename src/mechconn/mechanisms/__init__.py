@@ -9,6 +9,7 @@ from mechconn.mechanisms._audit_record import AuditRecord as AuditRecord
 from mechconn.mechanisms._audit_record import EffectRecord as EffectRecord
 from mechconn.mechanisms._audit_record import InvarianceRecord as InvarianceRecord
 from mechconn.mechanisms._audit_record import PathRecord as PathRecord
+from mechconn.mechanisms._audit_record import PathVerdict as PathVerdict
 from mechconn.mechanisms._compare import Comparison as Comparison
 from mechconn.mechanisms._compare import Difference as Difference
 from mechconn.mechanisms._compare import compare_mechanisms as compare_mechanisms
@@ -27,6 +28,7 @@ from mechconn.mechanisms._map import MechanismMap as MechanismMap
 from mechconn.mechanisms._map import mechanism_map as mechanism_map
 from mechconn.mechanisms._measure import check_margin as check_margin
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
+from mechconn.mechanisms._representations import NoLayersError as NoLayersError
 from mechconn.mechanisms._representations import RepresentationSimilarity as RepresentationSimilarity
 from mechconn.mechanisms._representations import check_layers as check_layers
 from mechconn.mechanisms._representations import representation_similarity as representation_similarity

@@ -3,6 +3,7 @@
 from mechconn.models._load_model import load_model as load_model
 from mechconn.models._small import build_seeded as build_seeded
 from mechconn.models._small import small_convnet as small_convnet
+from mechconn.models._vgg_resnet import BasicBlock as BasicBlock
 from mechconn.models._vgg_resnet import resnet18 as resnet18
 from mechconn.models._vgg_resnet import vgg13 as vgg13
 from mechconn.models._weight_files import check_weights_there as check_weights_there

@@ -1,13 +1,22 @@
 """The reproduction of Lubana et al. 2023 as an application: recipes, steps, published numbers, claims, run page."""
 
+from mechconn.paper._architectures import Architecture as Architecture
+from mechconn.paper._architectures import choose_architecture as choose_architecture
+from mechconn.paper._demo import DemoSettings as DemoSettings
 from mechconn.paper._demo import choose_demo_settings as choose_demo_settings
 from mechconn.paper._demo import run_demo as run_demo
+from mechconn.paper._departures import list_departures as list_departures
 from mechconn.paper._departures import write_departures as write_departures
 from mechconn.paper._engines import ENGINES as ENGINES
+from mechconn.paper._engines import CellEngine as CellEngine
+from mechconn.paper._engines import EngineName as EngineName
 from mechconn.paper._engines import make_engine as make_engine
+from mechconn.paper._engines import run_jobs as run_jobs
 from mechconn.paper._experiments import EXPERIMENTS as EXPERIMENTS
+from mechconn.paper._fig13 import Fig13 as Fig13
 from mechconn.paper._recipes import RECIPES as RECIPES
 from mechconn.paper._recipes import SCALES as SCALES
+from mechconn.paper._recipes import Recipe as Recipe
 from mechconn.paper._resolve_settings import resolve_settings as resolve_settings
 from mechconn.paper._run_differences import NumberPair as NumberPair
 from mechconn.paper._run_differences import compare_runs as compare_runs
@@ -22,3 +31,7 @@ from mechconn.paper._run_tables import sort_splits as sort_splits
 from mechconn.paper._run_tables import tabulate_accuracies as tabulate_accuracies
 from mechconn.paper._run_tables import tabulate_barriers as tabulate_barriers
 from mechconn.paper._run_tables import tabulate_widths as tabulate_widths
+from mechconn.paper._settings import PRESETS as PRESETS
+from mechconn.paper._settings import PathSettings as PathSettings
+from mechconn.paper._settings import Settings as Settings
+from mechconn.paper._settings import TuningSettings as TuningSettings

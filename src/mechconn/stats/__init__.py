@@ -8,8 +8,11 @@ from mechconn.stats._exact import clopper_pearson as clopper_pearson
 from mechconn.stats._intervals import NEGLIGIBLE as NEGLIGIBLE
 from mechconn.stats._intervals import bound_count_difference as bound_count_difference
 from mechconn.stats._intervals import bound_paired_difference as bound_paired_difference
+from mechconn.stats._intervals import bound_paired_mean as bound_paired_mean
 from mechconn.stats._intervals import bound_share_difference as bound_share_difference
 from mechconn.stats._intervals import bound_undetected_change as bound_undetected_change
+from mechconn.stats._intervals import bound_unpaired_difference as bound_unpaired_difference
+from mechconn.stats._intervals import bound_unpaired_mean as bound_unpaired_mean
 from mechconn.stats._intervals import compute_moments as compute_moments
 from mechconn.stats._intervals import mean_interval as mean_interval
 from mechconn.stats._intervals import round_counts_safely as round_counts_safely
