@@ -22,7 +22,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 MACHINE_PATHS = ("/wor" + "k/", "/ho" + "me/", "/Use" + "rs/")
 RUNS_CODE_ON_LOAD = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
 
-# What `import mechconn` must not pull in: each costs time, and nobody who only wants a barrier needs it.
+# What no public name may pull in by itself: each costs time, and nobody who only wants a barrier needs it.
 HEAVY = ("matplotlib", "typer", "sklearn", "datasets")
 
 PROBE = f"""
@@ -32,6 +32,8 @@ def states():
     return [random.getstate(), repr(numpy.random.get_state()), torch.get_rng_state().tolist()]
 before = states()
 import mechconn
+for name in mechconn.__all__:
+    getattr(mechconn, name)
 print(json.dumps({{"touched": states() != before, "heavy": [m for m in {HEAVY!r} if m in sys.modules]}}))
 """
 
@@ -155,6 +157,21 @@ def test_import_is_silent_and_light() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     # Anything that the import printed would stand beside the probe's own line, and break the parse.
     assert json.loads(done.stdout) == {"touched": False, "heavy": []}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mechconn",
+        "from mechconn.cli import main; main(['--help'])",
+        "from mechconn.cli import main; main(['run', '--help'])",
+        "from mechconn.cli import main; main(['demmo'])",
+    ],
+)
+def test_a_first_answer_does_not_wait_for_torch(code: str) -> None:
+    program = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nsys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def is_module(name: str) -> bool:
