@@ -21,12 +21,16 @@ COMMANDS = {
     "mechconn --help": "from mechconn.cli import main; main(['--help'])",
     "mechconn demmo": "from mechconn.cli import main; main(['demmo'])",
 }
+BARS = {"import mechconn": 1.15, "mechconn --help": 0.4, "mechconn demmo": 0.4}
+"""The largest ratio to torch that is good enough."""
 
 
 def seconds(code: str) -> float:
     """Wall-clock time of a fresh process."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if "Traceback" in done.stderr:
+        raise RuntimeError(done.stderr)
     return time.perf_counter() - started
 
 
@@ -36,9 +40,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     rounds = [{name: seconds(code) for name, code in COMMANDS.items()} for _ in range(parser.parse_args().rounds)]
     torch = statistics.median(found["import torch"] for found in rounds)
+    missed = False
     for name in COMMANDS:
         median = statistics.median(found[name] for found in rounds)
-        sys.stdout.write(f"{name:16} {median:6.2f} s   {median / torch:5.2f} of import torch\n")
+        bar = BARS.get(name)
+        missed = missed or (bar is not None and median / torch > bar)
+        said = "" if bar is None else f" (bar {bar:g})"
+        sys.stdout.write(f"{name:16} {median:6.2f} s   {median / torch:5.2f} of import torch{said}\n")
+    sys.exit(int(missed))
 
 
 if __name__ == "__main__":

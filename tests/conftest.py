@@ -72,7 +72,7 @@ def _world_as_found() -> Iterator[None]:
     torch.set_default_dtype(dtype)
     torch.set_grad_enabled(grad)
     found = [what for what, moved in changed.items() if moved]
-    assert not found, f"the test changed {', '.join(found)}; draw from a generator, build models in _rng.isolated"
+    assert not found, f"the test changed {', '.join(found)}; draw from a generator, build models in isolate_rng"
 
 
 @pytest.fixture

@@ -61,6 +61,11 @@ def missing(released: dict[str, list[Any]] | None, now: dict[str, list[Any]] | N
         for name, (kind, _) in released.items()
         if name not in now or now[name][0] not in (kind, "POSITIONAL_OR_KEYWORD")
     ]
+    taken, now_taken = (
+        [name for name, (kind, _) in both.items() if kind.startswith("POSITIONAL")] for both in (released, now)
+    )
+    if now_taken[: len(taken)] != taken:
+        old.append("places of arguments")
     return old + [f"{name} is needed" for name, (_, free) in now.items() if not free and released.get(name, (0, 1))[1]]
 
 

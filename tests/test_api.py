@@ -24,7 +24,7 @@ def test_the_api_of_the_last_release_still_stands() -> None:
     broken = breaks(released, described())
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     changed = changelog.partition("### Names changed")[2].partition("\n#")[0]
-    assert {name: what for name, what in broken.items() if f"`{name}" not in changed} == {}
+    assert {name: what for name, what in broken.items() if not re.search(rf"`{re.escape(name)}[`(.]", changed)} == {}
 
 
 def test_a_broken_promise_is_seen() -> None:
@@ -35,6 +35,8 @@ def test_a_broken_promise_is_seen() -> None:
         {"f": {"x": ["POSITIONAL_OR_KEYWORD", False]}},
         {"f": {"x": ["KEYWORD_ONLY", False], "y": ["POSITIONAL_OR_KEYWORD", True]}},
         {"f": {**old["f"], "z": ["KEYWORD_ONLY", False]}},
+        {"f": {"y": ["POSITIONAL_OR_KEYWORD", True], "x": ["POSITIONAL_OR_KEYWORD", False]}},
+        {"f": {"x": old["f"]["x"], "z": ["POSITIONAL_OR_KEYWORD", True], "y": old["f"]["y"]}},
         {"f": {"x": ["POSITIONAL_OR_KEYWORD", False], "y": ["POSITIONAL_OR_KEYWORD", False]}},
     ):
         assert breaks(old, now)
@@ -55,6 +57,7 @@ def test_no_package_has_the_name_of_a_verb() -> None:
     packages = {folder.name for folder in (ROOT / "src" / "mechconn").iterdir() if folder.is_dir()}
     flat = {name for name in mc.__all__ if not inspect.ismodule(getattr(mc, name))}
     assert packages and flat and not packages & flat
+    assert packages - {"__pycache__"} <= {*mc.__all__}
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

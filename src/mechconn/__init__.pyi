@@ -1,6 +1,7 @@
 """The public names, listed once: `__init__.py` reads this file and imports a name's package when the name is used."""
 
 from . import alignment as alignment
+from . import cli as cli
 from . import connectivity as connectivity
 from . import core as core
 from . import datasets as datasets
@@ -9,6 +10,7 @@ from . import losses as losses
 from . import mechanisms as mechanisms
 from . import models as models
 from . import network as network
+from . import paper as paper
 from . import paths as paths
 from . import plotting as plotting
 from . import report as report

@@ -1,4 +1,4 @@
-"""The texts of the errors: one line each, in one voice, What each says is tested where it is raised."""
+"""The texts of the errors: one line each, in one voice. What each says is tested where it is raised."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_it_computes_on_the_processor_whatever_the_device_is(tmp_path: Path) -> 
     first, second = records
     assert first.id == second.id and first.cells[0].steps == second.cells[0].steps
     assert second.environment.device == "cpu"
-    context = ExperimentContext(Store(tmp_path / "lab"), "cuda", threads=1)
+    context = ExperimentContext(Store(tmp_path / "store"), "cuda", threads=1)
     run_relu_cell(context, one, ReluCell(3, 6), None)
     assert {title: found.record.key for title, found in context.log.items()} == first.cells[0].steps
 

@@ -17,7 +17,7 @@ def test_each_verdict_has_its_own_words():
 def test_a_model_that_a_random_cue_helps_is_not_said_to_rely_on_it():
     shunning = {"no_cue": 0.8, "cue": 0.5, "rand_cue": 0.7, "rand_image": 0.05}
     sentence, *_ = write_findings({"CBFT": invariance(shunning, "sensitive", "sensitive")}, path())
-    assert sentence.startswith("CBFT heeds the cue without following it")
+    assert sentence.startswith("CBFT responds to the cue, but is not helped by it")
     assert "+20.0 points" in sentence
 
 

@@ -13,9 +13,7 @@ import pytest
 from image_files import pixels, write_class_folder
 from mechconn.cli._run_command import summarise_record
 from mechconn.core import Config
-from mechconn.paper import Recipe, RunPlan, RunWatcher, run_plan
-from mechconn.paper import _hashed_tasks as _data
-from mechconn.paper import _run_recipe as module
+from mechconn.paper import Recipe, RunPlan, RunWatcher, _hashed_tasks, _run_recipe, run_plan
 from mechconn.store import RunRecord, Store
 from recipes import INLINE, computed, small_plan
 from work import child, heard, kill
@@ -187,7 +185,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(_: object) -> None:
         raise DiskFullError("full")
 
-    monkeypatch.setattr(module, "run_cell", full)
+    monkeypatch.setattr(_run_recipe, "run_cell", full)
     with pytest.raises(DiskFullError):
         run_plan(small_plan(tmp_path))
     assert Store(tmp_path).show("table1").status == "stopped"
@@ -230,7 +228,7 @@ def test_a_recipe_may_have_cells_and_a_summary_of_its_own(tmp_path: Path, monkey
         lambda context, settings, cell, root: {"barrier": 0.5 + cell.seed},
         lambda settings, cells: {"mean": sum(cell["barrier"] for cell in cells) / len(cells)},
     )  # fmt: skip
-    monkeypatch.setattr(module, "RECIPES", {"widths": own})
+    monkeypatch.setattr(_run_recipe, "RECIPES", {"widths": own})
     record = run_plan(RunPlan("widths", "smoke", Widths(), tmp_path, INLINE))
     assert record.results == {"width 8, seed 0": {"barrier": 0.5}, "width 8, seed 1": {"barrier": 1.5}}
     assert record.summary == {"mean": 1.0} and [cell.width for cell in record.cells] == [8, 8]
@@ -258,7 +256,7 @@ def test_a_record_never_holds_results_of_other_code_or_data_beside_new_ones(
 ) -> None:
     first = run_plan(small_plan(tmp_path))
     assert stopped_after_one(tmp_path).results == whole.results and first.inputs_hash == whole.inputs_hash != ""
-    monkeypatch.setitem(module.VERSIONS, "measure", 2)
+    monkeypatch.setitem(_run_recipe.VERSIONS, "measure", 2)
     stopped = stopped_after_one(tmp_path)
     assert list(stopped.results) == list(whole.results)[:1] and stopped.inputs_hash != first.inputs_hash
     again = run_plan(small_plan(tmp_path))
@@ -267,13 +265,13 @@ def test_a_record_never_holds_results_of_other_code_or_data_beside_new_ones(
 
 def test_the_hash_of_what_is_read_follows_the_images(tmp_path: Path) -> None:
     def inputs(first: int) -> str:
-        for caches in (_data._make_cached_task, _data._load_images):
+        for caches in (_hashed_tasks._make_cached_task, _hashed_tasks._load_images):
             caches.cache_clear()
         for label in ("cat", "dog"):
             pictures = {f"{row}.png": pixels(row + 10 * (label == "dog") + first) for row in range(6)}
             write_class_folder(tmp_path / "photos" / label, pictures)
         changes = (f"datasets={tmp_path / 'photos'}", "rows=8", "test_rows=2", "clean_samples=4")
-        return module._check_plan(small_plan(tmp_path, INLINE, *changes))[1]
+        return _run_recipe._check_plan(small_plan(tmp_path, INLINE, *changes))[1]
 
     first, again, other = inputs(0), inputs(0), inputs(1)
     assert first == again != other

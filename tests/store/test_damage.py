@@ -94,14 +94,14 @@ def test_damage_that_comes_back_is_kept_beside_the_first(tmp_path: Path) -> None
 
 
 def test_a_record_of_another_form_is_told_from_a_torn_one(tmp_path: Path) -> None:
-    from mechconn.core import values_hash
+    from mechconn.core import hash_values
 
     said: list[str] = []
     store = Store(tmp_path, note=said.append)
     store.step(step(), lambda _: made())
     file = tmp_path / "steps" / step().key / RECORD
     plain = json.loads(file.read_text(encoding="utf-8"))["record"] | {"schema_version": 99}
-    file.write_text(json.dumps({"record": plain, "sha256": values_hash(plain)}), encoding="utf-8")
+    file.write_text(json.dumps({"record": plain, "sha256": hash_values(plain)}), encoding="utf-8")
     assert store.step(step(), lambda _: made()).computed
     assert "record.json has another form (1 fields)" in said[0]
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from mechconn.core import _atomic as files
 from mechconn.store import DiskFullError, StepOutput, Store
-from mechconn.store._atomic_folders import explain_full_disk
+from mechconn.store._disk_errors import explain_full_disk
 from work import made, run_record, step
 
 

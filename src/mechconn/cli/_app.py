@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 if TYPE_CHECKING:
     from mechconn.core import Progress as ReportProgress
 
-DONE, FAILED, WRONG_INPUT = 0, 1, 2
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT = 0, 1, 2
 
 Root = Annotated[
     Path | None, typer.Option(help="Folder that holds the image sets; by default the variable MECHCONN_DATA names it.")
@@ -44,11 +44,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         # Where the user stops it, typer returns a status of its own.
         code = app([word for word in arguments if word != "--debug"] or ["--help"], standalone_mode=False)
-        status = report_failure(["stopped"], FAILED) if code else DONE
+        status = report_failure(["stopped"], EXIT_FAILED) if code else EXIT_DONE
     except (typer.Abort, KeyboardInterrupt):
-        status = report_failure(["stopped"], FAILED)
+        status = report_failure(["stopped"], EXIT_FAILED)
     except typer.TyperException as error:
-        status = report_failure([getattr(error, "format_message", error.__str__)()], WRONG_INPUT)
+        status = report_failure([getattr(error, "format_message", error.__str__)()], EXIT_WRONG_INPUT)
     except Exception as error:
         status = report_error(error, debug)
     raise SystemExit(status)
@@ -56,11 +56,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def report_error(error: Exception, debug: bool) -> int:
     """Print an error: every line of one about the user's input, the first line of any other."""
-    from mechconn.core import WRONG_INPUT as WRONG
+    from mechconn.core import WRONG_INPUT
 
-    if isinstance(error, WRONG):
-        return report_failure(str(error).splitlines(), WRONG_INPUT, debug)
-    return report_failure([f"{type(error).__name__}: {error}".splitlines()[0]], FAILED, debug)
+    if isinstance(error, WRONG_INPUT):
+        return report_failure(str(error).splitlines(), EXIT_WRONG_INPUT, debug)
+    return report_failure([f"{type(error).__name__}: {error}".splitlines()[0]], EXIT_FAILED, debug)
 
 
 def report_failure(lines: list[str], status: int, debug: bool = False) -> int:
@@ -102,7 +102,7 @@ def show_progress_bars(first: str = "", kept: bool = True) -> Iterator[tuple[Rep
     console = Console(stderr=True)
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     if not console.is_terminal:
-        yield show_plain_progress(), say
+        yield make_line_reporter(), say
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=not kept) as bars:
@@ -119,8 +119,8 @@ def show_progress_bars(first: str = "", kept: bool = True) -> Iterator[tuple[Rep
         yield report, say
 
 
-def show_plain_progress(every: float = 15.0) -> ReportProgress:
-    """A line for each new stage, and one every so many seconds within a long one."""
+def make_line_reporter(every: float = 15.0) -> ReportProgress:
+    """A callback that writes a line for each new stage, and one every so many seconds within a long one."""
     started, shown, last = time.perf_counter(), "", 0.0
 
     def report(message: str, done: int, total: int) -> None:

@@ -41,7 +41,9 @@ from mechconn.models import check_weights_there, load_model
 from mechconn.network import Metric, Network, NormPolicy, Precision, Reestimate, check_metrics, find_statistics_layers
 from mechconn.report import make_strips
 
-MAJORITY = "data of the majority"
+FILES = (".safetensors", ".parquet", ".csv", ".tsv")
+"""Suffixes of files, which are never names of the hub's sets."""
+MAJORITY, NORM = "data of the majority", "data of the norm statistics"
 
 
 def split_by_column(
@@ -81,10 +83,6 @@ def read_column_of(source: str, name: str) -> Sequence[Any]:
     if name not in tensors:
         raise ValueError(f"{source} has no tensor {name!r}, a value for each row; tensors: {', '.join(tensors)}")
     return tensors[name].tolist()
-
-
-FILES = (".safetensors", ".parquet", ".csv", ".tsv")
-NORM = "data of the norm statistics"
 
 
 @dataclass(frozen=True)

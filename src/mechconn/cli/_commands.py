@@ -97,10 +97,10 @@ def data(
     """Draw a sheet of the four splits of an image set under a cue."""
     from mechconn.core import write_atomically
     from mechconn.plotting import draw_sheet
-    from mechconn.report import draw_preview as draw
+    from mechconn.report import draw_preview
 
     check_target(preview)
-    pictures = draw(source, cue, root=root, seed=seed)
+    pictures = draw_preview(source, cue, root=root, seed=seed)
     write_atomically(preview, draw_sheet(pictures, f"{source}, {cue} cue, seed {seed}: the same rows in every split"))
     sys.stdout.write(f"{preview}\n")
 

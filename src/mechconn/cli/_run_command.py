@@ -16,8 +16,7 @@ from rich.table import Column, Table
 from mechconn.cli._app import Root, app, choose_device, show_progress_bars
 
 if TYPE_CHECKING:
-    from mechconn.paper import SeedMean
-    from mechconn.paper import ValueTable as Values
+    from mechconn.paper import SeedMean, ValueTable
     from mechconn.store import RunRecord
 
 STORE_VARIABLE, STORE = "MECHCONN_STORE", "mechconn-store"
@@ -131,7 +130,7 @@ def show_run(record: RunRecord, store: Path) -> None:
     console.print(f"run {record.id}, {record.status}, {record.seconds:.0f} seconds, store {store}", highlight=False)
 
 
-def _make_table(title: str, kind: str, values: Values, scale: float, digits: int) -> Table:
+def _make_table(title: str, kind: str, values: ValueTable, scale: float, digits: int) -> Table:
     """A line for each place and model or path; each says of how many seeds it is the mean, where they differ."""
     from mechconn.core import abbreviate_split
     from mechconn.paper import sort_splits

@@ -65,7 +65,7 @@ def evaluate_path(
     Example:
         The mean squared loss of y = w x along w = 4 t, at x = y = 1, is the parabola (4 t - 1)^2.
 
-        >>> from mechconn.paths._curves import LinearPath
+        >>> from mechconn.paths import LinearPath
         >>> model = nn.Linear(1, 1, bias=False)
         >>> path = LinearPath({"weight": torch.zeros(1, 1)}, {"weight": torch.full((1, 1), 4.0)})
         >>> one = (torch.ones(1, 1), torch.ones(1))

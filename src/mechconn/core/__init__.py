@@ -60,11 +60,11 @@ from mechconn.core._cue_splits import abbreviate_split as abbreviate_split
 from mechconn.core._hashes import hash_content as hash_content
 from mechconn.core._hashes import hash_settings as hash_settings
 from mechconn.core._hashes import hash_to_int64 as hash_to_int64
+from mechconn.core._hashes import hash_values as hash_values
 from mechconn.core._hashes import sha256 as sha256
 from mechconn.core._hashes import to_canonical_json as to_canonical_json
-from mechconn.core._hashes import values_hash as values_hash
+from mechconn.core._import_function import append_working_directory as append_working_directory
 from mechconn.core._import_function import import_function as import_function
-from mechconn.core._import_function import make_working_directory_importable as make_working_directory_importable
 from mechconn.core._map_style import MapStyle as MapStyle
 from mechconn.core._method_settings import MethodSettings as MethodSettings
 from mechconn.core._method_settings import OneOf as OneOf

@@ -30,7 +30,7 @@ def remove_drafts(file: Path) -> None:
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], draft: Path) -> None:
-    """A folder with these files, or none: they are written to `draft` on the same disk, which is then renamed.
+    """Write a folder that appears whole or not at all: the files go to `draft` on the same disk, which is then renamed.
 
     What an earlier writer left in `draft` is removed, and on an error so is what this one wrote.
     """

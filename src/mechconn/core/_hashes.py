@@ -17,7 +17,7 @@ def sha256(data: bytes) -> str:
 
 
 def hash_to_int64(data: bytes) -> int:
-    """64 bits that tell bytes apart, within the range of int64."""
+    """The first 64 bits of SHA-256, as a signed integer."""
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "little", signed=True)
 
 
@@ -32,7 +32,7 @@ def to_canonical_json(value: Any) -> bytes:
     return text.encode()
 
 
-def values_hash(value: Any) -> str:
+def hash_values(value: Any) -> str:
     """SHA-256 of plain values as canonical JSON."""
     return sha256(to_canonical_json(value))
 
@@ -40,7 +40,7 @@ def values_hash(value: Any) -> str:
 def hash_settings(settings: dict[str, Any]) -> str:
     """SHA-256 of settings as JSON with sorted keys: equal settings have equal hashes.
 
-    The ids of runs in stores on disk come from JSON with blanks, so that `values_hash` would find none of them again.
+    The ids of runs in stores on disk come from JSON with blanks, so that `hash_values` would find none of them again.
     """
     return sha256(json.dumps(settings, sort_keys=True).encode())
 

@@ -45,7 +45,7 @@ def import_function(what: str, text: str) -> Callable[..., Any]:
 
 
 @contextmanager
-def make_working_directory_importable() -> Iterator[None]:
+def append_working_directory() -> Iterator[None]:
     """Context manager: append the working directory to the import path.
 
     Installed modules come first, so that a file in the working directory cannot shadow a library.
@@ -61,7 +61,7 @@ def make_working_directory_importable() -> Iterator[None]:
 
 
 def _import_module(what: str, name: str) -> ModuleType:
-    with make_working_directory_importable(), isolate_rng(0, "import"):
+    with append_working_directory(), isolate_rng(0, "import"):
         importlib.invalidate_caches()
         try:
             return importlib.import_module(name)

@@ -21,7 +21,7 @@ class MethodSettings:
         return {"method": type(self).__name__, **asdict(self)}
 
     @classmethod
-    def _without_name(cls, value: Any) -> Any:
+    def _drop_name(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise ValueError(f"expected a table of settings such as {{lr = 0.01}}, got {value!r}")
         check_choice("method", str(value.get("method", cls.__name__)), [cls.__name__])
@@ -31,7 +31,7 @@ class MethodSettings:
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
         own: Any = handler.resolve_ref_schema(schema)  # the dataclass's, so that whatever refers to it reads names too
-        own["schema"] = core_schema.no_info_before_validator_function(cls._without_name, own["schema"])
+        own["schema"] = core_schema.no_info_before_validator_function(cls._drop_name, own["schema"])
         return schema
 
     @classmethod
@@ -51,17 +51,17 @@ class OneOf:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         kinds = {kind.__name__: handler.generate_schema(kind) for kind in self.kinds}
-        union = core_schema.tagged_union_schema(kinds, self._name)
-        return core_schema.no_info_before_validator_function(self._checked, union)
+        union = core_schema.tagged_union_schema(kinds, self._find_name)
+        return core_schema.no_info_before_validator_function(self._check_name, union)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"anyOf": handler(schema)["oneOf"]}
 
-    def _checked(self, value: Any) -> Any:
-        check_choice("method", self._name(value), [kind.__name__ for kind in self.kinds])
+    def _check_name(self, value: Any) -> Any:
+        check_choice("method", self._find_name(value), [kind.__name__ for kind in self.kinds])
         return value
 
-    def _name(self, value: Any) -> str:
+    def _find_name(self, value: Any) -> str:
         if isinstance(value, Mapping):
             return str(value.get("method", "none"))
         # The first one refuses what is neither a table nor a method.

@@ -168,9 +168,7 @@ def _find_folder(name: str | Path, root: str | Path | None, download: bool) -> t
     if isinstance(name, str) and len(Path(name).parts) == 1:
         check_choice("dataset", name, (*DATASET_NAMES, "planted"))
     where = " or ".join(map(str, places))
-    if looks_like_hub(name):
-        raise FileNotFoundError(explain_missing_source(where, name, "pass download=True"))
-    raise FileNotFoundError(f"no folder {where}; pass the path of a folder of images, or of a table that lists them")
+    raise FileNotFoundError(explain_missing_source(where, name, "pass download=True" if looks_like_hub(name) else ""))
 
 
 def looks_like_hub(name: str | Path) -> bool:
@@ -178,9 +176,7 @@ def looks_like_hub(name: str | Path) -> bool:
     return isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
-def explain_missing_source(where: object, source: object, how: str) -> str:
-    """The error text of a source that may be one of the hub's; `how` tells how to fetch it."""
-    return (
-        f"no folder {where}; pass the path of a folder of images, or of a table that lists them; if {source} is a set "
-        f"of the hub, {how}"
-    )
+def explain_missing_source(where: object, source: object, fetch: str) -> str:
+    """The error text of a source that is not there; `fetch` tells how to fetch what may be one of the hub's."""
+    hub = f"; if {source} is a set of the hub, {fetch}" if fetch else ""
+    return f"no folder {where}; pass the path of a folder of images, or of a table that lists them{hub}"

@@ -22,6 +22,7 @@ import torch
 from mechconn.core import check_samples, require_extra
 from mechconn.datasets._decode import Decoder, Encoded
 from mechconn.datasets._images import ImageSet, count_first_rows
+from mechconn.datasets._tables import explain_class_number
 
 READ_ROWS = 1000
 MAX_CLASSES = 100_000
@@ -128,10 +129,7 @@ class ParquetImages:
         labels = column.to_numpy().astype(np.int64)
         if self.names is None and len(labels) and labels.max() >= MAX_CLASSES:
             row = int(labels.argmax())
-            raise ValueError(
-                f"{file} row {row}: {labels[row]} in column {self.label!r} is no class number; "
-                "name the column of the classes: label=..."
-            )
+            raise ValueError(explain_class_number(file, row, int(labels[row]), self.label))
         return labels
 
     def _images(self) -> Iterator[Encoded]:

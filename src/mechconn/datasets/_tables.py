@@ -145,11 +145,15 @@ def _number_classes(file: Path, column: str, values: list[str]) -> tuple[list[in
         labels = [int(value) for value in values]
         if max(labels) >= MAX_CLASSES:
             row = labels.index(max(labels))
-            raise ValueError(
-                f"{file} row {row}: {labels[row]} in column {column!r} is no class number; name the column of the "
-                "classes with label="
-            )
+            raise ValueError(explain_class_number(file, row, labels[row], column))
         return labels, tuple(map(str, range(max(labels) + 1)))
     classes = tuple(sorted(set(values)))
     numbers = {name: number for number, name in enumerate(classes)}
     return [numbers[value] for value in values], classes
+
+
+def explain_class_number(file: object, row: int, value: int, column: str | None) -> str:
+    """The error text of a column whose numbers are too large to be classes."""
+    return (
+        f"{file} row {row}: {value} in column {column!r} is no class number; name the column of the classes with label="
+    )

@@ -42,9 +42,7 @@ class TokenSet:
     def __post_init__(self) -> None:
         ids, mask = self.input_ids, self.attention_mask
         if ids.dtype != torch.int64 or ids.dim() != 2:
-            raise TypeError(
-                "token ids must be int64 of shape [N, L], got {got}".format(got=f"{ids.dtype} {list(ids.shape)}")
-            )
+            raise TypeError(f"token ids must be int64 of shape [N, L], got {ids.dtype} {list(ids.shape)}")
         for name, part in (("attention_mask", mask), ("token_type_ids", self.token_type_ids)):
             if part is not None and part.shape != ids.shape:
                 raise ValueError(f"{name} must have the shape of input_ids, {list(ids.shape)}, got {list(part.shape)}")

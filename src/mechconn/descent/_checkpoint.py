@@ -19,7 +19,7 @@ CHECKPOINT_VERSION = 1
 class Checkpoint:
     """Where a run writes down how far it is, and how often.
 
-    A run that finds the file goes on from it, and ends with the same bits as one that was never stopped (same
+    A run that finds the file resumes from it and ends bit-identical to an uninterrupted one (same
     machine, same number of threads). A file that another run wrote is refused and stays as it is; so does the last
     one when a loss becomes infinite or NaN. A run is identified by its settings, their start, what is
     frozen, all targets, groups and the inputs of each source's first batch; functions (loss, transform) are not
@@ -104,20 +104,20 @@ class CheckpointFile:
             raise UnusableFileError(
                 f"the checkpoint {file} was changed after it was written; delete it, and the run starts afresh"
             )
-        progress = RunState(**{name: note[name] for name in PLAIN})
-        progress.best = None if note["best"] is None else (float(note["best"][0]), int(note["best"][1]))
+        state = RunState(**{name: note[name] for name in PLAIN})
+        state.best = None if note["best"] is None else (float(note["best"][0]), int(note["best"][1]))
         for name, tensor in tensors.items():
             group, _, rest = name.partition("/")
-            getattr(progress, group)[rest] = tensor
-        return progress
+            getattr(state, group)[rest] = tensor
+        return state
 
-    def write(self, progress: RunState) -> None:
+    def write(self, state: RunState) -> None:
         """Write it whole, with a hash of its content; the file before stays until then."""
-        tensors = {f"{group}/{name}": t.cpu() for group in GROUPS for name, t in getattr(progress, group).items()}
-        plain = {name: getattr(progress, name) for name in PLAIN}
-        note = {"version": CHECKPOINT_VERSION, "identity": self.identity, "best": progress.best, **plain}
-        sha256 = compute_identity(note, sorted(tensors.items()))
-        write_safetensors(Path(self.checkpoint.file), tensors, {**note, "sha256": sha256})
+        tensors = {f"{group}/{name}": t.cpu() for group in GROUPS for name, t in getattr(state, group).items()}
+        plain = {name: getattr(state, name) for name in PLAIN}
+        note = {"version": CHECKPOINT_VERSION, "identity": self.identity, "best": state.best, **plain}
+        content = compute_identity(note, sorted(tensors.items()))
+        write_safetensors(Path(self.checkpoint.file), tensors, {**note, "sha256": content})
 
 
 def compute_identity(settings: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:

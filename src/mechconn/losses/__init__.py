@@ -5,7 +5,6 @@ the task is a classification, which class was predicted and which is right. Any 
 loss too; its task is a classification where targets are class labels [N] and outputs [N, K].
 """
 
-from mechconn.losses._base import LOSS_UNITS as LOSS_UNITS
 from mechconn.losses._base import MEANS as MEANS
 from mechconn.losses._base import NATS as NATS
 from mechconn.losses._base import NO_CLASS as NO_CLASS
@@ -18,7 +17,6 @@ from mechconn.losses._loss_config import BuiltInLoss as BuiltInLoss
 from mechconn.losses._loss_config import read_loss as read_loss
 from mechconn.losses._position_losses import OverPositions as OverPositions
 from mechconn.losses._position_losses import over_positions as over_positions
-from mechconn.losses._resolve_loss import BY_NAME as BY_NAME
 from mechconn.losses._resolve_loss import OwnLoss as OwnLoss
 from mechconn.losses._resolve_loss import as_loss as as_loss
 from mechconn.losses._resolve_loss import make_named_loss as make_named_loss

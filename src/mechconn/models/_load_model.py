@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from mechconn.core import import_function, isolate_rng, make_working_directory_importable
+from mechconn.core import append_working_directory, import_function, isolate_rng
 from mechconn.models._fill_weights import Note, fill_weights
 from mechconn.models._transformers_folder import load_folder
 from mechconn.models._weight_files import read_weights
@@ -107,7 +107,7 @@ def _build_model(factory: Factory, arguments: Mapping[str, Any], seed: int) -> n
         ) from error
     except ValueError:  # a function that does not tell its arguments
         pass
-    with make_working_directory_importable(), isolate_rng(seed, "weights"):
+    with append_working_directory(), isolate_rng(seed, "weights"):
         made = factory(**arguments)
     if not isinstance(made, nn.Module):
         raise ValueError(f"the factory {shown} must return an nn.Module, got {type(made).__name__}")

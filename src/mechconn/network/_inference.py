@@ -88,7 +88,7 @@ def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Input
     calls: Counter[str] = Counter()
     made: dict[str, Any] = {}
     read: dict[str, Any] = {}
-    own = Network(network.at_rest(), network.device)
+    own = Network(network.restored_module(), network.device)
 
     def record(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
@@ -138,7 +138,7 @@ def folding_is_exact(network: Network, folds: list[Fold], params: Params, buffer
     Each folded weight is made when its layer is called and dropped after the call, so that there is no second copy of
     the weights. Any other reader of the weight gets NaN, which shows in the outputs.
     """
-    plain, folded = (Network(m, network.device) for m in (network.at_rest(), _remove_folded(network, folds)))
+    plain, folded = (Network(m, network.device) for m in (network.restored_module(), _remove_folded(network, folds)))
     expected = plain(params, buffers, inputs)
     lent = dict(params)
     for fold in folds:
@@ -193,7 +193,7 @@ def fold_one(network: Network, fold: Fold, params: Params, buffers: Buffers) -> 
 
 def _remove_folded(network: Network, folds: list[Fold]) -> nn.Module:
     """The network's structure with the folded BatchNorms left out and a bias on every folded linear map."""
-    module = copy_module(network.at_rest())
+    module = copy_module(network.restored_module())
     for fold in folds:
         linear = module.get_submodule(fold.linear)
         if linear.bias is None:

@@ -170,7 +170,7 @@ class Reestimate(NormPolicy):
     def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
         """The network's buffers with every BatchNorm layer's statistics re-estimated at `params`."""
         # What a module's own train() keeps in evaluation mode (frozen BatchNorm) normalises by what it holds.
-        set_mode(network.at_rest(), True)
+        set_mode(network.restored_module(), True)
         layers = {prefix: layer for prefix, layer in find_norm_layers(network).items() if layer.training}
         result = {name: buffer.clone() for name, buffer in network.buffers.items()}
         if not layers:

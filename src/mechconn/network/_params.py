@@ -148,7 +148,7 @@ class Network:
     ) -> None:
         model = unwrap_module(model)
         _read_initialised_parameters(model)
-        self.module, self._rest, self._mode_computes = make_weightless_copy(model)
+        self.module, self._snapshot, self._mode_computes = make_weightless_copy(model)
         self._here: CurrentPoint | None = None
         self.device = resolve_device(model, device)
         self.buffers: Buffers = {k: b.to(self.device) for k, b in read_buffers(self.module).items()}
@@ -164,10 +164,10 @@ class Network:
                 if isinstance(layer, nn.Conv2d) and make_small_maps_contiguous not in layer._forward_pre_hooks.values():
                     layer.register_forward_pre_hook(make_small_maps_contiguous)
 
-    def at_rest(self) -> nn.Module:
+    def restored_module(self) -> nn.Module:
         """`module`, without what any point left in it."""
         self._here = None
-        self._rest.restore()
+        self._snapshot.restore()
         return self.module
 
     def make_weightless_parameters(self) -> Params:
@@ -243,7 +243,7 @@ class Network:
     def _runs(self, params: Params, buffers: Buffers, inputs: Inputs) -> bool:
         held = {name: buffer.clone() for name, buffer in buffers.items()}
         try:
-            with isolate_rng(0, "types"), self._rest.without_new_hooks():
+            with isolate_rng(0, "types"), self._snapshot.without_new_hooks():
                 self._outputs(params, held, inputs, training=False)
         except Exception:
             return False
@@ -273,16 +273,16 @@ class Network:
         graph = torch.is_grad_enabled() and any(t.requires_grad for t in params.values())
         here, self._here = self._here, None
         if self._mode_computes:
-            self._rest.restore()
+            self._snapshot.restore()
             handle = self.module.register_forward_pre_hook(make_mode_hook(training), prepend=True)
             try:
                 yield
             finally:
                 handle.remove()
-                self._rest.restore()
+                self._snapshot.restore()
             return
         if graph or here is None or not here.holds(params, buffers, training):
-            self._rest.restore()
+            self._snapshot.restore()
             switch_mode(self.module, training)
         yield
         self._here = None if graph else CurrentPoint(params, buffers, training)

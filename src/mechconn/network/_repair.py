@@ -106,7 +106,7 @@ class Repair(NormPolicy):
             outputs[name] = output
             return output
 
-        plain, results = Network(network.at_rest(), network.device), list[Tensor]()
+        plain, results = Network(network.restored_module(), network.device), list[Tensor]()
         plain.module.register_forward_hook(lambda _, __, output: results.append(extract_predictions(output)))
         with self._reading(), _hook_outputs(plain, list(_iterate_linear_maps(plain)), note):
             inputs, _ = next(self._batches(network))

@@ -51,7 +51,7 @@ class CellContext:
 
 
 def make_cell_context(context: ExperimentContext, settings: Settings, cell: Cell, root: str | None) -> CellContext:
-    """The bench of a cell."""
+    """The data of a cell, and how its models and paths are measured."""
     task = make_cell_task(settings, cell, root)
     network = choose_architecture(settings.network, settings.width, task.num_classes, task.shape)
     context = replace(context, architecture=network, loss=settings.loss)

@@ -15,7 +15,7 @@ def write_findings(models: dict[str, InvarianceRecord], path: PathRecord) -> lis
 def _describe_model(name: str, record: InvarianceRecord) -> str:
     rand_cue, rand_image = record.effects[RAND_CUE], record.effects[RAND_IMAGE]
     accuracy = record.accuracy
-    follows = "relies on the cue" if rand_cue.effect < 0 else "heeds the cue without following it"
+    follows = "relies on the cue" if rand_cue.effect < 0 else "responds to the cue, but is not helped by it"
     verdict = {
         "sensitive": follows,
         "invariant": "is invariant to the cue",

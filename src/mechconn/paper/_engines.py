@@ -24,6 +24,13 @@ from mechconn.core import require_extra
 RETRIES = 3
 OBJECT_STORE = 100 * 2**20
 """Bytes; only settings and numbers travel, weights lie in the store."""
+EngineName = Literal["inline", "processes", "ray"]
+ENGINES: tuple[EngineName, ...] = ("inline", "processes", "ray")
+FRESH_POOLS = 3
+"""How often in a row a pool may die without finishing a single job before we give up."""
+
+JobType = TypeVar("JobType")
+JobResult = TypeVar("JobResult")
 
 
 class RayExecutor(Executor):
@@ -76,15 +83,6 @@ def _pass_on(inner: Future[Any], outcome: Future[Any]) -> None:
         outcome.set_exception(getattr(error, "cause", None) or error)
 
 
-EngineName = Literal["inline", "processes", "ray"]
-ENGINES: tuple[EngineName, ...] = ("inline", "processes", "ray")
-FRESH_POOLS = 3
-"""How often in a row a pool may die without finishing a single job before we give up."""
-
-JobType = TypeVar("JobType")
-JobResult = TypeVar("JobResult")
-
-
 @dataclass(frozen=True)
 class CellEngine:
     """How cells are run.
@@ -108,8 +106,6 @@ class CellEngine:
         if self.name == "processes":
             return WorkerPool(self.workers, self.threads)
         if self.name == "ray":
-            from mechconn.paper._engines import RayExecutor
-
             return RayExecutor(self.workers, self.threads, self.gpus, self.ray_address)
         return InlineExecutor()
 

@@ -10,9 +10,7 @@ from mechconn.core import Config
 from mechconn.descent import Method, Training
 from mechconn.paper._cells import Numbers, run_path_cell, run_tuning_cell
 from mechconn.paper._demo import DemoSettings
-from mechconn.paper._fig13 import FIG13_SCALES as FIG13
-from mechconn.paper._fig13 import Fig13, ReluCell, list_relu_cells, summarise_fig13
-from mechconn.paper._fig13 import compute_relu_cell as fig13_cell
+from mechconn.paper._fig13 import FIG13_SCALES, Fig13, ReluCell, compute_relu_cell, list_relu_cells, summarise_fig13
 from mechconn.paper._settings import AnyCell, PathSettings, TuningSettings, list_cells
 from mechconn.paper._steps import ExperimentContext
 from mechconn.paths import BezierFit
@@ -36,7 +34,7 @@ class Recipe:
         kind: of its settings.
         settings: (scale, whether real images are at hand) -> settings.
         cells: settings -> its independent parts.
-        cell: does one of them: (lab, settings, cell, folder of the image sets) -> numbers.
+        cell: does one of them: (context, settings, cell, folder of the image sets) -> numbers.
         summary: (settings, numbers of every cell) -> what they say together; None where they stand for themselves.
         of_images: whether it is about images from files, for which the embedded digits stand in at smoke scale.
     """
@@ -149,11 +147,11 @@ def _make_tuning_recipe(
 
 
 def run_relu_cell(context: ExperimentContext, settings: Fig13, cell: ReluCell, root: str | None) -> Numbers:
-    """One of them, done once, on the processor whatever the device is."""
+    """One cell of figure 13 as a step, on the processor whatever the device is."""
     context = replace(context, device="cpu")
     config = {**settings.model_dump(mode="json", exclude={"widths", "seeds"}), **cell.place}
     made = context.step(
-        "fig13", cell.name, config, {}, lambda *_: StepOutput(fig13_cell(settings, cell.seed, cell.width))
+        "fig13", cell.name, config, {}, lambda *_: StepOutput(compute_relu_cell(settings, cell.seed, cell.width))
     )
     return dict(made.numbers)
 
@@ -168,7 +166,7 @@ RECIPES: Mapping[str, Recipe] = {
     "fig13": Recipe(
         "one hidden layer: which networks connect, by the complexity of what they rely on",
         Fig13,
-        lambda scale, images: FIG13[scale],
+        lambda scale, images: FIG13_SCALES[scale],
         list_relu_cells,
         run_relu_cell,
         summarise_fig13,

@@ -87,7 +87,7 @@ def fit_path(
     Example: an output must be 1, and is 0 at both ends. The mean over t of (2 t (1 - t) theta - 1)^2 is least at
     theta = E[2 t (1 - t)] / E[4 t^2 (1 - t)^2] = (1 / 3) / (2 / 15) = 2.5.
 
-        >>> from mechconn.paths._path_fits import BezierFit
+        >>> from mechconn.paths import BezierFit
         >>> one, ends = nn.Linear(1, 1, bias=False), {"weight": torch.zeros(1, 1)}
         >>> data, method = (torch.ones(800, 1), torch.ones(800)), BezierFit(epochs=20, batch_size=8, weight_decay=0.0)
         >>> fit = fit_path(one, ends, ends, method, data, loss=lambda outputs, y: (outputs[:, 0] - y).square())

@@ -46,7 +46,7 @@ def model_at(
         ValueError: t lies outside [0, 1], the path is not of this architecture, or `norm` is missing.
 
     Example:
-        >>> from mechconn.paths._curves import LinearPath
+        >>> from mechconn.paths import LinearPath
         >>> line = LinearPath({"weight": torch.zeros(1, 1)}, {"weight": torch.full((1, 1), 4.0)})
         >>> model_at(nn.Linear(1, 1, bias=False), line, 0.25)(torch.ones(1, 1)).item()
         1.0

@@ -8,8 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from mechconn.core import SPLITS, Picture, abbreviate_split, write_atomically
 from mechconn.losses import NATS, find_loss_unit
-from mechconn.mechanisms import AuditRecord, PathRecord
+from mechconn.mechanisms import AuditRecord
+from mechconn.plotting import encode_png
 from mechconn.report._demo_record import DemoRecord
+from mechconn.report._path_figure import draw_path_figure
 
 
 @runtime_checkable
@@ -44,13 +46,13 @@ def save_report(result: DemoRecord | AuditRecord | HasRecord, file: str | Path) 
 
 def _render_demo(record: DemoRecord) -> str:
     return _render_page(
-        "demo.html.j2", record, timings=record.timings, unit=NATS, figure=_render_figure(record.path, NATS)
+        "demo.html.j2", record, timings=record.timings, unit=NATS, figure=draw_path_figure(record.path, NATS)
     )
 
 
 def _render_audit(record: AuditRecord) -> str:
     unit = find_loss_unit(record.settings)
-    figures = {which: _render_figure(path, unit) for which, path in record.paths.items()}
+    figures = {which: draw_path_figure(path, unit) for which, path in record.paths.items()}
     return _render_page("audit.html.j2", record, timings={"all": record.seconds}, unit=unit, figures=figures)
 
 
@@ -75,16 +77,8 @@ def render_template(template: str, package: str = "report", **values: Any) -> st
     return templates.get_template(template).render(**values)
 
 
-def _render_figure(path: PathRecord, unit: str) -> str:
-    from mechconn.report._path_figure import draw_path_figure
-
-    return draw_path_figure(path, unit)
-
-
 def make_data_url(picture: Picture) -> str:
     """A picture as an address that holds it."""
-    from mechconn.plotting import encode_png
-
     return "data:image/png;base64," + base64.b64encode(encode_png(picture)).decode()
 
 

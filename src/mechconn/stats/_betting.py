@@ -22,6 +22,7 @@ import math
 from functools import cached_property
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from mechconn.core import make_generator
@@ -106,6 +107,4 @@ def betting_interval(values: Float[np.ndarray, " n"], bounds: Interval, confiden
 
 def _draw_fixed_stream(count: int) -> np.ndarray:
     """A number for each place, from one fixed stream."""
-    import torch
-
     return torch.rand(count, generator=make_generator(0, "betting"), dtype=torch.float64).numpy()

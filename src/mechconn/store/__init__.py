@@ -1,6 +1,6 @@
 """Results on disk: plain files, each step written whole or not at all, found again by what it was made from."""
 
-from mechconn.store._atomic_folders import DiskFullError as DiskFullError
+from mechconn.store._disk_errors import DiskFullError as DiskFullError
 from mechconn.store._run_records import CellRecord as CellRecord
 from mechconn.store._run_records import RunRecord as RunRecord
 from mechconn.store._step_files import StepOutput as StepOutput

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from mechconn.core import Environment, Picture, Record, values_hash
+from mechconn.core import Environment, Picture, Record, hash_values
 
 STORE_VERSION = 1
 """Of the records below; raised, with a way to read the old ones, when a field changes its meaning."""
@@ -87,7 +87,7 @@ class RunRecord(Record):
         results: cell -> plain values that are equal for equal settings and seeds. Of recipes with a cue: "models"
             (accuracy on each split with its interval, loss, number of samples, the effect of each intervention),
             "paths" (loss and accuracy at each t, barriers with their intervals), and "histories" (of each training a
-            record for each epoch). Of experiments over widths: what `mechconn.paper._fig13.compute_relu_cell` returns.
+            record for each epoch). Of experiments over widths: networks, and barriers and agreement of their pairs.
         summary: what the cells say together, numbers too, of recipes that have one; else None.
         notes: what a reader should know, such as files that were found damaged.
         pictures: dataset -> split -> a strip of samples.
@@ -127,7 +127,7 @@ class DamagedError(Exception):
 def seal_record(record: Record) -> bytes:
     """A record as JSON with its own SHA-256 beside it, so that a changed digit is found."""
     plain = record.model_dump(mode="json")
-    return json.dumps({"sha256": values_hash(plain), "record": plain}, indent=1).encode()
+    return json.dumps({"sha256": hash_values(plain), "record": plain}, indent=1).encode()
 
 
 def open_record(text: bytes, kind: type[RecordType]) -> RecordType:
@@ -139,7 +139,7 @@ def open_record(text: bytes, kind: type[RecordType]) -> RecordType:
     try:
         whole = json.loads(text)
         plain, expected = whole["record"], whole["sha256"]
-        found = values_hash(plain)
+        found = hash_values(plain)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedError("record.json is cut short or no JSON") from error
     if found != expected:

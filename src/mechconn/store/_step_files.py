@@ -11,7 +11,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from mechconn.core import read_environment, sha256, to_canonical_json, values_hash
+from mechconn.core import hash_values, read_environment, sha256, to_canonical_json
 from mechconn.store._run_records import DamagedError, StepRecord, open_record, seal_record
 from mechconn.store._step_identity import StepIdentity, StepInput
 
@@ -49,7 +49,7 @@ class StoredStep:
     def input(self) -> StepInput:
         """This step as the input of another: its key, and the hash of what came out."""
         content = sorted(self.record.files.items()) or self.record.numbers
-        return StepInput(values_hash(content), self.record.key)
+        return StepInput(hash_values(content), self.record.key)
 
 
 def make_step_files(step: StepIdentity, made: StepOutput, seconds: float, device: str) -> dict[str, bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mechconn.core import values_hash
+from mechconn.core import hash_values
 
 
 @dataclass(frozen=True)
@@ -44,4 +44,4 @@ class StepIdentity:
             False
         """
         inputs = {name: [given.sha256, given.key] for name, given in self.inputs.items()}
-        return values_hash([self.name, self.version, dict(self.config), inputs, self.threads])
+        return hash_values([self.name, self.version, dict(self.config), inputs, self.threads])

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mechconn.core import UnusableFileError, check_choice, sync_folder, write_atomically, write_folder
-from mechconn.store._atomic_folders import DiskFullError, explain_full_disk, move_to_free_name
+from mechconn.store._disk_errors import DiskFullError, explain_full_disk, move_to_free_name
 from mechconn.store._run_records import DamagedError, RunRecord, open_record, seal_record
 from mechconn.store._step_files import RECORD, StepOutput, StoredStep, make_step_files, read_step
 from mechconn.store._step_identity import StepIdentity

@@ -283,8 +283,5 @@ class Symmetry:
                 example_input=example_input,
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(
-                "{file} holds no symmetry ({why}); write one with symmetry.to_json(file)".format(
-                    file=file, why=f"{type(error).__name__}: {error}"
-                )
-            ) from error
+            why = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{file} holds no symmetry ({why}); write one with symmetry.to_json(file)") from error

@@ -104,20 +104,14 @@ class _Runs:
             raise ValueError(
                 f"whether permuting {which} changes the model's outputs in {mode} mode cannot be told: rounding alone "
                 f"changes them by a relative {change.rounding:.1e}; pass an example of {ROWS} rows or more, over which "
-                f"batch statistics amplify rounding less"
+                "batch statistics amplify rounding less"
             )
+        bar = max(change.bar, FAR * change.rounding)
+        places = "; ".join(self.symmetry.places_of(group) for group in list(chosen)[:3])
         raise ValueError(
-            (
-                "permuting {which} changes the model's outputs in {mode} by a relative {error:.1e}, more than "
-                "{bar:.0e}: {places}; leave out the axes that do not belong together, or freeze them by writing "
-                "their lengths"
-            ).format(
-                which=which,
-                mode=f"{mode} mode{self.probe.where}",
-                error=change.error,
-                bar=max(change.bar, FAR * change.rounding),
-                places="; ".join(self.symmetry.places_of(group) for group in list(chosen)[:3]),
-            )
+            f"permuting {which} changes the model's outputs in {mode} mode{self.probe.where} by a relative "
+            f"{change.error:.1e}, more than {bar:.0e}: {places}; leave out the axes that do not belong together, or "
+            "freeze them by writing their lengths"
         )
 
     def change(self, chosen: Permutations) -> _Change:

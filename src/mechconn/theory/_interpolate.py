@@ -89,7 +89,7 @@ def _descend(
         loss = float(residual.square().mean())
         if not loss < float("inf"):
             raise FloatingPointError(
-                f"training diverged: the mean squared error is {loss} at step {step} of {steps} (epoch {step}); lower "
+                f"training diverged: the mean squared error is {loss} at step {step} of {steps} ; lower "
                 "the learning rate"
             )
         if loss <= enough:
