@@ -15,19 +15,13 @@ from typing import Any
 import mechconn
 
 NAMESPACES = ("datasets", "losses", "models", "theory")
-"""Packages whose names users write with the package in front: `mc.datasets.cue_task`."""
+"""Packages whose names users write with the package in front, as in `mc.datasets.cue_task`; `__all__` lists them."""
 
 
 def public_names() -> list[str]:
     """Every public name that is no package: those of the facade, and those of the namespaces."""
     flat = [name for name in mechconn.__all__ if not isinstance(getattr(mechconn, name), ModuleType)]
-    return [*flat, *(f"{part}.{name}" for part in NAMESPACES for name in names_in(getattr(mechconn, part)))]
-
-
-def names_in(package: ModuleType) -> list[str]:
-    """What a package offers: all without an underscore in front that is no module."""
-    listed = getattr(package, "__all__", None) or vars(package)
-    return [name for name in listed if name[0] != "_" and not isinstance(getattr(package, name), ModuleType)]
+    return [*flat, *(f"{part}.{name}" for part in NAMESPACES for name in getattr(mechconn, part).__all__)]
 
 
 def parameters_of(thing: Any) -> dict[str, list[Any]] | None:

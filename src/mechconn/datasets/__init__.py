@@ -50,3 +50,18 @@ from mechconn.datasets._transforms import IntervenedSet as IntervenedSet
 from mechconn.datasets._transforms import Intervention as Intervention
 from mechconn.datasets._transforms import Rotate as Rotate
 from mechconn.datasets._transforms import Translate as Translate
+
+__all__ = [
+    "CueTask",
+    "ImageSet",
+    "Normalised",
+    "Planted",
+    "PlantedCue",
+    "PlantedSet",
+    "TokenSet",
+    "cue_task",
+    "digits",
+    "load",
+    "load_column",
+    "load_splits",
+]

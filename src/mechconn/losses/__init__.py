@@ -28,3 +28,18 @@ from mechconn.losses._row_losses import absolute as absolute
 from mechconn.losses._row_losses import binary as binary
 from mechconn.losses._row_losses import cross_entropy as cross_entropy
 from mechconn.losses._row_losses import squared as squared
+
+__all__ = [
+    "Absolute",
+    "Binary",
+    "Classified",
+    "CrossEntropy",
+    "Loss",
+    "OverPositions",
+    "Squared",
+    "absolute",
+    "binary",
+    "cross_entropy",
+    "over_positions",
+    "squared",
+]

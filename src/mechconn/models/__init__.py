@@ -7,3 +7,5 @@ from mechconn.models._vgg_resnet import BasicBlock as BasicBlock
 from mechconn.models._vgg_resnet import resnet18 as resnet18
 from mechconn.models._vgg_resnet import vgg13 as vgg13
 from mechconn.models._weight_files import check_weights_there as check_weights_there
+
+__all__ = ["resnet18", "small_convnet", "vgg13"]

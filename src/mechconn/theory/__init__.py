@@ -22,3 +22,28 @@ from mechconn.theory._statement import Assumption as Assumption
 from mechconn.theory._statement import Evidence as Evidence
 from mechconn.theory._theorem import check_exception as check_exception
 from mechconn.theory._theorem import check_theorem_1 as check_theorem_1
+
+__all__ = [
+    "Assumption",
+    "Evidence",
+    "Interpolation",
+    "Joined",
+    "Line",
+    "ReluNet",
+    "SlabSet",
+    "Slabs",
+    "activation_patterns",
+    "barrier_floor",
+    "check_corollary",
+    "check_exception",
+    "check_lemma_2",
+    "check_theorem_1",
+    "fresh_network",
+    "interpolate",
+    "join",
+    "loss_along",
+    "match_units",
+    "pattern_agreement",
+    "shortfall",
+    "spline_network",
+]
