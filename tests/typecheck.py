@@ -1,4 +1,4 @@
-"""The run-time checker of types and shapes that tests/conftest.py puts around every function of the library."""
+"""The run-time checker of types and shapes that tests/conftest.py puts around every function that tells shapes."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import mechconn as mc
 from image_files import pixels, pngs, write, write_class_folder, write_set
-from mechconn.core import TensorSource
+from mechconn.core import TensorPair
 from mechconn.datasets import ImageSet, Normalised, TokenSet, load_column, load_splits
 from texts import texts
 
@@ -101,7 +101,7 @@ def test_numbered_classes_may_be_missing_at_the_end(tmp_path: Path) -> None:
 def test_tensors_of_any_kind(tmp_path: Path) -> None:
     x, y = torch.rand(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float32), torch.arange(5)
     (plain,) = load_splits({"cue": tensors(tmp_path / "x.safetensors", x=x, y=y)}).values()
-    assert isinstance(plain, TensorSource) and torch.equal(plain.x, x) and torch.equal(plain.y, y)
+    assert isinstance(plain, TensorPair) and torch.equal(plain.x, x) and torch.equal(plain.y, y)
     data = texts(6)
     parts = {"input_ids": data.input_ids.int(), "attention_mask": data.attention_mask, "y": data.y}
     (read,) = load_splits({"cue": tensors(tmp_path / "t.safetensors", **parts)}).values()

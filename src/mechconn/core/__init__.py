@@ -5,7 +5,7 @@ from mechconn.core._atomic import sync_folder as sync_folder
 from mechconn.core._atomic import write_atomically as write_atomically
 from mechconn.core._atomic import write_folder as write_folder
 from mechconn.core._batches import RowSubset as RowSubset
-from mechconn.core._batches import TensorSource as TensorSource
+from mechconn.core._batches import TensorPair as TensorPair
 from mechconn.core._batches import as_data as as_data
 from mechconn.core._batches import check_by_index as check_by_index
 from mechconn.core._batches import copy_inputs as copy_inputs

@@ -34,7 +34,7 @@ _NumberedBatch: TypeAlias = tuple[Inputs, Tensor, Sequence[int] | Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class TensorSource:
+class TensorPair:
     """Rows of a pair of tensors as a source: x [N, ...], or several such by place or name; y [N, ...]."""
 
     x: Any
@@ -147,7 +147,7 @@ def is_own_source(data: Any) -> bool:
     return isinstance(data, RowSubset) or isinstance(data, SampleSource)  # the order matters: see `is_source`
 
 
-def _as_tensor_pair(name: str, data: Any) -> TensorSource | None:
+def _as_tensor_pair(name: str, data: Any) -> TensorPair | None:
     """Inputs and targets that are given whole; None of anything else."""
     if hasattr(data, "_asdict"):
         data = data._asdict()
@@ -164,7 +164,7 @@ def _as_tensor_pair(name: str, data: Any) -> TensorSource | None:
     for part in parts:
         if part is not None:
             check_lengths(name, len(part), len(y))
-    return TensorSource(x, y)
+    return TensorPair(x, y)
 
 
 def copy_inputs(x: Any) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from mechconn.core import (
     LABEL_KEYS,
     SampleSource,
-    TensorSource,
+    TensorPair,
     check_choice,
     check_is,
     check_lengths,
@@ -131,7 +131,7 @@ def load_column(source: str | Path, column: str, *, quoting: Quoting = "auto") -
 
 def _read_split_source(
     source: str | Path, root: str | Path | None, download: bool, reading: Mapping[str, Any]
-) -> ImageSet | TokenSet | TensorSource:
+) -> ImageSet | TokenSet | TensorPair:
     """What one source holds."""
     place, split = _parse_source(source)
     if place.suffix == ".safetensors":
@@ -178,7 +178,7 @@ def _find_shards(folder: Path, split: str | None) -> list[Path]:
     return found[check_choice("split", split or next(iter(found)), tuple(found))]
 
 
-def _read_tensors(file: Path) -> ImageSet | TokenSet | TensorSource:
+def _read_tensors(file: Path) -> ImageSet | TokenSet | TensorPair:
     """The data in a .safetensors file."""
     tensors = read_safetensors(file)
     key = next((key for key in LABEL_KEYS if key in tensors), None)
@@ -193,7 +193,7 @@ def _read_tensors(file: Path) -> ImageSet | TokenSet | TensorSource:
     check_lengths(file, rows, len(y))
     check_samples(file, rows)
     if x is not None and (x.dtype != torch.uint8 or x.dim() != 4):
-        return TensorSource(x, y)
+        return TensorPair(x, y)
     classes = tuple(map(str, range(int(y.max()) + 1)))
     if x is not None:
         return ImageSet(x, y, classes)
@@ -202,13 +202,13 @@ def _read_tensors(file: Path) -> ImageSet | TokenSet | TensorSource:
 
 
 def _share_classes(
-    sets: Mapping[str, ImageSet | TokenSet | TensorSource],
-) -> dict[str, ImageSet | TokenSet | TensorSource]:
+    sets: Mapping[str, ImageSet | TokenSet | TensorPair],
+) -> dict[str, ImageSet | TokenSet | TensorPair]:
     """The splits with one list of classes; lists of plain numbers may be of different lengths."""
     longest = max((getattr(data, "classes", ()) for data in sets.values()), key=len)
-    shared: dict[str, ImageSet | TokenSet | TensorSource] = {}
+    shared: dict[str, ImageSet | TokenSet | TensorPair] = {}
     for name, data in sets.items():
-        if isinstance(data, TensorSource):
+        if isinstance(data, TensorPair):
             shared[name] = data
             continue
         numbers = tuple(map(str, range(len(data.classes))))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mechconn.core import (
     MethodSettings,
-    TensorSource,
+    TensorPair,
     check_choice,
     check_count,
     check_is,
@@ -84,7 +84,7 @@ class LastLayerRetraining(CosineSchedule, Method):
             assert isinstance(features, Tensor)
             return {"head": problem.mean_loss(extract_outputs(layer(features)), targets)}
 
-        records = descend(schedule, [head], layer, TensorSource(z, y), (), validate, apply_transform=False)
+        records = descend(schedule, [head], layer, TensorPair(z, y), (), validate, apply_transform=False)
         frozen.install(layer.weight, layer.bias)
         epoch = find_taken_epoch(records)
         # An epoch's mean is of weights that move: a thousandth more is no harm.
