@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from mechconn.alignment._activations import ActivationMatching
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
-from mechconn.core import Params, Progress, check_is
+from mechconn.core import Params, Progress, check_is, move_inputs
 from mechconn.network import (
     Precision,
     check_compatible,
@@ -144,7 +143,7 @@ def align(
     for model in models:
         set_mode(model, False)
     symmetry = _resolve_symmetry(models[1], method, symmetry, where)
-    symmetry.verify(models[1], _move_example(where, symmetry.example_input), seed=seed)
+    symmetry.verify(models[1], move_inputs(symmetry.example_input, where), seed=seed)
     params_a, params_b = ({name: t.to(where) for name, t in own.items()} for own in (own_a, own_b))
     pair = NetworkPair(models[0], models[1], params_a, params_b, symmetry, seed, where, precision, progress)
     matched = method.match(pair)
@@ -198,7 +197,3 @@ def _resolve_symmetry(
             "symmetry=symmetry_of(model, example_input)"
         )
     return symmetry_of(model, method.example(device, model))
-
-
-def _move_example(device: torch.device, example: Any) -> Any:
-    return tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, example)

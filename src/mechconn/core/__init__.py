@@ -18,6 +18,7 @@ from mechconn.core._batches import iterate_numbered_batches as iterate_numbered_
 from mechconn.core._batches import join_targets as join_targets
 from mechconn.core._batches import keep_generator_states as keep_generator_states
 from mechconn.core._batches import merge_last_row as merge_last_row
+from mechconn.core._batches import move_inputs as move_inputs
 from mechconn.core._batches import move_source as move_source
 from mechconn.core._batches import read_targets as read_targets
 from mechconn.core._batches import select_rows as select_rows
@@ -43,6 +44,7 @@ from mechconn.core._checks import check_share as check_share
 from mechconn.core._checks import check_two_models as check_two_models
 from mechconn.core._checks import check_whole as check_whole
 from mechconn.core._checks import collect_errors as collect_errors
+from mechconn.core._checks import describe_tensor as describe_tensor
 from mechconn.core._checks import did_you_mean as did_you_mean
 from mechconn.core._checks import require_extra as require_extra
 from mechconn.core._config import CommaSeparated as CommaSeparated

@@ -230,7 +230,7 @@ def iterate_numbered_batches(
             check_finite(name, tensor, rows)
         check_finite(name, targets, rows)
         read += len(targets)
-        yield _move_inputs(inputs, device), targets.to(device), rows if source and isinstance(rows, Tensor) else None
+        yield move_inputs(inputs, device), targets.to(device), rows if source and isinstance(rows, Tensor) else None
     check_samples(name, read)
 
 
@@ -384,13 +384,15 @@ def _list_tensors(inputs: Inputs) -> list[Tensor]:
     return [part for part in parts if isinstance(part, Tensor)]
 
 
-def _move_inputs(inputs: Any, device: torch.device) -> Any:
+def move_inputs(inputs: Any, device: torch.device) -> Any:
+    """Inputs of any form with their tensors on a device."""
     if isinstance(inputs, Tensor):
         return inputs.to(device)
     if isinstance(inputs, Mapping):
-        return {key: _move_inputs(value, device) for key, value in inputs.items()}
-    if isinstance(inputs, tuple):
-        return tuple(_move_inputs(value, device) for value in inputs)
+        return {key: move_inputs(value, device) for key, value in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        moved = [move_inputs(value, device) for value in inputs]
+        return moved if isinstance(inputs, list) else tuple(moved)
     return inputs
 
 

@@ -129,9 +129,9 @@ def check_same_keys(what: str, expected: Iterable[str], got: Iterable[str]) -> N
 def check_same_shapes(what: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
     """Raise unless tensors of the same name have the same shape and type; *all* differences are listed."""
     differences = [
-        f"{key} {_describe_type_and_shape(a[key])} against {_describe_type_and_shape(b[key])}"
+        f"{key} {describe_tensor(a[key])} against {describe_tensor(b[key])}"
         for key in a
-        if _describe_type_and_shape(a[key]) != _describe_type_and_shape(b[key])
+        if describe_tensor(a[key]) != describe_tensor(b[key])
     ]
     if differences:
         raise ValueError(
@@ -177,7 +177,8 @@ def require_extra(what: str, extra: str = "data") -> Iterator[None]:
         ) from error
 
 
-def _describe_type_and_shape(tensor: Tensor) -> str:
+def describe_tensor(tensor: Tensor) -> str:
+    """Its number type and shape, as in float32[3, 4]."""
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 

@@ -7,11 +7,10 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
 
 from mechconn.alignment import ActivationMatching, Alignment, AlignmentMethod, WeightMatching, align
 from mechconn.connectivity import NormChoice
-from mechconn.core import Inputs, Progress, isolate_rng, iterate_batches, keep_generator_states
+from mechconn.core import Inputs, Progress, isolate_rng, iterate_batches, keep_generator_states, move_inputs
 from mechconn.datasets import Suite
 from mechconn.network import (
     Network,
@@ -60,12 +59,8 @@ def compute_outputs(model: nn.Module, example: Inputs) -> torch.Tensor:
     network = Network(model)
     with isolate_rng(0, "audit"), torch.no_grad():
         return network(
-            network.load(parameters_of(model)), network.buffers, _move_example(network.device, example)
+            network.load(parameters_of(model)), network.buffers, move_inputs(example, network.device)
         ).float()
-
-
-def _move_example(device: torch.device, example: Inputs) -> Any:
-    return tree_map(lambda v: v.to(device) if isinstance(v, torch.Tensor) else v, example)
 
 
 def align_or_explain(
@@ -86,13 +81,13 @@ def align_or_explain(
         method = ActivationMatching(norm.data, label=norm.label) if data else WeightMatching()  # pyright: ignore
         try:
             if symmetry is None:
-                found = symmetry_of(model_b, _move_example(resolve_device(model_b, None), example))
+                found = symmetry_of(model_b, move_inputs(example, resolve_device(model_b, None)))
                 found.verify(model_b)
                 symmetry = found
         except ValueError as error:  # nobody asked for a symmetry by name: the line as it is remains
             return None, [f"The second model was not aligned to the first: {str(error).splitlines()[0]}"]
     if symmetry is None:
-        symmetry = symmetry_of(model_b, _move_example(resolve_device(model_b, None), example))
+        symmetry = symmetry_of(model_b, move_inputs(example, resolve_device(model_b, None)))
     return align(model_a, model_b, method, symmetry, progress=progress, **run), []
 
 

@@ -14,6 +14,7 @@ from mechconn.datasets import Selection, Suite, find_selection
 from mechconn.losses import Each, Loss
 from mechconn.mechanisms._difference_evidence import Correct
 from mechconn.network import (
+    CLASSIFICATION,
     Answers,
     Forward,
     Inference,
@@ -173,10 +174,7 @@ def explain_undefined_loss(name: str, result: Outcomes | SplitOutcome) -> str:
 
 def _check_outcomes(name: str, result: Outcomes, on: str) -> None:
     if result.answers is None and on == "accuracy":
-        raise ValueError(
-            f"{name}: on='accuracy' needs a classification (whole-number targets [N], outputs [N, K], or a loss that "
-            "says what is right, as mechconn.losses.binary does); use on='loss'"
-        )
+        raise ValueError(f"{name}: on='accuracy' needs a classification ({CLASSIFICATION}); use on='loss'")
     check_predictions(name, result.answers)
     if on == "loss" and (reason := explain_undefined_loss(name, result)):
         raise ValueError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mechconn.core import describe_tensor
 from mechconn.network import check_initialised
 
 Note = Callable[[str], object]
@@ -116,7 +117,7 @@ def _check_shapes_and_types(file: str, own: Mapping[str, Tensor], values: Mappin
         wanted = own[name]
         alike = got.dtype == wanted.dtype or (got.is_floating_point() and wanted.is_floating_point())
         if got.shape != wanted.shape or not alike:
-            differences.append(f"{name} {_describe_type_and_shape(got)} against {_describe_type_and_shape(wanted)}")
+            differences.append(f"{name} {describe_tensor(got)} against {describe_tensor(wanted)}")
     if differences:
         raise ValueError(
             f"the tensors in {file} do not fit the model: {', '.join(differences)}; build the model that was saved"
@@ -136,14 +137,10 @@ def _check_ties(file: str, ties: list[tuple[str, ...]], values: Mapping[str, Ten
 def _note_casts(file: str, own: Mapping[str, Tensor], values: Mapping[str, Tensor], note: Note) -> None:
     casts = Counter((got.dtype, own[name].dtype) for name, got in values.items() if got.dtype != own[name].dtype)
     for (got, wanted), count in casts.items():
-        note(f"{count} tensors of {file} are {_field_type(got)} there and {_field_type(wanted)} in the model")
+        note(f"{count} tensors of {file} are {_describe_type(got)} there and {_describe_type(wanted)} in the model")
 
 
-def _describe_type_and_shape(tensor: Tensor) -> str:
-    return f"{_field_type(tensor.dtype)}{list(tensor.shape)}"
-
-
-def _field_type(dtype: torch.dtype) -> str:
+def _describe_type(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 

@@ -19,6 +19,11 @@ ROWS_ON_CPU, ROWS_ELSEWHERE = 125, 500
 """Rows per batch of datasets and pairs of tensors. Outputs of early layers then stay below the 32 MiB above which the C
 library asks the system for fresh pages at every call: a quarter of the time of VGG-13 at 500 rows."""
 
+CLASSIFICATION = (
+    "whole-number targets [N], outputs [N, K], or a loss that says what is right, as mechconn.losses.binary does"
+)
+"""What makes a task a classification, in errors."""
+
 
 def check_same_rows(what: str, first: Tensor, targets: Tensor) -> None:
     """Raise unless another draw of a split has the targets of the first."""
@@ -243,10 +248,7 @@ def check_classified(what: str, result: Outcomes) -> Answers:
         ValueError: the task is no classification.
     """
     if result.answers is None:
-        raise ValueError(
-            f"{what} needs a classification: whole-number targets [N], outputs [N, K], or a loss that says what is "
-            "right, as mechconn.losses.binary does"
-        )
+        raise ValueError(f"{what} needs a classification: {CLASSIFICATION}")
     return result.answers
 
 
