@@ -235,7 +235,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "negative label": (lambda f: one(f, pngs(3), [0, -1, 1]), rf"{FILE} row 1: label -1 .* is outside 0 \.\.\. 1"),
     "numbers that are no classes": (
         lambda f: one(f, pngs(2), [0, 10**9], columns=("img", "id")),
-        rf"{FILE} row 1: 1000000000 in column 'id' is no class number; name the column of the classes: label=",
+        rf"{FILE} row 1: 1000000000 in column 'id' is no class number; name the column of the classes with label=",
     ),
     "different sizes": (
         lambda f: one(f, [*pngs(2), png(pixels(0, side=9))], [0, 1, 2]),
