@@ -178,7 +178,7 @@ def test_a_result_sums_itself_up() -> None:
     said = str(mc.measure_invariance(Copier(), suite)).splitlines()
     assert said[0] == "effects on the accuracy, against 'cue'; margin 0.05"
     assert said[1].startswith("  no_cue: +0 (95 % interval -0.37")
-    assert said[1].endswith("(decides nothing)")
+    assert said[1].endswith("(reported only)")
     assert said[2].startswith("  hue: -0.25 (95 % interval ")
     assert "undetermined, adjusted p = 0.36, about " in said[2]
     assert said[2].endswith("would settle it; predictions change on 25.0%")

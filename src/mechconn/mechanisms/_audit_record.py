@@ -19,7 +19,7 @@ class PathRecord(Record):
         loss, accuracy: split -> means; None where they are not finite.
         barrier: split -> (height in the unit of the loss, t); None where the loss is not finite somewhere.
         barrier_interval: split -> 95 % interval of the height over samples; None where there is none.
-        endpoint_minus_minimum: split -> the graded gap (L(A) + L(B)) / 2 - min over t of L, which decides nothing; None
+        endpoint_minus_minimum: split -> the graded gap (L(A) + L(B)) / 2 - min over t of L, reported only; None
             where the loss is not finite somewhere. Records of an earlier time do not hold it.
         connection: split -> whether the barrier is at most `tolerance`, by its interval; see `mechconn.Connection`.
         mechanistic_connection: the same over the reference and every intervention.

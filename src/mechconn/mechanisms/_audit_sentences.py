@@ -43,7 +43,7 @@ def write_sentences(plain: PlainField) -> Iterator[str]:
         mean = plain["discrepancy"]["mean"]
         yield (
             f"Under the interventions their class probabilities lie {mean:.3f} apart on average (L1 distance, at most "
-            f"2): a graded score, which decides nothing."
+            "2); reported only, not part of the verdict."
         )
     yield from _describe_joining(plain, unit)
 

@@ -185,7 +185,7 @@ class Invariance(Mapping[str, Effect]):
         what = f"{self.on}{MEANS[self.each] if self.on == 'accuracy' else ''}"
         lines = [f"effects on the {what}, against {self.reference!r}; margin {self.margin:g}{over}"]
         lines += [
-            f"  {effect}" + ("" if name in self.interventions else " (decides nothing)")
+            f"  {effect}" + ("" if name in self.interventions else " (reported only)")
             for name, effect in self.effects.items()
         ]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])

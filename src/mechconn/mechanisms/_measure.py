@@ -230,7 +230,7 @@ def _note_probabilities(splits: Mapping[str, SplitOutcome]) -> str:
 def judge_by_family(
     evidence: Mapping[str, DifferenceEvidence], interventions: Iterable[str], margin: float
 ) -> dict[str, Judgement]:
-    """The interventions judged together; every other split, which decides nothing, by itself."""
+    """The interventions judged together; every other split, reported only, by itself."""
     family = {name: evidence[name] for name in interventions}
     judgements = judge_family(family, margin)
     for name in evidence:
