@@ -17,14 +17,17 @@ SOURCE = Path(mc.__file__).parent
 
 
 def texts_raised(file: Path) -> Iterator[tuple[int, str]]:
-    """(line, text) of each error that a file raises with a text of its own; what is filled in is an empty place."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
-            text = node.exc.args[0]
-            if isinstance(text, ast.JoinedStr):
-                yield node.lineno, "".join(str(v.value) if isinstance(v, ast.Constant) else "{}" for v in text.values)
-            elif isinstance(text, ast.Constant):
-                yield node.lineno, str(text.value)
+    """(line, text) of each error text in a file, at its raise or made by an `explain` function; places are {}."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    raised = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    made = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and "explain" in node.name]
+    returned = [node.value for function in made for node in ast.walk(function) if isinstance(node, ast.Return)]
+    for value in [*raised, *returned]:
+        text = value.args[0] if isinstance(value, ast.Call) and value.args else value
+        if isinstance(text, ast.JoinedStr):
+            yield text.lineno, "".join(str(v.value) if isinstance(v, ast.Constant) else "{}" for v in text.values)
+        elif isinstance(text, ast.Constant) and text.value:
+            yield text.lineno, str(text.value)
 
 
 def test_a_text_is_one_line_that_is_no_sentence() -> None:

@@ -287,7 +287,7 @@ def _load_weights(file: Path, factory: str | None, arguments: dict[str, Any], se
 
 
 def _hash_weights(weights: Path) -> str:
-    """SHA-256 of a file, or of a folder's files of weights, in the order of their names."""
+    """SHA-256 of the SHA-256 of each file of weights, in the order of their names."""
     files = [weights] if weights.is_file() else sorted(weights.glob("*.safetensors"))
     return sha256(b"".join(bytes.fromhex(sha256(file.read_bytes())) for file in files))
 
