@@ -15,7 +15,7 @@ from mechconn.core import draw_uniform
 from mechconn.datasets import Planted, PlantedSet
 
 SPEC = Planted()
-ROWS, DRAWS = 300, 40
+ROWS, DRAWS = 300, 20
 
 
 def agreeing(seed: int) -> PlantedSet:
@@ -52,8 +52,8 @@ def test_reliance_is_found_exactly(used: tuple[str, str], on: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("paired", [True, False])
 def test_false_invariance_at_the_margin_in_simulation(paired: bool) -> None:
-    """Three interventions cost exactly the margin, one costs nothing: 40 draws, a false "invariant" in 5 % at most."""
-    rows, margin, draws, false = 400, 0.1, 40, 0
+    """Three interventions cost exactly the margin, one costs nothing: 20 draws, a false "invariant" in 5 % at most."""
+    rows, margin, draws, false = 400, 0.1, 20, 0
     for seed in range(draws):
         index = torch.arange(rows)
         before = draw_uniform(index, seed, "before") < 0.8
