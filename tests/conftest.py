@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -97,3 +98,9 @@ def data_root() -> Path:
     if not root:
         pytest.skip("MECHCONN_DATA names no folder of datasets")
     return Path(root)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported lives to the end: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
