@@ -17,7 +17,7 @@ from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 # Types and shapes are checked at run time in every module whose annotations tell shapes; all others are the static type
-# checker's, and calls into them are twice as fast. Before anything imports mechconn: the hook works while modules load.
+# checker's, which makes calls into them cheaper. Before anything imports mechconn: the hook works while modules load.
 PACKAGE = Path(__file__).parents[1] / "src"
 SHAPED = [
     ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
