@@ -45,6 +45,14 @@ from mechconn.network._params import parameters_of as parameters_of
 from mechconn.network._params import read_buffers as read_buffers
 from mechconn.network._params import resolve_device as resolve_device
 from mechconn.network._params import with_parameters as with_parameters
+from mechconn.network._points import Curve as Curve
+from mechconn.network._points import Point as Point
+from mechconn.network._points import PointLike as PointLike
+from mechconn.network._points import as_points as as_points
+from mechconn.network._points import find_buffers as find_buffers
+from mechconn.network._points import list_statistics as list_statistics
+from mechconn.network._points import load_point as load_point
+from mechconn.network._points import point_of as point_of
 from mechconn.network._precision import Precision as Precision
 from mechconn.network._precision import autocast_to as autocast_to
 from mechconn.network._precision import choose_reduced_type as choose_reduced_type

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mechconn.core import Data, Params, PerSampleLoss, Progress, as_data, draw_uniform
 from mechconn.descent import DescentEngine, MasterWeights, TrainingStep, count_samples
 from mechconn.losses import Loss, as_loss, cross_entropy
-from mechconn.network import Network, Precision
+from mechconn.network import Network, Point, PointLike, Precision, as_points, find_buffers
 from mechconn.paths._curves import LinearPath, WeightedPath
 from mechconn.paths._path_fits import PathFit
 
@@ -40,8 +40,8 @@ class FittedPath:
 @torch.inference_mode(False)  # as in training
 def fit_path(
     model: nn.Module,
-    params_a: Params,
-    params_b: Params,
+    a: PointLike,
+    b: PointLike,
     method: PathFit,
     batches: Data,
     *,
@@ -63,8 +63,9 @@ def fit_path(
 
     Args:
         model: gives the architecture; it stays as it is.
-        params_a: theta_a, where t = 0.
-        params_b: theta_b, where t = 1.
+        a: A, where t = 0: a network, a point, or parameters alone (of a network without other state than
+            normalisation statistics).
+        b: B, where t = 1, likewise.
         method: `BezierFit` or `PolygonalFit`.
         batches: the data of the loss L: an (x, y) pair, a dataset, or a re-iterable of batches.
         label: a name for the data, kept in the record.
@@ -100,14 +101,17 @@ def fit_path(
             f"fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got {type(method).__name__}"
         )
     data, network = as_data("path data", batches), Network(model, device, precision)
-    for name, params in (("params_a", params_a), ("params_b", params_b)):
-        network.check(name, params)
+    ends = as_points(("a", "b"), (a, b))
+    for name, end in zip(("a", "b"), ends, strict=True):
+        network.check(name, end.params)
     masters = MasterWeights(model)
     if masters.types:
         network = Network(masters.module, device, precision)
-    a, b = (network.load(masters.load({k: t.detach() for k, t in ends.items()})) for ends in (params_a, params_b))
-    controls = method.start(masters.module, LinearPath(a, b), seed)
-    path = method.curve(a, b, controls)
+    start, end = (_load_end(network, masters, point) for point in ends)
+    controls = method.start(masters.module, LinearPath(start, end), seed)
+    path = method.curve(start, end, controls)
+    for t in (0.0, 0.5):  # what cannot be a network on the path is refused before the work
+        find_buffers(network, path, t, path.at(t))
     loss = as_loss(loss)
     samples = count_samples("path data", data, seed, "fitting the path", model, loss)
     engine = DescentEngine(
@@ -128,11 +132,17 @@ def fit_path(
         **masters.settings,
     }
     found = [
-        masters.round({k: t.detach().to(params_a[k].device).contiguous() for k, t in control.items()})
+        masters.round({k: t.detach().to(ends[0].params[k].device).contiguous() for k, t in control.items()})
         for control in controls
     ]
-    curve = method.curve(params_a, params_b, found, origin=settings)
+    curve = method.curve(*ends, found, origin=settings)
     return FittedPath(curve, tuple(engine.history), settings, time.perf_counter() - started)
+
+
+def _load_end(network: Network, masters: MasterWeights, end: Point) -> Point:
+    """An end of the path in the number types and on the device that it is computed in."""
+    held = {name: tensor.to(network.device) for name, tensor in masters.load(end.buffers).items()}
+    return Point(network.load(masters.load({name: tensor.detach() for name, tensor in end.params.items()})), held)
 
 
 def draw_t(step: int, seed: int) -> float:
@@ -152,8 +162,9 @@ class _Objective:
 
     def __call__(self, step: TrainingStep) -> dict[str, Tensor]:
         inputs, targets = step.clean
-        point = self.method.point(self.path, draw_t(step.number, self.seed))
-        discarded = {name: buffer.clone() for name, buffer in self.network.buffers.items()}
+        t = draw_t(step.number, self.seed)
+        point = self.method.point(self.path, t)
+        discarded = find_buffers(self.network, self.path, t, point)
         outputs = self.network(point, discarded, inputs, training=True)
         values, counted = self.loss(outputs, targets), self.loss.counted(targets)
         return {"path": values.mean() if counted is None else values[counted].sum() / counted.sum().clamp(min=1)}
