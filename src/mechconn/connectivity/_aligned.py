@@ -131,7 +131,6 @@ def evaluate_alignment(
 
     Source: Entezari et al. 2022; Lubana et al. 2023, section 3.
     """
-
     how = resolve_compute(compute, device, progress)
     grid, profiles, alignments = check_grid(ts), dict[str, Profile](), list[Alignment]()
     for name, pair in (("", (model_a, model_b)), ("null ", null)):

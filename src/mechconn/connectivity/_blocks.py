@@ -185,9 +185,7 @@ def walk_blocks(
     profiles: dict[str, Profile] = {}
 
     def report(done: int) -> None:
-        evaluator.compute.report(
-            "evaluating the blocks", len(profiles) * len(grid) + done, len(grid) * len(groups)
-        )
+        evaluator.compute.report("evaluating the blocks", len(profiles) * len(grid) + done, len(grid) * len(groups))
 
     for block, names in groups.items():
         profile = evaluate_line(evaluator, _BlockPath(ends, names, rest), grid, norm, keep, report)

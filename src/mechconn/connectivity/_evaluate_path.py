@@ -92,6 +92,7 @@ def evaluate_line(
     norm: NormPolicy,
     keep: bool,
     report: Callable[..., None],
+    splits: Sequence[str] | None = None,
 ) -> Profile:
     """The profile of a path over a checked grid; `report(done=...)` is called after each point.
 
@@ -99,7 +100,7 @@ def evaluate_line(
     """
     results, states = {}, list[Buffers | None]()
     for t in (grid[0], grid[-1]):
-        results[t], state = evaluator.along(path, t, norm)
+        results[t], state = evaluator.along(path, t, norm, splits=splits)
         states.append(state)
         report(done=len(results))
     start, end = states
@@ -107,7 +108,7 @@ def evaluate_line(
         start if start and end and len(grid) > 2 and norm.is_constant(evaluator.network, path, start, end) else None
     )
     for t in grid[1:-1]:
-        results[t], _ = evaluator.along(path, t, norm, constant)
+        results[t], _ = evaluator.along(path, t, norm, constant, splits)
         report(done=len(results))
     collected = PointResults(keep)
     for t in grid:
@@ -119,22 +120,24 @@ def evaluate_line(
         accuracy=means.get("accuracy", {}),
         samples=collected.samples,
         reference=evaluator.suite.reference,
-        interventions=evaluator.suite.interventions,
+        interventions=evaluator.suite.interventions if splits is None else (),
         settings={**path.describe(), "norm": norm.describe(), **evaluator.settings},
         metrics={name: splits for name, splits in means.items() if name not in OWN_NAMES},
         per_sample={m: {s: torch.stack(v) for s, v in splits.items()} for m, splits in collected.rows.items()},
         each=collected.each,
         bounds=evaluator.bounds,
-        saved=(_measure_saved(evaluator, path, 0.0, norm), _measure_saved(evaluator, path, 1.0, norm)),
+        saved=tuple(_measure_saved(evaluator, path, t, norm, splits) for t in (0.0, 1.0)),  # pyright: ignore
     )
 
 
-def _measure_saved(evaluator: Evaluator, path: Path, t: float, norm: NormPolicy) -> EndMeans | None:
+def _measure_saved(
+    evaluator: Evaluator, path: Path, t: float, norm: NormPolicy, splits: Sequence[str] | None
+) -> EndMeans | None:
     """Means of the network that was saved at an end; None where it is not known, as where the path ends elsewhere."""
     end = path.end_at(t)
     if end is None or not (end.buffers or evaluator.is_saved(path, t, norm)):
         return None
-    means = {split: compute_means(result) for split, result in evaluator.outcomes(end).items()}
+    means = {split: compute_means(result) for split, result in evaluator.outcomes(end, splits).items()}
     return EndMeans(
         {split: found["loss"] for split, found in means.items()},
         {split: found["accuracy"] for split, found in means.items() if "accuracy" in found},

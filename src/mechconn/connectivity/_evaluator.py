@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -79,7 +79,8 @@ class Evaluator:
 
     Example:
         >>> y = torch.tensor([0, 1, 1, 1])
-        >>> evaluator = Evaluator(nn.Identity(), Suite({"cue": (torch.eye(2)[y], y), "other": (torch.eye(2)[1 - y], y)}))
+        >>> suite = Suite({"cue": (torch.eye(2)[y], y), "other": (torch.eye(2)[1 - y], y)})
+        >>> evaluator = Evaluator(nn.Identity(), suite)
         >>> {split: found.accuracy for split, found in evaluator.outcomes().items()}
         {'cue': 1.0, 'other': 0.0}
     """
@@ -143,14 +144,21 @@ class Evaluator:
         at = self.saved if point is None else point_of(point) if isinstance(point, nn.Module) else point
         every = self.suite.draws_of(split)
         found = self._evaluate(
-            every if further else dict(list(every.items())[:1]), self._hold(at, None), lambda: self._load(at, at.buffers)
+            every if further else dict(list(every.items())[:1]),
+            self._hold(at, None),
+            lambda: self._load(at, at.buffers),
         )
         for what, result in found.items():
             check_same_rows(what, next(iter(found.values())).targets, result.targets)
         return tuple(found.values())
 
     def along(
-        self, path: Path, t: float, norm: NormPolicy, statistics: Buffers | None = None
+        self,
+        path: Path,
+        t: float,
+        norm: NormPolicy,
+        statistics: Buffers | None = None,
+        splits: Sequence[str] | None = None,
     ) -> tuple[dict[str, Outcomes], Buffers | None]:
         """(split -> outcomes at gamma(t), the buffers there).
 
@@ -158,9 +166,9 @@ class Evaluator:
         None where the outcomes were known without them.
         """
         key, buffers, load = self._find(path, t, norm, statistics)
-        named = {f"split {split!r}": data for split, data in self.suite.items()}
-        found = self._evaluate(named, key, load)
-        return dict(zip(self.suite, found.values(), strict=True)), buffers
+        asked = list(self.suite) if splits is None else splits
+        found = self._evaluate({f"split {split!r}": self.suite[split] for split in asked}, key, load)
+        return dict(zip(asked, found.values(), strict=True)), buffers
 
     def take_for_same(self, moved: Point, point: Point) -> None:
         """Note that one point computes the same function as another, its hidden units permuted."""

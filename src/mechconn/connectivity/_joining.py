@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -40,8 +40,8 @@ def explain_disjoint(
     """
 
     def outputs() -> tuple[Tensor, Tensor]:
-        return tuple(  # pyright: ignore[reportReturnType]
-            compute_outputs(network, points[1], first.example) for network in (second, first.network)
+        return compute_outputs(first.network, points[1], first.example), compute_outputs(
+            second, points[1], first.example
         )
 
     return explain_differences(*models, ignore=ignore, outputs=outputs, names=names)
@@ -63,19 +63,24 @@ def walk_lines(
     norm: NormPolicy,
     keep: bool = True,
 ) -> dict[str, Profile]:
-    """"before" and, where B was aligned, "after" -> the profile of the line from the network as saved.
+    """ "before" and, where B was aligned, "after" -> the profile of the line from the network as saved.
 
     The second line shares both ends with the first, and where no weight moved it is the first.
     """
-    first = evaluate_line(evaluator, LinearPath(evaluator.saved, b), grid, norm, keep, _report(evaluator, grid, "before"))
+    first = evaluate_line(
+        evaluator, LinearPath(evaluator.saved, b), grid, norm, keep, _report(evaluator, grid, "before")
+    )
     if aligned is None:
         return {"before": first}
     if all(torch.equal(tensor.cpu(), b.params[name].cpu()) for name, tensor in aligned.params.items()):
         return {"before": first, "after": first}
     evaluator.take_for_same(aligned, b)
     line = LinearPath(evaluator.saved, aligned)
-    return {"before": first, "after": evaluate_line(evaluator, line, grid, norm, keep, _report(evaluator, grid, "after"))}
+    return {
+        "before": first,
+        "after": evaluate_line(evaluator, line, grid, norm, keep, _report(evaluator, grid, "after")),
+    }
 
 
-def _report(evaluator: Evaluator, grid: tuple[float, ...], which: str):  # noqa: ANN202
+def _report(evaluator: Evaluator, grid: tuple[float, ...], which: str) -> Callable[..., None]:
     return partial(evaluator.compute.report, f"evaluating the line {which} alignment", total=len(grid))

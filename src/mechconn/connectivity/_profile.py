@@ -72,8 +72,8 @@ class ShiftedEnd(NamedTuple):
     def __str__(self) -> str:
         show = "{:.1%}".format if self.on == "accuracy" else "{:.4g}".format
         return (
-            f"{self.end} as saved has {self.on} {show(self.saved)} on {self.split}, and {show(self.evaluated)} with the "
-            "statistics of this path"
+            f"{self.end} as saved has {self.on} {show(self.saved)} on {self.split}, and {show(self.evaluated)} with "
+            "the statistics of this path"
         )
 
 
@@ -121,7 +121,9 @@ class Profile:
         check_positive("margin", margin)
         found = []
         for end, saved, place in zip("AB", self.saved, (0, -1), strict=True):
-            for split in () if saved is None else saved.loss:
+            if saved is None:
+                continue
+            for split in saved.loss:
                 on = "accuracy" if split in saved.accuracy else "loss"
                 before, here = getattr(saved, on)[split], getattr(self, on)[split][place]
                 if not abs(here - before) <= margin:
@@ -269,9 +271,7 @@ class Profile:
 
         Open circles stand where an end as saved has another value than on the path.
         """
-        return draw_curves(
-            ts=self.ts, measured=self._measured(), broken=self.not_finite, saved=self._moved()
-        )
+        return draw_curves(ts=self.ts, measured=self._measured(), broken=self.not_finite, saved=self._moved())
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per t and split: t, split, loss, accuracy, samples, and a column for each metric.

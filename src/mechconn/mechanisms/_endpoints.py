@@ -6,7 +6,14 @@ from typing import Literal, TypeAlias
 
 from torch import nn
 
-from mechconn.alignment import ActivationMatching, Alignment, AlignmentMethod, WeightMatching, match_units, verify_symmetry
+from mechconn.alignment import (
+    ActivationMatching,
+    Alignment,
+    AlignmentMethod,
+    WeightMatching,
+    match_units,
+    verify_symmetry,
+)
 from mechconn.core import Compute, Inputs, move_inputs
 from mechconn.network import NormPolicy, Reestimate, resolve_device
 from mechconn.symmetry import Symmetry, symmetry_of

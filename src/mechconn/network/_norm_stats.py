@@ -19,7 +19,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mechconn.core import (
     Buffers,
     Data,
-    Params,
     SampleSource,
     as_data,
     check_choice,

@@ -1,7 +1,7 @@
 """Points of weight space with all their state, and what a network holds at a point of a curve between some.
 
-Parameters alone are not a network: masks, temperatures, code books, normalisation statistics and the vectors of spectral
-norm lie in buffers. A point has both, so that the ends of a path are the networks that they were made of.
+Parameters alone are not a network: masks, temperatures, code books, normalisation statistics and the vectors of
+spectral norm lie in buffers. A point has both, so that the ends of a path are the networks that they were made of.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import Buffers, Params, check_same_keys, check_same_shapes
-from mechconn.network._one_module import check_one_module, find_power_iterations, renew_power_iteration
+from mechconn.network._one_module import check_one_module
 from mechconn.network._params import Network, parameters_of, read_buffers
-from mechconn.network._wrappers import unwrap_module
+from mechconn.network._power_iteration import find_power_iterations, renew_power_iteration
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Local names of the buffers that normalisation layers keep beside their weights."""
