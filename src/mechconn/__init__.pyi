@@ -34,6 +34,8 @@ from .connectivity import evaluate_alignment as evaluate_alignment
 from .connectivity import evaluate_blocks as evaluate_blocks
 from .connectivity import evaluate_path as evaluate_path
 from .connectivity import evaluate_plane as evaluate_plane
+from .core import Compute as Compute
+from .core import ProgressEvent as ProgressEvent
 from .datasets import BoxCue as BoxCue
 from .datasets import ColourShift as ColourShift
 from .datasets import Cue as Cue

@@ -16,7 +16,7 @@ from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
 from mechconn.connectivity import group_parameters
 from mechconn.core import (
-    Progress,
+    Compute,
     SampleSource,
     as_data,
     check_choice,
@@ -38,7 +38,7 @@ from mechconn.mechanisms import (
     split_by_agreement,
 )
 from mechconn.models import check_weights_there, load_model
-from mechconn.network import Metric, Network, NormPolicy, Precision, Reestimate, check_metrics, find_statistics_layers
+from mechconn.network import Metric, Network, NormPolicy, Reestimate, check_metrics, find_statistics_layers
 from mechconn.report import make_strips
 
 FILES = (".safetensors", ".parquet", ".csv", ".tsv")
@@ -301,9 +301,7 @@ def run_audit(
     job: AuditJob,
     *,
     seed: int = 0,
-    device: str | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    compute: Compute | None = None,
 ) -> AuditRecord:
     """Audit what was prepared; a record with samples of every split, for the page."""
     config = job.config
@@ -322,9 +320,7 @@ def run_audit(
         layers=config.layers,
         names=job.names,
         seed=seed,
-        device=device,
-        precision=precision,
-        progress=progress,
+        compute=compute,
     )
     plain = replace(found, notes=(*job.notes, *found.notes)).to_record()
     plain["settings"] |= {"config": config.model_dump(mode="json"), "sha256 of the weights": job.hashes}

@@ -14,10 +14,10 @@ from mechconn.alignment import Alignment, AlignmentMethod, align
 from mechconn.connectivity._barrier import Barrier
 from mechconn.connectivity._evaluate_path import evaluate_path
 from mechconn.connectivity._profile import Profile, make_table, write_table
-from mechconn.core import PerSampleLoss, Progress
+from mechconn.core import Compute, PerSampleLoss, Progress, resolve_compute
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import Metric, NormPolicy, Precision, parameters_of
+from mechconn.network import Metric, NormPolicy, parameters_of
 from mechconn.paths import LinearPath
 from mechconn.plotting import draw_bars
 from mechconn.symmetry import Symmetry
@@ -98,9 +98,9 @@ def evaluate_alignment(
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> AlignedProfiles:
     """The straight line from A to B before and after B was permuted onto A.
 
@@ -122,15 +122,16 @@ def evaluate_alignment(
         metrics: as in `evaluate_path`.
         keep_samples: as in `evaluate_path`.
         seed: of the alignment, and of layers and loaders that draw from global generators.
-        device: where to compute; default: where model_a is.
-        precision: as in `evaluate_path`.
-        progress: called with (message, steps done, steps in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where model_a is.
+        progress: short for `Compute(progress=...)`; counts steps.
 
     Raises:
         ValueError: as in `align` and `evaluate_path`.
 
     Source: Entezari et al. 2022; Lubana et al. 2023, section 3.
     """
+    compute = resolve_compute(compute, device, progress)
 
     def line(first: nn.Module, second: nn.Module) -> Profile:
         return evaluate_path(
@@ -143,18 +144,14 @@ def evaluate_alignment(
             metrics=metrics,
             keep_samples=keep_samples,
             seed=seed,
-            device=device,
-            precision=precision,
-            progress=progress,
+            compute=compute,
         )
 
     profiles: dict[str, Profile] = {}
     alignments: list[Alignment] = []
     for name, pair in (("", (model_a, model_b)), ("null ", null)):
         if pair is not None:
-            alignments.append(
-                align(*pair, method, symmetry, seed=seed, device=device, precision=precision, progress=progress)
-            )
+            alignments.append(align(*pair, method, symmetry, seed=seed, compute=compute))
             symmetry = alignments[0].symmetry
             profiles[f"{name}before"] = line(*pair)
             profiles[f"{name}after"] = line(pair[0], alignments[-1].model)

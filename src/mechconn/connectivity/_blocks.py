@@ -15,10 +15,10 @@ from mechconn.connectivity._barrier import Barrier
 from mechconn.connectivity._evaluate_path import check_grid, evaluate_points
 from mechconn.connectivity._point_evaluator import PointEvaluator
 from mechconn.connectivity._profile import Profile, make_table, write_table
-from mechconn.core import Params, PerSampleLoss, Progress, check_choice, check_count
+from mechconn.core import Compute, Params, PerSampleLoss, Progress, check_choice, check_count, resolve_compute
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import Metric, NormPolicy, Outcomes, Precision
+from mechconn.network import Metric, NormPolicy, Outcomes
 from mechconn.paths import LinearPath
 from mechconn.plotting import draw_bars
 
@@ -109,9 +109,9 @@ def evaluate_blocks(
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> BlockProfiles:
     r"""The profile along each block of parameters, the rest staying at A or at B.
 
@@ -139,9 +139,9 @@ def evaluate_blocks(
         metrics: as in `evaluate_path`.
         keep_samples: as in `evaluate_path`.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where the model is.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
-        progress: called with (message, points done, points in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; counts points.
 
     Raises:
         ValueError: parameters in no block or in two, a pattern without a parameter or that is no regular expression
@@ -159,10 +159,9 @@ def evaluate_blocks(
 
     Source: Adilova, Andriushchenko, Kamp, Fischer & Jaggi, *Layer-wise linear mode connectivity*, ICLR 2024.
     """
+    compute = resolve_compute(compute, device, progress)
     check_choice("rest", rest, ("a", "b"))
-    points = PointEvaluator(
-        model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision
-    )
+    points = PointEvaluator(model, suite, norm, loss=loss, metrics=metrics, seed=seed, compute=compute)
     grid = check_grid(ts)
     points.network.check("params_a", params_a)
     points.network.check("params_b", params_b)
@@ -173,8 +172,7 @@ def evaluate_blocks(
     steps = len(grid) * len(groups)
 
     def report_progress(done: int) -> None:
-        if progress is not None:
-            progress("evaluating the blocks", len(profiles) * len(grid) + done, steps)
+        compute.report("evaluating the blocks", len(profiles) * len(grid) + done, steps)
 
     for block, names in groups.items():
         if not shared:  # one end is the same for every block

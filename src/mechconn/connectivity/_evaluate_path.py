@@ -11,10 +11,10 @@ from torch import nn
 
 from mechconn.connectivity._point_evaluator import PointEvaluator, PointResults
 from mechconn.connectivity._profile import Profile
-from mechconn.core import PerSampleLoss, Progress, check_fraction
+from mechconn.core import Compute, PerSampleLoss, Progress, check_fraction, resolve_compute
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import OWN_NAMES, Metric, NormPolicy, Outcomes, Precision
+from mechconn.network import OWN_NAMES, Metric, NormPolicy, Outcomes
 from mechconn.paths import Path, path_grid
 
 
@@ -29,9 +29,9 @@ def evaluate_path(
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Profile:
     """Loss and accuracy of the network at points of a path, on every split of a suite.
 
@@ -54,9 +54,9 @@ def evaluate_path(
         keep_samples: keep every sample's values, so that barriers have intervals: 9 bytes per sample, split and
             point, and 8 for every metric. The rows must come in one order at every point.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where the model is.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
-        progress: called with (message, points done, points in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; counts points.
 
     Raises:
         ValueError: the path is not of this architecture, the grid is not from 0 to 1, `norm` is missing, data
@@ -75,14 +75,12 @@ def evaluate_path(
 
     Source: Lubana et al. 2023, section 3.
     """
-    points = PointEvaluator(
-        model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision
-    )
+    compute = resolve_compute(compute, device, progress)
+    points = PointEvaluator(model, suite, norm, loss=loss, metrics=metrics, seed=seed, compute=compute)
     grid = check_grid(ts)
 
     def report_progress(done: int) -> None:
-        if progress is not None:
-            progress("evaluating the path", done, len(grid))
+        compute.report("evaluating the path", done, len(grid))
 
     return evaluate_points(points, path, grid, keep_samples, report_progress)
 

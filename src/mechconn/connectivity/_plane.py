@@ -13,10 +13,19 @@ from torch import Tensor, nn
 
 from mechconn.connectivity._point_evaluator import PointEvaluator, PointResults
 from mechconn.connectivity._profile import write_table
-from mechconn.core import Params, PerSampleLoss, Progress, check_choice, check_count, check_non_negative
+from mechconn.core import (
+    Compute,
+    Params,
+    PerSampleLoss,
+    Progress,
+    check_choice,
+    check_count,
+    check_non_negative,
+    resolve_compute,
+)
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import OWN_NAMES, Metric, NormPolicy, Precision, check_accuracy_measured, check_compatible
+from mechconn.network import OWN_NAMES, Metric, NormPolicy, check_accuracy_measured, check_compatible
 from mechconn.plotting import draw_plane
 
 Grid: TypeAlias = tuple[tuple[float, ...], ...]
@@ -111,9 +120,9 @@ def evaluate_plane(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Plane:
     r"""Loss and accuracy over the plane through three models, on every split of a suite.
 
@@ -138,9 +147,9 @@ def evaluate_plane(
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where the model is.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
-        progress: called with (message, points done, points in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; counts points.
 
     Raises:
         ValueError: the three do not span a plane (two are the same, all lie on one line, or they are not finite),
@@ -159,11 +168,12 @@ def evaluate_plane(
 
     Source: Garipov et al. 2018, appendix (planes through three networks).
     """
+    compute = resolve_compute(compute, device, progress)
     side = check_count("points", points)
     if side < 2:
         raise ValueError(f"a plane needs a grid of at least 2 x 2 points, got points={points}")
     check_non_negative("margin", margin)
-    here = PointEvaluator(model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision)
+    here = PointEvaluator(model, suite, norm, loss=loss, metrics=metrics, seed=seed, compute=compute)
     corners = {"params_a": params_a, "params_b": params_b, "params_c": params_c}
     for name, params in corners.items():
         here.network.check(name, params)
@@ -185,8 +195,7 @@ def evaluate_plane(
             )
             point_results.add(f"({across:g}, {up:g})", result)
             done += 1
-            if progress is not None:
-                progress("evaluating the plane", done, side * side + len(places))
+            compute.report("evaluating the plane", done, side * side + len(places))
         return point_results
 
     marks = measured(list(places.values()))

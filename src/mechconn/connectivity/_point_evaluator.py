@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Params, PerSampleLoss, check_is, isolate_rng
+from mechconn.core import Compute, Params, PerSampleLoss, check_is, isolate_rng
 from mechconn.datasets import Suite
 from mechconn.losses import Each, as_loss
 from mechconn.network import (
@@ -18,7 +18,6 @@ from mechconn.network import (
     Network,
     NormPolicy,
     Outcomes,
-    Precision,
     check_metrics,
     check_row_count,
     check_row_order,
@@ -47,11 +46,10 @@ class PointEvaluator:
         loss: PerSampleLoss,
         metrics: Mapping[str, PerSampleLoss | Metric] | None,
         seed: int,
-        device: str | torch.device | None,
-        precision: Precision,
+        compute: Compute,
     ) -> None:
         check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
-        self.network = Network(model, device, precision)
+        self.network = Network(model, compute)
         norm = resolve_norm(norm, self.network)
         self.suite, self._norm, self._loss, self._seed = suite, norm, as_loss(loss), seed
         self._metrics = check_metrics(metrics)
@@ -59,8 +57,7 @@ class PointEvaluator:
         self._inference = Inference(self.network)
         self.settings: dict[str, Any] = {
             "norm": norm.describe(),
-            "device": str(self.network.device),
-            "precision": self.network.number_type,
+            **self.network.computed,
             "seed": seed,
         }
 
@@ -76,9 +73,9 @@ class PointEvaluator:
         self.network.load_in_place(params)
         with isolate_rng(self._seed, "evaluate_path"):
             forward = self._inference.at(*self._norm.state(self.network, params, t))
-            network, how = self.network, (self._loss, self._metrics, self.network.module)
+            how = (self._loss, self._metrics)
             return {
-                name: compute_outcomes(forward, network.device, data, f"split {name!r}", *how)
+                name: compute_outcomes(forward, self.network, data, f"split {name!r}", *how)
                 for name, data in self.suite.items()
             }
 

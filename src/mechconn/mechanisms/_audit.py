@@ -20,7 +20,7 @@ from mechconn.connectivity import (
     evaluate_path,
     group_parameters,
 )
-from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_non_negative
+from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_non_negative, resolve_compute
 from mechconn.datasets import Suite, check_label_names
 from mechconn.losses import as_loss, cross_entropy
 from mechconn.mechanisms._audit_record import AuditRecord
@@ -44,7 +44,6 @@ from mechconn.network import (
     Metric,
     Network,
     NormPolicy,
-    Precision,
     Repair,
     check_metrics,
     find_statistics_layers,
@@ -146,9 +145,9 @@ def audit(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Audit:
     """Do these two models use the same mechanisms, and what joins them?
 
@@ -178,16 +177,16 @@ def audit(
         loss: one value per sample from (outputs, targets), or one of `mechconn.losses`; see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of everything that is drawn.
-        device: where to compute; default: where model_a is.
-        precision: "float32" or "auto".
-        progress: called with (message, steps done, steps in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where model_a is.
+        progress: short for `Compute(progress=...)`; counts steps.
 
     Raises:
         ValueError: as in `compare_mechanisms` and `evaluate_path`.
 
     Source: Lubana et al. 2023, sections 2 and 3.
     """
-    started = time.perf_counter()
+    started, compute = time.perf_counter(), resolve_compute(compute, device, progress)
     model_a, model_b = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
     check_non_negative("tolerance", tolerance)
     measured = check_metrics(metrics)
@@ -196,7 +195,7 @@ def audit(
     _check_request(model_a, model_b, norm, alignment, layers)
     named = [(f"model {name}", model) for name, model in zip(names, (model_a, model_b), strict=True)]
     check_label_names(named, suite)
-    (example, _), notes = read_first_rows(suite, resolve_device(model_a, device), seed, model_a), []
+    (example, _), notes = read_first_rows(suite, resolve_device(model_a, compute.device), seed, model_a), []
     if not can_join(model_a, model_b, example):
         notes.append(
             f"{names[0]} and {names[1]} are not one module with different parameters and statistics (names, "
@@ -206,9 +205,9 @@ def audit(
         group_parameters(
             [name for name, _ in model_a.named_parameters()], blocks, None
         )  # before the work, not after it
-    run: dict[str, Any] = {"seed": seed, "device": device, "precision": precision}
+    run: dict[str, Any] = {"seed": seed, "compute": compute}
     loss = as_loss(loss)
-    running = {**run, "loss": loss, "metrics": metrics, "progress": progress}
+    running = {**run, "loss": loss, "metrics": metrics}
     similarity, unlike = (None, []) if layers is None else _compare_layers(model_a, model_b, suite, layers, run)
     comparison = compare_mechanisms(model_a, model_b, suite, margin, on, **running)
     same_classes = (
@@ -227,7 +226,7 @@ def audit(
             return evaluate_path(model_a, path, suite, ts, resolve_policy(norm, model_a, end), **path_run)
 
         lines["before"] = line(model_b)
-        aligned, why = align_or_explain(model_a, model_b, alignment, symmetry, example, norm, run, progress)
+        aligned, why = align_or_explain(model_a, model_b, alignment, symmetry, example, norm, run)
         notes += why
         end = model_b if aligned is None else aligned.model
         if aligned is not None:
@@ -261,8 +260,7 @@ def audit(
             "metrics": {name: metric.bounds for name, metric in measured.items()},
             "samples": dict(comparison.a.samples),
             "seed": seed,
-            "device": str(resolve_device(model_a, device)),
-            "precision": comparison.a.precision,
+            **comparison.a.compute,
         },
         seconds=time.perf_counter() - started,
     )

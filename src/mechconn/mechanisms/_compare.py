@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
-from mechconn.core import PerSampleLoss, Progress, check_is
+from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
 from mechconn.datasets import Suite, check_interventions, check_label_names
 from mechconn.losses import as_loss, cross_entropy
 from mechconn.mechanisms._difference_evidence import (
@@ -24,7 +24,7 @@ from mechconn.mechanisms._observational import can_pair, compares_within_classes
 from mechconn.mechanisms._outcomes import ModelOutcome, RunOptions, SplitOutcome, measure_outcome
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
 from mechconn.mechanisms._within_classes import compare_within
-from mechconn.network import Metric, Precision, check_metrics, check_row_count, check_row_order
+from mechconn.network import Metric, check_metrics, check_row_count, check_row_order
 from mechconn.stats import Interval
 
 SimilarityVerdict: TypeAlias = Literal["similar", "dissimilar", "undetermined"]
@@ -111,9 +111,9 @@ def compare_mechanisms(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Comparison:
     """Whether A and B are invariant to the same interventions, I(theta_a) = I(theta_b).
 
@@ -134,9 +134,9 @@ def compare_mechanisms(
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where each model is.
-        precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
-        progress: called with (message, passes over a split done, passes in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where each model is.
+        progress: short for `Compute(progress=...)`; counts passes over a split.
 
     Raises:
         ValueError: one model against several, a suite without interventions, rows in another order for the second
@@ -153,7 +153,8 @@ def compare_mechanisms(
 
     Source: Lubana et al. 2023, definition of mechanistic similarity.
     """
-    setting = RunOptions(as_loss(loss), seed, device, precision, check_metrics(metrics))
+    compute = resolve_compute(compute, device, progress)
+    setting = RunOptions(as_loss(loss), seed, compute, check_metrics(metrics))
     check_questions(suite, margin, on, setting.metrics)
     check_interventions("a comparison of mechanisms", suite.interventions)
     sides = [_list_models(model_a), _list_models(model_b)]
@@ -171,8 +172,7 @@ def compare_mechanisms(
         nonlocal done
 
         def report_progress(splits: int) -> None:
-            if progress is not None:
-                progress("comparing mechanisms", done + splits, steps)
+            compute.report("comparing mechanisms", done + splits, steps)
 
         outcome = measure_outcome(model, suite, on, setting, report_progress)
         done += len(suite)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import PerSampleLoss, check_is, isolate_rng, iterate_batches, join_targets, keep_generator_states
+from mechconn.core import (
+    Compute,
+    PerSampleLoss,
+    Progress,
+    check_is,
+    isolate_rng,
+    iterate_batches,
+    join_targets,
+    keep_generator_states,
+    resolve_compute,
+)
 from mechconn.datasets import Suite, check_interventions, check_label_names
 from mechconn.losses import Binary, Loss, as_loss, cross_entropy
 from mechconn.mechanisms._outcomes import RunOptions
-from mechconn.network import ROWS_ON_CPU, Precision, check_same_rows, resolve_device
+from mechconn.network import ROWS_ON_CPU, check_same_rows, fix_device
 
 EPSILON = 1e-8
 
@@ -27,12 +37,14 @@ class OutputDiscrepancy:
         mean: the mean over `transformations`, each with the same weight.
         similarity: 1 / (mean + 1e-8): 1e8 where the outputs are the same everywhere.
         transformations: the interventions of the suite; the other splits stand beside them.
+        compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
     """
 
     splits: Mapping[str, float]
     mean: float
     similarity: float
     transformations: tuple[str, ...]
+    compute: Mapping[str, Any] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -47,8 +59,9 @@ def output_discrepancy(
     *,
     loss: PerSampleLoss = cross_entropy,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
+    progress: Progress | bool | None = None,
 ) -> OutputDiscrepancy:
     """The mean over transformations T of the mean over rows of |f_a(T x) - f_b(T x)|_1, f the class probabilities.
 
@@ -64,8 +77,9 @@ def output_discrepancy(
         loss: says what outputs mean: of `mechconn.losses.binary` one logit z has the probabilities 1 - s(z) and s(z),
             s the logistic function.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where A is.
-        precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where A is.
+        progress: short for `Compute(progress=...)`; counts splits.
 
     Raises:
         ValueError: a suite without interventions, outputs that are not [N, K] with the same K > 1, or that hold NaN.
@@ -87,25 +101,27 @@ def output_discrepancy(
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
     check_interventions("an output discrepancy", suite.interventions)
     check_label_names([("model_a", model_a), ("model_b", model_b)], suite)
-    setting = RunOptions(as_loss(loss), seed, resolve_device(model_a, device), precision)
+    compute = fix_device(resolve_compute(compute, device, progress), model_a)
+    setting = RunOptions(as_loss(loss), seed, compute)
     (network, first), (_, second) = setting.make_forward(model_a), setting.make_forward(model_b)
-    splits = {}
-    for name in suite:
+    splits, rows = {}, compute.choose_batch_size(ROWS_ON_CPU)
+    for number, name in enumerate(suite):
         distances, labels = [], []
         for what, data in suite.draws_of(name).items():
             with isolate_rng(seed, "output_discrepancy"), keep_generator_states(data):
                 found = [
                     (_l1_distance(what, first(inputs), second(inputs), setting.loss), targets.cpu())
                     for inputs, targets in iterate_batches(
-                        what, data, batch_size=ROWS_ON_CPU, device=network.device, model=network.module
+                        what, data, batch_size=rows, device=network.device, model=network.module
                     )
                 ]
             distances.append(torch.cat([distance for distance, _ in found]))
             labels.append(join_targets([targets for _, targets in found]))
             check_same_rows(what, labels[0], labels[-1])
         splits[name] = float(torch.cat(distances).mean())
+        compute.report("comparing outputs", number + 1, len(suite))
     mean = sum(splits[name] for name in suite.interventions) / len(suite.interventions)
-    return OutputDiscrepancy(splits, mean, 1.0 / (mean + EPSILON), suite.interventions)
+    return OutputDiscrepancy(splits, mean, 1.0 / (mean + EPSILON), suite.interventions, network.computed)
 
 
 def _l1_distance(what: str, a: Tensor, b: Tensor, loss: Loss) -> Tensor:

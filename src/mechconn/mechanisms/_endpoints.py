@@ -10,7 +10,7 @@ from torch import nn
 
 from mechconn.alignment import ActivationMatching, Alignment, AlignmentMethod, WeightMatching, align
 from mechconn.connectivity import NormChoice
-from mechconn.core import Inputs, Progress, isolate_rng, iterate_batches, keep_generator_states, move_inputs
+from mechconn.core import Inputs, isolate_rng, iterate_batches, keep_generator_states, move_inputs
 from mechconn.datasets import Suite
 from mechconn.network import (
     Network,
@@ -71,7 +71,6 @@ def align_or_explain(
     example: Inputs,
     norm: NormChoice,
     run: Mapping[str, Any],
-    progress: Progress | None,
 ) -> tuple[Alignment | None, list[str]]:
     """(B moved onto A, []), or (None, [why it was not])."""
     if method == "none":
@@ -88,7 +87,7 @@ def align_or_explain(
             return None, [f"The second model was not aligned to the first: {str(error).splitlines()[0]}"]
     if symmetry is None:
         symmetry = symmetry_of(model_b, move_inputs(example, resolve_device(model_b, None)))
-    return align(model_a, model_b, method, symmetry, progress=progress, **run), []
+    return align(model_a, model_b, method, symmetry, **run), []
 
 
 def read_first_rows(

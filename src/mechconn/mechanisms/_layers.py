@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_map
 
-from mechconn.core import Inputs, check_choice
-from mechconn.network import LINEAR_MAPS, Network, Precision, parameters_of
+from mechconn.core import Compute, Inputs, check_choice
+from mechconn.network import LINEAR_MAPS, Network, fix_device, parameters_of
 
 COMPARED = (*LINEAR_MAPS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CHANNELS_SECOND = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
@@ -49,6 +49,7 @@ class LayerPair:
 
     Attributes:
         device: where both compute.
+        computed: how they compute, for the record.
         by_name: whether layers were asked for.
         layers: their names; by default all linear maps that both models have.
         left_out: linear maps that one of the models does not have; empty where layers were asked for.
@@ -58,14 +59,13 @@ class LayerPair:
         self,
         models: tuple[nn.Module, nn.Module],
         layers: Sequence[str] | str | None,
-        device: torch.device,
-        precision: Precision,
+        compute: Compute,
     ) -> None:
-        self.device = device
+        compute = fix_device(compute, models[0])
         self._networks = {
-            whose: Network(model, device, precision)
-            for whose, model in zip(("model_a", "model_b"), models, strict=True)
+            whose: Network(model, compute) for whose, model in zip(("model_a", "model_b"), models, strict=True)
         }
+        self.device, self.computed = self._networks["model_a"].device, self._networks["model_a"].computed
         self._points = [
             network.load(parameters_of(model)) for network, model in zip(self._networks.values(), models, strict=True)
         ]

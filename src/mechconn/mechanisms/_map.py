@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any, Literal, TypeAlias
 
@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from mechconn.connectivity import evaluate_path
-from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_two_models
+from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_two_models, resolve_compute
 from mechconn.datasets import Suite, check_interventions, check_label_names
 from mechconn.losses import as_loss, cross_entropy
 from mechconn.mechanisms._effects import Invariance, On
 from mechconn.mechanisms._measure import check_questions, measure_invariance
-from mechconn.network import Metric, NormPolicy, Precision, check_metrics, parameters_of
+from mechconn.network import Metric, NormPolicy, check_metrics, parameters_of
 from mechconn.paths import LinearPath
 from mechconn.plotting import draw_heat_map
 
@@ -68,6 +68,7 @@ class MechanismMap:
         invariance: model -> its effects and verdicts.
         aligned: whether an aligner moved one model of each pair onto the other before the path was walked.
         norm: where the statistics on the paths came from.
+        compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
     """
 
     names: tuple[str, ...]
@@ -77,6 +78,7 @@ class MechanismMap:
     invariance: Mapping[str, Invariance]
     aligned: bool
     norm: Mapping[str, Any]
+    compute: Mapping[str, Any] = field(default_factory=dict)
 
     def plot(self, on: Measure = "distance") -> Any:
         """A matplotlib Figure: the matrix as a heat map in the order of its tree, and the tree above it."""
@@ -90,7 +92,13 @@ class MechanismMap:
         plain = {"names": self.names, "barrier": self.barrier, "distance": self.distance, "aligned": self.aligned}
         trees = {on: asdict(tree) for on, tree in self.trees.items()}
         invariance = {name: measured.to_record() for name, measured in self.invariance.items()}
-        return {**plain, "trees": trees, "invariance": invariance, "norm": dict(self.norm)}
+        return {
+            **plain,
+            "trees": trees,
+            "invariance": invariance,
+            "norm": dict(self.norm),
+            "compute": dict(self.compute),
+        }
 
 
 def mechanism_map(
@@ -105,9 +113,9 @@ def mechanism_map(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> MechanismMap:
     """Barriers and mechanistic distances between every two of several models, as matrices and trees.
 
@@ -128,9 +136,9 @@ def mechanism_map(
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where each model is.
-        precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
-        progress: called with (message, models and pairs done, models and pairs in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where each model is.
+        progress: short for `Compute(progress=...)`; counts models and pairs.
 
     Raises:
         ValueError: fewer than two models, a suite without interventions, models of different architectures or a path
@@ -139,6 +147,7 @@ def mechanism_map(
     Source: average linkage: Sokal & Michener 1958; the rest Lubana et al. 2023.
     """
     loss = as_loss(loss)
+    compute = resolve_compute(compute, device, progress)
     check_questions(suite, margin, on, check_metrics(metrics))
     check_is("models", models, Mapping, "; write {name: model, ...}")
     check_two_models("a map", len(models))
@@ -149,10 +158,9 @@ def mechanism_map(
     def report_progress() -> None:
         nonlocal done
         done += 1
-        if progress is not None:
-            progress("mapping the models", done, len(pairs) + len(names))
+        compute.report("mapping the models", done, len(pairs) + len(names))
 
-    running: dict[str, Any] = {"loss": loss, "seed": seed, "device": device, "precision": precision}
+    running: dict[str, Any] = {"loss": loss, "seed": seed, "compute": compute.without_progress()}
     reference = Suite({suite.reference: suite[suite.reference]}, suite.reference)
     barriers, policy, invariance = {}, {}, {}
     for a, b in pairs:
@@ -171,7 +179,10 @@ def mechanism_map(
     distances = {(a, b): _mechanistic_distance(invariance[a], invariance[b]) for a, b in pairs}
     barrier, distance = _make_matrix(names, barriers), _make_matrix(names, distances)
     trees = {"barrier": make_tree(names, barrier), "distance": make_tree(names, distance)}
-    return MechanismMap(names, _to_tuples(barrier), _to_tuples(distance), trees, invariance, align is not None, policy)
+    how = invariance[names[0]].compute
+    return MechanismMap(
+        names, _to_tuples(barrier), _to_tuples(distance), trees, invariance, align is not None, policy, how
+    )
 
 
 def _mechanistic_distance(a: Invariance, b: Invariance) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import isolate_rng
+from mechconn.core import Compute, isolate_rng
 from mechconn.datasets import Selection, Suite, find_selection
 from mechconn.losses import Each, Loss
 from mechconn.mechanisms._difference_evidence import Correct
@@ -21,7 +22,6 @@ from mechconn.network import (
     Metric,
     Network,
     Outcomes,
-    Precision,
     check_predictions,
     check_same_rows,
     collect_bounds,
@@ -37,13 +37,12 @@ class RunOptions:
 
     loss: Loss
     seed: int
-    device: str | torch.device | None
-    precision: Precision
+    compute: Compute
     metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     def make_forward(self, model: nn.Module) -> tuple[Network, Forward]:
         """The model with its own statistics as a function of inputs."""
-        network = Network(model, self.device, self.precision)
+        network = Network(model, self.compute)
         return network, Inference(network).at(network.load(parameters_of(model)), network.buffers)
 
 
@@ -113,13 +112,13 @@ def _mean_over_draws(values: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ModelOutcome:
-    """One model's outcomes on every split, the number type that its layers computed in, and the metrics' ranges.
+    """One model's outcomes on every split, how they were computed, and the metrics' ranges.
 
     `said_paired` says that the user declared that rows correspond.
     """
 
     splits: Mapping[str, SplitOutcome]
-    number_type: str
+    compute: Mapping[str, Any]
     bounds: Mapping[str, Interval]
     said_paired: bool = False
 
@@ -149,15 +148,13 @@ def measure_outcome(
         draws: list[Outcomes] = []
         for what, data in suite.draws_of(name).items():
             with isolate_rng(setting.seed, "measure_invariance"):
-                result = compute_outcomes(
-                    forward, network.device, data, what, setting.loss, setting.metrics, network.module
-                )
+                result = compute_outcomes(forward, network, data, what, setting.loss, setting.metrics)
             _check_outcomes(what, result, on)
             draws.append(result)
             check_same_rows(what, draws[0].targets, result.targets)
         splits[name] = SplitOutcome(tuple(draws), find_selection(suite[name]))
         report_progress(done + 1)
-    return ModelOutcome(splits, network.number_type, collect_bounds(setting.metrics), suite.paired is True)
+    return ModelOutcome(splits, network.computed, collect_bounds(setting.metrics), suite.paired is True)
 
 
 def explain_undefined_loss(name: str, result: Outcomes | SplitOutcome) -> str:

@@ -40,12 +40,12 @@ from mechconn.network._params import Network as Network
 from mechconn.network._params import check_compatible as check_compatible
 from mechconn.network._params import check_initialised as check_initialised
 from mechconn.network._params import compute_weighted_mean as compute_weighted_mean
+from mechconn.network._params import fix_device as fix_device
 from mechconn.network._params import make_input_caster as make_input_caster
 from mechconn.network._params import parameters_of as parameters_of
 from mechconn.network._params import read_buffers as read_buffers
 from mechconn.network._params import resolve_device as resolve_device
 from mechconn.network._params import with_parameters as with_parameters
-from mechconn.network._precision import Precision as Precision
 from mechconn.network._precision import autocast_to as autocast_to
 from mechconn.network._precision import choose_reduced_type as choose_reduced_type
 from mechconn.network._precision import to_memory_format as to_memory_format

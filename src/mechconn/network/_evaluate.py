@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mechconn.core import Data, iterate_batches, join_targets, keep_generator_states
 from mechconn.losses import NO_CLASS, Classified, Each, Loss, explain_not_per_sample
 from mechconn.network._inference import Forward
 from mechconn.network._metrics import Metric
+from mechconn.network._params import Network
 from mechconn.stats import Interval, betting_interval, mean_interval
 
 ROWS_ON_CPU, ROWS_ELSEWHERE = 125, 500
@@ -102,16 +103,15 @@ class Outcomes:
 @torch.no_grad()
 def compute_outcomes(
     forward: Forward,
-    device: torch.device,
+    network: Network,
     data: Data,
     name: str,
     loss: Loss,
     metrics: Mapping[str, Metric] | None = None,
-    model: nn.Module | None = None,
 ) -> Outcomes:
     """One pass over `data` through a network at one point of weight space; see `Inference.at`.
 
-    The signature of `model` decides how batches of several parts are read.
+    The network says where, how many rows at a time, and by its signature how batches of several parts are read.
 
     Raises:
         ValueError: the data are empty or not finite, targets are not of the loss, or the loss or a metric is not one
@@ -123,9 +123,9 @@ def compute_outcomes(
     targets: list[Tensor] = []
     kept: list[Tensor] = []
     answers, probabilities = _AnswerTally(), True
-    rows = ROWS_ON_CPU if device.type == "cpu" else ROWS_ELSEWHERE
+    rows = network.compute.choose_batch_size(ROWS_ON_CPU if network.device.type == "cpu" else ROWS_ELSEWHERE)
     with keep_generator_states(data):
-        for inputs, target in iterate_batches(name, data, batch_size=rows, device=device, model=model):
+        for inputs, target in iterate_batches(name, data, batch_size=rows, device=network.device, model=network.module):
             outputs = forward(inputs)
             counted = loss.counted(target)
             kept.append(torch.ones(len(target), dtype=torch.bool) if counted is None else counted.cpu())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mechconn.core import (
     Buffers,
+    Compute,
     Data,
     Inputs,
     Params,
@@ -106,7 +107,7 @@ class Repair(NormPolicy):
             outputs[name] = output
             return output
 
-        plain, results = Network(network.restored_module(), network.device), list[Tensor]()
+        plain, results = Network(network.restored_module(), Compute(network.device)), list[Tensor]()
         plain.module.register_forward_hook(lambda _, __, output: results.append(extract_predictions(output)))
         with self._reading(), _hook_outputs(plain, list(_iterate_linear_maps(plain)), note):
             inputs, _ = next(self._batches(network))

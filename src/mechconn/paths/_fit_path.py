@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Data, Params, PerSampleLoss, Progress, as_data, draw_uniform
+from mechconn.core import Compute, Data, Params, PerSampleLoss, Progress, as_data, draw_uniform, resolve_compute
 from mechconn.descent import DescentEngine, MasterWeights, TrainingStep, count_samples
 from mechconn.losses import Loss, as_loss, cross_entropy
-from mechconn.network import Network, Precision
+from mechconn.network import Network
 from mechconn.paths._curves import LinearPath, WeightedPath
 from mechconn.paths._path_fits import PathFit
 
@@ -48,9 +48,9 @@ def fit_path(
     label: str = "unnamed data",
     loss: PerSampleLoss = cross_entropy,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> FittedPath:
     """Fit a curve of low loss from A to B: minimise E_{t ~ U[0, 1]} L(gamma(t)) over the control points.
 
@@ -70,11 +70,10 @@ def fit_path(
         label: a name for the data, kept in the record.
         loss: one value per sample from (outputs, targets).
         seed: of t, the order of the data, dropout, and of a random start.
-        device: where to compute; default: where the model is. The path is where the endpoints are.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
-            (control points and updates stay in their own type). A model that holds bfloat16 or float16 is computed and
-            updated as a float32 copy, and the control points are rounded to its types at the end.
-        progress: called with (message, epochs done, epochs in all).
+        compute: how to compute; see `Compute`. A model that holds bfloat16 or float16 is computed and updated as a
+            float32 copy, and the control points are rounded to its types at the end.
+        device: short for `Compute(device=...)`; default: where the model is. The path is where the endpoints are.
+        progress: short for `Compute(progress=...)`; counts epochs.
 
     Raises:
         ValueError: the endpoints are not of this architecture (all differences are listed); the data are empty, of
@@ -94,35 +93,32 @@ def fit_path(
         >>> round(fit.path.points[1]["weight"].item(), 1)
         2.5
     """
-    started = time.perf_counter()
+    started, compute = time.perf_counter(), resolve_compute(compute, device, progress)
     if not isinstance(method, PathFit):
         raise TypeError(
             f"fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got {type(method).__name__}"
         )
-    data, network = as_data("path data", batches), Network(model, device, precision)
+    data, network = as_data("path data", batches), Network(model, compute)
     for name, params in (("params_a", params_a), ("params_b", params_b)):
         network.check(name, params)
     masters = MasterWeights(model)
     if masters.types:
-        network = Network(masters.module, device, precision)
+        network = Network(masters.module, compute)
     a, b = (network.load(masters.load({k: t.detach() for k, t in ends.items()})) for ends in (params_a, params_b))
     controls = method.start(masters.module, LinearPath(a, b), seed)
     path = method.curve(a, b, controls)
     loss = as_loss(loss)
     samples = count_samples("path data", data, seed, "fitting the path", model, loss)
-    engine = DescentEngine(
-        network.device, seed, "fitting the path", "path data", progress, reader=network.module, loss=loss
-    )
+    engine = DescentEngine(network, seed, "fitting the path", "path data", loss=loss)
     with masters.explain_errors():
         engine.descend(
             method, [_Objective(method, path, network, masters.loss(loss), seed)], _as_leaves(network, controls), data,
             factor=lambda step: method.factor(draw_t(step, seed)),
         )  # fmt: skip
     settings = {
+        **network.computed,
         **method.settings(),
         "seed": seed,
-        "device": str(network.device),
-        "precision": network.number_type,
         "samples": samples,
         "data": label,
         **masters.settings,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from mechconn.core import Params, check_non_negative, check_two_models, isolate_rng
+from mechconn.core import Compute, Params, check_non_negative, check_two_models, isolate_rng, resolve_compute
 from mechconn.network import (
     Network,
     NormPolicy,
@@ -27,6 +27,7 @@ def model_at(
     norm: NormPolicy | None = None,
     *,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
 ) -> nn.Module:
     """The network at gamma(t): a new module in evaluation mode, with its statistics, to use or to save.
@@ -40,7 +41,8 @@ def model_at(
         t: where on it, in [0, 1].
         norm: where normalisation statistics come from; required when the model keeps any.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute the statistics; default: where the model is. The result is where the model is.
+        compute: how to compute the statistics; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is. The result is where the model is.
 
     Raises:
         ValueError: t lies outside [0, 1], the path is not of this architecture, or `norm` is missing.
@@ -51,7 +53,9 @@ def model_at(
         >>> model_at(nn.Linear(1, 1, bias=False), line, 0.25)(torch.ones(1, 1)).item()
         1.0
     """
-    return _build_module(model, path.at(t), "the path's parameters", norm, path.place(t), seed, device)
+    return _build_module(
+        model, path.at(t), "the path's parameters", norm, path.place(t), seed, resolve_compute(compute, device)
+    )
 
 
 def soup(
@@ -60,6 +64,7 @@ def soup(
     norm: NormPolicy | None = None,
     *,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
 ) -> nn.Module:
     """The network at the mean of several models' parameters, sum_i w_i theta_i: a new module in evaluation mode.
@@ -72,7 +77,8 @@ def soup(
         weights: w_i, zero or more, scaled to sum 1; default: all alike.
         norm: where normalisation statistics come from; required when the models keep any.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute the statistics; default: where the first model is. The result is where that is.
+        compute: how to compute the statistics; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the first model is. The result is where that is.
 
     Raises:
         ValueError: fewer than two models, different architectures, weights that are negative, all zero or not one for
@@ -86,17 +92,17 @@ def soup(
 
     Source: Wortsman et al. 2022, *Model soups* (the uniform and weighted mean).
     """
-    models = list(models)
+    models, compute = list(models), resolve_compute(compute, device)
     check_two_models("a soup", len(models))
     shares = [1.0] * len(models) if weights is None else [check_non_negative("weights", w) for w in weights]
     if len(shares) != len(models) or sum(shares) == 0.0:
         raise ValueError(f"weights must be one for each of the {len(models)} models and not all zero, got {shares}")
-    network = Network(models[0], device)
+    network = Network(models[0], compute)
     points = [parameters_of(model) for model in models]
     for number, point in enumerate(points):
         network.check(f"parameters of models[{number}]", point)
     mean = compute_weighted_mean(points, [share / sum(shares) for share in shares])
-    return _build_module(models[0], mean, "the mean", norm, None, seed, device)
+    return _build_module(models[0], mean, "the mean", norm, None, seed, compute)
 
 
 def _build_module(
@@ -106,10 +112,10 @@ def _build_module(
     norm: NormPolicy | None,
     place: float | None,
     seed: int,
-    device: str | torch.device | None,
+    compute: Compute,
 ) -> nn.Module:
     """The network at `params` with its statistics; `place` says where on a path that is."""
-    network = Network(model, device)
+    network = Network(model, compute)
     network.check(what, params)
     norm = resolve_norm(norm, network)
     with isolate_rng(seed, "model_at"):
