@@ -78,7 +78,8 @@ def test_the_record_and_the_file_hold_every_run(tmp_path: Path) -> None:
     record = found.to_record()
     assert record["accuracy"]["FT"]["cue"]["mean"] == found["FT"]["cue"].mean
     assert record["runs"][1]["settings"]["method"] == "NaiveFineTuning"
-    assert record["settings"] == {"seeds": [0, 1], "epochs": None, "passes": None, "selection": "last"}
+    how = {"device": "cpu", "precision": "float64", "batch_size": None}
+    assert record["settings"] == {"seeds": [0, 1], "epochs": None, "passes": None, "selection": "last"} | how
     found.to_csv(tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as stream:
         lines = list(csv.DictReader(stream))
