@@ -89,7 +89,8 @@ class Trained:
         history: one record per epoch: its number, its last learning rate, and the mean of each loss term, every
             iteration weighted by its rows of clean data; the loss on validation data where there are any.
         settings: the method with every setting, how it was computed, seed, number of samples, and the epoch that
-            validation data selected; `master_weights` where the model holds bfloat16 or float16.
+            validation data selected; `batch_size` is that of the steps, `evaluation_batch_size` that of `Compute`;
+            `master_weights` where the model holds bfloat16 or float16.
         seconds: wall-clock time.
         notes: plain sentences on what the method did not do, such as a term that had no effect; empty where all of it
             worked.
@@ -193,11 +194,13 @@ def optimise(
     keeper = None
     if checkpoint is not None:
         check_is("checkpoint", checkpoint, Checkpoint, "; write mechconn.Checkpoint(file)")
-        described = {"what": what, **settings, "head": head, "sources": list(cued), "transform": transform is not None}
-        for name in {"batch_size", "evaluation_batch_size"} - {
-            key for key, value in described.items() if value is not None
-        }:
-            described.pop(name, None)  # so that a run goes on from a checkpoint of before these were recorded
+        described = {
+            "what": what,
+            **_drop_default_batches(settings),
+            "head": head,
+            "sources": list(cued),
+            "transform": transform is not None,
+        }
         described["trained"] = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         held = {**start, **read_buffers(model), **_iterate_contents({named: clean, **cued}, network.device, model)}
         held |= {} if held_out is None else _iterate_contents({"validation": held_out}, network.device, model)
@@ -247,6 +250,11 @@ def _copy_for_training(model: nn.Module, network: Network) -> nn.Module:
     if network.reduced is not None:
         copied.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return copied
+
+
+def _drop_default_batches(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without batch sizes left to the library: runs go on from checkpoints that were written without them."""
+    return {name: value for name, value in settings.items() if value is not None or not name.endswith("batch_size")}
 
 
 def _note_unmoved(trained: nn.Module, start: Params, method: str) -> Iterator[str]:
