@@ -63,7 +63,7 @@ def walk_lines(
     norm: NormPolicy,
     keep: bool = True,
 ) -> dict[str, Profile]:
-    """ "before" and, where B was aligned, "after" -> the profile of the line from the network as saved.
+    """The profile of the line from the network as saved to B: "before" and, where B was aligned, "after".
 
     The second line shares both ends with the first, and where no weight moved it is the first.
     """
