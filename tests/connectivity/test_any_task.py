@@ -234,7 +234,7 @@ def test_no_point_outlives_its_evaluation(precision: Any, dtype: torch.dtype) ->
     gc.disable()  # freed at once, not by a collection that comes some time
     try:
         mc.evaluate_path(
-            model, path, suite, 5, mc.Reestimate(data), compute=mc.Compute(precision=precision), keep_samples=True
+            model, path, suite, 5, norm=mc.Reestimate(data), compute=mc.Compute(precision=precision), keep_samples=True
         )
     finally:
         gc.enable()

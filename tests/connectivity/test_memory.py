@@ -45,7 +45,7 @@ def copies_held(factory: Any, path: Any, points: int, splits: int, precision: An
     return (
         peak(
             lambda: mc.evaluate_path(
-                model, between, suite, points, mc.Reestimate(data), compute=mc.Compute(precision=precision)
+                model, between, suite, points, norm=mc.Reestimate(data), compute=mc.Compute(precision=precision)
             )
         )
         / size

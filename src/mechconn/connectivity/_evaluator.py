@@ -71,7 +71,6 @@ class Evaluator:
 
     Attributes:
         network: the architecture as a function of points.
-        compute: how it computes.
 
     Raises:
         TypeError: no `Suite`, a metric that is no function, or a TorchScript module.
@@ -104,12 +103,17 @@ class Evaluator:
         self.suite, self.loss, self.metrics, self.seed = suite, as_loss(loss), check_metrics(metrics), seed
         self.bounds = collect_bounds(self.metrics)
         self.keep_probabilities = keep_probabilities
-        self.saved = point_of(model)
+        self._model = model
         self._inference = Inference(self.network)
         self._known: dict[tuple[_Key, str], Outcomes] = {}
         self._ends: dict[tuple[int, int], tuple[_Key, Buffers]] = {}
         self._same: dict[int, Point] = {}
         self._held: list[object] = []  # what identities were taken of
+
+    @cached_property
+    def saved(self) -> Point:
+        """Where the model stands, with all its state."""
+        return point_of(self._model)
 
     @cached_property
     def example(self) -> Inputs:

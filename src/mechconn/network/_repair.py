@@ -84,9 +84,9 @@ class Repair(NormPolicy):
                 f"Repair is for models without running statistics, and this one keeps some in {', '.join(found)}; "
                 "pass norm=Reestimate(data)"
             )
-        if path.end_at(t) is not None:
-            return point
         t = path.place(t)
+        if t in (0.0, 1.0):
+            return point
         a, b = (self._measure_end(network, end, point.buffers) for end in ends)
         wanted = {n: ((1 - t) * a[n][0] + t * b[n][0], (1 - t) * a[n][1] + t * b[n][1]) for n in a}
         found = self._pass(network, list(a), point.params, point.buffers, wanted)

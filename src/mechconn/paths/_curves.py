@@ -29,28 +29,23 @@ class Path(abc.ABC):
         """Where the point at t lies on the way from A to B: t itself, but for a stretch of another path."""
         return check_fraction("t", t)
 
-    @property
+    @cached_property
     def ends(self) -> tuple[Point, Point]:
-        """A and B with all their state; of a stretch those of the whole path.
+        """A and B with all their state that is known; of a stretch those of the whole path.
 
         Raises:
             ValueError: the points of the path lie between no two networks.
         """
-        return self._ends
+        return Point(self.at(0.0)), Point(self.at(1.0))
 
     @property
     def sources(self) -> tuple[Point, ...]:
-        """The networks from which the buffers on the path come: its ends."""
-        return self.ends
+        """The networks from which the buffers on the path come; none where parameters alone are known."""
+        return ()
 
     def end_at(self, t: float) -> Point | None:
-        """The end that gamma(t) is, with its state; None between the ends."""
-        place = self.place(t)
-        return self.ends[int(place)] if place in (0.0, 1.0) else None
-
-    @cached_property
-    def _ends(self) -> tuple[Point, Point]:
-        return Point(self.at(0.0)), Point(self.at(1.0))
+        """The end that gamma(t) is, with its state; None between the ends, and where no network is known there."""
+        return None
 
     def reversed(self) -> Path:
         """The same curve from B to A: its point at s is gamma(1 - s), bit for bit."""
@@ -84,6 +79,15 @@ class _SubPath(Path):
     def ends(self) -> tuple[Point, Point]:
         """Those of the whole path."""
         return self._whole.ends
+
+    @property
+    def sources(self) -> tuple[Point, ...]:
+        """Those of the whole path."""
+        return self._whole.sources
+
+    def end_at(self, t: float) -> Point | None:
+        """The end of the whole path that the point is."""
+        return self._whole.end_at(self.place(t))
 
     def at(self, t: float) -> Params:
         """gamma((1 - t) t0 + t t1)."""
@@ -139,6 +143,15 @@ class WeightedPath(Path):
     def ends(self) -> tuple[Point, Point]:
         """A and B; their buffers are empty where the path was made of parameters alone."""
         return self._of
+
+    @property
+    def sources(self) -> tuple[Point, ...]:
+        """A and B."""
+        return self._of
+
+    def end_at(self, t: float) -> Point | None:
+        """A at t = 0, B at t = 1."""
+        return self._of[int(t)] if check_fraction("t", t) in (0.0, 1.0) else None
 
     @abc.abstractmethod
     def coefficients(self, t: float) -> tuple[float, ...]:
