@@ -35,6 +35,8 @@ from mechconn.network._norm_stats import NormPolicy as NormPolicy
 from mechconn.network._norm_stats import Reestimate as Reestimate
 from mechconn.network._norm_stats import find_statistics_layers as find_statistics_layers
 from mechconn.network._norm_stats import resolve_norm as resolve_norm
+from mechconn.network._one_module import check_one_module as check_one_module
+from mechconn.network._one_module import explain_differences as explain_differences
 from mechconn.network._params import LINEAR_MAPS as LINEAR_MAPS
 from mechconn.network._params import Network as Network
 from mechconn.network._params import check_compatible as check_compatible
@@ -45,6 +47,9 @@ from mechconn.network._params import parameters_of as parameters_of
 from mechconn.network._params import read_buffers as read_buffers
 from mechconn.network._params import resolve_device as resolve_device
 from mechconn.network._params import with_parameters as with_parameters
+from mechconn.network._power_iteration import PowerIteration as PowerIteration
+from mechconn.network._power_iteration import find_power_iterations as find_power_iterations
+from mechconn.network._power_iteration import renew_power_iteration as renew_power_iteration
 from mechconn.network._precision import Precision as Precision
 from mechconn.network._precision import autocast_to as autocast_to
 from mechconn.network._precision import choose_reduced_type as choose_reduced_type
