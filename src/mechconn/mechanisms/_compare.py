@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mechconn.core import PerSampleLoss, Progress, check_is
-from mechconn.datasets import Suite, check_interventions, check_label_names
+from mechconn.datasets import ModelOutputs, Suite, check_interventions, check_label_names
 from mechconn.losses import as_loss, cross_entropy
 from mechconn.mechanisms._difference_evidence import (
     bound_difference_over_runs,
@@ -29,7 +29,8 @@ from mechconn.stats import Interval
 
 SimilarityVerdict: TypeAlias = Literal["similar", "dissimilar", "undetermined"]
 Agreement: TypeAlias = Literal["same", "different", "undetermined"]
-Models: TypeAlias = nn.Module | Sequence[nn.Module]
+Measured: TypeAlias = nn.Module | ModelOutputs
+Models: TypeAlias = Measured | Sequence[Measured]
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ def compare_mechanisms(
     Effects of opposite sign are alike to this definition: both models are sensitive. `why` says so.
 
     Args:
-        model_a: A, or a list of two or more runs of it; all stay as they are.
+        model_a: A, or a list of two or more runs of it; all stay as they are. Each is a network, or the outputs of one
+            (`load_outputs`).
         model_b: B, or as many or other runs of it. The architecture may differ from A's.
         suite: the reference and its counterfactuals, with rows that come in one order every time.
         margin: the largest effect that counts as none, in accuracy, in loss, or in the metric.
@@ -167,7 +169,7 @@ def compare_mechanisms(
     check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
     steps, done = sum(counts) * len(suite), 0
 
-    def measured(model: nn.Module) -> tuple[ModelOutcome, Invariance]:
+    def measured(model: Measured) -> tuple[ModelOutcome, Invariance]:
         nonlocal done
 
         def report_progress(splits: int) -> None:
@@ -186,10 +188,11 @@ def compare_mechanisms(
     return _make_comparison(a, b, _compare_over_runs(runs_a, runs_b), runs_a, runs_b)
 
 
-def _list_models(models: Models) -> list[nn.Module]:
+def _list_models(models: Models) -> list[Measured]:
     listed: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     for model in listed:
-        check_is("model", model, nn.Module)
+        if not isinstance(model, ModelOutputs):
+            check_is("model", model, nn.Module)
     return listed
 
 

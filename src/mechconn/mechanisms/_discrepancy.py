@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import PerSampleLoss, check_is, isolate_rng, iterate_batches, join_targets, keep_generator_states
-from mechconn.datasets import Suite, check_interventions, check_label_names
+from mechconn.datasets import ModelOutputs, Suite, check_interventions, check_label_names, represent_pair_on_suite
 from mechconn.losses import Binary, Loss, as_loss, cross_entropy
 from mechconn.mechanisms._outcomes import RunOptions
 from mechconn.network import ROWS_ON_CPU, Precision, check_same_rows, resolve_device
@@ -41,8 +41,8 @@ class OutputDiscrepancy:
 
 @torch.no_grad()
 def output_discrepancy(
-    model_a: nn.Module,
-    model_b: nn.Module,
+    model_a: nn.Module | ModelOutputs,
+    model_b: nn.Module | ModelOutputs,
     suite: Suite,
     *,
     loss: PerSampleLoss = cross_entropy,
@@ -58,7 +58,7 @@ def output_discrepancy(
     mechanisms is that of `compare_mechanisms`.
 
     Args:
-        model_a: any classifier with outputs [N, K]; it stays as it is.
+        model_a: any classifier with outputs [N, K], or its outputs (`load_outputs`); it stays as it is.
         model_b: another with the same classes.
         suite: the interventions.
         loss: says what outputs mean: of `mechconn.losses.binary` one logit z has the probabilities 1 - s(z) and s(z),
@@ -87,6 +87,7 @@ def output_discrepancy(
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
     check_interventions("an output discrepancy", suite.interventions)
     check_label_names([("model_a", model_a), ("model_b", model_b)], suite)
+    model_a, model_b, suite = represent_pair_on_suite(model_a, model_b, suite, seed)
     setting = RunOptions(as_loss(loss), seed, resolve_device(model_a, device), precision)
     (network, first), (_, second) = setting.make_forward(model_a), setting.make_forward(model_b)
     splits = {}
