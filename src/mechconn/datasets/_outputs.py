@@ -9,7 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import TensorPair, isolate_rng, iterate_batches, keep_generator_states, read_targets
+from mechconn.core import (
+    find_row_origin,
+    is_source,
+    isolate_rng,
+    iterate_batches,
+    keep_generator_states,
+    read_targets,
+)
 from mechconn.datasets._label_names import check_label_names
 from mechconn.datasets._suite import Suite
 from mechconn.network import ROWS_ON_CPU, Inference, Network, parameters_of
@@ -49,6 +56,34 @@ class GivenSplit:
             f"split {self.name!r} stands for outputs that were given: it has labels, but no inputs to run a model on; "
             "pass the suite of the data themselves"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class NumberedRows:
+    """The rows of a split as their numbers in a table of outputs.
+
+    Attributes:
+        numbers: int64 of shape [N].
+        y: labels of the data.
+        scenes: the data, which know of their rows what the numbers do not: identities, names of classes, how they were
+            chosen.
+    """
+
+    numbers: Tensor
+    y: Tensor
+    scenes: Any
+
+    @property
+    def row_origin(self) -> tuple[object, Tensor]:
+        """That of the data; rows of batches come from these batches."""
+        return find_row_origin(self.scenes) if is_source(self.scenes) else (self.scenes, torch.arange(len(self.y)))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def inputs(self, index: Tensor) -> Tensor:
+        """The numbers of the rows `index`."""
+        return self.numbers[index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +207,8 @@ class OutputTable(nn.Module):
 def represent_on_suite(model: nn.Module | ModelOutputs, suite: Suite) -> tuple[nn.Module, Suite]:
     """(a module, its suite) to evaluate: the two themselves, or the table of outputs and the numbers of its rows.
 
-    The numbers depend on the suite alone, so that several models' outputs have one suite.
+    The numbers depend on the suite alone, so that several models' outputs have one suite. What is known of the data's
+    rows is known of the numbers.
 
     Raises:
         ValueError: the suite has other splits, draws, rows or labels than the outputs are of.
@@ -188,10 +224,12 @@ def represent_on_suite(model: nn.Module | ModelOutputs, suite: Suite) -> tuple[n
             labels = _read_labels(what, data)
             _check_same_labels(what, _read_labels(what, own), labels)
             tables.append(outputs)
-            rows.setdefault(name, []).append(TensorPair(torch.arange(start, start + len(labels)), labels))
+            numbers = torch.arange(start, start + len(labels))
+            rows.setdefault(name, []).append(NumberedRows(numbers, labels, data))
             start += len(labels)
     further = {name: of[1:] for name, of in rows.items() if len(of) > 1}
-    numbered = Suite({name: of[0] for name, of in rows.items()}, suite.reference, suite.interventions, further)
+    first = {name: of[0] for name, of in rows.items()}
+    numbered = Suite(first, suite.reference, suite.interventions, further, suite.paired)
     return OutputTable(torch.cat(tables)), numbered
 
 
@@ -224,7 +262,7 @@ def represent_on_split(model: nn.Module | ModelOutputs, data: Any) -> tuple[nn.M
         )
     labels = _read_labels("data", data)
     _check_same_labels("data", _read_labels("data", model.suite[names[0]]), labels)
-    return OutputTable(model.outputs[names[0]]), TensorPair(torch.arange(len(labels)), labels)
+    return OutputTable(model.outputs[names[0]]), NumberedRows(torch.arange(len(labels)), labels, data)
 
 
 def _read_labels(what: str, data: Any) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mechconn.core import PerSampleLoss, Progress, check_is
-from mechconn.datasets import ModelOutputs, Suite, check_interventions, check_label_names
+from mechconn.datasets import ModelOutputs, Suite, check_interventions, check_label_names, represent_on_suite
 from mechconn.losses import as_loss, cross_entropy
 from mechconn.mechanisms._difference_evidence import (
     bound_difference_over_runs,
@@ -176,7 +176,7 @@ def compare_mechanisms(
             if progress is not None:
                 progress("comparing mechanisms", done + splits, steps)
 
-        outcome = measure_outcome(model, suite, on, setting, report_progress)
+        outcome = measure_outcome(*represent_on_suite(model, suite), on, setting, report_progress)
         done += len(suite)
         return outcome, make_invariance(outcome, suite, margin, on)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_positive
-from mechconn.datasets import ModelOutputs, Suite, check_label_names
+from mechconn.datasets import ModelOutputs, Suite, check_label_names, represent_on_suite
 from mechconn.losses import as_loss, cross_entropy
 from mechconn.mechanisms._difference_evidence import (
     Correct,
@@ -118,12 +118,13 @@ def measure_invariance(
     setting = RunOptions(as_loss(loss), seed, device, precision, check_metrics(metrics))
     check_questions(suite, margin, on, setting.metrics)
     check_label_names([("the model", model)], suite)
+    module, suite = represent_on_suite(model, suite)
 
     def report_progress(done: int) -> None:
         if progress is not None:
             progress("measuring invariance", done, len(suite))
 
-    return make_invariance(measure_outcome(model, suite, on, setting, report_progress), suite, margin, on)
+    return make_invariance(measure_outcome(module, suite, on, setting, report_progress), suite, margin, on)
 
 
 def check_questions(suite: Suite, margin: float, on: str, metrics: Mapping[str, Metric]) -> None:

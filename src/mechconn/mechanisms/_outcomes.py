@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import isolate_rng
-from mechconn.datasets import ModelOutputs, Selection, Suite, find_selection, represent_on_suite
+from mechconn.datasets import Selection, Suite, find_selection
 from mechconn.losses import Each, Loss
 from mechconn.mechanisms._difference_evidence import Correct
 from mechconn.network import (
@@ -135,24 +135,19 @@ class ModelOutcome:
 
 
 def measure_outcome(
-    model: nn.Module | ModelOutputs,
-    suite: Suite,
-    on: str,
-    setting: RunOptions,
-    report_progress: Callable[[int], None],
+    model: nn.Module, suite: Suite, on: str, setting: RunOptions, report_progress: Callable[[int], None]
 ) -> ModelOutcome:
     """One pass over every split; `report_progress` is called with the number of splits done.
 
     Raises:
         ValueError: what `on` asks for is not there on some split.
     """
-    module, evaluated = represent_on_suite(model, suite)
-    network, forward = setting.make_forward(module)
+    network, forward = setting.make_forward(model)
 
     splits = {}
     for done, name in enumerate(suite):
         draws: list[Outcomes] = []
-        for what, data in evaluated.draws_of(name).items():
+        for what, data in suite.draws_of(name).items():
             with isolate_rng(setting.seed, "measure_invariance"):
                 result = compute_outcomes(
                     forward, network.device, data, what, setting.loss, setting.metrics, network.module
