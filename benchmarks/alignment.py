@@ -19,6 +19,8 @@ from torch import nn
 
 import mechconn as mc
 
+FAST = mc.Compute(precision="auto")
+
 SCHEDULES = {
     "vgg13": mc.Training(epochs=12, batch_size=128, lr=0.05, milestones=(8, 10)),
     "resnet18": mc.Training(epochs=4, batch_size=128, lr=0.05, milestones=(3,)),
@@ -39,7 +41,7 @@ def trained(name: str, seed: int, task: mc.datasets.CueTask, keep: Path | None) 
         model.load_state_dict(load_file(file))
         return model.eval()
     started = time.perf_counter()
-    model = mc.train(model, task.clean, SCHEDULES[name], seed=seed, precision="auto").model.eval()
+    model = mc.train(model, task.clean, SCHEDULES[name], seed=seed, compute=FAST).model.eval()
     said(f"trained {name}, seed {seed}: {time.perf_counter() - started:.0f} s")
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,7 @@ def planted(name: str, model: nn.Module, task: mc.datasets.CueTask, count: int) 
             moved, put_in = copy.deepcopy(model), symmetry.random(seed)
             moved.load_state_dict(symmetry.apply(model.state_dict(), put_in))
             started = time.perf_counter()
-            found = mc.align(model, moved, method, symmetry, precision="auto")
+            found = mc.align(model, moved, method, symmetry, compute=FAST)
             spent += time.perf_counter() - started
             with torch.no_grad():
                 worst = max(worst, float((found.model.eval()(probe) - model(probe)).abs().max()))
@@ -88,7 +90,7 @@ def two_seeds(a: nn.Module, b: nn.Module, task: mc.datasets.CueTask) -> None:
         ("weights", mc.WeightMatching(restarts=4)),
     ):
         started = time.perf_counter()
-        found = mc.evaluate_alignment(a, b, method, suite, 11, norm, precision="auto", symmetry=symmetry_for(a, task))
+        found = mc.evaluate_alignment(a, b, method, suite, 11, norm, compute=FAST, symmetry=symmetry_for(a, task))
         said(f"two seeds, {label} ({time.perf_counter() - started:.0f} s):\n{found}")
         for which, profile in found.items():
             said(

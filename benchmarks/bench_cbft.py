@@ -21,6 +21,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 import mechconn as mc
 
+FAST = mc.Compute(precision="auto")
+
 ROWS, CLASSES = 128, 10
 
 
@@ -82,7 +84,7 @@ def main() -> None:
     def fast(count: int) -> None:
         method = mc.CBFT(epochs=1, warmup_epochs=0, batch_size=ROWS)
         rows = count * ROWS
-        mc.fine_tune(model, method, clean=(x[:rows], y[:rows]), cued=(x[-rows:], y[-rows:]), precision="auto")
+        mc.fine_tune(model, method, clean=(x[:rows], y[:rows]), cued=(x[-rows:], y[-rows:]), compute=FAST)
 
     slow()
     fast(1)

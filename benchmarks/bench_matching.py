@@ -21,6 +21,8 @@ from torch.nn.functional import cosine_similarity
 
 import mechconn as mc
 
+FAST = mc.Compute(precision="auto")
+
 BATCH = 128
 
 
@@ -76,16 +78,18 @@ def main() -> None:
     draw = torch.Generator().manual_seed(0)
     x, y = torch.randn(rows, 3, 32, 32, generator=draw), torch.arange(rows) % 10
     short = mc.Training(epochs=1, batch_size=128, lr=0.05)
-    a, b = (mc.train(mc.models.vgg13(seed=s), (x[:512], y[:512]), short, precision="auto").model for s in (0, 1))
+    a, b = (mc.train(mc.models.vgg13(seed=s), (x[:512], y[:512]), short, compute=FAST).model for s in (0, 1))
     symmetry = mc.symmetry_of(a, x[:2])
     said(f"VGG-13, {rows} images, torch {torch.__version__}, {torch.get_num_threads()} threads, on the CPU")
     spent, memory = measured(lambda: plain_batch(a, b, x[:BATCH]))
     batches = -(-rows // BATCH)
     whole = spent * batches
     said(f"plain, one batch of {BATCH}: {spent:.1f} s, {told(memory)}; scaled to {batches} batches: {whole:.0f} s")
-    for precision in ("float32", "auto"):
+    for precision in ("model", "auto"):
         method = mc.ActivationMatching((x, y))
-        spent, memory = measured(lambda p=precision, m=method: mc.align(a, b, m, symmetry, precision=p))
+        spent, memory = measured(
+            lambda p=precision, m=method: mc.align(a, b, m, symmetry, compute=mc.Compute(precision=p))
+        )
         said(f"align, precision {precision}, proof included: {spent:.1f} s, {told(memory)}; ratio {whole / spent:.0f}")
 
 

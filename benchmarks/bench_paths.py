@@ -28,6 +28,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import mechconn as mc
 
+FAST = mc.Compute(precision="auto")
+
 Pair = tuple[Tensor, Tensor]
 BATCH, FIT_BATCH = 500, 128
 
@@ -92,11 +94,11 @@ def bench_evaluate(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor],
     suite, norm = mc.Suite(splits), mc.Reestimate(stats, batch_size=BATCH)
     found: list[mc.Profile] = []
     path = mc.LinearPath(a, b)
-    ours = seconds(lambda: found.append(mc.evaluate_path(model, path, suite, ts, norm, precision="auto")))
+    ours = seconds(lambda: found.append(mc.evaluate_path(model, path, suite, ts, norm, compute=FAST)))
     gaps = [abs(plain[t][name] - found[0].accuracy[name][ts.index(t)]) for t in two for name in splits]
     kind = found[0].settings["precision"]
     said(f"evaluate_path, {kind}: {ours:.0f} s for {points} points x {len(splits)} splits of {rows}")
-    kept = seconds(lambda: mc.evaluate_path(model, path, suite, 2, mc.KeepNorm(), precision="auto")) / 2
+    kept = seconds(lambda: mc.evaluate_path(model, path, suite, 2, mc.KeepNorm(), compute=FAST)) / 2
     said(f"of {ours / points:.1f} s a point: {kept:.1f} s four splits, {ours / points - kept:.1f} s statistics")
     said(f"ratio {whole / ours:.2f}; largest difference in accuracy at the two points {100 * max(gaps):.2f} points")
 
@@ -124,7 +126,7 @@ def bench_fit(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor], step
 
     def ours(batches: int) -> None:
         method = mc.BezierFit(epochs=1, lr=0.01, batch_size=FIT_BATCH)
-        mc.fit_path(model, a, b, method, (x[: batches * FIT_BATCH], y[: batches * FIT_BATCH]), precision="auto")
+        mc.fit_path(model, a, b, method, (x[: batches * FIT_BATCH], y[: batches * FIT_BATCH]), compute=FAST)
 
     ours(2)
     slow, fast = [], []
@@ -154,10 +156,10 @@ def bench_peak(model: nn.Module, rows: int = 4000) -> None:
         model(x[:1])
     flops = counter.get_total_flops()
     suite = mc.Suite({"cue": (x, y)})
-    mc.measure_invariance(model, suite, precision="auto")
+    mc.measure_invariance(model, suite, compute=FAST)
     result: list[mc.Invariance] = []
-    more = seconds(lambda: result.append(mc.measure_invariance(model, suite, precision="auto")))
-    less = seconds(lambda: mc.measure_invariance(model, mc.Suite({"cue": (x[:1000], y[:1000])}), precision="auto"))
+    more = seconds(lambda: result.append(mc.measure_invariance(model, suite, compute=FAST)))
+    less = seconds(lambda: mc.measure_invariance(model, mc.Suite({"cue": (x[:1000], y[:1000])}), compute=FAST))
     rate = (rows - 1000) / (more - less)
     peak = matmul_peak(getattr(torch, result[0].precision))
     said(f"matmul peak in float32: {matmul_peak(torch.float32) / 1e9:.0f} GFLOP/s")
@@ -177,7 +179,7 @@ def bench_memory(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor]) -
     for points, splits in ((3, 1), (11, 4)):
         suite = mc.Suite({f"split {i}": [batch] * 2 for i in range(splits)}, reference="split 0")
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-            mc.evaluate_path(model, mc.LinearPath(a, b), suite, points, mc.Reestimate([batch] * 2), precision="auto")
+            mc.evaluate_path(model, mc.LinearPath(a, b), suite, points, mc.Reestimate([batch] * 2), compute=FAST)
         assert seen.profiler is not None and seen.profiler.kineto_results is not None
         events: list[Any] = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
         held = accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
@@ -193,7 +195,7 @@ def main() -> None:
     model = mc.models.vgg13(seed=0)
     short = mc.Training(epochs=1, batch_size=128, lr=0.05)
     pair = (torch.randn(512, 3, 32, 32, generator=torch.Generator().manual_seed(1)), torch.arange(512) % 10)
-    a, b = (mc.parameters_of(mc.train(mc.models.vgg13(seed=s), pair, short, precision="auto").model) for s in (0, 1))
+    a, b = (mc.parameters_of(mc.train(mc.models.vgg13(seed=s), pair, short, compute=FAST).model) for s in (0, 1))
     said(f"VGG-13, torch {torch.__version__}, {torch.get_num_threads()} threads, on the CPU")
     bench_peak(model.eval())
     bench_memory(model, a, b)

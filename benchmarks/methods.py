@@ -59,7 +59,8 @@ def start(task: mc.datasets.CueTask, settings: DemoSettings, folder: Path, name:
         fresh = mc.models.small_convnet(task.num_classes, settings.width, channels=channels, seed=settings.seed)
     kept = mc.Checkpoint(folder / f"{name}.safetensors", every=50)
     run = mc.train(
-        fresh, task.train, settings.training, seed=settings.seed, precision=settings.precision, checkpoint=kept
+        fresh, task.train, settings.training, seed=settings.seed, checkpoint=kept,
+        compute=mc.Compute(precision=settings.precision),
     )  # fmt: skip
     return run.model
 
@@ -108,15 +109,14 @@ def main() -> None:
     settings = choose_demo_settings(asked.data, 0)
     began, shown = time.perf_counter(), ""
 
-    def progress(message: str, done: int, total: int) -> None:
+    def progress(event: mc.ProgressEvent) -> None:
         nonlocal shown
-        run = message.split(", epoch")[0] + ")" * (", epoch" in message)
-        if run != shown:
-            said(f"{time.perf_counter() - began:7.0f} s  {done}/{total}  {run}")
-            shown = run
+        if event.stage != shown:
+            said(f"{time.perf_counter() - began:7.0f} s  {event.done}/{event.total}  {event.stage}")
+            shown = event.stage
 
     found = mc.compare_methods(
-        tasks, chosen(asked.methods, settings), folder=folder, precision=settings.precision,
+        tasks, chosen(asked.methods, settings), folder=folder, compute=mc.Compute(precision=settings.precision),
         progress=progress,
     )  # fmt: skip
     (folder / "table.json").write_text(json.dumps(found.to_record(), default=str))

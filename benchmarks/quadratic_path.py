@@ -16,6 +16,8 @@ from torch import Tensor
 
 import mechconn as mc
 
+FAST = mc.Compute(precision="auto")
+
 ROWS, TEST_ROWS = 5000, 1000
 TRAINING = mc.Training(epochs=12, batch_size=128, lr=0.05, milestones=(8, 10))
 SPLITS = ("no_cue", "cue", "rand_cue", "rand_image")
@@ -50,17 +52,17 @@ def main() -> None:
     fresh = mc.models.vgg13(seed=seed)
 
     def trained(data: mc.CuedSet) -> dict[str, Tensor]:
-        return mc.parameters_of(mc.train(fresh, data, TRAINING, seed=seed, precision="auto").model)
+        return mc.parameters_of(mc.train(fresh, data, TRAINING, seed=seed, compute=FAST).model)
 
     theta_c, theta_nc = trained(task.train), trained(task.clean)
     said(f"trained: {time.perf_counter() - started:.0f} s")
-    fit = mc.fit_path(fresh, theta_c, theta_nc, mc.BezierFit(), task.train, label="cued", seed=seed, precision="auto")
+    fit = mc.fit_path(fresh, theta_c, theta_nc, mc.BezierFit(), task.train, label="cued", seed=seed, compute=FAST)
     said(f"fitted: {fit.seconds:.0f} s, loss {fit.history[0]['path']:.3f} to {fit.history[-1]['path']:.3f} nats")
     said("| path | split | barrier in nats (95 % interval) | at t | accuracy at t = 0 | lowest | at t = 1 |")
     said("|---|---|---|---|---|---|---|")
     norm = mc.Reestimate(task.clean, label="training data without the cue")
     for name, path in (("line", mc.LinearPath(theta_c, theta_nc)), ("quadratic", fit.path)):
-        profile = mc.evaluate_path(fresh, path, task.suite, norm=norm, precision="auto", keep_samples=True)
+        profile = mc.evaluate_path(fresh, path, task.suite, norm=norm, compute=FAST, keep_samples=True)
         show(name, profile)
         if asked.picture:
             profile.plot().savefig(asked.picture.replace(".png", f"_{name}.png"), dpi=100)

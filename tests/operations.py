@@ -105,7 +105,7 @@ READING: dict[str, Operation] = {
     "evaluate_path": along(lambda _: mc.KeepNorm()),
     "evaluate_path, re-estimated": along(mc.Reestimate),
     "evaluate_path, moving average": along(lambda data: mc.Reestimate(data, average="exponential")),
-    "evaluate_path, reduced precision": along(mc.Reestimate, precision="auto"),
+    "evaluate_path, reduced precision": along(mc.Reestimate, compute=mc.Compute(precision="auto")),
     "evaluate_path, samples kept": along(mc.Reestimate, keep_samples=True),
     "evaluate_blocks": lambda model, data: mc.evaluate_blocks(
         model, *beside(model), suite=mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
@@ -115,7 +115,7 @@ READING: dict[str, Operation] = {
     ),
     "model_at": lambda model, data: mc.model_at(model, mc.LinearPath(*beside(model)), 0.5, norm=mc.Reestimate(data)),
     **{f"fit_path, {name}": fitting(method) for name, method in PATH_FITS.items()},
-    "fit_path, reduced precision": fitting(PATH_FITS["BezierFit"], precision="auto"),
+    "fit_path, reduced precision": fitting(PATH_FITS["BezierFit"], compute=mc.Compute(precision="auto")),
     "evaluate_alignment": lambda model, data: mc.evaluate_alignment(
         model,
         moved(model),
@@ -136,7 +136,7 @@ READING: dict[str, Operation] = {
     ).lines["after"],
     "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
-        model, mc.Suite({"cue": data}), precision="auto"
+        model, mc.Suite({"cue": data}), compute=mc.Compute(precision="auto")
     ),
     "compare_mechanisms": lambda model, data: mc.compare_mechanisms(
         model, mc.with_parameters(model, beside(model)[1]), mc.Suite({"cue": data, "hue": data})
@@ -162,7 +162,7 @@ READING: dict[str, Operation] = {
     "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
     "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),
-    "fine_tune, reduced precision": tuning(METHODS["CBFT"], precision="auto"),
+    "fine_tune, reduced precision": tuning(METHODS["CBFT"], compute=mc.Compute(precision="auto")),
 }
 OPERATIONS: dict[str, Operation] = {
     "parameters_of": lambda model, _: mc.parameters_of(model),

@@ -136,15 +136,20 @@ def test_reduced_precision_finds_the_same() -> None:
     symmetry = mc.symmetry_of(model, data[0][:2])
     moved = copy.deepcopy(model)
     moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(1)))
-    assert mc.align(model, moved, mc.ActivationMatching(data), symmetry, precision="auto").distance_after == 0.0
+    assert (
+        mc.align(
+            model, moved, mc.ActivationMatching(data), symmetry, compute=mc.Compute(precision="auto")
+        ).distance_after
+        == 0.0
+    )
 
 
 def test_progress_and_record() -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[mc.ProgressEvent] = []
     a, b = build(two_layers, 1), build(two_layers, 2)
     method = mc.ActivationMatching(rows(30), batch_size=10, label="training data")
-    found = mc.align(a, b, method, progress=lambda *step: told.append(step), seed=4)
-    assert [step[1:] for step in told] == [(1, 3), (2, 3), (3, 3)]
+    found = mc.align(a, b, method, progress=told.append, seed=4)
+    assert [(step.done, step.total) for step in told] == [(1, 3), (2, 3), (3, 3)]
     expected = {"method": "activation matching", "when": "after", "data": "training data", "batch_size": 10, "seed": 4}
     assert expected.items() <= dict(found.settings).items()
     assert f"coverage {100 * found.coverage:.1f} %" in str(found) and "layer2 (5 units)" in str(found)

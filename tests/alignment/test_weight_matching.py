@@ -94,7 +94,8 @@ def test_seeded() -> None:
         "restarts": 3,
         "seed": 5,
         "device": "cpu",
-        "precision": "float32",
+        "precision": "float64",
+        "batch_size": None,
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 from demo_record import demo_record
 from mechconn import paper
 from mechconn.cli import main
-from mechconn.core import Progress
+from mechconn.core import Progress, ProgressEvent
 from mechconn.paper import DemoSettings
 from mechconn.report import DemoRecord
 
@@ -19,7 +19,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[DemoSettings]:
 
     def run_demo(settings: DemoSettings, *, root: object, device: str | None, progress: Progress) -> DemoRecord:
         asked.append(settings)
-        progress("[1/1] working", 0, 1)
+        progress(ProgressEvent("[1/1] working", 0, 1))
         return demo_record(seed=settings.seed)
 
     monkeypatch.setattr(paper, "run_demo", run_demo)

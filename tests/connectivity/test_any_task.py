@@ -227,13 +227,15 @@ class Watched(Path):
         return {"path": "watched"}
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float64), ("auto", torch.float32)])
+@pytest.mark.parametrize(("precision", "dtype"), [("model", torch.float64), ("auto", torch.float32)])
 def test_no_point_outlives_its_evaluation(precision: Any, dtype: torch.dtype) -> None:
     path, data = Watched(dtype), rows(12, dtype=dtype)
     suite, model = mc.Suite({"cue": data, "hue": data}), build(norm_mlp, dtype=dtype)
     gc.disable()  # freed at once, not by a collection that comes some time
     try:
-        mc.evaluate_path(model, path, suite, 5, mc.Reestimate(data), precision=precision, keep_samples=True)
+        mc.evaluate_path(
+            model, path, suite, 5, mc.Reestimate(data), compute=mc.Compute(precision=precision), keep_samples=True
+        )
     finally:
         gc.enable()
     assert path.held == [0] * 5

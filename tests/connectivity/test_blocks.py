@@ -137,9 +137,9 @@ def test_what_is_left_out_stays() -> None:
 
 
 def test_samples_make_intervals_and_progress_counts_every_point() -> None:
-    told: list[tuple[str, int, int]] = []
-    result = run(keep_samples=True, progress=lambda *step: told.append(step))
-    assert told == [("evaluating the blocks", done, 6) for done in range(1, 7)]
+    told: list[mc.ProgressEvent] = []
+    result = run(keep_samples=True, progress=told.append)
+    assert told == [mc.ProgressEvent("evaluating the blocks", done, 6) for done in range(1, 7)]
     assert all(barrier.interval is not None for barrier in result.barriers("cue").values())
 
 

@@ -98,13 +98,12 @@ def test_a_float32_model_is_evaluated_in_its_own_type() -> None:
 
 
 def test_progress_and_settings_tell_the_whole_story() -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[mc.ProgressEvent] = []
     path = mc.LinearPath(mc.parameters_of(build(mlp, 1)), mc.parameters_of(build(mlp, 2)))
-    profile = mc.evaluate_path(
-        build(mlp), path, mc.Suite({"cue": rows(4)}), ts=3, seed=7, progress=lambda *step: told.append(step)
-    )
-    assert told == [("evaluating the path", done, 3) for done in (1, 2, 3)]
+    profile = mc.evaluate_path(build(mlp), path, mc.Suite({"cue": rows(4)}), ts=3, seed=7, progress=told.append)
+    assert told == [mc.ProgressEvent("evaluating the path", done, 3) for done in (1, 2, 3)]
     expected = {"path": "linear", "norm": {"policy": "keep"}, "device": "cpu", "precision": "float64", "seed": 7}
+    expected["batch_size"] = None
     assert {name: profile.settings[name] for name in expected} == expected
 
 

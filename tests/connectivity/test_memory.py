@@ -43,12 +43,17 @@ def copies_held(factory: Any, path: Any, points: int, splits: int, precision: An
     suite = mc.Suite({f"split {i}": data for i in range(splits)}, reference="split 0")
     between = path(mc.parameters_of(model), mc.parameters_of(build(factory, 1, dtype=torch.float32)))
     return (
-        peak(lambda: mc.evaluate_path(model, between, suite, points, mc.Reestimate(data), precision=precision)) / size
+        peak(
+            lambda: mc.evaluate_path(
+                model, between, suite, points, mc.Reestimate(data), compute=mc.Compute(precision=precision)
+            )
+        )
+        / size
     )
 
 
 @pytest.mark.filterwarnings("ignore")  # the profiler's own
-@pytest.mark.parametrize("precision", ["float32", "auto"])
+@pytest.mark.parametrize("precision", ["model", "auto"])
 @pytest.mark.parametrize("path", [line, curve])
 @pytest.mark.parametrize("factory", [deep, convolutions])
 def test_the_peak_is_at_most_1_6_copies_however_many_points_and_splits(factory: Any, path: Any, precision: Any) -> None:

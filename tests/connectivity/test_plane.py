@@ -86,9 +86,9 @@ def test_without_a_margin_the_models_stand_on_the_border() -> None:
 
 
 def test_metrics_and_progress() -> None:
-    told: list[tuple[str, int, int]] = []
-    plane = run(points=2, metrics={"first": lambda f, _: f[:, 0]}, progress=lambda *step: told.append(step))
-    assert told == [("evaluating the plane", done, 7) for done in range(1, 8)]
+    told: list[mc.ProgressEvent] = []
+    plane = run(points=2, metrics={"first": lambda f, _: f[:, 0]}, progress=told.append)
+    assert told == [mc.ProgressEvent("evaluating the plane", done, 7) for done in range(1, 8)]
     with torch.no_grad():
         first = float(loaded(build(mlp), corners()[1])(rows(12)[0])[:, 0].mean())
     assert plane.models["b"].metrics["first"]["cue"] == pytest.approx(first, rel=1e-12)

@@ -131,8 +131,9 @@ def test_the_result_is_a_new_model_in_evaluation_mode() -> None:
 
 def test_history_and_settings_tell_the_whole_story() -> None:
     model, data, told = build(mlp), rows(40), []
-    trained = mc.train(model, data, quick(epochs=3), seed=5, progress=lambda *step: told.append(step))
-    assert told == [(f"training (clean {trained.history[n]['clean']:.3g})", n + 1, 3) for n in range(3)]
+    trained = mc.train(model, data, quick(epochs=3), seed=5, progress=told.append)
+    expected = [mc.ProgressEvent("training", n + 1, 3, {"clean": trained.history[n]["clean"]}) for n in range(3)]
+    assert told == expected and str(told[0]) == f"training (clean {trained.history[0]['clean']:.3g})"
     assert [record["epoch"] for record in trained.history] == [0, 1, 2]
     assert set(trained.history[0]) == {"epoch", "lr", "clean"}
     for name, value in {
@@ -269,7 +270,7 @@ def test_a_model_trained_in_reduced_precision_can_be_saved(tmp_path: Path) -> No
     draw = torch.Generator().manual_seed(0)
     data = torch.randn(16, 3, 28, 28, generator=draw), torch.arange(16) % 10
     method = mc.Training(epochs=1, batch_size=8)
-    result = mc.train(mc.models.small_convnet(seed=0), data, method, precision="auto")
+    result = mc.train(mc.models.small_convnet(seed=0), data, method, compute=mc.Compute(precision="auto"))
     save_file(result.model.state_dict(), tmp_path / "model.safetensors")
     loaded = load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(loaded[name], tensor) for name, tensor in result.model.state_dict().items())

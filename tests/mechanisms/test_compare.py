@@ -230,9 +230,9 @@ def test_the_record_is_strict_json_and_print_sums_it_up(several: bool) -> None:
 
 def test_progress_counts_every_pass() -> None:
     a, b, suite = runs()
-    told: list[tuple[str, int, int]] = []
-    mc.compare_mechanisms(a, b, suite, progress=lambda *step: told.append(step))
-    assert told == [("comparing mechanisms", n + 1, 15) for n in range(15)]
+    told: list[mc.ProgressEvent] = []
+    mc.compare_mechanisms(a, b, suite, progress=told.append)
+    assert told == [mc.ProgressEvent("comparing mechanisms", n + 1, 15) for n in range(15)]
 
 
 WRONG: dict[str, tuple[Any, Any, str]] = {

@@ -160,8 +160,8 @@ def test_classes_of_another_order_are_refused(tmp_path: Path) -> None:
 ENDS = mc.parameters_of(A), mc.parameters_of(B)
 LINE = mc.LinearPath(*ENDS)
 NEED_WEIGHTS: dict[str, Callable[[Any], Any]] = {
-    "audit": lambda m: mc.audit(m, B, SUITE, None),
-    "audit, the second": lambda m: mc.audit(A, m, SUITE, None),
+    "audit": lambda m: mc.audit(m, B, SUITE, norm=None),
+    "audit, the second": lambda m: mc.audit(A, m, SUITE, norm=None),
     "evaluate_path": lambda m: mc.evaluate_path(m, LINE, SUITE),
     "evaluate_blocks": lambda m: mc.evaluate_blocks(m, *ENDS, SUITE, blocks="layers"),
     "align": lambda m: mc.align(A, m, mc.WeightMatching(), mc.symmetry_of(B, X[:4])),

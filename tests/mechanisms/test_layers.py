@@ -191,9 +191,9 @@ def test_an_audit_refuses_layers_by_name_before_its_work_and_notes_where_none_is
     suite = mc.Suite({"cue": (x, y), "moved": (x.flip(0), y)})
     a, b = build(Auxiliary).eval(), build(Auxiliary, 1).eval()
     with pytest.raises(ValueError, match=rf"^layer 'aux' of model_a {ONCE}; name layers that run once$"):
-        mc.audit(a, b, suite, ts=3, layers=["body", "aux"], progress=lambda *step: told.append(step))
+        mc.audit(a, b, suite, ts=3, layers=["body", "aux"], progress=told.append)
     with pytest.raises(ValueError, match="layer must be one of '', 'body', 'head', 'aux', got 'bodi'; did you mean"):
-        mc.audit(a, b, suite, ts=3, layers=["bodi"], progress=lambda *step: told.append(step))
+        mc.audit(a, b, suite, ts=3, layers=["bodi"], progress=told.append)
     assert told == []
     bare = nn.Flatten(), nn.Flatten()
     found = mc.audit(*bare, suite, ts=3, alignment="none", layers="all")

@@ -110,13 +110,13 @@ def test_the_picture_shows_the_matrix_in_the_order_of_the_tree(on: Any) -> None:
 
 
 def test_the_record_is_strict_json_and_progress_is_told() -> None:
-    told: list[tuple[str, int, int]] = []
-    found = mc.mechanism_map(MODELS, SUITE, ts=3, progress=lambda *step: told.append(step))
+    told: list[mc.ProgressEvent] = []
+    found = mc.mechanism_map(MODELS, SUITE, ts=3, progress=told.append)
     record = json.loads(json.dumps(found.to_record(), allow_nan=False))
     assert record["distance"] == [list(row) for row in found.distance]
     assert record["trees"]["barrier"]["order"] == list(found.trees["barrier"].order)
     assert record["norm"] == {"policy": "keep"}
-    assert told == [("mapping the models", n + 1, 10) for n in range(10)]
+    assert told == [mc.ProgressEvent("mapping the models", n + 1, 10) for n in range(10)]
 
 
 def exploding() -> nn.Module:

@@ -105,10 +105,10 @@ def test_the_record_is_plain_json() -> None:
 
 
 def test_progress_is_told() -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[mc.ProgressEvent] = []
     suite = mc.Suite({"cue": answers(RIGHT, Y), "hue": answers(RIGHT, Y)})
-    mc.measure_invariance(Copier(), suite, progress=lambda *step: told.append(step))
-    assert told == [("measuring invariance", 1, 2), ("measuring invariance", 2, 2)]
+    mc.measure_invariance(Copier(), suite, progress=told.append)
+    assert told == [mc.ProgressEvent("measuring invariance", n, 2) for n in (1, 2)]
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -160,7 +160,7 @@ UNFOLDED = {
 def test_where_a_fold_would_be_wrong_or_cannot_be_tried_the_plain_network_runs(why: str):
     with isolate_rng(0):
         model = UNFOLDED[why]().eval()
-    network = Network(model, precision="auto")
+    network = Network(model, mc.Compute(precision="auto"))
     params = network.load(mc.parameters_of(model))
     plain = network(params, network.buffers, images(12))
     assert torch.equal(Inference(network).at(params, network.buffers)(images(12)), plain)
@@ -178,7 +178,7 @@ def test_reduced_precision_agrees_with_the_plain_network(branching: nn.Module):
     model = branching.eval()
     with torch.no_grad():
         expected = model(images(64))
-    network = Network(model, precision="auto")
+    network = Network(model, mc.Compute(precision="auto"))
     inference = Inference(network)
     got = inference.at(network.load(mc.parameters_of(model)), network.buffers)(images(64))
     assert got.dtype == torch.float32
@@ -206,13 +206,17 @@ def test_a_weight_written_in_place_inside_one_block_is_read_anew(grad: bool):
 def test_points_of_a_path_differ_in_reduced_precision_and_close_to_float32():
     task = mc.datasets.cue_task("digits", seed=0)
     model = mc.models.small_convnet(width=4, seed=0)
-    other = mc.train(model, task.train.sample(128), mc.Training(epochs=1, batch_size=32), precision="auto")
+    other = mc.train(
+        model, task.train.sample(128), mc.Training(epochs=1, batch_size=32), compute=mc.Compute(precision="auto")
+    )
     assert other.settings["precision"] == "bfloat16"
     path = mc.LinearPath(mc.parameters_of(model), mc.parameters_of(other.model))
     few = mc.Suite({"cue": task.train.sample(200)}, reference="cue")
     exact, fast = (
-        mc.evaluate_path(model, path, few, ts=3, norm=mc.Reestimate(task.clean.sample(200)), precision=precision)
-        for precision in ("float32", "auto")
+        mc.evaluate_path(
+            model, path, few, ts=3, norm=mc.Reestimate(task.clean.sample(200)), compute=mc.Compute(precision=precision)
+        )
+        for precision in ("model", "auto")
     )
     assert (exact.settings["precision"], fast.settings["precision"]) == ("float32", "bfloat16")
     assert len(set(fast.loss["cue"])) == 3
@@ -225,8 +229,8 @@ def test_inference_mode_of_the_caller_only_costs_the_folding(branching: nn.Modul
     suite = mc.Suite({"cue": (images(32), torch.arange(32) % 3)}, interventions=())
     model = branching.eval()
     with torch.inference_mode():
-        inside = mc.measure_invariance(model, suite, precision="auto")
-    outside = mc.measure_invariance(model, suite, precision="auto")
+        inside = mc.measure_invariance(model, suite, compute=mc.Compute(precision="auto"))
+    outside = mc.measure_invariance(model, suite, compute=mc.Compute(precision="auto"))
     # Both compute in bfloat16, one of them with folded weights: losses of about 1 nat agree to a few parts in 2^8.
     assert inside.loss["cue"] == pytest.approx(outside.loss["cue"], abs=0.05)
 
@@ -247,7 +251,7 @@ def test_the_layout_of_the_users_weights_does_not_matter(layout: torch.memory_fo
     """Deep enough for small maps: each of the ten layers is off by about 2^-8 of its scale."""
     model = mc.models.vgg13(seed=0).to(memory_format=layout).eval()  # pyright: ignore[reportCallIssue]
     x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    network = Network(model, precision="auto")
+    network = Network(model, mc.Compute(precision="auto"))
     params = network.load(mc.parameters_of(model))
     with torch.no_grad():
         expected, got = model(x), Inference(network).at(dict(params), network.buffers)(x)

@@ -146,8 +146,8 @@ def test_half_precision_weights_are_precise_enough_for_auto(dtype: torch.dtype) 
     (a, b), (x, y) = ends(norm_mlp, dtype), rows(30, dtype=torch.float32)
     path, suite = mc.LinearPath(mc.parameters_of(a), mc.parameters_of(b)), suite_of(x, y)
     own, auto = (
-        mc.evaluate_path(a, path, suite, ts=3, norm=mc.KeepNorm(), precision=precision)
-        for precision in ("float32", "auto")
+        mc.evaluate_path(a, path, suite, ts=3, norm=mc.KeepNorm(), compute=mc.Compute(precision=precision))
+        for precision in ("model", "auto")
     )
     assert own.loss == auto.loss
     assert own.settings["precision"] == auto.settings["precision"] == str(dtype).removeprefix("torch.")

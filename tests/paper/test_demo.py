@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import mechconn as mc
 from image_files import write_set
 from mechconn.descent import Training
 from mechconn.paper import DemoSettings, choose_demo_settings, run_demo
@@ -21,10 +22,10 @@ QUICK = DemoSettings(
 
 
 def test_the_story_is_told_whole_and_repeats_exactly():
-    seen: list[str] = []
-    first = run_demo(QUICK, progress=lambda message, done, total: seen.append(message))
+    seen: list[mc.ProgressEvent] = []
+    first = run_demo(QUICK, progress=seen.append)
     assert list(first.accuracy) == ["theta_C", "theta_NC", "FT-M", "CBFT"]
-    assert list(dict.fromkeys(message[:5] for message in seen)) == [f"[{i}/8]" for i in range(1, 9)]
+    assert list(dict.fromkeys(event.stage[:5] for event in seen)) == [f"[{i}/8]" for i in range(1, 9)]
     assert set(first.pictures) == {"no_cue", "cue", "rand_cue", "rand_image"}
     assert first.path.ts == [0.0, 0.5, 1.0]
     for split, interval in first.path.barrier_interval.items():

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import t as student
 
+import mechconn as mc
 from mechconn.paper import CellEngine, Fig13, RunPlan, run_plan
 from mechconn.paper._fig13 import FIG13_SCALES, PAIRS, ReluCell, compute_relu_cell, run_fig13, summarise_fig13
 from mechconn.paper._recipes import run_relu_cell
@@ -20,9 +21,9 @@ QUICK = Fig13(widths=(6, 8), seeds=(0, 1), rows=24, steps=60, polish=3)
 
 
 def test_a_summary_is_one_of_its_cells() -> None:
-    seen: list[tuple[str, int, int]] = []
-    results = run_fig13(QUICK, progress=lambda *told: seen.append(told))
-    assert [done for _, done, _ in seen] == [0, 1, 2, 3, 4] and {total for *_, total in seen} == {4}
+    seen: list[mc.ProgressEvent] = []
+    results = run_fig13(QUICK, progress=seen.append)
+    assert [event.done for event in seen] == [0, 1, 2, 3, 4] and {event.total for event in seen} == {4}
     cells = [compute_relu_cell(QUICK, seed, width) for seed, width in ((1, 8), (0, 6), (1, 6), (0, 8))]
     assert summarise_fig13(QUICK, cells) == results == json.loads(json.dumps(results))
     assert [(c["width"], c["seed"]) for c in results["cells"]] == [(6, 0), (6, 1), (8, 0), (8, 1)]
@@ -66,7 +67,7 @@ def test_it_computes_on_the_processor_whatever_the_device_is(tmp_path: Path) -> 
     first, second = records
     assert first.id == second.id and first.cells[0].steps == second.cells[0].steps
     assert second.environment.device == "cpu"
-    context = ExperimentContext(Store(tmp_path / "store"), "cuda", threads=1)
+    context = ExperimentContext(Store(tmp_path / "store"), mc.Compute("cuda"), threads=1)
     run_relu_cell(context, one, ReluCell(3, 6), None)
     assert {title: found.record.key for title, found in context.log.items()} == first.cells[0].steps
 

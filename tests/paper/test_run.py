@@ -25,9 +25,9 @@ from mechconn.paper import _steps
 from mechconn.paper import RunWatcher, run_plan
 from recipes import computed, small_plan
 stop = sys.argv[2]
-def told(title, done, total):
+def told(event):
     global stop
-    if title == stop and done == int(sys.argv[3]):
+    if event.stage == stop and event.done == int(sys.argv[3]):
         stop = ""
         print("at work", flush=True)
         sys.stdin.readline()

@@ -206,13 +206,13 @@ def test_a_seed_decides_everything(method: Any) -> None:
 
 
 def test_the_result_tells_how_it_came_about() -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[mc.ProgressEvent] = []
     fit = fitted(
         build(norm_mlp), bezier(bends=2), rows(20), norm_mlp, seed=4, label="with cue",
-        progress=lambda *step: told.append(step),
+        progress=told.append,
     )  # fmt: skip
-    losses = [f"fitting the path (path {record['path']:.3g})" for record in fit.history]
-    assert told == [(losses[0], 1, 2), (losses[1], 2, 2)]
+    terms = [{"path": record["path"]} for record in fit.history]
+    assert told == [mc.ProgressEvent("fitting the path", n + 1, 2, terms[n]) for n in range(2)]
     assert fit.settings == {
         "method": "BezierFit", "bends": 2, "epochs": 2, "batch_size": 8, "lr": 0.1, "momentum": 0.9,
         "weight_decay": 1e-4, "decay": 0.1, "decay_every": 10, "variant": "default",

@@ -166,8 +166,8 @@ class StoppedError(Exception):
 def trained(folder: Path, seed: int = 1, stop: bool = False) -> StepOutput:
     """A training with a checkpoint after every step, which may stop after its second epoch."""
 
-    def told(_: str, done: int, total: int) -> None:
-        if stop and done == 2:
+    def told(event: mc.ProgressEvent) -> None:
+        if stop and event.done == 2:
             raise StoppedError
 
     place = mc.Checkpoint(folder / "run.safetensors", every=1)

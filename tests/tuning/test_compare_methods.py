@@ -78,7 +78,8 @@ def test_the_record_and_the_file_hold_every_run(tmp_path: Path) -> None:
     record = found.to_record()
     assert record["accuracy"]["FT"]["cue"]["mean"] == found["FT"]["cue"].mean
     assert record["runs"][1]["settings"]["method"] == "NaiveFineTuning"
-    assert record["settings"] == {"seeds": [0, 1], "epochs": None, "passes": None, "selection": "last"}
+    how = {"device": "cpu", "precision": "float64", "batch_size": None}
+    assert record["settings"] == {"seeds": [0, 1], "epochs": None, "passes": None, "selection": "last"} | how
     found.to_csv(tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as stream:
         lines = list(csv.DictReader(stream))
@@ -251,10 +252,10 @@ def test_the_users_models_stay_as_they_are() -> None:
 
 
 def test_it_tells_how_far_it_is() -> None:
-    told: list[tuple[str, int, int]] = []
-    mc.compare_methods(task(), {"FT": METHODS["FT"]}, progress=lambda *step: told.append(step))
-    assert [step[1:] for step in told] == [(0, 1), (0, 1), (1, 1)]
-    assert told[1][0].startswith("comparing methods (FT, seed 0, epoch 2 of 2: fine-tuning (clean ")
+    told: list[mc.ProgressEvent] = []
+    mc.compare_methods(task(), {"FT": METHODS["FT"]}, progress=told.append)
+    assert [(step.done, step.total) for step in told] == [(0, 1), (0, 1), (1, 1)]
+    assert str(told[1]).startswith("comparing methods: FT, seed 0 (epoch 2, clean ")
 
 
 # ---------------------------------------------------------------- what `compare_methods` refuses, and when
@@ -278,10 +279,10 @@ def test_it_tells_how_far_it_is() -> None:
     ],
 )
 def test_what_cannot_be_compared_is_told_before_anything_is_trained(changes: dict[str, Any], text: str) -> None:
-    told: list[str] = []
+    told: list[mc.ProgressEvent] = []
     arguments: dict[str, Any] = {"tasks": task(), "methods": METHODS, "epochs": 1, **changes}
     with pytest.raises(ValueError, match=text):
-        mc.compare_methods(**arguments, progress=lambda message, *_: told.append(message))
+        mc.compare_methods(**arguments, progress=told.append)
     assert not told
 
 

@@ -51,13 +51,13 @@ def test_naive_fine_tuning_reads_no_cued_data() -> None:
 
 
 def test_the_result_tells_how_it_came_about() -> None:
-    told: list[tuple[str, int, int]] = []
+    told: list[mc.ProgressEvent] = []
     tuned = mc.fine_tune(
         build(norm_mlp), mc.NaiveFineTuning(epochs=2, batch_size=8), clean=rows(20), seed=4,
-        progress=lambda *step: told.append(step),
+        progress=told.append,
     )  # fmt: skip
-    losses = [f"fine-tuning (clean {record['clean']:.3g})" for record in tuned.history]
-    assert told == [(losses[0], 1, 2), (losses[1], 2, 2)]
+    terms = [{"clean": record["clean"]} for record in tuned.history]
+    assert told == [mc.ProgressEvent("fine-tuning", n + 1, 2, terms[n]) for n in range(2)]
     assert tuned.settings["method"] == "NaiveFineTuning"
     assert (tuned.settings["seed"], tuned.settings["samples"]) == (4, 20)
     assert not any(part.training for part in tuned.model.modules())

@@ -25,7 +25,7 @@ from mechconn.core import (
     iterate_batches,
     keep_generator_states,
 )
-from mechconn.network import autocast_to, choose_reduced_type, make_input_caster, to_memory_format
+from mechconn.network import autocast_to, make_input_caster, to_memory_format
 from mechconn.symmetry import (
     Graph,
     Permutations,
@@ -101,7 +101,7 @@ class ActivationMatching(AlignmentMethod):
         return tree_map(lambda v: v[:2] if isinstance(v, Tensor) and v.dim() and len(v) == rows else v, inputs)
 
     def _moments(self, pair: NetworkPair) -> dict[Site, PairMoments]:
-        reduced = choose_reduced_type(pair.precision, pair.device)
+        reduced = pair.reduced
         states = [
             {name: to_memory_format(t, reduced) for name, t in {**params, **dict(model.named_buffers())}.items()}
             for model, params in ((pair.model_a, pair.params_a), (pair.model_b, pair.params_b))
@@ -122,8 +122,7 @@ class ActivationMatching(AlignmentMethod):
             graph, sites = graphs[key]
             with autocast_to(reduced, pair.device):
                 _add_batch(graph, sites, states, inputs, moments)
-            if pair.progress is not None:
-                pair.progress("matching activations", number + 1, count)
+            pair.compute.report("matching activations", number + 1, count)
         return moments
 
     def _prepared(self, pair: NetworkPair, inputs: Inputs) -> tuple[Graph, dict[str, Site]]:

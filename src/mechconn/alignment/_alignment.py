@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from mechconn.alignment._activations import ActivationMatching
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
-from mechconn.core import Params, Progress, check_is, move_inputs
+from mechconn.core import Compute, Params, Progress, check_is, move_inputs, resolve_compute
 from mechconn.network import (
-    Precision,
     check_compatible,
     copy_with_state,
     parameters_of,
@@ -97,9 +96,9 @@ def align(
     symmetry: Symmetry | None = None,
     *,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Alignment:
     """Permute B's units so that they lie where A's like units lie; B's function stays as it is.
 
@@ -112,9 +111,9 @@ def align(
         symmetry: what may be permuted; default with ActivationMatching: `symmetry_of` model_b on the first two rows
             of the data.
         seed: of the proof's permutations and of restarts.
-        device: where to compute; default: where model_a is.
-        precision: "float32" computes activations in the model's own type, "auto" in bfloat16 where that is faster.
-        progress: called with (message, steps done, steps in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where model_a is.
+        progress: short for `Compute(progress=...)`; counts steps.
 
     Raises:
         ValueError: the architectures differ (all names and shapes that do are listed), the symmetry does not hold, or
@@ -134,18 +133,36 @@ def align(
 
     Source: Lubana et al. 2023, section 3; Entezari et al. 2022 (barriers up to permutation).
     """
+    compute = resolve_compute(compute, device, progress)
+    compute = resolve_compute(compute, device, progress)
     model_a, model_b = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
     check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
+    check_compatible("parameters of model_a and model_b", parameters_of(model_a), parameters_of(model_b))
+    symmetry = _resolve_symmetry(model_b, method, symmetry)
+    verify_symmetry(symmetry, model_b, seed)
+    return match_units(model_a, model_b, method, symmetry, seed, compute)
+
+
+def verify_symmetry(symmetry: Symmetry, model: nn.Module, seed: int) -> None:
+    """`Symmetry.verify` on the example that the symmetry was found on, wherever the model is."""
+    example = symmetry.example_input
+    symmetry.verify(model, None if example is None else move_inputs(example, resolve_device(model, None)), seed=seed)
+
+
+def match_units(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    method: AlignmentMethod,
+    symmetry: Symmetry,
+    seed: int,
+    compute: Compute,
+) -> Alignment:
+    """B moved onto A by a symmetry that is verified; as `align`, for networks of one architecture without wrappers."""
+    where = resolve_device(model_a, compute.device)
     own_a, own_b = parameters_of(model_a), parameters_of(model_b)
-    check_compatible("parameters of model_a and model_b", own_a, own_b)
-    where = resolve_device(model_a, device)
-    models = [copy_with_state(model, {}).to(where) for model in (model_a, model_b)]
-    for model in models:
-        set_mode(model, False)
-    symmetry = _resolve_symmetry(models[1], method, symmetry, where)
-    symmetry.verify(models[1], move_inputs(symmetry.example_input, where), seed=seed)
+    models = [_rest_at(model, where) for model in (model_a, model_b)]
     params_a, params_b = ({name: t.to(where) for name, t in own.items()} for own in (own_a, own_b))
-    pair = NetworkPair(models[0], models[1], params_a, params_b, symmetry, seed, where, precision, progress)
+    pair = NetworkPair(models[0], models[1], params_a, params_b, symmetry, seed, where, compute)
     matched = method.match(pair)
     moved = symmetry.apply(own_b, matched.permutations)
     model = copy_with_state(model_b, symmetry.apply(model_b.state_dict(), matched.permutations))
@@ -162,9 +179,18 @@ def align(
         dead=matched.dead,
         unseen=matched.unseen,
         symmetry=symmetry,
-        settings={**method.describe(), "seed": seed, "device": str(where), "precision": precision},
+        settings={**pair.computed, **method.describe(), "seed": seed},
         notes=tuple(_collect_notes(symmetry, matched, before, after)),
     )
+
+
+def _rest_at(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model in evaluation mode on a device; a copy where it is not."""
+    if not any(part.training for part in model.modules()) and resolve_device(model, None) == device:
+        return model
+    copied = copy_with_state(model, {}).to(device)
+    set_mode(copied, False)
+    return copied
 
 
 def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: float) -> Iterator[str]:
@@ -185,9 +211,7 @@ def compute_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     return float(sum((a[name].double() - b[name].to(a[name].device).double()).square().sum() for name in a) ** 0.5)
 
 
-def _resolve_symmetry(
-    model: nn.Module, method: AlignmentMethod, symmetry: Symmetry | None, device: torch.device
-) -> Symmetry:
+def _resolve_symmetry(model: nn.Module, method: AlignmentMethod, symmetry: Symmetry | None) -> Symmetry:
     if symmetry is not None:
         check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
         return symmetry
@@ -196,4 +220,4 @@ def _resolve_symmetry(
             f"{type(method).__name__} needs to know what may be permuted, got symmetry=None; pass "
             "symmetry=symmetry_of(model, example_input)"
         )
-    return symmetry_of(model, method.example(device, model))
+    return symmetry_of(model, method.example(resolve_device(model, None), model))

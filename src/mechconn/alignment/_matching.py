@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Params, Progress
-from mechconn.network import Precision
+from mechconn.core import Compute, Params
+from mechconn.network import choose_reduced_type
 from mechconn.symmetry import Symmetry
 
 
@@ -25,8 +25,7 @@ class NetworkPair:
         symmetry: which permutations leave their functions as they are.
         seed: of every random choice.
         device: where to compute.
-        precision: "float32" or "auto".
-        progress: called with (message, steps done, steps in all).
+        compute: in which precision, and what hears of progress.
     """
 
     model_a: nn.Module
@@ -36,8 +35,18 @@ class NetworkPair:
     symmetry: Symmetry
     seed: int
     device: torch.device
-    precision: Precision
-    progress: Progress | None
+    compute: Compute
+
+    @property
+    def reduced(self) -> torch.dtype | None:
+        """The type in which layers compute in place of their own; None: in their own."""
+        return choose_reduced_type(self.compute.precision, self.device)
+
+    @property
+    def computed(self) -> dict[str, Any]:
+        """How activations are computed, for the record."""
+        own = next((tensor.dtype for tensor in self.params_a.values()), torch.float32)
+        return self.compute.describe(self.device, self.reduced or own)
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,7 @@ class WeightMatching(AlignmentMethod):
         similarity = _WeightScores(pair.symmetry, a, b)
 
         def report_progress(done: int) -> None:
-            if pair.progress is not None:
-                pair.progress("matching weights", done, self.restarts)
+            pair.compute.report("matching weights", done, self.restarts)
 
         found = search_permutations(similarity, self.restarts, pair.seed, report_progress)
         return Matching(found, similarity.cosines({}), similarity.cosines(found))

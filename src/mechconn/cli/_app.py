@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from mechconn.core import Progress as ReportProgress
+    from mechconn.core import Progress, ProgressEvent
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT = 0, 1, 2
 
@@ -92,44 +90,29 @@ def choose_device(name: str) -> str:
 
 
 @contextmanager
-def show_progress_bars(first: str = "", kept: bool = True) -> Iterator[tuple[ReportProgress, Callable[[str], None]]]:
+def show_progress_bars(first: str = "", kept: bool = True) -> Iterator[tuple[Progress, Callable[[str], None]]]:
     """(report progress, print a line), on standard error: a bar for each stage on a terminal, else a line per stage.
 
     Args:
         first: the stage before the first report; shown on a terminal.
         kept: whether the bars of stages that are over stay on the terminal.
     """
+    from mechconn.core import make_bars, make_line_reporter
+
     console = Console(stderr=True)
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     if not console.is_terminal:
         yield make_line_reporter(), say
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=not kept) as bars:
+    with make_bars(console, transient=not kept) as bars:
         tasks = {first: bars.add_task(first, total=None)} if first else {}
 
-        def report(message: str, done: int, total: int) -> None:
-            stage = message.partition(" (")[0]  # what follows it are the loss terms of the moment
+        def report(event: ProgressEvent) -> None:
+            stage = event.stage
             if stage not in tasks:
                 while tasks and not kept:
                     bars.remove_task(tasks.popitem()[1])
                 tasks[stage] = bars.add_task(stage)
-            bars.update(tasks[stage], completed=done, total=total, description=message)
+            bars.update(tasks[stage], completed=event.done, total=event.total, description=str(event))
 
         yield report, say
-
-
-def make_line_reporter(every: float = 15.0) -> ReportProgress:
-    """A callback that writes a line for each new stage, and one every so many seconds within a long one."""
-    started, shown, last = time.perf_counter(), "", 0.0
-
-    def report(message: str, done: int, total: int) -> None:
-        nonlocal shown, last
-        seconds, stage = time.perf_counter() - started, message.partition(" (")[0]
-        if stage != shown or seconds - last >= every:
-            text = f"{message}  {done}/{total}" if stage == shown else stage
-            sys.stderr.write(f"{seconds:6.1f} s  {text}\n")
-            sys.stderr.flush()
-            shown, last = stage, seconds
-
-    return report

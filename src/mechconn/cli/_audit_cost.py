@@ -10,8 +10,8 @@ import torch
 
 from mechconn.cli._audit_files import AuditJob
 from mechconn.connectivity import group_parameters
-from mechconn.core import as_data, iterate_batches, read_targets
-from mechconn.network import ROWS_ON_CPU, Network, Precision, find_statistics_layers, parameters_of
+from mechconn.core import Compute, as_data, iterate_batches, read_targets
+from mechconn.network import ROWS_ON_CPU, Network, find_statistics_layers, point_of
 
 BATCHES = 5
 """How many batches are timed: one alone may take twice as long as the next."""
@@ -23,14 +23,14 @@ SYMMETRY_SECONDS = 3.0
 of a process. Networks with which it takes longer (25 s for ResNet-18) are slow on the data too."""
 
 
-def estimate_seconds(job: AuditJob, device: str, precision: Precision) -> tuple[int, float]:
+def estimate_seconds(job: AuditJob, compute: Compute) -> tuple[int, float]:
     """(forward passes of one row, seconds) that the audit will take, from a few timed batches.
 
     Passes: each model on each split twice (effects, discrepancy), and every point of the one or two paths (and of
     each block) on each split and once over the data of the statistics; both models' watched passes over these data
     where units are matched by activations, and over the reference for CKA.
     """
-    network = Network(job.models[0], device, precision)
+    network = Network(job.models[0], compute)
     rows = sum(_count_rows(job.suite[name]) for name in job.suite)
     training = 0 if job.training is None else _count_rows(job.training)
     statistics = training if find_statistics_layers(network) else 0
@@ -51,7 +51,7 @@ def estimate_seconds(job: AuditJob, device: str, precision: Precision) -> tuple[
 @torch.no_grad()
 def _time_row(network: Network, job: AuditJob) -> float:
     """One forward pass of one row of the reference, the first batch not counted."""
-    point = network.load(parameters_of(job.models[0]))
+    point = network.load(point_of(job.models[0]).params)
     data = iterate_batches("split", job.suite[job.suite.reference], batch_size=ROWS_ON_CPU, device=network.device)
     first = list(islice(data, BATCHES))
     network(point, network.buffers, first[0][0])

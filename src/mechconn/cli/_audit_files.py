@@ -14,9 +14,9 @@ from mechconn import datasets
 from mechconn.alignment import ActivationMatching, WeightMatching
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
-from mechconn.connectivity import group_parameters
+from mechconn.connectivity import compute_outputs, group_parameters, read_first_rows
 from mechconn.core import (
-    Progress,
+    Compute,
     SampleSource,
     as_data,
     check_choice,
@@ -33,12 +33,10 @@ from mechconn.mechanisms import (
     audit,
     check_layers,
     check_margin,
-    compute_outputs,
-    read_first_rows,
     split_by_agreement,
 )
 from mechconn.models import check_weights_there, load_model
-from mechconn.network import Metric, Network, NormPolicy, Precision, Reestimate, check_metrics, find_statistics_layers
+from mechconn.network import Metric, Network, NormPolicy, Reestimate, check_metrics, find_statistics_layers, point_of
 from mechconn.report import make_strips
 
 FILES = (".safetensors", ".parquet", ".csv", ".tsv")
@@ -232,7 +230,7 @@ def _check_model_fits_data(
 ) -> None:
     """Raise unless the network takes the inputs, has an output for every class, and the loss takes the targets."""
     try:
-        outputs = compute_outputs(model, example)
+        outputs = compute_outputs(Network(model), point_of(model), example)
     except (RuntimeError, TypeError) as error:
         shape = (
             f"{list(example.shape)}, {example.dtype}" if isinstance(example, torch.Tensor) else type(example).__name__
@@ -301,16 +299,14 @@ def run_audit(
     job: AuditJob,
     *,
     seed: int = 0,
-    device: str | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    compute: Compute | None = None,
 ) -> AuditRecord:
     """Audit what was prepared; a record with samples of every split, for the page."""
     config = job.config
     found = audit(
         *job.models,
         job.suite,
-        job.norm,
+        norm=job.norm,
         margin=config.margin,
         on=config.on,
         alignment=_make_alignment(job),
@@ -322,9 +318,7 @@ def run_audit(
         layers=config.layers,
         names=job.names,
         seed=seed,
-        device=device,
-        precision=precision,
-        progress=progress,
+        compute=compute,
     )
     plain = replace(found, notes=(*job.notes, *found.notes)).to_record()
     plain["settings"] |= {"config": config.model_dump(mode="json"), "sha256 of the weights": job.hashes}

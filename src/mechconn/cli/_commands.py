@@ -55,26 +55,26 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the sentences.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="float32, or auto: bfloat16 where that is faster.")] = "float32",
+    precision: Annotated[str, typer.Option(help="model: its own type; auto: bfloat16 where that is faster.")] = "model",
 ) -> None:
     """Do two models use the same mechanisms? Effects of interventions, the path between them, a report."""
     from mechconn.cli._audit_config import AuditConfig
     from mechconn.cli._audit_cost import estimate_seconds
     from mechconn.cli._audit_files import prepare_audit, run_audit
-    from mechconn.core import check_choice, collect_errors, read_config
+    from mechconn.core import Compute, check_precision, collect_errors, read_config
     from mechconn.report import save_report
 
     config, place, _, kind = collect_errors(
         lambda: read_config(data, AuditConfig),
         lambda: choose_device(device),
         lambda: check_target(output, weights_a, weights_b, data),
-        lambda: check_choice("precision", precision, ("float32", "auto")),
+        lambda: check_precision(precision),
     )
     job = prepare_audit((weights_a, weights_b), model, config, data.parent, seed, root)
-    passes, seconds = estimate_seconds(job, place, kind)
+    passes, seconds = estimate_seconds(job, Compute(place, kind))
     sys.stderr.write(f"{passes:,} forward passes of one row: about {_format_duration(seconds)}\n")
     with show_progress_bars() as (report, _):
-        record = run_audit(job, seed=seed, device=place, precision=kind, progress=report)
+        record = run_audit(job, seed=seed, compute=Compute(place, kind, progress=report))
     save_report(record, output)
     if as_json:
         sys.stdout.write(record.to_json() + "\n")

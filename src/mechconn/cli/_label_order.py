@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mechconn.connectivity import compute_outputs
 from mechconn.datasets import (
     LabelNames,
     Suite,
@@ -18,7 +19,7 @@ from mechconn.datasets import (
     write_output_names,
 )
 from mechconn.descent import find_head
-from mechconn.mechanisms import compute_outputs
+from mechconn.network import Network, point_of
 
 
 def order_classes_alike(models: Sequence[tuple[str, nn.Module]], suite: Suite, example: Any) -> list[str]:
@@ -79,7 +80,7 @@ def drop_output_names(model: nn.Module) -> None:
 @torch.no_grad()
 def _permute(model: nn.Module, order: list[int], example: Any) -> bool:
     """Move the rows of the last linear layer, in place; whether that moved the outputs, and else nothing is changed."""
-    before = compute_outputs(model, example)
+    before = compute_outputs(Network(model), point_of(model), example)
     try:
         head = model.get_submodule(find_head(model, example))
     except ValueError:  # no single linear layer: the check of the names refuses the model
@@ -88,7 +89,7 @@ def _permute(model: nn.Module, order: list[int], example: Any) -> bool:
     if before.shape[-1] != len(order) or any(len(part) != len(order) for part in parts):
         return False
     _reorder(parts, order)
-    error = (compute_outputs(model, example) - before[..., order]).abs().max()
+    error = (compute_outputs(Network(model), point_of(model), example) - before[..., order]).abs().max()
     if bool(error <= 1e-5 * before.abs().max()):  # far above rounding
         return True
     _reorder(parts, [order.index(place) for place in range(len(order))])

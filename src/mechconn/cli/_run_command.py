@@ -57,7 +57,9 @@ def run(
     seeds: Annotated[str | None, typer.Option(help="Seeds with commas between them, as in 0,1,2.")] = None,
     root: Root = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="float32, or auto: bfloat16 where that is faster.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="model: its own type; auto: bfloat16 where that is faster.")
+    ] = None,
     engine: Annotated[str, typer.Option(help="inline, processes or ray.")] = "inline",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cells at a time, for --engine processes or ray; default: by the cores.")

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import nn
 
 from mechconn.alignment import Alignment, AlignmentMethod, align
 from mechconn.connectivity._barrier import Barrier
-from mechconn.connectivity._evaluate_path import evaluate_path
+from mechconn.connectivity._evaluate_path import check_grid
+from mechconn.connectivity._evaluator import Evaluator
+from mechconn.connectivity._joining import explain_disjoint, walk_lines
 from mechconn.connectivity._profile import Profile, make_table, write_table
-from mechconn.core import PerSampleLoss, Progress
+from mechconn.core import Compute, PerSampleLoss, Progress, resolve_compute
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import Metric, NormPolicy, Precision, parameters_of
-from mechconn.paths import LinearPath
+from mechconn.network import Metric, Network, NormPolicy, point_of, resolve_norm, unwrap_module
 from mechconn.plotting import draw_bars
 from mechconn.symmetry import Symmetry
-
-NormChoice: TypeAlias = NormPolicy | Callable[[nn.Module, nn.Module], NormPolicy] | None
-"""A policy, or a function of the two endpoints that makes one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,17 +88,18 @@ def evaluate_alignment(
     method: AlignmentMethod,
     suite: Suite,
     ts: int | Sequence[float] = 11,
-    norm: NormChoice = None,
     *,
+    norm: NormPolicy | None = None,
     symmetry: Symmetry | None = None,
     null: tuple[nn.Module, nn.Module] | None = None,
+    ignore: Sequence[str] = (),
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> AlignedProfiles:
     """The straight line from A to B before and after B was permuted onto A.
 
@@ -110,52 +109,42 @@ def evaluate_alignment(
 
     Args:
         model_a: t = 0; neither module is changed.
-        model_b: t = 1, of the same architecture.
+        model_b: t = 1: one module with A, with other parameters and statistics.
         method: how to align, as in `align`.
         suite: the splits.
         ts: number of evenly spaced points, or the points themselves: increasing, from 0 to 1.
-        norm: as in `evaluate_path`; or a function (model at t = 0, model at t = 1) -> policy, for policies that need
-            the endpoints, such as `InterpolateNorm` and `Repair`.
+        norm: as in `evaluate_path`.
         symmetry: as in `align`.
         null: two models of one recipe with different seeds, of the same architecture.
+        ignore: buffers that are no part of what is computed; see `LinearPath.between`.
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
         keep_samples: as in `evaluate_path`.
         seed: of the alignment, and of layers and loaders that draw from global generators.
-        device: where to compute; default: where model_a is.
-        precision: as in `evaluate_path`.
-        progress: called with (message, steps done, steps in all).
+        compute: how to compute; see `mechconn.Compute`.
+        device: shorthand for `compute`.
+        progress: shorthand for `compute`.
 
     Raises:
-        ValueError: as in `align` and `evaluate_path`.
+        ValueError: the models are not one module with other parameters and statistics; or as in `align` and
+            `evaluate_path`.
 
     Source: Entezari et al. 2022; Lubana et al. 2023, section 3.
     """
-
-    def line(first: nn.Module, second: nn.Module) -> Profile:
-        return evaluate_path(
-            first,
-            LinearPath(parameters_of(first), parameters_of(second)),
-            suite,
-            ts,
-            norm if norm is None or isinstance(norm, NormPolicy) else norm(first, second),
-            loss=loss,
-            metrics=metrics,
-            keep_samples=keep_samples,
-            seed=seed,
-            device=device,
-            precision=precision,
-            progress=progress,
-        )
-
-    profiles: dict[str, Profile] = {}
-    alignments: list[Alignment] = []
+    how = resolve_compute(compute, device, progress)
+    grid, profiles, alignments = check_grid(ts), dict[str, Profile](), list[Alignment]()
     for name, pair in (("", (model_a, model_b)), ("null ", null)):
-        if pair is not None:
-            alignments.append(
-                align(*pair, method, symmetry, seed=seed, device=device, precision=precision, progress=progress)
-            )
-            symmetry = alignments[0].symmetry
-            profiles[f"{name}before"] = line(*pair)
-            profiles[f"{name}after"] = line(pair[0], alignments[-1].model)
+        if pair is None:
+            continue
+        first, second = (unwrap_module(model, which) for model, which in zip(pair, ("model_a", "model_b"), strict=True))
+        evaluator = Evaluator(first, suite, loss=loss, metrics=metrics, seed=seed, compute=how)
+        policy, b = resolve_norm(norm, evaluator.network), point_of(second)
+        why = explain_disjoint((first, second), evaluator, Network(second, how), (evaluator.saved, b), ignore=ignore)
+        if why:
+            raise ValueError(why)
+        found = align(first, second, method, symmetry, seed=seed, compute=how)
+        alignments.append(found)
+        symmetry = alignments[0].symmetry
+        lines = walk_lines(evaluator, b, point_of(found.model), grid, policy, keep_samples)
+        profiles |= {f"{name}{which}": profile for which, profile in lines.items()}
     return AlignedProfiles(alignments[0], profiles, alignments[1] if null is not None else None)

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from mechconn.connectivity._barrier import Barrier
-from mechconn.connectivity._evaluate_path import check_grid, evaluate_points
-from mechconn.connectivity._point_evaluator import PointEvaluator
+from mechconn.connectivity._evaluate_path import check_grid, evaluate_line
+from mechconn.connectivity._evaluator import Evaluator
 from mechconn.connectivity._profile import Profile, make_table, write_table
-from mechconn.core import Params, PerSampleLoss, Progress, check_choice, check_count
+from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_count
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import Metric, NormPolicy, Outcomes, Precision
-from mechconn.paths import LinearPath
+from mechconn.network import Metric, NormPolicy, Point, PointLike, as_points, resolve_norm
+from mechconn.paths import LinearPath, Spot
 from mechconn.plotting import draw_bars
 
 BlockChoice: TypeAlias = int | str | Mapping[str, str]
@@ -96,22 +96,22 @@ class BlockProfiles(Mapping[str, Profile]):
 
 def evaluate_blocks(
     model: nn.Module,
-    params_a: Params,
-    params_b: Params,
+    a: PointLike,
+    b: PointLike,
     suite: Suite,
     blocks: BlockChoice = 1,
     rest: Literal["a", "b"] = "a",
     ts: int | Sequence[float] = 11,
-    norm: NormPolicy | None = None,
     *,
+    norm: NormPolicy | None = None,
     leave_out: str | None = None,
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> BlockProfiles:
     r"""The profile along each block of parameters, the rest staying at A or at B.
 
@@ -124,8 +124,8 @@ def evaluate_blocks(
 
     Args:
         model: gives the architecture and the buffers; it stays as it is.
-        params_a: theta_a, t = 0.
-        params_b: theta_b, t = 1.
+        a: A, t = 0: a network, a point, or parameters alone.
+        b: B, t = 1, likewise.
         suite: the splits.
         blocks: a depth: parameters whose modules share the first `depth` parts of their names (1: the children of
             the model); a regular expression, matched from the start of a parameter's name: its first group (or,
@@ -139,9 +139,9 @@ def evaluate_blocks(
         metrics: as in `evaluate_path`.
         keep_samples: as in `evaluate_path`.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where the model is.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
-        progress: called with (message, points done, points in all).
+        compute: how to compute; see `mechconn.Compute`.
+        device: shorthand for `compute`.
+        progress: shorthand for `compute`; events count points.
 
     Raises:
         ValueError: parameters in no block or in two, a pattern without a parameter or that is no regular expression
@@ -160,29 +160,65 @@ def evaluate_blocks(
     Source: Adilova, Andriushchenko, Kamp, Fischer & Jaggi, *Layer-wise linear mode connectivity*, ICLR 2024.
     """
     check_choice("rest", rest, ("a", "b"))
-    points = PointEvaluator(
-        model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision
+    evaluator = Evaluator(
+        model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute, device=device, progress=progress
     )
-    grid = check_grid(ts)
-    points.network.check("params_a", params_a)
-    points.network.check("params_b", params_b)
-    groups, left_out = group_parameters(list(points.network.make_weightless_parameters()), blocks, leave_out)
-    still, end = (params_a, 0.0) if rest == "a" else (params_b, 1.0)
-    shared: dict[float, Mapping[str, Outcomes]] = {}
-    profiles: dict[str, Profile] = {}
-    steps = len(grid) * len(groups)
+    grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
+    first, last = as_points(("a", "b"), (a, b))
+    for name, point in (("a", first), ("b", last)):
+        evaluator.network.check(name, point.params)
+    return walk_blocks(evaluator, (first, last), blocks, rest, grid, norm, leave_out, keep_samples)
 
-    def report_progress(done: int) -> None:
-        if progress is not None:
-            progress("evaluating the blocks", len(profiles) * len(grid) + done, steps)
+
+def walk_blocks(
+    evaluator: Evaluator,
+    ends: tuple[Point, Point],
+    blocks: BlockChoice,
+    rest: Literal["a", "b"],
+    grid: tuple[float, ...],
+    norm: NormPolicy,
+    leave_out: str | None,
+    keep: bool,
+) -> BlockProfiles:
+    """The profile along each block between two points of the evaluator's network, over a checked grid."""
+    groups, left_out = group_parameters(list(evaluator.network.make_weightless_parameters()), blocks, leave_out)
+    profiles: dict[str, Profile] = {}
+
+    def report(done: int) -> None:
+        evaluator.compute.report("evaluating the blocks", len(profiles) * len(grid) + done, len(grid) * len(groups))
 
     for block, names in groups.items():
-        if not shared:  # one end is the same for every block
-            shared = {end: points.at(f"params_{rest}", lambda: {k: v.detach().clone() for k, v in still.items()})}
-        ends = [{**still, **{name: params[name] for name in names}} for params in (params_a, params_b)]
-        profile = evaluate_points(points, LinearPath(*ends), grid, keep_samples, report_progress, shared, whole=False)
+        profile = evaluate_line(evaluator, _BlockPath(ends, names, rest), grid, norm, keep, report)
         profiles[block] = replace(profile, settings={**profile.settings, "block": block, "rest": rest})
     return BlockProfiles(profiles, groups, rest, left_out)
+
+
+class _BlockPath(LinearPath):
+    """The line along which one block goes from A to B, the rest staying at one of them."""
+
+    def __init__(self, ends: tuple[Point, Point], names: Sequence[str], rest: Literal["a", "b"]) -> None:
+        self._still, self._at = (ends[0], 0.0) if rest == "a" else (ends[1], 1.0)
+        first, last = ({**self._still.params, **{name: end.params[name] for name in names}} for end in ends)
+        super().__init__(first, last)
+        self._models = ends
+
+    @property
+    def ends(self) -> tuple[Point, Point]:
+        """None.
+
+        Raises:
+            ValueError: always.
+        """
+        return Spot(dict, ()).ends
+
+    @property
+    def sources(self) -> tuple[Point, ...]:
+        """A and B, from which its buffers come."""
+        return self._models
+
+    def end_at(self, t: float) -> Point | None:
+        """The network at which no block has moved."""
+        return self._still if t == self._at else None
 
 
 def group_parameters(

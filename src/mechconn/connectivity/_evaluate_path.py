@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import nn
 
-from mechconn.connectivity._point_evaluator import PointEvaluator, PointResults
-from mechconn.connectivity._profile import Profile
-from mechconn.core import PerSampleLoss, Progress, check_fraction
+from mechconn.connectivity._evaluator import Evaluator, PointResults, compute_means
+from mechconn.connectivity._profile import EndMeans, Profile
+from mechconn.core import Buffers, Compute, PerSampleLoss, Progress, check_fraction
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import OWN_NAMES, Metric, NormPolicy, Outcomes, Precision
+from mechconn.network import OWN_NAMES, Metric, NormPolicy, resolve_norm
 from mechconn.paths import Path, path_grid
 
 
@@ -23,15 +24,15 @@ def evaluate_path(
     path: Path,
     suite: Suite,
     ts: int | Sequence[float] = 11,
-    norm: NormPolicy | None = None,
     *,
+    norm: NormPolicy | None = None,
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Profile:
     """Loss and accuracy of the network at points of a path, on every split of a suite.
 
@@ -47,16 +48,17 @@ def evaluate_path(
         suite: the splits.
         ts: number of evenly spaced points, or the points themselves: increasing, from 0 to 1.
         norm: where normalisation statistics come from at each t, endpoints included; required when the model
-            keeps any. One re-estimation per t serves all splits.
+            keeps any. One re-estimation per t serves all splits. Where a path of points is re-estimated, its ends are
+            measured as saved too, `Profile.saved`.
         loss: one value per sample from (outputs, targets), in nats for the default.
         metrics: name -> one value per sample from (outputs, targets), or a `Metric` that also has bounds; their means
             stand beside loss and accuracy.
         keep_samples: keep every sample's values, so that barriers have intervals: 9 bytes per sample, split and
             point, and 8 for every metric. The rows must come in one order at every point.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where the model is.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
-        progress: called with (message, points done, points in all).
+        compute: how to compute; see `mechconn.Compute`.
+        device: shorthand for `compute`.
+        progress: shorthand for `compute`; events count points.
 
     Raises:
         ValueError: the path is not of this architecture, the grid is not from 0 to 1, `norm` is missing, data
@@ -75,52 +77,70 @@ def evaluate_path(
 
     Source: Lubana et al. 2023, section 3.
     """
-    points = PointEvaluator(
-        model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision
+    evaluator = Evaluator(
+        model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute, device=device, progress=progress
     )
-    grid = check_grid(ts)
-
-    def report_progress(done: int) -> None:
-        if progress is not None:
-            progress("evaluating the path", done, len(grid))
-
-    return evaluate_points(points, path, grid, keep_samples, report_progress)
+    grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
+    report = partial(evaluator.compute.report, "evaluating the path", total=len(grid))
+    return evaluate_line(evaluator, path, grid, norm, keep_samples, report)
 
 
-def evaluate_points(
-    points: PointEvaluator,
+def evaluate_line(
+    evaluator: Evaluator,
     path: Path,
     grid: tuple[float, ...],
+    norm: NormPolicy,
     keep: bool,
-    report_progress: Callable[[int], None],
-    known: Mapping[float, Mapping[str, Outcomes]] | None = None,
-    *,
-    whole: bool = True,
+    report: Callable[..., None],
+    splits: Sequence[str] | None = None,
 ) -> Profile:
-    """The profile of a path over a checked grid; points in `known` are not evaluated again.
+    """The profile of a path over a checked grid; `report(done=...)` is called after each point.
 
-    `whole` says that the path's ends are the models A and B themselves.
+    The ends come first: where normalisation statistics do not depend on what moves, those of the ends serve all points.
     """
-    point_results = PointResults(keep)
-    for number, t in enumerate(grid):
-        results = (known or {}).get(t) or points.at(
-            "the path's parameters", lambda t=t: path.at(t), path.place(t) if whole else None
-        )
-        point_results.add(f"t = {t:g}", results)
-        report_progress(number + 1)
-    means = {measure: {s: tuple(v) for s, v in splits.items()} for measure, splits in point_results.means.items()}
+    results, states = {}, list[Buffers | None]()
+    for t in (grid[0], grid[-1]):
+        results[t], state = evaluator.along(path, t, norm, splits=splits)
+        states.append(state)
+        report(done=len(results))
+    start, end = states
+    constant = (
+        start if start and end and len(grid) > 2 and norm.is_constant(evaluator.network, path, start, end) else None
+    )
+    for t in grid[1:-1]:
+        results[t], _ = evaluator.along(path, t, norm, constant, splits)
+        report(done=len(results))
+    collected = PointResults(keep)
+    for t in grid:
+        collected.add(f"t = {t:g}", results[t])
+    means = {measure: {s: tuple(v) for s, v in splits.items()} for measure, splits in collected.means.items()}
     return Profile(
         ts=grid,
         loss=means["loss"],
         accuracy=means.get("accuracy", {}),
-        samples=point_results.samples,
-        reference=points.suite.reference,
-        interventions=points.suite.interventions,
-        settings={**path.describe(), **points.settings},
+        samples=collected.samples,
+        reference=evaluator.suite.reference,
+        interventions=evaluator.suite.interventions if splits is None else (),
+        settings={**path.describe(), "norm": norm.describe(), **evaluator.settings},
         metrics={name: splits for name, splits in means.items() if name not in OWN_NAMES},
-        per_sample={m: {s: torch.stack(v) for s, v in splits.items()} for m, splits in point_results.rows.items()},
-        each=point_results.each,
-        bounds=points.bounds,
+        per_sample={m: {s: torch.stack(v) for s, v in splits.items()} for m, splits in collected.rows.items()},
+        each=collected.each,
+        bounds=evaluator.bounds,
+        saved=tuple(_measure_saved(evaluator, path, t, norm, splits) for t in (0.0, 1.0)),  # pyright: ignore
+    )
+
+
+def _measure_saved(
+    evaluator: Evaluator, path: Path, t: float, norm: NormPolicy, splits: Sequence[str] | None
+) -> EndMeans | None:
+    """Means of the network that was saved at an end; None where it is not known, as where the path ends elsewhere."""
+    end = path.end_at(t)
+    if end is None or not (end.buffers or evaluator.is_saved(path, t, norm)):
+        return None
+    means = {split: compute_means(result) for split, result in evaluator.outcomes(end, splits).items()}
+    return EndMeans(
+        {split: found["loss"] for split, found in means.items()},
+        {split: found["accuracy"] for split, found in means.items() if "accuracy" in found},
     )
 
 

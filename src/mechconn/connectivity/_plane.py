@@ -5,18 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from mechconn.connectivity._point_evaluator import PointEvaluator, PointResults
+from mechconn.connectivity._evaluator import Evaluator, PointResults
 from mechconn.connectivity._profile import write_table
-from mechconn.core import Params, PerSampleLoss, Progress, check_choice, check_count, check_non_negative
+from mechconn.core import Compute, Params, PerSampleLoss, Progress, check_choice, check_count, check_non_negative
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import OWN_NAMES, Metric, NormPolicy, Precision, check_accuracy_measured, check_compatible
+from mechconn.network import (
+    OWN_NAMES,
+    Metric,
+    NormPolicy,
+    PointLike,
+    as_points,
+    check_accuracy_measured,
+    resolve_norm,
+)
+from mechconn.paths import Spot
 from mechconn.plotting import draw_plane
 
 Grid: TypeAlias = tuple[tuple[float, ...], ...]
@@ -100,20 +110,20 @@ class Plane:
 
 def evaluate_plane(
     model: nn.Module,
-    params_a: Params,
-    params_b: Params,
-    params_c: Params,
+    a: PointLike,
+    b: PointLike,
+    c: PointLike,
     suite: Suite,
     points: int = 11,
     margin: float = 0.2,
-    norm: NormPolicy | None = None,
     *,
+    norm: NormPolicy | None = None,
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Plane:
     r"""Loss and accuracy over the plane through three models, on every split of a suite.
 
@@ -128,9 +138,9 @@ def evaluate_plane(
 
     Args:
         model: gives the architecture and the buffers; it stays as it is.
-        params_a: theta_a, the origin.
-        params_b: theta_b, on the first axis.
-        params_c: theta_c, above it.
+        a: A, the origin: a network, a point, or parameters alone.
+        b: B, on the first axis.
+        c: C, above it.
         suite: the splits.
         points: n of the n x n grid; n^2 + 3 points are evaluated.
         margin: of the rectangle's width and height, on each side; zero or more.
@@ -138,9 +148,9 @@ def evaluate_plane(
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where the model is.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
-        progress: called with (message, points done, points in all).
+        compute: how to compute; see `mechconn.Compute`.
+        device: shorthand for `compute`.
+        progress: shorthand for `compute`; events count points.
 
     Raises:
         ValueError: the three do not span a plane (two are the same, all lie on one line, or they are not finite),
@@ -163,12 +173,15 @@ def evaluate_plane(
     if side < 2:
         raise ValueError(f"a plane needs a grid of at least 2 x 2 points, got points={points}")
     check_non_negative("margin", margin)
-    here = PointEvaluator(model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision)
-    corners = {"params_a": params_a, "params_b": params_b, "params_c": params_c}
-    for name, params in corners.items():
-        here.network.check(name, params)
-        check_compatible(f"params_a and {name}", params_a, params)
-    base, foot, height = _measure_triangle(params_a, params_b, params_c)
+    evaluator = Evaluator(
+        model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute, device=device, progress=progress
+    )
+    norm = resolve_norm(norm, evaluator.network)
+    corners = as_points(("a", "b", "c"), (a, b, c))
+    theta_a, theta_b, theta_c = (corner.params for corner in corners)
+    for name, corner in zip("abc", corners, strict=True):
+        evaluator.network.check(name, corner.params)
+    base, foot, height = _measure_triangle(theta_a, theta_b, theta_c)
     places = {"a": (0.0, 0.0), "b": (base, 0.0), "c": (foot, height)}
     x = _make_axis([spot[0] for spot in places.values()], side, margin)
     y = _make_axis([spot[1] for spot in places.values()], side, margin)
@@ -180,13 +193,16 @@ def evaluate_plane(
         for across, up in spots:
             gamma = up / height
             beta = (across - gamma * foot) / base
-            result = here.at(
-                "the plane's parameters", lambda b=beta, c=gamma: _make_point(params_a, params_b, params_c, b, c)
+            corner = {(0.0, 0.0): 0, (1.0, 0.0): 1, (0.0, 1.0): 2}.get((beta, gamma))
+            spot = Spot(
+                partial(_make_point, theta_a, theta_b, theta_c, beta, gamma),
+                corners,
+                None if corner is None else corners[corner],
             )
+            result, _ = evaluator.along(spot, 0.0, norm)
             point_results.add(f"({across:g}, {up:g})", result)
             done += 1
-            if progress is not None:
-                progress("evaluating the plane", done, side * side + len(places))
+            evaluator.compute.report("evaluating the plane", done, side * side + len(places))
         return point_results
 
     marks = measured(list(places.values()))
@@ -202,7 +218,7 @@ def evaluate_plane(
         accuracy=shaped.get("accuracy", {}),
         models={name: _make_plane_point(marks, number, place) for number, (name, place) in enumerate(places.items())},
         samples=grid.samples,
-        settings={**here.settings, "points": side, "margin": margin},
+        settings={"norm": norm.describe(), **evaluator.settings, "points": side, "margin": margin},
         metrics={name: splits for name, splits in shaped.items() if name not in OWN_NAMES},
     )
 
@@ -215,7 +231,7 @@ def _measure_triangle(a: Params, b: Params, c: Params) -> tuple[float, float, fl
     if not all(map(math.isfinite, (uu, uv, vv))):
         raise ValueError("the three points do not span a plane: some parameters hold NaN or infinity")
     if 0.0 in (uu, vv):
-        raise ValueError(f"the three points do not span a plane: params_a and params_{'c' if uu else 'b'} are the same")
+        raise ValueError(f"the three points do not span a plane: a and {'c' if uu else 'b'} are the same")
     base, foot = math.sqrt(uu), uv / math.sqrt(uu)
     # |w| from the residual itself, not from |v|^2 - foot^2, where nearly collinear points would cancel.
     height = math.sqrt(sum(float(_compute_residual(a[k], b[k], c[k], uv / uu).square().sum()) for k in a))

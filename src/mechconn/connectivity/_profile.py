@@ -22,7 +22,7 @@ from mechconn.connectivity._barrier import (
     compute_barrier,
     judge_connection,
 )
-from mechconn.core import check_choice, check_non_negative
+from mechconn.core import check_choice, check_non_negative, check_positive
 from mechconn.datasets import check_interventions
 from mechconn.losses import Each
 from mechconn.network import check_accuracy_measured
@@ -37,6 +37,44 @@ class NotFinite(NamedTuple):
     on: str
     t: float
     value: float
+
+
+@dataclass(frozen=True)
+class EndMeans:
+    """What a network at an end of a path does as it was saved, with its own state.
+
+    Attributes:
+        loss: split -> mean loss.
+        accuracy: split -> accuracy, in [0, 1]; only of splits whose task is a classification.
+    """
+
+    loss: Mapping[str, float]
+    accuracy: Mapping[str, float]
+
+
+class ShiftedEnd(NamedTuple):
+    """An end of a path that is another network than the saved one: its statistics were replaced.
+
+    Attributes:
+        end: "A" or "B".
+        split: the data on which the two differ.
+        on: "accuracy", or "loss" where there is none.
+        saved: the mean of the network as saved.
+        evaluated: the mean of the network that the path ends at.
+    """
+
+    end: str
+    split: str
+    on: str
+    saved: float
+    evaluated: float
+
+    def __str__(self) -> str:
+        show = "{:.1%}".format if self.on == "accuracy" else "{:.4g}".format
+        return (
+            f"{self.end} as saved has {self.on} {show(self.saved)} on {self.split}, and {show(self.evaluated)} with "
+            "the statistics of this path"
+        )
 
 
 @dataclass(frozen=True)
@@ -57,6 +95,8 @@ class Profile:
         each: what an accuracy is the share of that is right: of "rows", or the mean over rows of the share of a row's
             "labels" or "positions".
         bounds: metric -> (least, largest) possible value, of the metrics that have such.
+        saved: what A and B do as they were saved; the values at t = 0 and t = 1 are theirs as evaluated, with the
+            statistics of the path. None where that is not known: of a path of parameters alone, and of a block's end.
     """
 
     ts: tuple[float, ...]
@@ -70,6 +110,25 @@ class Profile:
     per_sample: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, compare=False, repr=False)
     each: Each = "rows"
     bounds: Mapping[str, Interval] = field(default_factory=dict)
+    saved: tuple[EndMeans | None, EndMeans | None] = (None, None)
+
+    def shifted_ends(self, margin: float = 0.05) -> tuple[ShiftedEnd, ...]:
+        """Where an end as evaluated differs from the network as saved by more than a margin.
+
+        In accuracy where the split has one, else in loss. Such a path says what joins the networks with the statistics
+        of the path, and not those that were saved.
+        """
+        check_positive("margin", margin)
+        found = []
+        for end, saved, place in zip("AB", self.saved, (0, -1), strict=True):
+            if saved is None:
+                continue
+            for split in saved.loss:
+                on = "accuracy" if split in saved.accuracy else "loss"
+                before, here = getattr(saved, on)[split], getattr(self, on)[split][place]
+                if not abs(here - before) <= margin:
+                    found.append(ShiftedEnd(end, split, on, before, here))
+        return tuple(found)
 
     def barrier(self, split: str, on: str = "loss", confidence: float = 0.95) -> Barrier:
         """The barrier on one split: max over t of L(gamma(t)) - [(1 - t) L(theta_a) + t L(theta_b)].
@@ -122,8 +181,12 @@ class Profile:
         return judge_connection(split, self.barrier(split, on, confidence), tolerance, by_height)
 
     def mode_connected(self, split: str, tolerance: float = 0.0) -> bool:
-        """Whether the verdict of `connection` on the loss is "connected"."""
-        return self.connection(split, tolerance).verdict == "connected"
+        """Whether the verdict of `connection` on the loss is "connected", between the networks that were saved.
+
+        False also where `shifted_ends` says that the path has other ends on this split.
+        """
+        shifted = any(shift.split == split for shift in self.shifted_ends())
+        return not shifted and self.connection(split, tolerance).verdict == "connected"
 
     def mechanistic_connection(
         self, tolerance: float = 0.0, on: str = "loss", confidence: float = 0.95
@@ -143,11 +206,12 @@ class Profile:
     def mechanistically_connected(self, tolerance: float = 0.0) -> bool:
         """Whether the path is found mode connected on the reference *and* on every intervention, in loss.
 
-        False also where that is not settled; `mechanistic_connection` tells the two apart.
+        False also where that is not settled, which `mechanistic_connection` tells apart, and where `shifted_ends` says
+        that the path joins other networks than those that were saved.
 
         Source: Lubana et al. 2023, definition of mechanistic connectivity.
         """
-        return self.mechanistic_connection(tolerance) == "connected"
+        return not self.shifted_ends() and self.mechanistic_connection(tolerance) == "connected"
 
     @property
     def not_finite(self) -> tuple[NotFinite, ...]:
@@ -160,8 +224,13 @@ class Profile:
             if not math.isfinite(value)
         )
 
-    def to_record(self, start: str = "A", end: str = "B", tolerance: float = 0.0) -> dict[str, Any]:
+    def to_record(
+        self, start: str = "A", end: str = "B", tolerance: float = 0.0, margin: float = 0.05
+    ) -> dict[str, Any]:
         """Plain values, for JSON: curves, barriers in loss with their 95 % intervals, and verdicts at a tolerance.
+
+        `saved` holds both ends as they were saved, and `shifted` where they differ from the path's by more than the
+        margin.
 
         What is not finite is None, and a split with such a loss has no barrier: it is "not connected" where the loss
         is infinite between finite ends, and "undetermined" where an end is not finite, or any loss NaN.
@@ -185,12 +254,24 @@ class Profile:
             "tolerance": tolerance,
             "connection": connection,
             "mechanistic_connection": combine_verdicts(joined),
+            "saved": [means and _to_plain(means) for means in self.saved],
+            "shifted": [
+                shift._replace(
+                    end=start if shift.end == "A" else end,
+                    saved=_to_finite(shift.saved),
+                    evaluated=_to_finite(shift.evaluated),
+                )._asdict()
+                for shift in self.shifted_ends(margin)
+            ],
             "settings": dict(self.settings),
         }
 
     def plot(self) -> Any:
-        """A matplotlib Figure: one panel each for accuracy (where measured), loss and every metric, a curve a split."""
-        return draw_curves(ts=self.ts, measured=self._measured(), broken=self.not_finite)
+        """A matplotlib Figure: one panel each for accuracy (where measured), loss and every metric, a curve a split.
+
+        Open circles stand where an end as saved has another value than on the path.
+        """
+        return draw_curves(ts=self.ts, measured=self._measured(), broken=self.not_finite, saved=self._moved())
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per t and split: t, split, loss, accuracy, samples, and a column for each metric.
@@ -203,6 +284,7 @@ class Profile:
         width = max(map(len, ("split", *self.loss)))
         lines = [f"{self.settings.get('path', 'a')} path, {len(self.ts)} points; barrier in loss, by split"]
         lines += [f"  {split:<{width}}  {self._summary(split)}" for split in self.loss]
+        lines += [f"  other ends: {shift}" for shift in self.shifted_ends()]
         lines += [f"  not finite: {on} on {split!r} is {value} at t = {t:g}" for split, on, t, value in self.not_finite]
         return "\n".join(lines)
 
@@ -217,6 +299,17 @@ class Profile:
             values = self.accuracy[split]
             text += f"; accuracy {values[0]:.1%} (A), {values[-1]:.1%} (B), lowest {min(values):.1%}"
         return f"{text}; {self.samples[split]} samples"
+
+    def _moved(self) -> list[tuple[str, str, float, float]]:
+        """(split, measure, t, value as saved) of every end of which some split is shifted."""
+        ends = {shift.end for shift in self.shifted_ends()}
+        return [
+            (split, on, t, value)
+            for end, saved, t in zip("AB", self.saved, (0.0, 1.0), strict=True)
+            if saved is not None and end in ends
+            for on in ("accuracy", "loss")
+            for split, value in getattr(saved, on).items()
+        ]
 
     def _measured(self) -> dict[str, Mapping[str, tuple[float, ...]]]:
         """Measure -> split -> means; what was measured on no split is left out."""
@@ -258,6 +351,16 @@ def _judge_not_finite(losses: Sequence[float]) -> ConnectionVerdict:
     """The verdict on a path where some loss is not finite: infinity above a finite chord is a barrier of any height."""
     defined = math.isfinite(losses[0]) and math.isfinite(losses[-1]) and not any(map(math.isnan, losses))
     return "not connected" if defined and math.inf in losses else "undetermined"
+
+
+def _to_plain(means: EndMeans) -> dict[str, dict[str, float | None]]:
+    return {
+        on: {split: _to_finite(value) for split, value in getattr(means, on).items()} for on in ("loss", "accuracy")
+    }
+
+
+def _to_finite(value: float) -> Any:
+    return value if math.isfinite(value) else None
 
 
 def _replace_not_finite(values: Sequence[float]) -> list[float | None]:

@@ -36,6 +36,10 @@ from mechconn.core._checks import collect_errors as collect_errors
 from mechconn.core._checks import describe_tensor as describe_tensor
 from mechconn.core._checks import did_you_mean as did_you_mean
 from mechconn.core._checks import require_extra as require_extra
+from mechconn.core._compute import Compute as Compute
+from mechconn.core._compute import Precision as Precision
+from mechconn.core._compute import check_precision as check_precision
+from mechconn.core._compute import resolve_compute as resolve_compute
 from mechconn.core._config import CommaSeparated as CommaSeparated
 from mechconn.core._config import Config as Config
 from mechconn.core._config import raise_mistakes_as_lines as raise_mistakes_as_lines
@@ -59,6 +63,10 @@ from mechconn.core._import_function import import_function as import_function
 from mechconn.core._map_style import MapStyle as MapStyle
 from mechconn.core._method_settings import MethodSettings as MethodSettings
 from mechconn.core._method_settings import OneOf as OneOf
+from mechconn.core._progress import Progress as Progress
+from mechconn.core._progress import ProgressEvent as ProgressEvent
+from mechconn.core._progress import make_bars as make_bars
+from mechconn.core._progress import make_line_reporter as make_line_reporter
 from mechconn.core._read_batch import LABEL_KEYS as LABEL_KEYS
 from mechconn.core._record import SCHEMA_VERSION as SCHEMA_VERSION
 from mechconn.core._record import Environment as Environment
@@ -91,5 +99,4 @@ from mechconn.core._typing import Data as Data
 from mechconn.core._typing import Inputs as Inputs
 from mechconn.core._typing import Params as Params
 from mechconn.core._typing import PerSampleLoss as PerSampleLoss
-from mechconn.core._typing import Progress as Progress
 from mechconn.core._typing import SampleSource as SampleSource

@@ -19,9 +19,6 @@ Inputs: TypeAlias = Tensor | tuple[Any, ...] | Mapping[str, Any]
 PerSampleLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(outputs of a batch, targets of a batch) -> one loss per sample."""
 
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with (what is being done, steps done, steps in all)."""
-
 
 @runtime_checkable
 class SampleSource(Protocol):

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from mechconn.core import (
     Data,
     Inputs,
-    Progress,
     check_samples,
     copy_inputs,
     count_batches,
@@ -30,6 +29,7 @@ from mechconn.descent._checkpoint import CheckpointFile, RunState
 from mechconn.descent._method import Objective, Records, Schedule, TrainingStep, find_taken_epoch
 from mechconn.descent._workers import Workers
 from mechconn.losses import Loss
+from mechconn.network import Network
 
 
 def explain_one_row(error: ValueError, step: TrainingStep, data: Sequence[Data], named: str, processes: int) -> str:
@@ -80,15 +80,13 @@ class DescentEngine:
     draws. So a run that goes on from a checkpoint draws what it would have drawn.
 
     Attributes:
-        device: where batches are put.
+        network: says how to compute, and by its forward pass how batches are read.
         seed: of everything that is drawn.
         what: what progress and errors call the run.
         named: what errors call the clean data.
-        progress: called with (message, epochs done, epochs in all); the message ends in the epoch's loss terms.
         transform: applied to the inputs of every batch of the descents over a model's own data.
         workers: the processes that share the work.
         keeper: reads and writes the checkpoint.
-        reader: the module whose forward pass decides how batches are read.
         loss: says which rows count; None where all do.
         kept: what objectives remember between iterations.
         history: a record for each epoch done, of all descents.
@@ -96,15 +94,13 @@ class DescentEngine:
         notes: plain sentences on what had no effect.
     """
 
-    device: torch.device
+    network: Network
     seed: int
     what: str
     named: str
-    progress: Progress | None = None
     transform: Callable[[Inputs], Inputs] | None = None
     workers: Workers = field(default_factory=Workers)
     keeper: CheckpointFile | None = None
-    reader: nn.Module | None = None
     loss: Loss | None = None
     kept: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -275,9 +271,8 @@ class _Run:
         now.epoch, now.offset, now.rows, now.sums = now.epoch + 1, 0, 0, {}
         if engine.keeper is not None and now.epoch == self.schedule.epochs:
             self._write(engine.keeper)
-        if engine.progress is not None:
-            terms = ", ".join(f"{name} {record[name]:.3g}" for name in record if name not in ("epoch", "lr"))
-            engine.progress(f"{engine.what} ({terms})", now.epoch, self.schedule.epochs)
+        terms = {name: value for name, value in record.items() if name not in ("epoch", "lr")}
+        engine.network.compute.report(engine.what, now.epoch, self.schedule.epochs, terms)
 
     def _read(self, epoch: int) -> Iterator[list[TrainingStep]]:
         """For each iteration its batches, as many as the shortest data give."""
@@ -289,9 +284,9 @@ class _Run:
                 engine.named if which == 0 else "cued data",
                 self.data[which],
                 batch_size=self.schedule.batch_size,
-                device=engine.device,
+                device=engine.network.device,
                 shuffle=make_generator(engine.seed, "order", key, epoch),
-                model=engine.reader,
+                model=engine.network.module,
             )
 
         streams = islice(zip(*map(stream, range(len(self.data))), strict=False), self.batches)
@@ -338,7 +333,7 @@ class _Run:
             if (momentum := saved.state.get(f"momentum/{i}")) is not None:
                 self.optimiser.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(momentum)
         self.engine.history.extend(saved.history)
-        self.engine.kept.update({name: tensor.to(self.engine.device) for name, tensor in saved.kept.items()})
+        self.engine.kept.update({name: tensor.to(self.engine.network.device) for name, tensor in saved.kept.items()})
         self.now = saved
         self.now.history, self.now.kept = self.engine.history, self.engine.kept
 

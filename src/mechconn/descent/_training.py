@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import (
+    Compute,
     Data,
     Inputs,
     Params,
@@ -25,6 +26,7 @@ from mechconn.core import (
     iterate_batches,
     keep_generator_states,
     read_targets,
+    resolve_compute,
 )
 from mechconn.descent._checkpoint import Checkpoint, CheckpointFile, compute_identity
 from mechconn.descent._loop import DescentEngine
@@ -34,11 +36,9 @@ from mechconn.descent._workers import SeveralWorkers, Workers
 from mechconn.losses import Loss, as_loss, cross_entropy
 from mechconn.network import (
     Network,
-    Precision,
     copy_with_state,
     parameters_of,
     read_buffers,
-    resolve_device,
     set_mode,
     unwrap_module,
 )
@@ -88,8 +88,9 @@ class Trained:
         model: a new module in evaluation mode.
         history: one record per epoch: its number, its last learning rate, and the mean of each loss term, every
             iteration weighted by its rows of clean data; the loss on validation data where there are any.
-        settings: the method with every setting, seed, device and number of samples, and the epoch that validation
-            data selected; `master_weights` where the model holds bfloat16 or float16.
+        settings: the method with every setting, how it was computed, seed, number of samples, and the epoch that
+            validation data selected; `batch_size` is that of the steps, `evaluation_batch_size` that of `Compute`;
+            `master_weights` where the model holds bfloat16 or float16.
         seconds: wall-clock time.
         notes: plain sentences on what the method did not do, such as a term that had no effect; empty where all of it
             worked.
@@ -123,9 +124,9 @@ def train(
     checkpoint: Checkpoint | None = None,
     accelerator: Any = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Trained:
     """Train a copy of `model` on `data`; the model itself stays as it is.
 
@@ -142,11 +143,10 @@ def train(
         accelerator: an accelerate.Accelerator, for several processes in one run: every process calls with the same
             arguments and works on its share of each batch; BatchNorm sees that share alone.
         seed: of the order of the data, dropout and the method's draws.
-        device: where to compute; default: where the model is.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
-            (weights and updates stay in their own type). A model that holds bfloat16 or float16 is computed and
-            updated as a float32 copy, which is rounded to its types at the end.
-        progress: called with (message, epochs done, epochs in all); the message holds the loss terms.
+        compute: how to compute; see `Compute`. A model that holds bfloat16 or float16 is computed and updated as a
+            float32 copy, which is rounded to its types at the end.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; counts epochs, with the loss terms of each.
 
     Raises:
         ValueError: the data are empty, of one class or not finite; the checkpoint is damaged or of another run.
@@ -155,7 +155,7 @@ def train(
     return optimise(
         model, method or Training(), as_data("training data", data), {}, what="training", named="training data",
         loss=loss, validation=validation, transform=transform, checkpoint=checkpoint, accelerator=accelerator,
-        seed=seed, device=device, precision=precision, progress=progress,
+        seed=seed, compute=resolve_compute(compute, device, progress),
     )  # fmt: skip
 
 
@@ -170,9 +170,7 @@ def optimise(
     named: str,
     loss: PerSampleLoss,
     seed: int,
-    device: str | torch.device | None,
-    precision: Precision,
-    progress: Progress | None,
+    compute: Compute,
     validation: Data | None = None,
     transform: Callable[[Inputs], Inputs] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -186,25 +184,31 @@ def optimise(
     model = unwrap_module(model)
     check_is("method", method, Method)
     workers = Workers() if accelerator is None else SeveralWorkers(accelerator)
-    start, where = parameters_of(model), resolve_device(model, workers.device if device is None else device)
-    masters, loss = MasterWeights(model), as_loss(loss)
-    network = Network(masters.module, where, precision)
+    start, masters, loss = parameters_of(model), MasterWeights(model), as_loss(loss)
+    compute = compute if compute.device is not None else replace(compute, device=workers.device)
+    network = Network(masters.module, compute)
     samples = count_samples(named, clean, seed, what, model, loss)
     held_out = None if validation is None else as_data("validation", validation)
-    settings = {**method.settings(), "seed": seed, "device": str(where), "precision": network.number_type}
+    settings = {**network.computed, **method.settings(), "seed": seed, "evaluation_batch_size": compute.batch_size}
     settings |= {"samples": samples, "processes": workers.count, **masters.settings}
     keeper = None
     if checkpoint is not None:
         check_is("checkpoint", checkpoint, Checkpoint, "; write mechconn.Checkpoint(file)")
-        described = {"what": what, **settings, "head": head, "sources": list(cued), "transform": transform is not None}
+        described = {
+            "what": what,
+            **_drop_default_batches(settings),
+            "head": head,
+            "sources": list(cued),
+            "transform": transform is not None,
+        }
         described["trained"] = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        held = {**start, **read_buffers(model), **_iterate_contents({named: clean, **cued}, where, model)}
-        held |= {} if held_out is None else _iterate_contents({"validation": held_out}, where, model)
+        held = {**start, **read_buffers(model), **_iterate_contents({named: clean, **cued}, network.device, model)}
+        held |= {} if held_out is None else _iterate_contents({"validation": held_out}, network.device, model)
         held |= {} if groups is None else {"groups": groups}
         held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
         keeper = CheckpointFile(checkpoint, compute_identity(described, held.items()))
     trained = _copy_for_training(masters.module, network)
-    engine = DescentEngine(where, seed, what, named, progress, transform, workers, keeper, network.module, loss)
+    engine = DescentEngine(network, seed, what, named, transform, workers, keeper, loss)
     own = network.load(masters.load(start))
     points = {name: network.load(masters.load(point)) for name, point in (references or {}).items()}
     problem = Problem(
@@ -246,6 +250,11 @@ def _copy_for_training(model: nn.Module, network: Network) -> nn.Module:
     if network.reduced is not None:
         copied.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return copied
+
+
+def _drop_default_batches(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without batch sizes left to the library: runs go on from checkpoints that were written without them."""
+    return {name: value for name, value in settings.items() if value is not None or not name.endswith("batch_size")}
 
 
 def _note_unmoved(trained: nn.Module, start: Params, method: str) -> Iterator[str]:

@@ -18,8 +18,6 @@ from mechconn.mechanisms._discrepancy import output_discrepancy as output_discre
 from mechconn.mechanisms._effects import Change as Change
 from mechconn.mechanisms._effects import Effect as Effect
 from mechconn.mechanisms._effects import Invariance as Invariance
-from mechconn.mechanisms._endpoints import compute_outputs as compute_outputs
-from mechconn.mechanisms._endpoints import read_first_rows as read_first_rows
 from mechconn.mechanisms._groups import GroupAccuracies as GroupAccuracies
 from mechconn.mechanisms._groups import GroupAccuracy as GroupAccuracy
 from mechconn.mechanisms._groups import measure_groups as measure_groups

@@ -14,46 +14,34 @@ from mechconn.alignment import Alignment, AlignmentMethod
 from mechconn.connectivity import (
     BlockChoice,
     BlockProfiles,
-    NormChoice,
+    Evaluator,
     Profile,
-    evaluate_blocks,
-    evaluate_path,
+    check_grid,
+    explain_disjoint,
     group_parameters,
+    walk_blocks,
+    walk_lines,
 )
-from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_non_negative
+from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_non_negative, resolve_compute
 from mechconn.datasets import Suite, check_label_names
-from mechconn.losses import as_loss, cross_entropy
+from mechconn.losses import cross_entropy
 from mechconn.mechanisms._audit_record import AuditRecord
 from mechconn.mechanisms._audit_sentences import write_sentences
-from mechconn.mechanisms._compare import Comparison, compare_mechanisms
-from mechconn.mechanisms._discrepancy import OutputDiscrepancy, output_discrepancy
+from mechconn.mechanisms._compare import Comparison, compare_evaluated
+from mechconn.mechanisms._discrepancy import OutputDiscrepancy, measure_discrepancy
 from mechconn.mechanisms._effects import On
-from mechconn.mechanisms._endpoints import (
-    Aligning,
-    align_or_explain,
-    can_join,
-    compute_outputs,
-    read_first_rows,
-    resolve_policy,
-)
+from mechconn.mechanisms._endpoints import Aligning, align_or_explain
 from mechconn.mechanisms._measure import check_questions
-from mechconn.mechanisms._representations import NoLayersError, RepresentationSimilarity, representation_similarity
+from mechconn.mechanisms._representations import NoLayersError, RepresentationSimilarity, compare_layers
 from mechconn.network import (
-    InterpolateNorm,
-    KeepNorm,
     Metric,
-    Network,
     NormPolicy,
-    Precision,
-    Repair,
     check_metrics,
-    find_statistics_layers,
-    parameters_of,
-    resolve_device,
+    fix_device,
+    point_of,
     resolve_norm,
     unwrap_module,
 )
-from mechconn.paths import LinearPath
 from mechconn.symmetry import Symmetry
 
 
@@ -95,6 +83,11 @@ class Audit:
         return self.comparison.verdict
 
     @property
+    def _margin(self) -> float:
+        """The margin in accuracy beyond which an end of a path counts as another network."""
+        return float(self.settings["margin"]) if self.settings["on"] == "accuracy" else 0.05
+
+    @property
     def findings(self) -> tuple[str, ...]:
         """What the numbers say, what follows from it and what does not, in plain sentences."""
         return tuple(write_sentences(self.to_plain()))
@@ -109,7 +102,7 @@ class Audit:
             "names": self.names,
             "comparison": self.comparison.to_record(),
             "discrepancy": self.discrepancy and self.discrepancy.to_record(),
-            "paths": {which: line.to_record(a, b, self.tolerance) for which, line in self.lines.items()},
+            "paths": {which: line.to_record(a, b, self.tolerance, self._margin) for which, line in self.lines.items()},
             "alignment": self.alignment and self.alignment.to_record(),
             "blocks": self.blocks and _collect_heights(self.blocks),
             "similarity": self.similarity and dict(self.similarity.layers),
@@ -132,8 +125,8 @@ def audit(
     model_a: nn.Module,
     model_b: nn.Module,
     suite: Suite,
-    norm: NormChoice = None,
     *,
+    norm: NormPolicy | None = None,
     margin: float = 0.05,
     on: On = "accuracy",
     alignment: Aligning = "auto",
@@ -143,12 +136,13 @@ def audit(
     blocks: BlockChoice | None = None,
     layers: Sequence[str] | Literal["all"] | None = None,
     names: tuple[str, str] = ("A", "B"),
+    ignore: Sequence[str] = (),
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Audit:
     """Do these two models use the same mechanisms, and what joins them?
 
@@ -162,8 +156,7 @@ def audit(
             result says so.
         suite: the splits, with at least one intervention.
         norm: where normalisation statistics come from along the path, as in `evaluate_path`; required where the
-            models keep any. Policies that hold an endpoint's state are given as functions of the two endpoints, as in
-            `evaluate_alignment`; models that keep statistics cannot keep A's.
+            models keep any. Where it makes an end another network than the saved one, the sentences say so.
         margin: the largest effect that counts as none, in accuracy, in loss, or in the metric.
         on: "accuracy", "loss", or the name of a metric.
         alignment: how B is aligned; "auto" matches activations on the data of `norm` where it is a `Reestimate`, else
@@ -175,12 +168,13 @@ def audit(
         layers: also linear CKA on the reference split: of these layers, or of "all" linear maps that run once; None
             leaves it out. It comes first, so that layers asked for in vain are refused before the work.
         names: what to call the two.
+        ignore: buffers and attributes that are no part of what is computed; see `LinearPath.between`.
         loss: one value per sample from (outputs, targets), or one of `mechconn.losses`; see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of everything that is drawn.
-        device: where to compute; default: where model_a is.
-        precision: "float32" or "auto".
-        progress: called with (message, steps done, steps in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where model_a is.
+        progress: short for `Compute(progress=...)`; counts steps.
 
     Raises:
         ValueError: as in `compare_mechanisms` and `evaluate_path`.
@@ -188,56 +182,39 @@ def audit(
     Source: Lubana et al. 2023, sections 2 and 3.
     """
     started = time.perf_counter()
-    model_a, model_b = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
-    check_non_negative("tolerance", tolerance)
-    measured = check_metrics(metrics)
+    models = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
+    grid, measured = _check_form(ts, names, tolerance), check_metrics(metrics)
     check_questions(suite, margin, on, measured)
-    _check_form(ts, names)
-    _check_request(model_a, model_b, norm, alignment, layers)
-    named = [(f"model {name}", model) for name, model in zip(names, (model_a, model_b), strict=True)]
-    check_label_names(named, suite)
-    (example, _), notes = read_first_rows(suite, resolve_device(model_a, device), seed, model_a), []
-    if not can_join(model_a, model_b, example):
-        notes.append(
-            f"{names[0]} and {names[1]} are not one module with different parameters and statistics (names, "
-            "shapes, layers or other buffers differ), so that no path in weight space joins them"
-        )
-    elif blocks is not None:
-        group_parameters(
-            [name for name, _ in model_a.named_parameters()], blocks, None
-        )  # before the work, not after it
-    run: dict[str, Any] = {"seed": seed, "device": device, "precision": precision}
-    loss = as_loss(loss)
-    running = {**run, "loss": loss, "metrics": metrics, "progress": progress}
-    similarity, unlike = (None, []) if layers is None else _compare_layers(model_a, model_b, suite, layers, run)
-    comparison = compare_mechanisms(model_a, model_b, suite, margin, on, **running)
-    same_classes = (
-        bool(comparison.a.accuracy)
-        and comparison.a.each == "rows"
-        and compute_outputs(model_a, example).shape == compute_outputs(model_b, example).shape
+    _check_request(models, alignment, layers)
+    check_label_names([(f"model {name}", model) for name, model in zip(names, models, strict=True)], suite)
+    compute = fix_device(resolve_compute(compute, device, progress), models[0])
+    a, b = (
+        Evaluator(model, suite, loss=loss, metrics=metrics, keep_probabilities=True, seed=seed, compute=compute)
+        for model in models
     )
+    policy, points = resolve_norm(norm, a.network), (a.saved, b.saved)
+    why = explain_disjoint(models, a, b.network, points, ignore=ignore, names=names)
+    if blocks is not None and not why:  # before the work, not after it
+        group_parameters(list(a.network.make_weightless_parameters()), blocks, None)
+    notes = (
+        [f"No path in weight space joins {names[0]} and {names[1]}, which are not one module: {why}."] if why else []
+    )
+    similarity, unlike = (None, []) if layers is None else _compare_layers(a, b, layers)
+    comparison = compare_evaluated((a,), (b,), margin, on)
+    discrepancy = measure_discrepancy(a, b) if _share_classes(a, b) else None
     lines: dict[str, Profile] = {}
     aligned: Alignment | None = None
     found: BlockProfiles | None = None
-    if not notes:
-        own, path_run = parameters_of(model_a), {**running, "keep_samples": True}
-
-        def line(end: nn.Module) -> Profile:
-            path = LinearPath(own, parameters_of(end))
-            return evaluate_path(model_a, path, suite, ts, resolve_policy(norm, model_a, end), **path_run)
-
-        lines["before"] = line(model_b)
-        aligned, why = align_or_explain(model_a, model_b, alignment, symmetry, example, norm, run, progress)
-        notes += why
-        end = model_b if aligned is None else aligned.model
-        if aligned is not None:
-            lines["after"] = line(end)
+    if not why:
+        aligned, unaligned = align_or_explain(*models, alignment, symmetry, a.example, policy, seed, compute)
+        notes += unaligned
+        moved = None if aligned is None else point_of(aligned.model)
+        lines = walk_lines(a, points[1], moved, grid, policy)
         if blocks is not None:
-            policy = resolve_policy(norm, model_a, end)
-            found = evaluate_blocks(model_a, own, parameters_of(end), suite, blocks, ts=ts, norm=policy, **running)
+            found = walk_blocks(a, (points[0], moved or points[1]), blocks, "a", grid, policy, None, keep=False)
     return Audit(
         comparison=comparison,
-        discrepancy=output_discrepancy(model_a, model_b, suite, loss=loss, **run) if same_classes else None,
+        discrepancy=discrepancy,
         lines=lines,
         alignment=aligned,
         blocks=found,
@@ -251,59 +228,58 @@ def audit(
             "margin": margin,
             "on": on,
             "tolerance": tolerance,
-            "ts": list(lines["before"].ts) if lines else None,
+            "ts": list(grid) if lines else None,
             "alignment": "none" if aligned is None else dict(aligned.settings),
-            "norm": lines["before"].settings["norm"] if lines else "none",
+            "norm": policy.describe() if lines else "none",
             "blocks": blocks if isinstance(blocks, int | str | None) else dict(blocks),
             "layers": layers if isinstance(layers, str | None) else list(layers),
-            "loss": loss.describe(),
-            "loss_unit": loss.unit,
+            "loss": a.loss.describe(),
+            "loss_unit": a.loss.unit,
             "metrics": {name: metric.bounds for name, metric in measured.items()},
             "samples": dict(comparison.a.samples),
-            "seed": seed,
-            "device": str(resolve_device(model_a, device)),
-            "precision": comparison.a.precision,
+            **a.settings,
         },
         seconds=time.perf_counter() - started,
     )
 
 
-def _check_form(ts: int | Sequence[float], names: tuple[str, str]) -> None:
-    """Refuse a grid on which nothing could be settled, and names that are not two."""
+def _check_form(ts: int | Sequence[float], names: tuple[str, str], tolerance: float) -> tuple[float, ...]:
+    """The grid, after refusing one on which nothing could be settled, and names that are not two."""
+    check_non_negative("tolerance", tolerance)
     if (points := len(ts) if isinstance(ts, Sequence) else ts) < 3:
         raise ValueError(f"an audit needs three points on the path or more, the ends among them, got {points}")
     if len(names) != 2:
         raise ValueError(f"names must be two, of A and of B, got {len(names)}")
+    return check_grid(ts)
 
 
 def _check_request(
-    model_a: nn.Module, model_b: nn.Module, norm: NormChoice, alignment: Aligning, layers: Sequence[str] | str | None
+    models: tuple[nn.Module, nn.Module], alignment: Aligning, layers: Sequence[str] | str | None
 ) -> None:
     """Refuse before the work what would fail after it."""
     if isinstance(alignment, str):
         check_choice("alignment", alignment, ("auto", "none"))
     else:
         check_is("alignment", alignment, AlignmentMethod, "; pass ActivationMatching(data), WeightMatching() or 'none'")
-    network = Network(model_a)
-    if norm is None or isinstance(norm, NormPolicy):
-        resolve_norm(norm, network)
-    if isinstance(norm, InterpolateNorm | Repair) or (isinstance(norm, KeepNorm) and find_statistics_layers(network)):
-        raise ValueError(
-            f"{type(norm).__name__} would give B the statistics or weights of another endpoint; pass "
-            "norm=Reestimate(training data), or a function of the two endpoints, as in norm=lambda a, b: "
-            "InterpolateNorm(a.state_dict(), b.state_dict())"
-        )
     for name in [] if layers is None or isinstance(layers, str) else layers:
-        for model in (model_a, model_b):
+        for model in models:
             check_choice("layer", name, [n for n, _ in model.named_modules(remove_duplicate=False)])
 
 
+def _share_classes(a: Evaluator, b: Evaluator) -> bool:
+    """Whether both classify rows as wholes, among as many classes."""
+    first, second = (own.outcomes(splits=[own.suite.reference])[own.suite.reference] for own in (a, b))
+    classified = first.answers is not None and first.answers.each == "rows"
+    return classified and first.row_shape == second.row_shape
+
+
 def _compare_layers(
-    model_a: nn.Module, model_b: nn.Module, suite: Suite, layers: Any, run: Mapping[str, Any]
+    a: Evaluator, b: Evaluator, layers: Sequence[str] | Literal["all"]
 ) -> tuple[RepresentationSimilarity | None, list[str]]:
     """(linear CKA, []), or (None, [why there is none]) where none of the layers that were left to us has any."""
+    data = a.suite[a.suite.reference]
     try:
-        return representation_similarity(model_a, model_b, suite[suite.reference], layers, **run), []
+        return compare_layers((a.network, b.network), (a.saved, b.saved), data, layers, a.seed), []
     except NoLayersError as error:
         return None, [f"No linear CKA: {error}."]
 

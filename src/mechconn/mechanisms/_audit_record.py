@@ -94,6 +94,7 @@ class InvarianceRecord(Record):
     metrics: dict[str, dict[str, float]] = Field(default={})
     metrics_interval: dict[str, dict[str, tuple[float, float] | None]] = Field(default={})
     uninformative: str = ""
+    compute: dict[str, Any] = Field(default={})
 
 
 class DifferenceRecord(Record):
@@ -124,6 +125,7 @@ class DiscrepancyRecord(Record):
     mean: float
     similarity: float
     transformations: list[str]
+    compute: dict[str, Any] = Field(default={})
 
 
 class AlignmentRecord(Record):

@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import nn
 
-from mechconn.core import PerSampleLoss, Progress, check_is
+from mechconn.connectivity import Evaluator
+from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
 from mechconn.datasets import ModelOutputs, Suite, check_interventions, check_label_names, represent_on_suite
-from mechconn.losses import as_loss, cross_entropy
+from mechconn.losses import cross_entropy
 from mechconn.mechanisms._difference_evidence import (
     bound_difference_over_runs,
     compare_accuracy_effects,
@@ -21,10 +22,10 @@ from mechconn.mechanisms._difference_evidence import (
 from mechconn.mechanisms._effects import CONFIDENCE, Invariance, On, Over
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
-from mechconn.mechanisms._outcomes import ModelOutcome, RunOptions, SplitOutcome, measure_outcome
+from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, measure_outcome
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
 from mechconn.mechanisms._within_classes import compare_within
-from mechconn.network import Metric, Precision, check_metrics, check_row_count, check_row_order
+from mechconn.network import Metric, check_metrics, check_row_count, check_row_order
 from mechconn.stats import Interval
 
 SimilarityVerdict: TypeAlias = Literal["similar", "dissimilar", "undetermined"]
@@ -112,9 +113,9 @@ def compare_mechanisms(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Comparison:
     """Whether A and B are invariant to the same interventions, I(theta_a) = I(theta_b).
 
@@ -136,9 +137,9 @@ def compare_mechanisms(
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where each model is.
-        precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
-        progress: called with (message, passes over a split done, passes in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where each model is.
+        progress: short for `Compute(progress=...)`; counts passes over a split.
 
     Raises:
         ValueError: one model against several, a suite without interventions, rows in another order for the second
@@ -155,8 +156,8 @@ def compare_mechanisms(
 
     Source: Lubana et al. 2023, definition of mechanistic similarity.
     """
-    setting = RunOptions(as_loss(loss), seed, device, precision, check_metrics(metrics))
-    check_questions(suite, margin, on, setting.metrics)
+    compute = resolve_compute(compute, device, progress)
+    check_questions(suite, margin, on, check_metrics(metrics))
     check_interventions("a comparison of mechanisms", suite.interventions)
     sides = [_list_models(model_a), _list_models(model_b)]
     counts = [len(side) for side in sides]
@@ -167,25 +168,35 @@ def compare_mechanisms(
         )
     every = zip("AB", sides, strict=True)
     check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
-    steps, done = sum(counts) * len(suite), 0
+    evaluators = [
+        [
+            Evaluator(*represent_on_suite(model, suite), loss=loss, metrics=metrics, seed=seed, compute=compute)
+            for model in models
+        ]
+        for models in sides
+    ]
+    return compare_evaluated(evaluators[0], evaluators[1], margin, on)
 
-    def measured(model: Measured) -> tuple[ModelOutcome, Invariance]:
+
+def compare_evaluated(a: Sequence[Evaluator], b: Sequence[Evaluator], margin: float, on: On) -> Comparison:
+    """`compare_mechanisms` of networks that evaluators of one suite hold: one a side, or several."""
+    suite, compute = a[0].suite, a[0].compute
+    steps, done = (len(a) + len(b)) * len(suite), 0
+
+    def measured(evaluator: Evaluator) -> tuple[ModelOutcome, Invariance]:
         nonlocal done
-
-        def report_progress(splits: int) -> None:
-            if progress is not None:
-                progress("comparing mechanisms", done + splits, steps)
-
-        outcome = measure_outcome(*represent_on_suite(model, suite), on, setting, report_progress)
+        outcome = measure_outcome(
+            evaluator, on, lambda splits: compute.report("comparing mechanisms", done + splits, steps)
+        )
         done += len(suite)
         return outcome, make_invariance(outcome, suite, margin, on)
 
-    if max(counts) == 1:
-        (first, a), (second, b) = (measured(side[0]) for side in sides)
-        return _make_comparison(a, b, _compare_over_samples(first, second, suite, on), (a,), (b,))
-    runs_a, runs_b = (tuple(measured(model)[1] for model in side) for side in sides)
-    a, b = combine_training_runs(runs_a), combine_training_runs(runs_b)
-    return _make_comparison(a, b, _compare_over_runs(runs_a, runs_b), runs_a, runs_b)
+    if max(len(a), len(b)) == 1:
+        (first, of_a), (second, of_b) = measured(a[0]), measured(b[0])
+        return _make_comparison(of_a, of_b, _compare_over_samples(first, second, suite, on), (of_a,), (of_b,))
+    runs_a, runs_b = (tuple(measured(evaluator)[1] for evaluator in side) for side in (a, b))
+    mean_a, mean_b = combine_training_runs(runs_a), combine_training_runs(runs_b)
+    return _make_comparison(mean_a, mean_b, _compare_over_runs(runs_a, runs_b), runs_a, runs_b)
 
 
 def _list_models(models: Models) -> list[Measured]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import PerSampleLoss, check_is, isolate_rng, iterate_batches, join_targets, keep_generator_states
+from mechconn.connectivity import Evaluator
+from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
 from mechconn.datasets import ModelOutputs, Suite, check_interventions, check_label_names, represent_pair_on_suite
-from mechconn.losses import Binary, Loss, as_loss, cross_entropy
-from mechconn.mechanisms._outcomes import RunOptions
-from mechconn.network import ROWS_ON_CPU, Precision, check_same_rows, resolve_device
+from mechconn.losses import cross_entropy
+from mechconn.network import Outcomes, check_row_order, fix_device
 
 EPSILON = 1e-8
 
@@ -27,12 +27,14 @@ class OutputDiscrepancy:
         mean: the mean over `transformations`, each with the same weight.
         similarity: 1 / (mean + 1e-8): 1e8 where the outputs are the same everywhere.
         transformations: the interventions of the suite; the other splits stand beside them.
+        compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
     """
 
     splits: Mapping[str, float]
     mean: float
     similarity: float
     transformations: tuple[str, ...]
+    compute: Mapping[str, Any] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -47,8 +49,9 @@ def output_discrepancy(
     *,
     loss: PerSampleLoss = cross_entropy,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
+    progress: Progress | bool | None = None,
 ) -> OutputDiscrepancy:
     """The mean over transformations T of the mean over rows of |f_a(T x) - f_b(T x)|_1, f the class probabilities.
 
@@ -64,8 +67,9 @@ def output_discrepancy(
         loss: says what outputs mean: of `mechconn.losses.binary` one logit z has the probabilities 1 - s(z) and s(z),
             s the logistic function.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where A is.
-        precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where A is.
+        progress: short for `Compute(progress=...)`; counts splits.
 
     Raises:
         ValueError: a suite without interventions, outputs that are not [N, K] with the same K > 1, or that hold NaN.
@@ -88,42 +92,36 @@ def output_discrepancy(
     check_interventions("an output discrepancy", suite.interventions)
     check_label_names([("model_a", model_a), ("model_b", model_b)], suite)
     model_a, model_b, suite = represent_pair_on_suite(model_a, model_b, suite, seed)
-    setting = RunOptions(as_loss(loss), seed, resolve_device(model_a, device), precision)
-    (network, first), (_, second) = setting.make_forward(model_a), setting.make_forward(model_b)
-    splits = {}
-    for name in suite:
-        distances, labels = [], []
-        for what, data in suite.draws_of(name).items():
-            with isolate_rng(seed, "output_discrepancy"), keep_generator_states(data):
-                found = [
-                    (_l1_distance(what, first(inputs), second(inputs), setting.loss), targets.cpu())
-                    for inputs, targets in iterate_batches(
-                        what, data, batch_size=ROWS_ON_CPU, device=network.device, model=network.module
-                    )
-                ]
-            distances.append(torch.cat([distance for distance, _ in found]))
-            labels.append(join_targets([targets for _, targets in found]))
-            check_same_rows(what, labels[0], labels[-1])
-        splits[name] = float(torch.cat(distances).mean())
+    compute = fix_device(resolve_compute(compute, device, progress), model_a)
+    a, b = (
+        Evaluator(model, suite, loss=loss, keep_probabilities=True, seed=seed, compute=compute)
+        for model in (model_a, model_b)
+    )
+    return measure_discrepancy(a, b)
+
+
+def measure_discrepancy(a: Evaluator, b: Evaluator) -> OutputDiscrepancy:
+    """`output_discrepancy` of the networks that two evaluators of one suite were made with."""
+    splits, suite = {}, a.suite
+    for number, name in enumerate(suite):
+        draws = zip(suite.draws_of(name), a.draws(name), b.draws(name), strict=True)
+        splits[name] = float(torch.cat([_compute_l1_distance(*draw) for draw in draws]).mean())
+        a.compute.report("comparing outputs", number + 1, len(suite))
     mean = sum(splits[name] for name in suite.interventions) / len(suite.interventions)
-    return OutputDiscrepancy(splits, mean, 1.0 / (mean + EPSILON), suite.interventions)
+    return OutputDiscrepancy(splits, mean, 1.0 / (mean + EPSILON), suite.interventions, a.network.computed)
 
 
-def _l1_distance(what: str, a: Tensor, b: Tensor, loss: Loss) -> Tensor:
+def _compute_l1_distance(what: str, a: Outcomes, b: Outcomes) -> Tensor:
     """The L1 distance between the probabilities of each row, float64 of shape [N]."""
-    a, b = (_expand_binary_logits(outputs) if isinstance(loss, Binary) else outputs for outputs in (a, b))
-    if a.dim() != 2 or a.shape != b.shape or a.shape[1] < 2:
+    first, second = a.class_probabilities, b.class_probabilities
+    if first is None or second is None or first.shape[1] != second.shape[1]:
+        shapes = [[len(own.targets), *own.row_shape] for own in (a, b)]
         raise ValueError(
-            f"{what}: outputs must be [N, K] with the same K > 1 for both models, got {list(a.shape)} of model_a "
-            f"and {list(b.shape)} of model_b"
+            f"{what}: outputs must be [N, K] with the same K > 1 for both models, got {shapes[0]} of model_a and "
+            f"{shapes[1]} of model_b"
         )
-    distance = (a.double().softmax(1).cpu() - b.double().softmax(1).cpu()).abs().sum(1)
+    check_row_order(what, "model_b", torch.equal(a.targets, b.targets))
+    distance = (first.double() - second.double()).abs().sum(1)
     if bool(distance.isnan().any()):
         raise ValueError(f"{what}: outputs hold NaN or +inf, so they are no class probabilities")
     return distance
-
-
-def _expand_binary_logits(outputs: Tensor) -> Tensor:
-    """One logit z as the logits (0, z) of two classes; other outputs as they are."""
-    z = outputs[:, None] if outputs.dim() == 1 else outputs
-    return torch.cat([torch.zeros_like(z), z], 1) if z.dim() == 2 and z.shape[1] == 1 else outputs

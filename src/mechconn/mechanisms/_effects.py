@@ -141,6 +141,7 @@ class Invariance(Mapping[str, Effect]):
             over runs Student's t.
         uninformative: why no invariance of this model says anything about what it uses: it gives one answer always,
             or its accuracy on the reference is not above the share of the commonest class. Empty where it does.
+        compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
     """
 
     effects: Mapping[str, Effect]
@@ -160,6 +161,7 @@ class Invariance(Mapping[str, Effect]):
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metrics_interval: Mapping[str, Mapping[str, Interval | None]] = field(default_factory=dict)
     uninformative: str = ""
+    compute: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Effect:
         return self.effects[name]

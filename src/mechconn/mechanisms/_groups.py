@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
-from mechconn.core import Data, PerSampleLoss, RowSubset, as_data, check_by_index, isolate_rng
+from mechconn.core import (
+    Compute,
+    Data,
+    PerSampleLoss,
+    Progress,
+    RowSubset,
+    as_data,
+    check_by_index,
+    isolate_rng,
+    resolve_compute,
+)
 from mechconn.datasets import (
     Groups,
     ModelOutputs,
@@ -28,7 +38,6 @@ from mechconn.network import (
     Metric,
     Network,
     Outcomes,
-    Precision,
     check_classified,
     check_metrics,
     check_predictions,
@@ -90,6 +99,7 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
             without them.
         reweighted_interval: the range of the same mean over the simultaneous intervals, which is conservative.
         each: what an accuracy is the share of that is right: of "rows", or of a row's "labels" or "positions".
+        compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
     """
 
     groups: Mapping[str, GroupAccuracy]
@@ -101,6 +111,7 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
     reweighted: float | None
     reweighted_interval: Interval | None
     each: Each = "rows"
+    compute: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> GroupAccuracy:
         return self.groups[name]
@@ -137,8 +148,9 @@ def measure_groups(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
+    progress: Progress | bool | None = None,
 ) -> GroupAccuracies:
     """A classifier's accuracy in every group of natural data, such as (label, background).
 
@@ -154,8 +166,9 @@ def measure_groups(
         loss: decides what is right: one of `mechconn.losses`, or a function.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where the model is.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; one pass is one step.
 
     Raises:
         ValueError: another number of labels than rows, a loader that shuffles, a task that is no classification,
@@ -164,16 +177,17 @@ def measure_groups(
 
     Source: Sagawa et al. 2020 (worst group, and the average reweighted by training shares); Clopper & Pearson 1934.
     """
-    source = as_data("data", data)
+    source, compute = as_data("data", data), resolve_compute(compute, device, progress)
     if isinstance(getattr(source, "sampler", None), RandomSampler):
         raise ValueError("the loader shuffles, so that groups cannot be matched to rows; pass one with shuffle=False")
     check_label_names([("the model", model)], {"data": source})
     model, source = represent_on_split(model, source)
-    network = Network(model, device, precision)
+    network = Network(model, compute)
     forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
     with isolate_rng(seed, "measure_groups"):
         asked = check_metrics(metrics)
-        result = compute_outcomes(forward, network.device, source, "data", as_loss(loss), asked, network.module)
+        result = compute_outcomes(forward, network, source, "data", as_loss(loss), asked)
+    compute.report("measuring groups", 1, 1)
     answers = check_classified("measure_groups", result)
     check_predictions("data", answers)
     names = read_group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
@@ -182,7 +196,7 @@ def measure_groups(
     weights = (
         None if train_groups is None else _compute_shares(read_group_names("train_groups", train_groups, None), names)
     )
-    return _compute_accuracies(result, names, weights, collect_bounds(asked))
+    return replace(_compute_accuracies(result, names, weights, collect_bounds(asked)), compute=network.computed)
 
 
 def split_by_group(data: Data, groups: Groups) -> dict[str, RowSubset]:

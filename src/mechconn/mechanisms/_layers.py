@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_map
 
 from mechconn.core import Inputs, check_choice
-from mechconn.network import LINEAR_MAPS, Network, Precision, parameters_of
+from mechconn.network import LINEAR_MAPS, Network, Point
 
 COMPARED = (*LINEAR_MAPS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CHANNELS_SECOND = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
@@ -49,26 +49,18 @@ class LayerPair:
 
     Attributes:
         device: where both compute.
+        computed: how they compute, for the record.
         by_name: whether layers were asked for.
         layers: their names; by default all linear maps that both models have.
         left_out: linear maps that one of the models does not have; empty where layers were asked for.
     """
 
     def __init__(
-        self,
-        models: tuple[nn.Module, nn.Module],
-        layers: Sequence[str] | str | None,
-        device: torch.device,
-        precision: Precision,
+        self, networks: tuple[Network, Network], points: tuple[Point, Point], layers: Sequence[str] | str | None
     ) -> None:
-        self.device = device
-        self._networks = {
-            whose: Network(model, device, precision)
-            for whose, model in zip(("model_a", "model_b"), models, strict=True)
-        }
-        self._points = [
-            network.load(parameters_of(model)) for network, model in zip(self._networks.values(), models, strict=True)
-        ]
+        self._networks = dict(zip(("model_a", "model_b"), networks, strict=True))
+        self.device, self.computed = networks[0].device, networks[0].computed
+        self._points = [network.load(point.params) for network, point in zip(networks, points, strict=True)]
         self._parts = {
             whose: dict(network.module.named_modules(remove_duplicate=False))
             for whose, network in self._networks.items()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any, Literal, TypeAlias
 
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mechconn.connectivity import evaluate_path
-from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_two_models
+from mechconn.connectivity import Evaluator, Profile, ShiftedEnd, check_grid, evaluate_line, explain_disjoint
+from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_two_models, resolve_compute
 from mechconn.datasets import Suite, check_interventions, check_label_names
-from mechconn.losses import as_loss, cross_entropy
+from mechconn.losses import cross_entropy
 from mechconn.mechanisms._effects import Invariance, On
-from mechconn.mechanisms._measure import check_questions, measure_invariance
-from mechconn.network import Metric, NormPolicy, Precision, check_metrics, parameters_of
+from mechconn.mechanisms._measure import check_questions, make_invariance
+from mechconn.mechanisms._outcomes import measure_outcome
+from mechconn.network import Metric, NormPolicy, Point, check_metrics, resolve_norm
 from mechconn.paths import LinearPath
 from mechconn.plotting import draw_heat_map
 
@@ -68,6 +69,8 @@ class MechanismMap:
         invariance: model -> its effects and verdicts.
         aligned: whether an aligner moved one model of each pair onto the other before the path was walked.
         norm: where the statistics on the paths came from.
+        compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
+        notes: where a path ends at another network than the saved one, since its statistics were re-estimated.
     """
 
     names: tuple[str, ...]
@@ -77,6 +80,8 @@ class MechanismMap:
     invariance: Mapping[str, Invariance]
     aligned: bool
     norm: Mapping[str, Any]
+    compute: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def plot(self, on: Measure = "distance") -> Any:
         """A matplotlib Figure: the matrix as a heat map in the order of its tree, and the tree above it."""
@@ -90,7 +95,14 @@ class MechanismMap:
         plain = {"names": self.names, "barrier": self.barrier, "distance": self.distance, "aligned": self.aligned}
         trees = {on: asdict(tree) for on, tree in self.trees.items()}
         invariance = {name: measured.to_record() for name, measured in self.invariance.items()}
-        return {**plain, "trees": trees, "invariance": invariance, "norm": dict(self.norm)}
+        return {
+            **plain,
+            "trees": trees,
+            "invariance": invariance,
+            "norm": dict(self.norm),
+            "compute": dict(self.compute),
+            "notes": list(self.notes),
+        }
 
 
 def mechanism_map(
@@ -99,15 +111,16 @@ def mechanism_map(
     margin: float = 0.05,
     on: On = "accuracy",
     ts: int | Sequence[float] = 11,
-    norm: NormPolicy | None = None,
     *,
+    norm: NormPolicy | None = None,
     align: Aligner | None = None,
+    ignore: Sequence[str] = (),
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> MechanismMap:
     """Barriers and mechanistic distances between every two of several models, as matrices and trees.
 
@@ -117,7 +130,8 @@ def mechanism_map(
     different mechanisms, nor is a path without one a proof of the same.
 
     Args:
-        models: name -> network, two or more of one architecture; they stay as they are.
+        models: name -> network, two or more: one module with different parameters and statistics; they stay as they
+            are.
         suite: the reference and its counterfactuals.
         margin: of the verdicts in `invariance`.
         on: "accuracy", "loss" or the name of a metric, what effects are measured in; barriers are in loss.
@@ -125,53 +139,131 @@ def mechanism_map(
         norm: where normalisation statistics on the paths come from, ends included; required when the models keep any.
         align: (A, B) -> B moved onto A before the path is walked, such as by a permutation of units; default: no
             symmetry is removed.
+        ignore: buffers that are no part of what is computed; see `LinearPath.between`.
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where each model is.
-        precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
-        progress: called with (message, models and pairs done, models and pairs in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where each model is.
+        progress: short for `Compute(progress=...)`; counts models and pairs.
 
     Raises:
-        ValueError: fewer than two models, a suite without interventions, models of different architectures or a path
+        ValueError: fewer than two models, a suite without interventions, models that are not one module or a path
             without a barrier (the pair is named), or as in `measure_invariance`.
 
     Source: average linkage: Sokal & Michener 1958; the rest Lubana et al. 2023.
     """
-    loss = as_loss(loss)
+    compute = resolve_compute(compute, device, progress)
     check_questions(suite, margin, on, check_metrics(metrics))
     check_is("models", models, Mapping, "; write {name: model, ...}")
     check_two_models("a map", len(models))
     check_interventions("a map of mechanisms", suite.interventions)
     check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite)
-    names, pairs, done = tuple(models), list(combinations(models, 2)), 0
+    grid, quiet, pairs = check_grid(ts), compute.without_progress(), list(combinations(models, 2))
+    report = _Counter(compute, len(pairs) + len(models))
+    evaluators = {
+        name: Evaluator(model, suite, loss=loss, metrics=metrics, seed=seed, compute=quiet)
+        for name, model in models.items()
+    }
+    policy = resolve_norm(norm, next(iter(evaluators.values())).network)
+    lines = _Lines(models, evaluators, grid, policy, align, tuple(ignore))
+    profiles = {pair: report.after(lambda pair=pair: lines.walk(*pair)) for pair in pairs}
+    invariance = {
+        name: report.after(lambda own=own: make_invariance(measure_outcome(own, on, _ignore_count), suite, margin, on))
+        for name, own in evaluators.items()
+    }
+    barriers = {pair: profile.barrier(suite.reference).height for pair, profile in profiles.items()}
+    distances = {(a, b): _mechanistic_distance(invariance[a], invariance[b]) for a, b in pairs}
+    names = tuple(models)
+    barrier, distance = _make_matrix(names, barriers), _make_matrix(names, distances)
+    return MechanismMap(
+        names=names,
+        barrier=_to_tuples(barrier),
+        distance=_to_tuples(distance),
+        trees={"barrier": make_tree(names, barrier), "distance": make_tree(names, distance)},
+        invariance=invariance,
+        aligned=align is not None,
+        norm=policy.describe(),
+        compute=invariance[names[0]].compute,
+        notes=tuple(_note_shifted(profiles, margin if on == "accuracy" else 0.05)),
+    )
 
-    def report_progress() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress("mapping the models", done, len(pairs) + len(names))
 
-    running: dict[str, Any] = {"loss": loss, "seed": seed, "device": device, "precision": precision}
-    reference = Suite({suite.reference: suite[suite.reference]}, suite.reference)
-    barriers, policy, invariance = {}, {}, {}
-    for a, b in pairs:
+@dataclass(frozen=True)
+class _Counter:
+    """Counts what is done of a map."""
+
+    compute: Compute
+    total: int
+    done: list[None] = field(default_factory=list)
+
+    def after(self, step: Callable[[], Any]) -> Any:
+        """The result of one step, once it is reported."""
+        result = step()
+        self.done.append(None)
+        self.compute.report("mapping the models", len(self.done), self.total)
+        return result
+
+
+def _ignore_count(_: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class _Lines:
+    """The straight lines between models, all on the module of the first, on the reference alone.
+
+    Each model's end is evaluated once, however many lines lead there.
+    """
+
+    models: Mapping[str, nn.Module]
+    evaluators: Mapping[str, Evaluator]
+    grid: tuple[float, ...]
+    norm: NormPolicy
+    align: Aligner | None
+    ignore: tuple[str, ...]
+
+    def walk(self, a: str, b: str) -> Profile:
+        """The profile of one line.
+
+        Raises:
+            ValueError: the two are not one module, or the line has no barrier; both are named.
+        """
+        name, first = next(iter(self.evaluators.items()))
         try:
-            moved = models[b] if align is None else align(models[a], models[b])
-            path = LinearPath(parameters_of(models[a]), parameters_of(moved))
-            profile = evaluate_path(models[a], path, reference, ts, norm, **running)
-            barriers[a, b] = profile.barrier(suite.reference).height
+            if name == a:
+                self._check(name, b, self.models[b], self.evaluators[b])
+            end = self.evaluators[b].saved
+            if self.align is not None:
+                moved = self.align(self.models[a], self.models[b])
+                end = self._check(name, b, moved, Evaluator(moved, first.suite, compute=first.compute))
+            line = LinearPath(self.evaluators[a].saved, end)
+            reference = first.suite.reference
+            profile = evaluate_line(first, line, self.grid, self.norm, False, lambda **_: None, (reference,))
+            profile.barrier(reference)
         except ValueError as error:
             raise ValueError(f"models {a!r} and {b!r}: {error}") from None
-        policy = profile.settings["norm"]
-        report_progress()
-    for name, model in models.items():
-        invariance[name] = measure_invariance(model, suite, margin, on, metrics=metrics, **running)
-        report_progress()
-    distances = {(a, b): _mechanistic_distance(invariance[a], invariance[b]) for a, b in pairs}
-    barrier, distance = _make_matrix(names, barriers), _make_matrix(names, distances)
-    trees = {"barrier": make_tree(names, barrier), "distance": make_tree(names, distance)}
-    return MechanismMap(names, _to_tuples(barrier), _to_tuples(distance), trees, invariance, align is not None, policy)
+        return profile
+
+    def _check(self, a: str, b: str, model: nn.Module, own: Evaluator) -> Point:
+        """Where a model stands, after refusing one that is not the first one's module."""
+        models, ends = (self.models[a], model), (self.evaluators[a].saved, own.saved)
+        why = explain_disjoint(
+            models, self.evaluators[a], own.network, ends, ignore=self.ignore, names=(f"model {a!r}", f"model {b!r}")
+        )
+        if why:
+            raise ValueError(f"not one module with different parameters and statistics: {why}")
+        return own.saved
+
+
+def _note_shifted(profiles: Mapping[tuple[str, str], Profile], margin: float) -> Iterator[str]:
+    """A sentence on every model whose saved statistics give another network than the paths end at."""
+    found: dict[str, ShiftedEnd] = {}
+    for pair, profile in profiles.items():
+        for shift in profile.shifted_ends(margin):
+            name = pair["AB".index(shift.end)]
+            found.setdefault(name, shift._replace(end=name))
+    yield from map(str, found.values())
 
 
 def _mechanistic_distance(a: Invariance, b: Invariance) -> float:

@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_positive
+from mechconn.connectivity import Evaluator
+from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_positive, resolve_compute
 from mechconn.datasets import ModelOutputs, Suite, check_label_names, represent_on_suite
-from mechconn.losses import as_loss, cross_entropy
+from mechconn.losses import cross_entropy
 from mechconn.mechanisms._difference_evidence import (
     Correct,
     DifferenceEvidence,
@@ -30,12 +31,11 @@ from mechconn.mechanisms._observational import (
 )
 from mechconn.mechanisms._outcomes import (
     ModelOutcome,
-    RunOptions,
     SplitOutcome,
     explain_undefined_loss,
     measure_outcome,
 )
-from mechconn.network import Metric, Precision, check_metrics, compute_mean_with_interval
+from mechconn.network import Metric, check_metrics, compute_mean_with_interval
 from mechconn.stats import Interval, clopper_pearson
 
 
@@ -48,9 +48,9 @@ def measure_invariance(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Invariance:
     """The effect of every intervention of a suite on a model, with intervals and a verdict by equivalence.
 
@@ -92,9 +92,9 @@ def measure_invariance(
             them stand beside those on accuracy and loss. With bounds their intervals hold for every distribution
             (betting); without they are Student's t, which is approximate.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where the model is.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
-        progress: called with (message, splits done, splits in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; counts splits.
 
     Raises:
         ValueError: a margin of zero or less, or on accuracy of 1 or more, an unknown `on`, targets that are not of the
@@ -115,16 +115,16 @@ def measure_invariance(
     Source: Lubana et al. 2023, definition of invariance; Schuirmann 1987 (equivalence by interval inclusion); Holm
     1979.
     """
-    setting = RunOptions(as_loss(loss), seed, device, precision, check_metrics(metrics))
-    check_questions(suite, margin, on, setting.metrics)
+    compute = resolve_compute(compute, device, progress)
+    check_questions(suite, margin, on, check_metrics(metrics))
     check_label_names([("the model", model)], suite)
     module, suite = represent_on_suite(model, suite)
 
     def report_progress(done: int) -> None:
-        if progress is not None:
-            progress("measuring invariance", done, len(suite))
+        compute.report("measuring invariance", done, len(suite))
 
-    return make_invariance(measure_outcome(module, suite, on, setting, report_progress), suite, margin, on)
+    evaluator = Evaluator(module, suite, loss=loss, metrics=metrics, seed=seed, compute=compute)
+    return make_invariance(measure_outcome(evaluator, on, report_progress), suite, margin, on)
 
 
 def check_questions(suite: Suite, margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
@@ -175,7 +175,7 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
         interventions=suite.interventions,
         margin=margin,
         on=on,
-        precision=outcome.number_type,
+        precision=outcome.compute["precision"],
         notes=(
             *filter(None, (*undefined.values(), _note_probabilities(splits), _note_without_bounds(outcome))),
             *list_cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
@@ -184,6 +184,7 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
         metrics={m: {name: mean for name, (mean, _) in found.items()} for m, found in metrics.items()},
         metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in metrics.items()},
         uninformative=uninformative,
+        compute=outcome.compute,
     )
 
 

@@ -3,48 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mechconn.core import isolate_rng
-from mechconn.datasets import Selection, Suite, find_selection
-from mechconn.losses import Each, Loss
+from mechconn.connectivity import Evaluator
+from mechconn.datasets import Selection, find_selection
+from mechconn.losses import Each
 from mechconn.mechanisms._difference_evidence import Correct
 from mechconn.network import (
     CLASSIFICATION,
     Answers,
-    Forward,
-    Inference,
-    Metric,
-    Network,
     Outcomes,
-    Precision,
     check_predictions,
-    check_same_rows,
-    collect_bounds,
-    compute_outcomes,
-    parameters_of,
 )
 from mechconn.stats import Interval
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How models are run."""
-
-    loss: Loss
-    seed: int
-    device: str | torch.device | None
-    precision: Precision
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
-
-    def make_forward(self, model: nn.Module) -> tuple[Network, Forward]:
-        """The model with its own statistics as a function of inputs."""
-        network = Network(model, self.device, self.precision)
-        return network, Inference(network).at(network.load(parameters_of(model)), network.buffers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +89,13 @@ def _mean_over_draws(values: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ModelOutcome:
-    """One model's outcomes on every split, the number type that its layers computed in, and the metrics' ranges.
+    """One model's outcomes on every split, how they were computed, and the metrics' ranges.
 
     `said_paired` says that the user declared that rows correspond.
     """
 
     splits: Mapping[str, SplitOutcome]
-    number_type: str
+    compute: Mapping[str, Any]
     bounds: Mapping[str, Interval]
     said_paired: bool = False
 
@@ -134,30 +110,20 @@ class ModelOutcome:
         return (0.0, 1.0) if on == "accuracy" and each != "rows" else self.bounds.get(on)
 
 
-def measure_outcome(
-    model: nn.Module, suite: Suite, on: str, setting: RunOptions, report_progress: Callable[[int], None]
-) -> ModelOutcome:
+def measure_outcome(evaluator: Evaluator, on: str, report_progress: Callable[[int], None]) -> ModelOutcome:
     """One pass over every split; `report_progress` is called with the number of splits done.
 
     Raises:
         ValueError: what `on` asks for is not there on some split.
     """
-    network, forward = setting.make_forward(model)
-
-    splits = {}
+    suite, splits = evaluator.suite, {}
     for done, name in enumerate(suite):
-        draws: list[Outcomes] = []
-        for what, data in suite.draws_of(name).items():
-            with isolate_rng(setting.seed, "measure_invariance"):
-                result = compute_outcomes(
-                    forward, network.device, data, what, setting.loss, setting.metrics, network.module
-                )
+        draws = evaluator.draws(name)
+        for what, result in zip(suite.draws_of(name), draws, strict=True):
             _check_outcomes(what, result, on)
-            draws.append(result)
-            check_same_rows(what, draws[0].targets, result.targets)
-        splits[name] = SplitOutcome(tuple(draws), find_selection(suite[name]))
+        splits[name] = SplitOutcome(draws, find_selection(suite[name]))
         report_progress(done + 1)
-    return ModelOutcome(splits, network.number_type, collect_bounds(setting.metrics), suite.paired is True)
+    return ModelOutcome(splits, evaluator.network.computed, evaluator.bounds, suite.paired is True)
 
 
 def explain_undefined_loss(name: str, result: Outcomes | SplitOutcome) -> str:

@@ -9,9 +9,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Data, Inputs, as_data, isolate_rng, iterate_batches, keep_generator_states
+from mechconn.core import (
+    Compute,
+    Data,
+    Inputs,
+    Progress,
+    as_data,
+    count_batches,
+    isolate_rng,
+    iterate_batches,
+    keep_generator_states,
+    resolve_compute,
+)
 from mechconn.mechanisms._layers import LayerPair, NoActivation
-from mechconn.network import ROWS_ON_CPU, Precision, resolve_device
+from mechconn.network import ROWS_ON_CPU, Network, Point, fix_device, point_of
 
 
 @dataclass(frozen=True)
@@ -25,12 +36,14 @@ class RepresentationSimilarity(Mapping[str, float | None]):
         samples: rows that it was estimated from.
         left_out: layer -> why it has no CKA; linear maps that were not asked for by name and have no activation to
             compare, such as the output projection of `nn.MultiheadAttention`, whose own forward pass never runs.
+        compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
     """
 
     layers: Mapping[str, float | None]
     widths: Mapping[str, tuple[int, int]]
     samples: int
     left_out: Mapping[str, str] = field(default_factory=dict)
+    compute: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, layer: str) -> float | None:
         return self.layers[layer]
@@ -64,8 +77,9 @@ def representation_similarity(
     layers: Sequence[str] | Literal["all"] | None = None,
     *,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
+    progress: Progress | bool | None = None,
 ) -> RepresentationSimilarity:
     r"""Linear CKA between two models' activations of the same layers on the same rows.
 
@@ -99,8 +113,9 @@ def representation_similarity(
         data: one split, such as suite["cue"].
         layers: names of modules, as in `model.named_modules()`; default, or "all": every linear map that runs once.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute; default: where A is.
-        precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where A is.
+        progress: short for `Compute(progress=...)`; counts batches.
 
     Raises:
         ValueError: layers asked for by name: a model lacks one (a near name is suggested), it runs not once in a
@@ -118,12 +133,25 @@ def representation_similarity(
 
     Source: Kornblith, Norouzi, Lee & Hinton, *Similarity of neural network representations revisited*, ICML 2019.
     """
-    pair = LayerPair((model_a, model_b), layers, resolve_device(model_a, device), precision)
+    networks, points = _load_pair(model_a, model_b, resolve_compute(compute, device, progress))
+    return compare_layers(networks, points, data, layers, seed)
+
+
+def compare_layers(
+    networks: tuple[Network, Network],
+    points: tuple[Point, Point],
+    data: Data,
+    layers: Sequence[str] | str | None,
+    seed: int,
+) -> RepresentationSimilarity:
+    """`representation_similarity` of two networks where they stand."""
+    pair, compute = LayerPair(networks, points, layers), networks[0].compute
+    source, rows = as_data("data", data), compute.choose_batch_size(ROWS_ON_CPU)
     moments, left_out, samples = {name: _CrossMoments() for name in pair.layers}, dict(pair.left_out), 0
     with isolate_rng(seed, "representation_similarity"), keep_generator_states(data):
-        for inputs, targets in iterate_batches(
-            "data", as_data("data", data), batch_size=ROWS_ON_CPU, device=pair.device, model=model_a
-        ):
+        count = 0 if compute.progress is None else count_batches("data", source, rows)
+        batches = iterate_batches("data", source, batch_size=rows, device=pair.device, model=networks[0].module)
+        for number, (inputs, targets) in enumerate(batches):
             samples += len(targets)
             for name, found in pair.activations(inputs, len(targets)).items():
                 unfit = found if isinstance(found, NoActivation) else moments[name].add(*found)
@@ -131,6 +159,7 @@ def representation_similarity(
                     raise unfit.error(name)
                 if unfit is not None:
                     left_out.setdefault(name, unfit)
+            compute.report("comparing layers", number + 1, count)
     kept = {name: moment for name, moment in moments.items() if name not in left_out}
     if not kept:
         raise NoLayersError(left_out)
@@ -139,7 +168,16 @@ def representation_similarity(
         {name: moment.widths for name, moment in kept.items()},
         samples,
         {name: str(why) for name, why in left_out.items()},
+        pair.computed,
     )
+
+
+def _load_pair(
+    model_a: nn.Module, model_b: nn.Module, compute: Compute
+) -> tuple[tuple[Network, Network], tuple[Point, Point]]:
+    """Both networks, where A computes, and where they stand."""
+    compute = fix_device(compute, model_a)
+    return (Network(model_a, compute), Network(model_b, compute)), (point_of(model_a), point_of(model_b))
 
 
 @torch.no_grad()
@@ -150,8 +188,7 @@ def check_layers(
     layers: Sequence[str] | str | None = None,
     *,
     seed: int = 0,
-    device: str | torch.device | None = None,
-    precision: Precision = "float32",
+    compute: Compute | None = None,
 ) -> None:
     """Run both models once on a few rows, and raise what `representation_similarity` would raise on these.
 
@@ -159,7 +196,7 @@ def check_layers(
         ValueError: as there; `NoLayersError` where by default no layer is left.
         TypeError: as there.
     """
-    pair = LayerPair((model_a, model_b), layers, resolve_device(model_a, device), precision)
+    pair = LayerPair(*_load_pair(model_a, model_b, resolve_compute(compute)), layers)
     with isolate_rng(seed, "representation_similarity"):
         found = pair.activations(pair.on_device(example), None)
     unfit = {name: why for name, why in found.items() if isinstance(why, NoActivation)}

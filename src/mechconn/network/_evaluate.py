@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mechconn.core import Data, iterate_batches, join_targets, keep_generator_states
-from mechconn.losses import NO_CLASS, Classified, Each, Loss, explain_not_per_sample
+from mechconn.losses import NO_CLASS, Binary, Classified, Each, Loss, explain_not_per_sample
 from mechconn.network._inference import Forward
 from mechconn.network._metrics import Metric
+from mechconn.network._params import Network
 from mechconn.stats import Interval, betting_interval, mean_interval
 
 ROWS_ON_CPU, ROWS_ELSEWHERE = 125, 500
@@ -72,6 +73,8 @@ class Outcomes:
         metrics: name -> the user's per-sample values, float64 of shape [N].
         probabilities: whether every output looks like a probability although the loss takes logits.
         counted: which rows of the data count, bool; None where all do.
+        class_probabilities: of every row, float32 of shape [N, K], where they were asked for and outputs are [N, K].
+        row_shape: of the outputs of one row.
     """
 
     loss: Tensor
@@ -80,6 +83,8 @@ class Outcomes:
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
     probabilities: bool = False
     counted: Tensor | None = None
+    class_probabilities: Tensor | None = None
+    row_shape: tuple[int, ...] = ()
 
     @property
     def correct(self) -> Tensor:
@@ -102,16 +107,17 @@ class Outcomes:
 @torch.no_grad()
 def compute_outcomes(
     forward: Forward,
-    device: torch.device,
+    network: Network,
     data: Data,
     name: str,
     loss: Loss,
     metrics: Mapping[str, Metric] | None = None,
-    model: nn.Module | None = None,
+    *,
+    keep_probabilities: bool = False,
 ) -> Outcomes:
     """One pass over `data` through a network at one point of weight space; see `Inference.at`.
 
-    The signature of `model` decides how batches of several parts are read.
+    The network says where, how many rows at a time, and by its signature how batches of several parts are read.
 
     Raises:
         ValueError: the data are empty or not finite, targets are not of the loss, or the loss or a metric is not one
@@ -122,11 +128,15 @@ def compute_outcomes(
     values: dict[str, list[Tensor]] = {measure: [] for measure in measures}
     targets: list[Tensor] = []
     kept: list[Tensor] = []
-    answers, probabilities = _AnswerTally(), True
-    rows = ROWS_ON_CPU if device.type == "cpu" else ROWS_ELSEWHERE
+    answers, probabilities, shape = _AnswerTally(), True, ()
+    of_classes: list[Tensor | None] = []
+    rows = network.compute.choose_batch_size(ROWS_ON_CPU if network.device.type == "cpu" else ROWS_ELSEWHERE)
     with keep_generator_states(data):
-        for inputs, target in iterate_batches(name, data, batch_size=rows, device=device, model=model):
+        for inputs, target in iterate_batches(name, data, batch_size=rows, device=network.device, model=network.module):
             outputs = forward(inputs)
+            shape = tuple(outputs.shape[1:])
+            if keep_probabilities:
+                of_classes.append(compute_class_probabilities(outputs, loss))
             counted = loss.counted(target)
             kept.append(torch.ones(len(target), dtype=torch.bool) if counted is None else counted.cpu())
             classified = loss.classify(outputs, target)
@@ -147,7 +157,24 @@ def compute_outcomes(
         metrics=joined,
         probabilities=probabilities,
         counted=None if bool(every.all()) else every,
+        class_probabilities=_join_known(of_classes),
+        row_shape=shape,
     )
+
+
+def compute_class_probabilities(outputs: Tensor, loss: Loss) -> Tensor | None:
+    """float32 [N, K] on the CPU; None where outputs are not [N, K] with K > 1. One logit z stands for (0, z)."""
+    if isinstance(loss, Binary):
+        z = outputs[:, None] if outputs.dim() == 1 else outputs
+        outputs = torch.cat([torch.zeros_like(z), z], 1) if z.dim() == 2 and z.shape[1] == 1 else outputs
+    if outputs.dim() != 2 or outputs.shape[1] < 2:
+        return None
+    return outputs.double().softmax(1).float().cpu()
+
+
+def _join_known(parts: list[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if parts and len(known) == len(parts) else None
 
 
 def _measure_per_sample(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mechconn.core import Buffers, Inputs, Params, take_first_rows
+from mechconn.core import Buffers, Compute, Inputs, Params, take_first_rows
 from mechconn.network._copies import copy_module
 from mechconn.network._params import LINEAR_MAPS, Network
 
@@ -76,7 +76,7 @@ class Inference:
         except Exception:  # a forward pass that cannot do with few rows; what else is wrong shows in the plain network
             return
         if same:
-            self._folded = Network(_remove_folded(self._network, self._folds), self._network.device, "auto")
+            self._folded = Network(_remove_folded(self._network, self._folds), self._network.compute)
 
 
 def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Inputs) -> list[Fold]:
@@ -88,7 +88,7 @@ def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Input
     calls: Counter[str] = Counter()
     made: dict[str, Any] = {}
     read: dict[str, Any] = {}
-    own = Network(network.restored_module(), network.device)
+    own = Network(network.restored_module(), Compute(network.device))
 
     def record(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
@@ -138,7 +138,9 @@ def folding_is_exact(network: Network, folds: list[Fold], params: Params, buffer
     Each folded weight is made when its layer is called and dropped after the call, so that there is no second copy of
     the weights. Any other reader of the weight gets NaN, which shows in the outputs.
     """
-    plain, folded = (Network(m, network.device) for m in (network.restored_module(), _remove_folded(network, folds)))
+    plain, folded = (
+        Network(m, Compute(network.device)) for m in (network.restored_module(), _remove_folded(network, folds))
+    )
     expected = plain(params, buffers, inputs)
     lent = dict(params)
     for fold in folds:

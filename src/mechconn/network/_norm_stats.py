@@ -7,7 +7,7 @@ every point on a path gets its own, and which data they come from is recorded wi
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,7 +19,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mechconn.core import (
     Buffers,
     Data,
-    Params,
     SampleSource,
     as_data,
     check_choice,
@@ -27,8 +26,6 @@ from mechconn.core import (
     check_fraction,
     check_is,
     check_positive,
-    check_same_keys,
-    check_same_shapes,
     isolate_rng,
     iterate_batches,
     keep_generator_states,
@@ -37,73 +34,98 @@ from mechconn.core import (
 )
 from mechconn.network._copies import set_mode
 from mechconn.network._params import Network, compute_weighted_mean
-from mechconn.network._wrappers import unwrap_names
+from mechconn.network._points import Curve, Point, list_statistics, load_point
 
 
 class NormPolicy(abc.ABC):
-    """How a network gets its normalisation statistics at a point of a path."""
+    """How a network gets its normalisation statistics at a point of a path; subclass it for a way of your own.
 
-    def state(self, network: Network, params: Params, t: float | None = None) -> tuple[Params, Buffers]:
-        """(parameters, buffers) that the network uses at `params`, on its device; see `buffers`."""
-        return params, self.buffers(network, params, t)
+    Example:
+        The statistics of B everywhere but at A.
+
+        >>> class FromB(NormPolicy):
+        ...     def renew(self, network, path, t, point):
+        ...         return point if t == 0.0 else Point(point.params, dict(path.ends[1].buffers))
+        ...     def describe(self):
+        ...         return {"policy": "from B"}
+        >>> FromB().describe()
+        {'policy': 'from B'}
+    """
+
+    def point(self, network: Network, path: Curve, t: float) -> Point:
+        """The parameters and buffers that the network uses at gamma(t), on its device; fresh buffers.
+
+        Raises:
+            ValueError: as `load_point` and `renew`.
+        """
+        return self.renew(network, path, t, load_point(network, path, t))
 
     @abc.abstractmethod
-    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
-        """All buffers that the network uses at `params`; fresh tensors on its device.
+    def renew(self, network: Network, path: Curve, t: float, point: Point) -> Point:
+        """`point` with normalisation statistics of this policy.
 
-        `t` says where on a path `params` lies; None where there is no path.
+        Args:
+            network: the architecture; its `buffers` are those of the model that the user passed.
+            path: where both ends stand, with their statistics (`path.ends`).
+            t: where on it; `path.place(t)` is the place between the ends.
+            point: gamma(t). At an end its statistics are that end's, between them the network's own.
         """
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
         """What a reader must know to repeat it: plain values."""
 
+    def is_constant(self, network: Network, path: Curve, start: Buffers, end: Buffers) -> bool:
+        """Whether the statistics are the same all along a path, given the buffers used at both of its ends."""
+        return False
+
+    def follows_units(self, network: Network) -> bool:
+        """Whether a network whose hidden units were permuted gets its statistics permuted alike."""
+        return True
+
 
 @dataclass(frozen=True)
 class KeepNorm(NormPolicy):
-    """Use the statistics that the model holds, at every point alike."""
+    """Use the statistics that the model holds, at every point alike, also where they are another network's."""
 
-    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
-        """The model's own buffers, copied."""
-        return {name: buffer.clone() for name, buffer in network.buffers.items()}
+    def renew(self, network: Network, path: Curve, t: float, point: Point) -> Point:
+        """The point with the model's own statistics."""
+        kept = {name: network.buffers[name].clone() for name in list_statistics(network.module)}
+        return Point(point.params, {**point.buffers, **kept})
 
     def describe(self) -> dict[str, Any]:
         """{"policy": "keep"}."""
         return {"policy": "keep"}
 
+    def follows_units(self, network: Network) -> bool:
+        """Only where there are no statistics: they are kept for the order of units that the model has."""
+        return not find_statistics_layers(network)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True)
 class InterpolateNorm(NormPolicy):
     """Interpolate the endpoints' own running statistics: (1 - t) mean_a + t mean_b, (1 - t) var_a + t var_b.
 
     No data are read, and at t = 0 and t = 1 each endpoint keeps what it was trained with, bit for bit. Between them
     the network has other activations than either endpoint, whose variance is as a rule smaller than this: the
-    statistics of `Reestimate` fit, these do not. Other buffers are the model's own.
-
-    Attributes:
-        state_a: the state_dict of A, or its buffers alone.
-        state_b: the state_dict of B, or its buffers alone.
+    statistics of `Reestimate` fit, these do not.
 
     Raises:
-        ValueError: when used: a state lacks running statistics of the model or holds others (all are listed), or
-            there is no path.
+        ValueError: when used: the path holds parameters alone, or the point lies on no path between two networks.
 
     Source: Jordan et al. 2022, REPAIR (the variance collapses between endpoints).
     """
 
-    state_a: Mapping[str, Tensor]
-    state_b: Mapping[str, Tensor]
-
     @torch.no_grad()
-    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
-        """The network's buffers with running statistics of weight 1 - t from A and t from B."""
-        t = check_on_path(self, t)
-        own = {name: buffer.clone() for name, buffer in network.buffers.items()}
-        states = (("a", self.state_a), ("b", self.state_b))
-        ends = [_extract_statistics(f"state_{end}", state, network) for end, state in states]
-        if t in (0.0, 1.0):
-            return own | {name: tensor.clone() for name, tensor in ends[int(t)].items()}
-        return own | compute_weighted_mean(ends, (1.0 - t, t))
+    def renew(self, network: Network, path: Curve, t: float, point: Point) -> Point:
+        """The point with running statistics of weight 1 - t from A and t from B."""
+        if path.end_at(t) is not None:
+            _check_known(path, self)
+            return point
+        names = [n for n in list_statistics(network.module) if n.rpartition(".")[2] in ("running_mean", "running_var")]
+        t, ends = path.place(t), _check_known(path, self)
+        held = [{name: end.buffers[name].to(network.device) for name in names} for end in ends]
+        return Point(point.params, {**point.buffers, **compute_weighted_mean(held, (1.0 - t, t))})
 
     def describe(self) -> dict[str, Any]:
         """{"policy": "interpolate"}."""
@@ -167,17 +189,59 @@ class Reestimate(NormPolicy):
         return plain | ({"momentum": self.momentum} if self.average == "exponential" else {})
 
     @torch.no_grad()
-    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
-        """The network's buffers with every BatchNorm layer's statistics re-estimated at `params`."""
+    def renew(self, network: Network, path: Curve, t: float, point: Point) -> Point:
+        """The point with every BatchNorm layer's statistics re-estimated there."""
         # What a module's own train() keeps in evaluation mode (frozen BatchNorm) normalises by what it holds.
         set_mode(network.restored_module(), True)
-        layers = {prefix: layer for prefix, layer in find_norm_layers(network).items() if layer.training}
-        result = {name: buffer.clone() for name, buffer in network.buffers.items()}
-        if not layers:
-            return result
+        layers = find_norm_layers(network)
+        if path.end_at(t) is None:
+            _check_frozen(path, [prefix for prefix, layer in layers.items() if not layer.training])
+        trained = {prefix: layer for prefix, layer in layers.items() if layer.training}
+        return Point(point.params, self._estimate(network, trained, point)) if trained else point
+
+    def is_constant(self, network: Network, path: Curve, start: Buffers, end: Buffers) -> bool:
+        """Whether no statistics depend on what moves: they are equal at both ends, and no gradient leads there."""
+        names = list_statistics(network.module)
+        if not names or any(not torch.equal(start[name], end[name]) for name in names):
+            return False
+        first, last = path.at(0.0), path.at(1.0)
+        moved = [name for name, tensor in first.items() if not torch.equal(tensor, last[name])]
+        return not self._reached(network, Point(network.load(first), start), moved)
+
+    def _reached(self, network: Network, point: Point, moved: Sequence[str]) -> bool:
+        """Whether some of these parameters lie on the way to what a layer with statistics reads, in a first batch."""
+        found: list[bool] = []
+
+        def look(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found.append(any(t.requires_grad for t in (*args, *kwargs.values()) if isinstance(t, Tensor)))
+
+        if torch.is_inference_mode_enabled():  # nothing is recorded then
+            return True
+        set_mode(network.restored_module(), True)
+        handles = [
+            layer.register_forward_pre_hook(look, with_kwargs=True) for layer in find_norm_layers(network).values()
+        ]
+        tracked = {name: t.detach().clone().requires_grad_(name in moved) for name, t in point.params.items()}
+        scratch = {name: buffer.clone() for name, buffer in point.buffers.items()}
+        try:
+            with torch.enable_grad(), isolate_rng(self.seed, "norm"), keep_generator_states(self._checked):
+                batches = iterate_batches(
+                    "norm data", self._checked, batch_size=2, device=network.device, model=network.module
+                )
+                network(tracked, scratch, next(iter(batches))[0], training=True)
+        except Exception:  # a forward pass that cannot do with few rows
+            return True
+        finally:
+            for handle in handles:
+                handle.remove()
+        return any(found)
+
+    def _estimate(self, network: Network, layers: dict[str, _BatchNorm], point: Point) -> Buffers:
+        """The point's buffers with re-estimated statistics of these layers, which are in training mode."""
+        result = {name: buffer.clone() for name, buffer in point.buffers.items()}
         shuffle = make_generator(self.seed, "norm order") if self.average == "exponential" else None
         moments = {name: _BatchNormMoments(self) for name in layers}
-        scratch = {name: buffer.clone() for name, buffer in network.buffers.items()}
+        scratch = {name: buffer.clone() for name, buffer in point.buffers.items()}
         for prefix in layers:  # what they hold is weighted by zero, which NaN and infinity would survive
             scratch[f"{prefix}running_mean"].zero_()
             scratch[f"{prefix}running_var"].zero_()
@@ -188,7 +252,7 @@ class Reestimate(NormPolicy):
             )  # fmt: skip
             for inputs, targets in merge_last_row(found):
                 try:
-                    network(params, scratch, inputs, training=True)
+                    network(point.params, scratch, inputs, training=True)
                 except ValueError as error:
                     if len(targets) > 1 or "more than 1 value per channel" not in str(error):
                         raise
@@ -247,20 +311,6 @@ def resolve_norm(norm: NormPolicy | None, network: Network) -> NormPolicy:
     norm = KeepNorm() if norm is None else norm
     check_is("norm", norm, NormPolicy, "; pass Reestimate(data) or KeepNorm()")
     return norm
-
-
-def _extract_statistics(what: str, state: Mapping[str, Tensor], network: Network) -> Buffers:
-    """The running statistics in a state_dict, on the network's device: exactly those that the network keeps."""
-    prefixes = [f"{name}." if name else "" for name in find_statistics_layers(network)]
-    names = [f"{prefix}{kind}" for prefix in prefixes for kind in ("running_mean", "running_var")]
-    state = state if state.keys() >= set(names) else unwrap_names(state)
-    # A state_dict names a shared layer's buffers once for each place that the layer has in the model.
-    again = {name for name, _ in network.module.named_buffers(remove_duplicate=False)}.difference(names)
-    held = [key for key in state if key.rpartition(".")[2] in ("running_mean", "running_var") and key not in again]
-    check_same_keys(f"running statistics in {what}", names, held)
-    found = {name: state[name].detach().to(network.device) for name in names}
-    check_same_shapes(f"running statistics in {what}", {name: network.buffers[name] for name in names}, found)
-    return found
 
 
 class _BatchNormMoments:
@@ -322,15 +372,25 @@ def _record_statistics(layers: dict[str, _BatchNorm], moments: dict[str, _BatchN
             handle.remove()
 
 
-def check_on_path(policy: object, t: float | None) -> float:
-    """The place on a path.
-
-    Raises:
-        ValueError: the point lies on none.
-    """
-    if t is None:
+def _check_frozen(path: Curve, prefixes: Sequence[str]) -> None:
+    """Raise where frozen layers hold other statistics at one known point of a path than at another."""
+    held = [point.buffers for point in path.sources if point.buffers]
+    names = [f"{prefix}{kind}" for prefix in prefixes for kind in ("running_mean", "running_var")]
+    unlike = [n for n in names if any(not torch.equal(held[0][n].cpu(), other[n].cpu()) for other in held[1:])]
+    if unlike:
+        more = f" and {len(unlike) - 3} more" if len(unlike) > 3 else ""
         raise ValueError(
-            f"{type(policy).__name__} mixes the endpoints' statistics by the place t on a path, and this point lies on "
-            "none; pass norm=Reestimate(training batches)"
+            f"the model keeps {', '.join(unlike[:3])}{more} frozen, so that they are not re-estimated, and the ends of "
+            "the path differ in them; pass norm=InterpolateNorm()"
         )
-    return t
+
+
+def _check_known(path: Curve, policy: NormPolicy) -> tuple[Point, Point]:
+    """Both ends of the path, after refusing ends whose statistics are not known."""
+    ends = path.ends
+    if not all(end.buffers for end in ends):
+        raise ValueError(
+            f"{type(policy).__name__} needs the statistics of both ends, and the path holds parameters alone; pass the "
+            "networks, LinearPath.between(a, b)"
+        )
+    return ends

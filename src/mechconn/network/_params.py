@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
-from mechconn.core import Buffers, Inputs, Params, check_cuda, check_same_keys, check_same_shapes, isolate_rng
+from mechconn.core import Buffers, Compute, Inputs, Params, check_cuda, check_same_keys, check_same_shapes, isolate_rng
 from mechconn.network._copies import copy_module as copy_module
 from mechconn.network._copies import copy_with_state as copy_with_state
 from mechconn.network._copies import drop_computed_values as drop_computed_values
@@ -37,7 +39,6 @@ from mechconn.network._module_snapshot import (
     make_weightless_copy,
 )
 from mechconn.network._precision import (
-    Precision,
     autocast_to,
     choose_reduced_type,
     make_small_maps_contiguous,
@@ -131,6 +132,11 @@ def resolve_device(model: nn.Module, device: str | torch.device | None) -> torch
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
+def fix_device(compute: Compute, model: nn.Module) -> Compute:
+    """`compute` with the device of the model where none was asked for."""
+    return replace(compute, device=resolve_device(model, compute.device))
+
+
 LINEAR_MAPS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """The layers that reduced precision computes in bfloat16 throughout."""
 
@@ -143,20 +149,19 @@ class Network:
     put on it freely; any other change is undone at the next point.
     """
 
-    def __init__(
-        self, model: nn.Module, device: str | torch.device | None = None, precision: Precision = "float32"
-    ) -> None:
+    def __init__(self, model: nn.Module, compute: Compute | None = None) -> None:
         model = unwrap_module(model)
         _read_initialised_parameters(model)
         self.module, self._snapshot, self._mode_computes = make_weightless_copy(model)
         self._here: CurrentPoint | None = None
-        self.device = resolve_device(model, device)
+        self.compute = fix_device(compute or Compute(), model)
+        self.device = resolve_device(model, self.compute.device)
         self.buffers: Buffers = {k: b.to(self.device) for k, b in read_buffers(self.module).items()}
         self.parameter_slots = dict(iterate_slots(self.module, "parameters"))
         self._buffer_slots = dict(iterate_slots(self.module, "buffers"))
         types = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
         self._floating = types.pop() if len(types) == 1 else None
-        reduced = choose_reduced_type(precision, self.device)
+        reduced = choose_reduced_type(self.compute.precision, self.device)
         self.reduced = None if self._floating in HALF else reduced
         self._casts: dict[frozenset[torch.dtype], bool] = {}
         if self.reduced is not None and prefers_contiguous_small_maps(self.device):
@@ -179,6 +184,11 @@ class Network:
         """The type that layers compute in, for the record: "float32", "bfloat16", ..."""
         own = next((p.dtype for p in self.module.parameters()), torch.float32)
         return str(self.reduced or own).removeprefix("torch.")
+
+    @property
+    def computed(self) -> dict[str, Any]:
+        """How this network computes, for the record: device, number type and batch size; see `Compute.describe`."""
+        return self.compute.describe(self.device, self.number_type)
 
     def computing(self) -> AbstractContextManager[object]:
         """A block in which layers compute in this network's precision."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from mechconn.core import check_choice
-
-Precision: TypeAlias = Literal["float32", "auto"]
+from mechconn.core import Precision, check_precision
 
 
 def choose_reduced_type(precision: Precision, device: torch.device) -> torch.dtype | None:
@@ -21,8 +19,8 @@ def choose_reduced_type(precision: Precision, device: torch.device) -> torch.dty
     Fast are GPUs that multiply bfloat16 in hardware, and processors with AVX-512 BF16 or AMX. The choice depends on
     the device alone, so that a run repeats.
     """
-    check_choice("precision", precision, ("float32", "auto"))
-    if precision == "float32":
+    check_precision(precision)
+    if precision == "model":
         return None
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None

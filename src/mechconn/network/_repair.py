@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mechconn.core import (
     Buffers,
+    Compute,
     Data,
     Inputs,
     Params,
@@ -23,8 +24,9 @@ from mechconn.core import (
     keep_generator_states,
 )
 from mechconn.network._forward_call import extract_predictions
-from mechconn.network._norm_stats import NormPolicy, check_on_path, find_statistics_layers
+from mechconn.network._norm_stats import NormPolicy, find_statistics_layers
 from mechconn.network._params import LINEAR_MAPS, Network
+from mechconn.network._points import Curve, Point
 
 Statistics = dict[str, tuple[Tensor, Tensor]]
 """Layer -> (mean, standard deviation) of each output unit, float64."""
@@ -45,8 +47,6 @@ class Repair(NormPolicy):
 
     Attributes:
         data: what the statistics come from; by convention training data, never test data.
-        params_a: theta_a, at t = 0.
-        params_b: theta_b, at t = 1.
         batch_size: rows per batch where `data` is a dataset or a pair of tensors.
         seed: of layers and loaders that draw from global generators.
         label: a name for the data, kept in the record.
@@ -59,13 +59,11 @@ class Repair(NormPolicy):
     """
 
     data: Data
-    params_a: Mapping[str, Tensor]
-    params_b: Mapping[str, Tensor]
     batch_size: int = 256
     seed: int = 0
     label: str = "unnamed data"
     _checked: Data = field(init=False, repr=False)
-    _ends: WeakKeyDictionary[Network, tuple[Statistics, Statistics]] = field(
+    _ends: WeakKeyDictionary[Network, WeakKeyDictionary[Point, Statistics]] = field(
         init=False, repr=False, default_factory=WeakKeyDictionary
     )
 
@@ -77,26 +75,22 @@ class Repair(NormPolicy):
         """Policy, batch size, seed and the name of the data."""
         return {"policy": "repair", "data": self.label, "batch_size": self.batch_size, "seed": self.seed}
 
-    def buffers(self, network: Network, params: Params, t: float | None = None) -> Buffers:
-        """The model's own buffers, copied."""
-        return {name: buffer.clone() for name, buffer in network.buffers.items()}
-
     @torch.no_grad()
-    def state(self, network: Network, params: Params, t: float | None = None) -> tuple[Params, Buffers]:
-        """The rescaled parameters, and the model's own buffers."""
-        t = check_on_path(self, t)
+    def renew(self, network: Network, path: Curve, t: float, point: Point) -> Point:
+        """The point with rescaled parameters; an end as it is."""
+        ends = path.ends
         if found := list(find_statistics_layers(network)):
             raise ValueError(
                 f"Repair is for models without running statistics, and this one keeps some in {', '.join(found)}; "
                 "pass norm=Reestimate(data)"
             )
-        buffers = self.buffers(network, params)
-        if t in (0.0, 1.0):
-            return params, buffers
-        a, b = self._endpoints(network, buffers)
+        if path.end_at(t) is not None:
+            return point
+        t = path.place(t)
+        a, b = (self._measure_end(network, end, point.buffers) for end in ends)
         wanted = {n: ((1 - t) * a[n][0] + t * b[n][0], (1 - t) * a[n][1] + t * b[n][1]) for n in a}
-        found = self._pass(network, list(a), params, buffers, wanted)
-        return params | dict(_rescale(params, found, wanted)), buffers
+        found = self._pass(network, list(a), point.params, point.buffers, wanted)
+        return Point(point.params | dict(_rescale(point.params, found, wanted)), point.buffers)
 
     def _layers(self, network: Network, params: Params, buffers: Buffers) -> list[str]:
         """Linear maps that the forward pass calls, but for the one that makes the network's output."""
@@ -106,7 +100,7 @@ class Repair(NormPolicy):
             outputs[name] = output
             return output
 
-        plain, results = Network(network.restored_module(), network.device), list[Tensor]()
+        plain, results = Network(network.restored_module(), Compute(network.device)), list[Tensor]()
         plain.module.register_forward_hook(lambda _, __, output: results.append(extract_predictions(output)))
         with self._reading(), _hook_outputs(plain, list(_iterate_linear_maps(plain)), note):
             inputs, _ = next(self._batches(network))
@@ -126,14 +120,14 @@ class Repair(NormPolicy):
             )
         return layers
 
-    def _endpoints(self, network: Network, buffers: Buffers) -> tuple[Statistics, Statistics]:
-        """Each unit's mean and spread at A and at B, measured once for a network."""
-        if network not in self._ends:
-            ends = [network.load(dict(params)) for params in (self.params_a, self.params_b)]
-            layers = self._layers(network, ends[0], buffers)
-            first, second = (self._pass(network, layers, params, buffers, None) for params in ends)
-            self._ends[network] = first, second
-        return self._ends[network]
+    def _measure_end(self, network: Network, end: Point, buffers: Buffers) -> Statistics:
+        """Each unit's mean and spread at an end of the path, measured once; `buffers` where it has none of its own."""
+        known = self._ends.setdefault(network, WeakKeyDictionary())
+        if end not in known:
+            params = network.load(dict(end.params))
+            own = {name: tensor.to(network.device, copy=True) for name, tensor in (end.buffers or buffers).items()}
+            known[end] = self._pass(network, self._layers(network, params, own), params, own, None)
+        return known[end]
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from mechconn.core import check_is
@@ -34,14 +33,6 @@ def unwrap_module(model: nn.Module, name: str = "model") -> nn.Module:
             f"{name} must be an nn.Module written in Python, got a TorchScript module ({type(plain).__name__}); pass "
             "the nn.Module that was scripted or traced"
         )
-    return plain
-
-
-def unwrap_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a wrapped network's state_dict under the names that they have without the wrappers."""
-    plain = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items() if name != "n_averaged"}
-    while plain and all(name.startswith("module.") for name in plain):
-        plain = {name.removeprefix("module."): tensor for name, tensor in plain.items()}
     return plain
 
 

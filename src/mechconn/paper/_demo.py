@@ -5,20 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import nn
 
 from mechconn import datasets, models
 from mechconn.connectivity import Profile, evaluate_path
-from mechconn.core import Config, Data, Progress, hash_settings, raise_mistakes_as_lines, read_environment
+from mechconn.core import (
+    Compute,
+    Config,
+    Data,
+    Precision,
+    Progress,
+    ProgressEvent,
+    check_precision,
+    hash_settings,
+    raise_mistakes_as_lines,
+    read_environment,
+)
 from mechconn.datasets import DATASET_NAMES
 from mechconn.descent import Method, Trained, Training, train
 from mechconn.mechanisms import Invariance, InvarianceRecord, PathRecord, measure_invariance
-from mechconn.network import Precision, Reestimate, parameters_of
+from mechconn.network import Reestimate
 from mechconn.paper._demo_findings import write_findings
 from mechconn.paths import LinearPath
 from mechconn.report import DemoRecord, make_strips
@@ -45,7 +57,9 @@ class DemoSettings(Config):
     points: Annotated[int, Field(ge=2, description="points on the path")] = 11
     tolerance: Annotated[float, Field(ge=0, description="rise in nats that still counts as connected")] = 0.05
     margin: Annotated[float, Field(gt=0, description="largest effect on accuracy that counts as none")] = 0.05
-    precision: Annotated[Precision, Field(description="number type of the layers")] = "float32"
+    precision: Annotated[
+        Precision, BeforeValidator(check_precision), Field(description="number type of the layers")
+    ] = "model"
 
 
 @raise_mistakes_as_lines(DemoSettings)
@@ -86,7 +100,7 @@ def run_demo(
         settings: what to do; see `choose_demo_settings`.
         root: the folder that holds the image sets; see `mechconn.datasets.load`.
         device: where to compute; default: the CPU.
-        progress: called with (stage, steps done, steps in all).
+        progress: called with the steps done of each stage.
     """
     stages = _StageTimer(progress, total=8)
     with stages.stage("reading the data"):
@@ -101,28 +115,29 @@ def run_demo(
         )
         fresh = _make_network(settings, task)
         clean = task.clean.sample(settings.clean_samples or len(task.clean) // 2, settings.seed)
-    run = {"device": device, "precision": settings.precision}
+    run = Compute(device, settings.precision)
 
     def trained(name: str, data: Data) -> nn.Module:
         with stages.stage(f"training {name}") as shown:
-            result = train(fresh, data, settings.training, seed=settings.seed, progress=shown, **run)
+            result = train(fresh, data, settings.training, seed=settings.seed, compute=run, progress=shown)
         return result.model
 
     def tuned(name: str, method: Method) -> Trained:
         with stages.stage(f"fine-tuning by {name}") as shown:
-            return fine_tune(theta_c, method, clean=clean, cued=task.train, seed=settings.seed, progress=shown, **run)
+            how = replace(run, progress=shown)
+            return fine_tune(theta_c, method, clean=clean, cued=task.train, seed=settings.seed, compute=how)
 
     theta_c, theta_nc = trained("theta_C", task.train), trained("theta_NC", task.clean)
     with stages.stage("walking the straight path") as shown:
         profile = evaluate_path(
             fresh,
-            LinearPath(parameters_of(theta_c), parameters_of(theta_nc)),
+            LinearPath.between(theta_c, theta_nc),
             task.suite,
             ts=settings.points,
             norm=Reestimate(task.clean, label="training data without the cue"),
             keep_samples=True,
+            compute=run,
             progress=shown,
-            **run,
         )
     by_name = {
         "theta_C": theta_c,
@@ -133,8 +148,8 @@ def run_demo(
     with stages.stage("measuring invariance") as shown:
         measured: dict[str, Invariance] = {}
         for number, (name, model) in enumerate(by_name.items()):
-            measured[name] = measure_invariance(model, task.suite, settings.margin, **run)
-            shown("", number + 1, len(by_name))
+            measured[name] = measure_invariance(model, task.suite, settings.margin, compute=run)
+            shown(ProgressEvent(name, number + 1, len(by_name)))
     with stages.stage("drawing samples"):
         pictures = make_strips(task.suite)
     path = PathRecord.model_validate(profile.to_record("theta_C", "theta_NC", settings.tolerance))
@@ -177,11 +192,11 @@ class _StageTimer:
         self._number += 1
         label, started = f"[{self._number}/{self._total}] {name}", time.perf_counter()
 
-        def shown(message: str, done: int, total: int) -> None:
+        def shown(event: ProgressEvent) -> None:
             if self._progress is not None:
-                self._progress(label + "".join(message.partition(" (")[1:]), done, total)
+                self._progress(replace(event, stage=label))
 
-        shown("", 0, 1)
+        shown(ProgressEvent(label, 0, 1))
         yield shown
         self.timings[name] = time.perf_counter() - started
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, field_validator
 
-from mechconn.core import CommaSeparated, Config, Progress, check_distinct, derive_seed
+from mechconn.core import CommaSeparated, Compute, Config, Progress, check_distinct, derive_seed
 from mechconn.stats import compute_moments, t_interval
 from mechconn.theory import Interpolation, Slabs, SlabSet, fresh_network, interpolate, join
 
@@ -83,13 +83,11 @@ def list_relu_cells(settings: Fig13) -> list[ReluCell]:
 
 def run_fig13(config: Fig13, progress: Progress | None = None) -> dict[str, Any]:
     """All cells one after the other, and what they say; see `summarise_fig13`."""
-    asked, found = list_relu_cells(config), []
+    asked, found, compute = list_relu_cells(config), [], Compute(progress=progress)
     for number, at in enumerate(asked):
-        if progress is not None:
-            progress(at.name, number, len(asked))
+        compute.report(at.name, number, len(asked))
         found.append(compute_relu_cell(config, at.seed, at.width))
-    if progress is not None:
-        progress("done", len(asked), len(asked))
+    compute.report("done", len(asked), len(asked))
     return summarise_fig13(config, found)
 
 

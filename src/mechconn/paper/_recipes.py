@@ -148,7 +148,7 @@ def _make_tuning_recipe(
 
 def run_relu_cell(context: ExperimentContext, settings: Fig13, cell: ReluCell, root: str | None) -> Numbers:
     """One cell of figure 13 as a step, on the processor whatever the device is."""
-    context = replace(context, device="cpu")
+    context = replace(context, compute=replace(context.compute, device="cpu"))
     config = {**settings.model_dump(mode="json", exclude={"widths", "seeds"}), **cell.place}
     made = context.step(
         "fig13", cell.name, config, {}, lambda *_: StepOutput(compute_relu_cell(settings, cell.seed, cell.width))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mechconn.core import Config, Picture, Progress, check_available, hash_settings, read_environment
+from mechconn.core import Compute, Config, Picture, Progress, check_available, hash_settings, read_environment
 from mechconn.paper._cells import make_cell_task
 from mechconn.paper._engines import CellEngine, run_jobs
 from mechconn.paper._hashed_tasks import hash_images
@@ -108,8 +108,9 @@ def run_cell(job: CellJob) -> CellOutcome:
     started, plan, notes = time.perf_counter(), job.plan, []
     with _limit_threads(plan.engine.threads):
         store = Store(plan.store).of(plan.id, notes.append)
-        precision = plan.settings.precision if isinstance(plan.settings, Settings) else "float32"
-        context = ExperimentContext(store, plan.computing_device, precision, plan.engine.threads, job.progress)
+        precision = plan.settings.precision if isinstance(plan.settings, Settings) else "model"
+        compute = Compute(plan.computing_device, precision, progress=job.progress)
+        context = ExperimentContext(store, compute, plan.engine.threads)
         numbers = RECIPES[plan.recipe].cell(context, plan.settings, job.cell, plan.root)
     steps = {title: stored.record.key for title, stored in context.log.items()}
     notes += [f"{title}: {note}" for title, stored in context.log.items() for note in stored.numbers.get("notes", ())]

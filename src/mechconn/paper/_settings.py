@@ -7,10 +7,18 @@ from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 
-from mechconn.core import CommaSeparated, Config, OneOf, check_distinct, did_you_mean, split_commas
+from mechconn.core import (
+    CommaSeparated,
+    Config,
+    OneOf,
+    Precision,
+    check_distinct,
+    check_precision,
+    did_you_mean,
+    split_commas,
+)
 from mechconn.descent import Method, Training
 from mechconn.losses import BuiltInLoss, cross_entropy
-from mechconn.network import Precision
 from mechconn.paths import BezierFit, PathFit, PolygonalFit
 from mechconn.tuning import (
     CBFT,
@@ -134,7 +142,7 @@ class Settings(Config):
     tolerance: Annotated[float, Field(ge=0)] = 0.05
     loss: BuiltInLoss = cross_entropy
     statistics: Count | None = None
-    precision: Precision = "float32"
+    precision: Annotated[Precision, BeforeValidator(check_precision)] = "model"
 
     @field_validator("datasets", "proportions", "seeds", "clean_samples", check_fields=False)
     @classmethod

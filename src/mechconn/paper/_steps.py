@@ -7,7 +7,7 @@ step's version when the same inputs would give other numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from torch import nn
 
 from mechconn.alignment import ActivationMatching, align
 from mechconn.connectivity import evaluate_path
-from mechconn.core import Params, Progress
+from mechconn.core import Compute, ProgressEvent
 from mechconn.descent import Checkpoint, Method, Trained, train
 from mechconn.losses import Loss, cross_entropy
 from mechconn.mechanisms import measure_invariance
-from mechconn.network import Network, Precision, Reestimate, choose_reduced_type, find_statistics_layers, parameters_of
+from mechconn.network import Network, Reestimate, choose_reduced_type, find_statistics_layers, point_of
 from mechconn.paper._architectures import Architecture
 from mechconn.paper._hashed_tasks import HashedData, HashedTask
 from mechconn.paths import LinearPath, PathFit, WeightedPath, fit_path
@@ -37,33 +37,19 @@ class ExperimentContext:
 
     Attributes:
         store: where results are found and kept.
-        device: "cpu" or "cuda".
-        precision: number type of the layers.
+        compute: how every step computes; its device is "cpu" or "cuda".
         threads: of the processor.
-        progress: called with (step, done, in all).
         architecture: of the networks, where the experiment has one for all.
         loss: of training and evaluation.
         log: every step that was asked for, in order, by what it was for.
     """
 
     store: Store
-    device: str = "cpu"
-    precision: Precision = "float32"
+    compute: Compute = field(default_factory=lambda: Compute("cpu"))
     threads: int | None = None
-    progress: Progress | None = None
     architecture: Architecture | None = None
     loss: Loss = cross_entropy
     log: dict[str, StoredStep] = field(default_factory=dict)
-
-    @property
-    def run_options(self) -> dict[str, Any]:
-        """Keyword arguments of every verb that computes."""
-        return {"device": self.device, "precision": self.precision}
-
-    @property
-    def loss_options(self) -> dict[str, Any]:
-        """Keyword arguments of every verb that computes a loss."""
-        return {**self.run_options, "loss": self.loss}
 
     def step(
         self,
@@ -71,24 +57,26 @@ class ExperimentContext:
         what: str,
         config: Mapping[str, Any],
         inputs: Mapping[str, StepInput],
-        compute: Callable[[Progress, Path], StepOutput],
+        work: Callable[[Compute, Path], StepOutput],
     ) -> StoredStep:
         """One step, found or done."""
         title = f"{name}: {what}"
 
-        def report_progress(_: str, done: int, total: int) -> None:
-            if self.progress is not None:
-                self.progress(title, done, total)
+        def report_progress(event: ProgressEvent) -> None:
+            self.compute.report(title, event.done, event.total, event.terms)
 
-        kind = torch.device(self.device)
-        numbers = str(choose_reduced_type(self.precision, kind) or torch.float32)
+        device = str(self.compute.device)
+        kind = torch.device(device)
+        numbers = str(choose_reduced_type(self.compute.precision, kind) or torch.float32)
         whole = {**config, "device": kind.type, "number type": numbers}
         if self.architecture is not None:
             whole["architecture"] = asdict(self.architecture)
         if self.loss != cross_entropy and name != "align":
             whole["loss"] = self.loss.describe()
         step = StepIdentity(name, VERSIONS[name], whole, inputs, self.threads if kind.type == "cpu" else None)
-        found = self.store.step(step, lambda folder: compute(report_progress, folder), self.device)
+        found = self.store.step(
+            step, lambda folder: work(replace(self.compute, progress=report_progress), folder), device
+        )
         self.log[title] = found
         return found
 
@@ -102,15 +90,11 @@ class ExperimentContext:
         assert self.architecture is not None
         return self.architecture.build_with_state(weights.tensors[WEIGHTS])
 
-    def params(self, weights: StoredStep) -> Params:
-        """The parameters alone."""
-        return parameters_of(self.model(weights))
-
 
 def train_step(context: ExperimentContext, what: str, data: HashedData, method: Method, seed: int) -> StoredStep:
     """Weights trained from a fresh start that belongs to the seed; numbers: one record an epoch."""
 
-    def compute(report_progress: Progress, folder: Path) -> StepOutput:
+    def work(compute: Compute, folder: Path) -> StepOutput:
         kept = Checkpoint(folder / CHECKPOINT)
         found = train(
             context.make_fresh_model(seed),
@@ -118,13 +102,13 @@ def train_step(context: ExperimentContext, what: str, data: HashedData, method: 
             method,
             checkpoint=kept,
             seed=seed,
-            progress=report_progress,
-            **context.loss_options,
+            loss=context.loss,
+            compute=compute,
         )
         return StepOutput(_describe_training(found), {WEIGHTS: read_state(found.model)})
 
     config = {"method": method.settings(), "seed": seed}
-    return context.step("train", what, config, {"data": data.input}, compute)
+    return context.step("train", what, config, {"data": data.input}, work)
 
 
 def tune_step(
@@ -138,7 +122,7 @@ def tune_step(
 ) -> StoredStep:
     """Weights fine-tuned from those of `start`; numbers: one record an epoch."""
 
-    def compute(report_progress: Progress, folder: Path) -> StepOutput:
+    def work(compute: Compute, folder: Path) -> StepOutput:
         found = fine_tune(
             context.model(start),
             method,
@@ -146,14 +130,14 @@ def tune_step(
             cued=cued.data,
             checkpoint=Checkpoint(folder / CHECKPOINT),
             seed=seed,
-            progress=report_progress,
-            **context.loss_options,
+            loss=context.loss,
+            compute=compute,
         )
         return StepOutput(_describe_training(found), {WEIGHTS: read_state(found.model)})
 
     config = {"method": method.settings(), "seed": seed}
     inputs = {"start": start.input, "clean": clean.input, "cued": cued.input}
-    return context.step("fine-tune", what, config, inputs, compute)
+    return context.step("fine-tune", what, config, inputs, work)
 
 
 def _describe_training(found: Trained) -> dict[str, Any]:
@@ -167,17 +151,15 @@ def align_step(
 ) -> StoredStep:
     """B's weights with its units moved onto A's, matched by their activations on the data."""
 
-    def compute(report_progress: Progress, folder: Path) -> StepOutput:
+    def work(compute: Compute, folder: Path) -> StepOutput:
         method = ActivationMatching(data.data, label=data.label)
-        found = align(
-            context.model(a), context.model(b), method, seed=seed, progress=report_progress, **context.run_options
-        )
+        found = align(context.model(a), context.model(b), method, seed=seed, compute=compute)
         plain = found.to_record()
         names = ("coverage", "similarity_before", "similarity_after", "distance_before", "distance_after", "dead")
         return StepOutput({name: plain[name] for name in names}, {WEIGHTS: read_state(found.model)})
 
     inputs = {"a": a.input, "b": b.input, "data": data.input}
-    return context.step("align", what, {"method": "activation matching", "seed": seed}, inputs, compute)
+    return context.step("align", what, {"method": "activation matching", "seed": seed}, inputs, work)
 
 
 def fit_step(
@@ -185,17 +167,17 @@ def fit_step(
 ) -> StoredStep:
     """Control points of a curve between A and B with low loss on the data: tensors "control 0" and so on."""
 
-    def compute(report_progress: Progress, folder: Path) -> StepOutput:
+    def work(compute: Compute, folder: Path) -> StepOutput:
         model = context.model(a)
         found = fit_path(
-            model, parameters_of(model), context.params(b), method, data.data,
-            label=data.label, seed=seed, progress=report_progress, **context.loss_options,
+            model, model, context.model(b), method, data.data,
+            label=data.label, seed=seed, loss=context.loss, compute=compute,
         )  # fmt: skip
         controls = {f"control {number}": point for number, point in enumerate(found.path.points[1:-1])}
         return StepOutput({"history": found.history, "samples": found.settings["samples"]}, controls)
 
     config = {"method": method.settings(), "seed": seed}
-    return context.step("fit", what, config, {"a": a.input, "b": b.input, "data": data.input}, compute)
+    return context.step("fit", what, config, {"a": a.input, "b": b.input, "data": data.input}, work)
 
 
 def evaluate_step(
@@ -211,12 +193,12 @@ def evaluate_step(
 ) -> StoredStep:
     """Loss and accuracy along the path from A to B on every split, with barriers; straight, or as it was fitted."""
 
-    def compute(report_progress: Progress, folder: Path) -> StepOutput:
+    def work(compute: Compute, folder: Path) -> StepOutput:
         model = context.model(a)
         norm = Reestimate(statistics.data, label=statistics.label) if find_statistics_layers(Network(model)) else None
         profile = evaluate_path(
             model, _make_path(context, a, b, fitted), task.suite, ts=points, norm=norm,
-            keep_samples=True, progress=report_progress, **context.loss_options,
+            keep_samples=True, loss=context.loss, compute=compute,
         )  # fmt: skip
         return StepOutput(profile.to_record("A", "B", tolerance))
 
@@ -225,17 +207,18 @@ def evaluate_step(
     if fitted is not None:
         config["path"] = type(fitted[0]).__name__
         inputs["fit"] = fitted[1].input
-    return context.step("evaluate", what, config, inputs, compute)
+    return context.step("evaluate", what, config, inputs, work)
 
 
 def _make_path(
     context: ExperimentContext, a: StoredStep, b: StoredStep, fitted: tuple[PathFit, StoredStep] | None
 ) -> WeightedPath:
     if fitted is None:
-        return LinearPath(context.params(a), context.params(b))
+        return LinearPath.between(context.model(a), context.model(b))
     method, found = fitted
     controls = [found.tensors[f"control {number}"] for number in range(len(found.tensors))]
-    return method.curve(context.params(a), context.params(b), controls, origin=method.settings())
+    ends = point_of(context.model(a)), point_of(context.model(b))
+    return method.curve(*ends, controls, origin=method.settings())
 
 
 def measure_step(
@@ -243,14 +226,12 @@ def measure_step(
 ) -> StoredStep:
     """Accuracy and loss of a model on every split, and to which interventions it is invariant."""
 
-    def compute(report_progress: Progress, folder: Path) -> StepOutput:
+    def work(compute: Compute, folder: Path) -> StepOutput:
         return StepOutput(
-            measure_invariance(
-                context.model(model), task.suite, margin, progress=report_progress, **context.loss_options
-            ).to_record()
+            measure_invariance(context.model(model), task.suite, margin, loss=context.loss, compute=compute).to_record()
         )
 
-    return context.step("measure", what, {"margin": margin}, {"model": model.input, "suite": task.suite_input}, compute)
+    return context.step("measure", what, {"margin": margin}, {"model": model.input, "suite": task.suite_input}, work)
 
 
 def read_state(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -13,3 +13,4 @@ from mechconn.paths._model_at import soup as soup
 from mechconn.paths._path_fits import BezierFit as BezierFit
 from mechconn.paths._path_fits import PathFit as PathFit
 from mechconn.paths._path_fits import PolygonalFit as PolygonalFit
+from mechconn.paths._spot import Spot as Spot

@@ -5,12 +5,13 @@ from __future__ import annotations
 import abc
 import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
 
 import torch
 
 from mechconn.core import Params, check_fraction
-from mechconn.network import check_compatible, compute_weighted_mean
+from mechconn.network import Point, PointLike, as_points, check_compatible, compute_weighted_mean
 
 
 class Path(abc.ABC):
@@ -27,6 +28,29 @@ class Path(abc.ABC):
     def place(self, t: float) -> float:
         """Where the point at t lies on the way from A to B: t itself, but for a stretch of another path."""
         return check_fraction("t", t)
+
+    @property
+    def ends(self) -> tuple[Point, Point]:
+        """A and B with all their state; of a stretch those of the whole path.
+
+        Raises:
+            ValueError: the points of the path lie between no two networks.
+        """
+        return self._ends
+
+    @property
+    def sources(self) -> tuple[Point, ...]:
+        """The networks from which the buffers on the path come: its ends."""
+        return self.ends
+
+    def end_at(self, t: float) -> Point | None:
+        """The end that gamma(t) is, with its state; None between the ends."""
+        place = self.place(t)
+        return self.ends[int(place)] if place in (0.0, 1.0) else None
+
+    @cached_property
+    def _ends(self) -> tuple[Point, Point]:
+        return Point(self.at(0.0)), Point(self.at(1.0))
 
     def reversed(self) -> Path:
         """The same curve from B to A: its point at s is gamma(1 - s), bit for bit."""
@@ -56,6 +80,11 @@ class _SubPath(Path):
             raise ValueError(f"a stretch of a path needs two different ends, got t0 = t1 = {t0}")
         self._whole, self._t0, self._t1 = whole, t0, t1
 
+    @property
+    def ends(self) -> tuple[Point, Point]:
+        """Those of the whole path."""
+        return self._whole.ends
+
     def at(self, t: float) -> Params:
         """gamma((1 - t) t0 + t t1)."""
         return self._whole.at(self.place(t))
@@ -81,6 +110,9 @@ class WeightedPath(Path):
     at(0) is A and at(1) is B bit for bit, and every point is exact where all theta_i agree. The points are not copied:
     writing into one of their tensors moves the path.
 
+    A path of parameters alone serves networks without state beside them, but for normalisation statistics; a path of
+    points, as `between` makes, carries what else both ends hold.
+
     Attributes:
         points: theta_0 = A, the control points theta_1 ... theta_k, theta_{k+1} = B.
     """
@@ -89,18 +121,24 @@ class WeightedPath(Path):
     family: str
 
     def __init__(
-        self, params_a: Params, params_b: Params, controls: Sequence[Params], origin: Mapping[str, Any] | None = None
+        self, a: Params | Point, b: Params | Point, controls: Sequence[Params], origin: Mapping[str, Any] | None = None
     ) -> None:
         if isinstance(controls, Mapping):
             raise TypeError(
                 f"controls must be a list of control points, got one {type(controls).__name__}; put the point in a "
                 "list, controls=[...]"
             )
-        check_compatible("endpoints of the path", params_a, params_b)
+        first, last = as_points(("endpoint A", "endpoint B"), (a, b))
         for number, control in enumerate(controls):
-            check_compatible(f"endpoint A and control point {number}", params_a, control)
-        self.points = (dict(params_a), *map(dict, controls), dict(params_b))
+            check_compatible(f"endpoint A and control point {number}", first.params, control)
+        self.points = (first.params, *map(dict, controls), last.params)
+        self._of = first, last
         self._origin = dict(origin or {})
+
+    @property
+    def ends(self) -> tuple[Point, Point]:
+        """A and B; their buffers are empty where the path was made of parameters alone."""
+        return self._of
 
     @abc.abstractmethod
     def coefficients(self, t: float) -> tuple[float, ...]:
@@ -128,6 +166,18 @@ class WeightedPath(Path):
         return {"path": self.family, "bends": len(self.points) - 2} | ({"origin": self._origin} if self._origin else {})
 
 
+class BentPath(WeightedPath):
+    """A weighted path with control points."""
+
+    @classmethod
+    def between(
+        cls, a: PointLike, b: PointLike, controls: Sequence[Params] = (), *, ignore: Sequence[str] = ()
+    ) -> Self:
+        """The curve between two networks, with all their state; see `LinearPath.between`."""
+        first, last = as_points(("A", "B"), (a, b), ignore)
+        return cls(first, last, controls)
+
+
 class LinearPath(WeightedPath):
     """The straight line gamma(t) = (1 - t) theta_a + t theta_b over *all* parameters.
 
@@ -141,8 +191,34 @@ class LinearPath(WeightedPath):
         {'w': tensor([1.])}
     """
 
-    def __init__(self, params_a: Params, params_b: Params) -> None:
-        super().__init__(params_a, params_b, ())
+    def __init__(self, a: Params | Point, b: Params | Point) -> None:
+        super().__init__(a, b, ())
+
+    @classmethod
+    def between(cls, a: PointLike, b: PointLike, *, ignore: Sequence[str] = ()) -> LinearPath:
+        """The line between two networks: at t = 0 it is A and at t = 1 B, with all their state.
+
+        Between them buffers that both share stay, the vectors of spectral norm are renewed at gamma(t), and
+        normalisation statistics are those of the policy that evaluates the path.
+
+        Args:
+            a: a network, a point (`mechconn.point_of`), or parameters alone.
+            b: another of the same module.
+            ignore: buffers that are no part of what is computed, such as a step counter: they are A's everywhere.
+                Full names, or their last parts.
+
+        Raises:
+            ValueError: the two are not one module with other parameters and statistics; what differs is named.
+
+        Example:
+            >>> from torch import nn
+            >>> layers = [nn.Linear(1, 1, bias=False).requires_grad_(False) for _ in range(2)]
+            >>> _ = layers[0].weight.fill_(0.0), layers[1].weight.fill_(4.0)
+            >>> LinearPath.between(*layers).at(0.25)
+            {'weight': tensor([[1.]])}
+        """
+        first, last = as_points(("A", "B"), (a, b), ignore)
+        return cls(first, last)
 
     def coefficients(self, t: float) -> tuple[float, ...]:
         """(1 - t, t)."""
@@ -154,7 +230,7 @@ class LinearPath(WeightedPath):
         return {"path": "linear"}
 
 
-class PolygonalPath(WeightedPath):
+class PolygonalPath(BentPath):
     """Straight segments from A through the control points to B, each of the same length in t.
 
     With theta_0 = A, the k control points, theta_{k+1} = B, and s = (k + 1) t between the whole numbers i and i + 1:
@@ -162,8 +238,8 @@ class PolygonalPath(WeightedPath):
         gamma(t) = (i + 1 - s) theta_i + (s - i) theta_{i+1}.
 
     Args:
-        params_a: theta_0.
-        params_b: theta_{k+1}.
+        a: theta_0, parameters or a point.
+        b: theta_{k+1}.
         controls: theta_1 ... theta_k, any number of them; none gives the line.
         origin: where the control points come from, for the record.
 
@@ -191,7 +267,7 @@ class PolygonalPath(WeightedPath):
         return tuple(weights)
 
 
-class BezierPath(WeightedPath):
+class BezierPath(BentPath):
     """The Bezier curve of degree n = k + 1 over A, k control points and B.
 
     With theta_0 = A, theta_1 ... theta_k the control points and theta_n = B,
@@ -202,8 +278,8 @@ class BezierPath(WeightedPath):
     through the mean of theta_1 and the line's middle. Control points evenly spaced on the line give the line.
 
     Args:
-        params_a: theta_0.
-        params_b: theta_n.
+        a: theta_0, parameters or a point.
+        b: theta_n.
         controls: theta_1 ... theta_k, any number of them; none gives the line.
         origin: where the control points come from, for the record.
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Data, Params, PerSampleLoss, Progress, as_data, draw_uniform
+from mechconn.core import Compute, Data, Params, PerSampleLoss, Progress, as_data, draw_uniform, resolve_compute
 from mechconn.descent import DescentEngine, MasterWeights, TrainingStep, count_samples
 from mechconn.losses import Loss, as_loss, cross_entropy
-from mechconn.network import Network, Precision
+from mechconn.network import Network, Point, PointLike, as_points, find_buffers
 from mechconn.paths._curves import LinearPath, WeightedPath
 from mechconn.paths._path_fits import PathFit
 
@@ -40,17 +40,17 @@ class FittedPath:
 @torch.inference_mode(False)  # as in training
 def fit_path(
     model: nn.Module,
-    params_a: Params,
-    params_b: Params,
+    a: PointLike,
+    b: PointLike,
     method: PathFit,
     batches: Data,
     *,
     label: str = "unnamed data",
     loss: PerSampleLoss = cross_entropy,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> FittedPath:
     """Fit a curve of low loss from A to B: minimise E_{t ~ U[0, 1]} L(gamma(t)) over the control points.
 
@@ -63,18 +63,18 @@ def fit_path(
 
     Args:
         model: gives the architecture; it stays as it is.
-        params_a: theta_a, where t = 0.
-        params_b: theta_b, where t = 1.
+        a: A, where t = 0: a network, a point, or parameters alone (of a network without other state than
+            normalisation statistics).
+        b: B, where t = 1, likewise.
         method: `BezierFit` or `PolygonalFit`.
         batches: the data of the loss L: an (x, y) pair, a dataset, or a re-iterable of batches.
         label: a name for the data, kept in the record.
         loss: one value per sample from (outputs, targets).
         seed: of t, the order of the data, dropout, and of a random start.
-        device: where to compute; default: where the model is. The path is where the endpoints are.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
-            (control points and updates stay in their own type). A model that holds bfloat16 or float16 is computed and
-            updated as a float32 copy, and the control points are rounded to its types at the end.
-        progress: called with (message, epochs done, epochs in all).
+        compute: how to compute; see `Compute`. A model that holds bfloat16 or float16 is computed and updated as a
+            float32 copy, and the control points are rounded to its types at the end.
+        device: short for `Compute(device=...)`; default: where the model is. The path is where the endpoints are.
+        progress: short for `Compute(progress=...)`; counts epochs.
 
     Raises:
         ValueError: the endpoints are not of this architecture (all differences are listed); the data are empty, of
@@ -94,45 +94,51 @@ def fit_path(
         >>> round(fit.path.points[1]["weight"].item(), 1)
         2.5
     """
-    started = time.perf_counter()
+    started, compute = time.perf_counter(), resolve_compute(compute, device, progress)
     if not isinstance(method, PathFit):
         raise TypeError(
             f"fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got {type(method).__name__}"
         )
-    data, network = as_data("path data", batches), Network(model, device, precision)
-    for name, params in (("params_a", params_a), ("params_b", params_b)):
-        network.check(name, params)
+    data, network = as_data("path data", batches), Network(model, compute)
+    ends = as_points(("a", "b"), (a, b))
+    for name, end in zip(("a", "b"), ends, strict=True):
+        network.check(name, end.params)
     masters = MasterWeights(model)
     if masters.types:
-        network = Network(masters.module, device, precision)
-    a, b = (network.load(masters.load({k: t.detach() for k, t in ends.items()})) for ends in (params_a, params_b))
-    controls = method.start(masters.module, LinearPath(a, b), seed)
-    path = method.curve(a, b, controls)
+        network = Network(masters.module, compute)
+    start, end = (_load_end(network, masters, point) for point in ends)
+    controls = method.start(masters.module, LinearPath(start, end), seed)
+    path = method.curve(start, end, controls)
+    for t in (0.0, 0.5):  # what cannot be a network on the path is refused before the work
+        find_buffers(network, path, t, path.at(t))
     loss = as_loss(loss)
     samples = count_samples("path data", data, seed, "fitting the path", model, loss)
-    engine = DescentEngine(
-        network.device, seed, "fitting the path", "path data", progress, reader=network.module, loss=loss
-    )
+    engine = DescentEngine(network, seed, "fitting the path", "path data", loss=loss)
     with masters.explain_errors():
         engine.descend(
             method, [_Objective(method, path, network, masters.loss(loss), seed)], _as_leaves(network, controls), data,
             factor=lambda step: method.factor(draw_t(step, seed)),
         )  # fmt: skip
     settings = {
+        **network.computed,
         **method.settings(),
         "seed": seed,
-        "device": str(network.device),
-        "precision": network.number_type,
         "samples": samples,
         "data": label,
         **masters.settings,
     }
     found = [
-        masters.round({k: t.detach().to(params_a[k].device).contiguous() for k, t in control.items()})
+        masters.round({k: t.detach().to(ends[0].params[k].device).contiguous() for k, t in control.items()})
         for control in controls
     ]
-    curve = method.curve(params_a, params_b, found, origin=settings)
+    curve = method.curve(ends[0], ends[1], found, origin=settings)
     return FittedPath(curve, tuple(engine.history), settings, time.perf_counter() - started)
+
+
+def _load_end(network: Network, masters: MasterWeights, end: Point) -> Point:
+    """An end of the path in the number types and on the device that it is computed in."""
+    held = {name: tensor.to(network.device) for name, tensor in masters.load(end.buffers).items()}
+    return Point(network.load(masters.load({name: tensor.detach() for name, tensor in end.params.items()})), held)
 
 
 def draw_t(step: int, seed: int) -> float:
@@ -152,8 +158,9 @@ class _Objective:
 
     def __call__(self, step: TrainingStep) -> dict[str, Tensor]:
         inputs, targets = step.clean
-        point = self.method.point(self.path, draw_t(step.number, self.seed))
-        discarded = {name: buffer.clone() for name, buffer in self.network.buffers.items()}
+        t = draw_t(step.number, self.seed)
+        point = self.method.point(self.path, t)
+        discarded = find_buffers(self.network, self.path, t, point)
         outputs = self.network(point, discarded, inputs, training=True)
         values, counted = self.loss(outputs, targets), self.loss.counted(targets)
         return {"path": values.mean() if counted is None else values[counted].sum() / counted.sum().clamp(min=1)}

@@ -7,26 +7,20 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from mechconn.core import Params, check_non_negative, check_two_models, isolate_rng
-from mechconn.network import (
-    Network,
-    NormPolicy,
-    compute_weighted_mean,
-    copy_with_state,
-    parameters_of,
-    resolve_norm,
-    set_mode,
-)
-from mechconn.paths._curves import Path
+from mechconn.core import Compute, check_is, check_non_negative, check_two_models, isolate_rng, resolve_compute
+from mechconn.network import Network, NormPolicy, PointLike, as_points, copy_with_state, resolve_norm, set_mode
+from mechconn.paths._curves import LinearPath, Path
+from mechconn.paths._spot import Spot
 
 
 def model_at(
     model: nn.Module,
     path: Path,
     t: float,
-    norm: NormPolicy | None = None,
     *,
+    norm: NormPolicy | None = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
 ) -> nn.Module:
     """The network at gamma(t): a new module in evaluation mode, with its statistics, to use or to save.
@@ -40,7 +34,8 @@ def model_at(
         t: where on it, in [0, 1].
         norm: where normalisation statistics come from; required when the model keeps any.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute the statistics; default: where the model is. The result is where the model is.
+        compute: how to compute the statistics; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is. The result is where the model is.
 
     Raises:
         ValueError: t lies outside [0, 1], the path is not of this architecture, or `norm` is missing.
@@ -51,15 +46,17 @@ def model_at(
         >>> model_at(nn.Linear(1, 1, bias=False), line, 0.25)(torch.ones(1, 1)).item()
         1.0
     """
-    return _build_module(model, path.at(t), "the path's parameters", norm, path.place(t), seed, device)
+    return _build_module(model, path, t, norm, seed, resolve_compute(compute, device))
 
 
 def soup(
-    models: Sequence[nn.Module],
+    models: Sequence[PointLike],
     weights: Sequence[float] | None = None,
-    norm: NormPolicy | None = None,
     *,
+    norm: NormPolicy | None = None,
+    ignore: Sequence[str] = (),
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
 ) -> nn.Module:
     """The network at the mean of several models' parameters, sum_i w_i theta_i: a new module in evaluation mode.
@@ -68,15 +65,18 @@ def soup(
     What the result relies on is measured as of any model, by `measure_invariance`.
 
     Args:
-        models: two or more of one architecture; they stay as they are. Other buffers are the first one's.
+        models: two or more networks of one module, or points of the first; they stay as they are. With a weight of 1
+            the result is that network; else state that they do not share is renewed by its rule, or refused.
         weights: w_i, zero or more, scaled to sum 1; default: all alike.
         norm: where normalisation statistics come from; required when the models keep any.
+        ignore: buffers that are no part of what is computed; see `LinearPath.between`.
         seed: of layers and loaders that draw from global generators.
-        device: where to compute the statistics; default: where the first model is. The result is where that is.
+        compute: how to compute the statistics; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the first model is. The result is where that is.
 
     Raises:
-        ValueError: fewer than two models, different architectures, weights that are negative, all zero or not one for
-            each model, or `norm` is missing.
+        ValueError: fewer than two models, models that are not one module with other parameters and statistics, weights
+            that are negative, all zero or not one for each model, or `norm` is missing.
 
     Example:
         >>> layers = [nn.Linear(1, 1, bias=False).requires_grad_(False) for _ in range(2)]
@@ -86,34 +86,27 @@ def soup(
 
     Source: Wortsman et al. 2022, *Model soups* (the uniform and weighted mean).
     """
-    models = list(models)
+    models, compute = list(models), resolve_compute(compute, device)
     check_two_models("a soup", len(models))
     shares = [1.0] * len(models) if weights is None else [check_non_negative("weights", w) for w in weights]
     if len(shares) != len(models) or sum(shares) == 0.0:
         raise ValueError(f"weights must be one for each of the {len(models)} models and not all zero, got {shares}")
-    network = Network(models[0], device)
-    points = [parameters_of(model) for model in models]
-    for number, point in enumerate(points):
-        network.check(f"parameters of models[{number}]", point)
-    mean = compute_weighted_mean(points, [share / sum(shares) for share in shares])
-    return _build_module(models[0], mean, "the mean", norm, None, seed, device)
+    check_is("models[0]", models[0], nn.Module, ": the first gives the architecture")
+    assert isinstance(models[0], nn.Module)
+    points = as_points([f"models[{number}]" for number in range(len(models))], models, ignore)
+    parts = [share / sum(shares) for share in shares]
+    path = LinearPath(*points) if len(points) == 2 else Spot.mean_of(points, parts)
+    return _build_module(models[0], path, parts[1], norm, seed, compute)
 
 
 def _build_module(
-    model: nn.Module,
-    params: Params,
-    what: str,
-    norm: NormPolicy | None,
-    place: float | None,
-    seed: int,
-    device: str | torch.device | None,
+    model: nn.Module, path: Path, t: float, norm: NormPolicy | None, seed: int, compute: Compute
 ) -> nn.Module:
-    """The network at `params` with its statistics; `place` says where on a path that is."""
-    network = Network(model, device)
-    network.check(what, params)
+    """The network at gamma(t) with its statistics."""
+    network = Network(model, compute)
     norm = resolve_norm(norm, network)
     with isolate_rng(seed, "model_at"):
-        used, buffers = norm.state(network, network.load(params), place)
-    result = copy_with_state(model, {**used, **buffers})
+        point = norm.point(network, path, t)
+    result = copy_with_state(model, {**point.params, **point.buffers})
     set_mode(result, False)
     return result

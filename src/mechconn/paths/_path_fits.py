@@ -11,7 +11,7 @@ from torch import nn
 
 from mechconn.core import Params, check_choice, check_count, check_positive
 from mechconn.descent import Schedule, draw_fresh_state
-from mechconn.network import compute_weighted_mean
+from mechconn.network import Point, compute_weighted_mean
 from mechconn.paths._curves import BezierPath, LinearPath, PolygonalPath, WeightedPath, path_grid
 
 
@@ -44,7 +44,7 @@ class PathFit(Schedule):
 
     @abc.abstractmethod
     def curve(
-        self, params_a: Params, params_b: Params, controls: Sequence[Params], origin: Mapping[str, Any] | None = None
+        self, a: Params | Point, b: Params | Point, controls: Sequence[Params], origin: Mapping[str, Any] | None = None
     ) -> WeightedPath:
         """The curve over these points."""
 
@@ -71,10 +71,10 @@ class PolygonalFit(PathFit):
     """
 
     def curve(
-        self, params_a: Params, params_b: Params, controls: Sequence[Params], origin: Mapping[str, Any] | None = None
+        self, a: Params | Point, b: Params | Point, controls: Sequence[Params], origin: Mapping[str, Any] | None = None
     ) -> PolygonalPath:
         """The polygonal chain over these points."""
-        return PolygonalPath(params_a, params_b, controls, origin)
+        return PolygonalPath(a, b, controls, origin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +117,10 @@ class BezierFit(PathFit):
             )
 
     def curve(
-        self, params_a: Params, params_b: Params, controls: Sequence[Params], origin: Mapping[str, Any] | None = None
+        self, a: Params | Point, b: Params | Point, controls: Sequence[Params], origin: Mapping[str, Any] | None = None
     ) -> BezierPath:
         """The Bezier curve over these points."""
-        return BezierPath(params_a, params_b, controls, origin)
+        return BezierPath(a, b, controls, origin)
 
     def start(self, model: nn.Module, line: LinearPath, seed: int) -> list[Params]:
         """Evenly spaced on the line; of the authors' variant a random network, but for what is frozen."""

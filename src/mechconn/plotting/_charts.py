@@ -26,6 +26,7 @@ def draw_curves(
     start: str = "A",
     end: str = "B",
     labels: Mapping[str, str] = LABELS,
+    saved: Sequence[tuple[str, str, float, float]] = (),
 ) -> Any:
     """One panel for each measure, one curve for each split, t on the horizontal axis.
 
@@ -36,6 +37,7 @@ def draw_curves(
         start: what stands at t = 0.
         end: what stands at t = 1.
         labels: measure -> label of its axis; default: its name.
+        saved: (split, measure, t, value) of ends as they were saved, where the curve has another value: open circles.
     """
     from matplotlib.figure import Figure
 
@@ -47,13 +49,32 @@ def draw_curves(
         draw_split_curves(axes, ts, measure, splits, numbers)
         for split, _, t, value in (bad for bad in broken if bad[1] == measure):
             axes.axvline(t, linestyle=":", color="gray", label=f"{abbreviate_split(split)}: {value} at t = {t:g}")
+        draw_saved_ends(axes, measure, [place for place in saved if place[1] == measure], numbers)
         axes.set_xlabel(escape_label(f"t, from {start} (0) to {end} (1)"))
         axes.set_ylabel(labels.get(measure, measure))
     fullest = max(measured, key=lambda measure: len(measured[measure]))
     for axes, measure in zip(panels, measured, strict=True):
-        if measure == fullest or any(bad[1] == measure for bad in broken):
+        if measure == fullest or any(place[1] == measure for place in (*broken, *saved)):
             axes.legend(frameon=False, ncols=2)
     return figure
+
+
+def draw_saved_ends(
+    axes: Any, measure: str, saved: Sequence[tuple[str, str, float, float]], numbers: Mapping[str, int]
+) -> None:
+    """An open circle in the colour of its split for each value of an end as it was saved."""
+    for place, (split, _, t, value) in enumerate(saved):
+        axes.plot(
+            [t],
+            _to_drawn_values(measure, [value]),
+            linestyle="none",
+            marker="o",
+            markersize=9,
+            markerfacecolor="none",
+            markeredgecolor=choose_line_style(split, numbers.get(split, 0))["color"],
+            label="as saved" if place == 0 else None,
+            clip_on=False,
+        )
 
 
 def draw_histories(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> Any:

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import (
+    Compute,
     Data,
     Inputs,
     PerSampleLoss,
     Progress,
+    ProgressEvent,
     as_data,
     check_by_index,
     check_choice,
@@ -30,6 +32,7 @@ from mechconn.core import (
     isolate_rng,
     keep_generator_states,
     make_generator,
+    resolve_compute,
     select_rows,
     sha256,
     write_atomically,
@@ -41,7 +44,6 @@ from mechconn.network import (
     Inference,
     Network,
     Outcomes,
-    Precision,
     check_classified,
     check_same_rows,
     compute_outcomes,
@@ -201,9 +203,9 @@ def compare_methods(
     loss: PerSampleLoss = cross_entropy,
     head: str | None = None,
     transform: Callable[[Inputs], Inputs] | None = None,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> MethodComparison:
     """Fine-tune by every method on every task, under one budget and one rule of selection, and evaluate.
 
@@ -221,15 +223,16 @@ def compare_methods(
         loss: one value per sample from (outputs, targets).
         head: name of the last linear layer; found where it is not named.
         transform: of the inputs of every batch; see `fine_tune`.
-        device: where to compute; default: where the models are.
-        precision: see `fine_tune`.
-        progress: called with (message, runs done, runs in all).
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the models are.
+        progress: short for `Compute(progress=...)`; counts runs.
 
     Raises:
         ValueError: no methods or tasks, two tasks of one seed, both `epochs` and `passes`, a task that is no
             classification, or whatever `fine_tune` raises.
         TypeError: validation from clean data that are not read by row.
     """
+    compute = resolve_compute(compute, device, progress)
     tasks = [tasks] if isinstance(tasks, TuningTask) else list(tasks)
     _check_tasks_and_methods(tasks, methods, epochs, passes)
     check_choice("selection", selection, ("last", "validation"))
@@ -246,28 +249,28 @@ def compare_methods(
     def make_progress(name: str, seed: int) -> Progress:
         done = sum(run.method != START for run in runs)
 
-        def shown(message: str, epoch: int, epochs: int) -> None:
-            if progress is not None:
-                progress(f"comparing methods ({name}, seed {seed}, epoch {epoch} of {epochs}: {message})", done, total)
+        def report(event: ProgressEvent) -> None:
+            stage = f"comparing methods: {name}, seed {seed}"
+            compute.report(stage, done, total, {"epoch": event.done, **event.terms})
 
-        return shown
+        return report
 
     for task, part, budgeted in zip(tasks, parts, budgets, strict=True):
-        runs.append(_evaluate(START, task, task.model, loss, device, precision, {}, 0.0))
+        runs.append(_evaluate(START, task, task.model, loss, compute, {}, 0.0))
         for name, method in budgeted.items():
             started = time.perf_counter()
             tuned = fine_tune(
                 task.model, method, clean=part.clean, cued=task.cued, references=task.references, groups=part.groups,
                 validation=part.held_out, loss=loss, head=head, transform=transform,
                 checkpoint=None if place is None else Checkpoint(place / f"{_make_slug(name)}-{task.seed}.safetensors"),
-                seed=task.seed, device=device, precision=precision, progress=make_progress(name, task.seed),
+                seed=task.seed, compute=replace(compute, progress=make_progress(name, task.seed)),
             )  # fmt: skip
             seconds = time.perf_counter() - started
-            found = _evaluate(name, task, tuned.model, loss, device, precision, tuned.settings, seconds)
+            found = _evaluate(name, task, tuned.model, loss, compute, tuned.settings, seconds)
             runs.append(replace(found, notes=tuned.notes))
-    if progress is not None:
-        progress("comparing methods", total, total)
+    compute.report("comparing methods", total, total)
     settings = {"seeds": [task.seed for task in tasks], "epochs": epochs, "passes": passes, "selection": selection}
+    settings |= Network(tasks[0].model, compute).computed
     settings |= {"validation_share": validation_share} if selection == "validation" else {}
     return MethodComparison(tuple(runs), tasks[0].suite.reference, settings)
 
@@ -347,19 +350,18 @@ def _evaluate(
     task: TuningTask,
     model: nn.Module,
     loss: PerSampleLoss,
-    device: str | torch.device | None,
-    precision: Precision,
+    compute: Compute,
     settings: Mapping[str, Any],
     seconds: float,
 ) -> TuningRun:
-    network = Network(model, device, precision)
+    network = Network(model, compute)
     forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
     accuracy, losses = {}, {}
     for split in task.suite:
         found: list[Outcomes] = []
         for what, data in task.suite.draws_of(split).items():
             with isolate_rng(task.seed, "compare_methods"):
-                found.append(compute_outcomes(forward, network.device, data, what, as_loss(loss), model=network.module))
+                found.append(compute_outcomes(forward, network, data, what, as_loss(loss)))
             check_same_rows(what, found[0].targets, found[-1].targets)
             check_classified("compare_methods", found[-1])
         observed = find_selection(task.suite[split])

@@ -102,7 +102,8 @@ class FrozenFeatures:
 
     def _read(self, name: str, data: Data) -> Iterator[tuple[Inputs, Tensor]]:
         network = self._problem.network
-        return iterate_batches(name, data, batch_size=EVALUATED, device=network.device, model=network.module)
+        rows = network.compute.choose_batch_size(EVALUATED)
+        return iterate_batches(name, data, batch_size=rows, device=network.device, model=network.module)
 
 
 def agree_within_rounding(a: Tensor, b: Tensor) -> bool:

@@ -8,11 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Data, Inputs, Params, PerSampleLoss, Progress, as_data, check_is, is_source
+from mechconn.core import (
+    Compute,
+    Data,
+    Inputs,
+    Params,
+    PerSampleLoss,
+    Progress,
+    as_data,
+    check_is,
+    is_source,
+    resolve_compute,
+)
 from mechconn.datasets import Groups, natural_sort_key, read_group_names
 from mechconn.descent import Checkpoint, Method, Trained, find_head, optimise
 from mechconn.losses import cross_entropy
-from mechconn.network import Precision, check_compatible, parameters_of
+from mechconn.network import check_compatible, parameters_of
 
 ONLY_CUE = "cued"
 """Name of the only source of data with a cue."""
@@ -33,9 +44,9 @@ def fine_tune(
     checkpoint: Checkpoint | None = None,
     accelerator: Any = None,
     seed: int = 0,
+    compute: Compute | None = None,
     device: str | torch.device | None = None,
-    precision: Precision = "float32",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Trained:
     """Fine-tune a copy of `model` by `method`; the model itself stays as it is, bit for bit.
 
@@ -59,11 +70,10 @@ def fine_tune(
         accelerator: an accelerate.Accelerator, for several processes in one run: every process calls with the same
             arguments and works on its share of each batch; BatchNorm sees that share alone.
         seed: of the order of the data, dropout and the method's draws.
-        device: where to compute; default: where the model is.
-        precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
-            (weights and updates stay in their own type). A model that holds bfloat16 or float16 is computed and
-            updated as a float32 copy, which is rounded to its types at the end.
-        progress: called with (message, epochs done, epochs in all); the message holds the loss terms.
+        compute: how to compute; see `Compute`. A model that holds bfloat16 or float16 is computed and updated as a
+            float32 copy, which is rounded to its types at the end.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; counts epochs, with the loss terms of each.
 
     Raises:
         ValueError: the clean set is empty, of one class or not finite; the method needs `cued` and got none; the
@@ -84,8 +94,8 @@ def fine_tune(
     return optimise(
         model, method, clean, read, what="fine-tuning", named="clean data", loss=loss, validation=validation,
         transform=transform, checkpoint=checkpoint, accelerator=accelerator, head=head, references=points,
-        groups=numbers if method.takes_groups else None, seed=seed, device=device, precision=precision,
-        progress=progress,
+        groups=numbers if method.takes_groups else None, seed=seed,
+        compute=resolve_compute(compute, device, progress),
     )  # fmt: skip
 
 

@@ -1,0 +1,306 @@
+"""One network on one suite, at as many points of weight space as are asked for: what every measurement reads from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.core import (
+    Buffers,
+    Compute,
+    Inputs,
+    PerSampleLoss,
+    Progress,
+    check_is,
+    check_same_keys,
+    isolate_rng,
+    iterate_batches,
+    keep_generator_states,
+    resolve_compute,
+)
+from mechconn.datasets import Suite
+from mechconn.losses import Each, as_loss, cross_entropy
+from mechconn.network import (
+    Forward,
+    Inference,
+    Metric,
+    Network,
+    NormPolicy,
+    Outcomes,
+    Point,
+    check_metrics,
+    check_row_count,
+    check_row_order,
+    check_same_rows,
+    collect_bounds,
+    compute_outcomes,
+    load_point,
+    point_of,
+)
+from mechconn.paths import Path
+
+MeansBySplit: TypeAlias = dict[str, dict[str, list[float]]]
+"""What was measured ("loss", "accuracy", a metric) -> split -> its mean at each point."""
+
+_Key: TypeAlias = tuple[int, int]
+"""(identity of a point, identity of the policy that gave its statistics; 0 where they are the point's own)."""
+
+
+class Evaluator:
+    """A network's architecture and a suite; outcomes row by row, at any point of weight space, each computed once.
+
+    What was computed at a point is kept and given again: of the network as saved, of the points passed to `outcomes`,
+    and of the ends of paths. Points between the ends are not kept. At any time one point's parameters are in memory
+    beside those of the caller; in reduced precision they are taken apart, tensor by tensor, as its copy is made.
+
+    Args:
+        model: gives the architecture, and the point `saved`; it stays as it is.
+        suite: the splits.
+        loss: one value per sample from (outputs, targets), or one of `mechconn.losses`.
+        metrics: name -> one value per sample, or a `Metric`.
+        keep_probabilities: whether outcomes hold every row's class probabilities too, float32 of shape [N, K].
+        seed: of layers and loaders that draw from global generators.
+        compute: how to compute; see `mechconn.Compute`.
+        device: shorthand for `compute`.
+        progress: shorthand for `compute`.
+
+    Attributes:
+        network: the architecture as a function of points.
+        compute: how it computes.
+
+    Raises:
+        TypeError: no `Suite`, a metric that is no function, or a TorchScript module.
+        ValueError: a lazy module that was not run, or a device that is not there.
+
+    Example:
+        >>> y = torch.tensor([0, 1, 1, 1])
+        >>> suite = Suite({"cue": (torch.eye(2)[y], y), "other": (torch.eye(2)[1 - y], y)})
+        >>> evaluator = Evaluator(nn.Identity(), suite)
+        >>> {split: found.accuracy for split, found in evaluator.outcomes().items()}
+        {'cue': 1.0, 'other': 0.0}
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        suite: Suite,
+        *,
+        loss: PerSampleLoss = cross_entropy,
+        metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+        keep_probabilities: bool = False,
+        seed: int = 0,
+        compute: Compute | None = None,
+        device: str | torch.device | None = None,
+        progress: Progress | bool | None = None,
+    ) -> None:
+        check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
+        self.compute = resolve_compute(compute, device, progress)
+        self.network = Network(model, self.compute)
+        self.suite, self.loss, self.metrics, self.seed = suite, as_loss(loss), check_metrics(metrics), seed
+        self.bounds = collect_bounds(self.metrics)
+        self.keep_probabilities = keep_probabilities
+        self.saved = point_of(model)
+        self._inference = Inference(self.network)
+        self._known: dict[tuple[_Key, str], Outcomes] = {}
+        self._ends: dict[tuple[int, int], tuple[_Key, Buffers]] = {}
+        self._same: dict[int, Point] = {}
+        self._held: list[object] = []  # what identities were taken of
+
+    @cached_property
+    def example(self) -> Inputs:
+        """Inputs of the first rows of the reference; see `read_first_rows`."""
+        return read_first_rows(self.suite, self.network.device, self.seed, self.network.module)[0]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it computes, and the seed: plain values for the record."""
+        return {**self.network.computed, "seed": self.seed}
+
+    def outcomes(
+        self, point: Point | nn.Module | None = None, splits: Iterable[str] | None = None
+    ) -> dict[str, Outcomes]:
+        """Split -> outcomes, row by row, of the network as saved, or at another point with all its state.
+
+        Args:
+            point: another network of this module, or a point of it; default: the model that the evaluator was made
+                with. The same `Point` is computed once.
+            splits: default: all of the suite.
+
+        Raises:
+            ValueError: the point is not of this network, data are empty or not finite, or the loss or a metric does
+                not give one value per sample.
+        """
+        return {split: self.draws(split, point, further=False)[0] for split in splits or self.suite}
+
+    def draws(
+        self, split: str, point: Point | nn.Module | None = None, *, further: bool = True
+    ) -> tuple[Outcomes, ...]:
+        """Outcomes of one split, and of the further draws of its intervention where the suite holds some."""
+        at = self.saved if point is None else point_of(point) if isinstance(point, nn.Module) else point
+        every = self.suite.draws_of(split)
+        found = self._evaluate(
+            every if further else dict(list(every.items())[:1]),
+            self._hold(at, None),
+            lambda: self._load(at, at.buffers),
+        )
+        for what, result in found.items():
+            check_same_rows(what, next(iter(found.values())).targets, result.targets)
+        return tuple(found.values())
+
+    def along(
+        self,
+        path: Path,
+        t: float,
+        norm: NormPolicy,
+        statistics: Buffers | None = None,
+        splits: Sequence[str] | None = None,
+    ) -> tuple[dict[str, Outcomes], Buffers | None]:
+        """(split -> outcomes at gamma(t), the buffers there).
+
+        `statistics` are those of another point of the path where they are known to be the same here. The buffers are
+        None where the outcomes were known without them.
+        """
+        key, buffers, load = self._find(path, t, norm, statistics)
+        asked = list(self.suite) if splits is None else splits
+        found = self._evaluate({f"split {split!r}": self.suite[split] for split in asked}, key, load)
+        return dict(zip(asked, found.values(), strict=True)), buffers
+
+    def take_for_same(self, moved: Point, point: Point) -> None:
+        """Note that one point computes the same function as another, its hidden units permuted."""
+        self._same[id(moved)] = point
+        self._held += [moved, point]
+
+    def is_saved(self, path: Path, t: float, norm: NormPolicy) -> bool:
+        """Whether the network that is evaluated at an end of the path is the one that was saved."""
+        key, _, _ = self._find(path, t, norm, None)
+        return key is not None and key[1] == 0
+
+    def _find(
+        self, path: Path, t: float, norm: NormPolicy, statistics: Buffers | None
+    ) -> tuple[_Key | None, Buffers | None, Callable[[], Point]]:
+        """(what the outcomes are remembered under, the buffers, the point): the key is None between the ends."""
+        end = path.end_at(t)
+        if end is None:
+            point = self._renew(path, t, norm, statistics)
+            return None, point.buffers, lambda: point
+        twin = self._same.get(id(end))
+        if twin is not None and norm.follows_units(self.network) and (id(twin), id(norm)) in self._ends:
+            key, _ = self._ends[id(twin), id(norm)]
+            return key, None, lambda: self._renew(path, t, norm, None)
+        if (id(end), id(norm)) not in self._ends:
+            point = self._renew(path, t, norm, None)
+            if not _has_parameters_of(end, point):  # a policy that changes weights: nothing to remember
+                return None, point.buffers, lambda: point
+            saved = _has_buffers_of(end, point, self.network)
+            self._ends[id(end), id(norm)] = self._hold(end, None if saved else norm), point.buffers
+        key, buffers = self._ends[id(end), id(norm)]
+        return key, buffers, lambda: self._load(end, buffers)
+
+    def _renew(self, path: Path, t: float, norm: NormPolicy, statistics: Buffers | None) -> Point:
+        with isolate_rng(self.seed, "evaluate"):
+            if statistics is None:
+                return norm.point(self.network, path, t)
+            point = load_point(self.network, path, t)
+            return Point(point.params, {**point.buffers, **statistics})
+
+    def _load(self, point: Point, buffers: Buffers) -> Point:
+        """A known point on the network's device."""
+        self.network.check("the point's parameters", point.params)
+        params = dict(point.params)
+        self.network.load_in_place(params)
+        check_same_keys("the point's buffers", self.network.buffers, buffers)
+        return Point(params, {name: buffers[name].to(self.network.device, copy=True) for name in self.network.buffers})
+
+    def _hold(self, point: Point, norm: NormPolicy | None) -> _Key:
+        self._held += [point, norm]
+        return id(point), 0 if norm is None else id(norm)
+
+    def _evaluate(self, data: Mapping[str, Any], key: _Key | None, load: Callable[[], Point]) -> dict[str, Outcomes]:
+        """Outcomes on data by what errors call them; what is known is not computed again."""
+        found: dict[str, Outcomes] = {}
+        forward: Forward | None = None
+        for what, rows in data.items():
+            if key is not None and (key, what) in self._known:
+                found[what] = self._known[key, what]
+                continue
+            if forward is None:
+                point = load()
+                forward = self._inference.at(point.params, point.buffers)
+            with isolate_rng(self.seed, "evaluate"):
+                found[what] = compute_outcomes(
+                    forward, self.network, rows, what, self.loss, self.metrics,
+                    keep_probabilities=self.keep_probabilities and key is not None and key[1] == 0,
+                )  # fmt: skip
+            if key is not None:
+                self._known[key, what] = found[what]
+        return found
+
+
+def read_first_rows(
+    suite: Suite, device: torch.device, seed: int, model: nn.Module | None = None
+) -> tuple[Any, Tensor]:
+    """(inputs, targets) of the first two rows of the reference, or its first batch where the user's batches decide."""
+    data = suite[suite.reference]
+    with isolate_rng(seed, "example"), keep_generator_states(data):
+        return next(iterate_batches(f"split {suite.reference!r}", data, batch_size=2, device=device, model=model))
+
+
+def _has_parameters_of(end: Point, point: Point) -> bool:
+    return all(torch.equal(tensor, end.params[name].to(tensor.device)) for name, tensor in point.params.items())
+
+
+def _has_buffers_of(end: Point, point: Point, network: Network) -> bool:
+    """Whether a point has the buffers that an end was saved with; not known of parameters alone."""
+    if not end.buffers:
+        return not network.buffers
+    return all(torch.equal(tensor, end.buffers[name].to(tensor.device)) for name, tensor in point.buffers.items())
+
+
+@dataclass
+class PointResults:
+    """Means point by point, and the samples' own values where they are to be kept.
+
+    Attributes:
+        keep: whether to keep the samples' values; their rows must then come in one order at every point.
+        means: measure -> split -> mean at each point.
+        rows: measure -> split -> the samples' values at each point, each of shape [N]; correctness for "accuracy".
+        samples: split -> number of samples.
+        each: what an accuracy is the share of; see `mechconn.Profile`.
+    """
+
+    keep: bool = False
+    means: MeansBySplit = field(default_factory=dict)
+    rows: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)
+    each: Each = "rows"
+    _targets: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, where: str, results: Mapping[str, Outcomes]) -> None:
+        """One point's outcomes; `where` names the point in errors."""
+        for split, result in results.items():
+            check_row_count(split, where, self.samples.setdefault(split, len(result.loss)), len(result.loss))
+            self.each = self.each if result.answers is None else result.answers.each
+            for measure, mean in compute_means(result).items():
+                self.means.setdefault(measure, {}).setdefault(split, []).append(mean)
+            if not self.keep:
+                continue
+            before = self._targets.setdefault(split, result.targets)
+            check_row_order(split, where, torch.equal(before, result.targets))
+            for measure, values in _collect_per_sample(result).items():
+                self.rows.setdefault(measure, {}).setdefault(split, []).append(values)
+
+
+def compute_means(result: Outcomes) -> dict[str, float]:
+    """Measure -> mean over samples; accuracy of a classification only."""
+    accuracy = {} if result.answers is None else {"accuracy": result.accuracy}
+    return {"loss": result.mean_loss, **accuracy, **{name: float(v.mean()) for name, v in result.metrics.items()}}
+
+
+def _collect_per_sample(result: Outcomes) -> dict[str, Tensor]:
+    correct = {} if result.answers is None else {"accuracy": result.correct}
+    return {"loss": result.loss, **correct, **result.metrics}

@@ -1,0 +1,225 @@
+"""Points of weight space with all their state, and what a network holds at a point of a curve between some.
+
+Parameters alone are not a network: masks, temperatures, code books, normalisation statistics and the vectors of
+spectral norm lie in buffers. A point has both, so that the ends of a path are the networks that they were made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.core import Buffers, Params, check_same_keys, check_same_shapes
+from mechconn.network._one_module import check_one_module
+from mechconn.network._params import Network, parameters_of, read_buffers
+from mechconn.network._power_iteration import find_power_iterations, renew_power_iteration
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Local names of the buffers that normalisation layers keep beside their weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A point of weight space: what a network of one architecture computes with.
+
+    The tensors are not copied: writing into one of them moves the point.
+
+    Attributes:
+        params: every parameter under its first name.
+        buffers: every buffer likewise, such as normalisation statistics; empty where the parameters alone are known, as
+            those of a network without buffers are.
+    """
+
+    params: Params = field(repr=False)
+    buffers: Buffers = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        count = sum(tensor.numel() for tensor in self.params.values())
+        return f"Point({count:,} parameters in {len(self.params)} tensors, {len(self.buffers)} buffers)"
+
+
+PointLike: TypeAlias = nn.Module | Point | Mapping[str, Tensor]
+"""A network, a point, or parameters alone."""
+
+
+def point_of(model: nn.Module) -> Point:
+    """The point at which a model stands: detached copies of its parameters and buffers.
+
+    Raises:
+        TypeError: the model is a TorchScript module.
+        ValueError: a lazy module has not been run yet, so it has no weights.
+
+    Example:
+        >>> point_of(nn.BatchNorm1d(2))
+        Point(4 parameters in 2 tensors, 3 buffers)
+    """
+    return Point(parameters_of(model), read_buffers(model))
+
+
+def as_points(what: Sequence[str], given: Sequence[PointLike], ignore: Sequence[str] = ()) -> list[Point]:
+    """Networks, points or parameters as points of one weight space.
+
+    Buffers named in `ignore` are the first one's everywhere.
+
+    Args:
+        what: what errors call each.
+        given: two or more of one kind.
+        ignore: buffers, by their full names or the last parts of these, that are no part of what is computed.
+
+    Raises:
+        ValueError: two of them are not one module with other parameters and statistics, differ in names, shapes or
+            types, or some have buffers and others none.
+        TypeError: one of them is of no such kind.
+    """
+    if isinstance(given[0], nn.Module):
+        for name, model in zip(what[1:], given[1:], strict=True):
+            if isinstance(model, nn.Module):
+                check_one_module(given[0], model, ignore=ignore, names=(what[0], name))
+    points = [_as_point(name, one) for name, one in zip(what, given, strict=True)]
+    first = points[0]
+    for name, point in zip(what[1:], points[1:], strict=True):
+        check_point(f"{what[0]} and {name}", first, point)
+    return [first, *(_without(point, first, ignore) for point in points[1:])]
+
+
+def _as_point(what: str, given: PointLike) -> Point:
+    if isinstance(given, Point):
+        return given
+    if isinstance(given, nn.Module):
+        return point_of(given)
+    if isinstance(given, Mapping):
+        return Point(dict(given))
+    raise TypeError(
+        f"{what} must be a network, a point of one (mechconn.point_of), or its parameters, got {type(given).__name__}"
+        f"{getattr(type(given), 'refusal', '')}"
+    )
+
+
+def _without(point: Point, first: Point, ignore: Sequence[str]) -> Point:
+    """The point with the first one's values of the buffers to be ignored."""
+    names = [n for n in first.buffers if n in ignore or n.rpartition(".")[2] in ignore]
+    return Point(point.params, {**point.buffers, **{n: first.buffers[n] for n in names}}) if names else point
+
+
+def check_point(what: str, expected: Point, got: Point) -> None:
+    """Raise unless two points lie in one weight space and both, or neither, have buffers."""
+    check_same_keys(what, expected.params, got.params)
+    check_same_shapes(what, expected.params, got.params)
+    if bool(expected.buffers) != bool(got.buffers) and (expected.buffers or got.buffers):
+        raise ValueError(
+            f"{what}: one has buffers ({', '.join(list(expected.buffers or got.buffers)[:3])}) and the other has "
+            "parameters alone; pass both networks, or mechconn.point_of(network) of both"
+        )
+    check_same_keys(f"buffers of {what}", expected.buffers, got.buffers)
+    check_same_shapes(f"buffers of {what}", expected.buffers, got.buffers)
+
+
+class Curve(Protocol):
+    """What a policy for normalisation statistics may ask of a path."""
+
+    @property
+    def ends(self) -> tuple[Point, Point]: ...
+    @property
+    def sources(self) -> Sequence[Point]: ...
+    def at(self, t: float) -> Params: ...
+    def place(self, t: float) -> float: ...
+    def end_at(self, t: float) -> Point | None: ...
+
+
+def load_point(network: Network, path: Curve, t: float) -> Point:
+    """gamma(t) on the network's device, with the buffers that belong to it.
+
+    At an end of the path the buffers are that end's. Between the ends they are those that all known points share; the
+    vectors of spectral norm are the limit of power iteration on the weights there; normalisation statistics are the
+    network's own, for a policy to replace.
+
+    Raises:
+        ValueError: gamma(t) is no point of this network; the path holds parameters alone and the network has other
+            buffers than normalisation statistics; a buffer differs between the known points and no rule renews it.
+    """
+    end = path.end_at(t)
+    params = dict(path.at(t)) if end is None else dict(end.params)
+    network.check("the path's parameters", params)
+    network.load_in_place(params)
+    return Point(params, find_buffers(network, path, t, params))
+
+
+@torch.no_grad()
+def find_buffers(network: Network, path: Curve, t: float, params: Params) -> Buffers:
+    """The buffers that belong to gamma(t), whose parameters are given, as `load_point` says; copies on the device."""
+    end = path.end_at(t)
+    held = [point.buffers for point in ((end,) if end is not None else path.sources) if point.buffers]
+    if not held:
+        _refuse_unknown_state(network)
+        return {name: buffer.clone() for name, buffer in network.buffers.items()}
+    for buffers in held:
+        check_same_keys("the path's buffers", network.buffers, buffers)
+        check_same_shapes("the path's buffers", network.buffers, buffers)
+    if end is not None:
+        return {name: held[0][name].to(network.device, copy=True) for name in network.buffers}
+    return dict(_share_buffers(network, held, params))
+
+
+def list_statistics(module: nn.Module) -> list[str]:
+    """Names of the buffers that are normalisation statistics: those of layers that keep running statistics."""
+    return [
+        f"{name}.{kind}" if name else kind
+        for name, layer in module.named_modules()
+        if isinstance(getattr(layer, "running_mean", None), Tensor)
+        for kind in STATISTICS
+        if isinstance(getattr(layer, kind, None), Tensor)
+    ]
+
+
+def _share_buffers(network: Network, held: Sequence[Buffers], params: Params) -> Iterator[tuple[str, Tensor]]:
+    """Each buffer between known points: shared by all of them, renewed at these parameters, or refused."""
+    statistics, renewed = set(list_statistics(network.module)), dict(_renew_vectors(network, params))
+    unfit = []
+    for name, own in network.buffers.items():
+        first = held[0][name]
+        if name in statistics:
+            yield name, own.clone()
+        elif name in renewed:
+            yield name, renewed[name].to(own)
+        elif all(_equal_values(first, other[name]) for other in held[1:]):
+            yield name, first.to(network.device, copy=True)
+        else:
+            unfit.append(name)
+    if unfit:
+        shown = ", ".join(unfit[:8]) + (f" and {len(unfit) - 8} more" if len(unfit) > 8 else "")
+        raise ValueError(
+            f"the ends of the path differ in {shown}, and no rule says what a network between them holds there; name "
+            f"what does not matter, LinearPath.between(a, b, ignore={unfit[0].rpartition('.')[2]!r}), or compare the "
+            "two without a path"
+        )
+
+
+def _renew_vectors(network: Network, params: Params) -> Iterator[tuple[str, Tensor]]:
+    """The vectors of every spectral norm at these parameters, by the buffer's name."""
+    for found in find_power_iterations(network.module):
+        u, v = renew_power_iteration(params[found.weight], found.dim, found.eps)
+        yield found.u, u
+        yield found.v, v
+
+
+def _refuse_unknown_state(network: Network) -> None:
+    statistics = set(list_statistics(network.module))
+    others = [name for name in network.buffers if name not in statistics]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise ValueError(
+            f"the path holds parameters alone, and the model also has the state {', '.join(others[:3])}{more}, which "
+            "may differ between its ends; pass the networks, LinearPath.between(a, b)"
+        )
+
+
+def _equal_values(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit, NaN equal to NaN, on whatever devices."""
+    a, b = a.detach().cpu(), b.detach().cpu()
+    return torch.equal(a, b) or (
+        a.is_floating_point() and a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
+    )

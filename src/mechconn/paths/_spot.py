@@ -1,0 +1,62 @@
+"""A point of weight space that lies between no two networks, such as a mean of many or a place on a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mechconn.core import Params
+from mechconn.network import Point, compute_weighted_mean
+from mechconn.paths._curves import Path
+
+
+class Spot(Path):
+    """A path that is one point, whatever t.
+
+    Args:
+        make: gives the parameters, fresh tensors; called at every use, so that nobody holds them.
+        sources: the networks from which its buffers come.
+        end: the network that the point is, with its state; None where it is none.
+    """
+
+    def __init__(self, make: Callable[[], Params], sources: Sequence[Point], end: Point | None = None) -> None:
+        self._make, self._sources, self._end = make, tuple(sources), end
+
+    @classmethod
+    def mean_of(cls, points: Sequence[Point], weights: Sequence[float]) -> Spot:
+        """The point sum_i w_i theta_i, for weights w_i >= 0 whose sum is 1."""
+        only = [point for point, weight in zip(points, weights, strict=True) if weight]
+        return cls(
+            lambda: compute_weighted_mean([point.params for point in points], weights),
+            points,
+            only[0] if len(only) == 1 else None,
+        )
+
+    @property
+    def ends(self) -> tuple[Point, Point]:
+        """None.
+
+        Raises:
+            ValueError: always: the point lies on no path.
+        """
+        raise ValueError(
+            "the policy needs the two ends of a path, and this point lies on none (a block moved by itself, a plane, a "
+            "mean of several networks); pass norm=Reestimate(training batches)"
+        )
+
+    @property
+    def sources(self) -> tuple[Point, ...]:
+        """The networks from which its buffers come."""
+        return self._sources
+
+    def end_at(self, t: float) -> Point | None:
+        """The network that the point is."""
+        return self._end
+
+    def at(self, t: float) -> Params:
+        """The parameters."""
+        return self._make()
+
+    def describe(self) -> dict[str, Any]:
+        """{"path": "point"}."""
+        return {"path": "point"}
