@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -89,6 +90,12 @@ def grouped(model: nn.Module, data: Any) -> mc.GroupAccuracies:
     return mc.measure_groups(model, data, [0, 1, 1] * 8)
 
 
+def written(model: nn.Module, data: Any) -> mc.Invariance:
+    with tempfile.TemporaryDirectory() as folder:
+        given = mc.load_outputs(mc.save_outputs(model, mc.Suite({"cue": data, "hue": data}), folder))
+    return mc.measure_invariance(given, given.suite)
+
+
 def refused(model: nn.Module, data: Any) -> None:
     with pytest.raises(ValueError, match="must not branch on values"):
         mc.symmetry_of(model, rows(4)[0])
@@ -151,6 +158,7 @@ READING: dict[str, Operation] = {
     ),
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),
     "measure_groups": grouped,
+    "save_outputs": written,
     "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
     "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),

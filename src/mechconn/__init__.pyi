@@ -48,11 +48,14 @@ from .datasets import Draws as Draws
 from .datasets import HueBoxCue as HueBoxCue
 from .datasets import IntervenedSet as IntervenedSet
 from .datasets import Intervention as Intervention
+from .datasets import ModelOutputs as ModelOutputs
 from .datasets import Rotate as Rotate
 from .datasets import Suite as Suite
 from .datasets import TokenCue as TokenCue
 from .datasets import Translate as Translate
 from .datasets import intervened as intervened
+from .datasets import load_outputs as load_outputs
+from .datasets import save_outputs as save_outputs
 from .descent import Checkpoint as Checkpoint
 from .descent import Trained as Trained
 from .descent import Training as Training

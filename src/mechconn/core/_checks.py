@@ -50,8 +50,9 @@ def check_share(name: str, value: float) -> float:
 
 
 def check_is(name: str, value: object, kind: type, hint: str = "") -> None:
-    """Raise TypeError unless `value` is a `kind`."""
+    """Raise TypeError unless `value` is a `kind`; a type's own `refusal` takes the place of the hint."""
     if not isinstance(value, kind):
+        hint = getattr(type(value), "refusal", hint)
         raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}{hint}")
 
 

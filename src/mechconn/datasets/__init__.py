@@ -26,6 +26,12 @@ from mechconn.datasets._load import has_split as has_split
 from mechconn.datasets._load import load as load
 from mechconn.datasets._load import looks_like_hub as looks_like_hub
 from mechconn.datasets._normalised import Normalised as Normalised
+from mechconn.datasets._output_tables import load_outputs as load_outputs
+from mechconn.datasets._output_tables import save_outputs as save_outputs
+from mechconn.datasets._outputs import ModelOutputs as ModelOutputs
+from mechconn.datasets._outputs import represent_on_split as represent_on_split
+from mechconn.datasets._outputs import represent_on_suite as represent_on_suite
+from mechconn.datasets._outputs import represent_pair_on_suite as represent_pair_on_suite
 from mechconn.datasets._planted import Planted as Planted
 from mechconn.datasets._planted import PlantedCue as PlantedCue
 from mechconn.datasets._planted import PlantedSet as PlantedSet

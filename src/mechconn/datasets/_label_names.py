@@ -24,7 +24,7 @@ Relation: TypeAlias = Literal["alike", "reordered", "different"]
 SHOWN = 4
 
 
-def check_label_names(models: Sequence[tuple[str, nn.Module]], data: Mapping[str, Data]) -> None:
+def check_label_names(models: Sequence[tuple[str, Any]], data: Mapping[str, Data]) -> None:
     """Raise unless all that have names for their classes call class i the same.
 
     A list may be longer than another. Differences in case, white space and underscores count for nothing, and neither
@@ -61,7 +61,7 @@ def check_label_names(models: Sequence[tuple[str, nn.Module]], data: Mapping[str
             )
 
 
-def read_output_names(model: nn.Module) -> LabelNames | None:
+def read_output_names(model: Any) -> LabelNames | None:
     """The names of a model's outputs, in order, from `config.id2label`; None where it has none of its own.
 
     Names that were left behind when the last layer was replaced, so that no layer has as many outputs, are none.
@@ -91,7 +91,7 @@ def write_output_names(model: nn.Module, names: Sequence[str]) -> None:
             setattr(config, key, table)
 
 
-def _find_config(model: nn.Module) -> Any:
+def _find_config(model: Any) -> Any:
     wrapped = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
     return getattr(model.module if wrapped else model, "config", None)
 

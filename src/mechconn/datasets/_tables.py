@@ -30,13 +30,13 @@ def is_table(place: Path) -> bool:
 
 def list_table_splits(file: Path, quoting: Quoting) -> tuple[str, ...]:
     """The values of the column "split", sorted; "train" alone where there is none."""
-    columns = _read_columns(file, quoting)
+    columns = read_columns(file, quoting)
     return tuple(sorted(set(columns[SPLIT]))) if SPLIT in columns else ("train",)
 
 
 def read_column(file: Path, column: str, split: str | None, quoting: Quoting) -> list[str]:
     """One column, row by row; of one split where the table is divided."""
-    columns = _read_columns(file, quoting)
+    columns = read_columns(file, quoting)
     check_column(file, column, columns)
     return [columns[column][row] for row in _select_split_rows(file, columns, split)]
 
@@ -60,7 +60,7 @@ def load_listed(
         ValueError: no such column, or several that may be meant; a row without a value, without its file, or with an
             image that cannot be read or differs in shape; more rows than there are.
     """
-    columns = _read_columns(file, quoting)
+    columns = read_columns(file, quoting)
     image, label = (
         _choose_named_column(file, columns, "image", image),
         _choose_named_column(file, columns, "label", label),
@@ -89,7 +89,7 @@ def check_values(file: Path, column: str, values: Sequence[object]) -> None:
         raise ValueError(f"{file} row {empty}: column {column!r} is empty; every row needs a value")
 
 
-def _read_columns(file: Path, quoting: Quoting) -> dict[str, list[str]]:
+def read_columns(file: Path, quoting: Quoting) -> dict[str, list[str]]:
     """Column -> its values; a column without a name cannot be asked for."""
     header, *rows = read_rows(file, quoting) or [[]]
     twice = next((name for name in header if name and header.count(name) > 1), None)

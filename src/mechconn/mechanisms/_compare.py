@@ -11,7 +11,7 @@ from torch import nn
 
 from mechconn.connectivity import Evaluator
 from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
-from mechconn.datasets import Suite, check_interventions, check_label_names
+from mechconn.datasets import ModelOutputs, Suite, check_interventions, check_label_names, represent_on_suite
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._difference_evidence import (
     bound_difference_over_runs,
@@ -30,7 +30,8 @@ from mechconn.stats import Interval
 
 SimilarityVerdict: TypeAlias = Literal["similar", "dissimilar", "undetermined"]
 Agreement: TypeAlias = Literal["same", "different", "undetermined"]
-Models: TypeAlias = nn.Module | Sequence[nn.Module]
+Measured: TypeAlias = nn.Module | ModelOutputs
+Models: TypeAlias = Measured | Sequence[Measured]
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def compare_mechanisms(
     Effects of opposite sign are alike to this definition: both models are sensitive. `why` says so.
 
     Args:
-        model_a: A, or a list of two or more runs of it; all stay as they are.
+        model_a: A, or a list of two or more runs of it; all stay as they are. Each is a network, or the outputs of one
+            (`load_outputs`).
         model_b: B, or as many or other runs of it. The architecture may differ from A's.
         suite: the reference and its counterfactuals, with rows that come in one order every time.
         margin: the largest effect that counts as none, in accuracy, in loss, or in the metric.
@@ -167,7 +169,10 @@ def compare_mechanisms(
     every = zip("AB", sides, strict=True)
     check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
     evaluators = [
-        [Evaluator(model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute) for model in models]
+        [
+            Evaluator(*represent_on_suite(model, suite), loss=loss, metrics=metrics, seed=seed, compute=compute)
+            for model in models
+        ]
         for models in sides
     ]
     return compare_evaluated(evaluators[0], evaluators[1], margin, on)
@@ -194,10 +199,11 @@ def compare_evaluated(a: Sequence[Evaluator], b: Sequence[Evaluator], margin: fl
     return _make_comparison(mean_a, mean_b, _compare_over_runs(runs_a, runs_b), runs_a, runs_b)
 
 
-def _list_models(models: Models) -> list[nn.Module]:
+def _list_models(models: Models) -> list[Measured]:
     listed: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     for model in listed:
-        check_is("model", model, nn.Module)
+        if not isinstance(model, ModelOutputs):
+            check_is("model", model, nn.Module)
     return listed
 
 

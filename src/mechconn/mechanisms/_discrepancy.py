@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mechconn.connectivity import Evaluator
 from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
-from mechconn.datasets import Suite, check_interventions, check_label_names
+from mechconn.datasets import ModelOutputs, Suite, check_interventions, check_label_names, represent_pair_on_suite
 from mechconn.losses import cross_entropy
 from mechconn.network import Outcomes, check_row_order, fix_device
 
@@ -43,8 +43,8 @@ class OutputDiscrepancy:
 
 @torch.no_grad()
 def output_discrepancy(
-    model_a: nn.Module,
-    model_b: nn.Module,
+    model_a: nn.Module | ModelOutputs,
+    model_b: nn.Module | ModelOutputs,
     suite: Suite,
     *,
     loss: PerSampleLoss = cross_entropy,
@@ -61,7 +61,7 @@ def output_discrepancy(
     mechanisms is that of `compare_mechanisms`.
 
     Args:
-        model_a: any classifier with outputs [N, K]; it stays as it is.
+        model_a: any classifier with outputs [N, K], or its outputs (`load_outputs`); it stays as it is.
         model_b: another with the same classes.
         suite: the interventions.
         loss: says what outputs mean: of `mechconn.losses.binary` one logit z has the probabilities 1 - s(z) and s(z),
@@ -91,6 +91,7 @@ def output_discrepancy(
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
     check_interventions("an output discrepancy", suite.interventions)
     check_label_names([("model_a", model_a), ("model_b", model_b)], suite)
+    model_a, model_b, suite = represent_pair_on_suite(model_a, model_b, suite, seed)
     compute = fix_device(resolve_compute(compute, device, progress), model_a)
     a, b = (
         Evaluator(model, suite, loss=loss, keep_probabilities=True, seed=seed, compute=compute)

@@ -24,10 +24,12 @@ from mechconn.core import (
 )
 from mechconn.datasets import (
     Groups,
+    ModelOutputs,
     Selection,
     check_label_names,
     natural_sort_key,
     read_group_names,
+    represent_on_split,
     select_observed_rows,
 )
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
@@ -138,7 +140,7 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
 
 
 def measure_groups(
-    model: nn.Module,
+    model: nn.Module | ModelOutputs,
     data: Data,
     groups: Groups,
     *,
@@ -156,8 +158,8 @@ def measure_groups(
     mean = sum_g (n_g / n) acc_g over samples, reweighted = sum_g w_g acc_g.
 
     Args:
-        model: a classifier; it stays as it is.
-        data: what to evaluate on, in an order that stays.
+        model: a classifier, or its outputs (`load_outputs`); it stays as it is.
+        data: what to evaluate on, in an order that stays; of outputs for several splits, `given.suite[split]`.
         groups: a label for each row (numbers or text: a tensor, an array, a list), or several such columns in a
             mapping; then the groups are the combinations that occur, named as in "y=0, place=land".
         train_groups: the same of the training data, for the reweighted mean.
@@ -178,8 +180,9 @@ def measure_groups(
     source, compute = as_data("data", data), resolve_compute(compute, device, progress)
     if isinstance(getattr(source, "sampler", None), RandomSampler):
         raise ValueError("the loader shuffles, so that groups cannot be matched to rows; pass one with shuffle=False")
-    network = Network(model, compute)
     check_label_names([("the model", model)], {"data": source})
+    model, source = represent_on_split(model, source)
+    network = Network(model, compute)
     forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
     with isolate_rng(seed, "measure_groups"):
         asked = check_metrics(metrics)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mechconn.connectivity import Evaluator
 from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_positive, resolve_compute
-from mechconn.datasets import Suite, check_label_names
+from mechconn.datasets import ModelOutputs, Suite, check_label_names, represent_on_suite
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._difference_evidence import (
     Correct,
@@ -40,7 +40,7 @@ from mechconn.stats import Interval, clopper_pearson
 
 
 def measure_invariance(
-    model: nn.Module,
+    model: nn.Module | ModelOutputs,
     suite: Suite,
     margin: float = 0.05,
     on: On = "accuracy",
@@ -81,7 +81,8 @@ def measure_invariance(
     its error was computed, it stayed below what is stated (`benchmarks/coverage_over_draws.py`).
 
     Args:
-        model: any network; it stays as it is. With on="accuracy" its task must be a classification.
+        model: any network, or its outputs (`load_outputs`); it stays as it is. With on="accuracy" its task must be a
+            classification.
         suite: the reference and its counterfactuals.
         margin: the largest effect that counts as none, in accuracy (0.05 is five points), in loss, or in the metric.
         on: "accuracy", "loss", or the name of a metric.
@@ -117,11 +118,12 @@ def measure_invariance(
     compute = resolve_compute(compute, device, progress)
     check_questions(suite, margin, on, check_metrics(metrics))
     check_label_names([("the model", model)], suite)
+    module, suite = represent_on_suite(model, suite)
 
     def report_progress(done: int) -> None:
         compute.report("measuring invariance", done, len(suite))
 
-    evaluator = Evaluator(model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute)
+    evaluator = Evaluator(module, suite, loss=loss, metrics=metrics, seed=seed, compute=compute)
     return make_invariance(measure_outcome(evaluator, on, report_progress), suite, margin, on)
 
 

@@ -37,8 +37,6 @@ from mechconn.network._norm_stats import find_statistics_layers as find_statisti
 from mechconn.network._norm_stats import resolve_norm as resolve_norm
 from mechconn.network._one_module import check_one_module as check_one_module
 from mechconn.network._one_module import explain_differences as explain_differences
-from mechconn.network._one_module import find_power_iterations as find_power_iterations
-from mechconn.network._one_module import renew_power_iteration as renew_power_iteration
 from mechconn.network._params import LINEAR_MAPS as LINEAR_MAPS
 from mechconn.network._params import Network as Network
 from mechconn.network._params import check_compatible as check_compatible
@@ -58,6 +56,9 @@ from mechconn.network._points import find_buffers as find_buffers
 from mechconn.network._points import list_statistics as list_statistics
 from mechconn.network._points import load_point as load_point
 from mechconn.network._points import point_of as point_of
+from mechconn.network._power_iteration import PowerIteration as PowerIteration
+from mechconn.network._power_iteration import find_power_iterations as find_power_iterations
+from mechconn.network._power_iteration import renew_power_iteration as renew_power_iteration
 from mechconn.network._precision import autocast_to as autocast_to
 from mechconn.network._precision import choose_reduced_type as choose_reduced_type
 from mechconn.network._precision import to_memory_format as to_memory_format

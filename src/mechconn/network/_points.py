@@ -95,6 +95,7 @@ def _as_point(what: str, given: PointLike) -> Point:
         return Point(dict(given))
     raise TypeError(
         f"{what} must be a network, a point of one (mechconn.point_of), or its parameters, got {type(given).__name__}"
+        f"{getattr(type(given), 'refusal', '')}"
     )
 
 
