@@ -104,9 +104,9 @@ def evaluate_line(
         states.append(state)
         report(done=len(results))
     start, end = states
-    constant = (
-        start if start and end and len(grid) > 2 and norm.is_constant(evaluator.network, path, start, end) else None
-    )
+    constant = None
+    if len(grid) > 2 and start and end and norm.is_constant(evaluator.network, path, start, end, evaluator.example):
+        constant = start
     for t in grid[1:-1]:
         results[t], _ = evaluator.along(path, t, norm, constant, splits)
         report(done=len(results))

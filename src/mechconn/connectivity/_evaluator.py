@@ -146,6 +146,7 @@ class Evaluator:
     ) -> tuple[Outcomes, ...]:
         """Outcomes of one split, and of the further draws of its intervention where the suite holds some."""
         at = self.saved if point is None else point_of(point) if isinstance(point, nn.Module) else point
+        at = self._same.get(id(at), at)
         every = self.suite.draws_of(split)
         found = self._evaluate(
             every if further else dict(list(every.items())[:1]),
@@ -178,6 +179,15 @@ class Evaluator:
         """Note that one point computes the same function as another, its hidden units permuted."""
         self._same[id(moved)] = point
         self._held += [moved, point]
+
+    def adopt(self, other: Evaluator) -> None:
+        """Take over what another evaluator of the same suite knows of its own network, which is one module with this.
+
+        Its outcomes as saved then count at the point `other.saved`, and are not computed again.
+        """
+        saved = id(other.saved)
+        self._held.append(other.saved)
+        self._known |= {(key, what): found for (key, what), found in other._known.items() if key == (saved, 0)}
 
     def is_saved(self, path: Path, t: float, norm: NormPolicy) -> bool:
         """Whether the network that is evaluated at an end of the path is the one that was saved."""

@@ -196,9 +196,7 @@ def audit(
     why = explain_disjoint(models, a, b.network, points, ignore=ignore, names=names)
     if blocks is not None and not why:  # before the work, not after it
         group_parameters(list(a.network.make_weightless_parameters()), blocks, None)
-    notes = (
-        [f"No path in weight space joins {names[0]} and {names[1]}, which are not one module: {why}."] if why else []
-    )
+    notes = [_explain_no_path(names, why)] if why else []
     similarity, unlike = (None, []) if layers is None else _compare_layers(a, b, layers)
     comparison = compare_evaluated((a,), (b,), margin, on)
     discrepancy = measure_discrepancy(a, b) if _share_classes(a, b) else None
@@ -206,6 +204,7 @@ def audit(
     aligned: Alignment | None = None
     found: BlockProfiles | None = None
     if not why:
+        a.adopt(b)
         aligned, unaligned = align_or_explain(*models, alignment, symmetry, a.example, policy, seed, compute)
         notes += unaligned
         moved = None if aligned is None else point_of(aligned.model)
@@ -240,6 +239,13 @@ def audit(
             **a.settings,
         },
         seconds=time.perf_counter() - started,
+    )
+
+
+def _explain_no_path(names: tuple[str, str], why: str) -> str:
+    return (
+        f"{names[0]} and {names[1]} are not one module with different parameters and statistics, so that no path in "
+        f"weight space joins them: {why}."
     )
 
 

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mechconn.core import (
     Buffers,
     Data,
+    Inputs,
     SampleSource,
     as_data,
     check_choice,
@@ -31,6 +32,8 @@ from mechconn.core import (
     keep_generator_states,
     make_generator,
     merge_last_row,
+    move_inputs,
+    take_first_rows,
 )
 from mechconn.network._copies import set_mode
 from mechconn.network._params import Network, compute_weighted_mean
@@ -75,8 +78,8 @@ class NormPolicy(abc.ABC):
     def describe(self) -> dict[str, Any]:
         """What a reader must know to repeat it: plain values."""
 
-    def is_constant(self, network: Network, path: Curve, start: Buffers, end: Buffers) -> bool:
-        """Whether the statistics are the same all along a path, given the buffers used at both of its ends."""
+    def is_constant(self, network: Network, path: Curve, start: Buffers, end: Buffers, example: Inputs) -> bool:
+        """Whether the statistics are the same all along a path, given the buffers at both ends, and inputs to try."""
         return False
 
     def follows_units(self, network: Network) -> bool:
@@ -199,17 +202,17 @@ class Reestimate(NormPolicy):
         trained = {prefix: layer for prefix, layer in layers.items() if layer.training}
         return Point(point.params, self._estimate(network, trained, point)) if trained else point
 
-    def is_constant(self, network: Network, path: Curve, start: Buffers, end: Buffers) -> bool:
+    def is_constant(self, network: Network, path: Curve, start: Buffers, end: Buffers, example: Inputs) -> bool:
         """Whether no statistics depend on what moves: they are equal at both ends, and no gradient leads there."""
         names = list_statistics(network.module)
         if not names or any(not torch.equal(start[name], end[name]) for name in names):
             return False
         first, last = path.at(0.0), path.at(1.0)
         moved = [name for name, tensor in first.items() if not torch.equal(tensor, last[name])]
-        return not self._reached(network, Point(network.load(first), start), moved)
+        return not self._reached(network, Point(network.load(first), start), moved, example)
 
-    def _reached(self, network: Network, point: Point, moved: Sequence[str]) -> bool:
-        """Whether some of these parameters lie on the way to what a layer with statistics reads, in a first batch."""
+    def _reached(self, network: Network, point: Point, moved: Sequence[str], example: Inputs) -> bool:
+        """Whether some of these parameters lie on the way to what a layer with statistics reads, on an example."""
         found: list[bool] = []
 
         def look(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -224,11 +227,8 @@ class Reestimate(NormPolicy):
         tracked = {name: t.detach().clone().requires_grad_(name in moved) for name, t in point.params.items()}
         scratch = {name: buffer.clone() for name, buffer in point.buffers.items()}
         try:
-            with torch.enable_grad(), isolate_rng(self.seed, "norm"), keep_generator_states(self._checked):
-                batches = iterate_batches(
-                    "norm data", self._checked, batch_size=2, device=network.device, model=network.module
-                )
-                network(tracked, scratch, next(iter(batches))[0], training=True)
+            with torch.enable_grad(), isolate_rng(self.seed, "norm"):
+                network(tracked, scratch, take_first_rows(move_inputs(example, network.device), 2), training=True)
         except Exception:  # a forward pass that cannot do with few rows
             return True
         finally:

@@ -29,13 +29,17 @@ class Path(abc.ABC):
         """Where the point at t lies on the way from A to B: t itself, but for a stretch of another path."""
         return check_fraction("t", t)
 
-    @cached_property
+    @property
     def ends(self) -> tuple[Point, Point]:
         """A and B with all their state that is known; of a stretch those of the whole path.
 
         Raises:
             ValueError: the points of the path lie between no two networks.
         """
+        return self._own_ends
+
+    @cached_property
+    def _own_ends(self) -> tuple[Point, Point]:
         return Point(self.at(0.0)), Point(self.at(1.0))
 
     @property
