@@ -227,7 +227,7 @@ def _make_comparison(
     differences, add = apart
     sets: dict[str, Agreement] = {name: _compare_verdicts(a[name], b[name]) for name in a.interventions}
     opposite: dict[str, Agreement] = {name: "different" for name in sets if _are_opposite(a[name], b[name])}
-    agreement = {**sets, **opposite}
+    agreement: dict[str, Agreement] = {**sets, **opposite}
     verdict = _judge_agreement(agreement.values())
     less = compute_reductions(a, b, {name: found.interval for name, found in differences.items()}, add)
     return Comparison(

@@ -66,9 +66,14 @@ def _join_names(names: Sequence[str]) -> str:
 
 def _list_caveats(sides: tuple[Invariance, Invariance], names: tuple[str, str]) -> Iterator[str]:
     """What the verdicts do not say: of an uninformative model, and of rows that were chosen and not intervened on."""
-    for name, side in zip(names, sides, strict=True):
-        if side.uninformative and any(side[split].caveat for split in side.interventions):
-            yield f"What {name} is invariant to says nothing about what it uses: {side.uninformative}."
+    empty = [
+        name
+        for name, side in zip(names, sides, strict=True)
+        if side.uninformative and any(side[split].caveat for split in side.interventions)
+    ]
+    if empty:
+        who = "either" if len(empty) > 1 else empty[0]
+        yield f"What {who} is invariant to says nothing about what it uses."
     if any(sides[0][split].observational for split in sides[0].interventions):
         yield "This is observational: the splits hold other rows."
 

@@ -5,14 +5,18 @@ Let s be the sign of e_A, the effect on A, and u that of e_B. Then |e_A| = s e_A
     q = |e_A| - |e_B| = s e_A - u e_B  =  -s (e_B - e_A)  if u = s,      s (e_A + e_B)  if u = -s.
 
 Each of the two has a 95 % interval, I_same and I_opposite: that of the difference or of the sum, turned over where its
-factor is -1. A is sensitive, which settles s. Where B is sensitive too, u is settled and the interval of q is that of
-its case; else it is the hull of both, [min of the lower bounds, max of the upper bounds].
+factor is -1. A is sensitive, which settles s. Where B's `adjusted_interval` leaves out zero, as it does where B is
+sensitive, u is settled and the interval of q is that of its case; else it is the hull of both, [min of the lower
+bounds, max of the upper bounds].
 
 **Coverage.** The true u is a fixed number, and q is the quantity of its case, whose interval misses it with probability
 5 % at most. Where no settled sign is wrong, what is reported is that interval or a hull that holds it. So q is missed
-only where that one interval misses it or a settled sign is wrong, which the verdicts' own confidence bounds: whether
-B's sign came out settled may depend on the data in any way, and no correction for two intervals is needed. The hull
-costs up to 2 |e_B| of width, and e_B is small where it is not settled.
+only where that one interval misses it, or a settled sign is wrong: whether B's sign came out settled may depend on the
+data in any way, and no correction for two intervals is needed. The hull costs up to 2 |e_B| of width, and e_B is small
+where its sign is not settled.
+
+That a settled sign is wrong is one of the errors that the verdicts' own confidence pays for: an effect below zero is
+below the margin, so it is a member of E in the proof of `_judge`, and a lower bound of it above zero has failed.
 
 The sum e_A + e_B is the difference between B and a mirrored A whose effects have the opposite sign: 1 - v for
 accuracies v, low + high - v for values in [low, high], else -v. So its interval is of the same kind as that of the
@@ -41,8 +45,8 @@ class Reduction:
         of: |effect on A|, in accuracy, loss or a metric.
         amount: |effect on A| - |effect on B|, in the same.
         interval: of the amount, at 95 % confidence, of this split by itself, where the signs called settled are right.
-            Where both are sensitive it is that of `Difference`, turned over where A's effect is positive, or that of
-            the sum of the effects where they have opposite signs; else the hull of the two.
+            Where B's `adjusted_interval` leaves out zero it is that of `Difference`, turned over where A's effect is
+            positive, or that of the sum of the effects where they have opposite signs; else the hull of the two.
         share: amount / |effect on A|, at most 1.
     """
 
@@ -55,8 +59,8 @@ class Reduction:
     def __str__(self) -> str:
         low, high = self.interval
         return (
-            f"{self.split}: |A| - |B| {self.amount:+.4g} of {self.of:.4g}, {self.share:.1%} less on B "
-            f"(95 % interval {low:+.4g} to {high:+.4g})"
+            f"{self.split}: less on B by {self.amount:.4g} of {self.of:.4g}, {self.share:.1%} "
+            f"(95 % interval {low:.4g} to {high:.4g})"
         )
 
 
@@ -79,12 +83,12 @@ def compute_reductions(
 
 
 def _compute_reduction(a: Effect, b: Effect, difference: Interval, add: Callable[[str], Interval]) -> Reduction:
-    settled = b.verdict == "sensitive"
+    sign, low, high = (1 if a.effect > 0 else -1), *b.adjusted_interval
     found = []
-    if not settled or a.effect * b.effect > 0:
-        found.append(_scale(difference, -1 if a.effect > 0 else 1))
-    if not settled or a.effect * b.effect < 0:
-        found.append(_scale(add(a.split), 1 if a.effect > 0 else -1))
+    if (low if sign > 0 else -high) <= 0:  # the signs may be opposite
+        found.append(_scale(add(a.split), sign))
+    if (high if sign > 0 else -low) >= 0:  # they may be the same
+        found.append(_scale(difference, -sign))
     interval = min(low for low, _ in found), max(high for _, high in found)
     of = abs(a.effect)
     amount = of - abs(b.effect)
