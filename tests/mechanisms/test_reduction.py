@@ -20,15 +20,15 @@ ROWS = 400
 A, B = Copier(0), Copier(1)
 
 
-def right(share: float, count: int = ROWS) -> Tensor:
-    return torch.arange(count) < round(share * count)
+def right(share: float) -> Tensor:
+    return torch.arange(ROWS) < round(share * ROWS)
 
 
-def compare(cue: tuple[float, float], count: int = ROWS, **splits: tuple[float, float]) -> mc.Comparison:
+def compare(cue: tuple[float, float], **splits: tuple[float, float]) -> mc.Comparison:
     """A and B with these accuracies."""
     shares = {"cue": cue, **splits}
     return mc.compare_mechanisms(
-        A, B, mc.Suite({name: outcomes(*(right(share, count) for share in pair)) for name, pair in shares.items()})
+        A, B, mc.Suite({name: outcomes(*(right(share) for share in pair)) for name, pair in shares.items()})
     )
 
 
@@ -154,20 +154,15 @@ def test_within_classes_and_on_a_metric_in_a_range_it_is_mirrored_in_the_range()
     """B turned over has the opposite effect: both suites have the same |effect on B|, and intervals of one width."""
     y = torch.arange(ROWS) % 2
     column = torch.arange(ROWS) // 2 % 2  # balanced within classes
-    agrees = (column == y).long()
-
-    def models(share: float) -> list[nn.Module]:
-        return [Copier(0), Copier(1)] if share else [Copier(0), Copier(2)]
-
+    alike, unlike = (Copier(0), Copier(1)), (Copier(0), Copier(2))
     x = torch.stack([column.double(), column.double(), (1 - column).double()], 1)
     suite = mc.Suite(mc.split_by_agreement((x, y), column, agrees={0: 0, 1: 1}), reference="agree")
-    same, opposite = (mc.compare_mechanisms(*models(share), suite) for share in (1.0, 0.0))
-    assert agrees.sum() == ROWS / 2
+    same, opposite = (mc.compare_mechanisms(*models, suite) for models in (alike, unlike))
     assert (same.a["conflict"].effect, same.b["conflict"].effect, opposite.b["conflict"].effect) == (-1.0, -1.0, 1.0)
     assert same.less["conflict"].amount == opposite.less["conflict"].amount == 0.0
     assert same.less["conflict"].interval == pytest.approx(opposite.less["conflict"].interval)
-    squared = {"brier": mc.Metric(lambda z, y: (z.argmax(1) != y).double() * 0.5 + 0.25, bounds=(0.25, 0.75))}
-    same, opposite = (mc.compare_mechanisms(*models(share), suite, on="brier", metrics=squared) for share in (1.0, 0.0))
+    halves = {"halves": mc.Metric(lambda z, y: (z.argmax(1) != y).double() * 0.5 + 0.25, bounds=(0.25, 0.75))}
+    same, opposite = (mc.compare_mechanisms(*models, suite, on="halves", metrics=halves) for models in (alike, unlike))
     assert same.less["conflict"].of == 0.5
     assert same.less["conflict"].interval == pytest.approx(opposite.less["conflict"].interval)
 
