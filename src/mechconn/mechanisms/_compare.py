@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mechconn.core import PerSampleLoss, Progress, check_is
 from mechconn.datasets import Suite, check_interventions, check_label_names
@@ -24,7 +24,7 @@ from mechconn.mechanisms._headline import write_headline
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
 from mechconn.mechanisms._outcomes import ModelOutcome, RunOptions, SplitOutcome, measure_outcome
-from mechconn.mechanisms._reduction import Reduction, compute_reductions, mirror_values
+from mechconn.mechanisms._reduction import Reduction, compute_reductions, mirror_outcome
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
 from mechconn.mechanisms._within_classes import compare_within
 from mechconn.network import Metric, Precision, check_metrics, check_row_count, check_row_order
@@ -299,20 +299,16 @@ def _compare_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On
 
 
 def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, name: str) -> Interval:
-    """The interval of the sum of the effects of one split on A and on B."""
-    before, after = ((a.splits[split], b.splits[split]) for split in (suite.reference, name))
-    return _compare_effects(before, after, on, a.bounds_on(on), mirrored=True).interval
+    """The interval of the sum of the effects of one split on A and on B: B's less that on A mirrored."""
+    bounds = a.bounds_on(on)
+    before, after = ((mirror_outcome(a.splits[s], on, bounds), b.splits[s]) for s in (suite.reference, name))
+    return _compare_effects(before, after, on, bounds).interval
 
 
 def _compare_effects(
-    before: tuple[SplitOutcome, SplitOutcome],
-    after: tuple[SplitOutcome, SplitOutcome],
-    on: On,
-    bounds: Interval | None,
-    mirrored: bool = False,
+    before: tuple[SplitOutcome, SplitOutcome], after: tuple[SplitOutcome, SplitOutcome], on: On, bounds: Interval | None
 ) -> Difference:
-    """The effect on B minus that on A; of A mirrored, it is the sum of the two."""
-    here, there = (_pair_values(pair, on, bounds, mirrored) for pair in (before, after))
+    here, there = ((a.values(on), b.values(on)) for a, b in (before, after))
     if compares_within_classes(before[0], after[0]):
         return Difference(*compare_within(here, there, (before[0].targets, after[0].targets), on, bounds))
     paired = can_pair(before[0], after[0])
@@ -320,13 +316,6 @@ def _compare_effects(
         return Difference(*compare_bounded_effects(here, there, paired, CONFIDENCE, bounds))
     apart = compare_accuracy_effects if on == "accuracy" else compare_loss_effects
     return Difference(*apart(here, there, paired, CONFIDENCE))
-
-
-def _pair_values(
-    pair: tuple[SplitOutcome, SplitOutcome], on: On, bounds: Interval | None, mirrored: bool
-) -> tuple[Tensor, Tensor]:
-    a, b = (side.values(on) for side in pair)
-    return (mirror_values(a, on, bounds) if mirrored else a), b
 
 
 def _compare_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict[str, Difference]:

@@ -26,11 +26,12 @@ difference: exact, by betting, t, within classes, or Welch's over runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
 from mechconn.mechanisms._effects import Effect, Invariance, On
+from mechconn.mechanisms._outcomes import SplitOutcome
 from mechconn.stats import Interval
 
 
@@ -100,7 +101,18 @@ def _scale(interval: Interval, sign: int) -> Interval:
     return (low, high) if sign > 0 else (-high, -low)
 
 
-def mirror_values(values: Tensor, on: On, bounds: Interval | None) -> Tensor:
-    """Values of rows whose mean moves as far the other way, in the same range."""
+@dataclass(frozen=True, eq=False)
+class MirroredOutcome(SplitOutcome):
+    """The same rows with values total - v, whose mean moves as far the other way."""
+
+    total: float = 0.0
+
+    def values(self, on: On) -> Tensor:
+        """Mirrored values of what effects are measured on."""
+        return self.total - super().values(on).double()
+
+
+def mirror_outcome(outcome: SplitOutcome, on: On, bounds: Interval | None) -> SplitOutcome:
+    """One model's outcomes on a split, mirrored within the range of what effects are measured on."""
     total = 1.0 if on == "accuracy" else 0.0 if bounds is None else sum(bounds)
-    return total - values.double()
+    return MirroredOutcome(**{known.name: getattr(outcome, known.name) for known in fields(outcome)}, total=total)
