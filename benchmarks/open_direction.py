@@ -6,8 +6,9 @@ share their mechanism by construction, and differ by their seeds:
 
 - `planted`: the content alone says anything of the label, because the cue is drawn at random on every training row.
   A pair counts where both networks fit their training data (loss at most 0.02 nats) and `compare_mechanisms` finds
-  them similar. Judged: the lower of the barriers after activation matching and after weight matching with 8 restarts,
-  in nats; it is above a tolerance where its whole interval over test samples is.
+  them similar by the paper's definition (`same_invariances`), which is the conjecture's.
+  Judged: the lower of the barriers after activation matching and after weight matching with 8 restarts, in nats; it
+  is above a tolerance where its whole interval over test samples is.
 - slabs: one attribute of complexity K predicts the labels of all training rows, the other only of half. A pair counts
   where both networks fit (mean squared error at most 1e-4), are sensitive to the one, and invariant to the
   other and to the noise (to 0.01). Judged: the lowest barrier of three exact matchings, in mean squared error on the
@@ -101,7 +102,7 @@ def measured(layers: int, width: int, seed: int) -> Pair:
     ]
     a, b = (run.model for run in runs)
     fitted = all(sum(v for k, v in run.history[-1].items() if k not in ("epoch", "lr")) <= FITTED for run in runs)
-    alike = mc.compare_mechanisms(a, b, suite, margin=0.05).verdict == "similar"
+    alike = mc.compare_mechanisms(a, b, suite, margin=0.05).same_invariances == "similar"
     one = mc.Suite({SPLIT: suite[SPLIT]}, reference=SPLIT)
     symmetry = mc.symmetry_of(a, data.inputs(data.ids[:2]))
     barriers = []

@@ -38,7 +38,10 @@ def test_the_examples_run_and_tell_the_story(
     assert "interval=(" in capsys.readouterr().out
     assert (tmp_path / "path.png").read_bytes().startswith(b"\x89PNG")
     exec(compile(compared, "README.md", "exec"), names)
-    assert capsys.readouterr().out.splitlines()[0] == "dissimilar: A is sensitive to rand_cue and B is invariant to it"
+    printed = capsys.readouterr().out.splitlines()
+    assert re.match(r"A relies on rand_cue and B is invariant to it: \d+\.\d of \d+\.\d points less \(", printed[0])
+    assert printed[1] == "dissimilar: A is sensitive to rand_cue and B is invariant to it"
+    assert any(line.startswith("rand_cue: less on B by 0.") for line in printed)
     exec(compile(aligned, "README.md", "exec"), names)
     assert "activation matching: distance" in capsys.readouterr().out
     exec(compile(audited, "README.md", "exec"), names)

@@ -70,6 +70,7 @@ from .mechanisms import GroupAccuracy as GroupAccuracy
 from .mechanisms import Invariance as Invariance
 from .mechanisms import MechanismMap as MechanismMap
 from .mechanisms import OutputDiscrepancy as OutputDiscrepancy
+from .mechanisms import Reduction as Reduction
 from .mechanisms import RepresentationSimilarity as RepresentationSimilarity
 from .mechanisms import audit as audit
 from .mechanisms import compare_mechanisms as compare_mechanisms

@@ -38,7 +38,7 @@ CASES: dict[str, tuple[dict[str, tuple[float, float]], str, str]] = {
     ),
     "in opposite directions": (
         {"rand_cue": (0.5, 1.0)},
-        "similar",
+        "dissimilar",
         "both are sensitive to rand_cue, in opposite directions",
     ),
     "a shortcut on A": (
@@ -224,8 +224,10 @@ def test_the_record_is_strict_json_and_print_sums_it_up(several: bool) -> None:
     assert record["a"]["effects"]["hue"]["effect"] == found.a["hue"].effect
     assert len(record["runs_b"]) == (3 if several else 1)
     said = str(found).splitlines()
-    assert said[0] == f"{found.verdict}: {found.why}"
-    assert said[1].startswith(f"  rand_cue: A {found.a['rand_cue'].effect:+.4g} ")
+    assert said[:2] == [found.headline, f"{found.verdict}: {found.why}"]
+    assert said[2].startswith(f"  rand_cue: A {found.a['rand_cue'].effect:+.4g} ")
+    assert (record["headline"], record["same_invariances"]) == (found.headline, found.same_invariances)
+    assert record["less"] == {}  # A is sensitive to nothing
 
 
 def test_progress_counts_every_pass() -> None:

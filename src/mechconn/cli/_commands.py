@@ -79,7 +79,8 @@ def audit(
     if as_json:
         sys.stdout.write(record.to_json() + "\n")
         return
-    sys.stdout.write("".join(f"- {sentence}\n" for sentence in record.findings) + f"\nReport: {output}\n")
+    said = "".join(f"- {sentence}\n" for sentence in record.findings)
+    sys.stdout.write(f"{record.headline}\n{said}\nReport: {output}\n")
 
 
 def _format_duration(seconds: float) -> str:

@@ -24,13 +24,14 @@ from mechconn.connectivity import (
 )
 from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_non_negative, resolve_compute
 from mechconn.datasets import Suite, check_label_names
-from mechconn.losses import cross_entropy
+from mechconn.losses import cross_entropy, find_loss_unit
 from mechconn.mechanisms._audit_record import AuditRecord
-from mechconn.mechanisms._audit_sentences import write_sentences
+from mechconn.mechanisms._audit_sentences import THEORY_PAGE, write_sentences
 from mechconn.mechanisms._compare import Comparison, compare_evaluated
 from mechconn.mechanisms._discrepancy import OutputDiscrepancy, measure_discrepancy
 from mechconn.mechanisms._effects import On
 from mechconn.mechanisms._endpoints import Aligning, align_or_explain
+from mechconn.mechanisms._headline import write_headline
 from mechconn.mechanisms._measure import check_questions
 from mechconn.mechanisms._representations import NoLayersError, RepresentationSimilarity, compare_layers
 from mechconn.network import (
@@ -88,12 +89,18 @@ class Audit:
         return float(self.settings["margin"]) if self.settings["on"] == "accuracy" else 0.05
 
     @property
+    def headline(self) -> str:
+        """What the interventions showed, in a sentence or a few, with the names of the two."""
+        found, unit = self.comparison, find_loss_unit(self.settings)
+        return write_headline(found.a, found.b, found.less, self.names, unit)
+
+    @property
     def findings(self) -> tuple[str, ...]:
         """What the numbers say, what follows from it and what does not, in plain sentences."""
         return tuple(write_sentences(self.to_plain()))
 
     def __str__(self) -> str:
-        return "\n".join(f"- {sentence}" for sentence in self.findings)
+        return "\n".join([self.headline, *(f"- {sentence}" for sentence in self.findings)])
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values but for the sentences."""
@@ -114,7 +121,8 @@ class Audit:
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON: `mechconn.save_report` draws its page from these alone."""
-        return {**self.to_plain(), "findings": list(self.findings)}
+        added = {"headline": self.headline, "findings": list(self.findings), "theory": THEORY_PAGE}
+        return {**self.to_plain(), **added}
 
     def to_json(self) -> str:
         """The whole record as one line of JSON, as `mechconn audit --json` prints it; never NaN."""

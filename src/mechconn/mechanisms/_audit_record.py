@@ -104,8 +104,24 @@ class DifferenceRecord(Record):
     interval: tuple[float, float]
 
 
+class ReductionRecord(Record):
+    """How much less B relies on a split's change than A; see `mechconn.Reduction`."""
+
+    split: str
+    of: float
+    amount: float
+    interval: tuple[float, float]
+    share: float
+
+
 class ComparisonRecord(Record):
-    """Two models' mechanisms side by side; see `mechconn.Comparison`."""
+    """Two models' mechanisms side by side; see `mechconn.Comparison`.
+
+    Attributes:
+        same_invariances: None in records of an earlier time, whose `verdict` is what this is now.
+        less: empty in records of an earlier time.
+        headline: what was found, with the models called A and B; empty in records of an earlier time.
+    """
 
     verdict: Literal["similar", "dissimilar", "undetermined"]
     why: str
@@ -116,6 +132,9 @@ class ComparisonRecord(Record):
     differences: dict[str, DifferenceRecord]
     runs_a: list[InvarianceRecord]
     runs_b: list[InvarianceRecord]
+    same_invariances: Literal["similar", "dissimilar", "undetermined"] | None = None
+    less: dict[str, ReductionRecord] = Field(default={})
+    headline: str = ""
 
 
 class DiscrepancyRecord(Record):
@@ -149,7 +168,12 @@ class AlignmentRecord(Record):
 
 
 class AuditRecord(Record):
-    """An audit of two models; see `mechconn.Audit`."""
+    """An audit of two models; see `mechconn.Audit`.
+
+    Attributes:
+        headline: what was found, with the models' names; empty in records of an earlier time.
+        theory: where the theory stands, from the root of the project; empty in records of an earlier time.
+    """
 
     schema_version: int = SCHEMA_VERSION
     kind: Literal["audit"] = "audit"
@@ -168,6 +192,8 @@ class AuditRecord(Record):
     seconds: float
     environment: Environment
     pictures: dict[str, Picture] = Field(default={})
+    headline: str = ""
+    theory: str = ""
 
     @classmethod
     def of(cls, plain: dict[str, Any], pictures: dict[str, Picture] | None = None) -> AuditRecord:

@@ -6,18 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mechconn.losses import NATS, find_loss_unit
+from mechconn.mechanisms._amounts import choose_scale, format_amount
 
 PlainField = Mapping[str, Any]
 
+THEORY_PAGE = "docs/theory.md"
+"""Where the theory stands, from the root of the project."""
 THEORY = (
-    "What is proved, for one hidden ReLU layer and minimisers that interpolate: dissimilar mechanisms of different "
-    "complexity imply a barrier on the straight path under every permutation of units. That minimisers which cannot be "
-    "connected by a straight path, up to the architecture's symmetries, are dissimilar is a conjecture; and dissimilar "
-    "mechanisms of similar complexity can be linearly connected. So a barrier, or none, is evidence beside the effects "
-    "of the interventions, and the verdict comes from those alone."
+    "A barrier, or none, is evidence beside the effects of the interventions, which alone decide the verdict: what is "
+    f"proved, under which assumptions, and what is a conjecture stands in {THEORY_PAGE}."
 )
-
-
 LOSS = (
     "Intervals of effects on the loss are Student's t, which is approximate: where a few rows have a loss far above "
     "the others', or might have had, they can be too narrow, and a verdict of invariant too early."
@@ -38,7 +36,9 @@ def write_sentences(plain: PlainField) -> Iterator[str]:
     both = f"{a} and {b}" if (a, b) == ("A", "B") else f"{a} (A) and {b} (B)"
     if comparison["a"]["on"] == "loss":
         yield LOSS
-    yield f"The mechanisms of {both} are {_describe_verdict(comparison['verdict'])}: {_end_sentence(comparison['why'])}"
+    yield _describe_comparison(comparison, both)
+    if comparison["less"]:
+        yield _describe_reductions(comparison, a, b, unit)
     if plain["discrepancy"] is not None:
         mean = plain["discrepancy"]["mean"]
         yield (
@@ -77,7 +77,7 @@ def _describe_model(name: str, side: PlainField, unit: str) -> str:
         "undetermined": "may or may not be invariant to",
     }
     said = "; ".join(f"{words[kind]} {', '.join(splits)}" for kind, splits in groups.items() if splits)
-    scale, measured_in = _choose_scale(side["on"], unit)
+    scale, measured_in = choose_scale(side["on"], unit)
     caveat = (
         f" Its invariance says nothing about what it uses: {side['uninformative']}." if _is_uninformative(side) else ""
     )
@@ -91,40 +91,57 @@ def _is_uninformative(side: PlainField) -> bool:
     return bool(side["uninformative"]) and any(side["effects"][s]["caveat"] for s in side["interventions"])
 
 
-def _choose_scale(on: str, unit: str) -> tuple[float, str]:
-    """What effects are multiplied by, and what they are then in."""
-    return (100.0, "points") if on == "accuracy" else (1.0, unit if on == "loss" else f"of {on}")
-
-
 def _describe_level(side: PlainField, unit: str) -> str:
-    """How good the model is on the reference."""
-    reference, loss = side["reference"], side["loss"][side["reference"]]
-    metrics = "".join(f" Its mean {name} there is {means[reference]:.3g}." for name, means in side["metrics"].items())
-    if reference in side["accuracy"]:
+    """How good the model is on every split, and by the user's metrics on the reference."""
+    metrics = "".join(
+        f" Its mean {name} on {side['reference']} is {means[side['reference']]:.3g}."
+        for name, means in side["metrics"].items()
+    )
+    if side["accuracy"]:
         whole = "" if side["each"] == "rows" else f"the {side['each']} of "
-        return f" It is right on {100 * side['accuracy'][reference]:.1f} % of {whole}{reference}.{metrics}"
-    if loss is None:
-        return metrics
-    return f" Its mean loss on {reference} is {loss:.3g}{' nats' if unit == NATS else ''}.{metrics}"
+        shares = [f"{100 * share:.1f} % of {whole}{split}" for split, share in side["accuracy"].items()]
+        return f" It is right on {', '.join(shares)}.{metrics}"
+    means = [f"on {split} is {_describe_loss(loss, unit)}" for split, loss in side["loss"].items() if loss is not None]
+    return f" Its mean loss {', '.join(means)}.{metrics}" if means else metrics
+
+
+def _describe_loss(loss: float, unit: str) -> str:
+    return f"{loss:.3g} nats" if unit == NATS else f"{loss:.3g}"
 
 
 def _describe_effect(effect: PlainField, on: str, loss_in: str) -> str:
-    scale, unit = _choose_scale(on, loss_in)
-    low, high = (_format_amount(scale * bound, unit, "+") for bound in effect["adjusted_interval"])
+    scale, unit = choose_scale(on, loss_in)
+    low, high = (format_amount(scale * bound, unit, "+") for bound in effect["adjusted_interval"])
     level = f"{100 * effect['confidence']:.4g} %"
-    text = f"{_format_amount(scale * effect['effect'], unit, '+')} {unit}, {level} interval {low} to {high}"
+    text = f"{format_amount(scale * effect['effect'], unit, '+')} {unit}, {level} interval {low} to {high}"
     if effect["verdict"] == "undetermined" and effect["to_settle"] is not None:
         text += f"; about {effect['to_settle']:,} rows would settle it"
     return text
 
 
-def _format_amount(value: float, unit: str, sign: str = "") -> str:
-    """Hundredths of points and nats; three digits of a loss that may have any scale."""
-    return f"{value:{sign}.2f}" if unit in (NATS, "points") else f"{value:{sign}.3g}"
+def _describe_comparison(comparison: PlainField, both: str) -> str:
+    verdict, sets = (_describe_verdict(comparison[name]) for name in ("verdict", "same_invariances"))
+    paper = (
+        "" if sets == verdict else f" By the paper's definition, equal sets of invariances, the mechanisms are {sets}."
+    )
+    return f"The mechanisms of {both} are {verdict}: {_end_sentence(comparison['why'])}{paper}"
 
 
 def _describe_verdict(verdict: str) -> str:
     return "not settled by these data" if verdict == "undetermined" else verdict
+
+
+def _describe_reductions(comparison: PlainField, a: str, b: str, loss_unit: str) -> str:
+    scale, unit = choose_scale(comparison["a"]["on"], loss_unit)
+    said = []
+    for split, less in comparison["less"].items():
+        amount, of, low, high = (
+            format_amount(scale * value, unit) for value in (less["amount"], less["of"], *less["interval"])
+        )
+        said.append(f"{amount} of {of} {unit} on {split} (95 % interval {low} to {high})")
+    return (
+        f"How much less {b} relies on what {a} is sensitive to, |effect on {a}| - |effect on {b}|: {', '.join(said)}."
+    )
 
 
 def _end_sentence(text: str) -> str:
@@ -137,23 +154,39 @@ def _describe_path(path: PlainField, how: str, unit: str) -> str:
         "not connected": "not mechanistically connected",
         "undetermined": "mechanistically connected or not: these data do not settle it",
     }[path["mechanistic_connection"]]
-    heights = ", ".join(_describe_barrier(path, split, unit) for split in path["barrier"])
     gaps = [(split, gap) for split, gap in path["endpoint_minus_minimum"].items() if gap is not None]
-    listed = ", ".join(f"{_format_amount(gap, unit)} {unit} on {split}" for split, gap in gaps)
+    listed = ", ".join(f"{format_amount(gap, unit)} {unit} on {split}" for split, gap in gaps)
     graded = f" Mean loss of the ends less the lowest on the path, a graded score: {listed}." if gaps else ""
     return (
         f"The straight path from {path['start']} to {path['end']}, {how}, is {verdict} "
-        f"(tolerance {path['tolerance']:g} {unit}). Barriers in loss: {heights}.{graded}"
+        f"(tolerance {path['tolerance']:g} {unit}). {_describe_barriers(path, unit)}{graded}"
     )
+
+
+def _describe_barriers(path: PlainField, unit: str) -> str:
+    """Each barrier with its place and interval; those that show as zero together, with the largest of their bounds."""
+    none = [split for split, barrier in path["barrier"].items() if barrier is not None and _is_zero(barrier[0], unit)]
+    said = [_describe_barrier(path, split, unit) for split in path["barrier"] if split not in none]
+    listed = [f"Barriers in loss: {', '.join(said)}."] if said else []
+    if none:
+        bounds = [interval[1] for split in none if (interval := path["barrier_interval"][split]) is not None]
+        spread = f" (95 % intervals up to {format_amount(max(bounds), unit)})" if bounds else ""
+        listed.append(f"No barrier above {format_amount(0.0, unit)} {unit} on {', '.join(none)}{spread}.")
+    return " ".join(listed)
+
+
+def _is_zero(height: float, unit: str) -> bool:
+    """Whether a height shows as zero: to hundredths of nats, and to rounding in units of any scale."""
+    return height < (0.005 if unit == NATS else 1e-9)
 
 
 def _describe_barrier(path: PlainField, split: str, unit: str) -> str:
     if path["barrier"][split] is None:
         return f"undefined on {split}, where the loss is not finite"
     (height, t), interval = path["barrier"][split], path["barrier_interval"][split]
-    bounds = None if interval is None else [_format_amount(bound, unit) for bound in interval]
+    bounds = None if interval is None else [format_amount(bound, unit) for bound in interval]
     spread = "" if bounds is None else f", 95 % interval {bounds[0]} to {bounds[1]}"
-    return f"{_format_amount(height, unit)} {unit} on {split} (t = {t:g}{spread})"
+    return f"{format_amount(height, unit)} {unit} on {split} (t = {t:g}{spread})"
 
 
 def _describe_alignment(found: PlainField, moved: str, fixed: str) -> str:
@@ -177,7 +210,7 @@ def _describe_blocks(blocks: PlainField, reference: str, moved: str, unit: str) 
     highest = max(heights, key=lambda block: heights[block])
     return (
         f"Moving one block at a time{moved}, {highest} makes the highest barrier on {reference}, "
-        f"{_format_amount(heights[highest], unit)} {unit}; blocks' barriers need not add up to the whole."
+        f"{format_amount(heights[highest], unit)} {unit}; blocks' barriers need not add up to the whole."
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -19,10 +20,12 @@ from mechconn.mechanisms._difference_evidence import (
     compare_bounded_effects,
     compare_loss_effects,
 )
-from mechconn.mechanisms._effects import CONFIDENCE, Invariance, On, Over
+from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance, On, Over
+from mechconn.mechanisms._headline import write_headline
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
 from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, measure_outcome
+from mechconn.mechanisms._reduction import Reduction, compute_reductions, mirror_outcome
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
 from mechconn.mechanisms._within_classes import compare_within
 from mechconn.network import Metric, check_metrics, check_row_count, check_row_order
@@ -55,17 +58,24 @@ class Comparison:
     """Two models' mechanisms side by side. `print(result)` sums it up.
 
     Attributes:
-        verdict: "similar" when every intervention is determined on both sides and I(a) = I(b); "dissimilar" when some
-            intervention is invariant on one side and sensitive on the other; else "undetermined".
+        verdict: "similar" when every intervention is invariant on both sides, or sensitive on both with effects of one
+            sign; "dissimilar" when some intervention is invariant on one side and sensitive on the other, or sensitive
+            on both with opposite signs; else "undetermined".
         why: the verdict's reason, a sentence that names the interventions.
         a: effects on A and what it is invariant to; over runs, of the mean over A's training runs.
         b: the same of B.
-        agreement: intervention -> "same" (both invariant or both sensitive), "different", or "undetermined".
+        agreement: intervention -> "same" (both invariant, or both sensitive with one sign), "different", or
+            "undetermined".
         differences: split -> how far its effects lie apart; no part of the verdict.
         over: what the intervals are over: "samples" of the data, for these two models, or training "runs", on these
             data.
         runs_a: each of A's models by itself, over samples.
         runs_b: each of B's.
+        same_invariances: the paper's verdict, I(a) = I(b): "similar" when every intervention is determined on both
+            sides and the same ones are invariant, whatever the signs of the others; "dissimilar" when some
+            intervention is invariant on one side and sensitive on the other; else "undetermined".
+        less: split -> how much less B relies on it than A, for every split where A is sensitive.
+        headline: what was found, in a sentence or a few, with the models called A and B.
     """
 
     verdict: SimilarityVerdict
@@ -77,17 +87,22 @@ class Comparison:
     over: Over
     runs_a: tuple[Invariance, ...]
     runs_b: tuple[Invariance, ...]
+    same_invariances: SimilarityVerdict = "undetermined"
+    less: Mapping[str, Reduction] = field(default_factory=dict)
+    headline: str = ""
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         sides = {"a": self.a.to_record(), "b": self.b.to_record()}
         runs = {side: [run.to_record() for run in getattr(self, side)] for side in ("runs_a", "runs_b")}
         differences = {split: asdict(difference) for split, difference in self.differences.items()}
-        plain = {"verdict": self.verdict, "why": self.why, "over": self.over, "agreement": dict(self.agreement)}
-        return {**plain, **sides, "differences": differences, **runs}
+        less = {split: asdict(reduction) for split, reduction in self.less.items()}
+        plain = {"headline": self.headline, "verdict": self.verdict, "same_invariances": self.same_invariances}
+        told = {"why": self.why, "over": self.over, "agreement": dict(self.agreement)}
+        return {**plain, **told, **sides, "differences": differences, "less": less, **runs}
 
     def __str__(self) -> str:
-        lines = [f"{self.verdict}: {self.why}"]
+        lines = [self.headline, f"{self.verdict}: {self.why}"]
         for split, apart in self.differences.items():
             low, high = apart.interval
             lines.append(
@@ -95,6 +110,7 @@ class Comparison:
                 f"B {self.b[split].effect:+.4g} {self.b[split].verdict}, "
                 f"B - A {apart.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
             )
+        lines += [f"  {reduction}" for reduction in self.less.values()]
         lines += [f"  note: {note}" for note in self.a.notes if note in self.b.notes]
         sides = (("A", self.a, self.b), ("B", self.b, self.a))
         lines += [
@@ -117,7 +133,7 @@ def compare_mechanisms(
     device: str | torch.device | None = None,
     progress: Progress | bool | None = None,
 ) -> Comparison:
-    """Whether A and B are invariant to the same interventions, I(theta_a) = I(theta_b).
+    """Whether A and B respond alike to the same interventions: invariant to the same, sensitive with the same sign.
 
     Either one model a side, or several training runs a side (other seeds of one recipe). One model a side is judged as
     `measure_invariance` does, over samples: the verdict is about these two models. Several are judged by Student's t
@@ -125,7 +141,9 @@ def compare_mechanisms(
     these rows, whose own choice the interval leaves out. The claims about each side are right together with
     probability 95 % at least, so a verdict, which needs both sides, with 90 % at least.
 
-    Effects of opposite sign are alike to this definition: both models are sensitive. `why` says so.
+    The paper's definition, I(theta_a) = I(theta_b), takes effects of opposite sign for alike, since both models are
+    sensitive: its verdict is `same_invariances`. To `verdict` they are dissimilar: a cue that helps one model and
+    harms the other is not used in the same way.
 
     Args:
         model_a: A, or a list of two or more runs of it; all stay as they are. Each is a network, or the outputs of one
@@ -153,6 +171,9 @@ def compare_mechanisms(
         >>> suite = Suite({"cue": (torch.eye(2)[y], y), "rand_cue": (torch.eye(2)[1 - y], y)})
         >>> compare_mechanisms(identity, constant, suite).why.split("; ")[0]
         'A is sensitive to rand_cue and B is invariant to it'
+        >>> found = compare_mechanisms(identity, constant, suite).less["rand_cue"]
+        >>> found.of, found.amount, found.share  # A falls from 1 to 0, B stays at 1/2
+        (1.0, 1.0, 1.0)
 
     Source: Lubana et al. 2023, definition of mechanistic similarity.
     """
@@ -191,12 +212,15 @@ def compare_evaluated(a: Sequence[Evaluator], b: Sequence[Evaluator], margin: fl
         done += len(suite)
         return outcome, make_invariance(outcome, suite, margin, on)
 
+    unit = a[0].loss.unit
     if max(len(a), len(b)) == 1:
         (first, of_a), (second, of_b) = measured(a[0]), measured(b[0])
-        return _make_comparison(of_a, of_b, _compare_over_samples(first, second, suite, on), (of_a,), (of_b,))
+        apart = _compare_over_samples(first, second, suite, on), partial(_add_over_samples, first, second, suite, on)
+        return _make_comparison(of_a, of_b, apart, ((of_a,), (of_b,)), unit)
     runs_a, runs_b = (tuple(measured(evaluator)[1] for evaluator in side) for side in (a, b))
     mean_a, mean_b = combine_training_runs(runs_a), combine_training_runs(runs_b)
-    return _make_comparison(mean_a, mean_b, _compare_over_runs(runs_a, runs_b), runs_a, runs_b)
+    apart = _compare_over_runs(runs_a, runs_b), partial(_add_over_runs, runs_a, runs_b)
+    return _make_comparison(mean_a, mean_b, apart, (runs_a, runs_b), unit)
 
 
 def _list_models(models: Models) -> list[Measured]:
@@ -210,24 +234,48 @@ def _list_models(models: Models) -> list[Measured]:
 def _make_comparison(
     a: Invariance,
     b: Invariance,
-    differences: Mapping[str, Difference],
-    runs_a: tuple[Invariance, ...],
-    runs_b: tuple[Invariance, ...],
+    apart: tuple[Mapping[str, Difference], Callable[[str], Interval]],
+    runs: tuple[tuple[Invariance, ...], tuple[Invariance, ...]],
+    loss_unit: str,
 ) -> Comparison:
-    agreement: dict[str, Agreement] = {n: _compare_verdicts(a[n].verdict, b[n].verdict) for n in a.interventions}
-    found = set(agreement.values())
-    verdict: SimilarityVerdict = "similar" if found == {"same"} else "undetermined"
-    if "different" in found:
-        verdict = "dissimilar"
+    """The verdicts. `apart` is the differences by split, and what bounds the sum of a split's effects."""
+    differences, add = apart
+    sets: dict[str, Agreement] = {name: _compare_verdicts(a[name], b[name]) for name in a.interventions}
+    opposite: dict[str, Agreement] = {name: "different" for name in sets if _are_opposite(a[name], b[name])}
+    agreement: dict[str, Agreement] = {**sets, **opposite}
+    verdict = _judge_agreement(agreement.values())
+    less = compute_reductions(a, b, {name: found.interval for name, found in differences.items()}, add)
     return Comparison(
-        verdict, _explain_verdict(verdict, a, b, agreement), a, b, agreement, differences, a.over, runs_a, runs_b
+        verdict=verdict,
+        why=_explain_verdict(verdict, a, b, agreement),
+        a=a,
+        b=b,
+        agreement=agreement,
+        differences=differences,
+        over=a.over,
+        runs_a=runs[0],
+        runs_b=runs[1],
+        same_invariances=_judge_agreement(sets.values()),
+        less=less,
+        headline=write_headline(a, b, less, ("A", "B"), loss_unit),
     )
 
 
-def _compare_verdicts(a: str, b: str) -> Agreement:
-    if "undetermined" in (a, b):
+def _compare_verdicts(a: Effect, b: Effect) -> Agreement:
+    if "undetermined" in (a.verdict, b.verdict):
         return "undetermined"
-    return "same" if a == b else "different"
+    return "same" if a.verdict == b.verdict else "different"
+
+
+def _are_opposite(a: Effect, b: Effect) -> bool:
+    """Whether both are sensitive with opposite signs; a sensitive verdict settles the sign."""
+    return a.verdict == b.verdict == "sensitive" and a.effect * b.effect < 0
+
+
+def _judge_agreement(agreement: Collection[Agreement]) -> SimilarityVerdict:
+    if "different" in agreement:
+        return "dissimilar"
+    return "undetermined" if "undetermined" in agreement else "similar"
 
 
 def _explain_verdict(
@@ -238,17 +286,22 @@ def _explain_verdict(
     for name, agreed in agreement.items():
         here, there = a[name], b[name]
         if verdict == "dissimilar" and agreed == "different":
-            parts.append(f"A is {here.verdict} to {name} and B is {there.verdict} to it")
+            parts.append(_explain_difference(name, here, there))
         elif verdict == "undetermined" and agreed == "undetermined":
             sides = [side for side, effect in (("A", here), ("B", there)) if effect.verdict == "undetermined"]
             parts.append(f"{name} is undetermined on {' and '.join(sides)}")
         elif verdict == "similar":
-            opposite = here.verdict == "sensitive" and here.effect * there.effect < 0
-            parts.append(f"both are {here.verdict} to {name}" + (", in opposite directions" if opposite else ""))
+            parts.append(f"both are {here.verdict} to {name}")
     for side, found in (("A", a), ("B", b)):
         if found.uninformative and found.invariant_to:
             parts.append(f"what {side} is invariant to says nothing about what it uses: {found.uninformative}")
     return "; ".join(parts)
+
+
+def _explain_difference(name: str, a: Effect, b: Effect) -> str:
+    if _are_opposite(a, b):
+        return f"both are sensitive to {name}, in opposite directions"
+    return f"A is {a.verdict} to {name} and B is {b.verdict} to it"
 
 
 def _compare_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On) -> dict[str, Difference]:
@@ -258,6 +311,13 @@ def _compare_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On
     before, bounds = (a.splits[suite.reference], b.splits[suite.reference]), a.bounds_on(on)
     others = [name for name in a.splits if name != suite.reference]
     return {name: _compare_effects(before, (a.splits[name], b.splits[name]), on, bounds) for name in others}
+
+
+def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, name: str) -> Interval:
+    """The interval of the sum of the effects of one split on A and on B: B's less that on A mirrored."""
+    bounds = a.bounds_on(on)
+    before, after = ((mirror_outcome(a.splits[s], on, bounds), b.splits[s]) for s in (suite.reference, name))
+    return _compare_effects(before, after, on, bounds).interval
 
 
 def _compare_effects(
@@ -280,3 +340,9 @@ def _compare_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict
         mean = sum(second) / len(second) - sum(first) / len(first)
         found[name] = Difference(mean, bound_difference_over_runs(first, second, effect.samples, CONFIDENCE))
     return found
+
+
+def _add_over_runs(a: Sequence[Invariance], b: Sequence[Invariance], name: str) -> Interval:
+    """The interval of the sum of the mean effects of one split on A's runs and on B's."""
+    first = [-effect for effect in list_effects(a, name)]
+    return bound_difference_over_runs(first, list_effects(b, name), a[0][name].samples, CONFIDENCE)

@@ -1,0 +1,18 @@
+"""Effects in words: what they are multiplied by, what they are then in, and how many digits they are given."""
+
+from __future__ import annotations
+
+from mechconn.losses import NATS
+from mechconn.mechanisms._effects import On
+
+POINTS = "points"
+
+
+def choose_scale(on: On, loss_unit: str) -> tuple[float, str]:
+    """What effects are multiplied by, and what they are then in."""
+    return (100.0, POINTS) if on == "accuracy" else (1.0, loss_unit if on == "loss" else f"of {on}")
+
+
+def format_amount(value: float, unit: str, sign: str = "") -> str:
+    """Hundredths of points and nats; three digits of a loss that may have any scale."""
+    return f"{value:{sign}.2f}" if unit in (NATS, POINTS) else f"{value:{sign}.3g}"
