@@ -12,7 +12,7 @@ from torch import nn
 from mechconn.connectivity._point_evaluator import PointEvaluator, PointResults
 from mechconn.connectivity._profile import Profile
 from mechconn.core import PerSampleLoss, Progress, check_fraction
-from mechconn.datasets import Suite
+from mechconn.datasets import ClusterLabels, Clusters, Suite, read_clusters
 from mechconn.losses import cross_entropy
 from mechconn.network import OWN_NAMES, Metric, NormPolicy, Outcomes, Precision
 from mechconn.paths import Path, path_grid
@@ -28,6 +28,7 @@ def evaluate_path(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
+    cluster: Clusters | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
@@ -53,6 +54,8 @@ def evaluate_path(
             stand beside loss and accuracy.
         keep_samples: keep every sample's values, so that barriers have intervals: 9 bytes per sample, split and
             point, and 8 for every metric. The rows must come in one order at every point.
+        cluster: a label for each row where rows come in clusters; see `measure_invariance`. The barriers' intervals are
+            then over clusters. Needs `keep_samples`.
         seed: of layers and loaders that draw from global generators.
         device: where to compute; default: where the model is.
         precision: "float32" computes in the model's own type, "auto" in bfloat16 where the device is faster with it.
@@ -60,7 +63,8 @@ def evaluate_path(
 
     Raises:
         ValueError: the path is not of this architecture, the grid is not from 0 to 1, `norm` is missing, data
-            are not finite, a loss or metric is not one value per sample, or rows to be kept change their order.
+            are not finite, a loss or metric is not one value per sample, or rows to be kept change their order;
+            clusters without samples kept, another number of labels than rows, a split of fewer than two clusters.
 
     Example:
         The mean squared loss of y = w x along w = 4 t, at x = y = 1, is the parabola (4 t - 1)^2.
@@ -78,13 +82,15 @@ def evaluate_path(
     points = PointEvaluator(
         model, suite, norm, loss=loss, metrics=metrics, seed=seed, device=device, precision=precision
     )
-    grid = check_grid(ts)
+    grid, clusters = check_grid(ts), read_clusters(cluster, suite)
+    if clusters is not None and not keep_samples:
+        raise ValueError("cluster= is for the barriers' intervals, which need every sample; pass keep_samples=True")
 
     def report_progress(done: int) -> None:
         if progress is not None:
             progress("evaluating the path", done, len(grid))
 
-    return evaluate_points(points, path, grid, keep_samples, report_progress)
+    return evaluate_points(points, path, grid, keep_samples, report_progress, clusters=clusters)
 
 
 def evaluate_points(
@@ -96,6 +102,7 @@ def evaluate_points(
     known: Mapping[float, Mapping[str, Outcomes]] | None = None,
     *,
     whole: bool = True,
+    clusters: ClusterLabels | None = None,
 ) -> Profile:
     """The profile of a path over a checked grid; points in `known` are not evaluated again.
 
@@ -121,6 +128,9 @@ def evaluate_points(
         per_sample={m: {s: torch.stack(v) for s, v in splits.items()} for m, splits in point_results.rows.items()},
         each=point_results.each,
         bounds=points.bounds,
+        row_clusters={}
+        if clusters is None
+        else {s: clusters.of(s, rows, point_results.counted[s]) for s, rows in point_results.samples.items()},
     )
 
 

@@ -93,6 +93,7 @@ class PointResults:
         rows: measure -> split -> the samples' values at each point, each of shape [N]; correctness for "accuracy".
         samples: split -> number of samples.
         each: what an accuracy is the share of; see `mechconn.Profile`.
+        counted: split -> which rows of its data count; None where all do.
     """
 
     keep: bool = False
@@ -100,6 +101,7 @@ class PointResults:
     rows: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     each: Each = "rows"
+    counted: dict[str, Tensor | None] = field(default_factory=dict)
     _targets: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, where: str, results: Mapping[str, Outcomes]) -> None:
@@ -111,6 +113,7 @@ class PointResults:
                 self.means.setdefault(measure, {}).setdefault(split, []).append(mean)
             if not self.keep:
                 continue
+            self.counted[split] = result.counted
             before = self._targets.setdefault(split, result.targets)
             check_row_order(split, where, torch.equal(before, result.targets))
             for measure, values in _collect_per_sample(result).items():

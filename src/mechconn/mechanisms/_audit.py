@@ -21,7 +21,7 @@ from mechconn.connectivity import (
     group_parameters,
 )
 from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_non_negative
-from mechconn.datasets import Suite, check_label_names
+from mechconn.datasets import Clusters, Suite, check_label_names, read_clusters
 from mechconn.losses import as_loss, cross_entropy
 from mechconn.mechanisms._audit_record import AuditRecord
 from mechconn.mechanisms._audit_sentences import write_sentences
@@ -145,6 +145,7 @@ def audit(
     names: tuple[str, str] = ("A", "B"),
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    cluster: Clusters | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
@@ -177,6 +178,8 @@ def audit(
         names: what to call the two.
         loss: one value per sample from (outputs, targets), or one of `mechconn.losses`; see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
+        cluster: a label for each row where rows come in clusters; see `measure_invariance`. The intervals of effects
+            and of barriers are then over clusters.
         seed: of everything that is drawn.
         device: where to compute; default: where model_a is.
         precision: "float32" or "auto".
@@ -192,6 +195,7 @@ def audit(
     check_non_negative("tolerance", tolerance)
     measured = check_metrics(metrics)
     check_questions(suite, margin, on, measured)
+    clusters = read_clusters(cluster, suite)
     _check_form(ts, names)
     _check_request(model_a, model_b, norm, alignment, layers)
     named = [(f"model {name}", model) for name, model in zip(names, (model_a, model_b), strict=True)]
@@ -210,7 +214,7 @@ def audit(
     loss = as_loss(loss)
     running = {**run, "loss": loss, "metrics": metrics, "progress": progress}
     similarity, unlike = (None, []) if layers is None else _compare_layers(model_a, model_b, suite, layers, run)
-    comparison = compare_mechanisms(model_a, model_b, suite, margin, on, **running)
+    comparison = compare_mechanisms(model_a, model_b, suite, margin, on, cluster=clusters, **running)
     same_classes = (
         bool(comparison.a.accuracy)
         and comparison.a.each == "rows"
@@ -220,7 +224,7 @@ def audit(
     aligned: Alignment | None = None
     found: BlockProfiles | None = None
     if not notes:
-        own, path_run = parameters_of(model_a), {**running, "keep_samples": True}
+        own, path_run = parameters_of(model_a), {**running, "keep_samples": True, "cluster": clusters}
 
         def line(end: nn.Module) -> Profile:
             path = LinearPath(own, parameters_of(end))
@@ -260,6 +264,7 @@ def audit(
             "loss_unit": loss.unit,
             "metrics": {name: metric.bounds for name, metric in measured.items()},
             "samples": dict(comparison.a.samples),
+            **({} if clusters is None else {"clusters": dict(comparison.a.clusters)}),
             "seed": seed,
             "device": str(resolve_device(model_a, device)),
             "precision": comparison.a.precision,

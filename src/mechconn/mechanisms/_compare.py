@@ -10,8 +10,13 @@ import torch
 from torch import nn
 
 from mechconn.core import PerSampleLoss, Progress, check_is
-from mechconn.datasets import Suite, check_interventions, check_label_names
+from mechconn.datasets import Clusters, Suite, check_interventions, check_label_names, read_clusters
 from mechconn.losses import as_loss, cross_entropy
+from mechconn.mechanisms._clusters import (
+    RowValues,
+    make_evidence_over_clusters,
+    make_evidence_over_clusters_within,
+)
 from mechconn.mechanisms._difference_evidence import (
     bound_difference_over_runs,
     compare_accuracy_effects,
@@ -21,11 +26,11 @@ from mechconn.mechanisms._difference_evidence import (
 from mechconn.mechanisms._effects import CONFIDENCE, Invariance, On, Over
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
-from mechconn.mechanisms._outcomes import ModelOutcome, RunOptions, SplitOutcome, measure_outcome
+from mechconn.mechanisms._outcomes import ModelOutcome, RunOptions, SplitOutcome, assign_clusters, measure_outcome
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
 from mechconn.mechanisms._within_classes import compare_within
 from mechconn.network import Metric, Precision, check_metrics, check_row_count, check_row_order
-from mechconn.stats import Interval
+from mechconn.stats import Interval, describe_clusters
 
 SimilarityVerdict: TypeAlias = Literal["similar", "dissimilar", "undetermined"]
 Agreement: TypeAlias = Literal["same", "different", "undetermined"]
@@ -40,8 +45,8 @@ class Difference:
         effect: the effect on B minus that on A, in accuracy or loss.
         interval: of it, at 95 % confidence, of this intervention by itself. Over samples both models are measured on
             the same rows, and the interval is over what differs within rows: exact on accuracy with one draw, t on
-            loss. Over runs it is Welch's t. Of splits that are compared within classes it is the difference of the
-            means over classes.
+            loss. Over clusters: by betting on what has bounds, else t. Over runs it is Welch's t. Of splits that are
+            compared within classes it is the difference of the means over classes.
     """
 
     effect: float
@@ -60,8 +65,8 @@ class Comparison:
         b: the same of B.
         agreement: intervention -> "same" (both invariant or both sensitive), "different", or "undetermined".
         differences: split -> how far its effects lie apart; no part of the verdict.
-        over: what the intervals are over: "samples" of the data, for these two models, or training "runs", on these
-            data.
+        over: what the intervals are over: "samples" of the data or "clusters" of these, for these two models, or
+            training "runs", on these data.
         runs_a: each of A's models by itself, over samples.
         runs_b: each of B's.
     """
@@ -93,6 +98,7 @@ class Comparison:
                 f"B {self.b[split].effect:+.4g} {self.b[split].verdict}, "
                 f"B - A {apart.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
             )
+        lines += [f"  {describe_clusters(self.a.clusters)}"] if self.over == "clusters" else []
         lines += [f"  note: {note}" for note in self.a.notes if note in self.b.notes]
         sides = (("A", self.a, self.b), ("B", self.b, self.a))
         lines += [
@@ -110,6 +116,7 @@ def compare_mechanisms(
     *,
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    cluster: Clusters | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: Precision = "float32",
@@ -133,6 +140,7 @@ def compare_mechanisms(
         on: "accuracy", "loss", or the name of a metric.
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
+        cluster: a label for each row where rows come in clusters; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.
         device: where to compute; default: where each model is.
         precision: "float32" computes in the models' own type, "auto" in bfloat16 where the device is faster with it.
@@ -165,7 +173,7 @@ def compare_mechanisms(
         )
     every = zip("AB", sides, strict=True)
     check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
-    steps, done = sum(counts) * len(suite), 0
+    steps, done, clusters = sum(counts) * len(suite), 0, read_clusters(cluster, suite)
 
     def measured(model: nn.Module) -> tuple[ModelOutcome, Invariance]:
         nonlocal done
@@ -174,7 +182,7 @@ def compare_mechanisms(
             if progress is not None:
                 progress("comparing mechanisms", done + splits, steps)
 
-        outcome = measure_outcome(model, suite, on, setting, report_progress)
+        outcome = assign_clusters(measure_outcome(model, suite, on, setting, report_progress), clusters)
         done += len(suite)
         return outcome, make_invariance(outcome, suite, margin, on)
 
@@ -249,6 +257,8 @@ def _compare_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On
 def _compare_effects(
     before: tuple[SplitOutcome, SplitOutcome], after: tuple[SplitOutcome, SplitOutcome], on: On, bounds: Interval | None
 ) -> Difference:
+    if before[0].clusters is not None:
+        return _compare_over_clusters(before, after, on, bounds)
     here, there = ((a.values(on), b.values(on)) for a, b in (before, after))
     if compares_within_classes(before[0], after[0]):
         return Difference(*compare_within(here, there, (before[0].targets, after[0].targets), on, bounds))
@@ -259,10 +269,27 @@ def _compare_effects(
     return Difference(*apart(here, there, paired, CONFIDENCE))
 
 
+def _compare_over_clusters(
+    before: tuple[SplitOutcome, SplitOutcome], after: tuple[SplitOutcome, SplitOutcome], on: On, bounds: Interval | None
+) -> Difference:
+    """The difference within rows, then clusters; of values in a range of length r it lies in [-r, r]."""
+    reach = 1.0 if on == "accuracy" else None if bounds is None else bounds[1] - bounds[0]
+    gaps = [RowValues(b.values(on).double() - a.values(on).double(), a.clusters) for a, b in (before, after)]
+    limits = None if reach is None else (-reach, reach)
+    if compares_within_classes(before[0], after[0]):
+        labels, what = (before[0].targets, after[0].targets), "the loss" if on == "loss" else repr(on)
+        evidence = make_evidence_over_clusters_within(gaps[0], gaps[1], labels, limits, what)
+    else:
+        evidence = make_evidence_over_clusters(gaps[0], gaps[1], can_pair(before[0], after[0]), limits)
+    return Difference(evidence.effect, evidence.interval(CONFIDENCE))
+
+
 def _compare_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict[str, Difference]:
     found = {}
     for name, effect in a[0].items():
         first, second = list_effects(a, name), list_effects(b, name)
         mean = sum(second) / len(second) - sum(first) / len(first)
-        found[name] = Difference(mean, bound_difference_over_runs(first, second, effect.samples, CONFIDENCE))
+        found[name] = Difference(
+            mean, bound_difference_over_runs(first, second, a[0].clusters.get(name, effect.samples), CONFIDENCE)
+        )
     return found

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from mechconn.core import isolate_rng
-from mechconn.datasets import Selection, Suite, find_selection
+from mechconn.datasets import ClusterLabels, Selection, Suite, find_selection
 from mechconn.losses import Each, Loss
+from mechconn.mechanisms._clusters import RowValues
 from mechconn.mechanisms._difference_evidence import Correct
 from mechconn.network import (
     CLASSIFICATION,
@@ -56,10 +57,12 @@ class SplitOutcome:
     Attributes:
         draws: the split itself, then its further draws.
         observed: how its rows were chosen, where they were chosen by what was observed of them.
+        clusters: the number of each row's cluster, int64 of shape [N]; None where rows are independent.
     """
 
     draws: tuple[Outcomes, ...]
     observed: Selection | None = None
+    clusters: Tensor | None = None
 
     @cached_property
     def targets(self) -> Tensor:
@@ -98,6 +101,10 @@ class SplitOutcome:
         if on == "loss":
             return self.loss
         return self.correct if on == "accuracy" else _mean_over_draws([result.metrics[on] for result in self.draws])
+
+    def rows(self, on: str) -> RowValues:
+        """What effects are measured on, with the cluster of each row."""
+        return RowValues(self.values(on), self.clusters)
 
     def changed(self, before: SplitOutcome) -> Correct:
         """Whether each prediction is another than on a split of one draw, or the share of draws in which it is."""
@@ -158,6 +165,21 @@ def measure_outcome(
         splits[name] = SplitOutcome(tuple(draws), find_selection(suite[name]))
         report_progress(done + 1)
     return ModelOutcome(splits, network.number_type, collect_bounds(setting.metrics), suite.paired is True)
+
+
+def assign_clusters(outcome: ModelOutcome, labels: ClusterLabels | None) -> ModelOutcome:
+    """The outcome with the cluster of every row.
+
+    Raises:
+        ValueError: another number of labels than rows, a split of fewer than two clusters.
+    """
+    if labels is None:
+        return outcome
+    splits = {
+        name: replace(result, clusters=labels.of(name, len(result.loss), result.draws[0].counted))
+        for name, result in outcome.splits.items()
+    }
+    return replace(outcome, splits=splits)
 
 
 def explain_undefined_loss(name: str, result: Outcomes | SplitOutcome) -> str:
