@@ -84,7 +84,7 @@ def _name_label(label: Any) -> str:
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
-def _select_labels(split: str, data: Data, numbers: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+def _select_labels(split: str, data: Data, numbers: Int[Tensor, " n"]) -> Int[Tensor, " m"]:
     """The labels of a split's rows, as far as these are known without reading it."""
     if is_source(data):
         selected = _select_from_whole(data, numbers)
@@ -98,7 +98,7 @@ def _select_labels(split: str, data: Data, numbers: Int[Tensor, " n"]) -> Int[Te
     return numbers
 
 
-def _select_from_whole(data: Any, numbers: Int[Tensor, " n"]) -> Int[Tensor, " n"] | None:
+def _select_from_whole(data: Any, numbers: Int[Tensor, " n"]) -> Int[Tensor, " m"] | None:
     """Labels of these rows, from labels of them or of the data that they were selected from; None for other numbers."""
     if len(numbers) == len(data):
         return numbers

@@ -62,7 +62,7 @@ def compute_mean_over_clusters(
 
 def bound_mean_over_clusters(rows: RowValues, bounds: Interval | None, confidence: float) -> Interval:
     """The interval of the mean over rows; the whole line for one cluster and no bounds."""
-    largest = max(1.0, float(rows.values.abs().max()))
+    largest = max(1.0, float(rows.values.double().abs().max()))
     return cluster_mean_interval(_total(rows), bounds, largest, confidence)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechconn.stats._betting import MeanBounds
@@ -48,7 +48,7 @@ class ClusterTotals(NamedTuple):
         return (self.sums - self.sums.sum() / rows * self.sizes) / rows
 
 
-def total_clusters(values: Float[Tensor, " n"], clusters: Int[Tensor, " n"]) -> ClusterTotals:
+def total_clusters(values: Float[Tensor, " n"] | Bool[Tensor, " n"], clusters: Int[Tensor, " n"]) -> ClusterTotals:
     """The totals of every cluster, from a value and a cluster's number for each row.
 
     Example:
