@@ -114,7 +114,7 @@ def test_welchs_t_of_equal_clusters_is_that_of_their_means() -> None:
     draw = torch.Generator().manual_seed(3)
     means = [torch.rand(n, generator=draw, dtype=torch.float64) * s for n, s in ((12, 1.0), (30, 4.0))]
     ends = [total_clusters(x.repeat_interleave(5), torch.arange(len(x)).repeat_interleave(5)) for x in means]
-    found = welch_interval(*(compute_cluster_moments(end) for end in ends))  # pyright: ignore[reportCallIssue]
+    found = welch_interval(compute_cluster_moments(ends[0]), compute_cluster_moments(ends[1]))
     expected = ttest_ind(means[1].numpy(), means[0].numpy(), equal_var=False).confidence_interval(0.95)
     assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
 
