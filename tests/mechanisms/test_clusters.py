@@ -17,7 +17,7 @@ import mechconn as mc
 from lookup import Copier, answers, outcomes
 from mechconn.datasets import ClusterLabels, ImageSet, Normalised
 from mechconn.mechanisms import AuditRecord
-from mechconn.mechanisms._clusters import (
+from mechconn.mechanisms._over_clusters import (
     RowValues,
     make_evidence_over_clusters,
     make_evidence_over_clusters_within,

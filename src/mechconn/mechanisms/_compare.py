@@ -12,11 +12,6 @@ from torch import nn
 from mechconn.core import PerSampleLoss, Progress, check_is
 from mechconn.datasets import Clusters, Suite, check_interventions, check_label_names, read_clusters
 from mechconn.losses import as_loss, cross_entropy
-from mechconn.mechanisms._clusters import (
-    RowValues,
-    make_evidence_over_clusters,
-    make_evidence_over_clusters_within,
-)
 from mechconn.mechanisms._difference_evidence import (
     bound_difference_over_runs,
     compare_accuracy_effects,
@@ -27,6 +22,11 @@ from mechconn.mechanisms._effects import CONFIDENCE, Invariance, On, Over
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
 from mechconn.mechanisms._outcomes import ModelOutcome, RunOptions, SplitOutcome, assign_clusters, measure_outcome
+from mechconn.mechanisms._over_clusters import (
+    RowValues,
+    make_evidence_over_clusters,
+    make_evidence_over_clusters_within,
+)
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
 from mechconn.mechanisms._within_classes import compare_within
 from mechconn.network import Metric, Precision, check_metrics, check_row_count, check_row_order

@@ -24,7 +24,7 @@ from mechconn.datasets import (
     select_observed_rows,
 )
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
-from mechconn.mechanisms._clusters import RowValues, bound_mean_over_clusters, compute_mean_over_clusters
+from mechconn.mechanisms._over_clusters import RowValues, bound_mean_over_clusters, compute_mean_over_clusters
 from mechconn.network import (
     Inference,
     Metric,

@@ -11,7 +11,6 @@ from torch import nn
 from mechconn.core import PerSampleLoss, Progress, check_choice, check_is, check_positive
 from mechconn.datasets import Clusters, Suite, check_label_names, read_clusters
 from mechconn.losses import as_loss, cross_entropy
-from mechconn.mechanisms._clusters import RowValues, compute_mean_over_clusters, make_evidence_over_clusters
 from mechconn.mechanisms._difference_evidence import (
     DifferenceEvidence,
     make_accuracy_evidence,
@@ -36,6 +35,7 @@ from mechconn.mechanisms._outcomes import (
     explain_undefined_loss,
     measure_outcome,
 )
+from mechconn.mechanisms._over_clusters import RowValues, compute_mean_over_clusters, make_evidence_over_clusters
 from mechconn.network import Metric, Precision, check_metrics, compute_mean_with_interval
 from mechconn.stats import Interval, clopper_pearson
 
@@ -84,8 +84,8 @@ def measure_invariance(
 
     With `cluster`, rows of one cluster may depend on each other in any way, clusters are independent draws, and the
     effect stays that on the mean over rows. Intervals are then by betting over clusters on accuracy and on metrics with
-    bounds, which holds for every distribution, and Student's t over clusters on the rest
-    (`benchmarks/coverage_over_clusters.py`).
+    bounds, which holds for every distribution, and Student's t over clusters on the rest, which is too narrow where
+    clusters are few and of unequal sizes (`benchmarks/coverage_over_clusters.py`).
 
     Args:
         model: any network; it stays as it is. With on="accuracy" its task must be a classification.

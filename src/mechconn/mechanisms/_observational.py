@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from mechconn.datasets import compare_selection
-from mechconn.mechanisms._clusters import make_evidence_over_clusters_within
 from mechconn.mechanisms._difference_evidence import DifferenceEvidence
 from mechconn.mechanisms._effects import CONFIDENCE, Change, Effect, On
 from mechconn.mechanisms._outcomes import SplitOutcome
+from mechconn.mechanisms._over_clusters import make_evidence_over_clusters_within
 from mechconn.mechanisms._within_classes import (
     Labelled,
     check_class_labels,

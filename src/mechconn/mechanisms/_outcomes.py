@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from mechconn.core import isolate_rng
 from mechconn.datasets import ClusterLabels, Selection, Suite, find_selection
 from mechconn.losses import Each, Loss
-from mechconn.mechanisms._clusters import RowValues
 from mechconn.mechanisms._difference_evidence import Correct
+from mechconn.mechanisms._over_clusters import RowValues
 from mechconn.network import (
     CLASSIFICATION,
     Answers,
