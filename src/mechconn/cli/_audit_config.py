@@ -64,6 +64,11 @@ class AuditConfig(Config):
         default=None,
         description="with by: the training data, given like a split, whose majority counts; default: the split",
     )
+    cluster: str | None = Field(
+        default=None,
+        description="a column of every split: rows of one value may depend on each other (patients, scenes), and "
+        "intervals are over clusters; default: rows are independent",
+    )
     splits: dict[str, str] = Field(
         description="split -> a folder of class folders, a csv, parquet or safetensors file; one with by, else more"
     )

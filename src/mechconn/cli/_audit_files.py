@@ -26,7 +26,14 @@ from mechconn.core import (
     read_targets,
     sha256,
 )
-from mechconn.datasets import DATASET_NAMES, Suite, explain_missing_source, load_column, looks_like_hub
+from mechconn.datasets import (
+    DATASET_NAMES,
+    ClusterLabels,
+    Suite,
+    explain_missing_source,
+    load_column,
+    looks_like_hub,
+)
 from mechconn.losses import Loss, read_loss
 from mechconn.mechanisms import (
     AuditRecord,
@@ -97,6 +104,7 @@ class AuditJob:
     loss: Loss
     metrics: dict[str, Metric]
     notes: tuple[str, ...] = ()
+    clusters: ClusterLabels | None = None
 
 
 def prepare_audit(
@@ -122,7 +130,7 @@ def prepare_audit(
             other or the configuration.
     """
     interventions = None if config.interventions is None else tuple(config.interventions)
-    models, sets, loss, metrics, *_ = collect_errors(
+    models, (sets, columns), loss, metrics, *_ = collect_errors(
         lambda: _load_models(weights, factory, config, seed),
         lambda: _load_sets(config, folder, root),
         lambda: read_loss(config.loss),
@@ -132,6 +140,7 @@ def prepare_audit(
     )
     trained = sets.pop(NORM, None)
     suite = Suite(sets, config.reference, interventions, paired=config.paired)
+    clusters = None if columns is None else ClusterLabels(columns, suite)
     example, targets = read_first_rows(suite, torch.device("cpu"), seed)
     highest = max(_find_highest_class(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
     names = _name_models(weights)
@@ -145,7 +154,7 @@ def prepare_audit(
     notes = _order_by_names(config, list(zip(names, models, strict=True)), suite, example)
     norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
     hashes = {name: _hash_weights(file) for name, file in zip(names, weights, strict=True)}
-    return AuditJob(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss, metrics, notes)
+    return AuditJob(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss, metrics, notes, clusters)
 
 
 def _check_there(file: Path) -> None:
@@ -195,14 +204,26 @@ def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
         )
 
 
-def _load_sets(config: AuditConfig, folder: Path, root: Path | None) -> dict[str, Any]:
-    """Every split, and the data of the norm statistics."""
+def _load_sets(config: AuditConfig, folder: Path, root: Path | None) -> tuple[dict[str, Any], Any]:
+    """Every split, and the data of the norm statistics; and the cluster of each row, None where none are named."""
     further = {name: place for name, place in ((NORM, config.norm.data), (MAJORITY, config.majority)) if place}
     places, download = {**config.splits, **further}, config.images.download
     found = collect_errors(*(lambda place=place: _resolve_source(folder, place, download) for place in places.values()))
     sources = dict(zip(places, found, strict=True))
     sets = datasets.load_splits(sources, root=root, **config.images.model_dump())
-    return dict(sets) if config.by is None else split_by_column(config, config.by, sources, sets)
+    columns = _read_clusters(config, sources)
+    return dict(sets) if config.by is None else split_by_column(config, config.by, sources, sets), columns
+
+
+def _read_clusters(config: AuditConfig, sources: Mapping[str, str]) -> Any:
+    """The column of clusters: of every split, or of the one that is divided; None where none is named."""
+    if config.cluster is None:
+        return None
+    try:
+        found = {name: read_column_of(sources[name], config.cluster) for name in config.splits}
+    except ValueError as error:
+        raise ValueError(f"cluster = {config.cluster!r}: {error}") from error
+    return found if config.by is None else next(iter(found.values()))
 
 
 def _read_metrics(config: AuditConfig) -> dict[str, Metric]:
@@ -313,6 +334,7 @@ def run_audit(
         ts=config.points,
         loss=job.loss,
         metrics=job.metrics,
+        cluster=job.clusters,
         tolerance=config.tolerance,
         blocks=config.blocks,
         layers=config.layers,

@@ -10,7 +10,15 @@ from typing import Literal
 
 from torch import Tensor
 
-from mechconn.stats import NEGLIGIBLE, Interval, betting_interval, bound_paired_difference, mean_interval
+from mechconn.stats import (
+    NEGLIGIBLE,
+    Interval,
+    betting_interval,
+    bound_paired_difference,
+    cluster_mean_interval,
+    mean_interval,
+    total_clusters,
+)
 
 ConnectionVerdict = Literal["connected", "not connected", "undetermined"]
 
@@ -88,7 +96,9 @@ def judge_connection(split: str, barrier: Barrier, tolerance: float, by_height: 
     return Connection(split, verdict, "point value" if barrier.interval is None else "interval", barrier, tolerance)
 
 
-def bound_barrier_of_means(ts: Sequence[float], values: Tensor, confidence: float) -> Interval:
+def bound_barrier_of_means(
+    ts: Sequence[float], values: Tensor, confidence: float, clusters: Tensor | None = None
+) -> Interval:
     """An interval of the barrier of the means, from per-sample values [T, N] whose columns are the same samples.
 
     The rise at t is the mean of d_t = l_t - (1 - t) l_0 - t l_1. Each of the m inner points gets Student's t
@@ -96,13 +106,18 @@ def bound_barrier_of_means(ts: Sequence[float], values: Tensor, confidence: floa
     (Bonferroni), and then max_t low_t <= max_t E[d_t] <= max_t high_t; the ends add their exact 0. Where all rows rise
     alike, t would be certain: the share of rows that may rise otherwise although none of these did bounds it instead.
     Where no row's loss moves anywhere on the path, it is one function there, and the interval is 0.
+
+    With the number of each row's cluster, t is over the clusters of a row's rises.
     """
     largest = max(1.0, float(values.abs().max()))
     if values.shape[1] > 1 and float((values - values[0]).abs().max()) <= NEGLIGIBLE * largest:
         return 0.0, 0.0
+    rises = [(_compute_rows_rises(values, i, t), each) for i, t, each in _iterate_inner_points(ts, confidence)]
     return _largest_interval(
-        mean_interval((1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1]), largest, each)
-        for i, t, each in _iterate_inner_points(ts, confidence)
+        mean_interval(rise, largest, each)
+        if clusters is None
+        else cluster_mean_interval(total_clusters(rise, clusters), None, largest, each)
+        for rise, each in rises
     )
 
 
@@ -121,18 +136,26 @@ def bound_barrier_of_errors(ts: Sequence[float], correct: Tensor, confidence: fl
     return _largest_interval(found)
 
 
-def bound_barrier_of_bounded(ts: Sequence[float], values: Tensor, bounds: Interval, confidence: float) -> Interval:
+def bound_barrier_of_bounded(
+    ts: Sequence[float], values: Tensor, bounds: Interval, confidence: float, clusters: Tensor | None = None
+) -> Interval:
     """The same of the mean of values in [low, high], [T, N], for every distribution of them; see `_betting`.
 
-    A row's rise lies in [low - high, high - low].
+    A row's rise lies in [low - high, high - low]. With the number of each row's cluster the bets are on clusters.
     """
     reach = bounds[1] - bounds[0]
+    rises = [(_compute_rows_rises(values, i, t), each) for i, t, each in _iterate_inner_points(ts, confidence)]
     return _largest_interval(
-        betting_interval(
-            ((1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1])).double().numpy(), (-reach, reach), each
-        )
-        for i, t, each in _iterate_inner_points(ts, confidence)
+        betting_interval(rise.double().numpy(), (-reach, reach), each)
+        if clusters is None
+        else cluster_mean_interval(total_clusters(rise, clusters), (-reach, reach), 1.0, each)
+        for rise, each in rises
     )
+
+
+def _compute_rows_rises(values: Tensor, i: int, t: float) -> Tensor:
+    """How far each row rises above its own chord at the i-th point of the grid."""
+    return (1 - t) * (values[i] - values[0]) + t * (values[i] - values[-1])
 
 
 def _iterate_inner_points(ts: Sequence[float], confidence: float) -> list[tuple[int, float, float]]:

@@ -8,12 +8,12 @@ from functools import partial
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mechconn.connectivity._evaluator import Evaluator, PointResults, compute_means
 from mechconn.connectivity._profile import EndMeans, Profile
 from mechconn.core import Buffers, Compute, PerSampleLoss, Progress, check_fraction
-from mechconn.datasets import Suite
+from mechconn.datasets import Clusters, Suite
 from mechconn.losses import cross_entropy
 from mechconn.network import OWN_NAMES, Metric, NormPolicy, resolve_norm
 from mechconn.paths import Path, path_grid
@@ -29,6 +29,7 @@ def evaluate_path(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
+    cluster: Clusters | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -55,6 +56,8 @@ def evaluate_path(
             stand beside loss and accuracy.
         keep_samples: keep every sample's values, so that barriers have intervals: 9 bytes per sample, split and
             point, and 8 for every metric. The rows must come in one order at every point.
+        cluster: a label for each row where rows come in clusters; see `measure_invariance`. The barriers' intervals are
+            then over clusters. Needs `keep_samples`.
         seed: of layers and loaders that draw from global generators.
         compute: how to compute; see `mechconn.Compute`.
         device: shorthand for `compute`.
@@ -62,7 +65,8 @@ def evaluate_path(
 
     Raises:
         ValueError: the path is not of this architecture, the grid is not from 0 to 1, `norm` is missing, data
-            are not finite, a loss or metric is not one value per sample, or rows to be kept change their order.
+            are not finite, a loss or metric is not one value per sample, or rows to be kept change their order;
+            clusters without samples kept, another number of labels than rows, a split of fewer than two clusters.
 
     Example:
         The mean squared loss of y = w x along w = 4 t, at x = y = 1, is the parabola (4 t - 1)^2.
@@ -78,9 +82,19 @@ def evaluate_path(
     Source: Lubana et al. 2023, section 3.
     """
     evaluator = Evaluator(
-        model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute, device=device, progress=progress
+        model,
+        suite,
+        loss=loss,
+        metrics=metrics,
+        cluster=cluster,
+        seed=seed,
+        compute=compute,
+        device=device,
+        progress=progress,
     )
     grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
+    if evaluator.clusters is not None and not keep_samples:
+        raise ValueError("cluster= is for the barriers' intervals, which need every sample; pass keep_samples=True")
     report = partial(evaluator.compute.report, "evaluating the path", total=len(grid))
     return evaluate_line(evaluator, path, grid, norm, keep_samples, report)
 
@@ -127,7 +141,16 @@ def evaluate_line(
         each=collected.each,
         bounds=evaluator.bounds,
         saved=tuple(_measure_saved(evaluator, path, t, norm, splits) for t in (0.0, 1.0)),  # pyright: ignore
+        row_clusters=_number_clusters(evaluator, collected) if keep else {},
     )
+
+
+def _number_clusters(evaluator: Evaluator, collected: PointResults) -> dict[str, Tensor]:
+    """Split -> the number of each sample's cluster; empty where samples are independent."""
+    clusters = evaluator.clusters
+    if clusters is None:
+        return {}
+    return {split: clusters.of(split, rows, collected.counted[split]) for split, rows in collected.samples.items()}
 
 
 def _measure_saved(

@@ -23,7 +23,7 @@ from mechconn.core import (
     keep_generator_states,
     resolve_compute,
 )
-from mechconn.datasets import Suite
+from mechconn.datasets import Clusters, Suite, read_clusters
 from mechconn.losses import Each, as_loss, cross_entropy
 from mechconn.network import (
     Forward,
@@ -63,6 +63,7 @@ class Evaluator:
         suite: the splits.
         loss: one value per sample from (outputs, targets), or one of `mechconn.losses`.
         metrics: name -> one value per sample, or a `Metric`.
+        cluster: which rows belong together; see `measure_invariance`.
         keep_probabilities: whether outcomes hold every row's class probabilities too, float32 of shape [N, K].
         seed: of layers and loaders that draw from global generators.
         compute: how to compute; see `mechconn.Compute`.
@@ -91,6 +92,7 @@ class Evaluator:
         *,
         loss: PerSampleLoss = cross_entropy,
         metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+        cluster: Clusters | None = None,
         keep_probabilities: bool = False,
         seed: int = 0,
         compute: Compute | None = None,
@@ -101,7 +103,7 @@ class Evaluator:
         self.compute = resolve_compute(compute, device, progress)
         self.network = Network(model, self.compute)
         self.suite, self.loss, self.metrics, self.seed = suite, as_loss(loss), check_metrics(metrics), seed
-        self.bounds = collect_bounds(self.metrics)
+        self.bounds, self.clusters = collect_bounds(self.metrics), read_clusters(cluster, suite)
         self.keep_probabilities = keep_probabilities
         self._model = model
         self._inference = Inference(self.network)
@@ -285,6 +287,7 @@ class PointResults:
         rows: measure -> split -> the samples' values at each point, each of shape [N]; correctness for "accuracy".
         samples: split -> number of samples.
         each: what an accuracy is the share of; see `mechconn.Profile`.
+        counted: split -> which rows of its data count; None where all do.
     """
 
     keep: bool = False
@@ -292,6 +295,7 @@ class PointResults:
     rows: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     each: Each = "rows"
+    counted: dict[str, Tensor | None] = field(default_factory=dict)
     _targets: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, where: str, results: Mapping[str, Outcomes]) -> None:
@@ -299,6 +303,7 @@ class PointResults:
         for split, result in results.items():
             check_row_count(split, where, self.samples.setdefault(split, len(result.loss)), len(result.loss))
             self.each = self.each if result.answers is None else result.answers.each
+            self.counted[split] = result.counted
             for measure, mean in compute_means(result).items():
                 self.means.setdefault(measure, {}).setdefault(split, []).append(mean)
             if not self.keep:

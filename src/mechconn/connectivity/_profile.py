@@ -27,7 +27,7 @@ from mechconn.datasets import check_interventions
 from mechconn.losses import Each
 from mechconn.network import check_accuracy_measured
 from mechconn.plotting import draw_curves
-from mechconn.stats import Interval
+from mechconn.stats import Interval, describe_clusters
 
 
 class NotFinite(NamedTuple):
@@ -97,6 +97,8 @@ class Profile:
         bounds: metric -> (least, largest) possible value, of the metrics that have such.
         saved: what A and B do as they were saved; the values at t = 0 and t = 1 are theirs as evaluated, with the
             statistics of the path. None where that is not known: of a path of parameters alone, and of a block's end.
+        row_clusters: where samples were kept and come in clusters: split -> the number of each one's cluster, of shape
+            [N].
     """
 
     ts: tuple[float, ...]
@@ -111,6 +113,12 @@ class Profile:
     each: Each = "rows"
     bounds: Mapping[str, Interval] = field(default_factory=dict)
     saved: tuple[EndMeans | None, EndMeans | None] = (None, None)
+    row_clusters: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def clusters(self) -> Mapping[str, int]:
+        """Split -> number of clusters that its samples are in; empty where samples are independent."""
+        return {split: len(numbers.unique()) for split, numbers in self.row_clusters.items()}
 
     def shifted_ends(self, margin: float = 0.05) -> tuple[ShiftedEnd, ...]:
         """Where an end as evaluated differs from the network as saved by more than a margin.
@@ -141,8 +149,9 @@ class Profile:
         It is [max_t low_t, max_t high_t] of simultaneous intervals for the rise at every inner t within the same
         samples (Bonferroni). They are exact for the accuracy of rows, and hold for every distribution of metrics with
         bounds and of shares of labels or positions (betting), and so that probability is a least one; Student's t,
-        which a skewed loss makes approximate, for all else. It says nothing of the path between the points of the grid,
-        nor of other training runs.
+        which a skewed loss makes approximate, for all else. Where samples come in clusters, intervals are over
+        clusters: by betting on accuracy and on metrics with bounds, else Student's t. It says nothing of the path
+        between the points of the grid, nor of other training runs.
 
         Raises:
             ValueError: no such split, L is not measured there, a confidence outside (0, 1), or L is not finite
@@ -263,6 +272,7 @@ class Profile:
                 )._asdict()
                 for shift in self.shifted_ends(margin)
             ],
+            "clusters": self.clusters,
             "settings": dict(self.settings),
         }
 
@@ -281,8 +291,9 @@ class Profile:
         write_table(file, make_table(self))
 
     def __str__(self) -> str:
-        width = max(map(len, ("split", *self.loss)))
-        lines = [f"{self.settings.get('path', 'a')} path, {len(self.ts)} points; barrier in loss, by split"]
+        width, over = max(map(len, ("split", *self.loss))), describe_clusters(self.clusters)
+        over = f"; {over}" if over else ""
+        lines = [f"{self.settings.get('path', 'a')} path, {len(self.ts)} points; barrier in loss, by split{over}"]
         lines += [f"  {split:<{width}}  {self._summary(split)}" for split in self.loss]
         lines += [f"  other ends: {shift}" for shift in self.shifted_ends()]
         lines += [f"  not finite: {on} on {split!r} is {value} at t = {t:g}" for split, on, t, value in self.not_finite]
@@ -331,13 +342,14 @@ class Profile:
             raise ValueError(f"confidence must lie between 0 and 1, neither of them, got {confidence!r}")
         if split not in self.per_sample.get(on, {}) or len(self.ts) < 3 or self.samples[split] < 2:
             return None
-        values = self.per_sample[on][split]
-        if on == "accuracy" and self.each == "rows":
+        values, clusters = self.per_sample[on][split], self.row_clusters.get(split)
+        if on == "accuracy" and self.each == "rows" and clusters is None:
             return bound_barrier_of_errors(self.ts, values, confidence)
         bounds = (0.0, 1.0) if on == "accuracy" else self.bounds.get(on)
         if bounds is None:
-            return bound_barrier_of_means(self.ts, values, confidence)
-        return bound_barrier_of_bounded(self.ts, 1 - values if on == "accuracy" else values, bounds, confidence)
+            return bound_barrier_of_means(self.ts, values, confidence, clusters)
+        values = 1 - values.double() if on == "accuracy" else values
+        return bound_barrier_of_bounded(self.ts, values, bounds, confidence, clusters)
 
 
 def combine_verdicts(verdicts: AbstractSet[str]) -> ConnectionVerdict:

@@ -1,5 +1,8 @@
 """Image sets, texts and tables, cues on them, and suites of interventions."""
 
+from mechconn.datasets._clusters import ClusterLabels as ClusterLabels
+from mechconn.datasets._clusters import Clusters as Clusters
+from mechconn.datasets._clusters import read_clusters as read_clusters
 from mechconn.datasets._cues import BoxCue as BoxCue
 from mechconn.datasets._cues import DominoesCue as DominoesCue
 from mechconn.datasets._cues import HueBoxCue as HueBoxCue
@@ -9,6 +12,7 @@ from mechconn.datasets._group_names import Groups as Groups
 from mechconn.datasets._group_names import Labels as Labels
 from mechconn.datasets._group_names import natural_sort_key as natural_sort_key
 from mechconn.datasets._group_names import read_group_names as read_group_names
+from mechconn.datasets._group_names import read_row_values as read_row_values
 from mechconn.datasets._images import ImageSet as ImageSet
 from mechconn.datasets._images import to_bytes as to_bytes
 from mechconn.datasets._intervened import Draws as Draws

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
 from torch import Tensor
 
 Labels: TypeAlias = Tensor | Iterable[Any]
@@ -42,3 +44,30 @@ def natural_sort_key(name: str) -> list[tuple[int, int, str]]:
     """Numbers in a name by their value, all else by its letters."""
     words = name.replace("=", " = ").replace(",", " , ").split()
     return [(0, int(word), "") if word.isdecimal() else (1, 0, word) for word in words]
+
+
+def read_row_values(what: str, values: Labels, rows: int | None) -> list[Any]:
+    """A plain value for each row, all of them there."""
+    tolist: Any = getattr(values, "tolist", None)
+    listed = values if tolist is None else tolist()
+    if isinstance(listed, str | Mapping) or not isinstance(listed, Iterable):
+        got = repr(listed) if isinstance(listed, str) else type(values).__name__
+        raise TypeError(f"{what} must hold a value for each row, got {got}; pass datasets.load_column(file, name)")
+    found = [_to_python(value) for value in listed]
+    if rows is not None and len(found) != rows:
+        raise ValueError(f"{what} must have one value for each of {rows} rows, got {len(found)}")
+    for row, value in enumerate(found):
+        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+            raise ValueError(f"{what}: row {row} has no value; fill it in, or leave the row out")
+        if not isinstance(value, bool | int | float | str):
+            got = type(value).__name__
+            raise ValueError(
+                f"{what} must hold one number or text for each row, got a value of type {got} in row {row}"
+            )
+    return found
+
+
+def _to_python(value: Any) -> Any:
+    """A number of torch's or NumPy's as Python's."""
+    single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
+    return value.item() if single else value

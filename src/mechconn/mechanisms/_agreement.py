@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mechconn.core import Data, RowSubset, as_data, check_by_index, check_choice, check_is
-from mechconn.datasets import Labels, Selection, read_class_names, select_observed_rows
+from mechconn.datasets import Labels, Selection, read_class_names, read_row_values, select_observed_rows
 
 AGREE, CONFLICT = "agree", "conflict"
 WITHIN_CLASSES_NOTE = (
@@ -70,12 +68,12 @@ def split_by_agreement(
     Source: the groups of Sagawa et al. 2020; weights by class: direct standardisation.
     """
     source = check_by_index("split_by_agreement", as_data("data", data))
-    labels, values = _label_rows(source.y), _read_values("column", column, len(source))
+    labels, values = _label_rows(source.y), read_row_values("column", column, len(source))
     if (train_labels is None) != (train_column is None):
         raise ValueError("train_labels and train_column go together: the labels and the column of the training data")
     known = (labels, values)
     if train_labels is not None and train_column is not None:
-        known = _read_values("train_labels", train_labels, None), _read_values("train_column", train_column, None)
+        known = read_row_values("train_labels", train_labels, None), read_row_values("train_column", train_column, None)
         if len(known[0]) != len(known[1]):
             counts = f"{len(known[0])} and {len(known[1])}"
             raise ValueError(f"train_labels and train_column must have one value for each row, got {counts}")
@@ -190,30 +188,3 @@ def _label_rows(y: Tensor) -> list[Any]:
         got = f"{str(y.dtype).removeprefix('torch.')} {list(y.shape)}"
         raise ValueError(f"split_by_agreement needs a class for each row, whole numbers of shape [N], got {got}")
     return flat.tolist()
-
-
-def _read_values(what: str, values: Labels, rows: int | None) -> list[Any]:
-    """A plain value for each row, all of them there."""
-    tolist: Any = getattr(values, "tolist", None)
-    listed = values if tolist is None else tolist()
-    if isinstance(listed, str | Mapping) or not isinstance(listed, Iterable):
-        got = repr(listed) if isinstance(listed, str) else type(values).__name__
-        raise TypeError(f"{what} must hold a value for each row, got {got}; pass datasets.load_column(file, name)")
-    found = [_to_python(value) for value in listed]
-    if rows is not None and len(found) != rows:
-        raise ValueError(f"{what} must have one value for each of {rows} rows, got {len(found)}")
-    for row, value in enumerate(found):
-        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-            raise ValueError(f"{what}: row {row} has no value; fill it in, or leave the row out")
-        if not isinstance(value, bool | int | float | str):
-            got = type(value).__name__
-            raise ValueError(
-                f"{what} must hold one number or text for each row, got a value of type {got} in row {row}"
-            )
-    return found
-
-
-def _to_python(value: Any) -> Any:
-    """A number of torch's or NumPy's as Python's."""
-    single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
-    return value.item() if single else value

@@ -23,7 +23,7 @@ from mechconn.connectivity import (
     walk_lines,
 )
 from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_non_negative, resolve_compute
-from mechconn.datasets import Suite, check_label_names
+from mechconn.datasets import Clusters, Suite, check_label_names
 from mechconn.losses import cross_entropy, find_loss_unit
 from mechconn.mechanisms._audit_record import AuditRecord
 from mechconn.mechanisms._audit_sentences import THEORY_PAGE, write_sentences
@@ -147,6 +147,7 @@ def audit(
     ignore: Sequence[str] = (),
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    cluster: Clusters | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -179,6 +180,8 @@ def audit(
         ignore: buffers and attributes that are no part of what is computed; see `LinearPath.between`.
         loss: one value per sample from (outputs, targets), or one of `mechconn.losses`; see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
+        cluster: a label for each row where rows come in clusters; see `measure_invariance`. The intervals of effects
+            and of barriers are then over clusters.
         seed: of everything that is drawn.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where model_a is.
@@ -197,7 +200,16 @@ def audit(
     check_label_names([(f"model {name}", model) for name, model in zip(names, models, strict=True)], suite)
     compute = fix_device(resolve_compute(compute, device, progress), models[0])
     a, b = (
-        Evaluator(model, suite, loss=loss, metrics=metrics, keep_probabilities=True, seed=seed, compute=compute)
+        Evaluator(
+            model,
+            suite,
+            loss=loss,
+            metrics=metrics,
+            cluster=cluster,
+            keep_probabilities=True,
+            seed=seed,
+            compute=compute,
+        )
         for model in models
     )
     policy, points = resolve_norm(norm, a.network), (a.saved, b.saved)
@@ -244,6 +256,7 @@ def audit(
             "loss_unit": a.loss.unit,
             "metrics": {name: metric.bounds for name, metric in measured.items()},
             "samples": dict(comparison.a.samples),
+            **({"clusters": dict(comparison.a.clusters)} if comparison.a.clusters else {}),
             **a.settings,
         },
         seconds=time.perf_counter() - started,

@@ -23,6 +23,7 @@ class PathRecord(Record):
             where the loss is not finite somewhere. Records of an earlier time do not hold it.
         connection: split -> whether the barrier is at most `tolerance`, by its interval; see `mechconn.Connection`.
         mechanistic_connection: the same over the reference and every intervention.
+        clusters: split -> number of clusters that the intervals are over; empty where rows are independent.
     """
 
     start: str
@@ -36,6 +37,7 @@ class PathRecord(Record):
     tolerance: float
     connection: dict[str, PathVerdict]
     mechanistic_connection: PathVerdict
+    clusters: dict[str, int] = Field(default={})
     settings: dict[str, Any]
 
 
@@ -71,6 +73,7 @@ class EffectRecord(Record):
     metrics: dict[str, ChangeRecord] = Field(default={})
     same_rows: bool = False
     caveat: str = ""
+    clusters: int | None = None
 
 
 class InvarianceRecord(Record):
@@ -87,7 +90,7 @@ class InvarianceRecord(Record):
     accuracy_interval: dict[str, tuple[float, float]]
     loss: dict[str, float | None]
     samples: dict[str, int]
-    over: Literal["samples", "runs"]
+    over: Literal["samples", "clusters", "runs"]
     runs: int
     notes: list[str]
     each: Each = "rows"
@@ -95,6 +98,7 @@ class InvarianceRecord(Record):
     metrics_interval: dict[str, dict[str, tuple[float, float] | None]] = Field(default={})
     uninformative: str = ""
     compute: dict[str, Any] = Field(default={})
+    clusters: dict[str, int] = Field(default={})
 
 
 class DifferenceRecord(Record):
@@ -125,7 +129,7 @@ class ComparisonRecord(Record):
 
     verdict: Literal["similar", "dissimilar", "undetermined"]
     why: str
-    over: Literal["samples", "runs"]
+    over: Literal["samples", "clusters", "runs"]
     agreement: dict[str, str]
     a: InvarianceRecord
     b: InvarianceRecord

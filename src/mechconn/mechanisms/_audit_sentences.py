@@ -7,6 +7,7 @@ from typing import Any
 
 from mechconn.losses import NATS, find_loss_unit
 from mechconn.mechanisms._amounts import choose_scale, format_amount
+from mechconn.stats import describe_clusters
 
 PlainField = Mapping[str, Any]
 
@@ -36,6 +37,7 @@ def write_sentences(plain: PlainField) -> Iterator[str]:
     both = f"{a} and {b}" if (a, b) == ("A", "B") else f"{a} (A) and {b} (B)"
     if comparison["a"]["on"] == "loss":
         yield LOSS
+    yield from _describe_clusters(comparison["a"])
     yield _describe_comparison(comparison, both)
     if comparison["less"]:
         yield _describe_reductions(comparison, a, b, unit)
@@ -46,6 +48,12 @@ def write_sentences(plain: PlainField) -> Iterator[str]:
             "2); reported only, not part of the verdict."
         )
     yield from _describe_joining(plain, unit)
+
+
+def _describe_clusters(side: PlainField) -> Iterator[str]:
+    """What the intervals are over, where that is not rows."""
+    if said := describe_clusters(side["clusters"]):
+        yield f"{said[0].upper()}{said[1:]}, not over rows: rows of one cluster may depend on each other in any way."
 
 
 def _describe_joining(plain: PlainField, unit: str) -> Iterator[str]:
@@ -115,7 +123,8 @@ def _describe_effect(effect: PlainField, on: str, loss_in: str) -> str:
     level = f"{100 * effect['confidence']:.4g} %"
     text = f"{format_amount(scale * effect['effect'], unit, '+')} {unit}, {level} interval {low} to {high}"
     if effect["verdict"] == "undetermined" and effect["to_settle"] is not None:
-        text += f"; about {effect['to_settle']:,} rows would settle it"
+        unit = "rows" if effect["clusters"] is None else "clusters"
+        text += f"; about {effect['to_settle']:,} {unit} would settle it"
     return text
 
 

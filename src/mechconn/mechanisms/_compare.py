@@ -12,7 +12,7 @@ from torch import nn
 
 from mechconn.connectivity import Evaluator
 from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
-from mechconn.datasets import ModelOutputs, Suite, check_interventions, check_label_names, represent_on_suite
+from mechconn.datasets import Clusters, ModelOutputs, Suite, check_interventions, check_label_names, represent_on_suite
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._difference_evidence import (
     bound_difference_over_runs,
@@ -25,11 +25,16 @@ from mechconn.mechanisms._headline import write_headline
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
 from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, measure_outcome
+from mechconn.mechanisms._over_clusters import (
+    RowValues,
+    make_evidence_over_clusters,
+    make_evidence_over_clusters_within,
+)
 from mechconn.mechanisms._reduction import Reduction, compute_reductions, mirror_outcome
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
 from mechconn.mechanisms._within_classes import compare_within
 from mechconn.network import Metric, check_metrics, check_row_count, check_row_order
-from mechconn.stats import Interval
+from mechconn.stats import Interval, describe_clusters
 
 SimilarityVerdict: TypeAlias = Literal["similar", "dissimilar", "undetermined"]
 Agreement: TypeAlias = Literal["same", "different", "undetermined"]
@@ -45,8 +50,8 @@ class Difference:
         effect: the effect on B minus that on A, in accuracy or loss.
         interval: of it, at 95 % confidence, of this intervention by itself. Over samples both models are measured on
             the same rows, and the interval is over what differs within rows: exact on accuracy with one draw, t on
-            loss. Over runs it is Welch's t. Of splits that are compared within classes it is the difference of the
-            means over classes.
+            loss. Over clusters: by betting on what has bounds, else t. Over runs it is Welch's t. Of splits that are
+            compared within classes it is the difference of the means over classes.
     """
 
     effect: float
@@ -67,8 +72,8 @@ class Comparison:
         agreement: intervention -> "same" (both invariant, or both sensitive with one sign), "different", or
             "undetermined".
         differences: split -> how far its effects lie apart; no part of the verdict.
-        over: what the intervals are over: "samples" of the data, for these two models, or training "runs", on these
-            data.
+        over: what the intervals are over: "samples" of the data or "clusters" of these, for these two models, or
+            training "runs", on these data.
         runs_a: each of A's models by itself, over samples.
         runs_b: each of B's.
         same_invariances: the paper's verdict, I(a) = I(b): "similar" when every intervention is determined on both
@@ -111,6 +116,7 @@ class Comparison:
                 f"B - A {apart.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
             )
         lines += [f"  {reduction}" for reduction in self.less.values()]
+        lines += [f"  {describe_clusters(self.a.clusters)}"] if self.over == "clusters" else []
         lines += [f"  note: {note}" for note in self.a.notes if note in self.b.notes]
         sides = (("A", self.a, self.b), ("B", self.b, self.a))
         lines += [
@@ -128,6 +134,7 @@ def compare_mechanisms(
     *,
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    cluster: Clusters | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -154,6 +161,7 @@ def compare_mechanisms(
         on: "accuracy", "loss", or the name of a metric.
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
+        cluster: a label for each row where rows come in clusters; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where each model is.
@@ -189,13 +197,8 @@ def compare_mechanisms(
         )
     every = zip("AB", sides, strict=True)
     check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
-    evaluators = [
-        [
-            Evaluator(*represent_on_suite(model, suite), loss=loss, metrics=metrics, seed=seed, compute=compute)
-            for model in models
-        ]
-        for models in sides
-    ]
+    run: dict[str, Any] = {"loss": loss, "metrics": metrics, "cluster": cluster, "seed": seed, "compute": compute}
+    evaluators = [[Evaluator(*represent_on_suite(model, suite), **run) for model in models] for models in sides]
     return compare_evaluated(evaluators[0], evaluators[1], margin, on)
 
 
@@ -323,6 +326,8 @@ def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, na
 def _compare_effects(
     before: tuple[SplitOutcome, SplitOutcome], after: tuple[SplitOutcome, SplitOutcome], on: On, bounds: Interval | None
 ) -> Difference:
+    if before[0].clusters is not None:
+        return _compare_over_clusters(before, after, on, bounds)
     here, there = ((a.values(on), b.values(on)) for a, b in (before, after))
     if compares_within_classes(before[0], after[0]):
         return Difference(*compare_within(here, there, (before[0].targets, after[0].targets), on, bounds))
@@ -333,12 +338,29 @@ def _compare_effects(
     return Difference(*apart(here, there, paired, CONFIDENCE))
 
 
+def _compare_over_clusters(
+    before: tuple[SplitOutcome, SplitOutcome], after: tuple[SplitOutcome, SplitOutcome], on: On, bounds: Interval | None
+) -> Difference:
+    """The difference within rows, then clusters; of values in a range of length r it lies in [-r, r]."""
+    reach = 1.0 if on == "accuracy" else None if bounds is None else bounds[1] - bounds[0]
+    gaps = [RowValues(b.values(on).double() - a.values(on).double(), a.clusters) for a, b in (before, after)]
+    limits = None if reach is None else (-reach, reach)
+    if compares_within_classes(before[0], after[0]):
+        labels, what = (before[0].targets, after[0].targets), "the loss" if on == "loss" else repr(on)
+        evidence = make_evidence_over_clusters_within(gaps[0], gaps[1], labels, limits, what)
+    else:
+        evidence = make_evidence_over_clusters(gaps[0], gaps[1], can_pair(before[0], after[0]), limits)
+    return Difference(evidence.effect, evidence.interval(CONFIDENCE))
+
+
 def _compare_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict[str, Difference]:
     found = {}
     for name, effect in a[0].items():
         first, second = list_effects(a, name), list_effects(b, name)
         mean = sum(second) / len(second) - sum(first) / len(first)
-        found[name] = Difference(mean, bound_difference_over_runs(first, second, effect.samples, CONFIDENCE))
+        found[name] = Difference(
+            mean, bound_difference_over_runs(first, second, a[0].clusters.get(name, effect.samples), CONFIDENCE)
+        )
     return found
 
 

@@ -35,7 +35,7 @@ class DifferenceEvidence:
 
     Attributes:
         effect: its estimate.
-        units: rows of the counterfactual data, or training runs where the interval is over runs.
+        units: rows of the counterfactual data; clusters, or training runs, where the interval is over these.
         bounds: its interval, from the data alone at n = units. Either bound is on the wrong side of the truth with
             probability (1 - confidence) / 2 at most, and both widen with the confidence.
         quick: what `reaches` asks, where that is known without the bound.
@@ -139,34 +139,44 @@ def make_bounded_evidence(
     Where rows correspond the mean is that of differences within rows, which lie in [low - high, high - low]; else each
     split has bounds of its own, at half the tail level.
     """
-    rows, reach = len(after), bounds[1] - bounds[0]
+    reach = bounds[1] - bounds[0]
     effect = float(after.double().mean() - before.double().mean())
-    moved = MeanBounds((after.double() - before.double()).numpy(), (-reach, reach)) if paired else None
-    if moved is not None:
+    if paired:
+        moved = MeanBounds((after.double() - before.double()).numpy(), (-reach, reach))
+        return make_betting_evidence(effect, len(after), moved)
+    here, there = (MeanBounds(values.double().numpy(), bounds) for values in (before, after))
+    return make_betting_evidence(effect, len(after), (here, there))
 
-        def found(confidence: float) -> Interval:
-            return moved.interval(confidence)
-    else:
-        here, there = (MeanBounds(values.double().numpy(), bounds) for values in (before, after))
 
-        def found(confidence: float) -> Interval:
-            half = (1.0 + confidence) / 2.0
-            first, second = here.interval(half), there.interval(half)
-            return second[0] - first[1], second[1] - first[0]
+def make_betting_evidence(
+    effect: float, units: int, known: MeanBounds | tuple[MeanBounds, MeanBounds]
+) -> DifferenceEvidence:
+    """A difference of means from the bounds of the mean difference within rows, or from those of either split.
+
+    Those of two splits hold at half the tail level each, so that their difference holds whether or not the splits are
+    independent (Bonferroni).
+    """
+
+    def found(confidence: float) -> Interval:
+        if isinstance(known, MeanBounds):
+            return known.interval(confidence)
+        half = (1.0 + confidence) / 2.0
+        first, second = (side.interval(half) for side in known)
+        return second[0] - first[1], second[1] - first[0]
 
     def within(confidence: float, n: float) -> Interval:
-        """The interval of n rows of the same spread: its halves shrink with the root of n."""
+        """The interval of n units of the same spread: its halves shrink with the root of n."""
         low, high = found(confidence)
-        scale = math.sqrt(rows / n)
+        scale = math.sqrt(units / n)
         return effect - (effect - low) * scale, effect + (high - effect) * scale
 
     def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
-        if moved is not None and n == rows:
-            return (moved.lower if sign > 0 else moved.upper).reaches(threshold, tail)
+        if isinstance(known, MeanBounds) and n == units:
+            return (known.lower if sign > 0 else known.upper).reaches(threshold, tail)
         low, high = within(1 - 2 * tail, n)
         return (low if sign > 0 else -high) >= threshold
 
-    return DifferenceEvidence(effect, rows, within, reaches)
+    return DifferenceEvidence(effect, units, within, reaches)
 
 
 def make_evidence_over_runs(effects: Sequence[float], rows: int) -> DifferenceEvidence:

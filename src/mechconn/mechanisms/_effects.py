@@ -8,12 +8,12 @@ from typing import Any, Literal, TypeAlias
 
 from mechconn.losses import MEANS, Each
 from mechconn.mechanisms._judge import ALPHA, SMALLEST, InvarianceVerdict
-from mechconn.stats import Interval
+from mechconn.stats import Interval, describe_clusters
 
 CONFIDENCE = 1 - ALPHA
 On: TypeAlias = str
 """What effects are measured on: "accuracy", "loss", or the name of a metric."""
-Over: TypeAlias = Literal["samples", "runs"]
+Over: TypeAlias = Literal["samples", "clusters", "runs"]
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class Effect:
             most 0.05.
         adjusted_interval: the bounds at the levels at which the intervention was judged.
         confidence: of `adjusted_interval`.
-        to_settle: for "undetermined", how many rows (training runs, where the intervals are over runs) would settle it
-            with the same rates of gains and losses, or the same mean and spread, at the same level; the rows of the
-            reference grow alike. None where a billion would not, as when the effect lies on the margin.
+        to_settle: for "undetermined", how many rows (clusters or training runs, where the intervals are over these)
+            would settle it with the same rates of gains and losses, or the same mean and spread, at the same level; the
+            rows of the reference grow alike. None where a billion would not, as when the effect lies on the margin.
         paired: whether both splits have equal targets in one order, so that the interval is that of a difference within
             rows.
         samples: rows of the counterfactual data.
         draws: how often the intervention was drawn on them; with several, each row counts with its mean.
         changed: share of rows whose prediction changed; None where rows are not known to show the same sample, or are
             not classified as wholes.
-        changed_interval: its 95 % interval, exact with one draw.
+        changed_interval: its 95 % interval, exact with one draw; over clusters by betting.
         accuracy: the effect on accuracy; None where the task is no classification.
         loss: the effect on the loss; None where it has no finite mean (`Invariance.notes` says where).
         by_class: label -> the effect on the rows of that class, for every class that both splits have. At 95 % each,
@@ -66,6 +66,8 @@ class Effect:
         metrics: name -> the effect on that metric, of every metric that was asked for.
         same_rows: whether row i is known to show the same sample on both splits; see `Suite(paired=)`.
         caveat: why "invariant" says nothing about what the model uses; empty where it does, and with other verdicts.
+        clusters: how many clusters the rows of the counterfactual data are in; None where the intervals are not over
+            clusters.
     """
 
     split: str
@@ -89,6 +91,7 @@ class Effect:
     metrics: Mapping[str, Change] = field(default_factory=dict)
     same_rows: bool = False
     caveat: str = ""
+    clusters: int | None = None
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -99,7 +102,8 @@ class Effect:
         if self.draws > 1:
             text += f", mean of {self.draws} draws"
         if self.to_settle is not None:
-            text += f", about {self.to_settle:,} would settle it"
+            unit = "" if self.clusters is None else " clusters"
+            text += f", about {self.to_settle:,}{unit} would settle it"
         return text if self.changed is None else f"{text}; predictions change on {self.changed:.1%}"
 
 
@@ -122,7 +126,7 @@ class Invariance(Mapping[str, Effect]):
             judged each by itself.
         accuracy: split -> accuracy, in [0, 1], the mean over the draws of an intervention; empty where the task is no
             classification.
-        accuracy_interval: split -> its 95 % interval, exact with one draw.
+        accuracy_interval: split -> its 95 % interval, exact with one draw; over clusters by betting.
         loss: split -> mean loss (nats for cross-entropy), the mean over draws; None where it is not finite.
         samples: split -> number of samples.
         reference: the split that effects are measured against.
@@ -130,8 +134,9 @@ class Invariance(Mapping[str, Effect]):
         margin: the largest effect that counts as none.
         on: "accuracy", "loss", or the name of a metric.
         precision: the number type that the layers computed in.
-        over: what the intervals are over: "samples" (this model, on data like these), or "runs" (models trained like
-            these, on these data). See `compare_mechanisms`.
+        over: what the intervals are over: "samples" (this model, on rows like these), "clusters" (this model, on
+            clusters of rows like these), or "runs" (models trained like these, on these data). See
+            `compare_mechanisms`.
         runs: how many models; accuracy, loss and effects are means over them.
         notes: what could not be measured, or looks wrong, and why; and what an observational comparison cannot show.
         each: what the accuracy is the share of that is right: of "rows"; or the mean over rows of the share of a row's
@@ -142,6 +147,7 @@ class Invariance(Mapping[str, Effect]):
         uninformative: why no invariance of this model says anything about what it uses: it gives one answer always,
             or its accuracy on the reference is not above the share of the commonest class. Empty where it does.
         compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
+        clusters: split -> number of clusters that its rows are in; empty where rows are independent.
     """
 
     effects: Mapping[str, Effect]
@@ -162,6 +168,7 @@ class Invariance(Mapping[str, Effect]):
     metrics_interval: Mapping[str, Mapping[str, Interval | None]] = field(default_factory=dict)
     uninformative: str = ""
     compute: Mapping[str, Any] = field(default_factory=dict)
+    clusters: Mapping[str, int] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Effect:
         return self.effects[name]
@@ -184,6 +191,7 @@ class Invariance(Mapping[str, Effect]):
 
     def __str__(self) -> str:
         over = f", mean of {self.runs} runs" if self.over == "runs" else ""
+        over += f"; {describe_clusters(self.clusters)}" if self.over == "clusters" else ""
         what = f"{self.on}{MEANS[self.each] if self.on == 'accuracy' else ''}"
         lines = [f"effects on the {what}, against {self.reference!r}; margin {self.margin:g}{over}"]
         lines += [

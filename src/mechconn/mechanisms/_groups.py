@@ -23,16 +23,20 @@ from mechconn.core import (
     resolve_compute,
 )
 from mechconn.datasets import (
+    ClusterLabels,
+    Clusters,
     Groups,
     ModelOutputs,
     Selection,
     check_label_names,
     natural_sort_key,
+    read_clusters,
     read_group_names,
     represent_on_split,
     select_observed_rows,
 )
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
+from mechconn.mechanisms._over_clusters import RowValues, bound_mean_over_clusters, compute_mean_over_clusters
 from mechconn.network import (
     Inference,
     Metric,
@@ -46,7 +50,7 @@ from mechconn.network import (
     compute_outcomes,
     parameters_of,
 )
-from mechconn.stats import Interval, betting_interval, clopper_pearson
+from mechconn.stats import Interval, betting_interval, clopper_pearson, describe_clusters
 
 CONFIDENCE = 0.95
 GROUPS_NOTE = (
@@ -66,7 +70,7 @@ class GroupAccuracy:
         interval: exact, at 95 % confidence for this group by itself.
         simultaneous: exact, wider: those of all groups hold together at 95 % (Bonferroni).
         metrics: name -> (mean of a metric of the user's, its 95 % interval): by betting where the metric has bounds,
-            else Student's t; None where that needs more rows.
+            else Student's t; None where that needs more rows, or clusters.
     """
 
     rows: int
@@ -86,7 +90,7 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
     and holds the least of the true accuracies at 95 % confidence.
 
     Where an accuracy is a share of a row's labels or positions (see `mechconn.losses`), intervals are not exact but
-    hold for every distribution (betting).
+    hold for every distribution (betting). So they do over clusters of rows; `measure_invariance` says of what.
 
     Attributes:
         groups: name -> its accuracy.
@@ -100,6 +104,7 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
         reweighted_interval: the range of the same mean over the simultaneous intervals, which is conservative.
         each: what an accuracy is the share of that is right: of "rows", or of a row's "labels" or "positions".
         compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
+        clusters: group -> number of clusters that its rows are in; empty where rows are independent.
     """
 
     groups: Mapping[str, GroupAccuracy]
@@ -112,6 +117,7 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
     reweighted_interval: Interval | None
     each: Each = "rows"
     compute: Mapping[str, Any] = field(default_factory=dict)
+    clusters: Mapping[str, int] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> GroupAccuracy:
         return self.groups[name]
@@ -132,7 +138,8 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
         if self.reweighted is not None and self.reweighted_interval is not None:
             shown = _format_accuracy(self.reweighted, self.reweighted_interval)
             lines.append(f"mean by the groups' shares of the training data: {shown}")
-        return "\n".join([f"accuracy{MEANS[self.each]} by group (95 % intervals):", *lines])
+        what = describe_clusters(self.clusters) or "intervals"
+        return "\n".join([f"accuracy{MEANS[self.each]} by group (95 % {what}):", *lines])
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -147,6 +154,7 @@ def measure_groups(
     train_groups: Groups | None = None,
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    cluster: Clusters | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -165,6 +173,8 @@ def measure_groups(
         train_groups: the same of the training data, for the reweighted mean.
         loss: decides what is right: one of `mechconn.losses`, or a function.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
+        cluster: a label for each row where rows come in clusters; see `measure_invariance`. A group's rows may be in
+            some of the clusters, and a cluster's in several groups.
         seed: of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where the model is.
@@ -173,13 +183,14 @@ def measure_groups(
     Raises:
         ValueError: another number of labels than rows, a loader that shuffles, a task that is no classification,
             outputs that hold NaN, a group of the training data that the data lack, data that name their classes
-            otherwise than the model its outputs.
+            otherwise than the model its outputs; another number of cluster labels than rows, fewer than two clusters.
 
     Source: Sagawa et al. 2020 (worst group, and the average reweighted by training shares); Clopper & Pearson 1934.
     """
     source, compute = as_data("data", data), resolve_compute(compute, device, progress)
     if isinstance(getattr(source, "sampler", None), RandomSampler):
         raise ValueError("the loader shuffles, so that groups cannot be matched to rows; pass one with shuffle=False")
+    clusters = _read_clusters(cluster, source)
     check_label_names([("the model", model)], {"data": source})
     model, source = represent_on_split(model, source)
     network = Network(model, compute)
@@ -196,7 +207,16 @@ def measure_groups(
     weights = (
         None if train_groups is None else _compute_shares(read_group_names("train_groups", train_groups, None), names)
     )
-    return replace(_compute_accuracies(result, names, weights, collect_bounds(asked)), compute=network.computed)
+    numbers = None if clusters is None else clusters.of("data", len(result.loss), result.counted)
+    return replace(
+        _compute_accuracies(result, names, weights, collect_bounds(asked), numbers), compute=network.computed
+    )
+
+
+def _read_clusters(cluster: Clusters | None, source: Data) -> ClusterLabels | None:
+    if isinstance(cluster, Mapping):
+        raise TypeError("cluster must be a label for each row, got a mapping; measure_groups has no splits")
+    return read_clusters(cluster, {"data": source})
 
 
 def split_by_group(data: Data, groups: Groups) -> dict[str, RowSubset]:
@@ -231,20 +251,24 @@ def split_by_group(data: Data, groups: Groups) -> dict[str, RowSubset]:
 
 
 def _compute_accuracies(
-    result: Outcomes, names: list[str], weights: Mapping[str, float] | None, bounds: Mapping[str, Interval]
+    result: Outcomes,
+    names: list[str],
+    weights: Mapping[str, float] | None,
+    bounds: Mapping[str, Interval],
+    clusters: Tensor | None,
 ) -> GroupAccuracies:
     rows = {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=natural_sort_key)}
     together = 1.0 - (1.0 - CONFIDENCE) / len(rows)
-    groups = {}
+    groups, every = {}, RowValues(result.correct, clusters)
     for name, members in rows.items():
-        right = result.correct[members]
+        right = every.where(members)
         groups[name] = GroupAccuracy(
-            rows=len(right),
-            accuracy=float(right.double().mean()),
+            rows=len(right.values),
+            accuracy=float(right.values.double().mean()),
             interval=_compute_interval(right, CONFIDENCE),
             simultaneous=_compute_interval(right, together),
             metrics={
-                m: compute_mean_with_interval(values[members], bounds.get(m), CONFIDENCE)
+                m: _compute_mean(RowValues(values, clusters).where(members), bounds.get(m))
                 for m, values in result.metrics.items()
             },
         )
@@ -258,16 +282,26 @@ def _compute_accuracies(
         worst=min(groups, key=lambda name: groups[name].accuracy),
         worst_interval=(min(low), min(high)),
         mean=float(result.correct.double().mean()),
-        mean_interval=_compute_interval(result.correct, CONFIDENCE),
+        mean_interval=_compute_interval(every, CONFIDENCE),
         weights=weights,
         reweighted=None if reweighted is None else reweighted[0],
         reweighted_interval=None if reweighted is None else (reweighted[1], reweighted[2]),
         each="rows" if result.answers is None else result.answers.each,
+        clusters={} if clusters is None else {name: every.where(members).units for name, members in rows.items()},
     )
 
 
-def _compute_interval(right: Tensor, confidence: float) -> Interval:
-    """Exact where rows are right or not; of shares of a row by betting."""
+def _compute_mean(rows: RowValues, bounds: Interval | None) -> tuple[float, Interval | None]:
+    if rows.clusters is not None:
+        return compute_mean_over_clusters(rows, bounds, CONFIDENCE)
+    return compute_mean_with_interval(rows.values, bounds, CONFIDENCE)
+
+
+def _compute_interval(rows: RowValues, confidence: float) -> Interval:
+    """Exact where rows are right or not; of shares of a row, and over clusters, by betting."""
+    if rows.clusters is not None:
+        return bound_mean_over_clusters(rows, (0.0, 1.0), confidence)
+    right = rows.values
     if right.dtype == torch.bool:
         return clopper_pearson(int(right.sum()), len(right), confidence)
     return betting_interval(right.double().numpy(), (0.0, 1.0), confidence)

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mechconn.connectivity import Evaluator
 from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_positive, resolve_compute
-from mechconn.datasets import ModelOutputs, Suite, check_label_names, represent_on_suite
+from mechconn.datasets import Clusters, ModelOutputs, Suite, check_label_names, represent_on_suite
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._difference_evidence import (
-    Correct,
     DifferenceEvidence,
     make_accuracy_evidence,
     make_bounded_evidence,
@@ -35,6 +34,7 @@ from mechconn.mechanisms._outcomes import (
     explain_undefined_loss,
     measure_outcome,
 )
+from mechconn.mechanisms._over_clusters import RowValues, compute_mean_over_clusters, make_evidence_over_clusters
 from mechconn.network import Metric, check_metrics, compute_mean_with_interval
 from mechconn.stats import Interval, clopper_pearson
 
@@ -47,6 +47,7 @@ def measure_invariance(
     *,
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    cluster: Clusters | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -80,6 +81,11 @@ def measure_invariance(
     whole rows with the same sum and sum of squares. It is wider than Student's t and no longer exact by proof; where
     its error was computed, it stayed below what is stated (`benchmarks/coverage_over_draws.py`).
 
+    With `cluster`, rows of one cluster may depend on each other in any way, clusters are independent draws, and the
+    effect stays that on the mean over rows. Intervals are then by betting over clusters on accuracy and on metrics with
+    bounds, which holds for every distribution, and Student's t over clusters on the rest, which is too narrow where
+    clusters are few and of unequal sizes (`benchmarks/coverage_over_clusters.py`).
+
     Args:
         model: any network, or its outputs (`load_outputs`); it stays as it is. With on="accuracy" its task must be a
             classification.
@@ -91,6 +97,10 @@ def measure_invariance(
         metrics: name -> one value per sample from (outputs, targets), or a `Metric` that also has bounds. Effects on
             them stand beside those on accuracy and loss. With bounds their intervals hold for every distribution
             (betting); without they are Student's t, which is approximate.
+        cluster: a label for each row (numbers or text), where rows come in clusters, such as patients or scenes, that
+            may depend on each other within one; the same for every split of that many rows, or {split: labels}.
+            Labels of the data that `split_by_agreement` or `split_by_group` divided stand for the rows selected.
+            Intervals are then over clusters; None: rows are independent.
         seed: of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where the model is.
@@ -101,7 +111,7 @@ def measure_invariance(
             loss (the one to pass is named), data that are empty or not finite, outputs that hold
             NaN, on="accuracy" where the task is no classification, on="loss" where a split has one row or a loss that
             is not finite (a probability of exactly 0 for the true class), a comparison within classes where one split
-            lacks a class.
+            lacks a class; another number of cluster labels than rows, a split of fewer than two clusters.
 
     Example:
         >>> identity = nn.Identity()
@@ -123,7 +133,7 @@ def measure_invariance(
     def report_progress(done: int) -> None:
         compute.report("measuring invariance", done, len(suite))
 
-    evaluator = Evaluator(module, suite, loss=loss, metrics=metrics, seed=seed, compute=compute)
+    evaluator = Evaluator(module, suite, loss=loss, metrics=metrics, cluster=cluster, seed=seed, compute=compute)
     return make_invariance(measure_outcome(evaluator, on, report_progress), suite, margin, on)
 
 
@@ -154,6 +164,7 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     judgements = judge_by_family(evidence, suite.interventions, margin)
     undefined = {name: explain_undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
     known = shares.get(suite.reference)
+    clusters = {name: result.rows("loss").units for name, result in splits.items() if result.clusters is not None}
     uninformative = "" if known is None else _explain_uninformative(suite.reference, reference, *known)
     metrics = {m: {name: _compute_mean(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
     effects = {
@@ -185,6 +196,8 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
         metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in metrics.items()},
         uninformative=uninformative,
         compute=outcome.compute,
+        over="clusters" if clusters else "samples",
+        clusters=clusters,
     )
 
 
@@ -255,17 +268,18 @@ def compute_evidence(
         raise ValueError(f"an interval of the loss on {name!r} needs two rows or more; use on='accuracy' or more data")
     if compares_within_classes(before, after):
         return compute_evidence_by_class(before, after, on, bounds)
-    return _compute_difference(before.values(on), after.values(on), on, can_pair(before, after), bounds)
+    return _compute_difference(before.rows(on), after.rows(on), on, can_pair(before, after), bounds)
 
 
 def _compute_difference(
-    before: Tensor, after: Tensor, on: On, paired: bool, bounds: Interval | None
+    before: RowValues, after: RowValues, on: On, paired: bool, bounds: Interval | None
 ) -> DifferenceEvidence:
+    if before.clusters is not None:
+        return make_evidence_over_clusters(before, after, paired, (0.0, 1.0) if on == "accuracy" else bounds)
+    here, there = before.values, after.values
     if bounds is not None:
-        return make_bounded_evidence(before, after, paired, bounds)
-    return (
-        make_accuracy_evidence(before, after, paired) if on == "accuracy" else make_loss_evidence(before, after, paired)
-    )
+        return make_bounded_evidence(here, there, paired, bounds)
+    return make_accuracy_evidence(here, there, paired) if on == "accuracy" else make_loss_evidence(here, there, paired)
 
 
 def _make_effect(
@@ -283,9 +297,11 @@ def _make_effect(
     if outcome.said_paired and not paired:
         raise ValueError(
             f"Suite(paired=True) says that rows of split {name!r} show those of the reference, but their targets "
-            "differ; leave paired= out"
+            "or clusters differ; leave paired= out"
         )
-    changed, changed_interval = _compute_share(after.changed(before)) if whole and shared else (None, None)
+    changed, changed_interval = (
+        _compute_share(RowValues(after.changed(before), after.clusters)) if whole and shared else (None, None)
+    )
     rows = len(after.loss)
     finite = bool(before.loss.isfinite().all() and after.loss.isfinite().all())
     own = Change(evidence.effect, judgement.interval, rows)
@@ -295,7 +311,7 @@ def _make_effect(
             return own
         if compares_within_classes(before, after):
             return compute_change_by_class(before, after, what, outcome.bounds_on(what))
-        return _compute_change(before.values(what), after.values(what), what, paired, outcome)
+        return _compute_change(before.rows(what), after.rows(what), what, paired, outcome)
 
     return Effect(
         split=name,
@@ -312,38 +328,48 @@ def _make_effect(
         metrics={metric: moved(metric) for metric in outcome.metrics},
         same_rows=shared,
         observational=is_observational(before, after),
+        clusters=None if after.clusters is None else evidence.units,
     )
 
 
 def _compute_mean(result: SplitOutcome, on: On, outcome: ModelOutcome) -> tuple[float, Interval | None]:
     """The mean of accuracy or a metric on one split, with its interval."""
-    values, bounds = result.values(on), outcome.bounds_on(on)
+    rows, bounds = result.rows(on), outcome.bounds_on(on)
     if on == "accuracy" and bounds is None:
-        return _compute_share(values)
-    return compute_mean_with_interval(values, bounds, CONFIDENCE)
+        return _compute_share(rows)
+    if rows.clusters is not None:
+        return compute_mean_over_clusters(rows, bounds, CONFIDENCE)
+    return compute_mean_with_interval(rows.values, bounds, CONFIDENCE)
 
 
-def _compute_share(holds: Correct) -> tuple[float, Interval]:
-    """The share of rows of which something holds, with its interval: exact, and over draws wider than it need be."""
-    total, rows = float(holds.double().sum()), len(holds)
+def _compute_share(holds: RowValues) -> tuple[float, Interval | None]:
+    """The share of rows of which something holds, with its interval: exact, and over draws wider than it need be.
+
+    Over clusters by betting.
+    """
+    if holds.clusters is not None:
+        return compute_mean_over_clusters(holds, (0.0, 1.0), CONFIDENCE)
+    total, rows = float(holds.values.double().sum()), len(holds.values)
     return total / rows, clopper_pearson(total, rows, CONFIDENCE)
 
 
-def _compute_change(before: Tensor, after: Tensor, on: On, paired: bool, outcome: ModelOutcome) -> Change:
-    """The effect on the mean of some rows; on what has no bounds it takes two for an interval."""
-    bounds = outcome.bounds_on(on)
-    if on != "accuracy" and bounds is None and min(len(before), len(after)) < 2:
-        return Change(float(after.mean() - before.mean()), None, len(after))
+def _compute_change(before: RowValues, after: RowValues, on: On, paired: bool, outcome: ModelOutcome) -> Change:
+    """The effect on the mean of some rows; on what has no bounds it takes two rows, or clusters, for an interval."""
+    bounds, rows = outcome.bounds_on(on), len(after.values)
+    if on != "accuracy" and bounds is None and min(before.units, after.units) < 2:
+        return Change(float(after.values.mean() - before.values.mean()), None, rows)
     evidence = _compute_difference(before, after, on, paired, bounds)
-    return Change(evidence.effect, evidence.interval(CONFIDENCE), len(after))
+    return Change(evidence.effect, evidence.interval(CONFIDENCE), rows)
 
 
 def _compute_by_class(
     before: SplitOutcome, after: SplitOutcome, on: On, paired: bool, outcome: ModelOutcome
 ) -> dict[int, Change]:
-    here, there = before.values(on), after.values(on)
+    here, there = before.rows(on), after.rows(on)
     labels = sorted(set(before.targets.tolist()) & set(after.targets.tolist()))
     return {
-        label: _compute_change(here[before.targets == label], there[after.targets == label], on, paired, outcome)
+        label: _compute_change(
+            here.where(before.targets == label), there.where(after.targets == label), on, paired, outcome
+        )
         for label in labels
     }

@@ -8,9 +8,18 @@ import torch
 
 from mechconn.datasets import compare_selection
 from mechconn.mechanisms._difference_evidence import DifferenceEvidence
-from mechconn.mechanisms._effects import Change, Effect, On
+from mechconn.mechanisms._effects import CONFIDENCE, Change, Effect, On
 from mechconn.mechanisms._outcomes import SplitOutcome
-from mechconn.mechanisms._within_classes import Labelled, compute_change_within, compute_evidence_within, list_opposed
+from mechconn.mechanisms._over_clusters import make_evidence_over_clusters_within
+from mechconn.mechanisms._within_classes import (
+    Labelled,
+    check_class_labels,
+    compute_change_within,
+    compute_evidence_within,
+    estimate_effect,
+    list_opposed,
+    make_class_cells,
+)
 from mechconn.stats import Interval
 
 
@@ -20,7 +29,12 @@ def rows_correspond(before: SplitOutcome, after: SplitOutcome) -> bool:
 
 
 def can_pair(before: SplitOutcome, after: SplitOutcome) -> bool:
-    """Whether a split may be an intervention on the rows of another; other rows chosen by observation are not."""
+    """Whether a split may be an intervention on the rows of another; other rows chosen by observation are not.
+
+    Rows of other clusters are other rows.
+    """
+    if before.clusters is not None and after.clusters is not None and not torch.equal(before.clusters, after.clusters):
+        return False
     return not is_observational(before, after) and rows_correspond(before, after)
 
 
@@ -39,12 +53,30 @@ def compute_evidence_by_class(
     before: SplitOutcome, after: SplitOutcome, on: On, bounds: Interval | None
 ) -> DifferenceEvidence:
     """What two splits say of the effect within classes."""
+    if before.clusters is not None:
+        what = "the loss" if on == "loss" else repr(on)
+        range_of_values = (0.0, 1.0) if on == "accuracy" else bounds
+        labels = before.targets, after.targets
+        check_class_labels(labels)
+        return make_evidence_over_clusters_within(before.rows(on), after.rows(on), labels, range_of_values, what)
     return compute_evidence_within(_with_labels(before, on), _with_labels(after, on), on, bounds)
 
 
 def compute_change_by_class(before: SplitOutcome, after: SplitOutcome, on: On, bounds: Interval | None) -> Change:
     """The effect within classes, with its interval where the rows are enough for one."""
+    if before.clusters is not None:
+        return _compute_change_over_clusters(before, after, on, bounds)
     return compute_change_within(_with_labels(before, on), _with_labels(after, on), on, bounds)
+
+
+def _compute_change_over_clusters(before: SplitOutcome, after: SplitOutcome, on: On, bounds: Interval | None) -> Change:
+    cells = [side.rows(on).where(side.targets == c).units for side in (before, after) for c in side.targets.unique()]
+    if on != "accuracy" and bounds is None and min(cells) < 2:
+        return Change(
+            estimate_effect(make_class_cells(_with_labels(before, on), _with_labels(after, on))), None, len(after.loss)
+        )
+    evidence = compute_evidence_by_class(before, after, on, bounds)
+    return Change(evidence.effect, evidence.interval(CONFIDENCE), len(after.loss))
 
 
 def list_cautions(
@@ -67,7 +99,8 @@ def list_cautions(
     }
     if within and on != "accuracy" and not bounded:
         names, what = ", ".join(map(repr, within)), "the loss" if on == "loss" else on
-        yield f"intervals of {what} within classes are Welch's t, which is approximate: {names}"
+        method = "Welch's t" if splits[reference].clusters is None else "Student's t over the clusters of each class"
+        yield f"intervals of {what} within classes are {method}, which is approximate: {names}"
     for name, effect in within.items():
         if why := list_opposed(effect.by_class, margin):
             yield f"{name!r} against {reference!r}: {why}"

@@ -14,6 +14,7 @@ from mechconn.connectivity import Evaluator
 from mechconn.datasets import Selection, find_selection
 from mechconn.losses import Each
 from mechconn.mechanisms._difference_evidence import Correct
+from mechconn.mechanisms._over_clusters import RowValues
 from mechconn.network import (
     CLASSIFICATION,
     Answers,
@@ -32,10 +33,12 @@ class SplitOutcome:
     Attributes:
         draws: the split itself, then its further draws.
         observed: how its rows were chosen, where they were chosen by what was observed of them.
+        clusters: the number of each row's cluster, int64 of shape [N]; None where rows are independent.
     """
 
     draws: tuple[Outcomes, ...]
     observed: Selection | None = None
+    clusters: Tensor | None = None
 
     @cached_property
     def targets(self) -> Tensor:
@@ -74,6 +77,10 @@ class SplitOutcome:
         if on == "loss":
             return self.loss
         return self.correct if on == "accuracy" else _mean_over_draws([result.metrics[on] for result in self.draws])
+
+    def rows(self, on: str) -> RowValues:
+        """What effects are measured on, with the cluster of each row."""
+        return RowValues(self.values(on), self.clusters)
 
     def changed(self, before: SplitOutcome) -> Correct:
         """Whether each prediction is another than on a split of one draw, or the share of draws in which it is."""
@@ -114,14 +121,18 @@ def measure_outcome(evaluator: Evaluator, on: str, report_progress: Callable[[in
     """One pass over every split; `report_progress` is called with the number of splits done.
 
     Raises:
-        ValueError: what `on` asks for is not there on some split.
+        ValueError: what `on` asks for is not there on some split; another number of labels of clusters than rows, or
+            fewer than two clusters.
     """
     suite, splits = evaluator.suite, {}
     for done, name in enumerate(suite):
         draws = evaluator.draws(name)
         for what, result in zip(suite.draws_of(name), draws, strict=True):
             _check_outcomes(what, result, on)
-        splits[name] = SplitOutcome(draws, find_selection(suite[name]))
+        numbers = None
+        if evaluator.clusters is not None:
+            numbers = evaluator.clusters.of(name, len(draws[0].loss), draws[0].counted)
+        splits[name] = SplitOutcome(draws, find_selection(suite[name]), numbers)
         report_progress(done + 1)
     return ModelOutcome(splits, evaluator.network.computed, evaluator.bounds, suite.paired is True)
 

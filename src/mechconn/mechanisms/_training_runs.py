@@ -19,9 +19,8 @@ def combine_training_runs(runs: Sequence[Invariance]) -> Invariance:
         runs[0],
         next((f"run {number}: {run.uninformative}" for number, run in enumerate(runs) if run.uninformative), ""),
     )
-    evidence = {
-        name: make_evidence_over_runs(list_effects(runs, name), effect.samples) for name, effect in first.items()
-    }
+    units = {**first.samples, **first.clusters}
+    evidence = {name: make_evidence_over_runs(list_effects(runs, name), units[name]) for name in first}
     judgements = judge_by_family(evidence, first.interventions, first.margin)
     accuracy = {name: [run.accuracy[name] for run in runs] for name in first.accuracy}
     return replace(
@@ -33,7 +32,7 @@ def combine_training_runs(runs: Sequence[Invariance]) -> Invariance:
             for name in first
         },
         accuracy={name: _mean(values) for name, values in accuracy.items()},
-        accuracy_interval={name: _bound_mean_share(values, first.samples[name]) for name, values in accuracy.items()},
+        accuracy_interval={name: _bound_mean_share(values, units[name]) for name, values in accuracy.items()},
         loss={name: _mean_or_none([run.loss[name] for run in runs]) for name in first.loss},
         metrics={
             m: {name: _mean([run.metrics[m][name] for run in runs]) for name in first.samples} for m in first.metrics
@@ -41,7 +40,7 @@ def combine_training_runs(runs: Sequence[Invariance]) -> Invariance:
         metrics_interval={
             m: {
                 name: make_evidence_over_runs([run.metrics[m][name] for run in runs], rows).interval(CONFIDENCE)
-                for name, rows in first.samples.items()
+                for name, rows in units.items()
             }
             for m in first.metrics
         },
@@ -67,20 +66,22 @@ def list_effects(runs: Sequence[Invariance], split: str) -> list[float]:
 
 
 def _combine_effects(effects: Sequence[Effect], mean: float, judgement: Judgement) -> Effect:
-    changed = _require_all([effect.changed for effect in effects])
+    changed, units = _require_all([effect.changed for effect in effects]), effects[0].clusters or effects[0].samples
     return replace(
         effects[0],
         effect=mean,
         **vars(judgement),
         changed=None if changed is None else _mean(changed),
-        changed_interval=None if changed is None else _bound_mean_share(changed, effects[0].samples),
-        accuracy=_combine_changes([effect.accuracy for effect in effects]),
-        loss=_combine_changes([effect.loss for effect in effects]),
+        changed_interval=None if changed is None else _bound_mean_share(changed, units),
+        accuracy=_combine_changes([effect.accuracy for effect in effects], units),
+        loss=_combine_changes([effect.loss for effect in effects], units),
         metrics={
-            m: _assert_present(_combine_changes([effect.metrics[m] for effect in effects])) for m in effects[0].metrics
+            m: _assert_present(_combine_changes([effect.metrics[m] for effect in effects], units))
+            for m in effects[0].metrics
         },
         by_class={},
         caveat="",
+        clusters=None,
     )
 
 
@@ -89,11 +90,11 @@ def _assert_present(change: Change | None) -> Change:
     return change
 
 
-def _combine_changes(changes: Sequence[Change | None]) -> Change | None:
+def _combine_changes(changes: Sequence[Change | None], units: int) -> Change | None:
     known = _require_all(changes)
     if known is None:
         return None
-    evidence = make_evidence_over_runs([change.effect for change in known], known[0].samples)
+    evidence = make_evidence_over_runs([change.effect for change in known], units)
     return Change(evidence.effect, evidence.interval(CONFIDENCE), known[0].samples)
 
 

@@ -65,7 +65,7 @@ def make_accuracy_evidence_within(before: Labelled, after: Labelled) -> Differen
     if not all(bool(((values == 0) | (values == 1)).all()) for values, _ in (before, after)):
         return make_bounded_evidence_within(before, after, 1.0)
     cells = make_class_cells(before, after)
-    effect, units = _estimate_effect(cells), _count_rows(cells)
+    effect, units = estimate_effect(cells), _count_rows(cells)
 
     @lru_cache(maxsize=8)
     def melded(n: float) -> MeldedBounds:
@@ -79,7 +79,7 @@ def make_accuracy_evidence_within(before: Labelled, after: Labelled) -> Differen
 def make_bounded_evidence_within(before: Labelled, after: Labelled, span: float) -> DifferenceEvidence:
     """The mean over classes of the difference of means of values in a range of length `span`."""
     cells = make_class_cells(before, after)
-    effect, units = _estimate_effect(cells), _count_rows(cells)
+    effect, units = estimate_effect(cells), _count_rows(cells)
 
     def bounds(confidence: float, n: float) -> Interval:
         half = compute_half_width(_scale_rows(cells, n / units), span, (1.0 - confidence) / 2.0)
@@ -103,7 +103,7 @@ def make_loss_evidence_within(before: Labelled, after: Labelled, on: On = "loss"
             f"an interval of {what} within classes needs two rows or more of every class on both sides, got a class "
             "of one row; use on='accuracy' or more data"
         )
-    effect, units = _estimate_effect(cells), _count_rows(cells)
+    effect, units = estimate_effect(cells), _count_rows(cells)
     largest = max(1.0, *(float(values.abs().max()) for values, _ in (before, after)))
 
     def bounds(confidence: float, n: float) -> Interval:
@@ -123,7 +123,7 @@ def compute_change_within(before: Labelled, after: Labelled, on: On, bounds: Int
     """The effect with its interval, at 95 %; on what has no bounds without one where a class has one row on a side."""
     cells = make_class_cells(before, after)
     if on != "accuracy" and bounds is None and min(cell.rows for cell in cells) < 2:
-        return Change(_estimate_effect(cells), None, _count_rows(cells))
+        return Change(estimate_effect(cells), None, _count_rows(cells))
     evidence = compute_evidence_within(before, after, on, bounds)
     return Change(evidence.effect, evidence.interval(CONFIDENCE), evidence.units)
 
@@ -136,8 +136,7 @@ def compute_evidence_within(
     Raises:
         ValueError: the targets are no classes.
     """
-    if any(labels.dim() != 1 or labels.is_floating_point() for _, labels in (before, after)):
-        raise ValueError("a comparison within classes needs class labels [N], whole numbers; use split_by_group")
+    check_class_labels((before[1], after[1]))
     if bounds is not None:
         return make_bounded_evidence_within(before, after, bounds[1] - bounds[0])
     return (
@@ -145,6 +144,12 @@ def compute_evidence_within(
         if on == "accuracy"
         else make_loss_evidence_within(before, after, on)
     )
+
+
+def check_class_labels(labels: tuple[Tensor, Tensor]) -> None:
+    """Raise unless the targets of both splits are classes."""
+    if any(own.dim() != 1 or own.is_floating_point() for own in labels):
+        raise ValueError("a comparison within classes needs class labels [N], whole numbers; use split_by_group")
 
 
 def compare_within(
@@ -238,7 +243,8 @@ def _compute_welch_half_width(cells: Sequence[ClassCell], confidence: float) -> 
     return float(stdtrit(degrees, (1.0 + confidence) / 2.0)) * math.sqrt(total)
 
 
-def _estimate_effect(cells: Sequence[ClassCell]) -> float:
+def estimate_effect(cells: Sequence[ClassCell]) -> float:
+    """The mean over classes of the difference of means."""
     return sum(cell.weight * cell.mean for cell in cells)
 
 

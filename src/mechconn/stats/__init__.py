@@ -2,6 +2,13 @@
 
 from mechconn.stats._betting import MeanBounds as MeanBounds
 from mechconn.stats._betting import betting_interval as betting_interval
+from mechconn.stats._clustered import ClusterTotals as ClusterTotals
+from mechconn.stats._clustered import cluster_mean_interval as cluster_mean_interval
+from mechconn.stats._clustered import compute_cluster_moments as compute_cluster_moments
+from mechconn.stats._clustered import compute_shared_moments as compute_shared_moments
+from mechconn.stats._clustered import describe_clusters as describe_clusters
+from mechconn.stats._clustered import make_cluster_bounds as make_cluster_bounds
+from mechconn.stats._clustered import total_clusters as total_clusters
 from mechconn.stats._exact import CountBound as CountBound
 from mechconn.stats._exact import Interval as Interval
 from mechconn.stats._exact import clopper_pearson as clopper_pearson

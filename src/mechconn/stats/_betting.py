@@ -13,6 +13,17 @@ The bets are those that would be best for a normal x at the level 0.025, with th
 lambda_t = sqrt(2 log(1 / 0.025) / (n v_{t-1})). The values are taken in an order that is drawn once from a fixed
 stream, since files are often sorted by class.
 
+**Clusters.** Rows may come in clusters (patients, scenes) that are independent draws, while the rows of one depend on
+each other in any way. With n_g rows and mean x_g of cluster g, the mean over rows is theta = E[n x] / E[n]. Let
+w_g = n_g / N for a largest size N that is known before, so that 0 <= w_g <= 1. The capital
+
+    K_t(m) = prod_{g <= t} (1 + lambda_g(m) w_g (x_g - m))
+
+is non-negative, since lambda_g w_g m <= c < 1. Where theta <= m, E[w (x - m)] = (E[n] / N) (theta - m) <= 0, and
+lambda_g depends on earlier clusters alone, not on n_g: so K_t(m) is a supermartingale again, a martingale at m = theta,
+it falls as m grows, and all of the above holds. The largest size in the data stands for N. Bets see w (x - m) in the
+place of x - m; clusters of equal sizes give the intervals of as many rows.
+
 Source: Waudby-Smith & Ramdas, JRSS B 86 (2024), hedged capital with predictable plug-in bets.
 """
 
@@ -35,15 +46,21 @@ DESIGN_TAIL = 0.025
 class MeanBound:
     """A lower bound of the mean of values in [low, high], at any tail level.
 
+    With `weights`, sizes of clusters above zero, the values are means of clusters, and the bound is of the mean over
+    rows; see the module.
+
     Attributes:
         low: the least possible value.
         width: high - low.
     """
 
-    def __init__(self, values: Float[np.ndarray, " n"], bounds: Interval) -> None:
+    def __init__(
+        self, values: Float[np.ndarray, " n"], bounds: Interval, weights: Float[np.ndarray, " n"] | None = None
+    ) -> None:
         self.low, self.width = bounds[0], bounds[1] - bounds[0]
         order = np.argsort(_draw_fixed_stream(len(values)), kind="stable")
         self._x = np.clip((np.asarray(values, dtype=np.float64) - self.low) / self.width, 0.0, 1.0)[order]
+        self._w = np.ones(len(order)) if weights is None else (np.asarray(weights) / np.max(weights))[order]
         self._known: dict[float, float] = {}
 
     @cached_property
@@ -51,8 +68,8 @@ class MeanBound:
         """lambda_t before it is cut to c / m, a function of the values before t."""
         n = len(self._x)
         t = np.arange(1, n + 1)
-        own = (0.5 + np.cumsum(self._x)) / (t + 1)
-        spread = 0.25 + np.concatenate([[0.0], np.cumsum((self._x - own) ** 2)[:-1]])
+        own = (0.5 + np.cumsum(self._w * self._x)) / (np.cumsum(self._w) + 1)
+        spread = 0.25 + np.concatenate([[0.0], np.cumsum((self._w * (self._x - own)) ** 2)[:-1]])
         return np.sqrt(2 * math.log(1 / DESIGN_TAIL) * t / (n * spread))
 
     def log_capital(self, mean: float) -> float:
@@ -64,7 +81,7 @@ class MeanBound:
             return 0.0
         if m not in self._known:
             bets = self._bets if m == 0 else np.minimum(self._bets, LARGEST_BET / m)
-            self._known[m] = float(max(0.0, np.log1p(bets * (self._x - m)).cumsum().max()))
+            self._known[m] = float(max(0.0, np.log1p(bets * self._w * (self._x - m)).cumsum().max()))
         return self._known[m]
 
     def reaches(self, mean: float, tail: float) -> bool:
@@ -81,12 +98,14 @@ class MeanBound:
 
 
 class MeanBounds:
-    """Both bounds of a mean of values in `bounds`."""
+    """Both bounds of a mean of values in `bounds`; with `weights`, of clusters of these sizes, as in `MeanBound`."""
 
-    def __init__(self, values: Float[np.ndarray, " n"], bounds: Interval) -> None:
+    def __init__(
+        self, values: Float[np.ndarray, " n"], bounds: Interval, weights: Float[np.ndarray, " n"] | None = None
+    ) -> None:
         values = np.asarray(values, dtype=np.float64)
-        self.lower = MeanBound(values, bounds)
-        self.upper = MeanBound(-values, (-bounds[1], -bounds[0]))
+        self.lower = MeanBound(values, bounds, weights)
+        self.upper = MeanBound(-values, (-bounds[1], -bounds[0]), weights)
 
     def interval(self, confidence: float) -> Interval:
         """An interval that covers the mean with this probability at least."""
