@@ -10,6 +10,7 @@ from mechconn.mechanisms._audit_record import EffectRecord as EffectRecord
 from mechconn.mechanisms._audit_record import InvarianceRecord as InvarianceRecord
 from mechconn.mechanisms._audit_record import PathRecord as PathRecord
 from mechconn.mechanisms._audit_record import PathVerdict as PathVerdict
+from mechconn.mechanisms._audit_sentences import describe_shifts as describe_shifts
 from mechconn.mechanisms._compare import Comparison as Comparison
 from mechconn.mechanisms._compare import Difference as Difference
 from mechconn.mechanisms._compare import compare_mechanisms as compare_mechanisms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mechconn.losses import NATS, find_loss_unit
@@ -163,13 +163,43 @@ def _describe_path(path: PlainField, how: str, unit: str) -> str:
         "not connected": "not mechanistically connected",
         "undetermined": "mechanistically connected or not: these data do not settle it",
     }[path["mechanistic_connection"]]
+    shifts = describe_shifts(path["shifted"], unit)
+    if shifts:
+        verdict += ", between networks with other statistics than those saved"
     gaps = [(split, gap) for split, gap in path["endpoint_minus_minimum"].items() if gap is not None]
     listed = ", ".join(f"{format_amount(gap, unit)} {unit} on {split}" for split, gap in gaps)
     graded = f" Mean loss of the ends less the lowest on the path, a graded score: {listed}." if gaps else ""
     return (
         f"The straight path from {path['start']} to {path['end']}, {how}, is {verdict} "
-        f"(tolerance {path['tolerance']:g} {unit}). {_describe_barriers(path, unit)}{graded}"
+        f"(tolerance {path['tolerance']:g} {unit}).{shifts} {_describe_barriers(path, unit)}{graded}"
     )
+
+
+def describe_shifts(shifted: Sequence[PlainField], unit: str) -> str:
+    """Which ends of a path are other networks than the saved ones, in a sentence; empty where none is.
+
+    Example:
+        >>> found = {"end": "B", "split": "cue", "on": "accuracy", "saved": 0.94, "evaluated": 0.33}
+        >>> describe_shifts([found], "nats")
+        ' Its ends are not the networks as saved: B is right on 94.0 % of cue as saved, and on 33.0 % on this path.'
+    """
+    if not shifted:
+        return ""
+    said = "; ".join(_describe_shift(shift, unit) for shift in shifted)
+    return f" Its ends are not the networks as saved: {said}."
+
+
+def _describe_shift(shift: PlainField, unit: str) -> str:
+    saved, here = (_show_mean(shift[which], shift["on"], unit) for which in ("saved", "evaluated"))
+    if shift["on"] == "accuracy":
+        return f"{shift['end']} is right on {saved} of {shift['split']} as saved, and on {here} on this path"
+    return f"{shift['end']} has a mean loss of {saved} on {shift['split']} as saved, and of {here} on this path"
+
+
+def _show_mean(value: float | None, on: str, unit: str) -> str:
+    if value is None:
+        return "no finite value"
+    return f"{100 * value:.1f} %" if on == "accuracy" else f"{format_amount(value, unit)} {unit}"
 
 
 def _describe_barriers(path: PlainField, unit: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mechconn.core import CUE, NO_CUE, RAND_CUE, RAND_IMAGE, abbreviate_split
-from mechconn.mechanisms import EffectRecord, InvarianceRecord, PathRecord
+from mechconn.losses import NATS
+from mechconn.mechanisms import EffectRecord, InvarianceRecord, PathRecord, describe_shifts
 
 
 def write_findings(models: dict[str, InvarianceRecord], path: PathRecord) -> list[str]:
@@ -43,8 +44,9 @@ def _describe_path(path: PathRecord) -> str:
         "undetermined": "may or may not be mechanistically connected: this much data does not settle it",
     }[path.mechanistic_connection]
     heights = ", ".join(_describe_barrier(path, split) for split in path.barrier)
+    shifts = describe_shifts([shift.model_dump() for shift in path.shifted], NATS)
     return (
-        f"The straight path from {path.start} to {path.end} {verdict} (tolerance {path.tolerance:g} nats). "
+        f"The straight path from {path.start} to {path.end} {verdict} (tolerance {path.tolerance:g} nats).{shifts} "
         f"Barriers in loss: {heights}."
     )
 

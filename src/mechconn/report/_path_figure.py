@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mechconn.core import abbreviate_split
 from mechconn.losses import NATS
-from mechconn.mechanisms import PathRecord
+from mechconn.mechanisms import PathRecord, describe_shifts
 from mechconn.plotting import LABELS, draw_curves, inline_svg, replace_not_finite
 
 
@@ -14,9 +14,24 @@ def draw_path_figure(path: PathRecord, unit: str = NATS) -> str:
     measured["loss"] = replace_not_finite(path.loss)
     labels = {**LABELS, "loss": _name_axis(unit)}
     return inline_svg(
-        lambda: draw_curves(path.ts, measured, start=path.start, end=path.end, labels=labels),
+        lambda: draw_curves(
+            path.ts, measured, start=path.start, end=path.end, labels=labels, saved=list_saved_ends(path)
+        ),
         describe_path(path, unit),
     )
+
+
+def list_saved_ends(path: PathRecord) -> list[tuple[str, str, float, float]]:
+    """(split, measure, t, value) of every end as saved that is another network than the path's."""
+    shifted = {shift.end for shift in path.shifted}
+    return [
+        (split, on, t, value)
+        for end, saved, t in zip((path.start, path.end), path.saved, (0.0, 1.0), strict=False)  # older records hold none
+        if saved is not None and end in shifted
+        for on, splits in (("accuracy", saved.accuracy), ("loss", saved.loss))
+        for split, value in splits.items()
+        if value is not None
+    ]
 
 
 def _name_axis(unit: str) -> str:
@@ -31,7 +46,8 @@ def describe_path(path: PathRecord, unit: str = NATS) -> str:
         for split in path.loss
     )
     what = "Accuracy and loss" if path.accuracy else "Loss"
-    return f"{what} along the straight path from {path.start} to {path.end}: {ends}."
+    shifts = describe_shifts([shift.model_dump() for shift in path.shifted], unit)
+    return f"{what} along the straight path from {path.start} to {path.end}: {ends}.{shifts}"
 
 
 def _describe_ends(path: PathRecord, split: str) -> str:
