@@ -73,10 +73,10 @@ def test_norm_may_depend_on_the_endpoints() -> None:
         mc.WeightMatching(restarts=2),
         suite(),
         5,
-        lambda first, second: mc.Repair(data, mc.parameters_of(first), mc.parameters_of(second)),
+        norm=lambda first, second: mc.Repair(data, mc.parameters_of(first), mc.parameters_of(second)),
         symmetry=symmetry,
     )
     policy = mc.Repair(data, mc.parameters_of(a), found.alignment.params)
     line = mc.LinearPath(mc.parameters_of(a), found.alignment.params)
-    assert found["after"].loss == mc.evaluate_path(a, line, suite(), 5, policy).loss
+    assert found["after"].loss == mc.evaluate_path(a, line, suite(), 5, norm=policy).loss
     assert found["after"].settings["norm"]["policy"] == "repair"

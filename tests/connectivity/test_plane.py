@@ -170,4 +170,4 @@ def test_statistics_between_two_ends_say_nothing_of_a_plane_or_of_one_block() ->
     ):
         with pytest.raises(ValueError, match="by the place t on a path, and this point lies on none"):
             evaluate()
-    assert mc.evaluate_path(model, mc.LinearPath(a, b), suite, 2, norm).settings["norm"]["policy"] == "interpolate"
+    assert mc.evaluate_path(model, mc.LinearPath(a, b), suite, 2, norm=norm).settings["norm"]["policy"] == "interpolate"
