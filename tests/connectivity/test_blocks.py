@@ -152,7 +152,7 @@ def test_a_block_without_a_barrier_is_named() -> None:
 def test_endpoints_of_another_architecture() -> None:
     a, b = mc.parameters_of(build(mlp)), mc.parameters_of(build(norm_conv))
     with pytest.raises(
-        ValueError, match=r"^params_b do not match: missing 0.bias, 2.weight, 2.bias; unexpected 1.weight, "
+        ValueError, match=r"^a and b do not match: missing 0.bias, 2.weight, 2.bias; unexpected 1.weight, "
     ):
         mc.evaluate_blocks(build(mlp), a, b, mc.Suite({"cue": rows(4)}))
 

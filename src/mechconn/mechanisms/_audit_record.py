@@ -12,6 +12,23 @@ from mechconn.losses import Each
 PathVerdict = Literal["connected", "not connected", "undetermined"]
 
 
+class EndRecord(Record):
+    """A network at an end of a path as it was saved; see `mechconn.EndMeans`."""
+
+    loss: dict[str, float | None]
+    accuracy: dict[str, float | None]
+
+
+class ShiftedEndRecord(Record):
+    """An end of a path that is another network than the saved one; see `mechconn.ShiftedEnd`."""
+
+    end: str
+    split: str
+    on: str
+    saved: float | None
+    evaluated: float | None
+
+
 class PathRecord(Record):
     """A path's profile: per split, loss and accuracy in [0, 1] at each t, and the barrier in loss.
 
@@ -23,6 +40,8 @@ class PathRecord(Record):
             where the loss is not finite somewhere. Records of an earlier time do not hold it.
         connection: split -> whether the barrier is at most `tolerance`, by its interval; see `mechconn.Connection`.
         mechanistic_connection: the same over the reference and every intervention.
+        saved: what both ends do as they were saved; None where that is not known.
+        shifted: ends that are other networks than the saved ones, and by how much.
     """
 
     start: str
@@ -36,6 +55,8 @@ class PathRecord(Record):
     tolerance: float
     connection: dict[str, PathVerdict]
     mechanistic_connection: PathVerdict
+    saved: list[EndRecord | None] = Field(default=[])
+    shifted: list[ShiftedEndRecord] = Field(default=[])
     settings: dict[str, Any]
 
 
