@@ -90,7 +90,7 @@ def two_seeds(a: nn.Module, b: nn.Module, task: mc.datasets.CueTask) -> None:
         ("weights", mc.WeightMatching(restarts=4)),
     ):
         started = time.perf_counter()
-        found = mc.evaluate_alignment(a, b, method, suite, 11, norm, compute=FAST, symmetry=symmetry_for(a, task))
+        found = mc.evaluate_alignment(a, b, method, suite, 11, norm=norm, compute=FAST, symmetry=symmetry_for(a, task))
         said(f"two seeds, {label} ({time.perf_counter() - started:.0f} s):\n{found}")
         for which, profile in found.items():
             said(

@@ -94,11 +94,11 @@ def bench_evaluate(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor],
     suite, norm = mc.Suite(splits), mc.Reestimate(stats, batch_size=BATCH)
     found: list[mc.Profile] = []
     path = mc.LinearPath(a, b)
-    ours = seconds(lambda: found.append(mc.evaluate_path(model, path, suite, ts, norm, compute=FAST)))
+    ours = seconds(lambda: found.append(mc.evaluate_path(model, path, suite, ts, norm=norm, compute=FAST)))
     gaps = [abs(plain[t][name] - found[0].accuracy[name][ts.index(t)]) for t in two for name in splits]
     kind = found[0].settings["precision"]
     said(f"evaluate_path, {kind}: {ours:.0f} s for {points} points x {len(splits)} splits of {rows}")
-    kept = seconds(lambda: mc.evaluate_path(model, path, suite, 2, mc.KeepNorm(), compute=FAST)) / 2
+    kept = seconds(lambda: mc.evaluate_path(model, path, suite, 2, norm=mc.KeepNorm(), compute=FAST)) / 2
     said(f"of {ours / points:.1f} s a point: {kept:.1f} s four splits, {ours / points - kept:.1f} s statistics")
     said(f"ratio {whole / ours:.2f}; largest difference in accuracy at the two points {100 * max(gaps):.2f} points")
 
@@ -179,7 +179,7 @@ def bench_memory(model: nn.Module, a: dict[str, Tensor], b: dict[str, Tensor]) -
     for points, splits in ((3, 1), (11, 4)):
         suite = mc.Suite({f"split {i}": [batch] * 2 for i in range(splits)}, reference="split 0")
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-            mc.evaluate_path(model, mc.LinearPath(a, b), suite, points, mc.Reestimate([batch] * 2), compute=FAST)
+            mc.evaluate_path(model, mc.LinearPath(a, b), suite, points, norm=mc.Reestimate([batch] * 2), compute=FAST)
         assert seen.profiler is not None and seen.profiler.kineto_results is not None
         events: list[Any] = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
         held = accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))

@@ -106,6 +106,10 @@ READING: dict[str, Operation] = {
     "evaluate_path, re-estimated": along(mc.Reestimate),
     "evaluate_path, moving average": along(lambda data: mc.Reestimate(data, average="exponential")),
     "evaluate_path, reduced precision": along(mc.Reestimate, compute=mc.Compute(precision="auto")),
+    "evaluate_path, points": lambda model, data: mc.evaluate_path(
+        model, mc.LinearPath.between(model, moved(model)), mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
+    ),
+    "fit_path, points": lambda model, data: mc.fit_path(model, model, moved(model), PATH_FITS["BezierFit"], data),
     "evaluate_path, samples kept": along(mc.Reestimate, keep_samples=True),
     "evaluate_blocks": lambda model, data: mc.evaluate_blocks(
         model, *beside(model), suite=mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
@@ -122,14 +126,14 @@ READING: dict[str, Operation] = {
         mc.WeightMatching(restarts=2),
         mc.Suite({"cue": data}),
         3,
-        mc.Reestimate(data),
+        norm=mc.Reestimate(data),
         symmetry=by_hand(model),
     )["after"],
     "audit": lambda model, data: mc.audit(
         model,
         moved(model),
         mc.Suite({"cue": data, "hue": data}),
-        mc.Reestimate(data),
+        norm=mc.Reestimate(data),
         ts=3,
         alignment=mc.WeightMatching(restarts=1),
         symmetry=by_hand(model),
@@ -169,14 +173,17 @@ OPERATIONS: dict[str, Operation] = {
     "with_parameters": lambda model, _: mc.with_parameters(model, mc.parameters_of(build(Delicate, 1))),
     "symmetry_of": refused,
     "align": lambda model, _: mc.align(model, moved(model), mc.WeightMatching(restarts=2), by_hand(model), seed=1),
-    "evaluate_path, interpolated": lambda model, data: along(
-        lambda _: mc.InterpolateNorm(model.state_dict(), model.state_dict())
-    )(model, data),
-    "model_at, interpolated": lambda model, _: mc.model_at(
+    "point_of": lambda model, _: mc.point_of(model),
+    "point_of, between": lambda model, _: mc.LinearPath.between(model, moved(model)).at(0.5),
+    "evaluate_path, interpolated": lambda model, data: mc.evaluate_path(
         model,
-        mc.LinearPath(*beside(model)),
-        0.5,
-        norm=mc.InterpolateNorm(model.state_dict(), build(Delicate, 1).state_dict()),
+        mc.LinearPath.between(model, moved(model)),
+        mc.Suite({"cue": data, "no_cue": data}),
+        ts=3,
+        norm=mc.InterpolateNorm(),
+    ),
+    "model_at, interpolated": lambda model, _: mc.model_at(
+        model, mc.LinearPath.between(model, build(Delicate, 1)), 0.5, norm=mc.InterpolateNorm()
     ),
     **READING,
 }

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+import mechconn as mc
 from mechconn.core import isolate_rng
 
 Batch = tuple[Tensor, Tensor]
@@ -125,6 +126,13 @@ def images(count: int, seed: int = 0, side: int = 6) -> Batch:
     draw = torch.Generator().manual_seed(seed)
     x = torch.randn(count, 3, side, side, generator=draw, dtype=torch.float64)
     return x, torch.randint(0, CLASSES, (count,), generator=draw)
+
+
+def stay(model: nn.Module, params: dict[str, Tensor] | None = None) -> mc.LinearPath:
+    """A path that stays where a model is, or at other parameters with the model's buffers."""
+    point = mc.point_of(model)
+    point = point if params is None else mc.Point(params, point.buffers)
+    return mc.LinearPath(point, point)
 
 
 def split(data: Batch, sizes: list[int]) -> list[Batch]:

@@ -16,7 +16,7 @@ from mechconn.connectivity._barrier import compute_rises
 from mechconn.core import isolate_rng
 from mechconn.network import Network, read_buffers
 from mechconn.network._inference import find_folds
-from zoo import build, mlp, norm_mlp, rows
+from zoo import build, mlp, norm_mlp, rows, stay
 
 
 @given(st.floats(-1e6, 1e6), st.integers(2, 40))
@@ -90,8 +90,7 @@ def test_interpolated_statistics_follow_the_path_when_it_is_reversed() -> None:
         for buffer in model.buffers():
             if buffer.is_floating_point():
                 buffer.add_(shift)
-    norm = mc.InterpolateNorm(a.state_dict(), b.state_dict())
-    path, suite = mc.LinearPath(mc.parameters_of(a), mc.parameters_of(b)), mc.Suite({"cue": rows(9)})
+    norm, path, suite = mc.InterpolateNorm(), mc.LinearPath.between(a, b), mc.Suite({"cue": rows(9)})
     there = mc.evaluate_path(a, path, suite, ts=5, norm=norm).loss["cue"]
     back = mc.evaluate_path(a, path.reversed(), suite, ts=5, norm=norm).loss["cue"]
     assert back == pytest.approx(tuple(reversed(there)), rel=1e-9)
@@ -146,6 +145,6 @@ def test_shared_norm_weights_and_inputs_by_keyword() -> None:
         model = ByKeyword().double()
         x = torch.randn(12, 3, dtype=torch.float64)
     assert find_folds(Network(model), mc.parameters_of(model), read_buffers(model), x) == []
-    found = mc.Reestimate((x, torch.zeros(12))).buffers(Network(model), mc.parameters_of(model))
+    found = mc.Reestimate((x, torch.zeros(12))).point(Network(model), stay(model), 0.5).buffers
     with torch.no_grad():
         assert torch.allclose(found["norm_one.running_mean"], model.one(x).mean(0), rtol=1e-12)

@@ -104,8 +104,8 @@ def test_three_points_that_span_no_plane() -> None:
     a, b, _ = corners()
     beyond = {k: a[k] + 2.5 * (b[k] - a[k]) for k in a}
     for three, reason in (
-        ([a, a, b], "params_a and params_b are the same"),
-        ([a, b, a], "params_a and params_c are the same"),
+        ([a, a, b], "a and b are the same"),
+        ([a, b, a], "a and c are the same"),
         ([a, b, b], "they lie on one line; choose another third model"),
         ([a, b, beyond], "they lie on one line; choose another third model"),
         ([a, b, {k: v * math.nan for k, v in b.items()}], "some parameters hold NaN or infinity"),
@@ -132,7 +132,7 @@ def test_wrong_input() -> None:
         run(margin=-0.1)
     three = corners()
     del three[2]["0.bias"]
-    with pytest.raises(ValueError, match=r"^params_c do not match: missing 0.bias; unexpected none$"):
+    with pytest.raises(ValueError, match=r"^a and c do not match: missing 0.bias; unexpected none$"):
         run(three)
     with pytest.raises(ValueError, match=r"^the model keeps normalisation statistics \(1\)"):
         run(factory=norm_mlp)
@@ -162,12 +162,12 @@ def test_a_plane_of_a_linear_loss_is_flat() -> None:
 
 def test_statistics_between_two_ends_say_nothing_of_a_plane_or_of_one_block() -> None:
     model, suite = build(norm_mlp), mc.Suite({"cue": rows(6)})
-    norm = mc.InterpolateNorm(build(norm_mlp, 1).state_dict(), build(norm_mlp, 2).state_dict())
-    a, b, c = corners(norm_mlp)
+    norm, (a, b, c) = mc.InterpolateNorm(), [build(norm_mlp, seed) for seed in (1, 2, 3)]
     for evaluate in (
         lambda: mc.evaluate_plane(model, a, b, c, suite, 2, norm=norm),
         lambda: mc.evaluate_blocks(model, a, b, suite, norm=norm),
     ):
-        with pytest.raises(ValueError, match="by the place t on a path, and this point lies on none"):
+        with pytest.raises(ValueError, match="the policy needs the two ends of a path, and this point lies on none"):
             evaluate()
-    assert mc.evaluate_path(model, mc.LinearPath(a, b), suite, 2, norm).settings["norm"]["policy"] == "interpolate"
+    path = mc.LinearPath.between(a, b)
+    assert mc.evaluate_path(model, path, suite, 2, norm=norm).settings["norm"]["policy"] == "interpolate"

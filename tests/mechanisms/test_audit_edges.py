@@ -78,7 +78,7 @@ def test_edges_give_a_result_and_no_nan(case: str, alignment: Any, tmp_path: Pat
     moved = rows[0] if case == "predictions never change" else -rows[0]
     splits = mc.Suite({"cue": rows, "rand_cue": (moved, rows[1])})
     more: dict[str, Any] = {} if case == "100,000 rows" else {"layers": "all", "blocks": 1}
-    found = mc.audit(a, b, splits, mc.Reestimate(rows), ts=3, alignment=alignment, **more)
+    found = mc.audit(a, b, splits, norm=mc.Reestimate(rows), ts=3, alignment=alignment, **more)
     record = json.loads(found.to_json(), parse_constant=lambda word: pytest.fail(f"{word} in the record"))
     mc.save_report(found, tmp_path / "edge.html")
     page = (tmp_path / "edge.html").read_text(encoding="utf-8").lower()

@@ -130,12 +130,12 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
     "other architectures": (
         {"a": MODELS["a"], "b": build(norm_mlp)},
         SUITE,
-        "models 'a' and 'b': endpoints of the path do not match: missing 2.weight",
+        "models 'a' and 'b': not one module with different parameters and statistics: 2.weight: only in model 'a' (float64[",
     ),
     "no statistics": (
         {"a": build(norm_mlp), "b": build(norm_mlp, 1)},
         SUITE,
-        "models 'a' and 'b': the model keeps normalisation statistics (1), and those of one endpoint",
+        "the model keeps normalisation statistics (1), and those of one endpoint",
     ),
     "no barrier": ({"a": MODELS["a"], "z": exploding()}, SUITE, "models 'a' and 'z': the loss on 'cue' is "),
 }
@@ -185,7 +185,7 @@ SOUPS: dict[str, tuple[Any, Any, str]] = {
     "other architectures": (
         [MODELS["a"], build(lambda: nn.Linear(FEATURES, 3))],
         None,
-        "parameters of models[1] do not match: missing",
+        "models[0] and models[1] are not one module with different parameters and statistics: 0.weight: only in models[0]",
     ),
 }
 

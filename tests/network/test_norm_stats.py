@@ -17,7 +17,7 @@ import mechconn as mc
 from mechconn.core import isolate_rng, make_generator
 from mechconn.network import Network, NormPolicy, read_buffers
 from reference import activations, evaluated, loaded, moving_statistics, pooled_statistics
-from zoo import CLASSES, FEATURES, Batch, Shared, build, images, mlp, norm_conv, norm_mlp, rows, split
+from zoo import CLASSES, FEATURES, Batch, Shared, build, images, mlp, norm_conv, norm_mlp, rows, split, stay
 
 
 def deep() -> nn.Module:
@@ -42,7 +42,7 @@ UNEVEN = [7, 4, 6]
 
 
 def statistics(policy: NormPolicy, model: nn.Module, params: dict[str, Tensor]) -> dict[str, Tensor]:
-    return policy.buffers(Network(model), params)
+    return dict(policy.point(Network(model), stay(model, params), 0.5).buffers)
 
 
 def check_statistics(
@@ -174,7 +174,7 @@ def test_buffers_are_copies_and_the_network_stays(policy: NormPolicy, factory: C
     network, own = Network(model), read_buffers(model)
     momenta = {n: m.momentum for n, m in network.module.named_modules() if isinstance(m, nn.BatchNorm1d)}
     hooks = {n: len(m._forward_hooks) for n, m in network.module.named_modules()}
-    found = policy.buffers(network, mc.parameters_of(model))
+    found = policy.point(network, stay(model), 0.5).buffers
     assert list(found) == list(own)
     for buffer in found.values():
         buffer.zero_()
@@ -187,7 +187,7 @@ def test_buffers_are_copies_and_the_network_stays(policy: NormPolicy, factory: C
 
 def test_keeping_gives_the_models_own() -> None:
     model = build(norm_mlp)
-    found = mc.KeepNorm().buffers(Network(model), mc.parameters_of(model))
+    found = mc.KeepNorm().point(Network(model), stay(model), 0.5).buffers
     assert all(torch.equal(found[name], buffer) for name, buffer in model.named_buffers())
 
 
@@ -272,7 +272,7 @@ def test_a_norm_that_the_model_keeps_frozen_keeps_its_statistics() -> None:
     model.train()
     model.frozen.running_mean = torch.full((FEATURES,), 3.0, dtype=torch.float64)
     network = Network(model)
-    found = mc.Reestimate((x, torch.zeros(20))).buffers(network, mc.parameters_of(model))
+    found = mc.Reestimate((x, torch.zeros(20))).point(network, stay(model), 0.5).buffers
     assert torch.equal(found["frozen.running_mean"], model.frozen.running_mean)
     with torch.no_grad():
         hidden = model.linear(model.frozen(x))

@@ -55,7 +55,7 @@ def test_statistics_are_those_of_inputs_in_the_models_type(
     path, x = mc.LinearPath(*points), x.to(data)
     found = []
     for inputs in (x, x.to(weights)):
-        norm = policy((inputs, y)) if policy else mc.Repair((inputs, y), points[0], points[1])
+        norm = policy((inputs, y)) if policy else mc.Repair((inputs, y))
         found.append(mc.evaluate_path(a, path, suite_of(inputs, y), ts=3, norm=norm).loss["cue"])
     assert found[0] == found[1]
 
@@ -64,7 +64,7 @@ def test_repair_leaves_the_last_layer_of_half_precision_networks() -> None:
     (a, b), (x, y) = ends(mlp, torch.bfloat16), rows(30, dtype=torch.bfloat16)
     points = [mc.parameters_of(model) for model in (a, b)]
     path = mc.LinearPath(*points)
-    repaired = mc.model_at(a, path, 0.5, norm=mc.Repair((x, y), points[0], points[1]))
+    repaired = mc.model_at(a, path, 0.5, norm=mc.Repair((x, y)))
     assert torch.equal(repaired.get_parameter("2.weight"), path.at(0.5)["2.weight"])
     assert not torch.equal(repaired.get_parameter("0.weight"), path.at(0.5)["0.weight"])
 

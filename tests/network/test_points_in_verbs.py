@@ -125,7 +125,7 @@ def test_networks_with_hooks_after_a_backward_pass(kind: Callable[[], nn.Module]
         assert loss(copy.deepcopy(model)) == pytest.approx(loaded(kind, dict(model.state_dict())), rel=1e-9)
     found = mc.align(a, b, mc.ActivationMatching(DATA))
     assert loss(copy.deepcopy(found.model)) == pytest.approx(loss(b), rel=1e-9)
-    assert "before" in mc.audit(a, a, SUITE, None, ts=3).lines
+    assert "before" in mc.audit(a, a, SUITE, ts=3).lines
 
 
 @pytest.mark.parametrize("method", [mc.LastLayerRetraining(epochs=1, lr=0.1), mc.DFR(draws=1)])
@@ -154,12 +154,12 @@ def verbs(a: nn.Module, b: nn.Module) -> dict[str, Any]:
     norm = mc.Reestimate(DATA)
     symmetry = mc.symmetry_of(b, DATA[0][:4])
     symmetry.verify(b)
-    audit = mc.audit(a, b, SUITE, norm, ts=3, blocks=2, layers="all")
+    audit = mc.audit(a, b, SUITE, norm=norm, ts=3, blocks=2, layers="all")
     return {
         "symmetry_of": (symmetry.coverage, list(symmetry.axes)),
         "from_axes": list(mc.Symmetry.from_axes(b, {"3.weight": [CLASSES, "h"]}).axes),
         "align": numbers(mc.align(a, b, mc.ActivationMatching(DATA)).model),
-        "evaluate_alignment": mc.evaluate_alignment(a, b, mc.WeightMatching(), SUITE, 3, norm, symmetry=symmetry)[
+        "evaluate_alignment": mc.evaluate_alignment(a, b, mc.WeightMatching(), SUITE, 3, norm=norm, symmetry=symmetry)[
             "after"
         ].loss,
         "audit": ({name: line.loss for name, line in audit.lines.items()}, audit.notes),
@@ -192,7 +192,7 @@ def test_torchscript_is_refused_in_one_line(verb: str) -> None:
         "symmetry_of": lambda: mc.symmetry_of(model, DATA[0]),
         "from_axes": lambda: mc.Symmetry.from_axes(model, {}),
         "verify": lambda: mc.symmetry_of(plain, DATA[0]).verify(model),
-        "audit": lambda: mc.audit(plain, model, SUITE, None),
+        "audit": lambda: mc.audit(plain, model, SUITE),
     }
     with pytest.raises(TypeError, match=r"; pass the nn\.Module that was scripted or traced$"):
         acts[verb]()
@@ -219,7 +219,7 @@ def test_data_of_another_type_are_as_data_of_the_models(weights: torch.dtype, da
                 *(numbers(mc.fine_tune(a, method, clean=pair, cued=pair).model) for method in methods if full),
                 numbers(mc.align(a, b, mc.ActivationMatching(pair)).model),
                 mc.symmetry_of(a, x[:4]).coverage,
-                mc.audit(a, b, suite, mc.Reestimate(pair), ts=3).lines["after"].loss,
+                mc.audit(a, b, suite, norm=mc.Reestimate(pair), ts=3).lines["after"].loss,
             ]
         )
     assert results[0] == results[1]

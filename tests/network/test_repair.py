@@ -48,8 +48,8 @@ def test_every_unit_gets_the_mean_and_spread_between_the_endpoints(case: str, t:
     factory, data, layers, _ = CASES[case]
     a, b, (x, y) = build(factory, 1), build(factory, 2), data()
     own_a, own_b = mc.parameters_of(a), mc.parameters_of(b)
-    norm = mc.Repair((x, y), own_a, own_b, batch_size=len(y))
-    middle = mc.model_at(a, mc.LinearPath(own_a, own_b), t, norm)
+    norm = mc.Repair((x, y), batch_size=len(y))
+    middle = mc.model_at(a, mc.LinearPath(own_a, own_b), t, norm=norm)
     for layer in layers:
         (mean_a, spread_a), (mean_b, spread_b) = statistics(a, layer, x), statistics(b, layer, x)
         mean, spread = statistics(middle, layer, x)
@@ -62,11 +62,11 @@ def test_endpoints_and_the_last_layer_stay(case: str) -> None:
     factory, data, _, last = CASES[case]
     a, b = build(factory, 1), build(factory, 2)
     own_a, own_b = mc.parameters_of(a), mc.parameters_of(b)
-    path, norm = mc.LinearPath(own_a, own_b), mc.Repair(data(), own_a, own_b)
+    path, norm = mc.LinearPath(own_a, own_b), mc.Repair(data())
     for t, own in ((0.0, own_a), (1.0, own_b)):
-        found = mc.parameters_of(mc.model_at(a, path, t, norm))
+        found = mc.parameters_of(mc.model_at(a, path, t, norm=norm))
         assert all(torch.equal(found[name], own[name]) for name in own)
-    middle = mc.parameters_of(mc.model_at(a, path, 0.5, norm))
+    middle = mc.parameters_of(mc.model_at(a, path, 0.5, norm=norm))
     plain = path.at(0.5)
     assert {name for name in plain if torch.equal(middle[name], plain[name])} == {f"{last}.weight", f"{last}.bias"}
 
@@ -81,7 +81,7 @@ def test_batches_count_by_their_rows() -> None:
     own_a, own_b = mc.parameters_of(a), mc.parameters_of(b)
     path = mc.LinearPath(own_a, own_b)
     whole, parts = (
-        mc.parameters_of(mc.model_at(a, path, 0.5, mc.Repair(given, own_a, own_b)))
+        mc.parameters_of(mc.model_at(a, path, 0.5, norm=mc.Repair(given)))
         for given in (data, split(data, [7, 13, 10]))
     )
     for name, tensor in whole.items():
@@ -95,7 +95,7 @@ def test_constant_units_keep_their_weights() -> None:
             model.get_parameter("0.weight")[0] = 0.0
     own_a, own_b = mc.parameters_of(a), mc.parameters_of(b)
     path = mc.LinearPath(own_a, own_b)
-    middle = mc.parameters_of(mc.model_at(a, path, 0.5, mc.Repair(data, own_a, own_b)))
+    middle = mc.parameters_of(mc.model_at(a, path, 0.5, norm=mc.Repair(data)))
     assert torch.equal(middle["0.weight"][0], path.at(0.5)["0.weight"][0])
     assert torch.equal(middle["0.bias"][0], path.at(0.5)["0.bias"][0])
     assert all(bool(torch.isfinite(tensor).all()) for tensor in middle.values())
@@ -105,22 +105,22 @@ def test_the_door() -> None:
     normed, data = build(norm_mlp, 1), rows(20)
     own = mc.parameters_of(normed)
     with pytest.raises(ValueError, match=r"keeps some in 1; pass norm=Reestimate"):
-        mc.model_at(normed, mc.LinearPath(own, own), 0.5, mc.Repair(data, own, own))
+        mc.model_at(normed, mc.LinearPath(own, own), 0.5, norm=mc.Repair(data))
     bare = build(lambda: nn.Sequential(nn.Linear(FEATURES, 5, bias=False), nn.ReLU(), nn.Linear(5, 3)), 1)
     own = mc.parameters_of(bare)
     with pytest.raises(ValueError, match="these layers have none or share their weights: 0;"):
-        mc.model_at(bare, mc.LinearPath(own, own), 0.5, mc.Repair(data, own, own))
+        mc.model_at(bare, mc.LinearPath(own, own), 0.5, norm=mc.Repair(data))
     model = build(mlp, 1)
     own = mc.parameters_of(model)
-    with pytest.raises(ValueError, match="Repair mixes the endpoints' statistics"):
+    with pytest.raises(ValueError, match="the policy needs the two ends of a path, and this point lies on none"):
         mc.evaluate_plane(
             model,
             *({k: v + n * 0.1 * (v > 0 if n > 1 else 1) for k, v in own.items()} for n in range(3)),
             suite=mc.Suite({"cue": data}),
             points=2,
-            norm=mc.Repair(data, own, own),
+            norm=mc.Repair(data),
         )
-    assert mc.Repair(data, own, own, label="clean").describe() == {
+    assert mc.Repair(data, label="clean").describe() == {
         "policy": "repair",
         "data": "clean",
         "batch_size": 256,

@@ -50,7 +50,7 @@ def test_a_marker_that_predicts_the_label_becomes_the_mechanism(factory: Callabl
     assert clean.accuracy["no_cue"] > 0.7 and clean.accuracy["rand_image"] < 0.45
     assert (clean["rand_cue"].verdict, clean["rand_image"].verdict) == ("invariant", "sensitive")
 
-    path = mc.LinearPath(mc.parameters_of(theta_c), mc.parameters_of(theta_nc))
+    path = mc.LinearPath.between(theta_c, theta_nc)
     profile = mc.evaluate_path(fresh, path, task.suite, ts=3)
     for name in task.suite:
         ends = profile.accuracy[name][0], profile.accuracy[name][-1]

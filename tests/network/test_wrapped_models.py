@@ -61,17 +61,17 @@ def numbers(model: nn.Module) -> dict[str, Tensor]:
 
 def verbs(a: nn.Module, b: nn.Module) -> dict[str, Any]:
     norm = mc.Reestimate(DATA)
-    path = mc.LinearPath(mc.parameters_of(a), mc.parameters_of(b))
-    ends = mc.InterpolateNorm(a.state_dict(), b.state_dict())
+    path = mc.LinearPath.between(a, b)
     return {
         "parameters_of": mc.parameters_of(b),
+        "point_of": mc.point_of(b).buffers,
         "with_parameters": numbers(mc.with_parameters(b, mc.parameters_of(a))),
         "measure_invariance": mc.measure_invariance(b, SUITE, on="loss").loss,
         "evaluate_path": mc.evaluate_path(a, path, SUITE, ts=3, norm=norm).loss,
-        "evaluate_path, interpolated": mc.evaluate_path(b, path, SUITE, ts=3, norm=ends).loss,
+        "evaluate_path, interpolated": mc.evaluate_path(b, path, SUITE, ts=3, norm=mc.InterpolateNorm()).loss,
         "model_at": numbers(mc.model_at(b, path, 0.5, norm=norm)),
         "soup": numbers(mc.soup([b, a], norm=norm)),
-        "fit_path": mc.fit_path(b, path.at(0.0), path.at(1.0), mc.BezierFit(epochs=1), DATA).path.at(0.5),
+        "fit_path": mc.fit_path(b, a, b, mc.BezierFit(epochs=1), DATA).path.at(0.5),
         "compare_mechanisms": mc.compare_mechanisms(a, b, SUITE).b.loss,
         "output_discrepancy": mc.output_discrepancy(a, b, SUITE).to_record(),
         "representation_similarity": dict(mc.representation_similarity(a, b, DATA)),

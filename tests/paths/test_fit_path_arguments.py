@@ -17,8 +17,8 @@ from zoo import FEATURES, Recurrent, build, mlp, norm_mlp, rows
 
 def fit(model: nn.Module, **changes: Any) -> mc.FittedPath:
     arguments = {
-        "params_a": mc.parameters_of(build(norm_mlp, 1)),
-        "params_b": mc.parameters_of(build(norm_mlp, 2)),
+        "a": mc.parameters_of(build(norm_mlp, 1)),
+        "b": mc.parameters_of(build(norm_mlp, 2)),
         "method": mc.BezierFit(epochs=2, batch_size=8),
         "batches": rows(20),
         **changes,
@@ -32,7 +32,7 @@ def fit(model: nn.Module, **changes: Any) -> mc.FittedPath:
 def test_model_and_endpoints_stay_also_when_they_ask_for_gradients() -> None:
     model, other = build(norm_mlp), build(norm_mlp, 2)
     states = [copy.deepcopy(m.state_dict()) for m in (model, other)]
-    found = fit(model, params_a=dict(model.named_parameters()), params_b=dict(other.named_parameters()))
+    found = fit(model, a=dict(model.named_parameters()), b=dict(other.named_parameters()))
     for owner, state in zip((model, other), states, strict=True):
         assert all(torch.equal(tensor, state[name]) for name, tensor in owner.state_dict().items())
         assert all(parameter.grad is None and parameter.requires_grad for parameter in owner.parameters())
@@ -96,14 +96,14 @@ def bad_rows() -> tuple[torch.Tensor, torch.Tensor]:
     ("changes", "error", "text"),
     [
         (
-            {"params_b": mc.parameters_of(build(mlp, 2))},
+            {"b": mc.parameters_of(build(mlp, 2))},
             ValueError,
-            "params_b do not match: missing 1.weight, 1.bias, 3.weight, 3.bias; unexpected 2.weight, 2.bias",
+            "a and b do not match: missing 1.weight, 1.bias, 3.weight, 3.bias; unexpected 2.weight, 2.bias",
         ),
         (
-            {"params_a": mc.parameters_of(build(norm_mlp, 2, torch.float32))},
+            {"a": mc.parameters_of(build(norm_mlp, 2, torch.float32))},
             ValueError,
-            "params_a have different shapes or types: 0.weight float64[5, 4] against float32[5, 4], 0.bias",
+            "a and b have different shapes or types: 0.weight float32[5, 4] against float64[5, 4], 0.bias",
         ),
         ({"batches": []}, ValueError, "path data holds no samples; at least one is needed"),
         ({"batches": (torch.zeros(4, 4), torch.zeros(4).long())}, ValueError, "path data holds only class 0; training"),

@@ -57,8 +57,8 @@ def test_it_is_what_evaluate_path_evaluates() -> None:
 
 @pytest.mark.parametrize("factory", [norm_mlp, norm_conv])
 def test_it_goes_to_a_file_and_back(factory: Callable[[], nn.Module], tmp_path: Path) -> None:
-    states = [build(factory, seed).state_dict() for seed in (1, 2)]
-    here = mc.model_at(build(factory), line(factory).reversed(), 0.3, norm=mc.InterpolateNorm(*states))
+    path = mc.LinearPath.between(build(factory, 1), build(factory, 2))
+    here = mc.model_at(build(factory), path.reversed(), 0.3, norm=mc.InterpolateNorm())
     save_file(here.state_dict(), tmp_path / "here.safetensors")
     back = build(factory, 5)
     back.load_state_dict(load_file(tmp_path / "here.safetensors"))

@@ -88,7 +88,7 @@ def test_all_differing_names_are_listed() -> None:
     b = {"v": b["w"], "u": b["b"]}
     with pytest.raises(ValueError) as caught:
         mc.LinearPath(a, b)
-    assert str(caught.value) == "endpoints of the path do not match: missing w, b; unexpected v, u"
+    assert str(caught.value) == "endpoint A and endpoint B do not match: missing w, b; unexpected v, u"
 
 
 def test_all_differing_shapes_and_types_are_listed() -> None:
@@ -97,7 +97,7 @@ def test_all_differing_shapes_and_types_are_listed() -> None:
     with pytest.raises(ValueError) as caught:
         mc.LinearPath(a, b)
     assert str(caught.value) == (
-        "endpoints of the path have different shapes or types: w float64[2, 2] against float64[3, 3], "
+        "endpoint A and endpoint B have different shapes or types: w float64[2, 2] against float64[3, 3], "
         "b float64[2] against float32[2]; both endpoints must be the same architecture"
     )
 

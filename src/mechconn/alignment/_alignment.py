@@ -134,7 +134,6 @@ def align(
     Source: Lubana et al. 2023, section 3; Entezari et al. 2022 (barriers up to permutation).
     """
     compute = resolve_compute(compute, device, progress)
-    compute = resolve_compute(compute, device, progress)
     model_a, model_b = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
     check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
     check_compatible("parameters of model_a and model_b", parameters_of(model_a), parameters_of(model_b))

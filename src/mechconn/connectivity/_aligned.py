@@ -136,12 +136,16 @@ def evaluate_alignment(
     for name, pair in (("", (model_a, model_b)), ("null ", null)):
         if pair is None:
             continue
-        first, second = (unwrap_module(model, which) for model, which in zip(pair, ("model_a", "model_b"), strict=True))
+        names = ("null[0]", "null[1]") if name else ("model_a", "model_b")
+        first, second = (unwrap_module(model, which) for model, which in zip(pair, names, strict=True))
         evaluator = Evaluator(first, suite, loss=loss, metrics=metrics, seed=seed, compute=how)
         policy, b = resolve_norm(norm, evaluator.network), point_of(second)
-        why = explain_disjoint((first, second), evaluator, Network(second, how), (evaluator.saved, b), ignore=ignore)
+        ends = evaluator.saved, b
+        why = explain_disjoint((first, second), evaluator, Network(second, how), ends, ignore=ignore, names=names)
         if why:
-            raise ValueError(why)
+            raise ValueError(
+                f"{' and '.join(names)} are not one module with different parameters and statistics: {why}"
+            )
         found = align(first, second, method, symmetry, seed=seed, compute=how)
         alignments.append(found)
         symmetry = alignments[0].symmetry

@@ -12,6 +12,23 @@ from mechconn.losses import Each
 PathVerdict = Literal["connected", "not connected", "undetermined"]
 
 
+class EndRecord(Record):
+    """A network at an end of a path as it was saved; see `mechconn.EndMeans`."""
+
+    loss: dict[str, float | None]
+    accuracy: dict[str, float | None]
+
+
+class ShiftedEndRecord(Record):
+    """An end of a path that is another network than the saved one; see `mechconn.ShiftedEnd`."""
+
+    end: str
+    split: str
+    on: str
+    saved: float | None
+    evaluated: float | None
+
+
 class PathRecord(Record):
     """A path's profile: per split, loss and accuracy in [0, 1] at each t, and the barrier in loss.
 
@@ -24,6 +41,8 @@ class PathRecord(Record):
         connection: split -> whether the barrier is at most `tolerance`, by its interval; see `mechconn.Connection`.
         mechanistic_connection: the same over the reference and every intervention.
         clusters: split -> number of clusters that the intervals are over; empty where rows are independent.
+        saved: what both ends do as they were saved; None where that is not known.
+        shifted: ends that are other networks than the saved ones, and by how much.
     """
 
     start: str
@@ -38,6 +57,8 @@ class PathRecord(Record):
     connection: dict[str, PathVerdict]
     mechanistic_connection: PathVerdict
     clusters: dict[str, int] = Field(default={})
+    saved: list[EndRecord | None] = Field(default=[])
+    shifted: list[ShiftedEndRecord] = Field(default=[])
     settings: dict[str, Any]
 
 

@@ -26,7 +26,9 @@ def list_saved_ends(path: PathRecord) -> list[tuple[str, str, float, float]]:
     shifted = {shift.end for shift in path.shifted}
     return [
         (split, on, t, value)
-        for end, saved, t in zip((path.start, path.end), path.saved, (0.0, 1.0), strict=False)  # older records hold none
+        for end, saved, t in zip(
+            (path.start, path.end), path.saved, (0.0, 1.0), strict=False
+        )  # older records hold none
         if saved is not None and end in shifted
         for on, splits in (("accuracy", saved.accuracy), ("loss", saved.loss))
         for split, value in splits.items()
