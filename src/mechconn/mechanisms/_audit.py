@@ -23,7 +23,7 @@ from mechconn.connectivity import (
     walk_lines,
 )
 from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_non_negative, resolve_compute
-from mechconn.datasets import Clusters, Suite, check_label_names
+from mechconn.datasets import Clusters, Suite, check_label_names, read_clusters
 from mechconn.losses import cross_entropy, find_loss_unit
 from mechconn.mechanisms._audit_record import AuditRecord
 from mechconn.mechanisms._audit_sentences import THEORY_PAGE, write_sentences
@@ -198,14 +198,14 @@ def audit(
     check_questions(suite, margin, on, measured)
     _check_request(models, alignment, layers)
     check_label_names([(f"model {name}", model) for name, model in zip(names, models, strict=True)], suite)
-    compute = fix_device(resolve_compute(compute, device, progress), models[0])
+    compute, clusters = fix_device(resolve_compute(compute, device, progress), models[0]), read_clusters(cluster, suite)
     a, b = (
         Evaluator(
             model,
             suite,
             loss=loss,
             metrics=metrics,
-            cluster=cluster,
+            cluster=clusters,
             keep_probabilities=True,
             seed=seed,
             compute=compute,

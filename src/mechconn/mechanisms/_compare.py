@@ -12,7 +12,15 @@ from torch import nn
 
 from mechconn.connectivity import Evaluator
 from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
-from mechconn.datasets import Clusters, ModelOutputs, Suite, check_interventions, check_label_names, represent_on_suite
+from mechconn.datasets import (
+    Clusters,
+    ModelOutputs,
+    Suite,
+    check_interventions,
+    check_label_names,
+    read_clusters,
+    represent_on_suite,
+)
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._difference_evidence import (
     bound_difference_over_runs,
@@ -197,7 +205,8 @@ def compare_mechanisms(
         )
     every = zip("AB", sides, strict=True)
     check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
-    run: dict[str, Any] = {"loss": loss, "metrics": metrics, "cluster": cluster, "seed": seed, "compute": compute}
+    run: dict[str, Any] = {"loss": loss, "metrics": metrics, "seed": seed, "compute": compute}
+    run["cluster"] = read_clusters(cluster, suite)
     evaluators = [[Evaluator(*represent_on_suite(model, suite), **run) for model in models] for models in sides]
     return compare_evaluated(evaluators[0], evaluators[1], margin, on)
 
