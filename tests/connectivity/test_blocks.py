@@ -100,7 +100,9 @@ def test_each_block_of_a_linear_model_has_its_parabola(rest: Any) -> None:
 def test_blocks_are_evaluated_as_deep_copies_are(rest: Any) -> None:
     model, norm, test = build(norm_conv), split(images(15), [6, 5, 4]), split(images(9, 4), [5, 4])
     a, b = (mc.parameters_of(build(norm_conv, seed)) for seed in (1, 2))
-    result = mc.evaluate_blocks(model, a, b, mc.Suite({"cue": test}), 1, rest, (0.0, 0.3, 1.0), norm=mc.Reestimate(norm))
+    result = mc.evaluate_blocks(
+        model, a, b, mc.Suite({"cue": test}), 1, rest, (0.0, 0.3, 1.0), norm=mc.Reestimate(norm)
+    )
     assert list(result) == ["0", "1", "3", "4", "7"]
     for block, profile in result.items():
         for i, t in enumerate(profile.ts):

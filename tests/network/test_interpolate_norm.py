@@ -87,7 +87,10 @@ def without_statistics() -> nn.Module:
             "A and B are not one module with different parameters and statistics: 1.running_mean: only in A "
             "(float64[5]); 1.running_var: only in A (float64[5]); 1.num_batches_tracked: only in A (int64[])",
         ),
-        (lambda: nn.Sequential(build(norm_mlp, 2)), "0.0.weight: only in B (float64[5, 4]); 0.0.bias: only in B (float64[5]); and 18 more"),
+        (
+            lambda: nn.Sequential(build(norm_mlp, 2)),
+            "0.0.weight: only in B (float64[5, 4]); 0.0.bias: only in B (float64[5]); and 18 more",
+        ),
         (lambda: build(norm_mlp, 2, torch.float32), "1.running_mean: float64[5] and float32[5]"),
     ],
 )
@@ -126,7 +129,9 @@ def test_parameters_alone_have_no_statistics() -> None:
     a, b = ends(norm_mlp)
     path, suite = mc.LinearPath(mc.parameters_of(a), mc.parameters_of(b)), mc.Suite({"cue": rows(30)})
     for t in (0.0, 0.5, 1.0):
-        with pytest.raises(ValueError, match=r"^InterpolateNorm needs the statistics of both ends, .* parameters alone"):
+        with pytest.raises(
+            ValueError, match=r"^InterpolateNorm needs the statistics of both ends, .* parameters alone"
+        ):
             mc.InterpolateNorm().point(Network(a), path, t)
     with pytest.raises(ValueError, match=r"pass the networks, LinearPath\.between\(a, b\)$"):
         mc.evaluate_path(a, path, suite, ts=3, norm=mc.InterpolateNorm())

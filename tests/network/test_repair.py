@@ -81,8 +81,7 @@ def test_batches_count_by_their_rows() -> None:
     own_a, own_b = mc.parameters_of(a), mc.parameters_of(b)
     path = mc.LinearPath(own_a, own_b)
     whole, parts = (
-        mc.parameters_of(mc.model_at(a, path, 0.5, norm=mc.Repair(given)))
-        for given in (data, split(data, [7, 13, 10]))
+        mc.parameters_of(mc.model_at(a, path, 0.5, norm=mc.Repair(given))) for given in (data, split(data, [7, 13, 10]))
     )
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=1e-10, atol=1e-10)
