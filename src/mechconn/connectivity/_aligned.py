@@ -19,7 +19,7 @@ from mechconn.connectivity._profile import Profile, make_table, write_table
 from mechconn.core import Compute, PerSampleLoss, Progress, resolve_compute
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import Metric, Network, NormPolicy, point_of, resolve_norm, unwrap_module
+from mechconn.network import Metric, Network, NormPolicy, point_of, resolve_norm, share_ignored, unwrap_module
 from mechconn.plotting import draw_bars
 from mechconn.symmetry import Symmetry
 
@@ -149,6 +149,7 @@ def evaluate_alignment(
         found = align(first, second, method, symmetry, seed=seed, compute=how)
         alignments.append(found)
         symmetry = alignments[0].symmetry
-        lines = walk_lines(evaluator, b, point_of(found.model), grid, policy, keep_samples)
+        b, moved = (share_ignored(point, evaluator.saved, ignore) for point in (b, point_of(found.model)))
+        lines = walk_lines(evaluator, b, moved, grid, policy, keep_samples)
         profiles |= {f"{name}{which}": profile for which, profile in lines.items()}
     return AlignedProfiles(alignments[0], profiles, alignments[1] if null is not None else None)

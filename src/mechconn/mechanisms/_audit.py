@@ -41,6 +41,7 @@ from mechconn.network import (
     fix_device,
     point_of,
     resolve_norm,
+    share_ignored,
     unwrap_module,
 )
 from mechconn.symmetry import Symmetry
@@ -212,8 +213,8 @@ def audit(
         )
         for model in models
     )
-    policy, points = resolve_norm(norm, a.network), (a.saved, b.saved)
-    why = explain_disjoint(models, a, b.network, points, ignore=ignore, names=names)
+    policy = resolve_norm(norm, a.network)
+    why = explain_disjoint(models, a, b.network, (a.saved, b.saved), ignore=ignore, names=names)
     if blocks is not None and not why:  # before the work, not after it
         group_parameters(list(a.network.make_weightless_parameters()), blocks, None)
     notes = [_explain_no_path(names, why)] if why else []
@@ -227,10 +228,11 @@ def audit(
         a.adopt(b)
         aligned, unaligned = align_or_explain(*models, alignment, symmetry, a.example, policy, seed, compute)
         notes += unaligned
-        moved = None if aligned is None else point_of(aligned.model)
-        lines = walk_lines(a, points[1], moved, grid, policy)
+        end = share_ignored(b.saved, a.saved, ignore)
+        moved = None if aligned is None else share_ignored(point_of(aligned.model), a.saved, ignore)
+        lines = walk_lines(a, end, moved, grid, policy)
         if blocks is not None:
-            found = walk_blocks(a, (points[0], moved or points[1]), blocks, "a", grid, policy, None, keep=False)
+            found = walk_blocks(a, (a.saved, moved or end), blocks, "a", grid, policy, None, keep=False)
     return Audit(
         comparison=comparison,
         discrepancy=discrepancy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import Any, Literal, TypeAlias
 
@@ -18,7 +19,7 @@ from mechconn.losses import cross_entropy
 from mechconn.mechanisms._effects import Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import measure_outcome
-from mechconn.network import Metric, NormPolicy, Point, check_metrics, resolve_norm
+from mechconn.network import Metric, NormPolicy, Point, check_metrics, resolve_norm, share_ignored
 from mechconn.paths import LinearPath
 from mechconn.plotting import draw_heat_map
 
@@ -166,7 +167,7 @@ def mechanism_map(
         for name, model in models.items()
     }
     policy = resolve_norm(norm, next(iter(evaluators.values())).network)
-    lines = _Lines(models, evaluators, grid, policy, align, tuple(ignore))
+    lines = _Lines(models, evaluators, grid, policy, align, ignore)
     profiles = {pair: report.after(lambda pair=pair: lines.walk(*pair)) for pair in pairs}
     invariance = {
         name: report.after(lambda own=own: make_invariance(measure_outcome(own, on, _ignore_count), suite, margin, on))
@@ -221,7 +222,13 @@ class _Lines:
     grid: tuple[float, ...]
     norm: NormPolicy
     align: Aligner | None
-    ignore: tuple[str, ...]
+    ignore: Sequence[str]
+
+    @cached_property
+    def points(self) -> dict[str, Point]:
+        """Where each model stands, with the first one's values of what is ignored."""
+        first = next(iter(self.evaluators.values())).saved
+        return {name: share_ignored(own.saved, first, self.ignore) for name, own in self.evaluators.items()}
 
     def walk(self, a: str, b: str) -> Profile:
         """The profile of one line.
@@ -233,11 +240,13 @@ class _Lines:
         try:
             if name == a:
                 self._check(name, b, self.models[b], self.evaluators[b])
-            end = self.evaluators[b].saved
+            end = self.points[b]
             if self.align is not None:
                 moved = self.align(self.models[a], self.models[b])
-                end = self._check(name, b, moved, Evaluator(moved, first.suite, compute=first.compute))
-            line = LinearPath(self.evaluators[a].saved, end)
+                own = Evaluator(moved, first.suite, compute=first.compute)
+                self._check(name, b, moved, own)
+                end = share_ignored(own.saved, first.saved, self.ignore)
+            line = LinearPath(self.points[a], end)
             reference = first.suite.reference
             profile = evaluate_line(first, line, self.grid, self.norm, False, lambda **_: None, (reference,))
             profile.barrier(reference)
@@ -245,15 +254,14 @@ class _Lines:
             raise ValueError(f"models {a!r} and {b!r}: {error}") from None
         return profile
 
-    def _check(self, a: str, b: str, model: nn.Module, own: Evaluator) -> Point:
-        """Where a model stands, after refusing one that is not the first one's module."""
+    def _check(self, a: str, b: str, model: nn.Module, own: Evaluator) -> None:
+        """Refuse a model that is not the first one's module."""
         models, ends = (self.models[a], model), (self.evaluators[a].saved, own.saved)
         why = explain_disjoint(
             models, self.evaluators[a], own.network, ends, ignore=self.ignore, names=(f"model {a!r}", f"model {b!r}")
         )
         if why:
             raise ValueError(f"not one module with different parameters and statistics: {why}")
-        return own.saved
 
 
 def _note_shifted(profiles: Mapping[tuple[str, str], Profile], margin: float) -> Iterator[str]:

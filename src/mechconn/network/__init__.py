@@ -56,6 +56,7 @@ from mechconn.network._points import find_buffers as find_buffers
 from mechconn.network._points import list_statistics as list_statistics
 from mechconn.network._points import load_point as load_point
 from mechconn.network._points import point_of as point_of
+from mechconn.network._points import share_ignored as share_ignored
 from mechconn.network._power_iteration import PowerIteration as PowerIteration
 from mechconn.network._power_iteration import find_power_iterations as find_power_iterations
 from mechconn.network._power_iteration import renew_power_iteration as renew_power_iteration

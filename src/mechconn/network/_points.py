@@ -83,7 +83,7 @@ def as_points(what: Sequence[str], given: Sequence[PointLike], ignore: Sequence[
     first = points[0]
     for name, point in zip(what[1:], points[1:], strict=True):
         check_point(f"{what[0]} and {name}", first, point)
-    return [first, *(_without(point, first, ignore) for point in points[1:])]
+    return [first, *(share_ignored(point, first, ignore) for point in points[1:])]
 
 
 def _as_point(what: str, given: PointLike) -> Point:
@@ -99,8 +99,8 @@ def _as_point(what: str, given: PointLike) -> Point:
     )
 
 
-def _without(point: Point, first: Point, ignore: Sequence[str]) -> Point:
-    """The point with the first one's values of the buffers to be ignored."""
+def share_ignored(point: Point, first: Point, ignore: Sequence[str]) -> Point:
+    """The point with the first one's values of the buffers to be ignored; itself where there are none."""
     names = [n for n in first.buffers if n in ignore or n.rpartition(".")[2] in ignore]
     return Point(point.params, {**point.buffers, **{n: first.buffers[n] for n in names}}) if names else point
 
@@ -191,10 +191,10 @@ def _share_buffers(network: Network, held: Sequence[Buffers], params: Params) ->
             unfit.append(name)
     if unfit:
         shown = ", ".join(unfit[:8]) + (f" and {len(unfit) - 8} more" if len(unfit) > 8 else "")
+        parts = tuple(dict.fromkeys(name.rpartition(".")[2] for name in unfit))
         raise ValueError(
             f"the ends of the path differ in {shown}, and no rule says what a network between them holds there; name "
-            f"what does not matter, LinearPath.between(a, b, ignore={unfit[0].rpartition('.')[2]!r}), or compare the "
-            "two without a path"
+            f"what does not matter, LinearPath.between(a, b, ignore={parts!r}), or compare the two without a path"
         )
 
 
