@@ -14,6 +14,9 @@ import mechconn as mc
 from lookup import Copier, answers
 from zoo import CLASSES, FEATURES, Shared, build, mlp, rows, split
 
+KEPT = 1e-6
+"""Class probabilities are kept as float32, which rounds each at 6e-8 of its size."""
+
 
 def by_hand(models: list[nn.Module], x: Tensor) -> float:
     """Row by row, class by class."""
@@ -30,9 +33,9 @@ def test_it_is_the_mean_over_interventions_of_the_mean_over_rows() -> None:
     suite = mc.Suite({**data, "rand_cue": split(data["rand_cue"], [8, 3])})
     found = mc.output_discrepancy(models[0], models[1], suite)
     expected = {name: by_hand(models, x) for name, (x, _) in data.items()}
-    assert dict(found.splits) == pytest.approx(expected, rel=1e-12)
+    assert dict(found.splits) == pytest.approx(expected, rel=KEPT)
     assert found.transformations == ("rand_cue", "hue")
-    assert found.mean == pytest.approx((expected["rand_cue"] + expected["hue"]) / 2, rel=1e-12)
+    assert found.mean == pytest.approx((expected["rand_cue"] + expected["hue"]) / 2, rel=KEPT)
     assert found.similarity == pytest.approx(1 / (found.mean + 1e-8), rel=1e-12)
     mirrored = mc.output_discrepancy(models[1], models[0], suite)
     assert mirrored.mean == pytest.approx(found.mean, rel=1e-12)
@@ -45,8 +48,8 @@ def test_a_split_of_several_draws_counts_with_their_mean() -> None:
     y = data[1]
     suite = mc.Suite({"cue": data, "hue": data}, redraws={"hue": [(x, y), (x + 1, y)]})
     found = mc.output_discrepancy(models[0], models[1], suite)
-    assert found.mean == pytest.approx(sum(by_hand(models, inputs) for inputs in (data[0], x, x + 1)) / 3, rel=1e-12)
-    assert found.splits["cue"] == pytest.approx(by_hand(models, data[0]), rel=1e-12)
+    assert found.mean == pytest.approx(sum(by_hand(models, inputs) for inputs in (data[0], x, x + 1)) / 3, rel=KEPT)
+    assert found.splits["cue"] == pytest.approx(by_hand(models, data[0]), rel=KEPT)
     fewer = mc.Suite({"cue": data, "hue": data}, redraws={"hue": [rows(3, 2)]})
     with pytest.raises(ValueError, match="draw 2 of split 'hue' has 3 rows and the split 9"):
         mc.output_discrepancy(models[0], models[1], fewer)
@@ -69,7 +72,7 @@ def test_certain_models_that_never_agree_are_two_apart() -> None:
 
     found = mc.output_discrepancy(Copier(), Next(), suite)
     p, rest = (math.exp(10) / (math.exp(10) + 2), 1 / (math.exp(10) + 2))
-    assert found.mean == pytest.approx(2 * (p - rest), rel=1e-12)
+    assert found.mean == pytest.approx(2 * (p - rest), rel=KEPT)
 
 
 class Undefined(nn.Module):

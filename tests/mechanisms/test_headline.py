@@ -167,7 +167,18 @@ def test_it_stands_first_in_print_page_and_json_with_the_users_names(tmp_path: P
 def test_the_audits_sentences() -> None:
     """Accuracies of all splits, how much less, zero barriers together, and the theory in a sentence and a link."""
     suite = suite_of(cue=(0.9, 0.9), no_cue=(0.8, 0.7), rand_cue=(0.2, 0.7))
-    text = str(mc.audit(A, A, suite, ts=3))
+
+    class Scaled(Copier):
+        """With a parameter, so that there is a path."""
+
+        def __init__(self) -> None:
+            super().__init__(0)
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * super().forward(x)
+
+    text = str(mc.audit(Scaled(), Scaled(), suite, ts=3, alignment="none"))
     assert "It is right on 90.0 % of cue, 80.0 % of no_cue, 20.0 % of rand_cue." in text
     assert "No barrier above 0.00 nats on cue, no_cue, rand_cue" in text and "Barriers in loss" not in text
     assert "docs/theory.md" in text.splitlines()[-1]
