@@ -187,3 +187,13 @@ def test_alignments_maps_and_audits_say_so(pair: tuple[nn.Module, nn.Module]) ->
     assert audit.lines["before"].saved == expected.saved
     record = json.loads(audit.to_json())
     assert [shift["end"] for shift in record["paths"]["before"]["shifted"]] == ["B", "B"]
+    assert "between networks with other statistics than those saved" in str(audit)
+    assert "Its ends are not the networks as saved: B is right on " in str(audit)
+
+
+def test_a_block_begins_at_a_network_and_ends_at_none(pair: tuple[nn.Module, nn.Module]) -> None:
+    a, b = pair
+    line = walk(a, b, mc.Reestimate((X, Y)))
+    for rest, saved in (("a", (line.saved[0], None)), ("b", (None, line.saved[1]))):
+        found = mc.evaluate_blocks(a, a, b, SUITE, rest=rest, ts=3, norm=mc.Reestimate((X, Y)))
+        assert [profile.saved for profile in found.values()] == [saved] * 3

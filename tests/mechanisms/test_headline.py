@@ -164,21 +164,21 @@ def test_it_stands_first_in_print_page_and_json_with_the_users_names(tmp_path: P
     assert "47.60 of 68.70<small>43.3" in page and "69 %</small>" in page
 
 
-class Weighted(nn.Module):
-    """A model without weights, as one that has some: it has one, of which its outputs are a multiple."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model, self.scale = model, nn.Parameter(torch.ones(1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale * self.model(x)
-
-
 def test_the_audits_sentences() -> None:
     """Accuracies of all splits, how much less, zero barriers together, and the theory in a sentence and a link."""
     suite = suite_of(cue=(0.9, 0.9), no_cue=(0.8, 0.7), rand_cue=(0.2, 0.7))
-    text = str(mc.audit(Weighted(A), Weighted(A), suite, ts=3))
+
+    class Scaled(Copier):
+        """With a parameter, so that there is a path."""
+
+        def __init__(self) -> None:
+            super().__init__(0)
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * super().forward(x)
+
+    text = str(mc.audit(Scaled(), Scaled(), suite, ts=3, alignment="none"))
     assert "It is right on 90.0 % of cue, 80.0 % of no_cue, 20.0 % of rand_cue." in text
     assert "No barrier above 0.00 nats on cue, no_cue, rand_cue" in text and "Barriers in loss" not in text
     assert "docs/theory.md" in text.splitlines()[-1]

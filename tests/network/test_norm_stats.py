@@ -278,3 +278,28 @@ def test_a_norm_that_the_model_keeps_frozen_keeps_its_statistics() -> None:
         hidden = model.linear(model.frozen(x))
     assert torch.allclose(found["free.running_mean"], hidden.mean(0), rtol=1e-12)
     assert torch.allclose(found["free.running_var"], hidden.var(0), rtol=1e-12)
+
+
+def test_frozen_statistics_that_differ_are_not_known_between_the_ends() -> None:
+    def frozen(seed: int) -> nn.Module:
+        return build(FrozenNorm, seed).requires_grad_(False).eval()
+
+    a, b, data = frozen(1), frozen(2), rows(20)
+    suite, norm = mc.Suite({"cue": (data[0], data[1])}), mc.Reestimate(data)
+    path = mc.LinearPath.between(a, b)
+    for t, end in ((0.0, a), (1.0, b)):
+        found = mc.model_at(a, path, t, norm=norm)
+        assert torch.equal(found.get_buffer("frozen.running_mean"), end.get_buffer("frozen.running_mean"))
+        hidden = end.get_submodule("linear")(end.get_submodule("frozen")(data[0]))
+        assert torch.allclose(found.get_buffer("free.running_mean"), hidden.mean(0), rtol=1e-12)
+    with pytest.raises(ValueError) as caught:
+        mc.evaluate_path(a, path, suite, 3, norm=norm)
+    assert str(caught.value) == (
+        "the model keeps frozen.running_mean, frozen.running_var frozen, so that they are not re-estimated, and the "
+        "ends of the path differ in them; pass norm=InterpolateNorm()"
+    )
+    assert mc.evaluate_path(a, path, suite, 3, norm=mc.InterpolateNorm()).saved[1] is not None
+    for name in ("running_mean", "running_var"):
+        b.get_buffer(f"frozen.{name}").copy_(a.get_buffer(f"frozen.{name}"))
+    middle = mc.model_at(frozen(3), mc.LinearPath.between(a, b), 0.5, norm=norm)
+    assert torch.equal(middle.get_buffer("frozen.running_mean"), a.get_buffer("frozen.running_mean"))

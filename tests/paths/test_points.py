@@ -303,6 +303,59 @@ def test_state_that_both_share_is_that_of_every_point() -> None:
     )
 
 
+def test_a_soup_of_two_reads_both_statistics() -> None:
+    a, b = used(norm_mlp, 1), used(norm_mlp, 2)
+    found = mc.soup([a, b], weights=[1, 3], norm=mc.InterpolateNorm())
+    check_same(found, mc.model_at(a, mc.LinearPath.between(a, b), 0.75, norm=mc.InterpolateNorm()))
+    for name in ("1.running_mean", "1.running_var"):
+        mixed = 0.25 * a.get_buffer(name) + 0.75 * b.get_buffer(name)
+        torch.testing.assert_close(found.get_buffer(name), mixed, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="the policy needs the two ends of a path, and this point lies on none"):
+        mc.soup([a, b, a], norm=mc.InterpolateNorm())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_soup_needs_a_network_to_be_of() -> None:
+    points = [mc.point_of(used(mlp, seed)) for seed in (1, 2)]
+    with pytest.raises(TypeError, match=r"^models\[0\] must be a Module, got Point: the first gives the architecture"):
+        mc.soup(points)
+
+
+@pytest.mark.parametrize("name", ["spectral norm", "spectral norm, by a hook", "mask"])
+def test_planes_and_blocks_meet_the_networks(name: str) -> None:
+    three = [used(FACTORIES[name], seed) for seed in (1, 2, 3)]
+    for model in three[1:] if name == "mask" else []:
+        model.get_buffer("mask").copy_(three[0].get_buffer("mask"))
+    own = [mc.measure_invariance(model, SUITE) for model in three]
+    plane = mc.evaluate_plane(three[0], *three, suite=SUITE, points=2)
+    for point, measured in zip(plane.models.values(), own, strict=True):
+        assert (point.loss, point.accuracy) == (measured.loss, measured.accuracy)
+    a, b, _ = three
+    for rest, place, measured in (("a", 0, own[0]), ("b", -1, own[1])):
+        for profile in mc.evaluate_blocks(a, a, b, SUITE, rest=rest, ts=3).values():
+            assert profile.loss["cue"][place] == measured.loss["cue"]
+    whole = mc.evaluate_blocks(a, a, b, SUITE, {"all": ""}, ts=3)["all"]
+    line = mc.evaluate_path(a, mc.LinearPath.between(a, b), SUITE, 3)
+    for split, values in line.loss.items():
+        # At t = 1 power iteration is renewed, since no block's end is a network that was saved.
+        assert whole.loss[split] == pytest.approx(values, rel=1e-2 if "spectral" in name else 1e-12)
+        assert whole.loss[split][:2] == pytest.approx(values[:2], rel=1e-12)
+
+
+def test_repair_measures_the_networks_at_the_ends() -> None:
+    a, b = used(Masked, 1), used(Masked, 2)
+    b.get_buffer("mask").copy_(a.get_buffer("mask"))
+    x, y = rows(60, 5)
+    path, norm = mc.LinearPath.between(a, b), mc.Repair((x, y))
+    check_same(mc.model_at(a, path, 0.0, norm=norm), a)
+    check_same(mc.model_at(a, path, 1.0, norm=norm), b)
+    here = mc.model_at(a, path, 0.25, norm=norm)
+    units = [model.get_submodule("first")(x) for model in (a, b, here)]
+    for measure in (lambda outputs: outputs.mean(0), lambda outputs: outputs.std(0, correction=0)):
+        of_a, of_b, found = map(measure, units)
+        torch.testing.assert_close(found, 0.75 * of_a + 0.25 * of_b, rtol=1e-9, atol=1e-9)
+
+
 def holding(a: nn.Module, b: nn.Module) -> dict[str, Callable[..., Any]]:
     """Everything that holds two modules; the first seven take `ignore`."""
     data = rows(24)

@@ -71,7 +71,8 @@ class NormPolicy(abc.ABC):
             network: the architecture; its `buffers` are those of the model that the user passed.
             path: where both ends stand, with their statistics (`path.ends`).
             t: where on it; `path.place(t)` is the place between the ends.
-            point: gamma(t). At an end its statistics are that end's, between them the network's own.
+            point: gamma(t). At an end its statistics are that end's; between them those that both ends share, else the
+                network's own.
         """
 
     @abc.abstractmethod

@@ -134,8 +134,8 @@ def load_point(network: Network, path: Curve, t: float) -> Point:
     """gamma(t) on the network's device, with the buffers that belong to it.
 
     At an end of the path the buffers are that end's. Between the ends they are those that all known points share; the
-    vectors of spectral norm are the limit of power iteration on the weights there; normalisation statistics are the
-    network's own, for a policy to replace.
+    vectors of spectral norm are the limit of power iteration on the weights there; other normalisation statistics are
+    the network's own, for a policy to replace.
 
     Raises:
         ValueError: gamma(t) is no point of this network; the path holds parameters alone and the network has other
@@ -181,12 +181,12 @@ def _share_buffers(network: Network, held: Sequence[Buffers], params: Params) ->
     unfit = []
     for name, own in network.buffers.items():
         first = held[0][name]
-        if name in statistics:
-            yield name, own.clone()
-        elif name in renewed:
+        if name in renewed:
             yield name, renewed[name].to(own)
         elif all(_equal_values(first, other[name]) for other in held[1:]):
             yield name, first.to(network.device, copy=True)
+        elif name in statistics:
+            yield name, own.clone()
         else:
             unfit.append(name)
     if unfit:
