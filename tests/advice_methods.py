@@ -35,6 +35,11 @@ from operations import METHODS
 from zoo import build, mlp, norm_mlp, rows
 
 METHODS_ADVICE: dict[str, Advice] = {
+    "NO_PATH": Advice(
+        lambda: mc.soup([build(norm_mlp, seed) for seed in range(3)], norm=mc.InterpolateNorm()),
+        "pass norm=Reestimate(training batches)",
+        (lambda: mc.soup([build(norm_mlp, seed) for seed in range(3)], norm=mc.Reestimate(CLEAN)),),
+    ),
     "ALL_FROZEN": Advice(
         lambda: fit(frozen()), "call requires_grad_() on some", (lambda: fit(frozen(but="0.weight")),)
     ),

@@ -70,7 +70,7 @@ def test_the_path_layer_gives_the_same_line() -> None:
     a, b, x, y = trained(signed=True)
     with isolate_rng(0, "modules"):
         first, second = AsModule(a), AsModule(b)
-    path = mc.LinearPath(mc.parameters_of(first), mc.parameters_of(second))
+    path = mc.LinearPath.between(first, second)
     suite = mc.Suite({"data": (x, y)}, reference="data")
     profile = mc.evaluate_path(first, path, suite, loss=lambda f, label: (f - label).square())
     line = join(a, b, x, y).before

@@ -217,7 +217,7 @@ def audit(
     why = explain_disjoint(models, a, b.network, (a.saved, b.saved), ignore=ignore, names=names)
     if blocks is not None and not why:  # before the work, not after it
         group_parameters(list(a.network.make_weightless_parameters()), blocks, None)
-    notes = [_explain_no_path(names, why)] if why else []
+    notes = [_say_no_path(names, why)] if why else []
     similarity, unlike = (None, []) if layers is None else _compare_layers(a, b, layers)
     comparison = compare_evaluated((a,), (b,), margin, on)
     discrepancy = measure_discrepancy(a, b) if _share_classes(a, b) else None
@@ -265,7 +265,7 @@ def audit(
     )
 
 
-def _explain_no_path(names: tuple[str, str], why: str) -> str:
+def _say_no_path(names: tuple[str, str], why: str) -> str:
     return (
         f"{names[0]} and {names[1]} are not one module with different parameters and statistics, so that no path in "
         f"weight space joins them: {why}."
