@@ -1,4 +1,4 @@
-"""The README's examples, typed as they stand."""
+"""The examples of the README and of the pages in docs/, typed as they stand."""
 
 import re
 import sys
@@ -18,6 +18,8 @@ with isolate_rng(0, "import"):
     import transformers
 
 README = Path(__file__).parents[1] / "README.md"
+PAGES = ("outcomes", "paths")
+"""Pages of docs/ whose examples print what stands below them; theory.md has a test of its own."""
 
 
 @pytest.mark.slow
@@ -25,7 +27,7 @@ def test_the_examples_run_and_tell_the_story(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    example, more, compared, aligned, audited, _, changed, *_ = re.findall(
+    example, more, joined, compared, aligned, audited, _, changed, *_ = re.findall(
         r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S
     )
     names: dict[str, object] = {}
@@ -37,6 +39,8 @@ def test_the_examples_run_and_tell_the_story(
     exec(compile(more, "README.md", "exec"), names)
     assert "interval=(" in capsys.readouterr().out
     assert (tmp_path / "path.png").read_bytes().startswith(b"\x89PNG")
+    exec(compile(joined, "README.md", "exec"), names)
+    assert capsys.readouterr().out.startswith("{'cue': 0.")
     exec(compile(compared, "README.md", "exec"), names)
     printed = capsys.readouterr().out.splitlines()
     assert re.match(r"A relies on rand_cue and B is invariant to it: \d+\.\d of \d+\.\d points less \(", printed[0])
@@ -88,6 +92,24 @@ def test_the_examples_on_models_and_data_of_ones_own_run(
     assert len(re.findall("rand_cue|darker", printed)) >= 3
     assert "accuracy by group (95 % intervals):\n  y=0, place=land: " in printed
     assert list(names["by_place"]) == ["agree", "conflict"]  # pyright: ignore[reportArgumentType]
+    assert "intervals over 2 clusters" in printed
+    assert "ModelOutputs(cue: 8 x 2, rand_cue: 8 x 2)" in printed
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_print_what_stands_there(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (README.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    examples = re.findall(r"```python\n(.*?)```\n(?:\n```\n(.*?)```\n)?", text, re.S)
+    assert len(examples) > 3
+    with isolate_rng(0, "docs"):
+        for example, printed in examples:
+            exec(compile(example, f"{page}.md", "exec"), names)
+            assert capsys.readouterr().out == printed
+
+
+def test_every_page_is_run() -> None:
+    assert {file.stem for file in (README.parent / "docs").glob("*.md")} == {*PAGES, "theory"}
 
 
 def test_the_configuration_of_a_run_is_understood(tmp_path: Path) -> None:
