@@ -1,4 +1,4 @@
-"""The README's examples, typed as they stand."""
+"""The examples of the README and of the pages in docs/, typed as they stand."""
 
 import re
 import sys
@@ -18,6 +18,8 @@ with isolate_rng(0, "import"):
     import transformers
 
 README = Path(__file__).parents[1] / "README.md"
+PAGES = ("outcomes", "paths")
+"""Pages of docs/ whose examples print what stands below them; theory.md has a test of its own."""
 
 
 @pytest.mark.slow
@@ -25,7 +27,7 @@ def test_the_examples_run_and_tell_the_story(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    example, more, compared, aligned, audited, _, changed, *_ = re.findall(
+    example, more, compared, aligned, audited, _, joined, changed, *_ = re.findall(
         r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S
     )
     names: dict[str, object] = {}
@@ -47,6 +49,8 @@ def test_the_examples_run_and_tell_the_story(
     exec(compile(audited, "README.md", "exec"), names)
     assert "The mechanisms of theta_C (A) and theta_NC (B) are " in capsys.readouterr().out
     assert "<!doctype html>" in (tmp_path / "audit.html").read_text(encoding="utf-8")
+    exec(compile(joined, "README.md", "exec"), names)
+    assert re.match(r"\{'no_cue': 0\.\d+, .*\}\n(B as saved has accuracy|$)", capsys.readouterr().out)
     exec(compile(changed, "README.md", "exec"), names)
     assert re.search(r"^\| CBFT (\| \d+\.\d ){4}\|$", capsys.readouterr().out, re.M)
     assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
@@ -59,6 +63,7 @@ def build(width):
     parts = nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 2)
     return nn.Sequential(*parts)
 """
+PLACES = "place,photographer\n" + "land,Ada\nsea,Bo\n" * 3 + "sea,Cleo\nland,Cleo\n"
 INTERVENTIONS = "def turned(x, draws):\n    return x.rot90(2, (2, 3))\n"
 
 
@@ -78,7 +83,7 @@ def test_the_examples_on_models_and_data_of_ones_own_run(
         for label, name in enumerate(("bird", "fish")):
             images = {f"{row}.png": pixels(10 * label + row, side=40) for row in range(4)}
             write_class_folder(tmp_path / "photos" / split / name, images)
-    (tmp_path / "photos" / "places.csv").write_text("place\n" + "land\nsea\n" * 3 + "sea\nland\n", encoding="utf-8")
+    (tmp_path / "photos" / "places.csv").write_text(PLACES, encoding="utf-8")
     data = texts(40)
     names = {"input_ids": data.input_ids, "attention_mask": data.attention_mask, "labels": data.y}
     section = README.read_text(encoding="utf-8").split("## My model, my data")[1].split("\n## ")[0]
@@ -88,6 +93,24 @@ def test_the_examples_on_models_and_data_of_ones_own_run(
     assert len(re.findall("rand_cue|darker", printed)) >= 3
     assert "accuracy by group (95 % intervals):\n  y=0, place=land: " in printed
     assert list(names["by_place"]) == ["agree", "conflict"]  # pyright: ignore[reportArgumentType]
+    assert "intervals over 3 clusters" in printed
+    assert "ModelOutputs(cue: 8 x 2, rand_cue: 8 x 2)" in printed
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_print_what_stands_there(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (README.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    examples = re.findall(r"```python\n(.*?)```\n(?:\n```\n(.*?)```\n)?", text, re.S)
+    assert len(examples) > 3
+    with isolate_rng(0, "docs"):
+        for example, printed in examples:
+            exec(compile(example, f"{page}.md", "exec"), names)
+            assert capsys.readouterr().out == printed
+
+
+def test_every_page_is_run() -> None:
+    assert {file.stem for file in (README.parent / "docs").glob("*.md")} == {*PAGES, "theory"}
 
 
 def test_the_configuration_of_a_run_is_understood(tmp_path: Path) -> None:
