@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -110,7 +110,7 @@ class Evaluator:
         self._known: dict[tuple[_Key, str], Outcomes] = {}
         self._ends: dict[tuple[int, int], tuple[_Key, Buffers]] = {}
         self._same: dict[int, Point] = {}
-        self._held: list[object] = []  # what identities were taken of
+        self._held: dict[int, object] = {}  # what identities were taken of
 
     @cached_property
     def saved(self) -> Point:
@@ -180,7 +180,7 @@ class Evaluator:
     def take_for_same(self, moved: Point, point: Point) -> None:
         """Note that one point computes the same function as another, its hidden units permuted."""
         self._same[id(moved)] = point
-        self._held += [moved, point]
+        self._held |= {id(moved): moved, id(point): point}
 
     def adopt(self, other: Evaluator) -> None:
         """Take over what another evaluator of the same suite knows of its own network, which is one module with this.
@@ -188,8 +188,12 @@ class Evaluator:
         Its outcomes as saved then count at the point `other.saved`, and are not computed again.
         """
         saved = id(other.saved)
-        self._held.append(other.saved)
+        self._held[saved] = other.saved
         self._known |= {(key, what): found for (key, what), found in other._known.items() if key == (saved, 0)}
+
+    def drop_probabilities(self) -> None:
+        """Free the class probabilities of all rows, once nobody reads them any more."""
+        self._known = {key: replace(found, class_probabilities=None) for key, found in self._known.items()}
 
     def is_saved(self, path: Path, t: float, norm: NormPolicy) -> bool:
         """Whether the network that is evaluated at an end of the path is the one that was saved."""
@@ -227,13 +231,13 @@ class Evaluator:
     def _load(self, point: Point, buffers: Buffers) -> Point:
         """A known point on the network's device."""
         self.network.check("the point's parameters", point.params)
-        params = dict(point.params)
+        params = {name: tensor.clone() for name, tensor in point.params.items()}  # a forward pass may write into it
         self.network.load_in_place(params)
         check_same_keys("the point's buffers", self.network.buffers, buffers)
         return Point(params, {name: buffers[name].to(self.network.device, copy=True) for name in self.network.buffers})
 
     def _hold(self, point: Point, norm: NormPolicy | None) -> _Key:
-        self._held += [point, norm]
+        self._held |= {id(point): point, id(norm): norm}
         return id(point), 0 if norm is None else id(norm)
 
     def _evaluate(self, data: Mapping[str, Any], key: _Key | None, load: Callable[[], Point]) -> dict[str, Outcomes]:

@@ -221,6 +221,8 @@ def audit(
     similarity, unlike = (None, []) if layers is None else _compare_layers(a, b, layers)
     comparison = compare_evaluated((a,), (b,), margin, on)
     discrepancy = measure_discrepancy(a, b) if _share_classes(a, b) else None
+    for own in (a, b):
+        own.drop_probabilities()
     lines: dict[str, Profile] = {}
     aligned: Alignment | None = None
     found: BlockProfiles | None = None

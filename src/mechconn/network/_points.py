@@ -141,8 +141,7 @@ def load_point(network: Network, path: Curve, t: float) -> Point:
         ValueError: gamma(t) is no point of this network; the path holds parameters alone and the network has other
             buffers than normalisation statistics; a buffer differs between the known points and no rule renews it.
     """
-    end = path.end_at(t)
-    params = dict(path.at(t)) if end is None else dict(end.params)
+    params = dict(path.at(t))
     network.check("the path's parameters", params)
     network.load_in_place(params)
     return Point(params, find_buffers(network, path, t, params))
