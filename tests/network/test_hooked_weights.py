@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path as FilePath
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import mechconn as mc
+from mechconn.paths import Path
 from zoo import CLASSES, FEATURES, build, rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
@@ -134,7 +135,7 @@ def loaded(kind: Callable[[], nn.Module], params: dict[str, Tensor], buffers: di
     return loss(fresh)
 
 
-def along(kind: Callable[[], nn.Module], path: mc.Path, a: nn.Module, b: nn.Module) -> list[float]:
+def along(kind: Callable[[], nn.Module], path: Path, a: nn.Module, b: nn.Module) -> list[float]:
     """The losses at 0, 1/2 and 1: with the buffers of each end, and between them spectral norm's vectors by SVD."""
     middle = dict(a.named_buffers())  # masks are alike
     if "0.weight_u" in middle:
@@ -192,7 +193,7 @@ def test_what_is_read_off_a_copy_is_made_of_its_own_weights(kind: Callable[[], n
 
 
 @pytest.mark.parametrize("kind", [*KINDS[:-1], Noting])
-def test_files_are_loaded(kind: Callable[[], nn.Module], tmp_path: Path) -> None:
+def test_files_are_loaded(kind: Callable[[], nn.Module], tmp_path: FilePath) -> None:
     a, b = after_backward(kind, 1), after_backward(kind, 2)
     torch.save(b.state_dict(), tmp_path / "b.pt")
     for factory in (lambda: built(kind, 3), a):
