@@ -194,6 +194,7 @@ def test_alignments_maps_and_audits_say_so(pair: tuple[nn.Module, nn.Module]) ->
 def test_a_block_begins_at_a_network_and_ends_at_none(pair: tuple[nn.Module, nn.Module]) -> None:
     a, b = pair
     line = walk(a, b, mc.Reestimate((X, Y)))
-    for rest, saved in (("a", (line.saved[0], None)), ("b", (None, line.saved[1]))):
+    cases: list[Any] = [("a", (line.saved[0], None)), ("b", (None, line.saved[1]))]
+    for rest, saved in cases:
         found = mc.evaluate_blocks(a, a, b, SUITE, rest=rest, ts=3, norm=mc.Reestimate((X, Y)))
         assert [profile.saved for profile in found.values()] == [saved] * 3

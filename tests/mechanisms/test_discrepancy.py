@@ -15,11 +15,7 @@ from lookup import Copier, answers
 from zoo import CLASSES, FEATURES, Shared, build, mlp, rows, split
 
 KEPT = 1e-6
-<<<<<<< HEAD
-"""Probabilities are kept in float32."""
-=======
 """Class probabilities are kept as float32, which rounds each at 6e-8 of its size."""
->>>>>>> pointtests
 
 
 def by_hand(models: list[nn.Module], x: Tensor) -> float:
@@ -40,11 +36,7 @@ def test_it_is_the_mean_over_interventions_of_the_mean_over_rows() -> None:
     assert dict(found.splits) == pytest.approx(expected, rel=KEPT)
     assert found.transformations == ("rand_cue", "hue")
     assert found.mean == pytest.approx((expected["rand_cue"] + expected["hue"]) / 2, rel=KEPT)
-<<<<<<< HEAD
-    assert found.similarity == pytest.approx(1 / (found.mean + 1e-8), rel=KEPT)
-=======
     assert found.similarity == pytest.approx(1 / (found.mean + 1e-8), rel=1e-12)
->>>>>>> pointtests
     mirrored = mc.output_discrepancy(models[1], models[0], suite)
     assert mirrored.mean == pytest.approx(found.mean, rel=KEPT)
     assert json.loads(json.dumps(found.to_record(), allow_nan=False))["mean"] == found.mean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path as FilePath
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import mechconn as mc
+from mechconn.paths import Path
 from zoo import CLASSES, FEATURES, build, rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
@@ -127,28 +128,40 @@ def loss(model: nn.Module) -> float:
         return float(nn.functional.cross_entropy(model(DATA[0]), DATA[1]))
 
 
-def loaded(kind: Callable[[], nn.Module], params: dict[str, Tensor], buffers: nn.Module) -> float:
-    """The loss of a fresh module with these parameters and a model's buffers."""
+def loaded(kind: Callable[[], nn.Module], params: dict[str, Tensor], buffers: dict[str, Tensor]) -> float:
+    """The loss of a fresh module with these parameters and buffers."""
     fresh = built(kind, 9).eval()
-    fresh.load_state_dict({**params, **dict(buffers.named_buffers())})
+    fresh.load_state_dict({**params, **buffers})
     return loss(fresh)
+
+
+def along(kind: Callable[[], nn.Module], path: Path, a: nn.Module, b: nn.Module) -> list[float]:
+    """The losses at 0, 1/2 and 1: with the buffers of each end, and between them spectral norm's vectors by SVD."""
+    middle = dict(a.named_buffers())  # masks are alike
+    if "0.weight_u" in middle:
+        u, _, v = torch.linalg.svd(path.at(0.5)["0.weight_orig"].double())
+        middle = {"0.weight_u": u[:, 0].float(), "0.weight_v": v[0].float()}
+    held = dict(a.named_buffers()), middle, dict(b.named_buffers())
+    return [loaded(kind, path.at(t), buffers) for t, buffers in zip((0.0, 0.5, 1.0), held, strict=True)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_points_are_those_of_a_fresh_module(kind: Callable[[], nn.Module]) -> None:
     a, b = (after_backward(kind, seed) for seed in (1, 2))
-    path = mc.LinearPath(mc.parameters_of(a), mc.parameters_of(b))
-    expected = [loaded(kind, path.at(t), a) for t in (0.0, 0.5, 1.0)]
+    path = mc.LinearPath.between(a, b)
+    expected = along(kind, path, a, b)
     assert mc.evaluate_path(a, path, SUITE, ts=3).loss["cue"] == pytest.approx(expected, rel=1e-6)
+    moved = [mc.with_parameters(a, path.at(t)) for t in (0.0, 0.5, 1.0)]
+    kept = [loaded(kind, path.at(t), dict(a.named_buffers())) for t in (0.0, 0.5, 1.0)]
+    assert [loss(copy.deepcopy(model)) for model in moved] == pytest.approx(kept, rel=1e-6)
     for made in (
-        [mc.with_parameters(a, path.at(t)) for t in (0.0, 0.5, 1.0)],
         [mc.model_at(a, path, t) for t in (0.0, 0.5, 1.0)],
         [mc.soup([a, b], weights=[1 - t, t]) for t in (0.0, 0.5, 1.0)],
     ):
         assert [loss(copy.deepcopy(model)) for model in made] == pytest.approx(expected, rel=1e-6)
     assert mc.measure_invariance(b, SUITE, on="loss").loss["cue"] == pytest.approx(loss(b), rel=1e-6)
-    fitted = mc.fit_path(a, path.at(0.0), path.at(1.0), mc.BezierFit(epochs=1, batch_size=8), DATA).path
-    expected = [loaded(kind, fitted.at(t), a) for t in (0.0, 0.5, 1.0)]
+    fitted = mc.fit_path(a, a, b, mc.BezierFit(epochs=1, batch_size=8), DATA).path
+    expected = along(kind, fitted, a, b)
     assert mc.evaluate_path(a, fitted, SUITE, ts=3).loss["cue"] == pytest.approx(expected, rel=1e-6)
 
 
@@ -159,9 +172,10 @@ def test_the_users_module_is_left_as_it_was(kind: Callable[[], nn.Module]) -> No
     values = {
         name: {k: v.detach().clone() for k, v in held.items() if isinstance(v, Tensor)} for name, held in found.items()
     }
-    other = mc.parameters_of(built(kind, 2))
-    mc.evaluate_path(model, mc.LinearPath(mc.parameters_of(model), other), SUITE, ts=3)
-    loss(mc.with_parameters(model, other))
+    other = built(kind, 2).eval()
+    mc.evaluate_path(model, mc.LinearPath.between(model, other), SUITE, ts=3)
+    mc.model_at(model, mc.LinearPath.between(other, model), 0.5)
+    loss(mc.with_parameters(model, mc.parameters_of(other)))
     for name, part in model.named_modules():
         assert vars(part).keys() == found[name].keys()
         assert all(value is found[name][key] for key, value in vars(part).items())
@@ -179,7 +193,7 @@ def test_what_is_read_off_a_copy_is_made_of_its_own_weights(kind: Callable[[], n
 
 
 @pytest.mark.parametrize("kind", [*KINDS[:-1], Noting])
-def test_files_are_loaded(kind: Callable[[], nn.Module], tmp_path: Path) -> None:
+def test_files_are_loaded(kind: Callable[[], nn.Module], tmp_path: FilePath) -> None:
     a, b = after_backward(kind, 1), after_backward(kind, 2)
     torch.save(b.state_dict(), tmp_path / "b.pt")
     for factory in (lambda: built(kind, 3), a):

@@ -60,6 +60,11 @@ def check_every_point(kind: Callable[[], nn.Module], how: str) -> None:
         [loss(mc.with_parameters(a, path.at(t))) for t in (0.0, 0.5, 1.0)],
         [loss(mc.soup([a, b], weights=[1 - t, t])) for t in (0.0, 0.5, 1.0)],
     ]
+    points = mc.LinearPath.between(a, b)
+    found += [
+        mc.evaluate_path(a, points, SUITE, ts=3).loss["cue"],
+        [loss(mc.model_at(b, points, t)) for t in (0.0, 0.5, 1.0)],
+    ]
     for values in found:
         assert list(values) == pytest.approx(expected, rel=1e-9)
     assert mc.measure_invariance(b, SUITE, on="loss").loss["cue"] == pytest.approx(expected[2], rel=1e-9)
@@ -113,6 +118,7 @@ def test_the_users_module_is_left_as_it_was(kind: type[nn.Module], how: str) -> 
     mc.evaluate_path(model, path, SUITE, ts=3)
     loss(mc.with_parameters(model, other))
     mc.soup([model, mc.model_at(model, path, 0.5)])
+    mc.evaluate_path(model, mc.LinearPath.between(model, build(kind, 2)), SUITE, ts=3)
     mc.load_model(model)
     now = everything(model)
     assert all(a is b or (type(a) is type(b) and a == b) for a, b in zip(found, now, strict=True))
@@ -239,11 +245,13 @@ def test_levit_has_its_own_attention_biases_at_every_point() -> None:
     a, b = levit(1).eval(), levit(2).eval()
     assert value(a) != value(b)
     suite = mc.Suite({"cue": data})
-    path = mc.LinearPath(mc.parameters_of(a), mc.parameters_of(b))
+    statistics = [name for name in a.state_dict() if "running" in name]
+    assert statistics and all(torch.equal(a.state_dict()[name], b.state_dict()[name]) == 0 for name in statistics)
+    path = mc.LinearPath.between(a, b)
     expected = []
     for t in (0.0, 0.5, 1.0):
         fresh = levit(3)
-        fresh.load_state_dict({**a.state_dict(), **path.at(t)})
+        fresh.load_state_dict({**a.state_dict(), **path.at(t)})  # as KeepNorm has it
         expected.append(value(fresh.eval()))
     assert mc.evaluate_path(a, path, suite, ts=3, norm=mc.KeepNorm()).loss["cue"] == pytest.approx(expected, rel=1e-9)
     here = [mc.model_at(a, path, t, norm=mc.KeepNorm()) for t in (0.0, 0.5, 1.0)]

@@ -331,7 +331,8 @@ def test_planes_and_blocks_meet_the_networks(name: str) -> None:
     for point, measured in zip(plane.models.values(), own, strict=True):
         assert (point.loss, point.accuracy) == (measured.loss, measured.accuracy)
     a, b, _ = three
-    for rest, place, measured in (("a", 0, own[0]), ("b", -1, own[1])):
+    cases: list[Any] = [("a", 0, own[0]), ("b", -1, own[1])]
+    for rest, place, measured in cases:
         for profile in mc.evaluate_blocks(a, a, b, SUITE, rest=rest, ts=3).values():
             assert profile.loss["cue"][place] == measured.loss["cue"]
     whole = mc.evaluate_blocks(a, a, b, SUITE, {"all": ""}, ts=3)["all"]

@@ -63,6 +63,16 @@ def copy_with_state(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     return result
 
 
+def forget_computed_values(model: nn.Module) -> nn.Module:
+    """The network without its wrappers; a copy that dropped what it computed, where it has rules for that."""
+    model = unwrap_module(model)
+    if not has_mode_or_loading_rules(model):
+        return model
+    result = copy_module(model)
+    drop_computed_values(result)
+    return result
+
+
 def list_own_parts(module: nn.Module) -> list[nn.Module]:
     """The module and all that it holds, but for compiled TorchScript, whose state cannot be seen."""
     return [part for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)]

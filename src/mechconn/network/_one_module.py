@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mechconn.core import check_listed, describe_tensor
+from mechconn.network._copies import forget_computed_values
 from mechconn.network._layer_differences import LayerComparison, LayerDifference, list_attribute_names
 from mechconn.network._power_iteration import PowerIteration as PowerIteration
 from mechconn.network._power_iteration import find_power_iterations as find_power_iterations
@@ -85,7 +86,10 @@ def explain_differences(
         'weight: float32[3, 2] and float32[4, 2]; bias: float32[3] and float32[4]'
     """
     check_listed("ignore", ignore)
-    models = [unwrap_module(model, name) for model, name in zip((model_a, model_b), names, strict=True)]
+    models = [
+        forget_computed_values(unwrap_module(model, name))
+        for model, name in zip((model_a, model_b), names, strict=True)
+    ]
     _check_ignored(ignore, models)
     unusable = [_find_unusable(model) for model in models]
     skipped = {*unusable[0], *unusable[1]}

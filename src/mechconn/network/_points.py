@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import Buffers, Params, check_same_keys, check_same_shapes
+from mechconn.network._copies import forget_computed_values
 from mechconn.network._one_module import check_one_module
 from mechconn.network._params import Network, parameters_of, read_buffers
 from mechconn.network._power_iteration import find_power_iterations, renew_power_iteration
@@ -49,6 +50,8 @@ PointLike: TypeAlias = nn.Module | Point | Mapping[str, Tensor]
 def point_of(model: nn.Module) -> Point:
     """The point at which a model stands: detached copies of its parameters and buffers.
 
+    Buffers that hold what the module computed from its weights, and drops by its own rules, are left out.
+
     Raises:
         TypeError: the model is a TorchScript module.
         ValueError: a lazy module has not been run yet, so it has no weights.
@@ -57,7 +60,7 @@ def point_of(model: nn.Module) -> Point:
         >>> point_of(nn.BatchNorm1d(2))
         Point(4 parameters in 2 tensors, 3 buffers)
     """
-    return Point(parameters_of(model), read_buffers(model))
+    return Point(parameters_of(model), read_buffers(forget_computed_values(model)))
 
 
 def as_points(what: Sequence[str], given: Sequence[PointLike], ignore: Sequence[str] = ()) -> list[Point]:
