@@ -105,6 +105,7 @@ def evaluate_blocks(
     *,
     norm: NormPolicy | None = None,
     leave_out: str | None = None,
+    ignore: Sequence[str] = (),
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
@@ -135,6 +136,7 @@ def evaluate_blocks(
         norm: as in `evaluate_path`: statistics are re-estimated at every point of every block. `InterpolateNorm` is
             refused: a network with one block moved lies between A and B in no sense of its statistics.
         leave_out: a regular expression for parameters of no block, matched from the start of their names.
+        ignore: buffers and attributes that are no part of what is computed; see `LinearPath.between`.
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
         keep_samples: as in `evaluate_path`.
@@ -164,7 +166,7 @@ def evaluate_blocks(
         model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute, device=device, progress=progress
     )
     grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
-    first, last = as_points(("a", "b"), (a, b))
+    first, last = as_points(("a", "b"), (a, b), ignore)
     for name, point in (("a", first), ("b", last)):
         evaluator.network.check(name, point.params)
     return walk_blocks(evaluator, (first, last), blocks, rest, grid, norm, leave_out, keep_samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path as FilePath
@@ -118,6 +118,7 @@ def evaluate_plane(
     margin: float = 0.2,
     *,
     norm: NormPolicy | None = None,
+    ignore: Sequence[str] = (),
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     seed: int = 0,
@@ -145,6 +146,7 @@ def evaluate_plane(
         points: n of the n x n grid; n^2 + 3 points are evaluated.
         margin: of the rectangle's width and height, on each side; zero or more.
         norm: as in `evaluate_path`: statistics are re-estimated at every point; `InterpolateNorm` is refused.
+        ignore: buffers and attributes that are no part of what is computed; see `LinearPath.between`.
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
         seed: of layers and loaders that draw from global generators.
@@ -177,7 +179,7 @@ def evaluate_plane(
         model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute, device=device, progress=progress
     )
     norm = resolve_norm(norm, evaluator.network)
-    corners = as_points(("a", "b", "c"), (a, b, c))
+    corners = as_points(("a", "b", "c"), (a, b, c), ignore)
     theta_a, theta_b, theta_c = (corner.params for corner in corners)
     for name, corner in zip("abc", corners, strict=True):
         evaluator.network.check(name, corner.params)

@@ -46,6 +46,7 @@ def fit_path(
     batches: Data,
     *,
     label: str = "unnamed data",
+    ignore: Sequence[str] = (),
     loss: PerSampleLoss = cross_entropy,
     seed: int = 0,
     compute: Compute | None = None,
@@ -69,6 +70,7 @@ def fit_path(
         method: `BezierFit` or `PolygonalFit`.
         batches: the data of the loss L: an (x, y) pair, a dataset, or a re-iterable of batches.
         label: a name for the data, kept in the record.
+        ignore: buffers and attributes that are no part of what is computed; see `LinearPath.between`.
         loss: one value per sample from (outputs, targets).
         seed: of t, the order of the data, dropout, and of a random start.
         compute: how to compute; see `Compute`. A model that holds bfloat16 or float16 is computed and updated as a
@@ -100,7 +102,7 @@ def fit_path(
             f"fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got {type(method).__name__}"
         )
     data, network = as_data("path data", batches), Network(model, compute)
-    ends = as_points(("a", "b"), (a, b))
+    ends = as_points(("a", "b"), (a, b), ignore)
     for name, end in zip(("a", "b"), ends, strict=True):
         network.check(name, end.params)
     masters = MasterWeights(model)
