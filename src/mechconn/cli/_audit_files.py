@@ -14,7 +14,7 @@ from mechconn import datasets
 from mechconn.alignment import ActivationMatching, WeightMatching
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
-from mechconn.connectivity import compute_outputs, group_parameters, read_first_rows
+from mechconn.connectivity import group_parameters, read_first_rows
 from mechconn.core import (
     Compute,
     SampleSource,
@@ -43,7 +43,16 @@ from mechconn.mechanisms import (
     split_by_agreement,
 )
 from mechconn.models import check_weights_there, load_model
-from mechconn.network import Metric, Network, NormPolicy, Reestimate, check_metrics, find_statistics_layers, point_of
+from mechconn.network import (
+    Metric,
+    Network,
+    NormPolicy,
+    Reestimate,
+    check_metrics,
+    compute_outputs,
+    find_statistics_layers,
+    point_of,
+)
 from mechconn.report import make_strips
 
 FILES = (".safetensors", ".parquet", ".csv", ".tsv")
