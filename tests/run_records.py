@@ -35,6 +35,20 @@ def path(height: float | None, spread: float = 0.0) -> dict[str, Any]:
     }
 
 
+def shifted(height: float, ends: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """A path of whose ends some had another accuracy as saved: end -> split -> that accuracy."""
+    found, here = path(height), {"A": 0.9, "B": 0.8}
+    saved = [{split: ends.get(end, {}).get(split, here[end]) for split in SPLITS} for end in "AB"]
+    return found | {
+        "saved": [{"loss": dict.fromkeys(SPLITS, 0.1), "accuracy": accuracy} for accuracy in saved],
+        "shifted": [
+            {"end": end, "split": split, "on": "accuracy", "saved": share, "evaluated": here[end]}
+            for end, splits in ends.items()
+            for split, share in splits.items()
+        ],
+    }
+
+
 def run_record(
     recipe: str, numbers: dict[tuple[Any, ...], dict[str, Any]], scale: str = "smoke", **changes: Any
 ) -> RunRecord:

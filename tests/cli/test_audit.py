@@ -59,9 +59,9 @@ COMMAND = re.findall(r"```\nmechconn (audit .*?)\n```", SECTION)[0]
 def test_the_readmes_example(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(COMMAND) == 0
     shown = capsys.readouterr()
-    # 4 passes over 24 + 24 rows; two lines and 3 blocks of 11 points over these and 24 rows of statistics; 4 over the
-    # latter for the alignment, and 4 over 24 rows for CKA.
-    assert "4,344 forward passes of one row" in shown.err
+    # 2 passes over 24 + 24 rows; over these and 24 rows of statistics 9 inner points of two lines, their two ends, and
+    # 10 points of each of 3 blocks; 4 over the latter for the alignment, and 4 over 24 rows for CKA.
+    assert "3,888 forward passes of one row" in shown.err
     assert "a is " in shown.out or "a may" in shown.out
     assert "The mechanisms of a (A) and b (B) are" in shown.out and "Report: audit.html" in shown.out
     page = (folder / "audit.html").read_text(encoding="utf-8")

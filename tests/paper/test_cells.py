@@ -48,6 +48,11 @@ def test_a_cell_measures_its_models_and_paths(recipe: str, models: set[str], pat
         assert all(record["epoch"] == 0 and record["lr"] > 0 for (record, *_) in numbers["histories"].values())
         for path in numbers["paths"].values():
             assert path["ts"] == [0.0, 0.5, 1.0] and set(path["loss"]) == SPLITS == set(path["barrier"])
+            assert path["saved"][0]["accuracy"] == numbers["models"]["theta_C"]["accuracy"]
+            for shift in path["shifted"]:
+                place = "AB".index(shift["end"])
+                assert shift["saved"] == path["saved"][place][shift["on"]][shift["split"]]
+                assert shift["evaluated"] == path[shift["on"]][shift["split"]][-place]
     if recipe == "table4":
         assert [cell.clean_samples for cell in record.cells] == [20, 40]
         shared = [cell.steps["train: theta_C"] for cell in record.cells]
@@ -78,4 +83,6 @@ def test_quickstart_is_the_demo(tmp_path: Path) -> None:
     path = found["paths"]["theta_C to theta_NC"]
     assert path["loss"] == demo.path.loss and path["ts"] == demo.path.ts
     assert {s: b and tuple(b) for s, b in path["barrier"].items()} == demo.path.barrier
+    assert path["saved"] == [end and end.model_dump() for end in demo.path.saved]
+    assert len(path["shifted"]) == len(demo.path.shifted)
     assert record.pictures["digits"] == demo.pictures

@@ -5,7 +5,7 @@ import pytest
 from mechconn.paper import EXPERIMENTS, list_departures, resolve_settings, write_departures
 from mechconn.paper._published import CIFAR10, CIFAR100_RI, SPLIT_ORDER
 from mechconn.store import RunRecord
-from run_records import FIXED, SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
+from run_records import FIXED, SHORTCUT, fig4_record, fig13_record, model, path, run_record, shifted, table1_record
 
 
 def claims(record: RunRecord) -> list[Any]:
@@ -192,3 +192,24 @@ def test_published_numbers_are_found_by_their_place():
         ("table1", "cifar100", 0.8, 2500, "CBFT"),
     ):
         assert EXPERIMENTS[nowhere[0]].accuracy(*nowhere[1:]) == {}
+
+
+def test_connected_is_not_said_of_other_networks_without_saying_so():
+    def judge(found: dict[str, Any]) -> Any:
+        cell = {"models": {"FT-S": model(SHORTCUT)}, "paths": {"theta_C to FT-S": found}}
+        (claim,) = (
+            claim
+            for claim in claims(run_record("fig5", {("digits", 0.8, None, 0): cell}))
+            if claim.statement == "FT-S stays linearly connected to theta_C (on C)"
+        )
+        return claim
+
+    others = "between networks with other statistics than those saved"
+    as_saved, on_another, here = (
+        judge(path(0.0)),
+        judge(shifted(0.0, {"B": {"rand_cue": 0.1}})),
+        judge(shifted(0.0, {"B": {"cue": 0.1}})),
+    )
+    assert as_saved.verdict == on_another.verdict == here.verdict == "holds"
+    assert others not in as_saved.numbers and others not in on_another.numbers
+    assert here.numbers == f"{as_saved.numbers}, {others}"

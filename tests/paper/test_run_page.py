@@ -8,7 +8,7 @@ from mechconn.paper import save_runs, tabulate_accuracies, tabulate_barriers
 from mechconn.paper._run_page import make_section
 from mechconn.store import RunRecord
 from page import Page
-from run_records import SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
+from run_records import SHORTCUT, fig4_record, fig13_record, model, path, run_record, shifted, table1_record
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +142,46 @@ def test_a_barrier_that_is_not_finite_for_one_seed_has_no_mean():
     cells = {("digits", 0.8, None, s): {"models": {}, "paths": {"linear": path(h)}} for s, h in ((0, 1.0), (1, None))}
     value = next(iter(tabulate_barriers(run_record("fig4", cells)).values()))["linear"]["cue"]
     assert value.mean is None and value.interval is None and value.seeds == 2
+
+
+def shifted_record(*ends: dict[str, dict[str, float]]) -> RunRecord:
+    """A run of figure 4 in which the straight path of every seed has these ends as saved."""
+    paths = {name: path(1.0) for name in ("aligned", "fitted with cue", "fitted without cue")}
+    cells = {
+        ("digits", 0.8, None, seed): {"models": {}, "paths": {"linear": shifted(0.0, found), **paths}}
+        for seed, found in enumerate(ends)
+    }
+    return run_record("fig4", cells)
+
+
+def test_ends_that_are_other_networks_than_those_saved_are_said_and_drawn(tmp_path: Path):
+    record = shifted_record({"A": {"cue": 0.3}}, {})
+    said = (
+        "linear, digits, cue on 80\N{NO-BREAK SPACE}%: Its ends are not the networks as saved: theta_C is right on "
+        "60.0 % of cue as saved, and on 90.0 % on this path."  # the means of 0.3 and 0.9, and of 0.9 twice
+    )
+    section = make_section(record)
+    assert section.shifts == [said]
+    save_runs([record], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f'<p class="notice">{said}</p>' in text
+    ((_, figure),) = section.figures
+    assert "linear: Its ends are not the networks as saved: theta_C is right on 60.0 % of cue" in figure
+    assert "open circles: as saved" in figure
+    # Three splits and both measures at one end of one path: an open circle each.
+    plain = make_section(fig4_record())
+    assert plain.shifts == [] and "open circles" not in plain.figures[-1][1]
+
+
+def test_both_ends_and_names_of_the_other(tmp_path: Path):
+    cell = {"models": {"FT-S": model(SHORTCUT)}, "paths": {"theta_C to FT-S": shifted(0.0, {"B": {"no_cue": 0.1}})}}
+    section = make_section(run_record("fig5", {("digits", 0.8, None, 0): cell}))
+    (said,) = section.shifts
+    assert said.endswith("FT-S is right on 10.0 % of no_cue as saved, and on 80.0 % on this path.")
+    table = next(iter(tabulate_barriers(run_record("fig5", {("digits", 0.8, None, 0): cell})).values()))
+    assert {split: value.shifted for split, value in table["theta_C to FT-S"].items()} == {
+        "no_cue": True, "cue": False, "rand_cue": False, "rand_image": False
+    }  # fmt: skip
+    assert (
+        words_of(run_record("fig5", {("digits", 0.8, None, 0): cell}), tmp_path).count("FT-S is right on 10.0 %") == 1
+    )

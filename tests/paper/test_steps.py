@@ -74,10 +74,10 @@ def test_paths(context: ExperimentContext, task: HashedTask, ends: tuple[StoredS
     moved = align_step(context, "onto C", a, b, some, 0)
     fit = fit_step(context, "fitted", a, b, FIT, task.train, 2)
     aligned = mc.align(context.model(a), context.model(b), mc.ActivationMatching(some.data), seed=0)
-    curve = mc.fit_path(context.model(a), context.params(a), context.params(b), FIT, task.train.data, seed=2).path
+    curve = mc.fit_path(context.model(a), context.model(a), context.model(b), FIT, task.train.data, seed=2).path
     expected = {
-        "linear": (mc.LinearPath(context.params(a), context.params(b)), b, None),
-        "aligned": (mc.LinearPath(context.params(a), aligned.params), moved, None),
+        "linear": (mc.LinearPath.between(context.model(a), context.model(b)), b, None),
+        "aligned": (mc.LinearPath.between(context.model(a), aligned.model), moved, None),
         "fitted": (curve, b, (FIT, fit)),
     }
     losses = set()
@@ -86,6 +86,9 @@ def test_paths(context: ExperimentContext, task: HashedTask, ends: tuple[StoredS
         direct = mc.evaluate_path(context.model(a), path, task.suite, ts=3, norm=norm, keep_samples=True)
         assert found["loss"] == {split: list(values) for split, values in direct.loss.items()}
         assert found["barrier"]["cue"] == [direct.barrier("cue").height, direct.barrier("cue").t]
+        saved = mc.measure_invariance(context.model(a), task.suite, 0.05)
+        assert found["saved"][0]["accuracy"] == saved.accuracy
+        assert [shift["end"] for shift in found["shifted"]] == [shift.end for shift in direct.shifted_ends()]
         losses.add(found["loss"]["cue"][1])
     assert len(losses) == 3
 

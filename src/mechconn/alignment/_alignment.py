@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,11 +12,15 @@ from torch import Tensor, nn
 
 from mechconn.alignment._activations import ActivationMatching
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
-from mechconn.core import Compute, Params, Progress, check_is, move_inputs, resolve_compute
+from mechconn.core import Compute, Inputs, Params, Progress, check_is, move_inputs, resolve_compute
 from mechconn.network import (
-    check_compatible,
+    Network,
+    check_one_module,
+    compute_outputs,
     copy_with_state,
+    fix_device,
     parameters_of,
+    point_of,
     resolve_device,
     set_mode,
     unwrap_module,
@@ -95,6 +100,7 @@ def align(
     method: AlignmentMethod,
     symmetry: Symmetry | None = None,
     *,
+    ignore: Sequence[str] = (),
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -106,18 +112,19 @@ def align(
 
     Args:
         model_a: the network that stays; neither module is changed.
-        model_b: the network that is moved, of the same architecture.
+        model_b: the network that is moved: one module with A, with other parameters and statistics.
         method: ActivationMatching(data) or WeightMatching().
         symmetry: what may be permuted; default with ActivationMatching: `symmetry_of` model_b on the first two rows
             of the data.
+        ignore: buffers and attributes that are no part of what is computed; see `LinearPath.between`.
         seed: of the proof's permutations and of restarts.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where model_a is.
         progress: short for `Compute(progress=...)`; counts steps.
 
     Raises:
-        ValueError: the architectures differ (all names and shapes that do are listed), the symmetry does not hold, or
-            none was given with a method that has no data.
+        ValueError: the models are not one module with other parameters and statistics (the first eight differences are
+            named), the symmetry does not hold, or none was given with a method that has no data.
 
     Example:
         Two networks that are the same but for the order of their units.
@@ -136,7 +143,38 @@ def align(
     compute = resolve_compute(compute, device, progress)
     model_a, model_b = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
     check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
-    check_compatible("parameters of model_a and model_b", parameters_of(model_a), parameters_of(model_b))
+    example = _find_example(model_b, method, symmetry)
+    outputs = None if example is None else partial(_compute_filled_and_own, model_a, model_b, example, compute)
+    check_one_module(model_a, model_b, ignore=ignore, outputs=outputs, names=("model_a", "model_b"))
+    return prove_and_match(model_a, model_b, method, symmetry, seed, compute)
+
+
+def _find_example(model: nn.Module, method: AlignmentMethod, symmetry: Symmetry | None) -> Inputs | None:
+    """What the symmetry was found on, or will be; None where nothing is known."""
+    if symmetry is not None:
+        check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
+        return symmetry.example_input
+    return method.example(resolve_device(model, None), model) if isinstance(method, ActivationMatching) else None
+
+
+def _compute_filled_and_own(
+    model_a: nn.Module, model_b: nn.Module, example: Inputs, compute: Compute
+) -> tuple[Tensor, Tensor]:
+    """Outputs of A's module with B's tensors, and of B."""
+    end, where = point_of(model_b), fix_device(compute, model_a)
+    filled, own = (compute_outputs(Network(model, where), end, example) for model in (model_a, model_b))
+    return filled, own
+
+
+def prove_and_match(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    method: AlignmentMethod,
+    symmetry: Symmetry | None,
+    seed: int,
+    compute: Compute,
+) -> Alignment:
+    """B moved onto A by a symmetry, proved here; as `align`, for two that are known to be one module."""
     symmetry = _resolve_symmetry(model_b, method, symmetry)
     verify_symmetry(symmetry, model_b, seed)
     return match_units(model_a, model_b, method, symmetry, seed, compute)

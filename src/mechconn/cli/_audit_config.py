@@ -47,7 +47,30 @@ class NormConfig(Config):
     """Where normalisation statistics come from along the path; needed by networks with BatchNorm."""
 
     data: str | None = Field(default=None, description="training data, given like a split")
-    average: Literal["cumulative", "exponential"] = "cumulative"
+    policy: Literal["reestimate", "interpolate", "keep", "repair"] | None = Field(
+        default=None,
+        description="reestimate (default with data): one pass over the data at every point, also at both ends; "
+        "interpolate: both ends as saved, means and variances mixed between them; keep: those of the first network "
+        "everywhere; repair: for networks without statistics, units get the spread back that averaging weights took",
+    )
+    average: Literal["cumulative", "exponential"] = Field(
+        default="cumulative", description="of the batches, where statistics are re-estimated"
+    )
+
+    @field_validator("policy")
+    @classmethod
+    def _has_data(cls, policy: str | None, info: Any) -> str | None:
+        if policy in ("reestimate", "repair") and info.data.get("data", "wrong") is None:
+            raise ValueError(f'{policy!r} reads training data; name them under [norm], data = "..."')
+        return policy
+
+    @field_validator("average")
+    @classmethod
+    def _goes_with_batches(cls, average: str, info: Any) -> str:
+        policy = info.data.get("policy")
+        if policy not in (None, "reestimate"):
+            raise ValueError(f"goes with policy = 'reestimate', and policy = {policy!r} averages no batches")
+        return average
 
 
 class AuditConfig(Config):
@@ -114,6 +137,22 @@ class AuditConfig(Config):
         if value and info.data.get("by", False) is None:
             raise ValueError('goes with by = "column", which is not set')
         return value
+
+    @field_validator("norm")
+    @classmethod
+    def _fits_the_rest(cls, norm: NormConfig, info: Any) -> NormConfig:
+        policy, alignment = norm.policy, info.data.get("alignment")
+        if norm.data is not None and policy in ("interpolate", "keep") and alignment in ("auto", "weights", "none"):
+            raise ValueError(
+                f"policy = {policy!r} reads no data, and alignment = {alignment!r} does not either; leave out "
+                f"data = {norm.data!r}, or set alignment = 'activations'"
+            )
+        if info.data.get("blocks") is not None and policy in ("interpolate", "repair"):
+            raise ValueError(
+                f"policy = {policy!r} needs a path between two networks, which a block that moves alone does not "
+                "have; leave out blocks, or set policy = 'reestimate' or 'keep'"
+            )
+        return norm
 
     @field_validator("on")
     @classmethod

@@ -11,7 +11,15 @@ import torch
 from mechconn.cli._audit_files import AuditJob
 from mechconn.connectivity import group_parameters
 from mechconn.core import Compute, as_data, iterate_batches, read_targets
-from mechconn.network import ROWS_ON_CPU, Network, find_statistics_layers, point_of
+from mechconn.network import (
+    ROWS_ON_CPU,
+    KeepNorm,
+    Network,
+    Reestimate,
+    Repair,
+    find_statistics_layers,
+    point_of,
+)
 
 BATCHES = 5
 """How many batches are timed: one alone may take twice as long as the next."""
@@ -24,28 +32,61 @@ of a process. Networks with which it takes longer (25 s for ResNet-18) are slow 
 
 
 def estimate_seconds(job: AuditJob, compute: Compute) -> tuple[int, float]:
-    """(forward passes of one row, seconds) that the audit will take, from a few timed batches.
+    """(forward passes of one row, seconds) that the audit will take at most, from a few timed batches.
 
-    Passes: each model on each split twice (effects, discrepancy), and every point of the one or two paths (and of
-    each block) on each split and once over the data of the statistics; both models' watched passes over these data
-    where units are matched by activations, and over the reference for CKA.
+    With R rows in all splits, R_0 in the reference, S in the data of the policy where they are read at every point
+    (none without normalisation statistics), M in those that units are matched on, P points, and K blocks, it makes
+
+        2 R                      both models on every split, once: effects, discrepancy, ends as saved
+        (P - 2) (R + S)          inner points of the line, and again after alignment
+        E (R + S)                ends with other statistics than those saved: both where they are re-estimated, B where
+                                 A's are kept; both lines share them, but for kept ones, which no permutation moves
+        K (P - 1) (R + S)        every block: its still end is the network as saved, or that of the line
+        2 W M + 2 W R_0          watched passes of both models: matching by activations, one pass for CKA
+
+    passes, W = `WATCHED`. REPAIR reads its data at inner points alone, and at each end once, where the first batch is
+    read once more. It makes fewer passes where matching moves no unit, and where a block's statistics do not depend on
+    what moves.
     """
-    network = Network(job.models[0], compute)
-    rows = sum(_count_rows(job.suite[name]) for name in job.suite)
+    config, network = job.config, Network(job.models[0], compute)
+    rows, reference = (sum(map(_count_rows, of)) for of in (job.suite.values(), [job.suite[job.suite.reference]]))
     training = 0 if job.training is None else _count_rows(job.training)
-    statistics = training if find_statistics_layers(network) else 0
-    lines = 1 if job.config.alignment == "none" else 2
-    if job.config.blocks is not None:
-        lines += len(
-            group_parameters([name for name, _ in job.models[0].named_parameters()], job.config.blocks, None)[0]
-        )
-    passes = 4 * rows + lines * job.config.points * (rows + statistics)
-    if job.config.alignment in ("auto", "activations"):
+    passes = 2 * rows + _count_path_passes(job, bool(find_statistics_layers(network)), rows, training)
+    if _matches_activations(job):
         passes += 2 * WATCHED * training
-    if job.config.layers is not None:
-        passes += 2 * WATCHED * _count_rows(job.suite[job.suite.reference])
-    fixed = 0.0 if job.config.alignment == "none" else SYMMETRY_SECONDS
+    if config.layers is not None:
+        passes += 2 * WATCHED * reference
+    fixed = 0.0 if config.alignment == "none" else SYMMETRY_SECONDS
     return passes, passes * _time_row(network, job) + fixed
+
+
+def _count_path_passes(job: AuditJob, has_statistics: bool, rows: int, training: int) -> int:
+    """Passes of one row for one or two lines and for the blocks; see `estimate_seconds`."""
+    config, norm = job.config, job.norm
+    inner, lines = config.points - 2, 1 if config.alignment == "none" else 2
+    if isinstance(norm, Repair):
+        measured = training + min(training, norm.batch_size)
+        return lines * inner * (rows + training) + (lines + 1) * measured
+    per_point = rows + (training if has_statistics and isinstance(norm, Reestimate) else 0)
+    ends = 0
+    if has_statistics and isinstance(norm, Reestimate):
+        ends = 2
+    elif has_statistics and isinstance(norm, KeepNorm):
+        ends = lines
+    return per_point * (lines * inner + ends + _count_blocks(job) * (config.points - 1))
+
+
+def _count_blocks(job: AuditJob) -> int:
+    if job.config.blocks is None:
+        return 0
+    names = [name for name, _ in job.models[0].named_parameters()]
+    return len(group_parameters(names, job.config.blocks, None)[0])
+
+
+def _matches_activations(job: AuditJob) -> bool:
+    """Whether units are matched on the training data: where asked for, or where statistics are re-estimated there."""
+    chosen = job.config.alignment
+    return chosen == "activations" or (chosen == "auto" and isinstance(job.norm, Reestimate))
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from mechconn import datasets
 from mechconn.alignment import ActivationMatching, WeightMatching
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
-from mechconn.connectivity import compute_outputs, group_parameters, read_first_rows
+from mechconn.connectivity import group_parameters, read_first_rows
 from mechconn.core import (
     Compute,
     SampleSource,
@@ -43,7 +43,19 @@ from mechconn.mechanisms import (
     split_by_agreement,
 )
 from mechconn.models import check_weights_there, load_model
-from mechconn.network import Metric, Network, NormPolicy, Reestimate, check_metrics, find_statistics_layers, point_of
+from mechconn.network import (
+    InterpolateNorm,
+    KeepNorm,
+    Metric,
+    Network,
+    NormPolicy,
+    Reestimate,
+    Repair,
+    check_metrics,
+    compute_outputs,
+    find_statistics_layers,
+    point_of,
+)
 from mechconn.report import make_strips
 
 FILES = (".safetensors", ".parquet", ".csv", ".tsv")
@@ -152,7 +164,7 @@ def prepare_audit(
     if isinstance(config.layers, list):
         check_layers(models[0], models[1], example, config.layers)
     notes = _order_by_names(config, list(zip(names, models, strict=True)), suite, example)
-    norm = None if trained is None else Reestimate(trained, config.norm.average, label=str(config.norm.data))
+    norm = _make_norm(config, trained)
     hashes = {name: _hash_weights(file) for name, file in zip(names, weights, strict=True)}
     return AuditJob(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss, metrics, notes, clusters)
 
@@ -189,19 +201,43 @@ def _check_layer(layer: str, models: tuple[nn.Module, nn.Module]) -> None:
 
 
 def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
-    """Raise where data for the norm statistics, or for the alignment, are needed and not named."""
+    """Raise where a policy or data for the norm statistics, or data for the alignment, are needed and not named."""
+    layers = list(find_statistics_layers(Network(model)))
+    if layers and config.norm.policy == "repair":
+        raise ValueError(
+            f"policy = 'repair' is for networks without normalisation statistics, and these keep some "
+            f"({_list_first(layers)}); set policy = 'reestimate' under [norm]"
+        )
     if config.norm.data is not None:
         return
-    if layers := list(find_statistics_layers(Network(model))):
+    if layers and config.norm.policy is None:
         raise ValueError(
-            f"the networks keep normalisation statistics ({', '.join(layers[:3])}), which do not fit elsewhere on "
-            'the path; name training data for them under [norm], data = "..."'
+            f"the networks keep normalisation statistics ({_list_first(layers)}), which do not fit elsewhere on the "
+            'path; under [norm] name training data for them, data = "...", or set policy = "interpolate" to mix those '
+            'of both ends, or policy = "keep" to use the first network\'s everywhere'
         )
     if config.alignment == "activations":
         raise ValueError(
             f"alignment = {config.alignment!r} needs training data to compare units on; name them under [norm], "
             'data = "...", or match "weights"'
         )
+
+
+def _list_first(layers: Sequence[str]) -> str:
+    more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+    return f"{', '.join(layers[:3])}{more}"
+
+
+def _make_norm(config: AuditConfig, trained: Any) -> NormPolicy | None:
+    """The policy of the configuration; None where it names neither one nor data."""
+    policy, label = config.norm.policy, str(config.norm.data)
+    if policy == "interpolate":
+        return InterpolateNorm()
+    if policy == "keep":
+        return KeepNorm()
+    if policy == "repair":
+        return Repair(trained, label=label)
+    return None if trained is None else Reestimate(trained, config.norm.average, label=label)
 
 
 def _load_sets(config: AuditConfig, folder: Path, root: Path | None) -> tuple[dict[str, Any], Any]:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from mechconn.connectivity import compute_outputs
 from mechconn.datasets import (
     LabelNames,
     Suite,
@@ -19,7 +18,7 @@ from mechconn.datasets import (
     write_output_names,
 )
 from mechconn.descent import find_head
-from mechconn.network import Network, point_of
+from mechconn.network import Network, compute_outputs, point_of
 
 
 def order_classes_alike(models: Sequence[tuple[str, nn.Module]], suite: Suite, example: Any) -> list[str]:

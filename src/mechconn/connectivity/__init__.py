@@ -15,8 +15,6 @@ from mechconn.connectivity._evaluate_path import evaluate_line as evaluate_line
 from mechconn.connectivity._evaluate_path import evaluate_path as evaluate_path
 from mechconn.connectivity._evaluator import Evaluator as Evaluator
 from mechconn.connectivity._evaluator import read_first_rows as read_first_rows
-from mechconn.connectivity._joining import compute_outputs as compute_outputs
-from mechconn.connectivity._joining import explain_disjoint as explain_disjoint
 from mechconn.connectivity._joining import walk_lines as walk_lines
 from mechconn.connectivity._plane import Plane as Plane
 from mechconn.connectivity._plane import PlanePoint as PlanePoint

@@ -10,16 +10,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from mechconn.alignment import Alignment, AlignmentMethod, align
+from mechconn.alignment import Alignment, AlignmentMethod, prove_and_match
 from mechconn.connectivity._barrier import Barrier
 from mechconn.connectivity._evaluate_path import check_grid
 from mechconn.connectivity._evaluator import Evaluator
-from mechconn.connectivity._joining import explain_disjoint, walk_lines
+from mechconn.connectivity._joining import walk_lines
 from mechconn.connectivity._profile import Profile, make_table, write_table
-from mechconn.core import Compute, PerSampleLoss, Progress, resolve_compute
+from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import Metric, Network, NormPolicy, point_of, resolve_norm, share_ignored, unwrap_module
+from mechconn.network import (
+    Metric,
+    Network,
+    NormPolicy,
+    Point,
+    as_points,
+    copy_with_state,
+    explain_disjoint,
+    point_of,
+    resolve_norm,
+    share_ignored,
+    unwrap_module,
+)
 from mechconn.plotting import draw_bars
 from mechconn.symmetry import Symmetry
 
@@ -84,14 +96,14 @@ class AlignedProfiles(Mapping[str, Profile]):
 
 def evaluate_alignment(
     model_a: nn.Module,
-    model_b: nn.Module,
+    model_b: nn.Module | Point,
     method: AlignmentMethod,
     suite: Suite,
     ts: int | Sequence[float] = 11,
     *,
     norm: NormPolicy | None = None,
     symmetry: Symmetry | None = None,
-    null: tuple[nn.Module, nn.Module] | None = None,
+    null: tuple[nn.Module, nn.Module | Point] | None = None,
     ignore: Sequence[str] = (),
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
@@ -109,13 +121,14 @@ def evaluate_alignment(
 
     Args:
         model_a: t = 0; neither module is changed.
-        model_b: t = 1: one module with A, with other parameters and statistics.
+        model_b: t = 1: one module with A, with other parameters and statistics; or a point of A's module
+            (`mechconn.point_of`).
         method: how to align, as in `align`.
         suite: the splits.
         ts: number of evenly spaced points, or the points themselves: increasing, from 0 to 1.
         norm: as in `evaluate_path`.
         symmetry: as in `align`.
-        null: two models of one recipe with different seeds, of the same architecture.
+        null: two models of one recipe with different seeds, of the same architecture; the second may be a point.
         ignore: buffers that are no part of what is computed; see `LinearPath.between`.
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
@@ -128,28 +141,46 @@ def evaluate_alignment(
     Raises:
         ValueError: the models are not one module with other parameters and statistics; or as in `align` and
             `evaluate_path`.
+        TypeError: A is no network, B neither a network nor a point, or `method` no way to align.
 
     Source: Entezari et al. 2022; Lubana et al. 2023, section 3.
     """
     how = resolve_compute(compute, device, progress)
+    check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
     grid, profiles, alignments = check_grid(ts), dict[str, Profile](), list[Alignment]()
     for name, pair in (("", (model_a, model_b)), ("null ", null)):
         if pair is None:
             continue
         names = ("null[0]", "null[1]") if name else ("model_a", "model_b")
-        first, second = (unwrap_module(model, which) for model, which in zip(pair, names, strict=True))
+        first, second = _as_modules(names, pair)
         evaluator = Evaluator(first, suite, loss=loss, metrics=metrics, seed=seed, compute=how)
         policy, b = resolve_norm(norm, evaluator.network), point_of(second)
-        ends = evaluator.saved, b
-        why = explain_disjoint((first, second), evaluator, Network(second, how), ends, ignore=ignore, names=names)
+        networks = evaluator.network, Network(second, how)
+        why = explain_disjoint(
+            (first, second), networks, b, lambda own=evaluator: own.example, ignore=ignore, names=names
+        )
         if why:
             raise ValueError(
                 f"{' and '.join(names)} are not one module with different parameters and statistics: {why}"
             )
-        found = align(first, second, method, symmetry, seed=seed, compute=how)
+        found = prove_and_match(first, second, method, symmetry, seed, how)
         alignments.append(found)
         symmetry = alignments[0].symmetry
         b, moved = (share_ignored(point, evaluator.saved, ignore) for point in (b, point_of(found.model)))
         lines = walk_lines(evaluator, b, moved, grid, policy, keep_samples)
         profiles |= {f"{name}{which}": profile for which, profile in lines.items()}
     return AlignedProfiles(alignments[0], profiles, alignments[1] if null is not None else None)
+
+
+def _as_modules(names: tuple[str, str], pair: tuple[nn.Module, nn.Module | Point]) -> tuple[nn.Module, nn.Module]:
+    """Two networks without wrappers: a point as the second is the first one's module with that state."""
+    if isinstance(pair[0], Point):
+        raise TypeError(
+            f"{names[0]} must be a network, got a Point, which has no module to run; pass the network itself, and a "
+            f"point as {names[1]} alone"
+        )
+    first, given = unwrap_module(pair[0], names[0]), pair[1]
+    if not isinstance(given, Point):
+        return first, unwrap_module(given, names[1])
+    _, point = as_points(names, (point_of(first), given))
+    return first, copy_with_state(first, {**point.params, **point.buffers})

@@ -17,7 +17,6 @@ from mechconn.connectivity import (
     Evaluator,
     Profile,
     check_grid,
-    explain_disjoint,
     group_parameters,
     walk_blocks,
     walk_lines,
@@ -38,6 +37,7 @@ from mechconn.network import (
     Metric,
     NormPolicy,
     check_metrics,
+    explain_disjoint,
     fix_device,
     point_of,
     resolve_norm,
@@ -214,7 +214,7 @@ def audit(
         for model in models
     )
     policy = resolve_norm(norm, a.network)
-    why = explain_disjoint(models, a, b.network, (a.saved, b.saved), ignore=ignore, names=names)
+    why = explain_disjoint(models, (a.network, b.network), b.saved, lambda: a.example, ignore=ignore, names=names)
     if blocks is not None and not why:  # before the work, not after it
         group_parameters(list(a.network.make_weightless_parameters()), blocks, None)
     notes = [_say_no_path(names, why)] if why else []

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mechconn.connectivity import Evaluator, Profile, ShiftedEnd, check_grid, evaluate_line, explain_disjoint
+from mechconn.connectivity import Evaluator, Profile, ShiftedEnd, check_grid, evaluate_line
 from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_two_models, resolve_compute
 from mechconn.datasets import Suite, check_interventions, check_label_names
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._effects import Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import measure_outcome
-from mechconn.network import Metric, NormPolicy, Point, check_metrics, resolve_norm, share_ignored
+from mechconn.network import Metric, NormPolicy, Point, check_metrics, explain_disjoint, resolve_norm, share_ignored
 from mechconn.paths import LinearPath
 from mechconn.plotting import draw_heat_map
 
@@ -256,9 +256,9 @@ class _Lines:
 
     def _check(self, a: str, b: str, model: nn.Module, own: Evaluator) -> None:
         """Refuse a model that is not the first one's module."""
-        models, ends = (self.models[a], model), (self.evaluators[a].saved, own.saved)
+        models, first, names = (self.models[a], model), self.evaluators[a], (f"model {a!r}", f"model {b!r}")
         why = explain_disjoint(
-            models, self.evaluators[a], own.network, ends, ignore=self.ignore, names=(f"model {a!r}", f"model {b!r}")
+            models, (first.network, own.network), own.saved, lambda: first.example, ignore=self.ignore, names=names
         )
         if why:
             raise ValueError(f"not one module with different parameters and statistics: {why}")

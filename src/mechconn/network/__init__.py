@@ -6,6 +6,8 @@ from mechconn.network._copies import drop_computed_values as drop_computed_value
 from mechconn.network._copies import find_hook_computed_weights as find_hook_computed_weights
 from mechconn.network._copies import has_mode_or_loading_rules as has_mode_or_loading_rules
 from mechconn.network._copies import set_mode as set_mode
+from mechconn.network._disjoint import compute_outputs as compute_outputs
+from mechconn.network._disjoint import explain_disjoint as explain_disjoint
 from mechconn.network._evaluate import CLASSIFICATION as CLASSIFICATION
 from mechconn.network._evaluate import ROWS_ON_CPU as ROWS_ON_CPU
 from mechconn.network._evaluate import Answers as Answers

@@ -44,7 +44,7 @@ class CellContext:
         }
 
     def path(self, what: str, a: StoredStep, b: StoredStep, fitted: Any = None) -> Numbers:
-        """Loss and accuracy along a path, and its barriers."""
+        """Loss and accuracy along a path, its barriers, and its ends as saved."""
         points, tolerance = self.settings.points, self.settings.tolerance
         found = evaluate_step(self.context, what, a, b, self.task, self.statistics, points, tolerance, fitted)
         return _summarise_curves(found)
@@ -124,4 +124,5 @@ def _summarise_behaviour(measured: StoredStep) -> Numbers:
 
 def _summarise_curves(profile: StoredStep) -> Numbers:
     numbers = profile.numbers
-    return {name: numbers[name] for name in ("ts", "loss", "accuracy", "barrier", "barrier_interval")}
+    kept = ("ts", "loss", "accuracy", "barrier", "barrier_interval", "saved", "shifted")
+    return {name: numbers[name] for name in kept}

@@ -13,6 +13,7 @@ from mechconn.store import RunRecord
 SPREAD, GAP, IMAGE_HIGH, IMAGE_LOW = 0.06, 0.15, 0.35, 0.20
 """In accuracy: "a few points", "far below", "far above chance", "near chance"; the published table keeps to all.
 The last two are those of ten classes."""
+OTHER_ENDS = "between networks with other statistics than those saved"
 TEN_CLASSES = ("cifar10", "dominoes", "digits")
 RATES = ("FT-S", "FT-M", "FT-L")
 
@@ -144,11 +145,12 @@ def _judge_rise(barrier: SeedMean, tolerance: float) -> tuple[str, ClaimVerdict]
 
 def _judge_no_barrier(barrier: SeedMean, tolerance: float) -> tuple[str, ClaimVerdict]:
     """Whether there is no barrier, by its interval where it has one."""
+    others = f", {OTHER_ENDS}" if barrier.shifted else ""
     if barrier.mean is None:
-        return "barrier not finite", "does not hold"
+        return f"barrier not finite{others}", "does not hold"
     low, high = barrier.interval or (barrier.mean, barrier.mean)
     verdict: ClaimVerdict = "holds" if high <= tolerance else "does not hold" if low > tolerance else "undetermined"
-    return f"barrier {barrier.mean:.2f} nats ({low:.2f} to {high:.2f}), tolerance {tolerance:g}", verdict
+    return f"barrier {barrier.mean:.2f} nats ({low:.2f} to {high:.2f}), tolerance {tolerance:g}{others}", verdict
 
 
 def _get_height(barrier: SeedMean) -> float:

@@ -30,7 +30,6 @@ def _describe_model(name: str, record: InvarianceRecord) -> str:
     return (
         f"{name} {verdict}: with the cue drawn at random its accuracy goes from {_format_percent(accuracy[CUE])} to "
         f"{_format_percent(accuracy[RAND_CUE])} ({_describe_change(rand_cue)}, "
-        f""
         f"margin {record.margin * 100:.0f}{_describe_needed(rand_cue)}). "
         f"{content}: with another image under the same cue it still gives the cue's label on "
         f"{_format_percent(accuracy[RAND_IMAGE])}. Without any cue it is right on {_format_percent(accuracy[NO_CUE])}."

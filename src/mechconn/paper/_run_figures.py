@@ -11,6 +11,7 @@ from mechconn.plotting import (
     LABELS,
     choose_line_style,
     draw_histories,
+    draw_saved_ends,
     draw_split_curves,
     escape_label,
     inline_svg,
@@ -23,6 +24,7 @@ from mechconn.plotting import (
 ValuesBySplit = Mapping[str, SeedMean]
 RowsByName = Mapping[str, ValuesBySplit]
 Shares = Mapping[str, Mapping[str, float]]
+PUBLISHED = "hollow: published"
 HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "linestyle": "none", "markersize": 7}
 
 
@@ -54,7 +56,7 @@ def draw_accuracy_figure(places: Mapping[str, RowsByName], published: Mapping[st
             axes.set_ylabel(LABELS["accuracy"])
             axes.set_title(escape_label(place), fontsize=10)
             strip_axes(axes)
-        _draw_legend(figure, panels[0], hollow=any(published.values()))
+        _draw_legend(figure, panels[0], hollow=PUBLISHED if any(published.values()) else "")
         return figure
 
     words = [
@@ -66,7 +68,11 @@ def draw_accuracy_figure(places: Mapping[str, RowsByName], published: Mapping[st
 
 
 def draw_paths_figure(
-    paths: Mapping[str, tuple[Sequence[float], CurvesByMeasure]], heights: RowsByName, end: str
+    paths: Mapping[str, tuple[Sequence[float], CurvesByMeasure]],
+    heights: RowsByName,
+    end: str,
+    saved: Mapping[str, Sequence[tuple[str, str, float, float]]],
+    shifts: Mapping[str, str],
 ) -> str:
     """Accuracy and loss along every path, a row of panels for each.
 
@@ -74,6 +80,8 @@ def draw_paths_figure(
         paths: path -> (t, measure -> split -> values).
         heights: path -> split -> barrier in nats.
         end: what stands at t = 1, where it is the same for all; "" takes the path's own name.
+        saved: path -> (split, measure, t, value) of ends as they were saved, where the path's are others: open circles.
+        shifts: path -> which of its ends are other networks than those saved, in a sentence.
     """
     measures = ("accuracy", "loss")
 
@@ -85,11 +93,13 @@ def draw_paths_figure(
         for panels, (name, (ts, measured)) in zip(rows, paths.items(), strict=True):
             for axes, measure in zip(panels, measures, strict=True):
                 draw_split_curves(axes, ts, measure, replace_not_finite(measured[measure]))
+                numbers = {split: number for number, split in enumerate(measured[measure])}
+                draw_saved_ends(axes, measure, [found for found in saved.get(name, ()) if found[1] == measure], numbers)
                 axes.set_ylabel("accuracy (%)" if measure == "accuracy" else "loss (nats)")
                 axes.set_title(escape_label(name), fontsize=10, loc="left")
         for axes in rows[-1]:
             axes.set_xlabel(f"t, from theta_C (0) to {escape_label(end) if end else 'the other end'} (1)")
-        _draw_legend(figure, rows[0][0])
+        _draw_legend(figure, rows[0][0], hollow="open circles: as saved" if saved else "")
         return figure
 
     words = "; ".join(
@@ -97,7 +107,8 @@ def draw_paths_figure(
         + ", ".join(f"{abbreviate_split(split)} {_format_nats(value)}" for split, value in heights[name].items())
         for name in paths
     )
-    return inline_svg(draw, f"Accuracy and loss along each path. Barriers in loss: {words}.")
+    said = "".join(f" {name}:{sentence}" for name, sentence in shifts.items())
+    return inline_svg(draw, f"Accuracy and loss along each path. Barriers in loss: {words}.{said}")
 
 
 def draw_samples_figure(
@@ -124,7 +135,7 @@ def draw_samples_figure(
             axes.set_xlabel("clean samples")
             axes.set_ylabel(LABELS["accuracy"])
             strip_axes(axes)
-        _draw_legend(figure, panels[0], hollow=any(published.values()))
+        _draw_legend(figure, panels[0], hollow=PUBLISHED if any(published.values()) else "")
         return figure
 
     words = "; ".join(
@@ -213,13 +224,15 @@ def _set_count_axis(axes: Any, counts: Sequence[int]) -> None:
     axes.minorticks_off()
 
 
-def _draw_legend(figure: Any, axes: Any, hollow: bool = False) -> None:
+def _draw_legend(figure: Any, axes: Any, hollow: str = "") -> None:
+    """The legend of all panels; `hollow` says what hollow marks are, where there are some."""
     from matplotlib.lines import Line2D
 
-    handles, labels = axes.get_legend_handles_labels()
+    known = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    known.pop("as saved", None)  # a label of some panels: `hollow` speaks for all
     if hollow:
-        handles.append(Line2D([], [], marker="o", color="gray", **HOLLOW))
-        labels.append("hollow: published")
+        known[hollow] = Line2D([], [], marker="o", color="gray", **HOLLOW)
+    labels, handles = list(known), list(known.values())
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
 
 

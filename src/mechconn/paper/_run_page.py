@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mechconn.core import SPLITS, write_atomically
+from mechconn.losses import NATS
+from mechconn.mechanisms import describe_shifts
 from mechconn.paper._claims import Claim
 from mechconn.paper._departures import write_departures
 from mechconn.paper._experiments import find_experiment
@@ -26,6 +28,8 @@ from mechconn.paper._run_tables import (
     ValueTable,
     collect_curves,
     collect_histories,
+    collect_saved_ends,
+    collect_shifts,
     name_dataset_kinds,
     sort_splits,
     tabulate_accuracies,
@@ -77,6 +81,7 @@ class RunSection:
     accuracy_splits: Sequence[str]
     barriers: Sequence[TableRow]
     barrier_splits: Sequence[str]
+    shifts: Sequence[str]
     widths: Sequence[TableRow]
     figures: Sequence[tuple[str, str]]
     histories: Sequence[tuple[str, str]]
@@ -147,6 +152,11 @@ def make_section(record: RunRecord) -> RunSection:
         accuracy_splits=_list_splits(accuracy),
         barriers=_make_rows(heights, {}, []),
         barrier_splits=_list_splits(heights),
+        shifts=[
+            f"{name}, {place.words}:{sentence}"
+            for place, paths in _describe_shifts(record).items()
+            for name, sentence in paths.items()
+        ],
         widths=_make_width_rows(record),
         figures=[
             *_draw_accuracy_figures(record, accuracy, drawn),
@@ -221,11 +231,25 @@ def _draw_samples(where: tuple[str, float], table: ValueTable, published: Publis
 
 
 def _draw_path_figures(record: RunRecord, heights: ValueTable) -> list[tuple[str, str]]:
-    end = find_experiment(record).path_end
+    end, saved, shifts = find_experiment(record).path_end, collect_saved_ends(record), _describe_shifts(record)
     return [
-        (f"Paths: {place.words}", draw_paths_figure(paths, heights[place], end))
+        (
+            f"Paths: {place.words}",
+            draw_paths_figure(paths, heights[place], end, saved.get(place, {}), shifts.get(place, {})),
+        )
         for place, paths in collect_curves(record).items()
     ]
+
+
+def _describe_shifts(record: RunRecord) -> dict[CellPlace, dict[str, str]]:
+    """Place -> path -> which of its ends are other networks than those saved; paths without such ends left out."""
+    end, found = find_experiment(record).path_end, dict[CellPlace, dict[str, str]]()
+    for place, paths in collect_shifts(record).items():
+        for name, shifts in paths.items():
+            names = {"A": "theta_C", "B": end or name.removeprefix("theta_C to ")}
+            sentence = describe_shifts([{**shift, "end": names[shift["end"]]} for shift in shifts], NATS)
+            found.setdefault(place, {})[name] = sentence
+    return found
 
 
 # ---------------------------------------------------------------- figure 13: by pair and width

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 
@@ -47,11 +47,13 @@ class SeedMean:
         interval: over the seeds (Student's t) where there are two or more, else over the test samples; None where
             there is none.
         seeds: number of seeds.
+        shifted: of a barrier: whether an end of some seed's path is another network on this split than the saved one.
     """
 
     mean: float | None
     interval: tuple[float, float] | None
     seeds: int
+    shifted: bool = False
 
 
 ValueTable = dict[CellPlace, dict[str, dict[str, SeedMean]]]
@@ -70,7 +72,58 @@ def tabulate_barriers(record: RunRecord) -> ValueTable:
         found = numbers["barrier"][split]
         return (None, None) if found is None else (found[0], numbers["barrier_interval"].get(split))
 
-    return _tabulate(record, "paths", height, None)
+    table, shifts = _tabulate(record, "paths", height, None), collect_shifts(record)
+    for place, paths in shifts.items():
+        for name, found in paths.items():
+            row = table[place][name]
+            row.update({shift["split"]: replace(row[shift["split"]], shifted=True) for shift in found})
+    return table
+
+
+Shift: TypeAlias = dict[str, Any]
+"""An end that is another network than the saved one: end, split, on, saved, evaluated; see `mechconn.ShiftedEnd`."""
+
+
+def collect_shifts(record: RunRecord) -> dict[CellPlace, dict[str, list[Shift]]]:
+    """Place -> path -> the ends that are shifted for some seed, with means over all seeds; paths without any left out.
+
+    Runs of an earlier time hold no ends as saved.
+    """
+    found: dict[CellPlace, dict[str, list[Shift]]] = {}
+    for place, paths in _collect_cells(record, "paths").items():
+        for name, cells in paths.items():
+            some = {(s["end"], s["split"], s["on"]): None for cell in cells for s in cell.get("shifted", ())}
+            if some:
+                found.setdefault(place, {})[name] = [_average_shift(cells, *which) for which in some]
+    return found
+
+
+def _average_shift(cells: Sequence[Mapping[str, Any]], end: str, split: str, on: str) -> Shift:
+    index = "AB".index(end)
+    saved = _average_or_none(cell["saved"][index][on][split] for cell in cells)
+    evaluated = _average_or_none(cell[on][split][-1 if index else 0] for cell in cells)
+    return {"end": end, "split": split, "on": on, "saved": saved, "evaluated": evaluated}
+
+
+def collect_saved_ends(record: RunRecord) -> dict[CellPlace, dict[str, list[tuple[str, str, float, float]]]]:
+    """Place -> path -> (split, measure, t, value as saved) of the ends that are shifted on some split."""
+    cells = _collect_cells(record, "paths")
+    return {
+        place: {name: list(_iterate_saved_ends(cells[place][name], shifts)) for name, shifts in paths.items()}
+        for place, paths in collect_shifts(record).items()
+    }
+
+
+def _iterate_saved_ends(
+    cells: Sequence[Mapping[str, Any]], shifts: Sequence[Shift]
+) -> Iterator[tuple[str, str, float, float]]:
+    for end in sorted({shift["end"] for shift in shifts}):
+        index = "AB".index(end)
+        for on in ("accuracy", "loss"):
+            for split in cells[0]["saved"][index][on]:
+                value = _average_or_none(cell["saved"][index][on][split] for cell in cells)
+                if value is not None:
+                    yield split, on, float(index), value
 
 
 CurvesByMeasure = Mapping[Literal["accuracy", "loss"], Mapping[str, Sequence[float | None]]]

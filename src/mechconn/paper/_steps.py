@@ -27,7 +27,7 @@ from mechconn.paths import LinearPath, PathFit, WeightedPath, fit_path
 from mechconn.store import StepIdentity, StepInput, StepOutput, Store, StoredStep
 from mechconn.tuning import fine_tune
 
-VERSIONS = {"train": 1, "fine-tune": 1, "align": 1, "fit": 1, "evaluate": 2, "measure": 1, "fig13": 1}
+VERSIONS = {"train": 1, "fine-tune": 1, "align": 1, "fit": 1, "evaluate": 3, "measure": 1, "fig13": 1}
 WEIGHTS, CHECKPOINT = "weights", "run.safetensors"
 
 

@@ -86,8 +86,9 @@ class RunRecord(Record):
         planned: number of cells that were asked for.
         results: cell -> plain values that are equal for equal settings and seeds. Of recipes with a cue: "models"
             (accuracy on each split with its interval, loss, number of samples, the effect of each intervention),
-            "paths" (loss and accuracy at each t, barriers with their intervals), and "histories" (of each training a
-            record for each epoch). Of experiments over widths: networks, and barriers and agreement of their pairs.
+            "paths" (loss and accuracy at each t, barriers with their intervals, both ends as saved and those that are
+            other networks on the path), and "histories" (of each training a record for each epoch). Of experiments over
+            widths: networks, and barriers and agreement of their pairs.
         summary: what the cells say together, numbers too, of recipes that have one; else None.
         notes: what a reader should know, such as files that were found damaged.
         pictures: dataset -> split -> a strip of samples.
