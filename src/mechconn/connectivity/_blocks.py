@@ -124,7 +124,8 @@ def evaluate_blocks(
     need not add up to that of the whole path. Every parameter belongs to one block, or is left out by name.
 
     Args:
-        model: gives the architecture and the buffers; it stays as it is.
+        model: gives the architecture, the statistics that `KeepNorm` uses, and the buffers where parameters alone
+            are given; it stays as it is.
         a: A, t = 0: a network, a point, or parameters alone.
         b: B, t = 1, likewise.
         suite: the splits.

@@ -44,7 +44,8 @@ def evaluate_path(
     are: at most 1.6 copies of the model where no layer holds more than a quarter of it.
 
     Args:
-        model: gives the architecture and the buffers; it stays as it is.
+        model: gives the architecture, the statistics that `KeepNorm` uses, and the buffers of a path of parameters
+            alone; it stays as it is.
         path: the curve, t = 0 is A and t = 1 is B.
         suite: the splits.
         ts: number of evenly spaced points, or the points themselves: increasing, from 0 to 1.

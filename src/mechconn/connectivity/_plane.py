@@ -138,7 +138,8 @@ def evaluate_plane(
     beta = (x - gamma <v, e_1>) / |u|. NaN and infinity are values of the result.
 
     Args:
-        model: gives the architecture and the buffers; it stays as it is.
+        model: gives the architecture, the statistics that `KeepNorm` uses, and the buffers where parameters alone
+            are given; it stays as it is.
         a: A, the origin: a network, a point, or parameters alone.
         b: B, on the first axis.
         c: C, above it.

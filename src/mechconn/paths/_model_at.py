@@ -29,7 +29,8 @@ def model_at(
     refuses; give it a copy of each tensor, {name: tensor.clone() for name, tensor in result.state_dict().items()}.
 
     Args:
-        model: gives the architecture and the buffers; it stays as it is.
+        model: gives the architecture, the statistics that `KeepNorm` uses, and the buffers of a path of parameters
+            alone; it stays as it is.
         path: the curve, t = 0 is A and t = 1 is B.
         t: where on it, in [0, 1].
         norm: where normalisation statistics come from; required when the model keeps any.
