@@ -376,7 +376,7 @@ def holding(a: nn.Module, b: nn.Module) -> dict[str, Callable[..., Any]]:
         "mechanism_map": lambda **more: mc.mechanism_map({"a": a, "b": b}, SUITE, ts=3, **more),
         "evaluate_alignment": aligned,
         "audit": lambda **more: mc.audit(a, b, SUITE, ts=3, alignment="none", **more),
-        "fit_path": lambda **more: mc.fit_path(a, a, b, bend, data, **more),
+        "fit_path": lambda **more: mc.fit_path(a.requires_grad_(), a, b, bend, data, **more),
         "evaluate_blocks": lambda **more: mc.evaluate_blocks(a, a, b, SUITE, ts=3, **more),
         "evaluate_plane": lambda **more: mc.evaluate_plane(a, a, b, build(Counted, 3), SUITE, 3, **more),
     }
