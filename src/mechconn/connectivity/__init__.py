@@ -19,6 +19,6 @@ from mechconn.connectivity._joining import walk_lines as walk_lines
 from mechconn.connectivity._plane import Plane as Plane
 from mechconn.connectivity._plane import PlanePoint as PlanePoint
 from mechconn.connectivity._plane import evaluate_plane as evaluate_plane
-from mechconn.connectivity._profile import EndMeans as EndMeans
 from mechconn.connectivity._profile import Profile as Profile
-from mechconn.connectivity._profile import ShiftedEnd as ShiftedEnd
+from mechconn.connectivity._saved_ends import EndMeans as EndMeans
+from mechconn.connectivity._saved_ends import ShiftedEnd as ShiftedEnd

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.connectivity._evaluator import Evaluator, PointResults, compute_means
-from mechconn.connectivity._profile import EndMeans, Profile
+from mechconn.connectivity._profile import Profile
+from mechconn.connectivity._saved_ends import EndMeans
 from mechconn.core import Buffers, Compute, PerSampleLoss, Progress, check_fraction
 from mechconn.datasets import Clusters, Suite
 from mechconn.losses import cross_entropy

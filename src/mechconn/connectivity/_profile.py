@@ -22,6 +22,7 @@ from mechconn.connectivity._barrier import (
     compute_barrier,
     judge_connection,
 )
+from mechconn.connectivity._saved_ends import EndMeans, ShiftedEnd
 from mechconn.core import check_choice, check_non_negative, check_positive
 from mechconn.datasets import check_interventions
 from mechconn.losses import Each
@@ -37,44 +38,6 @@ class NotFinite(NamedTuple):
     on: str
     t: float
     value: float
-
-
-@dataclass(frozen=True)
-class EndMeans:
-    """What a network at an end of a path does as it was saved, with its own state.
-
-    Attributes:
-        loss: split -> mean loss.
-        accuracy: split -> accuracy, in [0, 1]; only of splits whose task is a classification.
-    """
-
-    loss: Mapping[str, float]
-    accuracy: Mapping[str, float]
-
-
-class ShiftedEnd(NamedTuple):
-    """An end of a path that is another network than the saved one: its statistics were replaced.
-
-    Attributes:
-        end: "A" or "B".
-        split: the data on which the two differ.
-        on: "accuracy", or "loss" where there is none.
-        saved: the mean of the network as saved.
-        evaluated: the mean of the network that the path ends at.
-    """
-
-    end: str
-    split: str
-    on: str
-    saved: float
-    evaluated: float
-
-    def __str__(self) -> str:
-        show = "{:.1%}".format if self.on == "accuracy" else "{:.4g}".format
-        return (
-            f"{self.end} as saved has {self.on} {show(self.saved)} on {self.split}, and {show(self.evaluated)} with "
-            "the statistics of this path"
-        )
 
 
 @dataclass(frozen=True)
@@ -263,15 +226,8 @@ class Profile:
             "tolerance": tolerance,
             "connection": connection,
             "mechanistic_connection": combine_verdicts(joined),
-            "saved": [means and _to_plain(means) for means in self.saved],
-            "shifted": [
-                shift._replace(
-                    end=start if shift.end == "A" else end,
-                    saved=_to_finite(shift.saved),
-                    evaluated=_to_finite(shift.evaluated),
-                )._asdict()
-                for shift in self.shifted_ends(margin)
-            ],
+            "saved": [means and means.to_plain() for means in self.saved],
+            "shifted": [shift.to_plain(start if shift.end == "A" else end) for shift in self.shifted_ends(margin)],
             "clusters": self.clusters,
             "settings": dict(self.settings),
         }
@@ -363,16 +319,6 @@ def _judge_not_finite(losses: Sequence[float]) -> ConnectionVerdict:
     """The verdict on a path where some loss is not finite: infinity above a finite chord is a barrier of any height."""
     defined = math.isfinite(losses[0]) and math.isfinite(losses[-1]) and not any(map(math.isnan, losses))
     return "not connected" if defined and math.inf in losses else "undetermined"
-
-
-def _to_plain(means: EndMeans) -> dict[str, dict[str, float | None]]:
-    return {
-        on: {split: _to_finite(value) for split, value in getattr(means, on).items()} for on in ("loss", "accuracy")
-    }
-
-
-def _to_finite(value: float) -> Any:
-    return value if math.isfinite(value) else None
 
 
 def _replace_not_finite(values: Sequence[float]) -> list[float | None]:
