@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mechconn.losses import NATS, find_loss_unit
-from mechconn.mechanisms._amounts import choose_scale, format_amount
+from mechconn.mechanisms._amounts import choose_scale, format_amount, join_words
 from mechconn.stats import describe_clusters
 
 PlainField = Mapping[str, Any]
@@ -60,7 +60,8 @@ def _describe_joining(plain: PlainField, unit: str) -> Iterator[str]:
     """What joins the two: the paths, the alignment, blocks and layers where asked for, and what follows."""
     a, b = plain["names"]
     for which, path in plain["paths"].items():
-        yield _describe_path(path, "as it is" if which == "before" else "after alignment", unit)
+        how = "as it is" if which == "before" else "after alignment"
+        yield _describe_path(path, how, unit, plain["paths"]["before"])
     if plain["alignment"] is not None:
         yield _describe_alignment(plain["alignment"], b, a)
     yield from plain["notes"]
@@ -157,14 +158,15 @@ def _end_sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _describe_path(path: PlainField, how: str, unit: str) -> str:
+def _describe_path(path: PlainField, how: str, unit: str, before: PlainField) -> str:
     verdict = {
         "connected": "mechanistically connected at these points",
         "not connected": "not mechanistically connected",
         "undetermined": "mechanistically connected or not: these data do not settle it",
     }[path["mechanistic_connection"]]
-    shifts = describe_shifts(path["shifted"], unit)
-    if shifts:
+    again = path is not before and path["shifted"] and path["shifted"] == before["shifted"]
+    shifts = " Its ends are those of the path before." if again else describe_shifts(path["shifted"], unit)
+    if path["shifted"]:
         verdict += ", between networks with other statistics than those saved"
     gaps = [(split, gap) for split, gap in path["endpoint_minus_minimum"].items() if gap is not None]
     listed = ", ".join(f"{format_amount(gap, unit)} {unit} on {split}" for split, gap in gaps)
@@ -185,15 +187,18 @@ def describe_shifts(shifted: Sequence[PlainField], unit: str) -> str:
     """
     if not shifted:
         return ""
-    said = "; ".join(_describe_shift(shift, unit) for shift in shifted)
-    return f" Its ends are not the networks as saved: {said}."
+    ends = dict.fromkeys((shift["end"], shift["on"]) for shift in shifted)
+    said = (_describe_shift([s for s in shifted if (s["end"], s["on"]) == end], unit) for end in ends)
+    return f" Its ends are not the networks as saved: {'; '.join(said)}."
 
 
-def _describe_shift(shift: PlainField, unit: str) -> str:
-    saved, here = (_show_mean(shift[which], shift["on"], unit) for which in ("saved", "evaluated"))
-    if shift["on"] == "accuracy":
-        return f"{shift['end']} is right on {saved} of {shift['split']} as saved, and on {here} on this path"
-    return f"{shift['end']} has a mean loss of {saved} on {shift['split']} as saved, and of {here} on this path"
+def _describe_shift(shifted: Sequence[PlainField], unit: str) -> str:
+    """One end and one measure."""
+    saved, here = ([_show_mean(s[which], s["on"], unit) for s in shifted] for which in ("saved", "evaluated"))
+    end, accuracy = shifted[0]["end"], shifted[0]["on"] == "accuracy"
+    what, of = ("is right on", "of") if accuracy else ("has a mean loss of", "on")
+    named = join_words([f"{value} {of} {shift['split']}" for value, shift in zip(saved, shifted, strict=True)])
+    return f"{end} {what} {named} as saved, and {'on' if accuracy else 'of'} {join_words(here)} on this path"
 
 
 def _show_mean(value: float | None, on: str, unit: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from mechconn.losses import NATS
-from mechconn.mechanisms._amounts import POINTS, choose_scale
+from mechconn.mechanisms._amounts import POINTS, choose_scale, join_words
 from mechconn.mechanisms._effects import Effect, Invariance, On
 from mechconn.mechanisms._reduction import Reduction
 
@@ -56,12 +56,8 @@ def write_headline(
 
 def _join_clauses(head: str, numbers: Mapping[str, str]) -> str:
     said = [f"{number} on {name}" if len(numbers) > 1 else number for name, number in numbers.items() if number]
-    sentence = head.replace("{x}", _join_names(list(numbers))).replace("{it}", "it" if len(numbers) == 1 else "them")
+    sentence = head.replace("{x}", join_words(list(numbers))).replace("{it}", "it" if len(numbers) == 1 else "them")
     return f"{sentence}: {'; '.join(said)}." if said else f"{sentence}."
-
-
-def _join_names(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _list_caveats(sides: tuple[Invariance, Invariance], names: tuple[str, str]) -> Iterator[str]:
