@@ -137,7 +137,7 @@ class Evaluator:
 
         Args:
             point: another network of this module, or a point of it; default: the model that the evaluator was made
-                with. The same `Point` is computed once.
+                with. What is computed at a `Point` is kept, of a network that is passed it is not.
             splits: default: all of the suite.
 
         Raises:
@@ -148,7 +148,10 @@ class Evaluator:
         for split in asked:
             check_choice("a split", split, tuple(self.suite))
         at = point_of(point) if isinstance(point, nn.Module) else point
-        return {split: self.draws(split, at, further=False)[0] for split in asked}
+        found = {split: self.draws(split, at, further=False)[0] for split in asked}
+        if at is not None and at is not point:  # nobody can ask for it again
+            self.forget(at)
+        return found
 
     def draws(
         self, split: str, point: Point | nn.Module | None = None, *, further: bool = True
@@ -197,6 +200,14 @@ class Evaluator:
         saved = id(other.saved)
         self._held[saved] = other.saved
         self._known |= {(key, what): found for (key, what), found in other._known.items() if key == (saved,)}
+
+    def forget(self, point: Point) -> None:
+        """Let go of a point and of all that was computed there."""
+        gone = id(point)
+        self._known = {key: found for key, found in self._known.items() if gone not in key[0]}
+        self._ends = {key: found for key, found in self._ends.items() if gone not in key}
+        self._same.pop(gone, None)
+        self._held.pop(gone, None)
 
     def drop_probabilities(self) -> None:
         """Free the class probabilities of all rows, once nobody reads them any more."""

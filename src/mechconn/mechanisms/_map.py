@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -71,7 +72,8 @@ class MechanismMap:
         aligned: whether an aligner moved one model of each pair onto the other before the path was walked.
         norm: where the statistics on the paths came from.
         compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
-        notes: where a path ends at another network than the saved one, since its statistics were re-estimated.
+        notes: where a path ends at another network than the saved one on the reference, since its statistics were
+            re-estimated.
     """
 
     names: tuple[str, ...]
@@ -167,12 +169,13 @@ def mechanism_map(
         for name, model in models.items()
     }
     policy = resolve_norm(norm, next(iter(evaluators.values())).network)
-    lines = _Lines(models, evaluators, grid, policy, align, ignore)
-    profiles = {pair: report.after(lambda pair=pair: lines.walk(*pair)) for pair in pairs}
+    lines = _Lines(models, evaluators, grid, policy, align, tuple(ignore))
+    lines.check()
     invariance = {
         name: report.after(lambda own=own: make_invariance(measure_outcome(own, on, _ignore_count), suite, margin, on))
         for name, own in evaluators.items()
     }
+    profiles = {pair: report.after(lambda pair=pair: lines.walk(*pair)) for pair in pairs}
     barriers = {pair: profile.barrier(suite.reference).height for pair, profile in profiles.items()}
     distances = {(a, b): _mechanistic_distance(invariance[a], invariance[b]) for a, b in pairs}
     names = tuple(models)
@@ -230,16 +233,28 @@ class _Lines:
         first = next(iter(self.evaluators.values())).saved
         return {name: share_ignored(own.saved, first, self.ignore) for name, own in self.evaluators.items()}
 
-    def walk(self, a: str, b: str) -> Profile:
-        """The profile of one line.
+    def check(self) -> None:
+        """Refuse models that are not the first one's module.
 
         Raises:
-            ValueError: the two are not one module, or the line has no barrier; both are named.
+            ValueError: the two are named.
+        """
+        name, *others = self.models
+        for other in others:
+            with _naming(name, other):
+                self._check(name, other, self.models[other], self.evaluators[other])
+
+    def walk(self, a: str, b: str) -> Profile:
+        """The profile of one line; what is known of both models is not computed again.
+
+        Raises:
+            ValueError: the aligned model is not one module with the first, or the line has no barrier; both are named.
         """
         name, first = next(iter(self.evaluators.items()))
-        try:
-            if name == a:
-                self._check(name, b, self.models[b], self.evaluators[b])
+        reference = first.suite.reference
+        for other in (a, b):
+            first.adopt(self.evaluators[other])
+        with _naming(a, b):
             end = self.points[b]
             if self.align is not None:
                 moved = self.align(self.models[a], self.models[b])
@@ -247,11 +262,10 @@ class _Lines:
                 self._check(name, b, moved, own)
                 end = share_ignored(own.saved, first.saved, self.ignore)
             line = LinearPath(self.points[a], end)
-            reference = first.suite.reference
             profile = evaluate_line(first, line, self.grid, self.norm, False, lambda **_: None, (reference,))
             profile.barrier(reference)
-        except ValueError as error:
-            raise ValueError(f"models {a!r} and {b!r}: {error}") from None
+        if self.align is not None:
+            first.forget(end)
         return profile
 
     def _check(self, a: str, b: str, model: nn.Module, own: Evaluator) -> None:
@@ -262,6 +276,15 @@ class _Lines:
         )
         if why:
             raise ValueError(f"not one module with different parameters and statistics: {why}")
+
+
+@contextmanager
+def _naming(a: str, b: str) -> Iterator[None]:
+    """Context manager: a ValueError says which two models it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"models {a!r} and {b!r}: {error}") from None
 
 
 def _note_shifted(profiles: Mapping[tuple[str, str], Profile], margin: float) -> Iterator[str]:
