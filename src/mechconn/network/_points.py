@@ -71,7 +71,7 @@ def as_points(what: Sequence[str], given: Sequence[PointLike], ignore: Sequence[
     Args:
         what: what errors call each.
         given: two or more of one kind.
-        ignore: buffers, by their full names or the last parts of these, that are no part of what is computed.
+        ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
 
     Raises:
         ValueError: two of them are not one module with other parameters and statistics, differ in names, shapes or
