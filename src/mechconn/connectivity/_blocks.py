@@ -19,7 +19,7 @@ from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
 from mechconn.network import Metric, NormPolicy, Point, PointLike, as_points, resolve_norm
-from mechconn.paths import LinearPath, Spot
+from mechconn.paths import LinearPath, refuse_ends
 from mechconn.plotting import draw_bars
 
 BlockChoice: TypeAlias = int | str | Mapping[str, str]
@@ -167,7 +167,7 @@ def evaluate_blocks(
         model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute, device=device, progress=progress
     )
     grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
-    first, last = as_points(("a", "b"), (a, b), ignore)
+    first, last = as_points(("a", "b"), (a, b), ignore, model)
     for name, point in (("a", first), ("b", last)):
         evaluator.network.check(name, point.params)
     return walk_blocks(evaluator, (first, last), blocks, rest, grid, norm, leave_out, keep_samples)
@@ -203,16 +203,12 @@ class _BlockPath(LinearPath):
         self._still, self._at = (ends[0], 0.0) if rest == "a" else (ends[1], 1.0)
         first, last = ({**self._still.params, **{name: end.params[name] for name in names}} for end in ends)
         super().__init__(first, last)
-        self._models = ends
+        self._models, self._whole = ends, set(names) == set(first)
 
     @property
     def ends(self) -> tuple[Point, Point]:
-        """None.
-
-        Raises:
-            ValueError: always.
-        """
-        return Spot(dict, ()).ends
+        """Refused: the curve lies between no two networks."""
+        return refuse_ends()
 
     @property
     def sources(self) -> tuple[Point, ...]:
@@ -220,8 +216,10 @@ class _BlockPath(LinearPath):
         return self._models
 
     def end_at(self, t: float) -> Point | None:
-        """The network at which no block has moved."""
-        return self._still if t == self._at else None
+        """The network at which no block has moved; the other where the block is the whole."""
+        if t == self._at:
+            return self._still
+        return self._models[int(1.0 - self._at)] if self._whole and t == 1.0 - self._at else None
 
 
 def group_parameters(

@@ -16,7 +16,7 @@ from mechconn.connectivity._saved_ends import EndMeans
 from mechconn.core import Buffers, Compute, PerSampleLoss, Progress, check_fraction
 from mechconn.datasets import Clusters, Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import OWN_NAMES, Metric, NormPolicy, resolve_norm
+from mechconn.network import OWN_NAMES, Metric, NormPolicy, list_statistics, resolve_norm
 from mechconn.paths import Path, path_grid
 
 
@@ -114,21 +114,21 @@ def evaluate_line(
 
     The ends come first: where normalisation statistics do not depend on what moves, those of the ends serve all points.
     """
-    results, states = {}, list[Buffers | None]()
+    collected, states = PointResults(keep), list[Buffers | None]()
     for t in (grid[0], grid[-1]):
-        results[t], state = evaluator.along(path, t, norm, splits=splits)
+        found, state = evaluator.along(path, t, norm, splits=splits)
+        collected.add(t, found)
         states.append(state)
-        report(done=len(results))
+        report(done=len(states))
     start, end = states
     constant = None
     if len(grid) > 2 and start and end and norm.is_constant(evaluator.network, path, start, end, evaluator.example):
-        constant = start
-    for t in grid[1:-1]:
-        results[t], _ = evaluator.along(path, t, norm, constant, splits)
-        report(done=len(results))
-    collected = PointResults(keep)
-    for t in grid:
-        collected.add(f"t = {t:g}", results[t])
+        constant = {name: start[name] for name in list_statistics(evaluator.network.module)}
+    for number, t in enumerate(grid[1:-1], start=3):
+        found, _ = evaluator.along(path, t, norm, constant, splits)
+        collected.add(t, found)
+        report(done=number)
+    collected.sort()
     means = {measure: {s: tuple(v) for s, v in splits.items()} for measure, splits in collected.means.items()}
     return Profile(
         ts=grid,

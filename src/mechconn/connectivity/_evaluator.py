@@ -16,6 +16,7 @@ from mechconn.core import (
     Inputs,
     PerSampleLoss,
     Progress,
+    check_choice,
     check_is,
     check_same_keys,
     isolate_rng,
@@ -47,16 +48,18 @@ from mechconn.paths import Path
 MeansBySplit: TypeAlias = dict[str, dict[str, list[float]]]
 """What was measured ("loss", "accuracy", a metric) -> split -> its mean at each point."""
 
-_Key: TypeAlias = tuple[int, int]
-"""(identity of a point, identity of the policy that gave its statistics; 0 where they are the point's own)."""
+_Key: TypeAlias = tuple[int, ...]
+"""Identities of a point, of the policy that gave its statistics, and of both ends of the path where the policy reads
+these; of the point alone where its state is its own."""
 
 
 class Evaluator:
     """A network's architecture and a suite; outcomes row by row, at any point of weight space, each computed once.
 
-    What was computed at a point is kept and given again: of the network as saved, of the points passed to `outcomes`,
-    and of the ends of paths. Points between the ends are not kept. At any time one point's parameters are in memory
-    beside those of the caller; in reduced precision they are taken apart, tensor by tensor, as its copy is made.
+    What was computed at a point is kept and given again: of the network as saved, of each `Point` passed to `outcomes`,
+    and of the ends of paths. Points between the ends are not kept. So the tensors of these points must stay as they
+    are while the evaluator is used. At any time one point's parameters are in memory beside these; in reduced
+    precision they are taken apart, tensor by tensor, as its copy is made.
 
     Args:
         model: gives the architecture, and the point `saved`; it stays as it is.
@@ -108,7 +111,7 @@ class Evaluator:
         self._model = model
         self._inference = Inference(self.network)
         self._known: dict[tuple[_Key, str], Outcomes] = {}
-        self._ends: dict[tuple[int, int], tuple[_Key, Buffers]] = {}
+        self._ends: dict[tuple[int, ...], tuple[_Key, Buffers]] = {}
         self._same: dict[int, Point] = {}
         self._held: dict[int, object] = {}  # what identities were taken of
 
@@ -141,7 +144,11 @@ class Evaluator:
             ValueError: the point is not of this network, data are empty or not finite, or the loss or a metric does
                 not give one value per sample.
         """
-        return {split: self.draws(split, point, further=False)[0] for split in splits or self.suite}
+        asked = list(self.suite if splits is None else splits)
+        for split in asked:
+            check_choice("a split", split, tuple(self.suite))
+        at = point_of(point) if isinstance(point, nn.Module) else point
+        return {split: self.draws(split, at, further=False)[0] for split in asked}
 
     def draws(
         self, split: str, point: Point | nn.Module | None = None, *, further: bool = True
@@ -152,7 +159,7 @@ class Evaluator:
         every = self.suite.draws_of(split)
         found = self._evaluate(
             every if further else dict(list(every.items())[:1]),
-            self._hold(at, None),
+            self._hold(at),
             lambda: self._load(at, at.buffers),
         )
         for what, result in found.items():
@@ -189,7 +196,7 @@ class Evaluator:
         """
         saved = id(other.saved)
         self._held[saved] = other.saved
-        self._known |= {(key, what): found for (key, what), found in other._known.items() if key == (saved, 0)}
+        self._known |= {(key, what): found for (key, what), found in other._known.items() if key == (saved,)}
 
     def drop_probabilities(self) -> None:
         """Free the class probabilities of all rows, once nobody reads them any more."""
@@ -198,7 +205,7 @@ class Evaluator:
     def is_saved(self, path: Path, t: float, norm: NormPolicy) -> bool:
         """Whether the network that is evaluated at an end of the path is the one that was saved."""
         key, _, _ = self._find(path, t, norm, None)
-        return key is not None and key[1] == 0
+        return key is not None and len(key) == 1
 
     def _find(
         self, path: Path, t: float, norm: NormPolicy, statistics: Buffers | None
@@ -208,18 +215,24 @@ class Evaluator:
         if end is None:
             point = self._renew(path, t, norm, statistics)
             return None, point.buffers, lambda: point
+        key = self._name_end(end, path, norm)
         twin = self._same.get(id(end))
-        if twin is not None and norm.follows_units(self.network) and (id(twin), id(norm)) in self._ends:
-            key, _ = self._ends[id(twin), id(norm)]
-            return key, None, lambda: self._renew(path, t, norm, None)
-        if (id(end), id(norm)) not in self._ends:
+        if twin is not None and norm.follows_units(self.network):
+            known = self._ends.get(self._name_end(twin, path, norm))
+            if known is not None:
+                return known[0], None, lambda: self._renew(path, t, norm, None)
+        if key not in self._ends:
             point = self._renew(path, t, norm, None)
             if not _has_parameters_of(end, point):  # a policy that changes weights: nothing to remember
                 return None, point.buffers, lambda: point
             saved = _has_buffers_of(end, point, self.network)
-            self._ends[id(end), id(norm)] = self._hold(end, None if saved else norm), point.buffers
-        key, buffers = self._ends[id(end), id(norm)]
-        return key, buffers, lambda: self._load(end, buffers)
+            self._ends[key] = (self._hold(end) if saved else key), point.buffers
+        known_as, buffers = self._ends[key]
+        return known_as, buffers, lambda: self._load(end, buffers)
+
+    def _name_end(self, end: Point, path: Path, norm: NormPolicy) -> _Key:
+        """What an end with the statistics of a policy is remembered under."""
+        return self._hold(end, norm, *(path.ends if norm.reads_ends() else ()))
 
     def _renew(self, path: Path, t: float, norm: NormPolicy, statistics: Buffers | None) -> Point:
         with isolate_rng(self.seed, "evaluate"):
@@ -236,9 +249,10 @@ class Evaluator:
         check_same_keys("the point's buffers", self.network.buffers, buffers)
         return Point(params, {name: buffers[name].to(self.network.device, copy=True) for name in self.network.buffers})
 
-    def _hold(self, point: Point, norm: NormPolicy | None) -> _Key:
-        self._held |= {id(point): point, id(norm): norm}
-        return id(point), 0 if norm is None else id(norm)
+    def _hold(self, *things: Point | NormPolicy) -> _Key:
+        """The identities of these, which stay theirs as long as the evaluator lives."""
+        self._held |= {id(thing): thing for thing in things}
+        return tuple(map(id, things))
 
     def _evaluate(self, data: Mapping[str, Any], key: _Key | None, load: Callable[[], Point]) -> dict[str, Outcomes]:
         """Outcomes on data by what errors call them; what is known is not computed again."""
@@ -254,7 +268,7 @@ class Evaluator:
             with isolate_rng(self.seed, "evaluate"):
                 found[what] = compute_outcomes(
                     forward, self.network, rows, what, self.loss, self.metrics,
-                    keep_probabilities=self.keep_probabilities and key is not None and key[1] == 0,
+                    keep_probabilities=self.keep_probabilities and key is not None and len(key) == 1,
                 )  # fmt: skip
             if key is not None:
                 self._known[key, what] = found[what]
@@ -283,10 +297,11 @@ def _has_buffers_of(end: Point, point: Point, network: Network) -> bool:
 
 @dataclass
 class PointResults:
-    """Means point by point, and the samples' own values where they are to be kept.
+    """Means point by point, and the samples' own values where they are to be kept; outcomes themselves are let go.
 
     Attributes:
         keep: whether to keep the samples' values; their rows must then come in one order at every point.
+        places: where each point lies, in the order in which they came.
         means: measure -> split -> mean at each point.
         rows: measure -> split -> the samples' values at each point, each of shape [N]; correctness for "accuracy".
         samples: split -> number of samples.
@@ -295,6 +310,7 @@ class PointResults:
     """
 
     keep: bool = False
+    places: list[Any] = field(default_factory=list)
     means: MeansBySplit = field(default_factory=dict)
     rows: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
@@ -302,8 +318,10 @@ class PointResults:
     counted: dict[str, Tensor | None] = field(default_factory=dict)
     _targets: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, where: str, results: Mapping[str, Outcomes]) -> None:
-        """One point's outcomes; `where` names the point in errors."""
+    def add(self, place: float | tuple[float, float], results: Mapping[str, Outcomes]) -> None:
+        """One point's outcomes; `place` is its t on a path, or its coordinates on a plane."""
+        where = f"({place[0]:g}, {place[1]:g})" if isinstance(place, tuple) else f"t = {place:g}"
+        self.places.append(place)
         for split, result in results.items():
             check_row_count(split, where, self.samples.setdefault(split, len(result.loss)), len(result.loss))
             self.each = self.each if result.answers is None else result.answers.each
@@ -316,6 +334,14 @@ class PointResults:
             check_row_order(split, where, torch.equal(before, result.targets))
             for measure, values in _collect_per_sample(result).items():
                 self.rows.setdefault(measure, {}).setdefault(split, []).append(values)
+
+    def sort(self) -> None:
+        """Bring the points into the order of their places, in place."""
+        order = sorted(range(len(self.places)), key=self.places.__getitem__)
+        for by_split in (*self.means.values(), *self.rows.values()):
+            for split, values in by_split.items():
+                by_split[split] = [values[i] for i in order]  # pyright: ignore[reportArgumentType]
+        self.places = [self.places[i] for i in order]
 
 
 def compute_means(result: Outcomes) -> dict[str, float]:

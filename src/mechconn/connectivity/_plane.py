@@ -180,7 +180,7 @@ def evaluate_plane(
         model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute, device=device, progress=progress
     )
     norm = resolve_norm(norm, evaluator.network)
-    corners = as_points(("a", "b", "c"), (a, b, c), ignore)
+    corners = as_points(("a", "b", "c"), (a, b, c), ignore, model)
     theta_a, theta_b, theta_c = (corner.params for corner in corners)
     for name, corner in zip("abc", corners, strict=True):
         evaluator.network.check(name, corner.params)
@@ -203,7 +203,7 @@ def evaluate_plane(
                 None if corner is None else corners[corner],
             )
             result, _ = evaluator.along(spot, 0.0, norm)
-            point_results.add(f"({across:g}, {up:g})", result)
+            point_results.add((across, up), result)
             done += 1
             evaluator.compute.report("evaluating the plane", done, side * side + len(places))
         return point_results

@@ -83,9 +83,13 @@ class NormPolicy(abc.ABC):
         """Whether the statistics are the same all along a path, given the buffers at both ends, and inputs to try."""
         return False
 
-    def follows_units(self, network: Network) -> bool:
-        """Whether a network whose hidden units were permuted gets its statistics permuted alike."""
+    def reads_ends(self) -> bool:
+        """Whether the statistics at one end of a path may depend on the other end; say False only where none can."""
         return True
+
+    def follows_units(self, network: Network) -> bool:
+        """Whether a network whose hidden units were permuted gets its statistics permuted alike, whatever the path."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,10 @@ class KeepNorm(NormPolicy):
     def describe(self) -> dict[str, Any]:
         """{"policy": "keep"}."""
         return {"policy": "keep"}
+
+    def reads_ends(self) -> bool:
+        """False."""
+        return False
 
     def follows_units(self, network: Network) -> bool:
         """Only where there are no statistics: they are kept for the order of units that the model has."""
@@ -134,6 +142,10 @@ class InterpolateNorm(NormPolicy):
     def describe(self) -> dict[str, Any]:
         """{"policy": "interpolate"}."""
         return {"policy": "interpolate"}
+
+    def follows_units(self, network: Network) -> bool:
+        """True: an end has its own statistics."""
+        return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,9 +220,18 @@ class Reestimate(NormPolicy):
         names = list_statistics(network.module)
         if not names or any(not torch.equal(start[name], end[name]) for name in names):
             return False
-        first, last = path.at(0.0), path.at(1.0)
-        moved = [name for name, tensor in first.items() if not torch.equal(tensor, last[name])]
-        return not self._reached(network, Point(network.load(first), start), moved, example)
+        moved = path.moved
+        return moved is not None and not self._reached(
+            network, Point(network.load(path.at(0.0)), start), moved, example
+        )
+
+    def reads_ends(self) -> bool:
+        """False: the weights at the end and the data decide."""
+        return False
+
+    def follows_units(self, network: Network) -> bool:
+        """True: activations are permuted alike."""
+        return True
 
     def _reached(self, network: Network, point: Point, moved: Sequence[str], example: Inputs) -> bool:
         """Whether some of these parameters lie on the way to what a layer with statistics reads, on an example."""

@@ -63,7 +63,9 @@ def point_of(model: nn.Module) -> Point:
     return Point(parameters_of(model), read_buffers(forget_computed_values(model)))
 
 
-def as_points(what: Sequence[str], given: Sequence[PointLike], ignore: Sequence[str] = ()) -> list[Point]:
+def as_points(
+    what: Sequence[str], given: Sequence[PointLike], ignore: Sequence[str] = (), model: nn.Module | None = None
+) -> list[Point]:
     """Networks, points or parameters as points of one weight space.
 
     Buffers named in `ignore` are the first one's everywhere.
@@ -72,16 +74,18 @@ def as_points(what: Sequence[str], given: Sequence[PointLike], ignore: Sequence[
         what: what errors call each.
         given: two or more of one kind.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
+        model: the module that they must be points of, where there is one.
 
     Raises:
         ValueError: two of them are not one module with other parameters and statistics, differ in names, shapes or
             types, or some have buffers and others none.
         TypeError: one of them is of no such kind.
     """
-    if isinstance(given[0], nn.Module):
-        for name, model in zip(what[1:], given[1:], strict=True):
-            if isinstance(model, nn.Module):
-                check_one_module(given[0], model, ignore=ignore, names=(what[0], name))
+    named = [("the model", model), *zip(what, given, strict=True)]
+    models = [(name, one) for name, one in named if isinstance(one, nn.Module)]
+    for name, other in models[1:]:
+        if other is not models[0][1]:
+            check_one_module(models[0][1], other, ignore=ignore, names=(models[0][0], name))
     points = [_as_point(name, one) for name, one in zip(what, given, strict=True)]
     first = points[0]
     for name, point in zip(what[1:], points[1:], strict=True):
@@ -128,6 +132,8 @@ class Curve(Protocol):
     def ends(self) -> tuple[Point, Point]: ...
     @property
     def sources(self) -> Sequence[Point]: ...
+    @property
+    def moved(self) -> Sequence[str] | None: ...
     def at(self, t: float) -> Params: ...
     def place(self, t: float) -> float: ...
     def end_at(self, t: float) -> Point | None: ...

@@ -92,6 +92,10 @@ class Repair(NormPolicy):
         found = self._pass(network, list(a), point.params, point.buffers, wanted)
         return Point(point.params | dict(_rescale(point.params, found, wanted)), point.buffers)
 
+    def follows_units(self, network: Network) -> bool:
+        """True: an end stays as it is."""
+        return True
+
     def _layers(self, network: Network, params: Params, buffers: Buffers) -> list[str]:
         """Linear maps that the forward pass calls, but for the one that makes the network's output."""
         outputs: dict[str, Tensor] = {}

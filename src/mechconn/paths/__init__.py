@@ -14,3 +14,4 @@ from mechconn.paths._path_fits import BezierFit as BezierFit
 from mechconn.paths._path_fits import PathFit as PathFit
 from mechconn.paths._path_fits import PolygonalFit as PolygonalFit
 from mechconn.paths._spot import Spot as Spot
+from mechconn.paths._spot import refuse_ends as refuse_ends

@@ -47,6 +47,11 @@ class Path(abc.ABC):
         """The networks from which the buffers on the path come; none where parameters alone are known."""
         return ()
 
+    @property
+    def moved(self) -> tuple[str, ...] | None:
+        """The parameters that are not the same all along the path; None where that is not known."""
+        return None
+
     def end_at(self, t: float) -> Point | None:
         """The end that gamma(t) is, with its state; None between the ends, and where no network is known there."""
         return None
@@ -88,6 +93,11 @@ class _SubPath(Path):
     def sources(self) -> tuple[Point, ...]:
         """Those of the whole path."""
         return self._whole.sources
+
+    @property
+    def moved(self) -> tuple[str, ...] | None:
+        """Those of the whole path."""
+        return self._whole.moved
 
     def end_at(self, t: float) -> Point | None:
         """The end of the whole path that the point is."""
@@ -152,6 +162,12 @@ class WeightedPath(Path):
     def sources(self) -> tuple[Point, ...]:
         """A and B."""
         return self._of
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """The parameters in which A, B and the control points are not all the same."""
+        first, *others = self.points
+        return tuple(n for n, tensor in first.items() if any(not torch.equal(tensor, other[n]) for other in others))
 
     def end_at(self, t: float) -> Point | None:
         """A at t = 0, B at t = 1."""

@@ -102,7 +102,7 @@ def fit_path(
             f"fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got {type(method).__name__}"
         )
     data, network = as_data("path data", batches), Network(model, compute)
-    ends = as_points(("a", "b"), (a, b), ignore)
+    ends = as_points(("a", "b"), (a, b), ignore, model)
     for name, end in zip(("a", "b"), ends, strict=True):
         network.check(name, end.params)
     masters = MasterWeights(model)

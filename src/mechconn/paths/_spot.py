@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from mechconn.core import Params
 from mechconn.network import Point, compute_weighted_mean
@@ -34,15 +34,8 @@ class Spot(Path):
 
     @property
     def ends(self) -> tuple[Point, Point]:
-        """None.
-
-        Raises:
-            ValueError: always: the point lies on no path.
-        """
-        raise ValueError(
-            "the policy needs the two ends of a path, and this point lies on none (a block moved by itself, a plane, a "
-            "mean of several networks); pass norm=Reestimate(training batches)"
-        )
+        """Refused: the point lies between no two networks."""
+        return refuse_ends()
 
     @property
     def sources(self) -> tuple[Point, ...]:
@@ -60,3 +53,15 @@ class Spot(Path):
     def describe(self) -> dict[str, Any]:
         """{"path": "point"}."""
         return {"path": "point"}
+
+
+def refuse_ends() -> NoReturn:
+    """What a policy is told that needs the ends of a path where there are none.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(
+        "the policy needs the two ends of a path, and this point lies on none (a block moved by itself, a plane, a "
+        "mean of several networks); pass norm=Reestimate(training batches)"
+    )
