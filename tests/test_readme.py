@@ -50,7 +50,7 @@ def test_the_examples_run_and_tell_the_story(
     assert "The mechanisms of theta_C (A) and theta_NC (B) are " in capsys.readouterr().out
     assert "<!doctype html>" in (tmp_path / "audit.html").read_text(encoding="utf-8")
     exec(compile(joined, "README.md", "exec"), names)
-    assert re.match(r"\{'no_cue': 0\.\d+, .*\}\n([AB] as saved has accuracy|$)", capsys.readouterr().out)
+    assert re.match(r"\{'no_cue': 0\.\d+, .*\}\n([AB] is right on .* as saved|$)", capsys.readouterr().out)
     exec(compile(changed, "README.md", "exec"), names)
     assert re.search(r"^\| CBFT (\| \d+\.\d ){4}\|$", capsys.readouterr().out, re.M)
     assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")

@@ -89,8 +89,8 @@ def test_text_record_and_figure_say_so(pair: tuple[nn.Module, nn.Module]) -> Non
     before, here = profile.saved[1], profile.accuracy["cue"][-1]
     assert before is not None
     assert told[0] == (
-        f"  other ends: B as saved has accuracy {before.accuracy['cue']:.1%} on cue, and {here:.1%} with the "
-        "statistics of this path"
+        f"  other ends: B is right on {100 * before.accuracy['cue']:.1f} % of cue as saved, and on {100 * here:.1f} % "
+        "on this path"
     )
     record = json.loads(json.dumps(profile.to_record("one", "two"), allow_nan=False))
     assert [shift["end"] for shift in record["shifted"]] == ["two", "two"]
@@ -115,7 +115,7 @@ def test_a_loss_alone_is_held_to_the_margin_too(pair: tuple[nn.Module, nn.Module
         a, KIND(a, b), suite, 2, norm=mc.Reestimate((x, y)), loss=lambda f, t: (f[:, 0] - t) ** 2
     )
     assert [(shift.end, shift.on) for shift in profile.shifted_ends()] == [("B", "loss")]
-    assert "B as saved has loss " in str(profile)
+    assert "B has a mean loss of " in str(profile)
 
 
 def test_statistics_that_fit_shift_nothing(pair: tuple[nn.Module, nn.Module]) -> None:

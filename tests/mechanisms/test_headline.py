@@ -161,6 +161,9 @@ def test_it_stands_first_in_print_page_and_json_with_the_users_names(tmp_path: P
     first = page.partition("<h1>")[2].partition("</h1>")[0]
     assert html.unescape(first) == said
     assert "Do theta_C (A) and &lt;tuned&gt; (B) use the same mechanisms?" in page
+    assert record["theory"] == "docs/theory.md"
+    assert "docs/theory.md in mechconn&#39;s files" in page or "docs/theory.md in mechconn's files" in page
+    assert "href" not in page  # a page stands by itself, beside no other files
     assert "47.60 of 68.70<small>43.3" in page and "69 %</small>" in page
 
 

@@ -150,6 +150,20 @@ def test_over_runs_it_is_welchs_interval_of_the_difference_or_the_sum() -> None:
     assert found.less["hue"].amount == pytest.approx(sum(0.5 - e for e in a) / 4 - sum(e - 0.5 for e in b) / 3)
 
 
+def test_over_runs_on_clusters_the_difference_and_the_sum_miss_as_much() -> None:
+    """Runs that agree leave what the clusters may have missed, whatever the signs: intervals of one width."""
+    cluster, parts = [row // 25 for row in range(ROWS)], {"cue": (0.5, 0.5), "hue": (0.1, 0.9)}
+    suite = mc.Suite({name: outcomes(*map(right, shares)) for name, shares in parts.items()})
+    sides = [Copier(0), Copier(0)], [Copier(1), Copier(1)]
+    found = mc.compare_mechanisms(*sides, suite, cluster=cluster)
+    assert found.a["hue"].effect == -found.b["hue"].effect and found.a["hue"].verdict == "sensitive"
+    low, high = found.less["hue"].interval
+    apart = found.differences["hue"].interval
+    assert high - low == pytest.approx(apart[1] - apart[0], rel=1e-12)
+    plain = mc.compare_mechanisms(*sides, suite).less["hue"].interval
+    assert high - low > 2 * (plain[1] - plain[0])
+
+
 def test_within_classes_and_on_a_metric_in_a_range_it_is_mirrored_in_the_range() -> None:
     """B turned over has the opposite effect: both suites have the same |effect on B|, and intervals of one width."""
     y = torch.arange(ROWS) % 2

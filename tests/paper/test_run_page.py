@@ -173,6 +173,16 @@ def test_ends_that_are_other_networks_than_those_saved_are_said_and_drawn(tmp_pa
     assert plain.shifts == [] and "open circles" not in plain.figures[-1][1]
 
 
+def test_records_of_an_earlier_time_hold_no_ends_as_saved(tmp_path: Path):
+    """Among records that hold them, means of the ends are those of the others."""
+    record, alone = shifted_record({}, {"A": {"cue": 0.3}}), shifted_record({"A": {"cue": 0.3}})
+    for older in ("saved", "shifted"):
+        del record.results["digits 0.8 None 0"]["paths"]["linear"][older]
+    assert make_section(record).shifts == make_section(alone).shifts != []
+    save_runs([record], tmp_path / "page.html")
+    assert "theta_C is right on 30.0 % of cue as saved" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_both_ends_and_names_of_the_other(tmp_path: Path):
     cell = {"models": {"FT-S": model(SHORTCUT)}, "paths": {"theta_C to FT-S": shifted(0.0, {"B": {"no_cue": 0.1}})}}
     section = make_section(run_record("fig5", {("digits", 0.8, None, 0): cell}))

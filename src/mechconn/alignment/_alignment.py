@@ -116,7 +116,7 @@ def align(
         method: ActivationMatching(data) or WeightMatching().
         symmetry: what may be permuted; default with ActivationMatching: `symmetry_of` model_b on the first two rows
             of the data.
-        ignore: buffers and attributes that are no part of what is computed; see `LinearPath.between`.
+        ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         seed: of the proof's permutations and of restarts.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where model_a is.

@@ -22,3 +22,5 @@ from mechconn.connectivity._plane import evaluate_plane as evaluate_plane
 from mechconn.connectivity._profile import Profile as Profile
 from mechconn.connectivity._saved_ends import EndMeans as EndMeans
 from mechconn.connectivity._saved_ends import ShiftedEnd as ShiftedEnd
+from mechconn.connectivity._saved_ends import describe_shifted_end as describe_shifted_end
+from mechconn.connectivity._saved_ends import join_words as join_words

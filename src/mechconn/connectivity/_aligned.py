@@ -133,14 +133,14 @@ def evaluate_alignment(
         norm: as in `evaluate_path`.
         symmetry: as in `align`.
         null: two models of one recipe with different seeds, of the same architecture; the second may be a point.
-        ignore: buffers that are no part of what is computed; see `LinearPath.between`.
+        ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
         keep_samples: as in `evaluate_path`.
         seed: of the alignment, and of layers and loaders that draw from global generators.
-        compute: how to compute; see `mechconn.Compute`.
-        device: shorthand for `compute`.
-        progress: shorthand for `compute`.
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where model_a is.
+        progress: short for `Compute(progress=...)`; counts points.
 
     Raises:
         ValueError: the models are not one module with other parameters and statistics; or as in `align` and

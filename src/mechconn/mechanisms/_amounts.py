@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mechconn.losses import NATS
 from mechconn.mechanisms._effects import On
 
@@ -13,11 +11,6 @@ POINTS = "points"
 def choose_scale(on: On, loss_unit: str) -> tuple[float, str]:
     """What effects are multiplied by, and what they are then in."""
     return (100.0, POINTS) if on == "accuracy" else (1.0, loss_unit if on == "loss" else f"of {on}")
-
-
-def join_words(words: Sequence[str]) -> str:
-    """Commas between words, and "and" before the last."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def format_amount(value: float, unit: str, sign: str = "") -> str:

@@ -178,7 +178,7 @@ def audit(
         layers: also linear CKA on the reference split: of these layers, or of "all" linear maps that run once; None
             leaves it out. It comes first, so that layers asked for in vain are refused before the work.
         names: what to call the two.
-        ignore: buffers and attributes that are no part of what is computed; see `LinearPath.between`.
+        ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         loss: one value per sample from (outputs, targets), or one of `mechconn.losses`; see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`. The intervals of effects

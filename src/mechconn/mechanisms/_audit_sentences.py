@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mechconn.connectivity import describe_shifted_end
 from mechconn.losses import NATS, find_loss_unit
-from mechconn.mechanisms._amounts import choose_scale, format_amount, join_words
+from mechconn.mechanisms._amounts import choose_scale, format_amount
 from mechconn.stats import describe_clusters
 
 PlainField = Mapping[str, Any]
@@ -188,23 +189,13 @@ def describe_shifts(shifted: Sequence[PlainField], unit: str) -> str:
     if not shifted:
         return ""
     ends = dict.fromkeys((shift["end"], shift["on"]) for shift in shifted)
-    said = (_describe_shift([s for s in shifted if (s["end"], s["on"]) == end], unit) for end in ends)
+    said = (
+        describe_shifted_end(
+            [s for s in shifted if (s["end"], s["on"]) == end], lambda loss: f"{format_amount(loss, unit)} {unit}"
+        )
+        for end in ends
+    )
     return f" Its ends are not the networks as saved: {'; '.join(said)}."
-
-
-def _describe_shift(shifted: Sequence[PlainField], unit: str) -> str:
-    """One end and one measure."""
-    saved, here = ([_show_mean(s[which], s["on"], unit) for s in shifted] for which in ("saved", "evaluated"))
-    end, accuracy = shifted[0]["end"], shifted[0]["on"] == "accuracy"
-    what, of = ("is right on", "of") if accuracy else ("has a mean loss of", "on")
-    named = join_words([f"{value} {of} {shift['split']}" for value, shift in zip(saved, shifted, strict=True)])
-    return f"{end} {what} {named} as saved, and {'on' if accuracy else 'of'} {join_words(here)} on this path"
-
-
-def _show_mean(value: float | None, on: str, unit: str) -> str:
-    if value is None:
-        return "no finite value"
-    return f"{100 * value:.1f} %" if on == "accuracy" else f"{format_amount(value, unit)} {unit}"
 
 
 def _describe_barriers(path: PlainField, unit: str) -> str:

@@ -364,16 +364,19 @@ def _compare_over_clusters(
 
 def _compare_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict[str, Difference]:
     found = {}
-    for name, effect in a[0].items():
+    for name in a[0]:
         first, second = list_effects(a, name), list_effects(b, name)
         mean = sum(second) / len(second) - sum(first) / len(first)
-        found[name] = Difference(
-            mean, bound_difference_over_runs(first, second, a[0].clusters.get(name, effect.samples), CONFIDENCE)
-        )
+        found[name] = Difference(mean, bound_difference_over_runs(first, second, _count_units(a, name), CONFIDENCE))
     return found
 
 
 def _add_over_runs(a: Sequence[Invariance], b: Sequence[Invariance], name: str) -> Interval:
     """The interval of the sum of the mean effects of one split on A's runs and on B's."""
     first = [-effect for effect in list_effects(a, name)]
-    return bound_difference_over_runs(first, list_effects(b, name), a[0][name].samples, CONFIDENCE)
+    return bound_difference_over_runs(first, list_effects(b, name), _count_units(a, name), CONFIDENCE)
+
+
+def _count_units(runs: Sequence[Invariance], name: str) -> int:
+    """How many independent draws each run was measured on: clusters of rows, or rows."""
+    return runs[0].clusters.get(name, runs[0][name].samples)

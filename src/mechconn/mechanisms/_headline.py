@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from mechconn.connectivity import join_words
 from mechconn.losses import NATS
-from mechconn.mechanisms._amounts import POINTS, choose_scale, join_words
+from mechconn.mechanisms._amounts import POINTS, choose_scale
 from mechconn.mechanisms._effects import Effect, Invariance, On
 from mechconn.mechanisms._reduction import Reduction
 

@@ -142,7 +142,7 @@ def mechanism_map(
         norm: where normalisation statistics on the paths come from, ends included; required when the models keep any.
         align: (A, B) -> B moved onto A before the path is walked, such as by a permutation of units; default: no
             symmetry is removed.
-        ignore: buffers that are no part of what is computed; see `LinearPath.between`.
+        ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.

@@ -83,8 +83,9 @@ def measure_invariance(
 
     With `cluster`, rows of one cluster may depend on each other in any way, clusters are independent draws, and the
     effect stays that on the mean over rows. Intervals are then by betting over clusters on accuracy and on metrics with
-    bounds, which holds for every distribution, and Student's t over clusters on the rest, which is too narrow where
-    clusters are few and of unequal sizes (`benchmarks/coverage_over_clusters.py`).
+    bounds, which holds for every distribution where the largest size of a cluster is known before the data are (the
+    largest in the data stands for it), and Student's t over clusters on the rest, which is too narrow where clusters
+    are few and of unequal sizes (`benchmarks/coverage_over_clusters.py`).
 
     Args:
         model: any network, or its outputs (`load_outputs`); it stays as it is. With on="accuracy" its task must be a

@@ -32,7 +32,7 @@ def explain_disjoint(
         networks: their modules as functions of points.
         end: where B stands.
         example: makes inputs; called where B's tensors fit into A's module.
-        ignore: buffers and attributes that are no part of what is computed.
+        ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         names: what to call the two.
     """
 

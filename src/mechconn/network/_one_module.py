@@ -66,7 +66,7 @@ def explain_differences(
     Args:
         model_a: A.
         model_b: B; wrappers of both are seen through.
-        ignore: buffers and attributes of layers that may differ, by their full names or the last parts of these.
+        ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         outputs: computes (outputs of A's module filled with B's tensors, outputs of B) on an example; called where
             the tensors can be filled in. The function is the same where the largest deviation is at most a thousandth
             of the largest output; else layers are listed to explain it.

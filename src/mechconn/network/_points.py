@@ -73,7 +73,7 @@ def as_points(
     Args:
         what: what errors call each.
         given: two or more of one kind.
-        ignore: buffers, by their full names or the last parts of these, that are no part of what is computed.
+        ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         model: the module that they must be points of, where there is one.
 
     Raises:

@@ -85,9 +85,9 @@ Shift: TypeAlias = dict[str, Any]
 
 
 def collect_shifts(record: RunRecord) -> dict[CellPlace, dict[str, list[Shift]]]:
-    """Place -> path -> the ends that are shifted for some seed, with means over all seeds; paths without any left out.
+    """Place -> path -> the ends that are shifted for some seed; paths without any left out.
 
-    Runs of an earlier time hold no ends as saved.
+    Values are means over the seeds whose ends as saved are known: records of an earlier time hold none.
     """
     found: dict[CellPlace, dict[str, list[Shift]]] = {}
     for place, paths in _collect_cells(record, "paths").items():
@@ -100,9 +100,15 @@ def collect_shifts(record: RunRecord) -> dict[CellPlace, dict[str, list[Shift]]]
 
 def _average_shift(cells: Sequence[Mapping[str, Any]], end: str, split: str, on: str) -> Shift:
     index = "AB".index(end)
-    saved = _average_or_none(cell["saved"][index][on][split] for cell in cells)
-    evaluated = _average_or_none(cell[on][split][-1 if index else 0] for cell in cells)
+    known = _with_saved_end(cells, index)
+    saved = _average_or_none(cell["saved"][index][on][split] for cell in known)
+    evaluated = _average_or_none(cell[on][split][-1 if index else 0] for cell in known)
     return {"end": end, "split": split, "on": on, "saved": saved, "evaluated": evaluated}
+
+
+def _with_saved_end(cells: Sequence[Mapping[str, Any]], index: int) -> list[Mapping[str, Any]]:
+    """The seeds whose records hold this end as saved."""
+    return [cell for cell in cells if cell.get("saved", (None, None))[index] is not None]
 
 
 def collect_saved_ends(record: RunRecord) -> dict[CellPlace, dict[str, list[tuple[str, str, float, float]]]]:
@@ -119,9 +125,10 @@ def _iterate_saved_ends(
 ) -> Iterator[tuple[str, str, float, float]]:
     for end in sorted({shift["end"] for shift in shifts}):
         index = "AB".index(end)
+        known = _with_saved_end(cells, index)
         for on in ("accuracy", "loss"):
-            for split in cells[0]["saved"][index][on]:
-                value = _average_or_none(cell["saved"][index][on][split] for cell in cells)
+            for split in known[0]["saved"][index][on]:
+                value = _average_or_none(cell["saved"][index][on][split] for cell in known)
                 if value is not None:
                     yield split, on, float(index), value
 

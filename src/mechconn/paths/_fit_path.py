@@ -81,7 +81,7 @@ def fit_path(
         method: `BezierFit` or `PolygonalFit`.
         batches: the data of the loss L: an (x, y) pair, a dataset, or a re-iterable of batches.
         label: a name for the data, kept in the record.
-        ignore: buffers and attributes that are no part of what is computed; see `LinearPath.between`.
+        ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         loss: one value per sample from (outputs, targets).
         seed: of t, the order of the data, dropout, and of a random start.
         compute: how to compute; see `Compute`. A model that holds bfloat16 or float16 is computed and updated as a

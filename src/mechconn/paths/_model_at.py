@@ -70,7 +70,7 @@ def soup(
             the result is that network; else state that they do not share is renewed by its rule, or refused.
         weights: w_i, zero or more, scaled to sum 1; default: all alike.
         norm: where normalisation statistics come from; required when the models keep any.
-        ignore: buffers that are no part of what is computed; see `LinearPath.between`.
+        ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         seed: of layers and loaders that draw from global generators.
         compute: how to compute the statistics; see `Compute`.
         device: short for `Compute(device=...)`; default: where the first model is. The result is where that is.
