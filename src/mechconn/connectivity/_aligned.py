@@ -161,7 +161,12 @@ def evaluate_alignment(
         policy, b = resolve_norm(norm, evaluator.network), point_of(second)
         networks = evaluator.network, Network(second, how)
         why = explain_disjoint(
-            (first, second), networks, b, lambda own=evaluator: own.example, ignore=ignore, names=names
+            (first, second),
+            networks,
+            (evaluator.saved, b),
+            lambda own=evaluator: own.example,
+            ignore=ignore,
+            names=names,
         )
         if why:
             raise ValueError(

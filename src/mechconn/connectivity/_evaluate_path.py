@@ -160,9 +160,9 @@ def _measure_saved(
 ) -> EndMeans | None:
     """Means of the network that was saved at an end; None where it is not known, as where the path ends elsewhere."""
     end = path.end_at(t)
-    if end is None or not (end.buffers or evaluator.is_saved(path, t, norm)):
+    if end is None or not (end.buffers or evaluator.is_saved(path, t, norm)):  # parameters alone may be all there is
         return None
-    means = {split: compute_means(result) for split, result in evaluator.outcomes(end, splits).items()}
+    means = {split: compute_means(result) for split, result in evaluator.outcomes(end.origin or end, splits).items()}
     return EndMeans(
         {split: found["loss"] for split, found in means.items()},
         {split: found["accuracy"] for split, found in means.items() if "accuracy" in found},

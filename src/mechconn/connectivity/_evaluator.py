@@ -40,6 +40,7 @@ from mechconn.network import (
     check_same_rows,
     collect_bounds,
     compute_outcomes,
+    explain_disjoint,
     load_point,
     point_of,
 )
@@ -147,17 +148,29 @@ class Evaluator:
         asked = list(self.suite if splits is None else splits)
         for split in asked:
             check_choice("a split", split, tuple(self.suite))
-        at = point_of(point) if isinstance(point, nn.Module) else point
-        found = {split: self.draws(split, at, further=False)[0] for split in asked}
+        at = self._locate(point) if isinstance(point, nn.Module) else point
+        found = {}
+        for number, split in enumerate(asked, start=1):
+            found[split] = self.draws(split, at, further=False)[0]
+            self.compute.report("evaluating", number, len(asked))
         if at is not None and at is not point:  # nobody can ask for it again
             self.forget(at)
         return found
 
-    def draws(
-        self, split: str, point: Point | nn.Module | None = None, *, further: bool = True
-    ) -> tuple[Outcomes, ...]:
+    def _locate(self, model: nn.Module) -> Point:
+        """Where another network of this module stands, after refusing one that is of another."""
+        point, networks = point_of(model), (self.network, Network(model, self.compute))
+        why = explain_disjoint(
+            (self._model, model), networks, (self.saved, point), lambda: self.example, names=("the model", "the other")
+        )
+        if why:
+            raise ValueError(f"the two are not one module with different parameters and statistics: {why}")
+        return point
+
+    def draws(self, split: str, point: Point | None = None, *, further: bool = True) -> tuple[Outcomes, ...]:
         """Outcomes of one split, and of the further draws of its intervention where the suite holds some."""
-        at = self.saved if point is None else point_of(point) if isinstance(point, nn.Module) else point
+        at = self.saved if point is None else point
+        check_is("point", at, Point, "; pass mechconn.point_of(model)")
         at = self._same.get(id(at), at)
         every = self.suite.draws_of(split)
         found = self._evaluate(

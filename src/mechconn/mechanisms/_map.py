@@ -272,7 +272,12 @@ class _Lines:
         """Refuse a model that is not the first one's module."""
         models, first, names = (self.models[a], model), self.evaluators[a], (f"model {a!r}", f"model {b!r}")
         why = explain_disjoint(
-            models, (first.network, own.network), own.saved, lambda: first.example, ignore=self.ignore, names=names
+            models,
+            (first.network, own.network),
+            (first.saved, own.saved),
+            lambda: first.example,
+            ignore=self.ignore,
+            names=names,
         )
         if why:
             raise ValueError(f"not one module with different parameters and statistics: {why}")

@@ -106,7 +106,7 @@ def explain_differences(
     mixed = {_split(difference.name)[0] for difference in state if not difference.aliases}
     layers = _leave_out(LayerComparison(models[0], models[1], mixed, names).differences, ignore)
     layers = [layer for layer in layers if not _is_at(layer.name, {*skipped, *(_split(name)[0] for name in skipped)})]
-    return _list_differences([*state, *(layers if outputs is None else _compare_outputs(outputs(), layers))])
+    return _list_differences([*state, *(layers if outputs is None else _compare_outputs(outputs(), layers, ignore))])
 
 
 def _find_empty(
@@ -211,7 +211,8 @@ def _compare_buffer_values(models: Sequence[nn.Module], skipped: set[str]) -> It
             continue
         if describe_tensor(a[name]) == describe_tensor(b[name]):
             if text := _describe_values(*(held[name].detach().cpu() for held in (a, b))):
-                yield LayerDifference(name, text, frozenset((name, _split(name)[1])))
+                whole = not (a[name].is_floating_point() or a[name].is_complex() or a[name].dtype == torch.bool)
+                yield LayerDifference(name, text, frozenset((name, _split(name)[1])), whole)
 
 
 def _find_renewed(model: nn.Module) -> set[str]:
@@ -246,7 +247,9 @@ def _show_values(value: Any, form: str) -> str:
     return form.format(value) if isinstance(value, float) else str(value)
 
 
-def _compare_outputs(outputs: tuple[Tensor, Tensor], layers: list[LayerDifference]) -> list[LayerDifference]:
+def _compare_outputs(
+    outputs: tuple[Tensor, Tensor], layers: list[LayerDifference], ignore: Sequence[str]
+) -> list[LayerDifference]:
     """Nothing where the functions agree, else by how much they differ, and the layers that may be why."""
     filled, own = (tensor.detach().cpu() for tensor in outputs)
     where = "outputs on an example"
@@ -260,7 +263,9 @@ def _compare_outputs(outputs: tuple[Tensor, Tensor], layers: list[LayerDifferenc
     if not bool(moved.any()) and float(deviation.max() if deviation.numel() else 0.0) <= SAME_FUNCTION * largest:
         return []
     text = f"relative error {float(deviation.max()) / (largest or 1.0):.2g}, at most {SAME_FUNCTION} is rounding"
-    if not layers:
+    if ignore:
+        text += f", with {', '.join(ignore)} left out"
+    elif not layers:
         text += "; layers and what they hold are alike, so the code or values kept elsewhere differ"
     return [LayerDifference(where, text), *layers]
 
@@ -288,8 +293,8 @@ def _list_differences(found: Sequence[LayerDifference]) -> str:
     parts = [f"{d.name} {d.text}" if d.text == "has no parameters" else f"{d.name}: {d.text}" for d in shown]
     if len(found) > LISTED:
         parts.append(f"and {len(found) - LISTED} more")
-    leave = tuple(_find_shortest_alias(d, found) for d in shown if d.aliases)
-    if leave:
+    if all(d.counts for d in found):
+        leave = tuple(_find_shortest_alias(d, found) for d in shown)
         parts.append(f"ignore={leave!r} leaves {'it' if len(leave) == 1 else 'them'} out")
     return "; ".join(parts)
 
