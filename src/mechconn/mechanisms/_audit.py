@@ -305,8 +305,8 @@ def _check_blocks(policy: NormPolicy) -> None:
     """Refuse a policy that needs both ends of a path, which a block that moves by itself does not have."""
     if policy.reads_ends():
         raise ValueError(
-            f"{type(policy).__name__} needs the two ends of a path, and a block moved by itself lies on none; leave out "
-            "blocks, or pass norm=Reestimate(training batches)"
+            f"{type(policy).__name__} needs the two ends of a path, and a block moved by itself lies on none; leave "
+            "out blocks, or pass norm=Reestimate(training batches)"
         )
 
 
