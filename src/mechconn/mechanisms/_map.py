@@ -19,7 +19,7 @@ from mechconn.losses import cross_entropy
 from mechconn.mechanisms._effects import Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import measure_outcome
-from mechconn.network import Metric, NormPolicy, Point, check_metrics, explain_disjoint, resolve_norm, share_ignored
+from mechconn.network import Metric, NormPolicy, Point, check_joined, check_metrics, resolve_norm, share_ignored
 from mechconn.paths import LinearPath
 from mechconn.plotting import draw_heat_map
 
@@ -237,15 +237,10 @@ class _Lines:
             ValueError: the two are not one module, or the line has no barrier; both are named.
         """
         name, first = next(iter(self.evaluators.items()))
+        if name == a:
+            self._check(f"model {b!r}", self.models[b], self.evaluators[b])
         try:
-            if name == a:
-                self._check(name, b, self.models[b], self.evaluators[b])
-            end = self.points[b]
-            if self.align is not None:
-                moved = self.align(self.models[a], self.models[b])
-                own = Evaluator(moved, first.suite, compute=first.compute)
-                self._check(name, b, moved, own)
-                end = share_ignored(own.saved, first.saved, self.ignore)
+            end = self.points[b] if self.align is None else self._align(self.align, a, b)
             line = LinearPath(self.points[a], end)
             reference = first.suite.reference
             profile = evaluate_line(first, line, self.grid, self.norm, False, lambda **_: None, (reference,))
@@ -254,14 +249,20 @@ class _Lines:
             raise ValueError(f"models {a!r} and {b!r}: {error}") from None
         return profile
 
-    def _check(self, a: str, b: str, model: nn.Module, own: Evaluator) -> None:
+    def _align(self, align: Aligner, a: str, b: str) -> Point:
+        """Where B stands once it is moved onto A."""
+        first, moved = next(iter(self.evaluators.values())), align(self.models[a], self.models[b])
+        own = Evaluator(moved, first.suite, compute=first.compute)
+        self._check("what `align` gave", moved, own)
+        return share_ignored(own.saved, first.saved, self.ignore)
+
+    def _check(self, what: str, model: nn.Module, own: Evaluator) -> None:
         """Refuse a model that is not the first one's module."""
-        models, first, names = (self.models[a], model), self.evaluators[a], (f"model {a!r}", f"model {b!r}")
-        why = explain_disjoint(
+        name, first = next(iter(self.evaluators.items()))
+        models, names = (self.models[name], model), (f"model {name!r}", what)
+        check_joined(
             models, (first.network, own.network), own.saved, lambda: first.example, ignore=self.ignore, names=names
         )
-        if why:
-            raise ValueError(f"not one module with different parameters and statistics: {why}")
 
 
 def _note_shifted(profiles: Mapping[tuple[str, str], Profile], margin: float) -> Iterator[str]:

@@ -13,13 +13,11 @@ from torch.nn.parameter import is_lazy
 from mechconn.core import check_listed, describe_tensor
 from mechconn.network._copies import forget_computed_values
 from mechconn.network._layer_differences import LayerComparison, LayerDifference, list_attribute_names
-from mechconn.network._power_iteration import PowerIteration as PowerIteration
-from mechconn.network._power_iteration import find_power_iterations as find_power_iterations
-from mechconn.network._power_iteration import renew_power_iteration as renew_power_iteration
+from mechconn.network._power_iteration import find_power_iterations
+from mechconn.network._statistics_buffers import list_statistics
 from mechconn.network._wrappers import unwrap_module
 
 LISTED, SMALL = 8, 6
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 # A thousandth is far above rounding, and far below another nonlinearity or scale.
 SAME_FUNCTION = 1e-3
 PACKED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized", "torch.nn.intrinsic.quant")
@@ -43,9 +41,12 @@ def check_one_module(
     """
     text = explain_differences(model_a, model_b, ignore=ignore, outputs=outputs, names=names)
     if text:
-        raise ValueError(
-            f"{names[0]} and {names[1]} are not one module with different parameters and statistics: {text}"
-        )
+        raise ValueError(say_not_one_module(names, text))
+
+
+def say_not_one_module(names: tuple[str, str], why: str) -> str:
+    """That two models are not one module, with what differs."""
+    return f"{names[0]} and {names[1]} are not one module with different parameters and statistics: {why}"
 
 
 def explain_differences(
@@ -85,12 +86,11 @@ def explain_differences(
         >>> explain_differences(nn.Linear(2, 3), nn.Linear(2, 4))
         'weight: float32[3, 2] and float32[4, 2]; bias: float32[3] and float32[4]'
     """
-    check_listed("ignore", ignore)
     models = [
         forget_computed_values(unwrap_module(model, name))
         for model, name in zip((model_a, model_b), names, strict=True)
     ]
-    _check_ignored(ignore, models)
+    check_ignored(ignore, models)
     unusable = [_find_unusable(model) for model in models]
     skipped = {*unusable[0], *unusable[1]}
     state = [
@@ -216,15 +216,7 @@ def _compare_buffer_values(models: Sequence[nn.Module], skipped: set[str]) -> It
 
 def _find_renewed(model: nn.Module) -> set[str]:
     """Buffers that a rule renews at every point: normalisation statistics, vectors of spectral norm."""
-    buffers = {id(buffer): name for name, buffer in model.named_buffers()}
-    kept = {
-        buffers[id(layer._buffers[kind])]
-        for layer in model.modules()
-        if isinstance(layer._buffers.get("running_mean"), Tensor)
-        for kind in STATISTICS
-        if isinstance(layer._buffers.get(kind), Tensor)
-    }
-    return kept.union(*((found.u, found.v) for found in find_power_iterations(model)))
+    return {*list_statistics(model)}.union(*((found.u, found.v) for found in find_power_iterations(model)))
 
 
 def _describe_values(a: Tensor, b: Tensor) -> str:
@@ -265,16 +257,23 @@ def _compare_outputs(outputs: tuple[Tensor, Tensor], layers: list[LayerDifferenc
     return [LayerDifference(where, text), *layers]
 
 
-def _check_ignored(ignore: Sequence[str], models: Sequence[nn.Module]) -> None:
+def check_ignored(
+    ignore: Sequence[str], models: Sequence[nn.Module], buffers: Iterable[Mapping[str, Tensor]] = ()
+) -> None:
+    """Raise unless `ignore` lists names of buffers, or of attributes of layers, that some model or point has."""
+    check_listed("ignore", ignore)
     if not ignore:
         return
-    buffers = {name for model in models for name, _ in model.named_buffers()}
-    known = buffers | {_split(name)[1] for name in buffers} | set().union(*map(list_attribute_names, models))
+    held = {
+        *(name for model in models for name, _ in model.named_buffers()),
+        *(name for one in buffers for name in one),
+    }
+    known = held | {_split(name)[1] for name in held} | set().union(*map(list_attribute_names, models))
     for name in ignore:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=3)
             listed = f"; near names: {', '.join(near)}" if near else ""
-            raise ValueError(f"ignore: {name!r} is no buffer and no attribute of a layer in either model{listed}")
+            raise ValueError(f"ignore: {name!r} is no buffer and no attribute of a layer of the models{listed}")
 
 
 def _leave_out(found: Iterable[LayerDifference], ignore: Sequence[str]) -> list[LayerDifference]:
