@@ -19,6 +19,7 @@ from mechconn.network._evaluate import check_predictions as check_predictions
 from mechconn.network._evaluate import check_row_count as check_row_count
 from mechconn.network._evaluate import check_row_order as check_row_order
 from mechconn.network._evaluate import check_same_rows as check_same_rows
+from mechconn.network._evaluate import choose_rows as choose_rows
 from mechconn.network._evaluate import compute_mean_with_interval as compute_mean_with_interval
 from mechconn.network._evaluate import compute_outcomes as compute_outcomes
 from mechconn.network._forward_call import HALF as HALF
