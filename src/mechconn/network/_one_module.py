@@ -53,7 +53,7 @@ def explain_differences(
     model_a: nn.Module,
     model_b: nn.Module,
     *,
-    ignore: Sequence[str] = (),
+    ignore: Sequence[str] | None = (),
     outputs: Callable[[], tuple[Tensor, Tensor]] | None = None,
     names: tuple[str, str] = ("A", "B"),
 ) -> str:
@@ -68,6 +68,7 @@ def explain_differences(
         model_a: A.
         model_b: B; wrappers of both are seen through.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
+            None: nothing can be left out, and the text does not advise it.
         outputs: computes (outputs of A's module filled with B's tensors, outputs of B) on an example; called where
             the tensors can be filled in. The function is the same where the largest deviation is at most a thousandth
             of the largest output; else layers are listed to explain it.
@@ -90,7 +91,8 @@ def explain_differences(
         forget_computed_values(unwrap_module(model, name))
         for model, name in zip((model_a, model_b), names, strict=True)
     ]
-    check_ignored(ignore, models)
+    left_out = () if ignore is None else ignore
+    check_ignored(left_out, models)
     unusable = [_find_unusable(model) for model in models]
     skipped = {*unusable[0], *unusable[1]}
     state = [
@@ -100,13 +102,15 @@ def explain_differences(
         *_compare_tensors(models, "named_buffers", skipped, names),
         *_compare_buffer_values(models, skipped),
     ]
-    state = _leave_out(state, ignore)
+    state = _leave_out(state, left_out)
     if outputs is not None and state:
-        return _list_differences(state)
+        return _list_differences(state, ignore is not None)
     mixed = {_split(difference.name)[0] for difference in state if not difference.aliases}
-    layers = _leave_out(LayerComparison(models[0], models[1], mixed, names).differences, ignore)
+    layers = _leave_out(LayerComparison(models[0], models[1], mixed, names).differences, left_out)
     layers = [layer for layer in layers if not _is_at(layer.name, {*skipped, *(_split(name)[0] for name in skipped)})]
-    return _list_differences([*state, *(layers if outputs is None else _compare_outputs(outputs(), layers))])
+    return _list_differences(
+        [*state, *(layers if outputs is None else _compare_outputs(outputs(), layers))], ignore is not None
+    )
 
 
 def _find_empty(
@@ -280,7 +284,7 @@ def _leave_out(found: Iterable[LayerDifference], ignore: Sequence[str]) -> list[
     return [difference for difference in found if difference.aliases.isdisjoint(ignore)]
 
 
-def _list_differences(found: Sequence[LayerDifference]) -> str:
+def _list_differences(found: Sequence[LayerDifference], advise: bool) -> str:
     if not found:
         return ""
     shown = found[:LISTED]
@@ -288,7 +292,7 @@ def _list_differences(found: Sequence[LayerDifference]) -> str:
     if len(found) > LISTED:
         parts.append(f"and {len(found) - LISTED} more")
     leave = tuple(_find_shortest_alias(d, found) for d in shown if d.aliases)
-    if leave:
+    if leave and advise:
         parts.append(f"ignore={leave!r} leaves {'it' if len(leave) == 1 else 'them'} out")
     return "; ".join(parts)
 
