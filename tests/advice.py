@@ -48,6 +48,24 @@ def fit(model: nn.Module, method: Any = PATH) -> mc.FittedPath:
     return mc.fit_path(model, a, b, method, CLEAN)
 
 
+class Masked(nn.Sequential):
+    """Hidden units of which a buffer lets some through."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(FEATURES, 6), nn.Linear(6, CLASSES))
+        self.register_buffer("mask", torch.ones(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self[1](self[0](x).relu() * self.get_buffer("mask"))
+
+
+def masked(unit: int) -> nn.Module:
+    """A network without one of its hidden units."""
+    model = build(Masked, unit)
+    model.get_buffer("mask")[unit] = 0.0
+    return model
+
+
 def frozen(*, but: str = "") -> nn.Module:
     model = build(mlp).requires_grad_(False)
     if but:

@@ -23,6 +23,7 @@ from advice import (
     fit,
     frozen,
     loader,
+    masked,
     mean_loss,
     planted,
     squared,
@@ -159,6 +160,18 @@ METHODS_ADVICE: dict[str, Advice] = {
         lambda: tune(clean=(X, torch.ones_like(Y))),
         "training needs samples of at least two classes",
         (lambda: tune(clean=(X, Y)),),
+    ),
+    "REFERENCE": Advice(
+        lambda: tune(masked(0), CBFT, cued={"box": CUED}, references={"box": masked(1)}),
+        "pass mechconn.with_parameters(model, mechconn.parameters_of(reference))",
+        (
+            lambda: tune(
+                masked(0),
+                CBFT,
+                cued={"box": CUED},
+                references={"box": mc.with_parameters(masked(0), mc.parameters_of(masked(1)))},
+            ),
+        ),
     ),
     "REFERENCES": Advice(
         lambda: tune(method=CBFT, cued=CUED, references={"box": build(mlp, 1)}),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
@@ -46,6 +46,106 @@ def test_outputs_give_the_numbers_of_the_models(verb: str, tmp_path: Path) -> No
     a, b = given(A, tmp_path / "a"), given(B, tmp_path / "b")
     for models, suite in (((a, b), a.suite), ((a, b), b.suite), ((a, b), SUITE), ((A, b), SUITE), ((a, B), SUITE)):
         assert VERBS[verb](*models, suite).to_record() == expected
+
+
+class Drawing(nn.Module):
+    """A network that draws in evaluation mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.scale * torch.randn(x.shape, dtype=x.dtype)
+
+
+class Centred(nn.Module):
+    """A network that sees how rows are divided into batches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_outputs_of_a_network_that_draws_are_those_that_are_measured(verb: str, tmp_path: Path) -> None:
+    model = Drawing()
+    found = given(model, tmp_path)
+    expected = VERBS[verb](model, model, SUITE).to_record()
+    assert VERBS[verb](found, found, SUITE).to_record() == expected
+    assert VERBS[verb](found, model, SUITE).to_record() == expected
+    other = mc.load_outputs(mc.save_outputs(model, SUITE, tmp_path / "other", seed=1))
+    assert not torch.equal(other.outputs["cue"], found.outputs["cue"])
+    assert mc.measure_invariance(other, SUITE).loss == mc.measure_invariance(model, SUITE, seed=1).loss
+
+
+def test_outputs_are_computed_as_was_asked(tmp_path: Path) -> None:
+    how, counted = mc.Compute(batch_size=7), list[tuple[int, int]]()
+    files = mc.save_outputs(
+        Centred(), SUITE, tmp_path, compute=how, progress=lambda event: counted.append((event.done, event.total))
+    )
+    found = mc.load_outputs(files)
+    expected = torch.cat([part - part.mean(0) for part in X.split(7)])
+    torch.testing.assert_close(found.outputs["cue"], expected, rtol=0, atol=0)
+    assert counted == [(1, 3), (2, 3), (3, 3)]
+    assert mc.output_discrepancy(Centred(), found, SUITE, compute=how).mean == 0.0
+    assert mc.output_discrepancy(found, Centred(), SUITE).mean > 0.0
+
+
+def with_ids(folder: Path, ids: list[str], inputs: Tensor, splits: tuple[str, ...] = ("cue", "hue")) -> mc.ModelOutputs:
+    """Outputs of four rows of one class."""
+    folder.mkdir()
+    file = folder / "cue.csv"
+    lines = [",".join([name, "0", *map(str, row)]) for name, row in zip(ids, inputs.tolist(), strict=True)]
+    file.write_text("\n".join(["id,label,z_0,z_1", *lines]) + "\n", encoding="utf-8")
+    return mc.load_outputs(dict.fromkeys(splits, file))
+
+
+class Named:
+    """Data with names of rows."""
+
+    def __init__(self, x: Tensor, ids: Any) -> None:
+        self.x, self.y, self.ids = x, torch.zeros(len(x), dtype=torch.int64), ids
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def inputs(self, index: Tensor) -> Tensor:
+        return self.x[index]
+
+
+@pytest.mark.parametrize("names", [["p", "q", "r", "s"], ["4", "5", "60", "7"]])
+def test_rows_of_other_ids_are_refused(names: list[str], tmp_path: Path) -> None:
+    x, turned = X[:4, :2], [0, 2, 1, 3]
+    a = with_ids(tmp_path / "a", names, x)
+    b = with_ids(tmp_path / "b", [names[row] for row in turned], x[turned])
+    said = "split 'cue': the id of row 1 is another with the outputs that were given than in the data (2 rows differ); "
+    with pytest.raises(ValueError) as caught:
+        mc.compare_mechanisms(a, b, a.suite)
+    assert str(caught.value) == f"{said}give outputs in the order of the data, and data that are not shuffled"
+    with pytest.raises(ValueError, match="data: the id of row 1 is another with the outputs"):
+        alone = with_ids(tmp_path / "alone", [names[row] for row in turned], x[turned], ("cue",))
+        mc.measure_groups(alone, a.suite["cue"], [0, 1, 0, 1])
+    mc.compare_mechanisms(a, with_ids(tmp_path / "again", names, x), a.suite)  # as advised
+    ids = torch.tensor(list(map(int, names))) if names[0].isdigit() else names
+    suite = mc.Suite({name: Named(x, ids) for name in ("cue", "hue")})
+    mc.measure_invariance(a, suite)
+    with pytest.raises(ValueError, match="the id of row 1 is another"):
+        mc.measure_invariance(b, suite)
+    saved = given(nn.Identity(), tmp_path / "saved", suite)  # with the ids of the data
+    assert mc.measure_invariance(saved, suite).loss == mc.measure_invariance(saved, a.suite).loss
+    assert mc.output_discrepancy(nn.Identity(), a, suite).mean == 0.0
+
+
+def test_draws_of_other_ids_are_refused(tmp_path: Path) -> None:
+    head = "id,label,z_0,z_1"
+    for name, (first, second) in {"a": "pq", "b": "qp"}.items():
+        (tmp_path / f"{name}.csv").write_text(f"{head}\n{first},0,1,2\n{second},0,3,4\n", encoding="utf-8")
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    with pytest.raises(
+        ValueError, match=r"b.csv row 0: the id is another than in .*a.csv \(2 rows differ\); a draw is"
+    ):
+        mc.load_outputs({"cue": a, "hue": [a, b]})
+    mc.load_outputs({"cue": a, "hue": [a, a]})
 
 
 def test_groups_of_one_split(tmp_path: Path) -> None:

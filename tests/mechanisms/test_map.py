@@ -130,7 +130,7 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
     "other architectures": (
         {"a": MODELS["a"], "b": build(norm_mlp)},
         SUITE,
-        "models 'a' and 'b': not one module with different parameters and statistics: 2.weight: only in model 'a'",
+        "model 'a' and model 'b' are not one module with different parameters and statistics: 2.weight: only in model ",
     ),
     "no statistics": (
         {"a": build(norm_mlp), "b": build(norm_mlp, 1)},

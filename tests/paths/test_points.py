@@ -386,7 +386,7 @@ TAKE_TWO = (
     "LinearPath", "PolygonalPath", "BezierPath", "soup", "mechanism_map", "evaluate_alignment", "audit", "fit_path",
     "evaluate_blocks", "evaluate_plane",
 )  # fmt: skip
-NOT_ONE = "not one module with different parameters and statistics"
+NOT_ONE = " are not one module with different parameters and statistics"
 
 
 @pytest.mark.parametrize("name", TAKE_TWO)
@@ -404,6 +404,20 @@ def test_state_that_differs_is_refused_by_its_name_in_the_same_words(name: str) 
         assert NOT_ONE in str(caught.value) and str(caught.value).endswith(said)
     left = run(ignore=("steps",))
     assert name != "audit" or (list(left.lines) == ["before"] and left.notes == ())
+
+
+@pytest.mark.parametrize("kind", ["networks", "points", "parameters"])
+def test_a_name_to_ignore_that_nothing_has_is_refused(kind: str) -> None:
+    as_given: Any = {"networks": lambda model: model, "points": mc.point_of, "parameters": mc.parameters_of}[kind]
+    a, b = map(as_given, (used(Counted, 1), used(Counted, 2)))
+    near = "" if kind == "parameters" else "; near names: steps"
+    for between in (mc.LinearPath.between, mc.PolygonalPath.between):
+        with pytest.raises(ValueError) as caught:
+            between(a, b, ignore=("step",))
+        said = f"ignore: 'step' is no buffer and no attribute of a layer of the models{near}"
+        assert str(caught.value) == said
+        with pytest.raises(TypeError, match=r"ignore must be a tuple or a list, got 'first\.steps'"):
+            between(a, b, ignore="first.steps")
 
 
 def test_what_is_ignored_is_as_in_a() -> None:

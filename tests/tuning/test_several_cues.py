@@ -85,6 +85,11 @@ def test_one_source_under_a_name_is_the_only_source() -> None:
             "references names bix, which are no sources of data with a cue; sources are box",
         ),
         ({"box": build(norm_mlp)}, ValueError, "model and reference 'box' do not match: missing 2.weight, 2.bias; un"),
+        (
+            {"box": build(lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, CLASSES)))},
+            ValueError,
+            "the model and reference 'box' are not one module with different parameters and statistics: 1: Tanh and R",
+        ),
     ],
 )
 def test_references_that_do_not_fit(references: Any, error: type[Exception], text: str) -> None:

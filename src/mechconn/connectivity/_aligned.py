@@ -25,8 +25,8 @@ from mechconn.network import (
     NormPolicy,
     Point,
     as_points,
+    check_joined,
     copy_with_state,
-    explain_disjoint,
     point_of,
     resolve_norm,
     share_ignored,
@@ -160,18 +160,8 @@ def evaluate_alignment(
         evaluator = Evaluator(first, suite, loss=loss, metrics=metrics, seed=seed, compute=how)
         policy, b = resolve_norm(norm, evaluator.network), point_of(second)
         networks = evaluator.network, Network(second, how)
-        why = explain_disjoint(
-            (first, second),
-            networks,
-            (evaluator.saved, b),
-            lambda own=evaluator: own.example,
-            ignore=ignore,
-            names=names,
-        )
-        if why:
-            raise ValueError(
-                f"{' and '.join(names)} are not one module with different parameters and statistics: {why}"
-            )
+        ends = evaluator.saved, b
+        check_joined((first, second), networks, ends, lambda own=evaluator: own.example, ignore=ignore, names=names)
         found = prove_and_match(first, second, method, symmetry, seed, how)
         alignments.append(found)
         symmetry = alignments[0].symmetry

@@ -34,13 +34,13 @@ from mechconn.network import (
     NormPolicy,
     Outcomes,
     Point,
+    check_joined,
     check_metrics,
     check_row_count,
     check_row_order,
     check_same_rows,
     collect_bounds,
     compute_outcomes,
-    explain_disjoint,
     load_point,
     point_of,
 )
@@ -160,11 +160,8 @@ class Evaluator:
     def _locate(self, model: nn.Module) -> Point:
         """Where another network of this module stands, after refusing one that is of another."""
         point, networks = point_of(model), (self.network, Network(model, self.compute))
-        why = explain_disjoint(
-            (self._model, model), networks, (self.saved, point), lambda: self.example, names=("the model", "the other")
-        )
-        if why:
-            raise ValueError(f"the two are not one module with different parameters and statistics: {why}")
+        names = ("the model", "the other")
+        check_joined((self._model, model), networks, (self.saved, point), lambda: self.example, names=names)
         return point
 
     def draws(self, split: str, point: Point | None = None, *, further: bool = True) -> tuple[Outcomes, ...]:

@@ -79,6 +79,7 @@ from mechconn.core._rng import draw_uniform as draw_uniform
 from mechconn.core._rng import isolate_rng as isolate_rng
 from mechconn.core._rng import make_generator as make_generator
 from mechconn.core._rng import seed_globally as seed_globally
+from mechconn.core._sources import IDS as IDS
 from mechconn.core._sources import RowSubset as RowSubset
 from mechconn.core._sources import TensorPair as TensorPair
 from mechconn.core._sources import as_data as as_data
@@ -88,6 +89,7 @@ from mechconn.core._sources import find_row_origin as find_row_origin
 from mechconn.core._sources import is_source as is_source
 from mechconn.core._sources import move_inputs as move_inputs
 from mechconn.core._sources import move_source as move_source
+from mechconn.core._sources import number_ids as number_ids
 from mechconn.core._sources import select_rows as select_rows
 from mechconn.core._sources import share_rows as share_rows
 from mechconn.core._tensor_files import UnusableFileError as UnusableFileError

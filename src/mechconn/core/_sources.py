@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
@@ -12,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechconn.core._checks import check_lengths, check_reiterable, check_samples
+from mechconn.core._hashes import hash_to_int64
 from mechconn.core._map_style import MapStyle, as_map_style
 from mechconn.core._read_batch import (
     LABEL_KEYS,
@@ -114,13 +116,32 @@ def is_source(data: Any) -> TypeGuard[SampleSource]:
     return isinstance(data, MapStyle) or is_own_source(data)  # the order matters: a protocol's check reads `y`
 
 
+IDS = "ids"
+"""What rows come from of which the data tell identities, in an attribute `ids`."""
+
+
 def find_row_origin(source: Any) -> tuple[object, Tensor]:
     """(what the rows come from, the identity of each in it): rows of one origin and identity show one sample."""
     known = getattr(source, "row_origin", None)
     if known is not None:
         return known
     ids = getattr(source, "ids", None)
-    return (source, torch.arange(len(source))) if ids is None else ("ids", torch.as_tensor(ids))
+    return (source, torch.arange(len(source))) if ids is None else (IDS, number_ids(ids))
+
+
+def number_ids(ids: Any) -> Tensor:
+    """An int64 for each identity, a number or a text, equal where they are equal; a text of digits is its number.
+
+    Example:
+        >>> number_ids(["7", "12"]), bool(number_ids(["p", "q"])[0] == number_ids(["q", "p"])[1])
+        (tensor([ 7, 12]), True)
+    """
+    if isinstance(ids, Tensor):
+        return ids
+    texts = [str(value) for value in (ids.tolist() if hasattr(ids, "tolist") else ids)]
+    if all(re.fullmatch(r"-?\d{1,19}", text) and -(2**63) <= int(text) < 2**63 for text in texts):
+        return torch.tensor([int(text) for text in texts], dtype=torch.int64)
+    return torch.tensor([hash_to_int64(text.encode()) for text in texts])
 
 
 def share_rows(a: Any, b: Any) -> bool:

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from mechconn.core import (
     CUE,
+    Compute,
+    Progress,
     check_choice,
     check_is,
     check_samples,
-    hash_to_int64,
+    number_ids,
     require_extra,
+    resolve_compute,
     write_atomically,
 )
 from mechconn.datasets._outputs import (
@@ -110,19 +113,31 @@ def load_outputs(
 
 
 def save_outputs(
-    model: nn.Module | ModelOutputs, suite: Suite, folder: FileName, *, suffix: str = ".csv", seed: int = 0
+    model: nn.Module | ModelOutputs,
+    suite: Suite,
+    folder: FileName,
+    *,
+    suffix: str = ".csv",
+    seed: int = 0,
+    compute: Compute | None = None,
+    device: str | torch.device | None = None,
+    progress: Progress | bool | None = None,
 ) -> dict[str, list[Path]]:
     """Write a model's outputs on a suite for `load_outputs`: a file for each split and each further draw.
 
-    A file has the columns label, output_0, output_1, ... (of outputs [N] one column, output) and, where rows are known
-    to correspond, id. Numbers are written exactly, so that effects of the outputs are those of the model.
+    A file has the columns label, output_0, output_1, ... (of outputs [N] one column, output) and, where the data have
+    `ids` or rows are known to correspond, id. Numbers are written exactly, and are those that `measure_invariance` with
+    the same seed and `compute` sees, so that effects of the outputs are those of the model.
 
     Args:
-        model: any network with outputs [N] or [N, K], evaluated where it is; it stays as it is.
+        model: any network with outputs [N] or [N, K]; it stays as it is.
         suite: the reference and its counterfactuals, with one label for each row.
         folder: where to write; it is made where it is not there. Files of the same names are replaced.
         suffix: ".csv", ".tsv" or ".parquet".
         seed: of layers and loaders that draw from global generators.
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; counts splits.
 
     Returns:
         Split -> its files, as `load_outputs` takes them.
@@ -140,11 +155,12 @@ def save_outputs(
     """
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
     check_choice("suffix", suffix, SUFFIXES)
+    compute = resolve_compute(compute, device, progress)
     folder = Path(folder)
     for name in suite:
         if not name or Path(name).name != name or "\\" in name or name.startswith("."):
             raise ValueError(f"split {name!r} cannot be the name of a file; rename it")
-    given = model if isinstance(model, ModelOutputs) else compute_model_outputs(model, suite, seed)
+    given = model if isinstance(model, ModelOutputs) else compute_model_outputs(model, suite, seed, compute)
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[Path]] = {}
     for name, draws in given.draws.items():
@@ -190,7 +206,7 @@ def _read_output_table(file: Path, label: str, outputs: Sequence[str] | None) ->
         check_column(file, name, others)
     numbers = {name: _read_numbers(file, name, others[name]) for name in columns}
     named = len(columns) > 1 and not any(map(NUMBERED.fullmatch, columns))
-    ids = next((_number_ids(held[name]) for name in (ID, "ids") if name in others and name not in columns), None)
+    ids = next((number_ids(held[name]) for name in (ID, "ids") if name in others and name not in columns), None)
     return _OutputTable(
         file, columns, numbers, _read_labels(file, label, held, columns), ids, columns if named else None
     )
@@ -289,14 +305,6 @@ def _read_labels(file: Path, label: str, columns: Mapping[str, Sequence[Any]], o
     return torch.tensor([places[str(value)] for value in values])
 
 
-def _number_ids(values: Sequence[Any]) -> Tensor:
-    """An int64 for each identity, equal where they are equal."""
-    texts = [str(value) for value in values]
-    if all(re.fullmatch(r"-?\d{1,18}", text) for text in texts):
-        return torch.tensor([int(text) for text in texts])
-    return torch.tensor([hash_to_int64(text.encode()) for text in texts])
-
-
 def _check_same_columns(first: _OutputTable, table: _OutputTable) -> None:
     if set(first.columns) != set(table.columns):
         shown = [f"{file.file} has {len(file.columns)} ({', '.join(file.columns[:4])}, ...)" for file in (first, table)]
@@ -315,6 +323,13 @@ def _check_same_rows(first: _OutputTable, table: _OutputTable) -> None:
             f"{table.file} row {row}: the label is {table.labels[row].item()}, and {first.labels[row].item()} in "
             f"{first.file}; {hint}"
         )
+    if first.ids is not None and table.ids is not None:
+        differs = (first.ids != table.ids).nonzero().flatten()
+        if len(differs):
+            raise ValueError(
+                f"{table.file} row {int(differs[0])}: the id is another than in {first.file} ({len(differs)} rows "
+                f"differ); {hint}"
+            )
 
 
 # ---------------------------------------------------------------- writing

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import (
+    IDS,
+    Compute,
     find_row_origin,
     is_source,
     isolate_rng,
@@ -19,12 +21,15 @@ from mechconn.core import (
 )
 from mechconn.datasets._label_names import check_label_names
 from mechconn.datasets._suite import Suite
-from mechconn.network import ROWS_ON_CPU, Inference, Network, parameters_of
+from mechconn.network import Inference, Network, choose_rows, parameters_of
 
 NO_WEIGHTS = (
     "outputs that were given have no weights and take no other inputs: use measure_invariance, compare_mechanisms, "
     "output_discrepancy or measure_groups, or load the model"
 )
+
+
+SAME_ORDER = "give outputs in the order of the data, and data that are not shuffled"
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,31 +131,38 @@ def _describe_draws(draws: tuple[Tensor, ...]) -> str:
 
 
 @torch.no_grad()
-def compute_model_outputs(model: nn.Module, suite: Suite, seed: int = 0) -> ModelOutputs:
-    """The outputs of a model on every split and draw, as `measure_invariance` sees them.
+def compute_model_outputs(model: nn.Module, suite: Suite, seed: int, compute: Compute) -> ModelOutputs:
+    """The outputs of a model on every split and draw, as `measure_invariance` with this seed sees them.
 
     Raises:
         ValueError: outputs or targets that are not one row of numbers, or one number, for each row of data.
     """
-    network = Network(model)
+    network = Network(model, compute)
     forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
     found: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
-    for name in suite:
+    for number, name in enumerate(suite, start=1):
         outputs, labels = found.setdefault(name, ([], []))
         for what, data in suite.draws_of(name).items():
-            with isolate_rng(seed, "measure_invariance"), keep_generator_states(data):
+            with isolate_rng(seed, "evaluate"), keep_generator_states(data):  # what an `Evaluator` draws
                 parts = [
                     (forward(inputs).cpu(), targets.cpu())
                     for inputs, targets in iterate_batches(
-                        what, data, batch_size=ROWS_ON_CPU, device=network.device, model=network.module
+                        what, data, batch_size=choose_rows(network), device=network.device, model=network.module
                     )
                 ]
             for held, batches in zip((outputs, labels), zip(*parts, strict=True), strict=True):
                 held.append(torch.cat(batches))
             _check_shapes(what, outputs[-1], labels[-1])
+        compute.report("computing outputs", number, len(suite))
     shared = {name for name in suite if name != suite.reference and suite.rows_shared(name)}
-    ids = {name: torch.arange(len(found[name][1][0])) for name in (shared | {suite.reference} if shared else shared)}
-    splits = {name: [GivenSplit(y, name, ids.get(name)) for y in labels] for name, (_, labels) in found.items()}
+    numbered = shared | {suite.reference} if shared else shared
+    splits = {
+        name: [
+            GivenSplit(y, name, _choose_ids(data, len(y) if name in numbered else None))
+            for y, data in zip(labels, suite.draws_of(name).values(), strict=True)
+        ]
+        for name, (_, labels) in found.items()
+    }
     return make_model_outputs(
         {name: tuple(outputs) for name, (outputs, _) in found.items()},
         splits,
@@ -158,6 +170,18 @@ def compute_model_outputs(model: nn.Module, suite: Suite, seed: int = 0) -> Mode
         suite.interventions,
         suite.paired,
     )
+
+
+def _choose_ids(data: Any, count: int | None) -> Tensor | None:
+    """The identities that the data tell; else, of rows that are known to correspond, the numbers of so many."""
+    ids = _read_ids(data)
+    return torch.arange(count) if ids is None and count is not None else ids
+
+
+def _read_ids(data: Any) -> Tensor | None:
+    """The identities that data tell by `ids`; None of other data."""
+    origin, ids = find_row_origin(data) if is_source(data) else (None, None)
+    return ids if isinstance(origin, str) and origin == IDS else None
 
 
 def _check_shapes(what: str, outputs: Tensor, labels: Tensor) -> None:
@@ -222,7 +246,7 @@ def represent_on_suite(model: nn.Module | ModelOutputs, suite: Suite) -> tuple[n
         given = _find_draws(model, name, len(draws))
         for outputs, own, (what, data) in zip(given, model.suite.draws_of(name).values(), draws.items(), strict=True):
             labels = _read_labels(what, data)
-            _check_same_labels(what, _read_labels(what, own), labels)
+            _check_same_rows(what, own, data, labels)
             tables.append(outputs)
             numbers = torch.arange(start, start + len(labels))
             rows.setdefault(name, []).append(NumberedRows(numbers, labels, data))
@@ -234,13 +258,16 @@ def represent_on_suite(model: nn.Module | ModelOutputs, suite: Suite) -> tuple[n
 
 
 def represent_pair_on_suite(
-    model_a: nn.Module | ModelOutputs, model_b: nn.Module | ModelOutputs, suite: Suite, seed: int
+    model_a: nn.Module | ModelOutputs, model_b: nn.Module | ModelOutputs, suite: Suite, seed: int, compute: Compute
 ) -> tuple[nn.Module, nn.Module, Suite]:
     """Two models and one suite to evaluate both on; where one is given as outputs, the other's are computed first."""
     pair = [model_a, model_b]
     if any(isinstance(model, ModelOutputs) for model in pair):
         pair = [
-            model if isinstance(model, ModelOutputs) else compute_model_outputs(model, suite, seed) for model in pair
+            model
+            if isinstance(model, ModelOutputs)
+            else compute_model_outputs(model, suite, seed, compute.without_progress())
+            for model in pair
         ]
     (a, own), (b, _) = (represent_on_suite(model, suite) for model in pair)
     return a, b, own
@@ -261,7 +288,7 @@ def represent_on_split(model: nn.Module | ModelOutputs, data: Any) -> tuple[nn.M
             f"given.suite[{names[0]!r}]"
         )
     labels = _read_labels("data", data)
-    _check_same_labels("data", _read_labels("data", model.suite[names[0]]), labels)
+    _check_same_rows("data", model.suite[names[0]], data, labels)
     return OutputTable(model.outputs[names[0]]), NumberedRows(torch.arange(len(labels)), labels, data)
 
 
@@ -281,7 +308,9 @@ def _find_draws(model: ModelOutputs, name: str, count: int) -> tuple[Tensor, ...
     return model.draws[name]
 
 
-def _check_same_labels(what: str, given: Tensor, labels: Tensor) -> None:
+def _check_same_rows(what: str, own: Any, data: Any, labels: Tensor) -> None:
+    """Raise unless outputs that were given are of these rows, by their labels and, where both tell them, their ids."""
+    given = _read_labels(what, own)
     if given.shape != labels.shape:
         raise ValueError(
             f"{what}: outputs were given for {len(given)} rows with labels {list(given.shape)}, and the data have "
@@ -292,6 +321,17 @@ def _check_same_labels(what: str, given: Tensor, labels: Tensor) -> None:
         row = int(differs[0])
         raise ValueError(
             f"{what}: the label of row {row} is {given[row].item()} with the outputs that were given and "
-            f"{labels[row].item()} in the data ({len(differs)} rows differ); give outputs in the order of the data, "
-            "and data that are not shuffled"
+            f"{labels[row].item()} in the data ({len(differs)} rows differ); {SAME_ORDER}"
+        )
+    ids, known = _read_ids(own), _read_ids(data)
+    if ids is not None and known is not None and ids.shape == known.shape:
+        _check_same_ids(what, ids.cpu(), known.cpu())
+
+
+def _check_same_ids(what: str, given: Tensor, known: Tensor) -> None:
+    differs = (given != known).nonzero().flatten()
+    if len(differs):
+        raise ValueError(
+            f"{what}: the id of row {int(differs[0])} is another with the outputs that were given than in the data "
+            f"({len(differs)} rows differ); {SAME_ORDER}"
         )

@@ -41,6 +41,7 @@ from mechconn.network import (
     fix_device,
     point_of,
     resolve_norm,
+    say_not_one_module,
     share_ignored,
     unwrap_module,
 )
@@ -221,7 +222,7 @@ def audit(
     if blocks is not None and not why:  # before the work, not after it
         group_parameters(list(a.network.make_weightless_parameters()), blocks, None)
         _check_blocks(policy)
-    notes = [_say_no_path(names, why)] if why else []
+    notes = [f"{say_not_one_module(names, why)}. So no path in weight space joins them."] if why else []
     similarity, unlike = (None, []) if layers is None else _compare_layers(a, b, layers)
     comparison = compare_evaluated((a,), (b,), margin, on)
     discrepancy = measure_discrepancy(a, b) if _share_classes(a, b) else None
@@ -268,13 +269,6 @@ def audit(
             **a.settings,
         },
         seconds=time.perf_counter() - started,
-    )
-
-
-def _say_no_path(names: tuple[str, str], why: str) -> str:
-    return (
-        f"{names[0]} and {names[1]} are not one module with different parameters and statistics, so that no path in "
-        f"weight space joins them: {why}."
     )
 
 

@@ -91,8 +91,9 @@ def output_discrepancy(
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
     check_interventions("an output discrepancy", suite.interventions)
     check_label_names([("model_a", model_a), ("model_b", model_b)], suite)
-    model_a, model_b, suite = represent_pair_on_suite(model_a, model_b, suite, seed)
-    compute = fix_device(resolve_compute(compute, device, progress), model_a)
+    compute = resolve_compute(compute, device, progress)
+    model_a, model_b, suite = represent_pair_on_suite(model_a, model_b, suite, seed, compute)
+    compute = fix_device(compute, model_a)
     a, b = (
         Evaluator(model, suite, loss=loss, keep_probabilities=True, seed=seed, compute=compute)
         for model in (model_a, model_b)

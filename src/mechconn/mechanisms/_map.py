@@ -20,7 +20,7 @@ from mechconn.losses import cross_entropy
 from mechconn.mechanisms._effects import Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import measure_outcome
-from mechconn.network import Metric, NormPolicy, Point, check_metrics, explain_disjoint, resolve_norm, share_ignored
+from mechconn.network import Metric, NormPolicy, Point, check_joined, check_metrics, resolve_norm, share_ignored
 from mechconn.paths import LinearPath
 from mechconn.plotting import draw_heat_map
 
@@ -239,10 +239,8 @@ class _Lines:
         Raises:
             ValueError: the two are named.
         """
-        name, *others = self.models
-        for other in others:
-            with _naming(name, other):
-                self._check(name, other, self.models[other], self.evaluators[other])
+        for other in list(self.models)[1:]:
+            self._check(f"model {other!r}", self.models[other], self.evaluators[other])
 
     def walk(self, a: str, b: str) -> Profile:
         """The profile of one line; what is known of both models is not computed again.
@@ -250,17 +248,12 @@ class _Lines:
         Raises:
             ValueError: the aligned model is not one module with the first, or the line has no barrier; both are named.
         """
-        name, first = next(iter(self.evaluators.items()))
+        first = next(iter(self.evaluators.values()))
         reference = first.suite.reference
         for other in (a, b):
             first.adopt(self.evaluators[other])
         with _naming(a, b):
-            end = self.points[b]
-            if self.align is not None:
-                moved = self.align(self.models[a], self.models[b])
-                own = Evaluator(moved, first.suite, compute=first.compute)
-                self._check(name, b, moved, own)
-                end = share_ignored(own.saved, first.saved, self.ignore)
+            end = self.points[b] if self.align is None else self._align(self.align, a, b)
             line = LinearPath(self.points[a], end)
             profile = evaluate_line(first, line, self.grid, self.norm, False, lambda **_: None, (reference,))
             profile.barrier(reference)
@@ -268,19 +261,19 @@ class _Lines:
             first.forget(end)
         return profile
 
-    def _check(self, a: str, b: str, model: nn.Module, own: Evaluator) -> None:
+    def _align(self, align: Aligner, a: str, b: str) -> Point:
+        """Where B stands once it is moved onto A."""
+        first, moved = next(iter(self.evaluators.values())), align(self.models[a], self.models[b])
+        own = Evaluator(moved, first.suite, compute=first.compute)
+        self._check("what `align` gave", moved, own)
+        return share_ignored(own.saved, first.saved, self.ignore)
+
+    def _check(self, what: str, model: nn.Module, own: Evaluator) -> None:
         """Refuse a model that is not the first one's module."""
-        models, first, names = (self.models[a], model), self.evaluators[a], (f"model {a!r}", f"model {b!r}")
-        why = explain_disjoint(
-            models,
-            (first.network, own.network),
-            (first.saved, own.saved),
-            lambda: first.example,
-            ignore=self.ignore,
-            names=names,
-        )
-        if why:
-            raise ValueError(f"not one module with different parameters and statistics: {why}")
+        name, first = next(iter(self.evaluators.items()))
+        models, names = (self.models[name], model), (f"model {name!r}", what)
+        networks, ends = (first.network, own.network), (first.saved, own.saved)
+        check_joined(models, networks, ends, lambda: first.example, ignore=self.ignore, names=names)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from mechconn.network._copies import drop_computed_values as drop_computed_value
 from mechconn.network._copies import find_hook_computed_weights as find_hook_computed_weights
 from mechconn.network._copies import has_mode_or_loading_rules as has_mode_or_loading_rules
 from mechconn.network._copies import set_mode as set_mode
+from mechconn.network._disjoint import check_joined as check_joined
 from mechconn.network._disjoint import compute_outputs as compute_outputs
 from mechconn.network._disjoint import explain_disjoint as explain_disjoint
 from mechconn.network._evaluate import CLASSIFICATION as CLASSIFICATION
@@ -18,6 +19,7 @@ from mechconn.network._evaluate import check_predictions as check_predictions
 from mechconn.network._evaluate import check_row_count as check_row_count
 from mechconn.network._evaluate import check_row_order as check_row_order
 from mechconn.network._evaluate import check_same_rows as check_same_rows
+from mechconn.network._evaluate import choose_rows as choose_rows
 from mechconn.network._evaluate import compute_mean_with_interval as compute_mean_with_interval
 from mechconn.network._evaluate import compute_outcomes as compute_outcomes
 from mechconn.network._forward_call import HALF as HALF
@@ -39,6 +41,7 @@ from mechconn.network._norm_stats import find_statistics_layers as find_statisti
 from mechconn.network._norm_stats import resolve_norm as resolve_norm
 from mechconn.network._one_module import check_one_module as check_one_module
 from mechconn.network._one_module import explain_differences as explain_differences
+from mechconn.network._one_module import say_not_one_module as say_not_one_module
 from mechconn.network._params import LINEAR_MAPS as LINEAR_MAPS
 from mechconn.network._params import Network as Network
 from mechconn.network._params import check_compatible as check_compatible
@@ -55,7 +58,6 @@ from mechconn.network._points import Point as Point
 from mechconn.network._points import PointLike as PointLike
 from mechconn.network._points import as_points as as_points
 from mechconn.network._points import find_buffers as find_buffers
-from mechconn.network._points import list_statistics as list_statistics
 from mechconn.network._points import load_point as load_point
 from mechconn.network._points import point_of as point_of
 from mechconn.network._points import share_ignored as share_ignored
@@ -66,4 +68,5 @@ from mechconn.network._precision import autocast_to as autocast_to
 from mechconn.network._precision import choose_reduced_type as choose_reduced_type
 from mechconn.network._precision import to_memory_format as to_memory_format
 from mechconn.network._repair import Repair as Repair
+from mechconn.network._statistics_buffers import list_statistics as list_statistics
 from mechconn.network._wrappers import unwrap_module as unwrap_module

@@ -8,9 +8,27 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import Inputs, isolate_rng, move_inputs
-from mechconn.network._one_module import explain_differences
+from mechconn.network._one_module import explain_differences, say_not_one_module
 from mechconn.network._params import Network
 from mechconn.network._points import Point, share_ignored
+
+
+def check_joined(
+    models: tuple[nn.Module, nn.Module],
+    networks: tuple[Network, Network],
+    points: tuple[Point, Point],
+    example: Callable[[], Inputs],
+    *,
+    ignore: Sequence[str] = (),
+    names: tuple[str, str] = ("A", "B"),
+) -> None:
+    """Raise unless a path in weight space joins two networks; see `explain_disjoint`.
+
+    Raises:
+        ValueError: they are not one module with other parameters and statistics; what differs is named.
+    """
+    if why := explain_disjoint(models, networks, points, example, ignore=ignore, names=names):
+        raise ValueError(say_not_one_module(names, why))
 
 
 def explain_disjoint(

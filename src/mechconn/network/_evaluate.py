@@ -130,7 +130,7 @@ def compute_outcomes(
     kept: list[Tensor] = []
     answers, probabilities, shape = _AnswerTally(), True, ()
     of_classes: list[Tensor | None] = []
-    rows = network.compute.choose_batch_size(ROWS_ON_CPU if network.device.type == "cpu" else ROWS_ELSEWHERE)
+    rows = choose_rows(network)
     with keep_generator_states(data):
         for inputs, target in iterate_batches(name, data, batch_size=rows, device=network.device, model=network.module):
             outputs = forward(inputs)
@@ -160,6 +160,11 @@ def compute_outcomes(
         class_probabilities=_join_known(of_classes),
         row_shape=shape,
     )
+
+
+def choose_rows(network: Network) -> int:
+    """Rows per batch, where the user's own batches do not decide."""
+    return network.compute.choose_batch_size(ROWS_ON_CPU if network.device.type == "cpu" else ROWS_ELSEWHERE)
 
 
 def compute_class_probabilities(outputs: Tensor, loss: Loss) -> Tensor | None:

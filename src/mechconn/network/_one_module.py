@@ -13,13 +13,11 @@ from torch.nn.parameter import is_lazy
 from mechconn.core import check_listed, describe_tensor
 from mechconn.network._copies import forget_computed_values
 from mechconn.network._layer_differences import LayerComparison, LayerDifference, list_attribute_names
-from mechconn.network._power_iteration import PowerIteration as PowerIteration
-from mechconn.network._power_iteration import find_power_iterations as find_power_iterations
-from mechconn.network._power_iteration import renew_power_iteration as renew_power_iteration
+from mechconn.network._power_iteration import find_power_iterations
+from mechconn.network._statistics_buffers import list_statistics
 from mechconn.network._wrappers import unwrap_module
 
 LISTED, SMALL = 8, 6
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 # A thousandth is far above rounding, and far below another nonlinearity or scale.
 SAME_FUNCTION = 1e-3
 PACKED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized", "torch.nn.intrinsic.quant")
@@ -43,16 +41,19 @@ def check_one_module(
     """
     text = explain_differences(model_a, model_b, ignore=ignore, outputs=outputs, names=names)
     if text:
-        raise ValueError(
-            f"{names[0]} and {names[1]} are not one module with different parameters and statistics: {text}"
-        )
+        raise ValueError(say_not_one_module(names, text))
+
+
+def say_not_one_module(names: tuple[str, str], why: str) -> str:
+    """That two models are not one module, with what differs."""
+    return f"{names[0]} and {names[1]} are not one module with different parameters and statistics: {why}"
 
 
 def explain_differences(
     model_a: nn.Module,
     model_b: nn.Module,
     *,
-    ignore: Sequence[str] = (),
+    ignore: Sequence[str] | None = (),
     outputs: Callable[[], tuple[Tensor, Tensor]] | None = None,
     names: tuple[str, str] = ("A", "B"),
 ) -> str:
@@ -67,6 +68,7 @@ def explain_differences(
         model_a: A.
         model_b: B; wrappers of both are seen through.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
+            None: nothing can be left out, and the text does not advise it.
         outputs: computes (outputs of A's module filled with B's tensors, outputs of B) on an example; called where
             the tensors can be filled in. The function is the same where the largest deviation is at most a thousandth
             of the largest output; else layers are listed to explain it.
@@ -85,12 +87,12 @@ def explain_differences(
         >>> explain_differences(nn.Linear(2, 3), nn.Linear(2, 4))
         'weight: float32[3, 2] and float32[4, 2]; bias: float32[3] and float32[4]'
     """
-    check_listed("ignore", ignore)
     models = [
         forget_computed_values(unwrap_module(model, name))
         for model, name in zip((model_a, model_b), names, strict=True)
     ]
-    _check_ignored(ignore, models)
+    left_out = () if ignore is None else ignore
+    check_ignored(left_out, models)
     unusable = [_find_unusable(model) for model in models]
     skipped = {*unusable[0], *unusable[1]}
     state = [
@@ -100,13 +102,14 @@ def explain_differences(
         *_compare_tensors(models, "named_buffers", skipped, names),
         *_compare_buffer_values(models, skipped),
     ]
-    state = _leave_out(state, ignore)
+    state = _leave_out(state, left_out)
     if outputs is not None and state:
-        return _list_differences(state)
+        return _list_differences(state, ignore is not None)
     mixed = {_split(difference.name)[0] for difference in state if not difference.aliases}
-    layers = _leave_out(LayerComparison(models[0], models[1], mixed, names).differences, ignore)
+    layers = _leave_out(LayerComparison(models[0], models[1], mixed, names).differences, left_out)
     layers = [layer for layer in layers if not _is_at(layer.name, {*skipped, *(_split(name)[0] for name in skipped)})]
-    return _list_differences([*state, *(layers if outputs is None else _compare_outputs(outputs(), layers, ignore))])
+    listed = layers if outputs is None else _compare_outputs(outputs(), layers, ignore or ())
+    return _list_differences([*state, *listed], ignore is not None)
 
 
 def _find_empty(
@@ -217,15 +220,7 @@ def _compare_buffer_values(models: Sequence[nn.Module], skipped: set[str]) -> It
 
 def _find_renewed(model: nn.Module) -> set[str]:
     """Buffers that a rule renews at every point: normalisation statistics, vectors of spectral norm."""
-    buffers = {id(buffer): name for name, buffer in model.named_buffers()}
-    kept = {
-        buffers[id(layer._buffers[kind])]
-        for layer in model.modules()
-        if isinstance(layer._buffers.get("running_mean"), Tensor)
-        for kind in STATISTICS
-        if isinstance(layer._buffers.get(kind), Tensor)
-    }
-    return kept.union(*((found.u, found.v) for found in find_power_iterations(model)))
+    return {*list_statistics(model)}.union(*((found.u, found.v) for found in find_power_iterations(model)))
 
 
 def _describe_values(a: Tensor, b: Tensor) -> str:
@@ -270,30 +265,37 @@ def _compare_outputs(
     return [LayerDifference(where, text), *layers]
 
 
-def _check_ignored(ignore: Sequence[str], models: Sequence[nn.Module]) -> None:
+def check_ignored(
+    ignore: Sequence[str], models: Sequence[nn.Module], buffers: Iterable[Mapping[str, Tensor]] = ()
+) -> None:
+    """Raise unless `ignore` lists names of buffers, or of attributes of layers, that some model or point has."""
+    check_listed("ignore", ignore)
     if not ignore:
         return
-    buffers = {name for model in models for name, _ in model.named_buffers()}
-    known = buffers | {_split(name)[1] for name in buffers} | set().union(*map(list_attribute_names, models))
+    held = {
+        *(name for model in models for name, _ in model.named_buffers()),
+        *(name for one in buffers for name in one),
+    }
+    known = held | {_split(name)[1] for name in held} | set().union(*map(list_attribute_names, models))
     for name in ignore:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=3)
             listed = f"; near names: {', '.join(near)}" if near else ""
-            raise ValueError(f"ignore: {name!r} is no buffer and no attribute of a layer in either model{listed}")
+            raise ValueError(f"ignore: {name!r} is no buffer and no attribute of a layer of the models{listed}")
 
 
 def _leave_out(found: Iterable[LayerDifference], ignore: Sequence[str]) -> list[LayerDifference]:
     return [difference for difference in found if difference.aliases.isdisjoint(ignore)]
 
 
-def _list_differences(found: Sequence[LayerDifference]) -> str:
+def _list_differences(found: Sequence[LayerDifference], advise: bool) -> str:
     if not found:
         return ""
     shown = found[:LISTED]
     parts = [f"{d.name} {d.text}" if d.text == "has no parameters" else f"{d.name}: {d.text}" for d in shown]
     if len(found) > LISTED:
         parts.append(f"and {len(found) - LISTED} more")
-    if all(d.counts for d in found):
+    if advise and all(d.counts for d in found):
         leave = tuple(_find_shortest_alias(d, found) for d in shown)
         parts.append(f"ignore={leave!r} leaves {'it' if len(leave) == 1 else 'them'} out")
     return "; ".join(parts)

@@ -15,12 +15,10 @@ from torch import Tensor, nn
 
 from mechconn.core import Buffers, Params, check_same_keys, check_same_shapes
 from mechconn.network._copies import forget_computed_values
-from mechconn.network._one_module import check_one_module
+from mechconn.network._one_module import check_ignored, check_one_module
 from mechconn.network._params import Network, parameters_of, read_buffers
 from mechconn.network._power_iteration import find_power_iterations, renew_power_iteration
-
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""Local names of the buffers that normalisation layers keep beside their weights."""
+from mechconn.network._statistics_buffers import list_statistics as list_statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +77,7 @@ def as_points(
 
     Raises:
         ValueError: two of them are not one module with other parameters and statistics, differ in names, shapes or
-            types, or some have buffers and others none.
+            types, or some have buffers and others none; or `ignore` has a name that none of them has.
         TypeError: one of them is of no such kind.
     """
     named = [("the model", model), *zip(what, given, strict=True)]
@@ -88,6 +86,7 @@ def as_points(
         if other is not models[0][1]:
             check_one_module(models[0][1], other, ignore=ignore, names=(models[0][0], name))
     points = [_as_point(name, one) for name, one in zip(what, given, strict=True)]
+    check_ignored(ignore, [module for _, module in models], [point.buffers for point in points])
     first = points[0]
     for name, point in zip(what[1:], points[1:], strict=True):
         check_point(f"{what[0]} and {name}", first, point)
@@ -119,7 +118,7 @@ def check_point(what: str, expected: Point, got: Point) -> None:
     """Raise unless two points lie in one weight space and both, or neither, have buffers."""
     check_same_keys(what, expected.params, got.params)
     check_same_shapes(what, expected.params, got.params)
-    if bool(expected.buffers) != bool(got.buffers) and (expected.buffers or got.buffers):
+    if bool(expected.buffers) != bool(got.buffers):
         raise ValueError(
             f"{what}: one has buffers ({', '.join(list(expected.buffers or got.buffers)[:3])}) and the other has "
             "parameters alone; pass both networks, or mechconn.point_of(network) of both"
@@ -173,17 +172,6 @@ def find_buffers(network: Network, path: Curve, t: float, params: Params) -> Buf
     if end is not None:
         return {name: held[0][name].to(network.device, copy=True) for name in network.buffers}
     return dict(_share_buffers(network, held, params))
-
-
-def list_statistics(module: nn.Module) -> list[str]:
-    """Names of the buffers that are normalisation statistics: those of layers that keep running statistics."""
-    return [
-        f"{name}.{kind}" if name else kind
-        for name, layer in module.named_modules()
-        if isinstance(getattr(layer, "running_mean", None), Tensor)
-        for kind in STATISTICS
-        if isinstance(getattr(layer, kind, None), Tensor)
-    ]
 
 
 def _share_buffers(network: Network, held: Sequence[Buffers], params: Params) -> Iterator[tuple[str, Tensor]]:

@@ -45,7 +45,7 @@ class CBFT(Descent):
     path uses batch statistics and leaves no trace. Needs no pairs of samples with and without the cue.
 
     Of several sources of data with a cue, each with the reference model that relies on it, both terms are the means
-    over the sources.
+    over the sources. A reference is one module with the model, with other parameters and statistics.
 
     Attributes:
         barrier_margin: lambda_B, the loss in nats to hold on the path; zero or more.

@@ -23,7 +23,7 @@ from mechconn.core import (
 from mechconn.datasets import Groups, natural_sort_key, read_group_names
 from mechconn.descent import Checkpoint, Method, Trained, find_head, optimise
 from mechconn.losses import cross_entropy
-from mechconn.network import check_compatible, parameters_of
+from mechconn.network import check_compatible, explain_differences, parameters_of, say_not_one_module
 
 ONLY_CUE = "cued"
 """Name of the only source of data with a cue."""
@@ -77,7 +77,8 @@ def fine_tune(
 
     Raises:
         ValueError: the clean set is empty, of one class or not finite; the method needs `cued` and got none; the
-            head cannot be found or is not a linear layer; a reference is of another architecture; the checkpoint is
+            head cannot be found or is not a linear layer; a reference is not one module with the model, with other
+            parameters and statistics; the checkpoint is
             damaged or of another run.
         TypeError: data that can be read only once.
         FloatingPointError: the loss became infinite or NaN; the step is named, and the last good checkpoint stays.
@@ -106,7 +107,7 @@ def _describe_source(name: str) -> str:
 def _check_references(
     model: nn.Module, references: Mapping[str, nn.Module], sources: Mapping[str, Data]
 ) -> dict[str, Params]:
-    """The references' weights, checked to be points of the model's weight space."""
+    """The references' weights, checked to be the model's module with other parameters and statistics."""
     if unknown := [name for name in references if name not in sources]:
         known = ", ".join(sources) or "none"
         raise ValueError(
@@ -118,6 +119,12 @@ def _check_references(
         check_is(f"reference {name!r}", reference, nn.Module)
         points[name] = parameters_of(reference)
         check_compatible(f"model and reference {name!r}", parameters_of(model), points[name])
+        names = "the model", f"reference {name!r}"
+        if why := explain_differences(model, reference, ignore=None, names=names):
+            raise ValueError(
+                f"{say_not_one_module(names, why)}; the path to the reference is one of the model's module: pass "
+                "mechconn.with_parameters(model, mechconn.parameters_of(reference))"
+            )
     return points
 
 
