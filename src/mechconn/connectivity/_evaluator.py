@@ -34,6 +34,7 @@ from mechconn.network import (
     NormPolicy,
     Outcomes,
     Point,
+    are_equal,
     check_joined,
     check_metrics,
     check_row_count,
@@ -306,14 +307,14 @@ def read_first_rows(
 
 
 def _has_parameters_of(end: Point, point: Point) -> bool:
-    return all(torch.equal(tensor, end.params[name].to(tensor.device)) for name, tensor in point.params.items())
+    return all(are_equal(tensor, end.params[name]) for name, tensor in point.params.items())
 
 
 def _has_buffers_of(end: Point, point: Point, network: Network) -> bool:
     """Whether a point has the buffers that an end was saved with; not known of parameters alone."""
     if not end.buffers:
         return not network.buffers
-    return all(torch.equal(tensor, end.buffers[name].to(tensor.device)) for name, tensor in point.buffers.items())
+    return all(are_equal(tensor, end.buffers[name]) for name, tensor in point.buffers.items())
 
 
 @dataclass

@@ -56,6 +56,7 @@ from mechconn.network._params import with_parameters as with_parameters
 from mechconn.network._points import Curve as Curve
 from mechconn.network._points import Point as Point
 from mechconn.network._points import PointLike as PointLike
+from mechconn.network._points import are_equal as are_equal
 from mechconn.network._points import as_points as as_points
 from mechconn.network._points import find_buffers as find_buffers
 from mechconn.network._points import load_point as load_point

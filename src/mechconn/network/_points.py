@@ -183,7 +183,7 @@ def _share_buffers(network: Network, held: Sequence[Buffers], params: Params) ->
         first = held[0][name]
         if name in renewed:
             yield name, renewed[name].to(own)
-        elif all(_equal_values(first, other[name]) for other in held[1:]):
+        elif all(are_equal(first, other[name]) for other in held[1:]):
             yield name, first.to(network.device, copy=True)
         elif name in statistics:
             yield name, own.clone()
@@ -217,7 +217,7 @@ def _refuse_unknown_state(network: Network) -> None:
         )
 
 
-def _equal_values(a: Tensor, b: Tensor) -> bool:
+def are_equal(a: Tensor, b: Tensor) -> bool:
     """Bit for bit, NaN equal to NaN, on whatever devices and in whatever layout."""
     a, b = (t.detach().cpu() if t.layout == torch.strided else t.detach().cpu().to_dense() for t in (a, b))
     if a.shape != b.shape:
