@@ -152,7 +152,7 @@ def test_samples_in_pairs_need_one_order() -> None:
     with pytest.raises(ValueError) as caught:
         run(Restless(own), keep_samples=True)
     assert str(caught.value) == (
-        "the rows of split 'cue' came in another order at t = 0.5 than before; samples are kept in pairs, so they must "
+        "the rows of split 'cue' came in another order at t = 1 than before; samples are kept in pairs, so they must "
         "come in one order: turn shuffling off"
     )
     assert run(Restless(own)).samples == {"cue": 32}

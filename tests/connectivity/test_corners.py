@@ -111,7 +111,7 @@ class Growing:
 
 def test_data_that_change_between_points_are_refused() -> None:
     model, point = build(mlp), mc.parameters_of(build(mlp))
-    with pytest.raises(ValueError, match=r"^split 'cue' gave another number of rows at t = 0.5 than before; "):
+    with pytest.raises(ValueError, match=r"^split 'cue' gave another number of rows at t = 1 than before; "):
         mc.evaluate_path(model, mc.LinearPath(point, point), mc.Suite({"cue": Growing()}), ts=3)
 
 

@@ -76,7 +76,7 @@ def test_a_shifted_end_is_told_and_is_not_connected(pair: tuple[nn.Module, nn.Mo
     assert [shift.split for shift in profile.shifted_ends(middle)] == [max(lost, key=lambda split: lost[split])]
     assert profile.shifted_ends(1.0) == ()
     # One network at every t, so that nothing rises between the ends of the path itself.
-    assert profile.mechanistic_connection(0.1) == "connected"
+    assert profile.mechanistic_connection(0.1) == "undetermined"
     assert not profile.mechanistically_connected(0.1) and not profile.mode_connected("cue", 0.1)
     with pytest.raises(ValueError, match="margin must be"):
         profile.shifted_ends(0.0)

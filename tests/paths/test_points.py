@@ -460,7 +460,7 @@ def test_points_that_differ_are_refused_between_the_ends_and_the_advice_works(na
         with pytest.raises(ValueError) as caught:
             run()
         assert str(caught.value).startswith(f"the ends of the path differ in {buffer}, and no rule says what")
-        assert f"LinearPath.between(a, b, ignore={(buffer,)!r})" in str(caught.value)
+        assert f"ignore={(buffer,)!r}" in str(caught.value)
     shared = mc.LinearPath.between(a, b, ignore=(buffer,))
     assert torch.equal(mc.model_at(a, shared, 0.5).get_buffer(buffer), a.get_buffer(buffer))
     mc.evaluate_path(a, shared, SUITE, 3)
@@ -477,7 +477,7 @@ def test_all_that_differs_is_named() -> None:
             return super().forward(x) + self.body(x)
 
     a, b = used(Both, 1), used(Both, 2)
-    with pytest.raises(ValueError, match=r"differ in mask, body.temperature, .* ignore=\('mask', 'temperature'\)\)"):
+    with pytest.raises(ValueError, match=r"differ in mask, body.temperature, .* ignore=\('mask', 'temperature'\), or"):
         mc.model_at(a, between(a, b), 0.5)
     mc.model_at(a, mc.LinearPath.between(a, b, ignore=("mask", "temperature")), 0.5)
 

@@ -121,6 +121,9 @@ class AuditConfig(Config):
     alignment: Literal["auto", "activations", "weights", "none"] = "auto"
     blocks: StrictInt | str | None = Field(default=None, description="also the path block by block")
     layers: Literal["all"] | list[str] | None = Field(default=None, description="also linear CKA by layer")
+    ignore: list[str] = Field(
+        default=[], description="buffers that are no part of what is computed, such as a counter of steps"
+    )
     norm: NormConfig = NormConfig()
     model: ModelConfig = ModelConfig()
 

@@ -375,6 +375,7 @@ def run_audit(
         blocks=config.blocks,
         layers=config.layers,
         names=job.names,
+        ignore=config.ignore,
         seed=seed,
         compute=compute,
     )

@@ -75,6 +75,8 @@ class AlignedProfiles(Mapping[str, Profile]):
         for which, profile in self.profiles.items():
             found = (f"{split} {profile.barrier(split).height:.3f}" for split in profile.loss)
             lines.append(f"  barrier in loss, {which}: {', '.join(found)}")
+        for which, profile in self.profiles.items():
+            lines += [f"  other ends, {which}: {shift}" for shift in profile.shifted_ends()]
         return "\n".join(lines)
 
     def plot(self, on: str = "loss") -> Any:
@@ -86,7 +88,9 @@ class AlignedProfiles(Mapping[str, Profile]):
             ]
             for split in self["before"].loss
         }
-        return draw_bars(blocks=list(self.profiles), heights=heights, on=on, moving="straight line")
+        marked = [f"{which}*" if profile.shifted_ends() else which for which, profile in self.profiles.items()]
+        note = "; *between networks with other statistics than those saved" if marked != list(self.profiles) else ""
+        return draw_bars(blocks=marked, heights=heights, on=on, moving=f"straight line{note}")
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per line, t and split, as `Profile.to_csv` does, with the line in front."""
@@ -156,7 +160,8 @@ def evaluate_alignment(
         evaluator = Evaluator(first, suite, loss=loss, metrics=metrics, seed=seed, compute=how)
         policy, b = resolve_norm(norm, evaluator.network), point_of(second)
         networks = evaluator.network, Network(second, how)
-        check_joined((first, second), networks, b, lambda own=evaluator: own.example, ignore=ignore, names=names)
+        ends = evaluator.saved, b
+        check_joined((first, second), networks, ends, lambda own=evaluator: own.example, ignore=ignore, names=names)
         found = prove_and_match(first, second, method, symmetry, seed, how)
         alignments.append(found)
         symmetry = alignments[0].symmetry

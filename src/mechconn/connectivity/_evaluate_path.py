@@ -160,9 +160,10 @@ def _measure_saved(
 ) -> EndMeans | None:
     """Means of the network that was saved at an end; None where it is not known, as where the path ends elsewhere."""
     end = path.end_at(t)
-    if end is None or not (end.buffers or evaluator.is_saved(path, t, norm)):
+    if end is None or not (end.buffers or evaluator.is_saved(path, t, norm)):  # parameters alone may be all there is
         return None
-    means = {split: compute_means(result) for split, result in evaluator.outcomes(end, splits).items()}
+    saved, asked = end.origin or end, list(evaluator.suite) if splits is None else splits
+    means = {split: compute_means(evaluator.draws(split, saved, further=False)[0]) for split in asked}
     return EndMeans(
         {split: found["loss"] for split, found in means.items()},
         {split: found["accuracy"] for split, found in means.items() if "accuracy" in found},

@@ -34,6 +34,7 @@ from mechconn.network import (
     NormPolicy,
     Outcomes,
     Point,
+    check_joined,
     check_metrics,
     check_row_count,
     check_row_order,
@@ -137,7 +138,7 @@ class Evaluator:
 
         Args:
             point: another network of this module, or a point of it; default: the model that the evaluator was made
-                with. The same `Point` is computed once.
+                with. What is computed at a `Point` is kept, of a network that is passed it is not.
             splits: default: all of the suite.
 
         Raises:
@@ -147,14 +148,26 @@ class Evaluator:
         asked = list(self.suite if splits is None else splits)
         for split in asked:
             check_choice("a split", split, tuple(self.suite))
-        at = point_of(point) if isinstance(point, nn.Module) else point
-        return {split: self.draws(split, at, further=False)[0] for split in asked}
+        at = self._locate(point) if isinstance(point, nn.Module) else point
+        found = {}
+        for number, split in enumerate(asked, start=1):
+            found[split] = self.draws(split, at, further=False)[0]
+            self.compute.report("evaluating", number, len(asked))
+        if at is not None and at is not point:  # nobody can ask for it again
+            self.forget(at)
+        return found
 
-    def draws(
-        self, split: str, point: Point | nn.Module | None = None, *, further: bool = True
-    ) -> tuple[Outcomes, ...]:
+    def _locate(self, model: nn.Module) -> Point:
+        """Where another network of this module stands, after refusing one that is of another."""
+        point, networks = point_of(model), (self.network, Network(model, self.compute))
+        names = ("the model", "the other")
+        check_joined((self._model, model), networks, (self.saved, point), lambda: self.example, names=names)
+        return point
+
+    def draws(self, split: str, point: Point | None = None, *, further: bool = True) -> tuple[Outcomes, ...]:
         """Outcomes of one split, and of the further draws of its intervention where the suite holds some."""
-        at = self.saved if point is None else point_of(point) if isinstance(point, nn.Module) else point
+        at = self.saved if point is None else point
+        check_is("point", at, Point, "; pass mechconn.point_of(model)")
         at = self._same.get(id(at), at)
         every = self.suite.draws_of(split)
         found = self._evaluate(
@@ -197,6 +210,14 @@ class Evaluator:
         saved = id(other.saved)
         self._held[saved] = other.saved
         self._known |= {(key, what): found for (key, what), found in other._known.items() if key == (saved,)}
+
+    def forget(self, point: Point) -> None:
+        """Let go of a point and of all that was computed there."""
+        gone = id(point)
+        self._known = {key: found for key, found in self._known.items() if gone not in key[0]}
+        self._ends = {key: found for key, found in self._ends.items() if gone not in key}
+        self._same.pop(gone, None)
+        self._held.pop(gone, None)
 
     def drop_probabilities(self) -> None:
         """Free the class probabilities of all rows, once nobody reads them any more."""

@@ -197,11 +197,11 @@ def evaluate_plane(
             gamma = up / height
             beta = (across - gamma * foot) / base
             corner = {(0.0, 0.0): 0, (1.0, 0.0): 1, (0.0, 1.0): 2}.get((beta, gamma))
-            spot = Spot(
-                partial(_make_point, theta_a, theta_b, theta_c, beta, gamma),
-                corners,
-                None if corner is None else corners[corner],
-            )
+            make = partial(_make_point, theta_a, theta_b, theta_c, beta, gamma)
+            if corner is None:
+                spot = Spot(make, corners)
+            else:
+                spot = Spot(partial(_copy, corners[corner].params), corners, corners[corner])
             result, _ = evaluator.along(spot, 0.0, norm)
             point_results.add((across, up), result)
             done += 1
@@ -259,14 +259,15 @@ def _compute_residual(a: Tensor, b: Tensor, c: Tensor, share: float) -> Tensor:
 
 
 def _make_point(a: Params, b: Params, c: Params, beta: float, gamma: float) -> Params:
-    """theta_a + beta (theta_b - theta_a) + gamma (theta_c - theta_a); the three corners bit for bit."""
-    corner = {(0.0, 0.0): a, (1.0, 0.0): b, (0.0, 1.0): c}.get((beta, gamma))
-    if corner is not None:
-        return {name: tensor.detach().clone() for name, tensor in corner.items()}
+    """theta_a + beta (theta_b - theta_a) + gamma (theta_c - theta_a)."""
     return {
         name: (origin + beta * _subtract(origin, b[name]) + gamma * _subtract(origin, c[name])).to(origin.dtype)
         for name, origin in ((name, tensor.detach()) for name, tensor in a.items())
     }
+
+
+def _copy(params: Params) -> Params:
+    return {name: tensor.detach().clone() for name, tensor in params.items()}
 
 
 def _make_axis(places: list[float], side: int, margin: float) -> tuple[float, ...]:

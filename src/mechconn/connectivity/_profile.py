@@ -86,8 +86,8 @@ class Profile:
     def shifted_ends(self, margin: float = 0.05) -> tuple[ShiftedEnd, ...]:
         """Where an end as evaluated differs from the network as saved by more than a margin.
 
-        In accuracy where the split has one, else in loss. Such a path says what joins the networks with the statistics
-        of the path, and not those that were saved.
+        In accuracy where the split has one, else in loss; a loss that moved alone shows in `saved`. Such a path says
+        what joins the networks with the statistics of the path, and not those that were saved.
         """
         check_positive("margin", margin)
         found = []
@@ -97,7 +97,8 @@ class Profile:
             for split in saved.loss:
                 on = "accuracy" if split in saved.accuracy else "loss"
                 before, here = getattr(saved, on)[split], getattr(self, on)[split][place]
-                if not abs(here - before) <= margin:
+                same = here == before or (math.isnan(here) and math.isnan(before))
+                if not same and not abs(here - before) <= margin:
                     found.append(ShiftedEnd(end, split, on, before, here))
         return tuple(found)
 
@@ -152,38 +153,38 @@ class Profile:
         by_height = len(self.ts) > 2 and split not in self.per_sample.get(on, {})
         return judge_connection(split, self.barrier(split, on, confidence), tolerance, by_height)
 
-    def mode_connected(self, split: str, tolerance: float = 0.0) -> bool:
+    def mode_connected(self, split: str, tolerance: float = 0.0, margin: float = 0.05) -> bool:
         """Whether the verdict of `connection` on the loss is "connected", between the networks that were saved.
 
-        False also where `shifted_ends` says that the path has other ends on this split.
+        False also where the path has another end on this split, by `shifted_ends` at the margin.
         """
-        shifted = any(shift.split == split for shift in self.shifted_ends())
+        shifted = any(shift.split == split for shift in self.shifted_ends(margin))
         return not shifted and self.connection(split, tolerance).verdict == "connected"
 
     def mechanistic_connection(
-        self, tolerance: float = 0.0, on: str = "loss", confidence: float = 0.95
+        self, tolerance: float = 0.0, on: str = "loss", confidence: float = 0.95, margin: float = 0.05
     ) -> ConnectionVerdict:
-        """The verdict over the reference *and* every intervention.
+        """The verdict over the reference *and* every intervention, on the networks that were saved.
 
         "connected" when that is the verdict on all of them, "not connected" when it is the verdict on any, else
-        "undetermined". Each split is judged at `confidence` by itself.
+        "undetermined". Each split is judged at `confidence` by itself. Where `shifted_ends` at the margin says that the
+        path has other ends than the saved networks, it is "undetermined" in place of "connected".
 
         Source: Lubana et al. 2023, definition of mechanistic connectivity.
         """
         check_interventions("mechanistic connectivity", self.interventions)
         splits = (self.reference, *self.interventions)
-        verdicts = {self.connection(split, tolerance, on, confidence).verdict for split in splits}
-        return combine_verdicts(verdicts)
+        verdict = combine_verdicts({self.connection(split, tolerance, on, confidence).verdict for split in splits})
+        return "undetermined" if verdict == "connected" and self.shifted_ends(margin) else verdict
 
-    def mechanistically_connected(self, tolerance: float = 0.0) -> bool:
-        """Whether the path is found mode connected on the reference *and* on every intervention, in loss.
+    def mechanistically_connected(self, tolerance: float = 0.0, margin: float = 0.05) -> bool:
+        """Whether `mechanistic_connection` in loss is "connected".
 
-        False also where that is not settled, which `mechanistic_connection` tells apart, and where `shifted_ends` says
-        that the path joins other networks than those that were saved.
+        False also where that is not settled, and where the path has other ends than the networks that were saved.
 
         Source: Lubana et al. 2023, definition of mechanistic connectivity.
         """
-        return not self.shifted_ends() and self.mechanistic_connection(tolerance) == "connected"
+        return self.mechanistic_connection(tolerance, margin=margin) == "connected"
 
     @property
     def not_finite(self) -> tuple[NotFinite, ...]:
@@ -202,7 +203,7 @@ class Profile:
         """Plain values, for JSON: curves, barriers in loss with their 95 % intervals, and verdicts at a tolerance.
 
         `saved` holds both ends as they were saved, and `shifted` where they differ from the path's by more than the
-        margin.
+        margin; `evaluated_connection` is the verdict on the networks that the path ends at.
 
         What is not finite is None, and a split with such a loss has no barrier: it is "not connected" where the loss
         is infinite between finite ends, and "undetermined" where an end is not finite, or any loss NaN.
@@ -213,7 +214,8 @@ class Profile:
             split: _judge_not_finite(self.loss[split]) if split in bad else self.connection(split, tolerance).verdict
             for split in self.loss
         }
-        joined = {connection[split] for split in (self.reference, *self.interventions)}
+        verdict = combine_verdicts({connection[split] for split in (self.reference, *self.interventions)})
+        shifted = self.shifted_ends(margin)
         return {
             "start": start,
             "end": end,
@@ -225,9 +227,10 @@ class Profile:
             "endpoint_minus_minimum": {s: None if s in bad else self.endpoint_minus_minimum(s) for s in self.loss},
             "tolerance": tolerance,
             "connection": connection,
-            "mechanistic_connection": combine_verdicts(joined),
+            "mechanistic_connection": "undetermined" if verdict == "connected" and shifted else verdict,
+            "evaluated_connection": verdict,
             "saved": [means and means.to_plain() for means in self.saved],
-            "shifted": [shift.to_plain(start if shift.end == "A" else end) for shift in self.shifted_ends(margin)],
+            "shifted": [shift.to_plain(start if shift.end == "A" else end) for shift in shifted],
             "clusters": self.clusters,
             "settings": dict(self.settings),
         }

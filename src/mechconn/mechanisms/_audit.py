@@ -22,7 +22,7 @@ from mechconn.connectivity import (
     walk_lines,
 )
 from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_non_negative, resolve_compute
-from mechconn.datasets import Clusters, Suite, check_label_names, read_clusters
+from mechconn.datasets import Clusters, Suite, check_interventions, check_label_names, read_clusters
 from mechconn.losses import cross_entropy, find_loss_unit
 from mechconn.mechanisms._audit_record import AuditRecord
 from mechconn.mechanisms._audit_sentences import THEORY_PAGE, write_sentences
@@ -198,6 +198,7 @@ def audit(
     models = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
     grid, measured = _check_form(ts, names, tolerance), check_metrics(metrics)
     check_questions(suite, margin, on, measured)
+    check_interventions("an audit", suite.interventions)
     _check_request(models, alignment, layers)
     check_label_names([(f"model {name}", model) for name, model in zip(names, models, strict=True)], suite)
     compute, clusters = fix_device(resolve_compute(compute, device, progress), models[0]), read_clusters(cluster, suite)
@@ -215,9 +216,12 @@ def audit(
         for model in models
     )
     policy = resolve_norm(norm, a.network)
-    why = explain_disjoint(models, (a.network, b.network), b.saved, lambda: a.example, ignore=ignore, names=names)
+    why = explain_disjoint(
+        models, (a.network, b.network), (a.saved, b.saved), lambda: a.example, ignore=ignore, names=names
+    )
     if blocks is not None and not why:  # before the work, not after it
         group_parameters(list(a.network.make_weightless_parameters()), blocks, None)
+        _check_blocks(policy)
     notes = [f"{say_not_one_module(names, why)}. So no path in weight space joins them."] if why else []
     similarity, unlike = (None, []) if layers is None else _compare_layers(a, b, layers)
     comparison = compare_evaluated((a,), (b,), margin, on)
@@ -289,6 +293,15 @@ def _check_request(
     for name in [] if layers is None or isinstance(layers, str) else layers:
         for model in models:
             check_choice("layer", name, [n for n, _ in model.named_modules(remove_duplicate=False)])
+
+
+def _check_blocks(policy: NormPolicy) -> None:
+    """Refuse a policy that needs both ends of a path, which a block that moves by itself does not have."""
+    if policy.reads_ends():
+        raise ValueError(
+            f"{type(policy).__name__} needs the two ends of a path, and a block moved by itself lies on none; leave "
+            "out blocks, or pass norm=Reestimate(training batches)"
+        )
 
 
 def _share_classes(a: Evaluator, b: Evaluator) -> bool:

@@ -39,7 +39,9 @@ class PathRecord(Record):
         endpoint_minus_minimum: split -> the graded gap (L(A) + L(B)) / 2 - min over t of L, reported only; None
             where the loss is not finite somewhere. Records of an earlier time do not hold it.
         connection: split -> whether the barrier is at most `tolerance`, by its interval; see `mechconn.Connection`.
-        mechanistic_connection: the same over the reference and every intervention.
+        mechanistic_connection: the same over the reference and every intervention, of the networks as saved:
+            "undetermined" in place of "connected" where an end is shifted.
+        evaluated_connection: the same of the networks that the path ends at; None in records of an earlier time.
         clusters: split -> number of clusters that the intervals are over; empty where rows are independent.
         saved: what both ends do as they were saved; None where that is not known.
         shifted: ends that are other networks than the saved ones, and by how much.
@@ -56,6 +58,7 @@ class PathRecord(Record):
     tolerance: float
     connection: dict[str, PathVerdict]
     mechanistic_connection: PathVerdict
+    evaluated_connection: PathVerdict | None = None
     clusters: dict[str, int] = Field(default={})
     saved: list[EndRecord | None] = Field(default=[])
     shifted: list[ShiftedEndRecord] = Field(default=[])

@@ -164,7 +164,7 @@ def _describe_path(path: PlainField, how: str, unit: str, before: PlainField) ->
         "connected": "mechanistically connected at these points",
         "not connected": "not mechanistically connected",
         "undetermined": "mechanistically connected or not: these data do not settle it",
-    }[path["mechanistic_connection"]]
+    }[path.get("evaluated_connection") or path["mechanistic_connection"]]
     again = path is not before and path["shifted"] and path["shifted"] == before["shifted"]
     shifts = " Its ends are those of the path before." if again else describe_shifts(path["shifted"], unit)
     if path["shifted"]:

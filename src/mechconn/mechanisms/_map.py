@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -71,7 +72,8 @@ class MechanismMap:
         aligned: whether an aligner moved one model of each pair onto the other before the path was walked.
         norm: where the statistics on the paths came from.
         compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
-        notes: where a path ends at another network than the saved one, since its statistics were re-estimated.
+        notes: where a path ends at another network than the saved one on the reference, since its statistics were
+            re-estimated.
     """
 
     names: tuple[str, ...]
@@ -167,12 +169,13 @@ def mechanism_map(
         for name, model in models.items()
     }
     policy = resolve_norm(norm, next(iter(evaluators.values())).network)
-    lines = _Lines(models, evaluators, grid, policy, align, ignore)
-    profiles = {pair: report.after(lambda pair=pair: lines.walk(*pair)) for pair in pairs}
+    lines = _Lines(models, evaluators, grid, policy, align, tuple(ignore))
+    lines.check()
     invariance = {
         name: report.after(lambda own=own: make_invariance(measure_outcome(own, on, _ignore_count), suite, margin, on))
         for name, own in evaluators.items()
     }
+    profiles = {pair: report.after(lambda pair=pair: lines.walk(*pair)) for pair in pairs}
     barriers = {pair: profile.barrier(suite.reference).height for pair, profile in profiles.items()}
     distances = {(a, b): _mechanistic_distance(invariance[a], invariance[b]) for a, b in pairs}
     names = tuple(models)
@@ -230,23 +233,32 @@ class _Lines:
         first = next(iter(self.evaluators.values())).saved
         return {name: share_ignored(own.saved, first, self.ignore) for name, own in self.evaluators.items()}
 
-    def walk(self, a: str, b: str) -> Profile:
-        """The profile of one line.
+    def check(self) -> None:
+        """Refuse models that are not the first one's module.
 
         Raises:
-            ValueError: the two are not one module, or the line has no barrier; both are named.
+            ValueError: the two are named.
         """
-        name, first = next(iter(self.evaluators.items()))
-        if name == a:
-            self._check(f"model {b!r}", self.models[b], self.evaluators[b])
-        try:
+        for other in list(self.models)[1:]:
+            self._check(f"model {other!r}", self.models[other], self.evaluators[other])
+
+    def walk(self, a: str, b: str) -> Profile:
+        """The profile of one line; what is known of both models is not computed again.
+
+        Raises:
+            ValueError: the aligned model is not one module with the first, or the line has no barrier; both are named.
+        """
+        first = next(iter(self.evaluators.values()))
+        reference = first.suite.reference
+        for other in (a, b):
+            first.adopt(self.evaluators[other])
+        with _naming(a, b):
             end = self.points[b] if self.align is None else self._align(self.align, a, b)
             line = LinearPath(self.points[a], end)
-            reference = first.suite.reference
             profile = evaluate_line(first, line, self.grid, self.norm, False, lambda **_: None, (reference,))
             profile.barrier(reference)
-        except ValueError as error:
-            raise ValueError(f"models {a!r} and {b!r}: {error}") from None
+        if self.align is not None:
+            first.forget(end)
         return profile
 
     def _align(self, align: Aligner, a: str, b: str) -> Point:
@@ -260,9 +272,17 @@ class _Lines:
         """Refuse a model that is not the first one's module."""
         name, first = next(iter(self.evaluators.items()))
         models, names = (self.models[name], model), (f"model {name!r}", what)
-        check_joined(
-            models, (first.network, own.network), own.saved, lambda: first.example, ignore=self.ignore, names=names
-        )
+        networks, ends = (first.network, own.network), (first.saved, own.saved)
+        check_joined(models, networks, ends, lambda: first.example, ignore=self.ignore, names=names)
+
+
+@contextmanager
+def _naming(a: str, b: str) -> Iterator[None]:
+    """Context manager: a ValueError says which two models it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"models {a!r} and {b!r}: {error}") from None
 
 
 def _note_shifted(profiles: Mapping[tuple[str, str], Profile], margin: float) -> Iterator[str]:

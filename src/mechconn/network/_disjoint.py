@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from mechconn.core import Inputs, isolate_rng, move_inputs
 from mechconn.network._one_module import explain_differences, say_not_one_module
 from mechconn.network._params import Network
-from mechconn.network._points import Point
+from mechconn.network._points import Point, share_ignored
 
 
 def check_joined(
     models: tuple[nn.Module, nn.Module],
     networks: tuple[Network, Network],
-    end: Point,
+    points: tuple[Point, Point],
     example: Callable[[], Inputs],
     *,
     ignore: Sequence[str] = (),
@@ -27,14 +27,14 @@ def check_joined(
     Raises:
         ValueError: they are not one module with other parameters and statistics; what differs is named.
     """
-    if why := explain_disjoint(models, networks, end, example, ignore=ignore, names=names):
+    if why := explain_disjoint(models, networks, points, example, ignore=ignore, names=names):
         raise ValueError(say_not_one_module(names, why))
 
 
 def explain_disjoint(
     models: tuple[nn.Module, nn.Module],
     networks: tuple[Network, Network],
-    end: Point,
+    points: tuple[Point, Point],
     example: Callable[[], Inputs],
     *,
     ignore: Sequence[str] = (),
@@ -48,7 +48,7 @@ def explain_disjoint(
     Args:
         models: A and B.
         networks: their modules as functions of points.
-        end: where B stands.
+        points: where A and B stand.
         example: makes inputs; called where B's tensors fit into A's module.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         names: what to call the two.
@@ -56,7 +56,8 @@ def explain_disjoint(
 
     def outputs() -> tuple[Tensor, Tensor]:
         inputs = example()
-        return compute_outputs(networks[0], end, inputs), compute_outputs(networks[1], end, inputs)
+        filled = share_ignored(points[1], points[0], ignore)
+        return compute_outputs(networks[0], filled, inputs), compute_outputs(networks[1], points[1], inputs)
 
     return explain_differences(*models, ignore=ignore, outputs=outputs, names=names)
 

@@ -47,11 +47,14 @@ class LayerDifference:
         name: where it is.
         text: what is there in A and in B.
         aliases: names by which it may be left out; empty where it may not.
+        counts: whether it is a buffer of whole numbers, such as a counter or positions, which may well be no part of
+            what is computed.
     """
 
     name: str
     text: str
     aliases: frozenset[str] = frozenset()
+    counts: bool = False
 
 
 class LayerComparison:

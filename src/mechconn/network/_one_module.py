@@ -109,9 +109,8 @@ def explain_differences(
     mixed = {_split(difference.name)[0] for difference in state if not difference.aliases}
     layers = _leave_out(LayerComparison(models[0], models[1], mixed, names).differences, left_out)
     layers = [layer for layer in layers if not _is_at(layer.name, {*skipped, *(_split(name)[0] for name in skipped)})]
-    return _list_differences(
-        [*state, *(layers if outputs is None else _compare_outputs(outputs(), layers))], ignore is not None
-    )
+    listed = layers if outputs is None else _compare_outputs(outputs(), layers, left_out)
+    return _list_differences([*state, *listed], ignore is not None)
 
 
 def _find_empty(
@@ -216,7 +215,8 @@ def _compare_buffer_values(models: Sequence[nn.Module], skipped: set[str]) -> It
             continue
         if describe_tensor(a[name]) == describe_tensor(b[name]):
             if text := describe_values(*(held[name].detach().cpu() for held in (a, b))):
-                yield LayerDifference(name, text, frozenset((name, _split(name)[1])))
+                whole = not (a[name].is_floating_point() or a[name].is_complex() or a[name].dtype == torch.bool)
+                yield LayerDifference(name, text, frozenset((name, _split(name)[1])), whole)
 
 
 def _find_renewed(model: nn.Module) -> set[str]:
@@ -224,7 +224,9 @@ def _find_renewed(model: nn.Module) -> set[str]:
     return {*list_statistics(model)}.union(*((found.u, found.v) for found in find_power_iterations(model)))
 
 
-def _compare_outputs(outputs: tuple[Tensor, Tensor], layers: list[LayerDifference]) -> list[LayerDifference]:
+def _compare_outputs(
+    outputs: tuple[Tensor, Tensor], layers: list[LayerDifference], ignore: Sequence[str]
+) -> list[LayerDifference]:
     """Nothing where the functions agree, else by how much they differ, and the layers that may be why."""
     filled, own = (tensor.detach().cpu() for tensor in outputs)
     where = "outputs on an example"
@@ -238,7 +240,9 @@ def _compare_outputs(outputs: tuple[Tensor, Tensor], layers: list[LayerDifferenc
     if not bool(moved.any()) and float(deviation.max() if deviation.numel() else 0.0) <= SAME_FUNCTION * largest:
         return []
     text = f"relative error {float(deviation.max()) / (largest or 1.0):.2g}, at most {SAME_FUNCTION} is rounding"
-    if not layers:
+    if ignore:
+        text += f", with {', '.join(ignore)} left out"
+    elif not layers:
         text += "; layers and what they hold are alike, so the code or values kept elsewhere differ"
     return [LayerDifference(where, text), *layers]
 
@@ -273,8 +277,8 @@ def _list_differences(found: Sequence[LayerDifference], advise: bool) -> str:
     parts = [f"{d.name} {d.text}" if d.text == "has no parameters" else f"{d.name}: {d.text}" for d in shown]
     if len(found) > LISTED:
         parts.append(f"and {len(found) - LISTED} more")
-    leave = tuple(_find_shortest_alias(d, found) for d in shown if d.aliases)
-    if leave and advise:
+    if advise and all(d.counts for d in found):
+        leave = tuple(_find_shortest_alias(d, found) for d in shown)
         parts.append(f"ignore={leave!r} leaves {'it' if len(leave) == 1 else 'them'} out")
     return "; ".join(parts)
 

@@ -35,6 +35,7 @@ class Point:
 
     params: Params = field(repr=False)
     buffers: Buffers = field(default_factory=dict, repr=False)
+    origin: Point | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         count = sum(tensor.numel() for tensor in self.params.values())
@@ -108,7 +109,9 @@ def _as_point(what: str, given: PointLike) -> Point:
 def share_ignored(point: Point, first: Point, ignore: Sequence[str]) -> Point:
     """The point with the first one's values of the buffers to be ignored; itself where there are none."""
     names = [n for n in first.buffers if n in ignore or n.rpartition(".")[2] in ignore]
-    return Point(point.params, {**point.buffers, **{n: first.buffers[n] for n in names}}) if names else point
+    if not names:
+        return point
+    return Point(point.params, {**point.buffers, **{n: first.buffers[n] for n in names}}, point.origin or point)
 
 
 def check_point(what: str, expected: Point, got: Point) -> None:
@@ -190,7 +193,7 @@ def _share_buffers(network: Network, held: Sequence[Buffers], params: Params) ->
         parts = tuple(dict.fromkeys(name.rpartition(".")[2] for name in unfit))
         raise ValueError(
             f"the ends of the path differ in {shown}, and no rule says what a network between them holds there; name "
-            f"what does not matter, LinearPath.between(a, b, ignore={parts!r}), or compare the two without a path"
+            f"what does not matter, ignore={parts!r}, or compare the two without a path"
         )
 
 
@@ -214,8 +217,8 @@ def _refuse_unknown_state(network: Network) -> None:
 
 
 def _equal_values(a: Tensor, b: Tensor) -> bool:
-    """Bit for bit, NaN equal to NaN, on whatever devices."""
-    a, b = a.detach().cpu(), b.detach().cpu()
-    return torch.equal(a, b) or (
-        a.is_floating_point() and a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
-    )
+    """Bit for bit, NaN equal to NaN, on whatever devices and in whatever layout."""
+    a, b = (t.detach().cpu() if t.layout == torch.strided else t.detach().cpu().to_dense() for t in (a, b))
+    if a.shape != b.shape:
+        return False
+    return bool(((a == b) | ((a != a) & (b != b))).all())

@@ -41,7 +41,7 @@ def _describe_path(path: PathRecord) -> str:
         "connected": "is mechanistically connected at these points: on the cue data and on every intervention",
         "not connected": "is not mechanistically connected",
         "undetermined": "may or may not be mechanistically connected: this much data does not settle it",
-    }[path.mechanistic_connection]
+    }[path.evaluated_connection or path.mechanistic_connection]
     heights = ", ".join(_describe_barrier(path, split) for split in path.barrier)
     shifts = describe_shifts([shift.model_dump() for shift in path.shifted], NATS)
     return (
@@ -62,7 +62,7 @@ def _describe_barrier(path: PathRecord, split: str) -> str:
 
 
 def _choose_caveat(path: PathRecord) -> str:
-    if path.mechanistic_connection == "connected":
+    if (path.evaluated_connection or path.mechanistic_connection) == "connected":
         return (
             "A straight path without a barrier does not prove one mechanism: dissimilar mechanisms of similar "
             "complexity can still be linearly connected."

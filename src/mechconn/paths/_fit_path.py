@@ -5,15 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Compute, Data, Params, PerSampleLoss, Progress, as_data, draw_uniform, resolve_compute
+from mechconn.core import (
+    Buffers,
+    Compute,
+    Data,
+    Params,
+    PerSampleLoss,
+    Progress,
+    as_data,
+    draw_uniform,
+    resolve_compute,
+)
 from mechconn.descent import DescentEngine, MasterWeights, TrainingStep, count_samples
 from mechconn.losses import Loss, as_loss, cross_entropy
-from mechconn.network import Network, Point, PointLike, as_points, find_buffers
+from mechconn.network import Network, Point, PointLike, as_points, find_buffers, find_power_iterations
 from mechconn.paths._curves import LinearPath, WeightedPath
 from mechconn.paths._path_fits import PathFit
 
@@ -158,11 +169,23 @@ class _Objective:
     loss: Loss
     seed: int
 
+    @cached_property
+    def _shared(self) -> Buffers | None:
+        """The buffers all along the path, where none depends on the weights there."""
+        if find_power_iterations(self.network.module):
+            return None
+        return find_buffers(self.network, self.path, 0.5, self.path.at(0.5))
+
     def __call__(self, step: TrainingStep) -> dict[str, Tensor]:
         inputs, targets = step.clean
         t = draw_t(step.number, self.seed)
         point = self.method.point(self.path, t)
-        discarded = find_buffers(self.network, self.path, t, point)
+        shared = self._shared
+        discarded = (
+            find_buffers(self.network, self.path, t, point)
+            if shared is None
+            else {name: buffer.clone() for name, buffer in shared.items()}
+        )
         outputs = self.network(point, discarded, inputs, training=True)
         values, counted = self.loss(outputs, targets), self.loss.counted(targets)
         return {"path": values.mean() if counted is None else values[counted].sum() / counted.sum().clamp(min=1)}
