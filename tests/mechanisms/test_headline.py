@@ -162,8 +162,8 @@ def test_it_stands_first_in_print_page_and_json_with_the_users_names(tmp_path: P
     assert html.unescape(first) == said
     assert "Do theta_C (A) and &lt;tuned&gt; (B) use the same mechanisms?" in page
     assert record["theory"] == "docs/theory.md"
-    assert "docs/theory.md in mechconn&#39;s files" in page or "docs/theory.md in mechconn's files" in page
-    assert "href" not in page  # a page stands by itself, beside no other files
+    assert '<a href="#theory">' in page and '<section id="theory">' in page and "stand in docs/theory.md" in page
+    assert page.count("href") == 1  # a page stands by itself, beside no other files
     assert "47.60 of 68.70<small>43.3" in page and "69 %</small>" in page
 
 

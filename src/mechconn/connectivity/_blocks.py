@@ -142,9 +142,9 @@ def evaluate_blocks(
         metrics: as in `evaluate_path`.
         keep_samples: as in `evaluate_path`.
         seed: of layers and loaders that draw from global generators.
-        compute: how to compute; see `mechconn.Compute`.
-        device: shorthand for `compute`.
-        progress: shorthand for `compute`; events count points.
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; counts points.
 
     Raises:
         ValueError: parameters in no block or in two, a pattern without a parameter or that is no regular expression

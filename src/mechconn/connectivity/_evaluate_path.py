@@ -61,9 +61,9 @@ def evaluate_path(
         cluster: a label for each row where rows come in clusters; see `measure_invariance`. The barriers' intervals are
             then over clusters. Needs `keep_samples`.
         seed: of layers and loaders that draw from global generators.
-        compute: how to compute; see `mechconn.Compute`.
-        device: shorthand for `compute`.
-        progress: shorthand for `compute`; events count points.
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; counts points.
 
     Raises:
         ValueError: the path is not of this architecture, the grid is not from 0 to 1, `norm` is missing, data

@@ -55,7 +55,7 @@ these; of the point alone where its state is its own."""
 
 
 class Evaluator:
-    """A network's architecture and a suite; outcomes row by row, at any point of weight space, each computed once.
+    """A network's architecture and a suite; outcomes row by row, at any point of weight space.
 
     What was computed at a point is kept and given again: of the network as saved, of each `Point` passed to `outcomes`,
     and of the ends of paths. Points between the ends are not kept. So the tensors of these points must stay as they
@@ -70,9 +70,9 @@ class Evaluator:
         cluster: which rows belong together; see `measure_invariance`.
         keep_probabilities: whether outcomes hold every row's class probabilities too, float32 of shape [N, K].
         seed: of layers and loaders that draw from global generators.
-        compute: how to compute; see `mechconn.Compute`.
-        device: shorthand for `compute`.
-        progress: shorthand for `compute`.
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`.
 
     Attributes:
         network: the architecture as a function of points.

@@ -151,9 +151,9 @@ def evaluate_plane(
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
         seed: of layers and loaders that draw from global generators.
-        compute: how to compute; see `mechconn.Compute`.
-        device: shorthand for `compute`.
-        progress: shorthand for `compute`; events count points.
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; counts points.
 
     Raises:
         ValueError: the three do not span a plane (two are the same, all lie on one line, or they are not finite),

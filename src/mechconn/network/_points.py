@@ -31,6 +31,7 @@ class Point:
         params: every parameter under its first name.
         buffers: every buffer likewise, such as normalisation statistics; empty where the parameters alone are known, as
             those of a network without buffers are.
+        origin: the network as it was saved, where this one has another's values of buffers that are ignored.
     """
 
     params: Params = field(repr=False)
