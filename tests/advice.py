@@ -55,8 +55,8 @@ class Masked(nn.Sequential):
         super().__init__(nn.Linear(FEATURES, 6), nn.Linear(6, CLASSES))
         self.register_buffer("mask", torch.ones(6))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self[1](self[0](x).relu() * self.get_buffer("mask"))
+    def forward(self, input: Tensor) -> Tensor:
+        return self[1](self[0](input).relu() * self.get_buffer("mask"))
 
 
 def masked(unit: int) -> nn.Module:

@@ -26,6 +26,7 @@ from keeping import (
     used,
 )
 from mechconn.core import isolate_rng
+from mechconn.network import explain_differences
 from reference import evaluated
 from zoo import CLASSES, FEATURES, build, rows
 
@@ -74,6 +75,14 @@ def check_every_point(kind: Callable[[], nn.Module], how: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_point_is_as_if_freshly_loaded(kind: type[nn.Module], how: str) -> None:
     check_every_point(kind, how)
+
+
+@pytest.mark.parametrize("how", USES)
+@pytest.mark.parametrize("kind", [*KINDS, NeverDropped, OfItsClass, replaced_forward])
+def test_what_was_computed_makes_no_other_module(kind: Callable[[], nn.Module], how: str) -> None:
+    a, b = used(build(kind, 1), how), used(build(kind, 2), "evaluated")
+    assert explain_differences(a, b) == explain_differences(b, a) == ""
+    OfItsClass.cache.clear()
 
 
 @pytest.mark.parametrize("kind", [NeverDropped, OfItsClass, replaced_forward])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -105,11 +106,70 @@ def quantised(kind: torch.dtype) -> nn.Module:
     return nn.Sequential(layer, nn.Linear(2, 2))
 
 
-def linear(**held: Any) -> nn.Module:
+class Keeping(nn.Linear):
+    """A constant, and what forward passes leave, each in its own way."""
+
+    def __init__(self, value: float = 1.0, run: int = 0) -> None:
+        super().__init__(2, 2)
+        self.set_mask(value)
+        self.last, self.table, self.seen = None, torch.zeros(2), [torch.zeros(2)]
+        self.cache: dict[str, Tensor] = {}
+        if run:
+            self(torch.full((1, 2), float(run)))
+
+    def set_mask(self, value: float) -> None:
+        self.mask = torch.full((2,), value)
+
+    def forward(self, input: Tensor) -> Tensor:
+        out = super().forward(input) * self.mask
+        self.last = out.detach()
+        self.note(out.detach()[0])
+        return out
+
+    def note(self, row: Tensor) -> None:
+        cache = self.cache
+        cache["row"] = row
+        self.seen[0] = row
+        self.table.copy_(row)
+        self.__dict__["further"] = row
+        setattr(self, "more", row)  # noqa: B010
+
+
+def masked_by(mask: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda x: mask * x
+
+
+def viewed() -> nn.Module:
     layer = nn.Linear(2, 2)
+    return held_by(layer, first=layer.weight.detach()[0], double=2 * layer.weight)
+
+
+def held_by(layer: nn.Module, **held: Any) -> nn.Module:
     for name, value in held.items():
         setattr(layer, name, value)
     return layer
+
+
+def hooked() -> nn.Module:
+    layer = nn.utils.spectral_norm(nn.Linear(2, 2))
+    with torch.no_grad():
+        layer(torch.zeros(1, 2))
+    return layer
+
+
+def noting(run: int) -> nn.Module:
+    layer = nn.Linear(2, 2)
+
+    def note(module: Any, args: Any, output: Tensor) -> None:
+        module.noted = output.detach()
+
+    layer.register_forward_hook(note)
+    layer(torch.full((run, 2), 1.0))
+    return layer
+
+
+def linear(**held: Any) -> nn.Module:
+    return held_by(nn.Linear(2, 2), **held)
 
 
 def lazily(run: bool) -> nn.Module:
@@ -323,10 +383,67 @@ CASES: dict[str, tuple[Callable[[], tuple[nn.Module, nn.Module]], str | None]] =
     "defaults of the class": (lambda: (linear(config=Config(width=3)), linear(config=Config())), None),
     "private notes in one": (lambda: (linear(_noted=1), linear()), None),
     "private numbers": (lambda: (linear(_k=1), linear(_k=2)), "_k: 1 and 2"),
-    "tensors and other objects": (
-        lambda: (linear(kept=None, __x=1, sink=object()), linear(kept=torch.ones(2), __x=2, sink=object())),
+    "other objects": (lambda: (linear(__x=1, sink=object()), linear(__x=2, sink=object())), None),
+    # tensors that are neither parameters nor buffers
+    "tensors": (
+        lambda: (linear(mask=torch.tensor([1.0, 0.0])), linear(mask=torch.tensor([0.0, 0.5]))),
+        "mask: [1, 0] and [0, 0.5]",
+    ),
+    "equal tensors": (
+        lambda: (linear(mask=torch.tensor([torch.nan, 2])), linear(mask=torch.tensor([torch.nan, 2]))),
         None,
     ),
+    "large tensors": (
+        lambda: (linear(mask=torch.zeros(3, 3)), linear(mask=torch.eye(3))),
+        "mask: float32[3, 3], 3 of 9 values differ",
+    ),
+    "shapes of tensors": (
+        lambda: (linear(mask=torch.zeros(2)), linear(mask=torch.zeros(1, 2))),
+        "mask: float32[2] and float32[1, 2]",
+    ),
+    "number types of tensors": (
+        lambda: (linear(mask=torch.zeros(2)), linear(mask=torch.zeros(2).long())),
+        "mask: float32[2] and int64[2]",
+    ),
+    "arrays": (
+        lambda: (linear(mask=np.array([True, False])), linear(mask=np.array([True, True]))),
+        "mask: [True, False] and [True, True]",
+    ),
+    "arrays of texts": (lambda: (linear(names=np.array(["a"])), linear(names=np.array(["b"]))), None),
+    "a tensor in one": (
+        lambda: (linear(mask=None), linear(mask=torch.ones(2))),
+        "mask: None and float32[2]",
+    ),
+    "an attribute with a tensor in one": (
+        lambda: (linear(mask=torch.ones(2)), linear()),
+        "mask: only in A (float32[2])",
+    ),
+    "tensors in lists": (
+        lambda: (linear(masks=[torch.zeros(2)]), linear(masks=[torch.ones(2)])),
+        "masks: [float32[2]] in both, with different values",
+    ),
+    "tensors in dictionaries": (
+        lambda: (linear(cfg={"mask": torch.zeros(2)}), linear(cfg={"mask": torch.ones(2)})),
+        "cfg.mask: [0, 0] and [1, 1]",
+    ),
+    "tensors in closures": (
+        lambda: (linear(act=masked_by(torch.zeros(2))), linear(act=masked_by(torch.ones(2)))),
+        f"act: the lambda in line {masked_by.__code__.co_firstlineno + 1} in both, with different code or settings",
+    ),
+    "parameters in lists": (
+        lambda: (linear(own=[nn.Parameter(torch.zeros(1))]), linear(own=[nn.Parameter(torch.ones(1))])),
+        "own: [float32[1]] in both, with different values",
+    ),
+    "a constant of the class's making": (
+        lambda: (Keeping(1.0), Keeping(2.0)),
+        "mask: [1, 1] and [2, 2]",
+    ),
+    "views of weights": (lambda: (viewed(), viewed()), None),
+    "weights of recurrent layers": (lambda: (build(lambda: nn.GRU(2, 2), 0), build(lambda: nn.GRU(2, 2), 1)), None),
+    "weights that hooks make": (lambda: (hooked(), hooked()), None),
+    "values of the last forward pass": (lambda: (Keeping(run=1), Keeping(run=2)), None),
+    "values of the last forward pass in one": (lambda: (Keeping(run=1), Keeping()), None),
+    "what a hook noted": (lambda: (noting(1), noting(2)), None),
     "a class that was run again": (lambda: (redefined(2.0)(2, 2), redefined(2.0)(2, 2)), None),
     "a class that was changed": (
         lambda: (redefined(2.0)(2, 2), redefined(3.0)(2, 2)),
@@ -411,6 +528,13 @@ def test_others_are_still_seen() -> None:
 def test_a_last_part_that_two_share_is_given_in_full() -> None:
     a = nn.Sequential(Reader(), Reader())
     assert explain_differences(a, later(a)).endswith("ignore=('0.steps', '1.steps') leaves them out")
+
+
+@pytest.mark.parametrize("name", ["mask", "0.mask"])
+def test_a_tensor_that_is_no_buffer_is_left_out(name: str) -> None:
+    a, b = (nn.Sequential(linear(mask=torch.tensor(value))) for value in (1.0, 2.0))
+    assert explain_differences(a, b) == "0.mask: 1 and 2"
+    assert explain_differences(a, b, ignore=(name,)) == ""
 
 
 def test_only_values_can_be_left_out() -> None:

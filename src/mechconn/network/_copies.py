@@ -127,7 +127,7 @@ def drop_computed_values(module: nn.Module) -> bool:
 def drop_cached_properties(module: nn.Module) -> None:
     """Leave out, in place, what descriptors such as `functools.cached_property` keep in the layers."""
     for part in list_own_parts(module):
-        for name in _list_cached_properties(type(part)):
+        for name in list_cached_properties(type(part)):
             vars(part).pop(name, None)
 
 
@@ -203,7 +203,7 @@ def collect_class_attributes(kind: type) -> dict[str, Any]:
 
 
 @functools.lru_cache(256)
-def _list_cached_properties(kind: type) -> tuple[str, ...]:
+def list_cached_properties(kind: type) -> tuple[str, ...]:
     """Names under which a class's descriptors keep a value in the instance, as `functools.cached_property` does."""
     return tuple(
         name

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
-import numbers
 import re
 import reprlib
-from collections.abc import Iterator, Mapping
-from enum import Enum
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, SimpleNamespace
+from collections.abc import Mapping
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, MethodType, SimpleNamespace
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
+
+from mechconn.core import describe_tensor
+from mechconn.network._copies import find_hook_computed_weights, list_cached_properties
+from mechconn.network._value_keys import MISSING, ValueKeys, as_plain_tensor, describe_tensors, find_storages
+from mechconn.network._written_attributes import find_written_attributes
 
 INERT = ("Identity", "DropPath", "StochasticDepth")
 """Layers that pass on what they get in evaluation mode, beside the kinds of dropout, by the names of their classes."""
@@ -35,7 +37,6 @@ OWN = frozenset(vars(nn.Module())) | {name for name in dir(nn.Module) if name.st
 """What torch itself keeps in a module."""
 
 TRAINING_ONLY = re.compile(r"(^|,\s*)(inplace|momentum|\w*drop\w*)=[^,()]*")
-DEEPEST = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,18 +57,6 @@ class LayerDifference:
     counts: bool = False
 
 
-class _Opaque:
-    """What is neither number, text, flag nor function: it equals everything."""
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
-
-
-OPAQUE, MISSING = _Opaque(), object()
-
-
 class LayerComparison:
     """All layers of two modules compared.
 
@@ -80,6 +69,11 @@ class LayerComparison:
         self.differences: list[LayerDifference] = []
         self._ends = names
         self._seen: set[tuple[int, int]] = set()
+        self._models = (model_a, model_b)
+        self._computed = {
+            (id(part), name) for model in self._models for part, name, _ in find_hook_computed_weights(model)
+        }
+        self._without_tensors, self._with_tensors = ValueKeys(None), ValueKeys(find_storages(self._models))
         a, b = (dict(model.named_modules(remove_duplicate=False)) for model in (model_a, model_b))
         for name in dict.fromkeys((*a, *b)):
             if name in a and name in b:
@@ -99,6 +93,8 @@ class LayerComparison:
         found = len(self.differences)
         if not skipped:
             for key in dict.fromkeys((*_read_attributes(a), *_read_attributes(b))):
+                if (id(a), key) in self._computed or (id(b), key) in self._computed:
+                    continue
                 values = [getattr(layer, key, MISSING) for layer in (a, b)]
                 self._compare_values(_join(name, key), key, *values, base=_join(name, key))
             if len(self.differences) == found:
@@ -122,13 +118,26 @@ class LayerComparison:
                 self._compare_values(f"{path}.{inner}", str(inner), *values, base=base)
         elif key.startswith("_") and (a is MISSING or b is MISSING):
             return  # what a library notes in the modules that it loaded or prepared
-        elif fields_a is None and fields_b is None and _make_key(a) != _make_key(b):
+        elif fields_a is None and fields_b is None and self._differ(a, b, {key, *base.split(".")}):
             self._add(path, self._describe(a, b), aliases)
+
+    def _differ(self, a: Any, b: Any, names: set[str]) -> bool:
+        """Whether values differ; tensors only where no code of the layers writes what is called so when it runs."""
+        if self._without_tensors.make(a) != self._without_tensors.make(b):
+            return True
+        return self._with_tensors.make(a) != self._with_tensors.make(b) and not names & self._written
+
+    @functools.cached_property
+    def _written(self) -> frozenset[str]:
+        return frozenset().union(*map(find_written_attributes, self._models))
 
     def _describe(self, a: Any, b: Any) -> str:
         if a is MISSING or b is MISSING:
             end, value = (self._ends[1], b) if a is MISSING else (self._ends[0], a)
             return f"only in {end} ({_show(value)})"
+        tensors = as_plain_tensor(a), as_plain_tensor(b)
+        if tensors[0] is not None and tensors[1] is not None:
+            return describe_tensors(tensors[0], tensors[1])
         return _describe_pair(a, b)
 
     def _add(self, name: str, text: str, aliases: frozenset[str] = frozenset()) -> None:
@@ -154,6 +163,9 @@ def list_attribute_names(model: nn.Module) -> set[str]:
     return found
 
 
+KEYS = ValueKeys(None)
+
+
 def _join(layer: str, key: str) -> str:
     return f"{layer}.{key}" if layer else key
 
@@ -168,7 +180,7 @@ def _are_one_class(a: type, b: type) -> bool:
         return True
     modules = {a.__module__, b.__module__}
     named = a.__qualname__ == b.__qualname__ and (len(modules) == 1 or "__main__" in modules)
-    return named and _make_key(getattr(a, "forward", None)) == _make_key(getattr(b, "forward", None))
+    return named and KEYS.make(getattr(a, "forward", None)) == KEYS.make(getattr(b, "forward", None))
 
 
 def _counts(name: object, value: object) -> bool:
@@ -178,7 +190,8 @@ def _counts(name: object, value: object) -> bool:
 
 
 def _read_attributes(layer: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(layer).items() if name not in OWN and _counts(name, value)}
+    kept = {*OWN, *list_cached_properties(type(layer))}
+    return {name: value for name, value in vars(layer).items() if name not in kept and _counts(name, value)}
 
 
 def _read_fields(value: Any) -> Mapping[Any, Any] | None:
@@ -198,63 +211,22 @@ def _read_field(value: Any, fields: Mapping[Any, Any], name: Any) -> Any:
     return getattr(value, str(name), MISSING)
 
 
-def _make_key(value: Any, depth: int = 0) -> Any:
-    """What two values must have in common to be one value."""
-    if depth > DEEPEST:
-        return OPAQUE
-    if value is MISSING:
-        return MISSING
-    if value is None or isinstance(value, numbers.Number | str | bytes | Enum):
-        return "nan" if isinstance(value, float) and math.isnan(value) else value
-    if isinstance(value, type):
-        return ("class", value.__module__, value.__qualname__)
-    if isinstance(value, tuple | list):
-        parts = tuple(_make_key(part, depth + 1) for part in value)
-        return OPAQUE if parts and all(part is OPAQUE for part in parts) else parts
-    if isinstance(value, dict):
-        return {name: _make_key(part, depth + 1) for name, part in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(map(repr, value))
-    return _make_function_key(value, depth)
-
-
-def _make_function_key(value: Any, depth: int) -> Any:
-    if isinstance(value, functools.partial):
-        return ("partial", *(_make_key(part, depth + 1) for part in (value.func, value.args, value.keywords)))
-    if isinstance(value, MethodType):
-        return _make_function_key(value.__func__, depth)
-    if isinstance(value, FunctionType):
-        cells = tuple(_make_key(content, depth + 1) for content in _read_closure(value))
-        return (value.__qualname__, _make_code_key(value.__code__), _make_key(value.__defaults__, depth + 1), cells)
-    if isinstance(value, BuiltinFunctionType | MethodDescriptorType):
-        return ("builtin", getattr(value, "__module__", None), value.__qualname__)
-    return OPAQUE
-
-
-def _read_closure(function: FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        with contextlib.suppress(ValueError):  # a variable that has no value yet
-            yield cell.cell_contents
-
-
-def _make_code_key(code: CodeType) -> Any:
-    """The code without its place in a file."""
-    constants = tuple(
-        _make_code_key(part) if isinstance(part, CodeType) else (type(part).__name__, repr(part))
-        for part in code.co_consts
-    )
-    return code.co_code, constants, code.co_names, code.co_varnames
-
-
 def _describe_pair(a: Any, b: Any) -> str:
-    for form in (_show, _show_in_full):
+    for form in (_show,) if _holds_tensors(a) and _holds_tensors(b) else (_show, _show_in_full):
         texts = [form(value) for value in (a, b)]
         if texts[0] != texts[1]:
             return f"{texts[0]} and {texts[1]}"
-    return f"{_show(a)} in both, with different code or settings"
+    return f"{_show(a)} in both, with different {'values' if _holds_tensors(a) else 'code or settings'}"
+
+
+def _holds_tensors(value: Any) -> bool:
+    parts = value if isinstance(value, tuple | list) else (value,)
+    return any(as_plain_tensor(part) is not None for part in parts)
 
 
 def _show(value: Any) -> str:
+    if (tensor := as_plain_tensor(value)) is not None:
+        return describe_tensor(tensor)
     if isinstance(value, functools.partial):
         given = [*map(_show, value.args), *(f"{name}={_show(held)}" for name, held in value.keywords.items())]
         return _shorten(f"{_show(value.func)} with {', '.join(given)}")

@@ -15,9 +15,10 @@ from mechconn.network._copies import forget_computed_values
 from mechconn.network._layer_differences import LayerComparison, LayerDifference, list_attribute_names
 from mechconn.network._power_iteration import find_power_iterations
 from mechconn.network._statistics_buffers import list_statistics
+from mechconn.network._value_keys import describe_values
 from mechconn.network._wrappers import unwrap_module
 
-LISTED, SMALL = 8, 6
+LISTED = 8
 # A thousandth is far above rounding, and far below another nonlinearity or scale.
 SAME_FUNCTION = 1e-3
 PACKED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized", "torch.nn.intrinsic.quant")
@@ -108,7 +109,7 @@ def explain_differences(
     mixed = {_split(difference.name)[0] for difference in state if not difference.aliases}
     layers = _leave_out(LayerComparison(models[0], models[1], mixed, names).differences, left_out)
     layers = [layer for layer in layers if not _is_at(layer.name, {*skipped, *(_split(name)[0] for name in skipped)})]
-    listed = layers if outputs is None else _compare_outputs(outputs(), layers, ignore or ())
+    listed = layers if outputs is None else _compare_outputs(outputs(), layers, left_out)
     return _list_differences([*state, *listed], ignore is not None)
 
 
@@ -213,7 +214,7 @@ def _compare_buffer_values(models: Sequence[nn.Module], skipped: set[str]) -> It
         if name in renewed or name not in b or _is_at(name, skipped):
             continue
         if describe_tensor(a[name]) == describe_tensor(b[name]):
-            if text := _describe_values(*(held[name].detach().cpu() for held in (a, b))):
+            if text := describe_values(*(held[name].detach().cpu() for held in (a, b))):
                 whole = not (a[name].is_floating_point() or a[name].is_complex() or a[name].dtype == torch.bool)
                 yield LayerDifference(name, text, frozenset((name, _split(name)[1])), whole)
 
@@ -221,25 +222,6 @@ def _compare_buffer_values(models: Sequence[nn.Module], skipped: set[str]) -> It
 def _find_renewed(model: nn.Module) -> set[str]:
     """Buffers that a rule renews at every point: normalisation statistics, vectors of spectral norm."""
     return {*list_statistics(model)}.union(*((found.u, found.v) for found in find_power_iterations(model)))
-
-
-def _describe_values(a: Tensor, b: Tensor) -> str:
-    """Both values where they are few, else how many differ; empty where none does. NaN equals NaN."""
-    if a.layout != torch.strided:
-        a, b = a.to_dense(), b.to_dense()
-    differs = (a != b) & ~((a != a) & (b != b))
-    if not bool(differs.any()):
-        return ""
-    if a.numel() <= SMALL:
-        short, full = ([_show_values(x.tolist(), form) for x in (a, b)] for form in ("{:.6g}", "{!r}"))
-        return " and ".join(short if short[0] != short[1] else full)
-    return f"{describe_tensor(a)}, {int(differs.sum())} of {a.numel()} values differ"
-
-
-def _show_values(value: Any, form: str) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(_show_values(part, form) for part in value)}]"
-    return form.format(value) if isinstance(value, float) else str(value)
 
 
 def _compare_outputs(
