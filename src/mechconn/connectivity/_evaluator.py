@@ -238,9 +238,8 @@ class Evaluator:
             point = self._renew(path, t, norm, statistics)
             return None, point.buffers, lambda: point
         key = self._name_end(end, path, norm)
-        twin = self._same.get(id(end))
-        if twin is not None and norm.follows_units(self.network):
-            known = self._ends.get(self._name_end(twin, path, norm))
+        if id(end) in self._same and norm.follows_units(self.network):
+            known = self._ends.get(self._name_end(end, path, norm, self._same))
             if known is not None:
                 return known[0], None, lambda: self._renew(path, t, norm, None)
         if key not in self._ends:
@@ -252,9 +251,11 @@ class Evaluator:
         known_as, buffers = self._ends[key]
         return known_as, buffers, lambda: self._load(end, buffers)
 
-    def _name_end(self, end: Point, path: Path, norm: NormPolicy) -> _Key:
-        """What an end with the statistics of a policy is remembered under."""
-        return self._hold(end, norm, *(path.ends if norm.reads_ends() else ()))
+    def _name_end(self, end: Point, path: Path, norm: NormPolicy, same: Mapping[int, Point] | None = None) -> _Key:
+        """What an end with the statistics of a policy is remembered under; with `same`, of the points named there."""
+        points = (end, *(path.ends if norm.reads_ends() else ()))
+        first, *others = (point if same is None else same.get(id(point), point) for point in points)
+        return self._hold(first, norm, *others)
 
     def _renew(self, path: Path, t: float, norm: NormPolicy, statistics: Buffers | None) -> Point:
         with isolate_rng(self.seed, "evaluate"):
