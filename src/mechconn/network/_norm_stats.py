@@ -7,8 +7,7 @@ every point on a path gets its own, and which data they come from is recorded wi
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,6 +35,7 @@ from mechconn.core import (
     take_first_rows,
 )
 from mechconn.network._copies import set_mode
+from mechconn.network._norm_moments import BatchNormMoments, record_statistics
 from mechconn.network._params import Network, compute_weighted_mean
 from mechconn.network._points import Curve, Point, list_statistics, load_point
 
@@ -262,12 +262,13 @@ class Reestimate(NormPolicy):
         """The point's buffers with re-estimated statistics of these layers, which are in training mode."""
         result = {name: buffer.clone() for name, buffer in point.buffers.items()}
         shuffle = make_generator(self.seed, "norm order") if self.average == "exponential" else None
-        moments = {name: _BatchNormMoments(self) for name in layers}
+        decay = self.momentum if self.average == "exponential" else None
+        moments = {name: BatchNormMoments(decay) for name in layers}
         scratch = {name: buffer.clone() for name, buffer in point.buffers.items()}
         for prefix in layers:  # what they hold is weighted by zero, which NaN and infinity would survive
             scratch[f"{prefix}running_mean"].zero_()
             scratch[f"{prefix}running_var"].zero_()
-        with isolate_rng(self.seed, "norm"), keep_generator_states(self._checked), _record_statistics(layers, moments):
+        with isolate_rng(self.seed, "norm"), keep_generator_states(self._checked), record_statistics(layers, moments):
             found = iterate_batches(
                 "norm data", self._checked, batch_size=self.batch_size, device=network.device, shuffle=shuffle,
                 model=network.module,
@@ -333,65 +334,6 @@ def resolve_norm(norm: NormPolicy | None, network: Network) -> NormPolicy:
     norm = KeepNorm() if norm is None else norm
     check_is("norm", norm, NormPolicy, "; pass Reestimate(data) or KeepNorm()")
     return norm
-
-
-class _BatchNormMoments:
-    """Statistics of one layer, accumulated call by call in float64."""
-
-    def __init__(self, policy: Reestimate) -> None:
-        self._decay = policy.momentum if policy.average == "exponential" else None
-        self.count = 0
-        self._first: Tensor | float = 0.0
-        self._second: Tensor | float = 0.0 if self._decay is None else 1.0
-
-    def add(self, mean: Tensor, unbiased: Tensor, count: int) -> None:
-        """One call's batch mean and unbiased batch variance over `count` values per channel."""
-        mean, unbiased = mean.double(), unbiased.double()
-        self.count += count
-        if self._decay is not None:
-            self._first = self._first + self._decay * (mean - self._first)
-            self._second = self._second + self._decay * (unbiased - self._second)
-            return
-        biased = unbiased * ((count - 1) / count)
-        self._first = self._first + count * mean
-        self._second = self._second + count * (biased + mean**2)
-
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """(mean, unbiased variance) per channel."""
-        first, second = torch.as_tensor(self._first), torch.as_tensor(self._second)
-        if self._decay is not None:
-            return first, second
-        mean = first / self.count
-        return mean, (second / self.count - mean**2).clamp_min(0.0) * (self.count / max(self.count - 1, 1))
-
-
-@contextmanager
-def _record_statistics(layers: dict[str, _BatchNorm], moments: dict[str, _BatchNormMoments]) -> Iterator[None]:
-    """Context manager: each call of a layer adds its batch's statistics to that layer's moments.
-
-    With momentum 1 a layer leaves exactly the last batch's mean and unbiased variance in its running
-    statistics, so its own fast kernel does the work. The layers are the network's own copies.
-    """
-    handles = []
-
-    def put_on(layer: _BatchNorm, sink: _BatchNormMoments) -> None:
-        momentum = layer.momentum
-
-        def record(layer: _BatchNorm, _: tuple[Tensor, ...], output: Tensor) -> None:
-            assert layer.running_mean is not None and layer.running_var is not None
-            layer.momentum = momentum
-            sink.add(layer.running_mean, layer.running_var, output.numel() // output.shape[1])
-
-        handles.append(layer.register_forward_pre_hook(lambda layer, _: setattr(layer, "momentum", 1.0)))
-        handles.append(layer.register_forward_hook(record))
-
-    try:
-        for name, layer in layers.items():
-            put_on(layer, moments[name])
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _check_frozen(path: Curve, prefixes: Sequence[str]) -> None:
