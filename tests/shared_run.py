@@ -64,6 +64,7 @@ def main() -> None:
         save_file(run.model.state_dict(), folder / f"long-{name}-{rank}.safetensors")
         told = {"history": run.history, "selected": run.settings["selected_epoch"]}
         (folder / f"long-{name}-{rank}.json").write_text(json.dumps(told), encoding="utf-8")
+    torch.distributed.barrier()  # a process that ends while another still speaks to it is aborted now and then
     torch.distributed.destroy_process_group()
 
 
