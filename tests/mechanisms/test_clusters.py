@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -362,7 +363,7 @@ def test_barriers_over_clusters(on: str) -> None:
         line(range(40), keep_samples=False)
 
 
-def test_an_audit_says_what_its_intervals_are_over() -> None:
+def test_an_audit_says_what_its_intervals_are_over(tmp_path: Path) -> None:
     a, b = build(mlp, 1), build(mlp, 2)
     (x, y), other = rows(120, 3), rows(120, 4)[0]
     two = mc.Suite({"cue": (x, y), "rand_cue": (other, y)})
@@ -377,6 +378,8 @@ def test_an_audit_says_what_its_intervals_are_over() -> None:
     record = AuditRecord.model_validate_json(found.to_json())
     assert (record.comparison.over, record.comparison.a.clusters) == ("clusters", {"cue": 20, "rand_cue": 20})
     assert record.paths["before"].clusters == {"cue": 20, "rand_cue": 20}
+    mc.save_report(found, tmp_path / "audit.html")
+    assert "over clusters of test samples" in (tmp_path / "audit.html").read_text(encoding="utf-8")
     plain = mc.audit(a, b, two, ts=3, alignment="none")
     assert "clusters" not in plain.settings and "clusters" not in str(plain)
 
