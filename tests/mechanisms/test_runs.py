@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
+from memory import peak
+from zoo import build, rows
 
 
 class Sure(nn.Module):
@@ -34,3 +36,18 @@ def test_the_mean_loss_of_runs_is_that_of_all_of_them_or_none(lows: tuple[float,
     found = mc.compare_mechanisms([Sure(low) for low in lows], [Sure(0.5), Sure(0.5)], suite)
     assert found.a.loss == {"cue": pytest.approx(math.log(1.5)), "hue": expected and pytest.approx(expected)}
     assert (found.a["hue"].loss is None) == (expected is None) and found.b.loss["hue"] == pytest.approx(math.log(2))
+
+
+@pytest.mark.filterwarnings("ignore")  # the profiler's own
+def test_one_run_is_in_memory_at_a_time() -> None:
+    def wide() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 3))
+
+    suite = mc.Suite({"cue": rows(12, 1), "rand_cue": rows(12, 2)}, reference="cue")
+    size = sum(parameter.nbytes for parameter in build(wide).parameters())
+
+    def held(count: int) -> float:
+        runs = [build(wide, seed) for seed in range(2 * count)]
+        return peak(lambda: mc.compare_mechanisms(runs[:count], runs[count:], suite)) / size
+
+    assert held(5) < held(2) + 0.5

@@ -224,7 +224,7 @@ def audit(
         _check_blocks(policy)
     notes = [f"{say_not_one_module(names, why)}. So no path in weight space joins them."] if why else []
     similarity, unlike = (None, []) if layers is None else _compare_layers(a, b, layers)
-    comparison = compare_evaluated((a,), (b,), margin, on)
+    comparison = compare_evaluated((lambda: a,), (lambda: b,), margin, on)
     discrepancy = measure_discrepancy(a, b) if _share_classes(a, b) else None
     for own in (a, b):
         own.drop_probabilities()

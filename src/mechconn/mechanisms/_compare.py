@@ -207,29 +207,37 @@ def compare_mechanisms(
     check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
     run: dict[str, Any] = {"loss": loss, "metrics": metrics, "seed": seed, "compute": compute}
     run["cluster"] = read_clusters(cluster, suite)
-    evaluators = [[Evaluator(*represent_on_suite(model, suite), **run) for model in models] for models in sides]
-    return compare_evaluated(evaluators[0], evaluators[1], margin, on)
+    a, b = (
+        [lambda model=model: Evaluator(*represent_on_suite(model, suite), **run) for model in models]
+        for models in sides
+    )
+    return compare_evaluated(a, b, margin, on)
 
 
-def compare_evaluated(a: Sequence[Evaluator], b: Sequence[Evaluator], margin: float, on: On) -> Comparison:
-    """`compare_mechanisms` of networks that evaluators of one suite hold: one a side, or several."""
-    suite, compute = a[0].suite, a[0].compute
-    steps, done = (len(a) + len(b)) * len(suite), 0
+def compare_evaluated(
+    a: Sequence[Callable[[], Evaluator]], b: Sequence[Callable[[], Evaluator]], margin: float, on: On
+) -> Comparison:
+    """`compare_mechanisms` of networks that evaluators of one suite hold, one a side or several.
 
-    def measured(evaluator: Evaluator) -> tuple[ModelOutcome, Invariance]:
-        nonlocal done
+    Each is given as what makes its evaluator, so that of several runs one is in memory at a time.
+    """
+    done, unit = 0, ""
+
+    def measured(make: Callable[[], Evaluator]) -> tuple[ModelOutcome, Invariance, Suite]:
+        nonlocal done, unit
+        own = make()
+        suite, steps, unit = own.suite, (len(a) + len(b)) * len(own.suite), own.loss.unit
         outcome = measure_outcome(
-            evaluator, on, lambda splits: compute.report("comparing mechanisms", done + splits, steps)
+            own, on, lambda splits: own.compute.report("comparing mechanisms", done + splits, steps)
         )
         done += len(suite)
-        return outcome, make_invariance(outcome, suite, margin, on)
+        return outcome, make_invariance(outcome, suite, margin, on), suite
 
-    unit = a[0].loss.unit
     if max(len(a), len(b)) == 1:
-        (first, of_a), (second, of_b) = measured(a[0]), measured(b[0])
+        (first, of_a, suite), (second, of_b, _) = measured(a[0]), measured(b[0])
         apart = _compare_over_samples(first, second, suite, on), partial(_add_over_samples, first, second, suite, on)
         return _make_comparison(of_a, of_b, apart, ((of_a,), (of_b,)), unit)
-    runs_a, runs_b = (tuple(measured(evaluator)[1] for evaluator in side) for side in (a, b))
+    runs_a, runs_b = (tuple(measured(make)[1] for make in side) for side in (a, b))
     mean_a, mean_b = combine_training_runs(runs_a), combine_training_runs(runs_b)
     apart = _compare_over_runs(runs_a, runs_b), partial(_add_over_runs, runs_a, runs_b)
     return _make_comparison(mean_a, mean_b, apart, (runs_a, runs_b), unit)

@@ -219,7 +219,8 @@ def _refuse_unknown_state(network: Network) -> None:
 
 def are_equal(a: Tensor, b: Tensor) -> bool:
     """Bit for bit, NaN equal to NaN, on whatever devices and in whatever layout."""
-    a, b = (t.detach().cpu() if t.layout == torch.strided else t.detach().cpu().to_dense() for t in (a, b))
-    if a.shape != b.shape:
+    a, b = (t.detach() if t.layout == torch.strided else t.detach().to_dense() for t in (a, b))
+    if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    return bool(((a == b) | ((a != a) & (b != b))).all())
+    b = b.to(a.device)
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
