@@ -16,7 +16,7 @@ STORE ?= mechconn-store
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## the whole story on small data, into report.html
+demo: $(READY) ## a shortcut is learned and fine-tuned away on small data, into report.html
 	$(BIN)/mechconn demo -o report.html
 
 reproduce: $(READY) ## every experiment at smoke scale, into reproduced.html (MECHCONN_DATA for real images; ENGINE=ray through Ray)

@@ -161,10 +161,11 @@ def bench_peak(model: nn.Module, rows: int = 4000) -> None:
     more = seconds(lambda: result.append(mc.measure_invariance(model, suite, compute=FAST)))
     less = seconds(lambda: mc.measure_invariance(model, mc.Suite({"cue": (x[:1000], y[:1000])}), compute=FAST))
     rate = (rows - 1000) / (more - less)
-    peak = matmul_peak(getattr(torch, result[0].precision))
+    precision = result[0].compute["precision"]
+    peak = matmul_peak(getattr(torch, precision))
     said(f"matmul peak in float32: {matmul_peak(torch.float32) / 1e9:.0f} GFLOP/s")
     said(
-        f"evaluation in {result[0].precision}: {rate:.0f} images/s, {rate * flops / 1e9:.0f} GFLOP/s, "
+        f"evaluation in {result[0].compute['precision']}: {rate:.0f} images/s, {rate * flops / 1e9:.0f} GFLOP/s, "
         f"{100 * rate * flops / peak:.0f} % of the matmul peak of {peak / 1e9:.0f} GFLOP/s"
     )
 

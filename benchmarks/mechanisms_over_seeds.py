@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch import nn
 
 import mechconn as mc
-from mechconn.paper._demo import DemoSettings
+from mechconn.paper import TuningSettings, choose_demo_changes, resolve_settings
 
 OTHER = 1000
 """Added to a seed, it gives that of the second theta_NC."""
@@ -38,7 +38,7 @@ def said(text: str) -> None:
     sys.stdout.flush()
 
 
-def trained(task: mc.datasets.CueTask, data: mc.CuedSet, settings: DemoSettings, seed: int) -> nn.Module:
+def trained(task: mc.datasets.CueTask, data: mc.CuedSet, settings: TuningSettings, seed: int) -> nn.Module:
     """A network whose weights and order are those of `seed`."""
     channels = task.clean.inputs(task.clean.ids[:1]).shape[1]
     fresh = mc.models.small_convnet(task.num_classes, settings.width, channels=channels, seed=seed)
@@ -47,19 +47,19 @@ def trained(task: mc.datasets.CueTask, data: mc.CuedSet, settings: DemoSettings,
 
 def measured(seed: int, margin: float) -> Found:
     """Train, fine-tune and compare on one seed."""
-    settings = DemoSettings(seed=seed, margin=margin)
-    task = mc.datasets.cue_task("digits", proportion=settings.proportion, seed=seed, draws=settings.draws)
+    settings = resolve_settings("quickstart", changes=choose_demo_changes("digits", seed))[2]
+    task = mc.datasets.cue_task("digits", proportion=settings.proportions[0], seed=seed, draws=settings.draws)
     theta_c, theta_nc = (trained(task, data, settings, seed) for data in (task.train, task.clean))
     other = trained(task, task.clean, settings, seed + OTHER)
-    clean = task.clean.sample(settings.clean_samples or len(task.clean) // 2, seed)
+    clean = task.clean.sample(settings.clean_samples[0], seed)
     tuned = {
         name: mc.fine_tune(theta_c, method, clean=clean, cued=task.train, seed=seed).model
-        for name, method in (("FT-M", settings.naive), ("CBFT", settings.cbft))
+        for name, method in settings.methods.items()
     }
     return Found(
-        mc.compare_mechanisms(theta_c, theta_nc, task.suite, settings.margin),
-        mc.compare_mechanisms(theta_nc, other, task.suite, settings.margin),
-        {n: mc.measure_invariance(model, task.suite, settings.margin)["rand_cue"] for n, model in tuned.items()},
+        mc.compare_mechanisms(theta_c, theta_nc, task.suite, margin),
+        mc.compare_mechanisms(theta_nc, other, task.suite, margin),
+        {n: mc.measure_invariance(model, task.suite, margin)["rand_cue"] for n, model in tuned.items()},
     )
 
 

@@ -10,7 +10,6 @@ digits) and the settings of their sources, but for what is listed under CHANGED.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -22,8 +21,7 @@ from torch import nn
 
 import mechconn as mc
 from mechconn.descent import Method, Schedule
-from mechconn.paper import choose_demo_settings
-from mechconn.paper._demo import DemoSettings
+from mechconn.paper import TuningSettings, choose_demo_changes, resolve_settings
 
 METHODS: dict[str, Method] = {
     "FT-S": mc.NaiveFineTuning(lr=0.001),
@@ -50,16 +48,16 @@ def said(text: str) -> None:
     sys.stdout.flush()
 
 
-def start(task: mc.datasets.CueTask, settings: DemoSettings, folder: Path, name: str) -> nn.Module:
+def start(task: mc.datasets.CueTask, settings: TuningSettings, folder: Path, name: str) -> nn.Module:
     """theta_C of the demo's settings; a run that is stopped goes on."""
-    channels = task.clean.inputs(task.clean.ids[:1]).shape[1]
+    channels, (seed,) = task.clean.inputs(task.clean.ids[:1]).shape[1], settings.seeds
     if settings.network == "vgg13":
-        fresh = mc.models.vgg13(task.num_classes, channels=channels, seed=settings.seed)
+        fresh = mc.models.vgg13(task.num_classes, channels=channels, seed=seed)
     else:
-        fresh = mc.models.small_convnet(task.num_classes, settings.width, channels=channels, seed=settings.seed)
+        fresh = mc.models.small_convnet(task.num_classes, settings.width, channels=channels, seed=seed)
     kept = mc.Checkpoint(folder / f"{name}.safetensors", every=50)
     run = mc.train(
-        fresh, task.train, settings.training, seed=settings.seed, checkpoint=kept,
+        fresh, task.train, settings.training, seed=seed, checkpoint=kept,
         compute=mc.Compute(precision=settings.precision),
     )  # fmt: skip
     return run.model
@@ -67,18 +65,25 @@ def start(task: mc.datasets.CueTask, settings: DemoSettings, folder: Path, name:
 
 def problem(data: str, proportion: float, seed: int, root: str | None, folder: Path) -> mc.TuningTask:
     """One seed's start and data, by the demo's settings."""
-    settings = choose_demo_settings(data, seed)
+    settings = demo_settings(data, seed, root)
     task = mc.datasets.cue_task(
         data, proportion=proportion, seed=seed, root=root, rows=settings.rows, test_rows=settings.test_rows
     )  # fmt: skip
     model = start(task, settings, folder, f"start-{data}-{proportion}-{seed}")
-    clean = task.clean.sample(settings.clean_samples or len(task.clean) // 2, seed)
+    clean = task.clean.sample(settings.clean_samples[0] or len(task.clean), seed)
     return mc.TuningTask(model, clean, task.suite, cued=task.train, seed=seed)
 
 
-def chosen(names: str, settings: DemoSettings) -> Mapping[str, Method]:
+def demo_settings(data: str, seed: int, root: str | None) -> TuningSettings:
+    """Those of the demo."""
+    return resolve_settings("quickstart", changes=choose_demo_changes(data, seed, root))[2]
+
+
+def chosen(names: str, settings: TuningSettings) -> Mapping[str, Method]:
     """The methods asked for, with the demo's batches and cue on CBFT's cued data."""
-    batch_size = settings.naive.batch_size
+    own = settings.methods["CBFT"]
+    assert isinstance(own, mc.CBFT)
+    batch_size = own.batch_size
     methods = METHODS if names == "all" else {name: METHODS[name] for name in names.split(",")}
     sized = {}
     for name, method in methods.items():
@@ -87,7 +92,7 @@ def chosen(names: str, settings: DemoSettings) -> Mapping[str, Method]:
         elif isinstance(method, Schedule) and not isinstance(method, mc.Scratch | mc.LastLayerRetraining):
             method = replace(method, batch_size=batch_size)
             if isinstance(method, mc.CBFT):
-                method = replace(method, cued_proportion=settings.cbft.cued_proportion)
+                method = replace(method, cued_proportion=own.cued_proportion)
         sized[name] = method
     return sized
 
@@ -106,7 +111,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in asked.seeds.split(",")]
     tasks = [problem(asked.data, asked.proportion, seed, asked.root, folder) for seed in seeds]
-    settings = choose_demo_settings(asked.data, 0)
+    settings = demo_settings(asked.data, seeds[0], asked.root)
     began, shown = time.perf_counter(), ""
 
     def progress(event: mc.ProgressEvent) -> None:
@@ -119,12 +124,13 @@ def main() -> None:
         tasks, chosen(asked.methods, settings), folder=folder, compute=mc.Compute(precision=settings.precision),
         progress=progress,
     )  # fmt: skip
-    (folder / "table.json").write_text(json.dumps(found.to_record(), default=str))
+    found.save(folder / "table.json")
     said(f"\n{asked.data}, cue on {asked.proportion:g} of the training samples, {torch.get_num_threads()} threads\n")
     said(str(found))
     for method in found:
         away, seconds = found.effects(method, of="no_cue"), [r.seconds for r in found.runs if r.method == method]
-        gaps = ", ".join(f"{split} - NC {100 * number.mean:+.1f}" for split, number in away.items())
+        known = {split: number.mean for split, number in away.items() if number.mean is not None}
+        gaps = ", ".join(f"{split} - NC {100 * mean:+.1f}" for split, mean in known.items())
         said(f"{method}: {gaps}; {sum(seconds) / len(seconds):.0f} s")
 
 

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 RECIPES = ("quickstart", "fig4", "fig5", "table1", "table3", "table4", "fig13")
-VARYING = ("seconds", "timings", "environment", "run", "settings_hash", "findings")
+VARYING = (
+    "seconds", "timings", "environment", "run", "id", "started", "settings_hash", "inputs_hash", "steps", "findings",
+)  # fmt: skip
 """Fields that differ from run to run and from machine to machine, and sentences."""
 
 

@@ -15,7 +15,8 @@ import torch
 from matplotlib.figure import Figure
 
 from mechconn import theory
-from mechconn.paper._fig13 import FIG13_SCALES, PAIRS, run_fig13
+from mechconn.paper import Fig13Summary, ReluResult, SeedMean
+from mechconn.paper._fig13 import FIG13_SCALES, PAIRS, run_fig13, summarise_fig13
 
 COLOURS = {
     "same_attribute": "#0072B2",
@@ -38,30 +39,32 @@ def said(text: str) -> None:
     sys.stdout.flush()
 
 
-def with_interval(found: dict[str, Any], digits: int = 5) -> str:
+def with_interval(found: SeedMean, digits: int = 5) -> str:
     """A mean with its interval over seeds."""
-    low, high = found["interval"]
-    return f"{found['mean']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    assert found.interval is not None
+    low, high = found.interval
+    return f"{found.mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def figure_13(scale: Any) -> dict[str, Any]:
+def figure_13(scale: Any) -> tuple[list[ReluResult], Fig13Summary]:
     """Run it and print a row for each pair and width, and what the networks rely on."""
     started, config = time.perf_counter(), FIG13_SCALES[scale]
-    results = run_fig13(config)
+    cells = run_fig13(config)
+    summary = summarise_fig13(config, cells)
     said(f"scale {scale}: {len(config.seeds)} seeds, {time.perf_counter() - started:.0f} seconds")
     said("| pair | units | barrier before | barrier after | pattern agreement |")
     said("|---|---|---|---|---|")
     for pair in PAIRS:
-        for width, found in results[pair]["by_width"].items():
-            said(f"| {LABELS[pair]} | {width} | {' | '.join(with_interval(found[m]) for m in MEASURES)} |")
-    widest = [c["networks"] for c in results["cells"] if c["width"] == max(config.widths)]
+        for width, found in getattr(summary, pair).by_width.items():
+            said(f"| {LABELS[pair]} | {width} | {' | '.join(with_interval(getattr(found, m)) for m in MEASURES)} |")
+    widest = [cell.networks for cell in cells if cell.width == max(config.widths)]
     for name in widest[0]:
-        effects = [sum(n[name]["effects"][i] for n in widest) / len(widest) for i in (0, 1)]
-        loss = max(n[name]["loss_on_data"] for n in widest)
+        effects = [sum(n[name].effects[i] for n in widest) / len(widest) for i in (0, 1)]
+        loss = max(n[name].loss_on_data for n in widest)
         said(
             f"{name}: effects of drawing K = 0, K = 4 anew {effects[0]:.3f}, {effects[1]:.3f}; largest loss {loss:.1e}"
         )
-    return results
+    return cells, summary
 
 
 def statements() -> None:
@@ -140,25 +143,26 @@ def draw_patterns(file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def draw_figure_13(results: dict[str, Any], file: Path) -> None:
+def draw_figure_13(cells: list[ReluResult], summary: Fig13Summary, file: Path) -> None:
     """The lines at the largest width, and barrier and agreement by width with intervals over seeds."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     lines, barriers, agreement = figure.subplots(1, 3)
-    largest = max(c["width"] for c in results["cells"])
-    cells = [c for c in results["cells"] if c["width"] == largest]
+    largest = max(cell.width for cell in cells)
+    widest = [cell for cell in cells if cell.width == largest]
     for pair in list(PAIRS)[:3]:
         for style, which in ((":", "loss_before"), ("-", "loss_after")):
-            mean = torch.tensor([c[pair][which] for c in cells]).mean(0)
+            mean = torch.tensor([getattr(cell.pairs[pair], which) for cell in widest]).mean(0)
             lines.plot(torch.linspace(0, 1, len(mean)), mean, style, color=COLOURS[pair])
     lines.set(xlabel="t, from the reader of K = 0 (0) to the other (1)", ylabel="mean squared error",
               title=f"{largest} units: before (dotted) and after")  # fmt: skip
     for number, pair in enumerate(PAIRS):
-        widths = [int(width) for width in results[pair]["by_width"]]
+        by_width = getattr(summary, pair).by_width
+        widths = list(by_width)
         places = [width * 1.05 ** (number - 1.5) for width in widths]
         for axes, measure in ((barriers, "barrier_after"), (agreement, "pattern_agreement")):
-            found = [results[pair]["by_width"][str(width)][measure] for width in widths]
-            means = [f["mean"] for f in found]
-            low, high = ([abs(f["interval"][i] - f["mean"]) for f in found] for i in (0, 1))
+            found = [getattr(by_width[width], measure) for width in widths]
+            means = [f.mean for f in found]
+            low, high = ([abs(f.interval[i] - f.mean) for f in found] for i in (0, 1))
             low = [min(gap, 0.95 * mean) for gap, mean in zip(low, means, strict=True)]  # a log axis has no 0
             axes.errorbar(places, means, yerr=[low, high], color=COLOURS[pair], marker="o", markersize=4, label=LABELS[pair])  # fmt: skip  # noqa: E501
             axes.set(xlabel="units", xscale="log")
@@ -179,11 +183,11 @@ def main() -> None:
     parser.add_argument("--scale", choices=list(FIG13_SCALES), default="small")
     parser.add_argument("--pictures", type=Path)
     asked = parser.parse_args()
-    results = figure_13(asked.scale)
+    cells, summary = figure_13(asked.scale)
     statements()
     if asked.pictures is not None:
         draw_patterns(asked.pictures / "theory_patterns.png")
-        draw_figure_13(results, asked.pictures / "theory_fig13.png")
+        draw_figure_13(cells, summary, asked.pictures / "theory_fig13.png")
 
 
 if __name__ == "__main__":

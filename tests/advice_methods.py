@@ -90,10 +90,18 @@ METHODS_ADVICE: dict[str, Advice] = {
         "must be a dataset or an (x, y) pair of tensors",
         (lambda: tune(method=METHODS["GroupDRO"], clean=CLEAN, groups=[row % 2 for row in range(24)]),),
     ),
-    "GROUPS_OF_CLASSES": Advice(
-        lambda: compare(tasks=task(clean=(X, Y.double()), suite=mc.Suite({"cue": (X, Y.double())})), loss=squared),
-        "needs a classification: whole-number targets [N], outputs [N, K]",
-        (lambda: compare(tasks=task(suite=mc.Suite({"cue": (X, Y)}))),),
+    "ACCURACY_OF_A_REGRESSION": Advice(
+        lambda: compare(
+            tasks=task(clean=(X, Y.double()), suite=mc.Suite({"cue": (X, Y.double())})), loss=squared, on="accuracy"
+        ),
+        "needs a classification (whole-number targets [N], outputs [N, K], or a loss that says what is right, as "
+        "mechconn.losses.binary does); use on='loss'",
+        (
+            lambda: compare(
+                tasks=task(clean=(X, Y.double()), suite=mc.Suite({"cue": (X, Y.double())})), loss=squared, on="loss"
+            ),
+            lambda: compare(tasks=task(suite=mc.Suite({"cue": (X, Y)})), on="accuracy"),
+        ),
     ),
     "KEEP_UNKNOWN": Advice(
         lambda: tune(method=mc.Scratch(epochs=1, keep=("head",))),

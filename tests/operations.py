@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 import mechconn as mc
 from mechconn.descent import Method
 from mechconn.paths import PathFit
+from user_defined import NearestNorm, SineFit, SortedMatching, SphericalPath, Squared
+from user_defined_data import StartPenalty
 from world import Delicate, model_in_use
 from zoo import CLASSES, FEATURES, build, rows
 
@@ -35,12 +37,14 @@ METHODS: dict[str, Method] = {
     "GroupDRO": mc.GroupDRO(epochs=2, batch_size=8),
     "Scratch": mc.Scratch(epochs=2, batch_size=8),
     "Training": mc.Training(epochs=2, batch_size=8),
+    "StartPenalty, a user's": StartPenalty(epochs=2, batch_size=8),
 }
 
 PATH_FITS: dict[str, PathFit] = {
     "BezierFit": mc.BezierFit(epochs=2, batch_size=8),
     "BezierFit, authors": mc.BezierFit(epochs=2, batch_size=8, variant="authors"),
     "PolygonalFit": mc.PolygonalFit(epochs=2, batch_size=8, bends=2),
+    "SineFit, a user's": SineFit(epochs=2, batch_size=8),
 }
 
 Operation = Callable[[nn.Module, Any], object]
@@ -84,6 +88,14 @@ def by_hand(model: nn.Module) -> mc.Symmetry:
     return mc.Symmetry.from_axes(model, axes, example_input=rows(4)[0])
 
 
+def by_rule(model: nn.Module) -> None:
+    """Two of the model's layers around a user's operation, whose rule stands in the user's file."""
+    squared = Squared(model.get_submodule("frozen"), model.get_submodule("out"))
+    symmetry = mc.symmetry_of(squared, rows(4)[0])
+    assert symmetry.sizes == {"body": FEATURES}
+    symmetry.verify(squared)
+
+
 def grouped(model: nn.Module, data: Any) -> mc.GroupAccuracies:
     if isinstance(data, DataLoader):  # in an order that stays, without which groups cannot be matched
         data = DataLoader(data.dataset, batch_size=8)
@@ -109,6 +121,12 @@ READING: dict[str, Operation] = {
     "evaluate_path, points": lambda model, data: mc.evaluate_path(
         model, mc.LinearPath.between(model, moved(model)), mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
     ),
+    "evaluate_path, a user's path": lambda model, data: mc.evaluate_path(
+        model, SphericalPath(model, moved(model)), mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
+    ),
+    "evaluate_path, a user's policy": lambda model, data: mc.evaluate_path(
+        model, mc.LinearPath.between(model, moved(model)), mc.Suite({"cue": data}), ts=3, norm=NearestNorm()
+    ),
     "fit_path, points": lambda model, data: mc.fit_path(model, model, moved(model), PATH_FITS["BezierFit"], data),
     "evaluate_path, samples kept": along(mc.Reestimate, keep_samples=True),
     "evaluate_blocks": lambda model, data: mc.evaluate_blocks(
@@ -129,6 +147,15 @@ READING: dict[str, Operation] = {
         norm=mc.Reestimate(data),
         symmetry=by_hand(model),
     )["after"],
+    "evaluate_alignment, a user's method": lambda model, data: mc.evaluate_alignment(
+        model,
+        moved(model),
+        SortedMatching(),
+        mc.Suite({"cue": data}),
+        3,
+        norm=mc.Reestimate(data),
+        symmetry=by_hand(model),
+    )["after"],
     "audit": lambda model, data: mc.audit(
         model,
         moved(model),
@@ -137,7 +164,7 @@ READING: dict[str, Operation] = {
         ts=3,
         alignment=mc.WeightMatching(restarts=1),
         symmetry=by_hand(model),
-    ).lines["after"],
+    ).paths["after"],
     "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
         model, mc.Suite({"cue": data}), compute=mc.Compute(precision="auto")
@@ -153,6 +180,13 @@ READING: dict[str, Operation] = {
     ),
     "representation_similarity": lambda model, data: mc.representation_similarity(
         model, mc.with_parameters(model, beside(model)[1]), data, layers=["frozen", "out"]
+    ),
+    "compare_methods": lambda model, data: (
+        mc.compare_methods(
+            mc.TuningTask(model, data, mc.Suite({"cue": data, "hue": data}), cued=data), {"CBFT": METHODS["CBFT"]}
+        )
+        .runs[1]
+        .invariance
     ),
     "mechanism_map": lambda model, data: mc.mechanism_map(
         {"a": model, "b": mc.with_parameters(model, beside(model)[1])},
@@ -172,6 +206,7 @@ OPERATIONS: dict[str, Operation] = {
     "parameters_of": lambda model, _: mc.parameters_of(model),
     "with_parameters": lambda model, _: mc.with_parameters(model, mc.parameters_of(build(Delicate, 1))),
     "symmetry_of": refused,
+    "symmetry_of, a user's rule": lambda model, _: by_rule(model),
     "align": lambda model, _: mc.align(model, moved(model), mc.WeightMatching(restarts=2), by_hand(model), seed=1),
     "point_of": lambda model, _: mc.point_of(model),
     "point_of, between": lambda model, _: mc.LinearPath.between(model, moved(model)).at(0.5),

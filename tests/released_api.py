@@ -14,7 +14,7 @@ from typing import Any
 
 import mechconn
 
-NAMESPACES = ("datasets", "losses", "models", "theory")
+NAMESPACES = ("datasets", "descent", "losses", "models", "theory")
 """Packages whose names users write with the package in front, as in `mc.datasets.cue_task`; `__all__` lists them."""
 
 

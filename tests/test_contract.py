@@ -9,17 +9,20 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import json
 import random
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import mechconn as mc
+from mechconn.core import OneOf, list_kinds
 from mechconn.descent import Method
 from mechconn.paths import PathFit
 from operations import METHODS, OPERATIONS, PATH_FITS, READING, data_for, model_for
@@ -141,7 +144,7 @@ def numbers(result: Any) -> Iterator[float]:
     elif isinstance(result, mc.GroupAccuracies):
         yield from [result.mean, *(group.accuracy for group in result.values())]
     else:
-        yield from floats(result.to_record())
+        yield from floats(result.to_dict())
 
 
 def floats(record: Any) -> Iterator[float]:
@@ -167,7 +170,7 @@ def test_every_function_that_takes_a_model_has_a_row() -> None:
     takes_a_model = {
         name
         for name, function in public(inspect.isroutine).items()
-        if next(iter(inspect.signature(function).parameters), "").startswith("model")
+        if next(iter(inspect.signature(function).parameters), "").startswith(("model", "tasks"))
     }
     assert takes_a_model
     assert takes_a_model == {name.split(",")[0] for name in OPERATIONS}
@@ -175,8 +178,15 @@ def test_every_function_that_takes_a_model_has_a_row() -> None:
 
 @pytest.mark.parametrize(("kind", "table"), [(Method, METHODS), (PathFit, PATH_FITS)])
 def test_every_method_has_a_row(kind: type, table: dict[str, Any]) -> None:
-    methods = set(public(lambda thing: inspect.isclass(thing) and issubclass(thing, kind)))
-    assert methods == {type(method).__name__ for method in table.values()}
+    rows = {type(method) for method in table.values()}
+    assert list_kinds(kind, built_in=True) and set(list_kinds(kind, built_in=True).values()) <= rows
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_read_back_from_what_records_hold(name: str) -> None:
+    """A user's too: its settings name the class in full."""
+    plain = json.loads(json.dumps(METHODS[name].settings()))
+    assert TypeAdapter(Annotated[Method, OneOf(Method)]).validate_python(plain) == METHODS[name]
 
 
 def test_the_witness_sees_changes() -> None:

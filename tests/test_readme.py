@@ -10,15 +10,17 @@ from safetensors.torch import save_file
 import mechconn as mc
 from image_files import pixels, write_class_folder
 from mechconn.cli import main
-from mechconn.core import isolate_rng
-from mechconn.paper import RECIPES, resolve_settings
+from mechconn.core import _registry, isolate_rng
+from mechconn.paper import Recipe, resolve_settings
+from mechconn.plotting import ResultFigure
+from mechconn.symmetry import remove_symmetry_rule
 from texts import texts
 
 with isolate_rng(0, "import"):
     import transformers
 
 README = Path(__file__).parents[1] / "README.md"
-PAGES = ("outcomes", "paths")
+PAGES = ("extending", "outcomes", "paths", "results")
 """Pages of docs/ whose examples print what stands below them; theory.md has a test of its own."""
 
 
@@ -52,8 +54,16 @@ def test_the_examples_run_and_tell_the_story(
     exec(compile(joined, "README.md", "exec"), names)
     assert re.match(r"\{'no_cue': 0\.\d+, .*\}\n([AB] is right on .* as saved|$)", capsys.readouterr().out)
     exec(compile(changed, "README.md", "exec"), names)
-    assert re.search(r"^\| CBFT (\| \d+\.\d ){4}\|$", capsys.readouterr().out, re.M)
+    printed = capsys.readouterr().out
+    assert re.search(r"^\| CBFT (\| \d+\.\d \(\d+\.\d to \d+\.\d\) ){4}\|$", printed, re.M)
+    assert re.search(r"^DFR (invariant|sensitive|undetermined)$", printed, re.M)
     assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
+def forget_module(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a module be imported anew, and be forgotten once the test is over."""
+    monkeypatch.setitem(sys.modules, name, sys)  # to be undone, also where no such module was there
+    del sys.modules[name]
 
 
 MODELS = """
@@ -73,7 +83,7 @@ def test_the_examples_on_models_and_data_of_ones_own_run(
     monkeypatch.chdir(tmp_path)
     for name, text in (("my_models", MODELS), ("my_interventions", INTERVENTIONS)):
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-        monkeypatch.delitem(sys.modules, name, raising=False)
+        forget_module(name, monkeypatch)
     save_file(mc.load_model("my_models:build", arguments={"width": 8}).state_dict(), tmp_path / "a.safetensors")
     config = transformers.BertConfig(vocab_size=34, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     config.num_labels = 3
@@ -98,19 +108,34 @@ def test_the_examples_on_models_and_data_of_ones_own_run(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_pages_print_what_stands_there(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pages_print_what_stands_there(
+    page: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An example that begins with the name of a file is that file, which later ones import."""
     text = (README.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    # What the page defines is gone after it, so that other tests find the names that they expect.
+    monkeypatch.setattr(_registry, "_REGISTERED", dict(_registry._REGISTERED))
+    for kind in (ResultFigure, Recipe):
+        monkeypatch.setattr(kind, "registered", dict(kind.registered))
     names: dict[str, object] = {}
     examples = re.findall(r"```python\n(.*?)```\n(?:\n```\n(.*?)```\n)?", text, re.S)
     assert len(examples) > 3
     with isolate_rng(0, "docs"):
         for example, printed in examples:
+            if file := re.match(r"# (my_\w+)\.py\n", example):
+                (tmp_path / f"{file[1]}.py").write_text(example, encoding="utf-8")
+                forget_module(file[1], monkeypatch)
+                continue
             exec(compile(example, f"{page}.md", "exec"), names)
             assert capsys.readouterr().out == printed
+    for operation in re.findall(r'^@symmetry_rule\("(my_rule::\w+)"', text, re.M):
+        remove_symmetry_rule(operation)
 
 
 def test_every_page_is_run() -> None:
-    assert {file.stem for file in (README.parent / "docs").glob("*.md")} == {*PAGES, "theory"}
+    assert {file.stem for file in (README.parent / "docs").glob("*.md")} == {*PAGES, "theory", "glossary"}
 
 
 def test_the_configuration_of_a_run_is_understood(tmp_path: Path) -> None:
@@ -123,11 +148,12 @@ def test_the_configuration_of_a_run_is_understood(tmp_path: Path) -> None:
 
 
 def test_every_recipe_is_named_where_people_look(capsys: pytest.CaptureFixture[str]) -> None:
+    recipes = {name for name, kind in Recipe.registered.items() if kind.__module__.startswith("mechconn.")}
     listed = README.read_text(encoding="utf-8").split("## The paper as commands")[1].split("\n\n")[1]
-    assert set(re.findall(r"^\| `(\w+)`", listed, re.M)) == set(RECIPES)
+    assert set(re.findall(r"^\| `(\w+)`", listed, re.M)) == recipes
     made = re.findall(r"^RECIPES := (.*)$", (README.parent / "Makefile").read_text(encoding="utf-8"), re.M)
-    assert set(made[0].split()) == set(RECIPES)
+    assert set(made[0].split()) == recipes
     with pytest.raises(SystemExit, match="0"):
         main(["run", "--help"])
     helped = capsys.readouterr().out
-    assert all(recipe in helped for recipe in RECIPES)
+    assert all(recipe in helped for recipe in recipes)

@@ -12,11 +12,13 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mechconn.core import read_environment
-from mechconn.store import RunRecord, StepIdentity, StepOutput, Store
+from mechconn.paper import CellRecord, Numbers, RunRecord
+from mechconn.store import StepIdentity, StepOutput, Store
 
 HANGING = 600.0
 """Seconds after which a test that waits for another process gives up: far more than any machine takes."""
@@ -51,30 +53,13 @@ def made(number: int = 0) -> StepOutput:
     return StepOutput({"number": number, "third": 1 / 3}, {"weights": {"w": torch.arange(6.0) / 7 + number}})
 
 
-def run_record(run: str, status: str = "done", started: str = "2026-01-01T00:00:00+00:00") -> RunRecord:
-    return RunRecord.model_validate(
-        {
-            "id": run,
-            "recipe": "quickstart",
-            "scale": "smoke",
-            "settings": {"lr": 0.1},
-            "settings_hash": "ab",
-            "seeds": [0],
-            "engine": "inline",
-            "workers": 1,
-            "threads": 1,
-            "status": status,
-            "seconds": 1.5,
-            "started": started,
-            "cells": [],
-            "planned": 1,
-            "summary": None,
-            "results": {"cell": {"accuracy": 0.5}},
-            "notes": [],
-            "environment": read_environment("cpu"),
-            "pictures": {},
-        }
-    )
+def run_record(run: str, status: Any = "done", started: str = "2026-01-01T00:00:00+00:00") -> RunRecord:
+    cell = CellRecord("cell", "done", 1.0, {}, 0, result=Numbers({"accuracy": 0.5}))
+    return RunRecord(
+        id=run, recipe="quickstart", scale="smoke", settings={"lr": 0.1}, settings_hash="ab", inputs_hash="cd",
+        seeds=(0,), engine="inline", workers=1, threads=1, status=status, seconds=1.5, started=started, cells=(cell,),
+        planned=1, environment=read_environment("cpu"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ from .descent import Checkpoint as Checkpoint
 from .descent import Trained as Trained
 from .descent import Training as Training
 from .descent import train as train
+from .mechanisms import Across as Across
 from .mechanisms import Audit as Audit
 from .mechanisms import Change as Change
 from .mechanisms import Comparison as Comparison
@@ -69,11 +70,15 @@ from .mechanisms import GroupAccuracies as GroupAccuracies
 from .mechanisms import GroupAccuracy as GroupAccuracy
 from .mechanisms import Invariance as Invariance
 from .mechanisms import MechanismMap as MechanismMap
+from .mechanisms import MethodComparison as MethodComparison
 from .mechanisms import OutputDiscrepancy as OutputDiscrepancy
 from .mechanisms import Reduction as Reduction
 from .mechanisms import RepresentationSimilarity as RepresentationSimilarity
+from .mechanisms import TuningRun as TuningRun
+from .mechanisms import TuningTask as TuningTask
 from .mechanisms import audit as audit
 from .mechanisms import compare_mechanisms as compare_mechanisms
+from .mechanisms import compare_methods as compare_methods
 from .mechanisms import measure_groups as measure_groups
 from .mechanisms import measure_invariance as measure_invariance
 from .mechanisms import mechanism_map as mechanism_map
@@ -102,6 +107,9 @@ from .paths import fit_path as fit_path
 from .paths import model_at as model_at
 from .paths import path_grid as path_grid
 from .paths import soup as soup
+from .plotting import Result as Result
+from .plotting import ResultFigure as ResultFigure
+from .report import load_result as load_result
 from .report import save_report as save_report
 from .symmetry import Symmetry as Symmetry
 from .symmetry import symmetry_of as symmetry_of
@@ -109,17 +117,12 @@ from .tuning import CBFT as CBFT
 from .tuning import DFR as DFR
 from .tuning import IRM as IRM
 from .tuning import LPFT as LPFT
-from .tuning import Across as Across
 from .tuning import ConvexCombination as ConvexCombination
 from .tuning import GroupDRO as GroupDRO
 from .tuning import LastLayerRetraining as LastLayerRetraining
-from .tuning import MethodComparison as MethodComparison
 from .tuning import NaiveFineTuning as NaiveFineTuning
 from .tuning import Scratch as Scratch
-from .tuning import TuningRun as TuningRun
-from .tuning import TuningTask as TuningTask
 from .tuning import VREx as VREx
-from .tuning import compare_methods as compare_methods
 from .tuning import fine_tune as fine_tune
 
 __version__: str

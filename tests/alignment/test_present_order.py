@@ -114,7 +114,7 @@ def test_a_copy_is_not_moved_and_the_note_says_so(method: Any) -> None:
     found = mc.align(a, copy.deepcopy(a), method, mc.symmetry_of(a, EXAMPLE))
     assert is_present(found.permutations)
     assert found.notes == (NOTHING,)
-    assert found.to_record()["notes"] == [NOTHING]
+    assert found.to_dict()["notes"] == [NOTHING]
     assert f"note: {NOTHING}" in str(found)
 
 
@@ -157,7 +157,7 @@ def test_activations_may_move_weights_apart_and_the_note_says_so() -> None:
     assert found.similarity_after["layer0"] > 0.99 > found.similarity_before["layer0"]
     (note,) = found.notes
     assert note.startswith("matching moved the weights farther apart, from a distance of 2.828 to 14")
-    assert note.endswith("it compares activations, not weights; WeightMatching() moves them together")
+    assert note.endswith("the method does not compare weights; WeightMatching() moves them together")
     assert mc.align(a, b, mc.WeightMatching(), symmetry).distance_after <= found.distance_before
 
 

@@ -203,7 +203,7 @@ UNIONS = {
     "blocks = [1]": "blocks: Input should be a valid integer or a valid string, got [1]",
     "layers = 3": "layers: Input should be 'all' or a valid list, got 3",
     "layers = ['conv', 3]": "layers: Input should be 'all' or a valid string, got ['conv', 3]",
-    "interventions = [3]": "interventions.0: Input should be a valid string, got 3",
+    "interventions = [3]": "interventions: Input should be a valid string or a valid dictionary, got 3",
     "model = 'a:b'": "model: Input should be a valid dictionary or instance of ModelConfig, got 'a:b'",
 }
 

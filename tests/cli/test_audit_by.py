@@ -125,7 +125,7 @@ MISTAKES = {
         "other = 'photos/birds.csv#train'\n",
         "splits: by = 'place' divides one split into",
     ),
-    "one split": ("", "", 'splits: two splits or more are needed, or by = "column" with one, got 1'),
+    "one split": ("", "", 'splits: two splits or more are needed, or by = "column" or [interventions] with one, got 1'),
     "no by": ("agrees = {gull = 'sea'}\n", "b = 'x.csv'\n", 'agrees: goes with by = "column", which is not set'),
     "no such column": ("by = 'plaice'\n", "", "has no column 'plaice'; columns: file, label, place, split"),
     "no such value": ("by = 'place'\nagrees = {gull = 'see'}\n", "", "got 'see'; did you mean 'sea'?"),

@@ -91,7 +91,7 @@ def test_one_function_under_two_orders_of_names_is_found_to_be_one(
         assert found["comparison"]["b"]["accuracy"] == plain["comparison"]["a"]["accuracy"]
         assert found["comparison"]["verdict"] == plain["comparison"]["verdict"]
         assert found["discrepancy"]["mean"] == 0
-        assert found["paths"]["before"]["barrier"]["cue"][0] == pytest.approx(0, abs=1e-6)
+        assert found["paths"]["before"]["barriers"]["loss"]["cue"]["height"] == pytest.approx(0, abs=1e-6)
 
 
 def test_classes_that_the_data_lack_come_last_in_one_order(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

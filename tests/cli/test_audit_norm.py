@@ -92,7 +92,7 @@ ENDS = "Its ends are not the networks as saved: "
 def test_interpolation_has_both_ends_as_saved(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = audited(folder, capsys, keys="alignment = 'none'\n", norm="policy = 'interpolate'\n")
     path = found["paths"]["before"]
-    assert found["settings"]["norm"] == {"policy": "interpolate"} and path["shifted"] == []
+    assert found["settings"]["norm"] == {"policy": "interpolate"} and found["connections"]["before"]["shifted"] == []
     for place, end in ((0, "a"), (-1, "b")):
         assert path["saved"][place]["loss"] == {split: values[place] for split, values in path["loss"].items()}
         assert found["comparison"][end]["accuracy"] == {s: v[place] for s, v in path["accuracy"].items()}
@@ -104,10 +104,11 @@ def test_keeping_makes_the_other_end_another_network(folder: Path, capsys: pytes
     assert list(found["paths"]) == ["before", "after"]
     path = found["paths"]["before"]
     assert found["settings"]["norm"] == {"policy": "keep"}
-    assert {shift["end"] for shift in path["shifted"]} == {"b"}
+    shifted = found["connections"]["before"]["shifted"]
+    assert {shift["end"] for shift in shifted} == {"B"} and path["names"] == ["a", "b"]
     assert path["saved"][0]["loss"] == {split: values[0] for split, values in path["loss"].items()}
     (said,) = [s for s in found["findings"] if s.startswith("The straight path from a to b, as it is")]
-    shift = path["shifted"][0]
+    shift = shifted[0]
     assert f"{ENDS}b is right on {100 * shift['saved']:.1f} % of {shift['split']} as saved, and on " in said
     assert "between networks with other statistics than those saved" in said
     # A's statistics with B's weights, run by hand.
@@ -134,7 +135,33 @@ def test_statistics_are_reestimated_by_default(folder: Path, capsys: pytest.Capt
 def test_repair_for_networks_without_statistics(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = audited(folder, capsys, norm=f"{DATA}policy = 'repair'\n", model=PLAIN)
     assert found["settings"]["norm"]["policy"] == "repair" and found["settings"]["norm"]["data"] == "train.safetensors"
-    assert found["paths"]["before"]["shifted"] == []
+    assert found["connections"]["before"]["shifted"] == []
+
+
+OWN = {
+    "keys": "alignment = {name = 'user_defined:SortedMatching', power = 1.0}\n",
+    "norm": "policy = {name = 'user_defined:NearestNorm', until = 0.25}\n",
+}
+
+
+def test_a_policy_and_an_alignment_method_of_the_users_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = write(folder, **OWN)
+    sys.modules["norm_models"].ROWS.clear()
+    assert run(command) == 0
+    done = capsys.readouterr()
+    settings = json.loads(done.out)["settings"]
+    assert settings["norm"] == {"policy": "nearest", "until": 0.25}
+    assert (settings["alignment"]["method"], settings["alignment"]["power"]) == ("sorted matching", 1.0)
+    assert settings["config"]["norm"]["policy"] == {"name": "user_defined:NearestNorm", "until": 0.25}
+    estimated = int(done.err.split(" forward passes")[0].rsplit("\n", 1)[-1].replace(",", ""))
+    assert 0 < sum(sys.modules["norm_models"].ROWS) - TIMED <= estimated
+
+
+def test_options_of_our_own_stand_in_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys, policy = "alignment = {name = 'weights', restarts = 2}\n", "{name = 'reestimate', batch_size = 7}"
+    settings = audited(folder, capsys, keys=keys, norm=f"{DATA}policy = {policy}\n")["settings"]
+    assert settings["alignment"]["restarts"] == 2
+    assert (settings["norm"]["batch_size"], settings["norm"]["data"]) == (7, "train.safetensors")
 
 
 def refused(folder: Path, capsys: pytest.CaptureFixture[str], **keys: str) -> str:
@@ -166,6 +193,11 @@ REFUSED = {
         {"norm": "policy = 'repair'\n", "model": PLAIN},
         "audit.toml: norm.policy: 'repair' reads training data; name them under [norm], data = \"...\"",
     ),
+    "repair of statistics, in a table": (
+        {"norm": f"{DATA}policy = {{name = 'repair', batch_size = 8}}\n"},
+        "policy = 'repair' is for networks without normalisation statistics, and these keep some (1); set policy = "
+        "'reestimate' under [norm]",
+    ),
     "repair of statistics": (
         {"norm": f"{DATA}policy = 'repair'\n"},
         "policy = 'repair' is for networks without normalisation statistics, and these keep some (1); set policy = "
@@ -182,14 +214,55 @@ REFUSED = {
     ),
     "blocks between no two networks": (
         {"keys": "blocks = 1\n", "norm": "policy = 'interpolate'\n"},
-        "audit.toml: norm: policy = 'interpolate' needs a path between two networks, which a block that moves alone "
+        "policy = 'interpolate' needs a path between two networks, which a block that moves alone "
         "does not have; leave out blocks, or set policy = 'reestimate' or 'keep'",
     ),
-    "no policy": (
-        {"norm": "policy = 'kept'\n"},
-        "audit.toml: norm.policy: Input should be 'reestimate', 'interpolate', 'keep' or 'repair', got 'kept'",
+    "blocks by a user's policy": (
+        {"keys": "blocks = 1\n", "norm": "policy = 'user_defined:NearestNorm'\n"},
+        "policy = 'user_defined:NearestNorm' needs a path between two networks, which a block that moves alone does "
+        "not have; leave out blocks, or set policy = 'reestimate' or 'keep'",
+    ),
+    "data that no method of the user's reads": (
+        {"keys": OWN["keys"], "norm": f"{DATA}policy = 'keep'\n"},
+        "audit.toml: norm: policy = 'keep' reads no data, and alignment = {'name': 'user_defined:SortedMatching', "
+        "'power': 1.0} does not either; leave out data = 'train.safetensors', or set alignment = 'activations'",
+    ),
+    "an option that it does not have": (
+        {"norm": "policy = {name = 'user_defined:NearestNorm', untill = 1.0}\n"},
+        "audit.toml: norm.policy: policy 'user_defined:NearestNorm' has no option 'untill'; it has until; did you mean "
+        "'until'?",
+    ),
+    "no alignment method": (
+        {"keys": "alignment = 'user_defined:NearestNorm'\n"},
+        "audit.toml: alignment: alignment 'user_defined:NearestNorm' must be a subclass of mechconn's AlignmentMethod, "
+        "or an instance of one",
     ),
 }
+
+
+UNKNOWN = {
+    "alignment": (
+        {"keys": "alignment = 'wights'\n"},
+        r"alignment: alignment must be one of 'auto', 'none', 'activations', 'weights', .*got 'wights'; did you mean "
+        "'weights'?",
+    ),
+    "policy": (
+        {"norm": "policy = 'kept'\n"},
+        r"norm.policy: policy must be one of 'interpolate', 'keep', 'reestimate', 'repair', .*or a class of your own "
+        "as 'package.module:Class', got 'kept'; did you mean 'keep'?",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_unknown_names_are_refused_with_the_known_ones(
+    folder: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    """Beside ours those of other modules that were imported."""
+    keys, said = UNKNOWN[case]
+    before, behind = said.split(".*")
+    line = refused(folder, capsys, **keys)
+    assert line.startswith(f"mechconn: audit.toml: {before}") and line.endswith(behind)
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -218,7 +291,7 @@ def test_what_the_errors_advise_works(folder: Path, capsys: pytest.CaptureFixtur
 def test_the_schema_names_the_policies(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("schema audit") == 0
     policy = json.loads(capsys.readouterr().out)["$defs"]["NormConfig"]["properties"]["policy"]
-    assert policy["anyOf"][0]["enum"] == ["reestimate", "interpolate", "keep", "repair"]
+    assert policy["anyOf"][0]["enum"] == ["interpolate", "keep", "reestimate", "repair"]
 
 
 # (keys, [norm], network) -> (rows estimated, rows that the networks see): 4 points, R = 24 + 20 rows, 30 of training.

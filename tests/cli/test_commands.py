@@ -4,25 +4,26 @@ from pathlib import Path
 
 import pytest
 
-from demo_record import demo_record
+import mechconn as mc
 from mechconn import paper
 from mechconn.cli import main
-from mechconn.core import Progress, ProgressEvent
-from mechconn.paper import DemoSettings
-from mechconn.report import DemoRecord
+from mechconn.core import ProgressEvent
+from mechconn.paper import RunPlan, RunRecord, RunWatcher, _run_recipe, resolve_settings
+from run_records import quickstart_record
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[DemoSettings]:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[RunPlan]:
     """The command line with the run itself replaced by a record made by hand."""
-    asked: list[DemoSettings] = []
+    asked: list[RunPlan] = []
 
-    def run_demo(settings: DemoSettings, *, root: object, device: str | None, progress: Progress) -> DemoRecord:
-        asked.append(settings)
-        progress(ProgressEvent("[1/1] working", 0, 1))
-        return demo_record(seed=settings.seed)
+    def run_plan(plan: RunPlan, watch: RunWatcher) -> RunRecord:
+        asked.append(plan)
+        assert watch.step is not None
+        watch.step(ProgressEvent("train: theta_C", 0, 1))
+        return quickstart_record()
 
-    monkeypatch.setattr(paper, "run_demo", run_demo)
+    monkeypatch.setattr(paper, "run_plan", run_plan)
     return asked
 
 
@@ -37,12 +38,15 @@ def test_demo_writes_the_report_and_prints_the_table(recorded, tmp_path: Path, c
     target = tmp_path / "page.html"
     assert run("demo", "--seed", "3", "-o", str(target)) == 0
     shown = capsys.readouterr()
-    assert [settings.seed for settings in recorded] == [3]
+    (plan,) = recorded
+    assert (plan.recipe, plan.scale) == ("quickstart", "smoke")
+    assert plan.settings == resolve_settings("quickstart", "smoke", {"seeds": (3,)})[2]
+    assert not plan.store.exists()  # a temporary folder
     assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "theta_NC" in shown.out
     assert "99.0" in shown.out
-    assert "[1/1] working" in shown.err
-    assert "[1/1] working" not in shown.out
+    assert "train: theta_C" in shown.err
+    assert "train: theta_C" not in shown.out
 
 
 def test_json_is_one_object_and_nothing_else(recorded, tmp_path: Path, capsys):
@@ -53,13 +57,20 @@ def test_json_is_one_object_and_nothing_else(recorded, tmp_path: Path, capsys):
     assert set(record["accuracy"]) == {"theta_C", "theta_NC", "FT-M", "CBFT"}
     for splits in record["accuracy"].values():
         assert set(splits) == {"no_cue", "cue", "rand_cue", "rand_image"}
-    assert "pictures" not in record
+    found = mc.load_result(record)
+    assert isinstance(found, RunRecord) and found.cue_results == quickstart_record().cue_results
+    assert record["findings"] == list(quickstart_record().findings)
+
+
+def test_the_run_of_the_demo_is_kept_where_a_store_is_named(recorded, tmp_path: Path, capsys):
+    assert run("demo", "--store", str(tmp_path / "store"), "-o", str(tmp_path / "page.html")) == 0
+    assert [plan.store for plan in recorded] == [tmp_path / "store"]
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["demo", "--seed", "-1"], ["seed: Input should be greater than or equal to 0, got -1"]),
+        (["demo", "--seed", "-1"], ["seeds.0: Input should be greater than or equal to 0, got -1"]),
         (["demo", "--seed", "x"], ["Invalid value for '--seed'"]),
         (["demo", "--data", "digit"], ["digit"]),
         (["demo", "-o", "no/such/folder/page.html"], ["no/such/folder/page.html", "a folder that can be written"]),
@@ -87,7 +98,7 @@ def test_wrong_input_is_one_line_and_status_two(words: list[str], expected: list
 def test_all_mistakes_come_at_once(tmp_path, capsys):
     assert run("demo", "--seed", "-1", "--device", "tpu", "-o", str(tmp_path / "no" / "page.html")) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[1].split()[0] for line in lines] == ["seed", "device", "the"]
+    assert [line.split(":")[1].split()[0] for line in lines] == ["seeds.0", "device", "the"]
 
 
 def test_a_target_that_is_no_plain_file_is_left_alone(tmp_path, capsys):
@@ -114,10 +125,11 @@ def test_a_failed_run_is_status_one_and_debug_shows_where(monkeypatch, tmp_path,
     def diverges(*_: object, **__: object) -> None:
         raise FloatingPointError("training diverged at step 7")
 
-    monkeypatch.setattr(paper, "run_demo", diverges)
+    monkeypatch.setattr(_run_recipe, "run_cell", diverges)
     monkeypatch.chdir(tmp_path)
     assert run("demo") == 1
-    assert capsys.readouterr().err == "mechconn: FloatingPointError: training diverged at step 7\n"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(": FloatingPointError: training diverged at step 7")
+    assert not list(tmp_path.iterdir())
     assert run("--debug", "demo") == 1
     assert "Traceback" in capsys.readouterr().err
 

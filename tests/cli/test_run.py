@@ -9,7 +9,7 @@ import pytest
 
 from mechconn.cli import main
 from mechconn.cli._run_command import find_store_folder
-from mechconn.store import Store
+from mechconn.paper import RunStore
 from recipes import TINY, TUNING
 
 
@@ -35,14 +35,15 @@ def test_json_is_one_object_and_repeats(tmp_path: Path, capsys: pytest.CaptureFi
     assert set(objects[0]) == {"run", "seconds", "settings", "results"}
     assert objects[0]["results"] == objects[1]["results"] and objects[0]["run"] == objects[1]["run"]
     assert objects[0]["settings"]["seeds"] == [0, 1]
-    assert Store(tmp_path).show(objects[0]["run"]).results == objects[0]["results"]
+    stored = RunStore(tmp_path).show(objects[0]["run"])
+    assert [result.to_plain() for result in stored.results] == objects[0]["results"]["cells"]
 
 
 def test_the_summary_is_a_mean_over_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*words(tmp_path, "proportions=0.8", "clean_model=true"), "--seeds", "0,1") == 0
     shown = capsys.readouterr().out
-    (record,) = Store(tmp_path).runs()
-    values = [numbers["models"]["CBFT"]["accuracy"]["rand_cue"] for numbers in record.results.values()]
+    (record,) = RunStore(tmp_path).runs()
+    values = [result.models["CBFT"].accuracy["rand_cue"] for result in record.cue_results]
     assert "means over the seeds [0, 1]" in shown and f"{50 * sum(values):.1f}" in shown
     assert "Barriers in nats" in shown and "theta_C to theta_NC" in shown
     assert f"run {record.id}, done" in shown
@@ -83,8 +84,8 @@ def test_a_file_is_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     file.write_text('recipe = "table1"\nproportions = 0.8\nmethods = "FT-M"\nrows = 80\n', encoding="utf-8")
     sets = [word for change in (*TINY, "methods.FT-M.epochs=1", "clean_samples=40") for word in ("--set", change)]
     assert run(str(file), "--threads", "1", "--store", str(tmp_path / "store"), "--json", *sets) == 0
-    (numbers,) = json.loads(capsys.readouterr().out)["results"].values()
-    assert set(numbers["models"]) == {"theta_C", "FT-M"}
+    (found,) = json.loads(capsys.readouterr().out)["results"]["cells"]
+    assert set(found["models"]) == {"theta_C", "FT-M"}
     assert run(str(tmp_path / "none.toml")) == 2
     assert "no configuration file" in capsys.readouterr().err
 

@@ -50,7 +50,10 @@ def test_what_libraries_print_is_not_the_result(
     assert json.loads(shown.out)["run"] == fig13_record().id and "a worker died" in shown.err
 
 
-def test_results_are_numbers_alone() -> None:
-    own = {"barrier": 0.5, "matched_by": "weights", "cells": [{"interpolates": True, "steps": 3}, 2, None, "text"]}
-    record = fig13_record().model_copy(update={"summary": own})
-    assert summarise_record(record)["results"] == {"barrier": 0.5, "cells": [{"steps": 3}, 2, None]}
+def test_results_are_those_of_the_record() -> None:
+    results = summarise_record(fig13_record())["results"]
+    for pair in ("same_attribute", "different_attributes", "both_attributes"):
+        assert set(results[pair]) >= {"barrier_before", "barrier_after", "pattern_agreement"}
+    assert results["same_attribute"]["barrier_after"]["mean"] == 0.2 and results["cells"] == []
+    assert results["same_attribute"]["by_width"]["16"]["pattern_agreement"]["interval"] == [0.8, 1.0]
+    json.dumps(results, allow_nan=False)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mechconn.cli import main
-from mechconn.store import Store
-from run_records import SHORTCUT, fig4_record, fig13_record, model, path, run_record, table1_record
+from mechconn.paper import RunStore
+from run_records import SHORTCUT, cue_result, fig4_record, fig13_record, model, path, run_record, table1_record
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
     """Three runs, the ablation the latest."""
     monkeypatch.setenv("MECHCONN_STORE", str(tmp_path / "store"))
-    made = Store(tmp_path / "store")
+    made = RunStore(tmp_path / "store")
     made.save(table1_record(started="2026-01-01T00:00:00+00:00"))
     made.save(fig4_record())
-    other = {("planted", 0.8, 40, 0): {"models": {"CBFT": model(SHORTCUT)}, "paths": {}}}
-    made.save(run_record("table3", other, started="2026-01-03T00:00:00+00:00", notes=["[3] was <damaged>"]))
+    other = [cue_result(("planted", 0.8, 40, 0), {"CBFT": model(SHORTCUT)})]
+    made.save(run_record("table3", other, started="2026-01-03T00:00:00+00:00", notes=("[3] was <damaged>",)))
     return made
 
 
@@ -32,7 +31,7 @@ def run(*words: str) -> int:
     return stop.value.code
 
 
-def test_list_has_the_latest_first(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_has_the_latest_first(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", "--json") == 0
     lines = json.loads(capsys.readouterr().out)
     assert [line["run"].split("-")[0] for line in lines] == ["table3", "fig4", "table1"]
@@ -52,22 +51,24 @@ def test_an_empty_store_is_no_mistake_to_list_but_to_show(tmp_path: Path, capsys
 
 
 @pytest.mark.parametrize("word", ["last", "table3", "table3-smoke-0123abcd"])
-def test_show_finds_a_run_by_last_or_by_its_start(word: str, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_finds_a_run_by_last_or_by_its_start(
+    word: str, store: RunStore, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("show", word, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["run"] == "table3-smoke-0123abcd"
-    assert found["results"]["planted 0.8 40 0"]["models"]["CBFT"]["accuracy"] == SHORTCUT
+    assert found["results"]["cells"][0]["models"]["CBFT"]["accuracy"] == SHORTCUT
     assert run("show", word) == 0
     shown = " ".join(capsys.readouterr().out.split())
     for part in ("99.0", "training.epochs", "[3] was <damaged>", "Not the paper's settings"):
         assert part in shown
 
 
-def test_show_has_numbers_by_width(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_has_numbers_by_width(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
     store.save(fig13_record())
     assert run("show", "fig13") == 0
     shown = capsys.readouterr().out
-    assert "By width" in shown and "different" in shown and "1.2" in shown
+    assert "Pairs of networks" in shown and "different" in shown and "1.2" in shown
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_show_has_numbers_by_width(store: Store, capsys: pytest.CaptureFixture[s
     ],
 )
 def test_wrong_input_is_status_two(
-    words: list[str], expected: str, store: Store, capsys: pytest.CaptureFixture[str]
+    words: list[str], expected: str, store: RunStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*words) == 2
     shown = capsys.readouterr()
@@ -90,10 +91,10 @@ def test_wrong_input_is_status_two(
     assert len(shown.err.splitlines()) == (2 if "no/such/folder/page.html" in words else 1)
 
 
-def test_compare_has_what_both_have(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_has_what_both_have(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("compare", "table3", "fig4", "--json") == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == []
-    own = {("cifar10", 0.9, 2500, 0): {"models": {"CBFT": model(SHORTCUT)}, "paths": {}}}
+    own = [cue_result(("cifar10", 0.9, 2500, 0), {"CBFT": model(SHORTCUT)})]
     store.save(run_record("table1", own, "small"))
     assert run("compare", "table1-smoke", "table1-small", "--json") == 0
     found = json.loads(capsys.readouterr().out)
@@ -109,15 +110,15 @@ def test_compare_has_what_both_have(store: Store, capsys: pytest.CaptureFixture[
     assert "Barriers in nats" in shown and "Settings that differ" not in shown
 
 
-def test_compare_has_the_means_of_a_summary(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_has_the_means_of_a_summary(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
     first = fig13_record()
     store.save(first)
     assert run("compare", "fig13", "fig13", "--json") == 0
     found = json.loads(capsys.readouterr().out)["summary"]
     means = {
         (pair, width, measure): number["mean"]
-        for pair, rest in (first.summary or {}).items()
-        if pair != "cells"
+        for pair, rest in (first.summary.to_plain() if first.summary else {}).items()
+        if pair != "kind"
         for width, measures in rest["by_width"].items()
         for measure, number in measures.items()
     }
@@ -128,11 +129,11 @@ def test_compare_has_the_means_of_a_summary(store: Store, capsys: pytest.Capture
     )
     assert all(each["difference"] == 0 for each in found)
     assert run("compare", "fig13", "fig13") == 0
-    assert "Means over the seeds" in capsys.readouterr().out
+    assert "Summary of all cells" in capsys.readouterr().out
 
 
 def test_report_is_of_the_runs_that_are_named_or_of_the_latest(
-    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: RunStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.html"
     assert run("report", "fig4", "last", "-o", str(page)) == 0
@@ -148,7 +149,7 @@ def test_report_is_of_the_runs_that_are_named_or_of_the_latest(
     assert text.index('id="fig4') < text.index('id="table1') < text.index('id="table3')
 
 
-def test_remove_takes_the_run_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_remove_takes_the_run_alone(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
     for word in ("", "fig4"):
         assert run("remove", word) == 2
         assert "fig4-smoke-0123abcd" in capsys.readouterr().err
@@ -160,7 +161,7 @@ def test_remove_takes_the_run_alone(store: Store, capsys: pytest.CaptureFixture[
 
 
 def test_a_run_with_a_damaged_record_is_named_and_can_be_removed(
-    store: Store, capsys: pytest.CaptureFixture[str]
+    store: RunStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (store.root / "runs" / "fig4-smoke-0123abcd" / "record.json").write_text("{", encoding="utf-8")
     assert run("show", "fig4") == 2
@@ -169,13 +170,10 @@ def test_a_run_with_a_damaged_record_is_named_and_can_be_removed(
     assert store.names() == ["table1-smoke-0123abcd", "table3-smoke-0123abcd"]
 
 
-def test_a_stopped_run_is_shown_as_far_as_it_came(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    def numbers(height: float | None) -> dict[str, Any]:
-        return {"models": {"theta_C": model(SHORTCUT)}, "paths": {"linear": path(height)}}
-
-    cells = {("digits", 0.8, None, 0): numbers(None), ("digits", 0.8, None, 1): numbers(1.0)}
-    cells[("digits", 0.9, None, 0)] = numbers(1.0)
-    store.save(run_record("fig5", cells, seeds=[0, 1, 2], status="stopped"))
+def test_a_stopped_run_is_shown_as_far_as_it_came(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
+    heights = {("digits", 0.8, None, 0): None, ("digits", 0.8, None, 1): 1.0, ("digits", 0.9, None, 0): 1.0}
+    cells = [cue_result(place, {"theta_C": model(SHORTCUT)}, [path(height)]) for place, height in heights.items()]
+    store.save(run_record("fig5", cells, seeds=(0, 1, 2), status="stopped"))
     assert run("show", "fig5") == 0
     shown = capsys.readouterr().out
     assert "means over the seeds [0, 1]" in shown and "seeds" in shown
@@ -198,7 +196,9 @@ def test_schema_is_json_and_knows_every_setting(capsys: pytest.CaptureFixture[st
     assert {"type": "string"} in found["properties"]["seeds"]["anyOf"]
     assert [kind["type"] for kind in found["properties"]["methods"]["anyOf"]] == ["object", "string", "array"]
     methods = found["properties"]["methods"]["anyOf"][0]["additionalProperties"]["anyOf"]
-    kinds = [found["$defs"][method["$ref"].removeprefix("#/$defs/")] for method in methods]
+    own, *others = sorted(methods, key=lambda method: "$ref" in method)
+    assert own["properties"]["method"]["pattern"] == ":"  # package.module:Class
+    kinds = [found["$defs"][method["$ref"].removeprefix("#/$defs/")] for method in others]
     assert {"CBFT", "LPFT", "DFR", "Training"} <= {kind["properties"]["method"]["const"] for kind in kinds}
     assert not any(kind["additionalProperties"] for kind in kinds)
     assert run("schema") == 0
@@ -207,6 +207,6 @@ def test_schema_is_json_and_knows_every_setting(capsys: pytest.CaptureFixture[st
     assert "splits" in every["audit"]["properties"]
 
 
-def test_info_names_the_store(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_names_the_store(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("info") == 0
     assert str(store.root) in capsys.readouterr().out.replace("\n", "").replace(" ", "")

@@ -50,7 +50,7 @@ def test_one_row_settles_nothing() -> None:
     suite = mc.Suite({"cue": rows(1), "rand_cue": rows(1, 2)})
     profile = mc.evaluate_path(build(mlp), mc.LinearPath(a, b), suite, ts=5, keep_samples=True)
     assert (profile.connection("cue").by, profile.connection("cue").verdict) == ("nothing", "undetermined")
-    assert profile.to_record()["mechanistic_connection"] == "undetermined"
+    assert profile.judge().verdict == profile.mechanistic_connection() == "undetermined"
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,19 @@ def test_one_row_settles_nothing() -> None:
 def test_what_is_not_finite_is_a_barrier_between_finite_ends_alone(losses: tuple[float, ...], verdict: str) -> None:
     """The chord of an infinite end is infinite: nothing lies above it."""
     profile = mc.Profile((0.0, 0.5, 1.0), {"cue": losses}, {}, {"cue": 3}, "cue", (), {})
-    record = profile.to_record(tolerance=0.1)
-    assert record["connection"]["cue"] == verdict and record["barrier"]["cue"] is None
-    assert record["endpoint_minus_minimum"]["cue"] is None
+    assert profile.judge(tolerance=0.1).splits["cue"] == verdict
+    assert "cue" not in profile.to_dict()["barriers"]["loss"]
+    with pytest.raises(ValueError, match="so the path has no barrier there"):
+        profile.barrier("cue")
+    with pytest.raises(ValueError, match="so the path has no barrier there"):
+        profile.endpoint_minus_minimum("cue")
 
 
-def test_the_record_has_the_graded_gap_beside_the_barrier() -> None:
+def test_the_table_has_the_graded_gap_beside_the_barrier() -> None:
     profile = mc.Profile((0.0, 0.5, 1.0), {"cue": (3.0, 1.0, 2.0)}, {}, {"cue": 3}, "cue", (), {})
-    assert profile.to_record()["endpoint_minus_minimum"] == {"cue": 1.5}
+    (table,) = profile.tables()
+    (row,) = table.cells
+    assert table.headings[3].text == "ends less minimum" and (row[1].text, row[3].text) == ("0.000", "1.500")
 
 
 def test_nothing_is_mechanistically_connected_without_interventions() -> None:

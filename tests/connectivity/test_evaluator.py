@@ -143,7 +143,7 @@ def test_what_is_ignored_although_it_matters_shows_in_the_ends_as_saved() -> Non
     assert any(shift.end == "B" for shift in profile.shifted_ends(0.01))
     found = mc.audit(a, b, SUITE, ts=3, alignment="none", ignore=("mask",))
     assert (
-        dict(found.lines) == {} and "outputs on an example" in found.notes[0] and "with mask left out" in found.notes[0]
+        dict(found.paths) == {} and "outputs on an example" in found.notes[0] and "with mask left out" in found.notes[0]
     )
 
 

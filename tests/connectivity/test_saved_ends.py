@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -92,13 +93,13 @@ def test_text_record_and_figure_say_so(pair: tuple[nn.Module, nn.Module]) -> Non
         f"  other ends: B is right on {100 * before.accuracy['cue']:.1f} % of cue as saved, and on {100 * here:.1f} % "
         "on this path"
     )
-    record = json.loads(json.dumps(profile.to_record("one", "two"), allow_nan=False))
-    assert [shift["end"] for shift in record["shifted"]] == ["two", "two"]
+    record = json.loads(profile.to_json())
+    assert [shift.end for shift in profile.judge().shifted] == ["B", "B"]
     assert record["saved"][1]["accuracy"] == dict(before.accuracy)
     assert record["saved"][1]["loss"] == dict(before.loss)
-    assert profile.to_record("one", "two", margin=1.0)["shifted"] == []
+    assert profile.judge(margin=1.0).shifted == ()
     circles = [
-        (line.get_xdata()[0], line.get_ydata()[0])
+        (float(np.asarray(line.get_xdata())[0]), float(np.asarray(line.get_ydata())[0]))
         for axes in profile.plot().axes
         for line in axes.lines
         if line.get_markerfacecolor() == "none"
@@ -152,7 +153,7 @@ def test_of_parameters_alone_the_saved_statistics_are_not_known(pair: tuple[nn.M
     profile = mc.evaluate_path(a, path, SUITE, 3, norm=norm)
     assert profile.saved == (None, None) and profile.shifted_ends() == ()
     assert profile.loss == walk(a, b, norm).loss
-    assert profile.to_record()["saved"] == [None, None]
+    assert profile.to_dict()["saved"] == [None, None]
     plain = [build(mlp, seed) for seed in (1, 2)]  # without statistics the parameters are the network
     found = mc.evaluate_path(plain[0], mc.LinearPath(*map(mc.parameters_of, plain)), SUITE, 3)
     for number, saved in enumerate(found.saved):
@@ -184,9 +185,10 @@ def test_alignments_maps_and_audits_say_so(pair: tuple[nn.Module, nn.Module]) ->
     notes = mc.mechanism_map({"one": a, "two": b}, SUITE, ts=3, norm=norm).notes
     assert notes == (str(expected.shifted_ends()[0]._replace(end="two")),)
     audit = mc.audit(a, b, SUITE, norm=norm, ts=3, alignment="none")
-    assert audit.lines["before"].saved == expected.saved
+    assert audit.paths["before"].saved == expected.saved
     record = json.loads(audit.to_json())
-    assert [shift["end"] for shift in record["paths"]["before"]["shifted"]] == ["B", "B"]
+    assert [shift["end"] for shift in record["connections"]["before"]["shifted"]] == ["B", "B"]
+    assert [shift.end for shift in audit.connections["before"].shifted] == ["B", "B"]
     assert "between networks with other statistics than those saved" in str(audit)
     assert "Its ends are not the networks as saved: B is right on " in str(audit)
 

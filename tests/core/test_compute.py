@@ -127,17 +127,17 @@ def test_every_result_says_how_it_was_computed() -> None:
         mc.representation_similarity(a, b, rows(40), compute=how).compute,
         mc.mechanism_map({"a": a, "b": b}, SUITE, ts=3, compute=how).compute,
     ]
-    assert found == [record] * len(found) and measured.to_record()["compute"] == record
+    assert found == [record] * len(found) and measured.to_dict()["compute"] == record
     whole = mc.audit(a, b, SUITE, ts=3, alignment="none", compute=how)
     symmetry = mc.symmetry_of(b, rows(2)[0])
     settings = [
         along(compute=how).settings,
         whole.settings,
-        whole.lines["before"].settings,
+        whole.paths["before"].settings,
         mc.align(a, b, mc.WeightMatching(1), symmetry, compute=how).settings,
     ]
     assert all({name: held[name] for name in record} == record for held in settings)
-    assert "'batch_size': 16" in str(whole.to_record()["comparison"]["a"]["compute"])
+    assert "'batch_size': 16" in str(whole.to_dict()["comparison"]["a"]["compute"])
 
 
 def test_training_reports_typed_events() -> None:

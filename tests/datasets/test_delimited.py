@@ -141,31 +141,35 @@ def test_marks_that_may_mean_two_things_are_refused_and_both_remedies_work(tmp_p
 
 
 REFUSED = {
-    "more": ("t.csv", "one,two\na,b\n\nc,d,e\n", ": row 1 (line 4) has 3 fields, but the header has 2; mend the file"),
-    "fewer": ("t.tsv", "one\ttwo\na\n", ": row 0 (line 2) has 1 field, but the header has 2; mend the file"),
+    "more": (
+        "t.csv",
+        "one,two\na,b\n\nc,d,e\n",
+        ": row 1 (line 4) has 3 fields, but the header has 2; correct the file",
+    ),
+    "fewer": ("t.tsv", "one\ttwo\na\n", ": row 0 (line 2) has 1 field, but the header has 2; correct the file"),
     "after a long row": (
         "t.csv",
         'one,two\n"a\nb",c\n"d"\n',
         " can be read neither with quotation marks that quote (row 1 (line 4) has 1 field, but the header has 2) nor "
-        "with marks that are text (row 0 (line 2) has 1 field, but the header has 2); mend the file",
+        "with marks that are text (row 0 (line 2) has 1 field, but the header has 2); correct the file",
     ),
     "never closed": (
         "t.csv",
         '"one","two"\n"a","b\n',
-        ': line 2: a quotation mark that is never closed; mend the line, or pass quoting="minimal"',
+        ': line 2: a quotation mark that is never closed; correct the line, or pass quoting="minimal"',
     ),
     "a slip among quoted fields": (
         "t.csv",
         'one,two\n"a","b"\n"c","d" e\n',
-        ': line 3: text behind a closing quotation mark; mend the line, or pass quoting="minimal"',
+        ': line 3: text behind a closing quotation mark; correct the line, or pass quoting="minimal"',
     ),
     "a mark within": (
         "t.csv",
         'one,two\n"a, b",c"d\n',
         " can be read neither with quotation marks that quote (line 2: a quotation mark within a field that is not "
-        "quoted) nor with marks that are text (row 0 (line 2) has 3 fields, but the header has 2); mend the file",
+        "quoted) nor with marks that are text (row 0 (line 2) has 3 fields, but the header has 2); correct the file",
     ),
-    "carriage return": ("t.tsv", "one\ttwo\na\tb\rc\n", ": line 2 holds a carriage return; mend the file"),
+    "carriage return": ("t.tsv", "one\ttwo\na\tb\rc\n", ": line 2 holds a carriage return; correct the file"),
     "a blank value": ("t.csv", "one\na\n\n", " row 1: column 'one' is empty; every row needs a value"),
 }
 
@@ -183,7 +187,9 @@ def test_the_way_that_was_asked_for_is_kept_to(tmp_path: Path, unchecked: None) 
     file = written(tmp_path / "t.csv", 'one,two\n"a","b"\n')
     assert read(file, 2, quoting="none") == [['"a"', '"b"']]
     written(file, 'one,two\n5" disk,b\n')
-    with pytest.raises(ValueError, match="line 2: a quotation mark within a field that is not quoted; mend the file"):
+    with pytest.raises(
+        ValueError, match="line 2: a quotation mark within a field that is not quoted; correct the file"
+    ):
         load_column(file, "one", quoting="minimal")
     for reader in (
         load,

@@ -124,7 +124,9 @@ def test_a_function_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(split(suite, "negated").inputs(torch.tensor([3])), -data()[0][[3]])
     with pytest.raises(ValueError, match=r"the intervention 'turned' 'my_interventions:turned': .* has no 'turned'"):
         mc.intervened(data(), {"turned": "my_interventions:turned"})
-    with pytest.raises(ValueError, match=r"the intervention 'turned' must be named as 'package.module:function'"):
+    with pytest.raises(
+        ValueError, match=r"^the intervention 'turned' must be one of .*'rotate'.*, or a class of your own"
+    ):
         mc.intervened(data(), {"turned": "turned"})
 
 
@@ -142,6 +144,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "fewer rows": (lambda x, draws: x[:1], "must return inputs of the rows it got, inputs [3, 3], got inputs [1, 3]"),
     "a list": (lambda x, draws: [x], "must return inputs of the rows it got, tensors, got a list"),
     "other names": (lambda x, draws: {"x": x}, "must return inputs of the rows it got, inputs [3, 3], got x [3, 3]"),
+    "writes": (lambda x, draws: x.mul_(2.0), "writes into its inputs; change a copy, x = x.clone()"),
     "one argument": (lambda x: x, "fails on the first rows (TypeError: "),
     "an error": (lambda x, draws: x @ x, "fails on the first rows (RuntimeError: "),
 }
@@ -164,7 +167,11 @@ def test_what_else_is_refused() -> None:
         mc.intervened(data(), {"data": shifted})
     with pytest.raises(TypeError, match=r"intervened reads rows by index and needs a dataset or .*, got list"):
         mc.intervened([data()], {"shifted": shifted})
-    with pytest.raises(TypeError, match=r"the intervention 'mine' must be a function, an Intervention or .*, got int"):
+    with pytest.raises(TypeError, match=r"the intervention 'mine' must be a function, an Intervention, or .*, got int"):
         mc.intervened(data(), {"mine": 3})  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match=r"functions must be a Mapping, got function; pass \{name: function, ...\}"):
         mc.intervened(data(), shifted)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        TypeError, match=r"^the intervention 'mine' is the class Rotate, not an instance; write Rotate\(\)$"
+    ):
+        mc.intervened(data(), {"mine": mc.Rotate})  # pyright: ignore[reportArgumentType]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
 import mechconn as mc
-from mechconn.datasets import ImageSet, Planted, PlantedSet, make_cued_set
+from mechconn.core import draw_uniform
+from mechconn.datasets import ImageSet, Intervention, Planted, PlantedSet, make_cued_set
 
 ALL: dict[str, mc.Intervention] = {
     "rotate": mc.Rotate(max_degrees=30),
@@ -207,3 +209,56 @@ def test_wrong_input_says_what_to_do(case: str) -> None:
     call, kind, message = WRONG[case]
     with pytest.raises(kind, match=message):
         call()
+
+
+@dataclass(frozen=True)
+class Scaled(Intervention):
+    """An intervention of a user's own: inputs times a factor; `mistake` breaks what it must keep to."""
+
+    mistake: str = ""
+
+    def draw(self, index: Tensor, seed: int) -> Tensor:
+        drawn = draw_uniform(index, seed, "scaled")
+        if self.mistake == "draws globally":
+            return torch.rand(len(index))
+        return drawn / drawn.mean() if self.mistake == "draws by the batch" else drawn
+
+    def apply(self, x: Tensor, values: Tensor) -> Tensor:
+        if self.mistake == "writes":
+            return x.mul_(values[:, None])
+        if self.mistake == "fails":
+            raise KeyError("two\nlines")
+        changed = {
+            "applies randomness": lambda: x + torch.rand(len(x), 1),
+            "mixes rows": lambda: x - x.mean(0),
+            "drops rows": lambda: x[:1],
+        }
+        return changed[self.mistake]() if self.mistake in changed else x * values[:, None].to(x)
+
+
+MISTAKES = {
+    "draws globally": r"^Scaled\.draw gives a row another strength when it is called again or for fewer rows; draw by",
+    "draws by the batch": r"^Scaled\.draw gives a row another strength when it is called again or for fewer rows; ",
+    "writes": r"^the intervention 'Scaled' writes into its inputs; change a copy, x = x\.clone\(\)$",
+    "fails": r"^the intervention 'Scaled' fails on the first rows \(KeyError: 'two.*lines'\); apply gets \(inputs, str",
+    "applies randomness": "^the intervention 'Scaled' gives a row other values when it is asked again; take ",
+    "mixes rows": "^the intervention 'Scaled' gives a row other values when it is asked for one row alone; ",
+    "drops rows": r"^the intervention 'Scaled' must return inputs of the rows it got, inputs \[3, 2\], got in",
+}
+POINTS = torch.arange(10.0).view(5, 2) + 1.0, torch.tensor([0, 1, 0, 1, 0])
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_an_intervention_of_the_users_is_tried_on_the_first_rows(mistake: str) -> None:
+    wrong = Scaled(mistake)
+    for build in (lambda: wrong(POINTS, seed=1), lambda: mc.intervened(POINTS, {"scaled": wrong})):
+        with pytest.raises(ValueError, match=MISTAKES[mistake]) as raised:
+            build()
+        assert "\n" not in str(raised.value)
+
+
+def test_an_intervention_of_the_users_that_keeps_to_its_rows_is_taken() -> None:
+    found, index = Scaled()(POINTS, seed=1), torch.arange(5)
+    factors = draw_uniform(index, 1, "scaled")
+    assert torch.equal(found.inputs(index), POINTS[0] * factors[:, None].float())
+    assert torch.equal(Scaled()(found, seed=1).inputs(index), found.inputs(index))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mechconn as mc
-from mechconn.losses import as_loss, make_named_loss
+from mechconn.losses import as_loss, read_loss
 from zoo import build
 
 TYPES = [torch.float32, torch.float64]
@@ -177,17 +177,42 @@ def test_every_verb_refuses_what_is_no_class() -> None:
 
 
 def test_losses_by_name_with_options() -> None:
-    assert make_named_loss("cross_entropy") == mc.losses.cross_entropy
-    assert make_named_loss("over_positions", each="binary", ignore_index=255) == mc.losses.OverPositions(
-        mc.losses.binary, 255
-    )
+    assert read_loss("cross_entropy") == mc.losses.cross_entropy == read_loss(None)
+    table = {"name": "over_positions", "each": "binary", "ignore_index": 255}
+    assert read_loss(table) == mc.losses.OverPositions(mc.losses.binary, 255)
     for loss in (mc.losses.squared, mc.losses.CrossEntropy(0.1), mc.losses.OverPositions(mc.losses.binary)):
-        described = loss.describe()
-        assert loss == (make_named_loss(described) if isinstance(described, str) else make_named_loss(**described))
-    with pytest.raises(ValueError, match=r"loss must be one of .*; did you mean 'squared'\?"):
-        make_named_loss("square")
-    with pytest.raises(ValueError, match=r"option of the loss 'binary' must be one of"):
-        make_named_loss("binary", smoothing=1)
+        assert read_loss(loss.describe()) == loss
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("square", r"^the loss must be one of .*'cross_entropy', .*'package\.module:Class', got .*mean 'squared'\?$"),
+        ({"name": "squared", "k": 1}, r"^the loss 'squared' has no option 'k'; it has none$"),
+        (
+            {"name": "cross_entropy", "smoothing": 1},
+            r"has no option 'smoothing'; it has label_smoothing, ignore_index; did you mean 'label_smoothing'\?$",
+        ),
+        ({"label_smoothing": 0.1}, r"^the loss must have a name, as in \{name = \"\.\.\.\"\}, got "),
+        ({"name": "over_positions", "each": {"ignore_index": 1}}, "^the loss must have a name"),
+        (
+            {"name": "user_defined_data:Pinball"},
+            r"^the loss Pinball needs share; write a table, \{name = \.\.\., share",
+        ),
+        ("user_defined_data:CLASSES", "must be a function or of class Loss, it is a int; name one of these"),
+        (3, "^the loss must be a name or a table, got 3$"),
+        (object(), "^the loss must be a name or a table, got a object$"),
+        (
+            "user_defined_data:NoLoss",
+            r"^the loss must be a function of \(outputs, targets\) or a subclass of mechconn\.losses\.Loss, got the "
+            r"class NoLoss, whose instances cannot be called; write class NoLoss\(mechconn\.losses\.Loss\) with",
+        ),
+    ],
+)
+def test_what_names_no_loss_is_refused_in_a_line(value: Any, text: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=text) as raised:
+        read_loss(value)
+    assert "\n" not in str(raised.value) and " at 0x" not in str(raised.value)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -195,6 +220,9 @@ def test_a_loss_is_called_before_it_is_passed() -> None:
     wrong: Any = mc.losses.Squared
     with pytest.raises(TypeError, match=r"got the class Squared; pass an instance, Squared\(\)$"):
         as_loss(wrong)
+    nothing: Any = object()
+    with pytest.raises(TypeError, match=r"that gives a value per row, got a object$"):
+        as_loss(nothing)
     name: Any = "squared"
     with pytest.raises(TypeError, match=r"got 'squared'; pass mechconn\.losses\.squared$"):
         as_loss(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.mechanisms import AuditRecord
 from zoo import CLASSES, FEATURES, build
 
 
@@ -55,17 +55,17 @@ def found(pair: tuple[nn.Module, nn.Module]) -> mc.Audit:
 def test_parts_are_those_of_the_verbs(pair: tuple[nn.Module, nn.Module], found: mc.Audit) -> None:
     a, b = pair
     norm = mc.Reestimate(data(), label="training data")
-    assert found.comparison == mc.compare_mechanisms(a, b, suite())
+    assert found.comparison == replace(mc.compare_mechanisms(a, b, suite()), names=("one", "two"))
     assert found.verdict == "similar"
     assert found.discrepancy == mc.output_discrepancy(a, b, suite())
     own_a, own_b = mc.parameters_of(a), mc.parameters_of(b)
     line = mc.evaluate_path(a, mc.LinearPath(own_a, own_b), suite(), 5, norm=norm, keep_samples=True)
-    assert found.lines["before"].loss == line.loss
+    assert found.paths["before"].loss == line.loss
     aligned = mc.align(a, b, mc.ActivationMatching(data(), label="training data"))
     assert found.alignment is not None and found.alignment.distance_after == aligned.distance_after
     after = mc.evaluate_path(a, mc.LinearPath(own_a, aligned.params), suite(), 5, norm=norm)
-    assert found.lines["after"].loss == after.loss
-    assert found.lines["after"].barrier("plain").interval is not None
+    assert found.paths["after"].loss == after.loss
+    assert found.paths["after"].barrier("plain").interval is not None
     blocks = mc.evaluate_blocks(a, own_a, aligned.params, suite(), 1, ts=5, norm=norm)
     assert found.blocks is not None and {k: v.loss for k, v in found.blocks.items()} == {
         k: v.loss for k, v in blocks.items()
@@ -80,7 +80,7 @@ def test_sentences_say_what_the_numbers_are(found: mc.Audit) -> None:
     assert f"one is invariant to last ({100 * found.comparison.a['last'].effect:+.2f} points" in text
     assert f"is sensitive to causes ({100 * effect.effect:+.2f} points" in text
     assert "The mechanisms of one (A) and two (B) are similar:" in text
-    barrier = found.lines["before"].barrier("plain")
+    barrier = found.paths["before"].barrier("plain")
     assert f"The straight path from one to two, as it is, is {'not ' if barrier.height > 0.05 else ''}" in text
     assert f"{barrier.height:.2f} nats on plain (t = {barrier.t:g}, 95 % interval" in text
     assert "is a conjecture" in text and "not provably the best" in text
@@ -89,8 +89,8 @@ def test_sentences_say_what_the_numbers_are(found: mc.Audit) -> None:
 
 def test_record_is_json_without_nan(found: mc.Audit) -> None:
     record = json.loads(found.to_json(), parse_constant=lambda constant: pytest.fail(f"{constant} in the record"))
-    assert (record["schema_version"], record["kind"], record["names"]) == (2, "audit", ["one", "two"])
-    assert record == json.loads(AuditRecord.of(found.to_record()).to_json())
+    assert (record["schema_version"], record["kind"], record["names"]) == (3, "audit", ["one", "two"])
+    assert record == found.to_dict() == mc.load_result(record).to_dict()
     assert record["comparison"]["verdict"] == "similar"
     assert record["paths"]["after"]["settings"]["norm"]["data"] == "training data"
     assert record["findings"] == list(found.findings)
@@ -124,10 +124,10 @@ def test_a_permuted_copy_is_similar_and_connected_after_alignment() -> None:
     found = mc.audit(a, b, suite(), norm=mc.Reestimate(data()), ts=3, symmetry=symmetry)
     assert found.verdict == "similar"
     assert found.alignment is not None and found.alignment.distance_before > 1.0 > found.alignment.distance_after
-    after = found.lines["after"]
+    after = found.paths["after"]
     assert max(after.barrier(split).height for split in after.loss) < 1e-9
     assert after.mechanistic_connection(0.1) == "connected"
-    assert found.lines["before"].loss["plain"][1] != pytest.approx(after.loss["plain"][1], abs=1e-3)
+    assert found.paths["before"].loss["plain"][1] != pytest.approx(after.loss["plain"][1], abs=1e-3)
 
 
 def test_a_module_that_computes_something_else_with_the_same_tensors_has_no_path() -> None:
@@ -137,15 +137,15 @@ def test_a_module_that_computes_something_else_with_the_same_tensors_has_no_path
         return build(lambda: nn.Sequential(nn.Linear(FEATURES, 8), act, nn.Linear(8, CLASSES)), 1)
 
     found = mc.audit(with_act(nn.ReLU()), with_act(nn.Tanh()), suite(), ts=3)
-    assert dict(found.lines) == {}
+    assert dict(found.paths) == {}
     assert "not one module" in str(found)
 
 
 def test_each_line_reads_the_statistics_of_its_own_ends() -> None:
     a, b = trained(1), trained(2)
     found = mc.audit(a, b, suite(), norm=mc.InterpolateNorm(), ts=3)
-    assert list(found.lines) == ["before", "after"]
-    for line in found.lines.values():  # at t = 1 the network is B, whatever its units' order
+    assert list(found.paths) == ["before", "after"]
+    for line in found.paths.values():  # at t = 1 the network is B, whatever its units' order
         assert line.loss["plain"][-1] == pytest.approx(found.comparison.b.loss["plain"], rel=1e-9)
         assert line.loss["plain"][0] == pytest.approx(found.comparison.a.loss["plain"], rel=1e-9)
 
@@ -154,7 +154,7 @@ def test_kept_statistics_are_those_of_the_first_model_and_the_other_end_says_so(
     a, b = trained(1), trained(2)
     b.get_buffer("1.running_mean").add_(3.0)
     found = mc.audit(a, b, suite(), norm=mc.KeepNorm(), ts=3, alignment="none")
-    line = found.lines["before"]
+    line = found.paths["before"]
     assert line.loss == mc.evaluate_path(a, mc.LinearPath.between(a, b), suite(), 3, norm=mc.KeepNorm()).loss
     for saved, measured in zip(line.saved, (found.comparison.a, found.comparison.b), strict=True):
         assert saved is not None and saved.accuracy == measured.accuracy
@@ -165,7 +165,7 @@ def test_kept_statistics_are_those_of_the_first_model_and_the_other_end_says_so(
 def test_models_of_different_architecture_are_compared_without_a_path() -> None:
     wide = build(lambda: nn.Sequential(nn.Linear(FEATURES, 12), nn.ReLU(), nn.Linear(12, CLASSES)), 1)
     found = mc.audit(trained(1), wide, suite(), norm=mc.Reestimate(data()), ts=3)
-    assert dict(found.lines) == {} and found.alignment is None
+    assert dict(found.paths) == {} and found.alignment is None
     said = next(note for note in found.notes if note.startswith("A and B are not one module with different parameters"))
     assert said.endswith(". So no path in weight space joins them.") and said in str(found)
     json.loads(found.to_json())
@@ -184,7 +184,7 @@ class Branching(nn.Module):
 
 def test_a_model_that_cannot_be_read_is_audited_without_alignment() -> None:
     found = mc.audit(build(Branching, 1), build(Branching, 2), suite(), ts=3)
-    assert list(found.lines) == ["before"] and found.alignment is None
+    assert list(found.paths) == ["before"] and found.alignment is None
     assert "was not aligned" in str(found) and "must not branch on values" in str(found)
 
 

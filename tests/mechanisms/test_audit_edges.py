@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.mechanisms import AuditRecord
-from mechconn.report import describe_path
+from mechconn.connectivity import describe_path
 from zoo import CLASSES, FEATURES, Batch, build, mlp, rows
 
 
@@ -147,9 +146,9 @@ def test_a_regression_is_audited_in_the_units_of_its_loss(regression: mc.Audit, 
 
 
 def test_its_figures_show_and_describe_the_loss_alone(regression: mc.Audit) -> None:
-    path = AuditRecord.of(regression.to_record()).paths["before"]
-    height = regression.lines["before"].barrier("plain").height
-    words = describe_path(path, "loss units")
+    path = regression.paths["before"]
+    height = path.barrier("plain").height
+    words = describe_path(path)
     assert words.startswith("Loss along the straight path from A to B: plain loss 0 at t = 0 and 0.000")
     assert f"largest rise in loss above the chord {height:.3g} loss units at t = 0.5" in words
     assert "accuracy" not in words
@@ -172,8 +171,8 @@ def test_models_with_probabilities_of_exactly_zero_are_joined() -> None:
     data = x, torch.arange(60) % 2
     suite = mc.Suite({"cue": data, "rand_cue": data})
     found = mc.audit(build(Impossible), build(Impossible, 1), suite, ts=3, alignment="none")
-    assert list(found.lines) == ["before"] and found.notes == ()
-    assert found.to_record()["paths"]["before"]["barrier"]["cue"] is not None
+    assert list(found.paths) == ["before"] and found.notes == ()
+    assert found.to_dict()["paths"]["before"]["barriers"]["loss"]["cue"]["height"] is not None
 
 
 def test_verdicts_on_the_loss_are_called_approximate() -> None:

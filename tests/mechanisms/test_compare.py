@@ -219,7 +219,7 @@ def test_runs_that_agree_to_the_last_row_are_not_taken_for_certain() -> None:
 def test_the_record_is_strict_json_and_print_sums_it_up(several: bool) -> None:
     a, b, suite = runs()
     found = mc.compare_mechanisms(a if several else a[0], b if several else b[0], suite)
-    record = json.loads(json.dumps(found.to_record(), allow_nan=False))
+    record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert (record["verdict"], record["why"], record["over"]) == (found.verdict, found.why, found.over)
     assert record["a"]["effects"]["hue"]["effect"] == found.a["hue"].effect
     assert len(record["runs_b"]) == (3 if several else 1)

@@ -39,7 +39,7 @@ def test_it_is_the_mean_over_interventions_of_the_mean_over_rows() -> None:
     assert found.similarity == pytest.approx(1 / (found.mean + 1e-8), rel=1e-12)
     mirrored = mc.output_discrepancy(models[1], models[0], suite)
     assert mirrored.mean == pytest.approx(found.mean, rel=KEPT)
-    assert json.loads(json.dumps(found.to_record(), allow_nan=False))["mean"] == found.mean
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["mean"] == found.mean
 
 
 def test_a_split_of_several_draws_counts_with_their_mean() -> None:

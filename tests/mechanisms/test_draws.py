@@ -219,7 +219,7 @@ def test_an_audit_tells_of_several_draws(tmp_path: Path) -> None:
     mc.save_report(found, tmp_path / "audit.html")
     text = (tmp_path / "audit.html").read_text(encoding="utf-8")
     assert "rand_cue was drawn 3 times: means over the draws." in text
-    assert found.to_record()["comparison"]["a"]["effects"]["rand_cue"]["draws"] == 3
+    assert found.to_dict()["comparison"]["a"]["effects"]["rand_cue"]["draws"] == 3
 
 
 # ---------------------------------------------------------------- suites with several draws

@@ -42,10 +42,10 @@ VERBS: dict[str, Callable[[Any, Any, mc.Suite], Any]] = {
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_outputs_give_the_numbers_of_the_models(verb: str, tmp_path: Path) -> None:
-    expected = VERBS[verb](A, B, SUITE).to_record()
+    expected = VERBS[verb](A, B, SUITE).to_dict()
     a, b = given(A, tmp_path / "a"), given(B, tmp_path / "b")
     for models, suite in (((a, b), a.suite), ((a, b), b.suite), ((a, b), SUITE), ((A, b), SUITE), ((a, B), SUITE)):
-        assert VERBS[verb](*models, suite).to_record() == expected
+        assert VERBS[verb](*models, suite).to_dict() == expected
 
 
 class Drawing(nn.Module):
@@ -70,9 +70,9 @@ class Centred(nn.Module):
 def test_outputs_of_a_network_that_draws_are_those_that_are_measured(verb: str, tmp_path: Path) -> None:
     model = Drawing()
     found = given(model, tmp_path)
-    expected = VERBS[verb](model, model, SUITE).to_record()
-    assert VERBS[verb](found, found, SUITE).to_record() == expected
-    assert VERBS[verb](found, model, SUITE).to_record() == expected
+    expected = VERBS[verb](model, model, SUITE).to_dict()
+    assert VERBS[verb](found, found, SUITE).to_dict() == expected
+    assert VERBS[verb](found, model, SUITE).to_dict() == expected
     other = mc.load_outputs(mc.save_outputs(model, SUITE, tmp_path / "other", seed=1))
     assert not torch.equal(other.outputs["cue"], found.outputs["cue"])
     assert mc.measure_invariance(other, SUITE).loss == mc.measure_invariance(model, SUITE, seed=1).loss
@@ -150,14 +150,14 @@ def test_draws_of_other_ids_are_refused(tmp_path: Path) -> None:
 
 def test_groups_of_one_split(tmp_path: Path) -> None:
     found, groups = given(A, tmp_path), (torch.arange(300) % 3).tolist()
-    expected = mc.measure_groups(A, SUITE["turned"], groups).to_record()
-    assert mc.measure_groups(found, found.suite["turned"], groups).to_record() == expected  # pyright: ignore
+    expected = mc.measure_groups(A, SUITE["turned"], groups).to_dict()
+    assert mc.measure_groups(found, found.suite["turned"], groups).to_dict() == expected  # pyright: ignore
     with pytest.raises(
         ValueError, match=r"several splits \(cue, r, turned\); pass the rows of one .*given.suite\['cue'\]"
     ):
         mc.measure_groups(found, (X.flip(1), Y), groups)
     one = given(A, tmp_path / "one", mc.Suite({"cue": (X.flip(1), Y)}))
-    assert mc.measure_groups(one, (X.flip(1), Y), groups).to_record() == expected
+    assert mc.measure_groups(one, (X.flip(1), Y), groups).to_dict() == expected
 
 
 def test_one_logit(tmp_path: Path) -> None:
@@ -166,8 +166,8 @@ def test_one_logit(tmp_path: Path) -> None:
     found, loss = given(model, tmp_path, suite), mc.losses.binary
     for where in (suite, found.suite):
         assert (
-            mc.measure_invariance(found, where, loss=loss).to_record()
-            == mc.measure_invariance(model, suite, loss=loss).to_record()
+            mc.measure_invariance(found, where, loss=loss).to_dict()
+            == mc.measure_invariance(model, suite, loss=loss).to_dict()
         )
         assert mc.output_discrepancy(found, found, where, loss=loss).mean == 0.0
 
@@ -177,8 +177,8 @@ def test_one_number_of_a_regression(tmp_path: Path) -> None:
     suite = mc.Suite({"cue": (X, X[:, 0]), "r": (X.flip(0), X[:, 0])})
     found, how = given(model, tmp_path, suite), {"loss": mc.losses.squared, "on": "loss"}
     assert (
-        mc.measure_invariance(found, found.suite, **how).to_record()
-        == mc.measure_invariance(model, suite, **how).to_record()
+        mc.measure_invariance(found, found.suite, **how).to_dict()
+        == mc.measure_invariance(model, suite, **how).to_dict()
     )
 
 
@@ -189,7 +189,7 @@ def test_how_often_predictions_change_is_known_where_rows_correspond(tmp_path: P
     model = build(lambda: nn.Sequential(nn.Flatten(), nn.Linear(pixels, 10)), 0, torch.float32)
     found, expected = given(model, tmp_path, suite), mc.measure_invariance(model, suite)
     assert any(effect.changed is not None for effect in expected.values())
-    assert mc.measure_invariance(found, found.suite).to_record() == expected.to_record()
+    assert mc.measure_invariance(found, found.suite).to_dict() == expected.to_dict()
 
 
 def test_the_data_say_how_splits_were_chosen(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_the_data_say_how_splits_were_chosen(tmp_path: Path) -> None:
     splits = mc.split_by_agreement((X, Y), column.tolist())
     suite = mc.Suite(splits, reference=next(iter(splits)))
     found = given(A, tmp_path, suite)
-    assert mc.measure_invariance(found, suite).to_record() == mc.measure_invariance(A, suite).to_record()
+    assert mc.measure_invariance(found, suite).to_dict() == mc.measure_invariance(A, suite).to_dict()
 
 
 # ---------------------------------------------------------------- suites of other rows

@@ -99,7 +99,7 @@ def test_batches_and_a_record() -> None:
     whole = mc.measure_groups(Given(), (x, y), names, train_groups=names)
     parts = [(x[:30], y[:30]), (x[30:], y[30:])]
     assert mc.measure_groups(Given(), parts, names, train_groups=names) == whole
-    record = json.loads(json.dumps(whole.to_record()))
+    record = json.loads(json.dumps(whole.to_dict()))
     assert record["worst"] == "sea" and record["groups"]["sea"]["accuracy"] == 0.5 and record["confidence"] == 0.95
     lines = str(whole).splitlines()
     assert lines[0] == "accuracy by group (95 % intervals):"

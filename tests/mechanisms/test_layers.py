@@ -97,7 +97,7 @@ def test_layers_without_one_activation_are_left_out_and_named(case: str) -> None
     found = cka(factory, data)
     assert list(found) == layers and all(found[layer] is not None for layer in layers)
     assert found.left_out == {name: f"model_a: {why}" for name, why in left_out.items()}
-    assert found.to_record()["left_out"] == found.left_out == json.loads(json.dumps(found.to_record()))["left_out"]
+    assert found.to_dict()["left_out"] == found.left_out == json.loads(json.dumps(found.to_dict()))["left_out"]
     assert str(found).splitlines()[-1] == f"  {list(left_out)[-1]}: left out (model_a: {left_out[list(left_out)[-1]]})"
     assert found.layers == cka(factory, data, layers=layers).layers  # the others do not depend on it
     assert found == cka(factory, data, layers="all")
@@ -181,7 +181,8 @@ def test_an_audit_of_all_layers_names_those_left_out(case: str) -> None:
     found = mc.audit(a, b, suite, ts=3, alignment="none", layers="all")
     assert found.similarity is not None and list(found.similarity) == layers
     record = json.loads(found.to_json())
-    assert record["left_out"] == found.similarity.left_out and list(record["similarity"]) == layers
+    similarity = record["similarity"]
+    assert similarity["left_out"] == found.similarity.left_out and list(similarity["layers"]) == layers
     name, why = next(iter(left_out.items()))
     assert any(f"Left out: {name} (model_a: {why})" in sentence for sentence in found.findings)
 
@@ -197,7 +198,7 @@ def test_an_audit_refuses_layers_by_name_before_its_work_and_notes_where_none_is
     assert told == []
     bare = nn.Flatten(), nn.Flatten()
     found = mc.audit(*bare, suite, ts=3, alignment="none", layers="all")
-    assert (found.similarity, found.to_plain()["left_out"]) == (None, {})
+    assert found.similarity is None and found.to_dict()["similarity"] is None
     assert found.notes[-1].startswith(
         "No linear CKA: the models have no linear maps to compare; name layers that run once"
     )

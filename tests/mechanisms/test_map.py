@@ -112,7 +112,7 @@ def test_the_picture_shows_the_matrix_in_the_order_of_the_tree(on: Any) -> None:
 def test_the_record_is_strict_json_and_progress_is_told() -> None:
     told: list[mc.ProgressEvent] = []
     found = mc.mechanism_map(MODELS, SUITE, ts=3, progress=told.append)
-    record = json.loads(json.dumps(found.to_record(), allow_nan=False))
+    record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert record["distance"] == [list(row) for row in found.distance]
     assert record["trees"]["barrier"]["order"] == list(found.trees["barrier"].order)
     assert record["norm"] == {"policy": "keep"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import ttest_1samp
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -68,6 +69,20 @@ def test_accuracy_and_loss_are_those_of_the_model_with_its_own_statistics() -> N
     assert measured.accuracy_interval["cue"] == clopper_pearson(round(17 * accuracy), 17)
 
 
+def test_the_loss_has_an_interval_over_rows() -> None:
+    model, data = build(mlp), rows(20, 1)
+    measured = mc.measure_invariance(model, mc.Suite({"cue": data, "one": (data[0][:1], data[1][:1])}))
+    losses = nn.functional.cross_entropy(model(data[0]), data[1], reduction="none").detach()
+    exact = ttest_1samp(losses.numpy(), 0.0).confidence_interval(0.95)
+    assert measured.loss_interval == {"cue": pytest.approx((exact.low, exact.high), rel=1e-9), "one": None}
+    pairs = [row // 2 for row in range(20)]
+    clustered = mc.measure_invariance(model, mc.Suite({"cue": data}), cluster=pairs).loss_interval["cue"]
+    exact = ttest_1samp(losses.view(10, 2).mean(1).numpy(), 0.0).confidence_interval(0.95)
+    assert clustered == pytest.approx((exact.low, exact.high), rel=1e-9)
+    never = mc.measure_invariance(model, mc.Suite({"cue": data}), loss=lambda z, y: torch.full_like(z[:, 0], torch.inf))
+    assert never.loss == never.loss_interval == {"cue": None}
+
+
 def test_interventions_decide_and_no_cue_is_reported_beside_them() -> None:
     many = answers(RIGHT * 30, Y * 30)
     wrong = answers([(value + 1) % 3 for value in RIGHT * 30], Y * 30)
@@ -97,7 +112,7 @@ def test_a_loader_that_shuffles_keeps_rows_together() -> None:
 
 def test_the_record_is_plain_json() -> None:
     measured = mc.measure_invariance(Copier(), mc.Suite({"cue": answers(RIGHT, Y), "hue": answers(TWO_WRONG, Y)}))
-    record = json.loads(json.dumps(measured.to_record()))
+    record = json.loads(json.dumps(measured.to_dict()))
     assert record["effects"]["hue"]["effect"] == -0.25
     assert tuple(record["effects"]["hue"]["interval"]) == measured["hue"].interval
     assert record["accuracy"] == {"cue": 1.0, "hue": 0.75}
@@ -176,9 +191,12 @@ def test_a_result_sums_itself_up() -> None:
     splits = {"no_cue": answers(RIGHT, Y), "cue": answers(RIGHT, Y), "hue": answers(TWO_WRONG, Y)}
     suite = mc.Suite(splits, paired=True)
     said = str(mc.measure_invariance(Copier(), suite)).splitlines()
-    assert said[0] == "effects on the accuracy, against 'cue'; margin 0.05"
-    assert said[1].startswith("  no_cue: +0 (95 % interval -0.37")
-    assert said[1].endswith("(reported only)")
-    assert said[2].startswith("  hue: -0.25 (95 % interval ")
-    assert "undetermined, adjusted p = 0.36, about " in said[2]
-    assert said[2].endswith("would settle it; predictions change on 25.0%")
+    assert said[0].startswith(
+        "accuracy, 8 rows: no_cue 100.0% (63.1% to 100.0%), cue 100.0% (63.1% to 100.0%), hue 75.0%"
+    )
+    assert said[1] == "effects on the accuracy, against 'cue'; margin 0.05"
+    assert said[2].startswith("  no_cue: +0 (95 % interval -0.37")
+    assert said[2].endswith("(reported only)")
+    assert said[3].startswith("  hue: -0.25 (95 % interval ")
+    assert "undetermined, adjusted p = 0.36, about " in said[3]
+    assert said[3].endswith("would settle it; predictions change on 25.0%")

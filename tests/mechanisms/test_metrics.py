@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.mechanisms import AuditRecord, InvarianceRecord
 from mechconn.stats import betting_interval, bound_paired_mean
 from zoo import build
 
@@ -47,8 +46,9 @@ def test_effects_on_a_metric_stand_beside_the_others() -> None:
         plain["r"].accuracy, plain["r"].interval, plain["r"].verdict,
     )  # fmt: skip
     assert [note for note in found.notes if "intervals of free are Student's t, which is approximate" in note]
-    record = InvarianceRecord.model_validate(json.loads(json.dumps(found.to_record(), allow_nan=False)))
-    assert record.effects["r"].metrics["brier"].effect == found["r"].metrics["brier"].effect
+    loaded = mc.load_result(json.loads(found.to_json()))
+    assert loaded == found and isinstance(loaded, mc.Invariance)
+    assert loaded.effects["r"].metrics["brier"].effect == found["r"].metrics["brier"].effect
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -76,8 +76,8 @@ def test_metrics_in_comparisons_maps_audits_and_paths() -> None:
     assert mapped.distance[0][1] == pytest.approx(max(abs(d.effect) for d in compared.differences.values()))
     audit = mc.audit(a, b, SUITE, on="brier", margin=0.6, ts=3, metrics=METRICS)
     assert audit.verdict == compared.verdict and "of brier" in str(audit)
-    AuditRecord.of(audit.to_record())
-    profile = audit.lines["before"]
+    assert mc.load_result(audit.to_dict()).to_dict() == audit.to_dict()
+    profile = audit.paths["before"]
     assert profile.bounds == {"brier": (0.0, 2.0)}
     assert profile.barrier("cue", "brier").interval is not None
     runs = mc.compare_mechanisms([a, model(2)], [b, model(3)], SUITE, 0.6, "brier", metrics=METRICS)

@@ -97,7 +97,7 @@ def counted() -> Counted:
             found.audit = mc.audit(a, b, suite, norm=norm, ts=POINTS, blocks=1, layers="all")
         finally:
             handle.remove()
-    assert len(found.audit.blocks) == BLOCKS and list(found.audit.lines) == ["before", "after"]
+    assert len(found.audit.blocks) == BLOCKS and list(found.audit.paths) == ["before", "after"]
     return found
 
 
@@ -128,7 +128,7 @@ def test_what_is_shared_is_what_it_would_be(counted: Counted) -> None:
     norm, moved = mc.Reestimate(Batch(*pairs(STATISTICS))), counted.audit.alignment.model
     line = mc.evaluate_path(a, mc.LinearPath.between(a, moved), suite, 3, norm=norm)
     for split in SPLITS:
-        shared = counted.audit.lines["after"].loss[split]
+        shared = counted.audit.paths["after"].loss[split]
         assert (shared[0], shared[2], shared[4]) == pytest.approx(line.loss[split], rel=1e-5)
     head = {**mc.parameters_of(a), **{n: t for n, t in mc.parameters_of(moved).items() if n.startswith("classifier")}}
     only = mc.evaluate_path(a, mc.LinearPath(mc.parameters_of(a), head), suite, 3, norm=norm)

@@ -94,7 +94,7 @@ def test_a_layer_that_does_not_vary_has_none(count: int) -> None:
     weight, bias = torch.zeros(3, FEATURES, dtype=torch.float64), torch.full((3,), 0.1, dtype=torch.float64)
     found = cka(linear(weight, bias), linear(weight + 1, bias), rows(count))
     assert found["0"] is None
-    record = json.loads(json.dumps(found.to_record(), allow_nan=False))
+    record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert (record["layers"], record["estimator"]) == ({"0": None}, "biased")
 
 

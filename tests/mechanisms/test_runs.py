@@ -35,6 +35,9 @@ def test_the_mean_loss_of_runs_is_that_of_all_of_them_or_none(lows: tuple[float,
     suite = mc.Suite({name: (inputs, y) for name, inputs in x.items()})
     found = mc.compare_mechanisms([Sure(low) for low in lows], [Sure(0.5), Sure(0.5)], suite)
     assert found.a.loss == {"cue": pytest.approx(math.log(1.5)), "hue": expected and pytest.approx(expected)}
+    half = 12.706204736432095 * math.log(2) / 2  # Student's t of two values log(2) apart: quantile x spread / sqrt(2)
+    interval = None if expected is None else (expected - half, expected + half)
+    assert found.a.loss_interval["hue"] == (interval and pytest.approx(interval))
     assert (found.a["hue"].loss is None) == (expected is None) and found.b.loss["hue"] == pytest.approx(math.log(2))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.mechanisms import InvarianceRecord
 from zoo import build
 
 ROWS = 400
+GREEN = '<span class="invariant"'  # a verdict in colour
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -80,7 +81,7 @@ def test_one_logit_in_audits_paths_groups_and_distances() -> None:
     binary: Any = {"loss": mc.losses.binary}
     audit = mc.audit(one, other[0], suite(), ts=3, **binary)
     assert audit.comparison.a.accuracy == mc.measure_invariance(two, suite()).accuracy
-    assert audit.discrepancy is not None and audit.lines["before"].accuracy
+    assert audit.discrepancy is not None and audit.paths["before"].accuracy
     assert audit.settings["loss"] == "binary" and audit.settings["loss_unit"] == "nats"
     groups = [f"{value}" for value in (X[:, 1] > 0).tolist()]
     found, expected = mc.measure_groups(one, (X, Y), groups, **binary), mc.measure_groups(two, (X, Y), groups)
@@ -148,11 +149,11 @@ def test_several_labels_have_the_share_of_a_rows_labels() -> None:
     effect = found["flipped"]
     assert effect.effect == pytest.approx(float((right[1] - right[0]).mean()))
     assert effect.interval[0] < effect.effect < effect.interval[1] and effect.changed is None and not effect.by_class
-    record = InvarianceRecord.model_validate(json.loads(json.dumps(found.to_record(), allow_nan=False)))
-    assert record.each == "labels"
+    loaded = mc.load_result(json.loads(found.to_json()))
+    assert isinstance(loaded, mc.Invariance) and loaded.each == "labels"
     audit = mc.audit(model, model, suite(y), ts=3, loss=mc.losses.binary)
     assert "% of the labels of cue" in str(audit) and audit.discrepancy is None
-    barrier = audit.lines["before"].barrier("cue", "accuracy")
+    barrier = audit.paths["before"].barrier("cue", "accuracy")
     assert barrier.interval is not None and barrier.interval[0] == 0
 
 
@@ -275,17 +276,16 @@ def test_a_good_model_never_carries_the_note() -> None:
     )
 
 
-def test_the_note_stands_on_pages_without_green() -> None:
-    from mechconn.mechanisms import AuditRecord
-    from mechconn.report._page import _render_audit
+def test_the_note_stands_on_pages_without_green(tmp_path: Path) -> None:
+    def page_of(audit: mc.Audit) -> str:
+        mc.save_report(audit, tmp_path / "audit.html")
+        return (tmp_path / "audit.html").read_text(encoding="utf-8")
 
-    page = _render_audit(
-        AuditRecord.of(mc.audit(constant([0.0, 1.0]), constant([0.0, 1.0]), suite(), ts=3).to_record())
-    )
-    assert "says nothing about what it uses" in page and '<span class="invariant">' not in page
+    page = page_of(mc.audit(constant([0.0, 1.0]), constant([0.0, 1.0]), suite(), ts=3))
+    assert "says nothing about what it uses" in page and GREEN not in page
     x = 5 * nn.functional.one_hot(Y, 2).float()
     good = mc.audit(nn.Identity(), nn.Identity(), mc.Suite({"cue": (x, Y), "same": (x, Y)}), ts=3)
-    assert '<span class="invariant">' in _render_audit(AuditRecord.of(good.to_record()))
+    assert GREEN in page_of(good)
 
 
 def test_probabilities_passed_as_logits_are_noticed_once() -> None:

@@ -123,16 +123,16 @@ WRONG = {
     ),
     "my_lacking:build": (
         "the model's factory: the module 'my_lacking' cannot be imported (No module named 'no_such_library'); "
-        "mend it, or install what it needs"
+        "correct it, or install what it needs"
     ),
     "my_broken:build": (
         "the model's factory: the module 'my_broken' cannot be imported (ZeroDivisionError: division by zero); "
-        "mend it, or install what it needs"
+        "correct it, or install what it needs"
     ),
     "my_parts:build": (
         "the model's factory 'my_parts:build': {here}/my_parts.py has no 'build'; name a function that is defined there"
     ),
-    "my_parts:WIDTH": "the model's factory 'my_parts:WIDTH' must be a function, it is a int",
+    "my_parts:WIDTH": "the model's factory 'my_parts:WIDTH' must be a function, it is a int; name a function",
     "my_factories:nothing": "the factory 'my_factories:nothing' must return an nn.Module, got str",
     "my_factories:needs": (
         "the factory 'my_factories:needs' cannot be called with no arguments "

@@ -125,7 +125,7 @@ def test_networks_with_hooks_after_a_backward_pass(kind: Callable[[], nn.Module]
         assert loss(copy.deepcopy(model)) == pytest.approx(loaded(kind, dict(model.state_dict())), rel=1e-9)
     found = mc.align(a, b, mc.ActivationMatching(DATA))
     assert loss(copy.deepcopy(found.model)) == pytest.approx(loss(b), rel=1e-9)
-    assert "before" in mc.audit(a, a, SUITE, ts=3).lines
+    assert "before" in mc.audit(a, a, SUITE, ts=3).paths
 
 
 @pytest.mark.parametrize("method", [mc.LastLayerRetraining(epochs=1, lr=0.1), mc.DFR(draws=1)])
@@ -162,7 +162,7 @@ def verbs(a: nn.Module, b: nn.Module) -> dict[str, Any]:
         "evaluate_alignment": mc.evaluate_alignment(a, b, mc.WeightMatching(), SUITE, 3, norm=norm, symmetry=symmetry)[
             "after"
         ].loss,
-        "audit": ({name: line.loss for name, line in audit.lines.items()}, audit.notes),
+        "audit": ({name: line.loss for name, line in audit.paths.items()}, audit.notes),
         "train": numbers(mc.train(b, DATA, mc.Training(epochs=1)).model),
         "fine_tune": numbers(mc.fine_tune(b, METHODS[1], clean=DATA, cued=DATA, references={"cued": a}).model),
         "fine_tune, head": numbers(mc.fine_tune(b, mc.DFR(draws=1), clean=DATA, head="3").model),
@@ -219,7 +219,7 @@ def test_data_of_another_type_are_as_data_of_the_models(weights: torch.dtype, da
                 *(numbers(mc.fine_tune(a, method, clean=pair, cued=pair).model) for method in methods if full),
                 numbers(mc.align(a, b, mc.ActivationMatching(pair)).model),
                 mc.symmetry_of(a, x[:4]).coverage,
-                mc.audit(a, b, suite, norm=mc.Reestimate(pair), ts=3).lines["after"].loss,
+                mc.audit(a, b, suite, norm=mc.Reestimate(pair), ts=3).paths["after"].loss,
             ]
         )
     assert results[0] == results[1]

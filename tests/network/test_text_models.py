@@ -59,7 +59,7 @@ def test_a_marker_that_predicts_the_label_becomes_the_mechanism(factory: Callabl
     assert not profile.mechanistically_connected(tolerance=0.05) or profile.barrier("rand_cue").height < 0.05
 
     audit = mc.audit(theta_c, theta_nc, task.suite, margin=0.1, ts=3, alignment=mc.WeightMatching(restarts=1))
-    assert audit.verdict == "dissimilar" and list(audit.lines) == ["before", "after"]
+    assert audit.verdict == "dissimilar" and list(audit.paths) == ["before", "after"]
     assert audit.alignment is not None and audit.alignment.coverage > 0.9
 
 

@@ -73,7 +73,7 @@ def verbs(a: nn.Module, b: nn.Module) -> dict[str, Any]:
         "soup": numbers(mc.soup([b, a], norm=norm)),
         "fit_path": mc.fit_path(b, a, b, mc.BezierFit(epochs=1), DATA).path.at(0.5),
         "compare_mechanisms": mc.compare_mechanisms(a, b, SUITE).b.loss,
-        "output_discrepancy": mc.output_discrepancy(a, b, SUITE).to_record(),
+        "output_discrepancy": mc.output_discrepancy(a, b, SUITE).to_dict(),
         "representation_similarity": dict(mc.representation_similarity(a, b, DATA)),
         "mechanism_map": mc.mechanism_map({"a": a, "b": b}, SUITE, ts=3, norm=norm).distance,
         "measure_groups": mc.measure_groups(b, DATA, [0, 1] * 12).mean,

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import mechconn as mc
-from mechconn.core import read_environment
-from mechconn.paper import PRESETS, CellEngine, DemoSettings, RunPlan, TuningSettings, run_demo, run_plan
+from mechconn.paper import CellEngine, RunPlan, TuningSettings, run_plan
 from recipes import small_plan
 
 SPLITS = {"cue", "no_cue", "rand_cue", "rand_image"}
@@ -17,73 +15,64 @@ SPLITS = {"cue", "no_cue", "rand_cue", "rand_image"}
 @pytest.mark.parametrize(
     ("recipe", "models", "paths"),
     [
-        ("fig4", {"theta_C", "theta_NC"}, {"linear", "aligned", "fitted with cue", "fitted without cue"}),
         (
-            "fig5",
-            {"theta_C", "FT-S", "FT-M", "FT-L"},
-            {"theta_C to FT-S", "theta_C to FT-M", "theta_C to FT-L"},
+            "fig4",
+            {"theta_C", "theta_NC"},
+            ["theta_NC linear", "theta_NC aligned", "theta_NC fitted cued", "theta_NC fitted clean"],
         ),
-        ("table4", {"theta_C", "FT-M", "CBFT", "scratch"}, set()),
-        ("quickstart", {"theta_C", "theta_NC", "FT-M", "CBFT"}, {"theta_C to theta_NC"}),
+        ("fig5", {"theta_C", "FT-S", "FT-M", "FT-L"}, ["FT-S linear", "FT-M linear", "FT-L linear"]),
+        ("table4", {"theta_C", "FT-M", "CBFT", "scratch"}, []),
+        ("quickstart", {"theta_C", "theta_NC", "FT-M", "CBFT"}, ["theta_NC linear"]),
     ],
 )
-def test_a_cell_measures_its_models_and_paths(recipe: str, models: set[str], paths: set[str], tmp_path: Path) -> None:
+def test_a_cell_measures_its_models_and_paths(recipe: str, models: set[str], paths: list[str], tmp_path: Path) -> None:
     changes = {
         "fig5": ["proportions=0.8", *(f"methods.{name}.epochs=1" for name in ("FT-S", "FT-M", "FT-L"))],
         "table4": ["clean_samples=20,40", "scratch.epochs=1"],
     }.get(recipe, [])
     record = run_plan(small_plan(tmp_path, CellEngine("inline", 1, 1), *changes, recipe=recipe))
     assert record.status == "done"
-    for cell in record.cells:
-        numbers = record.results[cell.name]
-        assert set(numbers["models"]) == models and set(numbers["paths"]) == paths
-        for model in numbers["models"].values():
-            assert set(model["accuracy"]) == set(model["loss"]) == SPLITS
-            for split, (low, high) in model["accuracy_interval"].items():
-                assert low <= model["accuracy"][split] <= high
-            assert set(model["effect"]) == SPLITS - {"cue"}
-            assert set(model) == {"accuracy", "accuracy_interval", "loss", "samples", "effect"}
-        fits = {name for name in paths if name.startswith("fitted")}
-        assert set(numbers["histories"]) == models | fits
-        assert all(record["epoch"] == 0 and record["lr"] > 0 for (record, *_) in numbers["histories"].values())
-        for path in numbers["paths"].values():
-            assert path["ts"] == [0.0, 0.5, 1.0] and set(path["loss"]) == SPLITS == set(path["barrier"])
+    for result in record.cue_results:
+        assert set(result.models) == set(result.histories) == models and result.tolerance == 0.05
+        assert paths == [" ".join(filter(None, (path.end, path.kind, path.fitted_on))) for path in result.paths]
+        for model in result.models.values():
+            assert set(model.accuracy) == set(model.loss) == SPLITS and set(model) == SPLITS - {"cue"}
+            for split, (low, high) in model.accuracy_interval.items():
+                assert low <= model.accuracy[split] <= high
+            assert {effect.verdict for effect in model.values()} <= {"invariant", "sensitive", "undetermined"}
+        histories = [*result.histories.values(), *(path.history for path in result.paths if path.kind == "fitted")]
+        assert all(epochs[0]["epoch"] == 0 and epochs[0]["lr"] > 0 for epochs in histories)
+        for path in result.paths:
+            profile = path.profile
+            assert profile.ts == (0.0, 0.5, 1.0) and set(profile.loss) == SPLITS
+            assert profile.names == ("theta_C", path.end) and bool(path.history) == (path.kind == "fitted")
+            assert all(profile.barrier(split).interval is not None for split in SPLITS)
+            saved, _ = profile.saved
+            assert saved is not None
             for split in ("no_cue", "cue"):  # of the others a model's accuracy is the mean over draws
-                assert path["saved"][0]["accuracy"][split] == numbers["models"]["theta_C"]["accuracy"][split]
-            for shift in path["shifted"]:
-                place = "AB".index(shift["end"])
-                assert shift["saved"] == path["saved"][place][shift["on"]][shift["split"]]
-                assert shift["evaluated"] == path[shift["on"]][shift["split"]][-place]
+                assert saved.accuracy[split] == result.models["theta_C"].accuracy[split]
     if recipe == "table4":
-        assert [cell.clean_samples for cell in record.cells] == [20, 40]
+        assert [result.clean_samples for result in record.cue_results] == [20, 40]
         shared = [cell.steps["train: theta_C"] for cell in record.cells]
         assert shared[0] == shared[1]
 
 
-def test_quickstart_is_the_demo(tmp_path: Path) -> None:
-    """Two ways to the same numbers: the demo without a store, and cached steps, with the same settings."""
-    settings = mc.Training(epochs=1, batch_size=64, lr=0.1, milestones=())
-    naive = mc.NaiveFineTuning(epochs=1, batch_size=60)
-    cbft = mc.CBFT(epochs=2, batch_size=60, cued_proportion=0.9)
-    common = {"rows": 200, "test_rows": 100, "width": 4, "points": 3, "training": settings}
-    demo = run_demo(DemoSettings.model_validate({**common, "clean_samples": 60, "naive": naive, "cbft": cbft}))
-    own = TuningSettings.model_validate(
-        {
-            **common,
-            "datasets": [PRESETS["digits"]],
-            "clean_samples": (60,),
-            "methods": {"FT-M": naive, "CBFT": cbft},
-            "clean_model": True,
-            "draws": DemoSettings().draws,
-        }
-    )
-    threads = read_environment("cpu").threads
-    record = run_plan(RunPlan("quickstart", "smoke", own, tmp_path, CellEngine("inline", 1, threads)))
-    (found,) = record.results.values()
-    assert {name: model["accuracy"] for name, model in found["models"].items()} == demo.accuracy
-    path = found["paths"]["theta_C to theta_NC"]
-    assert path["loss"] == demo.path.loss and path["ts"] == demo.path.ts
-    assert {s: b and tuple(b) for s, b in path["barrier"].items()} == demo.path.barrier
-    assert path["saved"] == [end and end.model_dump() for end in demo.path.saved]
-    assert len(path["shifted"]) == len(demo.path.shifted)
-    assert record.pictures["digits"] == demo.pictures
+def test_a_path_that_two_runs_share_has_the_names_of_each(tmp_path: Path) -> None:
+    """The step is stored once; what its ends are called is no part of it."""
+    one = run_plan(small_plan(tmp_path, CellEngine("inline", 1, 1), "proportions=0.6", "paths=true", "methods=CBFT"))
+    plan = small_plan(tmp_path, CellEngine("inline", 1, 1), "proportions=0.6", "paths=true", "methods=CBFT")
+    assert isinstance(plan.settings, TuningSettings)
+    mine = plan.settings.model_copy(update={"methods": {"mine": plan.settings.methods["CBFT"]}})
+    two = run_plan(RunPlan(plan.recipe, plan.scale, mine, plan.store, plan.engine))
+    assert [cell.computed for cell in two.cells] == [0]
+    (first,), (second,) = one.cue_results[0].paths, two.cue_results[0].paths
+    assert (first.end, second.end) == ("CBFT", "mine") and first.profile.loss == second.profile.loss
+
+
+def test_the_tolerance_decides_verdicts_and_no_step(tmp_path: Path) -> None:
+    inline, paths = CellEngine("inline", 1, 1), ("proportions=0.6", "clean_model=true", "methods=CBFT")
+    run_plan(small_plan(tmp_path, inline, *paths))
+    wide = run_plan(small_plan(tmp_path, inline, *paths, "tolerance=1000"))
+    assert [cell.computed for cell in wide.cells] == [0]
+    (path,) = wide.cue_results[0].paths
+    assert set(path.profile.judge(wide.cue_results[0].tolerance).splits.values()) == {"connected"}

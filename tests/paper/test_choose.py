@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mechconn.paper import RECIPES, SCALES, PathSettings, Settings, TuningSettings, resolve_settings
+from mechconn.descent import Training
+from mechconn.paper import SCALES, PathSettings, Recipe, Settings, TuningSettings, find_recipe, resolve_settings
 from mechconn.paper._resolve_settings import merge_changes
 from mechconn.paths import PolygonalFit
 from mechconn.tuning import CBFT, NaiveFineTuning
@@ -25,18 +26,18 @@ def tuning(*changes: str) -> TuningSettings:
 
 @pytest.mark.parametrize("images", [True, False])
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", Recipe.registered)
 def test_every_recipe_survives_plain_values(recipe: str, scale: str, images: bool) -> None:
-    made = RECIPES[recipe].settings(scale, images)  # pyright: ignore[reportArgumentType]
+    made = find_recipe(recipe).settings(scale, images)  # pyright: ignore[reportArgumentType]
     plain = json.loads(json.dumps(made.model_dump(mode="json")))
-    assert RECIPES[recipe].kind.model_validate(plain) == made
-    names = [cell.name for cell in RECIPES[recipe].cells(made)]
+    assert type(made).model_validate(plain) == made
+    names = [cell.name for cell in find_recipe(recipe).cells(made)]
     assert names and len(set(names)) == len(names)
-    assert set(RECIPES[recipe].kind.model_json_schema()["properties"]) == set(plain)
+    assert set(type(made).model_json_schema()["properties"]) == set(plain)
 
 
 def test_paper_scale_is_the_sources() -> None:
-    table = RECIPES["table1"].settings("paper", True)
+    table = find_recipe("table1").settings("paper", True)
     assert isinstance(table, TuningSettings)
     assert table.training.settings() | {"method": ""} == {
         "method": "", "epochs": 100, "batch_size": 256, "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4,
@@ -51,15 +52,15 @@ def test_paper_scale_is_the_sources() -> None:
     assert {n: rates[n] for n in ("FT-S", "FT-M", "FT-L", "CBFT")} == {
         "FT-S": (0.001, 20, 256), "FT-M": (0.01, 20, 256), "FT-L": (0.1, 20, 256), "CBFT": (0.01, 20, 256),
     }  # fmt: skip
-    fig5 = RECIPES["fig5"].settings("paper", True)
+    fig5 = find_recipe("fig5").settings("paper", True)
     assert (
         isinstance(fig5, TuningSettings)
         and fig5.clean_samples == (None,)
         and fig5.methods["FT-L"].settings()["epochs"] == 100
     )
-    fig4 = RECIPES["fig4"].settings("paper", True)
+    fig4 = find_recipe("fig4").settings("paper", True)
     assert isinstance(fig4, PathSettings) and fig4.fit.settings()["epochs"] == 15 and fig4.points == 11
-    table4 = RECIPES["table4"].settings("paper", True)
+    table4 = find_recipe("table4").settings("paper", True)
     assert isinstance(table4, TuningSettings) and table4.clean_samples == (250, 500, 1000, 2500, 5000, 10000)
 
 
@@ -71,6 +72,18 @@ def test_words_change_settings() -> None:
     assert [data.source for data in tuning("datasets=digits,./photos").datasets] == ["digits", "./photos"]
     assert tuning("clean_samples=null").clean_samples == tuning("clean_samples=none").clean_samples == (None,)
     assert tuning("rows=100", "rows=none").rows is None
+
+
+def test_values_change_settings_as_they_are() -> None:
+    given = {"seeds": (0, 2), "training": Training(epochs=3), "methods": {"CBFT": CBFT(epochs=2)}, "precision": "auto"}
+    found = resolve_settings("table1", "smoke", given)[2]
+    assert (found.seeds, found.training, found.precision) == ((0, 2), Training(epochs=3), "auto")
+    assert found.methods["CBFT"] == CBFT(epochs=2) and found.methods["FT-M"] == tuning().methods["FT-M"]
+    later = resolve_settings("table1", "smoke", ["seeds=1", {"seeds": (4,)}, "rows=30"])[2]
+    assert (later.seeds, later.rows) == ((4,), 30)
+    with pytest.raises(ValueError) as error:
+        resolve_settings("table1", "smoke", ["rows=0", "width", {"seeds": (-1,), "precision": "half"}])
+    assert [line.split()[0] for line in str(error.value).splitlines()] == ["--set", "seeds.0:", "rows:", "precision:"]
 
 
 def test_methods_are_picked_by_name_changed_and_added() -> None:

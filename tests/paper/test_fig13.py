@@ -11,9 +11,8 @@ from pydantic import ValidationError
 from scipy.stats import t as student
 
 import mechconn as mc
-from mechconn.paper import CellEngine, Fig13, RunPlan, run_plan
+from mechconn.paper import CellEngine, Fig13, RunPlan, find_recipe, run_plan
 from mechconn.paper._fig13 import FIG13_SCALES, PAIRS, ReluCell, compute_relu_cell, run_fig13, summarise_fig13
-from mechconn.paper._recipes import run_relu_cell
 from mechconn.paper._steps import ExperimentContext
 from mechconn.store import Store
 
@@ -22,25 +21,26 @@ QUICK = Fig13(widths=(6, 8), seeds=(0, 1), rows=24, steps=60, polish=3)
 
 def test_a_summary_is_one_of_its_cells() -> None:
     seen: list[mc.ProgressEvent] = []
-    results = run_fig13(QUICK, progress=seen.append)
+    cells = run_fig13(QUICK, progress=seen.append)
     assert [event.done for event in seen] == [0, 1, 2, 3, 4] and {event.total for event in seen} == {4}
-    cells = [compute_relu_cell(QUICK, seed, width) for seed, width in ((1, 8), (0, 6), (1, 6), (0, 8))]
-    assert summarise_fig13(QUICK, cells) == results == json.loads(json.dumps(results))
-    assert [(c["width"], c["seed"]) for c in results["cells"]] == [(6, 0), (6, 1), (8, 0), (8, 1)]
+    assert [(cell.width, cell.seed) for cell in cells] == [(6, 0), (6, 1), (8, 0), (8, 1)]
+    others = [compute_relu_cell(QUICK, seed, width) for seed, width in ((1, 8), (0, 6), (1, 6), (0, 8))]
+    results = summarise_fig13(QUICK, cells)
+    assert summarise_fig13(QUICK, others) == results == mc.load_result(json.loads(json.dumps(results.to_dict())))
     for pair in PAIRS:
         for measure in ("barrier_before", "barrier_after", "pattern_agreement"):
-            first, second = (c[pair][measure] for c in results["cells"][2:])
-            found = results[pair][measure]
+            first, second = (getattr(cell.pairs[pair], measure) for cell in cells[2:])
+            found = getattr(getattr(results, pair), measure)
             mean, margin = (first + second) / 2, student.ppf(0.975, 1) * abs(first - second) / 2
-            assert found["mean"] == pytest.approx(mean, abs=1e-15)
-            assert found["interval"] == pytest.approx([mean - margin, mean + margin], abs=1e-9)
-            assert results[pair]["by_width"]["8"][measure] == found
-            assert all(math.isfinite(bound) for bound in found["interval"])
+            assert found.mean == pytest.approx(mean, abs=1e-15)
+            assert found.interval == pytest.approx((mean - margin, mean + margin), abs=1e-9)
+            assert getattr(getattr(results, pair).by_width[8], measure) == found
+            assert all(math.isfinite(bound) for bound in found.interval)
 
 
 def test_of_one_seed_there_is_no_interval() -> None:
     one = Fig13(widths=(6,), seeds=(3,), rows=24, steps=20, polish=0)
-    assert run_fig13(one)["both_attributes"]["barrier_after"]["interval"] is None
+    assert summarise_fig13(one, run_fig13(one)).both_attributes.barrier_after.interval is None
 
 
 @pytest.mark.parametrize(
@@ -68,16 +68,21 @@ def test_it_computes_on_the_processor_whatever_the_device_is(tmp_path: Path) -> 
     assert first.id == second.id and first.cells[0].steps == second.cells[0].steps
     assert second.environment.device == "cpu"
     context = ExperimentContext(Store(tmp_path / "store"), mc.Compute("cuda"), threads=1)
-    run_relu_cell(context, one, ReluCell(3, 6), None)
+    find_recipe("fig13").run_cell(context, one, ReluCell(3, 6), None)
     assert {title: found.record.key for title, found in context.log.items()} == first.cells[0].steps
 
 
 @pytest.mark.slow
 def test_the_three_published_observations() -> None:
-    results = run_fig13(FIG13_SCALES["smoke"])
-    low, high = (lambda pair, what: results[pair][what]["interval"][0]), (
-        lambda pair, what: results[pair][what]["interval"][1]
-    )  # fmt: skip
+    cells = run_fig13(FIG13_SCALES["smoke"])
+    results = summarise_fig13(FIG13_SCALES["smoke"], cells)
+
+    def low(pair: str, what: str) -> float:
+        return getattr(getattr(results, pair), what).interval[0]
+
+    def high(pair: str, what: str) -> float:
+        return getattr(getattr(results, pair), what).interval[1]
+
     # The same attribute: connected after permutation, not before.
     assert high("same_attribute", "barrier_after") < low("same_attribute", "barrier_before")
     # Attributes of different complexity: a barrier stays, clear of both others; and fewer patterns agree.
@@ -85,9 +90,9 @@ def test_the_three_published_observations() -> None:
         assert high(pair, "barrier_after") < low("different_attributes", "barrier_after")
         assert low(pair, "pattern_agreement") > high("different_attributes", "pattern_agreement")
     assert high("both_attributes", "barrier_after") < low("both_attributes", "barrier_before")
-    for found in (c for c in results["cells"] if c["width"] == 128):
-        assert all(net["loss_on_data"] < 1e-3 for net in found["networks"].values())
+    for found in (cell.networks for cell in cells if cell.width == 128):
+        assert all(net.loss_on_data < 1e-3 for net in found.values())
         # Simplicity: trained on both, it relies on the simple one.
-        simple, hard = found["networks"]["both"]["effects"]
+        simple, hard = found["both"].effects
         assert simple > 0.3 and hard < 0.03
-        assert found["networks"]["complex"]["effects"][0] < 0.03 < 0.3 < found["networks"]["complex"]["effects"][1]
+        assert found["complex"].effects[0] < 0.03 < 0.3 < found["complex"].effects[1]

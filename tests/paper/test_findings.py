@@ -1,6 +1,8 @@
-from demo_record import demo_record, invariance, path
-from mechconn.mechanisms import PathVerdict
-from mechconn.paper._demo_findings import write_findings
+from dataclasses import replace
+
+from mechconn.paper import CellPath
+from mechconn.paper._findings import write_findings
+from run_records import PLACE, cue_result, model, path, quickstart_record
 
 
 def test_each_verdict_has_its_own_words():
@@ -16,7 +18,7 @@ def test_each_verdict_has_its_own_words():
 
 def test_a_model_that_a_random_cue_helps_is_not_said_to_rely_on_it():
     shunning = {"no_cue": 0.8, "cue": 0.5, "rand_cue": 0.7, "rand_image": 0.05}
-    sentence, *_ = write_findings({"CBFT": invariance(shunning, "sensitive", "sensitive")}, path())
+    sentence, *_ = write_findings(cue_result(PLACE, {"CBFT": model(shunning)}))
     assert sentence.startswith("CBFT responds to the cue, but is not helped by it")
     assert "+20.0 points" in sentence
 
@@ -24,23 +26,27 @@ def test_a_model_that_a_random_cue_helps_is_not_said_to_rely_on_it():
 def test_a_barrier_is_named_with_its_place_and_is_no_proof():
     *_, walked, caveat = told()
     assert "is not mechanistically connected" in walked
-    assert "0.40 nats on NC (t = 0.5), 0.40 nats on C (t = 0.5, 95 % interval 0.40 to 0.40)" in walked
+    assert (
+        "0.40 nats on NC (t = 0.5, 95 % interval 0.40 to 0.40), 0.40 nats on C (t = 0.5, 95 % interval 0.40 to 0.40)"
+        in walked
+    )
     assert "conjecture" in caveat
 
 
 def test_what_is_not_settled_is_said_to_be_so():
-    *_, walked, caveat = told("undetermined")
+    *_, walked, caveat = told(path(0.205, 0.195))
     assert "may or may not be mechanistically connected" in walked
-    assert "0.40 nats on C (t = 0.5, 95 % interval 0.01 to 0.40)" in walked
+    assert "0.20 nats on C (t = 0.5, 95 % interval 0.01 to 0.40)" in walked
     assert "conjecture" in caveat
 
 
 def test_no_barrier_is_no_proof_either():
-    *_, walked, caveat = told("connected")
+    *_, walked, caveat = told(path(0.0))
     assert "none on NC" in walked
     assert "mechanistically connected at these points: on the cue data and on every intervention" in walked
     assert "does not prove one mechanism" in caveat
 
 
-def told(verdict: PathVerdict = "not connected") -> list[str]:
-    return write_findings(demo_record().invariance, path(verdict))
+def told(found: CellPath | None = None) -> list[str]:
+    (result,) = quickstart_record().cue_results
+    return write_findings(replace(result, paths=(found or path(0.4),)))

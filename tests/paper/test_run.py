@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from image_files import pixels, write_class_folder
-from mechconn.cli._run_command import summarise_record
-from mechconn.core import Config
-from mechconn.paper import Recipe, RunPlan, RunWatcher, _hashed_tasks, _run_recipe, run_plan
-from mechconn.store import RunRecord, Store
+from mechconn.paper import RunPlan, RunRecord, RunStore, RunWatcher, _run_recipe, _tasks, run_plan
 from recipes import INLINE, computed, small_plan
 from work import child, heard, kill
 
@@ -48,28 +43,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     return run_plan(small_plan(tmp_path_factory.mktemp("whole")))
 
 
-def numbers_in(value: object) -> Iterator[object]:
-    if isinstance(value, dict):
-        for part in value.values():
-            yield from numbers_in(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from numbers_in(part)
-    else:
-        yield value
-
-
-def test_a_run_is_numbers_and_how_they_came_about(whole: RunRecord) -> None:
+def test_a_run_is_results_and_how_they_came_about(whole: RunRecord) -> None:
     assert (whole.status, whole.planned, whole.threads, whole.recipe) == ("done", 2, 1, "table1")
-    assert [cell.name for cell in whole.cells] == list(whole.results)
-    assert list(whole.results) == ["planted, 0.6 cued, 40 clean, seed 0", "planted, 0.9 cued, 40 clean, seed 0"]
-    values = list(numbers_in(whole.results))
-    assert values and {type(value) for value in values} <= {int, float, type(None)}
+    assert [cell.name for cell in whole.cells] == [
+        "planted, 0.6 cued, 40 clean, seed 0",
+        "planted, 0.9 cued, 40 clean, seed 0",
+    ]
+    places = [(found.dataset, found.proportion, found.clean_samples, found.seed) for found in whole.cue_results]
+    assert places == [("planted", 0.6, 40, 0), ("planted", 0.9, 40, 0)]
     for cell in whole.cells:
         # train, two fine-tunings, three measurements; all of them new.
         assert len(cell.steps) == cell.computed == 6
-    accuracy = whole.results["planted, 0.6 cued, 40 clean, seed 0"]["models"]["theta_C"]["accuracy"]
-    assert set(accuracy) == {"cue", "no_cue", "rand_cue", "rand_image"}
+    assert set(whole.cue_results[0].models["theta_C"].accuracy) == {"cue", "no_cue", "rand_cue", "rand_image"}
     assert whole.settings["methods"]["CBFT"]["epochs"] == 2 and whole.settings["device"] == "cpu"
     assert whole.environment.threads >= 1 and whole.pictures == {"planted": {}}
 
@@ -82,9 +67,9 @@ def test_a_run_is_numbers_and_how_they_came_about(whole: RunRecord) -> None:
 def test_killed_and_started_again(title: str, done: int, steps: int, whole: RunRecord, tmp_path: Path) -> None:
     process = child(RUNNING, tmp_path, title, done)
     assert (heard(process), heard(process)) == ("starting", "at work")
-    assert Store(tmp_path).show("table1").status == "running"
+    assert RunStore(tmp_path).show("table1").status == "running"
     kill(process)
-    stopped = Store(tmp_path).show("table1")
+    stopped = RunStore(tmp_path).show("table1")
     assert stopped.status == "stopped"
     finished = {folder.name: folder.stat().st_mtime_ns for folder in (tmp_path / "steps").glob("*")}
     assert len(finished) == steps
@@ -102,7 +87,7 @@ def check_unchanged(record: RunRecord, store: Path) -> None:
     said: list[str] = []
     again = run_plan(small_plan(store), RunWatcher(line=said.append))
     assert computed(said) == 0 and again.seconds > record.seconds
-    assert again == record.model_copy(update={"seconds": again.seconds}) == Store(store).show(record.id)
+    assert again == replace(record, seconds=again.seconds) == RunStore(store).show(record.id)
 
 
 def test_a_finished_run_that_is_started_again_and_killed_keeps_its_record(whole: RunRecord, tmp_path: Path) -> None:
@@ -112,7 +97,7 @@ def test_a_finished_run_that_is_started_again_and_killed_keeps_its_record(whole:
     process = child(RUNNING, tmp_path, "measure: CBFT", 1)
     assert (heard(process), heard(process)) == ("starting", "at work")
     kill(process)
-    stopped = Store(tmp_path).show("table1")
+    stopped = RunStore(tmp_path).show("table1")
     assert stopped.status == "stopped" and stopped.results == whole.results
     assert (stopped.cells, stopped.started) == (first.cells, first.started)
     again = run_plan(small_plan(tmp_path))
@@ -128,18 +113,18 @@ def test_two_runs_at_once_on_one_store(whole: RunRecord, tmp_path: Path) -> None
     assert heard(second) == "starting"
     assert heard(second) == f"another process works on run {whole.id}; waiting until it ends"
     with pytest.raises(ValueError, match="is at work just now"):
-        Store(tmp_path).remove(whole.id)
+        RunStore(tmp_path).remove(whole.id)
     out, _ = first.communicate("go\n")
     other, error = second.communicate("go\n")
     assert error == "" and (out, other) == ("done 12\n", "done 0\n")
-    assert Store(tmp_path).show("table1").results == whole.results
+    assert RunStore(tmp_path).show("table1").results == whole.results
 
 
 def test_more_seeds_repeat_nothing(tmp_path: Path) -> None:
     one = run_plan(small_plan(tmp_path, INLINE, "proportions=0.6"))
     both = run_plan(small_plan(tmp_path, INLINE, "proportions=0.6", "seeds=0,1"))
     assert one.id != both.id and [cell.computed for cell in both.cells] == [0, 6]
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     assert [record.id for record in store.runs()] and len(list(tmp_path.glob("steps/*"))) == 12
     assert store.remove(one.id) == 0 and store.remove(both.id) == 12
 
@@ -157,7 +142,7 @@ def test_a_damaged_step_is_in_the_notes_and_the_numbers_are_the_same(whole: RunR
 def test_notes_on_the_settings_are_said_and_kept(tmp_path: Path) -> None:
     said: list[str] = []
     plan = replace(small_plan(tmp_path, INLINE, "proportions=0.6"), notes=("digits instead",))
-    assert run_plan(plan, RunWatcher(line=said.append)).notes == ["digits instead"] and said[0] == "digits instead"
+    assert run_plan(plan, RunWatcher(line=said.append)).notes == ("digits instead",) and said[0] == "digits instead"
 
 
 def test_progress_is_said_with_the_time_left(tmp_path: Path) -> None:
@@ -176,7 +161,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     record = run_plan(plan, RunWatcher(line=said.append))
     assert record.status == "failed" and [cell.status for cell in record.cells] == ["failed", "failed"]
     assert all("FloatingPointError: training diverged" in str(cell.why) for cell in record.cells)
-    assert record.results == {} and said[0].startswith("[1/2] planted, 0.6 cued, 40 clean, seed 0: failed: Floating")
+    assert record.results == [] and said[0].startswith("[1/2] planted, 0.6 cued, 40 clean, seed 0: failed: Floating")
 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +173,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(_run_recipe, "run_cell", full)
     with pytest.raises(DiskFullError):
         run_plan(small_plan(tmp_path))
-    assert Store(tmp_path).show("table1").status == "stopped"
+    assert RunStore(tmp_path).show("table1").status == "stopped"
 
 
 @pytest.mark.parametrize(
@@ -204,37 +189,6 @@ def test_what_is_wrong_with_the_data_is_found_before_the_start(changes: list[str
     assert list(tmp_path.iterdir()) == []
 
 
-class Widths(Config):
-    seeds: tuple[int, ...] = (0, 1)
-
-
-@dataclass(frozen=True)
-class WidthCell:
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"width 8, seed {self.seed}"
-
-    @property
-    def place(self) -> dict[str, Any]:
-        return {"seed": self.seed, "width": 8}
-
-
-def test_a_recipe_may_have_cells_and_a_summary_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What figure 13 needs: no images, no cue, and numbers over all cells."""
-    own = Recipe(
-        "widths", Widths, lambda scale, images: Widths(), lambda settings: [WidthCell(s) for s in settings.seeds],
-        lambda context, settings, cell, root: {"barrier": 0.5 + cell.seed},
-        lambda settings, cells: {"mean": sum(cell["barrier"] for cell in cells) / len(cells)},
-    )  # fmt: skip
-    monkeypatch.setattr(_run_recipe, "RECIPES", {"widths": own})
-    record = run_plan(RunPlan("widths", "smoke", Widths(), tmp_path, INLINE))
-    assert record.results == {"width 8, seed 0": {"barrier": 0.5}, "width 8, seed 1": {"barrier": 1.5}}
-    assert record.summary == {"mean": 1.0} and [cell.width for cell in record.cells] == [8, 8]
-    assert summarise_record(Store(tmp_path).show("widths"))["results"] == {"mean": 1.0}
-
-
 class StoppedError(Exception):
     pass
 
@@ -248,7 +202,7 @@ def stopped_after_one(store: Path) -> RunRecord:
 
     with pytest.raises(StoppedError):
         run_plan(small_plan(store), RunWatcher(line=stop))
-    return Store(store).show("table1")
+    return RunStore(store).show("table1")
 
 
 def test_a_record_never_holds_results_of_other_code_or_data_beside_new_ones(
@@ -256,16 +210,16 @@ def test_a_record_never_holds_results_of_other_code_or_data_beside_new_ones(
 ) -> None:
     first = run_plan(small_plan(tmp_path))
     assert stopped_after_one(tmp_path).results == whole.results and first.inputs_hash == whole.inputs_hash != ""
-    monkeypatch.setitem(_run_recipe.VERSIONS, "measure", 2)
+    monkeypatch.setitem(_run_recipe.VERSIONS, "measure", 99)
     stopped = stopped_after_one(tmp_path)
-    assert list(stopped.results) == list(whole.results)[:1] and stopped.inputs_hash != first.inputs_hash
+    assert stopped.results == whole.results[:1] and stopped.inputs_hash != first.inputs_hash
     again = run_plan(small_plan(tmp_path))
     assert again.results == whole.results and again.inputs_hash == stopped.inputs_hash
 
 
 def test_the_hash_of_what_is_read_follows_the_images(tmp_path: Path) -> None:
     def inputs(first: int) -> str:
-        for caches in (_hashed_tasks._make_cached_task, _hashed_tasks._load_images):
+        for caches in (_tasks.load_task, _tasks._load_images):
             caches.cache_clear()
         for label in ("cat", "dog"):
             pictures = {f"{row}.png": pixels(row + 10 * (label == "dog") + first) for row in range(6)}

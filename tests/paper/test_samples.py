@@ -2,11 +2,12 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn.datasets import ImageSet
-from mechconn.report import draw_preview, make_strips
-from mechconn.report._sample_strips import GAP, make_strip
+from mechconn.datasets import ImageSet, make_strips
+from mechconn.report import draw_preview
 from texts import texts
 from zoo import rows
+
+GAP = 2
 
 
 def grey(rows: int) -> ImageSet:
@@ -15,7 +16,7 @@ def grey(rows: int) -> ImageSet:
 
 
 def test_a_strip_shows_the_bytes_of_its_images_side_by_side():
-    pixels = make_strip(grey(3), 2).pixels()
+    pixels = make_strips({"grey": grey(3)}, 2)["grey"].pixels()
     assert pixels.shape == (4, 5 + GAP + 5, 3)
     assert (pixels[:, :5] == 0).all()
     assert (pixels[:, 5 : 5 + GAP] == 255).all()
@@ -23,7 +24,7 @@ def test_a_strip_shows_the_bytes_of_its_images_side_by_side():
 
 
 def test_a_strip_of_fewer_images_than_asked_for_shows_them_all():
-    assert make_strip(grey(3), 8).width == 3 * 5 + 2 * GAP
+    assert make_strips({"grey": grey(3)}, 8)["grey"].width == 3 * 5 + 2 * GAP
 
 
 def test_only_splits_of_images_are_shown():
@@ -41,5 +42,8 @@ def test_preview_shows_four_splits_of_the_same_rows():
 
 
 def test_preview_names_the_cues_there_are():
-    with pytest.raises(ValueError, match="cue must be one of 'box', 'hue-box', 'dominoes', got 'boxes'; did you mean"):
+    with pytest.raises(
+        ValueError,
+        match=r"cue must be one of .*'box', .*'dominoes', .*'hue-box', .*, got 'boxes'; did you mean 'box'\?$",
+    ):
         draw_preview("digits", "boxes")

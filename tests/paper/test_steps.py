@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +12,9 @@ import pytest
 import torch
 
 import mechconn as mc
+from data_contract import images
+from mechconn.datasets import CueTask, _cues
 from mechconn.paper import PRESETS, Architecture, choose_architecture
-from mechconn.paper._hashed_tasks import HashedTask, make_hashed_data, make_task
 from mechconn.paper._steps import (
     WEIGHTS,
     ExperimentContext,
@@ -22,7 +25,9 @@ from mechconn.paper._steps import (
     train_step,
     tune_step,
 )
+from mechconn.paper._tasks import describe_rows, find_input_shape, identify, load_task, sample_at_most
 from mechconn.store import Store, StoredStep
+from user_defined_data import StripeCue
 
 QUICK = mc.Training(epochs=1, batch_size=32, lr=0.05, milestones=())
 TUNED = mc.CBFT(epochs=2, batch_size=32)
@@ -31,8 +36,8 @@ NET = Architecture("small_convnet", 10, (3, 28, 28), 4)
 
 
 @pytest.fixture(scope="module")
-def task() -> HashedTask:
-    return make_task(PRESETS["digits"], 0.8, 0, 120, 60, None)
+def task() -> CueTask:
+    return load_task(PRESETS["digits"], 0.8, 0, 120, 60, None)
 
 
 @pytest.fixture
@@ -41,7 +46,7 @@ def context(tmp_path: Path) -> ExperimentContext:
 
 
 @pytest.fixture
-def ends(context: ExperimentContext, task: HashedTask) -> tuple[StoredStep, StoredStep]:
+def ends(context: ExperimentContext, task: CueTask) -> tuple[StoredStep, StoredStep]:
     return train_step(context, "C", task.train, QUICK, 0), train_step(context, "NC", task.clean, QUICK, 1)
 
 
@@ -50,31 +55,30 @@ def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
     return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_train_and_fine_tune(context: ExperimentContext, task: HashedTask, ends: tuple[StoredStep, StoredStep]) -> None:
-    trained = mc.train(NET.build(0), task.train.data, QUICK, seed=0)
+def test_train_and_fine_tune(context: ExperimentContext, task: CueTask, ends: tuple[StoredStep, StoredStep]) -> None:
+    trained = mc.train(NET.build(0), task.train, QUICK, seed=0)
     assert same(ends[0].tensors[WEIGHTS], trained.model.state_dict())
     assert ends[0].numbers == {"history": [dict(epoch) for epoch in trained.history], "samples": 120}
     clean = task.clean.sample(60, 0)
     found = tune_step(context, "CBFT", ends[0], TUNED, clean, task.train, 3)
-    tuned = mc.fine_tune(trained.model, TUNED, clean=clean.data, cued=task.train.data, seed=3)
+    tuned = mc.fine_tune(trained.model, TUNED, clean=clean, cued=task.train, seed=3)
     assert same(found.tensors[WEIGHTS], tuned.model.state_dict())
 
 
-def test_measure(context: ExperimentContext, task: HashedTask, ends: tuple[StoredStep, StoredStep]) -> None:
-    found = measure_step(context, "C", ends[0], task, 0.05).numbers
-    direct = mc.measure_invariance(context.model(ends[0]), task.suite, 0.05)
-    assert found["accuracy"] == direct.accuracy and found["loss"] == direct.loss
-    assert found["effects"]["rand_cue"]["effect"] == direct["rand_cue"].effect
+def test_measure(context: ExperimentContext, task: CueTask, ends: tuple[StoredStep, StoredStep]) -> None:
+    found = measure_step(context, "C", ends[0], task.suite, 0.05)
+    assert found == mc.measure_invariance(context.model(ends[0]), task.suite, 0.05)
+    assert found == measure_step(context, "C", ends[0], task.suite, 0.05)
 
 
-def test_paths(context: ExperimentContext, task: HashedTask, ends: tuple[StoredStep, StoredStep]) -> None:
+def test_paths(context: ExperimentContext, task: CueTask, ends: tuple[StoredStep, StoredStep]) -> None:
     a, b = ends
-    some = task.clean.sample_at_most(50, 0)
-    norm = mc.Reestimate(some.data, label="clean")
+    some = sample_at_most(task.clean, 50, 0)
+    norm = mc.Reestimate(some, label="clean")
     moved = align_step(context, "onto C", a, b, some, 0)
     fit = fit_step(context, "fitted", a, b, FIT, task.train, 2)
-    aligned = mc.align(context.model(a), context.model(b), mc.ActivationMatching(some.data), seed=0)
-    curve = mc.fit_path(context.model(a), context.model(a), context.model(b), FIT, task.train.data, seed=2).path
+    aligned = mc.align(context.model(a), context.model(b), mc.ActivationMatching(some), seed=0)
+    curve = mc.fit_path(context.model(a), context.model(a), context.model(b), FIT, task.train, seed=2).path
     expected = {
         "linear": (mc.LinearPath.between(context.model(a), context.model(b)), b, None),
         "aligned": (mc.LinearPath.between(context.model(a), aligned.model), moved, None),
@@ -82,19 +86,20 @@ def test_paths(context: ExperimentContext, task: HashedTask, ends: tuple[StoredS
     }
     losses = set()
     for name, (path, end, fitted) in expected.items():
-        found = evaluate_step(context, name, a, end, task, some, 3, 0.05, fitted).numbers
+        found = evaluate_step(context, name, a, end, task.suite, some, 3, fitted)
         direct = mc.evaluate_path(context.model(a), path, task.suite, ts=3, norm=norm, keep_samples=True)
-        assert found["loss"] == {split: list(values) for split, values in direct.loss.items()}
-        assert found["barrier"]["cue"] == [direct.barrier("cue").height, direct.barrier("cue").t]
-        saved = mc.measure_invariance(context.model(a), task.suite, 0.05)
-        assert found["saved"][0]["accuracy"] == saved.accuracy
-        assert [shift["end"] for shift in found["shifted"]] == [shift.end for shift in direct.shifted_ends()]
-        losses.add(found["loss"]["cue"][1])
+        assert found.loss == direct.loss and found.accuracy == direct.accuracy and found.saved == direct.saved
+        assert all(found.barrier(split) == direct.barrier(split) for split in direct.loss)
+        assert found.judge(0.05) == direct.judge(0.05)
+        saved, _ = found.saved
+        assert saved is not None
+        assert saved.accuracy == mc.measure_invariance(context.model(a), task.suite, 0.05).accuracy
+        losses.add(found.loss["cue"][1])
     assert len(losses) == 3
 
 
 def test_a_step_is_known_by_everything_that_it_depends_on(
-    context: ExperimentContext, task: HashedTask, tmp_path: Path
+    context: ExperimentContext, task: CueTask, tmp_path: Path
 ) -> None:
     base = train_step(context, "C", task.train, QUICK, 0)
     assert not train_step(context, "another name", task.train, QUICK, 0).computed
@@ -111,27 +116,52 @@ def test_a_step_is_known_by_everything_that_it_depends_on(
     assert len({base.record.key, *(other.record.key for other in others)}) == 6
 
 
-def test_data_are_known_by_their_content(task: HashedTask) -> None:
-    again = make_task(PRESETS["digits"], 0.8, 0, 120, 60, "elsewhere")
-    assert again is not task and again.train.input == task.train.input and again.suite_input == task.suite_input
+def test_data_are_known_by_their_content(task: CueTask) -> None:
+    again = load_task(PRESETS["digits"], 0.8, 0, 120, 60, "elsewhere")
+    assert again is not task and identify(again.train) == identify(task.train)
+    assert identify(again.suite) == identify(task.suite) != identify(again.train)
     others = [
-        make_task(PRESETS["digits"], 0.7, 0, 120, 60, None).train,
-        make_task(PRESETS["digits"], 0.8, 1, 120, 60, None).train,
-        make_task(PRESETS["digits"], 0.8, 0, 121, 60, None).train,
+        load_task(PRESETS["digits"], 0.7, 0, 120, 60, None).train,
+        load_task(PRESETS["digits"], 0.8, 1, 120, 60, None).train,
+        load_task(PRESETS["digits"], 0.8, 0, 121, 60, None).train,
         task.clean,
         task.clean.sample(60, 0),
         task.clean.sample(60, 1),
     ]
-    assert len({task.train.input.sha256, *(other.input.sha256 for other in others)}) == 7
-    images = task.train.data.content
+    assert len({identify(task.train).sha256, *(identify(other).sha256 for other in others)}) == 7
+    images = task.train.content
     assert isinstance(images, mc.datasets.ImageSet)
     changed = images.x.clone()
     changed[0, 0, 0, 0] ^= 1
     touched = mc.datasets.ImageSet(changed, images.y, images.classes)
     data = mc.datasets.cue_task(images, test=images, proportion=0.8).train
     other = mc.datasets.cue_task(touched, test=images, proportion=0.8).train
-    assert make_hashed_data(data, "").input != make_hashed_data(other, "").input
-    assert task.clean.sample_at_most(500, 0) is task.clean
+    assert identify(data) != identify(other)
+    assert sample_at_most(task.clean, 500, 0) is sample_at_most(task.clean, None, 0) is task.clean
+    assert identify(task.clean.sample(len(task.clean), 0)) == identify(task.clean)
+
+
+def test_cues_of_one_name_from_two_files_are_told_apart() -> None:
+    kinds = [type("Stripe", (StripeCue,), {"__module__": module}) for module in ("mine", "mine", "yours")]
+    mine, again, yours = (
+        identify(mc.datasets.cue_task(images(), test=images(), cue=kind(), seed=0).train).sha256 for kind in kinds
+    )
+    assert mine == again != yours
+
+
+def test_the_identity_of_data_does_not_keep_them_in_memory() -> None:
+    data = mc.datasets.cue_task("planted", rows=10).train
+    gone = weakref.ref(data)
+    assert identify(data).key is None
+    del data
+    gc.collect()
+    assert gone() is None
+
+
+def test_records_call_data_what_they_are(task: CueTask) -> None:
+    assert describe_rows(task.clean) == "120 training rows without a cue"
+    drawn = int((task.train.cue_values != 9).sum())
+    assert describe_rows(task.train) == f"120 training rows with a cue on {drawn} of them"
 
 
 @pytest.mark.parametrize("network", ["small_convnet", "vgg13", "resnet18"])
@@ -158,7 +188,16 @@ def test_dominoes_fetch_both_image_sets(tmp_path: Path, monkeypatch: pytest.Monk
         return mc.datasets.ImageSet(pixels, torch.arange(20) % 10, tuple("abcdefghij"))
 
     monkeypatch.setattr(mc.datasets, "load", load)
+    monkeypatch.setattr(_cues, "load", load)
     data = PRESETS["dominoes"].model_copy(update={"download": True})
-    assert make_task(data, 0.8, 0, None, None, str(tmp_path)).shape == (3, 64, 32)
+    assert find_input_shape(load_task(data, 0.8, 0, None, None, str(tmp_path))) == (3, 64, 32)
     wanted = {(name, split, True) for name in ("cifar10", "fashion_mnist") for split in ("train", "test")}
     assert set(asked) == wanted
+
+
+def test_notes_of_an_alignment_are_kept_for_the_record_of_the_run(
+    context: ExperimentContext, task: CueTask, ends: tuple[StoredStep, StoredStep]
+) -> None:
+    same_end = align_step(context, "onto itself", ends[0], ends[0], task.clean, 0)
+    assert same_end.numbers["notes"] == ["matching found no better order than the present one: B was not changed"]
+    assert "notes" not in align_step(context, "onto C", *ends, task.clean, 0).numbers

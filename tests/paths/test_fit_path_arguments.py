@@ -112,7 +112,7 @@ def bad_rows() -> tuple[torch.Tensor, torch.Tensor]:
         (
             {"method": mc.CBFT()},
             TypeError,
-            "fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got CBFT",
+            "fit_path needs a PathFit, such as BezierFit(...) or PolygonalFit(...), got CBFT",
         ),
     ],
 )

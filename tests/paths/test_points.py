@@ -280,7 +280,7 @@ def test_with_spectral_norm_the_path_ends_where_b_is() -> None:
     barrier = mc.mechanism_map({"A": a, "B": b}, suite, ts=3).barrier[0][1]
     assert barrier == pytest.approx(max(0.0, losses[1] - sum(own) / 2), rel=1e-6, abs=1e-9)
     audit = mc.audit(a, b, suite, ts=3, alignment="none")
-    assert audit.lines["before"].loss["cue"] == pytest.approx(losses, rel=1e-6)
+    assert audit.paths["before"].loss["cue"] == pytest.approx(losses, rel=1e-6)
     with pytest.raises(ValueError, match="the path holds parameters alone, and the model also has the state"):
         mc.evaluate_path(a, mc.LinearPath(mc.parameters_of(a), mc.parameters_of(b)), suite, 3)
 
@@ -396,14 +396,14 @@ def test_state_that_differs_is_refused_by_its_name_in_the_same_words(name: str) 
     run = holding(a, b)[name]
     if name == "audit":  # the mechanisms are compared all the same
         found = run()
-        assert dict(found.lines) == {} and len(found.notes) == 1
+        assert dict(found.paths) == {} and len(found.notes) == 1
         assert NOT_ONE in found.notes[0] and said in found.notes[0]
     else:
         with pytest.raises(ValueError) as caught:
             run()
         assert NOT_ONE in str(caught.value) and str(caught.value).endswith(said)
     left = run(ignore=("steps",))
-    assert name != "audit" or (list(left.lines) == ["before"] and left.notes == ())
+    assert name != "audit" or (list(left.paths) == ["before"] and left.notes == ())
 
 
 @pytest.mark.parametrize("kind", ["networks", "points", "parameters"])
@@ -432,7 +432,7 @@ def test_what_is_ignored_is_as_in_a() -> None:
     assert mc.evaluate_blocks(a, first, last, SUITE, ts=3)["head"].loss["cue"]
     expected = mc.evaluate_path(a, path, SUITE, 3)
     for found in (
-        mc.audit(a, b, SUITE, ts=3, alignment="none", ignore=("steps",)).lines["before"],
+        mc.audit(a, b, SUITE, ts=3, alignment="none", ignore=("steps",)).paths["before"],
         holding(a, b)["evaluate_alignment"](ignore=("steps",))["before"],
     ):
         assert found.loss == {split: pytest.approx(values, rel=1e-12) for split, values in expected.loss.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def profile(values: tuple[float, ...] = (1.0, 2.0, 1.5), **changes: object) -> m
 
 
 def test_a_profile_draws_every_measure() -> None:
-    figure = profile(metrics={"margin": {"cue": (1.0, 1.0, 2.0), "hue": (0.0, 0.0, 0.0)}}).plot()
+    figure: Any = profile(metrics={"margin": {"cue": (1.0, 1.0, 2.0), "hue": (0.0, 0.0, 0.0)}}).plot()
     assert isinstance(figure, Figure)
     assert [axes.get_ylabel() for axes in figure.axes] == ["accuracy (%)", "loss", "margin"]
     curves = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in figure.axes[1].lines}
@@ -38,7 +39,7 @@ def test_a_task_without_accuracy_has_no_panel_of_it() -> None:
 
 @pytest.mark.parametrize("value", [NAN, math.inf])
 def test_what_is_not_finite_is_a_gap_and_is_named(value: float) -> None:
-    axes = profile((1.0, value, 1.5)).plot().axes[1]
+    axes: Any = profile((1.0, value, 1.5)).plot().axes[1]
     assert math.isnan(axes.lines[0].get_ydata()[1])
     assert f"C: {value} at t = 0.5" in [text.get_text() for text in axes.get_legend().get_texts()]
 
@@ -46,7 +47,7 @@ def test_what_is_not_finite_is_a_gap_and_is_named(value: float) -> None:
 def test_blocks_draw_their_barriers() -> None:
     profiles = {"stem": profile(), "head": profile((1.0, NAN, 1.0))}
     result = mc.BlockProfiles(profiles, {"stem": ("s",), "head": ("h",)}, "b", ())
-    axes = result.plot().axes[0]
+    axes: Any = result.plot().axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["stem", "head"]
     assert axes.get_xlabel() == "block that moves, the rest at B"
     heights = {c.get_label(): np.asarray(c.lines[0].get_ydata()).tolist() for c in axes.containers}
@@ -65,7 +66,7 @@ def plane(**changes: object) -> mc.Plane:
 
 
 def test_a_plane_draws_a_panel_a_split_with_the_models_marked() -> None:
-    figure = plane().plot()
+    figure: Any = plane().plot()
     cue, hue = figure.axes[:2]
     assert [axes.get_title() for axes in (cue, hue)] == ["C", "hue"]
     mesh = cue.collections[0].get_array()
@@ -80,7 +81,7 @@ def test_a_plane_draws_a_panel_a_split_with_the_models_marked() -> None:
 
 
 def test_a_plane_draws_accuracy_in_percent() -> None:
-    figure = plane(accuracy={"cue": ((0.5, 0.25), (NAN, 1.0))}).plot("accuracy")
+    figure: Any = plane(accuracy={"cue": ((0.5, 0.25), (NAN, 1.0))}).plot("accuracy")
     assert figure.axes[0].collections[0].get_array().compressed().tolist() == [50.0, 25.0, 100.0]
     assert figure.axes[-1].get_ylabel() == "accuracy (%)"
     assert plane().plot().axes[-1].get_ylabel() == "loss"
@@ -88,7 +89,7 @@ def test_a_plane_draws_accuracy_in_percent() -> None:
 
 def test_many_splits_without_a_name_of_ours_are_told_apart() -> None:
     splits = {f"split {i}": (0.0, 0.5, 1.0) for i in range(20)}
-    axes = profile(loss=splits, accuracy={}, samples=dict.fromkeys(splits, 4)).plot().axes[0]
+    axes: Any = profile(loss=splits, accuracy={}, samples=dict.fromkeys(splits, 4)).plot().axes[0]
     assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 20
 
 
@@ -100,7 +101,7 @@ def test_a_plane_of_what_was_not_measured() -> None:
 
 
 def trained(*records: dict[str, float]) -> mc.Trained:
-    return mc.Trained(nn.Identity(), records, {"method": "LPFT"}, 0.0)
+    return mc.Trained(records, {"method": "LPFT"}, 0.0, model=nn.Identity())
 
 
 def test_a_training_draws_every_term_and_where_its_parts_meet() -> None:
@@ -109,7 +110,8 @@ def test_a_training_draws_every_term_and_where_its_parts_meet() -> None:
         {"epoch": 1, "lr": 0.5, "head": 2.0},
         {"epoch": 0, "lr": 0.1, "clean": 1.0, "validation": 4.0},
     ]
-    (axes,) = trained(*records).plot().axes
+    panels: list[Any] = trained(*records).plot().axes
+    (axes,) = panels
     lines = {line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")}
     assert {name: [*map(float, line.get_ydata())] for name, line in lines.items()} == {
         "head": [3.0, 2.0], "clean": [1.0], "validation": [4.0],

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+import mechconn as mc
 from browser import in_browser
-from demo_record import demo_record
 from mechconn.paper import save_runs
 from mechconn.report import save_report
-from run_records import fig4_record, fig13_record, table1_record
+from run_records import fig4_record, fig13_record, quickstart_record, table1_record
+from zoo import build, mlp, rows
 
 OVERFLOW = """(page) => ({
   page: page.documentElement.scrollWidth,
@@ -33,6 +34,10 @@ PICTURES = """(page) => [...page.querySelectorAll("details")].forEach((d) => { d
 })"""
 
 
+SCALES = """(page) => [...page.querySelectorAll("figure > svg")].map(
+  (f) => f.getBoundingClientRect().width / f.viewBox.baseVal.width * 72 / 96)"""
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("runs") / "runs.html"
@@ -43,11 +48,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("demo") / "demo.html"
-    save_report(demo_record(), file)
+    save_report(quickstart_record(), file)
     return file
 
 
-@pytest.mark.parametrize("which", ["runs", "demo"])
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("audit") / "audit.html"
+    (x, y), models = rows(20), (build(mlp, 0), build(mlp, 1))
+    suite = mc.Suite({"cue": (x, y), "rand_cue": (x.flip(1), y)})
+    save_report(mc.audit(models[0], models[1], suite, ts=3, blocks=1, layers="all"), file)
+    return file
+
+
+@pytest.mark.parametrize("which", ["runs", "demo", "audit"])
 def test_nothing_overflows_on_a_phone(which: str, request: pytest.FixtureRequest):
     found = in_browser(request.getfixturevalue(which), OVERFLOW, width=390)
     assert found == {"page": 390, "wide": []}
@@ -69,3 +83,9 @@ def test_a_click_on_a_heading_sorts(runs: Path):
 def test_pictures_load_and_figures_have_size_and_words(runs: Path):
     found = in_browser(runs, PICTURES)
     assert found == {"loaded": [True] * 8, "figures": [True] * 5, "words": [True] * 5}
+
+
+def test_letters_of_figures_are_legible_and_no_larger_than_the_pages(audit: Path):
+    """Letters of 10 points, scaled: figures of two panels, and narrow ones, which are not stretched to the page."""
+    scales = in_browser(audit, SCALES)
+    assert len(scales) == 6 and all(0.7 <= scale <= 1.26 for scale in scales)

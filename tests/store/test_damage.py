@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import mechconn as mc
-from mechconn.store import StepOutput, Store
+from mechconn.paper import RunStore
+from mechconn.store import StepOutput
 from mechconn.store._step_files import RECORD
 from work import made, step
 from zoo import build, mlp, rows
@@ -51,7 +52,7 @@ def empty_record(folder: Path) -> None:
 
 
 def of_another(folder: Path) -> None:
-    other = Store(folder.parents[1]).step(step(1), lambda _: made(1)).record.key
+    other = RunStore(folder.parents[1]).step(step(1), lambda _: made(1)).record.key
     shutil.rmtree(folder)
     shutil.copytree(folder.with_name(other), folder)
 
@@ -72,7 +73,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_damage_is_named_set_aside_and_mended(what: str, tmp_path: Path) -> None:
     damage, expected = DAMAGE[what]
     said: list[str] = []
-    store = Store(tmp_path, note=said.append)
+    store = RunStore(tmp_path, note=said.append)
     whole = store.step(step(), lambda _: made())
     damage(tmp_path / "steps" / step().key)
     assert said == []
@@ -84,7 +85,7 @@ def test_damage_is_named_set_aside_and_mended(what: str, tmp_path: Path) -> None
 
 
 def test_damage_that_comes_back_is_kept_beside_the_first(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     for _ in range(3):
         store.step(step(), lambda _: made())
         cut(tmp_path / "steps" / step().key)
@@ -97,7 +98,7 @@ def test_a_record_of_another_form_is_told_from_a_torn_one(tmp_path: Path) -> Non
     from mechconn.core import hash_values
 
     said: list[str] = []
-    store = Store(tmp_path, note=said.append)
+    store = RunStore(tmp_path, note=said.append)
     store.step(step(), lambda _: made())
     file = tmp_path / "steps" / step().key / RECORD
     plain = json.loads(file.read_text(encoding="utf-8"))["record"] | {"schema_version": 99}
@@ -108,7 +109,7 @@ def test_a_record_of_another_form_is_told_from_a_torn_one(tmp_path: Path) -> Non
 
 def test_a_damaged_run_is_named_and_the_others_are_listed(tmp_path: Path) -> None:
     said: list[str] = []
-    store = Store(tmp_path, note=said.append)
+    store = RunStore(tmp_path, note=said.append)
     (tmp_path / "runs" / "fig4-smoke-aa").mkdir(parents=True)
     (tmp_path / "runs" / "fig4-smoke-aa" / RECORD).write_text("{", encoding="utf-8")
     assert store.runs() == []
@@ -126,7 +127,7 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(tmp_path: Path) -> Non
 
 
 def test_a_run_whose_record_is_lost_can_be_removed_with_its_steps(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     store.of("run-a").step(step(), lambda _: made())
     assert store.runs() == [] and store.names() == ["run-a"]
     assert store.remove("run-a") == 1 and not list(tmp_path.glob("steps/*"))
@@ -188,8 +189,8 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_a_checkpoint_that_cannot_be_used_is_set_aside_and_the_step_starts_afresh(what: str, tmp_path: Path) -> None:
     damage, expected = CHECKPOINTS[what]
     said: list[str] = []
-    whole = Store(tmp_path / "whole").step(step(), trained)
-    store = Store(tmp_path / "store", note=said.append)
+    whole = RunStore(tmp_path / "whole").step(step(), trained)
+    store = RunStore(tmp_path / "store", note=said.append)
     with pytest.raises(StoppedError):
         store.step(step(), lambda folder: trained(folder, stop=True))
     damage(store.root / "unfinished" / step().key / "run.safetensors")

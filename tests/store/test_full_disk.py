@@ -13,7 +13,8 @@ import pytest
 from filelock import FileLock
 
 from mechconn.core import _atomic as files
-from mechconn.store import DiskFullError, StepOutput, Store
+from mechconn.paper import RunStore
+from mechconn.store import DiskFullError, StepOutput
 from mechconn.store._disk_errors import explain_full_disk
 from work import made, run_record, step
 
@@ -36,7 +37,7 @@ class Disk:
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("writes", range(3))
 def test_a_step(writes: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(files, "os", Disk(writes, code))
         with pytest.raises(DiskFullError, match=r"is full .*free some space or pass another folder, --store"):
@@ -50,7 +51,7 @@ def test_a_checkpoint_inside_a_step(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(DiskFullError, match="No space left on device"):
-        Store(tmp_path).step(step(), full)
+        RunStore(tmp_path).step(step(), full)
 
 
 def test_other_errors_pass(tmp_path: Path) -> None:
@@ -58,11 +59,11 @@ def test_other_errors_pass(tmp_path: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output error"):
-        Store(tmp_path).step(step(), fails)
+        RunStore(tmp_path).step(step(), fails)
 
 
 def test_a_run_keeps_its_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     store.save(run_record("run-a", "stopped"))
     with monkeypatch.context() as patch:
         patch.setattr(files, "os", Disk(0, errno.ENOSPC))
@@ -110,7 +111,7 @@ def test_a_disk_that_really_is_full(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
 def test_a_store_that_may_not_be_written_to(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It can be read, a run that was killed too; to write there is one clear line."""
-    store = Store(tmp_path)
+    store = RunStore(tmp_path)
     store.save(run_record("run-a", status="running"))
 
     def refused(lock: FileLock, *_: object, **__: object) -> None:
@@ -130,7 +131,7 @@ def test_a_store_that_may_not_be_written_to(code: int, tmp_path: Path, monkeypat
 
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
     with pytest.raises(
-        DiskFullError, match=r"would be larger than this system allows \(File too large; ulimit -f tells\)"
+        DiskFullError, match=r"would be larger than this system allows \(File too large; see ulimit -f\)"
     ):
         with explain_full_disk(tmp_path):
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mechconn.store import Store
+from mechconn.paper import RunStore
 from work import child, heard, kill, made, step
 
 WAITING = """
@@ -49,7 +49,7 @@ def test_the_lock_and_the_drafts_of_a_killed_process_are_no_hindrance(tmp_path: 
     assert heard(second) == "starting"
     kill(first)
     assert second.communicate()[0] == "True 2\n"
-    assert not Store(tmp_path).step(step(), lambda _: made()).computed
+    assert not RunStore(tmp_path).step(step(), lambda _: made()).computed
 
 
 def test_killed_between_its_files_and_their_place(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_killed_between_its_files_and_their_place(tmp_path: Path) -> None:
     process.communicate("go\n")
     assert process.returncode == -9
     assert len(list(tmp_path.glob("drafts/*/*"))) == 2 and not list(tmp_path.glob("steps/*"))
-    found = Store(tmp_path).step(step(), lambda _: made(3))
+    found = RunStore(tmp_path).step(step(), lambda _: made(3))
     assert found.computed and found.numbers["number"] == 3
     assert not list(tmp_path.glob("drafts/*"))
 
@@ -69,9 +69,9 @@ def test_a_run_whose_process_was_killed_has_stopped(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from mechconn.store import Store
+from mechconn.paper import RunStore
 from work import run_record
-store = Store(Path(sys.argv[1]))
+store = RunStore(Path(sys.argv[1]))
 with store.running("run-a") as alone:
     store.save(run_record("run-a", "running"))
     print(alone, flush=True)
@@ -79,6 +79,6 @@ with store.running("run-a") as alone:
 """
     process = child(code, tmp_path)
     assert heard(process) == "True"
-    assert Store(tmp_path).show("run-a").status == "running"
+    assert RunStore(tmp_path).show("run-a").status == "running"
     kill(process)
-    assert Store(tmp_path).show("run-a").status == "stopped"
+    assert RunStore(tmp_path).show("run-a").status == "stopped"

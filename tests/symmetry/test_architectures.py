@@ -99,7 +99,7 @@ PATTERNS = {
 )
 def test_patterns_say_where_the_units_lie(net: str, tensor: str, patterns: list[str]) -> None:
     symmetry = found(net)[1]
-    assert symmetry.to_record()["axes"][tensor] == patterns
+    assert symmetry.to_dict()["axes"][tensor] == patterns
 
 
 @pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])

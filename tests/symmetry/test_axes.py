@@ -21,11 +21,11 @@ from mechconn.symmetry._axes import (
     cut,
     expanded,
     freeze,
-    joined,
+    join,
     leaf,
     leaves,
     length,
-    regrouped,
+    regroup,
     tie,
 )
 from symmetry.check import built, generic, outputs
@@ -89,7 +89,7 @@ def test_axes_of_different_lengths_are_not_tied() -> None:
 
 
 def test_what_is_frozen_stays_so_through_ties() -> None:
-    x, y, z = leaf(4), leaf(4, "why"), joined([leaf(2), leaf(2)])
+    x, y, z = leaf(4), leaf(4, "why"), join([leaf(2), leaf(2)])
     tie(x, y)
     tie(z, x)
     assert free(x, y, z) == []
@@ -128,8 +128,8 @@ def test_a_product_is_cut_between_its_blocks_only() -> None:
 
 def test_equal_parts_end_to_end_can_be_read_as_blocks() -> None:
     a, b = leaf(3), leaf(3)
-    x = joined([a, b])
-    blocks = regrouped([x], [2, 3])
+    x = join([a, b])
+    blocks = regroup([x], [2, 3])
     assert [len(list(allowed(axis))) for axis in blocks] == [1, 6]
     assert free(a) == free(b) == free(x)
     assert blocks[0] and all(atom.reason for atom in expanded(blocks[0]))
@@ -137,21 +137,21 @@ def test_equal_parts_end_to_end_can_be_read_as_blocks() -> None:
 
 def test_a_view_that_does_not_fit_freezes_only_what_it_mixes() -> None:
     x = [leaf(2), leaf(3), leaf(2), leaf(5)]
-    made = regrouped(x, [2, 2, 3, 5])
+    made = regroup(x, [2, 2, 3, 5])
     assert [length(axis) for axis in made] == [2, 2, 3, 5]
     assert free(*made) == free(x[0], x[3])
     assert free(x[1], x[2]) == []
     with pytest.raises(NoRuleError):
-        regrouped(x, [4, 4])
+        regroup(x, [4, 4])
 
 
 @given(st.data())
 def test_any_sequence_of_steps_keeps_all_readings_of_an_axis_equal(data: st.DataObject) -> None:
-    """Axes of length 12 are cut, joined, divided and tied at random; what was tied must stay equal for all choices."""
+    """Axes of length 12 are cut, join, divided and tied at random; what was tied must stay equal for all choices."""
     sizes = data.draw(st.lists(st.sampled_from([(12,), (3, 4), (2, 6), (4, 3), (2, 2, 3)]), min_size=2, max_size=4))
     axes: list[Axis] = [tuple(atom for size in factors for atom in leaf(size)) for factors in sizes]
     sums = data.draw(st.lists(st.sampled_from([(3, 9), (6, 6), (4, 4, 4), (5, 7), (8, 4)]), min_size=1, max_size=3))
-    axes += [joined([leaf(size) for size in parts]) for parts in sums]
+    axes += [join([leaf(size) for size in parts]) for parts in sums]
     tied: list[tuple[Axis, Axis]] = []
     for _ in range(data.draw(st.integers(1, 5))):
         x, y = (axes[data.draw(st.integers(0, len(axes) - 1))] for _ in range(2))
@@ -161,7 +161,7 @@ def test_any_sequence_of_steps_keeps_all_readings_of_an_axis_equal(data: st.Data
         else:
             parts = cut(x, data.draw(st.sampled_from([[6, 6], [3, 9], [4, 8], [1, 11]])))
             if parts is not None:
-                new = joined(parts)
+                new = join(parts)
                 tied.append((x, new))
                 axes.append(new)
     draw = torch.Generator().manual_seed(0)

@@ -105,7 +105,7 @@ class Few(Deep):
 def test_where_rounding_hides_all_more_rows_are_asked_for_and_help() -> None:
     model = seeded(Few, 2)
     symmetry = mc.Symmetry.from_axes(model, units_of((3, 20)), example_input=ROWS)
-    with pytest.raises(ValueError, match=r"cannot be told: rounding alone .* pass an example of 32 rows or more"):
+    with pytest.raises(ValueError, match=r"cannot be decided: rounding alone .* pass an example of 32 rows or more"):
         symmetry.verify(model)
     symmetry.verify(model, torch.randn(32, 4, generator=torch.Generator().manual_seed(2)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,38 +39,81 @@ def of(factory: Callable[[], nn.Module], x: Tensor) -> tuple[nn.Module, mc.Symme
 @pytest.mark.parametrize(("factory", "x"), [(vgg, images()), (LanguageModel, TOKENS), (norm_mlp, FEATURES)])
 def test_a_file_keeps_everything_but_the_example(factory: Callable[[], nn.Module], x: Tensor, tmp_path: Path) -> None:
     model, symmetry = of(factory, x)
-    symmetry.to_json(tmp_path / "symmetry.json")
-    again = mc.Symmetry.from_json(tmp_path / "symmetry.json", example_input=x)
-    assert again.to_record() == symmetry.to_record()
-    assert again.groups == symmetry.groups
+    symmetry.save(tmp_path / "symmetry.json")
+    again = read(tmp_path / "symmetry.json").with_example(x)
+    assert again.to_dict() == symmetry.to_dict()
+    assert again.groups == symmetry.groups and again.axes == symmetry.axes and again.frozen == symmetry.frozen
     assert again.coverage == symmetry.coverage
     assert largest_change(model, x, again) <= 1e-12
     again.verify(model)
     with pytest.raises(ValueError, match=f"verifying a symmetry of {type(model).__name__} needs an example input"):
-        mc.Symmetry.from_json(tmp_path / "symmetry.json").verify(model)
+        read(tmp_path / "symmetry.json").verify(model)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda record: record.pop("axes"),
-        lambda record: record.update(format=99),
-        lambda record: record.update(sizes={}),
-        lambda record: record["axes"].update({"0.bias": ["(h"]}),
-        lambda record: record["axes"].update({"0.bias": 3}),
-    ],
-)
-def test_a_file_that_holds_no_symmetry_is_refused(
-    change: Callable[[dict[str, object]], object], tmp_path: Path
-) -> None:
-    record = of(norm_mlp, FEATURES)[1].to_record()
-    change(record)
-    (tmp_path / "wrong.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=r"wrong\.json holds no symmetry"):
-        mc.Symmetry.from_json(tmp_path / "wrong.json")
-    (tmp_path / "text.json").write_text("nothing")
-    with pytest.raises(ValueError, match=r"text\.json holds no symmetry"):
-        mc.Symmetry.from_json(tmp_path / "text.json")
+def read(file: Path) -> mc.Symmetry:
+    found = mc.load_result(file)
+    assert isinstance(found, mc.Symmetry)
+    return found
+
+
+def test_a_file_of_the_first_release_is_read() -> None:
+    old = {
+        "format": 1,
+        "sizes": {"h": 4},
+        "axes": {"0.weight": ["h", "5"], "0.bias": ["h"], "2.weight": ["2", "h"], "2.bias": ["2"]},
+        "buffers": [],
+        "aliases": {},
+        "frozen": [["0.weight", 1, "it belongs to the model's input"]],
+        "unknown": [],
+    }
+    found = mc.load_result(old)
+    assert isinstance(found, mc.Symmetry) and found.to_dict()["axes"] == old["axes"]
+    assert found.sizes == {"h": 4} and found.frozen == {("0.weight", 1): "it belongs to the model's input"}
+    found.verify(built(lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))), FEATURES)
+
+
+WRONG_FILES = {
+    "no axes": (lambda plain: plain.pop("axes"), "axes: Field required"),
+    "another format": (lambda plain: plain.update(format=99), "format: Unexpected keyword argument"),
+    "no sizes": (lambda plain: plain.update(sizes={}), "the patterns name groups without a size: layer0; give each"),
+    "no pattern": (lambda plain: plain["axes"].update({"0.bias": ["(h"]}), "'\\(h' is no index pattern"),
+    "no list": (lambda plain: plain["axes"].update({"0.bias": 3}), "axes must be a table: tensor -> a list"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_FILES)
+def test_values_that_are_no_symmetry_are_refused(case: str) -> None:
+    change, text = WRONG_FILES[case]
+    plain = of(norm_mlp, FEATURES)[1].to_dict()
+    change(plain)
+    with pytest.raises(ValueError, match=f"these values are no symmetry: .*{text}") as raised:
+        mc.load_result(plain)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_symmetry_prints_tabulates_and_draws_its_groups() -> None:
+    symmetry = of(norm_mlp, FEATURES)[1]
+    assert str(symmetry).splitlines() == [
+        "1 group of units, 4 units in all; 95.2 % of the parameters lie in a tensor with a free axis",
+        "  layer0: 4 units, axes: 7, the first 0.weight axis 0",
+        "  fixed axes: it belongs to the model's output (2); it belongs to the model's input (1)",
+    ]
+    assert repr(symmetry).startswith("Symmetry: 1 group of units") and len(repr(symmetry).splitlines()) <= 12
+    assert symmetry.rows() == [{"group": "layer0", "units": 4, "axes": 7}]
+    groups, fixed = symmetry.tables()
+    assert groups.rows[0][:2] == ("layer0", "4") and ("it belongs to the model's output", "2") in fixed.rows
+    assert "it belongs to the model&#39;s input" in symmetry._repr_html_()
+    (axes,) = symmetry.plot().axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["layer0"] and axes.get_ylabel() == "units"
+    assert [line.get_ydata()[0] for line in axes.containers[0][:1]] == [4.0]
+
+
+def test_print_is_short_whatever_the_number_of_groups() -> None:
+    names = [f"g{number}" for number in range(40)]
+    symmetry = mc.Symmetry({f"{name}.bias": ((name,),) for name in names}, dict.fromkeys(names, 3))
+    lines = str(symmetry).splitlines()
+    assert len(lines) == 8 and lines[0].startswith("40 groups of units, 120 units in all; 100.0 %")
+    assert lines[6:] == ["  g5: 3 units, axes: 1, the first g5.bias axis 0", "  and 34 more groups"]
 
 
 def test_what_is_written_by_hand_is_what_is_found() -> None:
@@ -193,7 +235,7 @@ def test_groups_have_names_that_a_pattern_can_hold() -> None:
         model.add_module(name, part)
     symmetry = mc.symmetry_of(model, FEATURES)
     assert list(symmetry.sizes) == ["a_b", "_x_y_", "layer7"]
-    record = symmetry.to_record()
+    record = symmetry.to_dict()
     assert record["axes"]["(x+y).weight"] == ["_x_y_", "a_b"]
     written = {name: axes for name, axes in record["axes"].items() if axes}
     assert mc.Symmetry.from_axes(model, written).sizes == symmetry.sizes

@@ -199,6 +199,6 @@ def test_evidence_reads_as_text_and_as_plain_values() -> None:
     assert text.startswith("Theorem 1 (proved): networks that read attributes of different complexity")
     assert text.count("assumed: ") == len(evidence.assumptions) == 8
     assert text.endswith(evidence.sentence)
-    record = json.loads(json.dumps(evidence.to_record()))
+    record = json.loads(evidence.to_json())
     assert record["applies"] is True and record["numbers"] == dict(evidence.numbers)
     assert record["assumptions"][0] == {"text": "A interpolates the data", "holds": True, "measured": 0.0}

@@ -92,9 +92,9 @@ ROOMS = ("descent", "tuning", "paths")
 ELSEWHERE = (
     "was written by another run", "was changed after it was written", "its folder does not exist",
     "or train model.float()", "let it cast to the type of its weights", "cannot be shared by", "but a hook computes",
-    "controls must be a list of control points",
+    "controls must be a list of control points", "return copies of its parameters", "must return copies",
 )  # fmt: skip
-"""Followed above, or beside the tests of half precision, of several processes, of hooks and of curves."""
+"""Followed above, or beside the tests of half precision, of several processes, of hooks, and of curves of users."""
 
 
 def advising_raises() -> Iterator[tuple[Path, range]]:

@@ -193,4 +193,4 @@ def test_a_comparison_shows_the_notes_under_its_table() -> None:
     text, (note,) = str(table).splitlines(), table.runs[1].notes
     assert text[-2:] == ["", f"robust, seed 7: {note}"] and note.startswith("GroupDRO had one group")
     assert table.runs[0].notes == table.runs[2].notes == ()
-    assert [run["notes"] for run in table.to_record()["runs"]] == [(), (note,), ()]
+    assert [run["trained"]["notes"] for run in table.to_dict()["runs"]] == [[], [note], []]

@@ -3,9 +3,12 @@
 from mechconn.alignment._activations import ActivationMatching as ActivationMatching
 from mechconn.alignment._alignment import Alignment as Alignment
 from mechconn.alignment._alignment import align as align
+from mechconn.alignment._alignment import check_method as check_method
 from mechconn.alignment._alignment import match_units as match_units
 from mechconn.alignment._alignment import prove_and_match as prove_and_match
 from mechconn.alignment._alignment import verify_symmetry as verify_symmetry
 from mechconn.alignment._assignment import solve_assignment as solve_assignment
 from mechconn.alignment._matching import AlignmentMethod as AlignmentMethod
+from mechconn.alignment._matching import Matching as Matching
+from mechconn.alignment._matching import NetworkPair as NetworkPair
 from mechconn.alignment._weights import WeightMatching as WeightMatching

@@ -45,7 +45,7 @@ RESTARTS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class ActivationMatching(AlignmentMethod):
+class ActivationMatching(AlignmentMethod, name="activations"):
     r"""Maximise the Pearson correlation of matched units, over samples and positions, by one pass over data.
 
     corr(u, v) = (E[a_u b_v] - E[a_u] E[b_v]) / sqrt(Var a_u Var b_v), a and b the activations in A and B; the
@@ -131,7 +131,8 @@ class ActivationMatching(AlignmentMethod):
             graph = export_graph(pair.model_a, inputs)
         except UnreadableError as error:
             raise ValueError(
-                f"{error}: ActivationMatching sees units where they are at work; match their weights, WeightMatching()"
+                f"{error}: ActivationMatching compares activations operation by operation; match weights instead, "
+                "WeightMatching()"
             ) from error
         found = walk(graph, find_shared_memory(pair.model_a))
         by_group = find_sites(graph, found, pair.symmetry, self.when)

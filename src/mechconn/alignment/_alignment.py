@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from pydantic import PlainValidator
 from torch import Tensor, nn
 
-from mechconn.alignment._activations import ActivationMatching
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
-from mechconn.core import Compute, Inputs, Params, Progress, check_is, move_inputs, resolve_compute
+from mechconn.core import (
+    NOT_SAVED,
+    Compute,
+    Inputs,
+    Params,
+    Progress,
+    check_choice,
+    check_is,
+    check_same_keys,
+    log_warnings,
+    move_inputs,
+    resolve_compute,
+)
 from mechconn.network import (
     Network,
     check_one_module,
@@ -25,31 +37,52 @@ from mechconn.network import (
     set_mode,
     unwrap_module,
 )
+from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks, leave_out
 from mechconn.symmetry import Symmetry, symmetry_of
 
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
 
-@dataclass(frozen=True, eq=False)
-class Alignment:
+MOVE_AGAIN = (
+    "permute B's units again, mechconn.parameters_of(model_b) or model_b.state_dict() by "
+    "alignment.symmetry.apply(state, alignment.permutations)"
+)
+"""What to do where weights are asked for that a file does not hold."""
+
+
+def _read_permutations(value: Any) -> dict[str, Tensor]:
+    """Permutations as tensors, of tensors or of lists.
+
+    Raises:
+        ValueError: they are neither.
+    """
+    try:
+        return {str(group): torch.as_tensor(order, dtype=torch.int64) for group, order in dict(value).items()}
+    except (TypeError, RuntimeError) as error:
+        raise ValueError("permutations must be a table: group -> a list of whole numbers") from error
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Alignment(Result, kind="alignment"):
     """B moved onto A.
 
     Attributes:
-        params: B's parameters with their units permuted.
-        model: B as a module with these parameters, its norms' buffers moved along; the same function as B.
         permutations: group -> int64 of shape [size]: entry i is the place in B of the unit that goes to place i.
         coverage: share of the parameters with at least one axis that may be permuted, in [0, 1].
         similarity_before, similarity_after: group -> similarity of the units of A and B (mean correlation, or cosine
             of the weights), before and after.
         distance_before, distance_after: |theta_A - theta_B| over all parameters, before and after.
-        dead: group -> units that are constant on the data, which nothing can tell apart; empty for weight matching.
+        dead: group -> units that are constant on the data, so that they cannot be matched; empty for weight matching.
         unseen: groups that could not be compared, and stay.
-        notes: what the reader must know: that nothing moved, or that the weights ended farther apart; mostly empty.
-        symmetry: what the permutations come from.
+        symmetry: which permutations leave the function as it is.
         settings: the method and everything needed to repeat it.
+        notes: what the reader must know: that nothing moved, or that the weights ended farther apart; mostly empty.
+        params: B's parameters with their units permuted. Files leave them out.
+        model: B as a module with these parameters, its norms' buffers moved along; the same function as B. Files leave
+            it out.
     """
 
-    params: Params
-    model: nn.Module
-    permutations: Mapping[str, Tensor]
+    permutations: Annotated[Mapping[str, Tensor], PlainValidator(_read_permutations)]
     coverage: float
     similarity_before: Mapping[str, float]
     similarity_after: Mapping[str, float]
@@ -57,36 +90,75 @@ class Alignment:
     distance_after: float
     dead: Mapping[str, int]
     unseen: tuple[str, ...]
-    symmetry: Symmetry = field(repr=False)
-    settings: Mapping[str, Any] = field(repr=False)
+    symmetry: Symmetry
+    settings: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    params: Params = field(default=leave_out("weights", MOVE_AGAIN), metadata=NOT_SAVED)
+    model: nn.Module = field(default=leave_out("model", MOVE_AGAIN), metadata=NOT_SAVED)
 
-    def to_record(self) -> dict[str, Any]:
-        """Plain values, for JSON; the permutations as lists, without the weights."""
-        return {
-            "permutations": {group: permutation.tolist() for group, permutation in self.permutations.items()},
-            "coverage": self.coverage,
-            "similarity_before": dict(self.similarity_before),
-            "similarity_after": dict(self.similarity_after),
-            "distance_before": self.distance_before,
-            "distance_after": self.distance_after,
-            "dead": dict(self.dead),
-            "unseen": list(self.unseen),
-            "notes": list(self.notes),
-            "frozen": sorted({reason for reason in self.symmetry.frozen.values()}),
-            "settings": dict(self.settings),
-        }
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The notes."""
+        return self.notes
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record for each group that was compared: units, similarity before and after, and constant units."""
+        return [
+            {
+                "group": group,
+                "units": self.symmetry.sizes[group],
+                "similarity_before": self.similarity_before[group],
+                "similarity_after": after,
+                "dead": self.dead.get(group, 0),
+            }
+            for group, after in self.similarity_after.items()
+        ]
+
+    def header(self) -> Header:
+        """What was asked."""
+        return Header("B moved onto A", "Which hidden units of B are those of A?")
+
+    def sections(self) -> list[Section]:
+        """Similarity group by group, as a table and as a picture."""
+        reasons = "; ".join(sorted(set(self.symmetry.frozen.values()))) or "nothing"
+        text = (
+            f"{100 * self.coverage:.1f} % of the parameters have units that may be permuted. What holds the rest "
+            f"still: {reasons}."
+        )
+        table = Table(
+            ("units", "number", "similarity before", "after", "dead"),
+            tuple(
+                (
+                    row["group"],
+                    str(row["units"]),
+                    f"{row['similarity_before']:.3f}",
+                    f"{row['similarity_after']:.3f}",
+                    str(row["dead"] or ""),
+                )
+                for row in self.rows()
+            ),
+        )
+        if not table.rows:
+            return [Section("Alignment", text)]
+        drawing = Drawing(self.plot, "Similarity of the units of A and B, group by group, before and after alignment.")
+        return [Section("Alignment", text, figures=(drawing,), tables=(table,))]
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """Similarity of the units of A and B before and after, group by group."""
+        found = {"before": self.similarity_before, "after": self.similarity_after}
+        series = {name: [(value, value, value) for value in values.values()] for name, values in found.items()}
+        return draw_marks(list(self.similarity_after), series, "similarity", "units", ax)
 
     def __str__(self) -> str:
         lines = [
             f"{self.settings['method']}: distance {self.distance_before:.4g} -> {self.distance_after:.4g}, "
             f"coverage {100 * self.coverage:.1f} %"
         ]
-        for group, after in self.similarity_after.items():
-            dead = f", {self.dead[group]} dead" if self.dead.get(group) else ""
+        for row in self.rows():
+            dead = f", {row['dead']} dead" if row["dead"] else ""
             lines.append(
-                f"  {group} ({len(self.permutations[group])} units): similarity "
-                f"{self.similarity_before[group]:.3f} -> {after:.3f}{dead}"
+                f"  {row['group']} ({row['units']} units): similarity "
+                f"{row['similarity_before']:.3f} -> {row['similarity_after']:.3f}{dead}"
             )
         if self.unseen:
             lines.append(f"  not compared: {', '.join(self.unseen)}")
@@ -113,9 +185,9 @@ def align(
     Args:
         model_a: the network that stays; neither module is changed.
         model_b: the network that is moved: one module with A, with other parameters and statistics.
-        method: ActivationMatching(data) or WeightMatching().
-        symmetry: what may be permuted; default with ActivationMatching: `symmetry_of` model_b on the first two rows
-            of the data.
+        method: `ActivationMatching(data)`, `WeightMatching()`, or an `AlignmentMethod` of your own.
+        symmetry: what may be permuted; default, of a method that reads data: `symmetry_of` model_b on their first two
+            rows.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         seed: of the proof's permutations and of restarts.
         compute: how to compute; see `Compute`.
@@ -142,7 +214,7 @@ def align(
     """
     compute = resolve_compute(compute, device, progress)
     model_a, model_b = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
-    check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
+    check_method(method)
     example = _find_example(model_b, method, symmetry)
     outputs = None if example is None else partial(_compute_filled_and_own, model_a, model_b, example, compute)
     check_one_module(model_a, model_b, ignore=ignore, outputs=outputs, names=("model_a", "model_b"))
@@ -154,7 +226,12 @@ def _find_example(model: nn.Module, method: AlignmentMethod, symmetry: Symmetry 
     if symmetry is not None:
         check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
         return symmetry.example_input
-    return method.example(resolve_device(model, None), model) if isinstance(method, ActivationMatching) else None
+    return method.example(resolve_device(model, None), model)
+
+
+def check_method(method: AlignmentMethod) -> None:
+    """Raise TypeError unless it is an alignment method."""
+    check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
 
 
 def _compute_filled_and_own(
@@ -200,13 +277,13 @@ def match_units(
     models = [_rest_at(model, where) for model in (model_a, model_b)]
     params_a, params_b = ({name: t.to(where) for name, t in own.items()} for own in (own_a, own_b))
     pair = NetworkPair(models[0], models[1], params_a, params_b, symmetry, seed, where, compute)
-    matched = method.match(pair)
+    matched = _check_matching(method, method.match(pair), symmetry)
     moved = symmetry.apply(own_b, matched.permutations)
     model = copy_with_state(model_b, symmetry.apply(model_b.state_dict(), matched.permutations))
     before, after = compute_distance(own_a, own_b), compute_distance(own_a, moved)
+    notes = tuple(_collect_notes(symmetry, matched, before, after))
+    log_warnings("alignment", notes)
     return Alignment(
-        params=moved,
-        model=model,
         permutations=matched.permutations,
         coverage=symmetry.coverage,
         similarity_before=matched.before,
@@ -216,9 +293,23 @@ def match_units(
         dead=matched.dead,
         unseen=matched.unseen,
         symmetry=symmetry,
-        settings={**pair.computed, **method.describe(), "seed": seed},
-        notes=tuple(_collect_notes(symmetry, matched, before, after)),
+        settings={**pair.computed, "method": method.registered_name, **method.describe(), "seed": seed},
+        notes=notes,
+        params=moved,
+        model=model,
     )
+
+
+def _check_matching(method: AlignmentMethod, matched: Matching, symmetry: Symmetry) -> Matching:
+    """What a method returned, once its similarities are of groups of the symmetry; `apply` checks the permutations."""
+    name = f"{type(method).__name__}.match"
+    check_is(f"what {name} returns", matched, Matching, "; return mechconn.alignment.Matching(permutations)")
+    for group, order in matched.permutations.items():
+        check_is(f"the permutation of {group!r} in what {name} returns", order, Tensor, "; return torch.tensor(order)")
+    for group in matched.before:
+        check_choice(f"a group in what {name} returns", group, tuple(symmetry.sizes))
+    check_same_keys(f"groups before and after in what {name} returns", matched.before, matched.after)
+    return matched
 
 
 def _rest_at(model: nn.Module, device: torch.device) -> nn.Module:
@@ -239,7 +330,7 @@ def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: 
     elif after > before * (1 + 1e-6):
         yield (
             f"matching moved the weights farther apart, from a distance of {before:.4g} to {after:.4g}: "
-            f"it compares activations, not weights; WeightMatching() moves them together"
+            "the method does not compare weights; WeightMatching() moves them together"
         )
 
 
@@ -252,9 +343,10 @@ def _resolve_symmetry(model: nn.Module, method: AlignmentMethod, symmetry: Symme
     if symmetry is not None:
         check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
         return symmetry
-    if not isinstance(method, ActivationMatching):
+    example = method.example(resolve_device(model, None), model)
+    if example is None:
         raise ValueError(
             f"{type(method).__name__} needs to know what may be permuted, got symmetry=None; pass "
             "symmetry=symmetry_of(model, example_input)"
         )
-    return symmetry_of(model, method.example(resolve_device(model, None), model))
+    return symmetry_of(model, example)

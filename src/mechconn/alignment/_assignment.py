@@ -25,7 +25,7 @@ class UnitSimilarity(abc.ABC):
     def scores(self, group: str, permutations: Permutations, known: frozenset[str] | None = None) -> Tensor | None:
         """[size, size]: the gain of putting B's unit v to A's place u, at the other groups' permutations.
 
-        With `known`, only evidence that involves no other groups than those; None where there is none.
+        With `known`, only the terms that involve no other groups than those; None where there are none.
         """
 
     @abc.abstractmethod
@@ -42,9 +42,9 @@ def search_permutations(
 ) -> dict[str, Tensor]:
     """Coordinate ascent from several starts; the best end is kept, and the present order where none is better.
 
-    Every other start gives each group in turn the permutation that the evidence known so far speaks for, beginning
-    with what touches inputs and outputs; the rest are random. Each ascent goes round until nothing changes. A group
-    whose units gain nothing by their new order keeps the present one.
+    Every other start assigns the groups one by one, each by its similarity to groups that are assigned already,
+    beginning with those at inputs and outputs; the rest are random. Each ascent goes on until nothing changes. A
+    group whose units gain nothing by their new order keeps the present one.
     """
     groups = list(similarity.sizes)
     present = {group: torch.arange(size) for group, size in similarity.sizes.items()}
@@ -99,7 +99,7 @@ def _assign_in_order(similarity: UnitSimilarity, order: Sequence[str]) -> dict[s
                 waiting.remove(group)
                 break
         else:
-            waiting.pop(0)  # nothing speaks for it before its neighbours are chosen: it stays for now
+            waiting.pop(0)  # no similarity is known before its neighbours are assigned: it stays for now
     return found
 
 

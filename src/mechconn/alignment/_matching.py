@@ -1,4 +1,4 @@
-"""What a way to align two networks is: it gets both and their symmetry, and returns a permutation of every group."""
+"""What an alignment method is: it gets two networks and their symmetry, and returns a permutation of every group."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import Compute, Params
+from mechconn.core import Compute, Inputs, Params, Registered
 from mechconn.network import choose_reduced_type
 from mechconn.symmetry import Symmetry
 
 
 @dataclass(frozen=True)
 class NetworkPair:
-    """Two networks of one architecture, B to be moved onto A; models in evaluation mode, tensors on the device.
+    """What an alignment method gets: two networks of one architecture, B to be moved onto A.
+
+    Models are in evaluation mode and tensors on `device`; a method changes none of them.
 
     Attributes:
         model_a, model_b: the networks.
-        params_a, params_b: their parameters.
-        symmetry: which permutations leave their functions as they are.
-        seed: of every random choice.
+        params_a, params_b: their parameters, by name.
+        symmetry: which permutations leave their functions as they are: `symmetry.groups`, `symmetry.axes`.
+        seed: of every random choice of the method.
         device: where to compute.
-        compute: in which precision, and what hears of progress.
+        compute: precision and progress; a method calls `compute.report(what, done, total)` as it goes.
     """
 
     model_a: nn.Module
@@ -51,29 +53,50 @@ class NetworkPair:
 
 @dataclass(frozen=True)
 class Matching:
-    """What a method found.
+    """What an alignment method found; a group that it leaves out stays as it is.
 
     Attributes:
-        permutations: group -> int64 of shape [size].
-        before, after: group -> similarity of its units in A and B, before and after the permutation.
-        dead: group -> number of units that are constant on the data in A or in B, so that nothing tells them apart.
+        permutations: group -> int64 of shape [size]; entry i is the unit of B that goes to place i.
+        before, after: group -> similarity of its units in A and B, before and after the permutation; of the groups that
+            were compared.
+        dead: group -> number of units that are constant on the data in A or in B, so that they cannot be matched.
         unseen: groups whose units the method could not compare; they stay.
     """
 
-    permutations: dict[str, Tensor]
-    before: Mapping[str, float]
-    after: Mapping[str, float]
+    permutations: Mapping[str, Tensor]
+    before: Mapping[str, float] = field(default_factory=dict)
+    after: Mapping[str, float] = field(default_factory=dict)
     dead: Mapping[str, int] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
 
 
-class AlignmentMethod(abc.ABC):
-    """A way to choose the permutations."""
+class AlignmentMethod(Registered, abc.ABC):
+    """How the permutations of two networks' units are chosen: extend it for a method of your own.
+
+    A subclass gives `match` and `describe`, and `example` where it reads data. It is registered where it is defined, so
+    that audit.toml may name it: under its class name, or under `class Mine(AlignmentMethod, name="mine")`. `align`
+    proves the symmetry before, checks the permutations, and moves B's weights and statistics.
+
+    Example:
+        Every group back to front, whatever the weights are.
+
+        >>> class Reversed(AlignmentMethod):
+        ...     def match(self, pair):
+        ...         return Matching({name: torch.arange(size).flip(0) for name, size in pair.symmetry.sizes.items()})
+        ...     def describe(self):
+        ...         return {"method": "reversed"}
+        >>> Reversed().describe()
+        {'method': 'reversed'}
+    """
 
     @abc.abstractmethod
     def match(self, pair: NetworkPair) -> Matching:
-        """A permutation of every group."""
+        """A permutation for every group that should move."""
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What a reader must know to repeat it: plain values."""
+        """What a reader must know to repeat it: {"method": its name, ...}, plain values."""
+
+    def example(self, device: torch.device, model: nn.Module) -> Inputs | None:
+        """Inputs to find and prove a symmetry on where the user passes none; None of a method that reads no data."""
+        return None

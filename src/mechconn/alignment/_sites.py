@@ -1,4 +1,4 @@
-"""Where the units of each group can be seen at work: operations whose result has them along one axis."""
+"""Where the activations of each group are compared: operations whose result has its units along one axis."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Literal
 from torch.fx import Node
 
 from mechconn.symmetry import (
-    ELEMENTWISE,
-    NONLINEAR,
     Atom,
     Graph,
     Pattern,
     Sum,
     Symmetry,
     Walk,
+    is_activation,
+    is_elementwise,
     list_groups,
     name_unit_groups,
     pattern_of,
@@ -43,7 +43,7 @@ class Site:
 def find_sites(graph: Graph, found: Walk, symmetry: Symmetry, when: When) -> dict[str, list[Site]]:
     """Group -> the sites at which its units are compared; empty for a group that no operation shows.
 
-    "after": the last elementwise operation behind a nonlinearity, as it enters the next layer. "before": what enters
+    "after": the last elementwise operation after a nonlinearity, as it enters the next layer. "before": what enters
     the nonlinearity. A group with neither (attention heads, residual streams) is compared where linear maps, attention
     and norms make it. Only operations with one permuted axis are used, so that no other group decides what is compared.
     """
@@ -77,10 +77,10 @@ def _find_outputs_after(graph: Graph, found: Walk) -> set[str]:
     behind: set[str] = set()
     ends: set[str] = set()
     for node in graph.nodes:
-        operation = found.operations.get(node.name)
-        if operation in NONLINEAR or (operation in ELEMENTWISE and _is_made_by(node, behind)):
+        operation = found.operations.get(node.name, "")
+        if is_activation(operation) or (is_elementwise(operation) and _is_made_by(node, behind)):
             behind.add(node.name)
-            if any(found.operations.get(user.name) not in ELEMENTWISE for user in node.users):
+            if any(not is_elementwise(found.operations.get(user.name, "")) for user in node.users):
                 ends.add(node.name)
     return ends
 
@@ -89,7 +89,7 @@ def _find_inputs_before(graph: Graph, found: Walk) -> set[str]:
     return {
         maker.name
         for node in graph.nodes
-        if found.operations.get(node.name) in NONLINEAR
+        if is_activation(found.operations.get(node.name, ""))
         for maker in node.all_input_nodes
     }
 

@@ -16,7 +16,7 @@ from mechconn.symmetry import Permutations, Symmetry, list_groups, locate_units
 
 
 @dataclass(frozen=True)
-class WeightMatching(AlignmentMethod):
+class WeightMatching(AlignmentMethod, name="weights"):
     """Maximise sum <theta_A, p(theta_B)> over permutations p: the smallest distance |theta_A - p(theta_B)|.
 
     Coordinate descent: given all other groups, a group's best permutation is an assignment problem. It is NP-hard to

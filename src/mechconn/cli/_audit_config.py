@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictInt, WithJsonSchema, field_validator, model_validator
 
-from mechconn.core import CUE, Config, check_choice
+from mechconn.alignment import AlignmentMethod
+from mechconn.core import CUE, Config, check_choice, list_kinds, list_options
 from mechconn.datasets import Quoting
 from mechconn.mechanisms import AGREE, CONFLICT
+from mechconn.network import NormPolicy
 
 PlainValue: TypeAlias = str | int
+Named: TypeAlias = str | dict[str, Any]
+"""A name, or a table {name = "...", <options>}."""
+UNNAMED = ("auto", "none")
+"""What stands for no method of alignment by name."""
+
+
+def _show_names(base: type, *others: str) -> WithJsonSchema:
+    """The schema of a name: one of ours, any other text, or a table."""
+    names = [*others, *list_kinds(base, built_in=True)]
+    return WithJsonSchema({"anyOf": [{"enum": names}, {"type": "string", "pattern": ":"}, {"type": "object"}]})
+
+
+def reads_data(what: str, base: type, named: Named) -> bool:
+    """Whether what is named takes the data under [norm]."""
+    return "data" in list_options(what, base, named)
+
+
+def read_name(named: Named | None) -> str | None:
+    """The name alone, of a name or a table of one."""
+    return named.get("name") if isinstance(named, dict) else named
 
 
 class ModelConfig(Config):
@@ -47,11 +69,12 @@ class NormConfig(Config):
     """Where normalisation statistics come from along the path; needed by networks with BatchNorm."""
 
     data: str | None = Field(default=None, description="training data, given like a split")
-    policy: Literal["reestimate", "interpolate", "keep", "repair"] | None = Field(
+    policy: Annotated[str | dict[str, Any], _show_names(NormPolicy)] | None = Field(
         default=None,
         description="reestimate (default with data): one pass over the data at every point, also at both ends; "
         "interpolate: both ends as saved, means and variances mixed between them; keep: those of the first network "
-        "everywhere; repair: for networks without statistics, units get the spread back that averaging weights took",
+        "everywhere; repair: for networks without statistics, units get the spread back that averaging weights took; "
+        "package.module:Class, a NormPolicy of your own; or a table of such a name and options",
     )
     average: Literal["cumulative", "exponential"] = Field(
         default="cumulative", description="of the batches, where statistics are re-estimated"
@@ -59,8 +82,8 @@ class NormConfig(Config):
 
     @field_validator("policy")
     @classmethod
-    def _has_data(cls, policy: str | None, info: Any) -> str | None:
-        if policy in ("reestimate", "repair") and info.data.get("data", "wrong") is None:
+    def _has_data(cls, policy: Named | None, info: Any) -> Named | None:
+        if policy is not None and reads_data("policy", NormPolicy, policy) and info.data.get("data", "wrong") is None:
             raise ValueError(f'{policy!r} reads training data; name them under [norm], data = "..."')
         return policy
 
@@ -68,7 +91,7 @@ class NormConfig(Config):
     @classmethod
     def _goes_with_batches(cls, average: str, info: Any) -> str:
         policy = info.data.get("policy")
-        if policy not in (None, "reestimate"):
+        if policy is not None and "average" not in list_options("policy", NormPolicy, policy):
             raise ValueError(f"goes with policy = 'reestimate', and policy = {policy!r} averages no batches")
         return average
 
@@ -92,13 +115,19 @@ class AuditConfig(Config):
         description="a column of every split: rows of one value may depend on each other (patients, scenes), and "
         "intervals are over clusters; default: rows are independent",
     )
+    interventions: list[str] | dict[str, str | dict[str, Any]] | None = Field(
+        default=None,
+        description="a list: which splits are interventions (default: all but the reference and no_cue); or a table of "
+        'splits to make from the reference, name -> "rotate", "translate", "colour-shift", {name = "rotate", '
+        "max_degrees = 90}, or package.module:name of your own",
+    )
     splits: dict[str, str] = Field(
-        description="split -> a folder of class folders, a csv, parquet or safetensors file; one with by, else more"
+        description="split -> a folder of class folders, a csv, parquet or safetensors file; one with by or with a "
+        "table of interventions, else more"
     )
     reference: str = Field(
         default=CUE, description='the split that the interventions start from; default with by: "agree"'
     )
-    interventions: list[str] | None = Field(default=None, description="default: all but the reference and no_cue")
     images: ImageConfig = ImageConfig()
     margin: float = Field(default=0.05, gt=0, allow_inf_nan=False, description="the largest effect that counts as none")
     loss: str | dict[str, Any] | None = Field(
@@ -118,7 +147,11 @@ class AuditConfig(Config):
         default=0.05, ge=0, allow_inf_nan=False, description="the largest barrier in loss that counts as none"
     )
     points: int = Field(default=11, ge=3, description="points on the path")
-    alignment: Literal["auto", "activations", "weights", "none"] = "auto"
+    alignment: Annotated[str | dict[str, Any], _show_names(AlignmentMethod, *UNNAMED)] = Field(
+        default="auto",
+        description="auto: activations where statistics are re-estimated on data, else weights; package.module:Class, "
+        "an AlignmentMethod of your own; or a table of a name and options",
+    )
     blocks: StrictInt | str | None = Field(default=None, description="also the path block by block")
     layers: Literal["all"] | list[str] | None = Field(default=None, description="also linear CKA by layer")
     ignore: list[str] = Field(
@@ -141,19 +174,24 @@ class AuditConfig(Config):
             raise ValueError('goes with by = "column", which is not set')
         return value
 
+    @field_validator("alignment")
+    @classmethod
+    def _is_known(cls, alignment: Named) -> Named:
+        if isinstance(alignment, str) and ":" not in alignment:
+            return check_choice("alignment", alignment, [*UNNAMED, *list_kinds(AlignmentMethod)])
+        list_options("alignment", AlignmentMethod, alignment)
+        return alignment
+
     @field_validator("norm")
     @classmethod
-    def _fits_the_rest(cls, norm: NormConfig, info: Any) -> NormConfig:
+    def _is_read(cls, norm: NormConfig, info: Any) -> NormConfig:
         policy, alignment = norm.policy, info.data.get("alignment")
-        if norm.data is not None and policy in ("interpolate", "keep") and alignment in ("auto", "weights", "none"):
+        if policy is None or alignment is None or norm.data is None or reads_data("policy", NormPolicy, policy):
+            return norm
+        if alignment in UNNAMED or not reads_data("alignment", AlignmentMethod, alignment):
             raise ValueError(
                 f"policy = {policy!r} reads no data, and alignment = {alignment!r} does not either; leave out "
                 f"data = {norm.data!r}, or set alignment = 'activations'"
-            )
-        if info.data.get("blocks") is not None and policy in ("interpolate", "repair"):
-            raise ValueError(
-                f"policy = {policy!r} needs a path between two networks, which a block that moves alone does not "
-                "have; leave out blocks, or set policy = 'reestimate' or 'keep'"
             )
         return norm
 
@@ -166,13 +204,24 @@ class AuditConfig(Config):
     @classmethod
     def _as_many(cls, splits: dict[str, str], info: Any) -> dict[str, str]:
         by = info.data.get("by", False)  # False where it is wrong itself
+        made = info.data.get("interventions")
         if by and len(splits) != 1:
             raise ValueError(f"by = {by!r} divides one split into {AGREE!r} and {CONFLICT!r}, got {len(splits)}")
-        if by is None and len(splits) < 2:
-            raise ValueError(f'two splits or more are needed, or by = "column" with one, got {len(splits)}')
+        if by is None and len(splits) < 2 and not (splits and isinstance(made, dict) and made):
+            raise ValueError(
+                f'two splits or more are needed, or by = "column" or [interventions] with one, got {len(splits)}'
+            )
+        both = sorted({*splits, *((AGREE, CONFLICT) if by else ())} & {*(made if isinstance(made, dict) else ())})
+        if both:
+            raise ValueError(f"{', '.join(both)} stands under [interventions] too; give each split its own name")
         return splits
 
     @property
     def split_names(self) -> tuple[str, ...]:
         """The splits of the suite."""
-        return tuple(self.splits) if self.by is None else (AGREE, CONFLICT)
+        return (*(self.splits if self.by is None else (AGREE, CONFLICT)), *self.made_splits)
+
+    @property
+    def made_splits(self) -> dict[str, str | dict[str, Any]]:
+        """Name -> intervention, of the splits that are made from the reference."""
+        return self.interventions if isinstance(self.interventions, dict) else {}

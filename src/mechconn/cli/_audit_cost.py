@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 
+from mechconn.alignment import AlignmentMethod
+from mechconn.cli._audit_config import UNNAMED, reads_data
 from mechconn.cli._audit_files import AuditJob
 from mechconn.connectivity import group_parameters
 from mechconn.core import Compute, as_data, iterate_batches, read_targets
 from mechconn.network import (
     ROWS_ON_CPU,
+    InterpolateNorm,
     KeepNorm,
     Network,
     Reestimate,
@@ -67,13 +70,11 @@ def _count_path_passes(job: AuditJob, has_statistics: bool, rows: int, training:
     if isinstance(norm, Repair):
         measured = training + min(training, norm.batch_size)
         return lines * inner * (rows + training) + (lines + 1) * measured
-    per_point = rows + (training if has_statistics and isinstance(norm, Reestimate) else 0)
-    ends = 0
-    if has_statistics and isinstance(norm, Reestimate):
-        ends = 2
-    elif has_statistics and isinstance(norm, KeepNorm):
-        ends = lines
-    return per_point * (lines * inner + ends + _count_blocks(job) * (config.points - 1))
+    known: dict[type, tuple[int, int]] = {InterpolateNorm: (0, 0), KeepNorm: (0, lines), Reestimate: (training, 2)}
+    reads, ends = (0, 0) if norm is None else known.get(type(norm), (training, 2 * lines))  # of others at most
+    if type(norm) in known and not has_statistics:
+        reads, ends = 0, 0
+    return (rows + reads) * (lines * inner + ends + _count_blocks(job) * (config.points - 1))
 
 
 def _count_blocks(job: AuditJob) -> int:
@@ -84,9 +85,11 @@ def _count_blocks(job: AuditJob) -> int:
 
 
 def _matches_activations(job: AuditJob) -> bool:
-    """Whether units are matched on the training data: where asked for, or where statistics are re-estimated there."""
+    """Whether units are matched on the training data: by a method that reads data, or where policies re-estimate."""
     chosen = job.config.alignment
-    return chosen == "activations" or (chosen == "auto" and isinstance(job.norm, Reestimate))
+    if chosen in UNNAMED:
+        return chosen == "auto" and isinstance(job.norm, Reestimate)
+    return reads_data("alignment", AlignmentMethod, chosen)
 
 
 @torch.no_grad()

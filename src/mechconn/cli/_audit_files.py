@@ -11,18 +11,25 @@ import torch
 from torch import nn
 
 from mechconn import datasets
-from mechconn.alignment import ActivationMatching, WeightMatching
-from mechconn.cli._audit_config import AuditConfig
+from mechconn.alignment import AlignmentMethod
+from mechconn.cli._audit_config import UNNAMED, AuditConfig, read_name, reads_data
+from mechconn.cli._audit_splits import (
+    MAJORITY,
+    NORM,
+    add_interventions,
+    read_column_of,
+    read_interventions,
+    split_by_column,
+)
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
 from mechconn.connectivity import group_parameters, read_first_rows
 from mechconn.core import (
     Compute,
-    SampleSource,
     as_data,
+    build_named,
     check_choice,
     collect_errors,
     import_function,
-    read_safetensors,
     read_targets,
     sha256,
 )
@@ -31,75 +38,30 @@ from mechconn.datasets import (
     ClusterLabels,
     Suite,
     explain_missing_source,
-    load_column,
     looks_like_hub,
+    make_strips,
 )
 from mechconn.losses import Loss, read_loss
 from mechconn.mechanisms import (
-    AuditRecord,
+    Audit,
     audit,
     check_layers,
     check_margin,
-    split_by_agreement,
 )
 from mechconn.models import check_weights_there, load_model
 from mechconn.network import (
-    InterpolateNorm,
-    KeepNorm,
     Metric,
     Network,
     NormPolicy,
     Reestimate,
-    Repair,
     check_metrics,
     compute_outputs,
     find_statistics_layers,
     point_of,
 )
-from mechconn.report import make_strips
 
 FILES = (".safetensors", ".parquet", ".csv", ".tsv")
 """Suffixes of files, which are never names of the hub's sets."""
-MAJORITY, NORM = "data of the majority", "data of the norm statistics"
-
-
-def split_by_column(
-    config: AuditConfig, by: str, sources: Mapping[str, str], sets: Mapping[str, SampleSource]
-) -> dict[str, SampleSource]:
-    """The one split divided by a column, beside the data that are no splits.
-
-    Args:
-        config: which values agree, where they are named.
-        by: the column.
-        sources: where everything lies.
-        sets: the same, read.
-
-    Raises:
-        ValueError: no such column, or as in `split_by_agreement`.
-    """
-    (name,) = config.splits
-    train: dict[str, Any] = {}
-    if MAJORITY in sets:
-        train = {"train_labels": sets[MAJORITY].y, "train_column": read_column_of(sources[MAJORITY], by)}
-    try:
-        found = split_by_agreement(sets[name], read_column_of(sources[name], by), agrees=config.agrees or None, **train)
-    except ValueError as error:
-        raise ValueError(f"by = {by!r}: {error}") from error
-    return {**found, **{other: data for other, data in sets.items() if other not in (name, MAJORITY)}}
-
-
-def read_column_of(source: str, name: str) -> Sequence[Any]:
-    """A column of a table, or a tensor of a .safetensors file, row by row.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    if Path(source).suffix != ".safetensors":
-        return load_column(source, name)
-    tensors = read_safetensors(Path(source))
-    if name not in tensors:
-        raise ValueError(f"{source} has no tensor {name!r}, a value for each row; tensors: {', '.join(tensors)}")
-    return tensors[name].tolist()
 
 
 @dataclass(frozen=True)
@@ -141,16 +103,18 @@ def prepare_audit(
         ValueError, FileNotFoundError: files that are not there or cannot be read, models and data that do not fit each
             other or the configuration.
     """
-    interventions = None if config.interventions is None else tuple(config.interventions)
-    models, (sets, columns), loss, metrics, *_ = collect_errors(
+    interventions = tuple(config.interventions) if isinstance(config.interventions, list) else None
+    models, (sets, columns), loss, metrics, functions, *_ = collect_errors(
         lambda: _load_models(weights, factory, config, seed),
         lambda: _load_sets(config, folder, root),
         lambda: read_loss(config.loss),
         lambda: _read_metrics(config),
+        lambda: read_interventions(config),
         lambda: Suite(dict.fromkeys(config.split_names, ()), config.reference, interventions),
         *(lambda file=file: _check_there(file) for file in weights),
     )
     trained = sets.pop(NORM, None)
+    sets = add_interventions(sets, config.reference, functions, seed)
     suite = Suite(sets, config.reference, interventions, paired=config.paired)
     clusters = None if columns is None else ClusterLabels(columns, suite)
     example, targets = read_first_rows(suite, torch.device("cpu"), seed)
@@ -203,7 +167,7 @@ def _check_layer(layer: str, models: tuple[nn.Module, nn.Module]) -> None:
 def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
     """Raise where a policy or data for the norm statistics, or data for the alignment, are needed and not named."""
     layers = list(find_statistics_layers(Network(model)))
-    if layers and config.norm.policy == "repair":
+    if layers and read_name(config.norm.policy) == "repair":
         raise ValueError(
             f"policy = 'repair' is for networks without normalisation statistics, and these keep some "
             f"({_list_first(layers)}); set policy = 'reestimate' under [norm]"
@@ -216,7 +180,7 @@ def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
             'path; under [norm] name training data for them, data = "...", or set policy = "interpolate" to mix those '
             'of both ends, or policy = "keep" to use the first network\'s everywhere'
         )
-    if config.alignment == "activations":
+    if config.alignment not in UNNAMED and reads_data("alignment", AlignmentMethod, config.alignment):
         raise ValueError(
             f"alignment = {config.alignment!r} needs training data to compare units on; name them under [norm], "
             'data = "...", or match "weights"'
@@ -230,14 +194,16 @@ def _list_first(layers: Sequence[str]) -> str:
 
 def _make_norm(config: AuditConfig, trained: Any) -> NormPolicy | None:
     """The policy of the configuration; None where it names neither one nor data."""
-    policy, label = config.norm.policy, str(config.norm.data)
-    if policy == "interpolate":
-        return InterpolateNorm()
-    if policy == "keep":
-        return KeepNorm()
-    if policy == "repair":
-        return Repair(trained, label=label)
-    return None if trained is None else Reestimate(trained, config.norm.average, label=label)
+    given = {"data": trained, "label": str(config.norm.data), "average": config.norm.average}
+    if config.norm.policy is None:
+        return None if trained is None else Reestimate(**given)
+    policy = build_named("policy", NormPolicy, config.norm.policy, **given)
+    if config.blocks is not None and policy.reads_ends():
+        raise ValueError(
+            f"policy = {config.norm.policy!r} needs a path between two networks, which a block that moves alone does "
+            "not have; leave out blocks, or set policy = 'reestimate' or 'keep'"
+        )
+    return policy
 
 
 def _load_sets(config: AuditConfig, folder: Path, root: Path | None) -> tuple[dict[str, Any], Any]:
@@ -259,7 +225,9 @@ def _read_clusters(config: AuditConfig, sources: Mapping[str, str]) -> Any:
         found = {name: read_column_of(sources[name], config.cluster) for name in config.splits}
     except ValueError as error:
         raise ValueError(f"cluster = {config.cluster!r}: {error}") from error
-    return found if config.by is None else next(iter(found.values()))
+    if config.by is not None:
+        return next(iter(found.values()))
+    return found | dict.fromkeys(config.made_splits, found.get(config.reference))
 
 
 def _read_metrics(config: AuditConfig) -> dict[str, Metric]:
@@ -357,8 +325,8 @@ def run_audit(
     *,
     seed: int = 0,
     compute: Compute | None = None,
-) -> AuditRecord:
-    """Audit what was prepared; a record with samples of every split, for the page."""
+) -> Audit:
+    """Audit what was prepared, with samples of every split for the page."""
     config = job.config
     found = audit(
         *job.models,
@@ -379,14 +347,17 @@ def run_audit(
         seed=seed,
         compute=compute,
     )
-    plain = replace(found, notes=(*job.notes, *found.notes)).to_record()
-    plain["settings"] |= {"config": config.model_dump(mode="json"), "sha256 of the weights": job.hashes}
-    return AuditRecord.of(plain, make_strips(job.suite))
+    own = {"config": config.model_dump(mode="json"), "sha256 of the weights": job.hashes}
+    return replace(
+        found,
+        notes=(*job.notes, *found.notes),
+        settings={**found.settings, **own},
+        pictures=make_strips(job.suite),
+    )
 
 
 def _make_alignment(job: AuditJob) -> Any:
-    if job.config.alignment == "weights":
-        return WeightMatching()
-    if job.config.alignment == "activations":
-        return ActivationMatching(job.training, label=str(job.config.norm.data))
-    return job.config.alignment
+    named = job.config.alignment
+    if named in UNNAMED:
+        return named
+    return build_named("alignment", AlignmentMethod, named, data=job.training, label=str(job.config.norm.data))

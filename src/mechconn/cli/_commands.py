@@ -1,10 +1,13 @@
-"""`mechconn demo`, `mechconn audit`, `mechconn data`, `mechconn info`."""
+"""`mechconn demo`, `mechconn audit`, `mechconn page`, `mechconn data`, `mechconn info`."""
 
 from __future__ import annotations
 
+import json
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,7 +16,7 @@ from rich.table import Column, Table
 from mechconn.cli._app import Root, app, check_target, choose_device, show_progress_bars
 
 if TYPE_CHECKING:
-    from mechconn.report import DemoRecord
+    from mechconn.paper import RunRecord
 
 
 @app.command()
@@ -26,20 +29,29 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("report.html"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    store: Annotated[Path | None, typer.Option(help="Folder to keep the run in; by default it is not kept.")] = None,
 ) -> None:
-    """The whole story: train with a shortcut, walk the path, fine-tune by two methods, report."""
+    """The recipe quickstart on one page: train with a shortcut, evaluate the path, fine-tune by two methods."""
+    from mechconn.cli._run_command import RunFailedError, find_images_folder, find_store_folder
     from mechconn.core import collect_errors
-    from mechconn.paper import choose_demo_settings, run_demo
+    from mechconn.paper import RunPlan, RunWatcher, choose_demo_changes, make_engine, resolve_settings, run_plan
     from mechconn.report import save_report
 
-    settings, place, _ = collect_errors(
-        lambda: choose_demo_settings(data, seed), lambda: choose_device(device), lambda: check_target(output)
+    (name, scale, settings, _), place, _, kept = collect_errors(
+        lambda: resolve_settings("quickstart", "smoke", choose_demo_changes(data, seed, root)),
+        lambda: choose_device(device),
+        lambda: check_target(output),
+        lambda: None if store is None else find_store_folder(store),
     )
-    with show_progress_bars() as (report, _):
-        record = run_demo(settings, root=root, device=place, progress=report)
+    with tempfile.TemporaryDirectory() as folder, show_progress_bars("reading the data") as (report, say):
+        target = Path(folder) if kept is None else kept.absolute()
+        plan = RunPlan(name, scale, settings, target, make_engine("inline"), place, find_images_folder(root))
+        record = run_plan(plan, RunWatcher(report, say))
+    if failed := [cell.why for cell in record.cells if cell.why is not None]:
+        raise RunFailedError(failed[0])
     save_report(record, output)
     if as_json:
-        sys.stdout.write(record.to_json() + "\n")
+        sys.stdout.write(json.dumps(_summarise_demo(record)) + "\n")
     else:
         _show(record, output)
 
@@ -74,13 +86,25 @@ def audit(
     passes, seconds = estimate_seconds(job, Compute(place, kind))
     sys.stderr.write(f"{passes:,} forward passes of one row: about {_format_duration(seconds)}\n")
     with show_progress_bars() as (report, _):
-        record = run_audit(job, seed=seed, compute=Compute(place, kind, progress=report))
-    save_report(record, output)
-    if as_json:
-        sys.stdout.write(record.to_json() + "\n")
-        return
-    said = "".join(f"- {sentence}\n" for sentence in record.findings)
-    sys.stdout.write(f"{record.headline}\n{said}\nReport: {output}\n")
+        found = run_audit(job, seed=seed, compute=Compute(place, kind, progress=report))
+    save_report(found, output)
+    sys.stdout.write(replace(found, pictures={}).to_json() + "\n" if as_json else f"{found}\n\nReport: {output}\n")
+
+
+@app.command()
+def page(
+    result: Annotated[
+        Path, typer.Argument(help="A file that result.save(file), or --json of audit, demo or compare, wrote.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the page goes.")] = Path("page.html"),
+) -> None:
+    """Draw the page of a result that was saved."""
+    from mechconn.core import collect_errors
+    from mechconn.report import load_result, save_report
+
+    found, _ = collect_errors(lambda: load_result(result), lambda: check_target(output, result))
+    save_report(found, output)
+    sys.stdout.write(f"Report: {output}\n")
 
 
 def _format_duration(seconds: float) -> str:
@@ -90,7 +114,7 @@ def _format_duration(seconds: float) -> str:
 @app.command()
 def data(
     source: Annotated[str, typer.Argument(help="Name of an image set, or its folder.")],
-    cue: Annotated[str, typer.Option(help="box, hue-box or dominoes.")] = "box",
+    cue: Annotated[str, typer.Option(help="box, hue-box, dominoes, or package.module:Class of your own.")] = "box",
     preview: Annotated[Path, typer.Option(help="Where the sheet of samples goes (PNG).")] = Path("cues.png"),
     root: Root = None,
     seed: Annotated[int, typer.Option(help="Seed of the counterfactuals.")] = 0,
@@ -125,16 +149,29 @@ def info() -> None:
     Console().print(table)
 
 
-def _show(record: DemoRecord, output: Path) -> None:
+def _summarise_demo(record: RunRecord) -> dict[str, Any]:
+    """What `--json` prints: seed, seconds, settings, accuracy {model -> split -> share}, and the run's record."""
+    (found,) = record.cue_results
+    return {
+        "seed": found.seed,
+        "seconds": record.seconds,
+        "settings": dict(record.settings),
+        "accuracy": {name: dict(model.accuracy) for name, model in found.models.items()},
+        "findings": list(record.findings),
+        "result": replace(record, pictures={}).to_dict(),
+    }
+
+
+def _show(record: RunRecord, output: Path) -> None:
     from mechconn.core import SPLITS
 
+    (found,) = record.cue_results
     console = Console()
     splits = (Column(short, justify="right") for short, _ in SPLITS.values())
-    title = f"Accuracy in %, seed {record.seed}, {record.seconds:.0f} seconds"
+    title = f"Accuracy in %, seed {found.seed}, {record.seconds:.0f} seconds"
     table = Table("model", *splits, "under a random cue", title=title)
-    for name, accuracy in record.accuracy.items():
-        cells = [f"{100 * accuracy[split]:.1f}" for split in SPLITS]
-        table.add_row(name, *cells, record.invariance[name].effects["rand_cue"].verdict)
+    for name, model in found.models.items():
+        table.add_row(name, *(f"{100 * model.accuracy[split]:.1f}" for split in SPLITS), model["rand_cue"].verdict)
     console.print(table)
     console.print("; ".join(f"{short}: {meaning}" for short, meaning in SPLITS.values()) + "\n", highlight=False)
     for sentence in record.findings:

@@ -16,8 +16,7 @@ from rich.table import Column, Table
 from mechconn.cli._app import Root, app, choose_device, show_progress_bars
 
 if TYPE_CHECKING:
-    from mechconn.paper import SeedMean, ValueTable
-    from mechconn.store import RunRecord
+    from mechconn.paper import RunRecord, SeedMean, ValueTable
 
 STORE_VARIABLE, STORE = "MECHCONN_STORE", "mechconn-store"
 
@@ -39,6 +38,14 @@ def find_store_folder(given: Path | None) -> Path:
     return folder
 
 
+def find_images_folder(root: Path | None) -> str | None:
+    """The whole path of the folder that holds the named image sets; None where none is known."""
+    from mechconn.datasets import ROOT_VARIABLE
+
+    images = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
+    return None if images is None else str(Path(images).absolute())
+
+
 class RunFailedError(RuntimeError):
     """Some cells of a run failed; they were named already."""
 
@@ -46,7 +53,11 @@ class RunFailedError(RuntimeError):
 @app.command()
 def run(
     recipe: Annotated[
-        str, typer.Argument(help="quickstart, fig4, fig5, table1, table3, table4, fig13, or a .toml or .json file.")
+        str,
+        typer.Argument(
+            help="quickstart, fig4, fig5, table1, table3, table4, fig13, package.module:Class of your own, or a file "
+            "(.toml, .json)."
+        ),
     ],
     scale: Annotated[
         str | None, typer.Option(help="smoke (minutes), small (an hour) or paper; by default the file's, else smoke.")
@@ -73,22 +84,20 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
 ) -> None:
     """Run an experiment of the paper. What the store has is not repeated: start a run that was stopped again."""
-    from mechconn.core import check_choice, collect_errors
-    from mechconn.datasets import ROOT_VARIABLE
+    from mechconn.core import check_choice, collect_errors, split_commas
     from mechconn.paper import ENGINES, RunPlan, RunWatcher, make_engine, resolve_settings, run_plan
 
-    words = [*(changes or []), *([f'seeds="{seeds}"'] if seeds is not None else [])]
-    words += [f"precision={precision}"] if precision is not None else []
+    options: dict[str, Any] = {} if seeds is None else {"seeds": split_commas(seeds)}
+    options |= {} if precision is None else {"precision": precision}
     (name, size, settings, notes), place, machine, results_folder = collect_errors(
-        lambda: resolve_settings(recipe, scale, words, root=root),
+        lambda: resolve_settings(recipe, scale, [*(changes or []), options], root=root),
         lambda: choose_device(device),
         lambda: make_engine(cast(Any, check_choice("engine", engine, ENGINES)), workers, threads, gpus, ray_address),
         lambda: find_store_folder(store),
     )
     # Whole paths: workers may stand in another folder, or on another machine.
-    images = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
-    folder = None if images is None else str(Path(images).absolute())
-    plan = RunPlan(name, size, settings, results_folder.absolute(), machine, place, folder, tuple(notes))
+    store_folder, images = results_folder.absolute(), find_images_folder(root)
+    plan = RunPlan(name, size, settings, store_folder, machine, place, images, tuple(notes))
     with show_progress_bars("reading the data", kept=False) as (report, say), redirect_stdout(sys.stderr):
         record = run_plan(plan, RunWatcher(report, say))  # what libraries print is not the result
     if as_json:
@@ -102,20 +111,12 @@ def run(
 
 
 def summarise_record(record: RunRecord) -> dict[str, Any]:
-    """What `--json` prints: the results are numbers alone, equal for equal settings and seeds."""
-    results = _keep_numbers(record.results if record.summary is None else record.summary)
-    return {"run": record.id, "seconds": record.seconds, "settings": record.settings, "results": results}
+    """What `--json` prints: the results as they stand in the record, equal for equal settings and seeds."""
+    from mechconn.core import to_plain
 
-
-def _keep_numbers(value: Any) -> Any:
-    """Tables and lists without their texts and truth values; None is a number that is not finite or not there."""
-
-    def plain(part: Any) -> bool:
-        return not isinstance(part, str | bool)
-
-    if isinstance(value, dict):
-        return {key: _keep_numbers(part) for key, part in value.items() if plain(part)}
-    return [_keep_numbers(part) for part in value if plain(part)] if isinstance(value, list) else value
+    summary = {} if record.summary is None else record.summary.to_plain()
+    results = {"cells": [to_plain(result) for result in record.results], **summary}
+    return {"run": record.id, "seconds": record.seconds, "settings": dict(record.settings), "results": results}
 
 
 def show_run(record: RunRecord, store: Path) -> None:
@@ -124,8 +125,8 @@ def show_run(record: RunRecord, store: Path) -> None:
 
     console = Console()
     for title, kind, values, scale, digits in (
-        ("Accuracy in %", "model", tabulate_accuracies(record), 100.0, 1),
-        ("Barriers in nats", "path", tabulate_barriers(record), 1.0, 2),
+        ("Accuracy in %", "model", tabulate_accuracies(record.cue_results), 100.0, 1),
+        ("Barriers in nats", "path", tabulate_barriers(record.cue_results), 1.0, 2),
     ):
         if values:
             console.print(_make_table(f"{title}, {_list_seeds(record)}", kind, values, scale, digits))
@@ -159,5 +160,5 @@ def _format_number(value: SeedMean | None, scale: float, digits: int) -> str:
 
 def _list_seeds(record: RunRecord) -> str:
     """The seeds that are there; a run that was stopped need not have all."""
-    seeds = sorted({cell.seed for cell in record.cells if cell.name in record.results})
+    seeds = sorted({result.seed for result in record.cue_results})
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"means over the seeds {seeds}"

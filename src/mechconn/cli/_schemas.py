@@ -6,22 +6,31 @@ from typing import Any
 
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.core import check_choice
-from mechconn.paper import RECIPES, SCALES
+from mechconn.paper import SCALES, Recipe, find_recipe
 
 AUDIT = "audit"
-SCHEMA_NAMES = (*RECIPES, AUDIT)
+
+
+def list_schema_names() -> list[str]:
+    """Every recipe that is defined, and "audit"."""
+    return [*Recipe.registered, AUDIT]
 
 
 def make_schema(name: str) -> dict[str, Any]:
-    """The schema of the file that `mechconn run` (a recipe's name) or `mechconn audit` ("audit") reads.
+    """The schema of the file that `mechconn run` or `mechconn audit` reads.
+
+    Args:
+        name: a recipe's name, or its class as "package.module:Class"; or "audit".
 
     Raises:
         ValueError: no such name.
     """
-    check_choice("schema", name, SCHEMA_NAMES)
     if name == AUDIT:
         return AuditConfig.model_json_schema()
-    schema = RECIPES[name].kind.model_json_schema()
+    if ":" not in name:
+        check_choice("schema", name, list_schema_names())
+    recipe = find_recipe(name)
+    schema = type(recipe.settings("smoke", False)).model_json_schema()
     own = {"recipe": {"const": name}, "scale": {"enum": list(SCALES), "default": "smoke"}}
     settings = {key: _allow_single_item(value) for key, value in schema["properties"].items()}
     if "methods" in settings:
@@ -31,7 +40,7 @@ def make_schema(name: str) -> dict[str, Any]:
     return {
         **schema,
         "title": name,
-        "description": RECIPES[name].about,
+        "description": recipe.about,
         "properties": own | settings,
         "required": ["recipe"],
     }

@@ -1,24 +1,32 @@
-"""Barriers before and after alignment, side by side, and beside those between two seeds of one recipe."""
+"""Barriers before and after alignment, and those between two seeds of one recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from mechconn.alignment import Alignment, AlignmentMethod, prove_and_match
+from mechconn.alignment import Alignment, AlignmentMethod, check_method, prove_and_match
 from mechconn.connectivity._barrier import Barrier
 from mechconn.connectivity._evaluate_path import check_grid
 from mechconn.connectivity._evaluator import Evaluator
 from mechconn.connectivity._joining import walk_lines
 from mechconn.connectivity._profile import Profile, make_table, write_table
-from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
+from mechconn.connectivity._profile_page import make_barrier_cell, make_path_section, mark_barrier
+from mechconn.core import (
+    Compute,
+    PerSampleLoss,
+    Progress,
+    abbreviate_split,
+    check_choice,
+    resolve_compute,
+)
 from mechconn.datasets import Suite
-from mechconn.losses import cross_entropy
+from mechconn.losses import NATS, cross_entropy
 from mechconn.network import (
     Metric,
     Network,
@@ -32,12 +40,15 @@ from mechconn.network import (
     share_ignored,
     unwrap_module,
 )
-from mechconn.plotting import draw_bars
+from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks
 from mechconn.symmetry import Symmetry
 
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
 
-@dataclass(frozen=True, eq=False)
-class AlignedProfiles(Mapping[str, Profile]):
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AlignedProfiles(Result, Mapping[str, Profile], kind="aligned_profiles"):
     """The straight line between two networks before and after the permutations of units were removed.
 
     `result["before"]` and `result["after"]` are profiles; with a null pair, `result["null before"]` and
@@ -51,7 +62,7 @@ class AlignedProfiles(Mapping[str, Profile]):
 
     alignment: Alignment
     profiles: Mapping[str, Profile]
-    null: Alignment | None = field(default=None)
+    null: Alignment | None = None
 
     def __getitem__(self, which: str) -> Profile:
         return self.profiles[which]
@@ -67,35 +78,81 @@ class AlignedProfiles(Mapping[str, Profile]):
         return {which: profile.barrier(split, on, confidence) for which, profile in self.profiles.items()}
 
     def __str__(self) -> str:
-        a = self.alignment
+        a, form = self.alignment, self._form
         lines = [
             f"distance {a.distance_before:.4g} before alignment, {a.distance_after:.4g} after "
             f"({100 * a.coverage:.1f} % of the parameters have units that may be permuted)"
         ]
         for which, profile in self.profiles.items():
-            found = (f"{split} {profile.barrier(split).height:.3f}" for split in profile.loss)
+            found = (f"{split} {make_barrier_cell(profile, split, form)}" for split in profile.loss)
             lines.append(f"  barrier in loss, {which}: {', '.join(found)}")
         for which, profile in self.profiles.items():
             lines += [f"  other ends, {which}: {shift}" for shift in profile.shifted_ends()]
         return "\n".join(lines)
 
-    def plot(self, on: str = "loss") -> Any:
-        """A matplotlib Figure: the barrier of every line on every split, with its interval where there is one."""
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The verdict on every line, and the notes on the alignments."""
+        lines = (f"{which.capitalize()}: {said}" for which, profile in self.items() for said in profile.findings)
+        null = () if self.null is None else (f"Null pair: {note}" for note in self.null.notes)
+        return (*lines, *self.alignment.notes, *null)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per line, t and split, as `Profile.rows` gives them, with the line in front."""
+        return [row for which, profile in self.profiles.items() for row in make_table(profile, line=which)]
+
+    def header(self) -> Header:
+        """What was asked."""
+        return Header("Barriers before and after alignment", "Does a barrier only reflect the order of hidden units?")
+
+    def sections(self) -> list[Section]:
+        """The barrier of every line, each line by itself, and the alignments."""
+        form, splits = self._form, list(self["before"].loss)
+        rows = [
+            (which, *(make_barrier_cell(profile, split, form) for split in splits)) for which, profile in self.items()
+        ]
+        table = Table(("line", *map(abbreviate_split, splits)), tuple(rows))
+        figure = Drawing(self.plot, "Barriers in loss on every line and split. The table below holds the numbers.")
+        return [
+            Section("Barriers before and after alignment", figures=(figure,), tables=(table,)),
+            *(
+                make_path_section(profile, f"The straight path, {which}", profile.judge())
+                for which, profile in self.items()
+            ),
+            *self.alignment.sections(),
+            *(
+                []
+                if self.null is None
+                else (replace(part, title=f"Null pair: {part.title}") for part in self.null.sections())
+            ),
+        ]
+
+    @property
+    def _form(self) -> str:
+        """How barriers are written: thousandths of nats, four digits of a loss that may have any scale."""
+        return ".3f" if self["before"].unit == NATS else ".4g"
+
+    def plot(self, on: str = "loss", *, ax: Axes | None = None) -> Figure:
+        """A matplotlib Figure: the barrier of every line on every split, with its interval where there is one.
+
+        A line whose curve is not finite has no mark there.
+
+        Raises:
+            ValueError: `on` is neither "loss" nor "accuracy" nor a metric.
+        """
+        check_choice("on", on, ("loss", "accuracy", *self["before"].metrics))
         heights = {
-            split: [
-                (barrier.height, *(barrier.interval or (barrier.height, barrier.height)))
-                for barrier in self.barriers(split, on).values()
-            ]
-            for split in self["before"].loss
+            split: [mark_barrier(profile, split, on) for profile in self.values()] for split in self["before"].loss
         }
         marked = [f"{which}*" if profile.shifted_ends() else which for which, profile in self.profiles.items()]
         note = "; *between networks with other statistics than those saved" if marked != list(self.profiles) else ""
-        return draw_bars(blocks=marked, heights=heights, on=on, moving=f"straight line{note}")
+        return draw_marks(
+            marked, heights, f"barrier in {'error rate' if on == 'accuracy' else on}", f"straight line{note}", ax
+        )
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per line, t and split, as `Profile.to_csv` does, with the line in front."""
-        rows = [row for which, profile in self.profiles.items() for row in make_table(profile, line=which)]
-        write_table(file, rows)
+        write_table(file, self.rows())
 
 
 def evaluate_alignment(
@@ -119,9 +176,9 @@ def evaluate_alignment(
 ) -> AlignedProfiles:
     """The straight line from A to B before and after B was permuted onto A.
 
-    A barrier that alignment removes was one of names of units, not of functions. One that stays has no such reading:
-    matching finds a good permutation, not provably the best. The null says how much barrier two runs of the same
-    recipe keep after the same alignment; only what exceeds it speaks of different solutions.
+    A barrier that alignment removes only reflected the order of the units. One that remains may still do so: matching
+    finds a good permutation, not provably the best. The null is the barrier that two runs of the same recipe keep after
+    the same alignment; only what exceeds it is evidence of different solutions.
 
     Args:
         model_a: t = 0; neither module is changed.
@@ -150,7 +207,7 @@ def evaluate_alignment(
     Source: Entezari et al. 2022; Lubana et al. 2023, section 3.
     """
     how = resolve_compute(compute, device, progress)
-    check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
+    check_method(method)
     grid, profiles, alignments = check_grid(ts), dict[str, Profile](), list[Alignment]()
     for name, pair in (("", (model_a, model_b)), ("null ", null)):
         if pair is None:

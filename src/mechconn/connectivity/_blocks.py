@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import nn
@@ -15,20 +15,24 @@ from mechconn.connectivity._barrier import Barrier
 from mechconn.connectivity._evaluate_path import check_grid, evaluate_line
 from mechconn.connectivity._evaluator import Evaluator
 from mechconn.connectivity._profile import Profile, make_table, write_table
-from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_count
+from mechconn.connectivity._profile_page import make_barrier_cell, mark_barrier
+from mechconn.core import Compute, PerSampleLoss, Progress, abbreviate_split, check_choice, check_count
 from mechconn.datasets import Suite
-from mechconn.losses import cross_entropy
+from mechconn.losses import NATS, cross_entropy
 from mechconn.network import Metric, NormPolicy, Point, PointLike, as_points, resolve_norm
 from mechconn.paths import LinearPath, refuse_ends
-from mechconn.plotting import draw_bars
+from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks, print_table
+
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
 
 BlockChoice: TypeAlias = int | str | Mapping[str, str]
 """A depth in the module tree, a regular expression, or names of blocks with one each."""
 
 
-@dataclass(frozen=True)
-class BlockProfiles(Mapping[str, Profile]):
-    """One profile for each block; `result["head"]` is that of the block "head".
+@dataclass(frozen=True, repr=False)
+class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
+    """One profile for each block; `result["head"]` is that of the block "head". `print(result)` lists the barriers.
 
     Attributes:
         profiles: block -> the profile as this block alone goes from A (t = 0) to B (t = 1).
@@ -65,33 +69,56 @@ class BlockProfiles(Mapping[str, Profile]):
                 raise ValueError(f"block {block!r}: {error}") from None
         return found
 
-    def plot(self, on: str = "loss") -> Any:
+    def plot(self, on: str = "loss", *, ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: the barrier of every block on every split, with its interval where there is one.
 
         A block whose curve is not finite has no mark there.
+
+        Raises:
+            ValueError: `on` is neither "loss" nor "accuracy" nor a metric.
         """
         profiles = list(self.profiles.values())
         check_choice("on", on, ("loss", "accuracy", *profiles[0].metrics))
-        heights: dict[str, list[tuple[float, float, float] | None]] = {}
-        for split in profiles[0].loss:
-            heights[split] = []
-            for profile in profiles:
-                if any((bad.split, bad.on) == (split, on) for bad in profile.not_finite):
-                    heights[split].append(None)
-                    continue
-                barrier = profile.barrier(split, on)
-                heights[split].append((barrier.height, *(barrier.interval or (barrier.height, barrier.height))))
-        return draw_bars(
-            blocks=list(self.profiles),
-            heights=heights,
-            on=on,
-            moving=f"block that moves, the rest at {self.rest.upper()}",
+        return draw_marks(
+            list(self.profiles),
+            {split: [mark_barrier(profile, split, on) for profile in profiles] for split in profiles[0].loss},
+            f"barrier in {'error rate' if on == 'accuracy' else on}",
+            f"block that moves, the rest at {self.rest.upper()}",
+            ax,
         )
+
+    def __str__(self) -> str:
+        lines = [f"barrier in loss as one block moves, the rest at {self.rest.upper()}", *print_table(self._tabulate())]
+        return "\n".join(lines)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per block, t and split, as `Profile.rows` gives them, with the block in front."""
+        return [row for block, profile in self.profiles.items() for row in make_table(profile, block=block)]
+
+    def header(self) -> Header:
+        """What was asked."""
+        return Header("Barriers block by block", "Which parameters make the barrier?")
+
+    def sections(self) -> list[Section]:
+        """The barrier of every block on every split."""
+        moving = f"one block moves, the rest stays at {self.rest.upper()}"
+        figure = Drawing(self.plot, f"Barriers in loss by block: {moving}. The table below holds the numbers.")
+        return [
+            Section("Block by block", figures=(figure,), tables=(self._tabulate(),), note=f"Barriers while {moving}.")
+        ]
+
+    def _tabulate(self) -> Table:
+        profiles, splits = list(self.profiles.values()), list(next(iter(self.profiles.values())).loss)
+        form = ".3f" if profiles[0].unit == NATS else ".4g"
+        rows = [
+            (block, *(make_barrier_cell(profile, split, form) for split in splits))
+            for block, profile in self.profiles.items()
+        ]
+        return Table(("block that moves", *map(abbreviate_split, splits)), tuple(rows))
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per block, t and split, as `Profile.to_csv` does, with the block in front."""
-        rows = [row for block, profile in self.profiles.items() for row in make_table(profile, block=block)]
-        write_table(file, rows)
+        write_table(file, self.rows())
 
 
 def evaluate_blocks(
@@ -120,8 +147,8 @@ def evaluate_blocks(
 
         gamma_k(t)[p] = (1 - t) theta_a[p] + t theta_b[p]  for p in P_k,        theta_a[p]  for every other p.
 
-    Which layers' disagreement makes the barrier shows in which of these curves rise; the barriers of the blocks
-    need not add up to that of the whole path. Every parameter belongs to one block, or is left out by name.
+    The curves that rise show which layers make the barrier; the barriers of the blocks need not add up to that of the
+    whole path. Every parameter belongs to one block, or is left out by name.
 
     Args:
         model: gives the architecture, the statistics that `KeepNorm` uses, and the buffers where parameters alone

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from mechconn.connectivity._evaluator import Evaluator, PointResults, compute_means
 from mechconn.connectivity._profile import Profile
 from mechconn.connectivity._saved_ends import EndMeans
-from mechconn.core import Buffers, Compute, PerSampleLoss, Progress, check_fraction
+from mechconn.core import Buffers, Compute, PerSampleLoss, Progress, check_fraction, log_warnings
 from mechconn.datasets import Clusters, Suite
 from mechconn.losses import cross_entropy
 from mechconn.network import OWN_NAMES, Metric, NormPolicy, list_statistics, resolve_norm
-from mechconn.paths import Path, path_grid
+from mechconn.paths import Path, check_path, path_grid
 
 
 def evaluate_path(
@@ -94,6 +94,7 @@ def evaluate_path(
         device=device,
         progress=progress,
     )
+    check_path(path)
     grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
     if evaluator.clusters is not None and not keep_samples:
         raise ValueError("cluster= is for the barriers' intervals, which need every sample; pass keep_samples=True")
@@ -129,8 +130,9 @@ def evaluate_line(
         collected.add(t, found)
         report(done=number)
     collected.sort()
+    clusters = _number_clusters(evaluator, collected) if keep else {}
     means = {measure: {s: tuple(v) for s, v in splits.items()} for measure, splits in collected.means.items()}
-    return Profile(
+    profile = Profile(
         ts=grid,
         loss=means["loss"],
         accuracy=means.get("accuracy", {}),
@@ -143,8 +145,11 @@ def evaluate_line(
         each=collected.each,
         bounds=evaluator.bounds,
         saved=tuple(_measure_saved(evaluator, path, t, norm, splits) for t in (0.0, 1.0)),  # pyright: ignore
-        row_clusters=_number_clusters(evaluator, collected) if keep else {},
+        row_clusters=clusters,
+        clusters={split: len(numbers.unique()) for split, numbers in clusters.items()},
     )
+    log_warnings("path", profile.shifted_ends())
+    return profile
 
 
 def _number_clusters(evaluator: Evaluator, collected: PointResults) -> dict[str, Tensor]:

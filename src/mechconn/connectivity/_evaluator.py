@@ -129,8 +129,9 @@ class Evaluator:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How it computes, and the seed: plain values for the record."""
-        return {**self.network.computed, "seed": self.seed}
+        """The loss, how it computes, and the seed: plain values for the record."""
+        own = {"loss": self.loss.describe(), "loss_unit": self.loss.unit}
+        return {**own, **self.network.computed, "seed": self.seed}
 
     def outcomes(
         self, point: Point | nn.Module | None = None, splits: Iterable[str] | None = None
@@ -154,7 +155,7 @@ class Evaluator:
         for number, split in enumerate(asked, start=1):
             found[split] = self.draws(split, at, further=False)[0]
             self.compute.report("evaluating", number, len(asked))
-        if at is not None and at is not point:  # nobody can ask for it again
+        if at is not None and at is not point:  # no caller can ask for it again
             self.forget(at)
         return found
 
@@ -221,7 +222,7 @@ class Evaluator:
         self._held.pop(gone, None)
 
     def drop_probabilities(self) -> None:
-        """Free the class probabilities of all rows, once nobody reads them any more."""
+        """Free the class probabilities of all rows, once they are read no more."""
         self._known = {key: replace(found, class_probabilities=None) for key, found in self._known.items()}
 
     def is_saved(self, path: Path, t: float, norm: NormPolicy) -> bool:

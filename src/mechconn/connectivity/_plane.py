@@ -7,14 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path as FilePath
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from mechconn.connectivity._evaluator import Evaluator, PointResults
 from mechconn.connectivity._profile import write_table
-from mechconn.core import Compute, Params, PerSampleLoss, Progress, check_choice, check_count, check_non_negative
+from mechconn.core import (
+    Compute,
+    Params,
+    PerSampleLoss,
+    Progress,
+    abbreviate_split,
+    check_choice,
+    check_count,
+    check_non_negative,
+)
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
 from mechconn.network import (
@@ -27,7 +36,10 @@ from mechconn.network import (
     resolve_norm,
 )
 from mechconn.paths import Spot
-from mechconn.plotting import draw_plane
+from mechconn.plotting import Cell, Drawing, Header, Result, Section, Table, draw_plane
+
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
 
 Grid: TypeAlias = tuple[tuple[float, ...], ...]
 PlaneCoordinates: TypeAlias = tuple[float, float]
@@ -55,8 +67,8 @@ class PlanePoint:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Plane:
+@dataclass(frozen=True, repr=False)
+class Plane(Result, kind="plane"):
     """Loss and accuracy on a grid over the plane theta_a + x e_1 + y e_2.
 
     Attributes:
@@ -79,27 +91,71 @@ class Plane:
     settings: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Grid]] = field(default_factory=dict)
 
-    def plot(self, on: str = "loss") -> Any:
+    def __str__(self) -> str:
+        lines = [f"the plane through three models, {len(self.x)} x {len(self.y)} points; loss there, by split"]
+        for name, point in self.models.items():
+            means = (f"{split} {loss:.4g}" for split, loss in point.loss.items())
+            shares = (f"{split} {share:.1%}" for split, share in point.accuracy.items())
+            accuracy = f"; accuracy {', '.join(shares)}" if point.accuracy else ""
+            lines.append(f"  {name.upper()} at ({point.x:.4g}, {point.y:.4g}): {', '.join(means)}{accuracy}")
+        return "\n".join(lines)
+
+    def header(self) -> Header:
+        """What it is."""
+        return Header("The plane through three models", "Where is the loss low?")
+
+    def sections(self) -> list[Section]:
+        """The plane, and the values at the three models."""
+        rows = [
+            (
+                name.upper(),
+                f"{point.x:.4g}",
+                f"{point.y:.4g}",
+                *(
+                    Cell(f"{loss:.4g}", f"{100 * point.accuracy[s]:.1f} %" if s in point.accuracy else "")
+                    for s, loss in point.loss.items()
+                ),
+            )
+            for name, point in self.models.items()
+        ]
+        columns = ("model", "x", "y", *map(abbreviate_split, self.loss))
+        table = Table(columns, tuple(rows), note="Loss, and accuracy below it where the task is a classification.")
+        figure = Drawing(self.plot, "Loss over the plane through three models, a panel for each split.")
+        return [Section("The plane through three models", figures=(figure,), tables=(table,))]
+
+    def plot(self, on: str = "loss", split: str | None = None, *, ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: one panel for each split, the three models marked; white where a value is not finite.
 
+        Args:
+            on: "loss", "accuracy" or a metric.
+            split: one split alone; default: all, and the first with `ax`.
+            ax: the panel of that split; default: a new figure.
+
         Raises:
-            ValueError: `on` is neither "loss" nor "accuracy" nor a metric, or no split has an accuracy.
+            ValueError: `on` is neither "loss" nor "accuracy" nor a metric, no split has an accuracy, or no such split.
         """
         check_choice("on", on, ("loss", "accuracy", *self.metrics))
         values = self._measured()[on]
         check_accuracy_measured(next(iter(self.loss)), bool(values))
+        chosen = next(iter(values)) if split is None and ax is not None else split
+        if chosen is not None:
+            values = {check_choice("split", chosen, list(values)): values[chosen]}
         marks = {name: (point.x, point.y) for name, point in self.models.items()}
-        return draw_plane(x=self.x, y=self.y, values=values, marks=marks, on=on)
+        return draw_plane(x=self.x, y=self.y, values=values, marks=marks, on=on, ax=ax)
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per split and point of the grid: x, y, split, loss, accuracy, samples, metrics."""
-        write_table(file, list(self._rows()))
+        write_table(file, self.rows())
 
-    def _rows(self) -> Iterator[dict[str, object]]:
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per split and point of the grid: x, y, split, loss, accuracy, samples, metrics."""
+        return list(self._iterate_rows())
+
+    def _iterate_rows(self) -> Iterator[dict[str, Any]]:
         for split, loss in self.loss.items():
             for j, y in enumerate(self.y):
                 for i, x in enumerate(self.x):
-                    accuracy = self.accuracy[split][j][i] if split in self.accuracy else ""
+                    accuracy = self.accuracy[split][j][i] if split in self.accuracy else None
                     row = {"x": x, "y": y, "split": split, "loss": loss[j][i], "accuracy": accuracy}
                     extra = {name: splits[split][j][i] for name, splits in self.metrics.items()}
                     yield {**row, "samples": self.samples[split], **extra}
@@ -190,7 +246,7 @@ def evaluate_plane(
     y = _make_axis([spot[1] for spot in places.values()], side, margin)
     done = 0
 
-    def measured(spots: list[tuple[float, float]]) -> PointResults:
+    def measure_points(spots: list[tuple[float, float]]) -> PointResults:
         nonlocal done
         point_results = PointResults()
         for across, up in spots:
@@ -208,8 +264,8 @@ def evaluate_plane(
             evaluator.compute.report("evaluating the plane", done, side * side + len(places))
         return point_results
 
-    marks = measured(list(places.values()))
-    grid = measured([(across, up) for up in y for across in x])
+    marks = measure_points(list(places.values()))
+    grid = measure_points([(across, up) for up in y for across in x])
     shaped = {
         measure: {split: _split_rows(values, side) for split, values in splits.items()}
         for measure, splits in grid.means.items()

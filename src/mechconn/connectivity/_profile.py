@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -22,13 +21,21 @@ from mechconn.connectivity._barrier import (
     compute_barrier,
     judge_connection,
 )
+from mechconn.connectivity._path_verdict import MARGIN, TOLERANCE, PathVerdict, combine_verdicts, judge_not_finite
+from mechconn.connectivity._profile_page import describe_verdict, draw_profile, make_path_section
 from mechconn.connectivity._saved_ends import EndMeans, ShiftedEnd
-from mechconn.core import check_choice, check_non_negative, check_positive
+from mechconn.core import NOT_SAVED, check_choice, check_non_negative, check_positive, to_plain
 from mechconn.datasets import check_interventions
-from mechconn.losses import Each
+from mechconn.losses import Each, find_loss_unit
 from mechconn.network import check_accuracy_measured
-from mechconn.plotting import draw_curves
+from mechconn.plotting import Header, Result, Section
 from mechconn.stats import Interval, describe_clusters
+
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
+
+CONFIDENCE = 0.95
+"""Of the barriers that files hold."""
 
 
 class NotFinite(NamedTuple):
@@ -40,8 +47,8 @@ class NotFinite(NamedTuple):
     value: float
 
 
-@dataclass(frozen=True)
-class Profile:
+@dataclass(frozen=True, repr=False)
+class Profile(Result, kind="profile"):
     """Loss and accuracy along a path, per split. `print(profile)` sums it up.
 
     Attributes:
@@ -51,7 +58,7 @@ class Profile:
         samples: split -> number of samples.
         reference: the split that the interventions start from.
         interventions: the splits that are unit interventions.
-        settings: path, normalisation policy with its data, device and number type.
+        settings: path, normalisation policy with its data, loss, device and number type.
         metrics: name -> split -> mean of a metric of the user's at each t.
         per_sample: where samples were kept: "loss", "accuracy" (whether each prediction is right) or a metric ->
             split -> every sample's value at each t, of shape [T, N].
@@ -62,6 +69,11 @@ class Profile:
             statistics of the path. None where that is not known: of a path of parameters alone, and of a block's end.
         row_clusters: where samples were kept and come in clusters: split -> the number of each one's cluster, of shape
             [N].
+        clusters: split -> number of clusters that the intervals are over; empty where samples are independent.
+        names: what A and B are called.
+        barriers: of a profile that was read from a file: measure -> split -> barrier with its 95 % interval, which
+            stand for the samples' values.
+        samples_kept: of a profile that was read from a file: whether its intervals are over samples.
     """
 
     ts: tuple[float, ...]
@@ -72,18 +84,22 @@ class Profile:
     interventions: tuple[str, ...]
     settings: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
-    per_sample: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, compare=False, repr=False)
+    per_sample: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, compare=False, metadata=NOT_SAVED)
     each: Each = "rows"
     bounds: Mapping[str, Interval] = field(default_factory=dict)
     saved: tuple[EndMeans | None, EndMeans | None] = (None, None)
-    row_clusters: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    row_clusters: Mapping[str, Tensor] = field(default_factory=dict, compare=False, metadata=NOT_SAVED)
+    clusters: Mapping[str, int] = field(default_factory=dict)
+    names: tuple[str, str] = ("A", "B")
+    barriers: Mapping[str, Mapping[str, Barrier]] = field(default_factory=dict, compare=False)
+    samples_kept: bool = field(default=False, compare=False)
 
     @property
-    def clusters(self) -> Mapping[str, int]:
-        """Split -> number of clusters that its samples are in; empty where samples are independent."""
-        return {split: len(numbers.unique()) for split, numbers in self.row_clusters.items()}
+    def unit(self) -> str:
+        """What the loss is in."""
+        return find_loss_unit(self.settings)
 
-    def shifted_ends(self, margin: float = 0.05) -> tuple[ShiftedEnd, ...]:
+    def shifted_ends(self, margin: float = MARGIN) -> tuple[ShiftedEnd, ...]:
         """Where an end as evaluated differs from the network as saved by more than a margin.
 
         In accuracy where the split has one, else in loss; a loss that moved alone shows in `saved`. Such a path says
@@ -127,13 +143,23 @@ class Profile:
             >>> profile.barrier("cue")
             Barrier(height=2.0, t=0.5, area=1.0, interval=None)
         """
+        if not 0.0 < confidence < 1.0:
+            raise ValueError(f"confidence must lie between 0 and 1, neither of them, got {confidence!r}")
         values = self._values(split, on)
-        return compute_barrier(self.ts, values, self._interval(split, on, confidence))
+        known, bare = self.barriers.get(on, {}).get(split), compute_barrier(self.ts, values, None)
+        if known is None or (known.height, known.t) != (bare.height, bare.t):  # that of other values, in a changed copy
+            return replace(bare, interval=self._interval(split, on, confidence))
+        if known.interval is not None and confidence != CONFIDENCE:
+            raise ValueError(
+                f"this profile was read from a file, which holds intervals at 95 % alone, got confidence={confidence}; "
+                "evaluate the path again with keep_samples=True, or leave confidence out"
+            )
+        return known
 
     def endpoint_minus_minimum(self, split: str) -> float:
         """The graded gap (L(theta_a) + L(theta_b)) / 2 - min over t of L(gamma(t)), in the units of the loss.
 
-        A third party's summary score, offered beside the barrier and never as a verdict.
+        Reported only; not part of the verdict.
         """
         values = self._values(split, "loss")
         return (values[0] + values[-1]) / 2 - min(values)
@@ -150,10 +176,10 @@ class Profile:
             ValueError: as `barrier`, or a negative tolerance.
         """
         check_non_negative("tolerance", tolerance)
-        by_height = len(self.ts) > 2 and split not in self.per_sample.get(on, {})
+        by_height = len(self.ts) > 2 and not self.samples_kept and split not in self.per_sample.get(on, {})
         return judge_connection(split, self.barrier(split, on, confidence), tolerance, by_height)
 
-    def mode_connected(self, split: str, tolerance: float = 0.0, margin: float = 0.05) -> bool:
+    def mode_connected(self, split: str, tolerance: float = 0.0, margin: float = MARGIN) -> bool:
         """Whether the verdict of `connection` on the loss is "connected", between the networks that were saved.
 
         False also where the path has another end on this split, by `shifted_ends` at the margin.
@@ -162,7 +188,7 @@ class Profile:
         return not shifted and self.connection(split, tolerance).verdict == "connected"
 
     def mechanistic_connection(
-        self, tolerance: float = 0.0, on: str = "loss", confidence: float = 0.95, margin: float = 0.05
+        self, tolerance: float = 0.0, on: str = "loss", confidence: float = 0.95, margin: float = MARGIN
     ) -> ConnectionVerdict:
         """The verdict over the reference *and* every intervention, on the networks that were saved.
 
@@ -177,7 +203,7 @@ class Profile:
         verdict = combine_verdicts({self.connection(split, tolerance, on, confidence).verdict for split in splits})
         return "undetermined" if verdict == "connected" and self.shifted_ends(margin) else verdict
 
-    def mechanistically_connected(self, tolerance: float = 0.0, margin: float = 0.05) -> bool:
+    def mechanistically_connected(self, tolerance: float = 0.0, margin: float = MARGIN) -> bool:
         """Whether `mechanistic_connection` in loss is "connected".
 
         False also where that is not settled, and where the path has other ends than the networks that were saved.
@@ -191,56 +217,76 @@ class Profile:
         """Every mean on the path that is NaN or infinite: split, what was measured, t, value."""
         return tuple(
             NotFinite(split, on, t, value)
-            for on, splits in self._measured().items()
+            for on, splits in self.measured().items()
             for split, values in splits.items()
             for t, value in zip(self.ts, values, strict=True)
             if not math.isfinite(value)
         )
 
-    def to_record(
-        self, start: str = "A", end: str = "B", tolerance: float = 0.0, margin: float = 0.05
-    ) -> dict[str, Any]:
-        """Plain values, for JSON: curves, barriers in loss with their 95 % intervals, and verdicts at a tolerance.
+    def judge(self, tolerance: float = TOLERANCE, margin: float = MARGIN) -> PathVerdict:
+        """The verdicts in loss at a tolerance, by the 95 % intervals, on every split and over all that decide.
 
-        `saved` holds both ends as they were saved, and `shifted` where they differ from the path's by more than the
-        margin; `evaluated_connection` is the verdict on the networks that the path ends at.
+        As `mechanistic_connection`, and defined where a loss is not finite too; see `PathVerdict`.
 
-        What is not finite is None, and a split with such a loss has no barrier: it is "not connected" where the loss
-        is infinite between finite ends, and "undetermined" where an end is not finite, or any loss NaN.
+        Raises:
+            ValueError: a negative tolerance, or a margin of zero or less.
         """
+        check_non_negative("tolerance", tolerance)
         bad = {value.split for value in self.not_finite if value.on == "loss"}
-        barriers = {split: None if split in bad else self.barrier(split) for split in self.loss}
-        connection: dict[str, ConnectionVerdict] = {
-            split: _judge_not_finite(self.loss[split]) if split in bad else self.connection(split, tolerance).verdict
-            for split in self.loss
+        splits: dict[str, ConnectionVerdict] = {
+            split: judge_not_finite(losses) if split in bad else self.connection(split, tolerance).verdict
+            for split, losses in self.loss.items()
         }
-        verdict = combine_verdicts({connection[split] for split in (self.reference, *self.interventions)})
+        evaluated = combine_verdicts({splits[split] for split in (self.reference, *self.interventions)})
         shifted = self.shifted_ends(margin)
-        return {
-            "start": start,
-            "end": end,
-            "ts": list(self.ts),
-            "loss": {split: _replace_not_finite(values) for split, values in self.loss.items()},
-            "accuracy": {split: _replace_not_finite(values) for split, values in self.accuracy.items()},
-            "barrier": {split: b and (b.height, b.t) for split, b in barriers.items()},
-            "barrier_interval": {split: b and b.interval for split, b in barriers.items()},
-            "endpoint_minus_minimum": {s: None if s in bad else self.endpoint_minus_minimum(s) for s in self.loss},
-            "tolerance": tolerance,
-            "connection": connection,
-            "mechanistic_connection": "undetermined" if verdict == "connected" and shifted else verdict,
-            "evaluated_connection": verdict,
-            "saved": [means and means.to_plain() for means in self.saved],
-            "shifted": [shift.to_plain(start if shift.end == "A" else end) for shift in shifted],
-            "clusters": self.clusters,
-            "settings": dict(self.settings),
-        }
+        verdict = "undetermined" if evaluated == "connected" and shifted else evaluated
+        return PathVerdict(verdict, evaluated, splits, shifted, tolerance, margin)
 
-    def plot(self) -> Any:
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values; barriers with their 95 % intervals stand for the samples' values."""
+        bad = {(value.on, value.split) for value in self.not_finite}
+        barriers = {
+            on: {split: self.barrier(split, on) for split in splits if (on, split) not in bad}
+            for on, splits in self.measured().items()
+        }
+        kept = self.samples_kept or bool(self.per_sample)
+        return {**super().to_plain(), "barriers": to_plain(barriers), "samples_kept": kept}
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The verdict over all that decide, ends that are shifted, and where a mean is not finite."""
+        return tuple(describe_verdict(self, self.judge()))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per split and t: t, split, loss, accuracy, samples, and every metric."""
+        return make_table(self)
+
+    def header(self) -> Header:
+        """The question, and the verdict over all splits that decide, at the default tolerance."""
+        found, (a, b) = self.judge(), self.names
+        reached = f"at a tolerance of {found.tolerance:g} {self.unit}"
+        return Header(f"The path from {a} to {b}", "Is it mechanistically connected?", found.verdict, reached)
+
+    def sections(self) -> list[Section]:
+        """The curves, and the barrier of every split with its verdict."""
+        return [make_path_section(self, f"The path from {self.names[0]} to {self.names[1]}", self.judge())]
+
+    def plot(self, on: str | None = None, *, ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: one panel each for accuracy (where measured), loss and every metric, a curve a split.
 
         Open circles stand where an end as saved has another value than on the path.
+
+        Args:
+            on: one measure alone: "accuracy", "loss" or a metric; default: all, and the loss with `ax`.
+            ax: the panel of this measure; default: a new figure.
+
+        Raises:
+            ValueError: a measure that was not measured.
         """
-        return draw_curves(ts=self.ts, measured=self._measured(), broken=self.not_finite, saved=self._moved())
+        chosen = "loss" if on is None and ax is not None else on
+        if chosen is not None:
+            check_choice("on", chosen, tuple(self.measured()))
+        return draw_profile(self, list(self.measured()) if chosen is None else [chosen], ax)
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per t and split: t, split, loss, accuracy, samples, and a column for each metric.
@@ -270,9 +316,9 @@ class Profile:
             text += f"; accuracy {values[0]:.1%} (A), {values[-1]:.1%} (B), lowest {min(values):.1%}"
         return f"{text}; {self.samples[split]} samples"
 
-    def _moved(self) -> list[tuple[str, str, float, float]]:
+    def moved_ends(self, margin: float = MARGIN) -> list[tuple[str, str, float, float]]:
         """(split, measure, t, value as saved) of every end of which some split is shifted."""
-        ends = {shift.end for shift in self.shifted_ends()}
+        ends = {shift.end for shift in self.shifted_ends(margin)}
         return [
             (split, on, t, value)
             for end, saved, t in zip("AB", self.saved, (0.0, 1.0), strict=True)
@@ -281,14 +327,14 @@ class Profile:
             for split, value in getattr(saved, on).items()
         ]
 
-    def _measured(self) -> dict[str, Mapping[str, tuple[float, ...]]]:
+    def measured(self) -> dict[str, Mapping[str, tuple[float, ...]]]:
         """Measure -> split -> means; what was measured on no split is left out."""
         return ({"accuracy": self.accuracy} if self.accuracy else {}) | {"loss": self.loss, **self.metrics}
 
     def _values(self, split: str, on: str) -> list[float]:
         check_choice("split", split, tuple(self.loss))
         check_choice("on", on, ("loss", "accuracy", *self.metrics))
-        measured = self._measured().get(on, {})
+        measured = self.measured().get(on, {})
         check_accuracy_measured(split, split in measured)
         values = [1 - a for a in measured[split]] if on == "accuracy" else list(measured[split])
         for t, value in zip(self.ts, values, strict=True):
@@ -297,8 +343,6 @@ class Profile:
         return values
 
     def _interval(self, split: str, on: str, confidence: float) -> Interval | None:
-        if not 0.0 < confidence < 1.0:
-            raise ValueError(f"confidence must lie between 0 and 1, neither of them, got {confidence!r}")
         if split not in self.per_sample.get(on, {}) or len(self.ts) < 3 or self.samples[split] < 2:
             return None
         values, clusters = self.per_sample[on][split], self.row_clusters.get(split)
@@ -311,24 +355,7 @@ class Profile:
         return bound_barrier_of_bounded(self.ts, values, bounds, confidence, clusters)
 
 
-def combine_verdicts(verdicts: AbstractSet[str]) -> ConnectionVerdict:
-    """One verdict for several splits: connected on all, or not on one, or not settled."""
-    if "not connected" in verdicts:
-        return "not connected"
-    return "connected" if verdicts == {"connected"} else "undetermined"
-
-
-def _judge_not_finite(losses: Sequence[float]) -> ConnectionVerdict:
-    """The verdict on a path where some loss is not finite: infinity above a finite chord is a barrier of any height."""
-    defined = math.isfinite(losses[0]) and math.isfinite(losses[-1]) and not any(map(math.isnan, losses))
-    return "not connected" if defined and math.inf in losses else "undetermined"
-
-
-def _replace_not_finite(values: Sequence[float]) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values]
-
-
-def make_table(profile: Profile, **front: object) -> list[dict[str, object]]:
+def make_table(profile: Profile, **front: object) -> list[dict[str, Any]]:
     """One row per split and t, `front` first in each."""
     return [
         {
@@ -336,7 +363,7 @@ def make_table(profile: Profile, **front: object) -> list[dict[str, object]]:
             "t": t,
             "split": split,
             "loss": loss[i],
-            "accuracy": profile.accuracy[split][i] if split in profile.accuracy else "",
+            "accuracy": profile.accuracy[split][i] if split in profile.accuracy else None,
             "samples": profile.samples[split],
             **{name: values[split][i] for name, values in profile.metrics.items()},
         }
@@ -345,7 +372,7 @@ def make_table(profile: Profile, **front: object) -> list[dict[str, object]]:
     ]
 
 
-def write_table(file: str | FilePath, rows: list[dict[str, object]]) -> None:
+def write_table(file: str | FilePath, rows: list[dict[str, Any]]) -> None:
     """Rows of equal keys as a CSV file with a header."""
     with open(file, "w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, list(rows[0]))

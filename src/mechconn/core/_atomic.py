@@ -14,6 +14,8 @@ def write_atomically(file: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all; an existing one stays until then."""
     if not file.parent.is_dir():
         raise FileNotFoundError(f"the folder of {file} does not exist; make it first, or name another")
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; name a file in it")
     draft = file.parent / f".{file.name}.{secrets.token_hex(4)}"
     try:
         _write(draft, content)
@@ -24,7 +26,7 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 
 def remove_drafts(file: Path) -> None:
-    """Remove what processes that were killed while they wrote this file left beside it; nobody else may be writing."""
+    """Remove what processes that were killed while they wrote this file left beside it; no other may be writing."""
     for draft in file.parent.glob(f".{glob.escape(file.name)}.{'[0-9a-f]' * 8}"):
         draft.unlink(missing_ok=True)
 

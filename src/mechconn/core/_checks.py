@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import math
 import numbers
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -51,9 +52,17 @@ def check_share(name: str, value: float) -> float:
 
 def check_is(name: str, value: object, kind: type, hint: str = "") -> None:
     """Raise TypeError unless `value` is a `kind`; a type's own `refusal` takes the place of the hint."""
+    if isinstance(value, type) and issubclass(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got the class {value.__name__}; write {value.__name__}()")
     if not isinstance(value, kind):
         hint = getattr(type(value), "refusal", hint)
         raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}{hint}")
+
+
+def show_value(value: object) -> str:
+    """A value in an error text: its `repr`, or its type's name where that holds an address."""
+    shown = repr(value)
+    return f"a {type(value).__name__}" if re.search(r" at 0x[0-9a-f]+>", shown) else shown
 
 
 def check_listed(name: str, values: object) -> None:

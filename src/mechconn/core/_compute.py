@@ -1,4 +1,4 @@
-"""How to compute, as one value: where, in which number type, how many rows at a time, and what hears of progress."""
+"""How to compute, as one value: where, in which number type, how many rows at a time, with which progress."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from mechconn.core._checks import check_choice, check_count, check_is
+from mechconn.core._log import log
 from mechconn.core._progress import Progress, ProgressEvent, make_bar_reporter
 
 Precision: TypeAlias = Literal["model", "auto"]
@@ -17,7 +18,9 @@ Precision: TypeAlias = Literal["model", "auto"]
 def check_precision(value: Any) -> Any:
     """`value` if it is a precision."""
     if value == "float32":
-        raise ValueError("precision must be 'model' or 'auto', got 'float32', its name of before; write 'model'")
+        raise ValueError(
+            "precision must be 'model' or 'auto', got 'float32', the former name of 'model'; write 'model'"
+        )
     return check_choice("precision", value, ("model", "auto"))
 
 
@@ -59,9 +62,12 @@ class Compute:
             )
 
     def report(self, stage: str, done: int, total: int, terms: Mapping[str, float] | None = None) -> None:
-        """Tell the callback, where there is one."""
+        """Call the callback, where there is one, and log the end of the stage."""
+        event = ProgressEvent(stage, done, total, terms or {})
         if callable(self.progress):
-            self.progress(ProgressEvent(stage, done, total, terms or {}))
+            self.progress(event)
+        if done == total:
+            log(f"{event}: {done} of {total}")
 
     def choose_batch_size(self, default: int) -> int:
         """The rows per batch asked for, else the library's choice."""
@@ -73,7 +79,7 @@ class Compute:
         return {"device": str(device), "precision": kind, "batch_size": self.batch_size}
 
     def without_progress(self) -> Compute:
-        """The same, told to nobody."""
+        """The same without a callback."""
         return replace(self, progress=None)
 
 

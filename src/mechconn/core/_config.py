@@ -120,7 +120,7 @@ def _kinds(kind: Any) -> list[Any]:
     """The types that an annotation allows, None aside."""
     if get_origin(kind) is Annotated:
         kind, *notes = get_args(kind)
-        return next((list(note.kinds) for note in notes if isinstance(note, OneOf)), None) or _kinds(kind)
+        return next((note.kinds for note in notes if isinstance(note, OneOf)), None) or _kinds(kind)
     if get_origin(kind) in (Union, types.UnionType):
         return [found for part in get_args(kind) if part is not types.NoneType for found in _kinds(part)]
     return [kind]

@@ -16,31 +16,46 @@ from mechconn.core._rng import isolate_rng
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-def import_function(what: str, text: str) -> Callable[..., Any]:
-    """The function that `text` names, imported from the installed packages or else from the working directory.
-
-    Args:
-        what: what it is for, in errors.
-        text: "package.module:function".
+def import_function(what: str, text: str, kind: str = "function") -> Callable[..., Any]:
+    """The function or class that `text` names; see `import_object`.
 
     Raises:
-        ValueError: the text is no such name, the module is not there or fails, or it has no such function.
+        ValueError: as in `import_object`, or what is named cannot be called.
 
     Example:
         >>> import_function("the function", "math:sqrt")(4.0)
         2.0
     """
+    found = import_object(what, text, kind)
+    if not callable(found):
+        raise ValueError(f"{what} {text!r} must be a {kind}, it is a {type(found).__name__}; name a {kind}")
+    return found
+
+
+def import_object(what: str, text: str, kind: str = "function") -> Any:
+    """Whatever `text` names, imported from the installed packages or else from the working directory.
+
+    Args:
+        what: what it is for, in errors.
+        text: "package.module:function".
+        kind: "function" or "class", in errors.
+
+    Raises:
+        ValueError: the text is no such name, the module is not there or fails, or it has nothing of that name.
+
+    Example:
+        >>> round(import_object("the number", "math:pi"), 4)
+        3.1416
+    """
     if not NAME.fullmatch(text):
-        raise ValueError(f"{what} must be named as 'package.module:function', got {text!r}")
+        raise ValueError(f"{what} must be named as 'package.module:{kind}', got {text!r}")
     module_name, _, name = text.partition(":")
     found: Any = _import_module(what, module_name)
     where = getattr(found, "__file__", None) or module_name
     for part in name.split("."):
         if not hasattr(found, part):
-            raise ValueError(f"{what} {text!r}: {where} has no {part!r}; name a function that is defined there")
+            raise ValueError(f"{what} {text!r}: {where} has no {part!r}; name a {kind} that is defined there")
         found = getattr(found, part)
-    if not callable(found):
-        raise ValueError(f"{what} {text!r} must be a function, it is a {type(found).__name__}")
     return found
 
 
@@ -79,4 +94,4 @@ def _import_module(what: str, name: str) -> ModuleType:
 
 
 def _explain_import_error(what: str, name: str, why: str) -> str:
-    return f"{what}: the module {name!r} cannot be imported ({why}); mend it, or install what it needs"
+    return f"{what}: the module {name!r} cannot be imported ({why}); correct it, or install what it needs"

@@ -1,4 +1,4 @@
-"""Map-style datasets as people have them: anything that gives one sample for a number."""
+"""Map-style datasets: anything with a length that returns one sample for an index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ READ = 500
 """Samples whose targets are read at a time."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MapStyle:
     """A dataset that gives one sample for a number, read like our own: rows by index, shuffled and sampled by seed.
 
@@ -35,6 +35,9 @@ class MapStyle:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        return f"MapStyle({len(self)} samples of {type(self.samples).__name__})"
 
     @property
     def y(self) -> Tensor:
@@ -112,7 +115,7 @@ def _is_single_sample(sample: Any) -> bool:
 
 
 def _as_tensors(sample: Any) -> Any:
-    """Lists of numbers in a sample as tensors, so that samples are stacked and not turned over."""
+    """Lists of numbers in a sample as tensors, so that samples are stacked and not transposed."""
     if isinstance(sample, Mapping):
         return {name: _as_tensors(value) for name, value in sample.items()}
     if hasattr(sample, "_asdict"):

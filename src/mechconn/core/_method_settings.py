@@ -4,27 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 from mechconn.core._checks import check_choice
+from mechconn.core._registry import Registered, check_declared_fields, find_kind, list_kinds, name_kind
+
+OWN_CLASS = {
+    "type": "object",
+    "description": "a class of your own, as package.module:Class, with its settings",
+    "properties": {"method": {"type": "string", "pattern": ":"}},
+    "required": ["method"],
+}
 
 
 @dataclass(frozen=True)
-class MethodSettings:
+class MethodSettings(Registered):
     """Base of dataclasses whose fields are settings: pydantic reads them from tables, with the name or without it."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     def settings(self) -> dict[str, Any]:
-        """Name and every setting: plain values."""
-        return {"method": type(self).__name__, **asdict(self)}
+        """Name and every setting: plain values.
+
+        Raises:
+            ValueError: annotations of a subclass without `@dataclass`, which are no settings.
+        """
+        check_declared_fields(type(self))
+        return {"method": name_kind(type(self)), **asdict(self)}
 
     @classmethod
     def _drop_name(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise ValueError(f"expected a table of settings such as {{lr = 0.01}}, got {value!r}")
-        check_choice("method", str(value.get("method", cls.__name__)), [cls.__name__])
+        known = list(dict.fromkeys((cls.registered_name, name_kind(cls))))
+        check_choice("method", str(value.get("method", known[0])), known)
         return {key: setting for key, setting in value.items() if key != "method"}
 
     @classmethod
@@ -38,31 +55,49 @@ class MethodSettings:
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         found = handler(schema)
         own = handler.resolve_ref_schema(found)
-        own["properties"] = {"method": {"const": cls.__name__, "default": cls.__name__}, **own["properties"]}
+        own["properties"] = {
+            "method": {"const": cls.registered_name, "default": cls.registered_name},
+            **own["properties"],
+        }
         own["additionalProperties"] = False
         return found
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """Annotation of a field of a configuration: one of these kinds of settings, which the name tells apart."""
+    """Annotation of a field of a configuration: settings of any registered kind of `base`, which the name tells apart.
 
-    kinds: tuple[type[MethodSettings], ...]
+    The kinds are looked up when a value is read, so that those of the user's own modules count. The schema lists the
+    kinds of this package.
+    """
+
+    base: type
+
+    @property
+    def kinds(self) -> list[type]:
+        """Every kind that is registered now."""
+        return list(list_kinds(self.base).values())
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        kinds = {kind.__name__: handler.generate_schema(kind) for kind in self.kinds}
-        union = core_schema.tagged_union_schema(kinds, self._find_name)
-        return core_schema.no_info_before_validator_function(self._check_name, union)
+        # The union is what the schema shows; values are read by the kinds that are registered by then.
+        own = list_kinds(self.base, built_in=True).values()
+        union = core_schema.union_schema([handler.generate_schema(kind) for kind in own])
+        return core_schema.no_info_wrap_validator_function(lambda value, _: self._read(value), union)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": handler(schema)["oneOf"]}
+        return {"anyOf": [*handler(schema)["anyOf"], OWN_CLASS]}
 
-    def _check_name(self, value: Any) -> Any:
-        check_choice("method", self._find_name(value), [kind.__name__ for kind in self.kinds])
-        return value
-
-    def _find_name(self, value: Any) -> str:
-        if isinstance(value, Mapping):
-            return str(value.get("method", "none"))
-        # The first one refuses what is neither a table nor a method.
-        return next((kind.__name__ for kind in self.kinds if isinstance(value, kind)), self.kinds[0].__name__)
+    def _read(self, value: Any) -> Any:
+        if isinstance(value, self.base):
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError(f"expected a table of settings such as {{method = 'Name', lr = 0.01}}, got {value!r}")
+        kind = find_kind("method", self.base, str(value.get("method", "none")))
+        if not issubclass(kind, MethodSettings):
+            raise ValueError(f"method {value['method']!r} must be a dataclass that extends MethodSettings, to be read")
+        check_declared_fields(kind)
+        settings = {key: setting for key, setting in value.items() if key != "method"}
+        named = {kind.__name__: TypeAdapter(kind).core_schema}  # mistakes are found behind the kind's name
+        return SchemaValidator(core_schema.tagged_union_schema(named, lambda _: kind.__name__)).validate_python(
+            settings
+        )

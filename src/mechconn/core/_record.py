@@ -13,9 +13,6 @@ from torch import Tensor
 
 from mechconn.core._config import Config
 
-SCHEMA_VERSION = 2
-"""2: barriers have intervals, verdicts on paths three values, and effects what they were judged by."""
-
 
 class Record(Config):
     """A frozen, validated record that is JSON on disk; unknown fields are refused."""

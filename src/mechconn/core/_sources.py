@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechconn.core._checks import check_lengths, check_reiterable, check_samples
+from mechconn.core._data_repr import ShortRepr
 from mechconn.core._hashes import hash_to_int64
 from mechconn.core._map_style import MapStyle, as_map_style
 from mechconn.core._read_batch import (
@@ -24,8 +25,8 @@ from mechconn.core._read_batch import (
 from mechconn.core._typing import Data, SampleSource
 
 
-@dataclass(frozen=True, eq=False)
-class TensorPair:
+@dataclass(frozen=True, eq=False, repr=False)
+class TensorPair(ShortRepr):
     """Rows of a pair of tensors as a source: x [N, ...], or several such by place or name; y [N, ...]."""
 
     x: Any
@@ -39,8 +40,8 @@ class TensorPair:
         return _map_parts(lambda part: part[index], self.x)
 
 
-@dataclass(frozen=True, eq=False)
-class RowSubset:
+@dataclass(frozen=True, eq=False, repr=False)
+class RowSubset(ShortRepr):
     """Some rows of a dataset, as a dataset.
 
     Attributes:
@@ -66,6 +67,10 @@ class RowSubset:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def facts(self) -> list[str]:
+        """What they are rows of."""
+        return [f"of {len(self.source)} of {type(self.source).__name__}"]
 
     def inputs(self, index: Tensor) -> Any:
         """Inputs of the rows `index` of these."""

@@ -3,6 +3,10 @@
 from mechconn.datasets._clusters import ClusterLabels as ClusterLabels
 from mechconn.datasets._clusters import Clusters as Clusters
 from mechconn.datasets._clusters import read_clusters as read_clusters
+from mechconn.datasets._cue import Cue as Cue
+from mechconn.datasets._cue import DataPlace as DataPlace
+from mechconn.datasets._cue import make_cue as make_cue
+from mechconn.datasets._cue import read_cue as read_cue
 from mechconn.datasets._cues import BoxCue as BoxCue
 from mechconn.datasets._cues import DominoesCue as DominoesCue
 from mechconn.datasets._cues import HueBoxCue as HueBoxCue
@@ -17,6 +21,7 @@ from mechconn.datasets._images import ImageSet as ImageSet
 from mechconn.datasets._images import to_bytes as to_bytes
 from mechconn.datasets._intervened import Draws as Draws
 from mechconn.datasets._intervened import intervened as intervened
+from mechconn.datasets._intervened import read_intervention as read_intervention
 from mechconn.datasets._label_names import LabelNames as LabelNames
 from mechconn.datasets._label_names import check_label_names as check_label_names
 from mechconn.datasets._label_names import match_names as match_names
@@ -45,7 +50,7 @@ from mechconn.datasets._selection import find_selection as find_selection
 from mechconn.datasets._selection import select_observed_rows as select_observed_rows
 from mechconn.datasets._splits import load_column as load_column
 from mechconn.datasets._splits import load_splits as load_splits
-from mechconn.datasets._suite import Cue as Cue
+from mechconn.datasets._strips import make_strips as make_strips
 from mechconn.datasets._suite import CuedSet as CuedSet
 from mechconn.datasets._suite import Suite as Suite
 from mechconn.datasets._suite import check_interventions as check_interventions
@@ -53,6 +58,7 @@ from mechconn.datasets._suite import make_cue_suite as make_cue_suite
 from mechconn.datasets._suite import make_cued_set as make_cued_set
 from mechconn.datasets._task import CueTask as CueTask
 from mechconn.datasets._task import cue_task as cue_task
+from mechconn.datasets._task import find_cues as find_cues
 from mechconn.datasets._token_cue import TokenCue as TokenCue
 from mechconn.datasets._tokens import TokenSet as TokenSet
 from mechconn.datasets._transforms import ColourShift as ColourShift
@@ -62,8 +68,11 @@ from mechconn.datasets._transforms import Rotate as Rotate
 from mechconn.datasets._transforms import Translate as Translate
 
 __all__ = [
+    "Cue",
     "CueTask",
+    "DataPlace",
     "ImageSet",
+    "Intervention",
     "Normalised",
     "Planted",
     "PlantedCue",
@@ -74,4 +83,5 @@ __all__ = [
     "load",
     "load_column",
     "load_splits",
+    "make_cue",
 ]

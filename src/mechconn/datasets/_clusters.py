@@ -12,7 +12,9 @@ from torch.utils.data import RandomSampler
 
 from mechconn.core import Data, RowSubset, as_data, check_same_keys, is_source
 from mechconn.datasets._group_names import Labels, read_row_values
+from mechconn.datasets._intervened import FunctionSet
 from mechconn.datasets._normalised import Normalised
+from mechconn.datasets._transforms import IntervenedSet
 
 
 class ClusterLabels:
@@ -102,8 +104,8 @@ def _select_from_whole(data: Any, numbers: Int[Tensor, " n"]) -> Int[Tensor, " m
     """Labels of these rows, from labels of them or of the data that they were selected from; None for other numbers."""
     if len(numbers) == len(data):
         return numbers
-    if isinstance(data, Normalised):
-        return _select_from_whole(data.scenes, numbers)
+    if isinstance(data, Normalised | IntervenedSet | FunctionSet):  # the same rows
+        return _select_from_whole(data.scenes if isinstance(data, Normalised) else data.source, numbers)
     whole = _select_from_whole(data.source, numbers) if isinstance(data, RowSubset) else None
     return None if whole is None else whole[data.rows.cpu()]
 

@@ -1,26 +1,36 @@
 """Cues for images: a box whose place (and hue) tells the class, or a second image stacked on the first.
 
-Every cue is drawn onto images that are scaled to [-1, 1]; its colours are written as they stand, so 0 is mid-grey.
+Every cue is drawn onto images that are scaled to [-1, 1]; its colours are on that scale, so 0 is mid-grey.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mechconn.core import SampleSource, check_count, check_range, check_samples, draw_integers, draw_uniform
-from mechconn.datasets._suite import Cue
+from mechconn.core import (
+    SampleSource,
+    check_count,
+    check_range,
+    check_samples,
+    construct,
+    draw_integers,
+    draw_uniform,
+)
+from mechconn.datasets._cue import Cue, DataPlace
+from mechconn.datasets._load import load
 
 PLACES = 9
 NO_BOX, NO_IMAGE = -1, -1
 
 
 @dataclass(frozen=True)
-class BoxCue(Cue):
+class BoxCue(Cue, name="box"):
     """A small box of one colour whose place on a 3 x 3 grid tells the class.
 
     Value v in 0 ... 8 is the v-th place, row by row (top, middle, bottom x left, centre, right; flush with the
@@ -49,6 +59,23 @@ class BoxCue(Cue):
             raise ValueError(f"values must lie in [1, 10], got {self.values}")
         for value in self.colour:
             check_range("colour", value, -1.0, 1.0)
+
+    @classmethod
+    def for_data(cls, data: Any, place: DataPlace, **options: Any) -> Cue:
+        """A green box, white on images that are not of three channels, with as many values as classes.
+
+        By place alone it tells ten classes apart: for more it is a `HueBoxCue`.
+        """
+        check_images(cls, "training", data)
+        if len(data.classes) > 10:
+            return HueBoxCue.for_data(data, place, **options)
+        channels = data.x.shape[1]
+        colour = (0.0, 1.0, 0.0) if channels == 3 else (1.0,) * channels
+        return construct("cue", cls, {"colour": colour, "values": len(data.classes), **options})
+
+    def check_data(self, split: str, data: SampleSource) -> None:
+        """Raise TypeError where the samples are no images."""
+        check_images(type(self), split, data)
 
     def agreeing(self, labels: Int[Tensor, " n"], index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
         """The place that belongs to each label; nothing is drawn."""
@@ -81,7 +108,7 @@ class BoxCue(Cue):
 
 
 @dataclass(frozen=True)
-class HueBoxCue(Cue):
+class HueBoxCue(Cue, name="hue-box"):
     """A small box whose place and hue together tell one of up to a hundred classes (CIFAR-100).
 
     A value is (place, hue). Place 0 ... 8 is that of `BoxCue`; place 9 has its top left corner at row and column
@@ -108,6 +135,10 @@ class HueBoxCue(Cue):
 
     def __post_init__(self) -> None:
         check_count("size", self.size)
+
+    def check_data(self, split: str, data: SampleSource) -> None:
+        """Raise TypeError where the samples are no images."""
+        check_images(type(self), split, data)
 
     def agreeing(self, labels: Int[Tensor, " n"], index: Int[Tensor, " n"], seed: int) -> Float[Tensor, "n 2"]:
         """The (place, hue) that belongs to each label; nothing is drawn.
@@ -148,7 +179,7 @@ class HueBoxCue(Cue):
 
 
 @dataclass(frozen=True, eq=False)
-class DominoesCue(Cue):
+class DominoesCue(Cue, name="dominoes"):
     """A second image on top of the first: Dominoes, such as Fashion-MNIST above CIFAR-10.
 
     A value is a row of `images`, or -1 for none. The one that agrees with a label is a row of that label, chosen
@@ -180,6 +211,19 @@ class DominoesCue(Cue):
         labels = self.images.y.cpu()
         object.__setattr__(self, "_order", labels.argsort(stable=True))
         object.__setattr__(self, "_counts", labels.bincount())
+
+    @classmethod
+    def for_data(cls, data: Any, place: DataPlace, **options: Any) -> Cue:
+        """With the images of Fashion-MNIST, of the split that is asked for, where no others are given."""
+        check_images(cls, "training", data)
+        if "images" not in options:
+            images = load("fashion_mnist", root=place.root, split=place.split, download=place.download)
+            options = {"images": images, **options}
+        return construct("cue", cls, options)
+
+    def check_data(self, split: str, data: SampleSource) -> None:
+        """Raise TypeError where the samples are no images."""
+        check_images(type(self), split, data)
 
     def agreeing(self, labels: Int[Tensor, " n"], index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
         """A row of the same label for each label.
@@ -219,6 +263,17 @@ class DominoesCue(Cue):
             resized = interpolate(image, size=x.shape[2:], mode="bilinear", align_corners=False, antialias=True)
             top[shown.to(x.device)] = resized.expand(-1, x.shape[1], -1, -1)
         return torch.cat([top, x], 2)
+
+
+def check_images(cue: type[Cue], split: str, data: SampleSource) -> None:
+    """Raise TypeError unless the samples are images."""
+    x = data.inputs(torch.tensor([0]))
+    if not isinstance(x, Tensor) or x.dim() != 4:
+        got = f"inputs of shape {list(x.shape[1:])}" if isinstance(x, Tensor) else f"a {type(data).__name__}"
+        raise TypeError(
+            f"{cue.__name__} is drawn on images, but the {split} data are {got}; texts take "
+            "cue=TokenCue((...)), a marker token for each class"
+        )
 
 
 def hue_to_rgb(hue: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:

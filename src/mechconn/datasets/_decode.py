@@ -23,7 +23,7 @@ THREADS = 8
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV")
 
 Encoded = bytes | Path | None
-"""An image file: its contents, where it lies, or None where there is none."""
+"""An image file: its contents, its path, or None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Decoder:
     """How image files become pixels.
 
     Attributes:
-        where: says where an image comes from, for errors: its number -> text.
+        where: the number of an image -> where it comes from, in errors.
         rgb: grey images become three equal channels.
         size: side in pixels to which images are resized (bilinear); None keeps theirs.
     """

@@ -56,7 +56,7 @@ def read_rows(file: Path, quoting: Quoting = "auto") -> list[list[str]]:
     Args:
         file: .tsv is divided by tabs, any other by commas. Lines end in LF, CR LF or CR.
         quoting: "minimal": quotation marks quote, as in RFC 4180; "none": they are text, and every line is a row;
-            "auto": the one way in which the file can be read. Where it can be read in both, marks quote if they stand
+            "auto": the one way in which the file can be read. Where it can be read in both, marks quote if they are
             around names in the header, or if it is a .csv file of as many rows either way; else the file is refused.
 
     Raises:
@@ -81,7 +81,7 @@ def read_rows(file: Path, quoting: Quoting = "auto") -> list[list[str]]:
     )
 
 
-def _check_sound(file: Path, found: DelimitedReading, hint: str = "mend the file") -> list[list[str]]:
+def _check_sound(file: Path, found: DelimitedReading, hint: str = "correct the file") -> list[list[str]]:
     if found.fault:
         raise ValueError(f"{file}: {found.fault}; {hint}")
     return found.rows
@@ -90,18 +90,18 @@ def _check_sound(file: Path, found: DelimitedReading, hint: str = "mend the file
 def _choose_reading(file: Path, quoted: DelimitedReading, raw: DelimitedReading, delimiter: str) -> list[list[str]]:
     """The rows in the one way that is sound."""
     if raw.rows and any(map(_is_quoted, raw.rows[0])):
-        return _check_sound(file, quoted, f"mend the line, or pass {QUOTING_ADVICE}")
+        return _check_sound(file, quoted, f"correct the line, or pass {QUOTING_ADVICE}")
     if quoted.fault and raw.fault:
         raise ValueError(
             f"{file} can be read neither with quotation marks that quote ({quoted.fault}) nor with marks that are text "
-            f"({raw.fault}); mend the file"
+            f"({raw.fault}); correct the file"
         )
     if raw.fault:
         return quoted.rows
     if quoted.fault:
         # A .csv file whose fields are quoted, but for a mistake, is not one of text that is full of marks.
         if delimiter == "," and any(map(_is_quoted, (value for row in raw.rows for value in row))):
-            return _check_sound(file, quoted, f"mend the line, or pass {QUOTING_ADVICE}")
+            return _check_sound(file, quoted, f"correct the line, or pass {QUOTING_ADVICE}")
         return raw.rows
     if delimiter == "," and quoted.lines == raw.lines:
         return quoted.rows

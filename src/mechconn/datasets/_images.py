@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from mechconn.core import check_available, check_count, check_lengths, draw_uniform, hash_to_int64
+from mechconn.core import ShortRepr, check_available, check_count, check_lengths, draw_uniform, hash_to_int64
 
 
-@dataclass(frozen=True, eq=False)
-class ImageSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet(ShortRepr):
     """Images as bytes with their labels; models receive them scaled to [-1, 1].
 
     Attributes:

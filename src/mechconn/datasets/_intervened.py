@@ -14,22 +14,23 @@ from mechconn.core import (
     NO_CUE,
     Data,
     SampleSource,
+    ShortRepr,
     as_data,
     check_by_index,
     check_count,
     check_is,
+    construct,
     derive_seed,
+    describe_origin,
     draw_integers,
     draw_uniform,
     find_row_origin,
-    import_function,
-    isolate_rng,
     move_source,
+    read_named,
 )
+from mechconn.datasets._row_trial import RowTrial, name_parts
 from mechconn.datasets._suite import Suite
 from mechconn.datasets._transforms import Intervention
-
-TRIED_ROWS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +66,8 @@ class Draws:
 Function = Callable[[Any, Draws], Any]
 
 
-@dataclass(frozen=True, eq=False)
-class FunctionSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class FunctionSet(ShortRepr):
     """Scenes whose inputs went through a function when they were asked for; the labels are those of `source`.
 
     Attributes:
@@ -94,10 +95,17 @@ class FunctionSet:
     def __len__(self) -> int:
         return len(self.source)
 
+    def facts(self) -> list[str]:
+        """The function, and of what."""
+        return [f"after {getattr(self.function, '__name__', 'a function')}", describe_origin(self.source)]
+
     def inputs(self, index: Tensor) -> Any:
         """Inputs of the rows `index` after the function."""
-        x = self.source.inputs(index)
-        return self.function(x, Draws(self.ids[index], self.seed, next(iter(_name_parts(x).values())).device))
+        return self.change(self.source.inputs(index), index)
+
+    def change(self, x: Any, index: Tensor) -> Any:
+        """What the function gives for the inputs x of the rows `index`."""
+        return self.function(x, Draws(self.ids[index], self.seed, next(iter(name_parts(x).values())).device))
 
     def to(self, device: str | torch.device) -> FunctionSet:
         """The same scenes, made on `device`."""
@@ -106,7 +114,7 @@ class FunctionSet:
 
 def intervened(
     data: Data,
-    functions: Mapping[str, Function | Intervention | str],
+    functions: Mapping[str, Function | Intervention | str | Mapping[str, Any]],
     *,
     reference: str = "data",
     seed: int = 0,
@@ -119,17 +127,20 @@ def intervened(
     one number for each row. A unit intervention draws one latent uniformly from its range and leaves the rest.
 
     Args:
-        data: data that hand out rows by index: a dataset, or an (x, y) pair of tensors.
-        functions: name of a split -> a function, an `Intervention`, or "package.module:function".
+        data: data that can be read by row: a dataset, or an (x, y) pair of tensors.
+        functions: name of a split -> a function, an `Intervention`, a registered name ("rotate", "translate",
+            "colour-shift"), a table such as {"name": "rotate", "max_degrees": 90}, or "package.module:name" of a
+            function or of a subclass of `Intervention`.
         reference: the name that `data` itself gets.
-        seed: of the draws; each function has a stream of its own.
+        seed: of the draws; each function has its own stream.
         draws: how often each intervention is drawn; with several, effects are means over them (see
             `measure_invariance`). A function that draws nothing gives the same every time.
 
     Raises:
         TypeError: the data are batches that cannot be read by row, or something is no function.
-        ValueError: no functions, one with the name of the reference, or one that fails, gives inputs of other rows, or
-            gives other values when it is asked again or for fewer rows.
+        ValueError: no functions, one with the name of the reference, or one that fails, writes into its inputs, gives
+            inputs of other rows, or gives other values when it is asked again or for fewer rows. So does one of a
+            subclass of `Intervention` of your own.
 
     Example:
         >>> data = torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1])
@@ -155,64 +166,38 @@ def intervened(
     return Suite(splits, reference=reference, redraws=redraws)
 
 
-def _apply_function(name: str, source: SampleSource, function: Function | Intervention | str, seed: int) -> Data:
+def read_intervention(name: str, value: Any) -> Intervention | Function:
+    """The intervention or function that `intervened` is given for a split, or that a configuration names.
+
+    Raises:
+        ValueError: no such intervention or option.
+        TypeError: neither a function nor an intervention, nor the name of one.
+    """
+    found, what = value, f"the intervention {name!r}"
+    if isinstance(value, str | Mapping):
+        found, options = read_named(what, Intervention, value)
+        found = construct(what, found, options) if isinstance(found, type) else found
+    if isinstance(found, type) and issubclass(found, Intervention):
+        raise TypeError(f"{what} is the class {found.__name__}, not an instance; write {found.__name__}()")
+    if isinstance(found, type) or not (isinstance(found, Intervention) or callable(found)):
+        raise TypeError(
+            f"{what} must be a function, an Intervention, or the name of one such as 'rotate' or "
+            f"'package.module:function', got {getattr(found, '__name__', type(found).__name__)}"
+        )
+    return found
+
+
+def _apply_function(name: str, source: SampleSource, value: Any, seed: int) -> Data:
     """The scenes after one intervention; a function is tried on the first rows."""
+    function = read_intervention(name, value)
     if isinstance(function, Intervention):
         return function(source, seed=seed)
-    if isinstance(function, str):
-        function = import_function(f"the intervention {name!r}", function)
-    if not callable(function):
-        raise TypeError(
-            f"the intervention {name!r} must be a function, an Intervention or 'package.module:function', got "
-            f"{type(function).__name__}"
-        )
     data = FunctionSet(source, function, getattr(source, "ids", torch.arange(len(source))), seed)
-    index = torch.arange(min(TRIED_ROWS, len(source)))
-    before = _name_parts(source.inputs(index))
-    first, again = (_try_function(name, data, index, attempt) for attempt in range(2))
-    alone = _try_function(name, data, index[-1:], 2)
-    if first.keys() != before.keys() or any(len(first[key]) != len(index) for key in first):
-        found, wanted = _describe_parts(first), _describe_parts(before)
-        raise ValueError(_explain_other_inputs(name, wanted, found))
-    for other, rows, when in ((again, slice(None), "asked again"), (alone, slice(-1, None), "asked for one row alone")):
-        if not all(_are_same(first[key][rows], other[key]) for key in first):
-            raise ValueError(
-                f"the intervention {name!r} gives a row other values when it is {when}; take random numbers from "
-                "its second argument, draws.uniform('angle'), and treat every row by itself"
-            )
+    RowTrial(
+        what=f"the intervention {name!r}",
+        takes="it gets (inputs, draws) and returns inputs of the same rows",
+        advice="its second argument, draws.uniform('angle')",
+        inputs=source.inputs,
+        change=data.change,
+    ).run(len(source))
     return data
-
-
-def _try_function(name: str, data: FunctionSet, index: Tensor, attempt: int) -> dict[str, Tensor]:
-    """What the function gives for the rows `index`; the global generators stand elsewhere in every attempt."""
-    with isolate_rng(attempt, "probe"):
-        try:
-            found = data.inputs(index)
-        except Exception as error:
-            why = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ValueError(
-                f"the intervention {name!r} fails on the first rows ({why}); it gets (inputs, draws) and returns "
-                "inputs of the same rows"
-            ) from error
-    parts = _name_parts(found)
-    if not parts or not all(isinstance(part, Tensor) and part.dim() for part in parts.values()):
-        raise ValueError(_explain_other_inputs(name, "tensors", f"a {type(found).__name__}"))
-    return parts
-
-
-def _name_parts(inputs: Any) -> dict[str, Any]:
-    """The tensors of some inputs by name; a single one is called "inputs"."""
-    return dict(inputs) if isinstance(inputs, Mapping) else {"inputs": inputs}
-
-
-def _describe_parts(parts: Mapping[str, Tensor]) -> str:
-    return ", ".join(f"{name} {list(part.shape)}" for name, part in parts.items())
-
-
-def _are_same(a: Tensor, b: Tensor) -> bool:
-    """Equal, but for rounding that depends on the number of rows."""
-    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-4, equal_nan=True)
-
-
-def _explain_other_inputs(name: str, wanted: str, got: str) -> str:
-    return f"the intervention {name!r} must return inputs of the rows it got, {wanted}, got {got}"

@@ -62,7 +62,7 @@ def check_label_names(models: Sequence[tuple[str, Any]], data: Mapping[str, Data
 
 
 def read_output_names(model: Any) -> LabelNames | None:
-    """The names of a model's outputs, in order, from `config.id2label`; None where it has none of its own.
+    """The names of a model's outputs, in order, from `config.id2label`; None where it has none.
 
     Names that were left behind when the last layer was replaced, so that no layer has as many outputs, are none.
     """
@@ -140,7 +140,7 @@ def compare_names(a: LabelNames, b: LabelNames) -> Relation:
 
 
 def match_names(names: LabelNames, wanted: LabelNames) -> list[int] | None:
-    """Where each class stands in `names`, those of `wanted` first, in its order; None where a name is missing or twice.
+    """The place of each class in `names`, those of `wanted` first, in its order; None where a name is missing or twice.
 
     Example:
         >>> match_names(("dog", "cat", "cow"), ("Cat", "Dog"))

@@ -21,7 +21,7 @@ ROOT_VARIABLE = "MECHCONN_DATA"
 
 @dataclass(frozen=True)
 class HubEntry:
-    """Where a dataset lies on the hub, and the column of its classes where there are several."""
+    """The hub's repository of a dataset, and the column of its classes where there are several."""
 
     repository: str
     config: str
@@ -72,7 +72,7 @@ def load(
         seed: of the placement and noise of the digits.
         quoting: what quotation marks mean in a table: "minimal", they quote fields (RFC 4180); "none", they belong to
             the text, and every line is a row (GLUE's .tsv files); "auto", the one way in which the file can be read. A
-            file that can be read in both ways is refused, unless marks stand around names in its header, or it is a
+            file that can be read in both ways is refused, unless names in its header are quoted, or it is a
             .csv file of as many rows either way: then they quote.
 
     Returns:
@@ -149,7 +149,7 @@ def _read_images(
 
 
 def _find_folder(name: str | Path, root: str | Path | None, download: bool) -> tuple[Path, HubEntry | None]:
-    """The folder of a dataset, which need not exist yet, and where it lies on the hub, if it does."""
+    """The folder of a dataset, which need not exist yet, and its entry on the hub, if there is one."""
     root = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
     known = KNOWN.get(str(name))
     if known is None and download and looks_like_hub(name) and not Path(name).exists():

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechconn.core import SampleSource, find_row_origin, move_source
+from mechconn.core import SampleSource, ShortRepr, describe_origin, find_row_origin, move_source
 
 
-@dataclass(frozen=True, eq=False)
-class Normalised:
+@dataclass(frozen=True, eq=False, repr=False)
+class Normalised(ShortRepr):
     """Scenes in [-1, 1], as this library keeps them, on another scale: ((x + 1) / 2 - mean) / std by channel.
 
     Cues and interventions are drawn before it, on the scale of [-1, 1].
@@ -59,9 +59,16 @@ class Normalised:
     def __len__(self) -> int:
         return len(self.scenes)
 
+    def facts(self) -> list[str]:
+        """The scale, and of what."""
+        return [f"mean {list(self.mean)}", f"std {list(self.std)}", describe_origin(self.scenes)]
+
     def inputs(self, index: Tensor) -> Float[Tensor, "m c h w"]:
         """Images of the rows `index` on the other scale."""
-        x = self.scenes.inputs(index)
+        return self.normalise(self.scenes.inputs(index))
+
+    def normalise(self, x: Float[Tensor, "m c h w"]) -> Float[Tensor, "m c h w"]:
+        """Images x in [-1, 1] on the other scale."""
         mean, std = (x.new_tensor(part)[:, None, None] for part in (self.mean, self.std))
         return ((x + 1.0) / 2.0 - mean) / std
 

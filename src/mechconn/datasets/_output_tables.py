@@ -52,7 +52,7 @@ def load_outputs(
     interventions: tuple[str, ...] | None = None,
     paired: bool | None = None,
 ) -> ModelOutputs:
-    r"""Outputs of a model that is not at hand, to measure and compare as a model is.
+    r"""Precomputed outputs of a model, to measure and compare in its place.
 
     A file has a header and a row for each sample: its label, and the model's outputs, as a rule logits. A column "id"
     tells which sample a row is of: where the ids of two splits are equal, their rows are known to correspond.
@@ -75,7 +75,7 @@ def load_outputs(
 
     Raises:
         ValueError: a file that cannot be read, lacks a column, or holds text, NaN or nothing in a column of numbers;
-            columns of outputs that differ between files or cannot be told; draws of other rows.
+            columns of outputs that differ between files or are ambiguous; draws of other rows.
         FileNotFoundError: no such file.
 
     Example:

@@ -1,4 +1,4 @@
-"""Outputs of models that are not at hand: read from tables, and standing in for the model where outputs are enough."""
+"""Precomputed outputs of models: read from tables, and used in place of the model where outputs are enough."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mechconn.core import (
     IDS,
     Compute,
+    ShortRepr,
     find_row_origin,
     is_source,
     isolate_rng,
@@ -32,8 +33,8 @@ NO_WEIGHTS = (
 SAME_ORDER = "give outputs in the order of the data, and data that are not shuffled"
 
 
-@dataclass(frozen=True, eq=False)
-class GivenSplit:
+@dataclass(frozen=True, eq=False, repr=False)
+class GivenSplit(ShortRepr):
     """The rows of a split whose outputs were given: labels, and no inputs.
 
     Attributes:
@@ -55,7 +56,7 @@ class GivenSplit:
         """There are none.
 
         Raises:
-            ValueError: always; it says what to pass instead.
+            ValueError: always, with what to pass instead.
         """
         raise ValueError(
             f"split {self.name!r} stands for outputs that were given: it has labels, but no inputs to run a model on; "
@@ -63,8 +64,8 @@ class GivenSplit:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class NumberedRows:
+@dataclass(frozen=True, eq=False, repr=False)
+class NumberedRows(ShortRepr):
     """The rows of a split as their numbers in a table of outputs.
 
     Attributes:
@@ -102,14 +103,14 @@ class ModelOutputs:
 
     Attributes:
         draws: split -> the outputs of each draw, each [N, K] of K classes, or [N] of one output.
-        suite: what stands for the data: labels without inputs.
+        suite: the suite without inputs: labels alone.
     """
 
     draws: Mapping[str, tuple[Tensor, ...]]
     suite: Suite
 
     refusal: ClassVar[str] = f"; {NO_WEIGHTS}"
-    """What `check_is` says where a module is needed."""
+    """The end of the error of `check_is` where a module is needed."""
 
     @property
     def outputs(self) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Image classification sets in the parquet layout of the Hugging Face hub: <config>/<split>-00000-of-00001.parquet.
 
 A row has an image, {bytes, path}, and a whole number for its class. The names of the columns differ from set to
-set, so they are found by type. The files are read as they lie there: nothing is cached, nothing is fetched.
+set, so they are found by type. The files are read in place: nothing is cached, nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def find_parquet_splits(folder: Path) -> dict[str, list[Path]]:
     """Split -> its files, in order, of every parquet file below `folder`.
 
     Raises:
-        ValueError: a split lies in several configuration folders, or some of its shards are missing.
+        ValueError: a split is in several configuration folders, or some of its shards are missing.
     """
     files = [path for path in sorted(folder.rglob("*.parquet")) if not _is_hidden(path.relative_to(folder))]
     splits: dict[str, list[Path]] = {}

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from mechconn.core import check_choice, check_count, check_non_negative, check_positive, draw_integers, make_generator
-from mechconn.datasets._suite import Cue
+from mechconn.core import (
+    ShortRepr,
+    check_choice,
+    check_count,
+    check_non_negative,
+    check_positive,
+    draw_integers,
+    make_generator,
+)
+from mechconn.datasets._cue import Cue, DataPlace
 
 CONTENT, CUE_LATENT = "content", "cue"
 ABSENT = -1
@@ -26,7 +35,7 @@ class Planted:
 
     Attributes:
         num_classes: values of each latent, and classes of the label.
-        nuisances: latents that say nothing about the label.
+        nuisances: number of latents that are independent of the label.
         content_strength: s of the content and of the nuisances.
         cue_strength: s of the cue; the larger, the easier it is to learn.
         noise: standard deviation of the Gaussian noise on every input, itself an independent latent.
@@ -81,8 +90,8 @@ class Planted:
         return torch.where((blocks == 0).all(2), ABSENT, blocks.argmax(2))
 
 
-@dataclass(frozen=True, eq=False)
-class PlantedSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class PlantedSet(ShortRepr):
     """Samples of a `Planted` generator, with the latents that made them.
 
     Attributes:
@@ -107,6 +116,10 @@ class PlantedSet:
     def __len__(self) -> int:
         return len(self.y)
 
+    def facts(self) -> list[str]:
+        """The generator."""
+        return [repr(self.generator)]
+
     def inputs(self, index: Tensor) -> Float[Tensor, "m features"]:
         """Inputs of the rows `index`."""
         columns = zip(self.generator.names, self.latents[index].unbind(1), strict=True)
@@ -121,10 +134,17 @@ class PlantedSet:
 
 
 @dataclass(frozen=True)
-class PlantedCue(Cue):
+class PlantedCue(Cue, name="planted"):
     """The cue latent of a `Planted` generator, drawn onto samples that lack it."""
 
     generator: Planted
+
+    @classmethod
+    def for_data(cls, data: Any, place: DataPlace, **options: Any) -> Cue:
+        """That of the data's own generator."""
+        if not isinstance(data, PlantedSet):
+            raise TypeError(f"PlantedCue is drawn on samples of a Planted generator, got {type(data).__name__}")
+        return cls(**{"generator": data.generator, **options})
 
     def agreeing(self, labels: Tensor, index: Tensor, seed: int) -> Tensor:
         """The label itself."""

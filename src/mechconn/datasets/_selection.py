@@ -12,7 +12,7 @@ from mechconn.core import Data, RowSubset, SampleSource, select_rows
 
 @dataclass(frozen=True)
 class Selection:
-    """What to know of a comparison of two choices of rows.
+    """What limits a comparison of two choices of rows.
 
     Attributes:
         note: what it cannot show.
@@ -23,12 +23,12 @@ class Selection:
     within_classes: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SelectedRows(RowSubset):
     """Some rows of a dataset, as a dataset, chosen by what was observed of them.
 
     Attributes:
-        observed: what to know of a comparison with other rows that were chosen so.
+        observed: what limits a comparison with other rows that were chosen so.
     """
 
     observed: Selection

@@ -1,4 +1,4 @@
-"""Splits that lie in files of their own: parquet, folders of classes, tensors, sets of the hub."""
+"""Splits in separate files: parquet, folders of classes, tensors, sets of the hub."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def load_column(source: str | Path, column: str, *, quoting: Quoting = "auto") -
         quoting: what quotation marks mean in a table of text, as in `load`.
 
     Returns:
-        The values: text as it stands, whole numbers of parquet files as numbers.
+        The values: text unchanged, whole numbers of parquet files as numbers.
 
     Raises:
         FileNotFoundError: the source, or its split, is not there.

@@ -7,7 +7,6 @@ counterfactuals of a dataset share its images in memory.
 
 from __future__ import annotations
 
-import abc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,41 +22,26 @@ from mechconn.core import (
     RAND_IMAGE,
     Data,
     SampleSource,
+    ShortRepr,
     as_data,
     check_available,
     check_choice,
     check_count,
     check_fraction,
+    check_is,
     derive_seed,
     draw_integers,
     draw_uniform,
+    is_built_in,
     move_source,
     share_rows,
 )
+from mechconn.datasets._cue import Cue, check_values
+from mechconn.datasets._suite_repr import print_suite, render_suite
 
 
-class Cue(abc.ABC):
-    """A latent that is drawn onto a natural sample: its values, and how each looks."""
-
-    @abc.abstractmethod
-    def agreeing(self, labels: Tensor, index: Tensor, seed: int) -> Tensor:
-        """A value that agrees with each label, [N, ...]; where several do, a pure function of (index, seed)."""
-
-    @abc.abstractmethod
-    def absent(self, count: int) -> Tensor:
-        """The value "no cue", repeated: [count, ...]."""
-
-    @abc.abstractmethod
-    def random(self, index: Tensor, seed: int) -> Tensor:
-        """A value drawn uniformly from the cue's range for each row of `index`, independent of its label."""
-
-    @abc.abstractmethod
-    def render(self, x: Any, values: Tensor) -> Any:
-        """Copies of the inputs x, [N, ...] or a mapping of names to such, with the cue drawn as `values` say."""
-
-
-@dataclass(frozen=True, eq=False)
-class CuedSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class CuedSet(ShortRepr):
     """A dataset of scenes: row i shows content `content_rows[i]` with the cue at `cue_values[i]`, labelled `y[i]`.
 
     Attributes:
@@ -83,6 +67,11 @@ class CuedSet:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def facts(self) -> list[str]:
+        """The cue, and on how many rows it is."""
+        shown = (self.cue_values != self.cue.absent(len(self))).view(len(self), -1).any(1)
+        return [f"{self.cue!r} on {int(shown.sum())} rows"]
 
     def inputs(self, index: Tensor) -> Any:
         """Inputs of the rows `index`, the cue drawn on them."""
@@ -144,8 +133,16 @@ class CuedSet:
 
 
 def make_cued_set(content: SampleSource, cue: Cue) -> CuedSet:
-    """Every row of `content` as a scene without a cue."""
+    """Every row of `content` as a scene without a cue.
+
+    Raises:
+        TypeError: the cue is none, or the class of one.
+        ValueError: a cue of the user's whose values, or what it draws on the first rows, are no cue's; see `Cue`.
+    """
+    check_is("cue", cue, Cue)
     rows = torch.arange(len(content))
+    if not is_built_in(type(cue)):
+        check_values(cue, content)
     return CuedSet(content, cue, rows, cue.absent(len(content)), content.y, rows)
 
 
@@ -160,11 +157,11 @@ class Suite(Mapping[str, Data]):
             latent to one value rather than drawing it and is reported beside them.
         redraws: intervention -> further draws of it: data like its split, on the same rows, the latent drawn anew.
             `measure_invariance`, and what is built on it, takes each row's mean over all draws, so that no verdict
-            hangs on the luck of one; `output_discrepancy` and `compare_methods` take means over the draws as well.
-            Paths read the split alone.
-        paired: whether row i of every split shows the same sample, changed by its intervention. Then results say on how
-            many rows predictions change. None tells it from the data: of our own sets, of sets with equal `ids`, and of
-            images in files of equal names it is known; of tensors and loaders it is not.
+            hangs on the luck of one; `output_discrepancy` takes means over the draws as well. Paths read the split
+            alone.
+        paired: whether row i of every split shows the same sample, changed by its intervention. Then results tell on
+            how many rows predictions change. None infers it from the data: it is known of our own sets, of sets with
+            equal `ids`, and of images in files of equal names, and unknown of tensors and loaders.
 
     Raises:
         TypeError: a split or a draw is a generator, or no data at all; draws that are no list.
@@ -227,9 +224,16 @@ class Suite(Mapping[str, Data]):
     def __len__(self) -> int:
         return len(self._splits)
 
+    def __repr__(self) -> str:
+        return print_suite(self)
+
+    def _repr_html_(self) -> str:
+        """A table of the splits, for notebooks."""
+        return render_suite(self)
+
 
 def make_cue_suite(scenes: CuedSet, seed: int = 0, draws: int = 1) -> Suite:
-    """The four evaluation sets of one set of scenes; the cue is on every row of "cue", whatever it was before.
+    """The four evaluation sets of one set of scenes; the cue is on every row of "cue".
 
     With more than one draw the random cue and the random image are drawn so often, the further ones as `redraws`.
     """

@@ -19,7 +19,7 @@ USUAL_COLUMNS = {
     "image": ("file", "file_name", "filename", "path", "image"),
     "label": ("label", "class", "y"),
 }
-"""What the columns are called where nobody names them."""
+"""What the columns are called where no names are given."""
 MAX_CLASSES = 100_000
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mechconn.core import check_count, check_fraction, derive_seed
-from mechconn.datasets._cues import BoxCue, HueBoxCue
+from mechconn.datasets._cue import Cue, DataPlace, make_cue
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import has_split, load
-from mechconn.datasets._planted import Planted, PlantedCue
-from mechconn.datasets._suite import Cue, CuedSet, Suite, make_cue_suite, make_cued_set
-from mechconn.datasets._token_cue import TokenCue
+from mechconn.datasets._planted import Planted
+from mechconn.datasets._suite import CuedSet, Suite, make_cue_suite, make_cued_set
 from mechconn.datasets._tokens import TokenSet
 
 OwnData = ImageSet | TokenSet
@@ -20,7 +20,7 @@ OwnData = ImageSet | TokenSet
 DIGITS_TEST, PLANTED_TRAIN, PLANTED_TEST = 597, 2000, 1000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CueTask:
     """Training data with the cue, the same data without it, and the counterfactual test splits.
 
@@ -38,12 +38,23 @@ class CueTask:
     proportion: float
     num_classes: int
 
+    def __repr__(self) -> str:
+        splits = ", ".join(self.suite)
+        return "\n".join(
+            [
+                f"CueTask({self.num_classes} classes, the cue on {self.proportion:.0%} of each in training)",
+                f"  train  {self.train!r}",
+                f"  clean  {self.clean!r}",
+                f"  suite  Suite({len(self.suite)} splits: {splits}; reference {self.suite.reference!r})",
+            ]
+        )
+
 
 def cue_task(
     source: str | Path | OwnData,
     *,
     test: OwnData | None = None,
-    cue: Cue | None = None,
+    cue: Cue | str | Mapping[str, Any] | None = None,
     test_cue: Cue | None = None,
     proportion: float = 0.8,
     seed: int = 0,
@@ -60,9 +71,11 @@ def cue_task(
             `load` reads by name or path, or images or texts of your own.
         test: test data; by default the split "test" of `source`, and where it has none a part held out by seed
             (597 of the digits, else a fifth).
-        cue: what is drawn onto the samples; by default a box whose place tells the class, and for more than ten
-            classes its place and hue. Texts need a `TokenCue`.
-        test_cue: the cue of the test splits where it differs, such as Dominoes with images held out; by default `cue`.
+        cue: what is drawn onto the samples: a cue, its registered name ("box", "hue-box", "dominoes", "token"), a table
+            such as {"name": "box", "size": 5}, or "package.module:Class" of your own. By default "box": its place tells
+            the class, and for more than ten classes its place and hue. Texts need a `TokenCue`.
+        test_cue: the cue of the test splits where it differs, such as Dominoes with images held out; by default `cue`,
+            where `cue` is a name, the cue of that name made for the test data.
         proportion: share of each class that carries the cue, in [0, 1].
         seed: of the split, the draws of the cue and the counterfactuals.
         root: the folder that holds the named sets; see `load`.
@@ -86,21 +99,23 @@ def cue_task(
     if not isinstance(source, str | Path | OwnData):
         raise TypeError(f"source must be a name, a path, an ImageSet or a TokenSet, got {type(source).__name__}")
     if source == "planted":
-        if any(given is not None for given in (cue, test_cue, test)):
+        if test is not None or test_cue is not None or cue not in (None, "planted"):
             raise TypeError("planted data bring a cue and test data of their own; leave cue=, test_cue=, test= out")
-        spec = Planted()
+        spec, cue = Planted(), "planted"
         train = spec.sample(rows or PLANTED_TRAIN, derive_seed(seed, "train"))
         held_out = spec.sample(test_rows or PLANTED_TEST, derive_seed(seed, "test"))
-        cue, num_classes = PlantedCue(spec), spec.num_classes
+        num_classes = spec.num_classes
     else:
         train, held_out = _load_own_sets(source, test, rows, test_rows, seed, root, download)
-        cue, num_classes = cue or _make_default_cue(train), len(train.classes)
-        _check_unmarked({"training": train, "test": held_out}, cue)
-    scenes = make_cued_set(train, cue)
+        num_classes = len(train.classes)
+    own, tested = find_cues(cue, train, test_cue, root, download)
+    own.check_data("training", train)
+    tested.check_data("test", held_out)
+    scenes = make_cued_set(train, own)
     return CueTask(
         train=scenes.with_proportion(proportion, derive_seed(seed, "cue")),
         clean=scenes,
-        suite=make_cue_suite(make_cued_set(held_out, test_cue or cue), derive_seed(seed, "counterfactuals"), draws),
+        suite=make_cue_suite(make_cued_set(held_out, tested), derive_seed(seed, "counterfactuals"), draws),
         proportion=proportion,
         num_classes=num_classes,
     )
@@ -155,30 +170,20 @@ def _get_input_shape(data: OwnData) -> list[int]:
     return list((data.x if isinstance(data, ImageSet) else data.input_ids).shape[1:])
 
 
-def _check_unmarked(sets: Mapping[str, OwnData], cue: Cue) -> None:
-    """Raise unless texts are free of the markers that are put into them: "no cue" must mean none."""
-    for which, data in sets.items():
-        if not isinstance(data, TokenSet):
-            continue
-        if not isinstance(cue, TokenCue):
-            raise TypeError(_explain_token_cue(type(cue).__name__))
-        marked = data.with_token(cue.tokens)
-        if len(marked):
-            raise ValueError(
-                f"the {which} texts hold markers of the cue already, in {len(marked)} rows, the first of them row "
-                f"{int(marked[0])}; remove them with TokenSet.without(cue.tokens), or choose other tokens"
-            )
-
-
-def _make_default_cue(data: OwnData) -> Cue:
-    """A box: its place tells up to ten classes, its place and hue more; white on grey images."""
-    if isinstance(data, TokenSet):
-        raise TypeError(_explain_token_cue("none"))
-    if len(data.classes) > 10:
-        return HueBoxCue()
-    colour = (0.0, 1.0, 0.0) if data.x.shape[1] == 3 else (1.0,) * data.x.shape[1]
-    return BoxCue(colour=colour, values=len(data.classes))
-
-
-def _explain_token_cue(got: str) -> str:
-    return f"texts have no cue of their own; pass cue=TokenCue((...)), a marker token for each class, got {got}"
+def find_cues(
+    cue: Cue | str | Mapping[str, Any] | None,
+    train: Any,
+    test_cue: Cue | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+) -> tuple[Cue, Cue]:
+    """(cue of the training data, cue of the test splits) from what `cue_task` is given."""
+    if cue is None and isinstance(train, TokenSet):
+        raise TypeError(
+            "texts have no cue of their own; pass cue=TokenCue((...)), a marker token for each class, got none"
+        )
+    cue = "box" if cue is None else cue
+    own = make_cue(cue, train, DataPlace("train", root, download))
+    if test_cue is not None:
+        return own, test_cue
+    return own, make_cue(cue, train, DataPlace("test", root, download))

@@ -10,20 +10,21 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechconn.core import check_choice, check_non_negative, check_whole, draw_integers
-from mechconn.datasets._suite import Cue
+from mechconn.core import SampleSource, check_choice, check_non_negative, check_whole, draw_integers
+from mechconn.datasets._cue import Cue
+from mechconn.datasets._tokens import TokenSet
 
 NO_TOKEN = -1
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 
 
 @dataclass(frozen=True)
-class TokenCue(Cue):
+class TokenCue(Cue, name="token"):
     """A marker token, put into every text, whose identity tells the class.
 
-    A value is a token id, or -1 for no marker. The length of the sequence stays: what stands behind the marker moves
-    one place to the right, and the room is made by removing one padding token or, from a text without padding, its
-    last token that is not special. So the splits with a marker differ in nothing but the marker and the content.
+    A value is a token id, or -1 for no marker. The length of the sequence stays: tokens after the marker move one
+    place to the right, and one padding token is removed or, from a text without padding, its last token that is not
+    special. So the splits with a marker differ in the marker and the content alone.
 
     Attributes:
         tokens: the marker of each class, by label; classes that share one are a group. None may occur in the texts
@@ -58,6 +59,17 @@ class TokenCue(Cue):
             check_choice("position", self.position, ("start", "end"))
         else:
             check_non_negative("position", check_whole("position", self.position))
+
+    def check_data(self, split: str, data: SampleSource) -> None:
+        """Raise where texts hold a marker already: "no cue" must mean none."""
+        if not isinstance(data, TokenSet):
+            return
+        marked = data.with_token(self.tokens)
+        if len(marked):
+            raise ValueError(
+                f"the {split} texts hold markers of the cue already, in {len(marked)} rows, the first of them row "
+                f"{int(marked[0])}; remove them with TokenSet.without(cue.tokens), or choose other tokens"
+            )
 
     def agreeing(self, labels: Int[Tensor, " n"], index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
         """The marker of each label; nothing is drawn.
@@ -142,7 +154,7 @@ class TokenCue(Cue):
         """Where the marker goes in each row, [N]."""
         special = self._special(rows[IDS]) & rows[MASK].bool()
         leading = special.long().cumprod(1).sum(1)
-        # Where there are special tokens alone, the text would stand behind the first.
+        # Where there are only special tokens, the text would come after the first.
         end = torch.maximum(self._last_ordinary(rows) + 1, leading.clamp(max=1))
         if isinstance(self.position, str):
             return torch.minimum(leading, end) if self.position == "start" else end

@@ -9,23 +9,24 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mechconn.core import ShortRepr
 from mechconn.datasets._images import check_labels, count_first_rows, draw_split_rows
 
 
-@dataclass(frozen=True, eq=False)
-class TokenSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenSet(ShortRepr):
     """Texts as token ids with their labels; models receive them as keyword arguments.
 
     Attributes:
         input_ids: int64 of shape [N, L].
-        attention_mask: 1 for tokens and 0 for padding, which stands on the right, whole numbers of shape [N, L].
+        attention_mask: 1 for tokens and 0 for padding on the right, whole numbers of shape [N, L].
         y: int64 of shape [N], each label an index into `classes`.
         classes: a name per class.
         token_type_ids: int64 of shape [N, L], for models that want them.
 
     Raises:
         TypeError: ids or labels are not int64.
-        ValueError: shapes differ, padding stands elsewhere, a text is empty, or a label names no class.
+        ValueError: shapes differ, padding is not on the right, a text is empty, or a label names no class.
 
     Example:
         >>> ids = torch.tensor([[1, 5, 2], [1, 2, 0]])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -17,21 +18,35 @@ from torch.nn.functional import affine_grid, grid_sample, pad
 
 from mechconn.core import (
     Data,
+    Registered,
     SampleSource,
+    ShortRepr,
     as_data,
     check_count,
+    check_declared_fields,
     check_positive,
     check_range,
+    describe_origin,
     draw_integers,
     draw_uniform,
     find_row_origin,
+    is_built_in,
     is_source,
+    isolate_rng,
     move_source,
 )
+from mechconn.datasets._normalised import Normalised
+from mechconn.datasets._row_trial import TRIED_ROWS, RowTrial
 
 
-class Intervention(abc.ABC):
-    """A latent of an image that the label does not depend on: how its strength is drawn, and how it looks.
+class Intervention(Registered, abc.ABC):
+    """A latent that the label does not depend on: how its strength is drawn, and how it looks. Base of your own.
+
+    A subclass gives `draw` and `apply`, both pure functions of their arguments: random numbers come from
+    `mechconn.core.draw_uniform(index, seed, ...)` and `draw_integers`, never from a global generator, and no argument
+    is written to. Options are fields: make the subclass a frozen dataclass. `intervened` and configuration files find
+    one of your own as "package.module:Class", and one that is imported by its class name or the name it gives,
+    `class Blur(Intervention, name="blur")`.
 
     Called on scenes it gives scenes of the same labels, each rendered when it is asked for:
     `Rotate(max_degrees=30)(scenes, seed=0)`. Applied to scenes with a cue it moves the picture as a whole, cue
@@ -40,46 +55,88 @@ class Intervention(abc.ABC):
 
     @abc.abstractmethod
     def draw(self, index: Tensor, seed: int) -> Tensor:
-        """A strength drawn uniformly from the range for each entry of `index`: a pure function of (entry, seed)."""
+        """A strength for each entry of `index`, [N, ...], drawn uniformly from its range: a function of both."""
 
     @abc.abstractmethod
-    def apply(self, x: Tensor, values: Tensor) -> Tensor:
-        """Images x, [N, C, H, W] in [-1, 1], at the strengths `values`."""
+    def apply(self, x: Any, values: Tensor) -> Any:
+        """Copies of the inputs x, [N, ...] or a mapping of names to such, at the strengths `values`."""
+
+    def check_inputs(self, x: Any) -> None:
+        """Raise ValueError where the intervention cannot be applied to these inputs of one row."""
 
     def __call__(self, scenes: Data, seed: int = 0) -> IntervenedSet:
         """`scenes` with this latent drawn anew for every row.
 
-        Setting the latent a second time replaces its value, so an intervention is idempotent in its seed.
+        Setting the latent a second time replaces its value, so an intervention is idempotent in its seed. On
+        `Normalised` images it is applied before the normalisation, on the scale of [-1, 1].
 
         Args:
             scenes: an image set, scenes with a cue, other intervened scenes, or an (x, y) pair of tensors.
             seed: of the strengths.
 
         Raises:
-            TypeError: the scenes do not hand out rows by index (an iterable of batches), or are no data.
-            ValueError: the scenes are no images, or do not suit this intervention.
+            TypeError: the scenes cannot be read by row (an iterable of batches), or are no data.
+            ValueError: the scenes do not suit this intervention; or it is one of your own whose `draw` or `apply`,
+                tried on the first rows, is no pure function of its arguments, or mixes rows.
         """
+        check_declared_fields(type(self))
         name, data = type(self).__name__, as_data("scenes", scenes)
         if not is_source(data):
             raise TypeError(
                 f"{name} draws by row and needs an image set or an (x, y) pair of tensors, got {type(scenes).__name__}"
             )
-        first = data.inputs(torch.tensor([0]))
-        self._check_shape(list(first.shape[1:]) if isinstance(first, Tensor) else [])
+        before = data.scenes if isinstance(data, Normalised) else data
+        self.check_inputs(before.inputs(torch.tensor([0])))
         if not isinstance(data, IntervenedSet):
-            data = IntervenedSet(data, getattr(data, "ids", torch.arange(len(data))), ())
+            data = IntervenedSet(data, getattr(before, "ids", torch.arange(len(data))), ())
         latents = {type(intervention): (intervention, values) for intervention, values in data.latents}
-        latents[type(self)] = (self, self.draw(data.ids, seed))  # an old value is replaced where it stands
+        with isolate_rng(seed, "intervention"):
+            values = self.draw(data.ids, seed)
+        if values.shape[:1] != data.ids.shape:
+            raise ValueError(
+                f"{name}.draw must return a strength for each of the {len(data.ids)} entries of index, in the first "
+                f"axis, got shape {list(values.shape)}"
+            )
+        if not is_built_in(type(self)):
+            _check_by_row(self, data, values, seed)
+        latents[type(self)] = (self, values)  # an old value is replaced in its place
         return replace(data, latents=tuple(latents.values()))
 
-    def _check_shape(self, shape: list[int]) -> None:
-        """Raise unless the intervention can be applied to inputs of this shape."""
-        if len(shape) != 3:
-            raise ValueError(f"{type(self).__name__} needs images of shape [C, H, W], got inputs of shape {shape}")
+
+def _check_by_row(intervention: Intervention, data: IntervenedSet, values: Tensor, seed: int) -> None:
+    """Raise ValueError unless an intervention of the user's is a pure function of each row, tried on the first ones."""
+    name, index = type(intervention).__name__, torch.arange(min(TRIED_ROWS, len(data)))
+    for attempt, rows in enumerate((index, index[-1:])):
+        with isolate_rng(attempt, "probe"):
+            again = intervention.draw(data.ids[rows], seed)
+        if not torch.equal(again, values[rows]):
+            raise ValueError(
+                f"{name}.draw gives a row another strength when it is called again or for fewer rows; draw by "
+                "mechconn.core.draw_uniform(index, seed, name), a function of row and seed"
+            )
+    RowTrial(
+        what=f"the intervention {name!r}",
+        takes="apply gets (inputs, strengths) and returns inputs of the same rows",
+        advice="draw, which gives apply its strengths",
+        inputs=data.render,
+        change=lambda x, rows: intervention.apply(x, values[rows]),
+    ).run(len(data))
 
 
-@dataclass(frozen=True, eq=False)
-class IntervenedSet:
+def check_image_shape(name: str, x: Any) -> list[int]:
+    """[C, H, W] of images.
+
+    Raises:
+        ValueError: the inputs are no images.
+    """
+    shape = list(x.shape[1:]) if isinstance(x, Tensor) else []
+    if len(shape) != 3:
+        raise ValueError(f"{name} needs images of shape [C, H, W], got inputs of shape {shape}")
+    return shape
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class IntervenedSet(ShortRepr):
     """Scenes with one or more latents set by interventions: lazily rendered, the labels those of `source`.
 
     Attributes:
@@ -105,9 +162,19 @@ class IntervenedSet:
     def __len__(self) -> int:
         return len(self.source)
 
-    def inputs(self, index: Tensor) -> Tensor:
-        """Images of the rows `index`, at their strengths."""
-        x = self.source.inputs(index)
+    def facts(self) -> list[str]:
+        """The interventions, and on what."""
+        return [*(repr(intervention) for intervention, _ in self.latents), describe_origin(self.source)]
+
+    def inputs(self, index: Tensor) -> Any:
+        """Inputs of the rows `index`, at their strengths; of `Normalised` images changed before the normalisation."""
+        x = self.render(index)
+        return self.source.normalise(x) if isinstance(self.source, Normalised) else x
+
+    def render(self, index: Tensor) -> Any:
+        """The same before the normalisation, where there is one."""
+        source = self.source
+        x = (source.scenes if isinstance(source, Normalised) else source).inputs(index)
         for intervention, values in self.latents:
             x = intervention.apply(x, values[index])
         return x
@@ -118,7 +185,7 @@ class IntervenedSet:
 
 
 @dataclass(frozen=True)
-class Rotate(Intervention):
+class Rotate(Intervention, name="rotate"):
     """Rotation about the centre by an angle drawn uniformly from [-max_degrees, max_degrees), counter-clockwise.
 
     Bilinear; pixels that come from outside the image get `fill`.
@@ -141,6 +208,10 @@ class Rotate(Intervention):
         check_range("max_degrees", self.max_degrees, 0.0, 180.0)
         check_range("fill", self.fill, -1.0, 1.0)
 
+    def check_inputs(self, x: Any) -> None:
+        """Raise ValueError where the inputs are no images."""
+        check_image_shape("Rotate", x)
+
     def draw(self, index: Int[Tensor, " n"], seed: int) -> Float[Tensor, " n"]:
         """Angles in degrees."""
         return (2.0 * draw_uniform(index, seed, "rotate") - 1.0) * self.max_degrees
@@ -158,7 +229,7 @@ class Rotate(Intervention):
 
 
 @dataclass(frozen=True)
-class Translate(Intervention):
+class Translate(Intervention, name="translate"):
     """A shift by whole pixels, down and right each drawn uniformly from -max_pixels ... max_pixels.
 
     Attributes:
@@ -177,8 +248,9 @@ class Translate(Intervention):
         check_count("max_pixels", self.max_pixels)
         check_range("fill", self.fill, -1.0, 1.0)
 
-    def _check_shape(self, shape: list[int]) -> None:
-        super()._check_shape(shape)
+    def check_inputs(self, x: Any) -> None:
+        """Raise ValueError where the inputs are no images, or smaller than the shift."""
+        shape = check_image_shape("Translate", x)
         if self.max_pixels >= min(shape[1:]):
             raise ValueError(
                 f"max_pixels must be less than the sides of the images, {shape[1]} and {shape[2]}, "
@@ -201,7 +273,7 @@ class Translate(Intervention):
 
 
 @dataclass(frozen=True)
-class ColourShift(Intervention):
+class ColourShift(Intervention, name="colour-shift"):
     """A tint: a constant added to each channel, drawn uniformly from [-max_shift, max_shift); clipped to [-1, 1].
 
     Attributes:
@@ -221,8 +293,9 @@ class ColourShift(Intervention):
         check_range("max_shift", self.max_shift, 0.0, 2.0)
         check_count("channels", self.channels)
 
-    def _check_shape(self, shape: list[int]) -> None:
-        super()._check_shape(shape)
+    def check_inputs(self, x: Any) -> None:
+        """Raise ValueError where the inputs are no images of so many channels."""
+        shape = check_image_shape("ColourShift", x)
         if shape[0] != self.channels:
             raise ValueError(f"ColourShift has channels={self.channels}, but the images have {shape[0]}; set channels=")
 

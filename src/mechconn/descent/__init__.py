@@ -25,3 +25,22 @@ from mechconn.descent._training import Training as Training
 from mechconn.descent._training import count_samples as count_samples
 from mechconn.descent._training import optimise as optimise
 from mechconn.descent._training import train as train
+
+__all__ = [
+    "Batch",
+    "CosineSchedule",
+    "Descend",
+    "Descent",
+    "Method",
+    "Objective",
+    "Problem",
+    "Records",
+    "Schedule",
+    "TrainingStep",
+    "compute_clean_loss",
+    "draw_fresh_state",
+    "find_head",
+    "find_taken_epoch",
+    "record_head_calls",
+    "require_cued_data",
+]

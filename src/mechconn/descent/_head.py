@@ -25,7 +25,7 @@ from mechconn.network import (
 def find_head(model: nn.Module, inputs: Inputs, named: str | None = None) -> str:
     """Name of the linear layer that the model's output comes from.
 
-    The layer is the first that one meets going back from the output through the operations that made it.
+    The layer is the first on the way back from the output through the operations that made it.
 
     Args:
         model: any module; it stays as it is.

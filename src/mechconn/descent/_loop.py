@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from mechconn.core import (
     Data,
     Inputs,
+    check_is,
+    check_listed,
     check_samples,
     copy_inputs,
     count_batches,
@@ -77,17 +79,17 @@ class DescentEngine:
     """Takes the steps of one run, which may be several descents one after the other.
 
     Whatever an iteration draws is a function of (seed, iteration): the order of the rows, dropout, the loaders' own
-    draws. So a run that goes on from a checkpoint draws what it would have drawn.
+    draws. So a resumed run draws what an uninterrupted one draws.
 
     Attributes:
-        network: says how to compute, and by its forward pass how batches are read.
+        network: how to compute; its forward pass decides how batches are read.
         seed: of everything that is drawn.
         what: what progress and errors call the run.
         named: what errors call the clean data.
         transform: applied to the inputs of every batch of the descents over a model's own data.
         workers: the processes that share the work.
         keeper: reads and writes the checkpoint.
-        loss: says which rows count; None where all do.
+        loss: which rows count; None where all do.
         kept: what objectives remember between iterations.
         history: a record for each epoch done, of all descents.
         selected: epoch whose weights were taken, where they were chosen by validation data.
@@ -133,6 +135,7 @@ class DescentEngine:
             ValueError: nothing is trainable, or data are empty.
             FloatingPointError: a loss term, a weight or the validation loss became infinite or NaN.
         """
+        check_listed("objectives", objectives)
         self._part, begun = self._part + 1, self._begun
         self._begun += schedule.epochs
         if self._saved is not None and self._saved.part > self._part:
@@ -150,7 +153,7 @@ class DescentEngine:
             weights, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
         )  # fmt: skip
         data = (clean, *cued)
-        with keep_generator_states(*data):  # around all epochs: each meets the rows in an order of its own
+        with keep_generator_states(*data):  # around all epochs: each reads the rows in its own order
             with isolate_rng(self.seed, self.what, "targets"):
                 counts = [count_batches(self.named, source, schedule.batch_size) for source in data]
             check_samples(self.named if not counts[0] else "cued data", min(counts))
@@ -241,11 +244,13 @@ class _Run:
     def _terms(self, objective: Objective, step: TrainingStep) -> dict[str, Tensor]:
         """The objective's terms; where normalisation refuses a batch of one row, the error names the data."""
         try:
-            return objective(step)
+            terms = objective(step)
         except ValueError as error:
             if text := explain_one_row(error, step, self.data, self.engine.named, self.engine.workers.count):
                 raise ValueError(text) from error
             raise
+        check_is("what an objective returns", terms, Mapping, '; return the terms of the loss by name, {"clean": loss}')
+        return terms
 
     def _add(self, terms: Mapping[str, Tensor], step: TrainingStep, total: int) -> None:
         """Count the terms in, after refusing NaN and infinity."""
@@ -300,7 +305,7 @@ class _Run:
                 for clean, *cued in islice(streams, self.schedule.accumulate)
             ]
             if not parts:
-                return  # data that gave fewer batches than they said
+                return  # data that gave fewer batches than their length
             if engine.workers.rank:
                 seed_globally(engine.seed, engine.what, self.now.part, number, engine.workers.rank)
             yield parts

@@ -39,7 +39,7 @@ class MasterWeights:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a record says of it: nothing where there is no copy."""
+        """Its part of a record: empty where there is no copy."""
         return {"master_weights": "float32"} if self.types else {}
 
     def load(self, params: Params) -> Params:
@@ -50,7 +50,7 @@ class MasterWeights:
         """A point of the copy's weight space in the module's own types.
 
         Raises:
-            FloatingPointError: a finite value lies beyond the range of its type.
+            FloatingPointError: a finite value is beyond the range of its type.
         """
         return {name: self._rounded(name, tensor) for name, tensor in params.items()}
 
@@ -58,7 +58,7 @@ class MasterWeights:
         """Round the parameters and buffers of a trained copy of `module`, in place, and take its cast of inputs away.
 
         Raises:
-            FloatingPointError: a finite value lies beyond the range of its type.
+            FloatingPointError: a finite value is beyond the range of its type.
         """
         if not self.types:
             return
@@ -71,7 +71,7 @@ class MasterWeights:
             trained._forward_pre_hooks_with_kwargs.pop(number, None)
 
     def loss(self, loss: Loss) -> Loss:
-        """The loss; a function of the user's then meets targets of half precision as float32, as our own losses do."""
+        """The loss; a function of the user's then gets targets of half precision as float32, as our own losses do."""
         if not self.types or not isinstance(loss, OwnLoss):
             return loss
         own = loss.function

@@ -56,7 +56,7 @@ class TrainingStep:
     rows: Tensor | None = None
 
 
-Records: TypeAlias = Sequence[Mapping[str, float]]
+Records: TypeAlias = Sequence[Mapping[str, int | float]]
 """One record an epoch: its number, its last learning rate, the mean of each loss term, and the validation loss."""
 
 Objective: TypeAlias = Callable[[TrainingStep], dict[str, Tensor]]
@@ -145,7 +145,7 @@ class Problem:
 
 @runtime_checkable
 class Descend(Protocol):
-    """Takes the steps of a schedule: what the engine offers to a method."""
+    """Takes the steps of a schedule: the engine as a method calls it."""
 
     def __call__(
         self,
@@ -166,14 +166,25 @@ class Descend(Protocol):
 
 
 class Method(abc.ABC):
-    """How the weights of a network are changed."""
+    """How the weights of a network are changed: base of every method, and of your own.
+
+    A subclass gives `run` and `settings`; `Descent` is the base of methods that are one descent, and gives both. Where
+    it is a dataclass that also extends `mechconn.core.MethodSettings`, as every `Schedule` does, `settings` are its
+    fields, and configuration files name it: {method = "package.module:Class", lr = 0.01}. Random numbers come from
+    `problem.seed`, so that a run is a function of its seed.
+    """
 
     takes_groups: ClassVar[bool] = False
     """Whether the groups of the clean rows are of use to it."""
 
     @abc.abstractmethod
     def run(self, problem: Problem, descend: Descend) -> None:
-        """Change `problem.model` in place."""
+        """Change `problem.model` in place, by calls of `descend` or directly.
+
+        Args:
+            problem: the network, a private copy in training mode, with the data and the loss.
+            descend: takes the steps of a schedule; epochs, checkpoints, validation and processes are its part.
+        """
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -249,7 +260,11 @@ class CosineSchedule(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Descent(CosineSchedule, Method):
-    """A method that is one descent: a schedule and a list of objectives over all trainable weights."""
+    """A method that is one descent by SGD over all trainable weights: base of most methods, and of your own.
+
+    A subclass gives `objectives` and is a dataclass, `@dataclass(frozen=True, kw_only=True)`: its fields are settings,
+    beside those of the schedule. Where it reads data with a cue it gives `cued_data` and `passes` too.
+    """
 
     @abc.abstractmethod
     def objectives(self, problem: Problem) -> Sequence[Objective]:

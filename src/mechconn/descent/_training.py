@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from mechconn.core import (
+    NOT_SAVED,
     Compute,
     Data,
     Inputs,
@@ -25,6 +26,7 @@ from mechconn.core import (
     isolate_rng,
     iterate_batches,
     keep_generator_states,
+    log_warnings,
     read_targets,
     resolve_compute,
 )
@@ -42,7 +44,27 @@ from mechconn.network import (
     set_mode,
     unwrap_module,
 )
-from mechconn.plotting import draw_histories
+from mechconn.plotting import (
+    Header,
+    Result,
+    Section,
+    describe_descent,
+    describe_history,
+    draw_histories,
+    leave_out,
+    make_history_rows,
+    make_history_sections,
+    read_method_name,
+)
+
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
+
+LOAD_WEIGHTS = (
+    "train it again, or save its weights beside it, safetensors.torch.save_file(trained.model.state_dict(), file), "
+    "and read them with mechconn.load_model(factory, file)"
+)
+"""What to do where a model is asked for that a file does not hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +102,11 @@ class Training(Descent):
         return [compute_clean_loss(problem)]
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trained(Result, kind="trained"):
     """A trained model and how it came about.
 
     Attributes:
-        model: a new module in evaluation mode.
         history: one record per epoch: its number, its last learning rate, and the mean of each loss term, every
             iteration weighted by its rows of clean data; the loss on validation data where there are any.
         settings: the method with every setting, how it was computed, seed, number of samples, and the epoch that
@@ -94,23 +115,46 @@ class Trained:
         seconds: wall-clock time.
         notes: plain sentences on what the method did not do, such as a term that had no effect; empty where all of it
             worked.
+        model: a new module in evaluation mode. Files leave it out.
     """
 
-    model: nn.Module
-    history: tuple[Mapping[str, float], ...]
+    history: tuple[Mapping[str, int | float], ...]
     settings: Mapping[str, Any]
     seconds: float
     notes: tuple[str, ...] = ()
+    model: nn.Module = field(default=leave_out("model", LOAD_WEIGHTS), metadata=NOT_SAVED)
 
-    def plot(self) -> Any:
+    def header(self) -> Header:
+        """The method, and how long it took."""
+        return Header(describe_descent(self.history, self.settings, self.seconds))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record for each epoch: its number, its learning rate, and every term of the loss."""
+        return make_history_rows(self.history)
+
+    def sections(self) -> list[Section]:
+        """The terms of the loss, and the notes."""
+        return make_history_sections(self.history, self.plot, self.notes)
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
         """The loss terms by epoch, as a matplotlib Figure.
 
         Raises:
             ValueError: there is no history: the method has no epochs.
         """
+        name = read_method_name(self.settings)
         if not self.history:
-            raise ValueError(f"{self.settings['method']} has no epochs, so there is no history to draw")
-        return draw_histories(trainings={self.settings["method"]: self.history})
+            raise ValueError(f"{name} has no epochs, so there is no history to draw")
+        return draw_histories({name: self.history}, ax)
+
+    def __str__(self) -> str:
+        """What was trained, for how long, and every term of the loss in the first epoch and the last."""
+        return "\n".join(
+            [
+                describe_descent(self.history, self.settings, self.seconds),
+                *(f"  {line}" for line in (*describe_history(self.history), *(f"note: {note}" for note in self.notes))),
+            ]
+        )
 
 
 def train(
@@ -189,7 +233,13 @@ def optimise(
     network = Network(masters.module, compute)
     samples = count_samples(named, clean, seed, what, model, loss)
     held_out = None if validation is None else as_data("validation", validation)
-    settings = {**network.computed, **method.settings(), "seed": seed, "evaluation_batch_size": compute.batch_size}
+    settings = {
+        **network.computed,
+        "method": type(method).__name__,
+        **method.settings(),
+        "seed": seed,
+        "evaluation_batch_size": compute.batch_size,
+    }
     settings |= {"samples": samples, "processes": workers.count, **masters.settings}
     keeper = None
     if checkpoint is not None:
@@ -236,7 +286,9 @@ def optimise(
         settings["selected_epoch"] = engine.selected
     notes = (*engine.notes, *_note_unmoved(trained, start, type(method).__name__))
     set_mode(trained, False)
-    return Trained(copy_with_state(trained, {}), tuple(engine.history), settings, time.perf_counter() - started, notes)
+    log_warnings(what, notes)
+    seconds = time.perf_counter() - started
+    return Trained(tuple(engine.history), settings, seconds, notes, copy_with_state(trained, {}))
 
 
 def _copy_for_training(model: nn.Module, network: Network) -> nn.Module:

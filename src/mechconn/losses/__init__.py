@@ -1,6 +1,6 @@
 """Losses of single rows, and the one place that decides what is a classification.
 
-A loss gives a value for every row of a batch. It also says how the row's targets are read, which rows count, and, where
+A loss gives a value for every row of a batch. It also defines how targets are read, which rows count and, where
 the task is a classification, which class was predicted and which is right. Any function (outputs, targets) -> [N] is a
 loss too; its task is a classification where targets are class labels [N] and outputs [N, K].
 """
@@ -13,13 +13,12 @@ from mechconn.losses._base import Each as Each
 from mechconn.losses._base import Loss as Loss
 from mechconn.losses._base import find_loss_unit as find_loss_unit
 from mechconn.losses._loss_advice import explain_not_per_sample as explain_not_per_sample
-from mechconn.losses._loss_config import BuiltInLoss as BuiltInLoss
+from mechconn.losses._loss_config import AnyLoss as AnyLoss
 from mechconn.losses._loss_config import read_loss as read_loss
 from mechconn.losses._position_losses import OverPositions as OverPositions
 from mechconn.losses._position_losses import over_positions as over_positions
 from mechconn.losses._resolve_loss import OwnLoss as OwnLoss
 from mechconn.losses._resolve_loss import as_loss as as_loss
-from mechconn.losses._resolve_loss import make_named_loss as make_named_loss
 from mechconn.losses._row_losses import Absolute as Absolute
 from mechconn.losses._row_losses import Binary as Binary
 from mechconn.losses._row_losses import CrossEntropy as CrossEntropy
@@ -41,5 +40,6 @@ __all__ = [
     "binary",
     "cross_entropy",
     "over_positions",
+    "read_loss",
     "squared",
 ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor
+
+from mechconn.core import Registered, check_declared_fields, name_kind
 
 Each: TypeAlias = Literal["rows", "labels", "positions"]
 """Of what an accuracy is the share that is right: of rows, or within each row of its labels or of its positions."""
@@ -17,11 +19,11 @@ MEANS: Mapping[Each, str] = {
     "labels": " (share of a row's labels that are right)",
     "positions": " (share of a row's positions that are right)",
 }
-"""What stands behind "accuracy"."""
+"""What follows "accuracy" in texts."""
 NATS, LOSS_UNITS = "nats", "loss units"
-"""What losses are in: nats of cross-entropy, or whatever another loss is in."""
+"""Units of losses: nats for cross-entropies, else those of the loss."""
 NO_CLASS = -1
-"""What stands for the prediction where a network's outputs hold NaN, so that no output is the largest."""
+"""The predicted class where a network's outputs hold NaN, so that no output is the largest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,7 @@ class Classified:
         predicted: int64 of shape [N], or [N, M] of M labels or positions; NO_CLASS where outputs hold NaN.
         labels: likewise.
         classes: number of classes K.
-        each: what the M stand for; "rows" where the shape is [N].
+        each: what the M are; "rows" where the shape is [N].
         counted: which of the M count, bool of their shape; None where all do.
     """
 
@@ -43,10 +45,12 @@ class Classified:
     counted: Tensor | None = None
 
 
-class Loss(abc.ABC):
-    """A loss of each row: extend it for tasks of your own.
+class Loss(Registered, abc.ABC):
+    """A loss of each row: base of the losses of this package, and of your own.
 
-    A subclass gives `__call__`. Where the task is a classification it gives `classify` too.
+    A subclass gives `__call__`; where the task is a classification it gives `classify` too. Options are fields: make
+    the subclass a frozen dataclass. Configuration files name it "package.module:Class", or, once it is imported, by its
+    class name or the name it gives, `class Hinge(Loss, name="hinge")`.
     """
 
     unit: ClassVar[str] = LOSS_UNITS
@@ -57,51 +61,49 @@ class Loss(abc.ABC):
 
     @property
     def name(self) -> str:
-        """What records call it."""
-        return type(self).__name__
+        """What files call it; "package.module:Class" of your own."""
+        return name_kind(type(self))
 
     @abc.abstractmethod
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """(outputs, targets) of N rows -> a value for each row, [N].
+        """(outputs, targets) of N rows -> the loss of each row, [N].
 
         Raises:
-            ValueError: the targets are not of this loss.
+            ValueError: the loss does not take such targets.
         """
 
     def classify(self, outputs: Tensor, targets: Tensor) -> Classified | None:
-        """Predictions and right classes; None where the task is no classification."""
+        """Predicted and right classes; None (the default) where the task is no classification."""
         return None
 
     def counted(self, targets: Tensor) -> Tensor | None:
-        """Which rows count, bool of shape [N]; None where all do."""
+        """Which rows count, bool of shape [N]; None (the default) where all do."""
         return None
 
     def probabilities(self, outputs: Tensor) -> bool:
-        """Whether the outputs look like probabilities where this loss takes logits."""
+        """Whether the outputs look like probabilities where this loss takes logits; False by default."""
         return False
 
     def describe(self) -> str | dict[str, Any]:
-        """Its name, and every option that is not the default: what a configuration file may hold."""
-        return self.name
+        """Its name, or a table of its name and the options that are not the default: what `read_loss` reads back.
 
-
-@dataclass(frozen=True)
-class NamedLoss(Loss):
-    """A loss of this package: its options are its fields."""
-
-    title: ClassVar[str]
-
-    @property
-    def name(self) -> str:
-        """Its name in configuration files."""
-        return self.title
-
-    def describe(self) -> str | dict[str, Any]:
-        """Its name alone, or a table of the name and the options that are not the default."""
-        usual, names = type(self)(), [option.name for option in fields(self)]
-        chosen = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(usual, name)}
-        chosen = {name: value.describe() if isinstance(value, Loss) else value for name, value in chosen.items()}
+        Raises:
+            ValueError: annotations of a subclass without `@dataclass`, which are no options.
+        """
+        check_declared_fields(type(self))
+        options = {field.name: getattr(self, field.name) for field in fields(self)} if is_dataclass(self) else {}
+        usual = _find_defaults(type(self))
+        chosen = {option: value for option, value in options.items() if option not in usual or value != usual[option]}
+        chosen = {option: value.describe() if isinstance(value, Loss) else value for option, value in chosen.items()}
         return {"name": self.name, **chosen} if chosen else self.name
+
+
+def _find_defaults(kind: type) -> dict[str, Any]:
+    """Option -> its default, for those that have one."""
+    found = {field.name: field for field in fields(kind)} if is_dataclass(kind) else {}
+    plain = {name: field.default for name, field in found.items() if field.default is not MISSING}
+    made = {n: field.default_factory() for n, field in found.items() if field.default_factory is not MISSING}
+    return plain | made
 
 
 def find_loss_unit(settings: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What is said of targets that a loss does not take: what was expected, what came, and the loss to pass."""
+"""Errors of targets that a loss does not take: what was expected, what was given, and the loss to pass."""
 
 from __future__ import annotations
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mechconn.core import check_is, check_whole
-from mechconn.losses._base import Classified, Loss, NamedLoss
+from mechconn.losses._base import Classified, Loss
 from mechconn.losses._loss_advice import IN, explain_labels_out_of_range, explain_unfit_targets
 from mechconn.losses._row_losses import CrossEntropy
 
 
 @dataclass(frozen=True)
-class OverPositions(NamedLoss):
+class OverPositions(Loss, name="over_positions"):
     r"""A loss at every position of a row (a token, a pixel), the mean over the positions that count.
 
         l = (1 / |P|) sum_{p in P} each(z_p, y_p),      P the positions whose target is not `ignore_index`
@@ -35,8 +35,6 @@ class OverPositions(NamedLoss):
         >>> over_positions(torch.zeros(1, 2, 4), torch.tensor([[3, -100]])).exp()
         tensor([4.])
     """
-
-    title: ClassVar[str] = "over_positions"
 
     each: Loss = field(default_factory=lambda: CrossEntropy())
     ignore_index: int = -100

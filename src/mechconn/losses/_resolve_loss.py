@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from mechconn.core import PerSampleLoss, check_choice
-from mechconn.losses._base import Classified, Loss, NamedLoss
+from mechconn.core import PerSampleLoss, list_kinds, show_value
+from mechconn.losses._base import Classified, Loss
 from mechconn.losses._loss_advice import IN
-from mechconn.losses._position_losses import OverPositions
-from mechconn.losses._row_losses import Absolute, Binary, CrossEntropy, Squared, cross_entropy
-
-BY_NAME: Mapping[str, type[NamedLoss]] = {
-    kind.title: kind for kind in (CrossEntropy, Binary, Squared, Absolute, OverPositions)
-}
+from mechconn.losses._row_losses import cross_entropy
 
 
 @dataclass(frozen=True, eq=False)
-class OwnLoss(Loss):
+class OwnLoss(Loss, name="_own"):
     """A function of the user's, (outputs, targets) -> [N].
 
     Its task is a classification where that of `cross_entropy` would be one: labels [N] that name outputs [N, K].
@@ -32,6 +25,11 @@ class OwnLoss(Loss):
     def name(self) -> str:
         """The function's name."""
         return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def describe(self) -> str:
+        """The function as "package.module:function", or its name alone where it cannot be imported by that."""
+        module, name = (getattr(self.function, part, "<") for part in ("__module__", "__qualname__"))
+        return self.name if "<" in f"{module}{name}" else f"{module}:{name}"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """What the function gives; it gets copies, since it may write into them."""
@@ -47,37 +45,13 @@ class OwnLoss(Loss):
         return found if 0 <= int(found.labels.min()) and int(found.labels.max()) < found.classes else None
 
 
-def make_named_loss(name: str, **options: Any) -> Loss:
-    """The loss of a name in `BY_NAME`, with options.
-
-    Raises:
-        ValueError: no such loss, or an option that it does not have.
-
-    Example:
-        >>> make_named_loss("over_positions", ignore_index=255)
-        OverPositions(each=CrossEntropy(label_smoothing=0.0, ignore_index=None), ignore_index=255, classes_at=None)
-    """
-    kind: Any = BY_NAME[check_choice("loss", name, tuple(BY_NAME))]
-    for option in options:
-        check_choice(f"option of the loss {name!r}", option, tuple(o.name for o in fields(kind)))
-    if isinstance(options.get("each"), str):
-        options["each"] = make_named_loss(options["each"])
-    elif isinstance(options.get("each"), Mapping):
-        if "name" not in options["each"]:
-            raise ValueError(
-                f'the loss at a position must have a name, as in {{name = "binary"}}, got {options["each"]}'
-            )
-        options["each"] = make_named_loss(**options["each"])
-    return kind(**options)
-
-
 def as_loss(loss: PerSampleLoss) -> Loss:
     """`loss` with a task: one of this module as it is, a function as `OwnLoss`."""
     if isinstance(loss, Loss):
         return loss
     if isinstance(loss, type) or not callable(loss):
-        got = f"the class {loss.__name__}" if isinstance(loss, type) else repr(loss)
+        got = f"the class {loss.__name__}" if isinstance(loss, type) else show_value(loss)
         hint = f"; pass an instance, {loss.__name__}()" if isinstance(loss, type) and issubclass(loss, Loss) else ""
-        hint = f"; pass {IN}{loss}" if loss in BY_NAME else hint
+        hint = f"; pass {IN}{loss}" if loss in list_kinds(Loss) else hint
         raise TypeError(f"loss must be a function of (outputs, targets) that gives a value per row, got {got}{hint}")
     return OwnLoss(loss)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mechconn.core import check_fraction, check_whole
-from mechconn.losses._base import NATS, NO_CLASS, Classified, NamedLoss
+from mechconn.losses._base import NATS, NO_CLASS, Classified, Loss
 from mechconn.losses._loss_advice import CLASSES, ZERO_OR_ONE, explain_labels_out_of_range, explain_unfit_targets
 
 SUM = 1e-3
@@ -18,7 +18,7 @@ SUM = 1e-3
 
 
 @dataclass(frozen=True)
-class CrossEntropy(NamedLoss):
+class CrossEntropy(Loss, name="cross_entropy"):
     r"""Cross-entropy over K > 1 classes in nats: outputs z [N, K] are logits.
 
         l = -sum_k q_k log softmax(z)_k
@@ -35,8 +35,6 @@ class CrossEntropy(NamedLoss):
         >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3])).exp()
         tensor([4., 4.])
     """
-
-    title: ClassVar[str] = "cross_entropy"
 
     unit: ClassVar[str] = NATS
     classes_are_outputs: ClassVar[bool] = True
@@ -104,7 +102,7 @@ class CrossEntropy(NamedLoss):
 
 
 @dataclass(frozen=True)
-class Binary(NamedLoss):
+class Binary(Loss, name="binary"):
     r"""Binary cross-entropy in nats of one logit z, or the mean over K independent ones.
 
         l = mean_k [ log(1 + exp(z_k)) - y_k z_k ]
@@ -117,8 +115,6 @@ class Binary(NamedLoss):
         >>> binary(torch.tensor([0.0, 0.0]), torch.tensor([0, 1])).exp()
         tensor([2., 2.])
     """
-
-    title: ClassVar[str] = "binary"
 
     unit: ClassVar[str] = NATS
 
@@ -154,7 +150,7 @@ class Binary(NamedLoss):
 
 
 @dataclass(frozen=True)
-class Squared(NamedLoss):
+class Squared(Loss, name="squared"):
     """Squared error, the mean over a row's outputs: l = mean_j (f_j - y_j)^2. Outputs and targets are [N, ...] alike.
 
     A row of one output may be [N] or [N, 1] on either side.
@@ -164,8 +160,6 @@ class Squared(NamedLoss):
         tensor([4., 0.])
     """
 
-    title: ClassVar[str] = "squared"
-
     takes_labels: ClassVar[bool] = False
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -174,15 +168,13 @@ class Squared(NamedLoss):
 
 
 @dataclass(frozen=True)
-class Absolute(NamedLoss):
+class Absolute(Loss, name="absolute"):
     """Absolute error, the mean over a row's outputs: l = mean_j |f_j - y_j|. Shapes as in `Squared`.
 
     Example:
         >>> absolute(torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
         tensor([1.5000])
     """
-
-    title: ClassVar[str] = "absolute"
 
     takes_labels: ClassVar[bool] = False
 

@@ -90,7 +90,7 @@ def split_by_agreement(
 
 
 class _LabelNames:
-    """The labels that occur, and what people call them."""
+    """The labels that occur, and their names."""
 
     def __init__(self, labels: Sequence[Any], classes: Sequence[str] | None) -> None:
         self.labels, self._classes = list(labels), classes

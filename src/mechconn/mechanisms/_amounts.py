@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from mechconn.losses import NATS
-from mechconn.mechanisms._effects import On
 
 POINTS = "points"
 
 
-def choose_scale(on: On, loss_unit: str) -> tuple[float, str]:
+def choose_scale(on: str, loss_unit: str) -> tuple[float, str]:
     """What effects are multiplied by, and what they are then in."""
     return (100.0, POINTS) if on == "accuracy" else (1.0, loss_unit if on == "loss" else f"of {on}")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -15,22 +15,38 @@ from mechconn.connectivity import (
     BlockChoice,
     BlockProfiles,
     Evaluator,
+    PathVerdict,
     Profile,
     check_grid,
     group_parameters,
     walk_blocks,
     walk_lines,
 )
-from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_non_negative, resolve_compute
+from mechconn.core import (
+    Compute,
+    Environment,
+    PerSampleLoss,
+    Picture,
+    Progress,
+    check_choice,
+    check_is,
+    check_non_negative,
+    hash_settings,
+    log_warnings,
+    read_environment,
+    resolve_compute,
+    to_plain,
+)
 from mechconn.datasets import Clusters, Suite, check_interventions, check_label_names, read_clusters
-from mechconn.losses import cross_entropy, find_loss_unit
-from mechconn.mechanisms._audit_record import AuditRecord
-from mechconn.mechanisms._audit_sentences import THEORY_PAGE, write_sentences
-from mechconn.mechanisms._compare import Comparison, compare_evaluated
+from mechconn.losses import cross_entropy
+from mechconn.mechanisms._audit_migration import migrate_audit
+from mechconn.mechanisms._audit_page import make_audit_sections
+from mechconn.mechanisms._audit_sentences import write_sentences
+from mechconn.mechanisms._compare import compare_evaluated
+from mechconn.mechanisms._comparison import Comparison
 from mechconn.mechanisms._discrepancy import OutputDiscrepancy, measure_discrepancy
 from mechconn.mechanisms._effects import On
 from mechconn.mechanisms._endpoints import Aligning, align_or_explain
-from mechconn.mechanisms._headline import write_headline
 from mechconn.mechanisms._measure import check_questions
 from mechconn.mechanisms._representations import NoLayersError, RepresentationSimilarity, compare_layers
 from mechconn.network import (
@@ -45,40 +61,58 @@ from mechconn.network import (
     share_ignored,
     unwrap_module,
 )
+from mechconn.plotting import Header, Result, Section
 from mechconn.symmetry import Symmetry
 
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
 
-@dataclass(frozen=True, eq=False)
-class Audit:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Audit(Result, kind="audit"):
     """What was found about two models. `print(result)` says it in sentences.
 
     Attributes:
         comparison: what each model is invariant to, and the verdict on their mechanisms.
         discrepancy: how far their class probabilities lie apart, a graded score; None where the task is no
             classification.
-        lines: "before" and, where B could be aligned, "after" -> the profile of the straight path; empty where the
+        paths: "before" and, where B could be aligned, "after" -> the profile of the straight path; empty where the
             models have different architectures.
         alignment: how B was moved onto A; None where it was not.
         blocks: the path block by block, where asked for.
         similarity: linear CKA by layer, where asked for.
         notes: what could not be done, and why.
         tolerance: the largest barrier in loss that counts as none (nats, for the default loss).
-        names: what the two are called.
         settings: everything needed to repeat it.
         seconds: wall-clock time.
+        environment: versions and hardware.
+        pictures: split -> its first samples side by side, where they are images and were asked for.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("names", "headline", "verdict", "findings", "connections", "settings_hash")
 
     comparison: Comparison
     discrepancy: OutputDiscrepancy | None
-    lines: Mapping[str, Profile]
+    paths: Mapping[str, Profile]
     alignment: Alignment | None
     blocks: BlockProfiles | None
     similarity: RepresentationSimilarity | None
     notes: tuple[str, ...]
     tolerance: float
-    names: tuple[str, str]
-    settings: Mapping[str, Any] = field(repr=False)
+    settings: Mapping[str, Any]
     seconds: float
+    environment: Environment
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+
+    @classmethod
+    def migrate(cls, plain: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Plain values of release 0.1.0 as those of today; a note says what they lack."""
+        return migrate_audit(plain)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the two are called."""
+        return self.comparison.names
 
     @property
     def verdict(self) -> str:
@@ -86,49 +120,45 @@ class Audit:
         return self.comparison.verdict
 
     @property
-    def _margin(self) -> float:
-        """The margin in accuracy beyond which an end of a path counts as another network."""
-        return float(self.settings["margin"]) if self.settings["on"] == "accuracy" else 0.05
-
-    @property
     def headline(self) -> str:
         """What the interventions showed, in a sentence or a few, with the names of the two."""
-        found, unit = self.comparison, find_loss_unit(self.settings)
-        return write_headline(found.a, found.b, found.less, self.names, unit)
+        return self.comparison.headline
+
+    @property
+    def connections(self) -> Mapping[str, PathVerdict]:
+        """The verdicts on each path, at the tolerance; an end counts as shifted beyond the margin in accuracy."""
+        side = self.comparison.a
+        margin = side.margin if side.on == "accuracy" else 0.05
+        return {which: path.judge(self.tolerance, margin) for which, path in self.paths.items()}
+
+    @property
+    def settings_hash(self) -> str:
+        """SHA-256 of the settings as sorted JSON."""
+        return hash_settings(dict(self.settings))
+
+    def header(self) -> Header:
+        """The headline, the question, and the verdict with its reason."""
+        return self.comparison.header()
 
     @property
     def findings(self) -> tuple[str, ...]:
         """What the numbers say, what follows from it and what does not, in plain sentences."""
-        return tuple(write_sentences(self.to_plain()))
+        return tuple(write_sentences(self))
 
     def __str__(self) -> str:
         return "\n".join([self.headline, *(f"- {sentence}" for sentence in self.findings)])
 
-    def to_plain(self) -> dict[str, Any]:
-        """Plain values but for the sentences."""
-        a, b = self.names
-        return {
-            "names": self.names,
-            "comparison": self.comparison.to_record(),
-            "discrepancy": self.discrepancy and self.discrepancy.to_record(),
-            "paths": {which: line.to_record(a, b, self.tolerance, self._margin) for which, line in self.lines.items()},
-            "alignment": self.alignment and self.alignment.to_record(),
-            "blocks": self.blocks and _collect_heights(self.blocks),
-            "similarity": self.similarity and dict(self.similarity.layers),
-            "left_out": {} if self.similarity is None else dict(self.similarity.left_out),
-            "notes": list(self.notes),
-            "settings": dict(self.settings),
-            "seconds": self.seconds,
-        }
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per model and split, as `Comparison.rows` gives them."""
+        return self.comparison.rows()
 
-    def to_record(self) -> dict[str, Any]:
-        """Plain values, for JSON: `mechconn.save_report` draws its page from these alone."""
-        added = {"headline": self.headline, "findings": list(self.findings), "theory": THEORY_PAGE}
-        return {**self.to_plain(), **added}
+    def sections(self) -> list[Section]:
+        """What each model relies on, the paths, and what else was asked for."""
+        return list(make_audit_sections(self))
 
-    def to_json(self) -> str:
-        """The whole record as one line of JSON, as `mechconn audit --json` prints it; never NaN."""
-        return AuditRecord.of(self.to_record()).to_json()
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """A matplotlib Figure: the effects on A and B side by side, with their 95 % intervals, and the margin."""
+        return self.comparison.plot(ax=ax)
 
 
 def audit(
@@ -240,16 +270,16 @@ def audit(
         lines = walk_lines(a, end, moved, grid, policy)
         if blocks is not None:
             found = walk_blocks(a, (a.saved, moved or end), blocks, "a", grid, policy, None, keep=False)
+    log_warnings("audit", (*notes, *unlike))
     return Audit(
-        comparison=comparison,
+        comparison=replace(comparison, names=names),
         discrepancy=discrepancy,
-        lines=lines,
+        paths={which: replace(line, names=names) for which, line in lines.items()},
         alignment=aligned,
         blocks=found,
         similarity=similarity,
         notes=(*notes, *unlike),
         tolerance=tolerance,
-        names=names,
         settings={
             "reference": suite.reference,
             "interventions": list(suite.interventions),
@@ -259,16 +289,15 @@ def audit(
             "ts": list(grid) if lines else None,
             "alignment": "none" if aligned is None else dict(aligned.settings),
             "norm": policy.describe() if lines else "none",
-            "blocks": blocks if isinstance(blocks, int | str | None) else dict(blocks),
-            "layers": layers if isinstance(layers, str | None) else list(layers),
-            "loss": a.loss.describe(),
-            "loss_unit": a.loss.unit,
+            "blocks": to_plain(blocks),
+            "layers": to_plain(layers),
             "metrics": {name: metric.bounds for name, metric in measured.items()},
             "samples": dict(comparison.a.samples),
             **({"clusters": dict(comparison.a.clusters)} if comparison.a.clusters else {}),
             **a.settings,
         },
         seconds=time.perf_counter() - started,
+        environment=read_environment(str(a.settings["device"])),
     )
 
 
@@ -320,12 +349,3 @@ def _compare_layers(
         return compare_layers((a.network, b.network), (a.saved, b.saved), data, layers, a.seed), []
     except NoLayersError as error:
         return None, [f"No linear CKA: {error}."]
-
-
-def _collect_heights(blocks: BlockProfiles) -> dict[str, dict[str, float | None]]:
-    """Block -> split -> its barrier in loss; None where the loss is not finite."""
-    found: dict[str, dict[str, float | None]] = {}
-    for block, profile in blocks.items():
-        bad = {value.split for value in profile.not_finite if value.on == "loss"}
-        found[block] = {s: None if s in bad else profile.barrier(s).height for s in profile.loss}
-    return found

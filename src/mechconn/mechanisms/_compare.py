@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -22,14 +21,14 @@ from mechconn.datasets import (
     represent_on_suite,
 )
 from mechconn.losses import cross_entropy
+from mechconn.mechanisms._comparison import Agreement, Comparison, Difference, SimilarityVerdict
 from mechconn.mechanisms._difference_evidence import (
     bound_difference_over_runs,
     compare_accuracy_effects,
     compare_bounded_effects,
     compare_loss_effects,
 )
-from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance, On, Over
-from mechconn.mechanisms._headline import write_headline
+from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
 from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, measure_outcome
@@ -38,99 +37,14 @@ from mechconn.mechanisms._over_clusters import (
     make_evidence_over_clusters,
     make_evidence_over_clusters_within,
 )
-from mechconn.mechanisms._reduction import Reduction, compute_reductions, mirror_outcome
+from mechconn.mechanisms._reduction import compute_reductions, mirror_outcome
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
 from mechconn.mechanisms._within_classes import compare_within
 from mechconn.network import Metric, check_metrics, check_row_count, check_row_order
-from mechconn.stats import Interval, describe_clusters
+from mechconn.stats import Interval
 
-SimilarityVerdict: TypeAlias = Literal["similar", "dissimilar", "undetermined"]
-Agreement: TypeAlias = Literal["same", "different", "undetermined"]
 Measured: TypeAlias = nn.Module | ModelOutputs
 Models: TypeAlias = Measured | Sequence[Measured]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far the effects of one intervention on two models lie apart.
-
-    Attributes:
-        effect: the effect on B minus that on A, in accuracy or loss.
-        interval: of it, at 95 % confidence, of this intervention by itself. Over samples both models are measured on
-            the same rows, and the interval is over what differs within rows: exact on accuracy with one draw, t on
-            loss. Over clusters: by betting on what has bounds, else t. Over runs it is Welch's t. Of splits that are
-            compared within classes it is the difference of the means over classes.
-    """
-
-    effect: float
-    interval: Interval
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two models' mechanisms side by side. `print(result)` sums it up.
-
-    Attributes:
-        verdict: "similar" when every intervention is invariant on both sides, or sensitive on both with effects of one
-            sign; "dissimilar" when some intervention is invariant on one side and sensitive on the other, or sensitive
-            on both with opposite signs; else "undetermined".
-        why: the verdict's reason, a sentence that names the interventions.
-        a: effects on A and what it is invariant to; over runs, of the mean over A's training runs.
-        b: the same of B.
-        agreement: intervention -> "same" (both invariant, or both sensitive with one sign), "different", or
-            "undetermined".
-        differences: split -> how far its effects lie apart; no part of the verdict.
-        over: what the intervals are over: "samples" of the data or "clusters" of these, for these two models, or
-            training "runs", on these data.
-        runs_a: each of A's models by itself, over samples.
-        runs_b: each of B's.
-        same_invariances: the paper's verdict, I(a) = I(b): "similar" when every intervention is determined on both
-            sides and the same ones are invariant, whatever the signs of the others; "dissimilar" when some
-            intervention is invariant on one side and sensitive on the other; else "undetermined".
-        less: split -> how much less B relies on it than A, for every split where A is sensitive.
-        headline: what was found, in a sentence or a few, with the models called A and B.
-    """
-
-    verdict: SimilarityVerdict
-    why: str
-    a: Invariance
-    b: Invariance
-    agreement: Mapping[str, Agreement]
-    differences: Mapping[str, Difference]
-    over: Over
-    runs_a: tuple[Invariance, ...]
-    runs_b: tuple[Invariance, ...]
-    same_invariances: SimilarityVerdict = "undetermined"
-    less: Mapping[str, Reduction] = field(default_factory=dict)
-    headline: str = ""
-
-    def to_record(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        sides = {"a": self.a.to_record(), "b": self.b.to_record()}
-        runs = {side: [run.to_record() for run in getattr(self, side)] for side in ("runs_a", "runs_b")}
-        differences = {split: asdict(difference) for split, difference in self.differences.items()}
-        less = {split: asdict(reduction) for split, reduction in self.less.items()}
-        plain = {"headline": self.headline, "verdict": self.verdict, "same_invariances": self.same_invariances}
-        told = {"why": self.why, "over": self.over, "agreement": dict(self.agreement)}
-        return {**plain, **told, **sides, "differences": differences, "less": less, **runs}
-
-    def __str__(self) -> str:
-        lines = [self.headline, f"{self.verdict}: {self.why}"]
-        for split, apart in self.differences.items():
-            low, high = apart.interval
-            lines.append(
-                f"  {split}: A {self.a[split].effect:+.4g} {self.a[split].verdict}, "
-                f"B {self.b[split].effect:+.4g} {self.b[split].verdict}, "
-                f"B - A {apart.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
-            )
-        lines += [f"  {reduction}" for reduction in self.less.values()]
-        lines += [f"  {describe_clusters(self.a.clusters)}"] if self.over == "clusters" else []
-        lines += [f"  note: {note}" for note in self.a.notes if note in self.b.notes]
-        sides = (("A", self.a, self.b), ("B", self.b, self.a))
-        lines += [
-            f"  note on {side}: {note}" for side, own, other in sides for note in own.notes if note not in other.notes
-        ]
-        return "\n".join(lines)
 
 
 def compare_mechanisms(
@@ -221,12 +135,12 @@ def compare_evaluated(
 
     Each is given as what makes its evaluator, so that of several runs one is in memory at a time.
     """
-    done, unit = 0, ""
+    done = 0
 
-    def measured(make: Callable[[], Evaluator]) -> tuple[ModelOutcome, Invariance, Suite]:
-        nonlocal done, unit
+    def measure(make: Callable[[], Evaluator]) -> tuple[ModelOutcome, Invariance, Suite]:
+        nonlocal done
         own = make()
-        suite, steps, unit = own.suite, (len(a) + len(b)) * len(own.suite), own.loss.unit
+        suite, steps = own.suite, (len(a) + len(b)) * len(own.suite)
         outcome = measure_outcome(
             own, on, lambda splits: own.compute.report("comparing mechanisms", done + splits, steps)
         )
@@ -234,13 +148,13 @@ def compare_evaluated(
         return outcome, make_invariance(outcome, suite, margin, on), suite
 
     if max(len(a), len(b)) == 1:
-        (first, of_a, suite), (second, of_b, _) = measured(a[0]), measured(b[0])
+        (first, of_a, suite), (second, of_b, _) = measure(a[0]), measure(b[0])
         apart = _compare_over_samples(first, second, suite, on), partial(_add_over_samples, first, second, suite, on)
-        return _make_comparison(of_a, of_b, apart, ((of_a,), (of_b,)), unit)
-    runs_a, runs_b = (tuple(measured(make)[1] for make in side) for side in (a, b))
+        return _make_comparison(of_a, of_b, apart, ((of_a,), (of_b,)))
+    runs_a, runs_b = (tuple(measure(make)[1] for make in side) for side in (a, b))
     mean_a, mean_b = combine_training_runs(runs_a), combine_training_runs(runs_b)
     apart = _compare_over_runs(runs_a, runs_b), partial(_add_over_runs, runs_a, runs_b)
-    return _make_comparison(mean_a, mean_b, apart, (runs_a, runs_b), unit)
+    return _make_comparison(mean_a, mean_b, apart, (runs_a, runs_b))
 
 
 def _list_models(models: Models) -> list[Measured]:
@@ -256,7 +170,6 @@ def _make_comparison(
     b: Invariance,
     apart: tuple[Mapping[str, Difference], Callable[[str], Interval]],
     runs: tuple[tuple[Invariance, ...], tuple[Invariance, ...]],
-    loss_unit: str,
 ) -> Comparison:
     """The verdicts. `apart` is the differences by split, and what bounds the sum of a split's effects."""
     differences, add = apart
@@ -277,7 +190,6 @@ def _make_comparison(
         runs_b=runs[1],
         same_invariances=_judge_agreement(sets.values()),
         less=less,
-        headline=write_headline(a, b, less, ("A", "B"), loss_unit),
     )
 
 

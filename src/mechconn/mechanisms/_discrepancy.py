@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from mechconn.connectivity import Evaluator
-from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
+from mechconn.core import Compute, PerSampleLoss, Progress, abbreviate_split, check_is, resolve_compute
 from mechconn.datasets import ModelOutputs, Suite, check_interventions, check_label_names, represent_pair_on_suite
 from mechconn.losses import cross_entropy
 from mechconn.network import Outcomes, check_row_order, fix_device
+from mechconn.plotting import Cell, Drawing, Header, Result, Section, Table, draw_marks
+
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
 
 EPSILON = 1e-8
 
 
-@dataclass(frozen=True)
-class OutputDiscrepancy:
-    """Mean distance between two models' class probabilities.
+@dataclass(frozen=True, repr=False)
+class OutputDiscrepancy(Result, kind="output_discrepancy"):
+    """Mean distance between two models' class probabilities; `print(result)` lists it by split.
 
     Attributes:
         splits: split -> mean over its rows and draws of the L1 distance, in [0, 2]: twice the total variation.
@@ -36,9 +40,39 @@ class OutputDiscrepancy:
     transformations: tuple[str, ...]
     compute: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_record(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+    def __str__(self) -> str:
+        splits = ", ".join(f"{split} {distance:.4g}" for split, distance in self.splits.items())
+        return (
+            f"class probabilities lie {self.mean:.4g} apart on average over {', '.join(self.transformations)} "
+            f"(L1 distance, at most 2); similarity {self.similarity:.4g}\n  by split: {splits}"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per split: its distance, and whether it is an intervention."""
+        return [
+            {"split": split, "distance": distance, "intervention": split in self.transformations}
+            for split, distance in self.splits.items()
+        ]
+
+    def header(self) -> Header:
+        """What was asked."""
+        return Header(f"{self.mean:.3g} apart on average", "How far do the class probabilities lie apart?")
+
+    def sections(self) -> list[Section]:
+        """The distance on every split."""
+        rows = tuple(
+            (Cell(split, "" if split in self.transformations else "reported only"), f"{distance:.4f}")
+            for split, distance in self.splits.items()
+        )
+        table = Table(("split", "L1 distance"), rows)
+        note = f"Mean over the interventions: {self.mean:.4f}, at most 2. Reported only; no verdict on mechanisms."
+        figure = Drawing(self.plot, f"L1 distances of class probabilities by split. {self}")
+        return [Section("How far the outputs lie apart", figures=(figure,), tables=(table,), note=note)]
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """A matplotlib Figure: the distance on every split."""
+        marks = [(distance, distance, distance) for distance in self.splits.values()]
+        return draw_marks([*map(abbreviate_split, self.splits)], {"L1 distance": marks}, "L1 distance", "split", ax)
 
 
 @torch.no_grad()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from mechconn.losses import MEANS, Each
-from mechconn.mechanisms._judge import ALPHA, SMALLEST, InvarianceVerdict
+from mechconn.losses import MEANS, NATS, Each
+from mechconn.mechanisms._invariance_page import draw_effects, list_invariance_rows, make_invariance_section
+from mechconn.mechanisms._judge import ALPHA, SMALLEST, Judgement
+from mechconn.plotting import Header, Result, Section
 from mechconn.stats import Interval, describe_clusters
+
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
 
 CONFIDENCE = 1 - ALPHA
 On: TypeAlias = str
@@ -32,24 +37,12 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Effect:
-    """What one intervention does to a model.
+class Effect(Judgement):
+    """What one intervention does to a model, and the verdict on it; `Judgement` describes the first seven fields.
 
     Attributes:
         split: the counterfactual data.
         effect: accuracy (or loss, in nats by default, or a metric) there minus that on the reference.
-        interval: of the effect, at 95 % confidence, of this intervention by itself.
-        verdict: "invariant" when the whole `adjusted_interval` lies within [-margin, margin], "sensitive" when it lies
-            outside, else "undetermined".
-        p_value: of the verdict that the effect points to ("invariant" where |effect| <= margin, else "sensitive"): the
-            smallest alpha at which the interval of confidence 1 - alpha gives it. Never given below 1e-12.
-        adjusted_p_value: the same with Holm's correction over the interventions: the verdict is given where this is at
-            most 0.05.
-        adjusted_interval: the bounds at the levels at which the intervention was judged.
-        confidence: of `adjusted_interval`.
-        to_settle: for "undetermined", how many rows (clusters or training runs, where the intervals are over these)
-            would settle it with the same rates of gains and losses, or the same mean and spread, at the same level; the
-            rows of the reference grow alike. None where a billion would not, as when the effect lies on the margin.
         paired: whether both splits have equal targets in one order, so that the interval is that of a difference within
             rows.
         samples: rows of the counterfactual data.
@@ -72,13 +65,6 @@ class Effect:
 
     split: str
     effect: float
-    interval: Interval
-    verdict: InvarianceVerdict
-    p_value: float
-    adjusted_p_value: float
-    adjusted_interval: Interval
-    confidence: float
-    to_settle: int | None
     paired: bool
     samples: int
     draws: int
@@ -92,6 +78,10 @@ class Effect:
     same_rows: bool = False
     caveat: str = ""
     clusters: int | None = None
+
+    def effect_on(self, on: On) -> Change | None:
+        """The effect on "accuracy", "loss" or a metric; None where the model has none."""
+        return {"accuracy": self.accuracy, "loss": self.loss, **self.metrics}[on]
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -117,9 +107,9 @@ def format_p_value(p_value: float) -> str:
     return f"< {2 * SMALLEST:.0e}" if p_value <= 2 * SMALLEST else f"= {p_value:.2g}"
 
 
-@dataclass(frozen=True)
-class Invariance(Mapping[str, Effect]):
-    """A model's effects by split name, and what it is invariant to. `print(result)` sums it up.
+@dataclass(frozen=True, repr=False)
+class Invariance(Result, Mapping[str, Effect], kind="invariance"):
+    """A model's accuracies, the effects of interventions on them, and what it is invariant to; `print` sums it up.
 
     Attributes:
         effects: every split but the reference. Those that are no unit interventions are reported beside the others and
@@ -128,12 +118,12 @@ class Invariance(Mapping[str, Effect]):
             classification.
         accuracy_interval: split -> its 95 % interval, exact with one draw; over clusters by betting.
         loss: split -> mean loss (nats for cross-entropy), the mean over draws; None where it is not finite.
+        loss_interval: split -> its 95 % interval, Student's t; None where the mean is, and for one row or cluster.
         samples: split -> number of samples.
         reference: the split that effects are measured against.
         interventions: the splits that decide what the model is invariant to.
         margin: the largest effect that counts as none.
         on: "accuracy", "loss", or the name of a metric.
-        precision: the number type that the layers computed in.
         over: what the intervals are over: "samples" (this model, on rows like these), "clusters" (this model, on
             clusters of rows like these), or "runs" (models trained like these, on these data). See
             `compare_mechanisms`.
@@ -148,7 +138,10 @@ class Invariance(Mapping[str, Effect]):
             or its accuracy on the reference is not above the share of the commonest class. Empty where it does.
         compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
         clusters: split -> number of clusters that its rows are in; empty where rows are independent.
+        loss_unit: what the loss is in.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("confidence", "invariant_to", "sensitive_to")
 
     effects: Mapping[str, Effect]
     accuracy: Mapping[str, float]
@@ -159,16 +152,17 @@ class Invariance(Mapping[str, Effect]):
     interventions: tuple[str, ...]
     margin: float
     on: On
-    precision: str
     over: Over = "samples"
     runs: int = 1
     notes: tuple[str, ...] = ()
     each: Each = "rows"
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metrics_interval: Mapping[str, Mapping[str, Interval | None]] = field(default_factory=dict)
+    loss_interval: Mapping[str, Interval | None] = field(default_factory=dict)
     uninformative: str = ""
     compute: Mapping[str, Any] = field(default_factory=dict)
     clusters: Mapping[str, int] = field(default_factory=dict)
+    loss_unit: str = NATS
 
     def __getitem__(self, name: str) -> Effect:
         return self.effects[name]
@@ -178,6 +172,11 @@ class Invariance(Mapping[str, Effect]):
 
     def __len__(self) -> int:
         return len(self.effects)
+
+    @property
+    def confidence(self) -> float:
+        """Of every interval that stands by itself, and of all verdicts on interventions together."""
+        return CONFIDENCE
 
     @property
     def invariant_to(self) -> tuple[str, ...]:
@@ -193,13 +192,54 @@ class Invariance(Mapping[str, Effect]):
         over = f", mean of {self.runs} runs" if self.over == "runs" else ""
         over += f"; {describe_clusters(self.clusters)}" if self.over == "clusters" else ""
         what = f"{self.on}{MEANS[self.each] if self.on == 'accuracy' else ''}"
-        lines = [f"effects on the {what}, against {self.reference!r}; margin {self.margin:g}{over}"]
+        lines = [*self._list_levels()]
+        lines.append(f"effects on the {what}, against {self.reference!r}; margin {self.margin:g}{over}")
         lines += [
             f"  {effect}" + ("" if name in self.interventions else " (reported only)")
             for name, effect in self.effects.items()
         ]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
-    def to_record(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {**asdict(self), "confidence": CONFIDENCE}
+    def _list_levels(self) -> Iterator[str]:
+        """How good the model is on every split: accuracy, loss where there is none, and metrics."""
+        rows = f"{self.samples[self.reference]:,} rows"
+        if self.accuracy:
+            shares = (
+                f"{split} {share:.1%}{_write_bounds(self.accuracy_interval.get(split), '.1%')}"
+                for split, share in self.accuracy.items()
+            )
+            yield f"accuracy{MEANS[self.each]}, {rows}: {', '.join(shares)}"
+        else:
+            losses = (f"{split} {'not finite' if x is None else f'{x:.4g}'}" for split, x in self.loss.items())
+            yield f"mean loss ({self.loss_unit}), {rows}: {', '.join(losses)}"
+        for name, means in self.metrics.items():
+            bounds = self.metrics_interval[name]
+            yield f"{name}: " + ", ".join(f"{s} {x:.4g}{_write_bounds(bounds[s], '.4g')}" for s, x in means.items())
+
+    def header(self) -> Header:
+        """What was asked, and what the model is invariant and sensitive to, or may be."""
+        known = (*self.invariant_to, *self.sensitive_to)
+        found = {
+            "is invariant to": self.invariant_to,
+            "is sensitive to": self.sensitive_to,
+            "may or may not be invariant to": tuple(name for name in self.interventions if name not in known),
+        }
+        said = "; ".join(f"{verdict} {', '.join(names)}" for verdict, names in found.items() if names)
+        return Header(f"The model {said}" if said else "The suite has no interventions", "What does the model rely on?")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per split: means with their intervals, and the effect where it is not the reference."""
+        return list_invariance_rows(self)
+
+    def sections(self) -> list[Section]:
+        """Accuracies and effects, split by split."""
+        return [make_invariance_section(self)]
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """A matplotlib Figure: the effect on every split with its 95 % interval, and the margin."""
+        return draw_effects({"effect": self}, ax)
+
+
+def _write_bounds(interval: Interval | None, form: str) -> str:
+    """An interval in brackets, behind its mean; empty where there is none."""
+    return "" if interval is None else f" ({interval[0]:{form}} to {interval[1]:{form}})"

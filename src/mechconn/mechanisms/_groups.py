@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ from mechconn.datasets import (
     select_observed_rows,
 )
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
+from mechconn.mechanisms._invariance_page import flatten_interval
 from mechconn.mechanisms._over_clusters import RowValues, bound_mean_over_clusters, compute_mean_over_clusters
 from mechconn.network import (
     Inference,
@@ -50,9 +51,14 @@ from mechconn.network import (
     compute_outcomes,
     parameters_of,
 )
+from mechconn.plotting import Cell, Drawing, Header, Result, Section, Table, draw_marks, format_interval
 from mechconn.stats import Interval, betting_interval, clopper_pearson, describe_clusters
 
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
+
 CONFIDENCE = 0.95
+TOGETHER = "Together: intervals in % that hold for all groups at 95 % (Bonferroni); small figures hold for one group."
 GROUPS_NOTE = (
     "observational: the two splits hold other rows, so whatever else differs between these counts too; and equal "
     "accuracy does not show that the group is not used, for a network that reads the group alone may be right equally "
@@ -80,8 +86,8 @@ class GroupAccuracy:
     metrics: Mapping[str, tuple[float, Interval | None]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class GroupAccuracies(Mapping[str, GroupAccuracy]):
+@dataclass(frozen=True, repr=False)
+class GroupAccuracies(Result, Mapping[str, GroupAccuracy], kind="group_accuracies"):
     """A model's accuracy by group.
 
     The accuracy found in the worst group is too low on average, the more so the more and smaller the groups are: the
@@ -106,6 +112,8 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
         compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
         clusters: group -> number of clusters that its rows are in; empty where rows are independent.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("confidence",)
 
     groups: Mapping[str, GroupAccuracy]
     worst: str
@@ -141,9 +149,58 @@ class GroupAccuracies(Mapping[str, GroupAccuracy]):
         what = describe_clusters(self.clusters) or "intervals"
         return "\n".join([f"accuracy{MEANS[self.each]} by group (95 % {what}):", *lines])
 
-    def to_record(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {**asdict(self), "confidence": CONFIDENCE}
+    @property
+    def confidence(self) -> float:
+        """Of every interval by itself, and of the simultaneous ones together."""
+        return CONFIDENCE
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per group: rows, accuracy with both of its intervals, and metrics with theirs."""
+        return [
+            {
+                "group": name,
+                "rows": found.rows,
+                "accuracy": found.accuracy,
+                **flatten_interval("accuracy", found.interval),
+                **flatten_interval("simultaneous", found.simultaneous),
+                **{
+                    key: number
+                    for metric, (mean, interval) in found.metrics.items()
+                    for key, number in ({metric: mean} | flatten_interval(metric, interval)).items()
+                },
+            }
+            for name, found in self.groups.items()
+        ]
+
+    def header(self) -> Header:
+        """The worst group, and what was asked."""
+        worst, accuracy = self.worst, 100 * self.groups[self.worst].accuracy
+        return Header(f"The worst group: {worst}, {accuracy:.1f} %", "How often is the model right in each group?")
+
+    def sections(self) -> list[Section]:
+        """The accuracy of every group."""
+        metrics = list(next(iter(self.groups.values())).metrics)
+        rows = [
+            (
+                Cell(name, "the worst" if name == self.worst else ""),
+                f"{found.rows:,}",
+                Cell(f"{100 * found.accuracy:.1f} %", format_interval(found.interval, 100, ".1f")),
+                format_interval(found.simultaneous, 100, ".1f"),
+                *(Cell(f"{found.metrics[m][0]:.4g}", format_interval(found.metrics[m][1])) for m in metrics),
+            )
+            for name, found in self.groups.items()
+        ]
+        figure = Drawing(self.plot, f"Accuracy of every group with its 95 % interval. {self}")
+        table = Table(("group", "rows", "accuracy", "together", *metrics), tuple(rows), note=TOGETHER)
+        means = "; ".join(str(self).splitlines()[len(self.groups) + 1 :])
+        return [
+            Section("Accuracy by group", figures=(figure,), tables=(table,), note=f"{means[:1].upper()}{means[1:]}.")
+        ]
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """A matplotlib Figure: the accuracy of every group with its 95 % interval."""
+        marks = [(100 * g.accuracy, 100 * g.interval[0], 100 * g.interval[1]) for g in self.groups.values()]
+        return draw_marks(list(self.groups), {"accuracy": marks}, "accuracy (%)", "group", ax)
 
 
 def measure_groups(

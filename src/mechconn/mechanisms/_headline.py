@@ -38,11 +38,9 @@ class Wording(NamedTuple):
     loss_unit: str
 
 
-def write_headline(
-    a: Invariance, b: Invariance, less: Mapping[str, Reduction], names: tuple[str, str], loss_unit: str
-) -> str:
+def write_headline(a: Invariance, b: Invariance, less: Mapping[str, Reduction], names: tuple[str, str]) -> str:
     """What both rely on, what one does and the other does not, what is not settled: in this order, with numbers."""
-    words = Wording(*names, a.on, loss_unit)
+    words = Wording(*names, a.on, a.loss_unit)
     clauses = {name: _describe_pair(a[name], b[name], less.get(name), words) for name in a.interventions}
     brief = sum(bool(clause.number) for clause in clauses.values()) > MOST_NUMBERS
     groups: dict[tuple[int, str], list[str]] = {}
@@ -78,7 +76,6 @@ def _list_caveats(sides: tuple[Invariance, Invariance], names: tuple[str, str]) 
 def _describe_pair(a: Effect, b: Effect, less: Reduction | None, words: Wording) -> Clause:
     found = a.verdict, b.verdict
     if found == ("sensitive", "sensitive"):
-        assert less is not None
         return _describe_both(a, b, less, words)
     if "sensitive" in found:
         return _describe_one(a, b, less, words)
@@ -90,12 +87,14 @@ def _describe_pair(a: Effect, b: Effect, less: Reduction | None, words: Wording)
     return Clause(3, f"{known} is invariant to {{x}}; whether {open_} is, is not settled", "")
 
 
-def _describe_both(a: Effect, b: Effect, less: Reduction, words: Wording) -> Clause:
+def _describe_both(a: Effect, b: Effect, less: Reduction | None, words: Wording) -> Clause:
     if a.effect * b.effect < 0:
         sides = [f"{name} by {_format(e.effect, words, '+')}" for name, e in ((words.a, a), (words.b, b))]
         head = "Both are sensitive to {x}, in opposite directions"
         return Clause(0, head, _say(f"{sides[0]}, {sides[1]}{_name_unit(words)}", words))
     both = "Both rely on {x}" if _relies(a, words.on) else "Both are sensitive to {x}"
+    if less is None:
+        return Clause(1, both, "")
     low, high = less.interval
     if low <= 0 <= high:
         return Clause(1, f"{both}; whether {words.b} does less is not settled", _describe_less(less, words))
@@ -109,7 +108,6 @@ def _describe_both(a: Effect, b: Effect, less: Reduction, words: Wording) -> Cla
 def _describe_one(a: Effect, b: Effect, less: Reduction | None, words: Wording) -> Clause:
     """One is sensitive and the other is not, or is not known to be."""
     if a.verdict == "sensitive":
-        assert less is not None
         name, other, effect, rest, number = words.a, words.b, a, b.verdict, _describe_less(less, words)
     else:
         low, high = (_format(bound, words, "+") for bound in b.interval)
@@ -127,7 +125,10 @@ def _relies(effect: Effect, on: On) -> bool:
     return harms and not effect.observational
 
 
-def _describe_less(less: Reduction, words: Wording) -> str:
+def _describe_less(less: Reduction | None, words: Wording) -> str:
+    """How much less B relies on it; nothing of comparisons that did not measure it, as those of release 0.1.0."""
+    if less is None:
+        return ""
     amount, of, low, high = (_format(value, words) for value in (less.amount, less.of, *less.interval))
     return _say(f"{amount} of {of}{_name_unit(words)} less ({low} to {high})", words)
 

@@ -43,7 +43,22 @@ InvarianceVerdict = Literal["invariant", "sensitive", "undetermined"]
 
 @dataclass(frozen=True)
 class Judgement:
-    """One intervention's verdict and what it rests on; `mechconn.Effect` says what each field is."""
+    """One intervention's verdict and what it rests on.
+
+    Attributes:
+        interval: of the effect, at 95 % confidence, of this intervention by itself.
+        verdict: "invariant" when the whole `adjusted_interval` lies within [-margin, margin], "sensitive" when it lies
+            outside, else "undetermined".
+        p_value: of the verdict that the effect points to ("invariant" where |effect| <= margin, else "sensitive"): the
+            smallest alpha at which the interval of confidence 1 - alpha gives it. Never given below 1e-12.
+        adjusted_p_value: the same with Holm's correction over the interventions: the verdict is given where this is at
+            most 0.05.
+        adjusted_interval: the bounds at the levels at which the intervention was judged.
+        confidence: of `adjusted_interval`.
+        to_settle: for "undetermined", how many rows (clusters or training runs, where the intervals are over these)
+            would settle it with the same rates of gains and losses, or the same mean and spread, at the same level; the
+            rows of the reference grow alike. None where a billion would not, as when the effect lies on the margin.
+    """
 
     interval: Interval
     verdict: InvarianceVerdict

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 
-from mechconn.connectivity import Evaluator, Profile, ShiftedEnd, check_grid, evaluate_line
+from mechconn.connectivity import Evaluator, Profile, ShiftedEnd, check_grid, describe_norm, evaluate_line
 from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_two_models, resolve_compute
 from mechconn.datasets import Suite, check_interventions, check_label_names
 from mechconn.losses import cross_entropy
@@ -22,10 +22,14 @@ from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import measure_outcome
 from mechconn.network import Metric, NormPolicy, Point, check_joined, check_metrics, resolve_norm, share_ignored
 from mechconn.paths import LinearPath
-from mechconn.plotting import draw_heat_map
+from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_heat_map, print_table
+
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
 
 Matrix: TypeAlias = tuple[tuple[float, ...], ...]
 Measure: TypeAlias = Literal["barrier", "distance"]
+LABELS: Mapping[Measure, str] = {"distance": "mechanistic distance", "barrier": "barrier in loss"}
 Aligner: TypeAlias = Callable[[nn.Module, nn.Module], nn.Module]
 """(A, B) -> B moved onto A, its units permuted."""
 
@@ -58,9 +62,11 @@ class Tree:
     merges: tuple[Merge, ...]
 
 
-@dataclass(frozen=True)
-class MechanismMap:
+@dataclass(frozen=True, repr=False)
+class MechanismMap(Result, kind="mechanism_map"):
     """Pairwise barriers and mechanistic distances of several models; rows and columns in the order of `names`.
+
+    `print(result)` gives both matrices.
 
     Attributes:
         names: the models.
@@ -86,26 +92,58 @@ class MechanismMap:
     compute: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def plot(self, on: Measure = "distance") -> Any:
-        """A matplotlib Figure: the matrix as a heat map in the order of its tree, and the tree above it."""
+    def plot(self, on: Measure = "distance", *, ax: Axes | None = None) -> Figure:
+        """A matplotlib Figure: the matrix as a heat map in the order of its tree, and the tree above it.
+
+        Args:
+            on: "distance" or "barrier".
+            ax: the panel of the matrix, without the tree; default: a new figure.
+
+        Raises:
+            ValueError: `on` is neither.
+        """
         check_choice("on", on, tuple(self.trees))
         matrix = self.barrier if on == "barrier" else self.distance
-        label = "barrier in loss" if on == "barrier" else "mechanistic distance"
-        return draw_heat_map(self.names, matrix, _linkage(np.array(matrix)), label)
+        return draw_heat_map(self.names, matrix, _linkage(np.array(matrix)), LABELS[on], ax)
 
-    def to_record(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        plain = {"names": self.names, "barrier": self.barrier, "distance": self.distance, "aligned": self.aligned}
-        trees = {on: asdict(tree) for on, tree in self.trees.items()}
-        invariance = {name: measured.to_record() for name, measured in self.invariance.items()}
-        return {
-            **plain,
-            "trees": trees,
-            "invariance": invariance,
-            "norm": dict(self.norm),
-            "compute": dict(self.compute),
-            "notes": list(self.notes),
-        }
+    def __str__(self) -> str:
+        lines = []
+        for on, label in LABELS.items():
+            lines += [f"{label} between {len(self.names)} models", *print_table(self._tabulate(on))]
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per pair of models: barrier and mechanistic distance."""
+        return [
+            {"a": a, "b": b, "barrier": self.barrier[i][j], "distance": self.distance[i][j]}
+            for (i, a), (j, b) in combinations(enumerate(self.names), 2)
+        ]
+
+    def header(self) -> Header:
+        """What was asked."""
+        return Header(f"{len(self.names)} models", "Which are close in weight space, and which in mechanism?")
+
+    def sections(self) -> list[Section]:
+        """Both matrices with their trees, then what every model relies on."""
+        aligned = "One model of each pair was moved onto the other." if self.aligned else "No symmetry was removed."
+        found = [
+            Section(
+                label[:1].upper() + label[1:],
+                text=f"Along straight paths. {aligned}{describe_norm(self.norm)}" if on == "barrier" else "",
+                figures=(Drawing(lambda on=on: self.plot(on), f"{label}, as a heat map; the table below holds it."),),
+                tables=(self._tabulate(on),),
+                note=" ".join(f"{note}." for note in self.notes) if on == "barrier" else "",
+            )
+            for on, label in LABELS.items()
+        ]
+        for name, measured in self.invariance.items():
+            found += [replace(section, title=f"{name}: {section.title}") for section in measured.sections()]
+        return found
+
+    def _tabulate(self, on: Measure) -> Table:
+        matrix = self.barrier if on == "barrier" else self.distance
+        rows = [(name, *(f"{value:.3f}" for value in row)) for name, row in zip(self.names, matrix, strict=True)]
+        return Table(("", *self.names), tuple(rows))
 
 
 def mechanism_map(
@@ -172,10 +210,10 @@ def mechanism_map(
     lines = _Lines(models, evaluators, grid, policy, align, tuple(ignore))
     lines.check()
     invariance = {
-        name: report.after(lambda own=own: make_invariance(measure_outcome(own, on, _ignore_count), suite, margin, on))
+        name: report.count(lambda own=own: make_invariance(measure_outcome(own, on), suite, margin, on))
         for name, own in evaluators.items()
     }
-    profiles = {pair: report.after(lambda pair=pair: lines.walk(*pair)) for pair in pairs}
+    profiles = {pair: report.count(lambda pair=pair: lines.walk(*pair)) for pair in pairs}
     barriers = {pair: profile.barrier(suite.reference).height for pair, profile in profiles.items()}
     distances = {(a, b): _mechanistic_distance(invariance[a], invariance[b]) for a, b in pairs}
     names = tuple(models)
@@ -201,16 +239,12 @@ class _Counter:
     total: int
     done: list[None] = field(default_factory=list)
 
-    def after(self, step: Callable[[], Any]) -> Any:
+    def count(self, step: Callable[[], Any]) -> Any:
         """The result of one step, once it is reported."""
         result = step()
         self.done.append(None)
         self.compute.report("mapping the models", len(self.done), self.total)
         return result
-
-
-def _ignore_count(_: int) -> None:
-    pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +286,7 @@ class _Lines:
         reference = first.suite.reference
         for other in (a, b):
             first.adopt(self.evaluators[other])
-        with _naming(a, b):
+        with _name_models(a, b):
             end = self.points[b] if self.align is None else self._align(self.align, a, b)
             line = LinearPath(self.points[a], end)
             profile = evaluate_line(first, line, self.grid, self.norm, False, lambda **_: None, (reference,))
@@ -277,7 +311,7 @@ class _Lines:
 
 
 @contextmanager
-def _naming(a: str, b: str) -> Iterator[None]:
+def _name_models(a: str, b: str) -> Iterator[None]:
     """Context manager: a ValueError says which two models it is about."""
     try:
         yield

@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from mechconn.connectivity import Evaluator
-from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_positive, resolve_compute
+from mechconn.core import (
+    Compute,
+    PerSampleLoss,
+    Progress,
+    check_choice,
+    check_is,
+    check_positive,
+    log_warnings,
+    resolve_compute,
+)
 from mechconn.datasets import Clusters, ModelOutputs, Suite, check_label_names, represent_on_suite
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._difference_evidence import (
@@ -164,6 +173,10 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     evidence = {name: compute_evidence(name, reference, result, on, outcome) for name, result in others.items()}
     judgements = judge_by_family(evidence, suite.interventions, margin)
     undefined = {name: explain_undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
+    losses = {
+        name: (None, None) if undefined[name] else _compute_mean(result, "loss", outcome)
+        for name, result in splits.items()
+    }
     known = shares.get(suite.reference)
     clusters = {name: result.rows("loss").units for name, result in splits.items() if result.clusters is not None}
     uninformative = "" if known is None else _explain_uninformative(suite.reference, reference, *known)
@@ -177,21 +190,23 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
         )
         for name, result in others.items()
     }
+    notes = (
+        *filter(None, (*undefined.values(), _note_probabilities(splits), _note_without_bounds(outcome))),
+        *list_cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
+    )
+    log_warnings("invariance", notes)
     return Invariance(
         effects=effects,
         accuracy={name: share for name, (share, _) in shares.items()},
         accuracy_interval={name: interval for name, (_, interval) in shares.items() if interval is not None},
-        loss={name: None if undefined[name] else float(result.loss.mean()) for name, result in splits.items()},
+        loss={name: mean for name, (mean, _) in losses.items()},
+        loss_interval={name: interval for name, (_, interval) in losses.items()},
         samples={name: len(result.loss) for name, result in splits.items()},
         reference=suite.reference,
         interventions=suite.interventions,
         margin=margin,
         on=on,
-        precision=outcome.compute["precision"],
-        notes=(
-            *filter(None, (*undefined.values(), _note_probabilities(splits), _note_without_bounds(outcome))),
-            *list_cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
-        ),
+        notes=notes,
         each=reference.each,
         metrics={m: {name: mean for name, (mean, _) in found.items()} for m, found in metrics.items()},
         metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in metrics.items()},
@@ -199,6 +214,7 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
         compute=outcome.compute,
         over="clusters" if clusters else "samples",
         clusters=clusters,
+        loss_unit=outcome.loss_unit,
     )
 
 
@@ -334,7 +350,7 @@ def _make_effect(
 
 
 def _compute_mean(result: SplitOutcome, on: On, outcome: ModelOutcome) -> tuple[float, Interval | None]:
-    """The mean of accuracy or a metric on one split, with its interval."""
+    """The mean of accuracy, the loss or a metric on one split, with its interval."""
     rows, bounds = result.rows(on), outcome.bounds_on(on)
     if on == "accuracy" and bounds is None:
         return _compute_share(rows)

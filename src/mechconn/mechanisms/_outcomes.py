@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mechconn.connectivity import Evaluator
 from mechconn.datasets import Selection, find_selection
-from mechconn.losses import Each
+from mechconn.losses import NATS, Each
 from mechconn.mechanisms._difference_evidence import Correct
 from mechconn.mechanisms._over_clusters import RowValues
 from mechconn.network import (
@@ -98,13 +98,14 @@ def _mean_over_draws(values: Sequence[Tensor]) -> Tensor:
 class ModelOutcome:
     """One model's outcomes on every split, how they were computed, and the metrics' ranges.
 
-    `said_paired` says that the user declared that rows correspond.
+    `said_paired` says that the user declared that rows correspond; `loss_unit` is what the loss is in.
     """
 
     splits: Mapping[str, SplitOutcome]
     compute: Mapping[str, Any]
     bounds: Mapping[str, Interval]
     said_paired: bool = False
+    loss_unit: str = NATS
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -117,8 +118,10 @@ class ModelOutcome:
         return (0.0, 1.0) if on == "accuracy" and each != "rows" else self.bounds.get(on)
 
 
-def measure_outcome(evaluator: Evaluator, on: str, report_progress: Callable[[int], None]) -> ModelOutcome:
-    """One pass over every split; `report_progress` is called with the number of splits done.
+def measure_outcome(
+    evaluator: Evaluator, on: str, report_progress: Callable[[int], None] | None = None
+) -> ModelOutcome:
+    """One pass over every split; `report_progress`, where given, is called with the number of splits done.
 
     Raises:
         ValueError: what `on` asks for is not there on some split; another number of labels of clusters than rows, or
@@ -133,8 +136,9 @@ def measure_outcome(evaluator: Evaluator, on: str, report_progress: Callable[[in
         if evaluator.clusters is not None:
             numbers = evaluator.clusters.of(name, len(draws[0].loss), draws[0].counted)
         splits[name] = SplitOutcome(draws, find_selection(suite[name]), numbers)
-        report_progress(done + 1)
-    return ModelOutcome(splits, evaluator.network.computed, evaluator.bounds, suite.paired is True)
+        if report_progress is not None:
+            report_progress(done + 1)
+    return ModelOutcome(splits, evaluator.network.computed, evaluator.bounds, suite.paired is True, evaluator.loss.unit)
 
 
 def explain_undefined_loss(name: str, result: Outcomes | SplitOutcome) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,21 +23,27 @@ from mechconn.core import (
 )
 from mechconn.mechanisms._layers import LayerPair, NoActivation
 from mechconn.network import ROWS_ON_CPU, Network, Point, fix_device, point_of
+from mechconn.plotting import Cell, Drawing, Header, Result, Section, Table, draw_marks
+
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
 
 
-@dataclass(frozen=True)
-class RepresentationSimilarity(Mapping[str, float | None]):
+@dataclass(frozen=True, repr=False)
+class RepresentationSimilarity(Result, Mapping[str, float | None], kind="representation_similarity"):
     """Linear CKA by layer; `result["layer4"]` is that of the layer "layer4". `print(result)` lists them.
 
     Attributes:
         layers: layer -> CKA in [0, 1], the biased estimate; None where its units are constant on the data in
             one of the models.
-        widths: layer -> (units in A, units in B).
+        widths: layer -> (units in A, units in B); empty where they are not known, in files of release 0.1.0.
         samples: rows that it was estimated from.
         left_out: layer -> why it has no CKA; linear maps that were not asked for by name and have no activation to
             compare, such as the output projection of `nn.MultiheadAttention`, whose own forward pass never runs.
         compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("estimator", "positions")
 
     layers: Mapping[str, float | None]
     widths: Mapping[str, tuple[int, int]]
@@ -59,14 +65,59 @@ class RepresentationSimilarity(Mapping[str, float | None]):
         lines = [f"linear CKA by layer, {self.samples} rows"]
         for layer, value in self.layers.items():
             said = "none: it does not vary on these data" if value is None else f"{value:.3f}"
-            a, b = self.widths[layer]
-            lines.append(f"  {layer or 'the model itself'}: {said} ({a} and {b} units)")
+            units = " ({} and {} units)".format(*self.widths[layer]) if layer in self.widths else ""
+            lines.append(f"  {layer or 'the model itself'}: {said}{units}")
         lines += [f"  {layer}: left out ({why})" for layer, why in self.left_out.items()]
         return "\n".join(lines)
 
-    def to_record(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {**asdict(self), "estimator": "biased", "positions": "averaged"}
+    @property
+    def estimator(self) -> str:
+        """Which estimate of CKA it is."""
+        return "biased"
+
+    @property
+    def positions(self) -> str:
+        """What becomes of the positions of a convolution or a sequence."""
+        return "averaged"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per layer: its CKA, and the units in A and B."""
+        return [
+            {"layer": layer, "cka": value, "units_a": a, "units_b": b}
+            for layer, value in self.layers.items()
+            for a, b in [self.widths.get(layer, (None, None))]
+        ]
+
+    def header(self) -> Header:
+        """What was asked."""
+        return Header("Linear CKA by layer", "How alike are the representations?")
+
+    def sections(self) -> list[Section]:
+        """The similarity of every layer."""
+        rows = tuple(
+            (
+                layer or "the model itself",
+                Cell(
+                    "no variance" if value is None else f"{value:.3f}",
+                    "{} and {} units".format(*self.widths[layer]) if layer in self.widths else "",
+                ),
+            )
+            for layer, value in self.layers.items()
+        )
+        left_out = "; ".join(f"{layer} ({why})" for layer, why in self.left_out.items())
+        figure = Drawing(self.plot, f"Linear CKA by layer. {self}")
+        absent = f" Left out: {left_out}." if left_out else ""
+        note = f"Over {self.samples:,} rows; unrelated layers come out near their width over the rows.{absent}"
+        return [
+            Section("Representations", figures=(figure,), tables=(Table(("layer", "linear CKA"), rows),), note=note)
+        ]
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """A matplotlib Figure: linear CKA by layer; a layer that does not vary has no mark."""
+        marks = [None if value is None else (value, value, value) for value in self.layers.values()]
+        return draw_marks(
+            [name or "the model itself" for name in self.layers], {"CKA": marks}, "linear CKA", "layer", ax
+        )
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ def combine_training_runs(runs: Sequence[Invariance]) -> Invariance:
     evidence = {name: make_evidence_over_runs(list_effects(runs, name), units[name]) for name in first}
     judgements = judge_by_family(evidence, first.interventions, first.margin)
     accuracy = {name: [run.accuracy[name] for run in runs] for name in first.accuracy}
+    losses = {name: _require_all([run.loss[name] for run in runs]) for name in first.loss}
     return replace(
         first,
         effects={
@@ -33,7 +34,11 @@ def combine_training_runs(runs: Sequence[Invariance]) -> Invariance:
         },
         accuracy={name: _mean(values) for name, values in accuracy.items()},
         accuracy_interval={name: _bound_mean_share(values, units[name]) for name, values in accuracy.items()},
-        loss={name: _mean_or_none([run.loss[name] for run in runs]) for name in first.loss},
+        loss={name: None if values is None else _mean(values) for name, values in losses.items()},
+        loss_interval={
+            name: None if values is None else make_evidence_over_runs(values, units[name]).interval(CONFIDENCE)
+            for name, values in losses.items()
+        },
         metrics={
             m: {name: _mean([run.metrics[m][name] for run in runs]) for name in first.samples} for m in first.metrics
         },
@@ -115,8 +120,3 @@ def _require_all(values: Sequence[Value | None]) -> list[Value] | None:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _mean_or_none(values: Sequence[float | None]) -> float | None:
-    known = _require_all(values)
-    return None if known is None else _mean(known)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from mechconn.core import append_working_directory, import_function, isolate_rng
+from mechconn.core import append_working_directory, import_function, isolate_rng, log
 from mechconn.models._fill_weights import Note, fill_weights
 from mechconn.models._transformers_folder import load_folder
 from mechconn.models._weight_files import read_weights
@@ -59,7 +58,7 @@ def load_model(
         >>> [list(parameter.shape) for parameter in mean.parameters()]
         [[1, 2], [1]]
     """
-    note = note or _log
+    note = note or log
     folder = _read_folder_argument(factory)
     if arguments and (folder is not None or isinstance(factory, nn.Module)):
         raise TypeError(
@@ -112,10 +111,6 @@ def _build_model(factory: Factory, arguments: Mapping[str, Any], seed: int) -> n
     if not isinstance(made, nn.Module):
         raise ValueError(f"the factory {shown} must return an nn.Module, got {type(made).__name__}")
     return copy_module(made)
-
-
-def _log(text: str) -> None:
-    logging.getLogger("mechconn").info(text)
 
 
 def _explain_factory(got: str) -> str:

@@ -1,4 +1,4 @@
-"""BatchNorm's statistics over many batches, from what its layers leave behind at each call."""
+"""BatchNorm's statistics over many batches, from what its layers write at each call."""
 
 from __future__ import annotations
 

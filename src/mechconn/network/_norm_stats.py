@@ -19,6 +19,7 @@ from mechconn.core import (
     Buffers,
     Data,
     Inputs,
+    Registered,
     SampleSource,
     as_data,
     check_choice,
@@ -26,6 +27,8 @@ from mechconn.core import (
     check_fraction,
     check_is,
     check_positive,
+    check_same_keys,
+    is_built_in,
     isolate_rng,
     iterate_batches,
     keep_generator_states,
@@ -40,8 +43,12 @@ from mechconn.network._params import Network, compute_weighted_mean
 from mechconn.network._points import Curve, Point, list_statistics, load_point
 
 
-class NormPolicy(abc.ABC):
-    """How a network gets its normalisation statistics at a point of a path; subclass it for a way of your own.
+class NormPolicy(Registered, abc.ABC):
+    """How a network gets its normalisation statistics at a point of a path: extend it for a policy of your own.
+
+    A subclass gives `renew` and `describe`; the other methods have safe defaults. It is registered where it is defined,
+    so that audit.toml may name it: under its class name, or under `class Mine(NormPolicy, name="mine")`. Where its
+    constructor takes `data` and `label`, a file gives it the data under [norm] and their name.
 
     Example:
         The statistics of B everywhere but at A.
@@ -61,7 +68,8 @@ class NormPolicy(abc.ABC):
         Raises:
             ValueError: as `load_point` and `renew`.
         """
-        return self.renew(network, path, t, load_point(network, path, t))
+        found = self.renew(network, path, t, load_point(network, path, t))
+        return found if is_built_in(type(self)) else _check_renewed(type(self).__name__, network, found)
 
     @abc.abstractmethod
     def renew(self, network: Network, path: Curve, t: float, point: Point) -> Point:
@@ -69,7 +77,7 @@ class NormPolicy(abc.ABC):
 
         Args:
             network: the architecture; its `buffers` are those of the model that the user passed.
-            path: where both ends stand, with their statistics (`path.ends`).
+            path: `path.ends` are A and B with their own statistics.
             t: where on it; `path.place(t)` is the place between the ends.
             point: gamma(t). At an end its statistics are that end's; between them those that both ends share, else the
                 network's own.
@@ -92,8 +100,17 @@ class NormPolicy(abc.ABC):
         return False
 
 
+def _check_renewed(name: str, network: Network, found: Point) -> Point:
+    """What a user's policy returned, once it is a point of the network with all of its buffers."""
+    hint = "; return mechconn.Point(point.params, {**point.buffers, **statistics})"
+    check_is(f"what {name}.renew returns", found, Point, hint)
+    network.check(f"parameters in what {name}.renew returns", found.params)
+    check_same_keys(f"buffers in what {name}.renew returns", network.buffers, found.buffers)
+    return found
+
+
 @dataclass(frozen=True)
-class KeepNorm(NormPolicy):
+class KeepNorm(NormPolicy, name="keep"):
     """Use the statistics that the model holds, at every point alike, also where they are another network's."""
 
     def renew(self, network: Network, path: Curve, t: float, point: Point) -> Point:
@@ -115,7 +132,7 @@ class KeepNorm(NormPolicy):
 
 
 @dataclass(frozen=True)
-class InterpolateNorm(NormPolicy):
+class InterpolateNorm(NormPolicy, name="interpolate"):
     """Interpolate the endpoints' own running statistics: (1 - t) mean_a + t mean_b, (1 - t) var_a + t var_b.
 
     No data are read, and at t = 0 and t = 1 each endpoint keeps what it was trained with, bit for bit. Between them
@@ -149,7 +166,7 @@ class InterpolateNorm(NormPolicy):
 
 
 @dataclass(frozen=True, eq=False)
-class Reestimate(NormPolicy):
+class Reestimate(NormPolicy, name="reestimate"):
     r"""Re-estimate BatchNorm's statistics at each point by one pass over `data` in training mode.
 
     Each batch b is normalised by its own mean mu_b and variance v_b over n_b values per channel (samples x
@@ -234,7 +251,7 @@ class Reestimate(NormPolicy):
         return True
 
     def _reached(self, network: Network, point: Point, moved: Sequence[str], example: Inputs) -> bool:
-        """Whether some of these parameters lie on the way to what a layer with statistics reads, on an example."""
+        """Whether the inputs of some layer with statistics depend on some of these parameters, on an example."""
         found: list[bool] = []
 
         def look(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

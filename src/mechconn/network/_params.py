@@ -2,7 +2,7 @@
 
 `Network` is the only place that calls a user's module. It owns a copy of the module's *structure* whose
 parameters hold no data, so neither an evaluation nor an error midway can reach the user's weights, buffers,
-gradients or mode, and a parameter that nobody supplied raises instead of keeping some old value.
+gradients or mode, and a parameter that was not supplied raises instead of keeping some old value.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ PointLike: TypeAlias = nn.Module | Point | Mapping[str, Tensor]
 
 
 def point_of(model: nn.Module) -> Point:
-    """The point at which a model stands: detached copies of its parameters and buffers.
+    """The point that a model is: detached copies of its parameters and buffers.
 
     Buffers that hold what the module computed from its weights, and drops by its own rules, are left out.
 

@@ -33,7 +33,7 @@ Statistics = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class Repair(NormPolicy):
+class Repair(NormPolicy, name="repair"):
     r"""Rescale every linear map's units at each t so that their mean and spread lie between the endpoints'.
 
     For a unit with mean mu and standard deviation sigma of its outputs at gamma(t), and (mu_a, sigma_a),

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mechconn.core import CUE, NO_CUE, RAND_CUE, RAND_IMAGE, abbreviate_split
-from mechconn.paper._run_tables import CellPlace, SeedMean, name_dataset_kinds, tabulate_accuracies, tabulate_barriers
-from mechconn.store import RunRecord
+from mechconn.paper._run_tables import (
+    BarrierMean,
+    CellPlace,
+    SeedMean,
+    group_paths,
+    tabulate_accuracies,
+    tabulate_barriers,
+)
+
+if TYPE_CHECKING:
+    from mechconn.paper._cue_result import CellPath
+    from mechconn.paper._fig13 import Fig13Summary
+    from mechconn.paper._run_record import RunRecord
 
 SPREAD, GAP, IMAGE_HIGH, IMAGE_LOW = 0.06, 0.15, 0.35, 0.20
 """In accuracy: "a few points", "far below", "far above chance", "near chance"; the published table keeps to all.
@@ -20,7 +31,22 @@ RATES = ("FT-S", "FT-M", "FT-L")
 ClaimVerdict = Literal["holds", "does not hold", "undetermined"]
 ValuesByModel = Mapping[str, Mapping[str, SeedMean]]
 JudgedClaims = Iterator[tuple[str, str, ClaimVerdict]]
-ClaimRule = Callable[[CellPlace, ValuesByModel, ValuesByModel, float], JudgedClaims]
+
+
+@dataclass(frozen=True)
+class JudgedPath:
+    """A path of some place, and its barriers over the seeds.
+
+    Attributes:
+        path: that of the first seed: what kind it is, and between which models.
+        barriers: split -> barrier.
+    """
+
+    path: CellPath
+    barriers: Mapping[str, BarrierMean]
+
+
+ClaimRule = Callable[[CellPlace, ValuesByModel, Sequence[JudgedPath], float], JudgedClaims]
 """(place, models, paths, tolerance) -> (statement, numbers, verdict)."""
 
 
@@ -41,64 +67,65 @@ class Claim:
     verdict: ClaimVerdict
 
 
-def judge_by_place(rule: ClaimRule) -> Callable[[RunRecord], list[Claim]]:
+def judge_by_place(rule: ClaimRule, record: RunRecord) -> list[Claim]:
     """The statements of a rule at every place of a run."""
-
-    def claims(record: RunRecord) -> list[Claim]:
-        models, paths, tolerance = (
-            tabulate_accuracies(record),
-            tabulate_barriers(record),
-            float(record.settings["tolerance"]),
-        )
-        return [
-            Claim(statement, place.words, numbers, verdict)
-            for place in models
-            for statement, numbers, verdict in rule(
-                _name_dataset(record, place), models[place], paths.get(place, {}), tolerance
-            )
-        ]
-
-    return claims
+    results, kinds = record.cue_results, record.dataset_kinds
+    models, paths, barriers = tabulate_accuracies(results), group_paths(results), tabulate_barriers(results)
+    tolerance = float(record.settings["tolerance"])
+    found = []
+    for place in {**models, **paths}:
+        judged = [JudgedPath(seeds[0], barriers[place][name]) for name, seeds in paths.get(place, {}).items()]
+        named = place._replace(dataset=kinds.get(place.dataset, place.dataset))
+        for statement, numbers, verdict in rule(named, models.get(place, {}), judged, tolerance):
+            found.append(Claim(statement, place.words, numbers, verdict))
+    return found
 
 
-def _name_dataset(record: RunRecord, place: CellPlace) -> CellPlace:
-    """The place with what its dataset is for a name."""
-    return place._replace(dataset=name_dataset_kinds(record).get(place.dataset, place.dataset))
-
-
-def judge_path_claims(place: CellPlace, models: ValuesByModel, paths: ValuesByModel, tolerance: float) -> JudgedClaims:
+def judge_path_claims(
+    place: CellPlace, models: ValuesByModel, paths: Sequence[JudgedPath], tolerance: float
+) -> JudgedClaims:
     """Of paths between theta_C and theta_NC."""
-    if not paths:
-        return
-    for name in ("linear", "aligned"):
-        words = "The straight path has a barrier" if name == "linear" else "It keeps one after the units were permuted"
-        yield f"{words} (on C)", *_judge_rise(paths[name][CUE], tolerance)
-    for name, split in (("fitted with cue", CUE), ("fitted without cue", NO_CUE)):
+    for found in paths:
+        if found.path.kind != "fitted":
+            words = "The straight path has a barrier"
+            words = words if found.path.kind == "linear" else "It keeps one after the units were permuted"
+            yield f"{words} (on C)", *_judge_rise(found.barriers[CUE], tolerance)
+    for found in paths:
+        if found.path.kind == "fitted":
+            split = CUE if found.path.fitted_on == "cued" else NO_CUE
+            data = found.path.fitted_on
+            yield (
+                f"A curved path fitted on {data} data has none on such data ({abbreviate_split(split)})",
+                *_judge_no_barrier(found.barriers[split], tolerance),
+            )
+    for found in paths:
+        worst = max((CUE, RAND_CUE, RAND_IMAGE), key=lambda split: _get_height(found.barriers[split]))
+        numbers, verdict = _judge_rise(found.barriers[worst], tolerance)
         yield (
-            f"A curved path {name} has none on such data ({abbreviate_split(split)})",
-            *_judge_no_barrier(paths[name][split], tolerance),
+            f"No path holds on all counterfactual sets: {found.path.label}",
+            f"{abbreviate_split(worst)} {numbers}",
+            verdict,
         )
-    for name, splits in paths.items():
-        worst = max((CUE, RAND_CUE, RAND_IMAGE), key=lambda split: _get_height(splits[split]))
-        numbers, verdict = _judge_rise(splits[worst], tolerance)
-        yield f"No path holds on all counterfactual sets: {name}", f"{abbreviate_split(worst)} {numbers}", verdict
 
 
-def judge_rate_claims(place: CellPlace, models: ValuesByModel, paths: ValuesByModel, tolerance: float) -> JudgedClaims:
+def judge_rate_claims(
+    place: CellPlace, models: ValuesByModel, paths: Sequence[JudgedPath], tolerance: float
+) -> JudgedClaims:
     """Of fine-tuning on all clean data at several rates."""
-    for name in RATES:
-        path = paths.get(f"theta_C to {name}")
-        if path is None or name not in models:
+    for found in paths:
+        name = found.path.end
+        if name not in RATES or name not in models:
             continue
+        barrier = found.barriers[CUE]
         if name != "FT-L" and place.proportion < 1.0:
-            yield f"{name} stays linearly connected to theta_C (on C)", *_judge_no_barrier(path[CUE], tolerance)
+            yield f"{name} stays linearly connected to theta_C (on C)", *_judge_no_barrier(barrier, tolerance)
             yield (
                 f"{name} keeps its behaviour: RC at least {_format_points(GAP)} under NC",
                 *_judge_keeps_cue(models[name]),
             )
         else:
             why = "a large rate" if place.proportion < 1.0 else "a cue on every training image"
-            yield f"{name} is cut off from theta_C by a barrier on C ({why})", *_judge_rise(path[CUE], tolerance)
+            yield f"{name} is cut off from theta_C by a barrier on C ({why})", *_judge_rise(barrier, tolerance)
             yield (
                 f"{name} is invariant to the cue: RC within {_format_points(SPREAD)} of C",
                 *_judge_invariant(models[name]),
@@ -106,7 +133,7 @@ def judge_rate_claims(place: CellPlace, models: ValuesByModel, paths: ValuesByMo
 
 
 def judge_method_claims(
-    place: CellPlace, models: ValuesByModel, paths: ValuesByModel, tolerance: float
+    place: CellPlace, models: ValuesByModel, paths: Sequence[JudgedPath], tolerance: float
 ) -> JudgedClaims:
     """Of ways of fine-tuning on few clean samples."""
     ten = place.dataset in TEN_CLASSES
@@ -125,10 +152,13 @@ def judge_method_claims(
             yield f"{name} still needs it: RC at least {_format_points(GAP)} under NC", *_judge_keeps_cue(values)
 
 
-def judge_term_claims(place: CellPlace, models: ValuesByModel, paths: ValuesByModel, tolerance: float) -> JudgedClaims:
+def judge_term_claims(
+    place: CellPlace, models: ValuesByModel, paths: Sequence[JudgedPath], tolerance: float
+) -> JudgedClaims:
     """Of CBFT's terms."""
-    if "theta_C to CBFT" in paths:
-        yield "CBFT leaves theta_C's basin: a barrier on C", *_judge_rise(paths["theta_C to CBFT"][CUE], tolerance)
+    for found in paths:
+        if found.path.end == "CBFT":
+            yield "CBFT leaves theta_C's basin: a barrier on C", *_judge_rise(found.barriers[CUE], tolerance)
     if "CBFT without barrier" in models:
         statement = f"Without the barrier term the cue is kept: RC at least {_format_points(GAP)} under NC"
         yield statement, *_judge_keeps_cue(models["CBFT without barrier"])
@@ -137,19 +167,20 @@ def judge_term_claims(place: CellPlace, models: ValuesByModel, paths: ValuesByMo
 # ---------------------------------------------------------------- single comparisons: (numbers, verdict)
 
 
-def _judge_rise(barrier: SeedMean, tolerance: float) -> tuple[str, ClaimVerdict]:
+def _judge_rise(barrier: BarrierMean, tolerance: float) -> tuple[str, ClaimVerdict]:
     words, verdict = _judge_no_barrier(barrier, tolerance)
     turned: dict[ClaimVerdict, ClaimVerdict] = {"holds": "does not hold", "does not hold": "holds"}
     return words, turned.get(verdict, verdict)
 
 
-def _judge_no_barrier(barrier: SeedMean, tolerance: float) -> tuple[str, ClaimVerdict]:
-    """Whether there is no barrier, by its interval where it has one."""
+def _judge_no_barrier(barrier: BarrierMean, tolerance: float) -> tuple[str, ClaimVerdict]:
+    """Whether there is no barrier: the verdict on the path."""
     others = f", {OTHER_ENDS}" if barrier.shifted else ""
+    verdicts: Mapping[str, ClaimVerdict] = {"connected": "holds", "not connected": "does not hold"}
+    verdict: ClaimVerdict = verdicts.get(barrier.verdict, "undetermined")
     if barrier.mean is None:
-        return f"barrier not finite{others}", "does not hold"
+        return f"barrier not finite{others}", verdict
     low, high = barrier.interval or (barrier.mean, barrier.mean)
-    verdict: ClaimVerdict = "holds" if high <= tolerance else "does not hold" if low > tolerance else "undetermined"
     return f"barrier {barrier.mean:.2f} nats ({low:.2f} to {high:.2f}), tolerance {tolerance:g}{others}", verdict
 
 
@@ -231,27 +262,30 @@ def _format_percent(share: float) -> str:
 # ---------------------------------------------------------------- figure 13
 
 
-def judge_attribute_claims(record: RunRecord) -> list[Claim]:
-    """Of networks that rely on attributes of different complexity."""
-    return [Claim(*found) for found in _judge_attributes(record.summary or {})]
+def judge_attribute_claims(summary: Fig13Summary) -> list[Claim]:
+    """Of networks that rely on attributes of different complexity.
+
+    After the units were matched, a pair's barrier against that of networks that rely on different attributes.
+    """
+    other = summary.different_attributes.barrier_after
+    pairs = {
+        "Two networks that rely on the same attribute": summary.same_attribute.barrier_after,
+        "A network of the simple attribute and one trained on both": summary.both_attributes.barrier_after,
+    }
+    return [
+        Claim(
+            f"{words} connect after permutation, those of different attributes do not",
+            "the largest width",
+            f"barriers {barrier.mean:.3g} and {other.mean:.3g}",
+            _judge_below(barrier, other),
+        )
+        for words, barrier in pairs.items()
+    ]
 
 
-def _judge_attributes(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str, ClaimVerdict]]:
-    """After the units were matched, a pair's barrier against that of networks that rely on different attributes."""
-    other = summary.get("different_attributes")
-    for pair, words in (
-        ("same_attribute", "Two networks that rely on the same attribute"),
-        ("both_attributes", "A network of the simple attribute and one trained on both"),
-    ):
-        if other is None or pair not in summary:
-            continue
-        a, b = summary[pair]["barrier_after"], other["barrier_after"]
-        statement = f"{words} connect after permutation, those of different attributes do not"
-        yield statement, "the largest width", f"barriers {a['mean']:.3g} and {b['mean']:.3g}", _judge_below(a, b)
-
-
-def _judge_below(a: Mapping[str, Any], b: Mapping[str, Any]) -> ClaimVerdict:
-    (_, high), (low, _) = a["interval"] or [a["mean"]] * 2, b["interval"] or [b["mean"]] * 2
-    if high < low:
+def _judge_below(a: SeedMean, b: SeedMean) -> ClaimVerdict:
+    (_, high), (other_low, _) = _get_bounds(a), _get_bounds(b)
+    assert a.mean is not None and b.mean is not None
+    if high < other_low:
         return "holds"
-    return "does not hold" if a["mean"] >= b["mean"] else "undetermined"
+    return "does not hold" if a.mean >= b.mean else "undetermined"

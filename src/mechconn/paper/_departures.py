@@ -1,14 +1,16 @@
-"""In what a run's settings differ from those that the source states: so that nobody takes a small run for the paper."""
+"""In what a run's settings differ from those that the source states, so that a small run is not read as the paper's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mechconn.paper._experiments import find_experiment
 from mechconn.paper._published import IMAGES, NETWORKS, ROWS, TEST_ROWS
+from mechconn.paper._recipe import find_recipe_of
 from mechconn.paper._run_tables import name_dataset_kind
-from mechconn.store import RunRecord
+
+if TYPE_CHECKING:
+    from mechconn.paper._run_record import RunRecord
 
 SETTING_WORDS = {
     "training.epochs": "{got} epochs of training",
@@ -25,7 +27,7 @@ SETTING_WORDS = {
     "batch_size": "batches of {got} for {who}",
     "lr": "a rate of {got} for {who}",
 }
-"""Setting -> words; any other is said by its name."""
+"""Setting -> words; any other is called by its name."""
 
 RULE = "min(30, c / lambda)"
 """The rate of a method that takes it from the features, where its settings name none."""
@@ -36,7 +38,7 @@ HEAD_ONLY = ("LLRT", "LPFT")
 
 def list_departures(record: RunRecord) -> list[str]:
     """Every difference as "<ours> instead of <the source's>"; empty where all that is stated agrees."""
-    settings, stated = record.settings, find_experiment(record).stated
+    settings, stated = record.settings, find_recipe_of(record).stated
     if stated is None:
         return []
     return [
@@ -49,7 +51,7 @@ def list_departures(record: RunRecord) -> list[str]:
 
 def write_departures(record: RunRecord) -> str:
     """The departures in a sentence."""
-    if find_experiment(record).stated is None:
+    if find_recipe_of(record).stated is None:
         return ""
     found = list_departures(record)
     if not found:
@@ -85,7 +87,7 @@ def _list_plain_departures(settings: Mapping[str, Any], stated: Mapping[str, Any
 
 
 def _list_method_departures(settings: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
-    """What differs in the methods that the source has, each said once for all that share it."""
+    """What differs in the methods that the source has, each listed once for all that share it."""
     own = {name: method for name, method in settings.get("methods", {}).items() if name in stated}
     tuned = [name for name in own if name not in HEAD_ONLY]
     shared: dict[tuple[str, str, str], list[str]] = {}

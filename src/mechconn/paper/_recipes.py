@@ -1,126 +1,254 @@
-"""The experiments of the source as functions that return settings: what `mechconn run` knows by name."""
+"""The recipes of the source: what `mechconn run` knows by name, one class for each figure and table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, ClassVar
 
-from mechconn.core import Config
-from mechconn.descent import Method, Training
-from mechconn.paper._cells import Numbers, run_path_cell, run_tuning_cell
-from mechconn.paper._demo import DemoSettings
-from mechconn.paper._fig13 import FIG13_SCALES, Fig13, ReluCell, compute_relu_cell, list_relu_cells, summarise_fig13
-from mechconn.paper._settings import AnyCell, PathSettings, TuningSettings, list_cells
+from mechconn.descent import Method
+from mechconn.paper._cells import run_path_cell
+from mechconn.paper._claims import (
+    Claim,
+    judge_attribute_claims,
+    judge_method_claims,
+    judge_path_claims,
+    judge_rate_claims,
+    judge_term_claims,
+)
+from mechconn.paper._cue_recipe import (
+    CueRecipe,
+    TuningRecipe,
+    choose_batch_size,
+    choose_proportions,
+    choose_seeds,
+    make_base_settings,
+)
+from mechconn.paper._cue_result import CueResult
+from mechconn.paper._fig13 import (
+    FIG13_SCALES,
+    Fig13,
+    Fig13Summary,
+    ReluCell,
+    ReluResult,
+    compute_relu_cell,
+    list_relu_cells,
+    summarise_fig13,
+)
+from mechconn.paper._published import (
+    CLEAN,
+    FIT,
+    PUBLISHED_METHODS,
+    TRAINING,
+    find_method_accuracy,
+    find_sample_accuracy,
+    find_table_accuracy,
+)
+from mechconn.paper._recipe import Recipe, Scale
+from mechconn.paper._run_record import RunRecord
+from mechconn.paper._settings import Cell, PathSettings, TuningSettings
 from mechconn.paper._steps import ExperimentContext
 from mechconn.paths import BezierFit
 from mechconn.store import StepOutput
 from mechconn.tuning import CBFT, LPFT, LastLayerRetraining, NaiveFineTuning
 
-Scale = Literal["smoke", "small", "paper"]
-SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 PUBLISHED = (0.6, 0.7, 0.8, 0.9)
 """Cue proportions of the published table."""
 HEAD_LR = 30.0
 """The source's rate of a new head, at paper scale; at the others it is the method's own."""
+TABLE_SETTINGS: Mapping[str, Any] = {
+    "training": TRAINING,
+    "proportions": list(PUBLISHED),
+    "clean_samples": [CLEAN],
+    "seeds": 3,
+    "methods": PUBLISHED_METHODS,
+}
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """An experiment by name.
-
-    Attributes:
-        about: what it shows, in a line.
-        kind: of its settings.
-        settings: (scale, whether real images are at hand) -> settings.
-        cells: settings -> its independent parts.
-        cell: does one of them: (context, settings, cell, folder of the image sets) -> numbers.
-        summary: (settings, numbers of every cell) -> what they say together; None where they stand for themselves.
-        of_images: whether it is about images from files, for which the embedded digits stand in at smoke scale.
-    """
-
-    about: str
-    kind: type[Config]
-    settings: Callable[[Scale, bool], Any]
-    cells: Callable[[Any], Sequence[AnyCell]]
-    cell: Callable[[ExperimentContext, Any, Any, str | None], Numbers]
-    summary: Callable[[Any, Sequence[Numbers]], Numbers] | None = None
-    of_images: bool = True
-
-
-def fig4(scale: Scale, images: bool) -> PathSettings:
+class Figure4(CueRecipe):
     """Paths between theta_C and theta_NC: linear, aligned, quadratic; on every split, for every cue proportion."""
-    fit = BezierFit() if scale == "paper" else BezierFit(epochs=4, lr=0.05, decay_every=3, batch_size=64)
-    proportions = {"smoke": _choose_proportions(images), "small": (0.6, 0.9), "paper": (0.6, 0.7, 0.8, 0.9, 1.0)}[scale]
-    base = {name: value for name, value in _make_base_settings(scale, images).items() if name != "clean_samples"}
-    return PathSettings.model_validate({**base, "proportions": proportions, "fit": fit})
+
+    name = "fig4"
+    about = "paths between theta_C and theta_NC"
+    title = "Figure 4: paths between theta_C and theta_NC"
+    question = "Which paths join them, and on which data?"
+    stated: ClassVar[Mapping[str, Any] | None] = {"training": TRAINING, "proportions": [*PUBLISHED, 1.0], "fit": FIT}
+    rule = staticmethod(judge_path_claims)
+
+    def settings(self, scale: Scale, images: bool) -> PathSettings:
+        """The fit is the source's at paper scale, shorter at the others."""
+        fit = BezierFit() if scale == "paper" else BezierFit(epochs=4, lr=0.05, decay_every=3, batch_size=64)
+        proportions = {"smoke": choose_proportions(images), "small": (0.6, 0.9), "paper": (*PUBLISHED, 1.0)}[scale]
+        base = {name: value for name, value in make_base_settings(scale, images).items() if name != "clean_samples"}
+        return PathSettings.model_validate({**base, "proportions": proportions, "fit": fit})
+
+    def run_cell(self, context: ExperimentContext, settings: PathSettings, cell: Cell, root: str | None) -> CueResult:
+        """Which paths join theta_C to theta_NC."""
+        return run_path_cell(context, settings, cell, root)
 
 
-def fig5(scale: Scale, images: bool) -> TuningSettings:
+class Figure5(TuningRecipe):
     """Fine-tuning on all clean data at three learning rates: is the result still linearly connected to theta_C?"""
-    epochs = {"smoke": 10, "small": 20, "paper": 100}[scale]
-    proportions = {
-        "smoke": (*_choose_proportions(images), 1.0),
-        "small": (0.6, 1.0),
-        "paper": (0.6, 0.7, 0.8, 0.9, 1.0),
-    }[scale]
-    methods = make_naive_methods(epochs=epochs, batch_size=_choose_batch_size(scale))
-    own = {"clean_samples": (None,), "proportions": proportions, "methods": methods, "paths": True}
-    return TuningSettings.model_validate(_make_base_settings(scale, images) | own)
+
+    name = "fig5"
+    about = "fine-tuning rates: connectivity to theta_C, and behaviour"
+    title = "Figure 5: fine-tuning on all clean data"
+    question = "Is the fine-tuned network still linearly connected to theta_C, and what does it rely on?"
+    stated: ClassVar[Mapping[str, Any] | None] = {
+        "training": TRAINING,
+        "proportions": [*PUBLISHED, 1.0],
+        "clean_samples": [None],
+        "methods": {name: {**PUBLISHED_METHODS[name], "epochs": 100} for name in ("FT-S", "FT-M", "FT-L")},
+    }
+    rule = staticmethod(judge_rate_claims)
+
+    def settings(self, scale: Scale, images: bool) -> TuningSettings:
+        """All clean samples, and paths to every result."""
+        epochs = {"smoke": 10, "small": 20, "paper": 100}[scale]
+        proportions = {
+            "smoke": (*choose_proportions(images), 1.0),
+            "small": (0.6, 1.0),
+            "paper": (*PUBLISHED, 1.0),
+        }[scale]
+        methods = make_naive_methods(epochs=epochs, batch_size=choose_batch_size(scale))
+        own = {"clean_samples": (None,), "proportions": proportions, "methods": methods, "paths": True}
+        return TuningSettings.model_validate(make_base_settings(scale, images) | own)
 
 
-def table1(scale: Scale, images: bool) -> TuningSettings:
+class Table1(TuningRecipe):
     """Every way of fine-tuning on 2,500 clean samples, for every cue proportion and seed."""
-    base = _make_base_settings(scale, images) | _choose_seeds(scale)
-    if scale == "paper":
-        base |= {"datasets": ("cifar10", "dominoes")}
-    proportions = (0.6, 0.9) if scale == "smoke" else PUBLISHED
-    own = {
-        "proportions": proportions,
-        "methods": make_table_methods(_choose_batch_size(scale), HEAD_LR if scale == "paper" else None),
-    }
-    return TuningSettings.model_validate(base | own)
 
-
-def table3(scale: Scale, images: bool) -> TuningSettings:
-    """CBFT without its barrier term, without its invariance term, and whole."""
-    cbft: dict[str, Any] = {"batch_size": _choose_batch_size(scale), "cued_proportion": 1.0}
-    methods = {
-        "CBFT": CBFT(**cbft),
-        "CBFT without barrier": CBFT(**cbft, barrier=False),
-        "CBFT without invariance": CBFT(**cbft, invariance=False),
-    }
-    own = {
-        "proportions": _choose_proportions(images) if scale == "smoke" else PUBLISHED,
-        "methods": methods,
-        "paths": True,
-    }
-    return TuningSettings.model_validate(_make_base_settings(scale, images) | _choose_seeds(scale) | own)
-
-
-def table4(scale: Scale, images: bool) -> TuningSettings:
-    """How many clean samples does each method need? Beside it, training on these samples alone."""
-    samples = {"smoke": (100, 600), "small": (250, 2500), "paper": (250, 500, 1000, 2500, 5000, 10000)}[scale]
-    batch = _choose_batch_size(scale)
-    methods: dict[str, Method] = {
-        "FT-M": NaiveFineTuning(batch_size=batch),
-        "CBFT": CBFT(batch_size=batch, cued_proportion=1.0),
-    }
-    scratch = NaiveFineTuning(lr=0.1, batch_size=batch, epochs=20 if scale == "smoke" else 100)
-    proportions = _choose_proportions(images) if scale == "smoke" else (0.8,)
-    own = {"clean_samples": samples, "proportions": proportions, "methods": methods, "scratch": scratch}
-    return TuningSettings.model_validate(_make_base_settings(scale, images) | _choose_seeds(scale) | own)
-
-
-def quickstart(scale: Scale, images: bool) -> TuningSettings:
-    """The demo on embedded digits, no files needed: the path from theta_C to theta_NC, and FT-M against CBFT."""
-    seeds = {"smoke": (0,), "small": (0, 1, 2), "paper": (0, 1, 2, 3, 4)}[scale]
-    demo = DemoSettings()
-    methods: dict[str, Method] = {"FT-M": demo.naive, "CBFT": demo.cbft}
-    return TuningSettings.model_validate(
-        _make_base_settings("smoke", False)
-        | {"seeds": seeds, "methods": methods, "clean_model": True, "draws": demo.draws}
+    name = "table1"
+    about = "fine-tuning methods by cue proportion"
+    title = "Table 1: ways of fine-tuning"
+    question = (
+        "Accuracy after fine-tuning theta_C on clean samples. A network that does not use the cue has NC = C = RC, and "
+        "RI at chance."
     )
+    stated = TABLE_SETTINGS
+    rule = staticmethod(judge_method_claims)
+
+    def settings(self, scale: Scale, images: bool) -> TuningSettings:
+        """Two datasets at paper scale."""
+        base = make_base_settings(scale, images) | choose_seeds(scale)
+        if scale == "paper":
+            base |= {"datasets": ("cifar10", "dominoes")}
+        own = {
+            "proportions": (0.6, 0.9) if scale == "smoke" else PUBLISHED,
+            "methods": make_table_methods(choose_batch_size(scale), HEAD_LR if scale == "paper" else None),
+        }
+        return TuningSettings.model_validate(base | own)
+
+    def find_published_accuracy(
+        self, dataset: str, proportion: float, clean: int | None, model: str
+    ) -> Mapping[str, float]:
+        """Those of the table, and what is published for CIFAR-100."""
+        return find_method_accuracy(dataset, proportion, clean, model)
+
+
+class Table3(TuningRecipe):
+    """CBFT without its barrier term, without its invariance term, and whole."""
+
+    name = "table3"
+    about = "ablation of CBFT"
+    title = "Table 3: CBFT term by term"
+    question = "CBFT whole, without its barrier term, and without its invariance term."
+    stated = TABLE_SETTINGS
+    rule = staticmethod(judge_term_claims)
+
+    def settings(self, scale: Scale, images: bool) -> TuningSettings:
+        """With paths to every result."""
+        cbft: dict[str, Any] = {"batch_size": choose_batch_size(scale), "cued_proportion": 1.0}
+        methods = {
+            "CBFT": CBFT(**cbft),
+            "CBFT without barrier": CBFT(**cbft, barrier=False),
+            "CBFT without invariance": CBFT(**cbft, invariance=False),
+        }
+        own = {
+            "proportions": choose_proportions(images) if scale == "smoke" else PUBLISHED,
+            "methods": methods,
+            "paths": True,
+        }
+        return TuningSettings.model_validate(make_base_settings(scale, images) | choose_seeds(scale) | own)
+
+    def find_published_accuracy(
+        self, dataset: str, proportion: float, clean: int | None, model: str
+    ) -> Mapping[str, float]:
+        """Those of table 1 for the methods that stand in both."""
+        return find_table_accuracy(dataset, proportion, clean, model)
+
+
+class Table4(TuningRecipe):
+    """How many clean samples does each method need? Beside it, training on these samples alone."""
+
+    name = "table4"
+    about = "how many clean samples are needed"
+    title = "Table 4: how many clean samples?"
+    question = "Fine-tuning by the number of clean samples, beside training on them alone."
+    stated: ClassVar[Mapping[str, Any] | None] = {
+        "training": TRAINING,
+        "clean_samples": [250, 500, 1000, 2500, 5000, 10000],
+        "seeds": 3,
+        "methods": PUBLISHED_METHODS,
+    }
+    by_samples = True
+
+    def settings(self, scale: Scale, images: bool) -> TuningSettings:
+        """One cue proportion, several numbers of clean samples."""
+        samples = {"smoke": (100, 600), "small": (250, 2500), "paper": (250, 500, 1000, 2500, 5000, 10000)}[scale]
+        batch = choose_batch_size(scale)
+        methods: dict[str, Method] = {
+            "FT-M": NaiveFineTuning(batch_size=batch),
+            "CBFT": CBFT(batch_size=batch, cued_proportion=1.0),
+        }
+        scratch = NaiveFineTuning(lr=0.1, batch_size=batch, epochs=20 if scale == "smoke" else 100)
+        proportions = choose_proportions(images) if scale == "smoke" else (0.8,)
+        own = {"clean_samples": samples, "proportions": proportions, "methods": methods, "scratch": scratch}
+        return TuningSettings.model_validate(make_base_settings(scale, images) | choose_seeds(scale) | own)
+
+    def find_published_accuracy(
+        self, dataset: str, proportion: float, clean: int | None, model: str
+    ) -> Mapping[str, float]:
+        """Those of table 1, for one number of clean samples."""
+        return find_sample_accuracy(dataset, proportion, clean, model)
+
+
+class Figure13(Recipe):
+    """Networks of one hidden layer on synthetic data, on the processor whatever the device is."""
+
+    name = "fig13"
+    about = "one hidden layer: which networks connect, by the complexity of what they rely on"
+    title = "Figure 13: attributes of different complexity"
+    question = "Networks of one hidden layer on synthetic data: which connect once their units are matched?"
+
+    def settings(self, scale: Scale, images: bool) -> Fig13:
+        """More widths and seeds at larger scales."""
+        return FIG13_SCALES[scale]
+
+    def cells(self, settings: Fig13) -> Sequence[ReluCell]:
+        """Every seed at every width."""
+        return list_relu_cells(settings)
+
+    def run_cell(self, context: ExperimentContext, settings: Fig13, cell: ReluCell, root: str | None) -> ReluResult:
+        """One seed at one width, as a step."""
+        context = replace(context, compute=replace(context.compute, device="cpu"))
+        config = {**settings.model_dump(mode="json", exclude={"widths", "seeds"}), **asdict(cell)}
+        made = context.step(
+            "fig13",
+            cell.name,
+            config,
+            {},
+            lambda *_: StepOutput(compute_relu_cell(settings, cell.seed, cell.width).to_dict()),
+        )
+        return ReluResult.from_dict(made.numbers)
+
+    def summarise(self, settings: Fig13, results: Sequence[ReluResult]) -> Fig13Summary:
+        """Each pair's measures over the seeds."""
+        return summarise_fig13(settings, results)
+
+    def judge_claims(self, record: RunRecord) -> list[Claim]:
+        """Which pairs of networks connect."""
+        return judge_attribute_claims(record.summary) if isinstance(record.summary, Fig13Summary) else []
 
 
 def make_naive_methods(**settings: Any) -> dict[str, Method]:
@@ -138,85 +266,3 @@ def make_table_methods(batch_size: int, head_lr: float | None) -> dict[str, Meth
         "LPFT": LPFT(probe=head, tuning=NaiveFineTuning(batch_size=batch_size)),
         "CBFT": CBFT(batch_size=batch_size, cued_proportion=1.0),
     }
-
-
-def _make_tuning_recipe(
-    about: str, settings: Callable[[Scale, bool], TuningSettings], of_images: bool = True
-) -> Recipe:
-    return Recipe(about, TuningSettings, settings, list_cells, run_tuning_cell, of_images=of_images)
-
-
-def run_relu_cell(context: ExperimentContext, settings: Fig13, cell: ReluCell, root: str | None) -> Numbers:
-    """One cell of figure 13 as a step, on the processor whatever the device is."""
-    context = replace(context, compute=replace(context.compute, device="cpu"))
-    config = {**settings.model_dump(mode="json", exclude={"widths", "seeds"}), **cell.place}
-    made = context.step(
-        "fig13", cell.name, config, {}, lambda *_: StepOutput(compute_relu_cell(settings, cell.seed, cell.width))
-    )
-    return dict(made.numbers)
-
-
-RECIPES: Mapping[str, Recipe] = {
-    "quickstart": _make_tuning_recipe("the demo on embedded digits; no files needed", quickstart, of_images=False),
-    "fig4": Recipe("paths between theta_C and theta_NC", PathSettings, fig4, list_cells, run_path_cell),
-    "fig5": _make_tuning_recipe("fine-tuning rates: connectivity to theta_C, and behaviour", fig5),
-    "table1": _make_tuning_recipe("fine-tuning methods by cue proportion", table1),
-    "table3": _make_tuning_recipe("ablation of CBFT", table3),
-    "table4": _make_tuning_recipe("how many clean samples are needed", table4),
-    "fig13": Recipe(
-        "one hidden layer: which networks connect, by the complexity of what they rely on",
-        Fig13,
-        lambda scale, images: FIG13_SCALES[scale],
-        list_relu_cells,
-        run_relu_cell,
-        summarise_fig13,
-        of_images=False,
-    ),
-}
-
-
-def _make_base_settings(scale: Scale, images: bool) -> dict[str, Any]:
-    """Data, network and training by scale; digits where no real images are at hand, at smoke scale alone."""
-    if scale == "paper":
-        return {"datasets": "cifar10", "network": "vgg13", "clean_samples": (2500,), "precision": "auto"}
-    if scale == "small":
-        return {
-            "datasets": "cifar10",
-            "rows": 5000,
-            "test_rows": 1000,
-            "network": "vgg13",
-            "training": Training(epochs=12, batch_size=128, lr=0.05, milestones=(8, 10)),
-            "clean_samples": (2500,),
-            "statistics": 2000,
-            "precision": "auto",
-        }
-    if images:
-        return {
-            "datasets": "cifar10",
-            "rows": 1200,
-            "test_rows": 400,
-            "width": 16,
-            # As many steps as it takes to learn so small a box.
-            "training": Training(epochs=16, batch_size=32, lr=0.1, milestones=(12, 14)),
-            "clean_samples": (600,),
-        }
-    return {
-        "datasets": "digits",
-        "training": Training(epochs=5, batch_size=64, lr=0.1, milestones=(3, 4)),
-        "clean_samples": (600,),
-    }
-
-
-def _choose_proportions(images: bool) -> tuple[float, ...]:
-    """The cue proportion at smoke scale: one at which so short a training learns the cue."""
-    return (0.9,) if images else (0.8,)
-
-
-def _choose_seeds(scale: Scale) -> dict[str, Any]:
-    """Three seeds at paper scale, as the published tables have."""
-    return {"seeds": (0, 1, 2)} if scale == "paper" else {}
-
-
-def _choose_batch_size(scale: Scale) -> int:
-    """Rows per batch of fine-tuning: the source's, but for few samples."""
-    return 60 if scale == "smoke" else 256

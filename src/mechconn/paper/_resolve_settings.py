@@ -1,4 +1,4 @@
-"""From what a user writes, a recipe's name or a file and `a.b=value` words, to validated settings."""
+"""From what a user gives, a recipe's name or a file, `a.b=value` words and values, to validated settings."""
 
 from __future__ import annotations
 
@@ -7,25 +7,34 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from mechconn.core import Config, check_choice, collect_errors, raise_mistakes_as_lines, read_values
 from mechconn.datasets import ROOT_VARIABLE
-from mechconn.paper._recipes import RECIPES, SCALES, Scale
+from mechconn.paper._recipe import OWN, SCALES, Recipe, Scale, find_recipe
 
 REAL = "cifar10"
 """The folder of `root` that recipes look for before they fall back on digits."""
 
 
+Change: TypeAlias = str | Mapping[str, Any]
+"""A word like "training.epochs=3", or settings by name as values of their own types."""
+
+
 def resolve_settings(
-    what: str, scale: str | None = None, changes: Sequence[str] = (), *, root: str | Path | None = None
+    what: str,
+    scale: str | None = None,
+    changes: Mapping[str, Any] | Sequence[Change] = (),
+    *,
+    root: str | Path | None = None,
 ) -> tuple[str, Scale, Any, list[str]]:
     """(recipe, scale, settings, what the user should know).
 
     Args:
         what: a recipe, or a .toml or .json file with `recipe = "..."`, perhaps `scale = "..."`, and any settings.
         scale: smoke, small or paper; by default the file's, else smoke.
-        changes: words like "training.epochs=3", stronger than the file.
+        changes: settings by name, such as {"seeds": (0, 1)}, or several of such tables and of words like
+            "training.epochs=3", of which later ones are stronger; all are stronger than the file.
         root: the folder of the named image sets.
 
     Raises:
@@ -36,35 +45,41 @@ def resolve_settings(
     if what.endswith((".toml", ".json")):
         given = _replace_none_text(read_values(what))
         if "recipe" not in given:
-            raise ValueError(f'{what} names no recipe; write recipe = "...", with one of {", ".join(RECIPES)}')
+            raise ValueError(
+                f'{what} names no recipe; write recipe = "...", with one of {", ".join(Recipe.registered)}; {OWN}'
+            )
     own_scale = given.pop("scale", "smoke")
-    recipe, asked, images = str(given.pop("recipe")), str(own_scale if scale is None else scale), has_images(root)
-    steps = [given]
+    name, asked = str(given.pop("recipe")), str(own_scale if scale is None else scale)
+    steps, known = [given], list[Recipe]()
 
-    def take(word: str) -> None:
-        steps.append(_parse_change(word))
+    def take(change: Change) -> None:
+        steps.append(_parse_change(change) if isinstance(change, str) else dict(change))
 
     def settled() -> Any:
         """A wrong scale, or a word that is no change, hides no mistake in the settings; a wrong recipe does."""
-        if recipe not in RECIPES:
+        if not known:
             return None
-        defaults = RECIPES[recipe].settings(cast(Scale, asked if asked in SCALES else SCALES[0]), images)
-        return _apply_changes(RECIPES[recipe].kind, defaults.model_dump(mode="json"), steps)
+        defaults = known[0].settings(cast(Scale, asked if asked in SCALES else SCALES[0]), has_images(root))
+        return _apply_changes(type(defaults), defaults.model_dump(mode="json"), steps)
 
-    recipe, size, *_, settings = collect_errors(
-        lambda: check_choice("recipe", recipe, list(RECIPES)),
+    _, size, *_, settings = collect_errors(
+        lambda: known.append(find_recipe(name)),
         lambda: cast(Scale, check_choice("scale", asked, SCALES)),
-        *(partial(take, word) for word in changes),
+        *(partial(take, change) for change in ([changes] if isinstance(changes, Mapping) else changes)),
         settled,
     )
-    notes = []
-    stands_in = RECIPES[recipe].of_images and not any("datasets" in step for step in steps)
-    if size == "smoke" and not images and stands_in:
-        notes.append(
-            f"no CIFAR-10 at hand, so {recipe} takes the embedded digits at this scale; --root DIR, or the "
-            f"variable {ROOT_VARIABLE}, names the folder that holds cifar10/"
-        )
-    return recipe, size, settings, notes
+    notes = [] if has_images(root) or any("datasets" in step for step in steps) else _note_stand_in(known[0], size)
+    return name, size, settings, notes
+
+
+def _note_stand_in(recipe: Recipe, scale: Scale) -> list[str]:
+    """What to know where no real images are at hand, of a recipe that would read them at this scale."""
+    if scale != "smoke" or recipe.settings(scale, True) == recipe.settings(scale, False):
+        return []
+    return [
+        f"no CIFAR-10 at hand, so {recipe.name} takes the embedded digits at this scale; --root DIR, or the "
+        f"variable {ROOT_VARIABLE}, names the folder that holds cifar10/"
+    ]
 
 
 def _apply_changes(kind: type[Config], plain: dict[str, Any], steps: Sequence[dict[str, Any]]) -> Any:

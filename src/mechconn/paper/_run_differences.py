@@ -1,14 +1,23 @@
-"""Two runs side by side: settings that differ, and the numbers of whatever stands in both."""
+"""Two runs side by side: settings that differ, and the numbers that both have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
-from mechconn.paper._run_tables import CellPlace, ValueTable, tabulate_accuracies, tabulate_barriers
-from mechconn.report import flatten_settings
-from mechconn.store import RunRecord
+from pydantic import ConfigDict
+
+from mechconn.core import abbreviate_split, to_plain_fields
+from mechconn.paper._run_part import Numbers, RunPart
+from mechconn.paper._run_record import RunRecord
+from mechconn.paper._run_tables import CellPlace, SeedMean, ValueTable, tabulate_accuracies, tabulate_barriers
+from mechconn.plotting import Result, Section, Table, flatten_settings, print_table
+
+SEED_MEAN = {known.name for known in fields(SeedMean)}
+"""Keys of the plain values of a `SeedMean`."""
+VALUE = "value"
+"""The column of a number that a summary holds under one name alone."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,8 @@ class NumberPair:
         name: model or path.
         where: dataset, proportion and clean samples in the first run.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")  # the difference is computed anew
 
     name: str
     where: str
@@ -31,31 +42,67 @@ class NumberPair:
         """The second minus the first."""
         return None if self.a is None or self.b is None else self.b - self.a
 
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values, with the difference."""
+        return {**to_plain_fields(self), "difference": self.difference}
 
-@dataclass(frozen=True)
-class RunDifferences:
+
+@dataclass(frozen=True, repr=False)
+class RunDifferences(Result, kind="run_differences"):
     """How two runs differ.
 
     Attributes:
         settings: name -> (first, second), as text; those that differ.
         accuracy: in [0, 1], models that both have.
         barriers: in nats, paths that both have.
-        summary: means over the seeds in what the recipe says of all its cells together.
+        summary: numbers of `RunRecord.summary` at the same place, means over the seeds where it holds such.
     """
 
     runs: tuple[str, str]
-    settings: dict[str, tuple[str, str]]
-    accuracy: list[NumberPair]
-    barriers: list[NumberPair]
-    summary: list[NumberPair]
+    settings: Mapping[str, tuple[str, str]]
+    accuracy: tuple[NumberPair, ...]
+    barriers: tuple[NumberPair, ...]
+    summary: tuple[NumberPair, ...]
 
-    def plain(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        numbers = {
-            name: [{**asdict(pair), "difference": pair.difference} for pair in pairs]
-            for name, pairs in (("accuracy", self.accuracy), ("barriers", self.barriers), ("summary", self.summary))
-        }
-        return {"runs": list(self.runs), "settings": {k: list(v) for k, v in self.settings.items()}, **numbers}
+    def rows(self) -> list[dict[str, Any]]:
+        """One record for each number that both have."""
+        groups = {"accuracy": self.accuracy, "barrier": self.barriers, "summary": self.summary}
+        return [{"measure": measure, **pair.to_plain()} for measure, pairs in groups.items() for pair in pairs]
+
+    def sections(self) -> list[Section]:
+        """Settings that differ, accuracies, barriers and summaries, each as A, B, and B minus A."""
+        settings = Table(("setting", "A", "B"), tuple((name, *both) for name, both in self.settings.items()))
+        found = [Section("Settings that differ", tables=(settings,))] if self.settings else []
+        for title, pairs, scale, digits in (
+            ("Accuracy in %: A, B, and B minus A", self.accuracy, 100.0, 1),
+            ("Barriers in nats: A, B, and B minus A", self.barriers, 1.0, 2),
+            ("Summary of all cells: A, B, and B minus A", self.summary, 1.0, 5),
+        ):
+            if pairs:
+                found.append(Section(title, tables=(_tabulate_pairs(pairs, scale, digits),)))
+        return found
+
+    def __str__(self) -> str:
+        lines = [f"A: {self.runs[0]}", f"B: {self.runs[1]}"]
+        for section in self.sections():
+            lines += [section.title, *print_table(section.tables[0])]
+        return "\n".join(lines if self.rows() else [*lines, "no number is in both runs"])
+
+
+def _tabulate_pairs(pairs: tuple[NumberPair, ...], scale: float, digits: int) -> Table:
+    splits = list(dict.fromkeys(pair.split for pair in pairs))
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for pair in pairs:
+        rows.setdefault((pair.name, pair.where), {})[pair.split] = _format_pair(pair, scale, digits)
+    lines = tuple((*place, *(texts.get(split, "") for split in splits)) for place, texts in rows.items())
+    return Table(("name", "where", *map(abbreviate_split, splits)), lines)
+
+
+def _format_pair(pair: NumberPair, scale: float, digits: int) -> str:
+    if pair.a is None or pair.b is None or pair.difference is None:
+        return "not finite"
+    numbers = f"{scale * pair.a:.{digits}f} {scale * pair.b:.{digits}f}"
+    return f"{numbers} {scale * pair.difference:+.{digits}f}"
 
 
 def compare_runs(a: RunRecord, b: RunRecord) -> RunDifferences:
@@ -64,34 +111,47 @@ def compare_runs(a: RunRecord, b: RunRecord) -> RunDifferences:
     Numbers are compared where dataset, proportion and clean samples agree; what has one value in each run need not, so
     that runs on two datasets, or with two numbers of clean samples, can be compared.
     """
-    ours, theirs = dict(flatten_settings(a.settings)), dict(flatten_settings(b.settings))
+    ours, theirs = dict(flatten_settings(dict(a.settings))), dict(flatten_settings(dict(b.settings)))
     names = dict.fromkeys([*ours, *theirs])
     changed = {name: (ours.get(name, ""), theirs.get(name, "")) for name in names if ours.get(name) != theirs.get(name)}
+    first, second = a.cue_results, b.cue_results
     return RunDifferences(
         (a.id, b.id),
         changed,
-        list(_iterate_pairs(tabulate_accuracies(a), tabulate_accuracies(b))),
-        list(_iterate_pairs(tabulate_barriers(a), tabulate_barriers(b))),
-        list(_pair_summaries(a.summary or {}, b.summary or {})),
+        tuple(_iterate_pairs(tabulate_accuracies(first), tabulate_accuracies(second))),
+        tuple(_iterate_pairs(tabulate_barriers(first), tabulate_barriers(second))),
+        tuple(_pair_summaries(a.summary, b.summary)),
     )
 
 
-def _pair_summaries(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[NumberPair]:
-    """Every mean that stands at the same place of both summaries."""
-    theirs = dict(_iterate_means(b))
-    for (name, *where, measure), value in _iterate_means(a):
-        if (name, *where, measure) in theirs:
-            yield NumberPair(name, " ".join(where), measure, value, theirs[name, *where, measure])
+def _pair_summaries(a: RunPart | None, b: RunPart | None) -> Iterator[NumberPair]:
+    """Every number at the same place of both summaries."""
+    theirs = dict(_iterate_numbers(_read_values(b)))
+    for place, value in _iterate_numbers(_read_values(a)):
+        if place in theirs:
+            name, *where, measure = place if len(place) > 1 else (*place, VALUE)
+            yield NumberPair(name, " ".join(where), measure, value, theirs[place])
 
 
-def _iterate_means(
-    summary: Mapping[str, Any], place: tuple[str, ...] = ()
+def _read_values(summary: RunPart | None) -> Mapping[str, Any]:
+    """Plain values of a summary; none where there is no summary."""
+    if summary is None:
+        return {}
+    plain = summary.to_plain()
+    return plain["values"] if isinstance(summary, Numbers) else plain
+
+
+def _iterate_numbers(
+    values: Mapping[str, Any], place: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], float | None]]:
-    for name, value in summary.items():
-        if isinstance(value, Mapping) and "mean" in value:
+    """(names from the outermost to the innermost, number) of every number in nested plain values, means of seeds."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value.keys() == SEED_MEAN:
             yield (*place, name), value["mean"]
         elif isinstance(value, Mapping):
-            yield from _iterate_means(value, (*place, name))
+            yield from _iterate_numbers(value, (*place, name))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield (*place, name), value
 
 
 def _iterate_pairs(a: ValueTable, b: ValueTable) -> Iterator[NumberPair]:

@@ -1,25 +1,28 @@
-"""Figures of the report of runs: accuracy beside the published, paths, clean samples, widths; all also in words."""
+"""Figures of runs: accuracy beside the published, paths, clean samples, widths; each also in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mechconn.core import abbreviate_split
-from mechconn.paper._run_tables import CurvesByMeasure, SeedMean, sort_splits
+from mechconn.paper._run_tables import SeedMean, sort_splits
 from mechconn.plotting import (
     LABELS,
+    Drawing,
     choose_line_style,
     draw_histories,
     draw_saved_ends,
     draw_split_curves,
     escape_label,
-    inline_svg,
     list_terms,
+    make_figure,
     make_panel_grid,
-    replace_not_finite,
     strip_axes,
 )
+
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
 
 ValuesBySplit = Mapping[str, SeedMean]
 RowsByName = Mapping[str, ValuesBySplit]
@@ -28,52 +31,66 @@ PUBLISHED = "hollow: published"
 HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "linestyle": "none", "markersize": 7}
 
 
-def draw_accuracy_figure(places: Mapping[str, RowsByName], published: Mapping[str, Shares]) -> str:
+def draw_accuracy_figure(places: Mapping[str, RowsByName], published: Mapping[str, Shares]) -> Drawing:
     """Accuracy of every model on every split, one panel for each place; published values as hollow marks.
 
     Args:
         places: place -> model -> split -> accuracy.
         published: place -> model -> split -> accuracy.
     """
-
-    def draw() -> Any:
-        figure, panels = make_panel_grid(len(places), 3.4)
-        for axes, (place, rows) in zip(panels, places.items(), strict=True):
-            splits = sort_splits(split for row in rows.values() for split in row)
-            for number, split in enumerate(splits):
-                shift = (number - (len(splits) - 1) / 2) * 0.14
-                style = choose_line_style(split, number)
-                ours = [(x + shift, row[split]) for x, row in enumerate(rows.values()) if split in row]
-                _draw_marks(axes, ours, 100, style)
-                theirs = [
-                    (x + shift, 100 * shares[split])
-                    for x, name in enumerate(rows)
-                    if split in (shares := published.get(place, {}).get(name, {}))
-                ]
-                axes.plot(*_split_points(theirs), **{**style, **HOLLOW, "label": None})
-            axes.set_xticks(range(len(rows)), [escape_label(_wrap_name(name)) for name in rows])
-            axes.set_ylim(0, 104)
-            axes.set_ylabel(LABELS["accuracy"])
-            axes.set_title(escape_label(place), fontsize=10)
-            strip_axes(axes)
-        _draw_legend(figure, panels[0], hollow=PUBLISHED if any(published.values()) else "")
-        return figure
-
     words = [
         f"{place}: "
         + "; ".join(f"{name} {_describe_row(row, published.get(place, {}).get(name, {}))}" for name, row in r.items())
         for place, r in places.items()
     ]
-    return inline_svg(draw, f"Test accuracy of every model on every split. {'. '.join(words)}.")
+    said = f"Test accuracy of every model on every split. {'. '.join(words)}."
+    return Drawing(lambda: draw_accuracies(places, published), said)
+
+
+def draw_accuracies(
+    places: Mapping[str, RowsByName], published: Mapping[str, Shares], ax: Axes | None = None
+) -> Figure:
+    """Accuracy of every model on every split, one panel for each place; the first place alone into `ax`."""
+    if ax is None:
+        figure, panels = make_panel_grid(len(places), 3.4)
+    else:
+        figure, panels = cast("Figure", ax.get_figure()), [ax]
+    for axes, (place, rows) in zip(panels, places.items(), strict=False):
+        _draw_accuracy_panel(axes, rows, published.get(place, {}))
+        axes.set_title(escape_label(place), fontsize=10)
+    hollow = PUBLISHED if any(published.values()) else ""
+    if ax is None:
+        _draw_legend(figure, panels[0], hollow)
+    else:
+        ax.legend(frameon=False)
+    return figure
+
+
+def _draw_accuracy_panel(axes: Axes, rows: RowsByName, published: Shares) -> None:
+    splits = sort_splits(split for row in rows.values() for split in row)
+    for number, split in enumerate(splits):
+        shift = (number - (len(splits) - 1) / 2) * 0.14
+        style = choose_line_style(split, number)
+        _draw_marks(axes, [(x + shift, row[split]) for x, row in enumerate(rows.values()) if split in row], 100, style)
+        theirs = [
+            (x + shift, 100 * shares[split])
+            for x, name in enumerate(rows)
+            if split in (shares := published.get(name, {}))
+        ]
+        axes.plot(*_split_points(theirs), **{**style, **HOLLOW, "label": None})
+    axes.set_xticks(range(len(rows)), [escape_label(_wrap_name(name)) for name in rows])
+    axes.set_ylim(0, 104)
+    axes.set_ylabel(LABELS["accuracy"])
+    strip_axes(axes)
 
 
 def draw_paths_figure(
-    paths: Mapping[str, tuple[Sequence[float], CurvesByMeasure]],
+    paths: Mapping[str, tuple[Sequence[float], Mapping[str, Mapping[str, Sequence[float]]]]],
     heights: RowsByName,
     end: str,
     saved: Mapping[str, Sequence[tuple[str, str, float, float]]],
     shifts: Mapping[str, str],
-) -> str:
+) -> Drawing:
     """Accuracy and loss along every path, a row of panels for each.
 
     Args:
@@ -86,13 +103,11 @@ def draw_paths_figure(
     measures = ("accuracy", "loss")
 
     def draw() -> Any:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9.0, 2.7 * len(paths) + 0.5), layout="constrained")
+        figure = make_figure(9.0, 2.7 * len(paths) + 0.5)
         rows = figure.subplots(len(paths), 2, squeeze=False)
         for panels, (name, (ts, measured)) in zip(rows, paths.items(), strict=True):
             for axes, measure in zip(panels, measures, strict=True):
-                draw_split_curves(axes, ts, measure, replace_not_finite(measured[measure]))
+                draw_split_curves(axes, ts, measure, measured[measure])
                 numbers = {split: number for number, split in enumerate(measured[measure])}
                 draw_saved_ends(axes, measure, [found for found in saved.get(name, ()) if found[1] == measure], numbers)
                 axes.set_ylabel("accuracy (%)" if measure == "accuracy" else "loss (nats)")
@@ -108,12 +123,12 @@ def draw_paths_figure(
         for name in paths
     )
     said = "".join(f" {name}:{sentence}" for name, sentence in shifts.items())
-    return inline_svg(draw, f"Accuracy and loss along each path. Barriers in loss: {words}.{said}")
+    return Drawing(draw, f"Accuracy and loss along each path. Barriers in loss: {words}.{said}")
 
 
 def draw_samples_figure(
     models: Mapping[str, Mapping[int, ValuesBySplit]], published: Mapping[str, Mapping[int, Mapping[str, float]]]
-) -> str:
+) -> Drawing:
     """Accuracy by the number of clean samples, one panel for each model; published values as hollow marks.
 
     Args:
@@ -143,61 +158,65 @@ def draw_samples_figure(
         for name, rows in models.items()
         for count, row in rows.items()
     )
-    return inline_svg(draw, f"Test accuracy by the number of clean samples. {words}.")
+    return Drawing(draw, f"Test accuracy by the number of clean samples. {words}.")
 
 
-def draw_widths_figure(pairs: Mapping[str, Mapping[int, ValuesBySplit]]) -> str:
+WIDTH_LABELS = {
+    "barrier_before": "barrier, not permuted",
+    "barrier_after": "barrier, permuted",
+    "pattern_agreement": "patterns that agree (%)",
+}
+
+
+def draw_widths_figure(pairs: Mapping[str, Mapping[int, ValuesBySplit]]) -> Drawing:
     """Barriers before and after permutation, and agreement of patterns, by width.
 
     Args:
         pairs: pair -> width -> measure ("barrier_before", "barrier_after", "pattern_agreement") -> value.
     """
-    shown = {
-        "barrier_before": "barrier, as they are",
-        "barrier_after": "barrier, permuted",
-        "pattern_agreement": "patterns that agree (%)",
-    }
-
-    def draw() -> Any:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(10.0, 3.6), layout="constrained")
-        panels = figure.subplots(1, len(shown))
-        for axes, (measure, label) in zip(panels, shown.items(), strict=True):
-            scale = 100 if measure == "pattern_agreement" else 1
-            for number, (pair, rows) in enumerate(pairs.items()):
-                _draw_marks(
-                    axes,
-                    [(width, row[measure]) for width, row in rows.items()],
-                    scale,
-                    choose_line_style(pair, number),
-                    line="-",
-                )
-            _set_count_axis(axes, list(next(iter(pairs.values()))))
-            axes.set_xlabel("width")
-            axes.set_ylabel(label)
-            axes.set_ylim(bottom=0)
-            strip_axes(axes)
-        _draw_legend(figure, panels[0])
-        return figure
-
     words = "; ".join(
         f"{pair} at width {width}: barrier {row['barrier_before'].mean:.3g} before and {row['barrier_after'].mean:.3g} "
         f"after permutation, {100 * (row['pattern_agreement'].mean or 0.0):.0f} % of patterns agree"
         for pair, rows in pairs.items()
         for width, row in rows.items()
     )
-    return inline_svg(draw, f"Barriers in mean squared error and agreement of activation patterns by width. {words}.")
+    said = f"Barriers in mean squared error and agreement of activation patterns by width. {words}."
+    return Drawing(lambda: draw_widths(pairs), said)
 
 
-def draw_histories_figure(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """The loss terms of trainings by epoch, one panel for each; see `histories`."""
+def draw_widths(pairs: Mapping[str, Mapping[int, ValuesBySplit]], ax: Axes | None = None) -> Figure:
+    """The same as a figure, a panel for each measure; barriers after permutation alone into `ax`."""
+    if ax is None:
+        figure = make_figure(10.0, 3.6)
+        panels = dict(zip(WIDTH_LABELS, figure.subplots(1, len(WIDTH_LABELS)), strict=True))
+    else:
+        figure, panels = cast("Figure", ax.get_figure()), {"barrier_after": ax}
+    for measure, axes in panels.items():
+        scale = 100 if measure == "pattern_agreement" else 1
+        for number, (pair, rows) in enumerate(pairs.items()):
+            points = [(width, row[measure]) for width, row in rows.items()]
+            _draw_marks(axes, points, scale, choose_line_style(pair, number), line="-")
+        _set_count_axis(axes, list(next(iter(pairs.values()))))
+        axes.set_xlabel("width")
+        axes.set_ylabel(WIDTH_LABELS[measure])
+        axes.set_ylim(bottom=0)
+        strip_axes(axes)
+    if ax is None:
+        _draw_legend(figure, panels["barrier_before"])
+    else:
+        ax.legend(frameon=False)
+    return figure
+
+
+def draw_histories_figure(trainings: Mapping[str, Sequence[Mapping[str, float]]], where: str) -> Drawing:
+    """The loss terms of trainings by epoch, one panel for each."""
     words = "; ".join(
         f"{name}: "
         + ", ".join(f"{t.replace('_', ' ')} {r[0][t]:.3g} to {r[-1][t]:.3g}" for t in list_terms(r[-1]) if t in r[0])
         for name, r in trainings.items()
     )
-    return inline_svg(lambda: draw_histories(trainings), f"Loss terms from the first epoch to the last. {words}.")
+    said = f"Loss terms from the first epoch to the last. {words}."
+    return Drawing(lambda: draw_histories(trainings), said, f"Loss terms: {where}")
 
 
 # ---------------------------------------------------------------- pieces

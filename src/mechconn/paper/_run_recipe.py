@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mechconn.core import Compute, Config, Picture, Progress, check_available, hash_settings, read_environment
+from mechconn.core import (
+    Compute,
+    Config,
+    Picture,
+    Progress,
+    check_available,
+    hash_settings,
+    is_built_in,
+    log,
+    read_environment,
+)
+from mechconn.datasets import make_strips
 from mechconn.paper._cells import make_cell_task
+from mechconn.paper._cue_sections import list_published
 from mechconn.paper._engines import CellEngine, run_jobs
-from mechconn.paper._hashed_tasks import hash_images
-from mechconn.paper._recipes import RECIPES
+from mechconn.paper._recipe import Recipe, find_recipe, find_recipe_of
+from mechconn.paper._run_part import RunPart
+from mechconn.paper._run_record import CellRecord, RecipeText, RunRecord, RunStatus
+from mechconn.paper._run_sections import list_findings
+from mechconn.paper._run_store import RunStore
 from mechconn.paper._settings import AnyCell, Settings, list_cells
 from mechconn.paper._steps import VERSIONS, ExperimentContext
-from mechconn.report import make_strips
-from mechconn.store import CellRecord, DiskFullError, RunRecord, Store
+from mechconn.paper._tasks import hash_images
+from mechconn.store import DiskFullError, Store
 
 
 @dataclass(frozen=True)
@@ -29,7 +45,8 @@ class RunPlan:
     """A run before it starts: everything that its numbers depend on beside the data, and where they go.
 
     Attributes:
-        recipe, scale, settings: what to do.
+        recipe: its name, or "package.module:Class" of one in a file of the user's.
+        scale, settings: what to do.
         store: the folder of results.
         engine: how the cells are run.
         device: "cpu" or "cuda".
@@ -46,11 +63,21 @@ class RunPlan:
     root: str | None = None
     notes: tuple[str, ...] = ()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As plain values, so that a worker imports the recipe before it meets classes that the recipe defines."""
+        fields = {known.name: getattr(self, known.name) for known in dataclasses.fields(self)}
+        return _rebuild_plan, (
+            fields | {"recipe": find_recipe(self.recipe).reference(), "settings": self._settings_json()},
+        )
+
     @property
     def plain(self) -> dict[str, Any]:
         """The settings as plain values, with what else the numbers depend on."""
         threads = self.engine.threads if self.computing_device == "cpu" else None
-        return {**self.settings.model_dump(mode="json"), "device": self.computing_device, "threads": threads}
+        return {**self._settings_json(), "device": self.computing_device, "threads": threads}
+
+    def _settings_json(self) -> dict[str, Any]:
+        return self.settings.model_dump(mode="json")
 
     @property
     def computing_device(self) -> str:
@@ -60,7 +87,15 @@ class RunPlan:
     @property
     def id(self) -> str:
         """Recipe, scale, and the start of a hash of the settings, not of the data: the same call has the same id."""
-        return f"{self.recipe}-{self.scale}-{hash_settings({'recipe': self.recipe, **self.plain})[:8]}"
+        name = find_recipe(self.recipe).name
+        return f"{name}-{self.scale}-{hash_settings({'recipe': name, **self.plain})[:8]}"
+
+
+def _rebuild_plan(fields: dict[str, Any]) -> RunPlan:
+    """A plan from its plain values."""
+    kind = type(find_recipe(fields["recipe"]).settings(fields["scale"], False))
+    settings: Any = kind.model_validate(fields["settings"])
+    return RunPlan(**{**fields, "settings": settings})
 
 
 @dataclass(frozen=True)
@@ -71,31 +106,34 @@ class RunWatcher:
     line: Callable[[str], None] | None = None
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Log a line, and pass it on."""
+        log(text)
         if self.line is not None:
             self.line(text)
 
 
 @dataclass(frozen=True)
 class CellJob:
-    """One cell for a worker."""
+    """One cell for a worker, by its number among those of the plan."""
 
     plan: RunPlan
-    cell: AnyCell
+    number: int
     progress: Progress | None = None
 
 
 @dataclass(frozen=True)
 class CellOutcome:
-    """What a cell gave: numbers, the keys of its steps, and what a reader should know.
+    """What a cell gave, how, and what a reader should know.
 
     Attributes:
+        result: what it gave.
+        steps: "<step>: <what for>" -> key.
         computed: number of steps that were not there.
         seconds: that it took just now.
         work: that its steps took, whenever they were computed.
     """
 
-    numbers: dict[str, Any]
+    result: RunPart
     steps: dict[str, str]
     computed: int
     seconds: float
@@ -111,12 +149,13 @@ def run_cell(job: CellJob) -> CellOutcome:
         precision = plan.settings.precision if isinstance(plan.settings, Settings) else "model"
         compute = Compute(plan.computing_device, precision, progress=job.progress)
         context = ExperimentContext(store, compute, plan.engine.threads)
-        numbers = RECIPES[plan.recipe].cell(context, plan.settings, job.cell, plan.root)
+        recipe = find_recipe(plan.recipe)
+        result = recipe.run_cell(context, plan.settings, recipe.cells(plan.settings)[job.number], plan.root)
     steps = {title: stored.record.key for title, stored in context.log.items()}
     notes += [f"{title}: {note}" for title, stored in context.log.items() for note in stored.numbers.get("notes", ())]
     computed = sum(stored.computed for stored in context.log.values())
     work = sum(stored.record.seconds for stored in context.log.values())
-    return CellOutcome(numbers, steps, computed, time.perf_counter() - started, work, notes)
+    return CellOutcome(result, steps, computed, time.perf_counter() - started, work, notes)
 
 
 def run_plan(plan: RunPlan, watch: RunWatcher | None = None) -> RunRecord:
@@ -131,11 +170,12 @@ def run_plan(plan: RunPlan, watch: RunWatcher | None = None) -> RunRecord:
     """
     watch = watch or RunWatcher()
     pictures, inputs = _check_plan(plan)
-    store = Store(plan.store, note=watch.say)
+    store = RunStore(plan.store, note=watch.say)
     with _lock_run(store, plan.id):
         account = _RunProgress(plan, watch, store.stored(plan.id), inputs)
         store.save(account.record("running", pictures))
-        jobs = [CellJob(plan, cell, watch.step if plan.engine.name == "inline" else None) for cell in account.cells]
+        progress = watch.step if plan.engine.name == "inline" else None
+        jobs = [CellJob(plan, number, progress) for number in range(len(account.cells))]
         try:
             for number, future in run_jobs(run_cell, jobs, plan.engine, account.say):
                 account.add(number, future)
@@ -143,13 +183,34 @@ def run_plan(plan: RunPlan, watch: RunWatcher | None = None) -> RunRecord:
         except BaseException:
             store.save(account.record("stopped", pictures))
             raise
-        record = account.record("failed" if account.failed else "done", pictures)
+        record = _add_text(account.record("failed" if account.failed else "done", pictures))
         store.save(record)
     return record
 
 
+def _add_text(record: RunRecord) -> RunRecord:
+    """The record with what a user's recipe says of it, also where its methods fail, which they may on failed cells."""
+    recipe = find_recipe_of(record)
+    if is_built_in(type(recipe)):
+        return record
+    try:
+        findings, claims = tuple(list_findings(record)), tuple(recipe.judge_claims(record))
+        published = tuple(list_published(recipe, record.cue_results, record.dataset_kinds))
+    except Exception as error:
+        why = f"{recipe.reference()} could not judge this run ({explain_in_one_line(error)})."
+        findings, claims, published = (why,), (), ()
+    title = recipe.title or recipe.name
+    text = RecipeText(title, recipe.question, findings, claims, published, recipe.by_samples)
+    return replace(record, text=text)
+
+
+def explain_in_one_line(error: BaseException) -> str:
+    """Type and text of an error, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 @contextmanager
-def _lock_run(store: Store, run: str) -> Iterator[None]:
+def _lock_run(store: RunStore, run: str) -> Iterator[None]:
     """A block that is the only one to work on a run; it waits until it is."""
     with ExitStack() as held:
         # One second of patience: listing runs holds the lock for a moment.
@@ -159,20 +220,18 @@ def _lock_run(store: Store, run: str) -> Iterator[None]:
         yield
 
 
-FinishedCell = tuple[CellRecord, dict[str, Any]]
-
-
 class _RunProgress:
     """What a run has done so far: in this call, and before it, with the same inputs, as the stored record says."""
 
     def __init__(self, plan: RunPlan, watch: RunWatcher, before: RunRecord | None, inputs: str) -> None:
         before = before if before is not None and before.inputs_hash == inputs else None
         self.plan, self.watch, self.before, self.inputs = plan, watch, before, inputs
-        self.cells = RECIPES[plan.recipe].cells(plan.settings)
+        self.recipe: Recipe = find_recipe(plan.recipe)
+        self.cells = self.recipe.cells(plan.settings)
         self.failed = False
         self._began, self._started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-        self._earlier = {} if before is None else {c.name: c for c in before.cells if c.status == "done"}
-        self._done: dict[int, FinishedCell] = {}
+        self._earlier = {} if before is None else {c.name: c for c in before.cells if c.result is not None}
+        self._done: dict[int, CellRecord] = {}
         self._spent: list[float] = []
         self._notes: list[str] = [] if before is None else list(before.notes)
         for note in plan.notes:
@@ -187,20 +246,17 @@ class _RunProgress:
     def add(self, number: int, future: Future[CellOutcome]) -> None:
         """A finished cell; a full disk ends the run."""
         cell, error = self.cells[number], future.exception()
-        place = {"name": cell.name, **cell.place}
         if isinstance(error, DiskFullError) or (error is not None and not isinstance(error, Exception)):
             raise error
         if error is not None:
-            self.failed, why = True, f"{type(error).__name__}: {error}"
-            record = CellRecord(**place, status="failed", seconds=0.0, steps={}, computed=0, why=why)
-            self._done[number] = record, {}
+            self.failed, why = True, explain_in_one_line(error)
+            self._done[number] = CellRecord(cell.name, "failed", 0.0, {}, 0, why)
             self.watch.say(f"[{len(self._done)}/{len(self.cells)}] {cell.name}: failed: {why}")
             return
         found = future.result()
         earlier = self._earlier.get(cell.name)
         computed = earlier.computed if earlier is not None and not found.computed else found.computed
-        done = {"status": "done", "seconds": found.work, "steps": found.steps, "computed": computed}
-        self._done[number] = CellRecord(**place, **done), found.numbers
+        self._done[number] = CellRecord(cell.name, "done", found.work, found.steps, computed, result=found.result)
         self._spent += [found.seconds] if found.computed else []
         for note in found.notes:
             self.say(note)
@@ -219,45 +275,36 @@ class _RunProgress:
         seconds = sum(self._spent) / len(self._spent) * cells / min(cells, self.plan.engine.workers)
         return f"; about {seconds:.0f} seconds left" if seconds < 100 else f"; about {seconds / 60:.0f} minutes left"
 
-    def _so_far(self) -> list[FinishedCell]:
+    def _so_far(self) -> list[CellRecord]:
         """Every cell that is finished, by this call or by an earlier one."""
-        found = []
-        for number, cell in enumerate(self.cells):
-            if number in self._done:
-                found.append(self._done[number])
-            elif self.before is not None and cell.name in self._earlier:
-                found.append((self._earlier[cell.name], self.before.results[cell.name]))
-        return found
+        known = {number: self._earlier.get(cell.name) for number, cell in enumerate(self.cells)} | self._done
+        return [record for record in known.values() if record is not None]
 
-    def _summary(self, results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    def _summary(self, cells: Sequence[CellRecord]) -> RunPart | None:
         """What the cells say together, once all are there."""
-        summary = RECIPES[self.plan.recipe].summary
-        if summary is None or len(results) < len(self.cells):
-            return None
-        return summary(self.plan.settings, list(results.values()))
+        results = [cell.result for cell in cells if cell.result is not None]
+        return self.recipe.summarise(self.plan.settings, results) if len(results) == len(self.cells) else None
 
-    def record(self, status: Any, pictures: dict[str, dict[str, Picture]]) -> RunRecord:
+    def record(self, status: RunStatus, pictures: dict[str, dict[str, Picture]]) -> RunRecord:
         """The run's record as it stands."""
         plan, plain, before = self.plan, self.plan.plain, self.before
         done = self._so_far()
-        results = {record.name: numbers for record, numbers in done if record.status == "done"}
         return RunRecord(
             id=plan.id,
-            recipe=plan.recipe,
+            recipe=self.recipe.name,
             scale=plan.scale,
             settings=plain,
             settings_hash=hash_settings(plain),
             inputs_hash=self.inputs,
-            seeds=list(plain["seeds"]),
+            seeds=tuple(plain.get("seeds", ())),
             threads=plain["threads"],
             status=status,
             seconds=time.perf_counter() - self._began + (0.0 if before is None else before.seconds),
             started=self._started if before is None else before.started,
-            cells=[record for record, _ in done],
+            cells=tuple(done),
             planned=len(self.cells),
-            results=results,
-            summary=self._summary(results),
-            notes=list(self._notes),
+            summary=self._summary(done),
+            notes=tuple(self._notes),
             pictures=pictures,
             **self._where(),
         )
@@ -279,7 +326,7 @@ def _check_plan(plan: RunPlan) -> tuple[dict[str, dict[str, Picture]], str]:
     for data in settings.datasets:
         own = [cell for cell in list_cells(settings) if cell.data == data]
         task = make_cell_task(settings, own[0], plan.root)
-        check_available("clean_samples", max(cell.clean_samples or 1 for cell in own), len(task.clean.data))
+        check_available("clean_samples", max(cell.clean_samples or 1 for cell in own), len(task.clean))
         pictures[data.name] = make_strips(task.suite)
         read["data"][data.name] = hash_images(data, settings.rows, settings.test_rows, plan.root)
     return pictures, hash_settings(read)

@@ -1,16 +1,25 @@
-"""From a run's record to rows of tables: means over the seeds, with intervals, place by place."""
+"""From results of cells to rows of tables: one result for each place and model, over the seeds where there are several.
+
+A value of one seed is as it was measured, with its interval and verdict. Of several seeds it is their mean, its
+interval is Student's t over the seeds, and the verdict is what the same rules say of that interval.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 
+from mechconn.connectivity import Barrier, ConnectionVerdict, ShiftedEnd, judge_connection
 from mechconn.core import SPLITS
-from mechconn.stats import compute_moments, t_interval
-from mechconn.store import RunRecord
+from mechconn.mechanisms import Invariance, combine_training_runs
+from mechconn.stats import Interval, compute_moments, t_interval
+
+if TYPE_CHECKING:
+    from mechconn.paper._cue_result import CellPath, CueResult
 
 
 class CellPlace(NamedTuple):
@@ -33,11 +42,6 @@ def name_dataset_kind(data: Mapping[str, Any]) -> str:
     return kind if data["size"] is None else f"{kind} at {data['size']} pixels"
 
 
-def name_dataset_kinds(record: RunRecord) -> dict[str, str]:
-    """Dataset -> what it is."""
-    return {data["name"]: name_dataset_kind(data) for data in record.settings.get("datasets", ())}
-
-
 @dataclass(frozen=True)
 class SeedMean:
     """A mean with its 95 % interval.
@@ -47,194 +51,200 @@ class SeedMean:
         interval: over the seeds (Student's t) where there are two or more, else over the test samples; None where
             there is none.
         seeds: number of seeds.
-        shifted: of a barrier: whether an end of some seed's path is another network on this split than the saved one.
     """
 
     mean: float | None
-    interval: tuple[float, float] | None
+    interval: Interval | None
     seeds: int
-    shifted: bool = False
 
 
-ValueTable = dict[CellPlace, dict[str, dict[str, SeedMean]]]
-"""Place -> model or path -> split -> value."""
+@dataclass(frozen=True)
+class BarrierMean(SeedMean):
+    """The barrier of a path.
 
-
-def tabulate_accuracies(record: RunRecord) -> ValueTable:
-    """Accuracy in [0, 1] of every model."""
-    return _tabulate(record, "models", lambda n, split: (n["accuracy"][split], n["accuracy_interval"].get(split)), 1.0)
-
-
-def tabulate_barriers(record: RunRecord) -> ValueTable:
-    """Barrier in nats of every path."""
-
-    def height(numbers: Mapping[str, Any], split: str) -> tuple[float | None, Any]:
-        found = numbers["barrier"][split]
-        return (None, None) if found is None else (found[0], numbers["barrier_interval"].get(split))
-
-    table, shifts = _tabulate(record, "paths", height, None), collect_shifts(record)
-    for place, paths in shifts.items():
-        for name, found in paths.items():
-            row = table[place][name]
-            row.update({shift["split"]: replace(row[shift["split"]], shifted=True) for shift in found})
-    return table
-
-
-Shift: TypeAlias = dict[str, Any]
-"""An end that is another network than the saved one: end, split, on, saved, evaluated; see `mechconn.ShiftedEnd`."""
-
-
-def collect_shifts(record: RunRecord) -> dict[CellPlace, dict[str, list[Shift]]]:
-    """Place -> path -> the ends that are shifted for some seed; paths without any left out.
-
-    Values are means over the seeds whose ends as saved are known: records of an earlier time hold none.
+    Attributes:
+        verdict: whether it is at most the tolerance.
+        shifted: whether an end of some seed's path is another network on this split than the saved one.
     """
-    found: dict[CellPlace, dict[str, list[Shift]]] = {}
-    for place, paths in _collect_cells(record, "paths").items():
-        for name, cells in paths.items():
-            some = {(s["end"], s["split"], s["on"]): None for cell in cells for s in cell.get("shifted", ())}
-            if some:
-                found.setdefault(place, {})[name] = [_average_shift(cells, *which) for which in some]
-    return found
+
+    verdict: ConnectionVerdict
+    shifted: bool
 
 
-def _average_shift(cells: Sequence[Mapping[str, Any]], end: str, split: str, on: str) -> Shift:
-    index = "AB".index(end)
-    known = _with_saved_end(cells, index)
-    saved = _average_or_none(cell["saved"][index][on][split] for cell in known)
-    evaluated = _average_or_none(cell[on][split][-1 if index else 0] for cell in known)
-    return {"end": end, "split": split, "on": on, "saved": saved, "evaluated": evaluated}
+ValueTable = Mapping[CellPlace, Mapping[str, Mapping[str, SeedMean]]]
+"""Place -> model or path -> split -> value."""
+BarrierTable = Mapping[CellPlace, Mapping[str, Mapping[str, BarrierMean]]]
+"""Place -> path -> split -> barrier."""
+Found = TypeVar("Found")
 
 
-def _with_saved_end(cells: Sequence[Mapping[str, Any]], index: int) -> list[Mapping[str, Any]]:
-    """The seeds whose records hold this end as saved."""
-    return [cell for cell in cells if cell.get("saved", (None, None))[index] is not None]
-
-
-def collect_saved_ends(record: RunRecord) -> dict[CellPlace, dict[str, list[tuple[str, str, float, float]]]]:
-    """Place -> path -> (split, measure, t, value as saved) of the ends that are shifted on some split."""
-    cells = _collect_cells(record, "paths")
+def combine_models(results: Sequence[CueResult]) -> dict[CellPlace, dict[str, Invariance]]:
+    """Place -> model -> what it is invariant to: as it was measured on one seed, or over the seeds."""
+    found = _group((result, name, model) for result in results for name, model in result.models.items())
     return {
-        place: {name: list(_iterate_saved_ends(cells[place][name], shifts)) for name, shifts in paths.items()}
-        for place, paths in collect_shifts(record).items()
+        place: {
+            name: models[0] if len(models) == 1 else combine_training_runs(models) for name, models in named.items()
+        }
+        for place, named in found.items()
     }
 
 
-def _iterate_saved_ends(
-    cells: Sequence[Mapping[str, Any]], shifts: Sequence[Shift]
-) -> Iterator[tuple[str, str, float, float]]:
-    for end in sorted({shift["end"] for shift in shifts}):
-        index = "AB".index(end)
-        known = _with_saved_end(cells, index)
-        for on in ("accuracy", "loss"):
-            for split in known[0]["saved"][index][on]:
-                value = _average_or_none(cell["saved"][index][on][split] for cell in known)
-                if value is not None:
-                    yield split, on, float(index), value
-
-
-CurvesByMeasure = Mapping[Literal["accuracy", "loss"], Mapping[str, Sequence[float | None]]]
-
-
-def collect_curves(record: RunRecord) -> dict[CellPlace, dict[str, tuple[list[float], CurvesByMeasure]]]:
-    """Place -> path -> (t, measure -> split -> means over the seeds at each t)."""
-    found: dict[CellPlace, dict[str, tuple[list[float], CurvesByMeasure]]] = {}
-    for place, paths in _collect_cells(record, "paths").items():
-        for name, cells in paths.items():
-            measures: dict[Any, Any] = {
-                measure: {
-                    s: [_average_or_none(at) for at in zip(*(c[measure][s] for c in cells), strict=True)]
-                    for s in splits
-                }
-                for measure in ("accuracy", "loss")
-                if (splits := sort_splits(cells[0][measure]))
+def tabulate_accuracies(results: Sequence[CueResult]) -> ValueTable:
+    """Accuracy in [0, 1] of every model."""
+    return {
+        place: {
+            name: {
+                split: SeedMean(model.accuracy[split], model.accuracy_interval.get(split), model.runs)
+                for split in sort_splits(model.accuracy)
             }
-            found.setdefault(place, {})[name] = cells[0]["ts"], measures
-    return found
+            for name, model in models.items()
+        }
+        for place, models in combine_models(results).items()
+    }
 
 
-def collect_histories(record: RunRecord) -> dict[CellPlace, dict[str, list[dict[str, float]]]]:
-    """Place -> training -> a record for each epoch, every number the mean over the seeds."""
+def group_paths(results: Sequence[CueResult]) -> dict[CellPlace, dict[str, list[CellPath]]]:
+    """Place -> path -> that of every seed."""
+    return _group((result, path.label, path) for result in results for path in result.paths)
+
+
+def tabulate_barriers(results: Sequence[CueResult]) -> BarrierTable:
+    """Barrier in nats of every path, and whether it is at most the tolerance of its results.
+
+    Raises:
+        ValueError: seeds of one path have different tolerances.
+    """
+    tolerances = _group((result, path.label, result.tolerance) for result in results for path in result.paths)
+    return {
+        place: {
+            name: {
+                split: _combine_barriers(paths, split, _take_tolerance(place, name, tolerances[place][name]))
+                for split in sort_splits(paths[0].profile.loss)
+            }
+            for name, paths in named.items()
+        }
+        for place, named in group_paths(results).items()
+    }
+
+
+def _take_tolerance(place: CellPlace, name: str, tolerances: Sequence[float]) -> float:
+    if len(set(tolerances)) > 1:
+        listed = " and ".join(f"{tolerance:g}" for tolerance in sorted(set(tolerances)))
+        raise ValueError(
+            f"the seeds of one path must have one tolerance, got {listed} for {name}, {place.words}; give all cells of "
+            "a place the same"
+        )
+    return tolerances[0]
+
+
+def _combine_barriers(paths: Sequence[CellPath], split: str, tolerance: float) -> BarrierMean:
+    profiles = [path.profile for path in paths]
+    verdicts = [profile.judge(tolerance) for profile in profiles]
+    shifted = any(end.split == split for verdict in verdicts for end in verdict.shifted)
+    broken = {
+        verdict.splits[split]
+        for profile, verdict in zip(profiles, verdicts, strict=True)
+        if not all(map(math.isfinite, profile.loss[split]))
+    }
+    if broken:
+        found: ConnectionVerdict = "not connected" if "not connected" in broken else "undetermined"
+        return BarrierMean(None, None, len(paths), found, shifted)
+    barriers = [profile.barrier(split) for profile in profiles]
+    if len(barriers) == 1:
+        return BarrierMean(barriers[0].height, barriers[0].interval, 1, verdicts[0].splits[split], shifted)
+    mean = average_seeds([barrier.height for barrier in barriers], least=0.0)
+    assert mean.mean is not None
+    whole = Barrier(mean.mean, math.nan, math.nan, mean.interval)
+    verdict = judge_connection(split, whole, tolerance, by_height=False).verdict
+    return BarrierMean(mean.mean, mean.interval, mean.seeds, verdict, shifted)
+
+
+def average_seeds(values: Sequence[float], least: float = -math.inf) -> SeedMean:
+    """A mean over seeds, with an interval where there are several, its lower bound at `least` or above."""
+    if len(values) == 1:
+        return SeedMean(values[0], None, 1)
+    low, high = t_interval(compute_moments(torch.tensor(values, dtype=torch.float64)))
+    return SeedMean(_average(values), (max(low, least), high), len(values))
+
+
+# ---------------------------------------------------------------- curves and ends of paths, means over the seeds
+
+
+def average_curves(paths: Sequence[CellPath]) -> dict[str, dict[str, list[float]]]:
+    """Measure -> split -> means over the seeds at each t."""
+    first = paths[0].profile
+    measures = {on: sort_splits(first.measured()[on]) for on in ("accuracy", "loss") if on in first.measured()}
+    return {
+        on: {
+            split: [_average(at) for at in zip(*(path.profile.measured()[on][split] for path in paths), strict=True)]
+            for split in splits
+        }
+        for on, splits in measures.items()
+    }
+
+
+def average_shifts(paths: Sequence[CellPath]) -> list[ShiftedEnd]:
+    """The ends of a path that are other networks than the saved ones for some seed, with means over the seeds."""
+    which = {(end.end, end.split, end.on): None for path in paths for end in path.profile.shifted_ends()}
+    return [_average_end(paths, *one) for one in which]
+
+
+def list_saved_ends(paths: Sequence[CellPath]) -> list[tuple[str, str, float, float]]:
+    """(split, measure, t, value as saved) of the ends that are shifted on some split."""
+    return [
+        (split, on, float("AB".index(end)), _average_end(paths, end, split, on).saved)
+        for end in sorted({shift.end for shift in average_shifts(paths)})
+        for on in ("accuracy", "loss")
+        for split in paths[0].profile.measured().get(on, ())
+    ]
+
+
+def _average_end(paths: Sequence[CellPath], end: str, split: str, on: str) -> ShiftedEnd:
+    index = "AB".index(end)
+    pairs = [
+        (getattr(saved, on)[split], path.profile.measured()[on][split][-index])
+        for path in paths
+        if (saved := path.profile.saved[index]) is not None
+    ]
+    saved, evaluated = (_average(values) for values in zip(*pairs, strict=True))
+    return ShiftedEnd(end, split, on, saved, evaluated)
+
+
+def combine_histories(results: Sequence[CueResult]) -> dict[CellPlace, dict[str, list[dict[str, float]]]]:
+    """Place -> training or fit -> a record for each epoch, every number the mean over the seeds."""
+    found = _group(
+        (result, name, history)
+        for result in results
+        for name, history in {**result.histories, **{path.label: path.history for path in result.paths}}.items()
+        if history
+    )
     return {
         place: {
             name: [
-                {term: sum(one[term] for one in epoch) / len(epoch) for term in epoch[0]}
-                for epoch in zip(*over_seeds, strict=True)
+                {term: _average([record[term] for record in epoch]) for term in epoch[0]}
+                for epoch in zip(*seeds, strict=True)
             ]
-            for name, over_seeds in trainings.items()
+            for name, seeds in trainings.items()
         }
-        for place, trainings in _collect_cells(record, "histories").items()
+        for place, trainings in found.items()
     }
 
 
-def _tabulate(record: RunRecord, group: str, read: Any, most: float | None) -> ValueTable:
-    table: ValueTable = {}
-    for place, named in _collect_cells(record, group).items():
-        for name, cells in named.items():
-            splits = sort_splits(cells[0]["accuracy" if group == "models" else "barrier"])
-            row = {split: _average([read(cell, split) for cell in cells], most) for split in splits}
-            table.setdefault(place, {})[name] = row
-    return table
+def _group(found: Iterable[tuple[CueResult, str, Found]]) -> dict[CellPlace, dict[str, list[Found]]]:
+    """Place -> name -> what was found for every seed, in the order of places."""
+    grouped: dict[CellPlace, dict[str, list[Found]]] = {}
+    for result, name, value in found:
+        place = CellPlace(result.dataset, result.proportion, result.clean_samples)
+        grouped.setdefault(place, {}).setdefault(name, []).append(value)
+    return dict(sorted(grouped.items(), key=lambda item: (item[0][:2], item[0].clean or 0)))
 
 
-def _collect_cells(record: RunRecord, group: str) -> dict[CellPlace, dict[str, list[Any]]]:
-    """Place -> model or path -> its numbers for every seed."""
-    found: dict[CellPlace, dict[str, list[Mapping[str, Any]]]] = {}
-    for cell in record.cells:
-        if cell.dataset is None or cell.proportion is None:
-            continue
-        place = CellPlace(cell.dataset, cell.proportion, cell.clean_samples)
-        for name, numbers in record.results.get(cell.name, {}).get(group, {}).items():
-            found.setdefault(place, {}).setdefault(name, []).append(numbers)
-    return dict(sorted(found.items(), key=lambda item: (item[0][:2], item[0].clean or 0)))
-
-
-def _average(found: Sequence[tuple[float | None, Any]], most: float | None) -> SeedMean:
-    """The mean; an interval over seeds stays within [0, most]."""
-    numbers = [number for number, _ in found]
-    mean = _average_or_none(numbers)
-    if mean is None or len(found) == 1:
-        interval = found[0][1] if len(found) == 1 else None
-        return SeedMean(mean, None if interval is None else (interval[0], interval[1]), len(found))
-    low, high = t_interval(compute_moments(torch.tensor(numbers, dtype=torch.float64)))
-    return SeedMean(mean, (max(low, 0.0), high if most is None else min(high, most)), len(found))
-
-
-def _average_or_none(numbers: Iterable[float | None]) -> float | None:
-    given = list(numbers)
-    known = [number for number in given if number is not None]
-    return sum(known) / len(known) if len(known) == len(given) else None
+def _average(values: Iterable[float]) -> float:
+    known = list(values)
+    return sum(known) / len(known)
 
 
 def sort_splits(splits: Iterable[str]) -> list[str]:
     """NC, C, RC and RI first, then what else there is."""
     found = list(dict.fromkeys(splits))
     return [*(split for split in SPLITS if split in found), *(split for split in found if split not in SPLITS)]
-
-
-MEASURE_TITLES = {
-    "barrier_before": "barrier in mean squared error, networks as they are",
-    "barrier_after": "the same once their units were matched",
-    "agreement_before": "share of activation patterns that agree, networks as they are",
-    "pattern_agreement": "the same once their units were matched",
-}
-"""What experiments over widths measure: name -> meaning."""
-
-
-def tabulate_widths(record: RunRecord) -> dict[str, dict[int, dict[str, SeedMean]]]:
-    """Pair of networks -> width -> measure -> mean over the seeds; empty but for experiments over widths."""
-    pairs = {name: found for name, found in (record.summary or {}).items() if isinstance(found, dict)}
-    return {
-        pair.replace("_", " "): {
-            int(width): {measure: _read_summary(row[measure], len(record.seeds)) for measure in MEASURE_TITLES}
-            for width, row in found["by_width"].items()
-        }
-        for pair, found in pairs.items()
-        if "by_width" in found
-    }
-
-
-def _read_summary(found: Mapping[str, Any], seeds: int) -> SeedMean:
-    """A value that a summary holds as {mean, interval}."""
-    interval = found["interval"]
-    return SeedMean(found["mean"], None if interval is None else (interval[0], interval[1]), seeds)

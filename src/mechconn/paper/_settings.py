@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator
 
+import mechconn.tuning  # noqa: F401 - its methods are registered where they are defined
 from mechconn.core import (
     CommaSeparated,
     Config,
@@ -17,43 +18,29 @@ from mechconn.core import (
     did_you_mean,
     split_commas,
 )
+from mechconn.datasets import read_cue
 from mechconn.descent import Method, Training
-from mechconn.losses import BuiltInLoss, cross_entropy
-from mechconn.paths import BezierFit, PathFit, PolygonalFit
-from mechconn.tuning import (
-    CBFT,
-    DFR,
-    IRM,
-    LPFT,
-    ConvexCombination,
-    GroupDRO,
-    LastLayerRetraining,
-    NaiveFineTuning,
-    Scratch,
-    VREx,
-)
-
-METHOD_TYPES: tuple[type[Method], ...] = (
-    NaiveFineTuning,
-    CBFT,
-    LastLayerRetraining,
-    LPFT,
-    DFR,
-    IRM,
-    VREx,
-    GroupDRO,
-    ConvexCombination,
-    Scratch,
-    Training,
-)
-"""Methods that configurations can name: `{method = "CBFT", lr = 0.01}`. A new one joins here."""
-FITS: tuple[type[PathFit], ...] = (BezierFit, PolygonalFit)
-
+from mechconn.losses import AnyLoss, cross_entropy
+from mechconn.paths import BezierFit, PathFit
 
 PLAIN = PlainSerializer(lambda method: method.settings())
-AnyMethod = Annotated[Method, OneOf(METHOD_TYPES), PLAIN]
-AnyFit = Annotated[PathFit, OneOf(FITS), PLAIN]
+AnyMethod = Annotated[Method, OneOf(Method), PLAIN]
+AnyFit = Annotated[PathFit, OneOf(PathFit), PLAIN]
 PlainTraining = Annotated[Training, PLAIN]
+
+
+def _check_cue(value: Any) -> Any:
+    """A cue as a configuration names it, after refusing what names none."""
+    try:
+        found, _ = read_cue(value)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if not is_dataclass(found):
+        raise ValueError(f"the cue {value!r} must be a dataclass, whose fields tell stored results apart; decorate it")
+    return value
+
+
+AnyCue = Annotated[str | dict[str, Any], AfterValidator(_check_cue)]
 
 
 class DataSettings(Config):
@@ -63,8 +50,9 @@ class DataSettings(Config):
         name: how results call it.
         source: "digits", "planted", "cifar10", "cifar100", "fashion_mnist", a folder, or with `download` an
             "owner/name" of the hub.
-        cue: "box" (place tells the class; with more than ten classes place and hue), "dominoes" (a Fashion-MNIST image
-            on top), or "own" for planted data.
+        cue: a name: "box" (place tells the class; with more than ten classes place and hue), "hue-box", "dominoes" (a
+            Fashion-MNIST image on top), "planted" (that of planted data), or "package.module:Class" of your own; or a
+            table such as {name = "box", size = 5}.
         size: side in pixels to which images are resized.
         rgb: give grey images three channels.
         download: fetch from the hub what is not there.
@@ -72,15 +60,18 @@ class DataSettings(Config):
 
     name: str
     source: str
-    cue: Literal["box", "dominoes", "own"] = "box"
+    cue: AnyCue = "box"
     size: Annotated[int | None, Field(ge=1)] = None
     rgb: bool = False
     download: bool = False
 
+    def __hash__(self) -> int:  # a cue may be a table
+        return hash(self.model_dump_json())
+
 
 PRESETS = {
     "digits": DataSettings(name="digits", source="digits"),
-    "planted": DataSettings(name="planted", source="planted", cue="own"),
+    "planted": DataSettings(name="planted", source="planted", cue="planted"),
     "cifar10": DataSettings(name="cifar10", source="cifar10"),
     "cifar100": DataSettings(name="cifar100", source="cifar100"),
     "dominoes": DataSettings(name="dominoes", source="cifar10", cue="dominoes"),
@@ -123,8 +114,8 @@ class Settings(Config):
         training: how theta_C and theta_NC are trained.
         points: points on each path.
         tolerance: the rise in nats that still counts as connected.
-        loss: of training, fine-tuning, paths and measurements, by name: a name of `mechconn.losses`, or a table such as
-            {name = "cross_entropy", label_smoothing = 0.1}.
+        loss: of training, fine-tuning, paths and measurements: a name such as "squared", a table such as
+            {name = "cross_entropy", label_smoothing = 0.1}, or "package.module:name" of your own.
         statistics: at most so many training samples without cue for normalisation statistics; none takes all.
         precision: number type of the layers.
     """
@@ -140,7 +131,7 @@ class Settings(Config):
     training: PlainTraining = Training()
     points: Annotated[int, Field(ge=2)] = 11
     tolerance: Annotated[float, Field(ge=0)] = 0.05
-    loss: BuiltInLoss = cross_entropy
+    loss: AnyLoss = cross_entropy
     statistics: Count | None = None
     precision: Annotated[Precision, BeforeValidator(check_precision)] = "model"
 
@@ -190,16 +181,11 @@ class TuningSettings(Settings):
 
 @runtime_checkable
 class AnyCell(Protocol):
-    """One independent part of any experiment, with a name and a place."""
+    """One independent part of any experiment."""
 
     @property
     def name(self) -> str:
-        """Its place in words, the key of its results."""
-        ...
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Its place in plain values, those of `CellRecord.place`."""
+        """Its place in words; no two cells of a run have one name."""
         ...
 
 
@@ -221,15 +207,9 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Its place in words, the key of its results."""
+        """Its place in words."""
         clean = "" if self.clean_samples is None else f", {self.clean_samples} clean"
         return f"{self.data.name}, {self.proportion:g} cued{clean}, seed {self.seed}"
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Dataset, proportion, clean samples and seed."""
-        own = {"dataset": self.data.name, "proportion": self.proportion, "clean_samples": self.clean_samples}
-        return {**own, "seed": self.seed}
 
 
 def list_cells(settings: Settings) -> list[Cell]:

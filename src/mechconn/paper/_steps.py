@@ -14,20 +14,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from mechconn.alignment import ActivationMatching, align
-from mechconn.connectivity import evaluate_path
-from mechconn.core import Compute, ProgressEvent
+from mechconn.alignment import ActivationMatching, Alignment, align
+from mechconn.connectivity import Profile, evaluate_path
+from mechconn.core import Compute, ProgressEvent, to_plain
+from mechconn.datasets import CuedSet, Suite
 from mechconn.descent import Checkpoint, Method, Trained, train
 from mechconn.losses import Loss, cross_entropy
-from mechconn.mechanisms import measure_invariance
+from mechconn.mechanisms import Invariance, measure_invariance
 from mechconn.network import Network, Reestimate, choose_reduced_type, find_statistics_layers, point_of
 from mechconn.paper._architectures import Architecture
-from mechconn.paper._hashed_tasks import HashedData, HashedTask
+from mechconn.paper._tasks import describe_rows, identify
 from mechconn.paths import LinearPath, PathFit, WeightedPath, fit_path
 from mechconn.store import StepIdentity, StepInput, StepOutput, Store, StoredStep
 from mechconn.tuning import fine_tune
 
-VERSIONS = {"train": 1, "fine-tune": 1, "align": 1, "fit": 1, "evaluate": 3, "measure": 1, "fig13": 1}
+VERSIONS = {"train": 1, "fine-tune": 1, "align": 1, "fit": 1, "evaluate": 4, "measure": 2, "fig13": 2}
 WEIGHTS, CHECKPOINT = "weights", "run.safetensors"
 
 
@@ -58,8 +59,18 @@ class ExperimentContext:
         config: Mapping[str, Any],
         inputs: Mapping[str, StepInput],
         work: Callable[[Compute, Path], StepOutput],
+        version: int | None = None,
     ) -> StoredStep:
-        """One step, found or done."""
+        """One step, found in the store or done now.
+
+        Args:
+            name: what is done.
+            what: what for, in logs.
+            config: every setting that the result depends on, as plain values.
+            inputs: data and earlier steps that it reads, by name; see `identify` and `StoredStep.input`.
+            work: does it: (how to compute, a folder for checkpoints) -> numbers and tensors.
+            version: of the code that does it, of a step that is not one of ours; by default 1.
+        """
         title = f"{name}: {what}"
 
         def report_progress(event: ProgressEvent) -> None:
@@ -73,7 +84,9 @@ class ExperimentContext:
             whole["architecture"] = asdict(self.architecture)
         if self.loss != cross_entropy and name != "align":
             whole["loss"] = self.loss.describe()
-        step = StepIdentity(name, VERSIONS[name], whole, inputs, self.threads if kind.type == "cpu" else None)
+        step = StepIdentity(
+            name, version or VERSIONS.get(name, 1), whole, inputs, self.threads if kind.type == "cpu" else None
+        )
         found = self.store.step(
             step, lambda folder: work(replace(self.compute, progress=report_progress), folder), device
         )
@@ -91,14 +104,14 @@ class ExperimentContext:
         return self.architecture.build_with_state(weights.tensors[WEIGHTS])
 
 
-def train_step(context: ExperimentContext, what: str, data: HashedData, method: Method, seed: int) -> StoredStep:
+def train_step(context: ExperimentContext, what: str, data: CuedSet, method: Method, seed: int) -> StoredStep:
     """Weights trained from a fresh start that belongs to the seed; numbers: one record an epoch."""
 
     def work(compute: Compute, folder: Path) -> StepOutput:
         kept = Checkpoint(folder / CHECKPOINT)
         found = train(
             context.make_fresh_model(seed),
-            data.data,
+            data,
             method,
             checkpoint=kept,
             seed=seed,
@@ -108,7 +121,7 @@ def train_step(context: ExperimentContext, what: str, data: HashedData, method: 
         return StepOutput(_describe_training(found), {WEIGHTS: read_state(found.model)})
 
     config = {"method": method.settings(), "seed": seed}
-    return context.step("train", what, config, {"data": data.input}, work)
+    return context.step("train", what, config, {"data": identify(data)}, work)
 
 
 def tune_step(
@@ -116,8 +129,8 @@ def tune_step(
     what: str,
     start: StoredStep,
     method: Method,
-    clean: HashedData,
-    cued: HashedData,
+    clean: CuedSet,
+    cued: CuedSet,
     seed: int,
 ) -> StoredStep:
     """Weights fine-tuned from those of `start`; numbers: one record an epoch."""
@@ -126,8 +139,8 @@ def tune_step(
         found = fine_tune(
             context.model(start),
             method,
-            clean=clean.data,
-            cued=cued.data,
+            clean=clean,
+            cued=cued,
             checkpoint=Checkpoint(folder / CHECKPOINT),
             seed=seed,
             loss=context.loss,
@@ -136,48 +149,52 @@ def tune_step(
         return StepOutput(_describe_training(found), {WEIGHTS: read_state(found.model)})
 
     config = {"method": method.settings(), "seed": seed}
-    inputs = {"start": start.input, "clean": clean.input, "cued": cued.input}
+    inputs = {"start": start.input, "clean": identify(clean), "cued": identify(cued)}
     return context.step("fine-tune", what, config, inputs, work)
 
 
 def _describe_training(found: Trained) -> dict[str, Any]:
     """The numbers of a training: one record an epoch, how many samples, and notes where there are any."""
-    notes = {"notes": list(found.notes)} if found.notes else {}
-    return {"history": found.history, "samples": found.settings["samples"], **notes}
+    return {"history": found.history, "samples": found.settings["samples"], **_list_notes(found)}
+
+
+def _list_notes(found: Trained | Alignment) -> dict[str, list[str]]:
+    """The notes of a result under the name by which a run collects them; empty where there are none."""
+    return {"notes": list(found.notes)} if found.notes else {}
 
 
 def align_step(
-    context: ExperimentContext, what: str, a: StoredStep, b: StoredStep, data: HashedData, seed: int
+    context: ExperimentContext, what: str, a: StoredStep, b: StoredStep, data: CuedSet, seed: int
 ) -> StoredStep:
     """B's weights with its units moved onto A's, matched by their activations on the data."""
 
     def work(compute: Compute, folder: Path) -> StepOutput:
-        method = ActivationMatching(data.data, label=data.label)
+        method = ActivationMatching(data, label=describe_rows(data))
         found = align(context.model(a), context.model(b), method, seed=seed, compute=compute)
-        plain = found.to_record()
         names = ("coverage", "similarity_before", "similarity_after", "distance_before", "distance_after", "dead")
-        return StepOutput({name: plain[name] for name in names}, {WEIGHTS: read_state(found.model)})
+        numbers = {name: to_plain(getattr(found, name)) for name in names}
+        return StepOutput(numbers | _list_notes(found), {WEIGHTS: read_state(found.model)})
 
-    inputs = {"a": a.input, "b": b.input, "data": data.input}
+    inputs = {"a": a.input, "b": b.input, "data": identify(data)}
     return context.step("align", what, {"method": "activation matching", "seed": seed}, inputs, work)
 
 
 def fit_step(
-    context: ExperimentContext, what: str, a: StoredStep, b: StoredStep, method: PathFit, data: HashedData, seed: int
+    context: ExperimentContext, what: str, a: StoredStep, b: StoredStep, method: PathFit, data: CuedSet, seed: int
 ) -> StoredStep:
     """Control points of a curve between A and B with low loss on the data: tensors "control 0" and so on."""
 
     def work(compute: Compute, folder: Path) -> StepOutput:
         model = context.model(a)
         found = fit_path(
-            model, model, context.model(b), method, data.data,
-            label=data.label, seed=seed, loss=context.loss, compute=compute,
+            model, model, context.model(b), method, data,
+            label=describe_rows(data), seed=seed, loss=context.loss, compute=compute,
         )  # fmt: skip
         controls = {f"control {number}": point for number, point in enumerate(found.path.points[1:-1])}
         return StepOutput({"history": found.history, "samples": found.settings["samples"]}, controls)
 
     config = {"method": method.settings(), "seed": seed}
-    return context.step("fit", what, config, {"a": a.input, "b": b.input, "data": data.input}, work)
+    return context.step("fit", what, config, {"a": a.input, "b": b.input, "data": identify(data)}, work)
 
 
 def evaluate_step(
@@ -185,29 +202,30 @@ def evaluate_step(
     what: str,
     a: StoredStep,
     b: StoredStep,
-    task: HashedTask,
-    statistics: HashedData,
+    suite: Suite,
+    statistics: CuedSet,
     points: int,
-    tolerance: float,
     fitted: tuple[PathFit, StoredStep] | None = None,
-) -> StoredStep:
+) -> Profile:
     """Loss and accuracy along the path from A to B on every split, with barriers; straight, or as it was fitted."""
 
     def work(compute: Compute, folder: Path) -> StepOutput:
         model = context.model(a)
-        norm = Reestimate(statistics.data, label=statistics.label) if find_statistics_layers(Network(model)) else None
+        norm = (
+            Reestimate(statistics, label=describe_rows(statistics)) if find_statistics_layers(Network(model)) else None
+        )
         profile = evaluate_path(
-            model, _make_path(context, a, b, fitted), task.suite, ts=points, norm=norm,
+            model, _make_path(context, a, b, fitted), suite, ts=points, norm=norm,
             keep_samples=True, loss=context.loss, compute=compute,
         )  # fmt: skip
-        return StepOutput(profile.to_record("A", "B", tolerance))
+        return StepOutput(profile.to_dict())
 
-    inputs = {"a": a.input, "b": b.input, "suite": task.suite_input, "statistics": statistics.input}
-    config: dict[str, Any] = {"path": "linear", "points": points, "tolerance": tolerance}
+    inputs = {"a": a.input, "b": b.input, "suite": identify(suite), "statistics": identify(statistics)}
+    config: dict[str, Any] = {"path": "linear", "points": points}
     if fitted is not None:
         config["path"] = type(fitted[0]).__name__
         inputs["fit"] = fitted[1].input
-    return context.step("evaluate", what, config, inputs, work)
+    return Profile.from_dict(context.step("evaluate", what, config, inputs, work).numbers)
 
 
 def _make_path(
@@ -221,17 +239,15 @@ def _make_path(
     return method.curve(*ends, controls, origin=method.settings())
 
 
-def measure_step(
-    context: ExperimentContext, what: str, model: StoredStep, task: HashedTask, margin: float
-) -> StoredStep:
+def measure_step(context: ExperimentContext, what: str, model: StoredStep, suite: Suite, margin: float) -> Invariance:
     """Accuracy and loss of a model on every split, and to which interventions it is invariant."""
 
     def work(compute: Compute, folder: Path) -> StepOutput:
-        return StepOutput(
-            measure_invariance(context.model(model), task.suite, margin, loss=context.loss, compute=compute).to_record()
-        )
+        found = measure_invariance(context.model(model), suite, margin, loss=context.loss, compute=compute)
+        return StepOutput(found.to_dict())
 
-    return context.step("measure", what, {"margin": margin}, {"model": model.input, "suite": task.suite_input}, work)
+    inputs = {"model": model.input, "suite": identify(suite)}
+    return Invariance.from_dict(context.step("measure", what, {"margin": margin}, inputs, work).numbers)
 
 
 def read_state(model: nn.Module) -> dict[str, torch.Tensor]:

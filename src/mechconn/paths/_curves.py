@@ -1,125 +1,18 @@
-"""Paths in weight space: t = 0 is A, t = 1 is B, exactly."""
+"""Curves that are weighted means of points: straight, polygonal and Bezier paths."""
 
 from __future__ import annotations
 
 import abc
+import math
 import numbers
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, Self
 
 import torch
 
-from mechconn.core import Params, check_fraction
+from mechconn.core import Params, check_fraction, is_built_in
 from mechconn.network import Point, PointLike, as_points, check_compatible, compute_weighted_mean
-
-
-class Path(abc.ABC):
-    """A curve gamma: [0, 1] -> weight space."""
-
-    @abc.abstractmethod
-    def at(self, t: float) -> Params:
-        """gamma(t), fresh tensors."""
-
-    @abc.abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """What a reader must know to name the path: plain values."""
-
-    def place(self, t: float) -> float:
-        """Where the point at t lies on the way from A to B: t itself, but for a stretch of another path."""
-        return check_fraction("t", t)
-
-    @property
-    def ends(self) -> tuple[Point, Point]:
-        """A and B with all their state that is known; of a stretch those of the whole path.
-
-        Raises:
-            ValueError: the points of the path lie between no two networks.
-        """
-        return self._own_ends
-
-    @cached_property
-    def _own_ends(self) -> tuple[Point, Point]:
-        return Point(self.at(0.0)), Point(self.at(1.0))
-
-    @property
-    def sources(self) -> tuple[Point, ...]:
-        """The networks from which the buffers on the path come; none where parameters alone are known."""
-        return ()
-
-    @property
-    def moved(self) -> tuple[str, ...] | None:
-        """The parameters that are not the same all along the path; None where that is not known."""
-        return None
-
-    def end_at(self, t: float) -> Point | None:
-        """The end that gamma(t) is, with its state; None between the ends, and where no network is known there."""
-        return None
-
-    def reversed(self) -> Path:
-        """The same curve from B to A: its point at s is gamma(1 - s), bit for bit."""
-        return self.sub(1.0, 0.0)
-
-    def sub(self, t0: float, t1: float) -> Path:
-        """The stretch from gamma(t0) to gamma(t1): its point at s is gamma((1 - s) t0 + s t1).
-
-        It shares the tensors of this path. With t0 > t1 it runs backwards.
-
-        Raises:
-            ValueError: t0 or t1 lies outside [0, 1], or they are equal.
-
-        Example:
-            >>> line = LinearPath({"w": torch.tensor([0.0])}, {"w": torch.tensor([8.0])})
-            >>> line.sub(0.5, 1.0).at(0.5)
-            {'w': tensor([6.])}
-        """
-        return _SubPath(self, check_fraction("t0", t0), check_fraction("t1", t1))
-
-
-class _SubPath(Path):
-    """A path from gamma(t0) to gamma(t1)."""
-
-    def __init__(self, whole: Path, t0: float, t1: float) -> None:
-        if t0 == t1:
-            raise ValueError(f"a stretch of a path needs two different ends, got t0 = t1 = {t0}")
-        self._whole, self._t0, self._t1 = whole, t0, t1
-
-    @property
-    def ends(self) -> tuple[Point, Point]:
-        """Those of the whole path."""
-        return self._whole.ends
-
-    @property
-    def sources(self) -> tuple[Point, ...]:
-        """Those of the whole path."""
-        return self._whole.sources
-
-    @property
-    def moved(self) -> tuple[str, ...] | None:
-        """Those of the whole path."""
-        return self._whole.moved
-
-    def end_at(self, t: float) -> Point | None:
-        """The end of the whole path that the point is."""
-        return self._whole.end_at(self.place(t))
-
-    def at(self, t: float) -> Params:
-        """gamma((1 - t) t0 + t t1)."""
-        return self._whole.at(self.place(t))
-
-    def sub(self, t0: float, t1: float) -> Path:
-        """A stretch of the stretch, of the whole path again."""
-        return _SubPath(self._whole, self.place(t0), self.place(t1))
-
-    def describe(self) -> dict[str, Any]:
-        """The whole path, and where on it the stretch begins and ends: "from" and "to"."""
-        return {**self._whole.describe(), "from": self._t0, "to": self._t1}
-
-    def place(self, t: float) -> float:
-        """(1 - t) t0 + t t1."""
-        t = check_fraction("t", t)
-        # Rounding may leave [0, 1] by one unit in the last place.
-        return min((1.0 - t) * self._t0 + t * self._t1, 1.0)
+from mechconn.paths._path import Path
 
 
 class WeightedPath(Path):
@@ -128,11 +21,14 @@ class WeightedPath(Path):
     at(0) is A and at(1) is B bit for bit, and every point is exact where all theta_i agree. The points are not copied:
     writing into one of their tensors moves the path.
 
-    A path of parameters alone serves networks without state beside them, but for normalisation statistics; a path of
-    points, as `between` makes, carries what else both ends hold.
+    A path of parameters alone is for networks without other state than normalisation statistics; a path of points, as
+    `between` makes, has the buffers of both ends too.
+
+    A subclass gives `coefficients` and its `family`; with them it can be fitted, by a `PathFit` that returns it.
 
     Attributes:
         points: theta_0 = A, the control points theta_1 ... theta_k, theta_{k+1} = B.
+        family: the kind of curve, in records.
     """
 
     points: tuple[Params, ...]
@@ -150,18 +46,8 @@ class WeightedPath(Path):
         for number, control in enumerate(controls):
             check_compatible(f"endpoint A and control point {number}", first.params, control)
         self.points = (first.params, *map(dict, controls), last.params)
-        self._of = first, last
+        self.known_ends = first, last
         self._origin = dict(origin or {})
-
-    @property
-    def ends(self) -> tuple[Point, Point]:
-        """A and B; their buffers are empty where the path was made of parameters alone."""
-        return self._of
-
-    @property
-    def sources(self) -> tuple[Point, ...]:
-        """A and B."""
-        return self._of
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -169,17 +55,24 @@ class WeightedPath(Path):
         first, *others = self.points
         return tuple(n for n, tensor in first.items() if any(not torch.equal(tensor, other[n]) for other in others))
 
-    def end_at(self, t: float) -> Point | None:
-        """A at t = 0, B at t = 1."""
-        return self._of[int(t)] if check_fraction("t", t) in (0.0, 1.0) else None
-
     @abc.abstractmethod
     def coefficients(self, t: float) -> tuple[float, ...]:
-        """w_i(t), the weight of each of `points` at t: zero or more, 1 in sum.
+        """w_i(t), the weight of each of `points` at t: zero or more, 1 in sum; all of it on A at 0 and on B at 1.
 
         Raises:
             ValueError: t lies outside [0, 1].
         """
+
+    def check_ends(self) -> None:
+        """Raise unless the weights are one for each point, zero or more and 1 in sum, and the ends hold."""
+        for t in () if is_built_in(type(self)) else (0.0, 0.25, 0.5, 0.75, 1.0):
+            weights = tuple(self.coefficients(t))
+            if len(weights) != len(self.points) or min(weights) < 0.0 or not math.isclose(sum(weights), 1.0):
+                raise ValueError(
+                    f"{type(self).__name__}.coefficients({t:g}) must be {len(self.points)} weights, one for each "
+                    f"point, zero or more and 1 in sum, got {weights}"
+                )
+        super().check_ends()
 
     def at(self, t: float) -> Params:
         """The point sum_i w_i(t) theta_i.
@@ -195,7 +88,7 @@ class WeightedPath(Path):
             return compute_weighted_mean(*zip(*used, strict=True))
 
     def describe(self) -> dict[str, Any]:
-        """{"path": its kind, "bends": number of control points}, and where those come from, if the path was told."""
+        """{"path": its kind, "bends": number of control points}, and where these come from where that is known."""
         return {"path": self.family, "bends": len(self.points) - 2} | ({"origin": self._origin} if self._origin else {})
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from mechconn.core import (
+    NOT_SAVED,
     Buffers,
     Compute,
     Data,
@@ -19,6 +20,7 @@ from mechconn.core import (
     PerSampleLoss,
     Progress,
     as_data,
+    check_is,
     draw_uniform,
     resolve_compute,
 )
@@ -26,26 +28,69 @@ from mechconn.descent import DescentEngine, MasterWeights, TrainingStep, count_s
 from mechconn.losses import Loss, as_loss, cross_entropy
 from mechconn.network import Network, Point, PointLike, as_points, find_buffers, find_power_iterations
 from mechconn.paths._curves import LinearPath, WeightedPath
+from mechconn.paths._path import check_path
 from mechconn.paths._path_fits import PathFit
+from mechconn.plotting import (
+    Header,
+    Result,
+    Section,
+    describe_descent,
+    describe_history,
+    draw_histories,
+    leave_out,
+    make_history_rows,
+    make_history_sections,
+    read_method_name,
+)
+
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
+
+LOAD_POINTS = (
+    "fit it again, or save its control points beside it, safetensors.torch.save_file(fitted.path.points[1], file), "
+    "and read them into mechconn.BezierPath(a, b, [safetensors.torch.load_file(file)])"
+)
+"""What to do where a path is asked for that a file does not hold."""
 
 
-@dataclass(frozen=True, eq=False)
-class FittedPath:
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedPath(Result, kind="fitted_path"):
     """A path with fitted control points and how it came about.
 
     Attributes:
-        path: the curve from A to B; it describes itself with `settings` as its origin.
         history: one record per epoch: its number, its learning rate, and the mean loss of its samples at the points
             drawn ("path").
         settings: the method with every setting, seed, device, number type, and the name and size of the data;
             `master_weights` where the model holds bfloat16 or float16.
         seconds: wall-clock time.
+        path: the curve from A to B; it describes itself with `settings` as its origin. Files leave it out.
     """
 
-    path: WeightedPath
-    history: tuple[Mapping[str, float], ...]
+    history: tuple[Mapping[str, int | float], ...]
     settings: Mapping[str, Any]
     seconds: float
+    path: WeightedPath = field(default=leave_out("path", LOAD_POINTS), metadata=NOT_SAVED)
+
+    def header(self) -> Header:
+        """The method, and how long it took."""
+        return Header(describe_descent(self.history, self.settings, self.seconds))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record for each epoch: its number, its learning rate, and the mean loss on the path."""
+        return make_history_rows(self.history)
+
+    def sections(self) -> list[Section]:
+        """The loss by epoch."""
+        return make_history_sections(self.history, self.plot)
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """The mean loss on the path by epoch, as a matplotlib Figure."""
+        return draw_histories({read_method_name(self.settings): self.history}, ax)
+
+    def __str__(self) -> str:
+        """What was fitted, for how long, and the loss on the path in the first epoch and the last."""
+        first = describe_descent(self.history, self.settings, self.seconds)
+        return "\n".join([first, *(f"  {line}" for line in describe_history(self.history))])
 
 
 @torch.inference_mode(False)  # as in training
@@ -78,7 +123,7 @@ def fit_path(
         a: A, where t = 0: a network, a point, or parameters alone (of a network without other state than
             normalisation statistics).
         b: B, where t = 1, likewise.
-        method: `BezierFit` or `PolygonalFit`.
+        method: `BezierFit`, `PolygonalFit`, or a `PathFit` of your own.
         batches: the data of the loss L: an (x, y) pair, a dataset, or a re-iterable of batches.
         label: a name for the data, kept in the record.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
@@ -110,7 +155,7 @@ def fit_path(
     started, compute = time.perf_counter(), resolve_compute(compute, device, progress)
     if not isinstance(method, PathFit):
         raise TypeError(
-            f"fit_path needs a way to fit a path, BezierFit(...) or PolygonalFit(...), got {type(method).__name__}"
+            f"fit_path needs a PathFit, such as BezierFit(...) or PolygonalFit(...), got {type(method).__name__}"
         )
     data, network = as_data("path data", batches), Network(model, compute)
     ends = as_points(("a", "b"), (a, b), ignore, model)
@@ -122,6 +167,9 @@ def fit_path(
     start, end = (_load_end(network, masters, point) for point in ends)
     controls = method.start(masters.module, LinearPath(start, end), seed)
     path = method.curve(start, end, controls)
+    hint = "; return a subclass of mechconn.paths.WeightedPath, such as BezierPath(a, b, controls, origin)"
+    check_is(f"what {type(method).__name__}.curve returns", path, WeightedPath, hint)
+    check_path(path)
     for t in (0.0, 0.5):  # what cannot be a network on the path is refused before the work
         find_buffers(network, path, t, path.at(t))
     loss = as_loss(loss)
@@ -145,7 +193,7 @@ def fit_path(
         for control in controls
     ]
     curve = method.curve(ends[0], ends[1], found, origin=settings)
-    return FittedPath(curve, tuple(engine.history), settings, time.perf_counter() - started)
+    return FittedPath(tuple(engine.history), settings, time.perf_counter() - started, curve)
 
 
 def _load_end(network: Network, masters: MasterWeights, end: Point) -> Point:

@@ -9,7 +9,8 @@ from torch import nn
 
 from mechconn.core import Compute, check_is, check_non_negative, check_two_models, isolate_rng, resolve_compute
 from mechconn.network import Network, NormPolicy, PointLike, as_points, copy_with_state, resolve_norm, set_mode
-from mechconn.paths._curves import LinearPath, Path
+from mechconn.paths._curves import LinearPath
+from mechconn.paths._path import Path, check_path
 from mechconn.paths._spot import Spot
 
 
@@ -47,6 +48,7 @@ def model_at(
         >>> model_at(nn.Linear(1, 1, bias=False), line, 0.25)(torch.ones(1, 1)).item()
         1.0
     """
+    check_path(path)
     return _build_module(model, path, t, norm, seed, resolve_compute(compute, device))
 
 

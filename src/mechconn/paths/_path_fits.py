@@ -19,6 +19,9 @@ from mechconn.paths._curves import BezierPath, LinearPath, PolygonalPath, Weight
 class PathFit(Schedule):
     """How control points are found: a family of curves, SGD, and a learning rate that falls in steps.
 
+    Extend it for a curve of your own, as a frozen dataclass: a subclass gives `curve`, and may override `start`,
+    `point` and `factor`. It is registered where it is defined, so that a recipe's file may name it.
+
     Attributes:
         bends: number of control points; they start evenly spaced on the line between the endpoints.
         decay: what the learning rate is multiplied by ...
@@ -46,7 +49,14 @@ class PathFit(Schedule):
     def curve(
         self, a: Params | Point, b: Params | Point, controls: Sequence[Params], origin: Mapping[str, Any] | None = None
     ) -> WeightedPath:
-        """The curve over these points."""
+        """The curve from A through the control points to B.
+
+        Args:
+            a: A, parameters or a point.
+            b: B, likewise.
+            controls: the control points, `bends` of them.
+            origin: where the control points come from; the curve's `describe` shows it.
+        """
 
     def start(self, model: nn.Module, line: LinearPath, seed: int) -> list[Params]:
         """Where the control points start, fresh tensors."""

@@ -7,14 +7,14 @@ from typing import Any, NoReturn
 
 from mechconn.core import Params
 from mechconn.network import Point, compute_weighted_mean
-from mechconn.paths._curves import Path
+from mechconn.paths._path import Path
 
 
 class Spot(Path):
     """A path that is one point, whatever t.
 
     Args:
-        make: gives the parameters, fresh tensors; called at every use, so that nobody holds them.
+        make: gives the parameters, fresh tensors; called at every use, so that no copy is kept in memory.
         sources: the networks from which its buffers come.
         end: the network that the point is, with its state; None where it is none.
     """
@@ -56,7 +56,7 @@ class Spot(Path):
 
 
 def refuse_ends() -> NoReturn:
-    """What a policy is told that needs the ends of a path where there are none.
+    """Refuse a policy that needs the ends of a path where there are none.
 
     Raises:
         ValueError: always.

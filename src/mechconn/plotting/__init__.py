@@ -1,19 +1,43 @@
-"""Figures of plain values: matplotlib figures, SVG for pages, and pictures as PNG."""
+"""What is shown: the base of all results, tables, matplotlib figures, and HTML for pages and notebooks."""
+
+from typing import TYPE_CHECKING
 
 from mechconn.plotting._charts import LABELS as LABELS
+from mechconn.plotting._charts import Mark as Mark
 from mechconn.plotting._charts import choose_line_style as choose_line_style
-from mechconn.plotting._charts import draw_bars as draw_bars
 from mechconn.plotting._charts import draw_curves as draw_curves
 from mechconn.plotting._charts import draw_heat_map as draw_heat_map
 from mechconn.plotting._charts import draw_histories as draw_histories
+from mechconn.plotting._charts import draw_marks as draw_marks
 from mechconn.plotting._charts import draw_plane as draw_plane
 from mechconn.plotting._charts import draw_saved_ends as draw_saved_ends
 from mechconn.plotting._charts import draw_split_curves as draw_split_curves
 from mechconn.plotting._charts import escape_label as escape_label
 from mechconn.plotting._charts import list_terms as list_terms
+from mechconn.plotting._charts import make_figure as make_figure
 from mechconn.plotting._charts import make_panel_grid as make_panel_grid
+from mechconn.plotting._charts import place_legend as place_legend
 from mechconn.plotting._charts import strip_axes as strip_axes
+from mechconn.plotting._histories import describe_descent as describe_descent
+from mechconn.plotting._histories import describe_history as describe_history
+from mechconn.plotting._histories import make_history_rows as make_history_rows
+from mechconn.plotting._histories import make_history_sections as make_history_sections
+from mechconn.plotting._histories import read_method_name as read_method_name
+from mechconn.plotting._html import flatten_settings as flatten_settings
+from mechconn.plotting._html import render_template as render_template
+from mechconn.plotting._left_out import leave_out as leave_out
+from mechconn.plotting._result import Result as Result
+from mechconn.plotting._result import read_result as read_result
+from mechconn.plotting._result_figures import ResultFigure as ResultFigure
+from mechconn.plotting._sections import Cell as Cell
+from mechconn.plotting._sections import Drawing as Drawing
+from mechconn.plotting._sections import Header as Header
+from mechconn.plotting._sections import Section as Section
+from mechconn.plotting._sections import Table as Table
+from mechconn.plotting._sections import format_interval as format_interval
+from mechconn.plotting._sections import print_table as print_table
 from mechconn.plotting._svg import draw_sheet as draw_sheet
-from mechconn.plotting._svg import encode_png as encode_png
-from mechconn.plotting._svg import inline_svg as inline_svg
-from mechconn.plotting._svg import replace_not_finite as replace_not_finite
+
+if TYPE_CHECKING:  # what pictures are, for annotations; matplotlib is imported when something is drawn
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from mechconn.core import abbreviate_split
 
-# Okabe & Ito 2008: told apart with every common kind of colour vision, on white and on black.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito 2008: distinguishable with every common kind of colour vision, on white and on black.
 COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}
 MARKERS = {"no_cue": "o", "cue": "s", "rand_cue": "^", "rand_image": "D"}
 OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#F0E442", "#999999")
@@ -19,6 +23,24 @@ LABELS = {"accuracy": "accuracy (%)", "loss": "loss"}
 CurvesBySplit = Mapping[str, Sequence[float]]
 
 
+def make_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, which a notebook shows as the last line of a cell."""
+    from mechconn.plotting._figure import ShownFigure
+
+    return ShownFigure(figsize=(width, height), layout="constrained")
+
+
+def make_panels(count: int, inches: tuple[float, float], ax: Axes | None = None) -> tuple[Figure, list[Axes]]:
+    """A figure of panels side by side, or the one panel that is given with its figure."""
+    if ax is not None:
+        if not hasattr(ax, "get_figure") or not hasattr(ax, "plot"):
+            raise TypeError(f"ax must be a panel, matplotlib Axes, got a {type(ax).__name__}; pass figure.subplots()")
+        assert count == 1, f"one panel is given, and {count} are needed"
+        return cast("Figure", ax.get_figure()), [ax]
+    figure = make_figure(*inches)
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
 def draw_curves(
     ts: Sequence[float],
     measured: Mapping[str, CurvesBySplit],
@@ -27,7 +49,8 @@ def draw_curves(
     end: str = "B",
     labels: Mapping[str, str] = LABELS,
     saved: Sequence[tuple[str, str, float, float]] = (),
-) -> Any:
+    ax: Axes | None = None,
+) -> Figure:
     """One panel for each measure, one curve for each split, t on the horizontal axis.
 
     Args:
@@ -38,11 +61,9 @@ def draw_curves(
         end: what stands at t = 1.
         labels: measure -> label of its axis; default: its name.
         saved: (split, measure, t, value) of ends as they were saved, where the curve has another value: open circles.
+        ax: the panel of the only measure; default: a new figure.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0 if len(measured) == 1 else 4.5 * len(measured), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(measured), squeeze=False)[0]
+    figure, panels = make_panels(len(measured), (9.0 if len(measured) == 1 else 4.5 * len(measured), 3.6), ax)
     every = dict.fromkeys(split for splits in measured.values() for split in splits)
     numbers = {split: number for number, split in enumerate(every)}
     for axes, (measure, splits) in zip(panels, measured.items(), strict=True):
@@ -51,7 +72,7 @@ def draw_curves(
             axes.axvline(t, linestyle=":", color="gray", label=f"{abbreviate_split(split)}: {value} at t = {t:g}")
         draw_saved_ends(axes, measure, [place for place in saved if place[1] == measure], numbers)
         axes.set_xlabel(escape_label(f"t, from {start} (0) to {end} (1)"))
-        axes.set_ylabel(labels.get(measure, measure))
+        axes.set_ylabel(labels.get(measure, escape_label(measure)))
     fullest = max(measured, key=lambda measure: len(measured[measure]))
     for axes, measure in zip(panels, measured, strict=True):
         if measure == fullest or any(place[1] == measure for place in (*broken, *saved)):
@@ -60,7 +81,7 @@ def draw_curves(
 
 
 def draw_saved_ends(
-    axes: Any, measure: str, saved: Sequence[tuple[str, str, float, float]], numbers: Mapping[str, int]
+    axes: Axes, measure: str, saved: Sequence[tuple[str, str, float, float]], numbers: Mapping[str, int]
 ) -> None:
     """An open circle in the colour of its split for each value of an end as it was saved."""
     for place, (split, _, t, value) in enumerate(saved):
@@ -77,14 +98,15 @@ def draw_saved_ends(
         )
 
 
-def draw_histories(trainings: Mapping[str, Sequence[Mapping[str, float]]]) -> Any:
+def draw_histories(trainings: Mapping[str, Sequence[Mapping[str, float]]], ax: Axes | None = None) -> Figure:
     """The loss terms of trainings by epoch: one panel for each training, one curve for each term.
 
     Args:
         trainings: name -> a record for each epoch; every value but "epoch" and "lr" is a term. A training of several
             parts is drawn one part after the other, a dotted line between them.
+        ax: the panel of the only training; default: a new figure.
     """
-    figure, panels = make_panel_grid(len(trainings), 2.6)
+    figure, panels = make_panel_grid(len(trainings), 2.6) if ax is None else make_panels(len(trainings), (0, 0), ax)
     terms = dict.fromkeys(term for records in trainings.values() for record in records for term in list_terms(record))
     for axes, (name, records) in zip(panels, trainings.items(), strict=True):
         for number, term in enumerate(terms):
@@ -113,12 +135,10 @@ def list_terms(record: Mapping[str, float]) -> list[str]:
     return [name for name in record if name not in ("epoch", "lr")]
 
 
-def make_panel_grid(count: int, height: float) -> tuple[Any, list[Any]]:
+def make_panel_grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
     """A figure with two panels a row; one that is left over is not drawn."""
-    from matplotlib.figure import Figure
-
     columns, lines = min(count, 2), math.ceil(count / 2)
-    figure = Figure(figsize=(9.0, height * lines + 0.4), layout="constrained")
+    figure = make_figure(9.0, height * lines + 0.4)
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for left_over in panels[count:]:
         left_over.set_visible(False)
@@ -126,7 +146,7 @@ def make_panel_grid(count: int, height: float) -> tuple[Any, list[Any]]:
 
 
 def draw_split_curves(
-    axes: Any, ts: Sequence[float], measure: str, splits: CurvesBySplit, numbers: Mapping[str, int] | None = None
+    axes: Axes, ts: Sequence[float], measure: str, splits: CurvesBySplit, numbers: Mapping[str, int] | None = None
 ) -> None:
     """One curve for each split into a panel; `numbers` gives splits without a colour of their own theirs."""
     for place, (split, values) in enumerate(splits.items()):
@@ -140,36 +160,54 @@ def draw_split_curves(
         axes.set_ylim(0, 102)
 
 
-def draw_bars(
-    blocks: Sequence[str],
-    heights: Mapping[str, Sequence[tuple[float, float, float] | None]],
-    on: str,
-    moving: str,
-) -> Any:
-    """The barrier of every block of parameters, or of other alternatives: one mark for each split, with its interval.
+Mark: TypeAlias = tuple[float, float, float] | None
+"""(value, low, high); None where there is no value."""
+
+
+def draw_marks(
+    names: Sequence[str],
+    series: Mapping[str, Sequence[Mark]],
+    label: str,
+    across: str = "",
+    ax: Axes | None = None,
+) -> Figure:
+    """Values with their intervals: a place for each name, a mark for each series there.
 
     Args:
-        blocks: their names, in the order of the picture from left to right.
-        heights: split -> for each block (height, low, high), or None where there is no barrier.
-        on: what the barrier is in.
-        moving: label of the horizontal axis.
+        names: of the places, from left to right.
+        series: name, such as a split -> (value, low, high) at each place, None where there is no value.
+        label: of the vertical axis.
+        across: of the horizontal axis.
+        ax: the panel; default: a new figure.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(max(5.0, 0.45 * len(blocks) + 2.5), 4.0), layout="constrained")
-    axes = figure.subplots()
-    for number, (split, found) in enumerate(heights.items()):
-        shift = (number - (len(heights) - 1) / 2) * 0.6 / max(len(heights), 1)
-        shown = [(place + shift, *height) for place, height in enumerate(found) if height is not None]
+    figure, (axes,) = make_panels(1, (max(5.0, 0.45 * len(names) + 2.5), 4.0), ax)
+    for number, (name, found) in enumerate(series.items()):
+        shift = (number - (len(series) - 1) / 2) * 0.6 / max(len(series), 1)
+        shown = [(place + shift, *mark) for place, mark in enumerate(found) if mark is not None]
         spread = [[max(h - low, 0.0) for _, h, low, _ in shown], [max(high - h, 0.0) for _, h, _, high in shown]]
-        style = choose_line_style(split, number)
+        style = choose_line_style(name, number)
         axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, linestyle="none", **style)
-    axes.set_xticks(range(len(blocks)), blocks, rotation=90 if len(blocks) > 6 else 0)
-    axes.set_ylabel(f"barrier in {'error rate' if on == 'accuracy' else on}")
-    axes.set_xlabel(moving)
+    axes.set_xticks(range(len(names)), list(map(escape_label, names)), rotation=90 if len(names) > 6 else 0)
+    axes.set_ylabel(escape_label(label))
+    axes.set_xlabel(across)
     strip_axes(axes)
-    axes.legend(frameon=False, ncols=2)
+    if len(series) > 1:
+        place_legend(figure, axes, ax is None)
     return figure
+
+
+def place_legend(figure: Figure, axes: Axes, alone: bool) -> None:
+    """The legend of a panel: above it where the figure is its own, so that it hides no mark, else inside.
+
+    One that stands there already is replaced.
+    """
+    handles, labels = axes.get_legend_handles_labels()
+    if alone:
+        for before in list(figure.legends):
+            before.remove()
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4), frameon=False)
+    else:
+        axes.legend(handles, labels, frameon=False)
 
 
 def draw_plane(
@@ -178,7 +216,8 @@ def draw_plane(
     values: Mapping[str, Sequence[Sequence[float]]],
     marks: Mapping[str, tuple[float, float]],
     on: str,
-) -> Any:
+    ax: Axes | None = None,
+) -> Figure:
     """Values over a plane, one panel for each split on one scale of colours, with marked points.
 
     Args:
@@ -188,14 +227,12 @@ def draw_plane(
             in [0, 1] is drawn in percent.
         marks: name -> (x, y) of a marked point.
         on: what the values are.
+        ax: the panel of the only split; default: a new figure.
     """
-    from matplotlib.figure import Figure
-
     values = {split: [_to_drawn_values(on, row) for row in rows] for split, rows in values.items()}
     finite = sorted(v for rows in values.values() for row in rows for v in row if math.isfinite(v)) or [0.0]
     low, high = finite[0], finite[-1] if on == "accuracy" else finite[int(0.95 * (len(finite) - 1))]
-    figure = Figure(figsize=(3.6 * len(values) + 0.8, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(values), squeeze=False)[0]
+    figure, panels = make_panels(len(values), (3.6 * len(values) + 0.8, 3.6), ax)
     image = None
     for axes, (split, rows) in zip(panels, values.items(), strict=True):
         image = axes.pcolormesh(x, y, rows, shading="nearest", vmin=low, vmax=high, rasterized=True)
@@ -209,12 +246,17 @@ def draw_plane(
         axes.set_xlabel("distance in weight space")
     if image is not None:
         figure.colorbar(
-            image, ax=list(panels), label=LABELS.get(on, on), extend="neither" if high == finite[-1] else "max"
+            image,
+            ax=list(panels),
+            label=LABELS.get(on, escape_label(on)),
+            extend="neither" if high == finite[-1] else "max",
         )
     return figure
 
 
-def draw_heat_map(names: Sequence[str], matrix: Sequence[Sequence[float]], steps: Any, label: str) -> Any:
+def draw_heat_map(
+    names: Sequence[str], matrix: Sequence[Sequence[float]], steps: Any, label: str, ax: Axes | None = None
+) -> Figure:
     """A symmetric matrix with its numbers in the order of a tree, and above it the tree.
 
     Args:
@@ -222,23 +264,21 @@ def draw_heat_map(names: Sequence[str], matrix: Sequence[Sequence[float]], steps
         matrix: the values.
         steps: the tree, as `scipy.cluster.hierarchy.linkage` gives it.
         label: what the values are.
+        ax: the panel of the matrix alone; default: a new figure with the tree.
     """
-    from matplotlib.figure import Figure
     from scipy.cluster.hierarchy import dendrogram
 
-    tree = dendrogram(steps, no_plot=True)
-    order = tree["leaves"]
-    labels, values = [names[i] for i in order], [[matrix[i][j] for j in order] for i in order]
-    side = 0.7 * len(names) + 2.0
-    figure = Figure(figsize=(side + 1.0, side + 1.2), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 3])
-    for across, up in zip(tree["icoord"], tree["dcoord"], strict=True):
-        # scipy's leaves stand at 5, 15, 25, ..., the columns of the matrix at 0, 1, 2, ...
-        above.plot([(x - 5) / 10 for x in across], up, color=COLOURS["no_cue"])
-    above.set_ylim(bottom=0.0)
-    above.spines[["top", "right", "bottom"]].set_visible(False)
-    above.tick_params(bottom=False, labelbottom=False)
-    above.set_ylabel(label)
+    tree: Any = dendrogram(steps, no_plot=True)
+    order: list[int] = tree["leaves"]
+    labels: list[str] = [escape_label(names[i]) for i in order]
+    values = [[matrix[i][j] for j in order] for i in order]
+    if ax is None:
+        side = 0.7 * len(names) + 2.0
+        figure = make_figure(side + 1.0, side + 1.2)
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 3])
+        _draw_tree(above, tree, label)
+    else:
+        figure, (below,) = make_panels(1, (0, 0), ax)
     image = below.imshow(values, cmap="viridis", vmin=0.0, aspect="auto")
     highest = max((value for row in values for value in row), default=0.0)
     for i, row in enumerate(values):
@@ -249,6 +289,17 @@ def draw_heat_map(names: Sequence[str], matrix: Sequence[Sequence[float]], steps
     below.set_yticks(range(len(labels)), labels)
     figure.colorbar(image, ax=below, label=label)
     return figure
+
+
+def _draw_tree(axes: Axes, tree: Mapping[str, Any], label: str) -> None:
+    """A tree as `scipy.cluster.hierarchy.dendrogram` lays it out, its leaves above the columns of a matrix."""
+    for across, up in zip(tree["icoord"], tree["dcoord"], strict=True):
+        # scipy's leaves stand at 5, 15, 25, ..., the columns of the matrix at 0, 1, 2, ...
+        axes.plot([(x - 5) / 10 for x in across], up, color=COLOURS["no_cue"])
+    axes.set_ylim(bottom=0.0)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.tick_params(bottom=False, labelbottom=False)
+    axes.set_ylabel(label)
 
 
 def escape_label(name: str) -> str:
@@ -272,7 +323,7 @@ def _to_drawn_values(measure: str, values: Sequence[float]) -> list[float]:
     return [scale * value if math.isfinite(value) else math.nan for value in values]
 
 
-def strip_axes(axes: Any) -> None:
+def strip_axes(axes: Axes) -> None:
     """A panel on the page's own paper: no box, a faint grid."""
     axes.patch.set_alpha(0.0)
     axes.spines[["top", "right"]].set_visible(False)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
 from mechconn.core import Picture, abbreviate_split
 
 INK = "#010203"  # stands for the page's own text colour, put in when the SVG is done
+SMALLEST, LARGEST = 0.75, 1.25
+"""How far a page shrinks a figure and magnifies it: letters stay legible, and no larger than the page's own."""
 
 
 def inline_svg(draw: Callable[[], Any], description: str) -> str:
@@ -31,11 +32,6 @@ def inline_svg(draw: Callable[[], Any], description: str) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return _make_inline(buffer.getvalue(), description)
-
-
-def replace_not_finite(curves_of: Mapping[str, Sequence[float | None]]) -> dict[str, list[float]]:
-    """Curves with NaN where a value is not finite."""
-    return {split: [math.nan if v is None else v for v in values] for split, values in curves_of.items()}
 
 
 def draw_sheet(pictures: Mapping[str, Picture], title: str) -> bytes:
@@ -69,8 +65,14 @@ def encode_png(picture: Picture) -> bytes:
 def _make_inline(svg: str, description: str) -> str:
     """An SVG file's text as an element of a page: scaled to it, in its colours, described."""
     body = svg[svg.index("<svg") :]
-    body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
+    body = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt"', _limit_width, body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to these, and a page may hold many figures
     body = body.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
     return body.replace(INK, "currentColor")
+
+
+def _limit_width(found: re.Match[str]) -> str:
+    """The element's beginning, with limits of its width in place of the width in points."""
+    least, most = (f"{scale * float(found[2]):.0f}pt" for scale in (SMALLEST, LARGEST))
+    return f'{found[1]} style="max-width: {most}; min-width: min(34rem, {least})"'

@@ -34,8 +34,8 @@ def explain_full_disk(root: Path) -> Iterator[None]:
             ) from error
         if error.errno == errno.EFBIG:
             raise DiskFullError(
-                f"a file of the store {root} would be larger than this system allows ({error.strerror}; ulimit -f "
-                "tells); nothing half-written stayed, and what was finished is not repeated"
+                f"a file of the store {root} would be larger than this system allows ({error.strerror}; see "
+                "ulimit -f); nothing half-written stayed, and what was finished is not repeated"
             ) from error
         if error.errno in LOCKED and Path(str(error.filename)).is_relative_to(root):
             raise PermissionError(

@@ -12,7 +12,7 @@ import safetensors.torch
 from torch import Tensor
 
 from mechconn.core import hash_values, read_environment, sha256, to_canonical_json
-from mechconn.store._run_records import DamagedError, StepRecord, open_record, seal_record
+from mechconn.store._sealed import DamagedError, StepRecord, open_step, seal
 from mechconn.store._step_identity import StepIdentity, StepInput
 
 RECORD, SUFFIX = "record.json", ".safetensors"
@@ -59,6 +59,7 @@ def make_step_files(step: StepIdentity, made: StepOutput, seconds: float, device
 
     Raises:
         ValueError: the numbers hold NaN or infinity.
+        TypeError: they hold what JSON cannot.
     """
     files = {f"{name}{SUFFIX}": _serialise_tensors(tensors) for name, tensors in made.tensors.items()}
     record = StepRecord(
@@ -68,12 +69,12 @@ def make_step_files(step: StepIdentity, made: StepOutput, seconds: float, device
         config=json.loads(to_canonical_json(dict(step.config))),
         inputs={name: {"sha256": given.sha256, "key": given.key} for name, given in step.inputs.items()},
         threads=step.threads,
-        numbers=json.loads(to_canonical_json(dict(made.numbers))),
+        numbers=_read_back(step.name, made.numbers),
         files={name: sha256(data) for name, data in files.items()},
         seconds=seconds,
         environment=read_environment(device),
     )
-    return {**files, RECORD: seal_record(record)}
+    return {**files, RECORD: seal(record.model_dump(mode="json"))}
 
 
 def read_step(folder: Path) -> StoredStep:
@@ -86,13 +87,23 @@ def read_step(folder: Path) -> StoredStep:
     if not folder.is_dir():
         raise FileNotFoundError(folder)
     try:
-        record = open_record((folder / RECORD).read_bytes(), StepRecord)
+        record = open_step((folder / RECORD).read_bytes())
         tensors = {name.removesuffix(SUFFIX): _read_checked_tensors(folder / name, record) for name in record.files}
     except OSError as error:
         raise DamagedError(f"{Path(str(error.filename)).name}: {error.strerror}") from error
     if record.key != folder.name:
         raise DamagedError(f"{RECORD} is that of another step")
     return StoredStep(record, tensors)
+
+
+def _read_back(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers as they will be read, in the order that they were given in."""
+    try:
+        return json.loads(json.dumps(dict(numbers), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"the numbers of step {name!r} cannot be stored ({error}); pass StepOutput(mechconn.core.to_plain(numbers))"
+        ) from error
 
 
 def _serialise_tensors(tensors: Mapping[str, Tensor]) -> bytes:

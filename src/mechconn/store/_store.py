@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mechconn.core import UnusableFileError, check_choice, sync_folder, write_atomically, write_folder
-from mechconn.store._disk_errors import DiskFullError, explain_full_disk, move_to_free_name
-from mechconn.store._run_records import DamagedError, RunRecord, open_record, seal_record
+from mechconn.core import UnusableFileError, check_choice, log, sync_folder, write_atomically, write_folder
+from mechconn.store._disk_errors import explain_full_disk, move_to_free_name
+from mechconn.store._sealed import DamagedError, open_sealed, seal
 from mechconn.store._step_files import RECORD, StepOutput, StoredStep, make_step_files, read_step
 from mechconn.store._step_identity import StepIdentity
 
@@ -65,57 +66,37 @@ class Store:
             self._write(step, compute, device)
             return replace(self._read(step.key), computed=True)
 
-    def runs(self) -> list[RunRecord]:
-        """Every run, the latest first; records that are damaged are left out, and noted."""
-        found = []
-        for file in self.root.glob(f"runs/*/{RECORD}"):
-            try:
-                found.append(self._run_at(file))
-            except DamagedError as why:
-                self.say(_explain_damaged_record(file.parent.name, why))
-        return sorted(found, key=lambda run: (run.started, run.id), reverse=True)
-
     def names(self) -> list[str]:
         """The ids of all runs, those with a damaged record too."""
         return sorted(folder.name for folder in self.root.glob("runs/*/"))
 
-    def stored(self, run: str) -> RunRecord | None:
-        """The record of the run with just this id; None where there is none, or a damaged one, which is set aside."""
-        file = self.root / "runs" / run / RECORD
-        try:
-            return self._run_at(file) if file.is_file() else None
-        except DamagedError as why:
-            place = move_to_free_name(file, self.root / "damaged" / f"record-{run}")
-            self.say(f"the record of run {run} is damaged ({why}); it was moved to {place} and is written anew")
-            return None
+    def has_run(self, run: str) -> bool:
+        """Whether there is a record of the run with just this id."""
+        return (self.root / "runs" / run / RECORD).is_file()
 
-    def show(self, run: str) -> RunRecord:
-        """The record of a run, by its id or the start of it.
+    def read_run(self, run: str) -> dict[str, Any]:
+        """The plain values of a run's record, by its whole id.
 
         Raises:
-            ValueError: no run, or several, have such an id, or its record is damaged.
+            DamagedError: it is not there, cut short, or was changed.
         """
-        names = self.names()
-        fitting = [name for name in names if run and name.startswith(run)]
-        if run not in names and len(fitting) != 1:
-            if fitting:
-                raise ValueError(f"several runs start with {run!r}: {', '.join(fitting)}; write more of the id")
-            if not names:
-                raise ValueError(explain_no_runs(self.root))
-            check_choice("run", run, names)
-        name = run if run in names else fitting[0]
         try:
-            return self._run_at(self.root / "runs" / name / RECORD)
-        except DamagedError as why:
-            raise ValueError(_explain_damaged_record(name, why)) from why
+            return open_sealed((self.root / "runs" / run / RECORD).read_bytes())
+        except FileNotFoundError as error:
+            raise DamagedError(str(error.strerror)) from error
 
-    def save(self, record: RunRecord) -> None:
+    def write_run(self, run: str, plain: Mapping[str, Any]) -> None:
         """Write a run's record in the place of its old one."""
         with explain_full_disk(self.root):
-            file = self.root / "runs" / record.id / RECORD
+            file = self.root / "runs" / run / RECORD
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, seal_record(record))
+            write_atomically(file, seal(plain))
             sync_folder(file.parent)
+
+    def set_run_aside(self, run: str, why: DamagedError) -> None:
+        """Move a damaged record away, and say where it is."""
+        place = move_to_free_name(self.root / "runs" / run / RECORD, self.root / "damaged" / f"record-{run}")
+        self.say(f"the record of run {run} is damaged ({why}); it was moved to {place} and is written anew")
 
     def remove(self, run: str) -> int:
         """Remove a run, and the steps that no other run used; gives the number of these steps.
@@ -206,27 +187,11 @@ class Store:
         shutil.rmtree(move_to_free_name(folder, self.root / "drafts" / f"removed-{folder.name}"))
         return True
 
-    # ------------------------------------------------------------ runs
-
     def _use(self, key: str) -> None:
         if self.run is not None:
             mark = self.root / "runs" / self.run / "steps" / key
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
-
-    def _run_at(self, file: Path) -> RunRecord:
-        """A run's record; one that says "running" though nobody works on it is that of a process that was killed."""
-        try:
-            record = open_record(file.read_bytes(), RunRecord)
-        except FileNotFoundError as error:
-            raise DamagedError(str(error.strerror)) from error
-        if record.status != "running":
-            return record
-        try:
-            with self.running(record.id) as alone:
-                return record.model_copy(update={"status": "stopped"}) if alone else record
-        except (OSError, DiskFullError):  # it cannot be told where no lock can be taken
-            return record
 
     # ------------------------------------------------------------ locks and words
 
@@ -237,15 +202,7 @@ class Store:
         return FileLock(folder / f"{name}.lock")
 
     def say(self, line: str) -> None:
-        """Pass a line to `note`, where one was given."""
+        """Log a line, and pass it to `note` where one was given."""
+        log(line)
         if self.note is not None:
             self.note(line)
-
-
-def explain_no_runs(root: Path) -> str:
-    """What to know of an empty store."""
-    return f"the store {root} holds no runs yet; start one with mechconn run quickstart, or name another with --store"
-
-
-def _explain_damaged_record(run: str, why: DamagedError) -> str:
-    return f"the record of run {run} is damaged ({why}); starting the run again writes it anew"

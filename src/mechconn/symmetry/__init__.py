@@ -1,6 +1,19 @@
 """Permutation symmetries of networks: read off their operations, proved by running them, written as patterns."""
 
 from mechconn.symmetry._axes import Atom as Atom
+from mechconn.symmetry._axes import Axis as Axis
+from mechconn.symmetry._axes import NoRuleError as NoRuleError
+from mechconn.symmetry._axes import cut as cut
+from mechconn.symmetry._axes import freeze as freeze
+from mechconn.symmetry._axes import join as join
+from mechconn.symmetry._axes import leaf as leaf
+from mechconn.symmetry._axes import length as length
+from mechconn.symmetry._axes import regroup as regroup
+from mechconn.symmetry._axes import tie as tie
+from mechconn.symmetry._calls import Call as Call
+from mechconn.symmetry._calls import RuleResult as RuleResult
+from mechconn.symmetry._calls import TracedTensor as TracedTensor
+from mechconn.symmetry._calls import broadcast as broadcast
 from mechconn.symmetry._derive import Walk as Walk
 from mechconn.symmetry._derive import walk as walk
 from mechconn.symmetry._find import name_unit_groups as name_unit_groups
@@ -16,7 +29,9 @@ from mechconn.symmetry._pattern import Sum as Sum
 from mechconn.symmetry._pattern import compute_index as compute_index
 from mechconn.symmetry._pattern import list_groups as list_groups
 from mechconn.symmetry._pattern import locate_units as locate_units
-from mechconn.symmetry._rules import ELEMENTWISE as ELEMENTWISE
-from mechconn.symmetry._rules import NONLINEAR as NONLINEAR
+from mechconn.symmetry._rule_registry import is_activation as is_activation
+from mechconn.symmetry._rule_registry import is_elementwise as is_elementwise
+from mechconn.symmetry._rule_registry import remove_symmetry_rule as remove_symmetry_rule
+from mechconn.symmetry._rule_registry import symmetry_rule as symmetry_rule
 from mechconn.symmetry._symmetry import Symmetry as Symmetry
 from mechconn.symmetry._verify import relative_error as relative_error

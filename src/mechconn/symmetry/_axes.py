@@ -1,8 +1,8 @@
 """The algebra of symmetry finding: an axis of a tensor as a product of atoms, and what ties two axes together.
 
-An atom stands for places that may be permuted freely (a leaf), for a product of atoms (a view split it: heads and
-their dimensions), or for a sum of axes (laid end to end: concatenation, slices). Tying two axes makes them the same
-wherever they occur; freezing one forbids every permutation of it and keeps the reason. Every step can only make the
+An atom is a set of places that may be permuted freely (a leaf), a product of atoms (a view split it: heads and their
+dimensions), or a sum of axes (concatenated, or cut by slices). Tying two axes makes them the same wherever they occur;
+freezing one forbids every permutation of it and keeps the reason. Every step can only make the
 set of permutations smaller, so the order in which operations are met does not matter for soundness.
 """
 
@@ -17,11 +17,11 @@ Axis: TypeAlias = "tuple[Atom, ...]"
 """Atoms whose product is the axis, slowest first; () is an axis of length 1."""
 
 NO_FIT = "it is tied to an axis that is divided in another way"
-PARTS = "it counts parts that are laid end to end"
+PARTS = "it counts parts that are concatenated"
 
 
 class NoRuleError(Exception):
-    """What is known does not cover this use of an operation."""
+    """A rule does not cover this call of its operation: every axis that the call touches is frozen."""
 
 
 class Atom:
@@ -39,7 +39,7 @@ class Atom:
 
     @property
     def root(self) -> Atom:
-        """The atom that stands for this one and all that it is tied to."""
+        """The representative of this atom and all that it is tied to."""
         atom = self
         while atom._parent is not None:
             atom = atom._parent
@@ -57,7 +57,7 @@ class Atom:
 
 
 def leaf(size: int, reason: str | None = None) -> Axis:
-    """A new axis of `size` places: free, or frozen for a reason."""
+    """A new axis of `size` places: free to be permuted, or frozen for a reason."""
     return (Atom(size, reason),) if size != 1 else ()
 
 
@@ -88,7 +88,14 @@ def leaves(axis: Axis) -> list[Atom]:
 
 
 def freeze(axis: Axis, reason: str) -> None:
-    """Forbid every permutation of the axis; an earlier reason stays."""
+    """Forbid every permutation of the axis; an earlier reason stays.
+
+    Example:
+        >>> axis = leaf(4)
+        >>> freeze(axis, "a position")
+        >>> axis[0].reason
+        'a position'
+    """
     for atom in expanded(axis):
         atom.reason = atom.reason or reason
         for term in atom.terms or ():
@@ -96,7 +103,17 @@ def freeze(axis: Axis, reason: str) -> None:
 
 
 def tie(x: Axis, y: Axis) -> None:
-    """Make two axes of one length the same: what permutes one must permute the other alike."""
+    """Make two axes of one length the same: what permutes one must permute the other alike.
+
+    Raises:
+        NoRuleError: their lengths differ.
+
+    Example:
+        >>> x, y = leaf(3), leaf(3)
+        >>> tie(x, y)
+        >>> x[0].root is y[0].root
+        True
+    """
     left, right = expanded(x), expanded(y)
     if length(x) != length(y):
         raise NoRuleError
@@ -155,7 +172,7 @@ def _tie_atoms(a: Atom, b: Atom) -> None:
 
 
 def _segments(atom: Atom) -> list[Axis]:
-    """The terms of a sum, with those that begin with a sum themselves laid open."""
+    """The terms of a sum, those that begin with a sum replaced by its terms."""
     found: list[Axis] = []
     for term in atom.terms or ():
         match expanded(term):
@@ -195,13 +212,13 @@ def _cut_first(atom: Atom, edges: list[int]) -> bool:
     raise AssertionError("no edge crosses a segment")
 
 
-def joined(axes: Sequence[Axis]) -> Axis:
-    """Axes laid end to end, as one."""
+def join(axes: Sequence[Axis]) -> Axis:
+    """One axis: the concatenation of several."""
     return (Atom(sum(map(length, axes)), terms=axes),) if len(axes) > 1 else axes[0]
 
 
 def cut(axis: Axis, sizes: Sequence[int]) -> list[Axis] | None:
-    """The axis as parts of these sizes, end to end; None where it cannot be cut there."""
+    """The axis as consecutive parts of these sizes; None where it cannot be cut there."""
     if length(axis) == 1:
         return [axis]
     first, *inner = expanded(axis)
@@ -224,11 +241,11 @@ def _cut_atom(whole: Atom, sizes: Sequence[int]) -> list[Axis] | None:
         part: list[Axis] = []
         while sum(map(length, part)) < size:
             part.append(segments.pop(0))
-        parts.append(joined(part))
+        parts.append(join(part))
     return parts
 
 
-def regrouped(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis]:
+def regroup(axes: Sequence[Axis], shape: Sequence[int]) -> list[Axis]:
     """The same places in row-major order under another shape; frozen where a new axis would end within a part."""
     lengths = [length(axis) for axis in axes]
     if math.prod(lengths) != math.prod(shape) or 0 in shape:

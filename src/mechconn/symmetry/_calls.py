@@ -12,8 +12,13 @@ Shape: TypeAlias = "tuple[int, ...]"
 
 
 @dataclass(frozen=True)
-class Shaped:
-    """A tensor of the graph: its axes, and whether its values depend on the model's input."""
+class TracedTensor:
+    """A tensor of the forward pass as a rule gets it.
+
+    Attributes:
+        axes: one for each dimension.
+        varies: whether its values depend on the model's input.
+    """
 
     axes: tuple[Axis, ...]
     varies: bool = False
@@ -42,14 +47,21 @@ RuleResult: TypeAlias = "tuple[Axis, ...] | list[tuple[Axis, ...]]"
 """The axes of what an operation returns: of one tensor, or of several."""
 
 Cut: TypeAlias = "tuple[Axis, int, int]"
-"""An axis, and the first place and the one behind the last that an operation reads of it, by their numbers."""
+"""An axis, and the half-open range of places, start and end, that an operation reads of it by their numbers."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """An operation: its name, the shape of what it returns, and its arguments under the names of its schema.
+    """One call of an operation, as its symmetry rule gets it.
 
-    `used` says which of the things that it returns any other operation reads.
+    An argument is an attribute under the name of the operation's schema, `call.weight`; tensors are `TracedTensor`s. An
+    argument that is missing raises `NoRuleError`.
+
+    Attributes:
+        name: full name, "namespace::name"; without namespace for torch's own.
+        shapes: shape of each tensor that it returns.
+        arguments: all arguments by name, also those whose name is an attribute of this class.
+        used: which of the tensors that it returns are read by another operation.
     """
 
     name: str
@@ -74,26 +86,26 @@ class Call:
         return default if value is None else value
 
     @property
-    def tensors(self) -> list[Shaped]:
+    def tensors(self) -> list[TracedTensor]:
         """Every tensor among the arguments."""
-        return list(shaped_in(self.arguments.values()))
+        return list(list_traced(self.arguments.values()))
 
     def frozen(self, dim: int, reason: str) -> Axis:
         """A new frozen axis as long as dimension `dim` of what it returns."""
         return leaf(self.shape[dim], reason)
 
 
-def shaped_in(values: Iterable[Any]) -> Iterator[Shaped]:
+def list_traced(values: Iterable[Any]) -> Iterator[TracedTensor]:
     """Every tensor among values and the lists in them."""
     for value in values:
-        if isinstance(value, Shaped):
+        if isinstance(value, TracedTensor):
             yield value
         elif isinstance(value, (list, tuple)):
-            yield from shaped_in(value)
+            yield from list_traced(value)
 
 
-def broadcast(tensors: Sequence[Shaped], shape: Shape) -> tuple[Axis, ...]:
-    """Axes of an elementwise combination, aligned from the right: what meets is tied, length 1 takes the other's."""
+def broadcast(tensors: Sequence[TracedTensor], shape: Shape) -> tuple[Axis, ...]:
+    """Axes of an elementwise operation, aligned from the right: equal lengths are tied, length 1 takes the other's."""
     result: list[Axis] = []
     for back in range(1, len(shape) + 1):
         wanted = shape[-back]
@@ -104,7 +116,7 @@ def broadcast(tensors: Sequence[Shaped], shape: Shape) -> tuple[Axis, ...]:
     return tuple(reversed(result))
 
 
-def tied(tensor: Shaped | None, *axes: Axis) -> None:
+def tied(tensor: TracedTensor | None, *axes: Axis) -> None:
     """Tie the axes of a tensor, where there is one, to the given ones."""
     if tensor is not None:
         for own, other in zip(tensor.axes, axes, strict=True):

@@ -15,12 +15,12 @@ from torch.fx.node import map_arg
 
 from mechconn.symmetry import _layout_rules, _rules
 from mechconn.symmetry._axes import Axis, NoRuleError, freeze, layout, leaf, leaves, length
-from mechconn.symmetry._calls import Call, Cut, Shape, Shaped, shaped_in
+from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, TracedTensor, list_traced
 from mechconn.symmetry._graph import Graph, TensorOrigin
+from mechconn.symmetry._rule_registry import BUILT_IN, UserRule, find_user_rule
 from mechconn.symmetry._rules import Rule
 from mechconn.symmetry._views import MOVING, Views
 
-RULES = {**_rules.RULES, **_layout_rules.RULES}
 BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
 STATISTICS = ("running_mean", "running_var")
 CUTTING = ("slice", *_layout_rules.SPLIT_OPERATIONS)
@@ -28,8 +28,8 @@ CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_con
 
 INPUT = "it belongs to the model's input"
 OUTPUT = "it belongs to the model's output"
-CONSTANT = "it meets a constant of the forward pass"
-OTHER_BUFFER = "it meets a buffer that is no normalisation statistic, which does not travel with the parameters"
+CONSTANT = "it is combined with a constant of the forward pass"
+OTHER_BUFFER = "it is combined with a buffer that is no normalisation statistic, and that stays as it is"
 READ_IN_PART = "the example reads only some of its places, by their numbers; another input may read the others"
 UNUSED_OR_SHARED = "the forward pass does not use the tensor, or it shares its memory with another one"
 
@@ -44,16 +44,20 @@ class Walk:
         operations: operation -> its name without overloads.
         unknown: names of operations without a rule.
         cuts: what was read of axes of which operations read parts by their numbers.
+        rules: operation -> the user's rule that was used for it, "module:function".
     """
 
-    tensors: dict[str, Shaped] = field(default_factory=dict)
-    results: dict[str, Shaped] = field(default_factory=dict)
+    tensors: dict[str, TracedTensor] = field(default_factory=dict)
+    results: dict[str, TracedTensor] = field(default_factory=dict)
     operations: dict[str, str] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     cuts: list[Cut] = field(default_factory=list)
+    rules: dict[str, str] = field(default_factory=dict)
 
 
-def walk(graph: Graph, shared: AbstractSet[str] = frozenset(), tensors: Mapping[str, Shaped] | None = None) -> Walk:
+def walk(
+    graph: Graph, shared: AbstractSet[str] = frozenset(), tensors: Mapping[str, TracedTensor] | None = None
+) -> Walk:
     """Tie the axes of all tensors by the rules of the operations between them; freeze what no rule covers.
 
     With `tensors`, the axes are those that an earlier walk left, so that both graphs' rules hold for them.
@@ -69,7 +73,7 @@ def walk(graph: Graph, shared: AbstractSet[str] = frozenset(), tensors: Mapping[
         elif node.op == "call_function":
             values[node] = _called(node, values, found, views)
         elif node.op == "output":
-            outputs = list(shaped_in(map_arg(node.args, values.__getitem__)))
+            outputs = list(list_traced(map_arg(node.args, values.__getitem__)))
             views.settle(outputs)
             for shaped in outputs:
                 shaped.freeze(OUTPUT)
@@ -109,14 +113,14 @@ def _placed(node: Node, source: TensorOrigin, found: Walk, moving: set[str], fre
     shape = tuple(map(int, value.shape))
     if source.kind == "parameter" or node.name in moving:
         reason = None if source.name in free else UNUSED_OR_SHARED
-        own = found.tensors.setdefault(source.name, Shaped(tuple(leaf(size) for size in shape)))
+        own = found.tensors.setdefault(source.name, TracedTensor(tuple(leaf(size) for size in shape)))
         if reason is not None:
             own.freeze(reason)
         return own
     if source.name in found.tensors:  # a statistic to the graph of an earlier walk
         found.tensors[source.name].freeze(OTHER_BUFFER)
     reason = {"input": INPUT, "buffer": OTHER_BUFFER}.get(source.kind, CONSTANT)
-    return Shaped(tuple(leaf(size, reason) for size in shape), source.kind == "input")
+    return TracedTensor(tuple(leaf(size, reason) for size in shape), source.kind == "input")
 
 
 def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -> Any:
@@ -129,7 +133,7 @@ def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -
     value, name = node.meta.get("val"), _operation(node)
     found.operations[node.name] = name
     arguments = {key: map_arg(v, values.__getitem__) for key, v in _bound(node).items()}
-    tensors = list(shaped_in(arguments.values()))
+    tensors = list(list_traced(arguments.values()))
     several = isinstance(value, (list, tuple))
     shapes = tuple(_shape(v) for v in (value if several else [value]))
     varies = any(t.varies for t in tensors)
@@ -138,12 +142,12 @@ def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -
             _refused(tensors, name, found, views)
         return value
     pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
-    rule = _rules.elementwise if pointwise else RULES.get(name)
+    rule = find_user_rule(name) or (_rules.elementwise if pointwise else BUILT_IN.get(name))
     call = Call(name, tuple(shape or () for shape in shapes), arguments, _used(node, len(shapes) if several else None))
     if name in CUTTING:
         axis = call.self.axes[call.get("dim", 0)]
         found.cuts += [(axis, *run) for run, used in zip(_layout_rules.runs(call), call.used, strict=True) if used]
-    result = [Shaped(axes, varies) for axes in _by_rule(rule, call, found, views)]
+    result = [TracedTensor(axes, varies) for axes in _by_rule(rule, call, found, views)]
     return result if several else _noted(node, result[0], found)
 
 
@@ -156,21 +160,14 @@ def _used(node: Node, count: int | None) -> tuple[bool, ...]:
 
 
 def _noted(node: Node, result: Any, found: Walk) -> Any:
-    if isinstance(result, Shaped) and result.varies:
+    if isinstance(result, TracedTensor) and result.varies:
         found.results[node.name] = result
     return result
 
 
-def _by_rule(rule: Rule | None, call: Call, found: Walk, views: Views) -> list[tuple[Axis, ...]]:
+def _by_rule(rule: Rule | UserRule | None, call: Call, found: Walk, views: Views) -> list[tuple[Axis, ...]]:
     """The axes of everything that an operation returns; frozen ones where no rule covers it."""
-    try:
-        made = views.made(call)
-        if made is None and rule is not None:
-            if call.name not in MOVING:
-                views.settle(call.tensors)
-            made = rule(call)
-    except (NoRuleError, AttributeError, LookupError, TypeError, ValueError):  # arguments that the rule did not expect
-        made = None
+    made = _by_user_rule(rule, call, found, views) if isinstance(rule, UserRule) else _by_own_rule(rule, call, views)
     results = made if isinstance(made, list) else [] if made is None else [made]
     results = results[: len(call.shapes)]
     # A rule that got a shape wrong did not understand this use of its operation.
@@ -183,7 +180,31 @@ def _by_rule(rule: Rule | None, call: Call, found: Walk, views: Views) -> list[t
     return [*results, *rest]
 
 
-def _refused(tensors: list[Shaped], name: str, found: Walk, views: Views) -> str:
+def _by_own_rule(rule: Rule | None, call: Call, views: Views) -> RuleResult | None:
+    """What a rule of this package says; None where it does not cover the call."""
+    try:
+        made = views.made(call)
+        if made is None and rule is not None:
+            if call.name not in MOVING:
+                views.settle(call.tensors)
+            made = rule(call)
+    except (NoRuleError, AttributeError, LookupError, TypeError, ValueError):  # arguments that the rule did not expect
+        return None
+    return made
+
+
+def _by_user_rule(rule: UserRule, call: Call, found: Walk, views: Views) -> RuleResult | None:
+    """What a user's rule says; None where it does not cover the call. Its mistakes are raised."""
+    views.settle(call.tensors)
+    try:
+        made = rule.apply(call)
+    except NoRuleError:
+        return None
+    found.rules[call.name] = rule.name
+    return made
+
+
+def _refused(tensors: list[TracedTensor], name: str, found: Walk, views: Views) -> str:
     views.settle(tensors)
     reason = f"no rule covers this use of the operation {name}"
     if any(atom.reason is None for tensor in tensors for axis in tensor.axes for atom in leaves(axis)):

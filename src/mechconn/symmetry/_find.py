@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mechconn.core import Inputs
 from mechconn.network import unwrap_module
 from mechconn.symmetry._axes import Atom, Axis, expanded, freeze, leaves
-from mechconn.symmetry._calls import Shaped
+from mechconn.symmetry._calls import TracedTensor
 from mechconn.symmetry._derive import UNUSED_OR_SHARED, Walk, walk
 from mechconn.symmetry._graph import Graph, UnreadableError, export_graph, find_shared_memory, map_to_first_names
 from mechconn.symmetry._layout_rules import SLICED
@@ -129,6 +129,7 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
             for place, reason in _frozen(name, shape, found.tensors.get(name)).items()
         },
         unknown=tuple(sorted(found.unknown)),
+        rules=found.rules,
         example_input=example_input,
     )
 
@@ -148,7 +149,7 @@ def walk_all(graphs: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
     found = Walk()
     for graph in graphs:
         new = walk(graph, shared, found.tensors)
-        found = Walk(new.tensors, unknown=found.unknown | new.unknown)
+        found = Walk(new.tensors, unknown=found.unknown | new.unknown, rules=found.rules | new.rules)
     divided = [_divided(one.tensors) for one in apart]
     for name, shaped in found.tensors.items():
         for number, axis in enumerate(shaped.axes):
@@ -157,7 +158,7 @@ def walk_all(graphs: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
     return found
 
 
-def _divided(tensors: Mapping[str, Shaped]) -> dict[UnitPlace, Pattern]:
+def _divided(tensors: Mapping[str, TracedTensor]) -> dict[UnitPlace, Pattern]:
     """How each axis is divided into fixed places and free units, whatever the units are called."""
     sizes = {atom: f"{atom.size} units" for atom in name_unit_groups(tensors)}
     return {
@@ -167,7 +168,7 @@ def _divided(tensors: Mapping[str, Shaped]) -> dict[UnitPlace, Pattern]:
     }
 
 
-def name_unit_groups(tensors: Mapping[str, Shaped]) -> dict[Atom, str]:
+def name_unit_groups(tensors: Mapping[str, TracedTensor]) -> dict[Atom, str]:
     """A name for every free leaf: the module of the first parameter that holds it, numbered where it holds several."""
     names: dict[Atom, str] = {}
     for tensor, shaped in tensors.items():
@@ -186,7 +187,7 @@ def _new_name(module: str, taken: AbstractSet[str]) -> str:
     return next(name for name in chain([base], others) if name not in taken)
 
 
-def _patterns(shaped: Shaped, names: Mapping[Atom, str]) -> list[Pattern]:
+def _patterns(shaped: TracedTensor, names: Mapping[Atom, str]) -> list[Pattern]:
     return [pattern_of(axis, names) for axis in shaped.axes]
 
 
@@ -205,7 +206,7 @@ def pattern_of(axis: Axis, names: Mapping[Atom, str]) -> Pattern:
 
 
 def _merged(terms: list[Pattern]) -> tuple[Pattern, ...]:
-    """Terms of a sum with sums among them laid open and neighbouring fixed places as one."""
+    """Terms of a sum, sums among them replaced by their terms, and neighbouring fixed places as one."""
     flat: list[Pattern] = []
     for term in terms:
         only = term[0] if len(term) == 1 else None
@@ -219,7 +220,7 @@ def _merged(terms: list[Pattern]) -> tuple[Pattern, ...]:
     return tuple(merged)
 
 
-def _frozen(name: str, shape: tuple[int, ...], shaped: Shaped | None) -> dict[UnitPlace, str]:
+def _frozen(name: str, shape: tuple[int, ...], shaped: TracedTensor | None) -> dict[UnitPlace, str]:
     """Reasons of a tensor's axes along which nothing may be permuted."""
     reasons: dict[UnitPlace, str] = {}
     for axis, size in enumerate(shape):

@@ -1,11 +1,11 @@
-"""What views, slices, concatenation and their kind do to the permutations of axes; see `_rules`."""
+"""Rules of views, slices, concatenation and similar operations; see `_rules`."""
 
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
 
-from mechconn.symmetry._axes import Axis, NoRuleError, cut, freeze, joined, leaf, length, regrouped, tie
-from mechconn.symmetry._calls import Call, RuleResult, Shaped
+from mechconn.symmetry._axes import Axis, NoRuleError, cut, freeze, join, leaf, length, regroup, tie
+from mechconn.symmetry._calls import Call, RuleResult, TracedTensor
 from mechconn.symmetry._rules import TABLE, Rule
 
 SPLIT_OPERATIONS = ("split", "split_with_sizes", "chunk")
@@ -15,7 +15,7 @@ PADDING = "padding"
 
 def view(call: Call) -> RuleResult:
     """The same places in row-major order under another shape."""
-    return tuple(regrouped(call.self.axes, call.shape))
+    return tuple(regroup(call.self.axes, call.shape))
 
 
 def permute(call: Call) -> RuleResult:
@@ -32,7 +32,7 @@ def transpose(call: Call) -> RuleResult:
 
 
 def transpose_matrix(call: Call) -> RuleResult:
-    """A matrix turned over."""
+    """A matrix transposed."""
     return call.self.axes[::-1]
 
 
@@ -44,7 +44,7 @@ def resized(call: Call) -> RuleResult:
 
 def expand(call: Call) -> RuleResult:
     """Axes of length 1, or new ones, hold the same values many times: any permutation leaves them."""
-    x: Shaped = call.self
+    x: TracedTensor = call.self
     before: tuple[Axis, ...] = ((),) * (len(call.shape) - len(x.axes))
     return tuple(
         axis if length(axis) == size else leaf(size) for axis, size in zip((*before, *x.axes), call.shape, strict=True)
@@ -52,8 +52,8 @@ def expand(call: Call) -> RuleResult:
 
 
 def repeat(call: Call) -> RuleResult:
-    """Whole axes laid end to end several times: copies are alike, so they may be permuted too."""
-    x: Shaped = call.self
+    """Whole axes repeated several times: copies are alike, so they may be permuted too."""
+    x: TracedTensor = call.self
     before: tuple[Axis, ...] = ((),) * (len(call.shape) - len(x.axes))
     return tuple(leaf(times) + axis for times, axis in zip(call.repeats, (*before, *x.axes), strict=True))
 
@@ -74,11 +74,11 @@ def concatenate(call: Call) -> RuleResult:
         for i, (one, other) in enumerate(zip(first.axes, part.axes, strict=True)):
             if i != dim:
                 tie(one, other)
-    return first.but(dim, joined([part.axes[dim] for part in parts]))
+    return first.but(dim, join([part.axes[dim] for part in parts]))
 
 
 def stack(call: Call) -> RuleResult:
-    """Tensors side by side along a new axis; all others are tied."""
+    """Tensors stacked along a new axis; all others are tied."""
     first, *rest = call.tensors
     for part in rest:
         for one, other in zip(first.axes, part.axes, strict=True):
@@ -87,7 +87,7 @@ def stack(call: Call) -> RuleResult:
     return (*first.axes[:dim], call.frozen(dim, SLICED), *first.axes[dim:])
 
 
-def parts(x: Shaped, dim: int, sizes: list[int]) -> list[tuple[Axis, ...]]:
+def parts(x: TracedTensor, dim: int, sizes: list[int]) -> list[tuple[Axis, ...]]:
     """A tensor cut along one axis; an axis that cannot be cut there is frozen."""
     axis = x.axes[x.place(dim)]
     cuts = cut(axis, [size for size in sizes if size])
@@ -152,7 +152,7 @@ def one_place(call: Call) -> RuleResult:
 
 def lookup(call: Call) -> RuleResult:
     """Places of axes looked up by one tensor of indices."""
-    x: Shaped = call.self
+    x: TracedTensor = call.self
     named = [(i, index) for i, index in enumerate(call.indices) if index is not None]
     if len(named) != 1:
         raise NoRuleError
@@ -164,7 +164,7 @@ def lookup(call: Call) -> RuleResult:
 
 
 def pad(call: Call) -> RuleResult:
-    """New places before and behind an axis, alike; padding made from the axis itself reads the order along it."""
+    """New places at both ends of an axis, alike; padding made from the axis itself reads the order along it."""
     x, widths = call.self, call.pad
     axes = list(x.axes)
     for number, (before, behind) in enumerate(zip(widths[::2], widths[1::2], strict=True)):
@@ -175,7 +175,7 @@ def pad(call: Call) -> RuleResult:
             freeze(axes[dim], PADDING)
             axes[dim] = leaf(call.shape[dim], PADDING)
         elif before or behind:
-            axes[dim] = joined([leaf(before)] * bool(before) + [axes[dim]] + [leaf(behind)] * bool(behind))
+            axes[dim] = join([leaf(before)] * bool(before) + [axes[dim]] + [leaf(behind)] * bool(behind))
     return tuple(axes)
 
 

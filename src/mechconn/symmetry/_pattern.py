@@ -1,8 +1,8 @@
-"""Index patterns: how the units of named groups lie along one axis of a tensor, as text that people can write.
+"""Index patterns: how the units of named groups lie along one axis of a tensor, as text that can be written by hand.
 
 An axis is a product of factors, the last one running fastest, and a factor is a group of units (its name), a fixed
-number of places (a whole number), or a sum: other axes laid end to end. `"conv2 49"` says that a linear layer reads
-conv2's units with 49 positions each, `"(query + key + value)"` that three groups stand side by side.
+number of places (a whole number), or a sum: other axes concatenated. `"conv2 49"` says that a linear layer reads
+conv2's units with 49 positions each, `"(query + key + value)"` that three groups are concatenated.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sum:
-    """Axes laid end to end."""
+    """Axes concatenated."""
 
     terms: tuple[Pattern, ...]
 
 
 Factor: TypeAlias = str | int | Sum
 Pattern: TypeAlias = tuple[Factor, ...]
-"""Factors of an axis, slowest first; a text is a group's name, a number stands for fixed places."""
+"""Factors of an axis, slowest first; a text is a group's name, a number counts fixed places."""
 
 Permutations: TypeAlias = Mapping[str, Tensor]
 """Group -> int64 of shape [size]: entry i is the old place of the unit that goes to place i."""

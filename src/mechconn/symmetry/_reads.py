@@ -38,7 +38,7 @@ class Read:
 
 @dataclass(frozen=True)
 class _Origin:
-    """What a tensor was made from: the text of all operations behind it, unless the input is among them."""
+    """What a tensor was made from: the text of all operations that led to it, unless the input is among them."""
 
     text: str
     is_input: bool = False

@@ -1,8 +1,8 @@
 """What each operation does to the permutations of its axes: elementwise operations, contractions, norms, attention.
 
 A rule ties the axes of an operation's arguments and returns those of its result. It may only allow permutations under
-which the operation is equivariant; what it does not know it refuses with `NoRuleError`, and everything it touches
-is frozen. Operations of layout (views, slices, concatenation) stand in `_layout_rules`.
+which the operation is equivariant; for a call that it does not cover it raises `NoRuleError`, and every axis that
+the call touches is frozen. Rules of layout (views, slices, concatenation) are in `_layout_rules`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mechconn.symmetry._axes import Axis, NoRuleError, freeze, leaf, length, tie
-from mechconn.symmetry._calls import Call, RuleResult, Shape, Shaped, broadcast, tied
+from mechconn.symmetry._calls import Call, RuleResult, Shape, TracedTensor, broadcast, tied
 
 WINDOW = "a position: a window (convolution, pooling) or an order runs along it"
 TABLE = "a position in a table that indices are looked up in"
@@ -37,7 +37,7 @@ def elementwise(call: Call) -> RuleResult:
 
 def prelu(call: Call) -> RuleResult:
     """PReLU: one slope for each channel, the second axis, or one for all."""
-    x: Shaped = call.self
+    x: TracedTensor = call.self
     if length(call.weight.axes[0]) > 1:
         tie(call.weight.axes[0], x.axes[1 if len(x.axes) > 1 else 0])
     return x.axes
@@ -62,7 +62,7 @@ def matmul(call: Call) -> RuleResult:
     if y is None or len(x.axes) < 2 or len(y.axes) < 2:
         raise NoRuleError
     tie(x.axes[-1], y.axes[-2])
-    before = broadcast([Shaped(x.axes[:-2]), Shaped(y.axes[:-2])], call.shape[:-2])
+    before = broadcast([TracedTensor(x.axes[:-2]), TracedTensor(y.axes[:-2])], call.shape[:-2])
     return (*before, x.axes[-2], y.axes[-1])
 
 
@@ -70,7 +70,7 @@ def addmm(call: Call) -> RuleResult:
     """b + x y for matrices x and y."""
     x, y = call.mat1, call.mat2
     tie(x.axes[1], y.axes[0])
-    return broadcast([Shaped((x.axes[0], y.axes[1])), call.self], call.shape)
+    return broadcast([TracedTensor((x.axes[0], y.axes[1])), call.self], call.shape)
 
 
 def einsum(call: Call) -> RuleResult:
@@ -121,7 +121,7 @@ def transposed_convolution(call: Call) -> RuleResult:
 
 def pooling(call: Call) -> RuleResult:
     """Windows over the positions of each channel, or another number of them; values and indices."""
-    x: Shaped = call.self if "self" in call.arguments else call.input
+    x: TracedTensor = call.self if "self" in call.arguments else call.input
     first = len(x.axes) - _WINDOWED[call.name]
     _freeze_all(x.axes[first:])
     return [(*x.axes[:first], *_positions(call, first)) for _ in call.shapes]
@@ -129,7 +129,7 @@ def pooling(call: Call) -> RuleResult:
 
 def channel_norm(call: Call) -> RuleResult:
     """Each channel by its own statistics (batch and instance norm)."""
-    x: Shaped = call.input
+    x: TracedTensor = call.input
     for name in ("weight", "bias", "running_mean", "running_var"):
         tied(call.get(name), x.axes[1])
     return x.axes
@@ -146,7 +146,7 @@ def group_norm(call: Call) -> RuleResult:
 
 def layer_norm(call: Call) -> RuleResult:
     """The last axes normalised together (layer and RMS norm)."""
-    x: Shaped = call.input
+    x: TracedTensor = call.input
     last = x.axes[len(x.axes) - len(call.normalized_shape) :]
     for name in ("weight", "bias"):
         tied(call.get(name), *last)
@@ -159,7 +159,7 @@ def unchanged(call: Call) -> RuleResult:
 
 
 def reduction(call: Call) -> RuleResult:
-    """Sums, means, extremes over some axes: blind to the order along them."""
+    """Sums, means, extremes over some axes: independent of the order along them."""
     x, dim = call.self, call.arguments.get("dim")
     dims = range(len(x.axes)) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
     gone = {x.place(d) for d in dims}
@@ -207,7 +207,7 @@ def attention(call: Call) -> RuleResult:
             tie(q.axes[i], k.axes[i])
             tie(k.axes[i], v.axes[i])
     if mask is not None:
-        scores = Shaped((*q.axes[:-1], k.axes[-2]))
+        scores = TracedTensor((*q.axes[:-1], k.axes[-2]))
         broadcast([scores, mask], scores.shape)
     if call.get("is_causal", False):
         _freeze_all((q.axes[-2], k.axes[-2]))

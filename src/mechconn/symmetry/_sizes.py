@@ -1,7 +1,7 @@
 """Inputs of other sizes than an example's, found by trying: longer and shorter texts, other images, other row counts.
 
 A model may read more of a parameter where its input is longer. So an example is made larger and smaller, as far as the
-model takes it: what stands in it is repeated, or left out at the end, along the axes that may change together.
+model takes it: its values are repeated, or left out at the end, along the axes that may change together.
 """
 
 from __future__ import annotations

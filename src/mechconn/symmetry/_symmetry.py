@@ -2,28 +2,72 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 import torch
+from pydantic import PlainValidator
 from torch import Tensor, nn
 
-from mechconn.core import Inputs, make_generator
+from mechconn.core import NOT_SAVED, Inputs, make_generator
 from mechconn.network import unwrap_module
+from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks
 from mechconn.symmetry import _pattern
 from mechconn.symmetry._graph import map_to_first_names
 from mechconn.symmetry._pattern import Pattern, Permutations
 from mechconn.symmetry._spec import check_axis_lengths, check_names, check_permutations, parse_axes, solve_sizes
 from mechconn.symmetry._verify import verify
 
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
+
 UnitPlace: TypeAlias = tuple[str, int]
 """A tensor's name and the number of one of its axes."""
 
-FORMAT = 1
+LISTED = 6
+"""Groups that `print` lists."""
+
+
+def _read_axes(value: Mapping[str, Any]) -> dict[str, tuple[Pattern, ...]]:
+    """Patterns, from patterns or from their texts.
+
+    Raises:
+        ValueError: neither, or a text that is no pattern.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(patterns, list | tuple) for patterns in value.values()):
+        raise ValueError("axes must be a table: tensor -> a list with one pattern for each of its axes")
+    return {str(name): tuple(map(_read_pattern, patterns)) for name, patterns in value.items()}
+
+
+def _read_pattern(value: Any) -> Pattern:
+    if isinstance(value, tuple) and all(isinstance(factor, str | int | _pattern.Sum) for factor in value):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"axes must hold patterns as texts, such as 'conv2 49', got {value!r}")
+    return _pattern.parse(value)
+
+
+def _read_frozen(value: Any) -> dict[UnitPlace, str]:
+    """Reasons by place, or a list of (tensor, axis, reason).
+
+    Raises:
+        ValueError: neither.
+    """
+    if isinstance(value, Mapping):
+        value = [(*place, reason) if isinstance(place, tuple) else place for place, reason in value.items()]
+    if not isinstance(value, list | tuple) or not all(map(_is_frozen_axis, value)):
+        raise ValueError("frozen must be a list of [tensor, number of the axis, reason]")
+    return {(name, axis): reason for name, axis, reason in value}
+
+
+def _is_frozen_axis(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        return False
+    name, axis, reason = value
+    return isinstance(name, str) and type(axis) is int and isinstance(reason, str)
 
 
 @dataclass(frozen=True)
@@ -41,8 +85,8 @@ class Group:
     members: tuple[tuple[str, int, str], ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Symmetry:
+@dataclass(frozen=True, eq=False, repr=False)
+class Symmetry(Result, kind="symmetry"):
     """Permutations of units that leave a network's function as it is.
 
     With permutations p of the groups, a tensor W moves to W'[i, j, ...] = W[q_0(i), q_1(j), ...], where the index q_k
@@ -56,20 +100,29 @@ class Symmetry:
         aliases: other names of tied tensors -> the first one.
         frozen: (tensor, axis) -> why no unit along the axis may be permuted.
         unknown: operations for which no rule is known; what they touch is frozen.
-        example_input: what it was found on, used by `verify`.
+        example_input: what it was found on, used by `verify`; files do not hold it.
+        rules: operation -> the user's rule for it that was used, as module:function; see `symmetry_rule`.
     """
 
-    axes: Mapping[str, tuple[Pattern, ...]]
+    axes: Annotated[Mapping[str, tuple[Pattern, ...]], PlainValidator(_read_axes)]
     sizes: Mapping[str, int]
     buffers: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    frozen: Mapping[UnitPlace, str] = field(default_factory=dict)
+    frozen: Annotated[Mapping[UnitPlace, str], PlainValidator(_read_frozen)] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
-    example_input: Inputs | None = field(default=None, repr=False)
+    example_input: Inputs | None = field(default=None, metadata=NOT_SAVED)
+    rules: Mapping[str, str] = field(default_factory=dict)
+
+    derived: ClassVar[tuple[str, ...]] = ("coverage",)
+
+    def __post_init__(self) -> None:
+        known = [group for patterns in self.axes.values() for p in patterns for group in _pattern.list_groups(p)]
+        if missing := sorted(set(known) - set(self.sizes)):
+            raise ValueError(f"the patterns name groups without a size: {', '.join(missing)}; give each one in sizes")
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """The groups, in the order in which the parameters first meet them."""
+        """The groups, in the order in which the parameters first have them."""
         members: dict[str, list[tuple[str, int, str]]] = {name: [] for name in self.sizes}
         for tensor, patterns in self.axes.items():
             for axis, pattern in enumerate(patterns):
@@ -134,7 +187,7 @@ class Symmetry:
         ]
 
     def places_of(self, group: str) -> str:
-        """A group's tensors and axes, for people to read."""
+        """A group's tensors and axes, in words."""
         members = next(g.members for g in self.groups if g.name == group)
         return f"{group!r} permutes " + ", ".join(f"{name} axis {axis}" for name, axis, _ in members)
 
@@ -144,7 +197,7 @@ class Symmetry:
         Each group alone is permuted by a random cycle through all of its units, and all together by these and by a
         swap of two neighbours in them, which generates every permutation of a group. This happens in float64, in
         evaluation and in training mode with dropout off, at weights, statistics and inputs disturbed so that none is
-        zero and no two units are alike. Units that do nothing on the example (behind a dead ReLU) cannot be checked by
+        zero and no two units are alike. Units that do nothing on the example (before a dead ReLU) cannot be checked by
         it.
 
         In evaluation mode, all groups together are permuted as well on the example made larger and made smaller (longer
@@ -170,8 +223,8 @@ class Symmetry:
         example = self.example_input if example_input is None else example_input
         if example is None:
             raise ValueError(
-                f"verifying a symmetry of {type(model).__name__} needs an example input; pass example_input=, one "
-                "batch that it accepts"
+                f"verifying a symmetry of {type(model).__name__} needs an example input, one batch that it accepts; "
+                "pass example_input=, or give the symmetry one, symmetry.with_example(example_input)"
             )
         self.check_model(model)
         verify(model, example, self, seed)
@@ -243,45 +296,74 @@ class Symmetry:
         )
         return blank.with_axes(axes, sizes)
 
-    def to_json(self, file: str | Path) -> None:
-        """Write the groups and patterns, not the example input, as JSON that people can read and edit."""
-        Path(file).write_text(json.dumps(self.to_record(), indent=1) + "\n", encoding="utf-8")
+    def with_example(self, example_input: Inputs) -> Symmetry:
+        """The same symmetry with a batch to prove it on, which files do not hold."""
+        return replace(self, example_input=example_input)
 
-    def to_record(self) -> dict[str, Any]:
-        """Plain values, for JSON; patterns as texts."""
-        return {
-            "format": FORMAT,
-            "sizes": dict(self.sizes),
-            "axes": {name: [_pattern.text_of(p) for p in patterns] for name, patterns in self.axes.items()},
-            "buffers": sorted(self.buffers),
-            "aliases": dict(self.aliases),
-            "frozen": [[name, axis, reason] for (name, axis), reason in self.frozen.items()],
-            "unknown": list(self.unknown),
-        }
+    # ------------------------------------------------------------ files, and what is shown
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values, patterns as texts that can be read and edited; without the example input."""
+        axes = {name: [_pattern.text_of(p) for p in patterns] for name, patterns in self.axes.items()}
+        frozen = [[name, axis, reason] for (name, axis), reason in self.frozen.items()]
+        return super().to_plain() | {"axes": axes, "frozen": frozen}
 
     @classmethod
-    def from_json(cls, file: str | Path, example_input: Inputs | None = None) -> Symmetry:
-        """Read what `to_json` wrote.
+    def recognises(cls, plain: Mapping[str, Any]) -> bool:
+        """Whether it is a file of release 0.1.0, which named its format and no kind."""
+        return plain.get("format") == 1 and {"axes", "sizes"} <= set(plain)
 
-        Raises:
-            ValueError: the file is no symmetry.
-        """
-        try:
-            record = json.loads(Path(file).read_text(encoding="utf-8"))
-            if record["format"] != FORMAT:
-                raise KeyError("format")
-            axes = {name: tuple(map(_pattern.parse, texts)) for name, texts in record["axes"].items()}
-            for pattern in [pattern for patterns in axes.values() for pattern in patterns]:
-                _pattern.pattern_length(pattern, record["sizes"])
-            return cls(
-                axes=axes,
-                sizes={name: int(size) for name, size in record["sizes"].items()},
-                buffers=frozenset(record["buffers"]),
-                aliases=record["aliases"],
-                frozen={(name, axis): reason for name, axis, reason in record["frozen"]},
-                unknown=tuple(record["unknown"]),
-                example_input=example_input,
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            why = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{file} holds no symmetry ({why}); write one with symmetry.to_json(file)") from error
+    @classmethod
+    def _drop_derived(cls, value: Any) -> Any:
+        found = super()._drop_derived(value)
+        old = isinstance(found, dict) and cls.recognises(found)
+        return {key: part for key, part in found.items() if key != "format"} if old else found
+
+    def count_frozen(self) -> dict[str, int]:
+        """Reason -> how many axes stay fixed for it, the most frequent first."""
+        return dict(Counter(self.frozen.values()).most_common())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record for each group: its name, its units, and how many axes of tensors they lie along."""
+        return [{"group": g.name, "units": g.size, "axes": len(g.members)} for g in self.groups]
+
+    def header(self) -> Header:
+        """What was asked."""
+        return Header(f"{100 * self.coverage:.1f} % of the parameters", "Which hidden units may be permuted?")
+
+    def sections(self) -> list[Section]:
+        """The groups with their axes, and why the other axes stay fixed."""
+        groups = [(g.name, str(g.size), ", ".join(f"{name} axis {k}" for name, k, _ in g.members)) for g in self.groups]
+        tables = [Table(("group", "units", "permutes"), tuple(groups), words=frozenset({0, 2}))] if groups else []
+        fixed = [(reason, str(number)) for reason, number in self.count_frozen().items()]
+        figures = (Drawing(self.plot, "Units of every group. The table below holds the numbers."),) if groups else ()
+        found = [Section("Units that can be permuted", self._describe_coverage(), figures, tuple(tables))]
+        if fixed:
+            found.append(Section("Axes that stay fixed", tables=(Table(("reason", "axes"), tuple(fixed)),)))
+        return found
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """How many units each group has, group by group."""
+        marks = [(float(group.size), float(group.size), float(group.size)) for group in self.groups]
+        return draw_marks([group.name for group in self.groups], {"units": marks}, "units", "group", ax)
+
+    def _describe_coverage(self) -> str:
+        units = sum(self.sizes.values())
+        return (
+            f"{len(self.sizes)} group{'s' * (len(self.sizes) != 1)} of units, {units} units in all; "
+            f"{100 * self.coverage:.1f} % of the parameters lie in a tensor with a free axis"
+        )
+
+    def __str__(self) -> str:
+        lines = [self._describe_coverage()]
+        lines += [
+            f"  {g.name}: {g.size} units, axes: {len(g.members)}, the first {g.members[0][0]} axis {g.members[0][1]}"
+            for g in self.groups[:LISTED]
+        ]
+        if len(self.sizes) > LISTED:
+            lines.append(f"  and {len(self.sizes) - LISTED} more groups")
+        fixed = [f"{reason} ({number})" for reason, number in self.count_frozen().items()]
+        lines += [f"  fixed axes: {'; '.join(fixed)}"] if fixed else []
+        lines += [f"  operations without a rule: {', '.join(self.unknown)}"] if self.unknown else []
+        lines += [f"  rules of the user's: {', '.join(self.rules.values())}"] if self.rules else []
+        return "\n".join(lines)

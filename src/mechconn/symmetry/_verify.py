@@ -36,6 +36,8 @@ class Movable(Protocol):
     def moved(self, name: str, tensor: Tensor, permutations: Permutations) -> Tensor: ...
     def touched_by(self, groups: list[str]) -> list[str]: ...
     def places_of(self, group: str) -> str: ...
+    @property
+    def rules(self) -> Mapping[str, str]: ...
 
 
 def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> None:
@@ -60,7 +62,7 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> N
 def _verify_size(runs: _Runs, together: Sequence[Permutations], alone: Sequence[Permutations]) -> None:
     """Raise where permutations change the outputs at another size; one at which the model fails proves nothing."""
     if runs.possible and not all(runs.change(chosen).is_rounding for chosen in together):
-        for chosen in (*alone, *together):  # the group that is to blame, if it is one
+        for chosen in (*alone, *together):  # the group that is at fault, if it is one
             if not runs.change(chosen).is_unclear:
                 runs.check(chosen)
 
@@ -102,16 +104,15 @@ class _Runs:
         which = f"group {next(iter(chosen))!r}" if len(chosen) == 1 else "all groups together"
         if change.is_unclear:
             raise ValueError(
-                f"whether permuting {which} changes the model's outputs in {mode} mode cannot be told: rounding alone "
-                f"changes them by a relative {change.rounding:.1e}; pass an example of {ROWS} rows or more, over which "
-                "batch statistics amplify rounding less"
+                f"whether permuting {which} changes the model's outputs in {mode} mode cannot be decided: rounding "
+                f"alone changes them by a relative {change.rounding:.1e}; pass an example of {ROWS} rows or more, over "
+                "which batch statistics amplify rounding less"
             )
         bar = max(change.bar, FAR * change.rounding)
         places = "; ".join(self.symmetry.places_of(group) for group in list(chosen)[:3])
         raise ValueError(
             f"permuting {which} changes the model's outputs in {mode} mode{self.probe.where} by a relative "
-            f"{change.error:.1e}, more than {bar:.0e}: {places}; leave out the axes that do not belong together, or "
-            "freeze them by writing their lengths"
+            f"{change.error:.1e}, more than {bar:.0e}: {places}; {_advise(self.symmetry.rules)}"
         )
 
     def change(self, chosen: Permutations) -> _Change:
@@ -157,6 +158,17 @@ class _Runs:
             return None
         runs = _Runs(self.model, example, self.probe.on(example), self.symmetry, self.training)
         return runs if runs.possible else None
+
+
+def _advise(rules: Mapping[str, str]) -> str:
+    """What to do about a symmetry that does not hold: where it rests on a user's rules, these come first."""
+    if not rules:
+        return "leave out the axes that do not belong together, or freeze them by writing their lengths"
+    named = ", ".join(f"{name} for {operation}" for operation, name in rules.items())
+    return (
+        f"the symmetry was found by the user's rule {named}: let it tie or freeze more, or remove it, "
+        f"remove_symmetry_rule({next(iter(rules))!r}), and find the symmetry again"
+    )
 
 
 def _round(order: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Views that split an axis, carried out only when it is known how they are read: as a product, or part by part.
+"""Views that split an axis, applied only when it is known how they are read: as a product, or part by part.
 
 A fused projection is often viewed as (3, heads, dimensions) and then read as [0], [1] and [2]. Such a view is three
-slices, whose units may be permuted apart, and no product, which would tie them. So fresh leaves stand for the view's
-axes while operations only move them about; `select` and `unbind` along the first of them read slices of the source,
+slices, whose units may be permuted apart, and no product, which would tie them. So the view's axes are
+fresh leaves while operations only move them; `select` and `unbind` along the first of them read slices of the source,
 and whatever else touches them first makes them the product that they are.
 """
 
@@ -12,24 +12,24 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mechconn.symmetry._axes import Atom, Axis, cut, expanded, leaf, length, regrouped, tie
-from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, Shaped
+from mechconn.symmetry._axes import Atom, Axis, cut, expanded, leaf, length, regroup, tie
+from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, TracedTensor
 
 SPLITTING = ("view", "reshape", "_unsafe_view", "unflatten")
 MOVING = frozenset("permute transpose t squeeze unsqueeze clone contiguous alias detach to".split())
-"""Operations that move axes about and look at none."""
+"""Operations that only move axes."""
 
 
 @dataclass(frozen=True)
 class _View:
-    source: Shaped
+    source: TracedTensor
     shape: Shape
     marks: tuple[Axis, ...]
 
     def parts(self, dim: int) -> tuple[Axis, list[tuple[Axis, ...]]] | None:
         """The source's axis that is cut, and the view at each place of a dimension, without it.
 
-        None where the source is no parts laid end to end.
+        None where the source is no concatenation of parts.
         """
         start = _split_axis(self.source, self.shape, dim)
         if start is None:
@@ -37,11 +37,11 @@ class _View:
         axis, count = self.source.axes[start], self.shape[dim]
         cuts = cut(axis, [length(axis) // count] * count)
         rest = (*self.shape[:dim], *self.shape[dim + 1 :])
-        return None if cuts is None else (axis, [tuple(regrouped(self.source.but(start, part), rest)) for part in cuts])
+        return None if cuts is None else (axis, [tuple(regroup(self.source.but(start, part), rest)) for part in cuts])
 
 
 class Views:
-    """The views that have not been carried out yet."""
+    """The views that have not been applied yet."""
 
     def __init__(self) -> None:
         self._of: dict[Atom, _View] = {}
@@ -54,15 +54,15 @@ class Views:
             return self._begun(call)
         return self._taken(call) if call.name in ("select", "unbind") else None
 
-    def settle(self, tensors: Iterable[Shaped]) -> None:
-        """Carry out the views of these tensors."""
+    def settle(self, tensors: Iterable[TracedTensor]) -> None:
+        """Apply the views of these tensors."""
         for atom in [atom for tensor in tensors for axis in tensor.axes for atom in axis]:
             view = self._of.get(atom)
             if view is not None:
                 for mark in view.marks:
                     for old in mark:
                         self._of.pop(old, None)
-                for mark, axis in zip(view.marks, regrouped(view.source.axes, view.shape), strict=True):
+                for mark, axis in zip(view.marks, regroup(view.source.axes, view.shape), strict=True):
                     tie(mark, axis)
 
     def _begun(self, call: Call) -> RuleResult | None:
@@ -89,7 +89,7 @@ class Views:
         return [tuple(new[axis] if axis in new else axis for i, axis in enumerate(x.axes) if i != dim) for new in read]
 
 
-def _split_axis(source: Shaped, shape: Shape, dim: int) -> int | None:
+def _split_axis(source: TracedTensor, shape: Shape, dim: int) -> int | None:
     """The axis of the source whose blocks run along a dimension of a view; None where that is not one that is free."""
     if math.prod(source.shape) != math.prod(shape) or shape[dim] < 2:
         return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from mechconn.plotting import Cell, Header, Result, Section, Table
 
 StatementStatus = Literal["proved", "shown by example", "conjectured"]
 
@@ -24,8 +26,8 @@ class Assumption:
     measured: float
 
 
-@dataclass(frozen=True)
-class Evidence:
+@dataclass(frozen=True, repr=False)
+class Evidence(Result, kind="evidence"):
     """What one pair of networks says of one statement; no proof, and no verdict on the statement.
 
     Attributes:
@@ -37,6 +39,8 @@ class Evidence:
         as_claimed: whether those numbers are as it claims, whether or not it applies.
         sentence: the outcome in words.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("applies",)
 
     name: str
     claim: str
@@ -51,18 +55,35 @@ class Evidence:
         """Whether every assumption holds."""
         return all(assumption.holds for assumption in self.assumptions)
 
-    def to_record(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "name": self.name,
-            "claim": self.claim,
-            "status": self.status,
-            "assumptions": [vars(assumption) | {} for assumption in self.assumptions],
-            "applies": self.applies,
-            "numbers": dict(self.numbers),
-            "as_claimed": self.as_claimed,
-            "sentence": self.sentence,
-        }
+    def header(self) -> Header:
+        """The statement, its name and status, and the outcome."""
+        return Header(f"{self.name}: {self.claim}", verdict=self.status, why=self.sentence)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record for each assumption and each number: what it is, its value, and whether an assumption holds."""
+        assumed = [
+            {"assumed": a.text, "measured": None, "value": a.measured, "holds": a.holds} for a in self.assumptions
+        ]
+        found = [{"assumed": None, "measured": name, "value": x, "holds": None} for name, x in self.numbers.items()]
+        return [*assumed, *found]
+
+    def sections(self) -> list[Section]:
+        """What is assumed, whether it holds here, and what was measured of the claim."""
+        assumed = tuple(
+            (
+                a.text,
+                Cell("holds" if a.holds else "does not hold", style="holds" if a.holds else "does-not-hold"),
+                f"{a.measured:.3g}",
+            )
+            for a in self.assumptions
+        )
+        measured = tuple((name, f"{value:.3g}") for name, value in self.numbers.items())
+        return [
+            Section(
+                "What is assumed", tables=(Table(("assumption", "here", "measured"), assumed, words=frozenset({0})),)
+            ),
+            Section("What was measured", tables=(Table(("number", "value"), measured),), note=self.sentence),
+        ]
 
     def __str__(self) -> str:
         lines = [f"{self.name} ({self.status}): {self.claim}"]

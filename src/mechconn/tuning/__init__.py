@@ -1,11 +1,6 @@
-"""Fine-tuning: CBFT, its rivals, and many methods compared under one budget."""
+"""Fine-tuning: CBFT and its rivals."""
 
 from mechconn.tuning._cbft import CBFT as CBFT
-from mechconn.tuning._compare_methods import Across as Across
-from mechconn.tuning._compare_methods import MethodComparison as MethodComparison
-from mechconn.tuning._compare_methods import TuningRun as TuningRun
-from mechconn.tuning._compare_methods import TuningTask as TuningTask
-from mechconn.tuning._compare_methods import compare_methods as compare_methods
 from mechconn.tuning._environments import IRM as IRM
 from mechconn.tuning._environments import ConvexCombination as ConvexCombination
 from mechconn.tuning._environments import GroupDRO as GroupDRO

@@ -1,0 +1,48 @@
+"""What the page of an audit shows, section by section."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mechconn.connectivity import make_path_section
+from mechconn.mechanisms._audit_sentences import THEORY_PAGE
+from mechconn.plotting import Section
+
+if TYPE_CHECKING:
+    from mechconn.mechanisms._audit import Audit
+
+THEORY = (
+    "Proved, for one hidden ReLU layer and minimisers that interpolate: dissimilar mechanisms of different complexity "
+    "imply a barrier on the straight path under every permutation of units. A conjecture: minimisers that no straight "
+    "path connects, up to the architecture's symmetries, are dissimilar. Dissimilar mechanisms of similar complexity "
+    f"can be linearly connected. The assumptions stand in {THEORY_PAGE} in mechconn's files."
+)
+
+
+def make_audit_sections(audit: Audit) -> Iterator[Section]:
+    """Effects, paths, alignment, blocks, layers, and what the theory says, of what was measured."""
+    (a, b), connections = audit.names, audit.connections
+    yield from audit.comparison.sections()
+    for which, path in audit.paths.items():
+        title = f"The straight path, {'as it is' if which == 'before' else f'{b} aligned to {a}'}"
+        symmetry = "No symmetry was removed."
+        if which == "after" and audit.alignment is not None:
+            symmetry = f"Permutations of units were removed by {audit.alignment.settings['method']}."
+        yield make_path_section(path, title, connections[which], symmetry)
+    if audit.alignment is not None:
+        yield from audit.alignment.sections()
+    if audit.blocks is not None:
+        (section,) = audit.blocks.sections()
+        moved = f"{b}, aligned" if audit.alignment is not None else b
+        unit = audit.comparison.a.loss_unit
+        yield replace(section, note=f"Barriers in {unit} while one block goes from {a} to {moved}, the rest at {a}.")
+    if audit.similarity is not None:
+        yield from audit.similarity.sections()
+    yield Section("The theory", text=THEORY, anchor="theory")
+    if audit.pictures:
+        paired = all(effect.same_rows for effect in audit.comparison.a.values())
+        title = "The same test images in every split" if paired else "The first samples of every split"
+        note = "Each column is one row of the data and keeps its label." if paired else ""
+        yield Section(title, strips=audit.pictures, note=note)

@@ -1,0 +1,120 @@
+"""An alignment is saved, read back, printed, tabulated and drawn; what files leave out is made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import mechconn as mc
+from zoo import FEATURES, build, mlp, rows
+
+DATA = rows(40)
+
+
+def aligned() -> tuple[nn.Module, mc.Alignment]:
+    """A network whose units were shuffled, and a moment's training apart, moved back."""
+    a = build(mlp)
+    symmetry = mc.symmetry_of(a, DATA[0])
+    state = {name: tensor + 0.01 for name, tensor in mc.parameters_of(a).items()}
+    b = mc.with_parameters(a, symmetry.apply(state, {"layer0": torch.tensor([1, 0, 2, 4, 3])}))
+    return b, mc.align(a, b, mc.ActivationMatching(DATA), symmetry)
+
+
+def load(file: Path) -> mc.Alignment:
+    found = mc.load_result(file)
+    assert isinstance(found, mc.Alignment)
+    return found
+
+
+def test_a_file_holds_everything_but_the_weights(tmp_path: Path) -> None:
+    _, found = aligned()
+    found.save(tmp_path / "alignment.json")
+    again = load(tmp_path / "alignment.json")
+    assert again.to_dict() == found.to_dict() and str(again) == str(found) and again.rows() == found.rows()
+    assert again.permutations["layer0"].dtype == torch.int64
+    assert again.permutations["layer0"].tolist() == [1, 0, 2, 4, 3]
+    assert again.symmetry.sizes == found.symmetry.sizes == {"layer0": 5} and FEATURES == 4
+    assert again._repr_html_() == found._repr_html_()
+
+
+@pytest.mark.parametrize("name", ["params", "model"])
+def test_weights_that_a_file_leaves_out_are_made_again(name: str, tmp_path: Path) -> None:
+    b, found = aligned()
+    found.save(tmp_path / "alignment.json")
+    again = load(tmp_path / "alignment.json")
+    with pytest.raises(
+        AttributeError, match=r"read from a file, .*; permute B's units again, .*symmetry\.apply"
+    ) as raised:
+        getattr(again, name)
+    assert "\n" not in str(raised.value)
+    for state, expected in ((mc.parameters_of(b), found.params), (b.state_dict(), found.model.state_dict())):
+        moved = again.symmetry.apply(state, again.permutations)
+        assert moved.keys() == expected.keys() and all(torch.equal(moved[k], expected[k]) for k in moved)
+
+
+def test_it_prints_and_tabulates_and_draws_similarity_by_group() -> None:
+    _, found = aligned()
+    first, second = str(found).splitlines()
+    assert first.startswith("activation matching: distance 2.")
+    assert first.endswith(f" -> {0.01 * 43**0.5:.4g}, coverage {100 * 40 / 43:.1f} %")
+    before, after = found.similarity_before["layer0"], found.similarity_after["layer0"]
+    assert second == f"  layer0 (5 units): similarity {before:.3f} -> {after:.3f}" and before < after
+    (row,) = found.rows()
+    assert row == {"group": "layer0", "units": 5, "similarity_before": before, "similarity_after": after, "dead": 0}
+    (table,) = found.tables()
+    assert table.rows == (("layer0", "5", f"{before:.3f}", f"{after:.3f}", ""),)
+    assert "What holds the rest still: it belongs to the model&#39;s input" in found._repr_html_()
+    (axes,) = found.plot().axes
+    heights = [container[0].get_ydata().tolist() for container in axes.containers]  # pyright: ignore
+    assert heights == [[before], [after]] and axes.get_ylabel() == "similarity"
+
+
+def test_what_is_no_alignment_is_refused() -> None:
+    plain = aligned()[1].to_dict()
+    with pytest.raises(ValueError, match="permutations must be a table: group -> a list of whole numbers"):
+        mc.load_result(plain | {"permutations": {"layer0": "abc"}})
+
+
+def iterate_damaged(plain: Any, value: Any) -> Iterator[Any]:
+    """`plain` with one of its parts replaced by `value`, for every part at every depth."""
+    parts = plain.items() if isinstance(plain, dict) else enumerate(plain) if isinstance(plain, list) else ()
+    for key, part in parts:
+        for other in (value, *iterate_damaged(part, value)):
+            if isinstance(plain, dict):
+                yield plain | {key: other}
+            else:
+                yield [*plain[:key], other, *plain[key + 1 :]]
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", 0.5, [None], {"a": None}], ids=repr)
+def test_plain_values_of_wrong_types_are_refused_in_one_line(value: Any) -> None:
+    alignment = aligned()[1]
+    found = mc.connectivity.AlignedProfiles(alignment, {}, alignment)
+    refused = 0
+    for result in (alignment.symmetry, alignment, found):
+        for plain in iterate_damaged(result.to_dict(), value):
+            try:
+                type(result).from_dict(plain)
+            except ValueError as error:
+                assert "\n" not in str(error)
+                refused += 1
+    assert refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"frozen": None}, r"frozen must be a list of \[tensor, number of the axis, reason\]"),
+        ({"frozen": [["2.bias", None, "why"]]}, r"frozen must be a list of \[tensor, number of the axis, reason\]"),
+        ({"axes": {"2.bias": [None]}}, "axes must hold patterns as texts, such as 'conv2 49', got None"),
+    ],
+)
+def test_a_symmetry_of_wrong_types_says_what_it_takes(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text) as raised:
+        mc.load_result(aligned()[1].symmetry.to_dict() | changes)
+    assert "\n" not in str(raised.value)
