@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,9 @@ def test_the_table_holds_every_number_in_full(tmp_path: Path) -> None:
         (0.0, "cue", 0.1, 0.5), (1.0, "cue", 1 / 3, 1.0), (0.0, "no_cue", 2.0, 0.25), (1.0, "no_cue", 3.0, 0.0),
     ]  # fmt: skip
     assert {row["samples"] for row in table} == {"1"}
+
+
+def test_a_barrier_is_computed_once_and_a_changed_copy_has_its_own() -> None:
+    profile = profile_of({"cue": [1.0, 2.0, 1.0]})
+    assert profile.barrier("cue") is profile.barrier("cue") is not profile.barrier("cue", confidence=0.9)
+    assert replace(profile, loss={"cue": (1.0, 4.0, 1.0)}).barrier("cue").height == 3.0

@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -145,6 +146,18 @@ class Profile(Result, kind="profile"):
         """
         if not 0.0 < confidence < 1.0:
             raise ValueError(f"confidence must lie between 0 and 1, neither of them, got {confidence!r}")
+        asked = split, on, confidence
+        if asked not in self._computed:
+            self._computed[asked] = self._compute_barrier(*asked)
+        return self._computed[asked]
+
+    @cached_property
+    def _computed(self) -> dict[tuple[str, str, float], Barrier]:
+        """(split, measure, confidence) -> barrier: pages, prints and verdicts ask for the same ones many times."""
+        return {}
+
+    def _compute_barrier(self, split: str, on: str, confidence: float) -> Barrier:
+        """The barrier by the samples' values, or as the file holds it."""
         values = self._values(split, on)
         known, bare = self.barriers.get(on, {}).get(split), compute_barrier(self.ts, values, None)
         if known is None or (known.height, known.t) != (bare.height, bare.t):  # that of other values, in a changed copy

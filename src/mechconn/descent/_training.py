@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,21 +44,7 @@ from mechconn.network import (
     set_mode,
     unwrap_module,
 )
-from mechconn.plotting import (
-    Header,
-    Result,
-    Section,
-    describe_descent,
-    describe_history,
-    draw_histories,
-    leave_out,
-    make_history_rows,
-    make_history_sections,
-    read_method_name,
-)
-
-if TYPE_CHECKING:
-    from mechconn.plotting import Axes, Figure
+from mechconn.plotting import DescentResult, leave_out
 
 LOAD_WEIGHTS = (
     "train it again, or save its weights beside it, safetensors.torch.save_file(trained.model.state_dict(), file), "
@@ -103,7 +89,7 @@ class Training(Descent):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trained(Result, kind="trained"):
+class Trained(DescentResult, kind="trained"):
     """A trained model and how it came about.
 
     Attributes:
@@ -118,43 +104,12 @@ class Trained(Result, kind="trained"):
         model: a new module in evaluation mode. Files leave it out.
     """
 
-    history: tuple[Mapping[str, int | float], ...]
-    settings: Mapping[str, Any]
-    seconds: float
     notes: tuple[str, ...] = ()
     model: nn.Module = field(default=leave_out("model", LOAD_WEIGHTS), metadata=NOT_SAVED)
 
-    def header(self) -> Header:
-        """The method, and how long it took."""
-        return Header(describe_descent(self.history, self.settings, self.seconds))
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One record for each epoch: its number, its learning rate, and every term of the loss."""
-        return make_history_rows(self.history)
-
-    def sections(self) -> list[Section]:
-        """The terms of the loss, and the notes."""
-        return make_history_sections(self.history, self.plot, self.notes)
-
-    def plot(self, *, ax: Axes | None = None) -> Figure:
-        """The loss terms by epoch, as a matplotlib Figure.
-
-        Raises:
-            ValueError: there is no history: the method has no epochs.
-        """
-        name = read_method_name(self.settings)
-        if not self.history:
-            raise ValueError(f"{name} has no epochs, so there is no history to draw")
-        return draw_histories({name: self.history}, ax)
-
-    def __str__(self) -> str:
-        """What was trained, for how long, and every term of the loss in the first epoch and the last."""
-        return "\n".join(
-            [
-                describe_descent(self.history, self.settings, self.seconds),
-                *(f"  {line}" for line in (*describe_history(self.history), *(f"note: {note}" for note in self.notes))),
-            ]
-        )
+    def list_notes(self) -> tuple[str, ...]:
+        """The notes."""
+        return self.notes
 
 
 def train(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -30,21 +29,7 @@ from mechconn.network import Network, Point, PointLike, as_points, find_buffers,
 from mechconn.paths._curves import LinearPath, WeightedPath
 from mechconn.paths._path import check_path
 from mechconn.paths._path_fits import PathFit
-from mechconn.plotting import (
-    Header,
-    Result,
-    Section,
-    describe_descent,
-    describe_history,
-    draw_histories,
-    leave_out,
-    make_history_rows,
-    make_history_sections,
-    read_method_name,
-)
-
-if TYPE_CHECKING:
-    from mechconn.plotting import Axes, Figure
+from mechconn.plotting import DescentResult, leave_out
 
 LOAD_POINTS = (
     "fit it again, or save its control points beside it, safetensors.torch.save_file(fitted.path.points[1], file), "
@@ -54,7 +39,7 @@ LOAD_POINTS = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedPath(Result, kind="fitted_path"):
+class FittedPath(DescentResult, kind="fitted_path"):
     """A path with fitted control points and how it came about.
 
     Attributes:
@@ -66,31 +51,7 @@ class FittedPath(Result, kind="fitted_path"):
         path: the curve from A to B; it describes itself with `settings` as its origin. Files leave it out.
     """
 
-    history: tuple[Mapping[str, int | float], ...]
-    settings: Mapping[str, Any]
-    seconds: float
     path: WeightedPath = field(default=leave_out("path", LOAD_POINTS), metadata=NOT_SAVED)
-
-    def header(self) -> Header:
-        """The method, and how long it took."""
-        return Header(describe_descent(self.history, self.settings, self.seconds))
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One record for each epoch: its number, its learning rate, and the mean loss on the path."""
-        return make_history_rows(self.history)
-
-    def sections(self) -> list[Section]:
-        """The loss by epoch."""
-        return make_history_sections(self.history, self.plot)
-
-    def plot(self, *, ax: Axes | None = None) -> Figure:
-        """The mean loss on the path by epoch, as a matplotlib Figure."""
-        return draw_histories({read_method_name(self.settings): self.history}, ax)
-
-    def __str__(self) -> str:
-        """What was fitted, for how long, and the loss on the path in the first epoch and the last."""
-        first = describe_descent(self.history, self.settings, self.seconds)
-        return "\n".join([first, *(f"  {line}" for line in describe_history(self.history))])
 
 
 @torch.inference_mode(False)  # as in training

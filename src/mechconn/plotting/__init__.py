@@ -18,11 +18,7 @@ from mechconn.plotting._charts import make_figure as make_figure
 from mechconn.plotting._charts import make_panel_grid as make_panel_grid
 from mechconn.plotting._charts import place_legend as place_legend
 from mechconn.plotting._charts import strip_axes as strip_axes
-from mechconn.plotting._histories import describe_descent as describe_descent
-from mechconn.plotting._histories import describe_history as describe_history
-from mechconn.plotting._histories import make_history_rows as make_history_rows
-from mechconn.plotting._histories import make_history_sections as make_history_sections
-from mechconn.plotting._histories import read_method_name as read_method_name
+from mechconn.plotting._histories import DescentResult as DescentResult
 from mechconn.plotting._html import flatten_settings as flatten_settings
 from mechconn.plotting._html import render_template as render_template
 from mechconn.plotting._left_out import leave_out as leave_out

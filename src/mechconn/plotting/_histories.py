@@ -1,24 +1,80 @@
-"""What results of descents show alike: the terms of the loss by epoch."""
+"""Results of descents: the terms of the loss by epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mechconn.plotting._charts import list_terms
-from mechconn.plotting._sections import Drawing, Section, Table
+from mechconn.plotting._charts import draw_histories, list_terms
+from mechconn.plotting._result import Result
+from mechconn.plotting._sections import Drawing, Header, Section, Table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 History: TypeAlias = Sequence[Mapping[str, float]]
 """A record for each epoch: "epoch", "lr", and the terms."""
 
 
-def make_history_rows(history: History) -> list[dict[str, Any]]:
-    """The records with equal keys: None where an epoch has no such term."""
-    names = dict.fromkeys(name for record in history for name in record)
-    return [{name: record.get(name) for name in names} for record in history]
+@dataclass(frozen=True, eq=False, repr=False)
+class DescentResult(Result):
+    """What steps of a descent gave: how the terms of its loss went, and everything needed to repeat it.
+
+    Attributes:
+        history: one record per epoch: its number, its learning rate, and the terms of the loss.
+        settings: the method with every setting, and how it was computed.
+        seconds: wall-clock time.
+    """
+
+    history: tuple[Mapping[str, int | float], ...]
+    settings: Mapping[str, Any]
+    seconds: float
+
+    def list_notes(self) -> Sequence[str]:
+        """What a reader must know; by default nothing."""
+        return ()
+
+    def header(self) -> Header:
+        """The method, and how long it took."""
+        return Header(describe_descent(self.history, self.settings, self.seconds))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per epoch with equal keys: None where an epoch has no such term."""
+        names = dict.fromkeys(name for record in self.history for name in record)
+        return [{name: record.get(name) for name in names} for record in self.history]
+
+    def sections(self) -> list[Section]:
+        """The picture and the first and last value of every term, and the notes."""
+        sections = []
+        if self.history:
+            ends = _find_ends(self.history)
+            rows = tuple((term.replace("_", " "), f"{first:.4g}", f"{last:.4g}") for term, first, last in ends)
+            lines = ", ".join(describe_history(self.history))
+            drawing = Drawing(self.plot, f"Every term of the loss over {len(self.history)} epochs: {lines}")
+            table = Table(("term", "first epoch", "last epoch"), rows)
+            sections.append(Section("History", figures=(drawing,), tables=(table,)))
+        if notes := self.list_notes():
+            sections.append(Section("Notes", text=" ".join(notes)))
+        return sections
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """The terms of the loss by epoch, as a matplotlib Figure.
+
+        Raises:
+            ValueError: there is no history: the method has no epochs.
+        """
+        name = read_method_name(self.settings)
+        if not self.history:
+            raise ValueError(f"{name} has no epochs, so there is no history to draw")
+        return draw_histories({name: self.history}, ax)
+
+    def __str__(self) -> str:
+        """The method, for how long, every term of the loss in the first epoch and the last, and the notes."""
+        lines = (*describe_history(self.history), *(f"note: {note}" for note in self.list_notes()))
+        first = describe_descent(self.history, self.settings, self.seconds)
+        return "\n".join([first, *(f"  {line}" for line in lines)])
 
 
 def describe_descent(history: History, settings: Mapping[str, Any], seconds: float) -> str:
@@ -56,23 +112,6 @@ def describe_history(history: History) -> list[str]:
     return [
         f"{term}: {first:.4g} in the first epoch, {last:.4g} in the last" for term, first, last in _find_ends(history)
     ]
-
-
-def make_history_sections(history: History, draw: Callable[[], Figure], notes: Sequence[str] = ()) -> list[Section]:
-    """The picture and the first and last value of every term, and the notes."""
-    sections = []
-    if history:
-        ends = _find_ends(history)
-        rows = tuple((term.replace("_", " "), f"{first:.4g}", f"{last:.4g}") for term, first, last in ends)
-        drawing = Drawing(
-            draw, f"Every term of the loss over {len(history)} epochs: {', '.join(describe_history(history))}"
-        )
-        sections.append(
-            Section("History", figures=(drawing,), tables=(Table(("term", "first epoch", "last epoch"), rows),))
-        )
-    if notes:
-        sections.append(Section("Notes", text=" ".join(notes)))
-    return sections
 
 
 def _find_ends(history: History) -> list[tuple[str, float, float]]:
