@@ -336,3 +336,12 @@ def test_the_least_level_is_printed_as_a_bound() -> None:
     x, y = nn.functional.one_hot(torch.arange(many) % 2, 2).float(), torch.arange(many) % 2
     found = mc.measure_invariance(nn.Identity(), mc.Suite({"cue": (x, y), "wrong": (1 - x, y)}))
     assert found["wrong"].p_value == 1e-12 and "adjusted p < 1e-12" in str(found)
+
+
+def test_a_loss_has_its_interval_on_the_page() -> None:
+    x = torch.linspace(-1, 1, 40)[:, None]
+    suite = mc.Suite({"cue": (x, x), "shifted": (x + 0.5, x)})
+    found = mc.measure_invariance(torch.nn.Identity(), suite, 0.1, "loss", loss=mc.losses.squared)
+    low, high = found.loss_interval["shifted"] or (0.0, 0.0)
+    ((_, level, *_),) = [row for row in found.tables()[0].cells if row[0].text == "shifted"]
+    assert (level.text, level.small) == ("0.25", f"loss\n{low:.4g} to {high:.4g}")

@@ -18,6 +18,7 @@ from mechconn.connectivity._evaluate_path import evaluate_path as evaluate_path
 from mechconn.connectivity._evaluator import Evaluator as Evaluator
 from mechconn.connectivity._evaluator import read_first_rows as read_first_rows
 from mechconn.connectivity._joining import walk_lines as walk_lines
+from mechconn.connectivity._path_verdict import MARGIN as MARGIN
 from mechconn.connectivity._path_verdict import PathVerdict as PathVerdict
 from mechconn.connectivity._plane import Plane as Plane
 from mechconn.connectivity._plane import PlanePoint as PlanePoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mechconn.connectivity import MARGIN
 from mechconn.losses import NATS
 
 POINTS = "points"
@@ -10,6 +11,11 @@ POINTS = "points"
 def choose_scale(on: str, loss_unit: str) -> tuple[float, str]:
     """What effects are multiplied by, and what they are then in."""
     return (100.0, POINTS) if on == "accuracy" else (1.0, loss_unit if on == "loss" else f"of {on}")
+
+
+def choose_shift_margin(on: str, margin: float) -> float:
+    """How far an end of a path may move before it counts as shifted: as effects on accuracy may, else the default."""
+    return margin if on == "accuracy" else MARGIN
 
 
 def format_amount(value: float, unit: str, sign: str = "") -> str:

@@ -39,6 +39,7 @@ from mechconn.core import (
 )
 from mechconn.datasets import Clusters, Suite, check_interventions, check_label_names, read_clusters
 from mechconn.losses import cross_entropy
+from mechconn.mechanisms._amounts import choose_shift_margin
 from mechconn.mechanisms._audit_migration import migrate_audit
 from mechconn.mechanisms._audit_page import make_audit_sections
 from mechconn.mechanisms._audit_sentences import write_sentences
@@ -127,8 +128,7 @@ class Audit(Result, kind="audit"):
     @property
     def connections(self) -> Mapping[str, PathVerdict]:
         """The verdicts on each path, at the tolerance; an end counts as shifted beyond the margin in accuracy."""
-        side = self.comparison.a
-        margin = side.margin if side.on == "accuracy" else 0.05
+        margin = choose_shift_margin(self.comparison.a.on, self.comparison.a.margin)
         return {which: path.judge(self.tolerance, margin) for which, path in self.paths.items()}
 
     @property

@@ -86,8 +86,9 @@ def make_level_cell(found: Invariance, split: str) -> Cell:
     if split in found.accuracy:
         interval = format_interval(found.accuracy_interval.get(split), 100, ".1f")
         return Cell(f"{100 * found.accuracy[split]:.1f} %", interval)
-    loss = found.loss[split]
-    return Cell("not finite" if loss is None else f"{loss:{'.3f' if found.loss_unit == NATS else '.4g'}}", "loss")
+    loss, form = found.loss[split], ".3f" if found.loss_unit == NATS else ".4g"
+    interval = format_interval(found.loss_interval.get(split), form=form)
+    return Cell("not finite" if loss is None else f"{loss:{form}}", f"loss\n{interval}" if interval else "loss")
 
 
 def make_effect_cell(effect: Effect | None, scale: Scale) -> Cell:

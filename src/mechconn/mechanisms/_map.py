@@ -17,6 +17,7 @@ from mechconn.connectivity import Evaluator, Profile, ShiftedEnd, check_grid, de
 from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_two_models, resolve_compute
 from mechconn.datasets import Suite, check_interventions, check_label_names
 from mechconn.losses import cross_entropy
+from mechconn.mechanisms._amounts import choose_shift_margin
 from mechconn.mechanisms._effects import Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import measure_outcome
@@ -227,7 +228,7 @@ def mechanism_map(
         aligned=align is not None,
         norm=policy.describe(),
         compute=invariance[names[0]].compute,
-        notes=tuple(_note_shifted(profiles, margin if on == "accuracy" else 0.05)),
+        notes=tuple(_note_shifted(profiles, choose_shift_margin(on, margin))),
     )
 
 
