@@ -213,8 +213,10 @@ def _combine(outer: dict[str, Tensor], inner: dict[str, Tensor], rows: int, colu
     """Units along the product of two axes; outside of either's choice there is none."""
     result = {group: units.repeat_interleave(columns) for group, units in outer.items()}
     result |= {group: units.repeat(rows) for group, units in inner.items()}
-    outside = torch.stack([units < 0 for units in result.values()]).any(0) if result else None
-    return {group: units.masked_fill(outside, -1) for group, units in result.items()} if result else {}
+    if not result:
+        return {}
+    outside = torch.stack([units < 0 for units in result.values()]).any(0)
+    return {group: units.masked_fill(outside, -1) for group, units in result.items()}
 
 
 class _Finder:
