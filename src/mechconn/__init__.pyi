@@ -49,6 +49,7 @@ from .datasets import HueBoxCue as HueBoxCue
 from .datasets import IntervenedSet as IntervenedSet
 from .datasets import Intervention as Intervention
 from .datasets import ModelOutputs as ModelOutputs
+from .datasets import Placebo as Placebo
 from .datasets import Rotate as Rotate
 from .datasets import Suite as Suite
 from .datasets import TokenCue as TokenCue
@@ -73,6 +74,11 @@ from .mechanisms import MechanismMap as MechanismMap
 from .mechanisms import MethodComparison as MethodComparison
 from .mechanisms import OutputDiscrepancy as OutputDiscrepancy
 from .mechanisms import Reduction as Reduction
+from .mechanisms import Relearned as Relearned
+from .mechanisms import Relearning as Relearning
+from .mechanisms import RelearningCurve as RelearningCurve
+from .mechanisms import RelearningRun as RelearningRun
+from .mechanisms import RelearningTask as RelearningTask
 from .mechanisms import RepresentationSimilarity as RepresentationSimilarity
 from .mechanisms import TuningRun as TuningRun
 from .mechanisms import TuningTask as TuningTask
@@ -81,6 +87,7 @@ from .mechanisms import compare_mechanisms as compare_mechanisms
 from .mechanisms import compare_methods as compare_methods
 from .mechanisms import measure_groups as measure_groups
 from .mechanisms import measure_invariance as measure_invariance
+from .mechanisms import measure_relearning as measure_relearning
 from .mechanisms import mechanism_map as mechanism_map
 from .mechanisms import output_discrepancy as output_discrepancy
 from .mechanisms import representation_similarity as representation_similarity

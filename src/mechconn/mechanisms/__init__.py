@@ -26,10 +26,16 @@ from mechconn.mechanisms._map import MechanismMap as MechanismMap
 from mechconn.mechanisms._map import mechanism_map as mechanism_map
 from mechconn.mechanisms._measure import check_margin as check_margin
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
+from mechconn.mechanisms._measure_relearning import measure_relearning as measure_relearning
 from mechconn.mechanisms._method_comparison import Across as Across
 from mechconn.mechanisms._method_comparison import MethodComparison as MethodComparison
 from mechconn.mechanisms._method_comparison import TuningRun as TuningRun
 from mechconn.mechanisms._reduction import Reduction as Reduction
+from mechconn.mechanisms._relearned import Relearned as Relearned
+from mechconn.mechanisms._relearned import RelearningCurve as RelearningCurve
+from mechconn.mechanisms._relearned import RelearningRun as RelearningRun
+from mechconn.mechanisms._relearning import Relearning as Relearning
+from mechconn.mechanisms._relearning import RelearningTask as RelearningTask
 from mechconn.mechanisms._representations import NoLayersError as NoLayersError
 from mechconn.mechanisms._representations import RepresentationSimilarity as RepresentationSimilarity
 from mechconn.mechanisms._representations import check_layers as check_layers
