@@ -179,7 +179,7 @@ WRONG: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "an option that is not there": (
         lambda: make_cue({"name": "box", "sise": 3}, images()),
         ValueError,
-        r"^cue 'box' has no option 'sise'; it has size, colour, values; did you mean 'size'\?$",
+        r"^cue 'box' has no option 'sise'; it has size, colour, values, shift; did you mean 'size'\?$",
     ),
     "an option that is needed": (
         lambda: make_cue("token", images()),
