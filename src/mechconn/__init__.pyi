@@ -83,6 +83,7 @@ from .mechanisms import RepresentationSimilarity as RepresentationSimilarity
 from .mechanisms import TuningRun as TuningRun
 from .mechanisms import TuningTask as TuningTask
 from .mechanisms import audit as audit
+from .mechanisms import column_only as column_only
 from .mechanisms import compare_mechanisms as compare_mechanisms
 from .mechanisms import compare_methods as compare_methods
 from .mechanisms import measure_groups as measure_groups

@@ -5,6 +5,7 @@ from mechconn.mechanisms._agreement import CONFLICT as CONFLICT
 from mechconn.mechanisms._agreement import split_by_agreement as split_by_agreement
 from mechconn.mechanisms._audit import Audit as Audit
 from mechconn.mechanisms._audit import audit as audit
+from mechconn.mechanisms._column_only import column_only as column_only
 from mechconn.mechanisms._compare import compare_mechanisms as compare_mechanisms
 from mechconn.mechanisms._compare_methods import TuningTask as TuningTask
 from mechconn.mechanisms._compare_methods import compare_methods as compare_methods

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from mechconn.mechanisms._outcomes import measure_outcome
 from mechconn.mechanisms._relearned import Against, Relearned, RelearningCurve, RelearningRun
 from mechconn.mechanisms._relearning import Attack, Relearning
 from mechconn.mechanisms._relearning_checks import (
+    check_another,
     check_architecture,
     check_disjoint,
     check_never_met,
@@ -58,7 +59,7 @@ def measure_relearning(
     others: Mapping[str, nn.Module] | None = None,
     margin: float = 0.05,
     intervention: str | None = None,
-    symmetry: Symmetry | str = "auto",
+    symmetry: Symmetry | Literal["auto", "none"] = "auto",
     loss: PerSampleLoss = cross_entropy,
     cluster: Clusters | None = None,
     folder: str | Path | None = None,
@@ -128,8 +129,9 @@ def measure_relearning(
     setup.check_rows(models[0], placebo)
     befores = [setup.measure_before(own) for own in models]
     for number, own in enumerate(controls):
-        which = "the control" if len(controls) == 1 else f"control {number}"
-        setup.check_control(models[number], befores[number], own, which)
+        what = "the control" if len(controls) == 1 else f"control {number}"
+        setup.check_control(models[number], befores[number], own, what)
+        check_another(models[number], own, what)
     runs, shared = [], None
     for number, (own, before) in enumerate(zip(models, befores, strict=True)):
         curve = setup.relearn(f"model {number}", own)
@@ -195,7 +197,7 @@ class RelearningSetup:
     margin: float
     loss: Loss
     clusters: ClusterLabels | None
-    symmetry: Symmetry | str
+    symmetry: Symmetry | Literal["auto", "none"]
     folder: Path | None
     seed: int
     compute: Compute
@@ -232,9 +234,9 @@ class RelearningSetup:
             model, suite, loss=self.loss, cluster=clusters, seed=self.seed, compute=self.compute.without_progress()
         )
         outcome = measure_outcome(evaluator, "accuracy")
-        last = outcome.splits[suite.reference]
-        numbers = outcome.splits[self.split].clusters if self.split in outcome.splits else None
-        return Before(make_invariance(outcome, suite, self.margin, "accuracy"), last.draws[0].row_shape, numbers)
+        measured = outcome.splits.get(self.split, outcome.splits[suite.reference])
+        found = make_invariance(outcome, suite, self.margin, "accuracy")
+        return Before(found, measured.draws[0].row_shape, measured.clusters, measured.answers.commonest)
 
     def relearn(self, name: str, model: nn.Module, placebo: Placebo | None = None) -> RelearningCurve:
         """The curve of a network, balanced; of several rates that of the strongest attack."""
@@ -268,6 +270,7 @@ class RelearningSetup:
             to_settle=excess.plan(self.margin) if verdict == "undetermined" else None,
             curve=curve,
             against=against,
+            chance=before.chance,
         )
 
     def make_result(
@@ -289,11 +292,19 @@ class RelearningSetup:
 
 @dataclass(frozen=True, eq=False)
 class Before:
-    """A network before relearning: effects, the shape of a row's outputs, and the clusters of the measured rows."""
+    """A network before relearning.
+
+    Attributes:
+        invariance: effects of interventions.
+        row_shape: of the outputs of one row.
+        clusters: of the rows to be measured, the number of each one's cluster.
+        chance: among these, the share of the commonest label.
+    """
 
     invariance: Invariance
     row_shape: tuple[int, ...]
     clusters: Tensor | None
+    chance: float
 
 
 def make_curve(rate: float, correct: Tensor) -> RelearningCurve:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -64,6 +64,7 @@ class RelearningRun:
             such number was found.
         curve: of the network.
         against: of the control; with a placebo, of the network itself with another mechanism in the place of this one.
+        chance: the share of the commonest label among the rows that are measured.
     """
 
     before: Invariance
@@ -75,6 +76,7 @@ class RelearningRun:
     to_settle: Mapping[str, int] | None
     curve: RelearningCurve
     against: RelearningCurve
+    chance: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -135,8 +137,15 @@ class Relearned(Result, kind="relearning"):
         return t_interval(compute_moments(values), CONFIDENCE)
 
     def find_state(self, run: RelearningRun) -> State:
-        """What one run's network does with the mechanism."""
-        return find_state(run.before[self.intervention], run.at_start_interval, run.verdict, self.margin)
+        """What one run's network does with the mechanism.
+
+        It follows the mechanism already where, before any step, its accuracy on `split` is above chance and above that
+        of what it is compared with, both by more than the margin (lower bounds). A network that never met a mechanism
+        responds to it too, by the luck of its first weights: so one of the two would not do.
+        """
+        above = run.curve.interval[0][0] - run.chance
+        follows = min(above, run.at_start_interval[0]) > self.margin
+        return find_state(run.before[self.intervention], follows, run.verdict)
 
     def count(self, state: State | RelearningVerdict) -> int:
         """In how many runs relearning says "hidden" or "gone", or the network "uses" or "avoids" the mechanism."""
@@ -177,3 +186,10 @@ class Relearned(Result, kind="relearning"):
     def plot(self, *, ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: accuracy by step, of every run, what it is compared with, and the others."""
         return draw_relearning(self, ax)
+
+
+def join_relearned(results: Sequence[Relearned]) -> Relearned:
+    """Several results of one question as one: their runs one after the other."""
+    first = results[0]
+    notes = dict.fromkeys(note for found in results for note in found.notes)
+    return replace(first, runs=tuple(run for found in results for run in found.runs), notes=tuple(notes))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from mechconn.core import abbreviate_split
@@ -100,3 +101,52 @@ def describe_curves(found: Relearned) -> str:
     )
     steps = ", ".join(map(str, found.steps))
     return f"Accuracy on {found.split} after {steps} steps of relearning: {'; '.join(parts)}."
+
+
+def list_relearning_sections(found: Mapping[str, Relearned]) -> list[Section]:
+    """Several networks or methods side by side: the curves and a row for each; empty where there are none."""
+    if not found:
+        return []
+    first = next(iter(found.values()))
+    curves = {name: _average_curves(own, "curve") for name, own in found.items()}
+    drawing = Drawing(
+        lambda: draw_step_curves(first.steps, curves, f"accuracy on {abbreviate_split(first.split)} (%)"),
+        "; ".join(f"{name} {', '.join(f'{mean:.1f}' for mean, _, _ in curve)} %" for name, curve in curves.items()),
+    )
+    rows = tuple(
+        (name, *_count_states(own), Cell(write_points(own.excess), _write_bounds(own)), *_list_ends(own))
+        for name, own in found.items()
+    )
+    last = first.steps[-1]
+    columns = (
+        "", "state", "hidden", "gone", "undetermined", f"excess over {first.compared_with}", "before any step",
+        f"after {last} steps", f"{first.compared_with} after {last} steps",
+    )  # fmt: skip
+    return [Section("Gone or hidden", first.why, (drawing,), (Table(columns, rows),))]
+
+
+def _average_curves(found: Relearned, which: str) -> list[tuple[float, float, float]]:
+    """Step by step the mean over runs in %, with the least and the largest run; of one run its interval over rows."""
+    curves: list[RelearningCurve] = [getattr(run, which) for run in found.runs]
+    if len(curves) == 1:
+        (only,) = curves
+        return [(100 * m, 100 * low, 100 * high) for m, (low, high) in zip(only.means, only.interval, strict=True)]
+    return [(100 * fmean(v), 100 * min(v), 100 * max(v)) for v in zip(*(c.means for c in curves), strict=True)]
+
+
+def _count_states(found: Relearned) -> list[Cell]:
+    """The state of all runs, and how many are hidden, gone and undetermined by relearning."""
+    counts = [f"{found.count(verdict)} of {len(found.runs)}" for verdict in ("hidden", "gone", "undetermined")]
+    states = ", ".join(dict.fromkeys(found.states))
+    return [Cell(states, style=STYLES.get(states, "")), *map(Cell, counts)]
+
+
+def _write_bounds(found: Relearned) -> str:
+    interval = found.runs[0].interval if found.mean_excess is None else found.mean_excess
+    return format_interval(interval, 100, "+.1f")
+
+
+def _list_ends(found: Relearned) -> list[str]:
+    """Accuracies in %: before any step, after the last, and the control's after the last."""
+    own, against = _average_curves(found, "curve"), _average_curves(found, "against")
+    return [f"{mean:.1f}" for mean in (own[0][0], own[-1][0], against[-1][0])]

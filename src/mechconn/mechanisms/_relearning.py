@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,9 @@ from mechconn.core import (
 from mechconn.datasets import Placebo
 from mechconn.descent import Checkpoint, ConstantSchedule, Descend, Method, Problem, TrainingStep, train
 from mechconn.losses import Loss
+from mechconn.mechanisms._slug import make_slug
 from mechconn.network import Inference, check_classified, check_predictions, compute_outcomes
+from mechconn.symmetry import Symmetry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,7 @@ class RelearningTask:
         placebo: in place of a control, rows with a mechanism of the same kind that no network met.
         relearning: steps, rate, seeds.
         intervention: the intervention that takes the mechanism's information away; found where it is not named.
+        symmetry: by which the networks are balanced; see `measure_relearning`.
     """
 
     data: Data
@@ -120,6 +123,7 @@ class RelearningTask:
     placebo: Placebo | None = None
     relearning: Relearning = Relearning()
     intervention: str | None = None
+    symmetry: Symmetry | Literal["auto", "none"] = "auto"
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +152,7 @@ class Attack:
         for number in range(self.relearning.seeds):
             seed = derive_seed(self.seed, "relearning", number)
             method = _Relearn(self, rate)
-            file = None if self.folder is None else self.folder / f"{name}-{rate:g}-{number}.safetensors"
+            file = None if self.folder is None else self.folder / f"{make_slug(name)}-{rate:g}-{number}.safetensors"
             train(
                 model, self._draw_rows(seed), method, loss=self.loss, seed=seed,
                 compute=self.compute.without_progress(), checkpoint=None if file is None else Checkpoint(file),

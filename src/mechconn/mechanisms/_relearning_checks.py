@@ -104,8 +104,13 @@ def check_architecture(model: nn.Module, control: nn.Module, shapes: Sequence[tu
         raise ValueError(
             f"{what} must be of the model's architecture, since others relearn at other speeds: {error}"
         ) from error
+
+
+def check_another(model: nn.Module, control: nn.Module, what: str) -> None:
+    """Raise ValueError where a control has the model's own weights."""
+    own, others = parameters_of(model), parameters_of(control)
     if all(torch.equal(tensor.cpu(), others[name].cpu()) for name, tensor in own.items()):
-        raise ValueError(f"{what} must be a network that never met the mechanism, got the model itself")
+        raise ValueError(f"{what} must be a network that never met the mechanism, got one with the model's weights")
 
 
 def check_never_met(effect: Effect, what: str) -> None:

@@ -75,14 +75,14 @@ def judge_excess(interval: Interval, margin: float) -> RelearningVerdict:
     return "gone" if high <= margin else "hidden" if low > margin else "undetermined"
 
 
-def find_state(before: Effect, at_start: Interval, verdict: RelearningVerdict, margin: float) -> State:
+def find_state(before: Effect, follows: bool, verdict: RelearningVerdict) -> State:
     """What a network does with the mechanism.
 
-    uses: before relearning it is sensitive to the intervention, which costs accuracy; or where the mechanism alone
-    predicts it is right more often, by more than the margin, than what it is compared with. avoids: it is sensitive,
-    and the intervention raises accuracy. hidden, gone: it is invariant, and relearning says so.
+    uses: before relearning it is sensitive to the intervention, which costs accuracy; or it follows the mechanism where
+    nothing else predicts. avoids: it is sensitive, and the intervention raises accuracy. hidden, gone: it is invariant,
+    and relearning says so.
     """
-    if (before.verdict == "sensitive" and before.effect < 0) or at_start[0] > margin:
+    if (before.verdict == "sensitive" and before.effect < 0) or follows:
         return "uses"
     if before.verdict == "sensitive":
         return "avoids"
