@@ -151,16 +151,18 @@ def compare_methods(
     runs: list[TuningRun] = []
     for task, part, budgeted, start, again in zip(tasks, parts, budgets, starts, relearning, strict=True):
         never = None if task.relearn is None else task.relearn.control
-        relearned = None if again is None else again.measure(START, task.model, never)
+        known = start if asked.on == "accuracy" else None
+        relearned = None if again is None else again.measure(START, task.model, never, known)
         runs.append(TuningRun(START, task.seed, Trained((), {}, 0.0, model=task.model), start, relearned))
         for name, method in budgeted.items():
             with _name_run(name, task.seed):
                 tuned = tuner.tune(task, part, method, name, task.model)
+                found = asked.measure(name, task, tuned.model)
                 if again is not None:
                     control = never and tuner.tune(task, part, method, f"{name}, control", never).model
-                    relearned = again.measure(name, tuned.model, control)
+                    relearned = again.measure(name, tuned.model, control, found if asked.on == "accuracy" else None)
             tuner.done += 1
-            runs.append(TuningRun(name, task.seed, tuned, asked.measure(name, task, tuned.model), relearned))
+            runs.append(TuningRun(name, task.seed, tuned, found, relearned))
     compute.report("comparing methods", tuner.total, tuner.total)
     settings = {"seeds": [task.seed for task in tasks], "epochs": epochs, "passes": passes, "selection": selection}
     settings |= starts[0].compute
@@ -230,7 +232,7 @@ def _begin_relearning(
             task.relearn, task.suite, margin, loss=loss, cluster=task.cluster, folder=folder, seed=task.seed,
             compute=compute,
         )  # fmt: skip
-        return RelearningComparison.begin(task.relearn, setup, task.model)
+        return RelearningComparison(task.relearn, setup).check(task.model)
 
 
 @contextmanager

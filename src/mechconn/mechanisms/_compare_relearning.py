@@ -11,8 +11,9 @@ from torch import nn
 from mechconn.core import Compute, PerSampleLoss, as_data, check_is
 from mechconn.datasets import Clusters, Suite, read_clusters
 from mechconn.losses import as_loss
-from mechconn.mechanisms._measure_relearning import Before, RelearningSetup
-from mechconn.mechanisms._relearned import Relearned, RelearningCurve
+from mechconn.mechanisms._effects import Invariance
+from mechconn.mechanisms._measure_relearning import RelearningSetup
+from mechconn.mechanisms._relearned import Relearned
 from mechconn.mechanisms._relearning import RelearningTask
 from mechconn.mechanisms._relearning_checks import find_intervention
 from mechconn.network import parameters_of, unwrap_module
@@ -56,37 +57,37 @@ class RelearningComparison:
     Attributes:
         task: what is asked.
         setup: what is the same for every network.
-        before: the start's effects; its rows' clusters and its outputs' shape are those of every result.
     """
 
     task: RelearningTask
     setup: RelearningSetup
-    before: Before
 
-    @classmethod
-    def begin(cls, task: RelearningTask, setup: RelearningSetup, start: nn.Module) -> RelearningComparison:
-        """Refuse what cannot be compared, before anything is tuned."""
+    def check(self, start: nn.Module) -> RelearningComparison:
+        """Itself, after refusing what cannot be compared, before anything is tuned."""
         model = unwrap_module(start)
-        setup.check_rows(model, task.placebo)
-        before = setup.measure_before(model)
-        if task.control is not None:
-            setup.check_control(model, before, unwrap_module(task.control, "the control"), "the control")
-        return cls(task, setup, before)
+        self.setup.check_rows(model, self.task.placebo)
+        if self.task.control is not None:
+            self.setup.check_control(model, unwrap_module(self.task.control, "the control"), "the control")
+        return self
 
-    def measure(self, name: str, model: nn.Module, control: nn.Module | None) -> Relearned:
-        """Gone or hidden: the result of a method, against the control that it tuned; None with a placebo."""
-        setup, before = self.setup, self.setup.measure_before(model)
+    def measure(
+        self, name: str, model: nn.Module, control: nn.Module | None, before: Invariance | None = None
+    ) -> Relearned:
+        """Gone or hidden: the result of a method, against the control that it tuned; None with a placebo.
+
+        `before` are the effects on accuracy where they are known.
+        """
+        setup = self.setup
         setup.notes.clear()
+        before = before or setup.measure_before(model)
         curve = setup.relearn(name, model)
         if control is None:
-            return setup.make_result([setup.judge(before, curve, self._relearn_placebo(name, model))], {}, "placebo")
+            against = setup.relearn(f"{name} placebo", model, self.task.placebo)
+            return setup.make_result([setup.judge(before, curve, against)], {}, "placebo")
         if _are_same(model, control):
             setup.notes.append(SAME.format(name=name))
         against = setup.relearn(f"{name} control", control)
         return setup.make_result([setup.judge(before, curve, against)], {}, "control")
-
-    def _relearn_placebo(self, name: str, model: nn.Module) -> RelearningCurve:
-        return self.setup.relearn(f"{name} placebo", model, self.task.placebo)
 
 
 def _are_same(model: nn.Module, control: nn.Module) -> bool:

@@ -28,9 +28,9 @@ from mechconn.losses import Loss, as_loss, cross_entropy
 from mechconn.mechanisms._balanced import balance_or_explain
 from mechconn.mechanisms._effects import CONFIDENCE, Invariance
 from mechconn.mechanisms._measure import check_questions, make_invariance
-from mechconn.mechanisms._outcomes import measure_outcome
+from mechconn.mechanisms._outcomes import ModelOutcome, measure_outcome
 from mechconn.mechanisms._relearned import Against, Relearned, RelearningCurve, RelearningRun
-from mechconn.mechanisms._relearning import Attack, Relearning
+from mechconn.mechanisms._relearning import Attack, Looks, Relearning
 from mechconn.mechanisms._relearning_checks import (
     check_another,
     check_architecture,
@@ -130,7 +130,7 @@ def measure_relearning(
     befores = [setup.measure_before(own) for own in models]
     for number, own in enumerate(controls):
         what = "the control" if len(controls) == 1 else f"control {number}"
-        setup.check_control(models[number], befores[number], own, what)
+        setup.check_control(models[number], own, what)
         check_another(models[number], own, what)
     runs, shared = [], None
     for number, (own, before) in enumerate(zip(models, befores, strict=True)):
@@ -206,6 +206,7 @@ class RelearningSetup:
 
     def __post_init__(self) -> None:
         self._done = 0
+        self._row_clusters: Tensor | None = None
 
     def check_rows(self, model: nn.Module, placebo: Placebo | None) -> None:
         """Refuse rows that are also measured, and a placebo of other labels."""
@@ -215,28 +216,27 @@ class RelearningSetup:
             check_placebo(placebo, measured, self.split)
             check_disjoint(placebo.data, placebo.split, "the placebo's data", self.split, model, self.seed)
 
-    def measure_before(self, model: nn.Module) -> Before:
+    def measure_before(self, model: nn.Module) -> Invariance:
         """What a network relies on as it is."""
-        return self._measure(model, self.suite, self.clusters)
+        return make_invariance(self._measure(model, self.suite), self.suite, self.margin, "accuracy")
 
-    def check_control(self, model: nn.Module, before: Before, control: nn.Module, what: str) -> None:
-        """Refuse a control of other classes or architecture, the model itself, and one that follows the mechanism."""
+    def check_control(self, model: nn.Module, control: nn.Module, what: str) -> None:
+        """Refuse a control of other classes or architecture, and one that follows the mechanism."""
         names = (self.suite.reference, self.intervention)
         few = Suite(
             {name: self.suite[name] for name in names}, names[0], (self.intervention,), paired=self.suite.paired
         )
-        found = self._measure(control, few, self.clusters)
-        check_architecture(model, control, (before.row_shape, found.row_shape), what)
-        check_never_met(found.invariance[self.intervention], what)
+        outcomes = [self._measure(own, few) for own in (model, control)]
+        check_architecture(model, control, [o.splits[names[0]].draws[0].row_shape for o in outcomes], what)
+        found = make_invariance(outcomes[1], few, self.margin, "accuracy")
+        check_never_met(found[self.intervention], what)
 
-    def _measure(self, model: nn.Module, suite: Suite, clusters: ClusterLabels | None) -> Before:
+    def _measure(self, model: nn.Module, suite: Suite) -> ModelOutcome:
         evaluator = Evaluator(
-            model, suite, loss=self.loss, cluster=clusters, seed=self.seed, compute=self.compute.without_progress()
-        )
-        outcome = measure_outcome(evaluator, "accuracy")
-        measured = outcome.splits.get(self.split, outcome.splits[suite.reference])
-        found = make_invariance(outcome, suite, self.margin, "accuracy")
-        return Before(found, measured.draws[0].row_shape, measured.clusters, measured.answers.commonest)
+            model, suite, loss=self.loss, cluster=self.clusters, seed=self.seed,
+            compute=self.compute.without_progress(),
+        )  # fmt: skip
+        return measure_outcome(evaluator, "accuracy")
 
     def relearn(self, name: str, model: nn.Module, placebo: Placebo | None = None) -> RelearningCurve:
         """The curve of a network, balanced; of several rates that of the strongest attack."""
@@ -246,7 +246,11 @@ class RelearningSetup:
         balanced, notes = balance_or_explain(model, self.symmetry, self._read_example(model))
         self.notes += notes
         found = {rate: attack.relearn(name, balanced, rate, self._report) for rate in self.relearning.rates}
-        return make_curve(rate := choose_rate(found), found[rate])
+        rate = choose_rate({rate: looks.correct for rate, looks in found.items()})
+        if self.clusters is not None:
+            looks = found[rate]
+            self._row_clusters = self.clusters.of(self.split, looks.correct.shape[2], looks.counted)
+        return _make_curve(rate, found[rate])
 
     def _read_example(self, model: nn.Module) -> Inputs:
         return read_first_rows(self.suite, resolve_device(model, None), self.seed, model)[0]
@@ -255,13 +259,13 @@ class RelearningSetup:
         self._done += 1
         self.compute.report("relearning", self._done, self.total)
 
-    def judge(self, before: Before, curve: RelearningCurve, against: RelearningCurve) -> RelearningRun:
+    def judge(self, before: Invariance, curve: RelearningCurve, against: RelearningCurve) -> RelearningRun:
         """The verdict on one training run."""
-        excess = Excess(curve.correct, against.correct, before.clusters)
+        excess = Excess(curve.correct, against.correct, self._row_clusters)
         start, start_interval = excess.at_start
         verdict = excess.judge(self.margin)
         return RelearningRun(
-            before=before.invariance,
+            before=before,
             at_start=start,
             at_start_interval=start_interval,
             excess=excess.after.mean,
@@ -270,7 +274,6 @@ class RelearningSetup:
             to_settle=excess.plan(self.margin) if verdict == "undetermined" else None,
             curve=curve,
             against=against,
-            chance=before.chance,
         )
 
     def make_result(
@@ -290,24 +293,6 @@ class RelearningSetup:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Before:
-    """A network before relearning.
-
-    Attributes:
-        invariance: effects of interventions.
-        row_shape: of the outputs of one row.
-        clusters: of the rows to be measured, the number of each one's cluster.
-        chance: among these, the share of the commonest label.
-    """
-
-    invariance: Invariance
-    row_shape: tuple[int, ...]
-    clusters: Tensor | None
-    chance: float
-
-
-def make_curve(rate: float, correct: Tensor) -> RelearningCurve:
-    """The curve from how right each row is, [seeds, steps, rows]."""
-    means = tuple(tuple(steps) for steps in correct.double().mean(2).tolist())
-    return RelearningCurve(rate, means, bound_steps(correct), correct)
+def _make_curve(rate: float, looks: Looks) -> RelearningCurve:
+    means = tuple(tuple(steps) for steps in looks.correct.double().mean(2).tolist())
+    return RelearningCurve(rate, means, bound_steps(looks.correct), looks.commonest, looks.correct)

@@ -34,12 +34,14 @@ class RelearningCurve:
         lr: the learning rate; of several that of the strongest attack.
         accuracy: seed by seed, the accuracy at every step, in [0, 1].
         interval: step by step, the 95 % interval over rows of the mean over seeds (by betting).
+        chance: the share of the commonest label among the rows that are measured.
         correct: how right each row is, float32 of shape [seeds, steps, rows]. Files leave it out.
     """
 
     lr: float
     accuracy: tuple[tuple[float, ...], ...]
     interval: tuple[Interval, ...]
+    chance: float
     correct: Tensor = field(default=leave_out("values of rows", RELEARN), metadata=NOT_SAVED)
 
     @property
@@ -64,7 +66,6 @@ class RelearningRun:
             such number was found.
         curve: of the network.
         against: of the control; with a placebo, of the network itself with another mechanism in the place of this one.
-        chance: the share of the commonest label among the rows that are measured.
     """
 
     before: Invariance
@@ -76,7 +77,6 @@ class RelearningRun:
     to_settle: Mapping[str, int] | None
     curve: RelearningCurve
     against: RelearningCurve
-    chance: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -143,7 +143,7 @@ class Relearned(Result, kind="relearning"):
         of what it is compared with, both by more than the margin (lower bounds). A network that never met a mechanism
         responds to it too, by the luck of its first weights: so one of the two would not do.
         """
-        above = run.curve.interval[0][0] - run.chance
+        above = run.curve.interval[0][0] - run.curve.chance
         follows = min(above, run.at_start_interval[0]) > self.margin
         return find_state(run.before[self.intervention], follows, run.verdict)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -127,6 +127,21 @@ class RelearningTask:
 
 
 @dataclass(frozen=True, eq=False)
+class Looks:
+    """What was measured while a network relearned.
+
+    Attributes:
+        correct: how right each row is, float32 of shape [steps, rows], or [seeds, steps, rows].
+        commonest: the share of the commonest label.
+        counted: which rows of the data count, bool; None where all do.
+    """
+
+    correct: Tensor
+    commonest: float
+    counted: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
 class Attack:
     """One way of relearning, the same for every network: the data, the protocol, and what is measured.
 
@@ -146,9 +161,9 @@ class Attack:
     compute: Compute
     folder: Path | None = None
 
-    def relearn(self, name: str, model: nn.Module, rate: float, report: Callable[[], None]) -> Tensor:
-        """How right a copy of the network is on every row, float32 of shape [seeds, steps, rows]."""
-        found = []
+    def relearn(self, name: str, model: nn.Module, rate: float, report: Callable[[], None]) -> Looks:
+        """How right a copy of the network is on every row, at every step and with every seed."""
+        found: list[Looks] = []
         for number in range(self.relearning.seeds):
             seed = derive_seed(self.seed, "relearning", number)
             method = _Relearn(self, rate)
@@ -157,9 +172,9 @@ class Attack:
                 model, self._draw_rows(seed), method, loss=self.loss, seed=seed,
                 compute=self.compute.without_progress(), checkpoint=None if file is None else Checkpoint(file),
             )  # fmt: skip
-            found.append(torch.stack([method.correct[step] for step in self.relearning.steps]))
+            found.append(method.looks)
             report()
-        return torch.stack(found)
+        return Looks(torch.stack([look.correct for look in found]), found[0].commonest, found[0].counted)
 
     @cached_property
     def measured_hash(self) -> str:
@@ -182,12 +197,13 @@ class _Relearn(Method):
     """Tuning at a constant rate that measures accuracy on the way.
 
     Attributes:
-        correct: step -> how right each row is then, float32 of shape [N].
+        looks: what was measured, once it was run.
     """
+
+    looks: Looks
 
     def __init__(self, attack: Attack, rate: float) -> None:
         self._attack, self._rate = attack, rate
-        self.correct: Mapping[int, Tensor] = {}
 
     def settings(self) -> dict[str, Any]:
         """The protocol at one rate, and what tells the measured rows from others."""
@@ -201,7 +217,7 @@ class _Relearn(Method):
 
         def relearn(step: TrainingStep) -> dict[str, Tensor]:
             if step.number in relearning.steps:
-                kept[_name_look(step.number)] = self._look(problem)
+                self._look(problem, step.number)
             return {"relearning": problem.risk(step.clean)}
 
         count = count_batches("relearning data", problem.clean, relearning.batch_size)
@@ -213,12 +229,13 @@ class _Relearn(Method):
             weight_decay=relearning.weight_decay,
         )
         descend(schedule, [relearn], problem.model, problem.clean)
-        last = _name_look(relearning.steps[-1])
-        kept[last] = kept[last] if last in kept else self._look(problem)
-        self.correct = {step: kept[_name_look(step)].cpu() for step in relearning.steps}
+        if _name_look(last := relearning.steps[-1]) not in kept:
+            self._look(problem, last)
+        correct = torch.stack([kept[_name_look(step)].cpu() for step in relearning.steps])
+        self.looks = Looks(correct, float(kept["commonest"]), kept.get("counted"))
 
-    def _look(self, problem: Problem) -> Tensor:
-        """How right each row is now; the network and the global generators stay as they are."""
+    def _look(self, problem: Problem, step: int) -> None:
+        """Measure how right each row is now; the network and the global generators stay as they are."""
         own = (problem.model.named_parameters(), problem.model.named_buffers())
         params, buffers = ({name: tensor.detach().clone() for name, tensor in named} for named in own)
         what = f"split {self._attack.split!r}"
@@ -227,7 +244,10 @@ class _Relearn(Method):
             found = compute_outcomes(forward, problem.network, self._attack.measured, what, problem.loss)
         answers = check_classified(what, found)
         check_predictions(what, answers)
-        return answers.right.float()
+        problem.kept[_name_look(step)] = answers.right.float()
+        problem.kept["commonest"] = torch.tensor(answers.commonest, dtype=torch.float64)
+        if found.counted is not None:
+            problem.kept["counted"] = found.counted
 
 
 def _name_look(step: int) -> str:
