@@ -9,6 +9,8 @@ from mechconn.mechanisms._column_only import column_only as column_only
 from mechconn.mechanisms._compare import compare_mechanisms as compare_mechanisms
 from mechconn.mechanisms._compare_methods import TuningTask as TuningTask
 from mechconn.mechanisms._compare_methods import compare_methods as compare_methods
+from mechconn.mechanisms._compare_relearning import RelearningComparison as RelearningComparison
+from mechconn.mechanisms._compare_relearning import prepare_relearning as prepare_relearning
 from mechconn.mechanisms._comparison import Comparison as Comparison
 from mechconn.mechanisms._comparison import Difference as Difference
 from mechconn.mechanisms._discrepancy import OutputDiscrepancy as OutputDiscrepancy
@@ -35,8 +37,12 @@ from mechconn.mechanisms._reduction import Reduction as Reduction
 from mechconn.mechanisms._relearned import Relearned as Relearned
 from mechconn.mechanisms._relearned import RelearningCurve as RelearningCurve
 from mechconn.mechanisms._relearned import RelearningRun as RelearningRun
+from mechconn.mechanisms._relearned import join_relearned as join_relearned
+from mechconn.mechanisms._relearned_page import list_relearning_sections as list_relearning_sections
+from mechconn.mechanisms._relearned_sentences import describe_state as describe_state
 from mechconn.mechanisms._relearning import Relearning as Relearning
 from mechconn.mechanisms._relearning import RelearningTask as RelearningTask
+from mechconn.mechanisms._relearning_verdict import State as State
 from mechconn.mechanisms._representations import NoLayersError as NoLayersError
 from mechconn.mechanisms._representations import RepresentationSimilarity as RepresentationSimilarity
 from mechconn.mechanisms._representations import check_layers as check_layers

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from mechconn.mechanisms._relearning_verdict import State
 from mechconn.stats import Interval
 
 if TYPE_CHECKING:
     from mechconn.mechanisms._relearned import Relearned, RelearningRun
 
-MEANINGS = {
-    "uses": "uses the mechanism",
-    "avoids": "avoids the mechanism",
-    "hidden": "hides the mechanism",
-    "gone": "lacks the mechanism",
-    "undetermined": "may or may not have the mechanism",
+VERBS: Mapping[State, str] = {
+    "uses": "uses",
+    "avoids": "avoids",
+    "hidden": "hides",
+    "gone": "lacks",
+    "undetermined": "may or may not have",
 }
+
+
+def describe_state(name: str, state: State, what: str = "the mechanism") -> str:
+    """What a network does, in a few words.
+
+    Example:
+        >>> describe_state("CBFT", "hidden", "the cue")
+        'CBFT hides the cue'
+    """
+    return f"{name} {VERBS[state]} {what}"
 
 
 def write_points(value: float, interval: Interval | None = None, sign: str = "+") -> str:
@@ -33,11 +44,11 @@ def write_points(value: float, interval: Interval | None = None, sign: str = "+"
 def write_headline(found: Relearned) -> str:
     """What the networks do with the mechanism."""
     if len(found.runs) == 1:
-        return f"The network {MEANINGS[found.state]}: {_explain_state(found, found.runs[0])}"
+        return f"{describe_state('The network', found.state)}: {_explain_state(found, found.runs[0])}"
     runs = len(found.runs)
     low, high = (f"{100 * bound:.0f}" for bound in found.share_interval("hidden"))
     counts = (f"{found.count(verdict)} {verdict}" for verdict in ("gone", "undetermined"))
-    states = ", ".join(f"{found.states.count(state)} {state}" for state in MEANINGS if found.states.count(state))
+    states = ", ".join(f"{found.states.count(state)} {state}" for state in VERBS if found.states.count(state))
     return (
         f"Relearning finds the mechanism hidden in {found.count('hidden')} of {runs} training runs (95 % interval of "
         f"the share: {low} to {high} %), {' and '.join(counts)}. States: {states}."

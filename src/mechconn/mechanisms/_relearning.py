@@ -103,7 +103,7 @@ class Relearning(MethodSettings):
         return (self.lr,) if isinstance(self.lr, int | float) else tuple(self.lr)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class RelearningTask:
     """What relearning is asked of other verbs: `audit`, `compare_methods`. See `measure_relearning`.
 
