@@ -208,6 +208,8 @@ OPERATIONS: dict[str, Operation] = {
     "symmetry_of": refused,
     "symmetry_of, a user's rule": lambda model, _: by_rule(model),
     "align": lambda model, _: mc.align(model, moved(model), mc.WeightMatching(restarts=2), by_hand(model), seed=1),
+    "balance": lambda model, _: mc.balance(model, by_hand(model)),
+    "balance, units to rescale": lambda model, _: mc.balance(model.get_submodule("block"), example_input=rows(4)[0]),
     "point_of": lambda model, _: mc.point_of(model),
     "point_of, between": lambda model, _: mc.LinearPath.between(model, moved(model)).at(0.5),
     "evaluate_path, interpolated": lambda model, data: mc.evaluate_path(

@@ -119,7 +119,10 @@ from .plotting import Result as Result
 from .plotting import ResultFigure as ResultFigure
 from .report import load_result as load_result
 from .report import save_report as save_report
+from .symmetry import Balanced as Balanced
+from .symmetry import Rescaled as Rescaled
 from .symmetry import Symmetry as Symmetry
+from .symmetry import balance as balance
 from .symmetry import symmetry_of as symmetry_of
 from .tuning import CBFT as CBFT
 from .tuning import DFR as DFR
