@@ -23,6 +23,8 @@ METHODS: dict[str, Method] = {
     "NaiveFineTuning": mc.NaiveFineTuning(epochs=2, batch_size=8),
     "CBFT": mc.CBFT(epochs=2, batch_size=8),
     "CBFT, joint": mc.CBFT(epochs=2, batch_size=8, update="joint"),
+    "CBFT, on the way back": mc.CBFT(epochs=2, batch_size=8, rho=0.01),
+    "PathAware": mc.PathAware(epochs=2, batch_size=8, rho=0.01),
     "LastLayerRetraining": mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1),
     "LPFT": mc.LPFT(
         probe=mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1), tuning=mc.NaiveFineTuning(epochs=2, batch_size=8)

@@ -17,6 +17,8 @@ METHODS: dict[str, Method] = {
     "NaiveFineTuning": mc.NaiveFineTuning(**PLAIN),
     "CBFT": mc.CBFT(warmup_epochs=0, **PLAIN),
     "CBFT joint": mc.CBFT(update="joint", warmup_epochs=0, **PLAIN),
+    "CBFT rho": mc.CBFT(warmup_epochs=0, rho=0.1, **PLAIN),
+    "PathAware": mc.PathAware(**{**PLAIN, "epochs": 2}),
     "IRM": mc.IRM(**PLAIN),
     "VREx": mc.VREx(**PLAIN),
     "GroupDRO": mc.GroupDRO(**PLAIN),

@@ -121,6 +121,7 @@ from .tuning import ConvexCombination as ConvexCombination
 from .tuning import GroupDRO as GroupDRO
 from .tuning import LastLayerRetraining as LastLayerRetraining
 from .tuning import NaiveFineTuning as NaiveFineTuning
+from .tuning import PathAware as PathAware
 from .tuning import Scratch as Scratch
 from .tuning import VREx as VREx
 from .tuning import fine_tune as fine_tune

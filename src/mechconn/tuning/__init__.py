@@ -11,3 +11,4 @@ from mechconn.tuning._last_layer import LPFT as LPFT
 from mechconn.tuning._last_layer import LastLayerRetraining as LastLayerRetraining
 from mechconn.tuning._naive_fine_tuning import NaiveFineTuning as NaiveFineTuning
 from mechconn.tuning._naive_fine_tuning import Scratch as Scratch
+from mechconn.tuning._path_aware import PathAware as PathAware
