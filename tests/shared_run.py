@@ -19,6 +19,8 @@ METHODS: dict[str, Method] = {
     "CBFT joint": mc.CBFT(update="joint", warmup_epochs=0, **PLAIN),
     "CBFT rho": mc.CBFT(warmup_epochs=0, rho=0.1, **PLAIN),
     "PathAware": mc.PathAware(**{**PLAIN, "epochs": 2}),
+    "ShrinkAndPerturb": mc.ShrinkAndPerturb(**PLAIN),
+    "UNDO": mc.UNDO(teacher=mc.NaiveFineTuning(**PLAIN), label_share=0.3, temperature=2.0, **PLAIN),
     "IRM": mc.IRM(**PLAIN),
     "VREx": mc.VREx(**PLAIN),
     "GroupDRO": mc.GroupDRO(**PLAIN),

@@ -185,7 +185,7 @@ def test_it_needs_data_with_the_cue() -> None:
 @pytest.mark.parametrize("method", [mc.PathAware(epochs=2, rho=50.0), mc.CBFT(epochs=2, rho=50.0, barrier=False)])
 def test_a_run_that_stays_within_rho_is_noted(method: Any) -> None:
     (note,) = mc.fine_tune(build(mlp), method, clean=CLEAN, cued=CUED).notes
-    assert note.startswith(f"{type(method).__name__} ended at a distance of ") and "within rho=50" in note
+    assert note.startswith(f"{type(method).__name__} never was further than ") and "within rho=50" in note
     assert note.endswith("lower rho, or raise lr (now 0.01) or epochs (now 2).")
     changed = mc.fine_tune(build(mlp), type(method)(epochs=2, rho=1e-3), clean=CLEAN, cued=CUED)
     assert not any("within rho" in said for said in changed.notes)

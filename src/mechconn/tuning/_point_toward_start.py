@@ -21,20 +21,21 @@ def find_point(problem: Problem, step: TrainingStep, rho: float, overshoot: bool
     theta = dict(problem.model.named_parameters())
     gaps = _find_gaps(problem.model, start)
     length = _measure(gaps.values())
+    problem.kept["distance"] = torch.tensor(max(length, float(problem.kept.get("distance", 0.0))), dtype=torch.float64)
     share = 0.0 if length == 0.0 else rho / length if overshoot else min(rho / length, 1.0)
     return {name: weight + share * gaps[name] if name in gaps else weight for name, weight in theta.items()}
 
 
 def explain_short_distance(method: Schedule, problem: Problem, rho: float | None) -> Sequence[str]:
-    """A sentence where theta ended within rho of every theta_C, so that no gradient was taken between the two."""
+    """A sentence where theta stayed within rho of theta_C, so that no gradient was taken between the two."""
     if rho is None:
         return ()
-    furthest = max(_measure(_find_gaps(problem.model, start).values()) for start in problem.references)
+    furthest = float(problem.kept.get("distance", 0.0))
     if not 0.0 < furthest <= rho:
         return ()
     name = type(method).__name__
     return (
-        f"{name} ended at a distance of {furthest:.3g} from its start, within rho={rho:g}, so that its gradients were "
+        f"{name} never was further than {furthest:.3g} from its start, within rho={rho:g}, so that its gradients were "
         f"taken at the start and not on the way to it; lower rho, or raise lr (now {method.lr:g}) or epochs (now "
         f"{method.epochs}).",
     )
