@@ -23,6 +23,14 @@ METHODS: dict[str, Method] = {
     "NaiveFineTuning": mc.NaiveFineTuning(epochs=2, batch_size=8),
     "CBFT": mc.CBFT(epochs=2, batch_size=8),
     "CBFT, joint": mc.CBFT(epochs=2, batch_size=8, update="joint"),
+    "CBFT, on the way back": mc.CBFT(epochs=2, batch_size=8, rho=0.01),
+    "PathAware": mc.PathAware(epochs=2, batch_size=8, rho=0.01),
+    "ShrinkAndPerturb": mc.ShrinkAndPerturb(epochs=2, batch_size=8),
+    "FreshBlocks": mc.FreshBlocks(epochs=2, batch_size=8, blocks=2),
+    "UNDO": mc.UNDO(epochs=2, batch_size=8, teacher=mc.NaiveFineTuning(epochs=2, batch_size=8)),
+    "UNDO, shrunk": mc.UNDO(
+        epochs=2, batch_size=8, teacher=mc.CBFT(epochs=2, batch_size=8), shrink=0.5, noise=0.1, label_share=0.2
+    ),
     "LastLayerRetraining": mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1),
     "LPFT": mc.LPFT(
         probe=mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1), tuning=mc.NaiveFineTuning(epochs=2, batch_size=8)

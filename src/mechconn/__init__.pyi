@@ -128,11 +128,15 @@ from .tuning import CBFT as CBFT
 from .tuning import DFR as DFR
 from .tuning import IRM as IRM
 from .tuning import LPFT as LPFT
+from .tuning import UNDO as UNDO
 from .tuning import ConvexCombination as ConvexCombination
+from .tuning import FreshBlocks as FreshBlocks
 from .tuning import GroupDRO as GroupDRO
 from .tuning import LastLayerRetraining as LastLayerRetraining
 from .tuning import NaiveFineTuning as NaiveFineTuning
+from .tuning import PathAware as PathAware
 from .tuning import Scratch as Scratch
+from .tuning import ShrinkAndPerturb as ShrinkAndPerturb
 from .tuning import VREx as VREx
 from .tuning import fine_tune as fine_tune
 

@@ -111,6 +111,18 @@ class Problem:
         outputs = extract_outputs(found)
         return outputs if self.network.reduced is None else outputs.float()
 
+    def outputs_at(self, point: Params, inputs: Inputs) -> Tensor:
+        """Outputs of the network at other weights, in training mode; statistics move nowhere."""
+        discarded = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        return self.network(point, discarded, inputs, training=True)
+
+    @torch.no_grad()
+    def move_buffers(self, *batches: Batch) -> None:
+        """Let theta's running statistics see batches whose losses are taken elsewhere, as in a training step."""
+        if any(True for _ in self.model.buffers()):
+            for inputs, _ in batches:
+                self.outputs(inputs)
+
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of every row, float of shape [N].
 
