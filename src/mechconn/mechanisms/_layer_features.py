@@ -251,7 +251,7 @@ def _reduce(part: nn.Module, output: Any, name: str, width: int) -> LayerFeature
     units, steps = math.prod(values.shape[1:]), []
     if units > width and values.dim() > 2:
         values, grid = _average_over_grid(values, width)
-        steps.append(f"positions averaged over a grid of {' x '.join(map(str, grid))}")
+        steps.append(f"averaged over {' x '.join(map(str, grid))} cells")
     values = values.flatten(1) if values.dim() > 1 else values[:, None]
     if values.shape[1] > width:
         values = _sketch(values.cpu(), name, width)

@@ -99,7 +99,8 @@ class Probe(Result, kind="probe"):
 
     def __str__(self) -> str:
         """A table of accuracies by layer, then what was left out and what the numbers do not say."""
-        lines = [self._describe(), *print_table(self._tabulate())]
+        table = self._tabulate()
+        lines = [self._describe(), *print_table(table), f"  {table.note}"]
         for network, layers in self.left_out.items():
             lines += [f"  {network}: {layer or 'the model itself'} left out ({why})" for layer, why in layers.items()]
         return "\n".join([*lines, NOT_USED])
