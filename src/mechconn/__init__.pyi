@@ -72,7 +72,11 @@ from .mechanisms import GroupAccuracy as GroupAccuracy
 from .mechanisms import Invariance as Invariance
 from .mechanisms import MechanismMap as MechanismMap
 from .mechanisms import MethodComparison as MethodComparison
+from .mechanisms import Neighbours as Neighbours
+from .mechanisms import NeighbourShare as NeighbourShare
 from .mechanisms import OutputDiscrepancy as OutputDiscrepancy
+from .mechanisms import Probe as Probe
+from .mechanisms import ProbeScore as ProbeScore
 from .mechanisms import Reduction as Reduction
 from .mechanisms import Relearned as Relearned
 from .mechanisms import Relearning as Relearning
@@ -88,9 +92,11 @@ from .mechanisms import compare_mechanisms as compare_mechanisms
 from .mechanisms import compare_methods as compare_methods
 from .mechanisms import measure_groups as measure_groups
 from .mechanisms import measure_invariance as measure_invariance
+from .mechanisms import measure_neighbours as measure_neighbours
 from .mechanisms import measure_relearning as measure_relearning
 from .mechanisms import mechanism_map as mechanism_map
 from .mechanisms import output_discrepancy as output_discrepancy
+from .mechanisms import probe as probe
 from .mechanisms import representation_similarity as representation_similarity
 from .mechanisms import split_by_agreement as split_by_agreement
 from .mechanisms import split_by_group as split_by_group

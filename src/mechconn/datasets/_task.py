@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
-from mechconn.core import RAND_IMAGE, check_count, check_fraction, derive_seed
+from mechconn.core import CUE, RAND_IMAGE, check_count, check_fraction, derive_seed
 from mechconn.datasets._cue import Cue, DataPlace, make_cue
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import has_split, load
@@ -15,6 +15,7 @@ from mechconn.datasets._placebo import Placebo
 from mechconn.datasets._planted import Planted
 from mechconn.datasets._suite import CuedSet, Suite, make_cue_suite, make_cued_set
 from mechconn.datasets._tokens import TokenSet
+from mechconn.datasets._variants import make_variant_suite
 
 OwnData = ImageSet | TokenSet
 
@@ -76,6 +77,26 @@ class CueTask:
         """The same scenes with another cue, shown on none of them."""
         cue.check_data("training", scenes.content)
         return replace(scenes, cue=cue, cue_values=cue.absent(len(scenes)))
+
+    def variants(self, content: Literal["own", "random"] = "own", *, seed: int = 0) -> Suite:
+        """The test rows under variants of the cue: elsewhere, larger, paler, ..., each in agreement with the label.
+
+        The reference "cue" has the task's own cue, every other split a variant from `Cue.variants`; a pure function of
+        rows and seed. An effect on a variant is what the change of the cue's form costs.
+
+        Args:
+            content: "own" shows each row's own content; "random" another row's, so that the cue alone tells the label.
+            seed: of the random content, and of cues that choose among several values.
+
+        Raises:
+            ValueError: the cue names no variants, or another `content`.
+
+        Example:
+            >>> task = datasets.cue_task("digits", cue=BoxCue(), rows=20, test_rows=20)
+            >>> list(task.variants())
+            ['cue', 'elsewhere', 'larger', 'paler', 'other colour']
+        """
+        return make_variant_suite(cast(CuedSet, self.suite[CUE]), content, seed)
 
     def __repr__(self) -> str:
         splits = ", ".join(self.suite)

@@ -33,6 +33,12 @@ from mechconn.mechanisms._measure_relearning import measure_relearning as measur
 from mechconn.mechanisms._method_comparison import Across as Across
 from mechconn.mechanisms._method_comparison import MethodComparison as MethodComparison
 from mechconn.mechanisms._method_comparison import TuningRun as TuningRun
+from mechconn.mechanisms._neighbours import Neighbours as Neighbours
+from mechconn.mechanisms._neighbours import NeighbourShare as NeighbourShare
+from mechconn.mechanisms._neighbours import measure_neighbours as measure_neighbours
+from mechconn.mechanisms._probe_result import Probe as Probe
+from mechconn.mechanisms._probe_result import ProbeScore as ProbeScore
+from mechconn.mechanisms._probes import probe as probe
 from mechconn.mechanisms._reduction import Reduction as Reduction
 from mechconn.mechanisms._relearned import Relearned as Relearned
 from mechconn.mechanisms._relearned import RelearningCurve as RelearningCurve

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from mechconn.core import (
 )
 from mechconn.datasets import ClusterLabels, Clusters, Placebo, Suite, read_clusters
 from mechconn.losses import Loss, as_loss, cross_entropy
-from mechconn.mechanisms._balanced import balance_or_explain
+from mechconn.mechanisms._balanced import Balancing, balance_or_explain
 from mechconn.mechanisms._effects import CONFIDENCE, Invariance
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import ModelOutcome, measure_outcome
@@ -41,7 +41,6 @@ from mechconn.mechanisms._relearning_checks import (
 )
 from mechconn.mechanisms._relearning_verdict import Excess, bound_steps, choose_rate
 from mechconn.network import resolve_device, unwrap_module
-from mechconn.symmetry import Symmetry
 
 Models: TypeAlias = nn.Module | Sequence[nn.Module]
 """One training run's network, or a list of several runs'."""
@@ -59,7 +58,7 @@ def measure_relearning(
     others: Mapping[str, nn.Module] | None = None,
     margin: float = 0.05,
     intervention: str | None = None,
-    symmetry: Symmetry | Literal["auto", "none"] = "auto",
+    symmetry: Balancing = "auto",
     loss: PerSampleLoss = cross_entropy,
     cluster: Clusters | None = None,
     folder: str | Path | None = None,
@@ -197,7 +196,7 @@ class RelearningSetup:
     margin: float
     loss: Loss
     clusters: ClusterLabels | None
-    symmetry: Symmetry | Literal["auto", "none"]
+    symmetry: Balancing
     folder: Path | None
     seed: int
     compute: Compute

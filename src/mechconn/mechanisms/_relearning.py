@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +36,9 @@ from mechconn.core import (
 from mechconn.datasets import Placebo
 from mechconn.descent import Checkpoint, ConstantSchedule, Descend, Method, Problem, TrainingStep, train
 from mechconn.losses import Loss
+from mechconn.mechanisms._balanced import Balancing
 from mechconn.mechanisms._slug import make_slug
 from mechconn.network import Inference, check_classified, check_predictions, compute_outcomes
-from mechconn.symmetry import Symmetry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class RelearningTask:
     placebo: Placebo | None = None
     relearning: Relearning = Relearning()
     intervention: str | None = None
-    symmetry: Symmetry | Literal["auto", "none"] = "auto"
+    symmetry: Balancing = "auto"
 
 
 @dataclass(frozen=True, eq=False)

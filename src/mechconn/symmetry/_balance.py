@@ -102,7 +102,14 @@ class Balanced(Result, kind="balanced"):
     def sections(self) -> list[Section]:
         """What was rescaled and by how much at most, and why the rest was not."""
         cells = tuple(
-            (g.group, g.kind, "exact" if g.exact else "up to epsilon", str(g.units), str(g.held or ""), f"{g.largest:.3g}")
+            (
+                g.group,
+                g.kind,
+                "exact" if g.exact else "up to epsilon",
+                str(g.units),
+                str(g.held or ""),
+                f"{g.largest:.3g}",
+            )
             for g in self.groups
         )
         found = [Section("Rescaled units", f"{self._describe()}.")]

@@ -256,7 +256,9 @@ class _Finder:
         blocks = []
         for found in self._derivatives(eps):
             columns = [_sum_or_zero(m, found.get(m.tensor), size) for m in members]
-            weights = [_sum_or_zero(m, t if t is None else t.abs(), size) for m in members for t in [found.get(m.tensor)]]
+            weights = [
+                _sum_or_zero(m, t if t is None else t.abs(), size) for m in members for t in [found.get(m.tensor)]
+            ]
             mass = torch.stack(weights, 1).max(1).values
             seen = mass > torch.finfo(torch.float64).tiny ** 0.5
             blocks.append(torch.stack(columns, 1)[seen] / mass[seen, None])
