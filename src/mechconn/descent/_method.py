@@ -274,6 +274,15 @@ class CosineSchedule(Schedule):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConstantSchedule(Schedule):
+    """A schedule whose learning rate stays as it is."""
+
+    def rate(self, step: int, steps: int, epoch: int) -> float:
+        """lr."""
+        return self.lr
+
+
+@dataclass(frozen=True, kw_only=True)
 class Descent(CosineSchedule, Method):
     """A method that is one descent by SGD over all trainable weights: base of most methods, and of your own.
 
