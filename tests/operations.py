@@ -23,6 +23,14 @@ METHODS: dict[str, Method] = {
     "NaiveFineTuning": mc.NaiveFineTuning(epochs=2, batch_size=8),
     "CBFT": mc.CBFT(epochs=2, batch_size=8),
     "CBFT, joint": mc.CBFT(epochs=2, batch_size=8, update="joint"),
+    "CBFT, on the way back": mc.CBFT(epochs=2, batch_size=8, rho=0.01),
+    "PathAware": mc.PathAware(epochs=2, batch_size=8, rho=0.01),
+    "ShrinkAndPerturb": mc.ShrinkAndPerturb(epochs=2, batch_size=8),
+    "FreshBlocks": mc.FreshBlocks(epochs=2, batch_size=8, blocks=2),
+    "UNDO": mc.UNDO(epochs=2, batch_size=8, teacher=mc.NaiveFineTuning(epochs=2, batch_size=8)),
+    "UNDO, shrunk": mc.UNDO(
+        epochs=2, batch_size=8, teacher=mc.CBFT(epochs=2, batch_size=8), shrink=0.5, noise=0.1, label_share=0.2
+    ),
     "LastLayerRetraining": mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1),
     "LPFT": mc.LPFT(
         probe=mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1), tuning=mc.NaiveFineTuning(epochs=2, batch_size=8)
@@ -214,6 +222,8 @@ OPERATIONS: dict[str, Operation] = {
     "symmetry_of": refused,
     "symmetry_of, a user's rule": lambda model, _: by_rule(model),
     "align": lambda model, _: mc.align(model, moved(model), mc.WeightMatching(restarts=2), by_hand(model), seed=1),
+    "balance": lambda model, _: mc.balance(model, by_hand(model)),
+    "balance, units to rescale": lambda model, _: mc.balance(model.get_submodule("block"), example_input=rows(4)[0]),
     "point_of": lambda model, _: mc.point_of(model),
     "point_of, between": lambda model, _: mc.LinearPath.between(model, moved(model)).at(0.5),
     "evaluate_path, interpolated": lambda model, data: mc.evaluate_path(

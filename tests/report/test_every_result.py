@@ -61,6 +61,7 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "aligned_profiles": lambda: mc.evaluate_alignment(A, B, mc.ActivationMatching(DATA), SUITE, 3, norm=NORM),
     "alignment": lambda: mc.align(A, B, mc.ActivationMatching(DATA)),
     "symmetry": lambda: mc.symmetry_of(A, DATA[0]),
+    "balanced": lambda: mc.balance(A, mc.symmetry_of(A, DATA[0])),
     "invariance": lambda: mc.measure_invariance(A, SUITE, metrics=METRICS),
     "comparison": lambda: mc.compare_mechanisms(A, B, SUITE, metrics=METRICS),
     "output_discrepancy": lambda: mc.output_discrepancy(A, B, SUITE),

@@ -10,6 +10,7 @@ from mechconn.core._batches import iterate_batches as iterate_batches
 from mechconn.core._batches import iterate_numbered_batches as iterate_numbered_batches
 from mechconn.core._batches import join_targets as join_targets
 from mechconn.core._batches import keep_generator_states as keep_generator_states
+from mechconn.core._batches import list_tensors as list_tensors
 from mechconn.core._batches import merge_last_row as merge_last_row
 from mechconn.core._batches import read_targets as read_targets
 from mechconn.core._batches import take_first_rows as take_first_rows

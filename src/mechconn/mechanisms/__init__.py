@@ -5,9 +5,12 @@ from mechconn.mechanisms._agreement import CONFLICT as CONFLICT
 from mechconn.mechanisms._agreement import split_by_agreement as split_by_agreement
 from mechconn.mechanisms._audit import Audit as Audit
 from mechconn.mechanisms._audit import audit as audit
+from mechconn.mechanisms._column_only import column_only as column_only
 from mechconn.mechanisms._compare import compare_mechanisms as compare_mechanisms
 from mechconn.mechanisms._compare_methods import TuningTask as TuningTask
 from mechconn.mechanisms._compare_methods import compare_methods as compare_methods
+from mechconn.mechanisms._compare_relearning import RelearningComparison as RelearningComparison
+from mechconn.mechanisms._compare_relearning import prepare_relearning as prepare_relearning
 from mechconn.mechanisms._comparison import Comparison as Comparison
 from mechconn.mechanisms._comparison import Difference as Difference
 from mechconn.mechanisms._discrepancy import OutputDiscrepancy as OutputDiscrepancy
@@ -26,6 +29,7 @@ from mechconn.mechanisms._map import MechanismMap as MechanismMap
 from mechconn.mechanisms._map import mechanism_map as mechanism_map
 from mechconn.mechanisms._measure import check_margin as check_margin
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
+from mechconn.mechanisms._measure_relearning import measure_relearning as measure_relearning
 from mechconn.mechanisms._method_comparison import Across as Across
 from mechconn.mechanisms._method_comparison import MethodComparison as MethodComparison
 from mechconn.mechanisms._method_comparison import TuningRun as TuningRun
@@ -36,6 +40,15 @@ from mechconn.mechanisms._probe_result import Probe as Probe
 from mechconn.mechanisms._probe_result import ProbeScore as ProbeScore
 from mechconn.mechanisms._probes import probe as probe
 from mechconn.mechanisms._reduction import Reduction as Reduction
+from mechconn.mechanisms._relearned import Relearned as Relearned
+from mechconn.mechanisms._relearned import RelearningCurve as RelearningCurve
+from mechconn.mechanisms._relearned import RelearningRun as RelearningRun
+from mechconn.mechanisms._relearned import join_relearned as join_relearned
+from mechconn.mechanisms._relearned_page import list_relearning_sections as list_relearning_sections
+from mechconn.mechanisms._relearned_sentences import describe_state as describe_state
+from mechconn.mechanisms._relearning import Relearning as Relearning
+from mechconn.mechanisms._relearning import RelearningTask as RelearningTask
+from mechconn.mechanisms._relearning_verdict import State as State
 from mechconn.mechanisms._representations import NoLayersError as NoLayersError
 from mechconn.mechanisms._representations import RepresentationSimilarity as RepresentationSimilarity
 from mechconn.mechanisms._representations import check_layers as check_layers

@@ -199,6 +199,30 @@ def draw_marks(
     return figure
 
 
+def draw_step_curves(
+    steps: Sequence[int], curves: Mapping[str, Sequence[tuple[float, float, float]]], label: str, ax: Axes | None = None
+) -> Figure:
+    """Values by step with a band of their intervals, one curve for each name.
+
+    Args:
+        steps: of training, from left to right.
+        curves: name -> (value, low, high) at each step.
+        label: of the vertical axis.
+        ax: the panel; default: a new figure.
+    """
+    figure, (axes,) = make_panels(1, (7.0, 3.8), ax)
+    for number, (name, found) in enumerate(curves.items()):
+        values, lows, highs = zip(*found, strict=True)
+        colour, marker = TERM_COLOURS[number % len(TERM_COLOURS)], OTHER_MARKERS[number % len(OTHER_MARKERS)]
+        axes.plot(steps, values, marker=marker, markersize=4, color=colour, label=escape_label(name))
+        axes.fill_between(steps, lows, highs, alpha=0.15, linewidth=0, color=colour)
+    axes.set_xlabel("steps")
+    axes.set_ylabel(escape_label(label))
+    strip_axes(axes)
+    place_legend(figure, axes, ax is None)
+    return figure
+
+
 def place_legend(figure: Figure, axes: Axes, alone: bool) -> None:
     """The legend of a panel: above it where the figure is its own, so that it hides no mark, else inside.
 

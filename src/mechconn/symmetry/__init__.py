@@ -10,6 +10,9 @@ from mechconn.symmetry._axes import leaf as leaf
 from mechconn.symmetry._axes import length as length
 from mechconn.symmetry._axes import regroup as regroup
 from mechconn.symmetry._axes import tie as tie
+from mechconn.symmetry._balance import Balanced as Balanced
+from mechconn.symmetry._balance import Rescaled as Rescaled
+from mechconn.symmetry._balance import balance as balance
 from mechconn.symmetry._calls import Call as Call
 from mechconn.symmetry._calls import RuleResult as RuleResult
 from mechconn.symmetry._calls import TracedTensor as TracedTensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ DRAWS = 4
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
 
 
+Derivatives: TypeAlias = list[dict[str, Tensor]]
+
+
 class Probe:
     """A float64 copy of a model, disturbed, that can be run with some of its tensors moved.
 
@@ -36,12 +39,13 @@ class Probe:
     between 0 and 1, or -1 and 1, does too.
     """
 
-    def __init__(self, model: nn.Module, example: Inputs, seed: int) -> None:
+    def __init__(self, model: nn.Module, example: Inputs, seed: int, *, disturbed: bool = True) -> None:
         self._module = copy_with_tensors(model, _widened)
         drop_computed_values(self._module)
         self._seed = seed
         self._model = type(model).__name__
         self.where = ""
+        self._strength = float(disturbed)
         self._disturb(self._tensors)
         self._arguments = self._disturbed(example)
 
@@ -68,12 +72,27 @@ class Probe:
         for name, tensor in tensors.items():
             if tensor.is_floating_point():
                 draw = self._uniform(tensor, "disturb", name)
-                tensor.mul_(1 - 0.2 * draw).add_(0.02 * draw)
+                tensor.mul_(1 - 0.2 * self._strength * draw).add_(0.02 * self._strength * draw)
 
     def _uniform(self, tensor: Tensor, *names: str | int) -> Tensor:
         """Uniform draws in [0, 1) of a tensor's shape."""
         draw = torch.rand(tensor.shape, generator=make_generator(self._seed, *names), dtype=torch.float64)
         return draw.to(tensor.device)
+
+    def run(self, mode: TorchFunctionMode) -> None:
+        """Run the copy in training mode for what `mode` writes into its tensors.
+
+        Raises:
+            ValueError: it cannot be run.
+        """
+        module = copy_with_tensors(self._module, lambda t: t)
+        _set_mode_without_dropout(module, True)
+        args, kwargs = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, self._arguments)
+        try:
+            with torch.no_grad(), isolate_rng(self._seed, "run"), _NoDropout(), mode:
+                module(*args, **kwargs)
+        except Exception as error:
+            raise ValueError(f"{self._model} could not be run in training mode ({take_first_line(error)})") from error
 
     def rounded(self, training: bool, dtype: torch.dtype) -> Iterator[list[Tensor]]:
         """The outputs with every parameter off by a few units of the last digit that a type has, several times."""
@@ -104,12 +123,7 @@ class Probe:
         module = copy_with_tensors(
             self._module, torch.clone if has_mode_or_loading_rules(self._module) else lambda t: t
         )
-        set_mode(module, training)
-        for part in module.modules():
-            if isinstance(part, _DropoutNd):
-                part.eval()
-            elif isinstance(part, nn.MultiheadAttention):
-                part.dropout = 0.0
+        _set_mode_without_dropout(module, training)
         types = _Types()
         args, kwargs = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, self._arguments)
         try:
@@ -125,13 +139,60 @@ class Probe:
         finally:
             for name, tensor in held.items():
                 tensors[name].copy_(tensor)
-        leaves = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
+        leaves = _list_outputs(found)
         if not leaves:
             raise ValueError(
                 f"{self._model} returns no tensor but {type(found).__name__}, so nothing can be proved; wrap it to "
                 "return its predictions"
             )
-        return [(torch.view_as_real(t) if t.is_complex() else t).double() for t in leaves], types.narrowest
+        return leaves, types.narrowest
+
+    def derivatives(self, training: bool, names: list[str], mode: TorchFunctionMode, count: int) -> Derivatives:
+        """Of random sums F of the outputs, t dF/dt entry by entry for these tensors: how F changes as log t grows.
+
+        Args:
+            training: the mode; buffers have derivatives in evaluation mode alone.
+            names: of parameters and buffers.
+            mode: in force during the forward pass.
+            count: how many sums.
+
+        Returns:
+            For each sum, tensor -> a tensor of its shape; no entry where F does not depend on it.
+        """
+        module = copy_with_tensors(self._module, torch.clone)
+        _set_mode_without_dropout(module, training)
+        tensors: dict[str, Tensor] = dict(module.named_parameters())
+        if not training:
+            tensors |= dict(module.named_buffers())
+        chosen = {name: tensors[name].requires_grad_(True) for name in names if name in tensors}
+        args, kwargs = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, self._arguments)
+        with torch.enable_grad(), isolate_rng(self._seed, "derivatives"), _NoDropout(), mode:
+            leaves = [t[t.isfinite()] for t in _list_outputs(select_predictions(module(*args, **kwargs)))]
+            leaves = [t for t in leaves if t.requires_grad and t.numel()]
+        found = []
+        for number in range(count if leaves else 0):
+            weights = [2 * self._uniform(t, "sum", number, place) - 1 for place, t in enumerate(leaves)]
+            grads = torch.autograd.grad(
+                leaves, list(chosen.values()), weights, retain_graph=number + 1 < count, allow_unused=True
+            )
+            pairs = zip(chosen.items(), grads, strict=True)
+            found.append({name: t.detach() * grad for (name, t), grad in pairs if grad is not None})
+        return found
+
+
+def _set_mode_without_dropout(module: nn.Module, training: bool) -> None:
+    set_mode(module, training)
+    for part in module.modules():
+        if isinstance(part, _DropoutNd):
+            part.eval()
+        elif isinstance(part, nn.MultiheadAttention):
+            part.dropout = 0.0
+
+
+def _list_outputs(found: Any) -> list[Tensor]:
+    """Every tensor that a model returns, real and in float64."""
+    leaves = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
+    return [(torch.view_as_real(t) if t.is_complex() else t).double() for t in leaves]
 
 
 def _widened(value: Any) -> Any:

@@ -1,0 +1,393 @@
+"""Rescalings of units that leave a network's function as it is: found by derivatives, proved by running it.
+
+Unit u of a group is multiplied by s_u > 0 where it is made and divided by s_u where it is read: entry w of a member is
+replaced by w s_u^e, with one exponent e for each member. A function F of the weights does not change exactly if
+the sum over members of e * (sum over the unit's entries of w dF/dw) is 0, so that exponents are the null space of a
+matrix with one column for each member.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from mechconn.core import Inputs, make_generator
+from mechconn.symmetry._normalising import FittingStatistics, Normalising
+from mechconn.symmetry._pattern import Pattern, Sum, pattern_length
+from mechconn.symmetry._probe import Probe
+from mechconn.symmetry._sizes import accepts_example, repeat_rows
+from mechconn.symmetry._symmetry import Symmetry
+from mechconn.symmetry._verify import TOLERANCES, relative_error
+
+LARGE, NO_EPS = 1e-3, 1e-12
+"""Epsilon of normalisations, as a share of the mean variance, where rescalings are found that hold for every epsilon, and
+those that hold without."""
+NULL = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Largest relative change that counts as none, by the narrowest type that the forward pass computes in; else 1e-2."""
+ROWS = 4
+"""Rows of the example, so that batch statistics vary; of fewer, each is repeated and disturbed by itself."""
+LARGEST_COUNT = 16
+"""Random sums of the outputs at most, for groups of few units and many members."""
+AMPLIFIED = 1e3
+"""By how much batch statistics may amplify rounding in training mode."""
+PIVOT = 1e-5
+
+
+@dataclass(frozen=True)
+class Member:
+    """Places of units along one axis of one tensor.
+
+    Attributes:
+        tensor: parameter or buffer.
+        axis: number of the axis.
+        units: int64, the unit at each place of the axis, -1 where there is none.
+    """
+
+    tensor: str
+    axis: int
+    units: Tensor
+
+    def sum_by_unit(self, values: Tensor, size: int) -> Tensor:
+        """Sums of a tensor's entries over each unit: shape [size]."""
+        others = [i for i in range(values.dim()) if i != self.axis]
+        along = values.sum(others) if others else values
+        units = self.units.to(values.device)
+        return along.new_zeros(size + 1).index_add_(0, units + 1, along)[1:]
+
+    def spread(self, values: Tensor, dim: int, fill: float = 0.0) -> Tensor:
+        """Each unit's value at its places, of a shape that broadcasts against a tensor of `dim` axes."""
+        own = torch.cat([values.new_full((1,), fill), values])[self.units.to(values.device) + 1]
+        return own.view([-1 if i == self.axis else 1 for i in range(dim)])
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A rescaling of a group's units.
+
+    Attributes:
+        name: of the group; several are joined by " x " where every combination of their units has its own scale.
+        size: number of units.
+        members: what is multiplied by s_u to the power of its exponent.
+        exponents: one for each member.
+        exact: whether it holds for every epsilon of a normalisation.
+        open_ended: nothing is divided, so that the scale cannot be set by equal norms.
+    """
+
+    name: str
+    size: int
+    members: tuple[Member, ...]
+    exponents: tuple[float, ...]
+    exact: bool
+    open_ended: bool
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Units that may have scales, and where they lie."""
+
+    name: str
+    groups: frozenset[str]
+    size: int
+    members: tuple[Member, ...]
+
+
+def scale_tensor(name: str, tensor: Tensor, scalings: Sequence[Scaling], logs: Sequence[Tensor]) -> Tensor:
+    """A tensor with its units multiplied by exp(exponent * log)."""
+    for scaling, log in zip(scalings, logs, strict=True):
+        for member, exponent in zip(scaling.members, scaling.exponents, strict=True):
+            if member.tensor == name:
+                factors = (exponent * log.to(tensor.device, torch.float64)).exp()
+                tensor = tensor * member.spread(factors, tensor.dim(), 1.0)
+    return tensor
+
+
+def list_touched(scalings: Sequence[Scaling]) -> list[str]:
+    """Tensors that scalings change."""
+    return list(dict.fromkeys(member.tensor for scaling in scalings for member in scaling.members))
+
+
+def find_scalings(
+    model: nn.Module, example: Inputs, symmetry: Symmetry, seed: int
+) -> tuple[list[Scaling], dict[str, str]]:
+    """Every rescaling of the symmetry's units that running the model confirms; group -> why it has none."""
+    everything = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    found, proposed = _Finder(model, _with_rows(model, example), symmetry, seed), list[Scaling]()
+    own = list(_list_units(symmetry, frozen, {n for n, t in everything.items() if t.is_floating_point()}))
+    for exact in (True, False) if own else ():
+        if exact or found.normalises:
+            for units in own:
+                proposed += found.propose(units, exact, proposed)
+    kept = found.prove(proposed)
+    reasons = {}
+    for group in symmetry.sizes:
+        if not any(group in scaling.name.split(" x ") for scaling in kept):
+            reasons[group] = _explain(group, symmetry, frozen, found, proposed)
+    return kept, reasons
+
+
+def _with_rows(model: nn.Module, example: Inputs) -> Inputs:
+    """The example with its rows repeated, which the probe disturbs one by one, where the model takes that."""
+    tensors = [t for t in tree_leaves(example) if isinstance(t, Tensor) and t.dim() and len(t)]
+    if not tensors or len(tensors[0]) >= ROWS:
+        return example
+    more = repeat_rows(example, math.ceil(ROWS / len(tensors[0])))
+    return more if accepts_example(model, more) else example
+
+
+def _list_units(symmetry: Symmetry, frozen: set[str], real: set[str]) -> Iterator[_Units]:
+    """Products of groups that lie along one axis, the longest first, then the groups."""
+    pieces = [
+        (name, axis, coordinates)
+        for name, patterns in symmetry.axes.items()
+        if name in real - frozen
+        for axis, pattern in enumerate(patterns)
+        for coordinates in _split(pattern, symmetry.sizes)
+    ]
+    pieces.sort(key=lambda piece: piece[0] in symmetry.buffers)  # pivots are exponents of parameters where they can be
+    products = {tuple(sorted(coordinates)) for *_, coordinates in pieces if len(coordinates) > 1}
+    ordered = sorted(products, key=lambda groups: (-len(groups), groups))
+    for groups in (*ordered, *((group,) for group in symmetry.sizes)):
+        size = reduce(lambda n, group: n * symmetry.sizes[group], groups, 1)
+        members = tuple(
+            Member(name, axis, _number(groups, coordinates, symmetry.sizes))
+            for name, axis, coordinates in pieces
+            if set(groups) <= set(coordinates)
+        )
+        yield _Units(" x ".join(groups), frozenset(groups), size, members)
+
+
+def _number(groups: Sequence[str], coordinates: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Tensor:
+    """The number of a combination of units at each place of an axis, -1 where there is none."""
+    units, missing = torch.zeros_like(coordinates[groups[0]]), torch.zeros(1, dtype=torch.bool)
+    for group in groups:
+        units, missing = units * sizes[group] + coordinates[group], missing | (coordinates[group] < 0)
+    return units.masked_fill(missing, -1)
+
+
+def _split(pattern: Pattern, sizes: Mapping[str, int]) -> Iterator[dict[str, Tensor]]:
+    """For each choice of one term in every sum: group -> its unit at each place of the axis, -1 outside of the choice.
+
+    Example:
+        >>> [found["a"].tolist() for found in _split((Sum((("a",), ("a",))),), {"a": 2})]
+        [[0, 1, -1, -1], [-1, -1, 0, 1]]
+    """
+    before: list[dict[str, Tensor]] = [{}]
+    length = 1
+    for factor in pattern:
+        inner_length = pattern_length((factor,), sizes)
+        before = [
+            _combine(outer, inner, length, inner_length) for outer in before for inner in _split_factor(factor, sizes)
+        ]
+        length *= inner_length
+    yield from (found for found in before if found)
+
+
+def _split_factor(factor: str | int | Sum, sizes: Mapping[str, int]) -> Iterator[dict[str, Tensor]]:
+    if isinstance(factor, Sum):
+        start, total = 0, pattern_length((factor,), sizes)
+        for term in factor.terms:
+            length = pattern_length(term, sizes)
+            for found in _split(term, sizes):
+                around = {group: torch.full((total,), -1) for group in found}
+                for group, units in found.items():
+                    around[group][start : start + length] = units
+                yield around
+            start += length
+    else:
+        yield {factor: torch.arange(sizes[factor])} if isinstance(factor, str) else {}
+
+
+def _combine(outer: dict[str, Tensor], inner: dict[str, Tensor], rows: int, columns: int) -> dict[str, Tensor]:
+    """Units along the product of two axes; outside of either's choice there is none."""
+    result = {group: units.repeat_interleave(columns) for group, units in outer.items()}
+    result |= {group: units.repeat(rows) for group, units in inner.items()}
+    outside = torch.stack([units < 0 for units in result.values()]).any(0) if result else None
+    return {group: units.masked_fill(outside, -1) for group, units in result.items()} if result else {}
+
+
+class _Finder:
+    """Derivatives of a model at disturbed weights, and the rescalings that they allow."""
+
+    def __init__(self, model: nn.Module, example: Inputs, symmetry: Symmetry, seed: int) -> None:
+        self._model, self._example, self._symmetry, self._seed = model, example, symmetry, seed
+        self._probe = Probe(model, example, seed)
+        with suppress(ValueError):  # a model that cannot be run in training mode keeps the statistics that it has
+            self._probe.run(FittingStatistics())
+        _, self._narrowest = self._probe.outputs(False)
+        self._tolerance = NULL.get(self._narrowest, 1e-2)
+        self._found: dict[float, list[dict[str, Tensor]]] = {}
+        self.normalises, self.curved, self.trains = False, set[str](), True
+        self.refused: dict[str, float] = {}
+
+    def propose(self, units: _Units, exact: bool, known: Sequence[Scaling]) -> Iterator[Scaling]:
+        """The rescalings of these units that are none of those known, nor follow from them."""
+        members = [
+            m for m in units.members if not exact or m.tensor not in self._symmetry.buffers
+        ]  # what moves with a running statistic holds without epsilon alone
+        if not members:
+            return
+        matrix = self._matrix(members, units.size, LARGE if exact else NO_EPS)
+        useful = [i for i in range(len(members)) if len(matrix) and float(matrix[:, i].abs().max()) > self._tolerance]
+        members = [members[i] for i in useful]
+        fixed = [row for scaling in known if (row := _as_row(scaling, units, members)) is not None]
+        for row in _find_null_rows(matrix[:, useful], fixed, self._tolerance):
+            chosen = [(m, e) for m, e in zip(members, row, strict=True) if e]
+            parameters = [e for m, e in chosen if m.tensor not in self._symmetry.buffers]
+            if parameters:
+                yield Scaling(
+                    units.name,
+                    units.size,
+                    tuple(m for m, _ in chosen),
+                    tuple(e for _, e in chosen),
+                    exact,
+                    open_ended=min(parameters) > 0,
+                )
+
+    def _matrix(self, members: Sequence[Member], size: int, eps: float) -> Tensor:
+        """A row for each unit, function and mode: relative derivatives with respect to the logarithms of scales."""
+        blocks = []
+        for found in self._derivatives(eps):
+            columns = [_sum_or_zero(m, found.get(m.tensor), size) for m in members]
+            weights = [
+                _sum_or_zero(m, t if t is None else t.abs(), size) for m in members for t in [found.get(m.tensor)]
+            ]
+            mass = torch.stack(weights, 1).max(1).values
+            seen = mass > torch.finfo(torch.float64).tiny ** 0.5
+            blocks.append(torch.stack(columns, 1)[seen] / mass[seen, None])
+        return torch.cat(blocks).cpu()
+
+    def _derivatives(self, eps: float) -> list[dict[str, Tensor]]:
+        """In evaluation mode; without epsilon also in training mode, where running statistics play no part."""
+        if eps not in self._found:
+            names = self._symmetry.touched_by(list(self._symmetry.sizes))
+            groups = self._symmetry.groups
+            needed = max((math.ceil(len(group.members) / group.size) for group in groups), default=1)
+            self._found[eps] = [
+                found
+                for training in ((False,) if eps == LARGE else (False, True))
+                for found in self._derive(training, names, eps, min(needed, LARGEST_COUNT))
+            ]
+        return self._found[eps]
+
+    def _derive(self, training: bool, names: list[str], eps: float, count: int) -> list[dict[str, Tensor]]:
+        mode = Normalising(eps)
+        try:
+            found = self._probe.derivatives(training, names, mode, count)
+        except Exception:
+            if not training:
+                raise
+            self.trains, found = False, []
+        self.normalises |= bool(mode.norms)
+        self.curved |= mode.curved
+        return found
+
+    def prove(self, proposed: Sequence[Scaling]) -> list[Scaling]:
+        """Those under which the outputs stay, at random scales between 1/2 and 2."""
+        kept = []
+        for exact in (True, False):
+            some = [scaling for scaling in proposed if scaling.exact == exact]
+            if some and self._holds(some):
+                kept += some
+            else:
+                kept += [scaling for scaling in some if self._holds([scaling])]
+        return kept
+
+    def _holds(self, scalings: Sequence[Scaling]) -> bool:
+        exact = scalings[0].exact
+        logs = [
+            (2 * torch.rand(s.size, generator=make_generator(self._seed, "scale", n), dtype=torch.float64) - 1)
+            * torch.log(torch.tensor(2.0, dtype=torch.float64))
+            for n, s in enumerate(scalings)
+        ]
+        bar = TOLERANCES[self._narrowest]
+        for training in (False, True) if self.trains else (False,):
+            expected, got = self._run(training, exact, [], []), self._run(training, exact, scalings, logs)
+            error = relative_error(expected, got)
+            if error > bar * (AMPLIFIED if training or not exact else 1.0):
+                self.refused |= {scaling.name: error for scaling in scalings}
+                return False
+        return True
+
+    def _run(self, training: bool, exact: bool, scalings: Sequence[Scaling], logs: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs with units rescaled; without the epsilon of normalisations where it is not exact."""
+        with nullcontext() if exact else Normalising(NO_EPS):
+            return self._probe.outputs(
+                training, list_touched(scalings), lambda name, t: scale_tensor(name, t, scalings, logs)
+            )[0]
+
+
+def _sum_or_zero(member: Member, values: Tensor | None, size: int) -> Tensor:
+    return torch.zeros(size, dtype=torch.float64) if values is None else member.sum_by_unit(values, size).cpu()
+
+
+def _as_row(scaling: Scaling, units: _Units, members: Sequence[Member]) -> list[float] | None:
+    """The exponents of a known rescaling of the same or of finer units, for these members; None where it has others."""
+    if not units.groups <= set(scaling.name.split(" x ")):
+        return None
+    known = {(m.tensor, m.axis, tuple((m.units < 0).tolist())): e for m, e in _pairs(scaling)}
+    row = [known.pop((m.tensor, m.axis, tuple((m.units < 0).tolist())), 0.0) for m in members]
+    return None if known else row
+
+
+def _pairs(scaling: Scaling) -> Iterator[tuple[Member, float]]:
+    return zip(scaling.members, scaling.exponents, strict=True)
+
+
+def _find_null_rows(matrix: Tensor, fixed: Sequence[Sequence[float]], tolerance: float) -> list[list[float]]:
+    """A basis of the null space in reduced echelon form, but for the span of the fixed rows.
+
+    Example:
+        >>> matrix = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], dtype=torch.float64)
+        >>> _find_null_rows(matrix, [], 1e-7)
+        [[1.0, 1.0, -1.0]]
+    """
+    if not matrix.numel():
+        return []
+    _, values, basis = torch.linalg.svd(matrix, full_matrices=True)
+    rank = int((values > tolerance * len(matrix) ** 0.5).sum())
+    known = torch.tensor(fixed, dtype=torch.float64).reshape(-1, matrix.shape[1])
+    solved, pivots = _reduce(known, [])
+    rest, _ = _reduce(basis[rank:], [(row, pivot) for row, pivot in zip(solved, pivots, strict=True)])
+    rounded = (2 * rest).round() / 2
+    return [row.tolist() for row, exact in zip(rounded, rest, strict=True) if bool((row - exact).abs().max() < 1e-3)]
+
+
+def _reduce(rows: Tensor, before: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, list[int]]:
+    """Rows in reduced echelon form with zeros at the pivots of those before, and their pivots."""
+    rows = rows.clone()
+    for row, pivot in before:
+        rows -= rows[:, pivot : pivot + 1] * row
+    pivots: list[int] = []
+    for column in range(rows.shape[1]):
+        done = len(pivots)
+        if done == len(rows):
+            break
+        place = done + int(rows[done:, column].abs().argmax())
+        if float(rows[place, column].abs()) < PIVOT:
+            continue
+        rows[[done, place]] = rows[[place, done]]
+        rows[done] = rows[done] / rows[done, column]
+        others = [i for i in range(len(rows)) if i != done]
+        rows[others] = rows[others] - rows[others, column : column + 1] * rows[done]
+        pivots.append(column)
+    return rows[: len(pivots)], pivots
+
+
+def _explain(group: str, symmetry: Symmetry, frozen: set[str], found: _Finder, proposed: Sequence[Scaling]) -> str:
+    """Why a group's units are not rescaled."""
+    held = [name for name in symmetry.touched_by([group]) if name in frozen]
+    errors = [found.refused[s.name] for s in proposed if group in s.name.split(" x ") and s.name in found.refused]
+    if held:
+        return f"{held[0]} is frozen (requires_grad is False)"
+    if errors:
+        return f"rescaling its units changes the outputs by a relative {max(errors):.0e}"
+    named = f" ({', '.join(sorted(found.curved))})" if found.curved else ""
+    return f"rescaling its units changes the outputs: what reads them is not positively homogeneous{named}"
