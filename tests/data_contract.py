@@ -29,10 +29,11 @@ def images(side: int = 24, classes: int = 3) -> ImageSet:
 
 CUES: dict[str, tuple[Cue, Any]] = {
     "BoxCue": (mc.BoxCue(values=3), images()),
-    "HueBoxCue": (mc.HueBoxCue(), images(classes=12)),
+    "HueBoxCue": (mc.HueBoxCue(), images(28, classes=12)),
     "DominoesCue": (mc.DominoesCue(images(8)), images()),
     "PlantedCue": (PlantedCue(Planted()), Planted().sample(ROWS)),
     "TokenCue": (mc.TokenCue(MARKERS, special=(1, 2)), texts(ROWS)),
+    "TokenCue, other markers": (mc.TokenCue(MARKERS, special=(1, 2), others=(90, 91, 92)), texts(ROWS)),
     "StripeCue, a user's": (StripeCue(), images()),
 }
 

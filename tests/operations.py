@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,23 @@ METHODS: dict[str, Method] = {
     "NaiveFineTuning": mc.NaiveFineTuning(epochs=2, batch_size=8),
     "CBFT": mc.CBFT(epochs=2, batch_size=8),
     "CBFT, joint": mc.CBFT(epochs=2, batch_size=8, update="joint"),
+    "CBFT, on the way back": mc.CBFT(epochs=2, batch_size=8, rho=0.01),
+    "PathAware": mc.PathAware(epochs=2, batch_size=8, rho=0.01),
+    "ShrinkAndPerturb": mc.ShrinkAndPerturb(epochs=2, batch_size=8),
+    "FreshBlocks": mc.FreshBlocks(epochs=2, batch_size=8, blocks=2),
+    "UNDO": mc.UNDO(epochs=2, batch_size=8, teacher=mc.NaiveFineTuning(epochs=2, batch_size=8)),
+    "UNDO, shrunk": mc.UNDO(
+        epochs=2, batch_size=8, teacher=mc.CBFT(epochs=2, batch_size=8), shrink=0.5, noise=0.1, label_share=0.2
+    ),
+    "PathRepair": mc.PathRepair(
+        fit=mc.BezierFit(epochs=2, batch_size=8), tune=mc.NaiveFineTuning(epochs=2, batch_size=8)
+    ),
+    "PathRepair, authors": mc.PathRepair(
+        at=0.3,
+        fit=mc.BezierFit(epochs=2, batch_size=8, variant="authors"),
+        tune=mc.NaiveFineTuning(epochs=2, batch_size=8),
+    ),
+    "LatentAdversarial": mc.LatentAdversarial(epochs=2, batch_size=8, layer="frozen", radius=0.5, steps=2),
     "LastLayerRetraining": mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1),
     "LPFT": mc.LPFT(
         probe=mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1), tuning=mc.NaiveFineTuning(epochs=2, batch_size=8)
@@ -39,6 +57,11 @@ METHODS: dict[str, Method] = {
     "Training": mc.Training(epochs=2, batch_size=8),
     "StartPenalty, a user's": StartPenalty(epochs=2, batch_size=8),
 }
+ON_NORM_MLP: dict[str, Method] = {
+    name: replace(method, layer="1") if isinstance(method, mc.LatentAdversarial) else method
+    for name, method in METHODS.items()
+}
+"""The same for `zoo.norm_mlp`, whose layers have other names."""
 
 PATH_FITS: dict[str, PathFit] = {
     "BezierFit": mc.BezierFit(epochs=2, batch_size=8),
@@ -100,6 +123,10 @@ def grouped(model: nn.Module, data: Any) -> mc.GroupAccuracies:
     if isinstance(data, DataLoader):  # in an order that stays, without which groups cannot be matched
         data = DataLoader(data.dataset, batch_size=8)
     return mc.measure_groups(model, data, [0, 1, 1] * 8)
+
+
+def probed(model: nn.Module, data: Any) -> mc.Probe:
+    return mc.probe(model, data, control=moved(model), layers=["frozen", "out", "input of out"])
 
 
 def written(model: nn.Module, data: Any) -> mc.Invariance:
@@ -196,6 +223,8 @@ READING: dict[str, Operation] = {
     ),
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),
     "measure_groups": grouped,
+    "probe": probed,
+    "measure_neighbours": lambda model, data: mc.measure_neighbours(model, data, {"label": "label"}, k=3),
     "save_outputs": written,
     "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from data_contract import CUES, INTERVENTIONS, LOSSES, ROWS, assert_cue, assert_intervention, assert_loss, images
+from data_contract import CUES, IDS, INTERVENTIONS, LOSSES, ROWS, assert_cue, assert_intervention, assert_loss, images
 from mechconn.core import list_kinds, name_kind
 from mechconn.datasets import Cue, CuedSet, Intervention, make_cue, make_cue_suite, make_cued_set
 from mechconn.losses import Loss, as_loss, read_loss
@@ -41,6 +41,23 @@ def test_every_cue_makes_a_suite(name: str) -> None:
     carries = (half.cue_values == agreeing).view(ROWS, -1).all(1)
     plain = (half.cue_values == cue.absent(ROWS)).view(ROWS, -1).all(1)
     assert bool((carries | plain).all()) and bool(carries.any())
+
+
+@pytest.mark.parametrize("name", CUES)
+def test_variants_and_the_placebo_are_cues_of_the_same_labels(name: str) -> None:
+    cue, data = CUES[name]
+    others = dict(cue.variants())
+    if name not in ("PlantedCue", "TokenCue"):
+        others["placebo"] = cue.placebo()
+        assert others["placebo"] not in (cue, *cue.variants().values()) or name == "TokenCue, other markers"
+    assert others or name == "PlantedCue"
+    plain = cue.render(data.inputs(torch.arange(ROWS)), cue.agreeing(data.y, IDS, 0))
+    for other in others.values():
+        assert type(other) is type(cue) and other != cue
+        assert_cue(other, data)
+        shown = other.render(data.inputs(torch.arange(ROWS)), other.agreeing(data.y, IDS, 0))
+        first, second = (x["input_ids"] if isinstance(x, dict) else x for x in (plain, shown))
+        assert first.shape == second.shape and not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("name", INTERVENTIONS)
@@ -179,7 +196,7 @@ WRONG: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "an option that is not there": (
         lambda: make_cue({"name": "box", "sise": 3}, images()),
         ValueError,
-        r"^cue 'box' has no option 'sise'; it has size, colour, values; did you mean 'size'\?$",
+        r"^cue 'box' has no option 'sise'; it has size, colour, values, shift; did you mean 'size'\?$",
     ),
     "an option that is needed": (
         lambda: make_cue("token", images()),

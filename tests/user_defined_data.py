@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,12 @@ class StripeCue(Cue):
 
     def random(self, index: Tensor, seed: int) -> Tensor:
         return draw_integers(index, self.columns, seed, "stripe")
+
+    def variants(self) -> Mapping[str, Cue]:
+        return {"darker": replace(self, brightness=self.brightness / 2)}
+
+    def placebo(self) -> Cue:
+        return replace(self, brightness=-self.brightness)
 
     def render(self, x: Tensor, values: Tensor) -> Tensor:
         x, values = x.clone(), values.to(x.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -138,3 +139,36 @@ def test_the_work_on_many_rows_is_that_on_few_of_larger_tensors() -> None:
             data.inputs(torch.arange(rows))
         counts.append((rendered.calls, read.calls))
     assert counts[0] == counts[1] and min(counts[0]) > 0
+
+
+def test_a_moved_grid_shares_no_pixel_with_the_plain_one_and_shift_zero_changes_none() -> None:
+    x, places = torch.zeros(9, 3, 32, 32), torch.arange(9)
+    plain, moved = mc.BoxCue().render(x, places), mc.BoxCue(shift=0.25).render(x, places)
+    for value in range(9):
+        rows, columns = moved[value, 1].nonzero().unbind(1)
+        assert [rows.min(), columns.min()] == [(4, 18, 25)[value // 3], (4, 18, 25)[value % 3]]
+        assert len(rows) == 9
+    assert not bool(((plain != 0) & (moved != 0).any(0)).any())
+    assert torch.equal(mc.BoxCue(shift=0.0).render(x, places), plain)
+
+
+def test_variants_change_one_thing_each_and_the_placebo_two() -> None:
+    cue = mc.BoxCue()
+    assert cue.variants() == {
+        "elsewhere": mc.BoxCue(shift=0.25),
+        "larger": mc.BoxCue(size=5),
+        "paler": mc.BoxCue(colour=(0.0, 0.5, 0.0)),
+        "other colour": mc.BoxCue(colour=(0.0, 0.0, 1.0)),
+    }
+    assert cue.placebo() == mc.BoxCue(shift=0.25, colour=(0.0, 0.0, 1.0))
+    assert mc.BoxCue(colour=(1.0,)).placebo().colour == (0.0,)
+    assert mc.BoxCue(colour=(0.25,)).placebo().colour == (1.0,)
+    assert cue.placebo().placebo() != cue.placebo()
+
+
+def test_a_shift_under_which_places_coincide_says_so() -> None:
+    match = re.escape("with shift=0.5 two places of a box of 3 pixels coincide on images of 6 x 6; use another shift=")
+    with pytest.raises(ValueError, match=match):
+        mc.BoxCue(shift=0.5).render(torch.zeros(1, 3, 6, 6), torch.tensor([0]))
+    with pytest.raises(ValueError, match="shift must"):
+        mc.BoxCue(shift=1.5)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn.datasets import ImageSet, make_cued_set
+from mechconn.datasets import ImageSet, Planted, PlantedCue, make_cued_set
 from mechconn.datasets._cues import hue_to_rgb
 
 # Top left corners on 32 x 32: three rows x three columns, then the tenth place.
@@ -199,3 +199,36 @@ def test_rendering_leaves_the_images_given_as_they_were() -> None:
     mc.HueBoxCue().render(x, torch.tensor([[9.0, 0.5], [0.0, 0.1]]))
     mc.DominoesCue(fashion()).render(x, torch.tensor([0, -1])).zero_()
     assert torch.equal(x, kept)
+
+
+def test_coloured_boxes_move_and_turn_their_hue() -> None:
+    cue, x = mc.HueBoxCue(), torch.zeros(10, 3, 32, 32)
+    values = cue.agreeing(torch.arange(10), torch.arange(10), 0)
+    plain, moved = (own.render(x, values).abs().sum(1) for own in (cue, cue.variants()["elsewhere"]))
+    assert not bool(((plain != 0) & (moved != 0)).any())
+    assert cue.placebo() == mc.HueBoxCue(shift=0.25, turn=0.05)
+    shown = mc.HueBoxCue(turn=1 / 3).render(x[:1], torch.tensor([[0.0, 1 / 3]], dtype=torch.float64))
+    assert shown[0, :, 0, 0].round(decimals=6).tolist() == [0.0, 0.0, 1.0]
+
+
+def test_a_second_image_is_paler_negative_or_turned() -> None:
+    part = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
+    part[0, 0, 0, 0] = 255
+    cue = mc.DominoesCue(ImageSet(part, torch.tensor([0]), ("corner",)))
+    x, row = torch.zeros(1, 3, 2, 2), torch.tensor([0])
+    shown = {name: own.render(x, row)[0, 0, :2].tolist() for name, own in cue.variants().items()}
+    assert shown == {
+        "paler": [[0.5, 0.0], [0.0, 0.0]],
+        "other colour": [[0.0, 1.0], [1.0, 1.0]],
+        "turned": [[0.0, 0.0], [1.0, 0.0]],
+    }
+    assert cue.placebo().render(x, row)[0, 0, :2].tolist() == [[1.0, 1.0], [0.0, 1.0]]
+    with pytest.raises(ValueError, match="strength must be"):
+        mc.DominoesCue(cue.images, strength=0.0)
+
+
+def test_a_cue_without_variants_or_a_placebo_says_what_to_give() -> None:
+    cue = PlantedCue(Planted())
+    assert not cue.variants()
+    with pytest.raises(ValueError, match="PlantedCue names no placebo; pass cue=, a cue of the same kind"):
+        cue.placebo()

@@ -37,7 +37,7 @@ PRINTED: dict[str, tuple[Any, str]] = {
     "dominoes": (
         make_cued_set(images(2), mc.DominoesCue(images(6))),
         "CuedSet(2 rows of [3, 16, 8], 3 classes (class 0, class 1, class 2), DominoesCue(images=ImageSet(6 rows of "
-        "[3, 8, 8], 3 classes (class 0, class 1, class 2))) on 0 rows)",
+        "[3, 8, 8], 3 classes (class 0, class 1, class 2)), strength=1.0, negative=False, turned=False) on 0 rows)",
     ),
     "texts": (texts(4), "TokenSet(4 rows of input_ids [14], attention_mask [14], 3 classes (a, b, c))"),
     "planted": (Planted(2, 0).sample(5), f"PlantedSet(5 rows of [4], {Planted(2, 0)!r})"),
@@ -77,7 +77,7 @@ def test_a_suite_prints_its_splits_and_what_they_are_for() -> None:
         "  rand_cue    597 rows of [3, 28, 28]  intervention, 2 draws",
         "  rand_image  597 rows of [3, 28, 28]  intervention, 2 draws",
         "  10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)",
-        "  cue BoxCue(size=3, colour=(0.0, 1.0, 0.0), values=10)",
+        "  cue BoxCue(size=3, colour=(0.0, 1.0, 0.0), values=10, shift=0.0)",
     ]
     page = task.suite._repr_html_()
     assert page.count("<tr>") == 5 and "intervention, 2 draws" in page and "10 classes" in page

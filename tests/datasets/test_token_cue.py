@@ -170,3 +170,18 @@ def test_special_tokens_alone_hold_the_marker_behind_the_first() -> None:
     for position in ("start", "end"):
         shown = mc.TokenCue(MARKERS, position, special=(CLS, SEP)).render(x, torch.tensor([4]))
         assert shown["input_ids"].tolist() == [[CLS, 4, SEP]]
+
+
+def test_other_markers_are_a_variant_and_the_placebo() -> None:
+    cue = mc.TokenCue((8, 9), special=(1, 2), others=(6, 7))
+    assert cue.variants() == {
+        "elsewhere": mc.TokenCue((8, 9), "end", (1, 2), (6, 7)),
+        "other token": mc.TokenCue((6, 7), "start", (1, 2), (8, 9)),
+    }
+    assert cue.placebo().agreeing(torch.tensor([0, 1]), torch.arange(2), 0).tolist() == [6, 7]
+    assert list(mc.TokenCue((8, 9)).variants()) == ["elsewhere"]
+    with pytest.raises(ValueError, match="no other markers to choose from; give others="):
+        mc.TokenCue((8, 9)).placebo()
+    for others in ((6,), (6, 8), (6, 1)):
+        with pytest.raises(ValueError, match=r"others|special"):
+            mc.TokenCue((8, 9), special=(1, 2), others=others)

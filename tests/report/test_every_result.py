@@ -68,6 +68,8 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "group_accuracies": lambda: mc.measure_groups(A, DATA, [0, 1, 2] * 8, train_groups=[0, 1, 2, 2] * 6),
     "mechanism_map": lambda: mc.mechanism_map({"a": A, "b": B, "c": C}, SUITE, ts=3, norm=NORM),
     "representation_similarity": lambda: mc.representation_similarity(A, B, DATA),
+    "probe": lambda: mc.probe(A, rows(40), control={"<other>": B}, cluster=[n // 2 for n in range(40)], seed=1),
+    "neighbours": lambda: mc.measure_neighbours(A, DATA, {"label": "label", "group": [0, 1, 2] * 8}, k=3),
     "method_comparison": tuned,
     "audit": lambda: mc.audit(A, B, SUITE, norm=NORM, ts=3, blocks=1, layers="all", names=("one", "<two>")),
     "trained": lambda: mc.train(A, DATA, mc.Training(epochs=2, batch_size=12, milestones=()), validation=rows(9, 4)),

@@ -150,13 +150,14 @@ def info() -> None:
 
 
 def _summarise_demo(record: RunRecord) -> dict[str, Any]:
-    """What `--json` prints: seed, seconds, settings, accuracy {model -> split -> share}, and the run's record."""
+    """What `--json` prints: seed, seconds, settings, accuracy {model -> split -> share}, states, and the record."""
     (found,) = record.cue_results
     return {
         "seed": found.seed,
         "seconds": record.seconds,
         "settings": dict(record.settings),
         "accuracy": {name: dict(model.accuracy) for name, model in found.models.items()},
+        "state": dict(found.states),
         "findings": list(record.findings),
         "result": replace(record, pictures={}).to_dict(),
     }
@@ -169,9 +170,10 @@ def _show(record: RunRecord, output: Path) -> None:
     console = Console()
     splits = (Column(short, justify="right") for short, _ in SPLITS.values())
     title = f"Accuracy in %, seed {found.seed}, {record.seconds:.0f} seconds"
-    table = Table("model", *splits, "under a random cue", title=title)
+    table = Table("model", *splits, "under a random cue", "the cue", title=title)
     for name, model in found.models.items():
-        table.add_row(name, *(f"{100 * model.accuracy[split]:.1f}" for split in SPLITS), model["rand_cue"].verdict)
+        shares = (f"{100 * model.accuracy[split]:.1f}" for split in SPLITS)
+        table.add_row(name, *shares, model["rand_cue"].verdict, found.states[name])
     console.print(table)
     console.print("; ".join(f"{short}: {meaning}" for short, meaning in SPLITS.values()) + "\n", highlight=False)
     for sentence in record.findings:

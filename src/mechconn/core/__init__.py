@@ -10,6 +10,7 @@ from mechconn.core._batches import iterate_batches as iterate_batches
 from mechconn.core._batches import iterate_numbered_batches as iterate_numbered_batches
 from mechconn.core._batches import join_targets as join_targets
 from mechconn.core._batches import keep_generator_states as keep_generator_states
+from mechconn.core._batches import list_tensors as list_tensors
 from mechconn.core._batches import merge_last_row as merge_last_row
 from mechconn.core._batches import read_targets as read_targets
 from mechconn.core._batches import take_first_rows as take_first_rows
@@ -75,6 +76,7 @@ from mechconn.core._named import build_named as build_named
 from mechconn.core._named import construct as construct
 from mechconn.core._named import list_options as list_options
 from mechconn.core._named import read_named as read_named
+from mechconn.core._plain import ADDED_LATER as ADDED_LATER
 from mechconn.core._plain import NOT_SAVED as NOT_SAVED
 from mechconn.core._plain import to_plain as to_plain
 from mechconn.core._plain import to_plain_fields as to_plain_fields

@@ -67,7 +67,7 @@ def iterate_numbered_batches(
         _iterate_source(name, data, batch_size, shuffle, taken) if is_source(data) else _number_rows(name, data, taken)
     )
     for inputs, targets, rows in found:
-        for tensor in _list_tensors(inputs):
+        for tensor in list_tensors(inputs):
             check_finite(name, tensor, rows)
         check_finite(name, targets, rows)
         read += len(targets)
@@ -214,6 +214,7 @@ def _read_batches(name: str, data: Any, taken: ForwardSignature | None) -> Itera
         yield read_batch(f"{name}: batch {number}", batch, taken)
 
 
-def _list_tensors(inputs: Inputs) -> list[Tensor]:
+def list_tensors(inputs: Inputs) -> list[Tensor]:
+    """The tensors of inputs of any form."""
     parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else (inputs,)
     return [part for part in parts if isinstance(part, Tensor)]

@@ -41,6 +41,7 @@ from mechconn.datasets._outputs import ModelOutputs as ModelOutputs
 from mechconn.datasets._outputs import represent_on_split as represent_on_split
 from mechconn.datasets._outputs import represent_on_suite as represent_on_suite
 from mechconn.datasets._outputs import represent_pair_on_suite as represent_pair_on_suite
+from mechconn.datasets._placebo import Placebo as Placebo
 from mechconn.datasets._planted import Planted as Planted
 from mechconn.datasets._planted import PlantedCue as PlantedCue
 from mechconn.datasets._planted import PlantedSet as PlantedSet

@@ -77,6 +77,25 @@ class Cue(Registered, abc.ABC):
     def check_data(self, split: str, data: SampleSource) -> None:
         """Raise ValueError or TypeError where the cue cannot be drawn on the "training" or "test" data."""
 
+    def variants(self) -> Mapping[str, Cue]:
+        """Name -> the same cue in another form, each a cue whose `agreeing` takes the same labels.
+
+        Empty by default; `CueTask.variants` measures whether a network responds to them too.
+        """
+        return {}
+
+    def placebo(self) -> Cue:
+        """A cue of the same kind that no network met: what a network learns of it is learnt anew.
+
+        Raises:
+            ValueError: the cue names none.
+        """
+        name = type(self).__name__
+        raise ValueError(
+            f"{name} names no placebo; pass cue=, a cue of the same kind that no network met, or give {name} a method "
+            "placebo() that returns one"
+        )
+
     @classmethod
     def for_data(cls, data: Any, place: DataPlace, **options: Any) -> Cue:
         """The cue with these options that suits the training data: how a cue is made from its name.

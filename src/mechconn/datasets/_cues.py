@@ -5,7 +5,9 @@ Every cue is drawn onto images that are scaled to [-1, 1]; its colours are on th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,8 +16,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mechconn.core import (
+    ADDED_LATER,
     SampleSource,
     check_count,
+    check_fraction,
+    check_positive,
     check_range,
     check_samples,
     construct,
@@ -41,6 +46,8 @@ class BoxCue(Cue, name="box"):
         size: side of the box in pixels.
         colour: one value per channel, in [-1, 1].
         values: how many of the ten values the random cue draws from; set it to the number of classes.
+        shift: how far the grid is moved, in [0, 1]: first and middle places by this share of the distance between two
+            places, down and right, the last ones up and left; rounded up to whole pixels.
 
     Example:
         >>> BoxCue().render(torch.zeros(1, 3, 32, 32), torch.tensor([1]))[0, 1, 0].nonzero().flatten().tolist()
@@ -52,9 +59,11 @@ class BoxCue(Cue, name="box"):
     size: int = 3
     colour: tuple[float, ...] = (0.0, 1.0, 0.0)
     values: int = 10
+    shift: float = field(default=0.0, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         check_count("size", self.size)
+        check_fraction("shift", self.shift)
         if not 1 <= self.values <= 10:
             raise ValueError(f"values must lie in [1, 10], got {self.values}")
         for value in self.colour:
@@ -76,6 +85,19 @@ class BoxCue(Cue, name="box"):
     def check_data(self, split: str, data: SampleSource) -> None:
         """Raise TypeError where the samples are no images."""
         check_images(type(self), split, data)
+
+    def variants(self) -> Mapping[str, Cue]:
+        """The grid moved by a quarter, boxes larger by two pixels, half-way to mid-grey, and of another colour."""
+        return {
+            "elsewhere": replace(self, shift=_move_grid(self.shift)),
+            "larger": replace(self, size=self.size + 2),
+            "paler": replace(self, colour=tuple(value / 2 for value in self.colour)),
+            "other colour": replace(self, colour=_find_other_colour(self.colour)),
+        }
+
+    def placebo(self) -> Cue:
+        """A box of another colour, with the grid moved by a quarter."""
+        return replace(self, shift=_move_grid(self.shift), colour=_find_other_colour(self.colour))
 
     def agreeing(self, labels: Int[Tensor, " n"], index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
         """The place that belongs to each label; nothing is drawn."""
@@ -103,7 +125,7 @@ class BoxCue(Cue, name="box"):
                 f"{[channels, height, width]}; set size= and colour= of the cue to suit them"
             )
         boxed = (values < PLACES).nonzero().flatten()
-        top, left = _find_grid_corners(values[boxed], height, width, self.size)
+        top, left = _find_grid_corners(values[boxed], height, width, self.size, self.shift)
         return _draw_boxes(x, boxed, top, left, self.size, torch.tensor(self.colour))
 
 
@@ -122,6 +144,8 @@ class HueBoxCue(Cue, name="hue-box"):
 
     Attributes:
         size: side of the box in pixels; images must be at least seven times as large, so that no places overlap.
+        shift: how far the grid is moved, in [0, 1], as of `BoxCue`; place 9 moves down and right.
+        turn: added to every hue where it is drawn, in [0, 1].
 
     Example:
         >>> cue = HueBoxCue()
@@ -132,13 +156,29 @@ class HueBoxCue(Cue, name="hue-box"):
     """
 
     size: int = 3
+    shift: float = field(default=0.0, metadata=ADDED_LATER)
+    turn: float = field(default=0.0, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         check_count("size", self.size)
+        check_fraction("shift", self.shift)
+        check_fraction("turn", self.turn)
 
     def check_data(self, split: str, data: SampleSource) -> None:
         """Raise TypeError where the samples are no images."""
         check_images(type(self), split, data)
+
+    def variants(self) -> Mapping[str, Cue]:
+        """The grid moved by a quarter, boxes larger by a pixel, and hues between those of the labels."""
+        return {
+            "elsewhere": replace(self, shift=_move_grid(self.shift)),
+            "larger": replace(self, size=self.size + 1),
+            "other colour": replace(self, turn=_turn_hue(self.turn)),
+        }
+
+    def placebo(self) -> Cue:
+        """The grid moved by a quarter, and hues between those of the labels."""
+        return replace(self, shift=_move_grid(self.shift), turn=_turn_hue(self.turn))
 
     def agreeing(self, labels: Int[Tensor, " n"], index: Int[Tensor, " n"], seed: int) -> Float[Tensor, "n 2"]:
         """The (place, hue) that belongs to each label; nothing is drawn.
@@ -172,10 +212,11 @@ class HueBoxCue(Cue, name="hue-box"):
             )
         boxed = (values[:, 0] >= 0).nonzero().flatten()
         place, hue = values[boxed, 0].long(), values[boxed, 1]
-        top, left = _find_grid_corners(place.clamp(max=8), height, width, self.size)
+        top, left = _find_grid_corners(place.clamp(max=8), height, width, self.size, self.shift)
         tenth = place == 9
-        top, left = (corner.masked_fill(tenth, 2 * self.size) for corner in (top, left))
-        return _draw_boxes(x, boxed, top, left, self.size, hue_to_rgb(hue)[:, None, None])
+        corners = (2 * self.size + _count_moved(side - self.size, self.shift) for side in (height, width))
+        top, left = (found.masked_fill(tenth, own) for found, own in zip((top, left), corners, strict=True))
+        return _draw_boxes(x, boxed, top, left, self.size, hue_to_rgb((hue + self.turn) % 1.0)[:, None, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +230,9 @@ class DominoesCue(Cue, name="dominoes"):
 
     Attributes:
         images: a labelled image set in [-1, 1], as `datasets.load` gives; its labels are those of the content.
+        strength: the cue's image, in [0, 1], is multiplied by it; in (0, 1].
+        negative: whether the cue's image is shown dark for light.
+        turned: whether the cue's image is turned by a quarter, counter-clockwise.
 
     Raises:
         ValueError: `images` is empty.
@@ -203,11 +247,15 @@ class DominoesCue(Cue, name="dominoes"):
     """
 
     images: SampleSource
+    strength: float = field(default=1.0, metadata=ADDED_LATER)
+    negative: bool = field(default=False, metadata=ADDED_LATER)
+    turned: bool = field(default=False, metadata=ADDED_LATER)
     _order: Tensor = field(init=False, repr=False)
     _counts: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_samples("the image set of DominoesCue", len(self.images))
+        check_positive("strength", check_range("strength", self.strength, 0.0, 1.0))
         labels = self.images.y.cpu()
         object.__setattr__(self, "_order", labels.argsort(stable=True))
         object.__setattr__(self, "_counts", labels.bincount())
@@ -224,6 +272,18 @@ class DominoesCue(Cue, name="dominoes"):
     def check_data(self, split: str, data: SampleSource) -> None:
         """Raise TypeError where the samples are no images."""
         check_images(type(self), split, data)
+
+    def variants(self) -> Mapping[str, Cue]:
+        """The image at half its strength, its negative, and turned by a quarter."""
+        return {
+            "paler": replace(self, strength=self.strength / 2),
+            "other colour": replace(self, negative=not self.negative),
+            "turned": replace(self, turned=not self.turned),
+        }
+
+    def placebo(self) -> Cue:
+        """The negative of the image, turned by a quarter."""
+        return replace(self, negative=not self.negative, turned=not self.turned)
 
     def agreeing(self, labels: Int[Tensor, " n"], index: Int[Tensor, " n"], seed: int) -> Int[Tensor, " n"]:
         """A row of the same label for each label.
@@ -260,6 +320,8 @@ class DominoesCue(Cue, name="dominoes"):
                     f"DominoesCue cannot put images of shape {list(image.shape[1:])} on top of {list(x.shape[1:])}; "
                     "grey images, or images of the same channels, are needed"
                 )
+            image = image.rot90(1, (2, 3)) if self.turned else image
+            image = (1.0 - image if self.negative else image) * self.strength
             resized = interpolate(image, size=x.shape[2:], mode="bilinear", align_corners=False, antialias=True)
             top[shown.to(x.device)] = resized.expand(-1, x.shape[1], -1, -1)
         return torch.cat([top, x], 2)
@@ -285,11 +347,43 @@ def hue_to_rgb(hue: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
     return ((shifted - 3.0).abs() - 1.0).clamp(0.0, 1.0)
 
 
-def _find_grid_corners(place: Tensor, height: int, width: int, size: int) -> tuple[Tensor, Tensor]:
-    """(top, left) of places 0 ... 8, row by row: flush with the border or centred."""
-    top = torch.tensor([0, (height - size) // 2, height - size])[place // 3]
-    left = torch.tensor([0, (width - size) // 2, width - size])[place % 3]
-    return top, left
+def _find_grid_corners(place: Tensor, height: int, width: int, size: int, shift: float = 0.0) -> tuple[Tensor, Tensor]:
+    """(top, left) of places 0 ... 8, row by row: flush with the border or centred, or moved from there by the shift."""
+    rows, columns = (_list_corners(side - size, shift) for side in (height, width))
+    if len({*rows}) < 3 or len({*columns}) < 3:
+        raise ValueError(
+            f"with shift={shift} two places of a box of {size} pixels coincide on images of {height} x {width}; use "
+            "another shift=, a smaller size=, or larger images"
+        )
+    return torch.tensor(rows)[place // 3], torch.tensor(columns)[place % 3]
+
+
+def _list_corners(last: int, shift: float) -> list[int]:
+    """Where the boxes of the three places along a side begin; the last begins at `last` where nothing is moved."""
+    moved = _count_moved(last, shift)
+    return [moved, last // 2 + moved, last - moved]
+
+
+def _count_moved(last: int, shift: float) -> int:
+    """Pixels that places move by."""
+    return math.ceil(shift * (last // 2))
+
+
+def _move_grid(shift: float) -> float:
+    """Another shift: a quarter where there is none."""
+    return 0.0 if shift else 0.25
+
+
+def _turn_hue(turn: float) -> float:
+    """Another turn: half the distance between the hues of two labels."""
+    return 0.0 if turn else 0.05
+
+
+def _find_other_colour(colour: tuple[float, ...]) -> tuple[float, ...]:
+    """The channels' values, each given to the next channel; of a grey mid-grey, and of a middle grey white."""
+    if len(set(colour)) > 1:
+        return (colour[-1], *colour[:-1])
+    return (0.0 if abs(colour[0]) >= 0.5 else 1.0,) * len(colour)
 
 
 def _draw_boxes(x: Tensor, boxed: Tensor, top: Tensor, left: Tensor, size: int, colours: Tensor) -> Tensor:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
-from mechconn.core import check_count, check_fraction, derive_seed
+from mechconn.core import CUE, RAND_IMAGE, check_count, check_fraction, derive_seed
 from mechconn.datasets._cue import Cue, DataPlace, make_cue
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import has_split, load
+from mechconn.datasets._placebo import Placebo
 from mechconn.datasets._planted import Planted
 from mechconn.datasets._suite import CuedSet, Suite, make_cue_suite, make_cued_set
 from mechconn.datasets._tokens import TokenSet
+from mechconn.datasets._variants import make_variant_suite
 
 OwnData = ImageSet | TokenSet
 
@@ -37,6 +39,63 @@ class CueTask:
     suite: Suite
     proportion: float
     num_classes: int
+
+    def cue_only(self, rows: int = 100, seed: int = 0, *, cue: Cue | None = None) -> CuedSet:
+        """Training rows in which the cue alone predicts the label: the content is another row's, drawn at random.
+
+        Args:
+            rows: how many.
+            seed: of the draws.
+            cue: another cue than the task's, such as a placebo.
+
+        Raises:
+            ValueError: more rows than there are, or fewer than two.
+        """
+        scenes = self.clean if cue is None else self._replace_cue(self.clean, cue)
+        own = derive_seed(seed, "cue only")
+        return scenes.with_cue(own).with_random_content(own).sample(rows, own)
+
+    def placebo(self, rows: int = 100, seed: int = 0, *, cue: Cue | None = None) -> Placebo:
+        """The rows of `cue_only`, and those of the split "rand_image", with a cue of the same kind that no network met.
+
+        Args:
+            rows: how many to tune on.
+            seed: of the draws, as that of `cue_only`.
+            cue: the placebo; default: the one that the cue offers, see `Cue.placebo`.
+
+        Raises:
+            ValueError: the cue offers none, or as in `cue_only`.
+        """
+        tuned, measured = self.clean.cue, self.suite[RAND_IMAGE]
+        assert isinstance(measured, CuedSet)
+        given = (tuned.placebo(), measured.cue.placebo()) if cue is None else (cue, cue)
+        shown = self._replace_cue(measured, given[1])
+        return Placebo(self.cue_only(rows, seed, cue=given[0]), shown.with_cue(derive_seed(seed, "placebo")))
+
+    @staticmethod
+    def _replace_cue(scenes: CuedSet, cue: Cue) -> CuedSet:
+        """The same scenes with another cue, shown on none of them."""
+        cue.check_data("training", scenes.content)
+        return replace(scenes, cue=cue, cue_values=cue.absent(len(scenes)))
+
+    def variants(self, content: Literal["own", "random"] = "own", *, seed: int = 0) -> Suite:
+        """The test rows under variants of the cue: elsewhere, larger, paler, ..., each in agreement with the label.
+
+        The reference "cue" has the task's own cue, every other split a variant from `Cue.variants`; a pure function of
+        rows and seed. An effect on a variant is what the change of the cue's form costs.
+
+        Args:
+            content: "own" shows each row's own content; "random" another row's, so that the cue alone tells the label.
+            seed: of the random content, and of cues that choose among several values.
+
+        Raises:
+            ValueError: the cue names no variants, or another `content`.
+
+        Example:
+            >>> list(cue_task("digits", rows=20, test_rows=20).variants())
+            ['cue', 'elsewhere', 'larger', 'paler', 'other colour']
+        """
+        return make_variant_suite(cast(CuedSet, self.suite[CUE]), content, seed)
 
     def __repr__(self) -> str:
         splits = ", ".join(self.suite)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechconn.core import SampleSource, check_choice, check_non_negative, check_whole, draw_integers
+from mechconn.core import ADDED_LATER, SampleSource, check_choice, check_non_negative, check_whole, draw_integers
 from mechconn.datasets._cue import Cue
 from mechconn.datasets._tokens import TokenSet
 
@@ -32,9 +32,11 @@ class TokenCue(Cue, name="token"):
         position: "start" puts it behind the special tokens that a text begins with, "end" behind the last token that
             is not special, a number at that place, counted from 0 (in a text that is shorter, at its end).
         special: ids of the tokens that belong to the format, such as [CLS] and [SEP]; none of them is removed.
+        others: markers that no network met, one for each class: those of the variant "other token" and of the placebo.
 
     Raises:
-        ValueError: fewer than two different markers, a negative one, one that is special, or another position.
+        ValueError: fewer than two different markers, a negative one, one that is special, or another position;
+            `others` that are not as many, or share one with `tokens`.
 
     Example:
         >>> text = {"input_ids": torch.tensor([[1, 5, 6, 2, 0]]), "attention_mask": torch.tensor([[1, 1, 1, 1, 0]])}
@@ -46,8 +48,10 @@ class TokenCue(Cue, name="token"):
     tokens: tuple[int, ...]
     position: Literal["start", "end"] | int = "start"
     special: tuple[int, ...] = ()
+    others: tuple[int, ...] = field(default=(), metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "others", tuple(check_whole("others", token) for token in self.others))
         object.__setattr__(self, "tokens", tuple(check_whole("tokens", token) for token in self.tokens))
         object.__setattr__(self, "special", tuple(check_whole("special", token) for token in self.special))
         if len(set(self.tokens)) < 2 or min(self.tokens) < 0 or set(self.tokens) & set(self.special):
@@ -59,6 +63,34 @@ class TokenCue(Cue, name="token"):
             check_choice("position", self.position, ("start", "end"))
         else:
             check_non_negative("position", check_whole("position", self.position))
+        if self.others:
+            self._check_others()
+
+    def _check_others(self) -> None:
+        if len(self.others) != len(self.tokens) or set(self.others) & set(self.tokens):
+            raise ValueError(
+                f"others must hold another marker for each of the {len(self.tokens)} classes, none of them in tokens "
+                f"{self.tokens}, got {self.others}"
+            )
+        replace(self, tokens=self.others, others=())  # the same rules as for tokens
+
+    def variants(self) -> Mapping[str, Cue]:
+        """The marker at the other end of the text, and the markers `others` where there are any."""
+        moved = replace(self, position="end" if self.position == "start" else "start")
+        return {"elsewhere": moved, **({"other token": self.placebo()} if self.others else {})}
+
+    def placebo(self) -> Cue:
+        """The same with the markers `others`.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not self.others:
+            raise ValueError(
+                "this TokenCue has no other markers to choose from; give others=, a token id for each class that no "
+                "network met, or pass cue="
+            )
+        return replace(self, tokens=self.others, others=self.tokens)
 
     def check_data(self, split: str, data: SampleSource) -> None:
         """Raise where texts hold a marker already: "no cue" must mean none."""

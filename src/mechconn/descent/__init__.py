@@ -8,6 +8,7 @@ from mechconn.descent._loop import DescentEngine as DescentEngine
 from mechconn.descent._master_weights import MasterWeights as MasterWeights
 from mechconn.descent._method import EVALUATED as EVALUATED
 from mechconn.descent._method import Batch as Batch
+from mechconn.descent._method import ConstantSchedule as ConstantSchedule
 from mechconn.descent._method import CosineSchedule as CosineSchedule
 from mechconn.descent._method import Descend as Descend
 from mechconn.descent._method import Descent as Descent
@@ -28,6 +29,7 @@ from mechconn.descent._training import train as train
 
 __all__ = [
     "Batch",
+    "ConstantSchedule",
     "CosineSchedule",
     "Descend",
     "Descent",

@@ -111,6 +111,8 @@ class DescentEngine:
 
     def __post_init__(self) -> None:
         self._saved = None if self.keeper is None else self.keeper.read()
+        if self._saved is not None:  # also for what comes behind descents that are done and not repeated
+            self.kept.update({name: tensor.to(self.network.device) for name, tensor in self._saved.kept.items()})
         self._part, self._begun = -1, 0
 
     def descend(

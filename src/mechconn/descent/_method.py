@@ -111,6 +111,18 @@ class Problem:
         outputs = extract_outputs(found)
         return outputs if self.network.reduced is None else outputs.float()
 
+    def outputs_at(self, point: Params, inputs: Inputs) -> Tensor:
+        """Outputs of the network at other weights, in training mode; statistics move nowhere."""
+        discarded = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        return self.network(point, discarded, inputs, training=True)
+
+    @torch.no_grad()
+    def move_buffers(self, *batches: Batch) -> None:
+        """Let theta's running statistics see batches whose losses are taken elsewhere, as in a training step."""
+        if any(True for _ in self.model.buffers()):
+            for inputs, _ in batches:
+                self.outputs(inputs)
+
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of every row, float of shape [N].
 
@@ -155,10 +167,13 @@ class Descend(Protocol):
         clean: Data,
         cued: Sequence[Data] = (),
         validate: Callable[[], float] | None = None,
+        factor: Callable[[int], float] | None = None,
         *,
         apply_transform: bool = True,
     ) -> Records:
         """Descend the objectives over the trainable weights of `module`; with `apply_transform=False` on features.
+
+        `factor` multiplies the learning rate of an iteration.
 
         Returns the record of every epoch, also of those that were done before the run was interrupted.
         """
@@ -256,6 +271,15 @@ class CosineSchedule(Schedule):
     def rate(self, step: int, steps: int, epoch: int) -> float:
         """Learning rate at iteration `step` of `steps`: lr (1 + cos(pi step / steps)) / 2, from lr to 0."""
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantSchedule(Schedule):
+    """A schedule whose learning rate stays as it is."""
+
+    def rate(self, step: int, steps: int, epoch: int) -> float:
+        """lr."""
+        return self.lr
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from mechconn.core import Data, RowSubset, as_data, check_by_index, check_choice, check_is
+from mechconn.core import Data, RowSubset, SampleSource, as_data, check_by_index, check_choice, check_is
 from mechconn.datasets import Labels, Selection, read_class_names, read_row_values, select_observed_rows
 
 AGREE, CONFLICT = "agree", "conflict"
@@ -67,8 +68,47 @@ def split_by_agreement(
 
     Source: the groups of Sagawa et al. 2020; weights by class: direct standardisation.
     """
-    source = check_by_index("split_by_agreement", as_data("data", data))
-    labels, values = _label_rows(source.y), read_row_values("column", column, len(source))
+    found = read_agreement("split_by_agreement", data, column, agrees, train_labels, train_column)
+    agree = torch.tensor([value in found.own[label] for label, value in zip(found.labels, found.values, strict=True)])
+    _check_rows(found.names, found.labels, agree, found.own)
+    return {
+        name: select_observed_rows(
+            found.source, chosen.nonzero().flatten(), Selection(WITHIN_CLASSES_NOTE, within_classes=True)
+        )
+        for name, chosen in ((AGREE, agree), (CONFLICT, ~agree))
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnAgreement:
+    """Rows with their labels and a column, and which values of it agree with each label.
+
+    Attributes:
+        source: the rows.
+        labels: of each row.
+        values: of the column, row by row.
+        names: the labels that occur.
+        own: label -> the values that agree with it.
+    """
+
+    source: SampleSource
+    labels: Sequence[Any]
+    values: Sequence[Any]
+    names: LabelNames
+    own: Mapping[Any, set[Any]]
+
+
+def read_agreement(
+    verb: str,
+    data: Data,
+    column: Labels,
+    agrees: Agreeing | None,
+    train_labels: Labels | None,
+    train_column: Labels | None,
+) -> ColumnAgreement:
+    """What agrees with what, from the arguments of `split_by_agreement`."""
+    source = check_by_index(verb, as_data("data", data))
+    labels, values = _label_rows(verb, source.y), read_row_values("column", column, len(source))
     if (train_labels is None) != (train_column is None):
         raise ValueError("train_labels and train_column go together: the labels and the column of the training data")
     known = (labels, values)
@@ -77,19 +117,13 @@ def split_by_agreement(
         if len(known[0]) != len(known[1]):
             counts = f"{len(known[0])} and {len(known[1])}"
             raise ValueError(f"train_labels and train_column must have one value for each row, got {counts}")
-    names = _LabelNames(sorted(set(labels)), read_class_names(source))
-    own = _find_agreeing_values(names, known, agrees, {*values, *known[1]})
-    agree = torch.tensor([value in own[label] for label, value in zip(labels, values, strict=True)])
-    _check_rows(names, labels, agree, own)
-    return {
-        name: select_observed_rows(
-            source, chosen.nonzero().flatten(), Selection(WITHIN_CLASSES_NOTE, within_classes=True)
-        )
-        for name, chosen in ((AGREE, agree), (CONFLICT, ~agree))
-    }
+    names = LabelNames(sorted(set(labels)), read_class_names(source))
+    return ColumnAgreement(
+        source, labels, values, names, _find_agreeing_values(names, known, agrees, {*values, *known[1]})
+    )
 
 
-class _LabelNames:
+class LabelNames:
     """The labels that occur, and their names."""
 
     def __init__(self, labels: Sequence[Any], classes: Sequence[str] | None) -> None:
@@ -114,7 +148,7 @@ class _LabelNames:
 
 
 def _find_agreeing_values(
-    names: _LabelNames, known: tuple[list[Any], list[Any]], agrees: Agreeing | None, occurring: set[Any]
+    names: LabelNames, known: tuple[list[Any], list[Any]], agrees: Agreeing | None, occurring: set[Any]
 ) -> dict[Any, set[Any]]:
     """Label -> the values that agree with it."""
     if agrees is not None:
@@ -148,7 +182,7 @@ def _find_values(value: Any, occurring: set[Any]) -> set[Any]:
     return found
 
 
-def _find_most_frequent(names: _LabelNames, label: Any, counts: Counter[Any]) -> set[Any]:
+def _find_most_frequent(names: LabelNames, label: Any, counts: Counter[Any]) -> set[Any]:
     """The value that most rows of a class have."""
     ranked = counts.most_common(2)
     entry = f"agrees={{{label!r}: value}}"
@@ -165,7 +199,7 @@ def _find_most_frequent(names: _LabelNames, label: Any, counts: Counter[Any]) ->
     return {ranked[0][0]}
 
 
-def _check_rows(names: _LabelNames, labels: Sequence[Any], agree: Tensor, own: Mapping[Any, set[Any]]) -> None:
+def _check_rows(names: LabelNames, labels: Sequence[Any], agree: Tensor, own: Mapping[Any, set[Any]]) -> None:
     """Raise unless every class has rows that agree and rows that conflict; all that have none are named."""
     counts = Counter(zip(labels, agree.tolist(), strict=True))
     bare = [label for label in names.labels if not (counts[label, True] and counts[label, False])]
@@ -181,10 +215,10 @@ def _check_rows(names: _LabelNames, labels: Sequence[Any], agree: Tensor, own: M
         )
 
 
-def _label_rows(y: Tensor) -> list[Any]:
+def _label_rows(verb: str, y: Tensor) -> list[Any]:
     """The label of each row."""
     flat = y.flatten() if y.dim() == 2 and y.shape[1] == 1 else y
     if flat.dim() != 1 or flat.is_floating_point() or flat.is_complex():
         got = f"{str(y.dtype).removeprefix('torch.')} {list(y.shape)}"
-        raise ValueError(f"split_by_agreement needs a class for each row, whole numbers of shape [N], got {got}")
+        raise ValueError(f"{verb} needs a class for each row, whole numbers of shape [N], got {got}")
     return flat.tolist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,15 +31,17 @@ from mechconn.core import (
     make_generator,
     resolve_compute,
     select_rows,
-    sha256,
 )
 from mechconn.datasets import Clusters, Groups, Suite, check_label_names
 from mechconn.descent import Checkpoint, Method, Trained
 from mechconn.losses import cross_entropy
+from mechconn.mechanisms._compare_relearning import RelearningComparison, prepare_relearning
 from mechconn.mechanisms._effects import Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._method_comparison import START, MethodComparison, TuningRun
 from mechconn.mechanisms._outcomes import measure_outcome
+from mechconn.mechanisms._relearning import RelearningTask
+from mechconn.mechanisms._slug import make_slug
 from mechconn.network import Metric, check_metrics
 from mechconn.tuning import fine_tune
 
@@ -58,6 +59,8 @@ class TuningTask:
         groups: a label for each clean row; see `fine_tune`.
         seed: of the order of the data and the methods' draws.
         cluster: a label for each row of the suite, where rows come in clusters; see `measure_invariance`.
+        relearn: whether each result is gone or hidden is measured too; its `control` is a start that never met the
+            mechanism, which every method tunes as it tunes the model. None leaves it out.
     """
 
     model: nn.Module
@@ -68,6 +71,7 @@ class TuningTask:
     groups: Groups | None = None
     seed: int = 0
     cluster: Clusters | None = None
+    relearn: RelearningTask | None = None
 
 
 def compare_methods(
@@ -142,30 +146,24 @@ def compare_methods(
     asked = replace(asked, on=starts[0].on)
     starts += [asked.measure(START, task, task.model) for task in tasks[1:]]
     place = None if folder is None else Path(folder)
+    relearning = [_begin_relearning(task, margin, loss, place, asked.compute) for task in tasks]
+    tuner = _Tuner(loss, head, transform, place, compute, len(tasks) * len(methods))
     runs: list[TuningRun] = []
-    total = len(tasks) * len(methods)
-
-    def make_progress(name: str, seed: int) -> Progress:
-        done = sum(run.method != START for run in runs)
-
-        def report(event: ProgressEvent) -> None:
-            stage = f"comparing methods: {name}, seed {seed}"
-            compute.report(stage, done, total, {"epoch": event.done, **event.terms})
-
-        return report
-
-    for task, part, budgeted, start in zip(tasks, parts, budgets, starts, strict=True):
-        runs.append(TuningRun(START, task.seed, Trained((), {}, 0.0, model=task.model), start))
+    for task, part, budgeted, start, again in zip(tasks, parts, budgets, starts, relearning, strict=True):
+        never = None if task.relearn is None else task.relearn.control
+        known = start if asked.on == "accuracy" else None
+        relearned = None if again is None else again.measure(START, task.model, never, known)
+        runs.append(TuningRun(START, task.seed, Trained((), {}, 0.0, model=task.model), start, relearned))
         for name, method in budgeted.items():
             with _name_run(name, task.seed):
-                tuned = fine_tune(
-                    task.model, method, clean=part.clean, cued=task.cued, references=task.references,
-                    groups=part.groups, validation=part.held_out, loss=loss, head=head, transform=transform,
-                    checkpoint=_make_checkpoint(place, name, task.seed), seed=task.seed,
-                    compute=replace(compute, progress=make_progress(name, task.seed)),
-                )  # fmt: skip
-            runs.append(TuningRun(name, task.seed, tuned, asked.measure(name, task, tuned.model)))
-    compute.report("comparing methods", total, total)
+                tuned = tuner.tune(task, part, method, name, task.model)
+                found = asked.measure(name, task, tuned.model)
+                if again is not None:
+                    control = never and tuner.tune(task, part, method, f"{name}, control", never).model
+                    relearned = again.measure(name, tuned.model, control, found if asked.on == "accuracy" else None)
+            tuner.done += 1
+            runs.append(TuningRun(name, task.seed, tuned, found, relearned))
+    compute.report("comparing methods", tuner.total, tuner.total)
     settings = {"seeds": [task.seed for task in tasks], "epochs": epochs, "passes": passes, "selection": selection}
     settings |= starts[0].compute
     settings |= {"validation_share": validation_share} if selection == "validation" else {}
@@ -194,6 +192,47 @@ class _Questions:
             on = self.on or _choose_measure(evaluator)
             check_questions(suite, self.margin, on, self.metrics)
             return make_invariance(measure_outcome(evaluator, on), suite, self.margin, on)
+
+
+@dataclass(eq=False)
+class _Tuner:
+    """Fine-tunes by what is the same for every method; `done` of `total` runs are behind it."""
+
+    loss: PerSampleLoss
+    head: str | None
+    transform: Callable[[Inputs], Inputs] | None
+    folder: Path | None
+    compute: Compute
+    total: int
+    done: int = 0
+
+    def tune(self, task: TuningTask, part: _CleanData, method: Method, name: str, model: nn.Module) -> Trained:
+        """A copy of a model, fine-tuned on a task's data."""
+        stage = f"comparing methods: {name}, seed {task.seed}"
+
+        def report(event: ProgressEvent) -> None:
+            self.compute.report(stage, self.done, self.total, {"epoch": event.done, **event.terms})
+
+        return fine_tune(
+            model, method, clean=part.clean, cued=task.cued, references=task.references, groups=part.groups,
+            validation=part.held_out, loss=self.loss, head=self.head, transform=self.transform,
+            checkpoint=_make_checkpoint(self.folder, name, task.seed), seed=task.seed,
+            compute=replace(self.compute, progress=report),
+        )  # fmt: skip
+
+
+def _begin_relearning(
+    task: TuningTask, margin: float, loss: PerSampleLoss, folder: Path | None, compute: Compute
+) -> RelearningComparison | None:
+    """Relearning on one task, after refusing what cannot be compared; None where it is not asked for."""
+    if task.relearn is None:
+        return None
+    with _name_run(START, task.seed):
+        setup = prepare_relearning(
+            task.relearn, task.suite, margin, loss=loss, cluster=task.cluster, folder=folder, seed=task.seed,
+            compute=compute,
+        )  # fmt: skip
+        return RelearningComparison(task.relearn, setup).check(task.model)
 
 
 @contextmanager
@@ -231,6 +270,8 @@ def _check_tasks_and_methods(
         raise ValueError(f"tasks must have seeds of their own, by which runs are told apart, got seeds {seeds}")
     if START in methods:
         raise ValueError(f"the name {START!r} stands for the model as it is; give the method another name")
+    if len({task.relearn is None for task in tasks}) > 1:
+        raise ValueError("tasks must all have relearn=, or none of them, got some of each")
     _check_suites(tasks)
     _check_budget(epochs, passes)
 
@@ -303,10 +344,4 @@ def _split_clean_data(task: TuningTask, selection: str, share: float) -> _CleanD
 
 
 def _make_checkpoint(folder: Path | None, name: str, seed: int) -> Checkpoint | None:
-    return None if folder is None else Checkpoint(folder / f"{_make_slug(name)}-{seed}.safetensors")
-
-
-def _make_slug(name: str) -> str:
-    """A name as a file's: its letters and figures, and a hash that tells it from names that differ in other signs."""
-    letters = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()
-    return f"{letters}-{sha256(name.encode())[:6]}"
+    return None if folder is None else Checkpoint(folder / f"{make_slug(name)}-{seed}.safetensors")

@@ -128,7 +128,7 @@ def _record_outputs(
 
     def keep(name: str) -> Any:
         def hook(part: nn.Module, _: Any, output: Any) -> None:
-            seen[name].append(_average_positions(part, _take_first_part(output), whose))
+            seen[name].append(_average_positions(part, take_first_part(output), whose))
 
         return hook
 
@@ -140,7 +140,7 @@ def _record_outputs(
             handle.remove()
 
 
-def _take_first_part(output: Any) -> Any:
+def take_first_part(output: Any) -> Any:
     """The first part of a tuple, a list, a mapping or a dataclass, and of that again; anything else as it is."""
     while not isinstance(output, Tensor | PackedSequence):
         if isinstance(output, Mapping):
@@ -166,7 +166,7 @@ def _average_positions(part: nn.Module, output: Any, whose: str) -> Tensor | NoA
         return NoActivation(whose, f"must give a tensor [N, ...] of real numbers, got {got}", "; name another layer")
     if isinstance(output, Tensor) and not output.is_floating_point():
         output = output.double()
-    return _pool(part, output)
+    return pool_positions(part, output)
 
 
 def _take_only(found: Sequence[Tensor | NoActivation], whose: str, rows: int | None) -> Tensor | NoActivation:
@@ -184,7 +184,7 @@ def _take_only(found: Sequence[Tensor | NoActivation], whose: str, rows: int | N
     return units
 
 
-def _pool(part: nn.Module, output: Tensor | PackedSequence) -> Tensor:
+def pool_positions(part: nn.Module, output: Tensor | PackedSequence) -> Tensor:
     """[N, units], positions averaged; those of a packed or nested sequence that are there."""
     if isinstance(output, PackedSequence):
         padded, lengths = pad_packed_sequence(output, batch_first=True)

@@ -21,9 +21,12 @@ from mechconn.mechanisms._effects import Invariance, On, Over
 from mechconn.mechanisms._invariance_page import (
     choose_effect_scale,
     describe_effect_intervals,
+    flatten_interval,
     list_invariance_rows,
     make_effect_cell,
 )
+from mechconn.mechanisms._relearned import Relearned, join_relearned
+from mechconn.mechanisms._relearned_page import list_relearning_sections
 from mechconn.plotting import LABELS, Cell, Drawing, Header, Mark, Result, Section, Table, draw_marks, format_interval
 from mechconn.stats import Interval, compute_moments, t_interval
 
@@ -44,12 +47,15 @@ class TuningRun:
         trained: the model, the history, settings, seconds and notes of the fine-tuning. Of "start": the task's own
             module, which is no copy, with no history and no settings.
         invariance: accuracies, losses, metrics and effects on the task's suite, with intervals over its rows.
+        relearned: whether the mechanism is gone or hidden, against the control that the method tuned; None where it was
+            not asked for.
     """
 
     method: str
     seed: int
     trained: Trained
     invariance: Invariance
+    relearned: Relearned | None = None
 
     def __repr__(self) -> str:
         return f"TuningRun: {self.method!r}, seed {self.seed}; {self.trained}"
@@ -178,10 +184,19 @@ class MethodComparison(Result, Mapping[str, Mapping[str, Across]], kind="method_
             split: _summarise([effects[split] for effects in found], low, -low) for split in splits if split != base
         }
 
+    @property
+    def relearned(self) -> dict[str, Relearned]:
+        """Method -> whether the mechanism is gone or hidden in its runs; empty where it was not asked for."""
+        found = {name: [run.relearned for run in self._find(name) if run.relearned is not None] for name in self}
+        return {name: join_relearned(runs) for name, runs in found.items() if runs}
+
     def rows(self) -> list[dict[str, Any]]:
-        """One record for each method, seed and split, as in `Invariance.rows`, with the seconds of the fine-tuning."""
+        """One record for each method, seed and split, as in `Invariance.rows`, with the seconds of the fine-tuning.
+
+        Where relearning was asked for, every record holds the run's state, verdict and excess.
+        """
         return [
-            {**row, "seconds": run.seconds}
+            {**row, "seconds": run.seconds, **_flatten_relearned(run)}
             for run in self.runs
             for row in list_invariance_rows(run.invariance, method=run.method, seed=run.seed)
         ]
@@ -208,6 +223,7 @@ class MethodComparison(Result, Mapping[str, Mapping[str, Across]], kind="method_
                 (_tabulate(self.table(), self.on),),
             ),
             *([Section(against, intervals, tables=(effects,))] if first else []),
+            *list_relearning_sections(self.relearned),
             *(Section(f"Mean {on}", self._describe(on), tables=(_tabulate(self.table(on), on),)) for on in others),
             *([Section("Notes", text=" ".join(notes))] if notes else []),
             Section("Runs", describe_effect_intervals(first), tables=(self._tabulate_runs(),), folded=True),
@@ -299,7 +315,9 @@ class MethodComparison(Result, Mapping[str, Mapping[str, Across]], kind="method_
         table, notes = _tabulate(self.table(), self.on), self._list_notes()
         head, *rows = (f"| {' | '.join(map(str, row))} |" for row in (table.headings, *table.cells))
         lines = [head, "|---" * len(table.columns) + "|", *rows]
-        return "\n".join([self._describe(self.on), "", *lines, *([""] if notes else []), *notes])
+        relearned = [f"{name}: {found.headline}" for name, found in self.relearned.items()]
+        parts = [[self._describe(self.on), "", *lines], relearned, notes]
+        return "\n\n".join("\n".join(part) for part in parts if part)
 
     def _describe(self, on: On) -> str:
         """What a table shows, in a sentence."""
@@ -320,6 +338,19 @@ class MethodComparison(Result, Mapping[str, Mapping[str, Across]], kind="method_
             if note not in shared
         )
         return [*(note for note in self.runs[0].invariance.notes if note in shared), *own]
+
+
+def _flatten_relearned(run: TuningRun) -> dict[str, Any]:
+    """State, verdict and excess of a run, as entries of a record."""
+    if run.relearned is None:
+        return {}
+    (only,) = run.relearned.runs
+    return {
+        "state": run.relearned.state,
+        "relearning": only.verdict,
+        "excess": only.excess,
+        **flatten_interval("excess", only.interval),
+    }
 
 
 def _read_means(run: TuningRun, on: On) -> dict[str, Across]:

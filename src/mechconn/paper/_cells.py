@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mechconn.datasets import CuedSet, CueTask
+from mechconn.mechanisms import Invariance, Relearned
 from mechconn.paper._architectures import choose_architecture
 from mechconn.paper._cue_result import CellPath, CueResult, FittedOn, History, PathKind
 from mechconn.paper._settings import Cell, PathSettings, Settings, TuningSettings
@@ -15,12 +16,16 @@ from mechconn.paper._steps import (
     evaluate_step,
     fit_step,
     measure_step,
+    relearn_step,
     train_step,
     tune_step,
 )
 from mechconn.paper._tasks import derive_clean_seed, find_input_shape, load_task, sample_at_most
 from mechconn.paths import PathFit
 from mechconn.store import StoredStep
+
+CUE_ONLY_ROWS = 100
+"""Rows in which the cue alone predicts, where settings name no other number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +67,16 @@ class CellContext:
         history = () if fit is None else _read_history(fit[2])
         return CellPath(kind, replace(found, names=("theta_C", end)), fitted_on, history)
 
-    def result(self, models: Mapping[str, StoredStep], paths: Sequence[CellPath]) -> CueResult:
-        """What the cell gives: every model measured, the paths, and how each training went."""
+    def result(
+        self,
+        models: Mapping[str, StoredStep],
+        paths: Sequence[CellPath],
+        controls: Mapping[str, StoredStep] | None = None,
+    ) -> CueResult:
+        """What the cell gives: every model measured, the paths, and how each training went.
+
+        Of the models with a control it says whether the cue is gone or hidden.
+        """
         cell = self.cell
         measured = {
             name: measure_step(self.context, name, model, self.task.suite, self.margin)
@@ -78,7 +91,22 @@ class CellContext:
             measured,
             tuple(paths),
             {name: history for name, model in models.items() if (history := _read_history(model))},
+            self._relearn(models, controls or {}, measured),
         )
+
+    def _relearn(
+        self, models: Mapping[str, StoredStep], controls: Mapping[str, StoredStep], measured: Mapping[str, Invariance]
+    ) -> dict[str, Relearned]:
+        if not isinstance(self.settings, TuningSettings) or self.settings.relearn is None:
+            return {}
+        rows, relearning = self.settings.relearn.rows or CUE_ONLY_ROWS, replace(self.settings.relearn, rows=None)
+        data, seed = self.task.cue_only(rows, self.cell.seed), self.cell.seed
+        return {
+            name: relearn_step(
+                self.context, name, models[name], control, measured[name], data, self.task.suite, relearning, seed
+            )
+            for name, control in controls.items()
+        }
 
 
 def make_cell_context(context: ExperimentContext, settings: Settings, cell: Cell, root: str | None) -> CellContext:
@@ -138,7 +166,28 @@ def run_tuning_cell(context: ExperimentContext, settings: TuningSettings, cell: 
             paths.append(here.path("linear", theta_c, name, found[name]))
     if settings.scratch is not None:
         found["scratch"] = train_step(context, "scratch", clean, settings.scratch, cell.seed)
-    return here.result(found, paths)
+    controls = {} if settings.relearn is None else _make_controls(here, settings, clean, list(found))
+    return here.result(found, paths, controls)
+
+
+def _make_controls(
+    here: CellContext, settings: TuningSettings, clean: CuedSet, models: Sequence[str]
+) -> dict[str, StoredStep]:
+    """Model -> a network that never met the cue and was trained or tuned alike, from weights of another seed."""
+    context, task, seed = here.context, here.task, here.cell.seed
+    other = derive_clean_seed(seed)
+    never = train_step(context, "theta_NC, control", task.clean, settings.training, other)
+    controls = {}
+    for name in models:
+        if name in settings.methods:
+            method = settings.methods[name]
+            controls[name] = tune_step(context, f"{name}, control", never, method, clean, task.train, seed)
+        elif name == "scratch":
+            assert settings.scratch is not None
+            controls[name] = train_step(context, "scratch, control", clean, settings.scratch, other)
+        else:
+            controls[name] = never
+    return controls
 
 
 def _read_history(trained: StoredStep) -> History:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mechconn.connectivity import PathVerdict, Profile
 from mechconn.core import abbreviate_split
-from mechconn.mechanisms import Invariance
+from mechconn.mechanisms import Invariance, Relearned, State, describe_state
 from mechconn.paper._cue_sections import draw_cue_results, make_cue_sections
 from mechconn.paper._findings import write_findings
 from mechconn.paper._run_part import RunPart
@@ -62,7 +62,10 @@ class CueResult(RunPart, kind="cue_cell"):
         models: theta_C, theta_NC, or a method's name -> accuracies, effects and verdicts.
         paths: what was evaluated between them.
         histories: model -> how its training went; none for what needs no epochs.
+        relearned: model -> whether the cue is gone or hidden in it, where that was measured.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("states",)
 
     dataset: str
     proportion: float
@@ -72,6 +75,12 @@ class CueResult(RunPart, kind="cue_cell"):
     models: Mapping[str, Invariance]
     paths: tuple[CellPath, ...] = ()
     histories: Mapping[str, History] = field(default_factory=dict)
+    relearned: Mapping[str, Relearned] = field(default_factory=dict)
+
+    @property
+    def states(self) -> dict[str, State]:
+        """Model -> what it does with the cue: "uses", "avoids", "hidden", "gone" or "undetermined"."""
+        return {name: found.state for name, found in self.relearned.items()}
 
     def header(self) -> Header:
         """Its place."""
@@ -105,7 +114,8 @@ class CueResult(RunPart, kind="cue_cell"):
 
     def __str__(self) -> str:
         lines = [self.header().title]
-        lines += [f"  {name}: {_describe_model(model)}" for name, model in self.models.items()]
+        states = {name: f"; {describe_state('it', state, 'the cue')}" for name, state in self.states.items()}
+        lines += [f"  {name}: {_describe_model(model)}{states.get(name, '')}" for name, model in self.models.items()]
         for path in self.paths:
             verdict = path.profile.judge(self.tolerance)
             lines.append(f"  {path.label}: {verdict.verdict} ({', '.join(_list_verdicts(verdict))})")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mechconn.connectivity import describe_shifts
 from mechconn.core import SPLITS, abbreviate_split
 from mechconn.losses import NATS
-from mechconn.mechanisms import Invariance, choose_effect_scale, make_effect_cell
+from mechconn.mechanisms import Invariance, choose_effect_scale, list_relearning_sections, make_effect_cell
 from mechconn.paper._published import SOURCE
 from mechconn.paper._run_figures import (
     draw_accuracies,
@@ -26,6 +26,7 @@ from mechconn.paper._run_tables import (
     average_shifts,
     combine_histories,
     combine_models,
+    combine_relearned,
     group_paths,
     list_saved_ends,
     sort_splits,
@@ -109,6 +110,7 @@ def make_cue_sections(results: Sequence[CueResult], published: Published | None 
         *_make_path_figures(results),
         *_make_accuracy_table(results, published),
         *_make_verdict_table(results),
+        *_make_relearning_sections(results),
         *_make_barrier_table(results),
         *_make_history_figures(results),
     ]
@@ -180,6 +182,13 @@ def _make_verdict_table(results: Sequence[CueResult]) -> Iterator[Section]:
     )
     note += _describe_draws(first)
     yield Section("What each model relies on", tables=(_sortable(columns, rows, note),))
+
+
+def _make_relearning_sections(results: Sequence[CueResult]) -> Iterator[Section]:
+    """Gone or hidden, place by place; of several seeds how many runs."""
+    for place, named in combine_relearned(results).items():
+        for section in list_relearning_sections(named):
+            yield replace(section, title=f"{section.title}: {place.words}")
 
 
 def _describe_draws(model: Invariance) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mechconn.connectivity import PathVerdict, Profile, describe_shifts
 from mechconn.core import CUE, NO_CUE, RAND_CUE, RAND_IMAGE, abbreviate_split
-from mechconn.mechanisms import Effect, Invariance
+from mechconn.mechanisms import Effect, Invariance, describe_state
 from mechconn.paper._run_tables import sort_splits
 
 if TYPE_CHECKING:
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def write_findings(result: CueResult) -> list[str]:
-    """One sentence or two per model, then each straight path, then what follows and what does not."""
-    sentences = [
+    """What each does with the cue, then a sentence or two per model, each straight path, and what follows."""
+    sentences = _list_states(result)
+    sentences += [
         _describe_model(name, model) for name, model in result.models.items() if {RAND_CUE, RAND_IMAGE} <= set(model)
     ]
     straight = [path.profile for path in result.paths if path.kind == "linear"]
@@ -45,6 +46,15 @@ def _describe_model(name: str, model: Invariance) -> str:
         f"{content}: with another image under the same cue it still gives the cue's label on "
         f"{_format_percent(accuracy[RAND_IMAGE])}. Without any cue it is right on {_format_percent(accuracy[NO_CUE])}."
     )
+
+
+def _list_states(result: CueResult) -> list[str]:
+    """Which model uses, avoids, hides or lacks the cue; then what that says of those where relearning decides."""
+    if not result.states:
+        return []
+    said = ", ".join(describe_state(name, state, "the cue") for name, state in result.states.items())
+    hidden = [name for name, found in result.relearned.items() if found.state in ("hidden", "avoids", "undetermined")]
+    return [f"{said}.", *(f"{name}: {result.relearned[name].headline}" for name in hidden)]
 
 
 def _describe_path(path: Profile, found: PathVerdict) -> str:

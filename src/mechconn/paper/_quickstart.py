@@ -7,6 +7,7 @@ from typing import Any
 
 from mechconn.datasets import DATASET_NAMES
 from mechconn.descent import Method, Training
+from mechconn.mechanisms import Relearning
 from mechconn.paper._cue_recipe import TuningRecipe, make_base_settings
 from mechconn.paper._recipe import Scale
 from mechconn.paper._run_record import RunRecord
@@ -34,7 +35,14 @@ class Quickstart(TuningRecipe):
             "CBFT": CBFT(lr=0.01, epochs=20, batch_size=60, cued_proportion=0.9),
         }
         return TuningSettings.model_validate(
-            make_base_settings("smoke", False) | {"seeds": seeds, "methods": methods, "clean_model": True, "draws": 5}
+            make_base_settings("smoke", False)
+            | {
+                "seeds": seeds,
+                "methods": methods,
+                "clean_model": True,
+                "draws": 5,
+                "relearn": Relearning(steps=(0, 25, 100), seeds=3),
+            }
         )
 
     def write_findings(self, record: RunRecord) -> list[str]:

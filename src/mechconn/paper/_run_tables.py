@@ -15,7 +15,7 @@ import torch
 
 from mechconn.connectivity import Barrier, ConnectionVerdict, ShiftedEnd, judge_connection
 from mechconn.core import SPLITS
-from mechconn.mechanisms import Invariance, combine_training_runs
+from mechconn.mechanisms import Invariance, Relearned, combine_training_runs, join_relearned
 from mechconn.stats import Interval, compute_moments, t_interval
 
 if TYPE_CHECKING:
@@ -87,6 +87,12 @@ def combine_models(results: Sequence[CueResult]) -> dict[CellPlace, dict[str, In
         }
         for place, named in found.items()
     }
+
+
+def combine_relearned(results: Sequence[CueResult]) -> dict[CellPlace, dict[str, Relearned]]:
+    """Place -> model -> whether the cue is gone or hidden, the runs of every seed one after the other."""
+    found = _group((result, name, own) for result in results for name, own in result.relearned.items())
+    return {place: {name: join_relearned(runs) for name, runs in named.items()} for place, named in found.items()}
 
 
 def tabulate_accuracies(results: Sequence[CueResult]) -> ValueTable:

@@ -21,12 +21,14 @@ from mechconn.core import (
 from mechconn.datasets import read_cue
 from mechconn.descent import Method, Training
 from mechconn.losses import AnyLoss, cross_entropy
+from mechconn.mechanisms import Relearning
 from mechconn.paths import BezierFit, PathFit
 
 PLAIN = PlainSerializer(lambda method: method.settings())
 AnyMethod = Annotated[Method, OneOf(Method), PLAIN]
 AnyFit = Annotated[PathFit, OneOf(PathFit), PLAIN]
 PlainTraining = Annotated[Training, PLAIN]
+PlainRelearning = Annotated[Relearning, PLAIN]
 
 
 def _check_cue(value: Any) -> Any:
@@ -168,7 +170,10 @@ class TuningSettings(Settings):
         paths: follow the straight line from theta_C to each result.
         scratch: also train on the clean samples alone, from fresh weights.
         clean_model: also train theta_NC, and follow the straight line to it from theta_C.
-        margin: the largest effect on accuracy that counts as none.
+        margin: the largest effect on accuracy that counts as none, and the largest excess in relearning.
+        relearn: also measure whether the cue is gone or hidden in every model, on so many rows in which the cue alone
+            predicts as `rows` says (100 by default); none leaves it out. Each method's control is theta_NC tuned alike;
+            that of theta_C and theta_NC is another theta_NC.
     """
 
     methods: Annotated[dict[str, AnyMethod], Field(min_length=1)]
@@ -177,6 +182,7 @@ class TuningSettings(Settings):
     scratch: AnyMethod | None = None
     clean_model: bool = False
     margin: Annotated[float, Field(gt=0)] = 0.05
+    relearn: PlainRelearning | None = None
 
 
 @runtime_checkable

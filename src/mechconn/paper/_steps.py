@@ -16,11 +16,19 @@ from torch import nn
 
 from mechconn.alignment import ActivationMatching, Alignment, align
 from mechconn.connectivity import Profile, evaluate_path
-from mechconn.core import Compute, ProgressEvent, to_plain
+from mechconn.core import RAND_IMAGE, Compute, ProgressEvent, to_plain
 from mechconn.datasets import CuedSet, Suite
 from mechconn.descent import Checkpoint, Method, Trained, train
 from mechconn.losses import Loss, cross_entropy
-from mechconn.mechanisms import Invariance, measure_invariance
+from mechconn.mechanisms import (
+    Invariance,
+    Relearned,
+    Relearning,
+    RelearningComparison,
+    RelearningTask,
+    measure_invariance,
+    prepare_relearning,
+)
 from mechconn.network import Network, Reestimate, choose_reduced_type, find_statistics_layers, point_of
 from mechconn.paper._architectures import Architecture
 from mechconn.paper._tasks import describe_rows, identify
@@ -28,7 +36,7 @@ from mechconn.paths import LinearPath, PathFit, WeightedPath, fit_path
 from mechconn.store import StepIdentity, StepInput, StepOutput, Store, StoredStep
 from mechconn.tuning import fine_tune
 
-VERSIONS = {"train": 1, "fine-tune": 1, "align": 1, "fit": 1, "evaluate": 4, "measure": 2, "fig13": 2}
+VERSIONS = {"train": 1, "fine-tune": 1, "align": 1, "fit": 1, "evaluate": 4, "measure": 2, "relearn": 1, "fig13": 2}
 WEIGHTS, CHECKPOINT = "weights", "run.safetensors"
 
 
@@ -248,6 +256,32 @@ def measure_step(context: ExperimentContext, what: str, model: StoredStep, suite
 
     inputs = {"model": model.input, "suite": identify(suite)}
     return Invariance.from_dict(context.step("measure", what, {"margin": margin}, inputs, work).numbers)
+
+
+def relearn_step(
+    context: ExperimentContext,
+    what: str,
+    model: StoredStep,
+    control: StoredStep,
+    before: Invariance,
+    data: CuedSet,
+    suite: Suite,
+    relearning: Relearning,
+    seed: int,
+) -> Relearned:
+    """Whether the cue is gone or hidden in a model, against a control that never met it."""
+
+    def work(compute: Compute, folder: Path) -> StepOutput:
+        task = RelearningTask(data, RAND_IMAGE, control=context.model(control), relearning=relearning)
+        setup = prepare_relearning(
+            task, suite, before.margin, loss=context.loss, cluster=None, folder=folder, seed=seed, compute=compute
+        )
+        comparison = RelearningComparison(task, setup).check(own := context.model(model))
+        return StepOutput(comparison.measure("model", own, task.control, before).to_dict())
+
+    inputs = {"model": model.input, "control": control.input, "data": identify(data), "suite": identify(suite)}
+    config = {"relearning": relearning.settings(), "margin": before.margin, "seed": seed}
+    return Relearned.from_dict(context.step("relearn", what, config, inputs, work).numbers)
 
 
 def read_state(model: nn.Module) -> dict[str, torch.Tensor]:

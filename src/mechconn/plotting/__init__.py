@@ -12,6 +12,7 @@ from mechconn.plotting._charts import draw_marks as draw_marks
 from mechconn.plotting._charts import draw_plane as draw_plane
 from mechconn.plotting._charts import draw_saved_ends as draw_saved_ends
 from mechconn.plotting._charts import draw_split_curves as draw_split_curves
+from mechconn.plotting._charts import draw_step_curves as draw_step_curves
 from mechconn.plotting._charts import escape_label as escape_label
 from mechconn.plotting._charts import list_terms as list_terms
 from mechconn.plotting._charts import make_figure as make_figure

@@ -170,6 +170,7 @@ def draw_marks(
     label: str,
     across: str = "",
     ax: Axes | None = None,
+    joined: bool = False,
 ) -> Figure:
     """Values with their intervals: a place for each name, a mark for each series there.
 
@@ -179,20 +180,46 @@ def draw_marks(
         label: of the vertical axis.
         across: of the horizontal axis.
         ax: the panel; default: a new figure.
+        joined: whether a line joins the marks of a series.
     """
     figure, (axes,) = make_panels(1, (max(5.0, 0.45 * len(names) + 2.5), 4.0), ax)
+    line = "-" if joined else "none"
     for number, (name, found) in enumerate(series.items()):
         shift = (number - (len(series) - 1) / 2) * 0.6 / max(len(series), 1)
         shown = [(place + shift, *mark) for place, mark in enumerate(found) if mark is not None]
         spread = [[max(h - low, 0.0) for _, h, low, _ in shown], [max(high - h, 0.0) for _, h, _, high in shown]]
         style = choose_line_style(name, number)
-        axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, linestyle="none", **style)
+        axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, linestyle=line, **style)
     axes.set_xticks(range(len(names)), list(map(escape_label, names)), rotation=90 if len(names) > 6 else 0)
     axes.set_ylabel(escape_label(label))
     axes.set_xlabel(across)
     strip_axes(axes)
     if len(series) > 1:
         place_legend(figure, axes, ax is None)
+    return figure
+
+
+def draw_step_curves(
+    steps: Sequence[int], curves: Mapping[str, Sequence[tuple[float, float, float]]], label: str, ax: Axes | None = None
+) -> Figure:
+    """Values by step with a band of their intervals, one curve for each name.
+
+    Args:
+        steps: of training, from left to right.
+        curves: name -> (value, low, high) at each step.
+        label: of the vertical axis.
+        ax: the panel; default: a new figure.
+    """
+    figure, (axes,) = make_panels(1, (7.0, 3.8), ax)
+    for number, (name, found) in enumerate(curves.items()):
+        values, lows, highs = zip(*found, strict=True)
+        colour, marker = TERM_COLOURS[number % len(TERM_COLOURS)], OTHER_MARKERS[number % len(OTHER_MARKERS)]
+        axes.plot(steps, values, marker=marker, markersize=4, color=colour, label=escape_label(name))
+        axes.fill_between(steps, lows, highs, alpha=0.15, linewidth=0, color=colour)
+    axes.set_xlabel("steps")
+    axes.set_ylabel(escape_label(label))
+    strip_axes(axes)
+    place_legend(figure, axes, ax is None)
     return figure
 
 

@@ -9,6 +9,7 @@ from mechconn.stats._clustered import compute_shared_moments as compute_shared_m
 from mechconn.stats._clustered import describe_clusters as describe_clusters
 from mechconn.stats._clustered import make_cluster_bounds as make_cluster_bounds
 from mechconn.stats._clustered import total_clusters as total_clusters
+from mechconn.stats._crossed import CrossedMean as CrossedMean
 from mechconn.stats._exact import CountBound as CountBound
 from mechconn.stats._exact import Interval as Interval
 from mechconn.stats._exact import clopper_pearson as clopper_pearson

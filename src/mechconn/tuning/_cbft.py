@@ -11,7 +11,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from mechconn.core import Data, Params, check_choice, check_fraction, check_non_negative, check_whole, draw_uniform
+from mechconn.core import (
+    Data,
+    Params,
+    check_choice,
+    check_fraction,
+    check_non_negative,
+    check_positive,
+    check_whole,
+    draw_uniform,
+)
 from mechconn.datasets import CuedSet
 from mechconn.descent import (
     Batch,
@@ -28,6 +37,7 @@ from mechconn.descent import (
     require_cued_data,
 )
 from mechconn.losses import Loss
+from mechconn.tuning._point_toward_start import explain_short_distance, find_point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +57,9 @@ class CBFT(Descent):
     Of several sources of data with a cue, each with the reference model that relies on it, both terms are the means
     over the sources. A reference is one module with the model, with other parameters and statistics.
 
+    With rho, L and L_I are taken at theta + rho (theta_C - theta) / |theta_C - theta| in place of theta, and their
+    gradient there is applied to theta, as `PathAware` says; L_B is as without.
+
     Attributes:
         barrier_margin: lambda_B, the loss in nats to hold on the path; zero or more.
         barrier: False leaves L_B out (ablation).
@@ -57,6 +70,7 @@ class CBFT(Descent):
         warmup_epochs: first epochs without L_I.
         normalised_means: False leaves n() out of L_I, which then also pulls the lengths of the means together.
         cued_proportion: redraw the cue on this share of each class of D_C; None takes D_C as it is.
+        rho: distance from theta towards theta_C at which L and L_I are taken; None takes them at theta.
 
     Source: Lubana et al. 2023, section 6.
     """
@@ -69,6 +83,7 @@ class CBFT(Descent):
     warmup_epochs: int = 1
     normalised_means: bool = True
     cued_proportion: float | None = None
+    rho: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,6 +97,8 @@ class CBFT(Descent):
         check_choice("t_sampling", self.t_sampling, ("truncated", "clipped"))
         if self.cued_proportion is not None:
             check_fraction("cued_proportion", self.cued_proportion)
+        if self.rho is not None:
+            check_positive("rho", self.rho)
 
     def cued_data(self, cued: Mapping[str, Data], seed: int) -> Mapping[str, Data]:
         """D_C, of every source."""
@@ -119,7 +136,7 @@ class CBFT(Descent):
             self._keep_shortfall(problem, step, losses.detach())
             return {"barrier": _mean_loss((self.barrier_margin - losses).abs().unbind())}
 
-        mechanism = self._mechanism(problem) if self.invariance else compute_clean_loss(problem)
+        mechanism = self._mechanism(problem) if self.invariance else self._clean_loss(problem)
         if not self.barrier:
             return [mechanism]
         if self.update == "joint":
@@ -174,7 +191,7 @@ class CBFT(Descent):
                 "CBFT's invariance term was exactly zero in every epoch: no class was in a clean and a cued batch at "
                 "once, or their features agree. Give batches that hold all classes, and cued data with a cue."
             )
-        return notes
+        return [*notes, *explain_short_distance(self, problem, self.rho)]
 
     def _barrier_remarks(self, shortfall: Tensor, epoch: int) -> list[str]:
         sums, counts = shortfall.cpu().double()
@@ -190,6 +207,18 @@ class CBFT(Descent):
             f"(now {self.lr:g}) or epochs (now {self.epochs}), or start from a model that was trained for fewer epochs."
         ]
 
+    def _clean_loss(self, problem: Problem) -> Objective:
+        """L alone, at theta or at rho from it."""
+        if (rho := self.rho) is None:
+            return compute_clean_loss(problem)
+
+        def clean(step: TrainingStep) -> dict[str, Tensor]:
+            outputs = problem.outputs_at(find_point(problem, step, rho), step.clean[0])
+            problem.move_buffers(step.clean)
+            return {"clean": problem.mean_loss(outputs, step.clean[1])}
+
+        return clean
+
     def _mechanism(self, problem: Problem) -> Objective:
         head, total = problem.head, problem.workers.total
 
@@ -198,8 +227,12 @@ class CBFT(Descent):
             clean, clean_y = step.clean
             head = head or find_head(problem.model, clean)
             cued = () if step.epoch < self.warmup_epochs else step.cued
-            with record_head_calls(problem.model, head) as received:
-                passes = [problem.outputs(inputs) for inputs, _ in (step.clean, *cued)]
+            point = None if self.rho is None else find_point(problem, step, self.rho)
+            with record_head_calls(problem.model if point is None else problem.network.module, head) as received:
+                passes = [
+                    problem.outputs(inputs) if point is None else problem.outputs_at(point, inputs)
+                    for inputs, _ in (step.clean, *cued)
+                ]
                 features = [received.features(call, outputs) for call, outputs in enumerate(passes)]
             if len(received.calls) != len(passes):
                 raise ValueError(
@@ -207,6 +240,8 @@ class CBFT(Descent):
                     f"{len(passes)}, calls {len(received.calls)}); name another layer with head=, or set "
                     "invariance=False"
                 )
+            if point is not None:
+                problem.move_buffers(step.clean, *cued)
             labels, classes = _check_labels(problem.loss, passes, [y for _, y in (step.clean, *cued)])
             if not cued:
                 return {"clean": problem.mean_loss(passes[0], clean_y)}

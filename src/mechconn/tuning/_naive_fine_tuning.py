@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from mechconn.core import check_listed
 from mechconn.descent import Descend, Descent, Objective, Problem, Training, compute_clean_loss, draw_fresh_state
+from mechconn.tuning._fresh_start import perturb, reset_buffers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +47,6 @@ class Scratch(Training):
     def run(self, problem: Problem, descend: Descend) -> None:
         """Draw the weights, then train."""
         params, buffers = draw_fresh_state(problem.model, problem.seed, "scratch", "name it in keep=", self.keep)
-        own = dict(problem.model.named_parameters()) | dict(problem.model.named_buffers())
-        with torch.no_grad():
-            for name, tensor in (params | buffers).items():
-                own[name].copy_(tensor)
+        perturb(problem.model, params, 0.0, 1.0)
+        reset_buffers(problem.model, buffers)
         super().run(problem, descend)

@@ -1,0 +1,95 @@
+"""Relearning beside a comparison of methods: each result against a control that the same method tuned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mechconn.core import Compute, PerSampleLoss, as_data, check_is
+from mechconn.datasets import Clusters, Suite, read_clusters
+from mechconn.losses import as_loss
+from mechconn.mechanisms._effects import Invariance
+from mechconn.mechanisms._measure_relearning import RelearningSetup
+from mechconn.mechanisms._relearned import Relearned
+from mechconn.mechanisms._relearning import RelearningTask
+from mechconn.mechanisms._relearning_checks import find_intervention
+from mechconn.network import parameters_of, unwrap_module
+
+SAME = (
+    "{name} gives the control the model's weights, bit for bit: what it ends with does not depend on where it starts, "
+    "so the excess is zero by construction"
+)
+
+
+def prepare_relearning(
+    task: RelearningTask,
+    suite: Suite,
+    margin: float,
+    *,
+    loss: PerSampleLoss,
+    cluster: Clusters | None,
+    folder: Path | None,
+    seed: int,
+    compute: Compute,
+) -> RelearningSetup:
+    """What relearning needs, after refusing a task that has neither a control nor a placebo, or both."""
+    check_is("relearn", task, RelearningTask, "; write mechconn.RelearningTask(data, split, control=...)")
+    if (task.control is None) == (task.placebo is None):
+        got = "neither" if task.control is None else "both"
+        raise ValueError(
+            f"RelearningTask needs control= (a network that never met the mechanism) or placebo= (task.placebo(100)), "
+            f"got {got}"
+        )
+    return RelearningSetup(
+        task.relearning, as_data("relearning data", task.data), suite, task.split,
+        find_intervention(suite, task.split, task.intervention), margin, as_loss(loss), read_clusters(cluster, suite),
+        task.symmetry, folder, seed, compute.without_progress(), 0,
+    )  # fmt: skip
+
+
+@dataclass(eq=False)
+class RelearningComparison:
+    """Relearning of every method's result on one task.
+
+    Attributes:
+        task: what is asked.
+        setup: what is the same for every network.
+    """
+
+    task: RelearningTask
+    setup: RelearningSetup
+
+    def check(self, start: nn.Module) -> RelearningComparison:
+        """Itself, after refusing what cannot be compared, before anything is tuned."""
+        model = unwrap_module(start)
+        self.setup.check_rows(model, self.task.placebo)
+        if self.task.control is not None:
+            self.setup.check_control(model, unwrap_module(self.task.control, "the control"), "the control")
+        return self
+
+    def measure(
+        self, name: str, model: nn.Module, control: nn.Module | None, before: Invariance | None = None
+    ) -> Relearned:
+        """Gone or hidden: the result of a method, against the control that it tuned; None with a placebo.
+
+        `before` are the effects on accuracy where they are known.
+        """
+        setup = self.setup
+        setup.notes.clear()
+        before = before or setup.measure_before(model)
+        curve = setup.relearn(name, model)
+        if control is None:
+            against = setup.relearn(f"{name} placebo", model, self.task.placebo)
+            return setup.make_result([setup.judge(before, curve, against)], {}, "placebo")
+        if _are_same(model, control):
+            setup.notes.append(SAME.format(name=name))
+        against = setup.relearn(f"{name} control", control)
+        return setup.make_result([setup.judge(before, curve, against)], {}, "control")
+
+
+def _are_same(model: nn.Module, control: nn.Module) -> bool:
+    own, others = parameters_of(model), parameters_of(control)
+    return own.keys() == others.keys() and all(torch.equal(t.cpu(), others[name].cpu()) for name, t in own.items())

@@ -1,0 +1,300 @@
+"""`measure_relearning`: is a mechanism gone, or only hidden?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.connectivity import Evaluator, read_first_rows
+from mechconn.core import (
+    Compute,
+    Data,
+    Inputs,
+    PerSampleLoss,
+    Progress,
+    as_data,
+    check_choice,
+    check_is,
+    check_share,
+    log_warnings,
+    resolve_compute,
+)
+from mechconn.datasets import ClusterLabels, Clusters, Placebo, Suite, read_clusters
+from mechconn.losses import Loss, as_loss, cross_entropy
+from mechconn.mechanisms._balanced import Balancer, Balancing
+from mechconn.mechanisms._effects import CONFIDENCE, Invariance
+from mechconn.mechanisms._measure import check_questions, make_invariance
+from mechconn.mechanisms._outcomes import ModelOutcome, measure_outcome
+from mechconn.mechanisms._relearned import Against, Relearned, RelearningCurve, RelearningRun
+from mechconn.mechanisms._relearning import Attack, Looks, Relearning
+from mechconn.mechanisms._relearning_checks import (
+    check_another,
+    check_architecture,
+    check_disjoint,
+    check_never_met,
+    check_placebo,
+    find_intervention,
+)
+from mechconn.mechanisms._relearning_verdict import Excess, bound_steps, choose_rate
+from mechconn.network import resolve_device, unwrap_module
+
+Models: TypeAlias = nn.Module | Sequence[nn.Module]
+"""One training run's network, or a list of several runs'."""
+
+
+def measure_relearning(
+    model: Models,
+    relearning: Relearning,
+    data: Data,
+    suite: Suite,
+    *,
+    split: str,
+    control: Models | None = None,
+    placebo: Placebo | None = None,
+    others: Mapping[str, nn.Module] | None = None,
+    margin: float = 0.05,
+    intervention: str | None = None,
+    symmetry: Balancing = "auto",
+    loss: PerSampleLoss = cross_entropy,
+    cluster: Clusters | None = None,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    compute: Compute | None = None,
+    device: str | torch.device | None = None,
+    progress: Progress | bool | None = None,
+) -> Relearned:
+    """Is a mechanism gone, or hidden? How fast does a network follow it again, against one that never met it?
+
+    Copies of both are tuned on a few rows in which the mechanism is necessary, with the same rows, order, rate and
+    steps. The excess is
+
+        mean over steps after 0, relearning seeds and rows of (right(model) - right(control)),
+
+    right in [0, 1] on the rows of `split`. The mechanism is "gone" where the upper bound of the excess is at most
+    `margin`, "hidden" where the lower bound is above it, else "undetermined". The interval is over rows and relearning
+    seeds, 95 % for each run by itself. Rows must be such that nothing but the mechanism predicts: mixed into rows
+    whose content predicts too, nothing would force the network to follow it.
+
+    How fast a network relearns is no property of its function: a hidden layer scaled up, the next one scaled down, and
+    the same function relearns at once. So both sides are balanced first (`balance`), where their symmetry can be read.
+
+    Args:
+        model: the network in question, or one for each training run of a recipe. None is changed.
+        relearning: steps, rate, seeds.
+        data: the rows to tune on: `task.cue_only(100)`; for groups `column_only`; or your own.
+        suite: what effects before relearning are measured on; it holds `split`.
+        split: on which accuracy is measured while they relearn, such as "rand_image".
+        control: a network that never met the mechanism and was tuned alike, of the same architecture; for several
+            models as many, run by run, or one for all. It decides.
+        placebo: without a control: the same network relearns a mechanism that it never met, `task.placebo(100)`.
+            Weaker, and labelled so: what helps to learn the one may help to learn the other.
+        others: name -> another network, drawn beside and deciding nothing.
+        margin: the largest excess that counts as none, a share: 0.05 is five points.
+        intervention: of the suite, the one that takes the mechanism's information away: "rand_cue" where there is one,
+            else the only one beside `split`. Its effect before relearning says whether the network uses the mechanism.
+        symmetry: by which the networks are balanced; "auto" reads it off the model, "none" leaves balancing out.
+        loss: one value per sample from (outputs, targets), or one of `mechconn.losses`.
+        cluster: a label for each row where rows come in clusters; see `measure_invariance`.
+        folder: where relearning writes checkpoints, so that a measurement that is stopped goes on; None writes none.
+        seed: of the order of the rows.
+        compute: how to compute; see `Compute`.
+        device: short for `Compute(device=...)`; default: where the model is.
+        progress: short for `Compute(progress=...)`; counts relearned copies.
+
+    Raises:
+        ValueError: neither a control nor a placebo, or both; another number of controls than models; rows that overlap
+            with those measured, or of one class; a control of other classes, of another architecture, that is the model
+            itself, or that follows the mechanism itself.
+        FloatingPointError: a rate at which relearning diverges.
+
+    Source: the retuning attack of Min et al., NeurIPS 2024; equivalence by interval inclusion.
+    """
+    compute = resolve_compute(compute, device, progress)
+    check_is("relearning", relearning, Relearning, "; write mechconn.Relearning(steps=(0, 10, 25, 50, 100))")
+    check_questions(suite, margin, "accuracy", {})
+    check_share("margin", margin)
+    models = _list_models("model", model)
+    controls = _list_controls(control, len(models), placebo)
+    which = find_intervention(suite, split, intervention)
+    setup = RelearningSetup(
+        relearning, as_data("relearning data", data), suite, split, which, margin,
+        as_loss(loss), read_clusters(cluster, suite), symmetry, None if folder is None else Path(folder), seed, compute,
+        (2 * len(models) + len(others or {})) * len(relearning.rates) * relearning.seeds,
+    )  # fmt: skip
+    setup.check_rows(models[0], placebo)
+    befores = [setup.measure_before(own) for own in models]
+    for number, own in enumerate(controls):
+        what = "the control" if len(controls) == 1 else f"control {number}"
+        setup.check_control(models[number], own, what)
+        check_another(models[number], own, what)
+    runs, shared = [], None
+    for number, (own, before) in enumerate(zip(models, befores, strict=True)):
+        curve = setup.relearn(f"model {number}", own)
+        if placebo is not None:
+            against = setup.relearn(f"placebo {number}", own, placebo)
+        elif shared is None or len(controls) > 1:
+            against = shared = setup.relearn(f"control {number}", controls[number])
+        else:
+            against = shared
+        runs.append(setup.judge(before, curve, against))
+    drawn = {name: setup.relearn(f"other {name}", other) for name, other in (others or {}).items()}
+    notes = tuple(dict.fromkeys(setup.notes))
+    log_warnings("relearning", notes)
+    return setup.make_result(runs, drawn, "control" if placebo is None else "placebo")
+
+
+def _list_models(name: str, models: Models) -> list[nn.Module]:
+    found = [models] if isinstance(models, nn.Module) else list(models)
+    if not found:
+        raise ValueError(f"{name} must be a network or a list of networks, got an empty list")
+    return [unwrap_module(own, f"{name} {number}") for number, own in enumerate(found)]
+
+
+def _list_controls(control: Models | None, runs: int, placebo: Placebo | None) -> list[nn.Module]:
+    """As many as runs, or one for all; none with a placebo."""
+    if (control is None) == (placebo is None):
+        got = "neither" if control is None else "both"
+        raise ValueError(
+            f"relearning is judged against control= (a network that never met the mechanism) or placebo= "
+            f"(task.placebo(100)), got {got}; a curve alone says nothing"
+        )
+    if control is None:
+        check_is("placebo", placebo, Placebo, "; write mechconn.Placebo(data, split)")
+        return []
+    controls = _list_models("control", control)
+    if len(controls) not in (1, runs):
+        raise ValueError(f"controls must be one, or as many as models ({runs}), run by run, got {len(controls)}")
+    return controls
+
+
+@dataclass(eq=False)
+class RelearningSetup:
+    """What is the same for every network of one task: the attack, what is measured, and how it is judged.
+
+    Attributes:
+        relearning: steps, rate, seeds.
+        data: the rows to tune on.
+        suite: of effects before relearning.
+        split: on which accuracy is measured.
+        intervention: the one that takes the mechanism's information away.
+        margin: the largest excess that counts as none.
+        symmetry: by which networks are balanced.
+        folder: where checkpoints are written; None writes none.
+        total: copies to relearn, for progress.
+        notes: what could not be done.
+    """
+
+    relearning: Relearning
+    data: Data
+    suite: Suite
+    split: str
+    intervention: str
+    margin: float
+    loss: Loss
+    clusters: ClusterLabels | None
+    symmetry: Balancing
+    folder: Path | None
+    seed: int
+    compute: Compute
+    total: int
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.symmetry, str):
+            check_choice("symmetry", self.symmetry, ("auto", "none"))
+        self._done, self._balancer = 0, Balancer(self.symmetry)
+        self._row_clusters: Tensor | None = None
+
+    def check_rows(self, model: nn.Module, placebo: Placebo | None) -> None:
+        """Refuse rows that are also measured, and a placebo of other labels."""
+        measured = self.suite[self.split]
+        check_disjoint(self.data, measured, "the relearning data", self.split, model, self.seed)
+        if placebo is not None:
+            check_placebo(placebo, measured, self.split)
+            check_disjoint(placebo.data, placebo.split, "the placebo's data", self.split, model, self.seed)
+
+    def measure_before(self, model: nn.Module) -> Invariance:
+        """What a network relies on as it is."""
+        return make_invariance(self._measure(model, self.suite), self.suite, self.margin, "accuracy")
+
+    def check_control(self, model: nn.Module, control: nn.Module, what: str) -> None:
+        """Refuse a control of other classes or architecture, and one that follows the mechanism."""
+        names = (self.suite.reference, self.intervention)
+        few = Suite(
+            {name: self.suite[name] for name in names}, names[0], (self.intervention,), paired=self.suite.paired
+        )
+        outcomes = [self._measure(own, few) for own in (model, control)]
+        check_architecture(model, control, [o.splits[names[0]].draws[0].row_shape for o in outcomes], what)
+        found = make_invariance(outcomes[1], few, self.margin, "accuracy")
+        check_never_met(found[self.intervention], what)
+
+    def _measure(self, model: nn.Module, suite: Suite) -> ModelOutcome:
+        evaluator = Evaluator(
+            model, suite, loss=self.loss, cluster=self.clusters, seed=self.seed,
+            compute=self.compute.without_progress(),
+        )  # fmt: skip
+        return measure_outcome(evaluator, "accuracy")
+
+    def relearn(self, name: str, model: nn.Module, placebo: Placebo | None = None) -> RelearningCurve:
+        """The curve of a network, balanced; of several rates that of the strongest attack."""
+        data = self.data if placebo is None else placebo.data
+        measured = self.suite[self.split] if placebo is None else as_data("the placebo's split", placebo.split)
+        attack = Attack(self.relearning, data, measured, self.split, self.loss, self.seed, self.compute, self.folder)
+        balanced, notes = self._balancer.balance(model, self._read_example(model))
+        self.notes += notes
+        found = {rate: attack.relearn(name, balanced, rate, self._report) for rate in self.relearning.rates}
+        rate = choose_rate({rate: looks.correct for rate, looks in found.items()})
+        if self.clusters is not None:
+            looks = found[rate]
+            self._row_clusters = self.clusters.of(self.split, looks.correct.shape[2], looks.counted)
+        return _make_curve(rate, found[rate])
+
+    def _read_example(self, model: nn.Module) -> Inputs:
+        return read_first_rows(self.suite, resolve_device(model, None), self.seed, model)[0]
+
+    def _report(self) -> None:
+        self._done += 1
+        self.compute.report("relearning", self._done, self.total)
+
+    def judge(self, before: Invariance, curve: RelearningCurve, against: RelearningCurve) -> RelearningRun:
+        """The verdict on one training run."""
+        excess = Excess(curve.correct, against.correct, self._row_clusters)
+        start, start_interval = excess.at_start
+        verdict = excess.judge(self.margin)
+        return RelearningRun(
+            before=before,
+            at_start=start,
+            at_start_interval=start_interval,
+            excess=excess.after.mean,
+            interval=excess.after.interval(CONFIDENCE),
+            verdict=verdict,
+            to_settle=excess.plan(self.margin) if verdict == "undetermined" else None,
+            curve=curve,
+            against=against,
+        )
+
+    def make_result(
+        self, runs: Sequence[RelearningRun], others: Mapping[str, RelearningCurve], compared_with: Against
+    ) -> Relearned:
+        """The result of some runs."""
+        return Relearned(
+            runs=tuple(runs),
+            others=dict(others),
+            steps=self.relearning.steps,
+            split=self.split,
+            intervention=self.intervention,
+            margin=self.margin,
+            compared_with=compared_with,
+            settings={**self.relearning.settings(), "seed": self.seed, **runs[0].before.compute},
+            notes=tuple(dict.fromkeys(self.notes)),
+        )
+
+
+def _make_curve(rate: float, looks: Looks) -> RelearningCurve:
+    means = tuple(tuple(steps) for steps in looks.correct.double().mean(2).tolist())
+    return RelearningCurve(rate, means, bound_steps(looks.correct), looks.commonest, looks.correct)

@@ -1,0 +1,115 @@
+"""What relearning found, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from mechconn.mechanisms._relearning_verdict import State
+from mechconn.stats import Interval
+
+if TYPE_CHECKING:
+    from mechconn.mechanisms._relearned import Relearned, RelearningRun
+
+VERBS: Mapping[State, str] = {
+    "uses": "uses",
+    "avoids": "avoids",
+    "hidden": "hides",
+    "gone": "lacks",
+    "undetermined": "may or may not have",
+}
+
+
+def describe_state(name: str, state: State, what: str = "the mechanism") -> str:
+    """What a network does, in a few words.
+
+    Example:
+        >>> describe_state("CBFT", "hidden", "the cue")
+        'CBFT hides the cue'
+    """
+    return f"{name} {VERBS[state]} {what}"
+
+
+def write_points(value: float, interval: Interval | None = None, sign: str = "+") -> str:
+    """A share in points, its interval behind it.
+
+    Example:
+        >>> write_points(0.372, (0.3, 0.44))
+        '+37.2 points (+30.0 to +44.0)'
+    """
+    bounds = "" if interval is None else f" ({' to '.join(f'{100 * bound:{sign}.1f}' for bound in interval)})"
+    return f"{100 * value:{sign}.1f} points{bounds}"
+
+
+def write_headline(found: Relearned) -> str:
+    """What the networks do with the mechanism."""
+    if len(found.runs) == 1:
+        return f"{describe_state('The network', found.state)}: {_explain_state(found, found.runs[0])}"
+    runs = len(found.runs)
+    low, high = (f"{100 * bound:.0f}" for bound in found.share_interval("hidden"))
+    counts = (f"{found.count(verdict)} {verdict}" for verdict in ("gone", "undetermined"))
+    states = ", ".join(f"{found.states.count(state)} {state}" for state in VERBS if found.states.count(state))
+    return (
+        f"Relearning finds the mechanism hidden in {found.count('hidden')} of {runs} training runs (95 % interval of "
+        f"the share: {low} to {high} %), {' and '.join(counts)}. States: {states}."
+    )
+
+
+def _explain_state(found: Relearned, run: RelearningRun) -> str:
+    effect = run.before[found.intervention]
+    amount = write_points(effect.effect, effect.interval)
+    against = "its control" if found.compared_with == "control" else "the placebo"
+    excess = f"its excess over {against} is {write_points(run.excess, run.interval)}"
+    if found.state == "uses" and effect.verdict == "sensitive" and effect.effect < 0:
+        return f"{found.intervention} changes its accuracy by {amount}."
+    if found.state == "uses":
+        start = write_points(run.at_start, run.at_start_interval)
+        return f"before relearning it is more often right on {found.split} than {against}, by {start}."
+    if found.state == "avoids":
+        return f"{found.intervention} changes its accuracy by {amount}. Relearning says {run.verdict}: {excess}."
+    known = f"{found.intervention} changes its accuracy by {amount}, {effect.verdict}"
+    return f"{known}; while it relearns, {excess}: {run.verdict}."
+
+
+def write_reason(found: Relearned) -> str:
+    """What the verdict rests on."""
+    steps = ", ".join(str(step) for step in found.steps if step)
+    seeds, margin = found.settings["seeds"], write_points(found.margin, sign="")
+    against = (
+        "the control, a network that never met the mechanism and was tuned alike"
+        if found.compared_with == "control"
+        else "the same network with a placebo, a mechanism of the same kind that it never met (weaker than a control: "
+        "what helps to learn the one may help to learn the other)"
+    )
+    parts = [
+        f"Excess: accuracy on {found.split} less that of {against}; mean over steps {steps}, {seeds} relearning seeds "
+        f"and the rows. Gone: upper bound at most {margin}; hidden: lower bound above.",
+        *_write_unit(found),
+    ]
+    return " ".join(parts)
+
+
+def _write_unit(found: Relearned) -> Iterator[str]:
+    """What the unit of the statement is, and what would settle what is open."""
+    if found.mean_excess is None:
+        (run,) = found.runs
+        if run.to_settle is not None:
+            yield f"{_write_plan(run)} would settle it."
+        yield (
+            "This is a statement about one training run: another run of the same recipe may differ. Pass lists of "
+            "models for a statement about several."
+        )
+        return
+    yield f"Mean excess over runs: {write_points(found.excess, found.mean_excess)} (Student's t over training runs)."
+
+
+def _write_plan(run: RelearningRun) -> str:
+    assert run.to_settle is not None
+    return "About " + " and ".join(
+        f"{count:,} {'relearning seeds' if unit == 'seeds' else unit}" for unit, count in run.to_settle.items()
+    )
+
+
+def describe_plan(run: RelearningRun) -> str:
+    """What would settle a run, for a table; empty where it is settled, or nothing would."""
+    return "" if run.to_settle is None else _write_plan(run)

@@ -1,0 +1,254 @@
+"""Relearning: copies of a network are tuned on rows in which a mechanism is necessary, and measured on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mechconn.core import (
+    Compute,
+    Data,
+    MethodSettings,
+    check_by_index,
+    check_count,
+    check_fraction,
+    check_listed,
+    check_non_negative,
+    check_positive,
+    check_whole,
+    count_batches,
+    derive_seed,
+    hash_content,
+    isolate_rng,
+    keep_generator_states,
+    make_generator,
+    read_targets,
+    select_rows,
+)
+from mechconn.datasets import Placebo
+from mechconn.descent import Checkpoint, ConstantSchedule, Descend, Method, Problem, TrainingStep, train
+from mechconn.losses import Loss
+from mechconn.mechanisms._balanced import Balancing
+from mechconn.mechanisms._slug import make_slug
+from mechconn.network import Inference, check_classified, check_predictions, compute_outcomes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relearning(MethodSettings):
+    """How copies are tuned, and when they are measured: SGD at a constant rate on all trainable weights.
+
+    The rate is constant, so that the accuracy at step k is that of a run of k steps.
+
+    Attributes:
+        steps: numbers of steps after which accuracy is measured, ascending. Step 0, before any, is always among them.
+        lr: learning rate, or several: each side then counts with the rate at which its mean accuracy after step 0 is
+            highest, the strongest attack.
+        seeds: how often it is done, two or more: each seed has its own order of rows (and rows, see `rows`). The same
+            for every network.
+        rows: how many rows each seed draws from the data; None: all.
+        batch_size: rows of a step, where the data are a dataset or a pair of tensors.
+        momentum: of SGD.
+        weight_decay: of SGD.
+
+    Raises:
+        ValueError: no step after 0, steps that do not ascend, fewer than two seeds, a rate of zero or less.
+
+    Example:
+        >>> Relearning(steps=(25, 100)).steps
+        (0, 25, 100)
+
+    Source: the retuning attack of Min et al., *Uncovering, explaining, and mitigating the superficial safety of
+    backdoor defense*, NeurIPS 2024, on rows in which nothing but the mechanism predicts.
+    """
+
+    steps: tuple[int, ...] = (0, 10, 25, 50, 100)
+    lr: float | tuple[float, ...] = 0.01
+    seeds: int = 5
+    rows: int | None = None
+    batch_size: int = 20
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_listed("steps", self.steps)
+        steps = tuple(check_whole("steps", step) for step in self.steps)
+        if any(a >= b for a, b in pairwise(steps)) or min(steps, default=0) < 0 or not any(steps):
+            raise ValueError(
+                f"steps must ascend from 0 and hold one above it, got {list(self.steps)}; write (0, 10, 25, 50, 100)"
+            )
+        object.__setattr__(self, "steps", steps if steps[0] == 0 else (0, *steps))
+        if not isinstance(self.lr, int | float):
+            check_listed("lr", self.lr)
+        for rate in self.rates:
+            check_positive("lr", rate)
+        if check_count("seeds", self.seeds) < 2:
+            raise ValueError(f"seeds must be two or more, since the interval is over them, got {self.seeds}")
+        if self.rows is not None:
+            check_count("rows", self.rows)
+        check_count("batch_size", self.batch_size)
+        check_fraction("momentum", self.momentum)
+        check_non_negative("weight_decay", self.weight_decay)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Every learning rate."""
+        return (self.lr,) if isinstance(self.lr, int | float) else tuple(self.lr)
+
+
+@dataclass(frozen=True, eq=False)
+class RelearningTask:
+    """What relearning is asked of other verbs: `audit`, `compare_methods`. See `measure_relearning`.
+
+    Attributes:
+        data: the rows in which the mechanism is necessary.
+        split: the split of the suite on which accuracy is measured.
+        control: a network that never met the mechanism; for `compare_methods` the one that every method tunes alike.
+        placebo: in place of a control, rows with a mechanism of the same kind that no network met.
+        relearning: steps, rate, seeds.
+        intervention: the intervention that takes the mechanism's information away; found where it is not named.
+        symmetry: by which the networks are balanced; see `measure_relearning`.
+    """
+
+    data: Data
+    split: str
+    control: nn.Module | None = None
+    placebo: Placebo | None = None
+    relearning: Relearning = Relearning()
+    intervention: str | None = None
+    symmetry: Balancing = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What was measured while a network relearned.
+
+    Attributes:
+        correct: how right each row is, float32 of shape [steps, rows], or [seeds, steps, rows].
+        commonest: the share of the commonest label.
+        counted: which rows of the data count, bool; None where all do.
+    """
+
+    correct: Tensor
+    commonest: float
+    counted: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Attack:
+    """One way of relearning, the same for every network: the data, the protocol, and what is measured.
+
+    Attributes:
+        data: the rows to tune on.
+        measured: the rows to measure on.
+        split: what errors call these.
+        folder: where runs write checkpoints; None writes none.
+    """
+
+    relearning: Relearning
+    data: Data
+    measured: Data
+    split: str
+    loss: Loss
+    seed: int
+    compute: Compute
+    folder: Path | None = None
+
+    def relearn(self, name: str, model: nn.Module, rate: float, report: Callable[[], None]) -> Looks:
+        """How right a copy of the network is on every row, at every step and with every seed."""
+        found: list[Looks] = []
+        for number in range(self.relearning.seeds):
+            seed = derive_seed(self.seed, "relearning", number)
+            method = _Relearn(self, rate)
+            file = None if self.folder is None else self.folder / f"{make_slug(name)}-{rate:g}-{number}.safetensors"
+            train(
+                model, self._draw_rows(seed), method, loss=self.loss, seed=seed,
+                compute=self.compute.without_progress(), checkpoint=None if file is None else Checkpoint(file),
+            )  # fmt: skip
+            found.append(method.looks)
+            report()
+        return Looks(torch.stack([look.correct for look in found]), found[0].commonest, found[0].counted)
+
+    @cached_property
+    def measured_hash(self) -> str:
+        """A hash of the targets that are measured against."""
+        with keep_generator_states(self.measured), isolate_rng(self.seed, "targets"):
+            return hash_content([read_targets(f"split {self.split!r}", self.measured)])
+
+    def _draw_rows(self, seed: int) -> Data:
+        count = self.relearning.rows
+        if count is None:
+            return self.data
+        source = check_by_index("Relearning(rows=...)", self.data)
+        if count > len(source):
+            raise ValueError(f"rows must be at most the {len(source)} rows of the relearning data, got {count}")
+        order = torch.randperm(len(source), generator=make_generator(seed, "rows"))
+        return select_rows(source, order[:count].sort().values)
+
+
+class _Relearn(Method):
+    """Tuning at a constant rate that measures accuracy on the way.
+
+    Attributes:
+        looks: what was measured, once it was run.
+    """
+
+    looks: Looks
+
+    def __init__(self, attack: Attack, rate: float) -> None:
+        self._attack, self._rate = attack, rate
+
+    def settings(self) -> dict[str, Any]:
+        """The protocol at one rate, and what tells the measured rows from others."""
+        attack = self._attack
+        own = asdict(attack.relearning) | {"lr": self._rate, "split": attack.split}
+        return {"method": "Relearning", **own, "measured": attack.measured_hash}
+
+    def run(self, problem: Problem, descend: Descend) -> None:
+        """Tune, and look before each of the steps that are asked for, and after the last."""
+        relearning, kept = self._attack.relearning, problem.kept
+
+        def relearn(step: TrainingStep) -> dict[str, Tensor]:
+            if step.number in relearning.steps:
+                self._look(problem, step.number)
+            return {"relearning": problem.risk(step.clean)}
+
+        count = count_batches("relearning data", problem.clean, relearning.batch_size)
+        schedule = ConstantSchedule(
+            epochs=math.ceil(relearning.steps[-1] / max(count, 1)),
+            batch_size=relearning.batch_size,
+            lr=self._rate,
+            momentum=relearning.momentum,
+            weight_decay=relearning.weight_decay,
+        )
+        descend(schedule, [relearn], problem.model, problem.clean)
+        if _name_look(last := relearning.steps[-1]) not in kept:
+            self._look(problem, last)
+        correct = torch.stack([kept[_name_look(step)].cpu() for step in relearning.steps])
+        self.looks = Looks(correct, float(kept["commonest"]), kept.get("counted"))
+
+    def _look(self, problem: Problem, step: int) -> None:
+        """Measure how right each row is now; the network and the global generators stay as they are."""
+        own = (problem.model.named_parameters(), problem.model.named_buffers())
+        params, buffers = ({name: tensor.detach().clone() for name, tensor in named} for named in own)
+        what = f"split {self._attack.split!r}"
+        with isolate_rng(problem.seed, "look"):
+            forward = Inference(problem.network).at(params, buffers)
+            found = compute_outcomes(forward, problem.network, self._attack.measured, what, problem.loss)
+        answers = check_classified(what, found)
+        check_predictions(what, answers)
+        problem.kept[_name_look(step)] = answers.right.float()
+        problem.kept["commonest"] = torch.tensor(answers.commonest, dtype=torch.float64)
+        if found.counted is not None:
+            problem.kept["counted"] = found.counted
+
+
+def _name_look(step: int) -> str:
+    return f"step {step}"

@@ -1,0 +1,122 @@
+"""What relearning refuses: rows that overlap, and controls that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from mechconn.core import (
+    CUE,
+    RAND_CUE,
+    Data,
+    check_choice,
+    find_row_origin,
+    hash_content,
+    is_source,
+    isolate_rng,
+    iterate_batches,
+    keep_generator_states,
+    list_tensors,
+    read_targets,
+)
+from mechconn.datasets import Placebo, Suite
+from mechconn.mechanisms._effects import Effect
+from mechconn.network import check_compatible, parameters_of
+
+HASHED = 250
+"""Rows that are read at a time."""
+
+
+def find_intervention(suite: Suite, split: str, intervention: str | None) -> str:
+    """The intervention that takes the mechanism's information away: the one named, "rand_cue", or the only other one.
+
+    Raises:
+        ValueError: there are several, or none.
+    """
+    check_choice("split", split, tuple(suite))
+    others = [name for name in suite.interventions if name != split]
+    if intervention is not None:
+        return check_choice("intervention", intervention, others)
+    if RAND_CUE in others and suite.reference == CUE:
+        return RAND_CUE
+    if len(others) != 1:
+        raise ValueError(
+            f"intervention must name the one that takes the mechanism's information away, got None, and the suite has "
+            f"{', '.join(others) or 'none'} beside the split {split!r}; pass intervention=name"
+        )
+    return others[0]
+
+
+def check_disjoint(data: Data, measured: Data, what: str, split: str, model: nn.Module, seed: int) -> None:
+    """Raise ValueError where a row to tune on is one of those that are measured, by its origin or by its inputs."""
+    if is_source(data) and is_source(measured):
+        (root, ids), (other, measured_ids) = find_row_origin(data), find_row_origin(measured)
+        if root is other or (isinstance(root, str) and root == other):
+            shared = torch.isin(ids.cpu(), measured_ids.cpu()).nonzero().flatten()
+            if len(shared):
+                _refuse_overlap(what, split, int(shared[0]), len(shared))
+    known = set(_hash_rows(measured, f"split {split!r}", model, seed))
+    shared_rows = [row for row, key in enumerate(_hash_rows(data, what, model, seed)) if key in known]
+    if shared_rows:
+        _refuse_overlap(what, split, shared_rows[0], len(shared_rows))
+
+
+def _refuse_overlap(what: str, split: str, first: int, count: int) -> None:
+    raise ValueError(
+        f"{what} must share no row with split {split!r}, on which accuracy is measured, got {count} that do (first: "
+        f"row {first}); tune on other rows, such as task.cue_only(100)"
+    )
+
+
+def _hash_rows(data: Data, name: str, model: nn.Module, seed: int) -> list[str]:
+    """A hash of every row's inputs."""
+    found = []
+    with keep_generator_states(data), isolate_rng(seed, "look"):
+        for inputs, _ in iterate_batches(name, data, batch_size=HASHED, device=torch.device("cpu"), model=model):
+            parts = [part for part in list_tensors(inputs) if part.dim()]
+            found += [hash_content([part[row] for part in parts]) for row in range(len(parts[0]))]
+    return found
+
+
+def check_placebo(placebo: Placebo, measured: Data, split: str) -> None:
+    """Raise ValueError unless the placebo is measured against the labels of the split, in their order."""
+    own, others = (read_targets("targets", data) for data in (placebo.split, measured))
+    if not torch.equal(own, others):
+        raise ValueError(
+            f"the placebo's split must have the labels of split {split!r}, row by row, got others; show the placebo on "
+            "the same rows, as task.placebo() does"
+        )
+
+
+def check_architecture(model: nn.Module, control: nn.Module, shapes: Sequence[tuple[int, ...]], what: str) -> None:
+    """Raise ValueError unless a control has the model's classes and architecture, and is another network."""
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{what} must have the model's classes, got outputs of shape {list(shapes[1])} a row against "
+            f"{list(shapes[0])}; pass a network of the same task"
+        )
+    own, others = parameters_of(model), parameters_of(control)
+    try:
+        check_compatible("parameters", own, others)
+    except ValueError as error:
+        raise ValueError(
+            f"{what} must be of the model's architecture, since others relearn at other speeds: {error}"
+        ) from error
+
+
+def check_another(model: nn.Module, control: nn.Module, what: str) -> None:
+    """Raise ValueError where a control has the model's own weights."""
+    own, others = parameters_of(model), parameters_of(control)
+    if all(torch.equal(tensor.cpu(), others[name].cpu()) for name, tensor in own.items()):
+        raise ValueError(f"{what} must be a network that never met the mechanism, got one with the model's weights")
+
+
+def check_never_met(effect: Effect, what: str) -> None:
+    """Raise ValueError where a control itself follows the mechanism."""
+    if effect.verdict == "sensitive" and effect.effect < 0:
+        raise ValueError(
+            f"{what} must never have met the mechanism, but {effect.split} changes its accuracy by "
+            f"{100 * effect.effect:+.1f} points; pass a network that was trained without it, or placebo="
+        )
