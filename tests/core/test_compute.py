@@ -91,6 +91,12 @@ VERBS: dict[str, Callable[[nn.Module, mc.Compute], Any]] = {
     "representation_similarity": lambda model, how: mc.representation_similarity(
         model, build(Counting, 5), rows(40), compute=how
     )["map"],
+    "probe": lambda model, how: (
+        mc.probe(model, rows(40), layers=["map"], fresh=False, compute=how).scores["model"]["map"].fitted
+    ),
+    "measure_neighbours": lambda model, how: (
+        mc.measure_neighbours(model, rows(40), {"label": "label"}, layer="map", compute=how)["label"].share
+    ),
     "evaluate_path": lambda model, how: mc.evaluate_path(
         model, mc.LinearPath(mc.parameters_of(model), mc.parameters_of(build(Counting, 5))), SUITE, 2, compute=how
     ).loss["cue"],
@@ -125,6 +131,8 @@ def test_every_result_says_how_it_was_computed() -> None:
         mc.measure_groups(a, rows(40), [0, 1] * 20, compute=how).compute,
         mc.output_discrepancy(a, b, SUITE, compute=how).compute,
         mc.representation_similarity(a, b, rows(40), compute=how).compute,
+        mc.probe(a, rows(40), control=b, compute=how).compute,
+        mc.measure_neighbours(a, rows(40), {"label": "label"}, compute=how).compute,
         mc.mechanism_map({"a": a, "b": b}, SUITE, ts=3, compute=how).compute,
     ]
     assert found == [record] * len(found) and measured.to_dict()["compute"] == record

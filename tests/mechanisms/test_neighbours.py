@@ -107,6 +107,11 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "by names nothing that neighbours may share",
     ),
+    "no mapping": (
+        lambda: mc.measure_neighbours(build(mlp), rows(20), "label"),  # pyright: ignore
+        TypeError,
+        'by must be a Mapping, got str; pass {"label": "label", "cue": "cue"}, or a class for each row by name',
+    ),
     "another number of rows": (
         lambda: mc.measure_neighbours(build(mlp), rows(20), {"group": [0, 1]}),
         ValueError,

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
 from mechconn.datasets import make_cue_suite, make_cued_set
+from texts import MARKERS, Transformer, texts
 from zoo import CLASSES, FEATURES, Shared, build, images, mlp, norm_conv, rows
 
 ROWS = 300
@@ -196,6 +197,18 @@ def test_tokens_and_packed_sequences_have_features() -> None:
     assert [(name, score.units) for name, score in found.items()] == [("cell", 10), ("input of out", 5), ("out", 6)]
 
 
+def test_a_transformer_holds_the_marker_of_a_text() -> None:
+    """Read at the head and from the tokens' own embeddings, positions averaged."""
+    scenes = make_cue_suite(make_cued_set(texts(120), mc.TokenCue(MARKERS, special=(1, 2))))["rand_cue"]
+    model = build(Transformer, dtype=torch.float32)
+    found = mc.probe(model, scenes, "cue")
+    assert list(found.scores) == ["model", "fresh weights"] and found.classes == 3
+    head = next(layer for layer in found.layers if layer.startswith("input of "))
+    assert found.scores["model"][found.layers[0]].accuracy == 1.0
+    near = mc.measure_neighbours(model, scenes, {"label": "label", "cue": "cue"})
+    assert near.layer == head and near["cue"].chance == pytest.approx(1 / 3, abs=0.05)
+
+
 # ---------------------------------------------------------------- targets
 
 
@@ -325,6 +338,11 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "a width of none": (lambda: mc.probe(build(mlp), rows(40), width=0), ValueError, "width must be a whole number"),
     "a share of all": (lambda: mc.probe(build(mlp), rows(40), held_out=1.0), ValueError, "held_out must lie above 0"),
+    "a control that is none": (
+        lambda: mc.probe(build(mlp), rows(40), control=3),  # pyright: ignore
+        TypeError,
+        "control must be a Module, got int",
+    ),
     "no penalty": (lambda: mc.probe(build(mlp), rows(40), l2=0.0), ValueError, "l2 must be"),
 }
 

@@ -141,6 +141,13 @@ def test_data_are_known_by_their_content(task: CueTask) -> None:
     assert identify(task.clean.sample(len(task.clean), 0)) == identify(task.clean)
 
 
+def test_options_that_came_later_count_where_they_are_set() -> None:
+    """At their defaults they leave keys as a release without them wrote them, which test_old_runs.py holds us to."""
+    cues = [mc.BoxCue(), *mc.BoxCue().variants().values(), mc.BoxCue().placebo()]
+    keys = {identify(mc.datasets.cue_task("digits", cue=cue, rows=30, test_rows=10).train).sha256 for cue in cues}
+    assert len(keys) == len(cues) == 6
+
+
 def test_cues_of_one_name_from_two_files_are_told_apart() -> None:
     kinds = [type("Stripe", (StripeCue,), {"__module__": module}) for module in ("mine", "mine", "yours")]
     mine, again, yours = (

@@ -16,6 +16,8 @@ from torch import Tensor
 
 NOT_SAVED: Mapping[str, Any] = {"mechconn": "not saved"}
 """Metadata of a dataclass field that files leave out: networks, and values of every sample."""
+ADDED_LATER: Mapping[str, Any] = {"mechconn": "added later"}
+"""Metadata of a field that a later release added: hashes leave it out at its default, and so stay what they were."""
 
 
 def to_plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mechconn.core import (
+    ADDED_LATER,
     SampleSource,
     check_count,
     check_fraction,
@@ -58,7 +59,7 @@ class BoxCue(Cue, name="box"):
     size: int = 3
     colour: tuple[float, ...] = (0.0, 1.0, 0.0)
     values: int = 10
-    shift: float = 0.0
+    shift: float = field(default=0.0, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         check_count("size", self.size)
@@ -155,8 +156,8 @@ class HueBoxCue(Cue, name="hue-box"):
     """
 
     size: int = 3
-    shift: float = 0.0
-    turn: float = 0.0
+    shift: float = field(default=0.0, metadata=ADDED_LATER)
+    turn: float = field(default=0.0, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         check_count("size", self.size)
@@ -246,9 +247,9 @@ class DominoesCue(Cue, name="dominoes"):
     """
 
     images: SampleSource
-    strength: float = 1.0
-    negative: bool = False
-    turned: bool = False
+    strength: float = field(default=1.0, metadata=ADDED_LATER)
+    negative: bool = field(default=False, metadata=ADDED_LATER)
+    turned: bool = field(default=False, metadata=ADDED_LATER)
     _order: Tensor = field(init=False, repr=False)
     _counts: Tensor = field(init=False, repr=False)
 

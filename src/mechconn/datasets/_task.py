@@ -92,8 +92,7 @@ class CueTask:
             ValueError: the cue names no variants, or another `content`.
 
         Example:
-            >>> task = datasets.cue_task("digits", cue=BoxCue(), rows=20, test_rows=20)
-            >>> list(task.variants())
+            >>> list(cue_task("digits", rows=20, test_rows=20).variants())
             ['cue', 'elsewhere', 'larger', 'paler', 'other colour']
         """
         return make_variant_suite(cast(CuedSet, self.suite[CUE]), content, seed)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechconn.core import SampleSource, check_choice, check_non_negative, check_whole, draw_integers
+from mechconn.core import ADDED_LATER, SampleSource, check_choice, check_non_negative, check_whole, draw_integers
 from mechconn.datasets._cue import Cue
 from mechconn.datasets._tokens import TokenSet
 
@@ -48,7 +48,7 @@ class TokenCue(Cue, name="token"):
     tokens: tuple[int, ...]
     position: Literal["start", "end"] | int = "start"
     special: tuple[int, ...] = ()
-    others: tuple[int, ...] = ()
+    others: tuple[int, ...] = field(default=(), metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "others", tuple(check_whole("others", token) for token in self.others))

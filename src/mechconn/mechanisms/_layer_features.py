@@ -22,10 +22,11 @@ from mechconn.core import (
     isolate_rng,
     iterate_batches,
     keep_generator_states,
+    move_inputs,
 )
 from mechconn.descent import find_head, record_head_calls
 from mechconn.mechanisms._layers import CHANNELS_SECOND, NoActivation, pool_positions, take_first_part
-from mechconn.network import ROWS_ON_CPU, Network, parameters_of
+from mechconn.network import ROWS_ON_CPU, Network, parameters_of, resolve_device
 
 Layers = Sequence[str] | Literal["all"] | None
 HEAD = "input of "
@@ -120,7 +121,7 @@ class FeatureReader:
             inputs, _ = next(self._read())
             self._network(self._network.load(self._params), self._network.buffers, inputs)  # raises what runs raise
             try:
-                return find_head(model, inputs)
+                return find_head(model, move_inputs(inputs, resolve_device(model, None)))
             except ValueError:
                 why = NoActivation(self._whose, "not known: its output does not come from exactly one linear layer")
                 self._left_out["input of the head"] = why

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechconn.core import Compute, Data, Progress, as_data, check_count, check_is, resolve_compute
@@ -217,7 +216,7 @@ def _find_chance(classes: RowClasses) -> float:
     return float((counts * (counts - 1)).sum() / (counts.sum() * (counts.sum() - 1)))
 
 
-def _count_shared(x: Float[Tensor, "n d"], classes: list[Int[Tensor, " n"]], k: int) -> list[float]:
+def _count_shared(x: Tensor, classes: list[Tensor], k: int) -> list[float]:
     """For each kind of class the mean share of the k nearest rows that have a row's own."""
     x = nn.functional.normalize(x.double(), dim=1)
     rows, block = len(x), max(1, ENTRIES // len(x))
@@ -233,7 +232,7 @@ def _count_shared(x: Float[Tensor, "n d"], classes: list[Int[Tensor, " n"]], k: 
     return [count / (rows * k) for count in shared]
 
 
-def _choose_largest(values: Float[Tensor, "b n"], k: int) -> Tensor:
+def _choose_largest(values: Tensor, k: int) -> Tensor:
     """Which k values of each row are the largest; of equal ones the first."""
     last = values.topk(k, dim=1).values[:, -1:]
     above, equal = values > last, values == last

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from mechconn.core import (
@@ -146,9 +145,9 @@ def probe(
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """Which rows a probe gets right, among those held out and among those fitted, and what it read."""
+    """Which rows held out a probe gets right, bool [M], its share of those fitted, and what it read."""
 
-    held: Bool[Tensor, " m"]
+    held: Tensor
     fitted: float
     features: LayerFeatures
 
@@ -158,8 +157,8 @@ class _Fitting:
     """Probes of all networks on the same rows; `clusters` are those of the rows held out."""
 
     classes: RowClasses
-    held: Bool[Tensor, " n"]
-    clusters: Int[Tensor, " m"] | None
+    held: Tensor
+    clusters: Tensor | None
     l2: float
     compute: Compute
 
@@ -188,12 +187,12 @@ class _Fitting:
             ahead_interval=None if beside is None else self._bound_difference(own.held, beside),
         )
 
-    def _bound(self, right: Bool[Tensor, " m"]) -> Interval:
+    def _bound(self, right: Tensor) -> Interval:
         if self.clusters is None:
             return clopper_pearson(int(right.sum()), len(right), CONFIDENCE)
         return cluster_mean_interval(total_clusters(right, self.clusters), (0.0, 1.0), 1.0, CONFIDENCE)
 
-    def _bound_difference(self, before: Bool[Tensor, " m"], after: Bool[Tensor, " m"]) -> Interval:
+    def _bound_difference(self, before: Tensor, after: Tensor) -> Interval:
         if self.clusters is None:
             return bound_paired_difference(before, after, CONFIDENCE)
         moves = after.double() - before.double()
