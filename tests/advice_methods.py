@@ -17,6 +17,7 @@ from advice import (
     Advice,
     Bare,
     Drawn,
+    Twin,
     X,
     Y,
     compare,
@@ -107,6 +108,16 @@ METHODS_ADVICE: dict[str, Advice] = {
         lambda: tune(method=mc.Scratch(epochs=1, keep=("head",))),
         "it has 0.weight, 0.bias, 2.weight, 2.bias",
         (lambda: tune(method=mc.Scratch(epochs=1, keep=("0.weight", "2.bias"))),),
+    ),
+    "NO_LAYER": Advice(
+        lambda: tune(method=mc.LatentAdversarial(epochs=1, layer="body")),
+        "layer='body' is no module of this model; name one of 0, 1, 2",
+        tuple(lambda n=n: tune(method=mc.LatentAdversarial(epochs=1, layer=str(n))) for n in range(3)),
+    ),
+    "NO_LAYER_ONCE": Advice(
+        lambda: tune(build(Twin), mc.LatentAdversarial(epochs=1, layer="unused")),
+        "name another layer",
+        (lambda: tune(build(Twin), mc.LatentAdversarial(epochs=1, layer="left")),),
     ),
     "NO_PERTURBATION": Advice(
         lambda: mc.ShrinkAndPerturb(shrink=0.0, noise=0.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,15 @@ METHODS: dict[str, Method] = {
     "UNDO, shrunk": mc.UNDO(
         epochs=2, batch_size=8, teacher=mc.CBFT(epochs=2, batch_size=8), shrink=0.5, noise=0.1, label_share=0.2
     ),
+    "PathRepair": mc.PathRepair(
+        fit=mc.BezierFit(epochs=2, batch_size=8), tune=mc.NaiveFineTuning(epochs=2, batch_size=8)
+    ),
+    "PathRepair, authors": mc.PathRepair(
+        at=0.3,
+        fit=mc.BezierFit(epochs=2, batch_size=8, variant="authors"),
+        tune=mc.NaiveFineTuning(epochs=2, batch_size=8),
+    ),
+    "LatentAdversarial": mc.LatentAdversarial(epochs=2, batch_size=8, layer="frozen", radius=0.5, steps=2),
     "LastLayerRetraining": mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1),
     "LPFT": mc.LPFT(
         probe=mc.LastLayerRetraining(epochs=2, batch_size=8, lr=0.1), tuning=mc.NaiveFineTuning(epochs=2, batch_size=8)
@@ -47,6 +57,11 @@ METHODS: dict[str, Method] = {
     "Training": mc.Training(epochs=2, batch_size=8),
     "StartPenalty, a user's": StartPenalty(epochs=2, batch_size=8),
 }
+ON_NORM_MLP: dict[str, Method] = {
+    name: replace(method, layer="1") if isinstance(method, mc.LatentAdversarial) else method
+    for name, method in METHODS.items()
+}
+"""The same for `zoo.norm_mlp`, whose layers have other names."""
 
 PATH_FITS: dict[str, PathFit] = {
     "BezierFit": mc.BezierFit(epochs=2, batch_size=8),

@@ -21,6 +21,8 @@ METHODS: dict[str, Method] = {
     "PathAware": mc.PathAware(**{**PLAIN, "epochs": 2}),
     "ShrinkAndPerturb": mc.ShrinkAndPerturb(**PLAIN),
     "UNDO": mc.UNDO(teacher=mc.NaiveFineTuning(**PLAIN), label_share=0.3, temperature=2.0, **PLAIN),
+    "PathRepair": mc.PathRepair(at=0.5, fit=mc.BezierFit(**{**PLAIN, "epochs": 2}), tune=mc.NaiveFineTuning(**PLAIN)),
+    "LatentAdversarial": mc.LatentAdversarial(layer="1", **PLAIN),
     "IRM": mc.IRM(**PLAIN),
     "VREx": mc.VREx(**PLAIN),
     "GroupDRO": mc.GroupDRO(**PLAIN),

@@ -139,8 +139,10 @@ from .tuning import ConvexCombination as ConvexCombination
 from .tuning import FreshBlocks as FreshBlocks
 from .tuning import GroupDRO as GroupDRO
 from .tuning import LastLayerRetraining as LastLayerRetraining
+from .tuning import LatentAdversarial as LatentAdversarial
 from .tuning import NaiveFineTuning as NaiveFineTuning
 from .tuning import PathAware as PathAware
+from .tuning import PathRepair as PathRepair
 from .tuning import Scratch as Scratch
 from .tuning import ShrinkAndPerturb as ShrinkAndPerturb
 from .tuning import VREx as VREx

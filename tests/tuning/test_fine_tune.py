@@ -13,7 +13,7 @@ from torch import nn
 import mechconn as mc
 from mechconn.datasets import Planted, PlantedCue, make_cued_set
 from mechconn.descent import Method
-from operations import METHODS as EVERY
+from operations import ON_NORM_MLP as EVERY
 from reference import cosine, descended
 from zoo import Shared, Tied, build, mlp, norm_mlp, rows, split
 

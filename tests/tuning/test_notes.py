@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import mechconn as mc
-from operations import METHODS
+from operations import METHODS, ON_NORM_MLP
 from stopping import Counting, StoppedError
 from zoo import CLASSES, build, mlp, norm_mlp, rows, split
 
@@ -35,7 +35,7 @@ def numbers(note: str) -> list[float]:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_that_works_has_nothing_to_note(name: str) -> None:
     """But for CBFT, whose two epochs here are too few to leave the basin."""
-    notes = mc.fine_tune(build(norm_mlp), METHODS[name], clean=CLEAN, cued=CUED).notes
+    notes = mc.fine_tune(build(norm_mlp), ON_NORM_MLP[name], clean=CLEAN, cued=CUED).notes
     assert [note for note in notes if not note.startswith("CBFT's barrier term ended near its start")] == []
 
 

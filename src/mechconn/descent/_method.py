@@ -167,10 +167,13 @@ class Descend(Protocol):
         clean: Data,
         cued: Sequence[Data] = (),
         validate: Callable[[], float] | None = None,
+        factor: Callable[[int], float] | None = None,
         *,
         apply_transform: bool = True,
     ) -> Records:
         """Descend the objectives over the trainable weights of `module`; with `apply_transform=False` on features.
+
+        `factor` multiplies the learning rate of an iteration.
 
         Returns the record of every epoch, also of those that were done before the run was interrupted.
         """

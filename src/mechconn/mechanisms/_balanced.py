@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 from torch import nn
 
@@ -12,22 +13,37 @@ from mechconn.symmetry import Symmetry, balance, symmetry_of
 Balancing: TypeAlias = Symmetry | Literal["auto", "none"]
 """By which symmetry networks are balanced: "auto" reads it off the network, "none" leaves balancing out."""
 
+UNBALANCED = "the networks were not balanced, so that the scales of hidden units may decide how fast they relearn"
 
-def balance_or_explain(model: nn.Module, symmetry: Balancing, example: Inputs) -> tuple[nn.Module, list[str]]:
-    """(the network balanced, [why some of its units keep their scales]).
 
-    Raises:
-        ValueError: a symmetry that was given is not of this network.
+@dataclass(eq=False)
+class Balancer:
+    """Balances networks; of each architecture the symmetry is read once.
+
+    Attributes:
+        by: the symmetry, or where it comes from.
     """
-    if symmetry == "none":
-        return model, ["The networks were not balanced: relearning may be fast by the scales of hidden units alone"]
-    try:
-        own = symmetry_of(model, example) if isinstance(symmetry, str) else symmetry
-        return balance(model, own, example).model, []
-    except ValueError as error:
-        if not isinstance(symmetry, str):
-            raise
-        why = str(error).splitlines()[0]
-        return model, [
-            f"The networks were not balanced, so hidden units' scales may decide how fast they relearn: {why}"
-        ]
+
+    by: Balancing
+    _known: dict[tuple[Any, ...], Symmetry] = field(default_factory=dict)
+
+    def balance(self, model: nn.Module, example: Inputs) -> tuple[nn.Module, list[str]]:
+        """(the network balanced, [why units keep their scales]).
+
+        Raises:
+            ValueError: a symmetry that was given is not of this network.
+        """
+        if isinstance(self.by, Symmetry):
+            return balance(model, self.by, example).model, []
+        if self.by == "none":
+            return model, [f"{UNBALANCED}: this was asked for"]
+        try:
+            return balance(model, self._find(model, example), example).model, []
+        except ValueError as error:
+            return model, [f"{UNBALANCED}: {str(error).splitlines()[0]}"]
+
+    def _find(self, model: nn.Module, example: Inputs) -> Symmetry:
+        key = (type(model), *((name, tuple(tensor.shape)) for name, tensor in model.named_parameters()))
+        if key not in self._known:
+            self._known[key] = symmetry_of(model, example)
+        return self._known[key]

@@ -18,6 +18,7 @@ from mechconn.core import (
     PerSampleLoss,
     Progress,
     as_data,
+    check_choice,
     check_is,
     check_share,
     log_warnings,
@@ -25,7 +26,7 @@ from mechconn.core import (
 )
 from mechconn.datasets import ClusterLabels, Clusters, Placebo, Suite, read_clusters
 from mechconn.losses import Loss, as_loss, cross_entropy
-from mechconn.mechanisms._balanced import Balancing, balance_or_explain
+from mechconn.mechanisms._balanced import Balancer, Balancing
 from mechconn.mechanisms._effects import CONFIDENCE, Invariance
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import ModelOutcome, measure_outcome
@@ -204,7 +205,9 @@ class RelearningSetup:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._done = 0
+        if isinstance(self.symmetry, str):
+            check_choice("symmetry", self.symmetry, ("auto", "none"))
+        self._done, self._balancer = 0, Balancer(self.symmetry)
         self._row_clusters: Tensor | None = None
 
     def check_rows(self, model: nn.Module, placebo: Placebo | None) -> None:
@@ -242,7 +245,7 @@ class RelearningSetup:
         data = self.data if placebo is None else placebo.data
         measured = self.suite[self.split] if placebo is None else as_data("the placebo's split", placebo.split)
         attack = Attack(self.relearning, data, measured, self.split, self.loss, self.seed, self.compute, self.folder)
-        balanced, notes = balance_or_explain(model, self.symmetry, self._read_example(model))
+        balanced, notes = self._balancer.balance(model, self._read_example(model))
         self.notes += notes
         found = {rate: attack.relearn(name, balanced, rate, self._report) for rate in self.relearning.rates}
         rate = choose_rate({rate: looks.correct for rate, looks in found.items()})

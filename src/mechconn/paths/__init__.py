@@ -6,6 +6,8 @@ from mechconn.paths._curves import PolygonalPath as PolygonalPath
 from mechconn.paths._curves import WeightedPath as WeightedPath
 from mechconn.paths._curves import path_grid as path_grid
 from mechconn.paths._fit_path import FittedPath as FittedPath
+from mechconn.paths._fit_path import PathObjective as PathObjective
+from mechconn.paths._fit_path import draw_t as draw_t
 from mechconn.paths._fit_path import fit_path as fit_path
 from mechconn.paths._model_at import model_at as model_at
 from mechconn.paths._model_at import soup as soup

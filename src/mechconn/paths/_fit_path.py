@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -138,7 +138,8 @@ def fit_path(
     engine = DescentEngine(network, seed, "fitting the path", "path data", loss=loss)
     with masters.explain_errors():
         engine.descend(
-            method, [_Objective(method, path, network, masters.loss(loss), seed)], _as_leaves(network, controls), data,
+            method, [PathObjective(method, path, network, partial(_compute_mean, masters.loss(loss)), seed)],
+            _as_leaves(network, controls), data,
             factor=lambda step: method.factor(draw_t(step, seed)),
         )  # fmt: skip
     settings = {
@@ -168,14 +169,28 @@ def draw_t(step: int, seed: int) -> float:
     return float(draw_uniform(torch.tensor([step]), seed, "path t"))
 
 
+def _compute_mean(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss of the rows that count."""
+    values, counted = loss(outputs, targets), loss.counted(targets)
+    return values.mean() if counted is None else values[counted].sum() / counted.sum().clamp(min=1)
+
+
 @dataclass(frozen=True, eq=False)
-class _Objective:
-    """The mean loss of a batch at gamma(t), with the t of the iteration."""
+class PathObjective:
+    """The mean loss of a batch at gamma(t), with the t of the iteration: what the control points descend.
+
+    Attributes:
+        method: gives gamma(t), differentiable.
+        path: the curve, whose control points are the tensors that are trained.
+        network: the architecture.
+        mean: mean loss of a batch from (outputs, targets).
+        seed: of t.
+    """
 
     method: PathFit
     path: WeightedPath
     network: Network
-    loss: Loss
+    mean: Callable[[Tensor, Tensor], Tensor]
     seed: int
 
     @cached_property
@@ -196,8 +211,7 @@ class _Objective:
             else {name: buffer.clone() for name, buffer in shared.items()}
         )
         outputs = self.network(point, discarded, inputs, training=True)
-        values, counted = self.loss(outputs, targets), self.loss.counted(targets)
-        return {"path": values.mean() if counted is None else values[counted].sum() / counted.sum().clamp(min=1)}
+        return {"path": self.mean(outputs, targets)}
 
 
 def _as_leaves(network: Network, controls: Sequence[Params]) -> dict[str, Tensor]:

@@ -27,8 +27,8 @@ from mechconn.symmetry._symmetry import Symmetry
 from mechconn.symmetry._verify import TOLERANCES, relative_error
 
 LARGE, NO_EPS = 1e-3, 1e-12
-"""Epsilon of normalisations, as a share of the mean variance, where rescalings are found that hold for every epsilon, and
-those that hold without."""
+"""Epsilon of normalisations, as a share of the mean variance, with which rescalings are found that hold whatever it is,
+and those that hold without any."""
 NULL = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Largest relative change that counts as none, by the narrowest type that the forward pass computes in; else 1e-2."""
 ROWS = 4
@@ -37,7 +37,11 @@ LARGEST_COUNT = 16
 """Random sums of the outputs at most, for groups of few units and many members."""
 AMPLIFIED = 1e3
 """By how much batch statistics may amplify rounding in training mode."""
+NARROW, WIDE = 2.0, 1e4
+"""Scales of the proof: at random up to this factor, then times or divided by the second, which an activation that is
+homogeneous near zero alone (ReLU6) does not survive."""
 PIVOT = 1e-5
+"""Largest entry of a row that counts as zero."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +229,7 @@ class _Finder:
         self._tolerance = NULL.get(self._narrowest, 1e-2)
         self._found: dict[float, list[dict[str, Tensor]]] = {}
         self.normalises, self.curved, self.trains = False, set[str](), True
+        self._expected: dict[tuple[bool, bool], list[Tensor]] = {}
         self.refused: dict[str, float] = {}
 
     def propose(self, units: _Units, exact: bool, known: Sequence[Scaling]) -> Iterator[Scaling]:
@@ -290,7 +295,7 @@ class _Finder:
         return found
 
     def prove(self, proposed: Sequence[Scaling]) -> list[Scaling]:
-        """Those under which the outputs stay, at random scales between 1/2 and 2."""
+        """Those under which the outputs stay, at random scales, together or else one by one."""
         kept = []
         for exact in (True, False):
             some = [scaling for scaling in proposed if scaling.exact == exact]
@@ -302,19 +307,28 @@ class _Finder:
 
     def _holds(self, scalings: Sequence[Scaling]) -> bool:
         exact = scalings[0].exact
-        logs = [
-            (2 * torch.rand(s.size, generator=make_generator(self._seed, "scale", n), dtype=torch.float64) - 1)
-            * torch.log(torch.tensor(2.0, dtype=torch.float64))
-            for n, s in enumerate(scalings)
-        ]
-        bar = TOLERANCES[self._narrowest]
-        for training in (False, True) if self.trains else (False,):
-            expected, got = self._run(training, exact, [], []), self._run(training, exact, scalings, logs)
-            error = relative_error(expected, got)
-            if error > bar * (AMPLIFIED if training or not exact else 1.0):
+        narrow = [self._draw("scale", n, scaling.size) * math.log(NARROW) for n, scaling in enumerate(scalings)]
+        far = [math.copysign(math.log(WIDE), self._draw("side", n, 1).item()) for n in range(len(scalings))]
+        runs = [(training, narrow) for training in ((False, True) if self.trains else (False,))]
+        if self._narrowest in NULL:
+            runs += [(False, [log + sign * shift for log, shift in zip(narrow, far, strict=True)]) for sign in (1, -1)]
+        for training, logs in runs:
+            bar = TOLERANCES[self._narrowest] * (AMPLIFIED if training or not exact else 1.0)
+            error = relative_error(self._unscaled(training, exact), self._run(training, exact, scalings, logs))
+            if error > bar:
                 self.refused |= {scaling.name: error for scaling in scalings}
                 return False
         return True
+
+    def _draw(self, what: str, number: int, size: int) -> Tensor:
+        """Uniform draws in [-1, 1)."""
+        generator = make_generator(self._seed, what, number)
+        return 2 * torch.rand(size, generator=generator, dtype=torch.float64) - 1
+
+    def _unscaled(self, training: bool, exact: bool) -> list[Tensor]:
+        if (training, exact) not in self._expected:
+            self._expected[training, exact] = self._run(training, exact, [], [])
+        return self._expected[training, exact]
 
     def _run(self, training: bool, exact: bool, scalings: Sequence[Scaling], logs: Sequence[Tensor]) -> list[Tensor]:
         """The outputs with units rescaled; without the epsilon of normalisations where it is not exact."""

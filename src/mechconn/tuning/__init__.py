@@ -11,7 +11,9 @@ from mechconn.tuning._fresh_start import ShrinkAndPerturb as ShrinkAndPerturb
 from mechconn.tuning._last_layer import DFR as DFR
 from mechconn.tuning._last_layer import LPFT as LPFT
 from mechconn.tuning._last_layer import LastLayerRetraining as LastLayerRetraining
+from mechconn.tuning._latent_adversarial import LatentAdversarial as LatentAdversarial
 from mechconn.tuning._naive_fine_tuning import NaiveFineTuning as NaiveFineTuning
 from mechconn.tuning._naive_fine_tuning import Scratch as Scratch
 from mechconn.tuning._path_aware import PathAware as PathAware
+from mechconn.tuning._path_repair import PathRepair as PathRepair
 from mechconn.tuning._undo import UNDO as UNDO

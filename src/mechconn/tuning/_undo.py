@@ -20,6 +20,7 @@ from mechconn.core import (
     check_positive,
 )
 from mechconn.descent import Descend, Descent, Method, Objective, Problem, TrainingStep, draw_fresh_state
+from mechconn.tuning._epoch_shares import share_epochs
 from mechconn.tuning._fresh_start import check_perturbation, perturb, reset_buffers
 from mechconn.tuning._naive_fine_tuning import NaiveFineTuning
 
@@ -93,8 +94,8 @@ class UNDO(Descent):
         schedule = self.teacher.whole_schedule()
         if schedule is None:
             return replace(self, epochs=epochs)
-        first = min(max(round(epochs * schedule.epochs / (schedule.epochs + self.epochs)), 1), max(epochs - 1, 1))
-        return replace(self, teacher=self.teacher.with_epochs(first), epochs=max(epochs - first, 1))
+        first, second = share_epochs(epochs, schedule.epochs, self.epochs)
+        return replace(self, teacher=self.teacher.with_epochs(first), epochs=second)
 
     def run(self, problem: Problem, descend: Descend) -> None:
         """Fine-tune the teacher, draw the student, then distil."""
