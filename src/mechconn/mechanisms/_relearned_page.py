@@ -111,7 +111,8 @@ def list_relearning_sections(found: Mapping[str, Relearned]) -> list[Section]:
     split, last = abbreviate_split(first.split), first.steps[-1]
     curves = {name: _average_curves(own, "curve") for name, own in found.items()}
     beside = {name: _average_curves(own, "against") for name, own in found.items()}
-    caption = f"Before: at step 0; after: at step {last}. Dashed: the {first.compared_with} of each. Bands: {_describe_bands(first)}."
+    caption = f"Dashed: the {first.compared_with} of each. Bands: {_describe_bands(first)}."
+    note = f"Before: at step 0; after: at step {last}."
     drawing = Drawing(
         lambda: draw_step_curves(first.steps, curves, f"accuracy on {split} (%)", beside),
         "; ".join(f"{name} {', '.join(f'{mean:.1f}' for mean, _, _ in curve)} %" for name, curve in curves.items()),
@@ -126,7 +127,7 @@ def list_relearning_sections(found: Mapping[str, Relearned]) -> list[Section]:
         (name, *_list_verdicts(own, several), Cell(f"{100 * own.excess:+.1f}", _write_bounds(own)), *_list_ends(own))
         for name, own in found.items()
     )
-    return [Section("Gone or hidden", first.why, (drawing,), (Table(columns, rows),))]
+    return [Section("Gone or hidden", first.why, (drawing,), (Table(columns, rows, note),))]
 
 
 def _describe_bands(found: Relearned) -> str:
