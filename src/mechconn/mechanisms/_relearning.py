@@ -168,7 +168,8 @@ class Attack:
         for number in range(self.relearning.seeds):
             seed = derive_seed(self.seed, "relearning", number)
             method = _Relearn(self, rate)
-            file = None if self.folder is None else self.folder / f"{make_slug(name)}-{rate:g}-{number}.safetensors"
+            known = f"{make_slug(name)}-{self.seed}-{rate:g}-{number}.safetensors"
+            file = None if self.folder is None else self.folder / known
             try:
                 train(
                     model, self._draw_rows(seed), method, loss=self.loss, seed=seed,

@@ -25,7 +25,7 @@ from mechconn.paths import PathFit
 from mechconn.store import StoredStep
 
 CUE_ONLY_ROWS = 100
-"""Rows in which the cue alone predicts, where settings name no other number."""
+"""Rows in which the cue alone predicts, where settings name no other number and there are as many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,8 @@ class CellContext:
     ) -> dict[str, Relearned]:
         if not isinstance(self.settings, TuningSettings) or self.settings.relearn is None:
             return {}
-        rows, relearning = self.settings.relearn.rows or CUE_ONLY_ROWS, replace(self.settings.relearn, rows=None)
+        rows = self.settings.relearn.rows or min(CUE_ONLY_ROWS, len(self.task.clean))
+        relearning = replace(self.settings.relearn, rows=None)
         data, seed = self.task.cue_only(rows, self.cell.seed), self.cell.seed
         return {
             name: relearn_step(
