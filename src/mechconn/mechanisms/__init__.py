@@ -38,6 +38,7 @@ from mechconn.mechanisms._neighbours import NeighbourShare as NeighbourShare
 from mechconn.mechanisms._neighbours import measure_neighbours as measure_neighbours
 from mechconn.mechanisms._probe_result import Probe as Probe
 from mechconn.mechanisms._probe_result import ProbeScore as ProbeScore
+from mechconn.mechanisms._probe_task import ProbeTask as ProbeTask
 from mechconn.mechanisms._probes import probe as probe
 from mechconn.mechanisms._reduction import Reduction as Reduction
 from mechconn.mechanisms._relearned import Relearned as Relearned

@@ -103,12 +103,19 @@ def describe_curves(found: Relearned) -> str:
     return f"Accuracy on {found.split} after {steps} steps of relearning: {'; '.join(parts)}."
 
 
-def list_relearning_sections(found: Mapping[str, Relearned]) -> list[Section]:
-    """Several networks or methods side by side: the curves and a row for each; empty where there are none."""
+def list_relearning_sections(found: Mapping[str, Relearned], against: bool = False) -> list[Section]:
+    """Several networks or methods side by side: the curves and a row for each; empty where there are none.
+
+    `against` draws what they are compared with too: one control for all, or each network's placebo.
+    """
     if not found:
         return []
     first = next(iter(found.values()))
     curves = {name: _average_curves(own, "curve") for name, own in found.items()}
+    if against and first.compared_with == "control":
+        curves["the control"] = _average_curves(first, "against")
+    elif against:
+        curves |= {f"{name}, placebo": _average_curves(own, "against") for name, own in found.items()}
     drawing = Drawing(
         lambda: draw_step_curves(first.steps, curves, f"accuracy on {abbreviate_split(first.split)} (%)"),
         "; ".join(f"{name} {', '.join(f'{mean:.1f}' for mean, _, _ in curve)} %" for name, curve in curves.items()),

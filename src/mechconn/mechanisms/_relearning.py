@@ -169,7 +169,7 @@ class Attack:
             method = _Relearn(self, rate)
             file = None if self.folder is None else self.folder / f"{make_slug(name)}-{rate:g}-{number}.safetensors"
             train(
-                model, self._draw_rows(seed), method, loss=self.loss, seed=seed,
+                model, draw_rows(self.data, self.relearning.rows, seed), method, loss=self.loss, seed=seed,
                 compute=self.compute.without_progress(), checkpoint=None if file is None else Checkpoint(file),
             )  # fmt: skip
             found.append(method.looks)
@@ -182,15 +182,21 @@ class Attack:
         with keep_generator_states(self.measured), isolate_rng(self.seed, "targets"):
             return hash_content([read_targets(f"split {self.split!r}", self.measured)])
 
-    def _draw_rows(self, seed: int) -> Data:
-        count = self.relearning.rows
-        if count is None:
-            return self.data
-        source = check_by_index("Relearning(rows=...)", self.data)
-        if count > len(source):
-            raise ValueError(f"rows must be at most the {len(source)} rows of the relearning data, got {count}")
-        order = torch.randperm(len(source), generator=make_generator(seed, "rows"))
-        return select_rows(source, order[:count].sort().values)
+
+def draw_rows(data: Data, count: int | None, seed: int) -> Data:
+    """Some rows of the data, drawn by seed, in their order; None: the data themselves.
+
+    Raises:
+        ValueError: more rows than there are.
+        TypeError: rows of data that do not hand them out by index.
+    """
+    if count is None:
+        return data
+    source = check_by_index("Relearning(rows=...)", data)
+    if count > len(source):
+        raise ValueError(f"rows must be at most the {len(source)} rows of the relearning data, got {count}")
+    order = torch.randperm(len(source), generator=make_generator(seed, "rows"))
+    return select_rows(source, order[:count].sort().values)
 
 
 class _Relearn(Method):
