@@ -285,7 +285,9 @@ class Shifted(nn.Module):
         return (x - 0.3).relu()
 
 
-@pytest.mark.parametrize("activation", [nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.ReLU6, nn.Hardswish, nn.Hardshrink, Shifted])
+@pytest.mark.parametrize(
+    "activation", [nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.ReLU6, nn.Hardswish, nn.Hardshrink, Shifted]
+)
 def test_what_is_not_homogeneous_keeps_its_scales(activation: Callable[[], nn.Module]) -> None:
     model = disturbed(lambda: two_layers(activation))
     found = balanced(model, ROWS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mechconn.core import Data
+from mechconn.core import Data, as_data
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,3 +18,7 @@ class Placebo:
 
     data: Data
     split: Data
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", as_data("the placebo's data", self.data))
+        object.__setattr__(self, "split", as_data("the placebo's split", self.split))

@@ -49,6 +49,7 @@ from mechconn.mechanisms._relearned_page import list_relearning_sections as list
 from mechconn.mechanisms._relearned_sentences import describe_state as describe_state
 from mechconn.mechanisms._relearning import Relearning as Relearning
 from mechconn.mechanisms._relearning import RelearningTask as RelearningTask
+from mechconn.mechanisms._relearning_checks import find_intervention as find_intervention
 from mechconn.mechanisms._relearning_verdict import State as State
 from mechconn.mechanisms._representations import NoLayersError as NoLayersError
 from mechconn.mechanisms._representations import RepresentationSimilarity as RepresentationSimilarity

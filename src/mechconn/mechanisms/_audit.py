@@ -132,7 +132,7 @@ class Audit(Result, kind="audit"):
 
     @property
     def headline(self) -> str:
-        """What the interventions showed, in a sentence or a few, with the names of the two; then what relearning did."""
+        """What the interventions showed, with the names of the two; then what each does with what was relearned."""
         return " ".join([self.comparison.headline, *describe_states(self.relearned)])
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from mechconn.connectivity import Evaluator
-from mechconn.core import Compute, PerSampleLoss, as_data, check_is, collect_errors, to_plain
+from mechconn.core import Compute, PerSampleLoss, check_is, collect_errors, to_plain
 from mechconn.datasets import Clusters, Suite
 from mechconn.descent import count_samples
 from mechconn.mechanisms._compare_relearning import prepare_relearning
@@ -57,7 +57,7 @@ class AuditRelearning:
         """Raise unless the network and the loss take the rows to tune on, and the task is a classification."""
         setup, data = self.setup, {"relearning data": self.setup.data}
         if self.task.placebo is not None:
-            data |= {"placebo data": as_data("placebo data", self.task.placebo.data)}
+            data["placebo data"] = self.task.placebo.data
         suite = Suite(data, "relearning data")
         found = Evaluator(model, suite, loss=setup.loss, seed=setup.seed, compute=setup.compute.without_progress())
         for outcomes in found.outcomes().values():
@@ -113,6 +113,7 @@ def begin_relearning(
     """
     if task is None:
         return None
+    check_is("relearn", task, RelearningTask, "; write mechconn.RelearningTask(data, split, control=...)")
     setup = prepare_relearning(
         task, suite, margin, loss=loss, cluster=cluster, folder=None, seed=seed, compute=compute,
         copies=3 if task.placebo is None else 4,

@@ -169,7 +169,7 @@ class Attack:
             method = _Relearn(self, rate)
             file = None if self.folder is None else self.folder / f"{make_slug(name)}-{rate:g}-{number}.safetensors"
             train(
-                model, draw_rows(self.data, self.relearning.rows, seed), method, loss=self.loss, seed=seed,
+                model, self._draw_rows(seed), method, loss=self.loss, seed=seed,
                 compute=self.compute.without_progress(), checkpoint=None if file is None else Checkpoint(file),
             )  # fmt: skip
             found.append(method.looks)
@@ -181,6 +181,9 @@ class Attack:
         """A hash of the targets that are measured against."""
         with keep_generator_states(self.measured), isolate_rng(self.seed, "targets"):
             return hash_content([read_targets(f"split {self.split!r}", self.measured)])
+
+    def _draw_rows(self, seed: int) -> Data:
+        return draw_rows(self.data, self.relearning.rows, seed)
 
 
 def draw_rows(data: Data, count: int | None, seed: int) -> Data:
