@@ -26,7 +26,7 @@ def make_audit_sections(audit: Audit) -> Iterator[Section]:
     """Effects, paths, alignment, blocks, layers, and what the theory says, of what was measured."""
     (a, b), connections = audit.names, audit.connections
     yield from audit.comparison.sections()
-    yield from list_relearning_sections(audit.relearned, against=True)
+    yield from list_relearning_sections(audit.relearned)
     for name, found in audit.probes.items():
         yield from (replace(section, title=f"What the features of {name} hold") for section in found.sections())
     for which, path in audit.paths.items():
