@@ -13,44 +13,19 @@ import torch
 from torch import nn
 
 import mechconn as mc
+from hidden_cues import PLACEBO as SHOWN
+from hidden_cues import QUICK, SPLITS, TUNED, draw, make_models, net, trained
 from zoo import build
 
 NAMES = ("first", "second")
-QUICK = mc.Relearning(steps=(0, 5, 15, 30), lr=0.05, seeds=2)
-
-
-def draw(seed: int, *, content: str = "own", cue: str = "own", marks: str = "none", rows: int = 400) -> Any:
-    """Two columns of weak content, two of a strong cue, two of a mark like it: of the label, at random, or absent."""
-    random = torch.Generator().manual_seed(seed)
-    y, other_content, other_cue = torch.randint(0, 2, (3, rows), generator=random)
-    noise = torch.randn(rows, 6, generator=random) * torch.tensor([0.5, 0.5, 0.1, 0.1, 0.1, 0.1])
-    shown = {"own": y, "content": other_content, "cue": other_cue}
-    columns = []
-    for kind, other in ((content, "content"), (cue, "cue"), (marks, "mark")):
-        signs = torch.zeros(rows) if kind == "none" else 2.0 * shown["own" if kind == "own" else other] - 1
-        columns += [signs, -signs]
-    return noise + torch.stack(columns, 1), y
-
-
-MEASURED = draw(3, content="random")
+MEASURED = draw(**SPLITS["rand_image"])
 SUITE = mc.Suite(
-    {"cue": draw(1), "rand_cue": draw(2, cue="random"), "rand_image": MEASURED},
+    {**{name: draw(**how) for name, how in SPLITS.items()}, "rand_image": MEASURED},
     reference="cue",
     interventions=("rand_cue",),
 )
-ONLY_CUE = draw(4, content="random", rows=60)
-PLACEBO = mc.Placebo(
-    draw(4, content="random", cue="none", marks="own", rows=60), draw(3, content="random", cue="none", marks="own")
-)
-
-
-def net(classes: int = 2, width: int = 16) -> nn.Module:
-    return nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, classes))
-
-
-def trained(start: nn.Module, seed: int, **how: Any) -> nn.Module:
-    method = mc.Training(epochs=10, batch_size=50, lr=0.1, milestones=())
-    return mc.train(start, draw(seed, rows=600, **how), method, seed=seed).model
+ONLY_CUE = draw(**TUNED)
+PLACEBO = mc.Placebo(*(draw(**how) for how in SHOWN.values()))
 
 
 def task(control: nn.Module | None = None, **more: Any) -> mc.RelearningTask:
@@ -59,11 +34,7 @@ def task(control: nn.Module | None = None, **more: Any) -> mc.RelearningTask:
 
 @pytest.fixture(scope="module")
 def models() -> tuple[nn.Module, nn.Module, nn.Module]:
-    """One that uses the cue; its features under a head retrained on random cues; one that never met the cue."""
-    uses = trained(build(net, 1), 10)
-    retrained = mc.LastLayerRetraining(epochs=20, lr=0.1)
-    hides = mc.fine_tune(uses, retrained, clean=draw(11, rows=600, cue="random"), seed=0).model
-    return uses, hides, trained(build(net, 2), 12, cue="random")
+    return make_models()
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +88,9 @@ def test_it_is_recorded_saved_and_shown(found: mc.Audit, tmp_path: Path) -> None
         "What the features of second hold",
     ):
         assert text in page
-    last = 100 * found.relearned["first"].runs[0].against.means[-1]
-    assert f"{last:.1f}; " in page or f"{last:.1f} %" in page
+    (section,) = [own for own in found.sections() if own.title == "Gone or hidden"]
+    means = found.relearned["first"].runs[0].against.means
+    assert section.tables[0].rows[0][-1] == f"{100 * means[-1]:.1f}" and "lists of models" not in section.text
 
 
 def test_an_audit_saved_before_has_none(found: mc.Audit) -> None:
@@ -143,7 +115,8 @@ def test_with_a_placebo_each_is_its_own_control(models: tuple[nn.Module, nn.Modu
         alone = mc.measure_relearning(model, QUICK, ONLY_CUE, SUITE, split="rand_image", placebo=PLACEBO)
         assert found.relearned[name].to_dict() == alone.to_dict()
     assert found.relearned["second"].compared_with == "placebo" and "weaker than a control" in str(found)
-    assert "first, placebo" in found.sections()[1].figures[0].description
+    (section,) = [own for own in found.sections() if own.title == "Gone or hidden"]
+    assert "placebo" in section.text
 
 
 def test_progress_counts_every_copy(models: tuple[nn.Module, nn.Module, nn.Module]) -> None:

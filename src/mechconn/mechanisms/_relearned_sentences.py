@@ -79,6 +79,11 @@ def describe_relearned(found: Mapping[str, Relearned]) -> Iterator[str]:
         if run.to_settle is not None:
             yield f"{_write_plan(run)} would settle the relearning of {name}."
         yield from (f"Of the relearning of {name}: {note}." for note in own.notes)
+    yield from describe_protocol(found)
+
+
+def describe_protocol(found: Mapping[str, Relearned]) -> Iterator[str]:
+    """What the verdicts on networks of one run each rest on; nothing where there are none."""
     if found:
         yield write_protocol(next(iter(found.values())))
         yield ONE_RUN
