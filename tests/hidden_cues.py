@@ -67,7 +67,7 @@ def save_files(folder: Path) -> None:
     """The data and the networks, and the module that builds them."""
     for name, how in {**SPLITS, "tuned": TUNED, **PLACEBO}.items():
         save_file(
-            {key: value.contiguous() for key, value in draw_columns(**how).items()}, folder / f"{name}.safetensors"
+            {key: value.clone() for key, value in draw_columns(**how).items()}, folder / f"{name}.safetensors"
         )
     for name, model in zip(("uses", "hides", "never"), make_models(), strict=True):
         save_file(model.state_dict(), folder / f"{name}.safetensors")
