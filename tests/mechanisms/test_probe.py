@@ -135,6 +135,25 @@ def test_several_controls_by_name() -> None:
         mc.probe(build(mlp), rows(60), control={"model": build(mlp, 1)})
 
 
+class Renamed(nn.Module):
+    """The network `mlp` under other names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(FEATURES, 6), nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).relu())
+
+
+def test_a_control_of_other_layers_stands_beside_and_the_sentence_is_on_the_model() -> None:
+    found = mc.probe(build(mlp), rows(60), control=build(Renamed), fresh=False)
+    assert found.layers == ("0", "input of 2", "2", "body", "input of head", "head")
+    assert found.scores["control"]["head"].ahead is None
+    own = found.scores["model"]["input of 2"].accuracy
+    assert found.describe("theta").startswith(f"A probe reads the label off input of 2 on {100 * own:.1f} % of theta (")
+
+
 # ---------------------------------------------------------------- layers and their width
 
 
@@ -341,7 +360,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "a control that is none": (
         lambda: mc.probe(build(mlp), rows(40), control=3),  # pyright: ignore
         TypeError,
-        "control must be a Module, got int",
+        "control must be a Module, got int; pass a network, or a mapping of names to networks",
     ),
     "no penalty": (lambda: mc.probe(build(mlp), rows(40), l2=0.0), ValueError, "l2 must be"),
 }
