@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.stats import beta
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 import mechconn as mc
 from mechconn.datasets import make_cue_suite, make_cued_set
@@ -337,6 +337,13 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "a loader that shuffles": (
         lambda: mc.probe(build(mlp), SHUFFLED, Y),
+        ValueError,
+        "the loader shuffles, so that target cannot be matched to rows; pass one with shuffle=False",
+    ),
+    "a loader that draws": (
+        lambda: mc.probe(
+            build(mlp), DataLoader(TensorDataset(*rows(40)), batch_size=8, sampler=SubsetRandomSampler(range(40))), Y
+        ),
         ValueError,
         "the loader shuffles, so that target cannot be matched to rows; pass one with shuffle=False",
     ),

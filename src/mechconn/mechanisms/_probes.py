@@ -64,7 +64,7 @@ def probe(
 
     A layer of more than `width` values a row is reduced: positions ([N, channels, positions ...], as in
     `representation_similarity`) are averaged over the cells of the finest grid that fits, and what still has more
-    values is sketched: each is added, with a random sign, to one of `width` sums, alike for all networks.
+    values is sketched: each is added, with a random sign, to one of `width` sums, alike for layers of one name.
 
     Args:
         model: any network; it stays as it is.
