@@ -77,6 +77,7 @@ from .mechanisms import NeighbourShare as NeighbourShare
 from .mechanisms import OutputDiscrepancy as OutputDiscrepancy
 from .mechanisms import Probe as Probe
 from .mechanisms import ProbeScore as ProbeScore
+from .mechanisms import ProbeTask as ProbeTask
 from .mechanisms import Reduction as Reduction
 from .mechanisms import Relearned as Relearned
 from .mechanisms import Relearning as Relearning

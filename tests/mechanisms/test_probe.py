@@ -361,6 +361,23 @@ def test_wrong_input_is_refused_in_one_line(what: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+class Bare(nn.Module):
+    """A weight that no layer draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.out = nn.Parameter(torch.ones(FEATURES)), nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x * self.weight)
+
+
+def test_weights_that_cannot_be_drawn_say_what_to_pass() -> None:
+    with pytest.raises(ValueError, match=r"cannot draw fresh weights for weight: .*; add it, or pass fresh=False"):
+        mc.probe(build(Bare), rows(40))
+    assert list(mc.probe(build(Bare), rows(40), fresh=False).scores) == ["model"]
+
+
 def test_the_remedies_work() -> None:
     """Bins of a continuous cue, the row of a rare class left out, a loader in order."""
     scenes, model = hued(), build(Reader, dtype=torch.float32)
@@ -372,3 +389,5 @@ def test_the_remedies_work() -> None:
     loader = DataLoader(TensorDataset(*rows(40)), batch_size=8)
     assert mc.probe(build(mlp), loader, Y).scores == mc.probe(build(mlp), rows(40), Y).scores
     assert mc.probe(build(mlp), SHUFFLED).classes == CLASSES
+    few, many = ([row % count for row in range(40)] for count in (4, 20))
+    assert mc.probe(build(mlp), rows(40), few, cluster=many, held_out=0.2).clusters == 4

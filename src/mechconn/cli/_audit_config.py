@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, StrictInt, WithJsonSchema, field_validator, model_validator
 
 from mechconn.alignment import AlignmentMethod
+from mechconn.cli._relearn_config import COLUMN_ONLY, ProbeConfig, RelearnConfig
 from mechconn.core import CUE, Config, check_choice, list_kinds, list_options
 from mechconn.datasets import Quoting
 from mechconn.mechanisms import AGREE, CONFLICT
@@ -159,6 +160,8 @@ class AuditConfig(Config):
     )
     norm: NormConfig = NormConfig()
     model: ModelConfig = ModelConfig()
+    relearn: RelearnConfig | None = Field(default=None, description="also whether a mechanism is gone or hidden")
+    probe: ProbeConfig | None = Field(default=None, description="also what the features of both networks hold")
 
     @model_validator(mode="before")
     @classmethod
@@ -216,10 +219,45 @@ class AuditConfig(Config):
             raise ValueError(f"{', '.join(both)} stands under [interventions] too; give each split its own name")
         return splits
 
+    @field_validator("relearn")
+    @classmethod
+    def _is_measured_on(cls, relearn: RelearnConfig | None, info: Any) -> RelearnConfig | None:
+        """The split is one of the suite; with by it may be left out."""
+        values = info.data
+        if relearn is None or "splits" not in values or "by" not in values:
+            return relearn
+        by, made = values["by"], values.get("interventions")
+        own = values["splits"] if by is None else (AGREE, CONFLICT, COLUMN_ONLY)
+        if by is not None and isinstance(made, dict) and COLUMN_ONLY in made:
+            raise ValueError(f"makes a split {COLUMN_ONLY!r}; give that under [interventions] another name")
+        if by is not None and relearn.split is None:
+            return relearn.model_copy(update={"split": COLUMN_ONLY})
+        if relearn.split is None:
+            raise ValueError('split = "..." is needed: the split in which nothing but the mechanism predicts')
+        check_choice("split", relearn.split, [*own, *(made if isinstance(made, dict) else ())])
+        return relearn
+
+    @field_validator("probe")
+    @classmethod
+    def _is_read_from(cls, probe: ProbeConfig | None, info: Any) -> ProbeConfig | None:
+        """The split is one that is read from files, or made of one."""
+        splits, made = info.data.get("splits"), info.data.get("interventions")
+        if probe is not None and probe.split is not None and splits is not None:
+            check_choice("split", probe.split, [*splits, *(made if isinstance(made, dict) else ())])
+        return probe
+
     @property
     def split_names(self) -> tuple[str, ...]:
         """The splits of the suite."""
-        return (*(self.splits if self.by is None else (AGREE, CONFLICT)), *self.made_splits)
+        divided = (AGREE, CONFLICT) if self.relearn is None else (AGREE, CONFLICT, COLUMN_ONLY)
+        return (*(self.splits if self.by is None else divided), *self.made_splits)
+
+    @property
+    def intervention_names(self) -> tuple[str, ...] | None:
+        """Which splits are interventions, where that is not all but the reference and no_cue."""
+        if isinstance(self.interventions, list):
+            return tuple(self.interventions)
+        return None if self.by is None or self.relearn is None else (CONFLICT, *self.made_splits)
 
     @property
     def made_splits(self) -> dict[str, str | dict[str, Any]]:

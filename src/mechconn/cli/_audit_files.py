@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from mechconn import datasets
 from mechconn.alignment import AlignmentMethod
 from mechconn.cli._audit_config import UNNAMED, AuditConfig, read_name, reads_data
-from mechconn.cli._audit_splits import (
-    MAJORITY,
-    NORM,
-    add_interventions,
-    read_column_of,
-    read_interventions,
-    split_by_column,
+from mechconn.cli._audit_relearn import (
+    check_splits,
+    list_controls,
+    load_controls,
+    make_probe_task,
+    make_relearning_task,
 )
+from mechconn.cli._audit_splits import NORM, add_interventions, load_audit_data, read_interventions
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
 from mechconn.connectivity import group_parameters, read_first_rows
 from mechconn.core import (
@@ -33,21 +32,9 @@ from mechconn.core import (
     read_targets,
     sha256,
 )
-from mechconn.datasets import (
-    DATASET_NAMES,
-    ClusterLabels,
-    Suite,
-    explain_missing_source,
-    looks_like_hub,
-    make_strips,
-)
+from mechconn.datasets import ClusterLabels, Suite, make_strips
 from mechconn.losses import Loss, read_loss
-from mechconn.mechanisms import (
-    Audit,
-    audit,
-    check_layers,
-    check_margin,
-)
+from mechconn.mechanisms import Audit, ProbeTask, RelearningTask, audit, check_layers, check_margin
 from mechconn.models import check_weights_there, load_model
 from mechconn.network import (
     Metric,
@@ -59,9 +46,6 @@ from mechconn.network import (
     find_statistics_layers,
     point_of,
 )
-
-FILES = (".safetensors", ".parquet", ".csv", ".tsv")
-"""Suffixes of files, which are never names of the hub's sets."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +63,8 @@ class AuditJob:
     metrics: dict[str, Metric]
     notes: tuple[str, ...] = ()
     clusters: ClusterLabels | None = None
+    relearn: RelearningTask | None = None
+    probe: ProbeTask | None = None
 
 
 def prepare_audit(
@@ -103,34 +89,38 @@ def prepare_audit(
         ValueError, FileNotFoundError: files that are not there or cannot be read, models and data that do not fit each
             other or the configuration.
     """
-    interventions = tuple(config.interventions) if isinstance(config.interventions, list) else None
-    models, (sets, columns), loss, metrics, functions, *_ = collect_errors(
-        lambda: _load_models(weights, factory, config, seed),
-        lambda: _load_sets(config, folder, root),
+    files = (*weights, *list_controls(config, folder).values())
+    (models, controls), data, loss, metrics, functions, *_ = collect_errors(
+        lambda: _load_models(weights, factory, config, folder, seed),
+        lambda: load_audit_data(config, folder, root, seed),
         lambda: read_loss(config.loss),
         lambda: _read_metrics(config),
         lambda: read_interventions(config),
-        lambda: Suite(dict.fromkeys(config.split_names, ()), config.reference, interventions),
-        *(lambda file=file: _check_there(file) for file in weights),
+        lambda: check_splits(config),
+        *(lambda file=file: _check_there(file) for file in files),
     )
-    trained = sets.pop(NORM, None)
-    sets = add_interventions(sets, config.reference, functions, seed)
-    suite = Suite(sets, config.reference, interventions, paired=config.paired)
-    clusters = None if columns is None else ClusterLabels(columns, suite)
+    trained = data.read.get(NORM)
+    sets = add_interventions(data.splits, config.reference, functions, seed)
+    suite = Suite(sets, config.reference, config.intervention_names, paired=config.paired)
+    clusters = None if data.columns is None else ClusterLabels(data.columns, suite)
     example, targets = read_first_rows(suite, torch.device("cpu"), seed)
     highest = max(_find_highest_class(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
     names = _name_models(weights)
-    fits = [
-        lambda n=name, m=model: _check_model_fits_data(n, m, example, targets, highest, loss)
-        for name, model in zip(names, models, strict=True)
-    ]
-    collect_errors(*fits)
+    named = [*zip(names, models, strict=True), *((f"{table}.control", own) for table, own in controls.items())]
+    probe, *_ = collect_errors(
+        lambda: make_probe_task(config, data, suite, controls),
+        *(
+            lambda n=name, m=model: _check_model_fits_data(n, m, example, targets, highest, loss)
+            for name, model in named
+        ),
+    )
     if isinstance(config.layers, list):
         check_layers(models[0], models[1], example, config.layers)
-    notes = _order_by_names(config, list(zip(names, models, strict=True)), suite, example)
+    notes = _order_by_names(config, named, suite, example)
     norm = _make_norm(config, trained)
-    hashes = {name: _hash_weights(file) for name, file in zip(names, weights, strict=True)}
-    return AuditJob(config, (models[0], models[1]), names, suite, hashes, norm, trained, loss, metrics, notes, clusters)
+    hashes = {name: _hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
+    relearn = make_relearning_task(config, data, controls)
+    return AuditJob(config, models, names, suite, hashes, norm, trained, loss, metrics, notes, clusters, relearn, probe)
 
 
 def _check_there(file: Path) -> None:
@@ -140,11 +130,17 @@ def _check_there(file: Path) -> None:
 
 
 def _load_models(
-    weights: tuple[Path, Path], factory: str | None, config: AuditConfig, seed: int
-) -> tuple[nn.Module, nn.Module]:
-    """Both models, once what the configuration asks of them is known to be there."""
+    weights: tuple[Path, Path], factory: str | None, config: AuditConfig, folder: Path, seed: int
+) -> tuple[tuple[nn.Module, nn.Module], dict[str, nn.Module]]:
+    """Both models, once what the configuration asks of them is known to be there, and the controls."""
     named, arguments = factory or config.model.factory, config.model.arguments
-    first, second = collect_errors(*(lambda file=file: _load_weights(file, named, arguments, seed) for file in weights))
+
+    def load(file: Path) -> nn.Module:
+        return _load_weights(file, named, arguments, seed)
+
+    first, second, controls = collect_errors(
+        lambda: load(weights[0]), lambda: load(weights[1]), lambda: load_controls(config, folder, load)
+    )
     collect_errors(
         lambda: _check_statistics(config, first),
         lambda: (
@@ -152,7 +148,7 @@ def _load_models(
         ),
         *(lambda layer=layer: _check_layer(layer, (first, second)) for layer in _list_layers(config.layers)),
     )
-    return first, second
+    return (first, second), controls
 
 
 def _list_layers(layers: str | list[str] | None) -> list[str]:
@@ -204,30 +200,6 @@ def _make_norm(config: AuditConfig, trained: Any) -> NormPolicy | None:
             "not have; leave out blocks, or set policy = 'reestimate' or 'keep'"
         )
     return policy
-
-
-def _load_sets(config: AuditConfig, folder: Path, root: Path | None) -> tuple[dict[str, Any], Any]:
-    """Every split, and the data of the norm statistics; and the cluster of each row, None where none are named."""
-    further = {name: place for name, place in ((NORM, config.norm.data), (MAJORITY, config.majority)) if place}
-    places, download = {**config.splits, **further}, config.images.download
-    found = collect_errors(*(lambda place=place: _resolve_source(folder, place, download) for place in places.values()))
-    sources = dict(zip(places, found, strict=True))
-    sets = datasets.load_splits(sources, root=root, **config.images.model_dump())
-    columns = _read_clusters(config, sources)
-    return dict(sets) if config.by is None else split_by_column(config, config.by, sources, sets), columns
-
-
-def _read_clusters(config: AuditConfig, sources: Mapping[str, str]) -> Any:
-    """The column of clusters: of every split, or of the one that is divided; None where none is named."""
-    if config.cluster is None:
-        return None
-    try:
-        found = {name: read_column_of(sources[name], config.cluster) for name in config.splits}
-    except ValueError as error:
-        raise ValueError(f"cluster = {config.cluster!r}: {error}") from error
-    if config.by is not None:
-        return next(iter(found.values()))
-    return found | dict.fromkeys(config.made_splits, found.get(config.reference))
 
 
 def _read_metrics(config: AuditConfig) -> dict[str, Metric]:
@@ -287,17 +259,6 @@ def _order_by_names(
     return ()
 
 
-def _resolve_source(folder: Path, source: str, download: bool) -> str:
-    """A source relative to the configuration's folder; names of known image sets, and of the hub's, as they stand."""
-    name = source.partition("#")[0]
-    if (folder / name).exists() or (folder / source).exists():
-        return str(folder / source)
-    if looks_like_hub(name) and Path(name).suffix not in FILES and not download:
-        how = "set download = true under [images]"
-        raise FileNotFoundError(explain_missing_source(folder / name, name, how))
-    return source if name in DATASET_NAMES or (looks_like_hub(name) and download) else str(folder / source)
-
-
 def _load_weights(file: Path, factory: str | None, arguments: dict[str, Any], seed: int) -> nn.Module:
     if factory is not None:
         return load_model(factory, file, arguments=arguments, seed=seed)
@@ -339,6 +300,8 @@ def run_audit(
         loss=job.loss,
         metrics=job.metrics,
         cluster=job.clusters,
+        relearn=job.relearn,
+        probe=job.probe,
         tolerance=config.tolerance,
         blocks=config.blocks,
         layers=config.layers,

@@ -38,6 +38,7 @@ from mechconn.mechanisms._neighbours import NeighbourShare as NeighbourShare
 from mechconn.mechanisms._neighbours import measure_neighbours as measure_neighbours
 from mechconn.mechanisms._probe_result import Probe as Probe
 from mechconn.mechanisms._probe_result import ProbeScore as ProbeScore
+from mechconn.mechanisms._probe_task import ProbeTask as ProbeTask
 from mechconn.mechanisms._probes import probe as probe
 from mechconn.mechanisms._reduction import Reduction as Reduction
 from mechconn.mechanisms._relearned import Relearned as Relearned
@@ -48,6 +49,7 @@ from mechconn.mechanisms._relearned_page import list_relearning_sections as list
 from mechconn.mechanisms._relearned_sentences import describe_state as describe_state
 from mechconn.mechanisms._relearning import Relearning as Relearning
 from mechconn.mechanisms._relearning import RelearningTask as RelearningTask
+from mechconn.mechanisms._relearning_checks import find_intervention as find_intervention
 from mechconn.mechanisms._relearning_verdict import State as State
 from mechconn.mechanisms._representations import NoLayersError as NoLayersError
 from mechconn.mechanisms._representations import RepresentationSimilarity as RepresentationSimilarity

@@ -42,6 +42,7 @@ from mechconn.losses import cross_entropy
 from mechconn.mechanisms._amounts import choose_shift_margin
 from mechconn.mechanisms._audit_migration import migrate_audit
 from mechconn.mechanisms._audit_page import make_audit_sections
+from mechconn.mechanisms._audit_relearning import begin_relearning, describe_probe, measure_probes
 from mechconn.mechanisms._audit_sentences import write_sentences
 from mechconn.mechanisms._compare import compare_evaluated
 from mechconn.mechanisms._comparison import Comparison
@@ -49,6 +50,11 @@ from mechconn.mechanisms._discrepancy import OutputDiscrepancy, measure_discrepa
 from mechconn.mechanisms._effects import On
 from mechconn.mechanisms._endpoints import Aligning, align_or_explain
 from mechconn.mechanisms._measure import check_questions
+from mechconn.mechanisms._probe_result import Probe
+from mechconn.mechanisms._probe_task import ProbeTask
+from mechconn.mechanisms._relearned import Relearned
+from mechconn.mechanisms._relearned_sentences import describe_states
+from mechconn.mechanisms._relearning import RelearningTask
 from mechconn.mechanisms._representations import NoLayersError, RepresentationSimilarity, compare_layers
 from mechconn.network import (
     Metric,
@@ -88,6 +94,8 @@ class Audit(Result, kind="audit"):
         seconds: wall-clock time.
         environment: versions and hardware.
         pictures: split -> its first samples side by side, where they are images and were asked for.
+        relearned: name of a network -> whether the mechanism is gone from it or hidden; empty where not asked for.
+        probes: name of a network -> what its features hold; empty where not asked for.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("names", "headline", "verdict", "findings", "connections", "settings_hash")
@@ -104,6 +112,8 @@ class Audit(Result, kind="audit"):
     seconds: float
     environment: Environment
     pictures: Mapping[str, Picture] = field(default_factory=dict)
+    relearned: Mapping[str, Relearned] = field(default_factory=dict)
+    probes: Mapping[str, Probe] = field(default_factory=dict)
 
     @classmethod
     def migrate(cls, plain: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -122,8 +132,8 @@ class Audit(Result, kind="audit"):
 
     @property
     def headline(self) -> str:
-        """What the interventions showed, in a sentence or a few, with the names of the two."""
-        return self.comparison.headline
+        """What the interventions showed, with the names of the two; then what each does with what was relearned."""
+        return " ".join([self.comparison.headline, *describe_states(self.relearned)])
 
     @property
     def connections(self) -> Mapping[str, PathVerdict]:
@@ -138,7 +148,7 @@ class Audit(Result, kind="audit"):
 
     def header(self) -> Header:
         """The headline, the question, and the verdict with its reason."""
-        return self.comparison.header()
+        return replace(self.comparison.header(), title=self.headline)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -180,6 +190,8 @@ def audit(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     cluster: Clusters | None = None,
+    relearn: RelearningTask | None = None,
+    probe: ProbeTask | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -214,19 +226,23 @@ def audit(
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`. The intervals of effects
             and of barriers are then over clusters.
+        relearn: also whether a mechanism is gone or hidden: both networks relearn it, against the task's control, or
+            each against its own placebo; see `measure_relearning`. Its margin is that of effects on accuracy.
+        probe: also what the features of both networks hold, beside the control where there is one; see `probe`.
         seed: of everything that is drawn.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where model_a is.
         progress: short for `Compute(progress=...)`; counts steps.
 
     Raises:
-        ValueError: as in `compare_mechanisms` and `evaluate_path`.
+        ValueError: as in `compare_mechanisms` and `evaluate_path`; with `relearn` as in `measure_relearning`, of the
+            control for each network by itself; with `probe` as there.
 
     Source: Lubana et al. 2023, sections 2 and 3.
     """
     started = time.perf_counter()
     models = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
-    grid, measured = _check_form(ts, names, tolerance), check_metrics(metrics)
+    grid, measured = _check_form(ts, names, tolerance, relearn is not None or probe is not None), check_metrics(metrics)
     check_questions(suite, margin, on, measured)
     check_interventions("an audit", suite.interventions)
     _check_request(models, alignment, layers)
@@ -246,6 +262,10 @@ def audit(
         for model in models
     )
     policy = resolve_norm(norm, a.network)
+    relearning = begin_relearning(
+        relearn, models, suite, choose_shift_margin(on, margin), names=names, loss=loss, cluster=cluster, seed=seed,
+        compute=compute,
+    )  # fmt: skip
     why = explain_disjoint(
         models, (a.network, b.network), (a.saved, b.saved), lambda: a.example, ignore=ignore, names=names
     )
@@ -254,6 +274,7 @@ def audit(
         _check_blocks(policy)
     notes = [f"{say_not_one_module(names, why)}. So no path in weight space joins them."] if why else []
     similarity, unlike = (None, []) if layers is None else _compare_layers(a, b, layers)
+    probes = measure_probes(probe, None if relearn is None else relearn.control, models, names, seed, compute)
     comparison = compare_evaluated((lambda: a,), (lambda: b,), margin, on)
     discrepancy = measure_discrepancy(a, b) if _share_classes(a, b) else None
     for own in (a, b):
@@ -271,6 +292,7 @@ def audit(
         if blocks is not None:
             found = walk_blocks(a, (a.saved, moved or end), blocks, "a", grid, policy, None, keep=False)
     log_warnings("audit", (*notes, *unlike))
+    relearned = {} if relearning is None else relearning.measure(models, comparison)
     return Audit(
         comparison=replace(comparison, names=names),
         discrepancy=discrepancy,
@@ -294,20 +316,28 @@ def audit(
             "metrics": {name: metric.bounds for name, metric in measured.items()},
             "samples": dict(comparison.a.samples),
             **({"clusters": dict(comparison.a.clusters)} if comparison.a.clusters else {}),
+            **({} if relearning is None else {"relearning": relearning.settings()}),
+            **({} if probe is None else {"probe": describe_probe(probe, probes)}),
             **a.settings,
         },
         seconds=time.perf_counter() - started,
         environment=read_environment(str(a.settings["device"])),
+        relearned=relearned,
+        probes=probes,
     )
 
 
-def _check_form(ts: int | Sequence[float], names: tuple[str, str], tolerance: float) -> tuple[float, ...]:
-    """The grid, after refusing one on which nothing could be settled, and names that are not two."""
+def _check_form(
+    ts: int | Sequence[float], names: tuple[str, str], tolerance: float, by_name: bool
+) -> tuple[float, ...]:
+    """The grid, after refusing one on which nothing could be settled, and names that are not two, or one `by_name`."""
     check_non_negative("tolerance", tolerance)
     if (points := len(ts) if isinstance(ts, Sequence) else ts) < 3:
         raise ValueError(f"an audit needs three points on the path or more, the ends among them, got {points}")
     if len(names) != 2:
         raise ValueError(f"names must be two, of A and of B, got {len(names)}")
+    if by_name and names[0] == names[1]:
+        raise ValueError(f"names must differ where relearning or probes are asked for, got {names[0]!r} twice")
     return check_grid(ts)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from mechconn.connectivity import make_path_section
 from mechconn.mechanisms._audit_sentences import THEORY_PAGE
+from mechconn.mechanisms._relearned_page import list_relearning_sections
+from mechconn.mechanisms._relearned_sentences import describe_protocol
 from mechconn.plotting import Section
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ def make_audit_sections(audit: Audit) -> Iterator[Section]:
     """Effects, paths, alignment, blocks, layers, and what the theory says, of what was measured."""
     (a, b), connections = audit.names, audit.connections
     yield from audit.comparison.sections()
+    said = " ".join(describe_protocol(audit.relearned))
+    yield from (replace(section, text=said) for section in list_relearning_sections(audit.relearned))
+    for name, found in audit.probes.items():
+        yield from (replace(section, title=f"What the features of {name} hold") for section in found.sections())
     for which, path in audit.paths.items():
         title = f"The straight path, {'as it is' if which == 'before' else f'{b} aligned to {a}'}"
         symmetry = "No symmetry was removed."

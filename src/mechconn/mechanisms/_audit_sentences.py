@@ -11,6 +11,8 @@ from mechconn.losses import NATS
 from mechconn.mechanisms._amounts import choose_scale, format_amount
 from mechconn.mechanisms._comparison import Comparison
 from mechconn.mechanisms._effects import Effect, Invariance
+from mechconn.mechanisms._probe_result import NOT_USED
+from mechconn.mechanisms._relearned_sentences import describe_relearned
 from mechconn.mechanisms._representations import RepresentationSimilarity
 from mechconn.stats import describe_clusters
 
@@ -49,6 +51,10 @@ def write_sentences(audit: Audit) -> Iterator[str]:
             f"Under the interventions their class probabilities lie {audit.discrepancy.mean:.3f} apart on average (L1 "
             "distance, at most 2); reported only, not part of the verdict."
         )
+    yield from describe_relearned(audit.relearned)
+    yield from (found.describe(name) for name, found in audit.probes.items())
+    if audit.probes:
+        yield NOT_USED
     yield from _describe_joining(audit)
 
 

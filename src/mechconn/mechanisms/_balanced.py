@@ -8,12 +8,32 @@ from typing import Any, Literal, TypeAlias
 from torch import nn
 
 from mechconn.core import Inputs
-from mechconn.symmetry import Symmetry, balance, symmetry_of
+from mechconn.symmetry import Balanced, Symmetry, balance, symmetry_of
 
 Balancing: TypeAlias = Symmetry | Literal["auto", "none"]
 """By which symmetry networks are balanced: "auto" reads it off the network, "none" leaves balancing out."""
 
 UNBALANCED = "the networks were not balanced, so that the scales of hidden units may decide how fast they relearn"
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One side of a comparison, balanced.
+
+    Attributes:
+        model: the network.
+        groups: what was rescaled: kind and group.
+        notes: why units keep their scales.
+    """
+
+    model: nn.Module
+    groups: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def _describe(found: Balanced) -> Side:
+    groups = tuple(sorted(f"{group.kind}: {group.group}" for group in found.groups))
+    return Side(found.model, groups, found.notes)
 
 
 @dataclass(eq=False)
@@ -27,20 +47,20 @@ class Balancer:
     by: Balancing
     _known: dict[tuple[Any, ...], Symmetry] = field(default_factory=dict)
 
-    def balance(self, model: nn.Module, example: Inputs) -> tuple[nn.Module, list[str]]:
-        """(the network balanced, [why units keep their scales]).
+    def balance(self, model: nn.Module, example: Inputs) -> Side:
+        """The network balanced, or as it is where it cannot be.
 
         Raises:
             ValueError: a symmetry that was given is not of this network.
         """
         if isinstance(self.by, Symmetry):
-            return balance(model, self.by, example).model, []
+            return _describe(balance(model, self.by, example))
         if self.by == "none":
-            return model, [f"{UNBALANCED}: this was asked for"]
+            return Side(model, (), (f"{UNBALANCED}: this was asked for",))
         try:
-            return balance(model, self._find(model, example), example).model, []
+            return _describe(balance(model, self._find(model, example), example))
         except ValueError as error:
-            return model, [f"{UNBALANCED}: {str(error).splitlines()[0]}"]
+            return Side(model, (), (f"{UNBALANCED}: {str(error).splitlines()[0]}",))
 
     def _find(self, model: nn.Module, example: Inputs) -> Symmetry:
         key = (type(model), *((name, tuple(tensor.shape)) for name, tensor in model.named_parameters()))

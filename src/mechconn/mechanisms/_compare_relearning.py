@@ -34,8 +34,12 @@ def prepare_relearning(
     folder: Path | None,
     seed: int,
     compute: Compute,
+    copies: int = 0,
 ) -> RelearningSetup:
-    """What relearning needs, after refusing a task that has neither a control nor a placebo, or both."""
+    """What relearning needs, after refusing a task that has neither a control nor a placebo, or both.
+
+    `copies` are the networks that will relearn, for progress; 0 reports none.
+    """
     check_is("relearn", task, RelearningTask, "; write mechconn.RelearningTask(data, split, control=...)")
     if (task.control is None) == (task.placebo is None):
         got = "neither" if task.control is None else "both"
@@ -46,7 +50,8 @@ def prepare_relearning(
     return RelearningSetup(
         task.relearning, as_data("relearning data", task.data), suite, task.split,
         find_intervention(suite, task.split, task.intervention), margin, as_loss(loss), read_clusters(cluster, suite),
-        task.symmetry, folder, seed, compute.without_progress(), 0,
+        task.symmetry, folder, seed, compute if copies else compute.without_progress(),
+        copies * len(task.relearning.rates) * task.relearning.seeds,
     )  # fmt: skip
 
 

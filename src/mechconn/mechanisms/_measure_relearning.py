@@ -249,14 +249,14 @@ class RelearningSetup:
         data = self.data if placebo is None else placebo.data
         measured = self.suite[self.split] if placebo is None else placebo.split
         attack = Attack(self.relearning, data, measured, self.split, self.loss, self.seed, self.compute, self.folder)
-        balanced, notes = self._balancer.balance(model, self._read_example(model))
-        self.notes += notes
-        found = {rate: attack.relearn(name, balanced, rate, self._report) for rate in self.relearning.rates}
+        side = self._balancer.balance(model, self._read_example(model))
+        self.notes += side.notes
+        found = {rate: attack.relearn(name, side.model, rate, self._report) for rate in self.relearning.rates}
         rate = choose_rate({rate: looks.correct for rate, looks in found.items()})
         if self.clusters is not None:
             looks = found[rate]
             self._row_clusters = self.clusters.of(self.split, looks.correct.shape[2], looks.counted)
-        return _make_curve(rate, found[rate])
+        return _make_curve(rate, found[rate], side.groups)
 
     def _read_example(self, model: nn.Module) -> Inputs:
         return read_first_rows(self.suite, resolve_device(model, None), self.seed, model)[0]
@@ -270,6 +270,9 @@ class RelearningSetup:
         excess = Excess(curve.correct, against.correct, self._row_clusters)
         start, start_interval = excess.at_start
         verdict = excess.judge(self.margin)
+        if curve.balanced != against.balanced:
+            own, others = (", ".join(side.balanced) or "none" for side in (curve, against))
+            self.notes.append(f"the two sides were balanced in different units ({own}; {others}), so scales may differ")
         return RelearningRun(
             before=before,
             at_start=start,
@@ -294,7 +297,7 @@ class RelearningSetup:
             intervention=self.intervention,
             margin=self.margin,
             compared_with=compared_with,
-            settings={**_list_settings(self.relearning), "seed": self.seed, **runs[0].before.compute},
+            settings={**runs[0].before.compute, **_list_settings(self.relearning), "seed": self.seed},
             notes=tuple(dict.fromkeys(self.notes)),
         )
 
@@ -305,6 +308,6 @@ def _list_settings(relearning: Relearning) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
-def _make_curve(rate: float, looks: Looks) -> RelearningCurve:
+def _make_curve(rate: float, looks: Looks, balanced: tuple[str, ...]) -> RelearningCurve:
     means = tuple(tuple(steps) for steps in looks.correct.double().mean(2).tolist())
-    return RelearningCurve(rate, means, bound_steps(looks.correct), looks.commonest, looks.correct)
+    return RelearningCurve(rate, means, bound_steps(looks.correct), looks.commonest, balanced, looks.correct)

@@ -112,10 +112,11 @@ class Neighbours(Result, Mapping[str, NeighbourShare], kind="neighbours"):
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: every share, and beside it that of any two rows."""
-        series = {
-            "nearest neighbours": [(100 * own.share,) * 3 for own in self.by.values()],
-            "any two rows": [(100 * own.chance,) * 3 for own in self.by.values()],
+        shares = {
+            "nearest neighbours": [100 * own.share for own in self.by.values()],
+            "any two rows": [100 * own.chance for own in self.by.values()],
         }
+        series = {name: [(value, value, value) for value in values] for name, values in shares.items()}
         return draw_marks(list(self.by), series, "same value (%)", "by", ax)
 
 
@@ -173,7 +174,8 @@ def measure_neighbours(
     check_is("by", by, Mapping, '; pass {"label": "label", "cue": "cue"}, or a class for each row by name')
     if not by:
         raise ValueError('by names nothing that neighbours may share; pass {"label": "label"}')
-    check_count("k", k), check_count("width", width)
+    for name, count in (("k", k), ("width", width)):
+        check_count(name, count)
     source = as_data("data", data)
     given = {name: check_target(f"by[{name!r}]", target, source) for name, target in by.items()}
     compute = fix_device(resolve_compute(compute, device, progress), model)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mechconn.mechanisms._invariance_page import flatten_interval
+from mechconn.mechanisms._layer_features import HEAD
 from mechconn.plotting import (
     Cell,
     Drawing,
@@ -111,6 +112,20 @@ class Probe(Result, kind="probe"):
             f"{self.target} of {self.classes} classes read off frozen features by logistic regression: "
             f"{self.rows_fitted:,} rows fitted, {self.rows_held_out:,} held out{over}; the commonest class has "
             f"{100 * self.chance:.1f} %"
+        )
+
+    def describe(self, name: str) -> str:
+        """What is read off the features of a network of this name, the input of its head or else its last layer."""
+        layer = next((own for own in reversed(self.layers) if own.startswith(HEAD)), self.layers[-1])
+        shares = {network: layers[layer] for network, layers in self.scores.items() if layer in layers}
+        said = [
+            f"{100 * score.accuracy:.1f} % of {name if network == MODEL else network} "
+            f"({format_interval(score.interval, 100, '.1f')})"
+            for network, score in shares.items()
+        ]
+        return (
+            f"A probe reads the {self.target} off {layer or 'the model itself'} on {', '.join(said)}; the commonest "
+            f"class has {100 * self.chance:.1f} %."
         )
 
     def rows(self) -> list[dict[str, Any]]:

@@ -106,7 +106,9 @@ def probe(
     Source: Alain & Bengio 2016 (probes by layer); Hewitt & Liang 2019 (a probe needs a control).
     """
     check_is("model", model, nn.Module)
-    check_share("held_out", held_out), check_positive("l2", l2), check_count("width", width)
+    check_share("held_out", held_out)
+    check_positive("l2", l2)
+    check_count("width", width)
     source, controls = as_data("data", data), _read_controls(control)
     what = target if isinstance(target, str) else "target"
     given = check_target("target", target, source)

@@ -34,6 +34,7 @@ class RelearningCurve:
         accuracy: seed by seed, the accuracy at every step, in [0, 1].
         interval: step by step, the 95 % interval over rows of the mean over seeds (by betting).
         chance: the share of the commonest label among the rows that are measured.
+        balanced: which groups of hidden units were rescaled beforehand, "kind: group"; see `balance`.
         correct: how right each row is, float32 of shape [seeds, steps, rows]. Files leave it out.
     """
 
@@ -41,6 +42,7 @@ class RelearningCurve:
     accuracy: tuple[tuple[float, ...], ...]
     interval: tuple[Interval, ...]
     chance: float
+    balanced: tuple[str, ...]
     correct: Tensor = field(default=leave_out("values of rows", RELEARN), metadata=NOT_SAVED, compare=False)
 
     @property

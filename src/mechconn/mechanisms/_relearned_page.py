@@ -90,7 +90,7 @@ def draw_relearning(found: Relearned, ax: Axes | None = None) -> Figure:
         name: [(100 * mean, 100 * low, 100 * high) for mean, (low, high) in zip(c.means, c.interval, strict=True)]
         for name, c in list_curves(found).items()
     }
-    return draw_step_curves(found.steps, curves, f"accuracy on {abbreviate_split(found.split)} (%)", ax)
+    return draw_step_curves(found.steps, curves, f"accuracy on {abbreviate_split(found.split)} (%)", ax=ax)
 
 
 def describe_curves(found: Relearned) -> str:
@@ -108,21 +108,30 @@ def list_relearning_sections(found: Mapping[str, Relearned]) -> list[Section]:
     if not found:
         return []
     first = next(iter(found.values()))
+    split, last = abbreviate_split(first.split), first.steps[-1]
     curves = {name: _average_curves(own, "curve") for name, own in found.items()}
+    beside = {name: _average_curves(own, "against") for name, own in found.items()}
+    caption = f"Dashed: the {first.compared_with} of each. Bands: {_describe_bands(first)}."
+    note = f"Before: at step 0; after: at step {last}."
     drawing = Drawing(
-        lambda: draw_step_curves(first.steps, curves, f"accuracy on {abbreviate_split(first.split)} (%)"),
+        lambda: draw_step_curves(first.steps, curves, f"accuracy on {split} (%)", beside),
         "; ".join(f"{name} {', '.join(f'{mean:.1f}' for mean, _, _ in curve)} %" for name, curve in curves.items()),
+        caption,
     )
+    several = len(first.runs) > 1
+    verdicts = ("hidden", "gone", "undetermined") if several else ("relearning",)
+    columns = (
+        "", "state", *verdicts, "excess (points)", f"{split} before (%)", "after", f"{first.compared_with} after",
+    )  # fmt: skip
     rows = tuple(
-        (name, *_count_states(own), Cell(write_points(own.excess), _write_bounds(own)), *_list_ends(own))
+        (name, *_list_verdicts(own, several), Cell(f"{100 * own.excess:+.1f}", _write_bounds(own)), *_list_ends(own))
         for name, own in found.items()
     )
-    last = first.steps[-1]
-    columns = (
-        "", "state", "hidden", "gone", "undetermined", f"excess over {first.compared_with}", "before any step",
-        f"after {last} steps", f"{first.compared_with} after {last} steps",
-    )  # fmt: skip
-    return [Section("Gone or hidden", first.why, (drawing,), (Table(columns, rows),))]
+    return [Section("Gone or hidden", first.why, (drawing,), (Table(columns, rows, note),))]
+
+
+def _describe_bands(found: Relearned) -> str:
+    return "the least and the largest run" if len(found.runs) > 1 else "95 % intervals over rows"
 
 
 def _average_curves(found: Relearned, which: str) -> list[tuple[float, float, float]]:
@@ -134,11 +143,13 @@ def _average_curves(found: Relearned, which: str) -> list[tuple[float, float, fl
     return [(100 * fmean(v), 100 * min(v), 100 * max(v)) for v in zip(*(c.means for c in curves), strict=True)]
 
 
-def _count_states(found: Relearned) -> list[Cell]:
-    """The state of all runs, and how many are hidden, gone and undetermined by relearning."""
-    counts = [f"{found.count(verdict)} of {len(found.runs)}" for verdict in ("hidden", "gone", "undetermined")]
+def _list_verdicts(found: Relearned, several: bool) -> list[Cell]:
+    """The states of the runs, and what relearning says: the verdict of one, of several how many have each."""
     states = ", ".join(dict.fromkeys(found.states))
-    return [Cell(states, style=STYLES.get(states, "")), *map(Cell, counts)]
+    said = [Cell(found.verdict, style=STYLES.get(found.verdict, ""))]
+    if several:
+        said = [Cell(f"{found.count(v)} of {len(found.runs)}") for v in ("hidden", "gone", "undetermined")]
+    return [Cell(states, style=STYLES.get(states, "")), *said]
 
 
 def _write_bounds(found: Relearned) -> str:

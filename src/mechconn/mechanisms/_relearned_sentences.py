@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from mechconn.connectivity import join_words
+from mechconn.core import RAND_CUE
 from mechconn.mechanisms._relearning_verdict import State
 from mechconn.stats import Interval
 
@@ -18,6 +20,8 @@ VERBS: Mapping[State, str] = {
     "gone": "lacks",
     "undetermined": "may or may not have",
 }
+
+ONE_RUN = "This is a statement about one training run: another run of the same recipe may differ."
 
 
 def describe_state(name: str, state: State, what: str = "the mechanism") -> str:
@@ -44,7 +48,7 @@ def write_points(value: float, interval: Interval | None = None, sign: str = "+"
 def write_headline(found: Relearned) -> str:
     """What the networks do with the mechanism."""
     if len(found.runs) == 1:
-        return f"{describe_state('The network', found.state)}: {_explain_state(found, found.runs[0])}"
+        return describe_run("The network", found)
     runs = len(found.runs)
     low, high = (f"{100 * bound:.0f}" for bound in found.share_interval("hidden"))
     counts = (f"{found.count(verdict)} {verdict}" for verdict in ("gone", "undetermined"))
@@ -53,6 +57,41 @@ def write_headline(found: Relearned) -> str:
         f"Relearning finds the mechanism hidden in {found.count('hidden')} of {runs} training runs (95 % interval of "
         f"the share: {low} to {high} %), {' and '.join(counts)}. States: {states}."
     )
+
+
+def describe_run(name: str, found: Relearned, what: str = "the mechanism") -> str:
+    """What the network of a single run does, and the numbers that say so."""
+    return f"{describe_state(name, found.state, what)}: {_explain_state(found, found.runs[0])}"
+
+
+def describe_states(found: Mapping[str, Relearned]) -> Iterator[str]:
+    """What each network of a single run does, by name, in a sentence; nothing where there are none."""
+    if found:
+        said = [describe_state(name, own.state, name_mechanism(own)) for name, own in found.items()]
+        yield f"{join_words(said)}."
+
+
+def describe_relearned(found: Mapping[str, Relearned]) -> Iterator[str]:
+    """The numbers of each network of a single run, and what they rest on; nothing where there are none."""
+    for name, own in found.items():
+        (run,) = own.runs
+        yield describe_run(name, own, name_mechanism(own))
+        if run.to_settle is not None:
+            yield f"{_write_plan(run)} would settle the relearning of {name}."
+        yield from (f"Of the relearning of {name}: {note}." for note in own.notes)
+    yield from describe_protocol(found)
+
+
+def describe_protocol(found: Mapping[str, Relearned]) -> Iterator[str]:
+    """What the verdicts on networks of one run each rest on; nothing where there are none."""
+    if found:
+        yield write_protocol(next(iter(found.values())))
+        yield ONE_RUN
+
+
+def name_mechanism(found: Relearned) -> str:
+    """What the mechanism is called: the cue, where a random cue takes its information away."""
+    return "the cue" if found.intervention == RAND_CUE else "the mechanism"
 
 
 def _explain_state(found: Relearned, run: RelearningRun) -> str:
@@ -73,6 +112,11 @@ def _explain_state(found: Relearned, run: RelearningRun) -> str:
 
 def write_reason(found: Relearned) -> str:
     """What the verdict rests on."""
+    return " ".join([write_protocol(found), *_write_unit(found)])
+
+
+def write_protocol(found: Relearned) -> str:
+    """What the excess is, and when a mechanism counts as gone or hidden."""
     steps = ", ".join(str(step) for step in found.steps if step)
     seeds, margin = found.settings["seeds"], write_points(found.margin, sign="")
     against = (
@@ -81,12 +125,10 @@ def write_reason(found: Relearned) -> str:
         else "the same network with a placebo, a mechanism of the same kind that it never met (weaker than a control: "
         "what helps to learn the one may help to learn the other)"
     )
-    parts = [
+    return (
         f"Excess: accuracy on {found.split} less that of {against}; mean over steps {steps}, {seeds} relearning seeds "
-        f"and the rows. Gone: upper bound at most {margin}; hidden: lower bound above.",
-        *_write_unit(found),
-    ]
-    return " ".join(parts)
+        f"and the rows. Gone: upper bound at most {margin}; hidden: lower bound above."
+    )
 
 
 def _write_unit(found: Relearned) -> Iterator[str]:
@@ -95,10 +137,7 @@ def _write_unit(found: Relearned) -> Iterator[str]:
         (run,) = found.runs
         if run.to_settle is not None:
             yield f"{_write_plan(run)} would settle it."
-        yield (
-            "This is a statement about one training run: another run of the same recipe may differ. Pass lists of "
-            "models for a statement about several."
-        )
+        yield f"{ONE_RUN} Pass lists of models for a statement about several."
         return
     yield f"Mean excess over runs: {write_points(found.excess, found.mean_excess)} (Student's t over training runs)."
 

@@ -187,14 +187,23 @@ class Attack:
         return hash_content(hash_rows(self.measured, f"split {self.split!r}", None, self.seed, targets=True))
 
     def _draw_rows(self, seed: int) -> Data:
-        count = self.relearning.rows
-        if count is None:
-            return self.data
-        source = check_by_index("Relearning(rows=...)", self.data)
-        if count > len(source):
-            raise ValueError(f"rows must be at most the {len(source)} rows of the relearning data, got {count}")
-        order = torch.randperm(len(source), generator=make_generator(seed, "rows"))
-        return select_rows(source, order[:count].sort().values)
+        return draw_rows(self.data, self.relearning.rows, seed)
+
+
+def draw_rows(data: Data, count: int | None, seed: int) -> Data:
+    """Some rows of the data, drawn by seed, in their order; None: the data themselves.
+
+    Raises:
+        ValueError: more rows than there are.
+        TypeError: rows of data that do not hand them out by index.
+    """
+    if count is None:
+        return data
+    source = check_by_index("Relearning(rows=...)", data)
+    if count > len(source):
+        raise ValueError(f"rows must be at most the {len(source)} rows of the relearning data, got {count}")
+    order = torch.randperm(len(source), generator=make_generator(seed, "rows"))
+    return select_rows(source, order[:count].sort().values)
 
 
 class _Relearn(Method):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from jaxtyping import Bool, Int
@@ -50,13 +50,13 @@ def check_target(what: str, target: Target, data: Any) -> Labels | None:
         return None
     if isinstance(getattr(data, "sampler", None), RandomSampler):
         raise ValueError(f"the loader shuffles, so that {what} cannot be matched to rows; pass one with shuffle=False")
-    found = target
     if isinstance(target, str):
-        found = _find_cue_values(what, data)
-    elif callable(target):
+        found: Labels = _find_cue_values(what, data)
+    elif callable(target) and not isinstance(target, Tensor):
         found = target(data)
-    rows = len(data) if is_source(data) else None
-    return _read_classes(what, found, rows)
+    else:
+        found = cast(Labels, target)
+    return _read_classes(what, found, len(data) if is_source(data) else None)
 
 
 def read_classes(what: str, given: Labels | None, targets: Tensor) -> RowClasses:

@@ -25,7 +25,7 @@ from mechconn.paths import PathFit
 from mechconn.store import StoredStep
 
 CUE_ONLY_ROWS = 100
-"""Rows in which the cue alone predicts, where settings name no other number and there are as many."""
+"""Rows in which the cue alone predicts, where settings name no other number; at most those of the training data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +99,9 @@ class CellContext:
     ) -> dict[str, Relearned]:
         if not isinstance(self.settings, TuningSettings) or self.settings.relearn is None:
             return {}
-        rows = self.settings.relearn.rows or min(CUE_ONLY_ROWS, len(self.task.clean))
-        relearning = replace(self.settings.relearn, rows=None)
-        data, seed = self.task.cue_only(rows, self.cell.seed), self.cell.seed
+        asked, seed = self.settings.relearn, self.cell.seed
+        rows = asked.rows or min(CUE_ONLY_ROWS, len(self.task.clean))
+        data, relearning = self.task.cue_only(rows, seed), replace(asked, rows=None)
         return {
             name: relearn_step(
                 self.context, name, models[name], control, measured[name], data, self.task.suite, relearning, seed

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 from mechconn.descent import Method
+from mechconn.mechanisms import Relearning
 from mechconn.paper._cells import run_path_cell
 from mechconn.paper._claims import (
     Claim,
@@ -136,6 +137,7 @@ class Table1(TuningRecipe):
         own = {
             "proportions": (0.6, 0.9) if scale == "smoke" else PUBLISHED,
             "methods": make_table_methods(choose_batch_size(scale), HEAD_LR if scale == "paper" else None),
+            "relearn": Relearning(steps=(0, 25, 100), seeds=3) if scale == "smoke" else Relearning(),
         }
         return TuningSettings.model_validate(base | own)
 

@@ -200,7 +200,11 @@ def draw_marks(
 
 
 def draw_step_curves(
-    steps: Sequence[int], curves: Mapping[str, Sequence[tuple[float, float, float]]], label: str, ax: Axes | None = None
+    steps: Sequence[int],
+    curves: Mapping[str, Sequence[tuple[float, float, float]]],
+    label: str,
+    beside: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Values by step with a band of their intervals, one curve for each name.
 
@@ -208,6 +212,7 @@ def draw_step_curves(
         steps: of training, from left to right.
         curves: name -> (value, low, high) at each step.
         label: of the vertical axis.
+        beside: name -> what each curve is compared with, dashed in its colour.
         ax: the panel; default: a new figure.
     """
     figure, (axes,) = make_panels(1, (7.0, 3.8), ax)
@@ -216,6 +221,8 @@ def draw_step_curves(
         colour, marker = TERM_COLOURS[number % len(TERM_COLOURS)], OTHER_MARKERS[number % len(OTHER_MARKERS)]
         axes.plot(steps, values, marker=marker, markersize=4, color=colour, label=escape_label(name))
         axes.fill_between(steps, lows, highs, alpha=0.15, linewidth=0, color=colour)
+        if beside is not None and name in beside:
+            axes.plot(steps, [value for value, _, _ in beside[name]], linestyle="--", linewidth=1, color=colour)
     axes.set_xlabel("steps")
     axes.set_ylabel(escape_label(label))
     strip_axes(axes)

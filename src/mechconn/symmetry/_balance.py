@@ -226,10 +226,10 @@ def _resolve(model: nn.Module, symmetry: Symmetry | None, example: Inputs | None
             f"balancing {type(model).__name__} needs an example input, one batch that it accepts, got none; pass "
             "example_input=, or symmetry=symmetry_of(model, example_input)"
         )
-    example = move_inputs(example, resolve_device(model, None))
-    symmetry = symmetry_of(model, example) if symmetry is None else symmetry
+    moved: Inputs = move_inputs(example, resolve_device(model, None))
+    symmetry = symmetry_of(model, moved) if symmetry is None else symmetry
     symmetry.check_model(model)
-    return symmetry, example
+    return symmetry, moved
 
 
 def _rescale_within_bound(
@@ -295,6 +295,6 @@ def _collect_notes(symmetry: Symmetry, refused: Sequence[Scaling]) -> Iterator[s
         yield "the symmetry holds no units: nothing was rescaled"
     if refused:
         yield (
-            f"{len(refused)} rescalings before a normalisation were left out, the first of {refused[0].name}: they "
-            f"change the outputs by more than a relative {BOUND:.0e}, as its epsilon is not small against the variance"
+            f"{len(refused)} rescalings were left out, the first of {refused[0].name}: they change the outputs by more "
+            f"than a relative {BOUND:.0e}, as where the epsilon of a normalisation is not small against the variance"
         )

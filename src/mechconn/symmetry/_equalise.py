@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mechconn.symmetry._scalings import Member, Scaling
+from mechconn.symmetry._scalings import Scaling
+from mechconn.symmetry._unit_places import Member
 
 SETTLED = 1e-12
 """Largest |log s| of a sweep over all scalings at which the iteration ends."""

@@ -28,8 +28,7 @@ class LatentAdversarial(Descent):
     projection onto the ball. The network is in training mode throughout; what the ascent does to running statistics is
     undone, and where the network has buffers a pass without perturbation follows, whose statistics are kept.
 
-    Features that a mechanism uses are near those that another label would have in theta_C; correct answers within the
-    ball make it of less use, whatever the cue, which need not be known.
+    It reads clean data alone, and the cue need not be known.
 
     Attributes:
         layer: name of a module, as in `model.named_modules()`, that runs once in a pass and gives one tensor [N, ...].

@@ -25,7 +25,7 @@ class PathAware(Descent):
     has at the point theta + rho d / |d|, d = theta_C - theta, the direction taken as constant: theta_C the frozen
     start, D_NC clean data, D_RC data with a random cue and true labels, |d| the Euclidean norm over all trainable
     parameters. It is sharpness-aware minimisation whose ascent is replaced by a step towards the old model, so that
-    what is learned holds on a stretch of the line back, and relearning along it takes longer.
+    what is learned holds on a stretch of the line back.
 
     Nearer than rho to theta_C the point is theta_C itself: beyond it the point would not lie between the two, and its
     gradient would say nothing of the line. So the first gradients are those at theta_C, and at the first step theta,
