@@ -146,6 +146,25 @@ def probed_in_audit(model: nn.Module, data: Any) -> mc.Probe:
     return found.probes["A"]
 
 
+def relearned(model: nn.Module, data: Any) -> mc.Relearned:
+    """Measured and tuned on data of the user's; the control and the other are of the same architecture."""
+    protocol = mc.Relearning(steps=(0, 2, 4), seeds=2, batch_size=8)
+    measured = mc.Suite({"cue": data, "hue": (rows(16, 5)[0], rows(16, 5)[1])})
+    return mc.measure_relearning(
+        model, protocol, rows(24, 7), measured, split="cue", intervention="hue", control=moved(model),
+        others={"another": moved(model)}, margin=0.9,
+    )  # fmt: skip
+
+
+def relearning_on(model: nn.Module, data: Any) -> mc.Relearned:
+    """The rows to tune on are the user's."""
+    protocol = mc.Relearning(steps=(0, 2, 4), seeds=2, batch_size=8)
+    measured = mc.Suite({"cue": rows(24, 5), "hue": rows(24, 6)})
+    return mc.measure_relearning(
+        model, protocol, data, measured, split="cue", intervention="hue", control=moved(model), margin=0.9
+    )
+
+
 def written(model: nn.Module, data: Any) -> mc.Invariance:
     with tempfile.TemporaryDirectory() as folder:
         given = mc.load_outputs(mc.save_outputs(model, mc.Suite({"cue": data, "hue": data}), folder))
@@ -244,6 +263,8 @@ READING: dict[str, Operation] = {
     "measure_groups": grouped,
     "probe": probed,
     "measure_neighbours": lambda model, data: mc.measure_neighbours(model, data, {"label": "label"}, k=3),
+    "measure_relearning": relearned,
+    "measure_relearning, on the user's rows": relearning_on,
     "save_outputs": written,
     "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from mechconn.connectivity import Barrier, EndMeans, Profile, compute_barrier
 from mechconn.core import Environment, Picture, hash_settings
-from mechconn.mechanisms import Change, Effect, Invariance
+from mechconn.mechanisms import Change, Effect, Invariance, Relearned, RelearningCurve, RelearningRun
 from mechconn.paper import CellPath, CellRecord, CueResult, Fig13Summary, RunRecord, SeedMean, resolve_settings
 from mechconn.paper._fig13 import PairMeans, PairSummary
 
@@ -79,6 +79,23 @@ def shifted(height: float, ends: Mapping[str, Mapping[str, float]], end: str = "
         for which in "AB"
     )
     return replace(found, profile=replace(found.profile, saved=(a, b)))
+
+
+def relearned(before: Invariance, verdict: Literal["gone", "hidden", "undetermined"], excess: float) -> Relearned:
+    """Of one run: whether the cue is gone or hidden, at looks before and after 25 and 100 steps."""
+
+    def curve(*means: float) -> RelearningCurve:
+        steps = tuple((mean - 0.02, mean + 0.02) for mean in means)
+        return RelearningCurve(0.01, (means,) * 3, steps, 0.1)
+
+    at_start = before.accuracy["rand_image"] - 0.1
+    run = RelearningRun(
+        before=before, at_start=at_start, at_start_interval=(at_start - 0.02, at_start + 0.02), excess=excess,
+        interval=(excess - 0.02, excess + 0.02), verdict=verdict,
+        to_settle={"seeds": 9, "rows": 400} if verdict == "undetermined" else None,
+        curve=curve(0.1 + at_start, 0.2 + excess, 0.3 + excess), against=curve(0.1, 0.2, 0.3),
+    )  # fmt: skip
+    return Relearned((run,), {}, (0, 25, 100), "rand_image", "rand_cue", 0.05, "control", {"seeds": 3})
 
 
 def cue_result(
@@ -169,7 +186,14 @@ def quickstart_record(**changes: Any) -> RunRecord:
         "FT-M": model(SHORTCUT, rand_image="undetermined"),
         "CBFT": model(clean, rand_cue="undetermined"),
     }
-    return run_record("quickstart", [cue_result(("digits", 0.8, 600, 3), models, [path(0.4)])], **changes)
+    found: dict[str, Relearned] = {
+        "theta_C": relearned(models["theta_C"], "hidden", 0.6),
+        "theta_NC": relearned(models["theta_NC"], "gone", 0.0),
+        "FT-M": relearned(models["FT-M"], "hidden", 0.5),
+        "CBFT": relearned(models["CBFT"], "hidden", 0.2),
+    }
+    (place, paths) = (("digits", 0.8, 600, 3), [path(0.4)])
+    return run_record("quickstart", [cue_result(place, models, paths, relearned=found)], **changes)
 
 
 def fig13_record() -> RunRecord:

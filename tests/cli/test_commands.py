@@ -45,6 +45,7 @@ def test_demo_writes_the_report_and_prints_the_table(recorded, tmp_path: Path, c
     assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "theta_NC" in shown.out
     assert "99.0" in shown.out
+    assert "the cue" in shown.out and "uses" in shown.out and "gone" in shown.out
     assert "train: theta_C" in shown.err
     assert "train: theta_C" not in shown.out
 
@@ -55,6 +56,7 @@ def test_json_is_one_object_and_nothing_else(recorded, tmp_path: Path, capsys):
     assert record["seed"] == 3
     assert set(record) >= {"seed", "seconds", "settings", "accuracy"}
     assert set(record["accuracy"]) == {"theta_C", "theta_NC", "FT-M", "CBFT"}
+    assert record["state"] == {"theta_C": "uses", "theta_NC": "gone", "FT-M": "uses", "CBFT": "undetermined"}
     for splits in record["accuracy"].values():
         assert set(splits) == {"no_cue", "cue", "rand_cue", "rand_image"}
     found = mc.load_result(record)

@@ -49,6 +49,14 @@ def tuned() -> mc.MethodComparison:
     return mc.compare_methods(tasks, {"FT": mc.NaiveFineTuning(epochs=2, batch_size=12, lr=0.1)})
 
 
+def relearned() -> mc.Result:
+    """Two training runs against a control, and a network beside them."""
+    protocol = mc.Relearning(steps=(0, 2, 5), seeds=2, batch_size=8, lr=0.1)
+    return mc.measure_relearning(
+        [A, B], protocol, rows(24, 5), SUITE, split="no_cue", control=C, others={"<other>": build(norm_mlp, 3)}
+    )
+
+
 def shown_by_theory() -> mc.Result:
     from mechconn.theory import check_theorem_1
 
@@ -71,6 +79,7 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "representation_similarity": lambda: mc.representation_similarity(A, B, DATA),
     "probe": lambda: mc.probe(A, rows(40), control={"<other>": B}, cluster=[n // 2 for n in range(40)], seed=1),
     "neighbours": lambda: mc.measure_neighbours(A, DATA, {"label": "label", "group": [0, 1, 2] * 8}, k=3),
+    "relearning": relearned,
     "method_comparison": tuned,
     "audit": lambda: mc.audit(
         A,

@@ -35,6 +35,7 @@ from mechconn.mechanisms._relearning import Attack, Looks, Relearning
 from mechconn.mechanisms._relearning_checks import (
     check_another,
     check_architecture,
+    check_classes,
     check_disjoint,
     check_never_met,
     check_placebo,
@@ -120,18 +121,20 @@ def measure_relearning(
     check_share("margin", margin)
     models = _list_models("model", model)
     controls = _list_controls(control, len(models), placebo)
+    others = {name: unwrap_module(own, f"others[{name!r}]") for name, own in (others or {}).items()}
     which = find_intervention(suite, split, intervention)
     setup = RelearningSetup(
         relearning, as_data("relearning data", data), suite, split, which, margin,
         as_loss(loss), read_clusters(cluster, suite), symmetry, None if folder is None else Path(folder), seed, compute,
-        (2 * len(models) + len(others or {})) * len(relearning.rates) * relearning.seeds,
+        (2 * len(models) + len(others)) * len(relearning.rates) * relearning.seeds,
     )  # fmt: skip
     setup.check_rows(models[0], placebo)
     befores = [setup.measure_before(own) for own in models]
     for number, own in enumerate(controls):
         what = "the control" if len(controls) == 1 else f"control {number}"
         setup.check_control(models[number], own, what)
-        check_another(models[number], own, what)
+        for other in models if len(controls) == 1 else models[number : number + 1]:
+            check_another(other, own, what)
     runs, shared = [], None
     for number, (own, before) in enumerate(zip(models, befores, strict=True)):
         curve = setup.relearn(f"model {number}", own)
@@ -142,7 +145,7 @@ def measure_relearning(
         else:
             against = shared
         runs.append(setup.judge(before, curve, against))
-    drawn = {name: setup.relearn(f"other {name}", other) for name, other in (others or {}).items()}
+    drawn = {name: setup.relearn(f"other {name}", other) for name, other in others.items()}
     notes = tuple(dict.fromkeys(setup.notes))
     log_warnings("relearning", notes)
     return setup.make_result(runs, drawn, "control" if placebo is None else "placebo")
@@ -228,8 +231,9 @@ class RelearningSetup:
         few = Suite(
             {name: self.suite[name] for name in names}, names[0], (self.intervention,), paired=self.suite.paired
         )
+        check_architecture(model, control, what)
         outcomes = [self._measure(own, few) for own in (model, control)]
-        check_architecture(model, control, [o.splits[names[0]].draws[0].row_shape for o in outcomes], what)
+        check_classes([outcome.splits[names[0]].draws[0].row_shape for outcome in outcomes], what)
         found = make_invariance(outcomes[1], few, self.margin, "accuracy")
         check_never_met(found[self.intervention], what)
 
@@ -243,7 +247,7 @@ class RelearningSetup:
     def relearn(self, name: str, model: nn.Module, placebo: Placebo | None = None) -> RelearningCurve:
         """The curve of a network, balanced; of several rates that of the strongest attack."""
         data = self.data if placebo is None else placebo.data
-        measured = self.suite[self.split] if placebo is None else as_data("the placebo's split", placebo.split)
+        measured = self.suite[self.split] if placebo is None else placebo.split
         attack = Attack(self.relearning, data, measured, self.split, self.loss, self.seed, self.compute, self.folder)
         side = self._balancer.balance(model, self._read_example(model))
         self.notes += side.notes

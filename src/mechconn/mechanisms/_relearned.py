@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -26,7 +25,7 @@ Against = Literal["control", "placebo"]
 RELEARN = "measure it again: files hold means, not the values of every row"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class RelearningCurve:
     """How a network's accuracy rises while it relearns.
 
@@ -44,7 +43,7 @@ class RelearningCurve:
     interval: tuple[Interval, ...]
     chance: float
     balanced: tuple[str, ...]
-    correct: Tensor = field(default=leave_out("values of rows", RELEARN), metadata=NOT_SAVED)
+    correct: Tensor = field(default=leave_out("values of rows", RELEARN), metadata=NOT_SAVED, compare=False)
 
     @property
     def means(self) -> tuple[float, ...]:
@@ -52,7 +51,7 @@ class RelearningCurve:
         return tuple(fmean(column) for column in zip(*self.accuracy, strict=True))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class RelearningRun:
     """One training run: what its network does with the mechanism, and how fast it follows it again.
 
@@ -81,7 +80,7 @@ class RelearningRun:
     against: RelearningCurve
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class Relearned(Result, kind="relearning"):
     """Whether a mechanism is gone or hidden, run by run; `print` says it in sentences.
 
@@ -150,9 +149,9 @@ class Relearned(Result, kind="relearning"):
         return find_state(run.before[self.intervention], follows, run.verdict)
 
     def count(self, state: State | RelearningVerdict) -> int:
-        """In how many runs relearning says "hidden" or "gone", or the network "uses" or "avoids" the mechanism."""
-        found = Counter(run.verdict for run in self.runs) if state in ("gone", "hidden") else Counter(self.states)
-        return found[state]  # pyright: ignore[reportArgumentType]
+        """In how many runs relearning says "hidden", "gone" or "undetermined", or the network "uses" or "avoids" it."""
+        found = self.states if state in ("uses", "avoids") else [run.verdict for run in self.runs]
+        return list(found).count(state)
 
     def share_interval(self, verdict: RelearningVerdict) -> Interval:
         """The exact 95 % interval of the share of training runs with a verdict; undetermined ones may be of it."""

@@ -28,15 +28,14 @@ from mechconn.core import (
     derive_seed,
     hash_content,
     isolate_rng,
-    keep_generator_states,
     make_generator,
-    read_targets,
     select_rows,
 )
 from mechconn.datasets import Placebo
 from mechconn.descent import Checkpoint, ConstantSchedule, Descend, Method, Problem, TrainingStep, train
 from mechconn.losses import Loss
 from mechconn.mechanisms._balanced import Balancing
+from mechconn.mechanisms._relearning_checks import hash_rows
 from mechconn.mechanisms._slug import make_slug
 from mechconn.network import Inference, check_classified, check_predictions, compute_outcomes
 
@@ -87,6 +86,8 @@ class Relearning(MethodSettings):
         object.__setattr__(self, "steps", steps if steps[0] == 0 else (0, *steps))
         if not isinstance(self.lr, int | float):
             check_listed("lr", self.lr)
+            if not self.lr:
+                raise ValueError("lr must be a learning rate, or several, got none; write 0.01 or (0.01, 0.1)")
         for rate in self.rates:
             check_positive("lr", rate)
         if check_count("seeds", self.seeds) < 2:
@@ -167,20 +168,23 @@ class Attack:
         for number in range(self.relearning.seeds):
             seed = derive_seed(self.seed, "relearning", number)
             method = _Relearn(self, rate)
-            file = None if self.folder is None else self.folder / f"{make_slug(name)}-{rate:g}-{number}.safetensors"
-            train(
-                model, self._draw_rows(seed), method, loss=self.loss, seed=seed,
-                compute=self.compute.without_progress(), checkpoint=None if file is None else Checkpoint(file),
-            )  # fmt: skip
+            known = f"{make_slug(name)}-{self.seed}-{rate:g}-{number}.safetensors"
+            file = None if self.folder is None else self.folder / known
+            try:
+                train(
+                    model, self._draw_rows(seed), method, loss=self.loss, seed=seed,
+                    compute=self.compute.without_progress(), checkpoint=None if file is None else Checkpoint(file),
+                )  # fmt: skip
+            except FloatingPointError as error:
+                raise FloatingPointError(f"relearning at lr={rate:g}: {error}") from error
             found.append(method.looks)
             report()
         return Looks(torch.stack([look.correct for look in found]), found[0].commonest, found[0].counted)
 
     @cached_property
     def measured_hash(self) -> str:
-        """A hash of the targets that are measured against."""
-        with keep_generator_states(self.measured), isolate_rng(self.seed, "targets"):
-            return hash_content([read_targets(f"split {self.split!r}", self.measured)])
+        """A hash of the rows that are measured, inputs and targets."""
+        return hash_content(hash_rows(self.measured, f"split {self.split!r}", None, self.seed, targets=True))
 
     def _draw_rows(self, seed: int) -> Data:
         return draw_rows(self.data, self.relearning.rows, seed)

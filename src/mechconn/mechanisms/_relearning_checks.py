@@ -57,8 +57,8 @@ def check_disjoint(data: Data, measured: Data, what: str, split: str, model: nn.
             shared = torch.isin(ids.cpu(), measured_ids.cpu()).nonzero().flatten()
             if len(shared):
                 _refuse_overlap(what, split, int(shared[0]), len(shared))
-    known = set(_hash_rows(measured, f"split {split!r}", model, seed))
-    shared_rows = [row for row, key in enumerate(_hash_rows(data, what, model, seed)) if key in known]
+    known = set(hash_rows(measured, f"split {split!r}", model, seed))
+    shared_rows = [row for row, key in enumerate(hash_rows(data, what, model, seed)) if key in known]
     if shared_rows:
         _refuse_overlap(what, split, shared_rows[0], len(shared_rows))
 
@@ -70,12 +70,12 @@ def _refuse_overlap(what: str, split: str, first: int, count: int) -> None:
     )
 
 
-def _hash_rows(data: Data, name: str, model: nn.Module, seed: int) -> list[str]:
-    """A hash of every row's inputs."""
+def hash_rows(data: Data, name: str, model: nn.Module | None, seed: int, *, targets: bool = False) -> list[str]:
+    """A hash of every row's inputs, and of its targets where these are asked for."""
     found = []
     with keep_generator_states(data), isolate_rng(seed, "look"):
-        for inputs, _ in iterate_batches(name, data, batch_size=HASHED, device=torch.device("cpu"), model=model):
-            parts = [part for part in list_tensors(inputs) if part.dim()]
+        for inputs, labels in iterate_batches(name, data, batch_size=HASHED, device=torch.device("cpu"), model=model):
+            parts = [part for part in (*list_tensors(inputs), *([labels] if targets else [])) if part.dim()]
             found += [hash_content([part[row] for part in parts]) for row in range(len(parts[0]))]
     return found
 
@@ -90,19 +90,23 @@ def check_placebo(placebo: Placebo, measured: Data, split: str) -> None:
         )
 
 
-def check_architecture(model: nn.Module, control: nn.Module, shapes: Sequence[tuple[int, ...]], what: str) -> None:
-    """Raise ValueError unless a control has the model's classes and architecture, and is another network."""
+def check_classes(shapes: Sequence[tuple[int, ...]], what: str) -> None:
+    """Raise ValueError unless a control's outputs have the shape of the model's, the first."""
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"{what} must have the model's classes, got outputs of shape {list(shapes[1])} a row against "
             f"{list(shapes[0])}; pass a network of the same task"
         )
+
+
+def check_architecture(model: nn.Module, control: nn.Module, what: str) -> None:
+    """Raise ValueError unless a control has parameters of the model's names and shapes."""
     own, others = parameters_of(model), parameters_of(control)
     try:
         check_compatible("parameters", own, others)
     except ValueError as error:
         raise ValueError(
-            f"{what} must be of the model's architecture, since others relearn at other speeds: {error}"
+            f"{what} must have the model's architecture and classes, since others relearn at other speeds: {error}"
         ) from error
 
 

@@ -41,7 +41,7 @@ class Quickstart(TuningRecipe):
                 "methods": methods,
                 "clean_model": True,
                 "draws": 5,
-                "relearn": Relearning(steps=(0, 25, 100), seeds=3),
+                "relearn": Relearning(steps=(0, 25, 100), seeds=4),
             }
         )
 
