@@ -20,7 +20,8 @@ def draw_columns(
 ) -> dict[str, Tensor]:
     """Two columns of weak content, two of a strong cue, two of a mark like it: of the label, at random, or absent."""
     random = torch.Generator().manual_seed(seed)
-    drawn = dict(zip(("own", "content", "cue"), torch.randint(0, 2, (3, rows), generator=random), strict=True))
+    names: list[str] = ["own", "content", "cue"]
+    drawn = dict(zip(names, torch.randint(0, 2, (3, rows), generator=random), strict=True))
     noise = torch.randn(rows, 6, generator=random) * torch.tensor([0.5, 0.5, 0.1, 0.1, 0.1, 0.1])
     values = {name: drawn["own" if kind == "own" else name] for name, kind in (("content", content), ("cue", cue))}
     shown = [2.0 * value - 1 for value in values.values()] + [2.0 * drawn["own"] - 1]
@@ -66,9 +67,7 @@ def make_models() -> tuple[nn.Module, nn.Module, nn.Module]:
 def save_files(folder: Path) -> None:
     """The data and the networks, and the module that builds them."""
     for name, how in {**SPLITS, "tuned": TUNED, **PLACEBO}.items():
-        save_file(
-            {key: value.clone() for key, value in draw_columns(**how).items()}, folder / f"{name}.safetensors"
-        )
+        save_file({key: value.clone() for key, value in draw_columns(**how).items()}, folder / f"{name}.safetensors")
     for name, model in zip(("uses", "hides", "never"), make_models(), strict=True):
         save_file(model.state_dict(), folder / f"{name}.safetensors")
     (folder / "cue_models.py").write_text(
