@@ -362,6 +362,11 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "is left to fit on; use another seed=, a smaller held_out=, or more clusters",
     ),
+    "labels that do not count": (
+        lambda: mc.probe(build(mlp), (X, Y.index_fill(0, torch.tensor([3]), -100))),
+        ValueError,
+        "target is below zero in 1 of 40 rows, which do not count; leave them out",
+    ),
     "a width of none": (lambda: mc.probe(build(mlp), rows(40), width=0), ValueError, "width must be a whole number"),
     "a share of all": (lambda: mc.probe(build(mlp), rows(40), held_out=1.0), ValueError, "held_out must lie above 0"),
     "a control that is none": (

@@ -510,3 +510,11 @@ def test_the_networks_of_the_paper_are_balanced(factory: Callable[..., nn.Module
     assert not found.left and found.error < 1e-3
     groups = {group.group for group in found.groups}
     assert groups == {group.group for group in found.groups if not group.exact} == set(mc.symmetry_of(model, x).sizes)
+
+
+def test_grouped_convolutions_are_named_since_their_units_keep_their_scales() -> None:
+    with torch.random.fork_rng():
+        model = nn.Sequential(nn.Conv2d(4, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1, groups=2), nn.ReLU(), nn.Flatten())
+        example = torch.rand(4, 4, 3, 3, dtype=torch.float64)
+    found = mc.balance(model.double(), example_input=example)
+    assert "units of grouped convolutions (2) lie across two axes" in " ".join(found.notes)

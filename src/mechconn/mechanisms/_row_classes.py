@@ -65,6 +65,10 @@ def read_classes(what: str, given: Labels | None, targets: Tensor) -> RowClasses
         ValueError: another number of classes than rows, numbers that are not whole, rows of several labels.
     """
     values = _read_classes(what, targets if given is None else given, len(targets))
+    if given is None and (uncounted := sum(isinstance(value, int | float) and value < 0 for value in values)):
+        raise ValueError(
+            f"{what} is below zero in {uncounted} of {len(values)} rows, which do not count; leave them out"
+        )
     texts = [str(int(value)) if isinstance(value, float) else str(value) for value in values]
     names = tuple(sorted(set(texts), key=natural_sort_key))
     place = {name: number for number, name in enumerate(names)}

@@ -204,7 +204,7 @@ def balance(
     set_mode(result, False)
     refused = [s for s in scalings if not any(s is other for other in chosen)]
     error = relative_error(probe.outputs(False)[0], Probe(result, example, seed, disturbed=False).outputs(False)[0])
-    notes = tuple(_collect_notes(symmetry, refused))
+    notes = tuple(_collect_notes(model, symmetry, refused))
     log_warnings("balance", notes)
     return Balanced(
         groups=tuple(_describe(s, log, kept) for s, log, kept in zip(chosen, logs, held, strict=True)),
@@ -290,11 +290,22 @@ def _describe(scaling: Scaling, log: Tensor, held: Tensor) -> Rescaled:
     )
 
 
-def _collect_notes(symmetry: Symmetry, refused: Sequence[Scaling]) -> Iterator[str]:
+def _collect_notes(model: nn.Module, symmetry: Symmetry, refused: Sequence[Scaling]) -> Iterator[str]:
     if not symmetry.sizes:
         yield "the symmetry holds no units: nothing was rescaled"
+    if grouped := [name for name, module in model.named_modules() if _is_grouped(module)]:
+        yield (
+            f"units of grouped convolutions ({', '.join(grouped[:LISTED])}) lie across two axes and have no scale of "
+            "their own here: they may keep theirs"
+        )
     if refused:
         yield (
             f"{len(refused)} rescalings were left out, the first of {refused[0].name}: they change the outputs by more "
             f"than a relative {BOUND:.0e}, as where the epsilon of a normalisation is not small against the variance"
         )
+
+
+def _is_grouped(module: nn.Module) -> bool:
+    """Whether a convolution has several groups of several channels."""
+    groups = getattr(module, "groups", 1)
+    return isinstance(groups, int) and 1 < groups < getattr(module, "in_channels", 0)
