@@ -276,8 +276,8 @@ def relearn_step(
         setup = prepare_relearning(
             task, suite, before.margin, loss=context.loss, cluster=None, folder=folder, seed=seed, compute=compute
         )
-        comparison = RelearningComparison(task, setup).check(own := context.model(model))
-        return StepOutput(comparison.measure("model", own, task.control, before).to_dict())
+        setup.check_rows(own := context.model(model), None)
+        return StepOutput(RelearningComparison(task, setup).measure(what, own, task.control, before).to_dict())
 
     inputs = {"model": model.input, "control": control.input, "data": identify(data), "suite": identify(suite)}
     config = {"relearning": relearning.settings(), "margin": before.margin, "seed": seed}
