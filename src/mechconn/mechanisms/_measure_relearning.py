@@ -103,7 +103,7 @@ def measure_relearning(
         suite: what effects before relearning are measured on; it holds `split`.
         split: on which accuracy is measured while they relearn, such as "rand_image".
         control: a network that never met the mechanism and was tuned alike, of the same architecture; for several
-            models as many, run by run, or one for all. It decides.
+            models as many, run by run, or one for all, whose own speed is then part of every excess. It decides.
         placebo: without a control: the same network relearns a mechanism that it never met, `task.placebo(100)`.
             Weaker, and labelled so: what helps to learn the one may help to learn the other.
         others: name -> another network, drawn beside and deciding nothing.
@@ -121,8 +121,8 @@ def measure_relearning(
 
     Raises:
         ValueError: neither a control nor a placebo, or both; another number of controls than models; rows that overlap
-            with those measured, or of one class; a control of other classes, of another architecture, that is the model
-            itself, or that follows the mechanism itself.
+            with those measured, or of one class; a control of other classes, of another architecture, with other
+            weights frozen, that is the model itself, or that follows the mechanism itself; others named as a run is.
         FloatingPointError: a rate at which relearning diverges.
 
     Source: the retuning attack of Min et al., NeurIPS 2024; equivalence by interval inclusion.
