@@ -17,13 +17,13 @@ TINY = (
 TUNING = (
     "clean_samples=40", "methods=FT-M,CBFT", "methods.FT-M.epochs=2", "methods.CBFT.epochs=2",
     "methods.FT-M.batch_size=20", "methods.CBFT.batch_size=20",
+    "relearn=none",
 )  # fmt: skip
 
 
 def small_plan(store: Path, engine: CellEngine = INLINE, *changes: str, recipe: str = "table1") -> RunPlan:
     """A run of a recipe on planted latents, two cells as a rule."""
     own = ("fit.epochs=1",) if recipe == "fig4" else () if recipe in ("fig5", "table3") else TUNING
-    own += ("relearn=none",) if recipe == "table1" else ()
     _, scale, settings, _ = resolve_settings(recipe, "smoke", [*TINY, *own, *changes])
     return RunPlan(recipe, scale, settings, store, engine)
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
-from planted_cues import SHORT, SPLIT, cue_only, measure, never_met, planted, suite
+from planted_cues import SHORT, SPLIT, cue_only, measure, never_met, planted, split_of, suite
 
 SMALL = {"suite": suite(0, 80), "symmetry": "none"}
 A, B = never_met(), never_met(0, 2)
@@ -150,7 +150,8 @@ def test_no_more_steps_are_taken_than_are_measured() -> None:
 def test_rows_in_clusters_widen_the_interval() -> None:
     """Every row four times: as many rows, a quarter as many clusters."""
     copies = mc.Suite(
-        {name: (data.x.repeat(4, 1), data.y.repeat(4)) for name, data in suite(0, 80).items()}, reference="cue"
+        {name: (d.x.repeat(4, 1), d.y.repeat(4)) for name in suite(0, 80) if (d := split_of(suite(0, 80), name))},
+        reference="cue",
     )
     clusters = torch.arange(80).repeat(4)
     plain, clustered = (
