@@ -126,7 +126,8 @@ def load(data: Any, size: int, shuffle: bool, own: bool = False) -> DataLoader[A
 @pytest.mark.parametrize("own", [False, True], ids=["global generators", "a generator of its own"])
 def test_a_loader_that_shuffles_is_measured_in_one_order(own: bool) -> None:
     """So that the values of a row stand under one number, for every seed, step and network."""
-    shuffled = mc.Suite({n: load((d.x, d.y), 16, True, own) for n, d in suite(0, 80).items()}, reference="cue")
+    splits: Any = suite(0, 80)
+    shuffled = mc.Suite({n: load((d.x, d.y), 16, True, own) for n, d in splits.items()}, reference="cue")
     (run,) = measure(A, B, SHORT, suite=shuffled, symmetry="none").runs
     assert torch.equal(run.curve.correct[0, 0], run.curve.correct[1, 0])
     (plain,) = measure(A, B, SHORT, **SMALL).runs
