@@ -23,7 +23,8 @@ METHODS: dict[str, Any] = {
 
 def task(seed: int = 0, **changes: Any) -> mc.TuningTask:
     asked = mc.RelearningTask(cue_only(), SPLIT, control=never_met(seed), relearning=SHORT)
-    return mc.TuningTask(met(seed), CLEAN, SUITE, **{"seed": seed, "relearn": asked} | changes)
+    own: dict[str, Any] = {"model": met(seed), "clean": CLEAN, "suite": SUITE, "seed": seed, "relearn": asked}
+    return mc.TuningTask(**own | changes)
 
 
 @cache
@@ -81,6 +82,25 @@ def test_without_relearning_records_are_as_they_were() -> None:
     assert [run.invariance for run in plain.runs] == [run.invariance for run in with_it.runs]
 
 
+def test_a_control_that_its_tuning_made_follow_the_cue_is_named() -> None:
+    compare = {"FT": replace(METHODS["FT"], epochs=20, lr=0.1)}
+    found = mc.compare_methods(task(clean=planted(300, 21, "agree")), compare)
+    note = "the control of FT follows the mechanism itself (rand_cue changes its accuracy by -"
+    assert [text.startswith(note) for text in found.relearned["FT"].notes] == [True]
+    assert found.relearned[next(iter(found))].notes == ()
+    assert f"FT: note: {note}" in str(found)
+    section = next(section for section in found.sections() if section.title == "Gone or hidden")
+    assert section.note.startswith(f"Note on FT: {note}")
+
+
+def test_relearning_tells_its_progress() -> None:
+    told: list[mc.ProgressEvent] = []
+    mc.compare_methods(task(), {"FT": METHODS["FT"]}, progress=told.append)
+    assert [(event.done, event.total) for event in told if event.stage == "relearning"] == [
+        (done, 8) for done in range(1, 9)
+    ]  # both sides of the start and of the method, with two seeds
+
+
 def test_against_a_placebo_no_control_is_tuned() -> None:
     measured = planted(60, 1000, "agree", cue_only=True)
     placebo = mc.Placebo(planted(60, 12, "against", cue_only=True), measured)
@@ -119,6 +139,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a control that follows": (
         lambda: task(relearn=mc.RelearningTask(cue_only(), SPLIT, control=met(1), relearning=SHORT)),
         "the control must never have met the mechanism, but rand_cue changes its accuracy by -",
+    ),
+    "a control that is the model": (
+        lambda: task(model=never_met(), relearn=asked()),
+        "the control must be a network that never met the mechanism, got one with the model's weights",
     ),
     "rows that overlap": (
         lambda: task(relearn=replace(asked(), data=planted(60, 1000, "agree", cue_only=True))),

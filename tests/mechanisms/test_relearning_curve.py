@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
 from planted_cues import SHORT, SPLIT, cue_only, measure, never_met, planted, split_of, suite
@@ -116,6 +118,36 @@ def test_of_several_rates_each_side_counts_with_its_strongest_attack() -> None:
         assert own.lr == best and torch.equal(own.correct, alone[best].correct)
 
 
+def load(data: Any, size: int, shuffle: bool, own: bool = False) -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(3) if own else None
+    return DataLoader(TensorDataset(*data), batch_size=size, shuffle=shuffle, generator=generator)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["global generators", "a generator of its own"])
+def test_a_loader_that_shuffles_is_measured_in_one_order(own: bool) -> None:
+    """So that the values of a row stand under one number, for every seed, step and network."""
+    splits: Any = suite(0, 80)
+    shuffled = mc.Suite({n: load((d.x, d.y), 16, True, own) for n, d in splits.items()}, reference="cue")
+    (run,) = measure(A, B, SHORT, suite=shuffled, symmetry="none").runs
+    assert torch.equal(run.curve.correct[0, 0], run.curve.correct[1, 0])
+    (plain,) = measure(A, B, SHORT, **SMALL).runs
+    assert torch.equal(run.curve.correct.sort(2).values, plain.curve.correct.sort(2).values)
+
+
+def test_batches_that_all_seeds_read_in_one_order_get_a_note() -> None:
+    fixed, shuffled = (measure(A, B, SHORT, **SMALL, data=load(cue_only(), 10, shuffle)) for shuffle in (False, True))
+    assert torch.equal(fixed.runs[0].curve.correct[0], fixed.runs[0].curve.correct[1])
+    note = "the relearning data come in batches of one order, so that all relearning seeds share it"
+    assert any(text.startswith(note) for text in fixed.notes)
+    assert not any(text.startswith(note) for text in shuffled.notes)
+
+
+def test_no_more_steps_are_taken_than_are_measured() -> None:
+    """Of 6 steps an epoch."""
+    with pytest.raises(FloatingPointError, match=r"at step 1 of 2 \(epoch 0\)"):
+        measure(A, B, replace(SHORT, steps=(2,), lr=1e30), **SMALL)
+
+
 def test_rows_in_clusters_widen_the_interval() -> None:
     """Every row four times: as many rows, a quarter as many clusters."""
     copies = mc.Suite(
@@ -127,6 +159,7 @@ def test_rows_in_clusters_widen_the_interval() -> None:
         measure(A, B, SHORT, suite=copies, symmetry="none", cluster=given).runs[0] for given in (None, clusters)
     )
     assert clustered.excess == plain.excess
-    width, narrow = (high - low for low, high in (clustered.interval, plain.interval))
-    assert width > narrow
+    for of in (lambda run: run.interval, lambda run: run.curve.interval[0], lambda run: run.at_start_interval):
+        width, narrow = (high - low for low, high in map(of, (clustered, plain)))
+        assert width > narrow
     assert set(clustered.to_settle or {"clusters": 0}) <= {"seeds", "clusters"}

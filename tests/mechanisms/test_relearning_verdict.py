@@ -94,6 +94,7 @@ def test_every_run_has_its_verdict_and_one_control_serves_all() -> None:
         assert torch.equal(run.curve.correct, alone.curve.correct) and run.interval == alone.interval
         assert (run.verdict, run.before) == (alone.verdict, alone.before)
     assert found.excess == pytest.approx(fmean(run.excess for run in found.runs), abs=1e-12)
+    assert any(note.startswith("one control serves all runs") for note in found.notes)
 
 
 def test_runs_have_controls_of_their_own_where_there_are_as_many() -> None:
@@ -102,6 +103,7 @@ def test_runs_have_controls_of_their_own_where_there_are_as_many() -> None:
     for run, model, control in zip(found.runs, models, controls, strict=True):
         (alone,) = measure(model, control, SHORT, suite=suite(0, 60)).runs
         assert torch.equal(run.against.correct, alone.against.correct) and run.excess == alone.excess
+    assert found.notes == ()
 
 
 def test_how_many_runs_are_hidden_has_an_exact_interval_with_undetermined_ones_on_either_side() -> None:
@@ -126,6 +128,7 @@ def test_the_mean_excess_is_students_t_over_runs() -> None:
     assert found.mean_excess == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert found.excess == pytest.approx(fmean(values), abs=1e-12)
     assert "(Student's t over training runs)" in str(found)
+    assert made_up(["gone", "hidden"], [-0.5, 0.9]).mean_excess == (-1.0, 1.0)
 
 
 def test_of_one_run_the_text_says_that_it_is_one() -> None:

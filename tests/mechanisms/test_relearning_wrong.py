@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +33,13 @@ def ask(model: Any = None, control: Any = None, relearning: Any = SHORT, **setti
     return measure(met() if model is None else model, relearning=relearning, **({"suite": SUITE} | placed | settings))
 
 
+def frozen(model: nn.Module) -> nn.Module:
+    """A copy whose first layer is frozen."""
+    found = copy.deepcopy(model)
+    found[0].requires_grad_(False)  # pyright: ignore
+    return found
+
+
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "rows that overlap": (
         lambda: ask(data=OVERLAP),
@@ -55,6 +63,18 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a control of other outputs": (
         lambda: ask(control=nn.Sequential(*never_met().children(), nn.ZeroPad1d((0, 1)))),
         "the control must have the model's classes, got outputs of shape [7] a row against [6]; pass a network of",
+    ),
+    "a model that is frozen in part": (
+        lambda: ask(frozen(met())),
+        "the control must have the model's trainable weights, since frozen ones do not relearn, got '0.bias' frozen in "
+        "the model alone; call requires_grad_() on both",
+    ),
+    "a control that is frozen in part": (
+        lambda: ask(control=frozen(never_met())), "got '0.bias' frozen in the control alone; call requires_grad_() on",
+    ),
+    "another that is called as a run is": (
+        lambda: ask(others={"control": met(1)}),
+        "others must have names of their own, got 'control'; write {'other control': model}",
     ),
     "a control with the model's weights": (
         lambda: ask(never_met(), never_met()),
@@ -169,6 +189,10 @@ def test_rows_of_one_origin_overlap_whatever_is_shown_on_them() -> None:
 
 
 def test_the_remedies_work() -> None:
-    """Other rows to tune on, a placebo, an intervention by its name."""
-    found = ask(suite=TWO_INTERVENTIONS, intervention="rand_a", data=planted(40, 5, "agree", cue_only=True))
-    assert found.intervention == "rand_a" and found.state == "uses"
+    """Other rows to tune on, an intervention by its name, thawed weights, other names, the placebo of a task."""
+    thawed = frozen(met()).requires_grad_()
+    found = ask(
+        thawed, suite=TWO_INTERVENTIONS, intervention="rand_a", data=planted(40, 5, "agree", cue_only=True),
+        others={"other control": met(1)},
+    )  # fmt: skip
+    assert found.intervention == "rand_a" and found.state == "uses" and list(found.others) == ["other control"]

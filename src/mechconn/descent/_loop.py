@@ -192,6 +192,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.now = RunState(part=self.engine._part, history=self.engine.history, kept=self.engine.kept)
         self.steps = math.ceil(self.batches / self.schedule.accumulate)
+        self.total = self.schedule.count_steps(self.schedule.epochs * self.steps)
 
     def all_epochs(self, saved: RunState | None) -> None:
         """Every epoch that is not done, then the weights that were chosen."""
@@ -207,7 +208,7 @@ class _Run:
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         """The iterations of an epoch that are not done; the mean of each term over the rows, and the last rate."""
-        now, rate, total = self.now, self.schedule.lr, self.schedule.epochs * self.steps
+        now, rate, total = self.now, self.schedule.lr, self.total
         own = [order for source in self.data for order in find_generators(source)]
         for number, order in enumerate(own):
             if now.offset:
@@ -297,7 +298,7 @@ class _Run:
             )
 
         streams = islice(zip(*map(stream, range(len(self.data))), strict=False), self.batches)
-        for offset in range(self.steps):
+        for offset in range(min(self.steps, self.total - epoch * self.steps)):
             number = epoch * self.steps + offset
             seed_globally(engine.seed, engine.what, self.now.part, number)
             parts = [
@@ -358,7 +359,7 @@ class _Run:
     def _broken(self, term: str, value: float) -> FloatingPointError:
         """What is not finite after the last iteration that was done."""
         number = self.now.epoch * self.steps + self.now.offset
-        return self._diverged(term, value, number, self.schedule.epochs * self.steps, self.now.epoch)
+        return self._diverged(term, value, number, self.total, self.now.epoch)
 
     def _diverged(self, term: str, value: float, step: int, steps: int, epoch: int) -> FloatingPointError:
         text = (

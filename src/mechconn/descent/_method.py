@@ -263,6 +263,10 @@ class Schedule(MethodSettings, abc.ABC):
     def rate(self, step: int, steps: int, epoch: int) -> float:
         """Learning rate at iteration `step` of `steps`."""
 
+    def count_steps(self, steps: int) -> int:
+        """How many iterations are taken, of those that all epochs have: all."""
+        return steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class CosineSchedule(Schedule):
@@ -275,7 +279,17 @@ class CosineSchedule(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantSchedule(Schedule):
-    """A schedule whose learning rate stays as it is."""
+    """A schedule whose learning rate stays as it is.
+
+    Attributes:
+        steps: iterations after which it ends, within an epoch too; None ends with the last epoch.
+    """
+
+    steps: int | None = None
+
+    def count_steps(self, steps: int) -> int:
+        """At most `self.steps`."""
+        return steps if self.steps is None else min(self.steps, steps)
 
     def rate(self, step: int, steps: int, epoch: int) -> float:
         """lr."""

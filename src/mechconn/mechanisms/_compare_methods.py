@@ -41,6 +41,7 @@ from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._method_comparison import START, MethodComparison, TuningRun
 from mechconn.mechanisms._outcomes import measure_outcome
 from mechconn.mechanisms._relearning import RelearningTask
+from mechconn.mechanisms._relearning_checks import check_another
 from mechconn.mechanisms._slug import make_slug
 from mechconn.network import Metric, check_metrics
 from mechconn.tuning import fine_tune
@@ -146,7 +147,7 @@ def compare_methods(
     asked = replace(asked, on=starts[0].on)
     starts += [asked.measure(START, task, task.model) for task in tasks[1:]]
     place = None if folder is None else Path(folder)
-    relearning = [_begin_relearning(task, margin, loss, place, asked.compute) for task in tasks]
+    relearning = [_begin_relearning(task, margin, loss, place, compute, len(methods)) for task in tasks]
     tuner = _Tuner(loss, head, transform, place, compute, len(tasks) * len(methods))
     runs: list[TuningRun] = []
     for task, part, budgeted, start, again in zip(tasks, parts, budgets, starts, relearning, strict=True):
@@ -222,7 +223,7 @@ class _Tuner:
 
 
 def _begin_relearning(
-    task: TuningTask, margin: float, loss: PerSampleLoss, folder: Path | None, compute: Compute
+    task: TuningTask, margin: float, loss: PerSampleLoss, folder: Path | None, compute: Compute, methods: int
 ) -> RelearningComparison | None:
     """Relearning on one task, after refusing what cannot be compared; None where it is not asked for."""
     if task.relearn is None:
@@ -230,8 +231,10 @@ def _begin_relearning(
     with _name_run(START, task.seed):
         setup = prepare_relearning(
             task.relearn, task.suite, margin, loss=loss, cluster=task.cluster, folder=folder, seed=task.seed,
-            compute=compute,
+            compute=compute, copies=2 * (1 + methods),
         )  # fmt: skip
+        if task.relearn.control is not None:
+            check_another(task.model, task.relearn.control, "the control")
         return RelearningComparison(task.relearn, setup).check(task.model)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from mechconn.core import Compute, PerSampleLoss, as_data, check_is
@@ -14,13 +13,18 @@ from mechconn.losses import as_loss
 from mechconn.mechanisms._effects import Invariance
 from mechconn.mechanisms._measure_relearning import RelearningSetup
 from mechconn.mechanisms._relearned import Relearned
+from mechconn.mechanisms._relearned_sentences import write_points
 from mechconn.mechanisms._relearning import RelearningTask
-from mechconn.mechanisms._relearning_checks import find_intervention
-from mechconn.network import parameters_of, unwrap_module
+from mechconn.mechanisms._relearning_checks import find_intervention, follows, has_same_weights
+from mechconn.network import unwrap_module
 
 SAME = (
     "{name} gives the control the model's weights, bit for bit: what it ends with does not depend on where it starts, "
     "so the excess is zero by construction"
+)
+FOLLOWS = (
+    "the control of {name} follows the mechanism itself ({effect.split} changes its accuracy by {amount}), so that "
+    "gone would not say that the model lacks the mechanism"
 )
 
 
@@ -80,7 +84,8 @@ class RelearningComparison:
     ) -> Relearned:
         """Gone or hidden: the result of a method, against the control that it tuned; None with a placebo.
 
-        `before` are the effects on accuracy where they are known.
+        `before` are the effects on accuracy where they are known. A control that its tuning made follow the mechanism
+        gets a note.
         """
         setup = self.setup
         setup.notes.clear()
@@ -89,12 +94,9 @@ class RelearningComparison:
         if control is None:
             against = setup.relearn(f"{name} placebo", model, self.task.placebo)
             return setup.make_result([setup.judge(before, curve, against)], {}, "placebo")
-        if _are_same(model, control):
+        if has_same_weights(model, control):
             setup.notes.append(SAME.format(name=name))
+        if follows(effect := setup.measure_control(control)):
+            setup.notes.append(FOLLOWS.format(name=name, effect=effect, amount=write_points(effect.effect)))
         against = setup.relearn(f"{name} control", control)
         return setup.make_result([setup.judge(before, curve, against)], {}, "control")
-
-
-def _are_same(model: nn.Module, control: nn.Module) -> bool:
-    own, others = parameters_of(model), parameters_of(control)
-    return own.keys() == others.keys() and all(torch.equal(t.cpu(), others[name].cpu()) for name, t in own.items())

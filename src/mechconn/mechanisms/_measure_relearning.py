@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,7 +29,7 @@ from mechconn.core import (
 from mechconn.datasets import ClusterLabels, Clusters, Placebo, Suite, read_clusters
 from mechconn.losses import Loss, as_loss, cross_entropy
 from mechconn.mechanisms._balanced import Balancer, Balancing
-from mechconn.mechanisms._effects import CONFIDENCE, Invariance
+from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import ModelOutcome, measure_outcome
 from mechconn.mechanisms._relearned import Against, Relearned, RelearningCurve, RelearningRun
@@ -40,12 +42,22 @@ from mechconn.mechanisms._relearning_checks import (
     check_never_met,
     check_placebo,
     find_intervention,
+    has_one_order,
 )
 from mechconn.mechanisms._relearning_verdict import Excess, bound_steps, choose_rate
 from mechconn.network import resolve_device, unwrap_module
 
 Models: TypeAlias = nn.Module | Sequence[nn.Module]
 """One training run's network, or a list of several runs'."""
+
+ONE_CONTROL = (
+    "one control serves all runs, and how fast this one relearns is part of every excess, which intervals over runs do "
+    "not hold; pass a control for each run"
+)
+ONE_ORDER = (
+    "the relearning data come in batches of one order, so that all relearning seeds share it, and the interval does "
+    "not hold what another order changes; pass a dataset, or a loader that shuffles"
+)
 
 
 def measure_relearning(
@@ -91,7 +103,7 @@ def measure_relearning(
         suite: what effects before relearning are measured on; it holds `split`.
         split: on which accuracy is measured while they relearn, such as "rand_image".
         control: a network that never met the mechanism and was tuned alike, of the same architecture; for several
-            models as many, run by run, or one for all. It decides.
+            models as many, run by run, or one for all, whose own speed is then part of every excess. It decides.
         placebo: without a control: the same network relearns a mechanism that it never met, `task.placebo(100)`.
             Weaker, and labelled so: what helps to learn the one may help to learn the other.
         others: name -> another network, drawn beside and deciding nothing.
@@ -109,8 +121,8 @@ def measure_relearning(
 
     Raises:
         ValueError: neither a control nor a placebo, or both; another number of controls than models; rows that overlap
-            with those measured, or of one class; a control of other classes, of another architecture, that is the model
-            itself, or that follows the mechanism itself.
+            with those measured, or of one class; a control of other classes, of another architecture, with other
+            weights frozen, that is the model itself, or that follows the mechanism itself; others named as a run is.
         FloatingPointError: a rate at which relearning diverges.
 
     Source: the retuning attack of Min et al., NeurIPS 2024; equivalence by interval inclusion.
@@ -121,13 +133,15 @@ def measure_relearning(
     check_share("margin", margin)
     models = _list_models("model", model)
     controls = _list_controls(control, len(models), placebo)
-    others = {name: unwrap_module(own, f"others[{name!r}]") for name, own in (others or {}).items()}
+    others = _list_others(others or {})
     which = find_intervention(suite, split, intervention)
     setup = RelearningSetup(
         relearning, as_data("relearning data", data), suite, split, which, margin,
         as_loss(loss), read_clusters(cluster, suite), symmetry, None if folder is None else Path(folder), seed, compute,
         (2 * len(models) + len(others)) * len(relearning.rates) * relearning.seeds,
     )  # fmt: skip
+    if len(controls) < len(models) and controls:
+        setup.notes.append(ONE_CONTROL)
     setup.check_rows(models[0], placebo)
     befores = [setup.measure_before(own) for own in models]
     for number, own in enumerate(controls):
@@ -146,9 +160,9 @@ def measure_relearning(
             against = shared
         runs.append(setup.judge(before, curve, against))
     drawn = {name: setup.relearn(f"other {name}", other) for name, other in others.items()}
-    notes = tuple(dict.fromkeys(setup.notes))
-    log_warnings("relearning", notes)
-    return setup.make_result(runs, drawn, "control" if placebo is None else "placebo")
+    found = setup.make_result(runs, drawn, "control" if placebo is None else "placebo")
+    log_warnings("relearning", found.notes)
+    return found
 
 
 def _list_models(name: str, models: Models) -> list[nn.Module]:
@@ -156,6 +170,14 @@ def _list_models(name: str, models: Models) -> list[nn.Module]:
     if not found:
         raise ValueError(f"{name} must be a network or a list of networks, got an empty list")
     return [unwrap_module(own, f"{name} {number}") for number, own in enumerate(found)]
+
+
+def _list_others(others: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The others, none under a name that a run or what it is compared with has."""
+    for name in others:
+        if re.fullmatch(r"(model|control|placebo)( \d+)?", name):
+            raise ValueError(f"others must have names of their own, got {name!r}; write {{'other {name}': model}}")
+    return {name: unwrap_module(own, f"others[{name!r}]") for name, own in others.items()}
 
 
 def _list_controls(control: Models | None, runs: int, placebo: Placebo | None) -> list[nn.Module]:
@@ -190,6 +212,7 @@ class RelearningSetup:
         folder: where checkpoints are written; None writes none.
         total: copies to relearn, for progress.
         notes: what could not be done.
+        shared: notes on what every network shares.
     """
 
     relearning: Relearning
@@ -206,6 +229,7 @@ class RelearningSetup:
     compute: Compute
     total: int
     notes: list[str] = field(default_factory=list)
+    shared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.symmetry, str):
@@ -217,6 +241,8 @@ class RelearningSetup:
         """Refuse rows that are also measured, and a placebo of other labels."""
         measured = self.suite[self.split]
         check_disjoint(self.data, measured, "the relearning data", self.split, model, self.seed)
+        if has_one_order(self.data, model, self.seed):
+            self.shared = (ONE_ORDER,)
         if placebo is not None:
             check_placebo(placebo, measured, self.split)
             check_disjoint(placebo.data, placebo.split, "the placebo's data", self.split, model, self.seed)
@@ -227,15 +253,24 @@ class RelearningSetup:
 
     def check_control(self, model: nn.Module, control: nn.Module, what: str) -> None:
         """Refuse a control of other classes or architecture, and one that follows the mechanism."""
-        names = (self.suite.reference, self.intervention)
-        few = Suite(
-            {name: self.suite[name] for name in names}, names[0], (self.intervention,), paired=self.suite.paired
-        )
         check_architecture(model, control, what)
-        outcomes = [self._measure(own, few) for own in (model, control)]
-        check_classes([outcome.splits[names[0]].draws[0].row_shape for outcome in outcomes], what)
-        found = make_invariance(outcomes[1], few, self.margin, "accuracy")
-        check_never_met(found[self.intervention], what)
+        outcomes = [self._measure(own, self._compared) for own in (model, control)]
+        check_classes([outcome.splits[self.suite.reference].draws[0].row_shape for outcome in outcomes], what)
+        check_never_met(self._find_effect(outcomes[1]), what)
+
+    def measure_control(self, control: nn.Module) -> Effect:
+        """What it costs a control that the mechanism's information is taken away."""
+        return self._find_effect(self._measure(control, self._compared))
+
+    @cached_property
+    def _compared(self) -> Suite:
+        """The reference and the intervention."""
+        names = (self.suite.reference, self.intervention)
+        splits = {name: self.suite[name] for name in names}
+        return Suite(splits, names[0], (self.intervention,), paired=self.suite.paired)
+
+    def _find_effect(self, outcome: ModelOutcome) -> Effect:
+        return make_invariance(outcome, self._compared, self.margin, "accuracy")[self.intervention]
 
     def _measure(self, model: nn.Module, suite: Suite) -> ModelOutcome:
         evaluator = Evaluator(
@@ -246,9 +281,7 @@ class RelearningSetup:
 
     def relearn(self, name: str, model: nn.Module, placebo: Placebo | None = None) -> RelearningCurve:
         """The curve of a network, balanced; of several rates that of the strongest attack."""
-        data = self.data if placebo is None else placebo.data
-        measured = self.suite[self.split] if placebo is None else placebo.split
-        attack = Attack(self.relearning, data, measured, self.split, self.loss, self.seed, self.compute, self.folder)
+        attack = self._attack if placebo is None else self._make_attack(placebo.data, placebo.split)
         side = self._balancer.balance(model, self._read_example(model))
         self.notes += side.notes
         found = {rate: attack.relearn(name, side.model, rate, self._report) for rate in self.relearning.rates}
@@ -256,7 +289,14 @@ class RelearningSetup:
         if self.clusters is not None:
             looks = found[rate]
             self._row_clusters = self.clusters.of(self.split, looks.correct.shape[2], looks.counted)
-        return _make_curve(rate, found[rate], side.groups)
+        return _make_curve(rate, found[rate], side.groups, self._row_clusters)
+
+    @cached_property
+    def _attack(self) -> Attack:
+        return self._make_attack(self.data, self.suite[self.split])
+
+    def _make_attack(self, data: Data, measured: Data) -> Attack:
+        return Attack(self.relearning, data, measured, self.split, self.loss, self.seed, self.compute, self.folder)
 
     def _read_example(self, model: nn.Module) -> Inputs:
         return read_first_rows(self.suite, resolve_device(model, None), self.seed, model)[0]
@@ -298,7 +338,7 @@ class RelearningSetup:
             margin=self.margin,
             compared_with=compared_with,
             settings={**runs[0].before.compute, **_list_settings(self.relearning), "seed": self.seed},
-            notes=tuple(dict.fromkeys(self.notes)),
+            notes=tuple(dict.fromkeys((*self.shared, *self.notes))),
         )
 
 
@@ -308,6 +348,6 @@ def _list_settings(relearning: Relearning) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
-def _make_curve(rate: float, looks: Looks, balanced: tuple[str, ...]) -> RelearningCurve:
+def _make_curve(rate: float, looks: Looks, balanced: tuple[str, ...], clusters: Tensor | None) -> RelearningCurve:
     means = tuple(tuple(steps) for steps in looks.correct.double().mean(2).tolist())
-    return RelearningCurve(rate, means, bound_steps(looks.correct), looks.commonest, balanced, looks.correct)
+    return RelearningCurve(rate, means, bound_steps(looks.correct, clusters), looks.commonest, balanced, looks.correct)

@@ -315,7 +315,11 @@ class MethodComparison(Result, Mapping[str, Mapping[str, Across]], kind="method_
         table, notes = self._tabulate_methods(), self._list_notes()
         head, *rows = (f"| {' | '.join(map(str, row))} |" for row in (table.headings, *table.cells))
         lines = [head, "|---" * len(table.columns) + "|", *rows]
-        relearned = [f"{name}: {found.headline}" for name, found in self.relearned.items()]
+        relearned = [
+            f"{name}: {line}"
+            for name, found in self.relearned.items()
+            for line in (found.headline, *(f"note: {note}" for note in found.notes))
+        ]
         parts = [[self._describe(self.on), "", *lines], relearned, notes]
         return "\n\n".join("\n".join(part) for part in parts if part)
 

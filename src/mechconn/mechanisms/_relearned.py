@@ -32,7 +32,7 @@ class RelearningCurve:
     Attributes:
         lr: the learning rate; of several that of the strongest attack.
         accuracy: seed by seed, the accuracy at every step, in [0, 1].
-        interval: step by step, the 95 % interval over rows of the mean over seeds (by betting).
+        interval: step by step, the 95 % interval over rows, or clusters, of the mean over seeds (by betting).
         chance: the share of the commonest label among the rows that are measured.
         balanced: which groups of hidden units were rescaled beforehand, "kind: group"; see `balance`.
         correct: how right each row is, float32 of shape [seeds, steps, rows]. Files leave it out.
@@ -58,9 +58,9 @@ class RelearningRun:
     Attributes:
         before: effects of interventions before relearning.
         at_start: accuracy where the mechanism alone predicts, less that of what it is compared with, before any step.
-        at_start_interval: its 95 % interval over rows.
+        at_start_interval: its 95 % interval over rows, or clusters.
         excess: the same, as mean over the steps after 0, the relearning seeds and the rows.
-        interval: of the excess, at 95 %, over rows and relearning seeds; see `mechconn.stats.CrossedMean`.
+        interval: of the excess, at 95 %, over rows (or clusters) and relearning seeds; see `stats.CrossedMean`.
         verdict: "gone" where its upper bound is at most the margin (slower than the control is gone too), "hidden"
             where its lower bound is above the margin, else "undetermined".
         to_settle: for "undetermined", so many relearning seeds and rows (or clusters) would settle it; None where no
@@ -131,11 +131,12 @@ class Relearned(Result, kind="relearning"):
 
     @property
     def mean_excess(self) -> Interval | None:
-        """The 95 % interval of the mean excess over training runs, Student's t; None of one run."""
+        """The 95 % interval of the mean excess over training runs, Student's t within [-1, 1]; None of one run."""
         if len(self.runs) < 2:
             return None
         values = torch.tensor([run.excess for run in self.runs], dtype=torch.float64)
-        return t_interval(compute_moments(values), CONFIDENCE)
+        low, high = t_interval(compute_moments(values), CONFIDENCE)
+        return max(low, -1.0), min(high, 1.0)
 
     def find_state(self, run: RelearningRun) -> State:
         """What one run's network does with the mechanism.

@@ -46,9 +46,11 @@ def make_relearning_sections(found: Relearned) -> Iterator[Section]:
         for name, curve in list_curves(found).items()
     )
     table = Table(("network", "rate", *(f"step {step}" for step in found.steps)), rows)
+    unit = found.runs[0].before.over
+    unit = "clusters of rows" if unit == "clusters" else "rows"
     note = (
         f"Accuracy on {split} in %, mean over {found.settings['seeds']} relearning seeds, with 95 % intervals over "
-        "rows (betting). Every network is tuned on the same rows, in the same order, at the same rate."
+        f"{unit} (betting). Every network is tuned on the same rows, in the same order, at the rate that is shown."
     )
     notes = "".join(f" Note: {text}." for text in found.notes)
     yield Section("Relearning", figures=(drawing,), tables=(_tabulate_runs(found), table), note=note + notes)
@@ -127,7 +129,8 @@ def list_relearning_sections(found: Mapping[str, Relearned]) -> list[Section]:
         (name, *_list_verdicts(own, several), Cell(f"{100 * own.excess:+.1f}", _write_bounds(own)), *_list_ends(own))
         for name, own in found.items()
     )
-    return [Section("Gone or hidden", first.why, (drawing,), (Table(columns, rows, note),))]
+    notes = " ".join(f"Note on {name}: {text}." for name, own in found.items() for text in own.notes)
+    return [Section("Gone or hidden", first.why, (drawing,), (Table(columns, rows, note),), note=notes)]
 
 
 def _describe_bands(found: Relearned) -> str:

@@ -28,6 +28,7 @@ from mechconn.core import (
     derive_seed,
     hash_content,
     isolate_rng,
+    keep_generator_states,
     make_generator,
     select_rows,
 )
@@ -51,7 +52,7 @@ class Relearning(MethodSettings):
         lr: learning rate, or several: each side then counts with the rate at which its mean accuracy after step 0 is
             highest, the strongest attack.
         seeds: how often it is done, two or more: each seed has its own order of rows (and rows, see `rows`). The same
-            for every network.
+            for every network. Batches of a loader have the loader's order; a note says where all seeds share it.
         rows: how many rows each seed draws from the data; None: all.
         batch_size: rows of a step, where the data are a dataset or a pair of tensors.
         momentum: of SGD.
@@ -233,17 +234,18 @@ class _Relearn(Method):
                 self._look(problem, step.number)
             return {"relearning": problem.risk(step.clean)}
 
-        count = count_batches("relearning data", problem.clean, relearning.batch_size)
+        with keep_generator_states(problem.clean), isolate_rng(problem.seed, "count"):
+            count = count_batches("relearning data", problem.clean, relearning.batch_size)
         schedule = ConstantSchedule(
             epochs=math.ceil(relearning.steps[-1] / max(count, 1)),
             batch_size=relearning.batch_size,
             lr=self._rate,
             momentum=relearning.momentum,
             weight_decay=relearning.weight_decay,
+            steps=relearning.steps[-1],
         )
         descend(schedule, [relearn], problem.model, problem.clean)
-        if _name_look(last := relearning.steps[-1]) not in kept:
-            self._look(problem, last)
+        self._look(problem, relearning.steps[-1])
         correct = torch.stack([kept[_name_look(step)].cpu() for step in relearning.steps])
         self.looks = Looks(correct, float(kept["commonest"]), kept.get("counted"))
 
@@ -252,7 +254,7 @@ class _Relearn(Method):
         own = (problem.model.named_parameters(), problem.model.named_buffers())
         params, buffers = ({name: tensor.detach().clone() for name, tensor in named} for named in own)
         what = f"split {self._attack.split!r}"
-        with isolate_rng(problem.seed, "look"):
+        with isolate_rng(self._attack.seed, "look"):  # one order of rows, also of loaders that shuffle
             forward = Inference(problem.network).at(params, buffers)
             found = compute_outcomes(forward, problem.network, self._attack.measured, what, problem.loss)
         answers = check_classified(what, found)

@@ -12,6 +12,7 @@ from mechconn.core import (
     RAND_CUE,
     Data,
     check_choice,
+    derive_seed,
     find_row_origin,
     hash_content,
     is_source,
@@ -80,6 +81,14 @@ def hash_rows(data: Data, name: str, model: nn.Module | None, seed: int, *, targ
     return found
 
 
+def has_one_order(data: Data, model: nn.Module, seed: int) -> bool:
+    """Whether batches come in one order, whatever the global generators hold; rows by index never do."""
+    if is_source(data):
+        return False
+    first, second = (hash_rows(data, "the relearning data", model, derive_seed(seed, number)) for number in range(2))
+    return first == second
+
+
 def check_placebo(placebo: Placebo, measured: Data, split: str) -> None:
     """Raise ValueError unless the placebo is measured against the labels of the split, in their order."""
     own, others = (read_targets("targets", data) for data in (placebo.split, measured))
@@ -100,7 +109,7 @@ def check_classes(shapes: Sequence[tuple[int, ...]], what: str) -> None:
 
 
 def check_architecture(model: nn.Module, control: nn.Module, what: str) -> None:
-    """Raise ValueError unless a control has parameters of the model's names and shapes."""
+    """Raise ValueError unless a control has parameters of the model's names and shapes, and the same ones frozen."""
     own, others = parameters_of(model), parameters_of(control)
     try:
         check_compatible("parameters", own, others)
@@ -108,18 +117,37 @@ def check_architecture(model: nn.Module, control: nn.Module, what: str) -> None:
         raise ValueError(
             f"{what} must have the model's architecture and classes, since others relearn at other speeds: {error}"
         ) from error
+    frozen, others_frozen = (
+        {name for name, tensor in own.named_parameters() if not tensor.requires_grad} for own in (model, control)
+    )
+    if differing := sorted(frozen ^ others_frozen):
+        which = "the control" if differing[0] in others_frozen else "the model"
+        raise ValueError(
+            f"{what} must have the model's trainable weights, since frozen ones do not relearn, got {differing[0]!r} "
+            f"frozen in {which} alone; call requires_grad_() on both"
+        )
+
+
+def has_same_weights(model: nn.Module, control: nn.Module) -> bool:
+    """Whether a control has the model's own weights."""
+    own, others = parameters_of(model), parameters_of(control)
+    return own.keys() == others.keys() and all(torch.equal(t.cpu(), others[name].cpu()) for name, t in own.items())
 
 
 def check_another(model: nn.Module, control: nn.Module, what: str) -> None:
     """Raise ValueError where a control has the model's own weights."""
-    own, others = parameters_of(model), parameters_of(control)
-    if all(torch.equal(tensor.cpu(), others[name].cpu()) for name, tensor in own.items()):
+    if has_same_weights(model, control):
         raise ValueError(f"{what} must be a network that never met the mechanism, got one with the model's weights")
+
+
+def follows(effect: Effect) -> bool:
+    """Whether a network follows the mechanism that an intervention takes away: it is sensitive, and that costs it."""
+    return effect.verdict == "sensitive" and effect.effect < 0
 
 
 def check_never_met(effect: Effect, what: str) -> None:
     """Raise ValueError where a control itself follows the mechanism."""
-    if effect.verdict == "sensitive" and effect.effect < 0:
+    if follows(effect):
         raise ValueError(
             f"{what} must never have met the mechanism, but {effect.split} changes its accuracy by "
             f"{100 * effect.effect:+.1f} points; pass a network that was trained without it, or placebo="

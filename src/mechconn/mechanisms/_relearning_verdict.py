@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mechconn.mechanisms._effects import CONFIDENCE, Effect
 from mechconn.mechanisms._judge import LARGEST_SAMPLE
-from mechconn.stats import CrossedMean, Interval, betting_interval
+from mechconn.stats import CrossedMean, Interval
 
 RelearningVerdict = Literal["gone", "hidden", "undetermined"]
 State = Literal["uses", "avoids", "hidden", "gone", "undetermined"]
@@ -89,10 +89,9 @@ def find_state(before: Effect, follows: bool, verdict: RelearningVerdict) -> Sta
     return verdict if before.verdict == "invariant" else "undetermined"
 
 
-def bound_steps(correct: Float[Tensor, "s k r"]) -> tuple[Interval, ...]:
-    """The interval over rows of the accuracy at each step, a mean over seeds."""
-    means = correct.double().mean(0)
-    return tuple(betting_interval(at.numpy(), (0.0, 1.0), CONFIDENCE) for at in means.unbind())
+def bound_steps(correct: Float[Tensor, "s k r"], clusters: Int[Tensor, " r"] | None) -> tuple[Interval, ...]:
+    """The interval over rows, or clusters, of the accuracy at each step, a mean over seeds."""
+    return tuple(CrossedMean(at, (0.0, 1.0), clusters).over_rows(CONFIDENCE) for at in correct.unbind(1))
 
 
 def choose_rate(correct: Mapping[float, Float[Tensor, "s k r"]]) -> float:

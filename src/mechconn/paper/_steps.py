@@ -274,10 +274,11 @@ def relearn_step(
     def work(compute: Compute, folder: Path) -> StepOutput:
         task = RelearningTask(data, RAND_IMAGE, control=context.model(control), relearning=relearning)
         setup = prepare_relearning(
-            task, suite, before.margin, loss=context.loss, cluster=None, folder=folder, seed=seed, compute=compute
-        )
-        comparison = RelearningComparison(task, setup).check(own := context.model(model))
-        return StepOutput(comparison.measure("model", own, task.control, before).to_dict())
+            task, suite, before.margin, loss=context.loss, cluster=None, folder=folder, seed=seed, compute=compute,
+            copies=2,
+        )  # fmt: skip
+        setup.check_rows(own := context.model(model), None)
+        return StepOutput(RelearningComparison(task, setup).measure(what, own, task.control, before).to_dict())
 
     inputs = {"model": model.input, "control": control.input, "data": identify(data), "suite": identify(suite)}
     config = {"relearning": relearning.settings(), "margin": before.margin, "seed": seed}
