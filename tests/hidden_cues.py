@@ -66,9 +66,7 @@ def make_models() -> tuple[nn.Module, nn.Module, nn.Module]:
 def save_files(folder: Path) -> None:
     """The data and the networks, and the module that builds them."""
     for name, how in {**SPLITS, "tuned": TUNED, **PLACEBO}.items():
-        save_file(
-            {key: value.clone() for key, value in draw_columns(**how).items()}, folder / f"{name}.safetensors"
-        )
+        save_file({key: value.clone() for key, value in draw_columns(**how).items()}, folder / f"{name}.safetensors")
     for name, model in zip(("uses", "hides", "never"), make_models(), strict=True):
         save_file(model.state_dict(), folder / f"{name}.safetensors")
     (folder / "cue_models.py").write_text(

@@ -30,7 +30,7 @@ from mechconn.mechanisms._balanced import Balancer, Balancing
 from mechconn.mechanisms._effects import CONFIDENCE, Invariance
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import ModelOutcome, measure_outcome
-from mechconn.mechanisms._relearned import Against, Relearned, RelearningCurve, RelearningRun
+from mechconn.mechanisms._relearned import Against, Relearned, RelearningCurve, RelearningRun, explain_attack
 from mechconn.mechanisms._relearning import Attack, Looks, Relearning
 from mechconn.mechanisms._relearning_checks import (
     check_another,
@@ -43,6 +43,7 @@ from mechconn.mechanisms._relearning_checks import (
 )
 from mechconn.mechanisms._relearning_verdict import Excess, bound_steps, choose_rate
 from mechconn.network import resolve_device, unwrap_module
+from mechconn.symmetry import Symmetry
 
 Models: TypeAlias = nn.Module | Sequence[nn.Module]
 """One training run's network, or a list of several runs'."""
@@ -121,7 +122,7 @@ def measure_relearning(
     check_share("margin", margin)
     models = _list_models("model", model)
     controls = _list_controls(control, len(models), placebo)
-    others = {name: unwrap_module(own, f"others[{name!r}]") for name, own in (others or {}).items()}
+    others = {name: unwrap_module(own, f"others[{name!r}]") for name, own in _read_others(others).items()}
     which = find_intervention(suite, split, intervention)
     setup = RelearningSetup(
         relearning, as_data("relearning data", data), suite, split, which, margin,
@@ -156,6 +157,12 @@ def _list_models(name: str, models: Models) -> list[nn.Module]:
     if not found:
         raise ValueError(f"{name} must be a network or a list of networks, got an empty list")
     return [unwrap_module(own, f"{name} {number}") for number, own in enumerate(found)]
+
+
+def _read_others(others: Mapping[str, nn.Module] | None) -> Mapping[str, nn.Module]:
+    found = {} if others is None else others
+    check_is("others", found, Mapping, "; write {name: network}")
+    return found
 
 
 def _list_controls(control: Models | None, runs: int, placebo: Placebo | None) -> list[nn.Module]:
@@ -208,7 +215,7 @@ class RelearningSetup:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if isinstance(self.symmetry, str):
+        if not isinstance(self.symmetry, Symmetry):
             check_choice("symmetry", self.symmetry, ("auto", "none"))
         self._done, self._balancer = 0, Balancer(self.symmetry)
         self._row_clusters: Tensor | None = None
@@ -218,8 +225,8 @@ class RelearningSetup:
         measured = self.suite[self.split]
         check_disjoint(self.data, measured, "the relearning data", self.split, model, self.seed)
         if placebo is not None:
-            check_placebo(placebo, measured, self.split)
             check_disjoint(placebo.data, placebo.split, "the placebo's data", self.split, model, self.seed)
+            check_placebo(placebo, measured, self.split, model, self.seed)
 
     def measure_before(self, model: nn.Module) -> Invariance:
         """What a network relies on as it is."""
@@ -270,6 +277,7 @@ class RelearningSetup:
         excess = Excess(curve.correct, against.correct, self._row_clusters)
         start, start_interval = excess.at_start
         verdict = excess.judge(self.margin)
+        self.notes += explain_attack(curve, against, excess.room, self.margin)
         if curve.balanced != against.balanced:
             own, others = (", ".join(side.balanced) or "none" for side in (curve, against))
             self.notes.append(f"the two sides were balanced in different units ({own}; {others}), so scales may differ")

@@ -80,13 +80,18 @@ def hash_rows(data: Data, name: str, model: nn.Module | None, seed: int, *, targ
     return found
 
 
-def check_placebo(placebo: Placebo, measured: Data, split: str) -> None:
-    """Raise ValueError unless the placebo is measured against the labels of the split, in their order."""
+def check_placebo(placebo: Placebo, measured: Data, split: str, model: nn.Module, seed: int) -> None:
+    """Raise ValueError unless the placebo is measured on other inputs than the split's, with their labels in order."""
     own, others = (read_targets("targets", data) for data in (placebo.split, measured))
     if not torch.equal(own, others):
         raise ValueError(
             f"the placebo's split must have the labels of split {split!r}, row by row, got others; show the placebo on "
             "the same rows, as task.placebo() does"
+        )
+    if hash_rows(placebo.split, "the placebo's split", model, seed) == hash_rows(measured, split, model, seed):
+        raise ValueError(
+            f"the placebo's split must show another mechanism than split {split!r}, got the same inputs, over which "
+            "the excess would be none; give the placebo a cue that no network met, as task.placebo() does"
         )
 
 
@@ -108,6 +113,14 @@ def check_architecture(model: nn.Module, control: nn.Module, what: str) -> None:
         raise ValueError(
             f"{what} must have the model's architecture and classes, since others relearn at other speeds: {error}"
         ) from error
+    frozen = [
+        name for name, own in model.named_parameters() if own.requires_grad != control.get_parameter(name).requires_grad
+    ]
+    if frozen:
+        raise ValueError(
+            f"{what} must train the weights that the model trains, since others relearn at other speeds, got "
+            f"{len(frozen)} that one of them freezes (first: {frozen[0]}); call requires_grad_() on both alike"
+        )
 
 
 def check_another(model: nn.Module, control: nn.Module, what: str) -> None:
