@@ -3,7 +3,7 @@
 Six prototypes in noise with a one-hot cue, networks of two layers. "hidden": trained with the cue, then the head drawn
 afresh and trained where the cue says nothing; the features stay. "never": trained without the cue, from other weights
 than its control. "rescaled": the same with its hidden layer times 100 and the next divided. Every draw has data,
-networks and controls of its own; a control is tuned as the network is. Five seconds a draw on one core.
+networks and controls of its own; a control is tuned as the network is.
 
     python benchmarks/relearning_coverage.py --draws 50
 """

@@ -20,7 +20,8 @@ def draw_columns(
 ) -> dict[str, Tensor]:
     """Two columns of weak content, two of a strong cue, two of a mark like it: of the label, at random, or absent."""
     random = torch.Generator().manual_seed(seed)
-    drawn = dict(zip(("own", "content", "cue"), torch.randint(0, 2, (3, rows), generator=random), strict=True))
+    names: list[str] = ["own", "content", "cue"]
+    drawn = dict(zip(names, torch.randint(0, 2, (3, rows), generator=random), strict=True))
     noise = torch.randn(rows, 6, generator=random) * torch.tensor([0.5, 0.5, 0.1, 0.1, 0.1, 0.1])
     values = {name: drawn["own" if kind == "own" else name] for name, kind in (("content", content), ("cue", cue))}
     shown = [2.0 * value - 1 for value in values.values()] + [2.0 * drawn["own"] - 1]

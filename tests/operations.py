@@ -129,6 +129,23 @@ def probed(model: nn.Module, data: Any) -> mc.Probe:
     return mc.probe(model, data, control=moved(model), layers=["frozen", "out", "input of out"])
 
 
+def relearned_in_audit(model: nn.Module, data: Any) -> mc.Relearned:
+    measured = mc.Suite({"cue": data, "hue": (rows(16, 5)[0], rows(16, 5)[1])})
+    protocol = mc.Relearning(steps=(0, 2, 4), seeds=2, batch_size=8)
+    asked = mc.RelearningTask(rows(24, 7), "cue", moved(model), relearning=protocol, intervention="hue")
+    second = mc.with_parameters(model, beside(model, 3)[2])
+    found = mc.audit(
+        model, second, measured, norm=mc.Reestimate(data), ts=3, alignment="none", margin=0.9, relearn=asked
+    )
+    return found.relearned["B"]
+
+
+def probed_in_audit(model: nn.Module, data: Any) -> mc.Probe:
+    suite, asked = mc.Suite({"cue": data, "hue": data}), mc.ProbeTask(data, layers=["frozen", "out", "input of out"])
+    found = mc.audit(model, moved(model), suite, norm=mc.Reestimate(data), ts=3, alignment="none", probe=asked)
+    return found.probes["A"]
+
+
 def relearned(model: nn.Module, data: Any) -> mc.Relearned:
     """Measured and tuned on data of the user's; the control and the other are of the same architecture."""
     protocol = mc.Relearning(steps=(0, 2, 4), seeds=2, batch_size=8)
@@ -211,6 +228,8 @@ READING: dict[str, Operation] = {
         alignment=mc.WeightMatching(restarts=1),
         symmetry=by_hand(model),
     ).paths["after"],
+    "audit, relearning": relearned_in_audit,
+    "audit, probes": probed_in_audit,
     "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
         model, mc.Suite({"cue": data}), compute=mc.Compute(precision="auto")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
+from mechconn.core import TensorPair
 
 Batch = tuple[Tensor, Tensor]
 CueKind = Literal["agree", "random", "none", "against"]
@@ -50,6 +51,13 @@ def suite(seed: int = 0, count: int = 400) -> mc.Suite:
             SPLIT: planted(count, 1000 + seed, "agree", cue_only=True),
         }
     )
+
+
+def split_of(found: mc.Suite, name: str = SPLIT) -> TensorPair:
+    """A split of tensors."""
+    split = found[name]
+    assert isinstance(split, TensorPair)
+    return split
 
 
 def cue_only(seed: int = 0, count: int = 60) -> Batch:
@@ -96,7 +104,7 @@ def rescaled(model: nn.Module, factor: float) -> nn.Sequential:
     assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
     with torch.no_grad():
         first.weight *= factor
-        first.bias *= factor
+        first.bias.mul_(factor)
         second.weight /= factor
     return copy
 

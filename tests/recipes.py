@@ -17,6 +17,7 @@ TINY = (
 TUNING = (
     "clean_samples=40", "methods=FT-M,CBFT", "methods.FT-M.epochs=2", "methods.CBFT.epochs=2",
     "methods.FT-M.batch_size=20", "methods.CBFT.batch_size=20",
+    "relearn=none",
 )  # fmt: skip
 
 

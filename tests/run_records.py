@@ -86,7 +86,7 @@ def relearned(before: Invariance, verdict: Literal["gone", "hidden", "undetermin
 
     def curve(*means: float) -> RelearningCurve:
         steps = tuple((mean - 0.02, mean + 0.02) for mean in means)
-        return RelearningCurve(0.01, (means,) * 3, steps, 0.1)
+        return RelearningCurve(0.01, (means,) * 3, steps, 0.1, ())
 
     at_start = before.accuracy["rand_image"] - 0.1
     run = RelearningRun(

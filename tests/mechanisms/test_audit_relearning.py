@@ -230,4 +230,4 @@ def test_relearning_needs_a_classification() -> None:
     pair = [build(lambda: net(classes=1), seed) for seed in range(2)]
     asked = mc.RelearningTask((x + 5, x[:, :1]), "rand_image", pair[1], relearning=QUICK)
     with pytest.raises(ValueError, match="relearning of A needs a classification"):
-        mc.audit(*pair, mc.Suite(data, "cue"), on="loss", loss=mc.losses.squared, relearn=asked)
+        mc.audit(pair[0], pair[1], mc.Suite(data, "cue"), on="loss", loss=mc.losses.squared, relearn=asked)

@@ -47,12 +47,29 @@ def test_blocks_of_rows_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPat
     assert mc.measure_neighbours(build(mlp), data, {"label": "label"}, k=5) == whole
 
 
-def test_ties_go_to_the_earlier_row_and_zeros_are_near_to_none() -> None:
+def test_ties_share_the_last_places_and_zeros_are_near_to_none() -> None:
     x = torch.tensor([[1.0, 0.0]] * 4 + [[0.0, 0.0]])
     model = build(lambda: nn.Sequential(nn.Identity(), nn.Linear(2, 2)), dtype=torch.float32)
-    # Rows 1 to 3 have row 0 as their nearest, row 0 has row 1, and the row of zeros, whose cosines are all 0, row 0.
-    found = mc.measure_neighbours(model, (x, torch.zeros(5).long()), {"group": [0, 1, 0, 0, 0]}, k=1)
-    assert found["group"].share == pytest.approx(3 / 5)
+    data = (x, torch.zeros(5).long())
+    # One place: each of rows 0 to 3 shares it among the other three, the row of zeros among all four.
+    found = mc.measure_neighbours(model, data, {"group": [0, 1, 0, 0, 0]}, k=1)
+    assert found["group"].share == pytest.approx((2 / 3 + 0 + 2 / 3 + 2 / 3 + 3 / 4) / 5, abs=1e-12)
+    # Four places: rows 0 to 3 have each other and the row of zeros.
+    found = mc.measure_neighbours(model, data, {"group": [0, 1, 0, 0, 0]}, k=4)
+    assert found["group"].share == pytest.approx(found["group"].chance, abs=1e-12)
+
+
+def test_features_that_are_all_alike_share_no_more_than_chance_in_any_order() -> None:
+    model = build(lambda: nn.Sequential(nn.Identity(), nn.Linear(2, 2)), dtype=torch.float32)
+    for y in ([0] * 6 + [1] * 4, [1, 0, 1, 0, 0, 1, 0, 0, 1, 0]):
+        found = mc.measure_neighbours(model, (torch.ones(10, 2), torch.tensor(y)), {"label": "label"}, k=3)["label"]
+        assert found.share == pytest.approx(found.chance, abs=1e-12)
+
+
+def test_the_length_of_features_does_not_matter() -> None:
+    model, (x, y) = build(lambda: nn.Sequential(nn.Identity(), nn.Linear(FEATURES, 2))), rows(30)
+    short, own = (mc.measure_neighbours(model, (x * s, y), {"label": "label"}, k=4) for s in (2.0**-60, 1.0))
+    assert short == own
 
 
 def test_features_that_group_by_one_class_say_so() -> None:

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.stats import beta
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 import mechconn as mc
 from mechconn.datasets import make_cue_suite, make_cued_set
@@ -133,6 +133,25 @@ def test_several_controls_by_name() -> None:
     assert "ahead" in str(found) and "need not be used" in str(found)
     with pytest.raises(ValueError, match="a control is called 'model', a name that the result uses itself"):
         mc.probe(build(mlp), rows(60), control={"model": build(mlp, 1)})
+
+
+class Renamed(nn.Module):
+    """The network `mlp` under other names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(FEATURES, 6), nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).relu())
+
+
+def test_a_control_of_other_layers_stands_beside_and_the_sentence_is_on_the_model() -> None:
+    found = mc.probe(build(mlp), rows(60), control=build(Renamed), fresh=False)
+    assert found.layers == ("0", "input of 2", "2", "body", "input of head", "head")
+    assert found.scores["control"]["head"].ahead is None
+    own = found.scores["model"]["input of 2"].accuracy
+    assert found.describe("theta").startswith(f"A probe reads the label off input of 2 on {100 * own:.1f} % of theta (")
 
 
 # ---------------------------------------------------------------- layers and their width
@@ -321,6 +340,13 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "the loader shuffles, so that target cannot be matched to rows; pass one with shuffle=False",
     ),
+    "a loader that draws": (
+        lambda: mc.probe(
+            build(mlp), DataLoader(TensorDataset(*rows(40)), batch_size=8, sampler=SubsetRandomSampler(range(40))), Y
+        ),
+        ValueError,
+        "the loader shuffles, so that target cannot be matched to rows; pass one with shuffle=False",
+    ),
     "a continuous cue": (
         lambda: mc.probe(build(Reader, dtype=torch.float32), hued(), "cue"),
         ValueError,
@@ -341,7 +367,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "a control that is none": (
         lambda: mc.probe(build(mlp), rows(40), control=3),  # pyright: ignore
         TypeError,
-        "control must be a Module, got int",
+        "control must be a Module, got int; pass a network, or a mapping of names to networks",
     ),
     "no penalty": (lambda: mc.probe(build(mlp), rows(40), l2=0.0), ValueError, "l2 must be"),
 }

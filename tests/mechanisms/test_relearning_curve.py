@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import mechconn as mc
-from planted_cues import SHORT, SPLIT, cue_only, measure, never_met, planted, suite
+from planted_cues import SHORT, SPLIT, cue_only, measure, never_met, planted, split_of, suite
 
 SMALL = {"suite": suite(0, 80), "symmetry": "none"}
 A, B = never_met(), never_met(0, 2)
@@ -119,7 +119,8 @@ def test_of_several_rates_each_side_counts_with_its_strongest_attack() -> None:
 def test_rows_in_clusters_widen_the_interval() -> None:
     """Every row four times: as many rows, a quarter as many clusters."""
     copies = mc.Suite(
-        {name: (data.x.repeat(4, 1), data.y.repeat(4)) for name, data in suite(0, 80).items()}, reference="cue"
+        {name: (d.x.repeat(4, 1), d.y.repeat(4)) for name in suite(0, 80) if (d := split_of(suite(0, 80), name))},
+        reference="cue",
     )
     clusters = torch.arange(80).repeat(4)
     plain, clustered = (

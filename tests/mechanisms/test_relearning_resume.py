@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import mechconn as mc
+from mechconn.core import Progress
 from planted_cues import SHORT, SPLIT, measure, met, never_met, suite
 
 SUITE = suite(0, 60)
@@ -20,7 +21,7 @@ class Stopped(Exception):  # noqa: N818
     """As a kill in the middle."""
 
 
-def stop_after(copies: int) -> mc.Progress:
+def stop_after(copies: int) -> Progress:
     def report(event: mc.ProgressEvent) -> None:
         assert (event.stage, event.total) == ("relearning", COPIES)
         if event.done == copies:

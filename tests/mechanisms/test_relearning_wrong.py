@@ -13,15 +13,13 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from mechconn.core import TensorPair
-from planted_cues import SHORT, SPLIT, cue_only, measure, met, network, never_met, planted, suite
+from planted_cues import SHORT, SPLIT, cue_only, measure, met, network, never_met, planted, split_of, suite
 from texts import CLS, MARKERS, SEP, Transformer, texts
 from zoo import build
 
 X, Y = cue_only()
 SUITE = suite(0, 60)
-MEASURED = SUITE[SPLIT]
-assert isinstance(MEASURED, TensorPair)
+MEASURED = split_of(SUITE)
 OVERLAP = (torch.cat([X, MEASURED.x[:3]]), torch.cat([Y, MEASURED.y[:3]]))
 OTHER_LABELS = mc.Placebo((X, Y), (MEASURED.x + 1, MEASURED.y.flip(0)))
 
@@ -63,7 +61,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: ask(control=network(1, hidden=32)), "0.weight float32[64, 18] against float32[32, 18]",
     ),
     "a control of other outputs": (
-        lambda: ask(control=nn.Sequential(*never_met(), nn.ZeroPad1d((0, 1)))),
+        lambda: ask(control=nn.Sequential(*never_met().children(), nn.ZeroPad1d((0, 1)))),
         "the control must have the model's classes, got outputs of shape [7] a row against [6]; pass a network of",
     ),
     "a control with the model's weights": (

@@ -33,6 +33,7 @@ NORM = mc.Reestimate(DATA, label="the training data")
 METRICS = {"largest": mc.Metric(lambda z, y: z.softmax(1).max(1).values, (0.0, 1.0))}
 A, B, C = (build(norm_mlp, seed).eval() for seed in range(3))
 LINE = mc.LinearPath.between(A, B)
+QUICK = mc.Relearning(steps=(0, 2, 5), seeds=2, batch_size=8, lr=0.1)
 
 
 FACTS = {"loss": 0.0, "loss_on_data": 0.1, "effects": [0.0, 1.0], "steps": 7, "interpolates": True}
@@ -80,7 +81,18 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "neighbours": lambda: mc.measure_neighbours(A, DATA, {"label": "label", "group": [0, 1, 2] * 8}, k=3),
     "relearning": relearned,
     "method_comparison": tuned,
-    "audit": lambda: mc.audit(A, B, SUITE, norm=NORM, ts=3, blocks=1, layers="all", names=("one", "<two>")),
+    "audit": lambda: mc.audit(
+        A,
+        B,
+        SUITE,
+        norm=NORM,
+        ts=3,
+        blocks=1,
+        layers="all",
+        names=("one", "<two>"),
+        relearn=mc.RelearningTask(rows(24, 5), "no_cue", C, relearning=QUICK),
+        probe=mc.ProbeTask(rows(40)),
+    ),
     "trained": lambda: mc.train(A, DATA, mc.Training(epochs=2, batch_size=12, milestones=()), validation=rows(9, 4)),
     "fitted_path": lambda: mc.fit_path(A, A, B, mc.BezierFit(epochs=2), DATA, label="some rows"),
     "evidence": shown_by_theory,

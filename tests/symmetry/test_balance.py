@@ -124,6 +124,25 @@ def depthwise() -> nn.Module:
     )  # fmt: skip
 
 
+def by_the_batch(norm: Callable[[int], nn.Module]) -> Callable[[], nn.Module]:
+    """A normalisation that has no running statistics."""
+    return lambda: nn.Sequential(nn.Conv2d(3, 4, 3), norm(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+
+
+class Standardised(nn.Module):
+    """A convolution whose weights are standardised, filter by filter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.gain = nn.Parameter(torch.randn(4, 3, 3, 3)), nn.Parameter(torch.ones(4))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = self.weight.reshape(1, 4, -1)
+        standard = F.batch_norm(flat, None, None, weight=self.gain, training=True).reshape(self.weight.shape)
+        return self.head(F.conv2d(x, standard).relu().mean((2, 3)))
+
+
 BEFORE = {"0.weight": (0, 1), "0.bias": (0, 1), "1.running_mean": (0, 1), "1.running_var": (0, 2)}
 RESCALED: dict[str, tuple[Callable[[], nn.Module], Tensor, list[tuple[int, Scaled]]]] = {
     "two layers": (two_layers, ROWS, [(4, PAIR)]),
@@ -183,6 +202,13 @@ RESCALED: dict[str, tuple[Callable[[], nn.Module], Tensor, list[tuple[int, Scale
     ),
 }  # fmt: skip
 NORMALISED: dict[str, tuple[Callable[[], nn.Module], Tensor, list[tuple[int, Scaled]]]] = {
+    "before BatchNorm without running statistics": (
+        by_the_batch(lambda units: nn.BatchNorm2d(units, track_running_stats=False)),
+        IMAGES,
+        [(4, {"0.weight": (0, 1)}), (4, {"1.weight": (0, 1), "1.bias": (0, 1), "4.weight": (1, -1)})],
+    ),
+    "before InstanceNorm": (by_the_batch(nn.InstanceNorm2d), IMAGES, [(4, {"0.weight": (0, 1)})]),
+    "before weight standardisation": (Standardised, IMAGES, [(4, {"weight": (0, 1)})]),
     "before BatchNorm": (normalised, IMAGES, [(4, BEFORE)]),
     "before BatchNorm, depthwise": (
         depthwise,

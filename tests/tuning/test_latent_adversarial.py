@@ -46,6 +46,18 @@ def test_on_a_line_the_perturbation_is_the_radius_away_from_the_target(steps: in
     assert found.model.get_parameter("1.weight").item() == pytest.approx(v - rate * slopes[1], rel=1e-12)
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_the_length_of_slopes_does_not_matter(width: int) -> None:
+    """Those of rows that are answered with certainty are tiny; their squares are zero in float32."""
+    model = build(lambda: nn.Sequential(nn.Linear(1, width), nn.Linear(width, 1)), dtype=torch.float32)
+    x, small = torch.tensor([[1.0], [-2.0]]), 2.0**-130 if width == 1 else 2.0**-90
+    method = mc.LatentAdversarial(layer="0", radius=0.5, epochs=1, lr=1e-30)
+    found = mc.fine_tune(model, method, clean=[(x, torch.zeros(2))], loss=lambda outputs, _: small * outputs[:, 0])
+    weight = model.get_parameter("1.weight").detach()
+    worst = model(x).mean().item() + 0.5 * float(weight.norm())
+    assert found.history[0]["perturbed"] / small == pytest.approx(worst, rel=1e-4)
+
+
 def ascended(theta: nn.Sequential, cut: int, x: Tensor, y: Tensor, radius: float, steps: int) -> Tensor:
     """The perturbation of every row by projected gradient ascent, on copies: statistics of theta stay."""
     body, rest = copy.deepcopy(theta[:cut]), copy.deepcopy(theta[cut:])

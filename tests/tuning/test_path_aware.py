@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import mechconn as mc
+from mechconn.core import select_rows
 from reference import SlowCBFT, SlowSGD, cosine, gradients, loaded
 from zoo import build, mlp, norm_mlp, rows, split
 
@@ -162,6 +163,20 @@ def test_data_that_know_their_cue_get_a_random_one_and_others_stay() -> None:
     expected = task.train.with_random_cue(3)
     assert torch.equal(found["box"].cue_values, expected.cue_values)
     assert not torch.equal(found["box"].cue_values, task.train.cue_values)
+
+
+def test_scenes_inside_others_get_a_random_cue_too() -> None:
+    """On another scale, and some rows of them."""
+    content = mc.datasets.ImageSet(
+        torch.full((30, 3, 9, 9), 128, dtype=torch.uint8), torch.arange(30) % 3, ("a", "b", "c")
+    )
+    scenes = mc.datasets.make_cued_set(content, mc.BoxCue(values=3))
+    scaled, rows = mc.datasets.Normalised(scenes, (0.4,), (0.2,)), torch.arange(0, 30, 2)
+    found: Any = mc.PathAware().cued_data({"scaled": scaled, "part": select_rows(scaled, rows)}, 3)
+    expected = scaled.normalise(scenes.with_random_cue(3).inputs(torch.arange(30)))
+    assert not torch.equal(expected, scaled.inputs(torch.arange(30)))
+    assert torch.equal(found["scaled"].inputs(torch.arange(30)), expected)
+    assert torch.equal(found["part"].inputs(torch.arange(15)), expected[rows])
 
 
 @pytest.mark.parametrize(

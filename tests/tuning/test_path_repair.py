@@ -90,6 +90,14 @@ def test_batches_of_which_no_rows_can_be_held_out_are_noted() -> None:
         assert mc.fine_tune(build(mlp), mc.PathRepair(fit=FIT, tune=TUNE), **changed).notes == ()  # pyright: ignore
 
 
+def test_one_row_is_not_held_out() -> None:
+    one = DATA[0][:1], DATA[1][:1].double()
+    found = mc.fine_tune(
+        build(mlp), mc.PathRepair(fit=FIT, tune=TUNE), clean=one, loss=lambda outputs, y: (outputs[:, 0] - y).square()
+    )
+    assert "of one row, none can be held out" in found.notes[0] and 0.0 < found.settings["at"] < 1.0
+
+
 def test_a_copy_that_did_not_move_is_noted() -> None:
     method = mc.PathRepair(at=0.5, fit=FIT, tune=mc.NaiveFineTuning(epochs=1, lr=1e-30))
     (note,) = mc.fine_tune(build(mlp), method, clean=DATA).notes

@@ -57,7 +57,8 @@ class RelearnConfig(Config):
     @field_validator("steps", "lr", "seeds", "batch_size")
     @classmethod
     def _is_setting(cls, value: Any, info: Any) -> Any:
-        Relearning(**{info.field_name: tuple(value) if isinstance(value, list) else value})
+        setting: dict[str, Any] = {info.field_name: tuple(value) if isinstance(value, list) else value}
+        Relearning(**setting)
         return value
 
     @model_validator(mode="after")

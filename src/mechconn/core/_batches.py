@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from mechconn.core._checks import check_count, check_finite, check_samples
 from mechconn.core._hashes import hash_to_int64
@@ -212,6 +213,12 @@ def _number_rows(name: str, data: Any, taken: ForwardSignature | None) -> Iterat
 def _read_batches(name: str, data: Any, taken: ForwardSignature | None) -> Iterator[tuple[Inputs, Tensor]]:
     for number, batch in enumerate(data):
         yield read_batch(f"{name}: batch {number}", batch, taken)
+
+
+def draws_rows(data: Any) -> bool:
+    """Whether data are a loader that draws the order of its rows, so that nothing can be matched to them by place."""
+    sampler = getattr(getattr(data, "batch_sampler", None), "sampler", getattr(data, "sampler", None))
+    return isinstance(sampler, RandomSampler | SubsetRandomSampler | WeightedRandomSampler)
 
 
 def list_tensors(inputs: Inputs) -> list[Tensor]:

@@ -8,9 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.utils.data import RandomSampler
 
-from mechconn.core import Data, RowSubset, as_data, check_same_keys, is_source
+from mechconn.core import Data, RowSubset, as_data, check_same_keys, draws_rows, is_source
 from mechconn.datasets._group_names import Labels, read_row_values
 from mechconn.datasets._intervened import FunctionSet
 from mechconn.datasets._normalised import Normalised
@@ -92,7 +91,7 @@ def _select_labels(split: str, data: Data, numbers: Int[Tensor, " n"]) -> Int[Te
         selected = _select_from_whole(data, numbers)
         _check_count(split, len(numbers if selected is None else selected), len(data))
         return numbers if selected is None else selected
-    if isinstance(getattr(data, "sampler", None), RandomSampler):
+    if draws_rows(data):
         raise ValueError(
             f"the loader of split {split!r} shuffles, so that clusters cannot be matched to rows; pass one with "
             "shuffle=False"

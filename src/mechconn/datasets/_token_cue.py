@@ -51,32 +51,31 @@ class TokenCue(Cue, name="token"):
     others: tuple[int, ...] = field(default=(), metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "others", tuple(check_whole("others", token) for token in self.others))
-        object.__setattr__(self, "tokens", tuple(check_whole("tokens", token) for token in self.tokens))
-        object.__setattr__(self, "special", tuple(check_whole("special", token) for token in self.special))
-        if len(set(self.tokens)) < 2 or min(self.tokens) < 0 or set(self.tokens) & set(self.special):
-            raise ValueError(
-                "tokens must hold a token id for each class, two different ones at least, none negative and none "
-                f"of the special ones {self.special}, got {self.tokens}"
-            )
+        for name in ("tokens", "special", "others"):
+            object.__setattr__(self, name, tuple(check_whole(name, token) for token in getattr(self, name)))
+        self._check_markers("tokens", self.tokens)
         if isinstance(self.position, str):
             check_choice("position", self.position, ("start", "end"))
         else:
             check_non_negative("position", check_whole("position", self.position))
         if self.others:
-            self._check_others()
+            self._check_markers("others", self.others)
+            if len(self.others) != len(self.tokens) or set(self.others) & set(self.tokens):
+                raise ValueError(
+                    f"others must hold another marker for each of the {len(self.tokens)} classes, none of them in "
+                    f"tokens {self.tokens}, got {self.others}"
+                )
 
-    def _check_others(self) -> None:
-        if len(self.others) != len(self.tokens) or set(self.others) & set(self.tokens):
+    def _check_markers(self, name: str, markers: tuple[int, ...]) -> None:
+        if len(set(markers)) < 2 or min(markers) < 0 or set(markers) & set(self.special):
             raise ValueError(
-                f"others must hold another marker for each of the {len(self.tokens)} classes, none of them in tokens "
-                f"{self.tokens}, got {self.others}"
+                f"{name} must hold a token id for each class, two different ones at least, none negative and none "
+                f"of the special ones {self.special}, got {markers}"
             )
-        replace(self, tokens=self.others, others=())  # the same rules as for tokens
 
     def variants(self) -> Mapping[str, Cue]:
-        """The marker at the other end of the text, and the markers `others` where there are any."""
-        moved = replace(self, position="end" if self.position == "start" else "start")
+        """The marker at the other end of the text, at its end where its place is a number; and the markers `others`."""
+        moved = replace(self, position="start" if self.position == "end" else "end")
         return {"elsewhere": moved, **({"other token": self.placebo()} if self.others else {})}
 
     def placebo(self) -> Cue:

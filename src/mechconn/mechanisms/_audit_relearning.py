@@ -50,8 +50,7 @@ class AuditRelearning:
         setup.check_rows(models[0], task.placebo)
         both = list(zip(self.names, models, strict=True))
         collect_errors(*(lambda n=name, m=model: self._check_fits(n, m) for name, model in both))
-        if (control := self.control) is not None:
-            collect_errors(*(lambda n=name, m=model: self._check_control(n, m, control) for name, model in both))
+        collect_errors(*(lambda n=name, m=model: self._check_control(n, m) for name, model in both))
 
     def _check_fits(self, name: str, model: nn.Module) -> None:
         """Raise unless the network and the loss take the rows to tune on, and the task is a classification."""
@@ -63,10 +62,12 @@ class AuditRelearning:
         for outcomes in found.outcomes().values():
             check_classified(f"relearning of {name}", outcomes)
 
-    def _check_control(self, name: str, model: nn.Module, control: nn.Module) -> None:
-        what = f"the control of {name}"
-        self.setup.check_control(model, control, what)
-        check_another(model, control, what)
+    def _check_control(self, name: str, model: nn.Module) -> None:
+        """Raise where the control is none for this network; nothing with a placebo."""
+        if self.control is not None:
+            what = f"the control of {name}"
+            self.setup.check_control(model, self.control, what)
+            check_another(model, self.control, what)
 
     def measure(self, models: tuple[nn.Module, nn.Module], comparison: Comparison) -> dict[str, Relearned]:
         """Name -> whether the mechanism is gone or hidden. The control relearns once.

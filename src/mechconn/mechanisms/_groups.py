@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import RandomSampler
 
 from mechconn.core import (
     Compute,
@@ -19,6 +18,7 @@ from mechconn.core import (
     RowSubset,
     as_data,
     check_by_index,
+    draws_rows,
     isolate_rng,
     resolve_compute,
 )
@@ -245,7 +245,7 @@ def measure_groups(
     Source: Sagawa et al. 2020 (worst group, and the average reweighted by training shares); Clopper & Pearson 1934.
     """
     source, compute = as_data("data", data), resolve_compute(compute, device, progress)
-    if isinstance(getattr(source, "sampler", None), RandomSampler):
+    if draws_rows(source):
         raise ValueError("the loader shuffles, so that groups cannot be matched to rows; pass one with shuffle=False")
     clusters = _read_clusters(cluster, source)
     check_label_names([("the model", model)], {"data": source})

@@ -74,7 +74,7 @@ class FeatureReader:
         data: what it will be read on; the first batch finds the head.
         layers: see `probe`; `HEAD` and a name is the input of that linear layer.
         width: most features of a layer.
-        seed: of layers and loaders that draw from global generators, and of sketches.
+        seed: of layers and loaders that draw from global generators.
         compute: how to compute.
     """
 
@@ -283,7 +283,7 @@ def _average_over_grid(values: Tensor, width: int) -> tuple[Tensor, list[int]]:
 def _sketch(values: Tensor, name: str, width: int) -> Tensor:
     """Count sketch: every unit, with a random sign, is added to one of `width` sums; inner products stay on average.
 
-    Which sum and sign is a function of the layer's name and the unit, so that two networks are sketched alike.
+    Which sum and sign is a function of the layer's name and the unit, so that layers of one name are sketched alike.
 
     Source: Charikar, Chen & Farach-Colton 2002.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -305,9 +305,15 @@ class RelearningSetup:
             intervention=self.intervention,
             margin=self.margin,
             compared_with=compared_with,
-            settings={**self.relearning.settings(), "seed": self.seed, **runs[0].before.compute},
+            settings={**runs[0].before.compute, **_list_settings(self.relearning), "seed": self.seed},
             notes=tuple(dict.fromkeys(self.notes)),
         )
+
+
+def _list_settings(relearning: Relearning) -> dict[str, Any]:
+    """The protocol, as files hold it."""
+    plain = relearning.settings()
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
 def _make_curve(rate: float, looks: Looks, balanced: tuple[str, ...]) -> RelearningCurve:

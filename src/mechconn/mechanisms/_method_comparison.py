@@ -26,7 +26,7 @@ from mechconn.mechanisms._invariance_page import (
     make_effect_cell,
 )
 from mechconn.mechanisms._relearned import Relearned, join_relearned
-from mechconn.mechanisms._relearned_page import list_relearning_sections
+from mechconn.mechanisms._relearned_page import RELEARNING_COLUMNS, list_relearning_sections, make_relearning_cells
 from mechconn.plotting import LABELS, Cell, Drawing, Header, Mark, Result, Section, Table, draw_marks, format_interval
 from mechconn.stats import Interval, compute_moments, t_interval
 
@@ -220,7 +220,7 @@ class MethodComparison(Result, Mapping[str, Mapping[str, Across]], kind="method_
                 f"{self.on[:1].upper()}{self.on[1:]} on every split",
                 self._describe(self.on),
                 (drawing,),
-                (_tabulate(self.table(), self.on),),
+                (self._tabulate_methods(),),
             ),
             *([Section(against, intervals, tables=(effects,))] if first else []),
             *list_relearning_sections(self.relearned),
@@ -312,12 +312,22 @@ class MethodComparison(Result, Mapping[str, Mapping[str, Across]], kind="method_
 
     def __str__(self) -> str:
         """A table in Markdown, accuracy in %; then the notes."""
-        table, notes = _tabulate(self.table(), self.on), self._list_notes()
+        table, notes = self._tabulate_methods(), self._list_notes()
         head, *rows = (f"| {' | '.join(map(str, row))} |" for row in (table.headings, *table.cells))
         lines = [head, "|---" * len(table.columns) + "|", *rows]
         relearned = [f"{name}: {found.headline}" for name, found in self.relearned.items()]
         parts = [[self._describe(self.on), "", *lines], relearned, notes]
         return "\n\n".join("\n".join(part) for part in parts if part)
+
+    def _tabulate_methods(self) -> Table:
+        """Means on every split, and where relearning was asked for what each method does with the mechanism."""
+        table, relearned = _tabulate(self.table(), self.on), self.relearned
+        if not relearned:
+            return table
+        rows = (
+            (*row, *make_relearning_cells(relearned[name])) for name, row in zip(relearned, table.rows, strict=True)
+        )
+        return Table((*table.columns, *RELEARNING_COLUMNS), tuple(rows))
 
     def _describe(self, on: On) -> str:
         """What a table shows, in a sentence."""

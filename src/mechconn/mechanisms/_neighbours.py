@@ -135,9 +135,9 @@ def measure_neighbours(
 ) -> Neighbours:
     r"""What the k nearest rows in feature space share with a row, such as its label or its cue.
 
-    Nearest is by the cosine of the features, exact, the row itself left out; ties, cosines that agree to nine digits,
-    go to the earlier row, and a row of zeros has the cosine 0 with all. Beside each share stands chance, the share of
-    all pairs of rows that agree,
+    Nearest is by the cosine of the features, exact, the row itself left out; rows that tie for the last places, their
+    cosines alike to nine digits, share them, so that the order of rows does not matter; a row of zeros has the cosine 0
+    with all. Beside each share stands chance, the share of all pairs of rows that agree,
 
         sum_c n_c (n_c - 1) / (n (n - 1)),        n_c rows of value c among n.
 
@@ -220,23 +220,24 @@ def _find_chance(classes: RowClasses) -> float:
 
 def _count_shared(x: Tensor, classes: list[Tensor], k: int) -> list[float]:
     """For each kind of class the mean share of the k nearest rows that have a row's own."""
-    x = nn.functional.normalize(x.double(), dim=1)
+    x = x.double()
+    largest = x.abs().amax(1, keepdim=True)
+    x = nn.functional.normalize(x / torch.where(largest > 0, largest, 1.0), dim=1)  # of any length; zeros stay
     rows, block = len(x), max(1, ENTRIES // len(x))
-    shared = [0] * len(classes)
+    shared: list[list[Tensor]] = [[] for _ in classes]
     for start in range(0, rows, block):
         cosine = ((x[start : start + block] @ x.T) * DIGITS).round_()
         own = torch.arange(len(cosine))
         cosine[own, start + own] = -torch.inf
-        nearest = _choose_largest(cosine, k)
-        for number, values in enumerate(classes):
-            same = values[start : start + block, None] == values
-            shared[number] += int((same & nearest).sum())
-    return [count / (rows * k) for count in shared]
+        weights = _weigh_largest(cosine, k)
+        for found, values in zip(shared, classes, strict=True):
+            found.append((weights * (values[start : start + block, None] == values)).sum(1))
+    return [float(torch.cat(found).sum()) / (rows * k) for found in shared]
 
 
-def _choose_largest(values: Tensor, k: int) -> Tensor:
-    """Which k values of each row are the largest; of equal ones the first."""
+def _weigh_largest(values: Tensor, k: int) -> Tensor:
+    """1 for the k largest of each row; those that tie for the last places share them."""
     last = values.topk(k, dim=1).values[:, -1:]
     above, equal = values > last, values == last
     left = k - above.sum(1, keepdim=True)
-    return above | (equal & (equal.cumsum(1) <= left))
+    return above + equal * (left / equal.sum(1, keepdim=True, dtype=values.dtype))

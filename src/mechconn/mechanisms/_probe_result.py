@@ -115,8 +115,9 @@ class Probe(Result, kind="probe"):
         )
 
     def describe(self, name: str) -> str:
-        """What is read off the features of a network of this name, the input of its head or else its last layer."""
-        layer = next((own for own in reversed(self.layers) if own.startswith(HEAD)), self.layers[-1])
+        """What is read off the model, called by this name: off the input of its head, or else its last layer."""
+        own = tuple(self.scores[MODEL])
+        layer = next((found for found in reversed(own) if found.startswith(HEAD)), own[-1])
         shares = {network: layers[layer] for network, layers in self.scores.items() if layer in layers}
         said = [
             f"{100 * score.accuracy:.1f} % of {name if network == MODEL else network} "

@@ -64,7 +64,7 @@ def probe(
 
     A layer of more than `width` values a row is reduced: positions ([N, channels, positions ...], as in
     `representation_similarity`) are averaged over the cells of the finest grid that fits, and what still has more
-    values is sketched: each is added, with a random sign, to one of `width` sums, alike for all networks.
+    values is sketched: each is added, with a random sign, to one of `width` sums, alike for layers of one name.
 
     Args:
         model: any network; it stays as it is.
@@ -205,7 +205,8 @@ def _read_controls(control: nn.Module | Mapping[str, nn.Module] | None) -> dict[
     """Name -> network."""
     found = {} if control is None else dict(control) if isinstance(control, Mapping) else {CONTROL: control}
     for name, own in found.items():
-        check_is("control" if name == CONTROL else f"control {name!r}", own, nn.Module)
+        whose = "control" if name == CONTROL else f"control {name!r}"
+        check_is(whose, own, nn.Module, "; pass a network, or a mapping of names to networks")
         if name in (MODEL, FRESH):
             raise ValueError(f"a control is called {name!r}, a name that the result uses itself; give it another name")
     return found

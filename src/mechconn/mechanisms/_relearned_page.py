@@ -152,6 +152,17 @@ def _list_verdicts(found: Relearned, several: bool) -> list[Cell]:
     return [Cell(states, style=STYLES.get(states, "")), *said]
 
 
+RELEARNING_COLUMNS = ("state", "excess (points)")
+
+
+def make_relearning_cells(found: Relearned) -> tuple[Cell, Cell]:
+    """What networks do with the mechanism, of several runs in how many it is hidden; and the mean excess."""
+    state, runs = ", ".join(dict.fromkeys(found.states)), len(found.runs)
+    small = "" if runs == 1 else f"hidden in {found.count('hidden')} of {runs}"
+    excess = Cell(f"{100 * found.excess:+.1f}", _write_bounds(found))
+    return Cell(state, small, style=STYLES.get(state, "")), excess
+
+
 def _write_bounds(found: Relearned) -> str:
     interval = found.runs[0].interval if found.mean_excess is None else found.mean_excess
     return format_interval(interval, 100, "+.1f")

@@ -9,9 +9,8 @@ from typing import Any, TypeAlias, cast
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.utils.data import RandomSampler
 
-from mechconn.core import CUE, RowSubset, check_choice, draw_uniform, is_source
+from mechconn.core import CUE, RowSubset, check_choice, draw_uniform, draws_rows, is_source
 from mechconn.datasets import Labels, natural_sort_key, read_row_values
 
 LABEL = "label"
@@ -48,7 +47,7 @@ def check_target(what: str, target: Target, data: Any) -> Labels | None:
         check_choice(what, target, (LABEL, CUE))
     if isinstance(target, str) and target == LABEL:
         return None
-    if isinstance(getattr(data, "sampler", None), RandomSampler):
+    if draws_rows(data):
         raise ValueError(f"the loader shuffles, so that {what} cannot be matched to rows; pass one with shuffle=False")
     if isinstance(target, str):
         found: Labels = _find_cue_values(what, data)

@@ -253,7 +253,7 @@ def _find_scales(
     parameters = {name: own[name] for name, _ in model.named_parameters()}
     held = [_find_small_variances(model, own, s, torch.zeros(s.size), margin) for s in scalings]
     while True:
-        logs, _ = equalise(parameters, scalings, held)
+        logs = equalise(parameters, scalings, held)
         new = [
             before | _find_small_variances(model, own, s, log, margin)
             for s, log, before in zip(scalings, logs, held, strict=True)

@@ -33,10 +33,8 @@ class _Squares:
     scalings: tuple[Scaling, ...]
 
 
-def equalise(
-    parameters: Mapping[str, Tensor], scalings: Sequence[Scaling], held: Sequence[Tensor]
-) -> tuple[list[Tensor], int]:
-    """The logarithm of every unit's scale, scaling by scaling, each float64 of shape [size]; and the sweeps it took.
+def equalise(parameters: Mapping[str, Tensor], scalings: Sequence[Scaling], held: Sequence[Tensor]) -> list[Tensor]:
+    """The logarithm of every unit's scale, scaling by scaling, each float64 of shape [size].
 
     Args:
         parameters: the weights; members that are none of these (running statistics) have no norm.
@@ -46,7 +44,7 @@ def equalise(
     squares = _collect_squares(parameters, scalings)
     logs = [torch.zeros(scaling.size, dtype=torch.float64) for scaling in scalings]
     order = [*range(len(scalings)), *reversed(range(len(scalings)))]
-    for sweep in range(SWEEPS):
+    for _ in range(SWEEPS):
         largest = 0.0
         for number in order:
             scaling = squares.scalings[number]
@@ -55,8 +53,8 @@ def equalise(
             logs[number] += step
             largest = max(largest, float(step.abs().max()))
         if largest < SETTLED:
-            return logs, sweep
-    return logs, SWEEPS
+            break
+    return logs
 
 
 def _rescale(scaling: Scaling, sums: dict[str, Tensor], step: Tensor) -> None:

@@ -42,12 +42,21 @@ class Normalising(TorchFunctionMode):
         if func in NORMS:
             self.norms.add(NORMS[func])
             given = inspect.signature(func).bind(*args, **kwargs).arguments
-            variance = given["running_var"] if _uses_statistics(given) else given["input"].square()
-            given |= {"eps": self._share * float(variance.detach().mean())}
+            given |= {"eps": self._share * float(_take_variances(func, given).detach().mean())}
             return _batch_norm(given) if func is F.batch_norm else func(**given)
         if name in CURVED:
             self.curved.add(name)
         return func(*args, **kwargs)
+
+
+def _take_variances(func: Any, given: dict[str, Any]) -> Tensor:
+    """The running ones, or those of each channel, which no bias moves; of other normalisations the squares."""
+    if _uses_statistics(given):
+        return given["running_var"]
+    x: Tensor = given["input"]
+    if func not in (F.batch_norm, F.instance_norm):
+        return x.square()
+    return x.var([axis for axis in range(x.dim()) if axis != 1], correction=0)
 
 
 def _uses_statistics(given: dict[str, Any]) -> bool:

@@ -130,8 +130,9 @@ class _Finder:
         ]  # what moves with a running statistic holds without epsilon alone
         if not members:
             return
-        matrix = self._matrix(members, units.size, LARGE if exact else NO_EPS)
-        useful = [i for i in range(len(members)) if len(matrix) and float(matrix[:, i].abs().max()) > self._tolerance]
+        matrix, shares = self._matrix(members, units.size, LARGE if exact else NO_EPS)
+        # A sum of zero is a rescaling, as before a normalisation; entries that are all zero have no effect.
+        useful = [i for i in range(len(members)) if len(shares) and float(shares[:, i].max()) > self._tolerance]
         members = [members[i] for i in useful]
         fixed = [row for scaling in known if (row := _as_row(scaling, units, members)) is not None]
         for row in _find_null_rows(matrix[:, useful], fixed, self._tolerance):
@@ -147,18 +148,23 @@ class _Finder:
                     open_ended=min(parameters) > 0,
                 )
 
-    def _matrix(self, members: Sequence[Member], size: int, eps: float) -> Tensor:
-        """A row for each unit, function and mode: relative derivatives with respect to the logarithms of scales."""
-        blocks = []
+    def _matrix(self, members: Sequence[Member], size: int, eps: float) -> tuple[Tensor, Tensor]:
+        """A row for each unit, function and mode: derivatives with respect to the logarithms of scales.
+
+        Both they and the sums of the absolute values that cancel in them are shares of the largest such sum of the row.
+        """
+        blocks, shares = [], []
         for found in self._derivatives(eps):
             columns = [_sum_or_zero(m, found.get(m.tensor), size) for m in members]
             weights = [
                 _sum_or_zero(m, t if t is None else t.abs(), size) for m in members for t in [found.get(m.tensor)]
             ]
-            mass = torch.stack(weights, 1).max(1).values
+            masses = torch.stack(weights, 1)
+            mass = masses.max(1).values
             seen = mass > torch.finfo(torch.float64).tiny ** 0.5
             blocks.append(torch.stack(columns, 1)[seen] / mass[seen, None])
-        return torch.cat(blocks).cpu()
+            shares.append(masses[seen] / mass[seen, None])
+        return torch.cat(blocks).cpu(), torch.cat(shares).cpu()
 
     def _derivatives(self, eps: float) -> list[dict[str, Tensor]]:
         """In evaluation mode; without epsilon also in training mode, where running statistics play no part."""

@@ -83,8 +83,8 @@ class FreshBlocks(Descent):
 
     A block is a module that holds trainable parameters itself, a convolution or a BatchNorm, in the order in which the
     network's constructor registers them; a tied weight belongs to the first module that holds it. Each block draws its
-    weights as its constructor does, a function of the seed, and its running statistics start anew. The result's
-    settings name the blocks that were drawn.
+    weights as its constructor does, a function of the seed, and its running statistics start anew; those of a module
+    without trainable parameters go on from what they are. The result's settings name the blocks that were drawn.
 
     Attributes:
         blocks: how many; all of them is `Scratch`, with this schedule.
@@ -114,9 +114,10 @@ class FreshBlocks(Descent):
         names = [name for name, parameter in problem.model.named_parameters() if parameter.requires_grad]
         blocks = list(dict.fromkeys(map(_find_block, names)))
         if self.blocks > len(blocks):
+            named = ", ".join(name or "the model itself" for name in blocks) or "none"
             raise ValueError(
                 f"FreshBlocks draws blocks={self.blocks}, but the model has {len(blocks)} modules with trainable "
-                f"parameters: {', '.join(blocks) or 'none'}; set blocks= to {max(len(blocks), 1)} or fewer"
+                f"parameters: {named}; set blocks= to {max(len(blocks), 1)} or fewer"
             )
         drawn = blocks[-self.blocks :] if self.which == "last" else blocks[: self.blocks]
         kept = [name for name in names if _find_block(name) not in drawn]

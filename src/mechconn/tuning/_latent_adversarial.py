@@ -141,7 +141,7 @@ class _Perturbation:
 
 
 def _scale_rows(values: Tensor, scale: Any) -> Tensor:
-    """Each row times a function of its Euclidean norm; rows of zeros stay."""
-    flat = values.detach().flatten(1) if values.dim() > 1 else values.detach()[:, None]
+    """Each row times a function of its Euclidean norm, in float64, which keeps tiny slopes; rows of zeros stay."""
+    flat = (values.detach().flatten(1) if values.dim() > 1 else values.detach()[:, None]).double()
     norm = flat.norm(dim=1, keepdim=True)
-    return torch.where(norm > 0, flat * scale(norm), flat).view_as(values)
+    return torch.where(norm > 0, flat * scale(norm), flat).view_as(values).to(values.dtype)

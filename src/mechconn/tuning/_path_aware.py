@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,9 +33,9 @@ class PathAware(Descent):
     theta_C and the point are one. The published code goes beyond; so does `overshoot=True`, but for the first step.
     Running statistics are theta's: where the network has buffers, a pass at theta without gradients follows.
 
-    Data with a cue that know it (`task.train`, a `CuedSet`) get a random one, a function of the seed, on every row;
-    others are taken as they are: rows with a random cue. The loss on D_RC is the mean over its sources; of several
-    references each iteration takes the next in turn.
+    Data with a cue that know it (`task.train`, a `CuedSet`, also on another scale or in part) get a random one, a
+    function of the seed, on every row; others are taken as they are: rows with a random cue. The loss on D_RC is the
+    mean over its sources; of several references each iteration takes the next in turn.
 
     Attributes:
         rho: distance from theta at which gradients are taken, in weight space.
@@ -57,10 +58,7 @@ class PathAware(Descent):
 
     def cued_data(self, cued: Mapping[str, Data], seed: int) -> Mapping[str, Data]:
         """D_RC, of every source."""
-        return {
-            name: source.with_random_cue(seed) if isinstance(source, CuedSet) else source
-            for name, source in require_cued_data(self, cued).items()
-        }
+        return {name: _draw_random_cue(source, seed) for name, source in require_cued_data(self, cued).items()}
 
     def passes(self, sources: int) -> int:
         """One on the clean data and one on each source."""
@@ -81,3 +79,14 @@ class PathAware(Descent):
     def remarks(self, problem: Problem, records: Records) -> Sequence[str]:
         """Where theta never was further than rho from theta_C."""
         return () if self.overshoot else explain_short_distance(self, problem, self.rho)
+
+
+def _draw_random_cue(source: Any, seed: int) -> Any:
+    """Data with a random cue on every row, also where scenes with a cue lie inside others; else as they are."""
+    if isinstance(source, CuedSet):
+        return source.with_random_cue(seed)
+    for part in ("scenes", "source"):
+        inner = getattr(source, part, None)
+        if inner is not None and (drawn := _draw_random_cue(inner, seed)) is not inner:
+            return replace(source, **{part: drawn})
+    return source

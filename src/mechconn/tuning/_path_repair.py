@@ -45,7 +45,8 @@ class PathRepair(MethodSettings, Method):
     With at=None t is chosen by clean data alone, by the one-standard-error rule: of t = 0.1, 0.2, ..., 0.9 the one
     nearest to 1/2 whose mean loss on the validation rows is within one standard error of the least. These rows are the
     `validation` of `fine_tune`, else a share of the clean rows, drawn by the seed, that neither part trains on. Where
-    the clean data are batches and no rows can be held out, they are the clean rows themselves, and the notes say so.
+    the clean data are batches, or one row, and none can be held out, they are the clean rows themselves, and the notes
+    say so.
     The result's settings hold t as "at".
 
     Attributes:
@@ -107,10 +108,10 @@ class PathRepair(MethodSettings, Method):
         clean = problem.clean
         if self.at is not None or problem.validation is not None:
             return clean, clean if problem.validation is None else problem.validation
-        if not is_source(clean):
+        if not is_source(clean) or len(clean) < 2:
             problem.notes.append(
-                "PathRepair chose t by the clean rows that its curve was fitted on, since of batches none can be held "
-                "out; give a dataset, validation=, or at=."
+                "PathRepair chose t by the clean rows that its curve was fitted on, since of batches, or of one row, "
+                "none can be held out; give a dataset of more rows, validation=, or at=."
             )
             return clean, clean
         order = torch.randperm(len(clean), generator=make_generator(problem.seed, "held out"))
