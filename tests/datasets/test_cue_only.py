@@ -106,3 +106,11 @@ def test_more_rows_than_there_are_and_none_are_refused(rows: int) -> None:
     with pytest.raises(ValueError, match=str(rows)) as said:
         task().cue_only(rows)
     assert "\n" not in str(said.value)
+
+
+def test_one_row_and_no_cue_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^rows must be two or more, since training needs two classes, got 1$"):
+        task().cue_only(1)
+    for act in (lambda: task().cue_only(9, cue="box"), lambda: task().placebo(9, cue="box")):  # pyright: ignore
+        with pytest.raises(TypeError, match=r"^cue must be a Cue, got str$"):
+            act()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from statistics import fmean
@@ -16,7 +17,7 @@ from scipy.stats import beta, ttest_1samp
 import mechconn as mc
 from mechconn.core import TensorPair
 from mechconn.stats import CrossedMean
-from planted_cues import SHORT, cue_only, measure, met, never_met, suite
+from planted_cues import PROTOCOL, SHORT, cue_only, head_retrained, measure, met, never_met, suite
 
 
 @cache
@@ -26,7 +27,7 @@ def hidden() -> mc.Relearned:
 
 
 def with_margin(margin: float) -> mc.Relearned:
-    return measure(met(), never_met(), SHORT, suite=suite(0, 100), margin=margin)
+    return measure(head_retrained(met()), never_met(), replace(PROTOCOL, seeds=2), suite=suite(0, 100), margin=margin)
 
 
 def crossed(found: mc.Relearned) -> CrossedMean:
@@ -69,6 +70,40 @@ def test_nothing_settles_an_excess_that_is_the_margin() -> None:
     found = with_margin(hidden().runs[0].excess)
     assert found.verdict == "undetermined" and found.runs[0].to_settle is None
     assert "would settle it" not in str(found)
+
+
+def test_where_the_control_leaves_no_room_for_an_excess_nothing_is_gone() -> None:
+    """Whatever the network holds, an excess over a control that is always right is none."""
+    (run,) = with_margin(0.95).runs
+    assert run.interval[1] < 0.95 and 1 - fmean(run.against.means[1:]) < 0.95
+    assert run.verdict == "undetermined" and run.to_settle is None
+    assert "no excess could be above the margin of 95 points; measure earlier steps, or lower lr" in str(
+        with_margin(0.95)
+    )
+    assert not any("no excess" in note for note in hidden().notes)
+
+
+def test_a_relearning_that_teaches_neither_side_says_so() -> None:
+    weak = measure(never_met(0, 2), never_met(), replace(SHORT, lr=1e-6), suite=suite(0, 100))
+    assert any("taught neither of them the mechanism" in note and "raise lr" in note for note in weak.notes)
+    assert not any("taught neither" in note for note in hidden().notes)
+
+
+def test_units_that_frozen_weights_keep_from_being_balanced_are_told() -> None:
+    pair = [deepcopy(never_met(0, which)) for which in (2, 1)]
+    for model in pair:
+        model.get_submodule("0").requires_grad_(False)
+    found = measure(pair[0], pair[1], SHORT, suite=suite(0, 60))
+    expected = "1 group of hidden units keeps its scale, since 0.weight is frozen (requires_grad is False), which may "
+    assert [note for note in found.notes if "frozen" in note] == [f"{expected}decide how fast they relearn"]
+
+
+def test_rows_on_which_the_control_is_right_before_any_step_are_told() -> None:
+    """Where content predicts too, following the cue costs accuracy, and less of it would count as gone."""
+    found = measure(never_met(0, 2), never_met(), SHORT, suite=suite(0, 60), split="no_cue", intervention="rand_cue")
+    assert found.runs[0].against.means[0] > 0.5
+    assert any("content predicts there too" in note and "measure rows in which" in note for note in found.notes)
+    assert not any("content predicts there too" in note for note in hidden().notes)
 
 
 # ---------------------------------------------------------------- the unit is the training run

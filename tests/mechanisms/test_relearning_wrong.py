@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,13 @@ OTHER_LABELS = mc.Placebo((X, Y), (MEASURED.x + 1, MEASURED.y.flip(0)))
 TWO_INTERVENTIONS = mc.Suite(
     {"plain": SUITE["cue"], "rand_a": SUITE["rand_cue"], "rand_b": SUITE["no_cue"], SPLIT: MEASURED}, reference="plain"
 )
+
+
+def _frozen(model: nn.Module) -> nn.Module:
+    """A copy whose first layer stays as it is."""
+    copy = deepcopy(model)
+    copy.get_submodule("0").requires_grad_(False)
+    return copy
 
 
 def ask(model: Any = None, control: Any = None, relearning: Any = SHORT, **settings: Any) -> mc.Relearned:
@@ -100,6 +108,15 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: ask(placebo=OTHER_LABELS),
         "the placebo's split must have the labels of split 'rand_image', row by row, got others; show the placebo on",
     ),
+    "a placebo that is the mechanism": (
+        lambda: ask(placebo=mc.Placebo((X, Y), MEASURED)),
+        "the placebo's split must show another mechanism than split 'rand_image', got the same inputs",
+    ),
+    "a control that trains other weights": (
+        lambda: ask(control=_frozen(never_met())),
+        "the control must have the model's trainable weights, since frozen ones do not relearn, got '0.bias' frozen in "
+        "the control alone; call requires_grad_() on both",
+    ),
     "a split that is not there": (
         lambda: ask(split="rnd"), "split must be one of 'no_cue', 'cue', 'rand_cue', 'rand_image', got 'rnd'",
     ),
@@ -127,6 +144,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         "needs a classification",
     ),
     "another symmetry": (lambda: ask(symmetry="all"), "symmetry must be one of 'auto', 'none', got 'all'"),
+    "no symmetry": (lambda: ask(symmetry=None), "symmetry must be one of 'auto', 'none', got None"),
     "labels beyond the outputs": (lambda: ask(data=(X, Y + 3)), "labels must lie in 0 ... 5, the model's outputs"),
     "no step": (lambda: mc.Relearning(steps=(0,)), "steps must ascend from 0 and hold one above it, got [0]; write (0"),
     "no steps": (lambda: mc.Relearning(steps=()), "steps must ascend from 0 and hold one above it, got []"),
@@ -153,6 +171,15 @@ def test_wrong_input_is_refused_in_one_line(case: str) -> None:
 TYPES: dict[str, tuple[Callable[[], Any], str]] = {
     "a list of no networks": (lambda: ask([met(), 3]), "model 1 must be a Module, got int"),
     "another of no network": (lambda: ask(others={"theta_C": 3}), "others['theta_C'] must be a Module, got int"),
+    "others in a list": (lambda: ask(others=[met()]), "others must be a Mapping, got list; write {name: network}"),
+    "a task with no protocol": (
+        lambda: mc.RelearningTask((X, Y), SPLIT, never_met(), relearning=3),  # pyright: ignore
+        "relearning must be a Relearning, got int; write mechconn.Relearning(",
+    ),
+    "a task with no placebo": (
+        lambda: mc.RelearningTask((X, Y), SPLIT, placebo=(X, Y)),  # pyright: ignore
+        "placebo must be a Placebo, got tuple; write mechconn.Placebo(",
+    ),
     "no protocol": (lambda: ask(relearning=100), "relearning must be a Relearning, got int; write mechconn.Relea"),
     "no placebo": (lambda: ask(placebo=(X, Y)), "placebo must be a Placebo, got tuple; write mechconn.Placebo("),
     "steps that are no list": (lambda: mc.Relearning(steps=100), "steps must be a tuple or a list, got 100"),  # pyright: ignore

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from mechconn.core import CUE, RAND_IMAGE, check_count, check_fraction, derive_seed
+from mechconn.core import CUE, RAND_IMAGE, check_count, check_fraction, check_is, derive_seed
 from mechconn.datasets._cue import Cue, DataPlace, make_cue
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import has_split, load
@@ -51,6 +51,8 @@ class CueTask:
         Raises:
             ValueError: more rows than there are, or fewer than two.
         """
+        if check_count("rows", rows) < 2:
+            raise ValueError("rows must be two or more, since training needs two classes, got 1")
         scenes = self.clean if cue is None else self._replace_cue(self.clean, cue)
         own = derive_seed(seed, "cue only")
         return scenes.with_cue(own).with_random_content(own).sample(rows, own)
@@ -75,6 +77,7 @@ class CueTask:
     @staticmethod
     def _replace_cue(scenes: CuedSet, cue: Cue) -> CuedSet:
         """The same scenes with another cue, shown on none of them."""
+        check_is("cue", cue, Cue)
         cue.check_data("training", scenes.content)
         return replace(scenes, cue=cue, cue_values=cue.absent(len(scenes)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -33,7 +34,16 @@ class Side:
 
 def _describe(found: Balanced) -> Side:
     groups = tuple(sorted(f"{group.kind}: {group.group}" for group in found.groups))
-    return Side(found.model, groups, found.notes)
+    frozen = {name for name, parameter in found.model.named_parameters() if not parameter.requires_grad}
+    held = [reason for reason in found.left.values() if reason.partition(" is frozen")[0] in frozen]
+    return Side(found.model, groups, (*found.notes, *_explain_frozen(held)))
+
+
+def _explain_frozen(reasons: Sequence[str]) -> Iterator[str]:
+    if reasons:
+        some = f"{len(reasons)} groups of hidden units keep their scales"
+        what = "1 group of hidden units keeps its scale" if len(reasons) == 1 else some
+        yield f"{what}, since {reasons[0]}, which may decide how fast they relearn"
 
 
 @dataclass(eq=False)

@@ -32,7 +32,7 @@ from mechconn.mechanisms._balanced import Balancer, Balancing
 from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import ModelOutcome, measure_outcome
-from mechconn.mechanisms._relearned import Against, Relearned, RelearningCurve, RelearningRun
+from mechconn.mechanisms._relearned import Against, Relearned, RelearningCurve, RelearningRun, explain_attack
 from mechconn.mechanisms._relearning import Attack, Looks, Relearning
 from mechconn.mechanisms._relearning_checks import (
     check_another,
@@ -46,6 +46,7 @@ from mechconn.mechanisms._relearning_checks import (
 )
 from mechconn.mechanisms._relearning_verdict import Excess, bound_steps, choose_rate
 from mechconn.network import resolve_device, unwrap_module
+from mechconn.symmetry import Symmetry
 
 Models: TypeAlias = nn.Module | Sequence[nn.Module]
 """One training run's network, or a list of several runs'."""
@@ -133,7 +134,7 @@ def measure_relearning(
     check_share("margin", margin)
     models = _list_models("model", model)
     controls = _list_controls(control, len(models), placebo)
-    others = _list_others(others or {})
+    others = _list_others(others)
     which = find_intervention(suite, split, intervention)
     setup = RelearningSetup(
         relearning, as_data("relearning data", data), suite, split, which, margin,
@@ -172,8 +173,10 @@ def _list_models(name: str, models: Models) -> list[nn.Module]:
     return [unwrap_module(own, f"{name} {number}") for number, own in enumerate(found)]
 
 
-def _list_others(others: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+def _list_others(others: Mapping[str, nn.Module] | None) -> dict[str, nn.Module]:
     """The others, none under a name that a run or what it is compared with has."""
+    others = {} if others is None else others
+    check_is("others", others, Mapping, "; write {name: network}")
     for name in others:
         if re.fullmatch(r"(model|control|placebo)( \d+)?", name):
             raise ValueError(f"others must have names of their own, got {name!r}; write {{'other {name}': model}}")
@@ -232,7 +235,7 @@ class RelearningSetup:
     shared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.symmetry, str):
+        if not isinstance(self.symmetry, Symmetry):
             check_choice("symmetry", self.symmetry, ("auto", "none"))
         self._done, self._balancer = 0, Balancer(self.symmetry)
         self._row_clusters: Tensor | None = None
@@ -244,8 +247,8 @@ class RelearningSetup:
         if has_one_order(self.data, model, self.seed):
             self.shared = (ONE_ORDER,)
         if placebo is not None:
-            check_placebo(placebo, measured, self.split)
             check_disjoint(placebo.data, placebo.split, "the placebo's data", self.split, model, self.seed)
+            check_placebo(placebo, measured, self.split, model, self.seed)
 
     def measure_before(self, model: nn.Module) -> Invariance:
         """What a network relies on as it is."""
@@ -310,6 +313,7 @@ class RelearningSetup:
         excess = Excess(curve.correct, against.correct, self._row_clusters)
         start, start_interval = excess.at_start
         verdict = excess.judge(self.margin)
+        self.notes += explain_attack(curve, against, excess.room, self.margin)
         if curve.balanced != against.balanced:
             own, others = (", ".join(side.balanced) or "none" for side in (curve, against))
             self.notes.append(f"the two sides were balanced in different units ({own}; {others}), so scales may differ")

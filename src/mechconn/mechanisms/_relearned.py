@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -49,6 +49,26 @@ class RelearningCurve:
     def means(self) -> tuple[float, ...]:
         """Step by step, the mean over seeds."""
         return tuple(fmean(column) for column in zip(*self.accuracy, strict=True))
+
+
+def explain_attack(curve: RelearningCurve, against: RelearningCurve, room: float, margin: float) -> Iterator[str]:
+    """Where rows or attack cannot tell a network with the mechanism from one without."""
+    if against.interval[0][0] - against.chance > margin:
+        yield (
+            f"before any step what the network is compared with is right on {100 * against.means[0]:.1f} % of the "
+            f"rows, above chance ({100 * against.chance:.1f} %): content predicts there too, or what it relearns is "
+            "not new to it, so that gone says little; measure rows in which nothing but the mechanism predicts"
+        )
+    if room <= margin:
+        yield (
+            f"after step 0 what the network is compared with is right on {100 * (1 - room):.1f} % of the rows, so that "
+            f"no excess could be above the margin of {100 * margin:g} points; measure earlier steps, or lower lr"
+        )
+    if all(low <= own.chance for own in (curve, against) for low, _ in own.interval[1:]):
+        yield (
+            "at no step after 0 was either side right beyond chance, so that this relearning taught neither of them "
+            "the mechanism, and gone says little; raise lr, or take more steps"
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from mechconn.core import (
     check_by_index,
     check_count,
     check_fraction,
+    check_is,
     check_listed,
     check_non_negative,
     check_positive,
@@ -126,6 +127,11 @@ class RelearningTask:
     relearning: Relearning = Relearning()
     intervention: str | None = None
     symmetry: Balancing = "auto"
+
+    def __post_init__(self) -> None:
+        check_is("relearning", self.relearning, Relearning, "; write mechconn.Relearning(steps=(0, 10, 25, 50, 100))")
+        if self.placebo is not None:
+            check_is("placebo", self.placebo, Placebo, "; write mechconn.Placebo(data, split)")
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,13 +89,18 @@ def has_one_order(data: Data, model: nn.Module, seed: int) -> bool:
     return first == second
 
 
-def check_placebo(placebo: Placebo, measured: Data, split: str) -> None:
-    """Raise ValueError unless the placebo is measured against the labels of the split, in their order."""
+def check_placebo(placebo: Placebo, measured: Data, split: str, model: nn.Module, seed: int) -> None:
+    """Raise ValueError unless the placebo is measured on other inputs than the split's, with their labels in order."""
     own, others = (read_targets("targets", data) for data in (placebo.split, measured))
     if not torch.equal(own, others):
         raise ValueError(
             f"the placebo's split must have the labels of split {split!r}, row by row, got others; show the placebo on "
             "the same rows, as task.placebo() does"
+        )
+    if hash_rows(placebo.split, "the placebo's split", model, seed) == hash_rows(measured, split, model, seed):
+        raise ValueError(
+            f"the placebo's split must show another mechanism than split {split!r}, got the same inputs, over which "
+            "the excess would be none; give the placebo a cue that no network met, as task.placebo() does"
         )
 
 

@@ -48,12 +48,22 @@ class Excess:
         start = (self.model - self.against)[:1, 0].double()
         return float(start.mean()), CrossedMean(start, LIMITS, self.clusters).over_rows(CONFIDENCE)
 
+    @property
+    def room(self) -> float:
+        """The largest excess that any network could have: 1 less the other's mean accuracy after step 0."""
+        return 1.0 - float(self.against[:, 1:].double().mean())
+
     def judge(self, margin: float) -> RelearningVerdict:
-        """gone: the upper bound is at most the margin; hidden: the lower bound is above it."""
-        return judge_excess(self.after.interval(CONFIDENCE), margin)
+        """gone: the upper bound is at most the margin; hidden: the lower bound is above it.
+
+        Where the other network leaves no room for an excess above the margin, none would be measured: undetermined.
+        """
+        return judge_excess(self.after.interval(CONFIDENCE), margin) if self.room > margin else "undetermined"
 
     def plan(self, margin: float) -> Mapping[str, int] | None:
         """How many relearning seeds, or rows (clusters), or both, would settle it; None where a billion would not."""
+        if self.room <= margin:
+            return None
         seeds, rows = self.after.units
         unit = "rows" if self.clusters is None else "clusters"
 

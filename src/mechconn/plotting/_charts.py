@@ -239,9 +239,26 @@ def place_legend(figure: Figure, axes: Axes, alone: bool) -> None:
     if alone:
         for before in list(figure.legends):
             before.remove()
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4), frameon=False)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside upper center",
+            ncols=_count_columns(labels, figure.get_figwidth()),
+            frameon=False,
+        )
     else:
         axes.legend(handles, labels, frameon=False)
+
+
+def _count_columns(labels: Sequence[str], inches: float) -> int:
+    """Columns of a legend that fit a figure: at most four, each as wide as the longest label and its mark.
+
+    Example:
+        >>> _count_columns(["model", "control", "fresh weights", "commonest class"], 5.0)
+        2
+    """
+    widest = 0.65 + 0.09 * max(map(len, labels), default=0)
+    return max(1, min(len(labels), 4, int(inches / widest)))
 
 
 def draw_plane(
