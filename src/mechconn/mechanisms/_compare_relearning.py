@@ -24,7 +24,7 @@ SAME = (
 )
 FOLLOWS = (
     "the control of {name} follows the mechanism itself ({effect.split} changes its accuracy by {amount}), so that "
-    "gone would not say that the model lacks the mechanism"
+    "gone would not say that the model lacks it, and is withheld"
 )
 
 
@@ -96,7 +96,7 @@ class RelearningComparison:
             return setup.make_result([setup.judge(before, curve, against)], {}, "placebo")
         if has_same_weights(model, control):
             setup.notes.append(SAME.format(name=name))
-        if follows(effect := setup.measure_control(control)):
+        if has_cue := follows(effect := setup.measure_control(control)):
             setup.notes.append(FOLLOWS.format(name=name, effect=effect, amount=write_points(effect.effect)))
         against = setup.relearn(f"{name} control", control)
-        return setup.make_result([setup.judge(before, curve, against)], {}, "control")
+        return setup.make_result([setup.judge(before, curve, against, has_cue)], {}, "control")

@@ -32,7 +32,14 @@ from mechconn.mechanisms._balanced import Balancer, Balancing
 from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import ModelOutcome, measure_outcome
-from mechconn.mechanisms._relearned import Against, Relearned, RelearningCurve, RelearningRun, explain_attack
+from mechconn.mechanisms._relearned import (
+    Against,
+    Relearned,
+    RelearningCurve,
+    RelearningRun,
+    explain_attack,
+    have_learned,
+)
 from mechconn.mechanisms._relearning import Attack, Looks, Relearning
 from mechconn.mechanisms._relearning_checks import (
     check_another,
@@ -308,11 +315,18 @@ class RelearningSetup:
         self._done += 1
         self.compute.report("relearning", self._done, self.total)
 
-    def judge(self, before: Invariance, curve: RelearningCurve, against: RelearningCurve) -> RelearningRun:
-        """The verdict on one training run."""
+    def judge(
+        self, before: Invariance, curve: RelearningCurve, against: RelearningCurve, follows: bool = False
+    ) -> RelearningRun:
+        """The verdict on one training run; `follows` says that the control follows the mechanism itself.
+
+        "gone" is withheld where it would say nothing: against such a control, and where neither side learned.
+        """
         excess = Excess(curve.correct, against.correct, self._row_clusters)
         start, start_interval = excess.at_start
         verdict = excess.judge(self.margin)
+        if silent := verdict == "gone" and (follows or not have_learned(curve, against)):
+            verdict = "undetermined"
         self.notes += explain_attack(curve, against, excess.room, self.margin)
         if curve.balanced != against.balanced:
             own, others = (", ".join(side.balanced) or "none" for side in (curve, against))
@@ -324,7 +338,7 @@ class RelearningSetup:
             excess=excess.after.mean,
             interval=excess.after.interval(CONFIDENCE),
             verdict=verdict,
-            to_settle=excess.plan(self.margin) if verdict == "undetermined" else None,
+            to_settle=excess.plan(self.margin) if verdict == "undetermined" and not silent else None,
             curve=curve,
             against=against,
         )

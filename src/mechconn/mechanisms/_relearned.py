@@ -51,6 +51,11 @@ class RelearningCurve:
         return tuple(fmean(column) for column in zip(*self.accuracy, strict=True))
 
 
+def have_learned(*curves: RelearningCurve) -> bool:
+    """Whether some network was right beyond chance at some step after 0."""
+    return any(low > curve.chance for curve in curves for low, _ in curve.interval[1:])
+
+
 def explain_attack(curve: RelearningCurve, against: RelearningCurve, room: float, margin: float) -> Iterator[str]:
     """Where rows or attack cannot tell a network with the mechanism from one without."""
     if against.interval[0][0] - against.chance > margin:
@@ -64,10 +69,10 @@ def explain_attack(curve: RelearningCurve, against: RelearningCurve, room: float
             f"after step 0 what the network is compared with is right on {100 * (1 - room):.1f} % of the rows, so that "
             f"no excess could be above the margin of {100 * margin:g} points; measure earlier steps, or lower lr"
         )
-    if all(low <= own.chance for own in (curve, against) for low, _ in own.interval[1:]):
+    if not have_learned(curve, against):
         yield (
             "at no step after 0 was either side right beyond chance, so that this relearning taught neither of them "
-            "the mechanism, and gone says little; raise lr, or take more steps"
+            "the mechanism, and gone would say nothing; raise lr, or take more steps"
         )
 
 
