@@ -82,7 +82,7 @@ def test_a_network_that_the_cue_misleads_avoids_it(draw: int, verdict: str) -> N
     assert (effect.verdict, effect.effect > 0.1) == ("sensitive", True)
     assert (found.state, found.verdict) == ("avoids", verdict)
     assert any("taught neither" in note for note in found.notes) == (verdict == "undetermined")
-    assert "The network avoids the mechanism" in found.headline and "Relearning says gone" in found.headline
+    assert "The network avoids the mechanism" in found.headline and f"Relearning says {verdict}" in found.headline
 
 
 def test_others_are_drawn_and_decide_nothing() -> None:
