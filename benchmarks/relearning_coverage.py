@@ -38,9 +38,8 @@ def measure_draw(draw: int) -> dict[str, mc.Relearned]:
     }
 
 
-def write(text: str, stream: TextIO | None = None) -> None:
+def write(text: str, stream: TextIO) -> None:
     """A line, at once."""
-    stream = stream or sys.stdout
     stream.write(text + "\n")
     stream.flush()
 
@@ -58,16 +57,19 @@ def main() -> None:
             verdicts[kind][found.verdict] += 1
             excess[kind].append(100 * found.excess)
         write(f"draw {draw + 1} of {draws}", sys.stderr)
-    write(f"steps {PROTOCOL.steps}, lr {PROTOCOL.lr}, {PROTOCOL.seeds} seeds, 60 rows, 400 measured, margin 5 points")
-    write("| network | gone | undetermined | hidden | wrong of certain | excess: mean, least, largest |")
-    write("|---|---|---|---|---|---|")
+    write(
+        f"steps {PROTOCOL.steps}, lr {PROTOCOL.lr}, {PROTOCOL.seeds} seeds, 60 rows, 400 measured, margin 5 points",
+        sys.stdout,
+    )
+    write("| network | gone | undetermined | hidden | wrong of certain | excess: mean, least, largest |", sys.stdout)
+    write("|---|---|---|---|---|---|", sys.stdout)
     for kind, truth in TRUTH.items():
         found, values = verdicts[kind], excess[kind]
         certain = found["gone"] + found["hidden"]
         counts = " | ".join(str(found[verdict]) for verdict in ("gone", "undetermined", "hidden"))
         spread = f"{sum(values) / len(values):+.1f}, {min(values):+.1f}, {max(values):+.1f}"
-        write(f"| {kind} | {counts} | {certain - found[truth]} of {certain} | {spread} |")
-    write(f"{draws} draws, {time.perf_counter() - started:.0f} seconds")
+        write(f"| {kind} | {counts} | {certain - found[truth]} of {certain} | {spread} |", sys.stdout)
+    write(f"{draws} draws, {time.perf_counter() - started:.0f} seconds", sys.stdout)
 
 
 if __name__ == "__main__":

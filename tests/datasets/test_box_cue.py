@@ -161,8 +161,8 @@ def test_variants_change_one_thing_each_and_the_placebo_two() -> None:
         "other colour": mc.BoxCue(colour=(0.0, 0.0, 1.0)),
     }
     assert cue.placebo() == mc.BoxCue(shift=0.25, colour=(0.0, 0.0, 1.0))
-    assert mc.BoxCue(colour=(1.0,)).placebo().colour == (0.0,)
-    assert mc.BoxCue(colour=(0.25,)).placebo().colour == (1.0,)
+    assert mc.BoxCue(colour=(1.0,)).placebo() == mc.BoxCue(shift=0.25, colour=(0.0,))
+    assert mc.BoxCue(colour=(0.25,)).placebo() == mc.BoxCue(shift=0.25, colour=(1.0,))
     assert cue.placebo().placebo() != cue.placebo()
 
 
