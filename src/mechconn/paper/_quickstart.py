@@ -41,7 +41,7 @@ class Quickstart(TuningRecipe):
                 "methods": methods,
                 "clean_model": True,
                 "draws": 5,
-                "relearn": Relearning(steps=(0, 25, 100), seeds=4),
+                "relearn": Relearning(steps=(0, 25, 50), seeds=4),
             }
         )
 
