@@ -63,7 +63,7 @@ def test_it_is_read_without_its_results() -> None:
 
 
 def test_started_again_it_has_them_and_the_same_id(store: RunStore) -> None:
-    name, scale, settings, _ = resolve_settings("table1", "smoke", CHANGES)
+    name, scale, settings, _ = resolve_settings("table1", "smoke", [*CHANGES, "relearn=none"])
     record = run_plan(RunPlan(name, scale, settings, store.root, INLINE))
     assert record.id == ID and record.status == "done" and not any("0.1.0" in note for note in record.notes)
     old = json.loads(OLD.read_text(encoding="utf-8"))["record"]

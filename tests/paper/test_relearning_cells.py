@@ -81,7 +81,7 @@ def test_a_run_that_is_stopped_in_relearning_goes_on(
 def test_relearning_is_set_by_path_and_by_table() -> None:
     _, _, settings, _ = resolve_settings("quickstart", "smoke", ["relearn.lr=0.05", "relearn.seeds=4"])
     assert isinstance(settings, TuningSettings) and settings.relearn is not None
-    assert (settings.relearn.lr, settings.relearn.seeds, settings.relearn.steps) == (0.05, 4, (0, 25, 100))
+    assert (settings.relearn.lr, settings.relearn.seeds, settings.relearn.steps) == (0.05, 4, (0, 25, 50))
     _, _, settings, _ = resolve_settings("table1", "smoke", [{"relearn": {"steps": [0, 10], "seeds": 2}}])
     assert isinstance(settings, TuningSettings)
     assert settings.relearn == mc.Relearning(steps=(0, 10), seeds=2)

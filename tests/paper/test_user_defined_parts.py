@@ -48,8 +48,8 @@ def test_a_run_uses_them_and_finds_its_steps_again(file: Path, tmp_path: Path) -
     assert isinstance(settings, TuningSettings)
     assert settings.methods["mine"] == StartPenalty(strength=0.5, epochs=2, batch_size=20)
     assert settings.loss == Margin()
-    plan = RunPlan(recipe, scale, settings.model_copy(update={"methods": {"mine": settings.methods["mine"]}}),
-                   tmp_path / "store", INLINE)  # fmt: skip
+    changed = settings.model_copy(update={"methods": {"mine": settings.methods["mine"]}, "relearn": None})
+    plan = RunPlan(recipe, scale, changed, tmp_path / "store", INLINE)
     record = run_plan(plan)
     (cell,) = record.cells
     (found,) = record.cue_results

@@ -30,7 +30,7 @@ def test_every_picture_says_what_it_shows(page: Page):
     assert len(pictures) == 4
     assert all(attrs["alt"] for attrs in pictures)
     figures = [attrs for tag, attrs in page.tags if tag == "svg"]
-    assert [attrs["role"] for attrs in figures] == ["img", "img"]
+    assert [attrs["role"] for attrs in figures] == ["img", "img", "img"]
     assert all("theta_C" in str(attrs["aria-label"]) for attrs in figures)
 
 

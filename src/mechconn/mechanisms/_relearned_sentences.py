@@ -61,7 +61,7 @@ def write_headline(found: Relearned) -> str:
 
 def describe_run(name: str, found: Relearned, what: str = "the mechanism") -> str:
     """What the network of a single run does, and the numbers that say so."""
-    return f"{describe_state(name, found.state, what)}: {_explain_state(found, found.runs[0])}"
+    return f"{describe_state(name, found.state, what)}: {_write_state(found, found.runs[0])}"
 
 
 def describe_states(found: Mapping[str, Relearned]) -> Iterator[str]:
@@ -94,7 +94,7 @@ def name_mechanism(found: Relearned) -> str:
     return "the cue" if found.intervention == RAND_CUE else "the mechanism"
 
 
-def _explain_state(found: Relearned, run: RelearningRun) -> str:
+def _write_state(found: Relearned, run: RelearningRun) -> str:
     effect = run.before[found.intervention]
     amount = write_points(effect.effect, effect.interval)
     against = "its control" if found.compared_with == "control" else "the placebo"

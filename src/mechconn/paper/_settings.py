@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 import mechconn.tuning  # noqa: F401 - its methods are registered where they are defined
 from mechconn.core import (
@@ -183,6 +191,12 @@ class TuningSettings(Settings):
     clean_model: bool = False
     margin: Annotated[float, Field(gt=0)] = 0.05
     relearn: PlainRelearning | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_relearning(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs without relearning have the settings, and so the ids, that they had before there was any."""
+        plain = serialise(self)
+        return plain if self.relearn is not None else {key: v for key, v in plain.items() if key != "relearn"}
 
 
 @runtime_checkable

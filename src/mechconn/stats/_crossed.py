@@ -39,6 +39,7 @@ class CrossedMean:
         clusters: the number of each row's cluster, int64 of shape [R]; None where rows are independent.
 
     Example:
+        >>> import torch
         >>> found = CrossedMean(torch.tensor([[0.0, 1.0] * 50, [1.0, 0.0] * 50]), (0.0, 1.0))
         >>> found.mean, found.over_repetitions(0.95)
         (0.5, (0.5, 0.5))
