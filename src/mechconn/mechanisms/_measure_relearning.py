@@ -97,9 +97,10 @@ def measure_relearning(
         mean over steps after 0, relearning seeds and rows of (right(model) - right(control)),
 
     right in [0, 1] on the rows of `split`. The mechanism is "gone" where the upper bound of the excess is at most
-    `margin`, "hidden" where the lower bound is above it, else "undetermined". The interval is over rows and relearning
-    seeds, 95 % for each run by itself. Rows must be such that nothing but the mechanism predicts: mixed into rows
-    whose content predicts too, nothing would force the network to follow it.
+    `margin`, "hidden" where the lower bound is above it, else "undetermined"; "gone" is withheld where it would say
+    nothing, since the control leaves no room for an excess or neither side learned. The interval is over rows and
+    relearning seeds, 95 % for each run by itself. Rows must be such that nothing but the mechanism predicts: mixed into
+    rows whose content predicts too, nothing would force the network to follow it.
 
     How fast a network relearns is no property of its function: a hidden layer scaled up, the next one scaled down, and
     the same function relearns at once. So both sides are balanced first (`balance`), where their symmetry can be read.

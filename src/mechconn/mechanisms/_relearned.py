@@ -87,7 +87,7 @@ class RelearningRun:
         excess: the same, as mean over the steps after 0, the relearning seeds and the rows.
         interval: of the excess, at 95 %, over rows (or clusters) and relearning seeds; see `stats.CrossedMean`.
         verdict: "gone" where its upper bound is at most the margin (slower than the control is gone too), "hidden"
-            where its lower bound is above the margin, else "undetermined".
+            where its lower bound is above the margin, else "undetermined"; so too where "gone" would say nothing.
         to_settle: for "undetermined", so many relearning seeds and rows (or clusters) would settle it; None where no
             such number was found.
         curve: of the network.
