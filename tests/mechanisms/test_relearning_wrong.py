@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -213,6 +213,29 @@ def test_rows_of_one_origin_overlap_whatever_is_shown_on_them() -> None:
         ValueError, match=r"must share no row with split 'rand_image', .* got 30 that do \(first: row 0"
     ):
         mc.measure_relearning(model, SHORT, task.suite["rand_cue"], task.suite, split=SPLIT, placebo=task.placebo(20))
+
+
+@dataclass
+class Numbered:
+    """Rows of one file, numbered from 0."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+    @property
+    def ids(self) -> list[int]:
+        return list(range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def inputs(self, index: torch.Tensor) -> torch.Tensor:
+        return self.x[index]
+
+
+def test_rows_of_two_files_that_both_count_from_0_do_not_overlap() -> None:
+    here = mc.Suite({**SUITE, SPLIT: Numbered(MEASURED.x, MEASURED.y)})
+    assert ask(data=Numbered(X, Y), suite=here).excess == ask().excess
 
 
 def test_the_remedies_work() -> None:

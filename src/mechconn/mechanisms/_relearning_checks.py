@@ -54,7 +54,7 @@ def check_disjoint(data: Data, measured: Data, what: str, split: str, model: nn.
     """Raise ValueError where a row to tune on is one of those that are measured, by its origin or by its inputs."""
     if is_source(data) and is_source(measured):
         (root, ids), (other, measured_ids) = find_row_origin(data), find_row_origin(measured)
-        if root is other or (isinstance(root, str) and root == other):
+        if root is other and not isinstance(root, str):  # ids of two files may both count from 0
             shared = torch.isin(ids.cpu(), measured_ids.cpu()).nonzero().flatten()
             if len(shared):
                 _refuse_overlap(what, split, int(shared[0]), len(shared))
