@@ -160,7 +160,7 @@ def compare_methods(
                 tuned = tuner.tune(task, part, method, name, task.model)
                 found = asked.measure(name, task, tuned.model)
                 if again is not None:
-                    control = never and tuner.tune(task, part, method, f"{name}, control", never).model
+                    control = None if never is None else tuner.tune(task, part, method, f"{name}, control", never).model
                     relearned = again.measure(name, tuned.model, control, found if asked.on == "accuracy" else None)
             tuner.done += 1
             runs.append(TuningRun(name, task.seed, tuned, found, relearned))
