@@ -1,5 +1,6 @@
 """What networks rely on: effects of interventions, verdicts, comparisons, maps, groups, representations, audits."""
 
+from mechconn.mechanisms._across import Across as Across
 from mechconn.mechanisms._agreement import AGREE as AGREE
 from mechconn.mechanisms._agreement import CONFLICT as CONFLICT
 from mechconn.mechanisms._agreement import split_by_agreement as split_by_agreement
@@ -30,7 +31,6 @@ from mechconn.mechanisms._map import mechanism_map as mechanism_map
 from mechconn.mechanisms._measure import check_margin as check_margin
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
 from mechconn.mechanisms._measure_relearning import measure_relearning as measure_relearning
-from mechconn.mechanisms._method_comparison import Across as Across
 from mechconn.mechanisms._method_comparison import MethodComparison as MethodComparison
 from mechconn.mechanisms._method_comparison import TuningRun as TuningRun
 from mechconn.mechanisms._neighbours import Neighbours as Neighbours

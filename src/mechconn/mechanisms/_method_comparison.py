@@ -5,19 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from mechconn.core import check_choice, write_atomically
 from mechconn.descent import Trained
 from mechconn.losses import MEANS, NATS
-from mechconn.mechanisms._effects import Invariance, On, Over
+from mechconn.mechanisms._across import Across, summarise_runs, take_off
+from mechconn.mechanisms._effects import Invariance, On
 from mechconn.mechanisms._invariance_page import (
     choose_effect_scale,
     describe_effect_intervals,
@@ -28,7 +27,6 @@ from mechconn.mechanisms._invariance_page import (
 from mechconn.mechanisms._relearned import Relearned, join_relearned
 from mechconn.mechanisms._relearned_page import RELEARNING_COLUMNS, list_relearning_sections, make_relearning_cells
 from mechconn.plotting import LABELS, Cell, Drawing, Header, Mark, Result, Section, Table, draw_marks, format_interval
-from mechconn.stats import Interval, compute_moments, t_interval
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
@@ -93,23 +91,6 @@ class TuningRun:
     def notes(self) -> tuple[str, ...]:
         """Plain sentences on what the method did not do; see `Trained`."""
         return self.trained.notes
-
-
-@dataclass(frozen=True)
-class Across:
-    """A number over seeds.
-
-    Attributes:
-        mean: over seeds; None where it is not finite for one of them.
-        interval: at 95 %, of the mean over seeds by Student's t, kept within what an accuracy can be. For one seed that
-            of the model over rows (or clusters of rows), as in `Invariance`. None where there is none, such as of a
-            loss on one row.
-        over: what the interval is over.
-    """
-
-    mean: float | None
-    interval: Interval | None
-    over: Over = "runs"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,10 +159,10 @@ class MethodComparison(Result, Mapping[str, Mapping[str, Across]], kind="method_
         base = self.reference if of is None else check_choice("of", of, splits)
         found = [_read_effects(run, asked) for run in runs]
         if base != self.reference:
-            found = [{split: _take_off(effect, own[base]) for split, effect in own.items()} for own in found]
+            found = [{split: take_off(effect, own[base]) for split, effect in own.items()} for own in found]
         low = -1.0 if asked == "accuracy" else -math.inf
         return {
-            split: _summarise([effects[split] for effects in found], low, -low) for split in splits if split != base
+            split: summarise_runs([effects[split] for effects in found], low, -low) for split in splits if split != base
         }
 
     @property
@@ -308,7 +289,7 @@ class MethodComparison(Result, Mapping[str, Mapping[str, Across]], kind="method_
     def _summarise(self, method: str, on: On) -> dict[str, Across]:
         found = [_read_means(run, on) for run in self._find(method)]
         bounds = (0.0, 1.0) if on == "accuracy" else (-math.inf, math.inf)
-        return {split: _summarise([means[split] for means in found], *bounds) for split in found[0]}
+        return {split: summarise_runs([means[split] for means in found], *bounds) for split in found[0]}
 
     def __str__(self) -> str:
         """A table in Markdown, accuracy in %; then the notes."""
@@ -385,24 +366,6 @@ def _read_effects(run: TuningRun, on: On) -> dict[str, Across]:
         name: Across(*((None, None) if change is None else (change.effect, change.interval)), invariance.over)
         for name, change in found.items()
     }
-
-
-def _take_off(effect: Across, other: Across) -> Across:
-    """The difference of two effects on one model, which has no interval here."""
-    if effect.mean is None or other.mean is None:
-        return Across(None, None, effect.over)
-    return Across(effect.mean - other.mean, None, effect.over)
-
-
-def _summarise(runs: Sequence[Across], least: float, largest: float) -> Across:
-    """The mean over seeds with Student's t interval, kept within what is possible; of one seed its number itself."""
-    if len(runs) == 1:
-        return runs[0]
-    values = [run.mean for run in runs if run.mean is not None]
-    if len(values) < len(runs):
-        return Across(None, None)
-    low, high = t_interval(compute_moments(torch.tensor(values, dtype=torch.float64)))
-    return Across(fmean(values), (max(low, least), min(high, largest)))
 
 
 def _choose_scale(on: On) -> float:

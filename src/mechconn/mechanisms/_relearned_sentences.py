@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mechconn.connectivity import join_words
 from mechconn.core import RAND_CUE
 from mechconn.mechanisms._relearning_verdict import State
+from mechconn.plotting import format_interval
 from mechconn.stats import Interval
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def write_points(value: float, interval: Interval | None = None, sign: str = "+"
         >>> write_points(0.372, (0.3, 0.44))
         '+37.2 points (+30.0 to +44.0)'
     """
-    bounds = "" if interval is None else f" ({' to '.join(f'{100 * bound:{sign}.1f}' for bound in interval)})"
+    bounds = "" if interval is None else f" ({format_interval(interval, 100, f'{sign}.1f')})"
     return f"{100 * value:{sign}.1f} points{bounds}"
 
 
