@@ -2,7 +2,9 @@
 
 from mechconn.datasets._clusters import ClusterLabels as ClusterLabels
 from mechconn.datasets._clusters import Clusters as Clusters
+from mechconn.datasets._clusters import check_label_count as check_label_count
 from mechconn.datasets._clusters import read_clusters as read_clusters
+from mechconn.datasets._clusters import select_labels as select_labels
 from mechconn.datasets._cue import Cue as Cue
 from mechconn.datasets._cue import DataPlace as DataPlace
 from mechconn.datasets._cue import make_cue as make_cue
