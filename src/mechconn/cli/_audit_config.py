@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, StrictInt, WithJsonSchema, field_validator, model_validator
 
 from mechconn.alignment import AlignmentMethod
+from mechconn.cli._groups_config import GroupsConfig
 from mechconn.cli._relearn_config import COLUMN_ONLY, ProbeConfig, RelearnConfig
 from mechconn.core import CUE, Config, check_choice, list_kinds, list_options
 from mechconn.datasets import Quoting
@@ -162,6 +163,9 @@ class AuditConfig(Config):
     model: ModelConfig = ModelConfig()
     relearn: RelearnConfig | None = Field(default=None, description="also whether a mechanism is gone or hidden")
     probe: ProbeConfig | None = Field(default=None, description="also what the features of both networks hold")
+    groups: GroupsConfig | None = Field(
+        default=None, description="also how often both networks are right in each group of rows"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -245,6 +249,16 @@ class AuditConfig(Config):
         if probe is not None and probe.split is not None and splits is not None:
             check_choice("split", probe.split, [*splits, *(made if isinstance(made, dict) else ())])
         return probe
+
+    @field_validator("groups")
+    @classmethod
+    def _is_grouped(cls, groups: GroupsConfig | None, info: Any) -> GroupsConfig | None:
+        """The split is one that is read from files, made of one, or a side of the one that is divided."""
+        splits, made, by = (info.data.get(key) for key in ("splits", "interventions", "by"))
+        if groups is not None and groups.split is not None and splits is not None:
+            sides = () if by is None else (AGREE, CONFLICT)
+            check_choice("split", groups.split, [*splits, *sides, *(made if isinstance(made, dict) else ())])
+        return groups
 
     @property
     def split_names(self) -> tuple[str, ...]:

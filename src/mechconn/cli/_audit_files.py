@@ -19,7 +19,8 @@ from mechconn.cli._audit_relearn import (
     make_probe_task,
     make_relearning_task,
 )
-from mechconn.cli._audit_splits import NORM, add_interventions, load_audit_data, read_interventions
+from mechconn.cli._audit_sources import NORM
+from mechconn.cli._audit_splits import add_interventions, load_audit_data, read_interventions
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
 from mechconn.connectivity import group_parameters, read_first_rows
 from mechconn.core import (
@@ -34,7 +35,7 @@ from mechconn.core import (
 )
 from mechconn.datasets import ClusterLabels, Suite, make_strips
 from mechconn.losses import Loss, read_loss
-from mechconn.mechanisms import Audit, ProbeTask, RelearningTask, audit, check_layers, check_margin
+from mechconn.mechanisms import Audit, GroupTask, ProbeTask, RelearningTask, audit, check_layers, check_margin
 from mechconn.models import check_weights_there, load_model
 from mechconn.network import (
     Metric,
@@ -65,6 +66,7 @@ class AuditJob:
     clusters: ClusterLabels | None = None
     relearn: RelearningTask | None = None
     probe: ProbeTask | None = None
+    groups: GroupTask | None = None
 
 
 def prepare_audit(
@@ -102,25 +104,26 @@ def prepare_audit(
     trained = data.read.get(NORM)
     sets = add_interventions(data.splits, config.reference, functions, seed)
     suite = Suite(sets, config.reference, config.intervention_names, paired=config.paired)
-    clusters = None if data.columns is None else ClusterLabels(data.columns, suite)
+    clusters = None if data.clusters is None else ClusterLabels(data.clusters, suite)
     example, targets = read_first_rows(suite, torch.device("cpu"), seed)
     highest = max(_find_highest_class(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
     names = _name_models(weights)
     named = [*zip(names, models, strict=True), *((f"{table}.control", own) for table, own in controls.items())]
-    probe, *_ = collect_errors(
-        lambda: make_probe_task(config, data, suite, controls),
+    collect_errors(
         *(
             lambda n=name, m=model: _check_model_fits_data(n, m, example, targets, highest, loss)
             for name, model in named
-        ),
+        )
     )
     if isinstance(config.layers, list):
         check_layers(models[0], models[1], example, config.layers)
     notes = _order_by_names(config, named, suite, example)
     norm = _make_norm(config, trained)
     hashes = {name: _hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
-    relearn = make_relearning_task(config, data, controls)
-    return AuditJob(config, models, names, suite, hashes, norm, trained, loss, metrics, notes, clusters, relearn, probe)
+    return AuditJob(
+        config, models, names, suite, hashes, norm, trained, loss, metrics, notes, clusters,
+        make_relearning_task(config, data, controls), make_probe_task(config, data, suite, controls), data.groups,
+    )  # fmt: skip
 
 
 def _check_there(file: Path) -> None:
@@ -302,6 +305,7 @@ def run_audit(
         cluster=job.clusters,
         relearn=job.relearn,
         probe=job.probe,
+        groups=job.groups,
         tolerance=config.tolerance,
         blocks=config.blocks,
         layers=config.layers,

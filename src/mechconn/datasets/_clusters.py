@@ -124,4 +124,6 @@ def check_label_count(what: str, split: str, labels: int, rows: int) -> None:
     """Raise unless a split has a label for each row."""
     if labels != rows:
         several = "; for splits of other rows pass {split: labels}" if what == "cluster" else ""
-        raise ValueError(f"{what} must have one label for each of {rows} rows of split {split!r}, got {labels}{several}")
+        raise ValueError(
+            f"{what} must have one label for each of {rows} rows of split {split!r}, got {labels}{several}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+
 from mechconn.losses import MEANS
 from mechconn.mechanisms._groups import GroupAccuracies, GroupAccuracy
 from mechconn.plotting import Cell, Drawing, Section, Table, draw_marks, format_interval
