@@ -29,7 +29,7 @@ def read_columns(config: AuditConfig, sources: Mapping[str, str], rows: Collecti
 
     Raises:
         FileNotFoundError: other data are not there.
-        ValueError: there is no such column, or one of groups holds fractions.
+        ValueError: there is no such column, or one other than of clusters holds fractions.
     """
     wanted: dict[tuple[str, str], list[str]] = {}
     for what, name, column in _list_columns(config):
@@ -72,7 +72,7 @@ def _read_wanted(config: AuditConfig, source: str, what: str, column: str, said:
     """One column; `said`: that its data are not there is said elsewhere."""
     try:
         values = read_column_of(source, column, config.images.quoting)
-        if what == "groups":
+        if not what.startswith("cluster"):
             _check_few(source, column, values)
     except (ValueError, FileNotFoundError) as error:
         if said and isinstance(error, FileNotFoundError):
@@ -96,12 +96,12 @@ def read_column_of(source: str, name: str, quoting: Any = "auto") -> Sequence[An
 
 
 def _check_few(source: str, column: str, values: Sequence[Any]) -> None:
-    """Raise where a column of groups holds fractions."""
+    """Raise where a column of a few values holds fractions."""
     for row, value in enumerate(values):
         if is_fraction(value):
             raise ValueError(
-                f"{source} row {row}: column {column!r} holds the fraction {value}, and groups are of a few values; "
-                "name a column of numbers or names, such as the fractions above a threshold"
+                f"{source} row {row}: column {column!r} holds the fraction {value}, and a few values are needed; name "
+                "another column, or add one that says whether each is above a threshold"
             )
 
 

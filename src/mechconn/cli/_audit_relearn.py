@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
 from mechconn.cli._audit_columns import LABEL, find_split_source
@@ -13,7 +15,7 @@ from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._audit_sources import PLACEBO, PLACEBO_SPLIT
 from mechconn.cli._audit_splits import AuditData
 from mechconn.core import collect_errors
-from mechconn.datasets import Placebo, Suite
+from mechconn.datasets import Placebo, Suite, select_labels
 from mechconn.mechanisms import ProbeTask, RelearningTask, find_intervention
 
 
@@ -80,7 +82,15 @@ def make_probe_task(
         return None
     name = find_split_source(config, asked.split)
     split = name if asked.split is None else asked.split
-    target = asked.target if asked.target == LABEL else data.columns[name, asked.target]
-    cluster = None if config.cluster is None else data.columns[name, config.cluster]
+
+    def select(column: str) -> list[Any]:
+        """The values of the rows that are read, which may be selected from those of the column."""
+        values = data.columns[name, column]
+        if split not in suite:
+            return list(values)
+        return [values[row] for row in select_labels("probe", split, suite[split], torch.arange(len(values))).tolist()]
+
+    target = asked.target if asked.target == LABEL else select(asked.target)
+    cluster = None if config.cluster is None else select(config.cluster)
     read = suite[split] if split in suite else data.read[split]
     return ProbeTask(read, target, asked.layers, controls.get("probe"), cluster)
