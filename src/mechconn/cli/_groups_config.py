@@ -17,7 +17,9 @@ class GroupsConfig(Config):
         examples=[["label", "place"]],
     )
     split: str | None = Field(
-        default=None, description="the split that is measured; default: the reference, with by the one that is divided"
+        default=None,
+        description="the split that is measured; default: the reference, with by the one that is divided",
+        examples=["test"],
     )
     overlapping: bool = Field(
         default=False,
@@ -27,4 +29,5 @@ class GroupsConfig(Config):
     train: str | None = Field(
         default=None,
         description="training data, given like a split: also the mean by the groups' shares there",
+        examples=["train.csv"],
     )
