@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from mechconn.mechanisms import column_only, split_by_agreement
 MAJORITY, NORM = "data of the majority", "data of the norm statistics"
 RELEARNED = "data of relearning"
 PLACEBO, PLACEBO_SPLIT = "data of the placebo", "split of the placebo"
-FILES = (".safetensors", ".parquet", ".csv", ".tsv")
+FILES = (".safetensors", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 """Suffixes of files, which are never names of the hub's sets."""
 
 
@@ -47,7 +47,9 @@ class AuditData:
     tuned: Any
 
 
-def load_audit_data(config: AuditConfig, folder: Path, root: Path | None, seed: int) -> AuditData:
+def load_audit_data(
+    config: AuditConfig, folder: Path, root: Path | None, seed: int, text: Callable[[], Mapping[str, Any]] = dict
+) -> AuditData:
     """Every split, and the data of the norm statistics, of the majority and of relearning.
 
     Args:
@@ -55,11 +57,13 @@ def load_audit_data(config: AuditConfig, folder: Path, root: Path | None, seed: 
         folder: what its paths are relative to.
         root: the folder that holds the named image sets.
         seed: of rows that are drawn.
+        text: gives what `load_splits` is told of texts.
     """
     places, download = {**config.splits, **_list_further(config)}, config.images.download
-    found = collect_errors(*(lambda place=place: resolve_source(folder, place, download) for place in places.values()))
+    steps = (lambda place=place: resolve_source(folder, place, download) for place in places.values())
+    options, *found = collect_errors(text, *steps)
     sources = dict(zip(places, found, strict=True))
-    read = load_splits(sources, root=root, **config.images.model_dump())
+    read = load_splits(sources, root=root, **{**config.images.model_dump(), **options})
     columns, tuned = _read_clusters(config, sources), read.get(RELEARNED)
     if config.by is None:
         return AuditData(sources, read, {name: read[name] for name in config.splits}, columns, tuned)

@@ -187,20 +187,29 @@ def _read_saved(place: str | Path) -> TextTokenizer:
         else:
             own = transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever the readers of its files meet
+        if not path.exists():
+            raise ValueError(
+                f"tokenizer: {place} is no folder or file that is there, and no tokenizer of this name is in the local "
+                "cache of the hub; nothing is fetched: save it in a folder with tokenizer.save_pretrained"
+            ) from error
         why = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())[:200]
-        kind = "" if path.exists() else "; nothing is fetched: pass the folder of a tokenizer that is there"
-        raise ValueError(f"the tokenizer {place} cannot be read ({why}){kind}") from error
+        raise ValueError(
+            f"the tokenizer {place} cannot be read ({why}); save it again with tokenizer.save_pretrained"
+        ) from error
+    if len(own.get_vocab()) <= len(own.all_special_tokens):  # Transformers makes one where its files are missing
+        raise ValueError(_explain_no_tokenizer(path, None))
     config = _read_json(path / "config.json") if path.is_dir() else {}
     return _wrap(str(place), own, config.get("pad_token_id"), _find_positions(config))
 
 
 def _wrap(name: str, own: Any, pad_id: int | None, positions: int | None) -> TextTokenizer:
-    """Our own tokenizer, with the padding of its own, else that of its model, else 0."""
+    """Our own tokenizer, with its own padding, else that of its model, else its token of the end, else 0."""
     limits = [
         n for n in (positions, getattr(own, "model_max_length", None)) if isinstance(n, int) and 0 < n < UNLIMITED
     ]
     known = getattr(own, "pad_token_id", None)
-    chosen = next((value for value in (known, pad_id) if isinstance(value, int)), 0)
+    ends = getattr(own, "eos_token_id", None)
+    chosen = next((value for value in (known, pad_id, ends) if isinstance(value, int)), 0)
     if known is None:
         log(f"the tokenizer {name} has no pad token; texts are padded with id {chosen}, which is masked")
     return TextTokenizer(name, own, chosen, min(limits, default=None))
