@@ -124,8 +124,8 @@ class AuditConfig(Config):
         "max_degrees = 90}, or package.module:name of your own",
     )
     splits: dict[str, str] = Field(
-        description="split -> a folder of class folders, a csv, tsv, jsonl, parquet or safetensors file; one with by or "
-        "with a table of interventions, else more"
+        description="split -> a folder of class folders, a csv, tsv, jsonl, parquet or safetensors file; one with by "
+        "or with a table of interventions, else more"
     )
     reference: str = Field(
         default=CUE, description='the split that the interventions start from; default with by: "agree"'
