@@ -1,4 +1,4 @@
-"""Raw texts of tables: every format alike, tokenised once, padded by batch, with the numbers of padding to the whole."""
+"""Raw texts of tables: every format alike, padded by batch, with the numbers of padding to the whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ ROWS = 30
 
 def rows_of(seed: int = 0) -> list[dict[str, Any]]:
     texts, labels = sentences(ROWS)
-    return [{"text": t, "label": y, "place": (row + seed) % 3} for row, (t, y) in enumerate(zip(texts, labels))]  # noqa: B905
+    return [
+        {"text": t, "label": y, "place": (row + seed) % 3} for row, (t, y) in enumerate(zip(texts, labels, strict=True))
+    ]
 
 
 def write_tsv(folder: Path) -> Path:

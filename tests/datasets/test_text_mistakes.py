@@ -55,8 +55,8 @@ TABLES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "labels of two types": (
         [row(label="0"), row(label=1)],
         {},
-        " row 1: column 'label' must hold class names or whole numbers, got 1 (int) where rows before hold str; correct "
-        "the column, or name another with label=",
+        " row 1: column 'label' must hold class names or whole numbers, got 1 (int) where rows before hold str; "
+        "correct the column, or name another with label=",
     ),
     "labels of floats": (
         [row(label=0.5)],
@@ -202,7 +202,9 @@ def test_tokenizers(tmp_path: Path, case: str) -> None:
 
 def test_what_is_no_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_csv(tmp_path / "a.csv")
-    with pytest.raises(TypeError, match="tokenizer must be a folder, a tokenizer.json, or a tokenizer of .*, got int"):
+    with pytest.raises(
+        TypeError, match=r"tokenizer must be a folder, a tokenizer\.json, or a tokenizer of .*, got int"
+    ):
         load_text(file, 3)
     with pytest.raises(FileNotFoundError, match=r"tokenizer: no file .*none\.json"):
         load_text(file, tmp_path / "none.json")
