@@ -9,6 +9,7 @@ from pydantic import Field, StrictInt, WithJsonSchema, field_validator, model_va
 from mechconn.alignment import AlignmentMethod
 from mechconn.cli._groups_config import GroupsConfig
 from mechconn.cli._relearn_config import COLUMN_ONLY, ProbeConfig, RelearnConfig
+from mechconn.cli._text_config import TextConfig
 from mechconn.core import CUE, Config, check_choice, list_kinds, list_options
 from mechconn.datasets import Quoting
 from mechconn.mechanisms import AGREE, CONFLICT
@@ -143,13 +144,14 @@ class AuditConfig(Config):
         examples=[["rand_cue"]],
     )
     splits: dict[str, str] = Field(
-        description="split -> a folder of class folders, a csv, parquet or safetensors file; one with by or with a "
-        "table of interventions, else more"
+        description="split -> a folder of class folders, a csv, tsv, jsonl, parquet or safetensors file; one with by "
+        "or with a table of interventions, else more"
     )
     reference: str = Field(
         default=CUE, description='the split that the interventions start from; default with by: "agree"'
     )
     images: ImageConfig = ImageConfig()
+    text: TextConfig | None = Field(default=None, description="the splits are tables of texts, tokenised as it says")
     margin: float = Field(default=0.05, gt=0, allow_inf_nan=False, description="the largest effect that counts as none")
     loss: str | dict[str, Any] | None = Field(
         default=None,

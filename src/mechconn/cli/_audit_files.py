@@ -21,6 +21,7 @@ from mechconn.cli._audit_relearn import (
 )
 from mechconn.cli._audit_sources import NORM
 from mechconn.cli._audit_splits import add_interventions, load_audit_data, read_interventions
+from mechconn.cli._audit_text import check_texts, check_tokenizers, list_cut_texts, list_text_options
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
 from mechconn.connectivity import group_parameters, read_first_rows
 from mechconn.core import (
@@ -94,11 +95,12 @@ def prepare_audit(
     files = (*weights, *list_controls(config, folder).values())
     (models, controls), data, loss, metrics, functions, *_ = collect_errors(
         lambda: _load_models(weights, factory, config, folder, seed),
-        lambda: load_audit_data(config, folder, root, seed),
+        lambda: load_audit_data(config, folder, root, seed, lambda: list_text_options(config, folder, weights, None)),
         lambda: read_loss(config.loss),
         lambda: _read_metrics(config),
         lambda: read_interventions(config),
         lambda: check_splits(config),
+        lambda: check_tokenizers(config, weights, None),
         *(lambda file=file: _check_there(file) for file in files),
     )
     trained = data.read.get(NORM)
@@ -109,6 +111,7 @@ def prepare_audit(
     highest = max(_find_highest_class(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
     names = _name_models(weights)
     named = [*zip(names, models, strict=True), *((f"{table}.control", own) for table, own in controls.items())]
+    check_texts(named, suite, example)
     collect_errors(
         *(
             lambda n=name, m=model: _check_model_fits_data(n, m, example, targets, highest, loss)
@@ -117,7 +120,7 @@ def prepare_audit(
     )
     if isinstance(config.layers, list):
         check_layers(models[0], models[1], example, config.layers)
-    notes = _order_by_names(config, named, suite, example)
+    notes = (*list_cut_texts(data.read), *_order_by_names(config, named, suite, example))
     norm = _make_norm(config, trained)
     hashes = {name: _hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
     return AuditJob(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mechconn.datasets import (
 )
 from mechconn.mechanisms import GroupTask, column_only, split_by_agreement
 
-FILES = (".safetensors", ".parquet", ".csv", ".tsv")
+FILES = (".safetensors", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 """Suffixes of files, which are never names of the hub's sets."""
 
 
@@ -47,7 +47,9 @@ class AuditData:
     groups: GroupTask | None
 
 
-def load_audit_data(config: AuditConfig, folder: Path, root: Path | None, seed: int) -> AuditData:
+def load_audit_data(
+    config: AuditConfig, folder: Path, root: Path | None, seed: int, text: Callable[[], Mapping[str, Any]] = dict
+) -> AuditData:
     """Every split, and the data of the norm statistics, of the majority and of relearning.
 
     Args:
@@ -55,20 +57,25 @@ def load_audit_data(config: AuditConfig, folder: Path, root: Path | None, seed: 
         folder: what its paths are relative to.
         root: the folder that holds the named image sets.
         seed: of rows that are drawn.
+        text: gives what `load_splits` is told of texts.
     """
     places, download = {**config.splits, **list_further(config)}, config.images.download
     sources: dict[str, str] = {}
+    options: list[dict[str, Any]] = []
 
     def resolve(name: str) -> None:
         sources[name] = resolve_source(folder, places[name], download)
 
     def load() -> dict[str, SampleSource]:  # of the sources that were found
         found = {name: source for name, source in sources.items() if name in rows}
-        return load_splits(found, root=root, **config.images.model_dump()) if found else {}
+        return load_splits(found, root=root, **options[0]) if found and options else {}
 
     rows = _list_rows(config, places)
     *_, read, columns = collect_errors(
-        *(lambda name=name: resolve(name) for name in places), load, lambda: read_columns(config, sources, rows)
+        *(lambda name=name: resolve(name) for name in places),
+        lambda: options.append({**config.images.model_dump(), **text()}),
+        load,
+        lambda: read_columns(config, sources, rows),
     )
     splits, tuned = {name: read[name] for name in config.splits}, read.get(RELEARNED)
     if config.by is not None:

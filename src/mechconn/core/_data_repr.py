@@ -62,11 +62,16 @@ def _find_below(data: Any) -> Any:
     return next((getattr(data, name) for name in BELOW if hasattr(data, name)), None)
 
 
+def find_root(data: Any) -> Any:
+    """The data that others were made from in the end: under cues, interventions, selections and scales."""
+    while (below := _find_below(data)) is not None:
+        data = below
+    return data
+
+
 def _find_row_shape(data: Any) -> str:
     """The shape of a row of our own datasets; nothing where reading one would run code of the user's."""
-    root = data
-    while (below := _find_below(root)) is not None:
-        root = below
+    root = find_root(data)
     if not isinstance(root, ShortRepr):
         return ""
     with contextlib.suppress(Exception):  # a description never fails, whatever it is of

@@ -39,6 +39,7 @@ from mechconn.datasets._load import find_splits as find_splits
 from mechconn.datasets._load import has_split as has_split
 from mechconn.datasets._load import load as load
 from mechconn.datasets._load import looks_like_hub as looks_like_hub
+from mechconn.datasets._load_text import load_text as load_text
 from mechconn.datasets._normalised import Normalised as Normalised
 from mechconn.datasets._output_tables import load_outputs as load_outputs
 from mechconn.datasets._output_tables import save_outputs as save_outputs
@@ -67,6 +68,11 @@ from mechconn.datasets._task import CueTask as CueTask
 from mechconn.datasets._task import cue_task as cue_task
 from mechconn.datasets._task import find_cues as find_cues
 from mechconn.datasets._token_cue import TokenCue as TokenCue
+from mechconn.datasets._tokenizer import TextTokenizer as TextTokenizer
+from mechconn.datasets._tokenizer import explain_different_tokenizers as explain_different_tokenizers
+from mechconn.datasets._tokenizer import find_tokenizer_folder as find_tokenizer_folder
+from mechconn.datasets._tokenizer import holds_tokenizer as holds_tokenizer
+from mechconn.datasets._tokenizer import read_tokenizer as read_tokenizer
 from mechconn.datasets._tokens import TokenSet as TokenSet
 from mechconn.datasets._transforms import ColourShift as ColourShift
 from mechconn.datasets._transforms import IntervenedSet as IntervenedSet
@@ -90,5 +96,6 @@ __all__ = [
     "load",
     "load_column",
     "load_splits",
+    "load_text",
     "make_cue",
 ]

@@ -148,7 +148,12 @@ def compute_model_outputs(model: nn.Module, suite: Suite, seed: int, compute: Co
                 parts = [
                     (forward(inputs).cpu(), targets.cpu())
                     for inputs, targets in iterate_batches(
-                        what, data, batch_size=choose_rows(network), device=network.device, model=network.module
+                        what,
+                        data,
+                        batch_size=choose_rows(network),
+                        device=network.device,
+                        model=network.module,
+                        trim=True,
                     )
                 ]
             for held, batches in zip((outputs, labels), zip(*parts, strict=True), strict=True):

@@ -40,6 +40,7 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
             f"{folder} holds a {architecture}, not a classifier; models whose architecture ends in {wanted} can be "
             "loaded"
         )
+    _refuse_sound(folder, architecture)
     if weights and not any(folder.glob("model*.safetensors*")):
         raise ValueError(_explain_not_saved(folder, "there is no model.safetensors"))
     with require_extra(f"the model in {folder}", "transformers"):
@@ -59,6 +60,17 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
     if saved != "float32":
         note(f"the weights of {folder} are {saved} there and float32 in the model")
     return model
+
+
+def _refuse_sound(folder: Path, architecture: str) -> None:
+    """Raise where a classifier takes waveforms, which no reader here has, whatever its class is called."""
+    with require_extra(f"the model in {folder}", "transformers"):
+        from transformers.models.auto import modeling_auto
+    if architecture in modeling_auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES.values():
+        raise ValueError(
+            f"{folder} holds a {architecture}, which takes sound, and sound is not read; load it with Transformers and "
+            "pass the module, with batches of {'input_values': ..., 'labels': ...}, in Python"
+        )
 
 
 def _read_architecture(folder: Path) -> str:

@@ -192,7 +192,7 @@ def _compute_losses(problem: Problem, point: Point, data: Data) -> Tensor:
     rows = network.compute.choose_batch_size(EVALUATED)
     with keep_generator_states(data), isolate_rng(problem.seed, "validation"):
         for inputs, targets in iterate_batches(
-            "validation", data, batch_size=rows, device=network.device, model=network.module
+            "validation", data, batch_size=rows, device=network.device, model=network.module, trim=True
         ):
             values = problem.losses(network(point.params, point.buffers, inputs), targets)
             found.append(values[problem.rows_counted(targets).bool()].double())
