@@ -19,6 +19,7 @@ from mechconn.cli import main
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._config_text import find_table, write_value
 from mechconn.core import Config, isolate_rng, read_config
+from text_folders import make_bert, make_tokenizer, save_folder, sentences, write_csv
 
 with isolate_rng(0, "import"):
     import transformers
@@ -145,7 +146,12 @@ REQUIRED = {"relearn": {"data", "control", "split"}, "groups": {"columns"}}
 def test_every_setting_is_shown_and_each_comment_can_be_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_photos(folder)
     assert run("init .", capsys)[0] == 0
-    text = (folder / "audit.toml").read_text(encoding="utf-8").replace("rand_image", "moved")  # a split of this one
+    text = (
+        (folder / "audit.toml")
+        .read_text(encoding="utf-8")
+        .replace("column_only", "moved")
+        .replace("rand_image", "moved")
+    )
     settings = [(table.strip("#[]"), key) for table, _, key in list_settings(text)]
     shown = {*settings, *(("", key) for key in read())}
     shown |= {(table, key) for table, part in read().items() if isinstance(part, dict) for key in part}
@@ -178,6 +184,49 @@ def test_a_table_with_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -
     config = AuditConfig.model_validate(tomllib.loads(asked.replace('reference = "test"', "")))
     assert config.by == "place" and config.reference == "agree" and config.groups is not None
     assert (config.groups.columns, config.groups.train) == (["label", "place"], "birds.csv#train")
+
+
+def test_raw_texts_and_saved_classifiers_are_audited_unchanged(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, name in enumerate("ab"):
+        save_folder(folder / name, make_bert(seed, id2label={0: "good", 1: "bad"}), make_tokenizer())
+    texts, labels = sentences(60)
+    rows = [
+        {"text": text, "label": label, "place": "sea" if (label == "good") == (row % 10 < 7) else "land",
+         "split": "train" if row < 10 else "test"}
+        for row, (text, label) in enumerate(zip(texts, labels, strict=True))
+    ]  # fmt: skip
+    (folder / "reviews.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    code, shown, _ = run("init .", capsys)
+    assert code == 0 and "  reviews.jsonl: texts, test, train; columns label, place, split" in shown.splitlines()
+    assert "Next: mechconn audit a b --data audit.toml -o audit.html" in shown
+    assert read() == {
+        "by": "place",
+        "splits": {"test": "reviews.jsonl#test"},
+        "text": {"column": "text", "max_length": 32},
+    }
+    code, shown, error = run("audit a b --data audit.toml --json", capsys)
+    assert code == 0, error
+    assert json.loads(shown)["comparison"]["a"]["interventions"] == ["conflict"]
+    text = (folder / "audit.toml").read_text(encoding="utf-8")
+    config = AuditConfig.model_validate(tomllib.loads(uncomment(text, lambda table, key: table != "images")))
+    assert config.norm.data == "reviews.jsonl#train" and config.relearn is not None
+    assert (config.relearn.split, config.text and config.text.label) == ("column_only", "label")
+
+
+def test_texts_without_a_tokenizer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_csv(folder / "cue.csv")
+    write_csv(folder / "other.csv")
+    code, shown, _ = run("init .", capsys)
+    assert code == 0 and "To be added: a tokenizer for the texts: name its folder under [text], tokenizer" in shown
+    assert read() == {
+        "reference": "cue", "splits": {"cue": "cue.csv", "other": "other.csv"}, "text": {"column": "text"}
+    }  # fmt: skip
+    make_tokenizer().save_pretrained(folder / "words")  # which is no model, so nobody knows whose it is
+    (folder / "words" / "config.json").write_text("{}", encoding="utf-8")
+    code, shown, _ = run("init . --force", capsys)
+    assert code == 0 and "To be added" in shown
 
 
 def test_tensors_are_divided_by_a_column(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,17 +52,17 @@ def _check_new(output: Path, force: bool) -> None:
 
 def _describe(found: FoundFiles, plan: AuditPlan, folder: Path, output: Path) -> Iterator[str]:
     """What was found, what was written, and what to do next."""
-    from mechconn.cli._init_plan import shorten_path
+    from mechconn.cli._init_scan import locate
 
     nothing = not (found.data or found.models)
     yield f"Found nothing in {folder} that an audit reads." if nothing else f"Found in {folder}:"
     for own in found.data:
         columns = f"; columns {', '.join(own.columns)}" if own.columns else ""
-        yield f"  {shorten_path(own.place)}: {own.kind}, {', '.join(own.splits)}{columns}"
+        yield f"  {locate(own.place, Path())}: {own.kind}, {', '.join(own.splits)}{columns}"
     for model in found.models:
-        yield f"  {shorten_path(model)}: {'a saved model' if model.is_dir() else 'weights'}"
+        yield f"  {locate(model, Path())}: {'a saved model' if model.is_dir() else 'weights'}"
     for place, why in found.unread:
-        yield f"  {shorten_path(place)}: not read ({why})"
+        yield f"  {locate(place, Path())}: not read ({why})"
     yield f"Wrote {output}: {_describe_splits(plan)}."
     if plan.lacks:
         yield f"To be added: {plan.lacks}"
@@ -80,11 +80,11 @@ def _describe_splits(plan: AuditPlan) -> str:
 
 def _make_command(found: FoundFiles, output: Path) -> str:
     """The audit of the first two models."""
-    from mechconn.cli._init_plan import shorten_path
+    from mechconn.cli._init_scan import locate
 
-    models = [*map(shorten_path, found.models[:2]), "A", "B"][:2]
+    models = [*(locate(model, Path()) for model in found.models[:2]), "A", "B"][:2]
     if len(found.models) == 1:
-        models = [shorten_path(found.models[0]), "B"]
+        models = [locate(found.models[0], Path()), "B"]
     bare = not found.models or any(model.is_file() for model in found.models[:2])
     factory = " --model package.module:function" if bare else ""
     return f"mechconn audit {' '.join(models)} --data {output}{factory} -o audit.html"

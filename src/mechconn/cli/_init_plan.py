@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mechconn.cli._audit_columns import LABEL, is_fraction, read_column_of
-from mechconn.cli._init_scan import FoundData, FoundFiles
+from mechconn.cli._init_scan import FoundData, FoundFiles, locate
+from mechconn.cli._relearn_config import COLUMN_ONLY
 from mechconn.core import CUE, LABEL_KEYS, NO_CUE, SPLITS
-from mechconn.datasets import load_splits
-from mechconn.mechanisms import AGREE, split_by_agreement
+from mechconn.datasets import find_texts, holds_tokenizer, load_splits, read_tokenizer
+from mechconn.mechanisms import AGREE, CONFLICT, split_by_agreement
 
 TRAIN, VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev")
 FEW = 20
 """Most values of a column of groups; one with more is of clusters."""
-NO_GROUPS = {*LABEL_KEYS, "class", "split", "file", "file_name", "filename", "path", "image", "id", "index"}
+NO_GROUPS = {
+    *LABEL_KEYS,
+    "class",
+    "split",
+    "file",
+    "file_name",
+    "filename",
+    "path",
+    "image",
+    "id",
+    "index",
+    "gold_label",
+}
 
 
 @dataclass
@@ -60,9 +74,7 @@ def plan_audit(found: FoundFiles, start: Path) -> AuditPlan:
     sources = {name: own.source(name, start) for name, own in family}
     data = dict(family)[measured[0]]
     plan.chosen["splits"] = {name: sources[name] for name in measured}
-    images = {**data.images, **_read_preprocessing(found.models, data)}
-    if images:
-        plan.chosen["images"] = images
+    _describe_inputs(plan, data, found.models, start)
     columns = _find_columns(data, measured[0])
     _propose_columns(plan, columns, measured[0])
     _set_reference(plan, data, measured, columns)
@@ -71,7 +83,7 @@ def plan_audit(found: FoundFiles, start: Path) -> AuditPlan:
         plan.notes["splits"] = [f"Also found: {', '.join(others)}."]
     train = _find_training_data(found.data, data, start)
     if train and train not in plan.chosen["splits"].values():
-        _use_training_data(plan, train)
+        _use_training_data(plan, train, data.kind)
     _propose_questions(plan)
     return plan
 
@@ -98,6 +110,30 @@ def _choose_measured(names: Sequence[str]) -> list[str]:
         return list(dict.fromkeys(cued))
     others = [name for name in names if name not in (*TRAIN, *VALIDATION)]
     return others or [name for name in names if name in VALIDATION][:1] or list(names[:1])
+
+
+def _describe_inputs(plan: AuditPlan, data: FoundData, models: Sequence[Path], start: Path) -> None:
+    """How images, or texts, become inputs."""
+    if data.kind == "texts":
+        plan.chosen["text"] = _describe_texts(plan, data, models, start)
+    images = {**data.images, **_read_preprocessing(models, data)}
+    if images:
+        plan.chosen["images"] = images
+
+
+def _describe_texts(plan: AuditPlan, data: FoundData, models: Sequence[Path], start: Path) -> dict[str, Any]:
+    """The columns, the tokenizer where the first models have none, and the length that its model takes."""
+    columns = {"column": data.texts[0] if len(data.texts) == 1 else list(data.texts)}
+    found = [folder for folder in models if folder.is_dir() and holds_tokenizer(folder)]
+    if not found:
+        plan.lacks = "a tokenizer for the texts: name its folder under [text], tokenizer"
+        return columns
+    named = {} if set(found) & {*models[:2]} else {"tokenizer": locate(found[0], start)}
+    try:
+        limit = read_tokenizer(found[0]).limit
+    except (ValueError, ImportError):
+        limit = None
+    return {**columns, **named, **({} if limit is None else {"max_length": limit})}
 
 
 def _find_training_data(found: Sequence[FoundData], data: FoundData, start: Path) -> str:
@@ -182,20 +218,22 @@ def _make_interventions(data: FoundData, images: Mapping[str, Any] | None) -> di
 
 def _divides(data: FoundData, split: str, values: Sequence[Any]) -> bool:
     """Whether rows of every class agree with the value of its majority, and others do not."""
+    source = data.source(split, Path())
     try:
-        read = load_splits({split: data.source(split, Path())})[split]
-        split_by_agreement(read, values)
+        y = torch.tensor(find_texts(source)[1]) if data.kind == "texts" else load_splits({split: source})[split].y
+        split_by_agreement((torch.zeros(len(y)), y), values)
     except (ValueError, TypeError):
         return False
     return True
 
 
-def _use_training_data(plan: AuditPlan, source: str) -> None:
-    plan.chosen["norm"] = {"data": source}
+def _use_training_data(plan: AuditPlan, source: str, kind: str) -> None:
+    """Training data for normalisation statistics, which networks of texts do not have, and as comments."""
+    (plan.proposed if kind in ("texts", "tokens") else plan.chosen)["norm"] = {"data": source}
     plan.notes["norm"] = ["Networks without BatchNorm do not need it; units are then matched by their weights."]
     plan.proposed["majority"] = source
     if "by" in plan.chosen or "by" in plan.proposed:
-        plan.proposed["relearn"] = {"data": source}
+        plan.proposed["relearn"] = {"data": source, "split": COLUMN_ONLY, "intervention": CONFLICT}
     plan.proposed["groups"] = {**plan.proposed.get("groups", {}), "train": source}
 
 
@@ -227,8 +265,3 @@ def _read_preprocessing(models: Sequence[Path], data: FoundData) -> dict[str, An
                 **({"rgb": True} if grey else {}),
             }
     return {}
-
-
-def shorten_path(path: Path) -> str:
-    """A path from the working directory, as it is typed."""
-    return Path(os.path.relpath(path)).as_posix()

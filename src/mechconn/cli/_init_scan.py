@@ -11,11 +11,14 @@ from typing import Any
 from mechconn.core import read_tensor_shapes
 from mechconn.datasets import (
     IMAGE_SUFFIXES,
+    JSON_SUFFIXES,
     ImageSet,
     TokenSet,
     find_labels,
     find_splits,
+    find_texts,
     list_columns,
+    list_text_splits,
     load,
     load_splits,
 )
@@ -26,6 +29,8 @@ IMAGE_OPTIONS: tuple[Mapping[str, Any], ...] = ({}, {"rgb": True}, {"size": 224}
 """What images may need to be of one shape, least first."""
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 TABLES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".npz")
+OFTEN_OTHERS = (".txt", ".json")
+"""Suffixes of tables that most often are none."""
 PASSED_OVER = ("__pycache__", "node_modules", "site-packages")
 
 
@@ -35,12 +40,13 @@ class FoundData:
 
     Attributes:
         place: the file or folder.
-        kind: "images", "tensors" or "tokens".
+        kind: "images", "texts", "tensors" or "tokens".
         splits: its splits; of one that has none of its own, its name.
         images: what [images] must say for it.
         columns: those that hold a value for each row.
         classes: their names; empty where they have none.
         shape: of an image.
+        texts: the columns of the texts.
     """
 
     place: Path
@@ -50,11 +56,17 @@ class FoundData:
     columns: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
 
     def source(self, split: str, start: Path) -> str:
         """Where a split is, from the folder `start`."""
-        place = Path(os.path.relpath(self.place, start)).as_posix()
+        place = locate(self.place, start)
         return place if len(self.splits) == 1 else f"{place}#{split}"
+
+
+def locate(place: Path, start: Path) -> str:
+    """A path from the folder `start`, as it is typed."""
+    return Path(os.path.relpath(place, start)).as_posix()
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,8 @@ def scan_folder(folder: Path) -> FoundFiles:
         try:
             found = _read_data(place)
         except (ValueError, FileNotFoundError, ImportError) as error:
-            unread.append((place, str(error).splitlines()[0]))
+            if place.suffix.lower() not in OFTEN_OTHERS:
+                unread.append((place, str(error).splitlines()[0]))
             continue
         if found is not None:
             data.append(found)
@@ -139,13 +152,19 @@ def _read_data(place: Path) -> FoundData | None:
         return _read_tensor_file(place)
     if place.suffix.lower() in WEIGHTS:
         return None
-    splits = find_splits(str(place), None)
+    written = place.suffix.lower() in JSON_SUFFIXES
+    splits = list_text_splits(place) if written else find_splits(str(place), None)
     if not splits:
         return None
+    own = splits if len(splits) > 1 else (place.stem if place.is_file() else place.resolve().name,)
+    try:
+        return _read_texts(place, own)
+    except (ValueError, ImportError):
+        if written:
+            raise
     options, images = _try_images(place, splits[0])
     if len(images.classes) < 2:
         return None
-    own = splits if len(splits) > 1 else (place.stem if place.is_file() else place.resolve().name,)
     return FoundData(place, "images", own, options, list_columns(place), *_describe_images(images))
 
 
@@ -153,6 +172,18 @@ def _describe_images(images: ImageSet) -> tuple[tuple[str, ...], tuple[int, ...]
     """(names of the classes but for plain numbers, shape of an image)."""
     numbered = images.classes == tuple(map(str, range(len(images.classes))))
     return () if numbered else images.classes, tuple(images.x.shape[1:])
+
+
+def _read_texts(place: Path, splits: tuple[str, ...]) -> FoundData:
+    """A table of texts.
+
+    Raises:
+        ValueError, ImportError: it is none.
+    """
+    texts, _, classes = find_texts(str(place) if len(splits) == 1 else f"{place}#{splits[0]}")
+    columns = tuple(name for name in list_columns(place) if name not in texts)
+    numbered = classes == tuple(map(str, range(len(classes))))
+    return FoundData(place, "texts", splits, {}, columns, () if numbered else classes, (), texts)
 
 
 def _read_tensor_file(file: Path) -> FoundData | None:

@@ -6,7 +6,9 @@ from mechconn.datasets._clusters import Clusters as Clusters
 from mechconn.datasets._clusters import check_label_count as check_label_count
 from mechconn.datasets._clusters import read_clusters as read_clusters
 from mechconn.datasets._clusters import select_labels as select_labels
+from mechconn.datasets._column_names import find_texts as find_texts
 from mechconn.datasets._column_names import list_columns as list_columns
+from mechconn.datasets._column_names import list_text_splits as list_text_splits
 from mechconn.datasets._cue import Cue as Cue
 from mechconn.datasets._cue import DataPlace as DataPlace
 from mechconn.datasets._cue import make_cue as make_cue
@@ -67,6 +69,7 @@ from mechconn.datasets._suite import make_cued_set as make_cued_set
 from mechconn.datasets._task import CueTask as CueTask
 from mechconn.datasets._task import cue_task as cue_task
 from mechconn.datasets._task import find_cues as find_cues
+from mechconn.datasets._text_tables import JSON_SUFFIXES as JSON_SUFFIXES
 from mechconn.datasets._token_cue import TokenCue as TokenCue
 from mechconn.datasets._tokenizer import TextTokenizer as TextTokenizer
 from mechconn.datasets._tokenizer import explain_different_tokenizers as explain_different_tokenizers
