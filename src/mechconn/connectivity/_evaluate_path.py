@@ -16,7 +16,7 @@ from mechconn.connectivity._saved_ends import EndMeans
 from mechconn.core import Buffers, Compute, PerSampleLoss, Progress, check_fraction, log_warnings
 from mechconn.datasets import Clusters, Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import OWN_NAMES, Metric, NormPolicy, list_statistics, resolve_norm
+from mechconn.network import OWN_NAMES, Metric, NormPolicy, find_joined, list_statistics, resolve_norm
 from mechconn.paths import Path, check_path, path_grid
 
 
@@ -83,8 +83,9 @@ def evaluate_path(
 
     Source: Lubana et al. 2023, section 3.
     """
+    check_path(path)
     evaluator = Evaluator(
-        model,
+        find_joined(model, path.sources),
         suite,
         loss=loss,
         metrics=metrics,
@@ -94,7 +95,6 @@ def evaluate_path(
         device=device,
         progress=progress,
     )
-    check_path(path)
     grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
     if evaluator.clusters is not None and not keep_samples:
         raise ValueError("cluster= is for the barriers' intervals, which need every sample; pass keep_samples=True")
