@@ -240,7 +240,7 @@ def check_no_adapters(model: nn.Module) -> None:
     """Raise ValueError where a network carries low-rank adapters, whose hidden units are those of its base."""
     if has_adapters(model):
         raise ValueError(
-            "networks with low-rank adapters are not aligned: adapters on one base share the order of its hidden units; "
+            "networks with low-rank adapters are not aligned: adapters on one base share its hidden units; "
             "leave the alignment out, or merge each adapter into its base (merge_and_unload) first"
         )
 

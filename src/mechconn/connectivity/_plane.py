@@ -27,9 +27,9 @@ from mechconn.core import (
 from mechconn.datasets import Suite
 from mechconn.losses import cross_entropy
 from mechconn.network import (
+    OWN_NAMES,
     Metric,
     NormPolicy,
-    OWN_NAMES,
     PointLike,
     are_held_alike,
     as_points,

@@ -19,8 +19,8 @@ from mechconn.network import NormPolicy, Reestimate, has_adapters, resolve_devic
 from mechconn.symmetry import Symmetry, symmetry_of
 
 ON_ONE_BASE = (
-    "The second model was not aligned to the first: both are low-rank adapters on one base, whose hidden units have one "
-    "order."
+    "The second model was not aligned to the first: both are low-rank adapters on one base, whose hidden units have "
+    "one order."
 )
 
 Aligning: TypeAlias = AlignmentMethod | Literal["auto", "none"]

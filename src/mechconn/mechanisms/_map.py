@@ -22,7 +22,16 @@ from mechconn.mechanisms._amounts import choose_shift_margin
 from mechconn.mechanisms._effects import Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import measure_outcome
-from mechconn.network import Metric, NormPolicy, Point, check_joined, check_metrics, join_networks, resolve_norm, share_ignored
+from mechconn.network import (
+    Metric,
+    NormPolicy,
+    Point,
+    check_joined,
+    check_metrics,
+    join_networks,
+    resolve_norm,
+    share_ignored,
+)
 from mechconn.paths import LinearPath
 from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_heat_map, print_table
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mechconn.core import describe_tensor, isolate_rng, require_extra
 from mechconn.models._fill_weights import Note, explain_other_names
+from mechconn.models._transformers_folder import HEADS
 from mechconn.models._weight_files import read_weights
 from mechconn.network import copy_module
 
@@ -23,7 +22,6 @@ CHANGES_BASE = ("pissa", "olora")
 """Starts that change the base's weights, in a way that is the same each time."""
 UNREPEATABLE = ("pissa_niter", "corda", "loftq", "lora_ga")
 """Starts that change the base's weights by what the folder does not hold: draws, or data."""
-HEADS = ("classifier", "score")
 
 
 def is_adapter_folder(folder: Path) -> bool:
@@ -80,7 +78,7 @@ def find_base_folder(folder: Path, config: Mapping[str, Any]) -> Path:
 def count_head_outputs(folder: Path) -> int | None:
     """The outputs of the classification head that an adapter's folder holds; None where it holds none."""
     for name, tensor in _read_tensors(folder).items():
-        if name.endswith(tuple(f".{head}.weight" for head in HEADS)) and tensor.dim() == 2:
+        if name.endswith(tuple(f".{head}weight" for head in HEADS)) and tensor.dim() == 2:
             return len(tensor)
     return None
 
@@ -88,7 +86,7 @@ def count_head_outputs(folder: Path) -> int | None:
 def put_adapter(folder: Path, base: nn.Module, note: Note) -> nn.Module:
     """A network with the adapter of a folder, over the base's own tensors, which are shared and not changed.
 
-    Where the adapter's start changes the base (PiSSA, OLoRA), it has a base of its own, a copy that is changed likewise.
+    Where the adapter's start changes the base (PiSSA, OLoRA), it has a copy of the base that is changed likewise.
 
     Raises:
         ValueError: the adapter does not fit this base, or cannot be read.
@@ -115,6 +113,8 @@ def put_adapter(folder: Path, base: nn.Module, note: Note) -> nn.Module:
             ) from error
         _check_fits(folder, base, tensors, peft.get_peft_model_state_dict(model, save_embedding_layers=False))
         peft.set_peft_model_state_dict(model, tensors)
+    for held in model.peft_config.values():
+        held.base_model_name_or_path = config.get("base_model_name_or_path")
     return model
 
 
@@ -142,6 +142,6 @@ def _check_fits(folder: Path, base: nn.Module, given: Mapping[str, Tensor], want
         first = unlike[0]
         raise ValueError(
             f"{len(unlike)} tensors of the adapter in {folder} do not fit its base: {first} is "
-            f"{describe_tensor(given[first])}, and {describe_tensor(wanted[first])} would fit; pass the base that it was "
-            "trained on, base=... (--base)"
+            f"{describe_tensor(given[first])}, and {describe_tensor(wanted[first])} would fit; pass the base that it "
+            "was trained on, base=... (--base)"
         )

@@ -106,13 +106,28 @@ def _read_folder_argument(factory: Factory) -> Path | None:
 
 
 def _load_adapter(folder: Path, base: str | Path | nn.Module | None, note: Note) -> nn.Module:
-    """The network with an adapter on it; where its folder holds a head, the base need not have one."""
-    config = read_adapter_config(folder)
+    """The network with an adapter on it."""
     if not isinstance(base, nn.Module):
-        place = find_base_folder(folder, config) if base is None else Path(base)
-        with isolate_rng(0, "weights"):
-            base = load_folder(place, True, note, count_head_outputs(folder))
+        base = load_base(*find_base_source(folder, base), note)
     model = put_adapter(folder, base, note)
+    set_mode(model, False)
+    return model
+
+
+def find_base_source(adapter: Path, base: str | Path | None = None) -> tuple[Path, int | None]:
+    """(folder of an adapter's base, outputs of the head that the adapter brings): the one named, else the adapter's.
+
+    Raises:
+        ValueError, FileNotFoundError: the adapter cannot be read, or names no base that is there.
+    """
+    config = read_adapter_config(adapter)
+    return find_base_folder(adapter, config) if base is None else Path(base), count_head_outputs(adapter)
+
+
+def load_base(folder: Path, outputs: int | None, note: Note | None = None) -> nn.Module:
+    """The network in a folder, for adapters; without a head for sequences of its own where they bring one."""
+    with isolate_rng(0, "weights"):
+        model = load_folder(folder, True, note or log, outputs)
     set_mode(model, False)
     return model
 

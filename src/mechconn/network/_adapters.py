@@ -7,6 +7,7 @@ each network computes what it did, A is the same in both, and every mean over B 
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,12 +21,6 @@ from mechconn.network._wrappers import unwrap_module
 
 PLAIN = ("Linear", "Conv1d", "Conv2d", "Conv3d")
 """PEFT's layers whose update is B A and nothing more."""
-
-
-
-
-
-
 
 
 def check_factors_alike(names: Sequence[str], points: Sequence[Mapping[str, Tensor]]) -> None:
@@ -78,8 +73,9 @@ def merge_adapters(model: nn.Module) -> nn.Module:
     for name, wrapper in list(merged.named_modules()):
         if _is_saved_wrapper(wrapper):
             _replace(merged, name, _choose_saved(wrapper))
+    for part in merged.modules():
+        vars(part).pop("peft_config", None)
     return merged
-
 
 
 def _find_inner(wrapper: Any) -> nn.Module | None:
@@ -110,8 +106,8 @@ def _merge_layer(name: str, layer: Any) -> nn.Module:
     except (NotImplementedError, RuntimeError, ValueError, AttributeError) as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"the adapter of {name} ({type(layer).__name__}) cannot be merged into its weights ({why}), which is needed "
-            "to mix it with another network; compare the two without a path"
+            f"the adapter of {name} ({type(layer).__name__}) cannot be merged into its weights ({why}), which is "
+            "needed to mix it with another network; compare the two without a path"
         ) from error
     return layer.get_base_layer()
 
@@ -169,8 +165,7 @@ def _stack(models: Sequence[nn.Module]) -> list[nn.Module]:
         joined.append(copy_module(model, {id(own[name]): tensor for name, tensor in base.items()}))
     for name, _ in iterate_adapted(models[0]):
         _stack_layers([one.get_submodule(name) for one in joined])
-    for one in joined:
-        _write_ranks(one)
+    _write_ranks(joined)
     return joined
 
 
@@ -205,13 +200,16 @@ def _write_factor(factor: Any, weight: Tensor, counts: Sequence[str]) -> None:
             setattr(factor, count, weight.shape[0 if count.startswith("out") else 1])
 
 
-def _write_ranks(model: nn.Module) -> None:
-    """Ranks and scales in the configuration that PEFT saves, where there is one."""
-    configs = getattr(model, "peft_config", {})
-    layers = {name.removeprefix("base_model.model."): layer for name, layer in iterate_adapted(model)}
-    for adapter, config in configs.items() if isinstance(configs, Mapping) else ():
+def _write_ranks(models: Sequence[nn.Module]) -> None:
+    """Ranks and scales in the configuration that PEFT saves, where there is one; the first one's for all."""
+    layers = {name.removeprefix("base_model.model."): layer for name, layer in iterate_adapted(models[0])}
+    configs = copy.deepcopy(getattr(models[0], "peft_config", {}))
+    for adapter, config in configs.items():
         config.rank_pattern = {name: layer.r[adapter] for name, layer in layers.items()}
         config.alpha_pattern = {name: layer.lora_alpha[adapter] for name, layer in layers.items()}
         if str(config.init_lora_weights).lower() in ("pissa", "olora"):  # the base is not the one that is named
             config.base_model_name_or_path = None
         config.use_rslora, config.init_lora_weights = False, True
+    for part in (part for model in models for part in model.modules()):
+        if configs and "peft_config" in vars(part):
+            vars(part)["peft_config"] = configs
