@@ -137,7 +137,7 @@ def test_verbs_give_what_they_give_of_merged_networks(verb: str) -> None:
 
 def test_an_audit_of_two_adapters_says_that_alignment_is_off_and_equals_that_of_merged_ones() -> None:
     suite, (a, b) = make_suite(), (adapt(BASE, 1), adapt(BASE, 2))
-    found, plain = mc.audit(a, b, suite), mc.audit(*map(merged_module, (a, b)), suite, alignment="none")
+    found, plain = mc.audit(a, b, suite), mc.audit(merged_module(a), merged_module(b), suite, alignment="none")
     assert found.alignment is None and any("adapters on one base" in note for note in found.notes)
     (own,), (other,) = found.paths.values(), plain.paths.values()
     assert own.loss["cue"] == pytest.approx(other.loss["cue"], abs=1e-5)
