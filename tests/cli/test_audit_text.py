@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import mechconn as mc
 from mechconn.cli import main
+from mechconn.core import isolate_rng
 from mechconn.datasets import load_text
 from text_folders import PAD, make_bert, make_decoder, make_tokenizer, save_folder, sentences, write_csv
 
@@ -240,3 +243,26 @@ def test_classifiers_of_sound_are_refused(folder: Path, capsys: pytest.CaptureFi
     assert code == 2 and len(errors) == 2
     expected = " holds a Wav2Vec2ForSequenceClassification, which takes sound, and sound is not read; load it with"
     assert all(f"mechconn: {name}{expected}" in line for name, line in zip("ab", errors, strict=True))
+
+
+def test_a_classifier_and_an_adapter_on_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The adapter's folder holds no tokenizer: that of its base reads the texts."""
+    peft = pytest.importorskip("peft")
+    with isolate_rng(0, "lora"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft asks Transformers by names that it will drop
+        settings = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
+        adapted = peft.get_peft_model(mc.load_model("a"), settings)
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.5)
+        adapted.save_pretrained("lora")
+    assert not Path("lora/tokenizer.json").exists()
+    config = json.loads(Path("lora/adapter_config.json").read_text(encoding="utf-8"))
+    write("lora/adapter_config.json", json.dumps({**config, "base_model_name_or_path": "a"}))
+    code, out, errors = run(SPLITS + "[text]\nmax_length = 8\n", capsys, "a lora")
+    assert (code, errors) == (0, [])
+    found = json.loads(out)["comparison"]["b"]
+    data = load_text("cue.csv", "lora", max_length=8, classes=("good", "bad"))
+    with torch.no_grad():
+        logits = adapted.eval()(**data.inputs(torch.arange(30))).logits
+    assert found["accuracy"]["cue"] == pytest.approx((logits.argmax(1) == data.y).float().mean().item())

@@ -12,6 +12,7 @@ from torch import nn
 
 from mechconn.alignment import AlignmentMethod
 from mechconn.cli._audit_config import UNNAMED, AuditConfig, read_name, reads_data
+from mechconn.cli._audit_models import ModelLoader
 from mechconn.cli._audit_relearn import (
     check_splits,
     list_controls,
@@ -37,7 +38,7 @@ from mechconn.core import (
 from mechconn.datasets import ClusterLabels, Suite, make_strips
 from mechconn.losses import Loss, read_loss
 from mechconn.mechanisms import Audit, GroupTask, ProbeTask, RelearningTask, audit, check_layers, check_margin
-from mechconn.models import check_weights_there, load_model
+from mechconn.models import check_weights_there
 from mechconn.network import (
     Metric,
     Network,
@@ -77,6 +78,7 @@ def prepare_audit(
     folder: Path,
     seed: int = 0,
     root: Path | None = None,
+    base: Path | None = None,
 ) -> AuditJob:
     """Read both models and all data; mistakes in any of them are reported together, a line each.
 
@@ -87,20 +89,22 @@ def prepare_audit(
         folder: what its paths are relative to.
         seed: of the weights before the files fill them.
         root: the folder that holds the named image sets; see `mechconn.datasets.load`.
+        base: the network that adapters were trained on: a folder, or its weights; default: as the adapters name it.
 
     Raises:
         ValueError, FileNotFoundError: files that are not there or cannot be read, models and data that do not fit each
             other or the configuration.
     """
     files = (*weights, *list_controls(config, folder).values())
+    loader = ModelLoader(factory or config.model.factory, config.model.arguments, base, seed)
     (models, controls), data, loss, metrics, functions, *_ = collect_errors(
-        lambda: _load_models(weights, factory, config, folder, seed),
-        lambda: load_audit_data(config, folder, root, seed, lambda: list_text_options(config, folder, weights, None)),
+        lambda: _load_models(weights, loader, config, folder),
+        lambda: load_audit_data(config, folder, root, seed, lambda: list_text_options(config, folder, weights, base)),
         lambda: read_loss(config.loss),
         lambda: _read_metrics(config),
         lambda: read_interventions(config),
         lambda: check_splits(config),
-        lambda: check_tokenizers(config, weights, None),
+        lambda: check_tokenizers(config, weights, base),
         *(lambda file=file: _check_there(file) for file in files),
     )
     trained = data.read.get(NORM)
@@ -136,16 +140,13 @@ def _check_there(file: Path) -> None:
 
 
 def _load_models(
-    weights: tuple[Path, Path], factory: str | None, config: AuditConfig, folder: Path, seed: int
+    weights: tuple[Path, Path], loader: ModelLoader, config: AuditConfig, folder: Path
 ) -> tuple[tuple[nn.Module, nn.Module], dict[str, nn.Module]]:
     """Both models, once what the configuration asks of them is known to be there, and the controls."""
-    named, arguments = factory or config.model.factory, config.model.arguments
-
-    def load(file: Path) -> nn.Module:
-        return _load_weights(file, named, arguments, seed)
-
     first, second, controls = collect_errors(
-        lambda: load(weights[0]), lambda: load(weights[1]), lambda: load_controls(config, folder, load)
+        lambda: loader.load(weights[0]),
+        lambda: loader.load(weights[1]),
+        lambda: load_controls(config, folder, loader.load),
     )
     collect_errors(
         lambda: _check_statistics(config, first),
@@ -263,17 +264,6 @@ def _order_by_names(
     for _, model in models:
         drop_output_names(model)
     return ()
-
-
-def _load_weights(file: Path, factory: str | None, arguments: dict[str, Any], seed: int) -> nn.Module:
-    if factory is not None:
-        return load_model(factory, file, arguments=arguments, seed=seed)
-    if not file.is_dir():
-        raise ValueError(
-            f"{file} holds weights without a network; pass --model package.module:function, or the folder of a "
-            "saved Hugging Face classifier"
-        )
-    return load_model(str(file))
 
 
 def _hash_weights(weights: Path) -> str:

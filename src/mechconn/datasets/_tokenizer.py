@@ -122,8 +122,11 @@ def find_tokenizer_folder(model: str | Path, base: str | Path | None = None) -> 
     refuse_sound(folder)
     if holds_tokenizer(folder):
         return folder
-    named = _read_json(folder / "adapter_config.json").get("base_model_name_or_path") if base is None else str(base)
-    places = [Path(named), folder / named, folder.parent / named] if isinstance(named, str) and named else []
+    config = _read_json(folder / "adapter_config.json")
+    named = str(base) if config and base is not None else config.get("base_model_name_or_path")
+    places: list[Path] = []
+    if isinstance(named, str) and named:
+        places = [Path(named), folder / named, folder.parent / named, folder.parent / Path(named).name]
     found = next((place for place in places if place.is_dir() and holds_tokenizer(place)), None)
     if found is None:
         raise ValueError(_explain_no_tokenizer(folder, named))

@@ -10,6 +10,14 @@ from typing import Any
 from torch import nn
 
 from mechconn.core import append_working_directory, import_function, isolate_rng, log
+from mechconn.models._adapter_folder import (
+    CONFIG,
+    count_head_outputs,
+    find_base_folder,
+    is_adapter_folder,
+    put_adapter,
+    read_adapter_config,
+)
 from mechconn.models._fill_weights import Note, fill_weights
 from mechconn.models._transformers_folder import load_folder
 from mechconn.models._weight_files import read_weights
@@ -24,6 +32,7 @@ def load_model(
     *,
     arguments: Mapping[str, Any] | None = None,
     key: str | None = None,
+    base: str | Path | nn.Module | None = None,
     seed: int = 0,
     note: Note | None = None,
 ) -> nn.Module:
@@ -38,11 +47,15 @@ def load_model(
     Args:
         factory: "package.module:function" (installed, or in the working directory), a function that returns an
             nn.Module, an nn.Module (its copy is filled), or the folder of a Hugging Face classifier saved by
-            `save_pretrained` (config.json, model.safetensors; needs the extra `transformers`; offline, in float32).
+            `save_pretrained` (config.json, model.safetensors; needs the extra `transformers`; offline, in float32),
+            or of a LoRA adapter that PEFT saved (adapter_config.json; needs the extra `peft`).
         weights: a .safetensors file, or a .pt or .pth file that holds a state_dict, itself or under "state_dict",
             "model_state_dict" or "model". None keeps what the factory gave.
         arguments: keyword arguments of the function.
         key: where else in a .pt file the state_dict is.
+        base: of a folder with an adapter: the network that it was trained on, or its folder; default: the folder that
+            the adapter's configuration names, from here or beside it. The tensors of a network are shared, not copied,
+            so that two adapters on one base hold it once.
         seed: of the weights that the function draws.
         note: called with a line for each thing worth knowing: prefixes removed, types converted. By default it goes
             to the logger "mechconn" at level INFO.
@@ -60,6 +73,10 @@ def load_model(
     """
     note = note or log
     folder = _read_folder_argument(factory)
+    if folder is not None and is_adapter_folder(folder):
+        return _load_adapter(folder, base, note)
+    if base is not None:
+        raise ValueError(f"base= is for the folder of an adapter ({CONFIG}), and {factory} is none; leave it out")
     if arguments and (folder is not None or isinstance(factory, nn.Module)):
         raise TypeError(
             f"arguments= are for a function that builds the model, and {folder or type(factory).__name__} is none; "
@@ -86,6 +103,33 @@ def _read_folder_argument(factory: Factory) -> Path | None:
     if isinstance(factory, Path) or (isinstance(factory, str) and ":" not in factory):
         raise ValueError(_explain_factory(repr(str(factory))))
     return None
+
+
+def _load_adapter(folder: Path, base: str | Path | nn.Module | None, note: Note) -> nn.Module:
+    """The network with an adapter on it."""
+    if not isinstance(base, nn.Module):
+        base = load_base(*find_base_source(folder, base), note)
+    model = put_adapter(folder, base, note)
+    set_mode(model, False)
+    return model
+
+
+def find_base_source(adapter: Path, base: str | Path | None = None) -> tuple[Path, int | None]:
+    """(folder of an adapter's base, outputs of the head that the adapter brings): the one named, else the adapter's.
+
+    Raises:
+        ValueError, FileNotFoundError: the adapter cannot be read, or names no base that is there.
+    """
+    config = read_adapter_config(adapter)
+    return find_base_folder(adapter, config) if base is None else Path(base), count_head_outputs(adapter)
+
+
+def load_base(folder: Path, outputs: int | None, note: Note | None = None) -> nn.Module:
+    """The network in a folder, for adapters; without a head for sequences of its own where they bring one."""
+    with isolate_rng(0, "weights"):
+        model = load_folder(folder, True, note or log, outputs)
+    set_mode(model, False)
+    return model
 
 
 def _build_model(factory: Factory, arguments: Mapping[str, Any], seed: int) -> nn.Module:

@@ -18,15 +18,19 @@ AUTO_CLASSES = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForImageClassification": "AutoModelForImageClassification",
 }
+HEADS = ("classifier.", "score.")
+"""Where Transformers' classifiers of sequences keep their heads."""
 
 
-def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> nn.Module:
+def load_folder(folder: Path, weights: bool, note: Callable[[str], object], outputs: int | None = None) -> nn.Module:
     """The classifier in a folder, in float32; no code of the folder runs and nothing is fetched.
 
     Args:
         folder: where `save_pretrained` put it.
         weights: whether to load the folder's own weights, or to build from its configuration alone.
         note: called with each remark, as one line.
+        outputs: of a head for sequences that an adapter brings: then the folder may hold the network under another
+            head, or none, and its own head is not read.
 
     Raises:
         ValueError: the folder is incomplete, holds no classifier, or its weights do not match its configuration.
@@ -34,6 +38,8 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
     """
     architecture = _read_architecture(folder)
     loader = next((name for suffix, name in AUTO_CLASSES.items() if architecture.endswith(suffix)), None)
+    if loader is None and outputs is not None:
+        loader = AUTO_CLASSES["ForSequenceClassification"]
     if loader is None:
         wanted = " or ".join(AUTO_CLASSES)
         raise ValueError(
@@ -49,13 +55,16 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
         if not weights:
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
             return getattr(transformers, loader).from_config(config, dtype=torch.float32)
+        head: dict[str, Any] = {} if outputs is None else {"num_labels": outputs, "ignore_mismatched_sizes": True}
         model, info = getattr(transformers, loader).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **head
         )
     # A head that the file lacks would be drawn at random, with a line in a log.
-    names = [sorted(map(str, info.get(kind, ()))) for kind in ("missing_keys", "unexpected_keys")]
-    if any(names):
-        raise explain_other_names(folder, *names)
+    missing, unexpected = (sorted(map(str, info.get(kind, ()))) for kind in ("missing_keys", "unexpected_keys"))
+    if outputs is not None:
+        missing, unexpected = [name for name in missing if not name.startswith(HEADS)], []
+    if missing or unexpected:
+        raise explain_other_names(folder, missing, unexpected)
     saved = str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("dtype") or "float32")
     if saved != "float32":
         note(f"the weights of {folder} are {saved} there and float32 in the model")
