@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class FoundData:
     images: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
-    shape: tuple[int, ...] = ()
+    shape: Sequence[int] = ()
     texts: tuple[str, ...] = ()
 
     def source(self, split: str, start: Path) -> str:
@@ -168,7 +168,7 @@ def _read_data(place: Path) -> FoundData | None:
     return FoundData(place, "images", own, options, list_columns(place), *_describe_images(images))
 
 
-def _describe_images(images: ImageSet) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _describe_images(images: ImageSet) -> tuple[tuple[str, ...], Sequence[int]]:
     """(names of the classes but for plain numbers, shape of an image)."""
     numbered = images.classes == tuple(map(str, range(len(images.classes))))
     return () if numbered else images.classes, tuple(images.x.shape[1:])
