@@ -262,7 +262,14 @@ def _order_by_names(
     return ()
 
 
-def _load_weights(file: Path, factory: str | None, arguments: dict[str, Any], seed: int, key: str | None) -> nn.Module:
+def _load_weights(
+    file: Path,
+    factory: str | None,
+    arguments: dict[str, Any],
+    seed: int,
+    key: str | None,
+    note: Callable[[str], object],
+) -> nn.Module:
     check_weights_there(file)
     if factory is not None:
         return load_model(factory, file, arguments=arguments, key=key, seed=seed, note=note)

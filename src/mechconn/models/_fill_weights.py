@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import describe_tensor
-from mechconn.models._name_readings import UNUSED, Reading, choose_reading, shorten_name
-from mechconn.models._saved_states import Checkpoint
+from mechconn.models._name_readings import UNUSED, Reading, choose_reading, list_common_prefixes, shorten_name
+from mechconn.models._saved_states import EXTRA, Checkpoint
 from mechconn.models._torch_files import StoredTensor
-from mechconn.models._unfit_weights import check_kind, explain_names, list_first
+from mechconn.models._unfit_weights import check_kind, explain_names, explain_other_names, list_first
 from mechconn.network import check_initialised, copy_module
 
 Note = Callable[[str], object]
@@ -50,13 +50,14 @@ def fill_weights(model: nn.Module, checkpoint: Checkpoint, key: str | None, note
     filling = _Filling(model, own, ties, checkpoint.file, choose_reading(checkpoint, own, ties, key))
     error = _find_misfit(filling)
     if error is None:
-        _note_reading(filling, checkpoint, note)
+        _note_reading(filling.reading, filling.reading.outside, checkpoint, note)
         _fill(filling, note)
         return model
-    converted = _convert(filling, note)
+    converted, reading = _convert(filling, note)
     if converted is None:
         raise error
-    _note_reading(filling, checkpoint, note)
+    names = reading.theirs.whole
+    _note_reading(reading, [names[n] for n in names if not n.startswith(reading.prefix)], checkpoint, note)
     return converted
 
 
@@ -88,7 +89,7 @@ def _find_misfit(filling: _Filling) -> ValueError | None:
     if problems:
         raise ValueError(
             f"{filling.file} holds tensors that cannot be taken: {list_first(problems)}; save the whole state as plain "
-            "tensors where it was made"
+            "tensors (full_state_dict) where it was made"
         )
     return _find_other_shapes(filling, stored)
 
@@ -117,57 +118,74 @@ def _fill(filling: _Filling, note: Note) -> None:
         given = next((name for name in group if name in values), None)
         if given is not None:
             values |= dict.fromkeys(group, values[given])
-    _load(filling.model, values, _list_versions(filling))
+    missing, unexpected = _load(filling.model, values, _list_versions(filling.model, filling.reading))
+    if unexpected or not _are_unused(missing, filling.ties):
+        raise explain_other_names(filling.file, missing, unexpected)
+
+
+def _are_unused(missing: Sequence[str], ties: Sequence[tuple[str, ...]]) -> bool:
+    """Whether what a state lacks is needed by no forward pass, or is there under another name."""
+    given = {name for group in ties if not set(group) <= set(missing) for name in group}
+    return all(name in given or name.endswith((UNUSED, EXTRA)) for name in missing)
 
 
 def _load(model: nn.Module, values: Mapping[str, Tensor], versions: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Put values into the model by its own rules; the names that are missing and unexpected afterwards."""
     state = OrderedDict(values)
     vars(state)["_metadata"] = OrderedDict(versions)
-    found = model.load_state_dict(state, strict=False)
+    try:
+        found = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"the model does not take the tensors that its names ask for ({why})") from error
     return list(found.missing_keys), list(found.unexpected_keys)
 
 
-def _list_versions(filling: _Filling) -> dict[str, Any]:
+def _list_versions(model: nn.Module, reading: Reading) -> dict[str, Any]:
     """The versions in the file under the names of the model; the model's own where the file keeps none.
 
     Safetensors keeps none, and neither do dictionaries that were copied.
     """
-    saved, reading = filling.reading.state.versions, filling.reading
+    saved = reading.state.versions
     if saved is None:
-        return dict(getattr(filling.model.state_dict(), "_metadata", {}))
+        return dict(getattr(model.state_dict(), "_metadata", {}))
     short = {shorten_name(f"{name}." if name else ""): version for name, version in saved.items()}
-    own = {name: f"{name}." if name else "" for name, _ in filling.model.named_modules(remove_duplicate=False)}
-    wrapped = "".join(part for part in reading.mine.removed if part in ("module.", "model."))
-    found = {name: short.get(reading.prefix + shorten_name(own[name]).removeprefix(wrapped)) for name in own}
+    own = {name: f"{name}." if name else "" for name, _ in model.named_modules(remove_duplicate=False)}
+    found = {n: short.get(reading.prefix + shorten_name(own[n]).removeprefix(reading.wrapper)) for n in own}
     return {name: dict(version) for name, version in found.items() if isinstance(version, Mapping)}
 
 
-def _convert(filling: _Filling, note: Note) -> nn.Module | None:
-    """The model filled by rules of its own for states of other versions; None where it has none that fit."""
-    rules = [type(m) for m in filling.model.modules() if type(m)._load_from_state_dict is not _PLAIN]
-    hooks = any(module._load_state_dict_pre_hooks for module in filling.model.modules())
-    if not rules and not hooks:
-        return None
-    reading = filling.reading
-    wrapped = "".join(part for part in reading.mine.removed if part in ("module.", "model."))
-    named = {
-        wrapped + short.removeprefix(reading.prefix): reading.state.tensors[whole]
+def _convert(filling: _Filling, note: Note) -> tuple[nn.Module | None, Reading]:
+    """The model filled by rules of its own for states of other versions, and how; None where it has none that fit."""
+    parts, reading = list(filling.model.modules()), filling.reading
+    if not any(type(m)._load_from_state_dict is not _PLAIN or m._load_state_dict_pre_hooks for m in parts):
+        return None, reading
+    prefixes = dict.fromkeys((reading.prefix, *list_common_prefixes(reading.theirs.whole)))
+    for one in (replace(reading, prefix=prefix) for prefix in prefixes):
+        converted = _try_rules(filling, one, note)
+        if converted is not None:
+            return converted, one
+    return None, reading
+
+
+def _try_rules(filling: _Filling, reading: Reading, note: Note) -> nn.Module | None:
+    """A copy of the model, once its own rules have put all tensors under a prefix into it."""
+    stored = {
+        reading.wrapper + short.removeprefix(reading.prefix): reading.state.tensors[whole]
         for short, whole in reading.theirs.whole.items()
         if short.startswith(reading.prefix)
     }
-    if any(tensor.problem for tensor in named.values()):
+    if any(tensor.problem for tensor in stored.values()):
         return None
-    values, trial = {name: tensor.read() for name, tensor in named.items()}, copy_module(filling.model)
-    versions = {} if reading.state.versions is None else _list_versions(filling)
+    trial, values = copy_module(filling.model), {name: tensor.read() for name, tensor in stored.items()}
+    versions = {} if reading.state.versions is None else _list_versions(trial, reading)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
             missing, unexpected = _load(trial, values, versions)
-        except RuntimeError:  # shapes that differ
+        except ValueError:  # shapes that differ
             return None
-    given = {name for group in filling.ties if not set(group) <= set(missing) for name in group}
-    if unexpected or any(name not in given and not name.endswith(UNUSED) for name in missing):
+    if unexpected or not _are_unused(missing, filling.ties):
         return None
     note(f"the names or shapes in {filling.file} were converted by the model's own _load_from_state_dict")
     for warning in told:
@@ -188,17 +206,17 @@ def _check_ties(filling: _Filling, values: Mapping[str, Tensor]) -> None:
             )
 
 
-def _note_reading(filling: _Filling, checkpoint: Checkpoint, note: Note) -> None:
+def _note_reading(reading: Reading, outside: Sequence[str], checkpoint: Checkpoint, note: Note) -> None:
     """Everything that the reading decided: which state, what was taken off its names, what was left."""
-    file, reading = filling.file, filling.reading
+    file = checkpoint.file
     others = [state.key or "itself" for state in checkpoint.states if state is not reading.state]
     if others:
-        note(f"{file} holds several states; {reading.state.key!r} is read, {list_first(others)} are not")
+        note(f"{file} holds several states; {reading.state.key or 'itself'} is read, not read: {list_first(others)}")
     for where, removed in ((file, reading.removed), ("the model", reading.mine.removed)):
         if removed:
             note(f"removed {', '.join(map(repr, removed))} from the names in {where}")
-    if reading.outside:
-        note(f"{len(reading.outside)} tensors of {file} are no part of the model: {list_first(reading.outside)}")
+    if outside:
+        note(f"{len(outside)} tensors of {file} are no part of the model: {list_first(outside)}")
     if reading.counters:
         note(f"{file} lacks {reading.counters} num_batches_tracked; they stay as the model has them")
     if checkpoint.left_out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,9 @@ def load_model(
         model = _build_model(factory, arguments or {}, seed)
     if weights is not None:
         model = fill_weights(model, read_checkpoint(weights, note), key, note)
-        drop_computed_values(model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # rules for loading tell once what they do, which was noted
+            drop_computed_values(model)
     set_mode(model, False)
     return model
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from torch import Tensor
 
-from mechconn.models._saved_states import Checkpoint, SavedState
+from mechconn.models._saved_states import MODULE, Checkpoint, SavedState
 
 INSIDE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile, FSDP and activation checkpoints put before the names of whatever they wrap, at any depth."""
@@ -67,6 +68,11 @@ class Reading:
         return [name for name in self.theirs.whole.values() if name not in taken]
 
     @property
+    def wrapper(self) -> str:
+        """What was taken off all of the model's names."""
+        return "".join(part for part in self.mine.removed if part in WRAPPERS)
+
+    @property
     def removed(self) -> list[str]:
         """What was taken off the names in the file."""
         return [*self.theirs.removed, *(f"{part}." for part in self.prefix.split(".") if part)]
@@ -82,9 +88,11 @@ def choose_reading(
     """
     if not checkpoint.states:
         raise ValueError(_explain_no_state(checkpoint))
-    best: Reading | None = None
+    best, labels = None, dict[str, None]()
     for mine in _iterate_unwrapped(own):
-        readings = _choose_by_key(_list_readings(checkpoint.states, mine, ties), key)
+        all_readings = _list_readings(checkpoint.states, mine, ties)
+        labels |= {reading.label: None for reading in all_readings if not reading.missing}
+        readings = _choose_by_key(all_readings, key)
         fitting = [reading for reading in readings if not reading.distance]
         if len(fitting) == 1:
             return fitting[0]
@@ -93,7 +101,7 @@ def choose_reading(
         for reading in readings:
             best = reading if best is None or reading.distance < best.distance else best
     if best is None:
-        raise ValueError(_explain_no_key(checkpoint, str(key)))
+        raise ValueError(_explain_no_key(checkpoint, str(key), list(labels)))
     return best
 
 
@@ -150,6 +158,13 @@ def _list_starts(name: str) -> list[int]:
     return [0, *(at + 1 for at, letter in enumerate(name) if letter == ".")]
 
 
+def list_common_prefixes(names: Collection[str]) -> list[str]:
+    """What all names begin with, up to each of its dots, and nothing."""
+    first, last = min(names).split("."), max(names).split(".")
+    common = [part for part, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))]
+    return ["".join(f"{part}." for part in common[:count]) for count in range(len(common) + 1)]
+
+
 def _has(theirs: ShortNames, prefix: str, group: set[str]) -> bool:
     return any(prefix + name in theirs.whole for name in group)
 
@@ -173,8 +188,8 @@ def _choose_by_key(readings: list[Reading], key: str | None) -> list[Reading]:
     return []
 
 
-def _explain_no_key(checkpoint: Checkpoint, key: str) -> str:
-    keys = [state.key for state in checkpoint.states if state.key]
+def _explain_no_key(checkpoint: Checkpoint, key: str, fitting: list[str]) -> str:
+    keys = [label for label in fitting or [state.key for state in checkpoint.states] if label]
     there = f"it holds {_quote(keys)}" if keys else "it holds one state, without a key; leave out key"
     return f"{checkpoint.file} holds no state under {key!r}; {there}"
 
@@ -189,7 +204,7 @@ def _explain_several(file: Path, labels: list[str]) -> str:
 
 def _explain_no_state(checkpoint: Checkpoint) -> str:
     what = f"{checkpoint.file} holds no state_dict, tensors by name (found: {checkpoint.found})"
-    if any("a pickled module" in text for text in checkpoint.left_out.values()):
+    if any(MODULE in text for text in checkpoint.left_out.values()):
         return (
             f"{what}; a pickled module needs its own code to be read, which is not run; load it where it was made and "
             "save model.state_dict()"

@@ -14,6 +14,7 @@ from mechconn.models._torch_files import StoredTensor, refuse_tensor
 
 DEEPEST = 8
 """How many keys deep states are looked for."""
+MODULE = "pickled module"
 EXTRA = "_extra_state"
 """What modules save beside tensors, by get_extra_state."""
 
@@ -103,7 +104,7 @@ def _read_state(entries: Mapping[Any, Any]) -> dict[str, StoredTensor]:
 
 def _describe(value: Any) -> str:
     if isinstance(value, Foreign):
-        return f"a pickled module, {value.name}" if value.is_module else value.name
+        return f"{MODULE}, {value.name}" if value.is_module else value.name
     if isinstance(value, Name):
         return value.dotted
     if isinstance(value, StoredTensor):

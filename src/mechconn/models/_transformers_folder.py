@@ -65,7 +65,8 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
             f"the weights in {folder} do not fit its config.json: {list_first(others)} (file against configuration); "
             "correct the configuration (num_labels, id2label, sizes), or save the model again"
         )
-    saved = str(_read_config(folder).get("dtype") or "float32")
+    config = _read_config(folder)
+    saved = str(config.get("dtype") or config.get("torch_dtype") or "float32")  # as before Transformers 4.56
     if saved != "float32":
         note(f"the weights of {folder} are {saved} there and float32 in the model")
     return model
