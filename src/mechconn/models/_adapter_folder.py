@@ -60,8 +60,7 @@ def find_base_folder(folder: Path, config: Mapping[str, Any]) -> Path:
     """The folder of an adapter's base, as its configuration names it: from here, or beside the adapter.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: the configuration names none.
+        ValueError: the configuration names none, or one that is not there.
     """
     named = config.get("base_model_name_or_path")
     if not named:
@@ -69,7 +68,7 @@ def find_base_folder(folder: Path, config: Mapping[str, Any]) -> Path:
     places = [Path(named), folder / named, folder.parent / named, folder.parent / Path(named).name]
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
-        raise FileNotFoundError(
+        raise ValueError(
             f"the base of the adapter in {folder} is {named!r}, and there is no such folder here or beside it; pass "
             "its folder or the network, base=... (--base)"
         )

@@ -144,7 +144,7 @@ def find_base_source(adapter: Path, base: str | Path | None = None) -> tuple[Pat
     """(folder of an adapter's base, outputs of the head that the adapter brings): the one named, else the adapter's.
 
     Raises:
-        ValueError, FileNotFoundError: the adapter cannot be read, or names no base that is there.
+        ValueError: the adapter cannot be read, or names no base that is there.
     """
     config = read_adapter_config(adapter)
     return find_base_folder(adapter, config) if base is None else Path(base), count_head_outputs(adapter)
