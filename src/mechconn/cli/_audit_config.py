@@ -47,6 +47,11 @@ class ModelConfig(Config):
     arguments: dict[str, Any] = Field(
         default={}, description="keyword arguments of the factory", examples=[{"width": 8}]
     )
+    key: str | None = Field(
+        default=None,
+        description="which state of files that hold several, such as state_dict_ema; --key comes first",
+        examples=["state_dict_ema"],
+    )
     label_names: Literal["check", "ignore"] = Field(
         default="check", description="outputs of saved classifiers are matched to classes by name (id2label), or not"
     )
