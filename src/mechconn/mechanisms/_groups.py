@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,6 +38,7 @@ from mechconn.datasets import (
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
 from mechconn.mechanisms._invariance_page import flatten_interval
 from mechconn.mechanisms._over_clusters import RowValues, bound_mean_over_clusters, compute_mean_over_clusters
+from mechconn.mechanisms._overlapping import read_overlapping_groups
 from mechconn.network import (
     Inference,
     Metric,
@@ -111,6 +112,7 @@ class GroupAccuracies(Result, Mapping[str, GroupAccuracy], kind="group_accuracie
         each: what an accuracy is the share of that is right: of "rows", or of a row's "labels" or "positions".
         compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
         clusters: group -> number of clusters that its rows are in; empty where rows are independent.
+        overlapping: whether a row may be in several groups, or in none.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("confidence",)
@@ -126,6 +128,7 @@ class GroupAccuracies(Result, Mapping[str, GroupAccuracy], kind="group_accuracie
     each: Each = "rows"
     compute: Mapping[str, Any] = field(default_factory=dict)
     clusters: Mapping[str, int] = field(default_factory=dict)
+    overlapping: bool = False
 
     def __getitem__(self, name: str) -> GroupAccuracy:
         return self.groups[name]
@@ -147,7 +150,8 @@ class GroupAccuracies(Result, Mapping[str, GroupAccuracy], kind="group_accuracie
             shown = _format_accuracy(self.reweighted, self.reweighted_interval)
             lines.append(f"mean by the groups' shares of the training data: {shown}")
         what = describe_clusters(self.clusters) or "intervals"
-        return "\n".join([f"accuracy{MEANS[self.each]} by group (95 % {what}):", *lines])
+        kind = "by overlapping group" if self.overlapping else "by group"
+        return "\n".join([f"accuracy{MEANS[self.each]} {kind} (95 % {what}):", *lines])
 
     @property
     def confidence(self) -> float:
@@ -209,6 +213,7 @@ def measure_groups(
     groups: Groups,
     *,
     train_groups: Groups | None = None,
+    overlapping: bool = False,
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     cluster: Clusters | None = None,
@@ -226,8 +231,11 @@ def measure_groups(
         model: a classifier, or its outputs (`load_outputs`); it stays as it is.
         data: what to evaluate on, in an order that stays; of outputs for several splits, `given.suite[split]`.
         groups: a label for each row (numbers or text: a tensor, an array, a list), or several such columns in a
-            mapping; then the groups are the combinations that occur, named as in "y=0, place=land".
+            mapping or a table of pandas; then the groups are the combinations that occur, as "y=0, place=land".
         train_groups: the same of the training data, for the reweighted mean.
+        overlapping: `groups` are columns of marks, 0 and 1 (or -1 and 1), of which a row may have several; for each
+            column and each label the rows that have both are a group, named as in "male=1, y=0" (where a column equals
+            the labels, it names them). Intervals are as valid, since Bonferroni's hold however groups depend.
         loss: decides what is right: one of `mechconn.losses`, or a function.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`. A group's rows may be in
@@ -240,15 +248,19 @@ def measure_groups(
     Raises:
         ValueError: another number of labels than rows, a loader that shuffles, a task that is no classification,
             outputs that hold NaN, a group of the training data that the data lack, data that name their classes
-            otherwise than the model its outputs; another number of cluster labels than rows, fewer than two clusters.
+            otherwise than the model its outputs; another number of cluster labels than rows, fewer than two clusters;
+            a row without a label, fractions (cut them at a threshold), text beside numbers; with `overlapping` columns
+            that hold no marks, and `train_groups`, whose shares would not add up to 1.
 
     Source: Sagawa et al. 2020 (worst group, and the average reweighted by training shares); Clopper & Pearson 1934.
     """
     source, compute = as_data("data", data), resolve_compute(compute, device, progress)
+    if overlapping and train_groups is not None:
+        raise ValueError("groups that overlap have no shares that add up to 1; leave out train_groups, or overlapping")
     if draws_rows(source):
         raise ValueError("the loader shuffles, so that groups cannot be matched to rows; pass one with shuffle=False")
     clusters = _read_clusters(cluster, source)
-    check_label_names([("the model", model)], {"data": source})
+    check_label_names([("the model", model)], {"data": source}, loss)
     model, source = represent_on_split(model, source)
     network = Network(model, compute)
     forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
@@ -258,16 +270,27 @@ def measure_groups(
     compute.report("measuring groups", 1, 1)
     answers = check_classified("measure_groups", result)
     check_predictions("data", answers)
-    names = read_group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
-    if result.counted is not None:
-        names = [name for name, counts in zip(names, result.counted.tolist(), strict=True) if counts]
+    members = _read_members(groups, result, overlapping)
     weights = (
-        None if train_groups is None else _compute_shares(read_group_names("train_groups", train_groups, None), names)
+        None if train_groups is None else _compute_shares(read_group_names("train_groups", train_groups, None), members)
     )
     numbers = None if clusters is None else clusters.of("data", len(result.loss), result.counted)
     return replace(
-        _compute_accuracies(result, names, weights, collect_bounds(asked), numbers), compute=network.computed
+        _compute_accuracies(result, members, weights, collect_bounds(asked), numbers),
+        compute=network.computed,
+        overlapping=overlapping,
     )
+
+
+def _read_members(groups: Groups, result: Outcomes, overlapping: bool) -> dict[str, Tensor]:
+    """Group -> which of the rows that count are in it, bool."""
+    if overlapping:
+        assert result.answers is not None
+        return read_overlapping_groups(groups, result.answers.labels, result.counted)
+    names = read_group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
+    if result.counted is not None:
+        names = [name for name, counts in zip(names, result.counted.tolist(), strict=True) if counts]
+    return {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=natural_sort_key)}
 
 
 def _read_clusters(cluster: Clusters | None, source: Data) -> ClusterLabels | None:
@@ -309,12 +332,11 @@ def split_by_group(data: Data, groups: Groups) -> dict[str, RowSubset]:
 
 def _compute_accuracies(
     result: Outcomes,
-    names: list[str],
+    rows: Mapping[str, Tensor],
     weights: Mapping[str, float] | None,
     bounds: Mapping[str, Interval],
     clusters: Tensor | None,
 ) -> GroupAccuracies:
-    rows = {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=natural_sort_key)}
     together = 1.0 - (1.0 - CONFIDENCE) / len(rows)
     groups, every = {}, RowValues(result.correct, clusters)
     for name, members in rows.items():
@@ -364,16 +386,16 @@ def _compute_interval(rows: RowValues, confidence: float) -> Interval:
     return betting_interval(right.double().numpy(), (0.0, 1.0), confidence)
 
 
-def _compute_shares(train: list[str], names: list[str]) -> dict[str, float]:
+def _compute_shares(train: list[str], names: Iterable[str]) -> dict[str, float]:
     """Share of each group of the data in the training data; zero for a group that training never saw."""
-    counts = Counter(train)
+    counts, names = Counter(train), list(names)
     absent = sorted(counts.keys() - set(names), key=natural_sort_key)
     if absent:
         raise ValueError(
             f"the data hold no rows of these groups of the training data: {'; '.join(absent)}; evaluate on data "
             "that have some"
         )
-    return {name: counts[name] / len(train) for name in sorted(set(names), key=natural_sort_key)}
+    return {name: counts[name] / len(train) for name in names}
 
 
 def _format_accuracy(value: float, interval: Interval) -> str:

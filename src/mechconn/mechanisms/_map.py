@@ -200,7 +200,7 @@ def mechanism_map(
     check_is("models", models, Mapping, "; write {name: model, ...}")
     check_two_models("a map", len(models))
     check_interventions("a map of mechanisms", suite.interventions)
-    check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite)
+    check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite, loss)
     grid, quiet, pairs = check_grid(ts), compute.without_progress(), list(combinations(models, 2))
     report = _Counter(compute, len(pairs) + len(models))
     evaluators = {

@@ -1,0 +1,87 @@
+"""Groups that overlap: for each column of marks and each label, the rows that have both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from mechconn.core import collect_errors
+from mechconn.datasets import Groups, check_no_fractions, find_columns, read_row_values
+
+LABEL = "y"
+"""What groups call the label where no column is equal to it."""
+
+
+def read_overlapping_groups(
+    groups: Groups, labels: Int[Tensor, " n"] | None, counted: Bool[Tensor, " _"] | None
+) -> dict[str, Bool[Tensor, " n"]]:
+    """Name -> which rows are in the group, of those that count: each column's marked rows with each label.
+
+    Args:
+        groups: columns of marks, 0 and 1 (or -1 and 1, or False and True). A column equal to the labels names them.
+        labels: the label of each row that counts; None where rows have several.
+        counted: which rows of the columns count; None where all do.
+
+    Raises:
+        TypeError: no columns by name.
+        ValueError: rows of several labels, a column that holds no marks or has another number of rows, no mark at all.
+    """
+    columns = find_columns(groups)
+    if columns is None:
+        raise TypeError(
+            f"overlapping=True needs columns of marks by name, {{name: marks}}, got {type(groups).__name__}"
+        )
+    if labels is None:
+        raise ValueError(
+            "overlapping=True takes each column with each label, and rows of this task have several labels; leave it out"
+        )
+    rows = len(labels) if counted is None else len(counted)
+    read = collect_errors(*(lambda n=name, v=column: _read_marks(n, v, rows) for name, column in columns.items()))
+    values = {name: column if counted is None else column[counted] for name, column in zip(columns, read, strict=True)}
+    own = [name for name, column in values.items() if bool((column == labels).all())]
+    named = own[0] if own else LABEL
+    found: dict[str, Bool[Tensor, " n"]] = {}
+    for name, column in values.items():
+        if name in own:
+            continue
+        if bool((column > 1).any() or (column < -1).any()):
+            raise ValueError(_explain_no_marks(name, int(column.abs().argmax()), columns))
+        members = {
+            f"{name}=1, {named}={label}": (column == 1) & (labels == label) for label in labels.unique().tolist()
+        }
+        found |= {group: rows for group, rows in members.items() if bool(rows.any())}
+    if not found:
+        raise ValueError(f"no row has a mark in {', '.join(columns)}; overlapping=True measures the rows marked 1")
+    return found
+
+
+def _read_marks(name: str, column: Any, rows: int) -> Int[Tensor, " n"]:
+    """The marks, or whole numbers that may be the labels, as numbers."""
+    place = f"groups[{name!r}]"
+    values = read_row_values(place, column, rows)
+    check_no_fractions(place, values)
+    numbers = [_read_mark(value) for value in values]
+    wrong = next((row for row, number in enumerate(numbers) if number is None), None)
+    if wrong is not None:
+        raise ValueError(_explain_no_marks(name, wrong, {name: values}))
+    return torch.tensor(numbers)
+
+
+def _read_mark(value: Any) -> int | None:
+    if isinstance(value, str):
+        value = {"False": "0", "True": "1"}.get(value, value)
+    try:
+        return int(float(value))
+    except ValueError:
+        return None
+
+
+def _explain_no_marks(name: str, row: int, columns: Mapping[str, Sequence[Any]]) -> str:
+    return (
+        f"groups[{name!r}] must hold marks for overlapping=True, 0 and 1 or -1 and 1, got {columns[name][row]!r} in row "
+        f"{row}; without overlapping= groups are the combinations of all columns"
+    )
