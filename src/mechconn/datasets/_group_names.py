@@ -27,9 +27,8 @@ def read_group_names(what: str, groups: Groups, rows: int | None) -> list[str]:
         ValueError: another number of labels than rows, a row without a label, fractions, text beside numbers.
     """
     if (columns := find_columns(groups)) is not None:
-        named = [
-            [f"{column}={label}" for label in _read_labels(what, part, column)] for column, part in columns.items()
-        ]
+        read = {column: _read_labels(what, part, column) for column, part in columns.items()}
+        named = [[f"{column}={label}" for label in labels] for column, labels in read.items()]
         lengths = {len(column) for column in named}
         names = [", ".join(parts) for parts in zip(*named, strict=False)] if len(lengths) == 1 else []
         found = " and ".join(str(len(column)) for column in named) or "no columns"

@@ -66,8 +66,8 @@ def _check_joined(
         if (key in keys and key not in own) or (len(own) == 1 and own != [key]):
             listed = ", ".join(repr(outputs[output]) for output in part if output < len(keys))
             raise ValueError(
-                f"class {number} of {split} is {classes[number]!r}, but parts of the loss joins the outputs {listed} of "
-                f"{model} to it; give parts in the order of the data's classes ({_shorten(classes)})"
+                f"class {number} of {split} is {classes[number]!r}, but the loss joins the outputs {listed} of {model} "
+                f"to it; give its parts in the order of the data's classes ({_shorten(classes)})"
             )
 
 

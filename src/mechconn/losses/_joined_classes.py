@@ -70,7 +70,7 @@ class JoinedClasses(Loss, name="joined_classes"):
         return cross_entropy(self._join(outputs, targets), targets)
 
     def classify(self, outputs: Tensor, targets: Tensor) -> Classified | None:
-        """The class that the largest output belongs to, or that of the largest sum; None where targets are no labels."""
+        """The class of the largest output, or of the largest sum; None where targets are no labels."""
         joined = self._join(outputs, targets)
         found = cross_entropy.classify(joined, targets)
         if found is None or self.decide == "sum":

@@ -1,4 +1,4 @@
-"""Groups that overlap: for each column of marks and each label, the rows that have both."""
+"""Which rows are in each group: combinations of columns, or groups that overlap, a mark and a label each."""
 
 from __future__ import annotations
 
@@ -10,10 +10,33 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechconn.core import collect_errors
-from mechconn.datasets import Groups, check_no_fractions, find_columns, read_row_values
+from mechconn.datasets import (
+    Groups,
+    check_no_fractions,
+    find_columns,
+    natural_sort_key,
+    read_group_names,
+    read_row_values,
+)
+from mechconn.network import Outcomes
 
 LABEL = "y"
 """What groups call the label where no column is equal to it."""
+
+
+def read_group_members(groups: Groups, result: Outcomes, overlapping: bool) -> dict[str, Bool[Tensor, " n"]]:
+    """Group -> which of the rows that count are in it.
+
+    Raises:
+        TypeError, ValueError: as `read_group_names` and `read_overlapping_groups`.
+    """
+    if overlapping:
+        assert result.answers is not None
+        return read_overlapping_groups(groups, result.answers.labels, result.counted)
+    names = read_group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
+    if result.counted is not None:
+        names = [name for name, counts in zip(names, result.counted.tolist(), strict=True) if counts]
+    return {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=natural_sort_key)}
 
 
 def read_overlapping_groups(
@@ -37,7 +60,7 @@ def read_overlapping_groups(
         )
     if labels is None:
         raise ValueError(
-            "overlapping=True takes each column with each label, and rows of this task have several labels; leave it out"
+            "overlapping=True takes each column with each label, and rows of this task have several; leave it out"
         )
     rows = len(labels) if counted is None else len(counted)
     read = collect_errors(*(lambda n=name, v=column: _read_marks(n, v, rows) for name, column in columns.items()))
@@ -50,10 +73,10 @@ def read_overlapping_groups(
             continue
         if bool((column > 1).any() or (column < -1).any()):
             raise ValueError(_explain_no_marks(name, int(column.abs().argmax()), columns))
-        members = {
-            f"{name}=1, {named}={label}": (column == 1) & (labels == label) for label in labels.unique().tolist()
-        }
-        found |= {group: rows for group, rows in members.items() if bool(rows.any())}
+        for label in labels.unique().tolist():
+            members = (column == 1) & (labels == label)
+            if bool(members.any()):
+                found[f"{name}=1, {named}={label}"] = members
     if not found:
         raise ValueError(f"no row has a mark in {', '.join(columns)}; overlapping=True measures the rows marked 1")
     return found
@@ -82,6 +105,6 @@ def _read_mark(value: Any) -> int | None:
 
 def _explain_no_marks(name: str, row: int, columns: Mapping[str, Sequence[Any]]) -> str:
     return (
-        f"groups[{name!r}] must hold marks for overlapping=True, 0 and 1 or -1 and 1, got {columns[name][row]!r} in row "
-        f"{row}; without overlapping= groups are the combinations of all columns"
+        f"groups[{name!r}] must hold marks for overlapping=True, 0 and 1 or -1 and 1, got {columns[name][row]!r} in "
+        f"row {row}; without overlapping= groups are the combinations of all columns"
     )

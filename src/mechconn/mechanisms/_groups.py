@@ -36,9 +36,9 @@ from mechconn.datasets import (
     select_observed_rows,
 )
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
+from mechconn.mechanisms._group_members import read_group_members
 from mechconn.mechanisms._invariance_page import flatten_interval
 from mechconn.mechanisms._over_clusters import RowValues, bound_mean_over_clusters, compute_mean_over_clusters
-from mechconn.mechanisms._overlapping import read_overlapping_groups
 from mechconn.network import (
     Inference,
     Metric,
@@ -270,27 +270,15 @@ def measure_groups(
     compute.report("measuring groups", 1, 1)
     answers = check_classified("measure_groups", result)
     check_predictions("data", answers)
-    members = _read_members(groups, result, overlapping)
-    weights = (
-        None if train_groups is None else _compute_shares(read_group_names("train_groups", train_groups, None), members)
-    )
+    members = read_group_members(groups, result, overlapping)
+    train = None if train_groups is None else read_group_names("train_groups", train_groups, None)
+    weights = None if train is None else _compute_shares(train, members)
     numbers = None if clusters is None else clusters.of("data", len(result.loss), result.counted)
     return replace(
         _compute_accuracies(result, members, weights, collect_bounds(asked), numbers),
         compute=network.computed,
         overlapping=overlapping,
     )
-
-
-def _read_members(groups: Groups, result: Outcomes, overlapping: bool) -> dict[str, Tensor]:
-    """Group -> which of the rows that count are in it, bool."""
-    if overlapping:
-        assert result.answers is not None
-        return read_overlapping_groups(groups, result.answers.labels, result.counted)
-    names = read_group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
-    if result.counted is not None:
-        names = [name for name, counts in zip(names, result.counted.tolist(), strict=True) if counts]
-    return {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=natural_sort_key)}
 
 
 def _read_clusters(cluster: Clusters | None, source: Data) -> ClusterLabels | None:
