@@ -9,7 +9,7 @@ from pydantic import Field, StrictInt, WithJsonSchema, field_validator, model_va
 from mechconn.alignment import AlignmentMethod
 from mechconn.cli._relearn_config import COLUMN_ONLY, ProbeConfig, RelearnConfig
 from mechconn.core import CUE, Config, check_choice, list_kinds, list_options
-from mechconn.datasets import Quoting
+from mechconn.datasets import Layout, Quoting
 from mechconn.mechanisms import AGREE, CONFLICT
 from mechconn.network import NormPolicy
 
@@ -56,6 +56,19 @@ class ImageConfig(Config):
     image: str | None = Field(default=None, description="column of the images, where a file leaves the choice open")
     label: str | None = Field(default=None, description="column of the classes, likewise")
     quoting: Quoting = Field(default="auto", description="of tables: marks quote (minimal), are text (none), or auto")
+    folder: str | None = Field(default=None, description="where the images of tables are; by default beside the table")
+    partition: str | None = Field(
+        default=None, description="a second table, with the split of every image, such as list_eval_partition.txt"
+    )
+    threshold: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="of columns of fractions, labels and those named in this file: 1 is this number or more, 0 less",
+    )
+    layout: Layout = Field(
+        default="auto",
+        description="folders in a folder are classes, domains with classes in them, or as they look (auto)",
+    )
     download: bool = Field(default=False, description='fetch "owner/name#split" from the hub into --root')
 
 

@@ -86,7 +86,7 @@ def make_probe_task(
     source = data.sources[config.reference if split in config.made_splits else split]
     columns = [None if name in (None, LABEL) else name for name in (asked.target, config.cluster)]
     try:
-        target, cluster = (None if name is None else read_column_of(source, name) for name in columns)
+        target, cluster = (None if name is None else read_column_of(source, name, data.how) for name in columns)
     except ValueError as error:
         raise ValueError(f"probe: {error}") from error
     read = suite[split] if split in suite else data.read[split]

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mechconn.cli._audit_config import AuditConfig
+from mechconn.cli._image_options import list_column_options, list_image_options
 from mechconn.cli._relearn_config import COLUMN_ONLY
 from mechconn.core import SampleSource, collect_errors, read_safetensors
 from mechconn.datasets import (
     DATASET_NAMES,
     explain_missing_source,
+    holds_fractions,
     intervened,
     load_column,
     load_splits,
@@ -24,7 +26,7 @@ from mechconn.mechanisms import column_only, split_by_agreement
 MAJORITY, NORM = "data of the majority", "data of the norm statistics"
 RELEARNED = "data of relearning"
 PLACEBO, PLACEBO_SPLIT = "data of the placebo", "split of the placebo"
-FILES = (".safetensors", ".parquet", ".csv", ".tsv")
+FILES = (".safetensors", ".parquet", ".csv", ".tsv", ".txt", ".npz")
 """Suffixes of files, which are never names of the hub's sets."""
 
 
@@ -38,6 +40,7 @@ class AuditData:
         splits: those of the suite, but for the ones that interventions make.
         columns: the cluster of each row, split by split or of all; None where none are named.
         tuned: the rows that relearning tunes on; None where it is not asked for.
+        how: what readers of columns are told.
     """
 
     sources: Mapping[str, str]
@@ -45,6 +48,7 @@ class AuditData:
     splits: dict[str, Any]
     columns: Any
     tuned: Any
+    how: Mapping[str, Any]
 
 
 def load_audit_data(config: AuditConfig, folder: Path, root: Path | None, seed: int) -> AuditData:
@@ -59,14 +63,15 @@ def load_audit_data(config: AuditConfig, folder: Path, root: Path | None, seed: 
     places, download = {**config.splits, **_list_further(config)}, config.images.download
     found = collect_errors(*(lambda place=place: resolve_source(folder, place, download) for place in places.values()))
     sources = dict(zip(places, found, strict=True))
-    read = load_splits(sources, root=root, **config.images.model_dump())
-    columns, tuned = _read_clusters(config, sources), read.get(RELEARNED)
+    images = list_image_options(config.images, folder)
+    read, how = load_splits(sources, root=root, **images), list_column_options(images)
+    columns, tuned = _read_clusters(config, sources, how), read.get(RELEARNED)
     if config.by is None:
-        return AuditData(sources, read, {name: read[name] for name in config.splits}, columns, tuned)
-    splits = split_by_column(config, config.by, sources, read)
+        return AuditData(sources, read, {name: read[name] for name in config.splits}, columns, tuned, how)
+    splits = split_by_column(config, config.by, sources, read, how)
     if config.relearn is not None:
-        splits[COLUMN_ONLY], tuned = _draw_column_only(config, config.by, sources, read, seed)
-    return AuditData(sources, read, splits, columns, tuned)
+        splits[COLUMN_ONLY], tuned = _draw_column_only(config, config.by, sources, read, seed, how)
+    return AuditData(sources, read, splits, columns, tuned, how)
 
 
 def _list_further(config: AuditConfig) -> dict[str, str]:
@@ -83,16 +88,23 @@ def _list_further(config: AuditConfig) -> dict[str, str]:
     return {name: place for name, place in named.items() if isinstance(place, str) and place}
 
 
-def _read_agreeing(config: AuditConfig, by: str, sources: Mapping[str, str], sets: Mapping[str, Any]) -> dict[str, Any]:
+def _read_agreeing(
+    config: AuditConfig, by: str, sources: Mapping[str, str], sets: Mapping[str, Any], how: Mapping[str, Any]
+) -> dict[str, Any]:
     """What agrees with what: as it is named, or the majority of other data."""
     train: dict[str, Any] = {}
     if MAJORITY in sets:
-        train = {"train_labels": sets[MAJORITY].y, "train_column": read_column_of(sources[MAJORITY], by)}
+        train = {"train_labels": sets[MAJORITY].y, "train_column": read_column_of(sources[MAJORITY], by, how)}
     return {"agrees": config.agrees or None, **train}
 
 
 def _draw_column_only(
-    config: AuditConfig, by: str, sources: Mapping[str, str], sets: Mapping[str, SampleSource], seed: int
+    config: AuditConfig,
+    by: str,
+    sources: Mapping[str, str],
+    sets: Mapping[str, SampleSource],
+    seed: int,
+    how: Mapping[str, Any],
 ) -> tuple[Any, Any]:
     """(rows of the one split to measure on, rows to tune on) in which nothing but the column predicts the label.
 
@@ -101,14 +113,14 @@ def _draw_column_only(
     """
     (name,) = config.splits
     assert config.relearn is not None
-    agreeing = _read_agreeing(config, by, sources, sets)
+    agreeing = _read_agreeing(config, by, sources, sets, how)
     if MAJORITY not in sets and not config.agrees:  # one majority for both, that of the split
-        agreeing |= {"train_labels": sets[name].y, "train_column": read_column_of(sources[name], by)}
+        agreeing |= {"train_labels": sets[name].y, "train_column": read_column_of(sources[name], by, how)}
     rows = {name: None, RELEARNED: config.relearn.rows}
 
     def draw(which: str) -> Any:
         try:
-            return column_only(sets[which], read_column_of(sources[which], by), rows[which], seed=seed, **agreeing)
+            return column_only(sets[which], read_column_of(sources[which], by, how), rows[which], seed=seed, **agreeing)
         except ValueError as error:
             raise ValueError(f"relearn: by = {by!r}, {sources[which]}: {error}") from error
 
@@ -116,12 +128,12 @@ def _draw_column_only(
     return measured, tuned
 
 
-def _read_clusters(config: AuditConfig, sources: Mapping[str, str]) -> Any:
+def _read_clusters(config: AuditConfig, sources: Mapping[str, str], how: Mapping[str, Any]) -> Any:
     """The column of clusters: of every split, or of the one that is divided; None where none is named."""
     if config.cluster is None:
         return None
     try:
-        found = {name: read_column_of(sources[name], config.cluster) for name in config.splits}
+        found = {name: read_column_of(sources[name], config.cluster, how) for name in config.splits}
     except ValueError as error:
         raise ValueError(f"cluster = {config.cluster!r}: {error}") from error
     if config.by is not None:
@@ -141,7 +153,11 @@ def resolve_source(folder: Path, source: str, download: bool) -> str:
 
 
 def split_by_column(
-    config: AuditConfig, by: str, sources: Mapping[str, str], sets: Mapping[str, SampleSource]
+    config: AuditConfig,
+    by: str,
+    sources: Mapping[str, str],
+    sets: Mapping[str, SampleSource],
+    how: Mapping[str, Any],
 ) -> dict[str, SampleSource]:
     """The two sides of the one split, divided by a column.
 
@@ -150,26 +166,28 @@ def split_by_column(
         by: the column.
         sources: where everything lies.
         sets: the same, read.
+        how: what readers of columns are told.
 
     Raises:
         ValueError: no such column, or as in `split_by_agreement`.
     """
     (name,) = config.splits
-    agreeing = _read_agreeing(config, by, sources, sets)
+    agreeing = _read_agreeing(config, by, sources, sets, how)
     try:
-        return dict(split_by_agreement(sets[name], read_column_of(sources[name], by), **agreeing))
+        return dict(split_by_agreement(sets[name], read_column_of(sources[name], by, how), **agreeing))
     except ValueError as error:
         raise ValueError(f"by = {by!r}: {error}") from error
 
 
-def read_column_of(source: str, name: str) -> Sequence[Any]:
-    """A column of a table, or a tensor of a .safetensors file, row by row.
+def read_column_of(source: str, name: str, how: Mapping[str, Any]) -> Sequence[Any]:
+    """A column of a table, or a tensor of a .safetensors file, row by row; fractions are cut at the threshold.
 
     Raises:
         ValueError: there is none of this name.
     """
     if Path(source).suffix != ".safetensors":
-        return load_column(source, name)
+        values = load_column(source, name, **{**how, "threshold": None})
+        return values if how["threshold"] is None or not holds_fractions(values) else load_column(source, name, **how)
     tensors = read_safetensors(Path(source))
     if name not in tensors:
         raise ValueError(f"{source} has no tensor {name!r}, a value for each row; tensors: {', '.join(tensors)}")

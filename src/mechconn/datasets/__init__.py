@@ -3,6 +3,7 @@
 from mechconn.datasets._clusters import ClusterLabels as ClusterLabels
 from mechconn.datasets._clusters import Clusters as Clusters
 from mechconn.datasets._clusters import read_clusters as read_clusters
+from mechconn.datasets._column_values import holds_fractions as holds_fractions
 from mechconn.datasets._columns import load_column as load_column
 from mechconn.datasets._cue import Cue as Cue
 from mechconn.datasets._cue import DataPlace as DataPlace
@@ -48,6 +49,7 @@ from mechconn.datasets._placebo import Placebo as Placebo
 from mechconn.datasets._planted import Planted as Planted
 from mechconn.datasets._planted import PlantedCue as PlantedCue
 from mechconn.datasets._planted import PlantedSet as PlantedSet
+from mechconn.datasets._read_options import Layout as Layout
 from mechconn.datasets._selection import Selection as Selection
 from mechconn.datasets._selection import compare_selection as compare_selection
 from mechconn.datasets._selection import find_selection as find_selection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,14 +33,21 @@ def drop_decimals(values: Sequence[Any]) -> list[Any]:
         >>> drop_decimals(["1.0", "12", "-3.0"]), drop_decimals(["1.0", "1.5"]), drop_decimals([2.0, 0.0])
         (['1', '12', '-3'], ['1.0', '1.5'], [2, 0])
     """
-    floats = any(isinstance(value, float) or (isinstance(value, str) and "." in value) for value in values)
-    if not floats or any(isinstance(value, bool) for value in values):
+    if not any(map(_has_decimals, values)) or not all(_has_decimals(value) or _is_whole(value) for value in values):
         return list(values)
-    numbers = [read_number(value) for value in values]
-    if any(number is None or not number.is_integer() for number in numbers):
-        return list(values)
-    whole = [int(number) for number in numbers if number is not None]
-    return [str(number) if isinstance(value, str) else number for value, number in zip(values, whole, strict=True)]
+    return [value.split(".")[0] if isinstance(value, str) else int(value) for value in values]
+
+
+def _has_decimals(value: Any) -> bool:
+    """Whether this is a whole number written as 1.0."""
+    if isinstance(value, str):
+        return re.fullmatch(r"-?\d+\.0*", value) is not None
+    return isinstance(value, float) and value.is_integer()
+
+
+def _is_whole(value: Any) -> bool:
+    whole = isinstance(value, str) and re.fullmatch(r"-?\d+", value) is not None
+    return whole or (isinstance(value, int) and not isinstance(value, bool))
 
 
 def find_fraction(values: Sequence[Any]) -> int | None:
@@ -53,6 +61,16 @@ def find_fraction(values: Sequence[Any]) -> int | None:
     if any(number is None for number in numbers):
         return None
     return next((row for row, number in enumerate(numbers) if number is not None and not number.is_integer()), None)
+
+
+def holds_fractions(values: Sequence[Any]) -> bool:
+    """Whether this is a column of numbers, some of which are not whole.
+
+    Example:
+        >>> holds_fractions(["0.4", "1"]), holds_fractions(["1.0", "0.0"]), holds_fractions(["land", "0.4"])
+        (True, False, False)
+    """
+    return find_fraction(values) is not None
 
 
 def cut_at(what: object, values: Sequence[Any], threshold: float) -> list[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mechconn.core import check_samples
+from mechconn.core import check_samples, collect_errors
 from mechconn.datasets._column_values import number_classes
 from mechconn.datasets._decode import Decoder
 from mechconn.datasets._delimited import Quoting, read_rows
@@ -24,10 +24,12 @@ from mechconn.datasets._table_splits import (
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 USUAL_COLUMNS = {
-    "image": (("file", "file_name", "filename", "path", "image"), ("img_filename", "image_id")),
-    "label": (("label", "class", "y"),),
+    "image": ("file", "file_name", "filename", "path", "image"),
+    "label": ("label", "class", "y"),
 }
-"""What the columns are called where no names are given; the second names count where none of the first is there."""
+"""What the columns are called where no names are given."""
+FURTHER_COLUMNS = {"image": ("img_filename", "image_id")}
+"""The same, where none of the usual names is there: of group-DRO's metadata, and of CelebA's lists."""
 
 
 def is_table(place: Path) -> bool:
@@ -60,16 +62,20 @@ def load_listed(file: Path, split: str, rows: int | None, options: ReadOptions) 
             image that cannot be read or differs in shape; fewer rows than asked for; a split that is not there.
     """
     columns = read_columns(file, options.quoting)
-    image, label = (
-        _choose_named_column(file, columns, "image", options.image),
-        _choose_named_column(file, columns, "label", options.label),
+    image, label = collect_errors(
+        lambda: _choose_named_column(file, columns, "image", options.image),
+        lambda: _choose_named_column(file, columns, "label", options.label),
     )
-    for column in (image, label):
-        check_values(file, column, columns[column])
-    labels, classes = number_classes(file, label, columns[label], options.threshold)
-    chosen = select_split_rows(file, _read_splits(file, columns, options), split)
-    chosen = chosen[: count_first_rows(len(chosen), rows)]
-    paths = _find_images(file, [columns[image][row] for row in chosen], chosen, options.folder)
+    collect_errors(*(lambda c=column: check_values(file, c, columns[c]) for column in (image, label)))
+
+    def find_images() -> tuple[list[int], list[Path]]:
+        chosen = select_split_rows(file, _read_splits(file, columns, options), split)
+        chosen = chosen[: count_first_rows(len(chosen), rows)]
+        return chosen, _find_images(file, [columns[image][row] for row in chosen], chosen, options.folder)
+
+    (labels, classes), (chosen, paths) = collect_errors(
+        lambda: number_classes(file, label, columns[label], options.threshold), find_images
+    )
     pixels = Decoder(lambda number: str(paths[number]), options.rgb, options.size).all(paths, len(paths))
     return ImageSet(pixels, torch.tensor([labels[row] for row in chosen]), classes, shorten_file_names(paths))
 
@@ -123,11 +129,10 @@ def _choose_named_column(file: Path, columns: dict[str, list[str]], role: str, n
     """The column that was named, or the one that goes by a usual name."""
     found = [named]
     if named is None:
-        tiers = ([name for name in names if name in columns] for names in USUAL_COLUMNS[role])
-        found = next((tier for tier in tiers if tier), [])
+        sets = (USUAL_COLUMNS[role], FURTHER_COLUMNS.get(role, ()))
+        found = next((own for names in sets if (own := [name for name in names if name in columns])), [])
     if len(found) != 1 or found[0] is None:
-        usual = ", ".join(name for names in USUAL_COLUMNS[role] for name in names)
-        listed = ", ".join(columns)
+        usual, listed = ", ".join((*USUAL_COLUMNS[role], *FURTHER_COLUMNS.get(role, ()))), ", ".join(columns)
         raise ValueError(
             f"{file}: not exactly one column is called as one of the {role} ({usual}); name it: {role}=... "
             f"(columns: {listed})"

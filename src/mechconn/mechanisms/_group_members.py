@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,17 +65,15 @@ def read_overlapping_groups(
     read = collect_errors(*(lambda n=name, v=column: _read_marks(n, v, rows) for name, column in columns.items()))
     values = {name: column if counted is None else column[counted] for name, column in zip(columns, read, strict=True)}
     own = [name for name, column in values.items() if bool((column == labels).all())]
+    marks = {name: column for name, column in values.items() if name not in own}
+    collect_errors(*(lambda n=name, v=column: _check_marks(n, v) for name, column in marks.items()))
     named = own[0] if own else LABEL
-    found: dict[str, Bool[Tensor, " n"]] = {}
-    for name, column in values.items():
-        if name in own:
-            continue
-        if bool((column > 1).any() or (column < -1).any()):
-            raise ValueError(_explain_no_marks(name, int(column.abs().argmax()), columns))
-        for label in labels.unique().tolist():
-            members = (column == 1) & (labels == label)
-            if bool(members.any()):
-                found[f"{name}=1, {named}={label}"] = members
+    found = {
+        f"{name}=1, {named}={label}": (column == 1) & (labels == label)
+        for name, column in marks.items()
+        for label in labels.unique().tolist()
+    }
+    found = {name: members for name, members in found.items() if bool(members.any())}
     if not found:
         raise ValueError(f"no row has a mark in {', '.join(columns)}; overlapping=True measures the rows marked 1")
     return found
@@ -90,7 +87,7 @@ def _read_marks(name: str, column: Any, rows: int) -> Int[Tensor, " n"]:
     numbers = [_read_mark(value) for value in values]
     wrong = next((row for row, number in enumerate(numbers) if number is None), None)
     if wrong is not None:
-        raise ValueError(_explain_no_marks(name, wrong, {name: values}))
+        raise ValueError(_explain_no_marks(name, values[wrong]))
     return torch.tensor(numbers)
 
 
@@ -103,8 +100,16 @@ def _read_mark(value: Any) -> int | None:
         return None
 
 
-def _explain_no_marks(name: str, row: int, columns: Mapping[str, Sequence[Any]]) -> str:
+def _check_marks(name: str, column: Int[Tensor, " n"]) -> None:
+    """Raise unless these are marks of one kind."""
+    values = set(column.unique().tolist())
+    if not (values <= {0, 1} or values <= {-1, 1}):
+        raise ValueError(_explain_no_marks(name, max(values, key=abs)))
+
+
+def _explain_no_marks(name: str, value: Any) -> str:
+    """The error text of a column that holds no marks."""
     return (
-        f"groups[{name!r}] must hold marks for overlapping=True, 0 and 1 or -1 and 1, got {columns[name][row]!r} in "
-        f"row {row}; without overlapping= groups are the combinations of all columns"
+        f"groups[{name!r}] must hold marks for overlapping=True, 0 and 1 or -1 and 1, got {value!r}; without "
+        "overlapping= groups are the combinations of all columns"
     )
