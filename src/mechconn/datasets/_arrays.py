@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def load_arrays(file: Path, split: str, rows: int | None, options: ReadOptions) 
         ValueError: no such split, arrays of objects, images that are not bytes of [N, H, W] or [N, H, W, 3], labels
             that are not one for each row.
     """
-    check_choice(f"split of {file}", split, list_array_splits(file))
+    _check_split(file, split)
     images, labels = (_read(file, split + part) for part in (IMAGES, LABELS))
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
         raise ValueError(
@@ -66,7 +67,7 @@ def read_array_column(file: Path, name: str, split: str) -> Sequence[Any]:
     Raises:
         ValueError: there is none, or one of another shape.
     """
-    check_choice(f"split of {file}", split, list_array_splits(file))
+    _check_split(file, split)
     known = [key.removeprefix(f"{split}_") for key in _list_names(file) if key.startswith(f"{split}_")]
     if name not in known or name == IMAGES[1:]:
         columns = [key for key in known if key != IMAGES[1:]]
@@ -80,6 +81,14 @@ def read_array_column(file: Path, name: str, split: str) -> Sequence[Any]:
     if values.ndim != 1:
         raise ValueError(f"{file}: {split}_{name} must hold one value for each row, got shape {list(values.shape)}")
     return values.tolist()
+
+
+def _check_split(file: Path, split: str) -> None:
+    splits = list_array_splits(file)
+    if not splits:
+        held = ", ".join(_list_names(file)) or "none"
+        raise ValueError(f"{file} has no arrays <split>{IMAGES} and <split>{LABELS}; it holds {held}")
+    check_choice(f"split of {file}", split, splits)
 
 
 def _list_names(file: Path) -> list[str]:
@@ -101,14 +110,19 @@ def _read(file: Path, name: str) -> np.ndarray:
             ) from error
 
 
-def _open(file: Path) -> Any:
-    try:
-        found = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{file} cannot be read as .npz ({reason}); it is damaged or cut short: copy it again"
-        ) from error
-    if isinstance(found, np.ndarray):
-        raise ValueError(f"{file} holds a single array (.npy); save <split>_images and <split>_labels with numpy.savez")
-    return found
+@contextlib.contextmanager
+def _open(file: Path) -> Iterator[Any]:
+    """Context manager: the archive, closed at the end; a damaged one is told in one line."""
+    with file.open("rb") as stream:
+        try:
+            found = np.load(stream, allow_pickle=False)
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"{file} cannot be read as .npz ({reason}); it is damaged or cut short: copy it again"
+            ) from error
+        if isinstance(found, np.ndarray):
+            raise ValueError(
+                f"{file} holds a single array (.npy); save <split>_images and <split>_labels with numpy.savez"
+            )
+        yield found

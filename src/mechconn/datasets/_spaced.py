@@ -35,7 +35,5 @@ def read_spaced_rows(file: Path, text: str) -> list[list[str]]:
             )
     for number, fields in rows:
         if len(fields) != len(header):
-            raise ValueError(
-                f"{file} line {number} has {len(fields)} fields, but others have {len(header)}; correct it"
-            )
+            raise ValueError(f"{file} line {number} has {len(fields)} fields, not {len(header)}; correct the file")
     return [header, *(fields for _, fields in rows)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -64,6 +64,12 @@ class JoinedClasses(Loss, name="joined_classes"):
     def joins(self) -> tuple[tuple[int, ...], ...]:
         """The outputs of each class."""
         return self.parts
+
+    def describe(self) -> dict[str, Any]:
+        """A table of its name and options, in plain lists."""
+        found = super().describe()
+        assert isinstance(found, dict)
+        return {**found, "parts": [list(part) for part in self.parts]}
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """-log of the probability of all outputs of the class: [N, K], [N] -> [N]."""
