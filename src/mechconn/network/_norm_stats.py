@@ -19,6 +19,7 @@ from mechconn.core import (
     Buffers,
     Data,
     Inputs,
+    MapStyle,
     Registered,
     SampleSource,
     as_data,
@@ -282,7 +283,9 @@ class Reestimate(NormPolicy, name="reestimate"):
         """
         if self.average == "exponential":
             return True
-        y = self._checked.y if isinstance(self._checked, SampleSource) else None
+        data = self._checked
+        # The targets of a dataset of the user's may be known only by reading all its samples.
+        y = data.y if isinstance(data, SampleSource) and not isinstance(data, MapStyle) else None
         if y is None or y.dim() != 1 or y.is_floating_point() or len(y) <= self.batch_size:
             return False
         return bool((y[1:] >= y[:-1]).all()) and bool(y[0] != y[-1])
