@@ -24,7 +24,9 @@ def ids_padded_with(pad: int) -> TokenSet:
 
 
 def measure(model: Any, data: Any) -> float:
-    return mc.measure_invariance(model, mc.Suite({"cue": data}, reference="cue")).loss["cue"]
+    found = mc.measure_invariance(model, mc.Suite({"cue": data}, reference="cue")).loss["cue"]
+    assert found is not None
+    return found
 
 
 class Wrapped(nn.Module):

@@ -105,12 +105,14 @@ def test_formats_are_read_alike(tmp_path: Path, texts: TokenSet, name: str) -> N
     assert list(map(int, load_column(file, "place"))) == [row["place"] for row in rows_of()]
 
 
-def test_texts_are_what_the_tokenizer_gives(texts: TokenSet) -> None:
-    (own,), (label,) = sentences(1)
-    ids = make_tokenizer()(own)["input_ids"]
-    row = texts.inputs(torch.tensor([0]))
-    assert row["input_ids"][0].tolist() == ids + [PAD] * (texts.input_ids.shape[1] - len(ids))
-    assert int(row["attention_mask"].sum()) == len(ids) and texts.classes[int(texts.y[0])] == label
+def test_texts_are_what_the_tokenizer_gives(tmp_path: Path, texts: TokenSet) -> None:
+    own, labels = sentences(1003)  # more than are tokenised at a time
+    data = load_text(write_csv(tmp_path / "a.csv", rows=1003), make_tokenizer())
+    expected = make_tokenizer()(own)["input_ids"]
+    width = max(map(len, expected))
+    assert data.input_ids.tolist() == [ids + [PAD] * (width - len(ids)) for ids in expected]
+    assert data.attention_mask.sum(1).tolist() == list(map(len, expected))
+    assert [data.classes[label] for label in data.y.tolist()] == labels
     assert "2 classes (bad, good)" in repr(texts) and "cut" not in repr(texts)
 
 
@@ -203,7 +205,7 @@ def test_numbers_are_those_of_each_text_alone(texts: TokenSet, name: str) -> Non
     assert each[False] % (2 * ROWS * longest) == 0 < each[True] < 0.75 * each[False]
 
 
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 """Dropout draws as many numbers as there are positions."""
 
 
@@ -318,6 +320,8 @@ def test_splits_have_the_width_of_the_longest(tmp_path: Path) -> None:
     save_folder(tmp_path / "bert", make_bert(), make_tokenizer())
     sets: Any = load_splits({"cue": tmp_path / "a.csv", "r": tmp_path / "b.csv"}, tokenizer=tmp_path / "bert")
     assert sets["cue"].input_ids.shape[1] == sets["r"].input_ids.shape[1] and sets["r"].pads_by_batch
+    with pytest.raises(ValueError, match="texts of 14 positions cannot have 13; pass as many or more"):
+        sets["cue"].widened(13)
     assert_equal_texts(sets["cue"], load_text(tmp_path / "a.csv", make_tokenizer()))
     model = mc.load_model(tmp_path / "bert")
     assert mc.measure_invariance(model, mc.Suite(sets, reference="cue")).samples == {"cue": 30, "r": 3}

@@ -69,7 +69,8 @@ def iterate_numbered_batches(
     """`iterate_batches` with the number of each row in its dataset, int64 [N]; None where the data are no source."""
     taken, limits = (None, None) if model is None else (ForwardSignature.of(model), TextLimits.of(model))
     data = data.seen_by(taken) if isinstance(data, MapStyle | RowSubset) else data
-    source, trim = is_source(data), trim and pads_by_batch(data)
+    source = is_source(data)
+    trim = trim and pads_by_batch(data)
     if source and device.type != "cpu":
         data = move_source(data, device)  # bytes travel once, and become numbers there
     read = 0

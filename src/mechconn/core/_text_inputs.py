@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mechconn.core._data_repr import find_root
+from mechconn.core._data_repr import find_below
 from mechconn.core._typing import Inputs
 
 TOKEN_IDS, TOKEN_MASK = "input_ids", "attention_mask"
@@ -20,7 +20,9 @@ POSITION_TABLES = ("position_embeddings", "embed_positions", "positions_embed", 
 
 def pads_by_batch(data: Any) -> bool:
     """Whether data are texts whose batches need no more positions than their longest row, under cues and selections."""
-    return bool(getattr(find_root(data), "pads_by_batch", False))
+    while type(data).__module__.startswith("mechconn.") and (below := find_below(data)) is not None:
+        data = below
+    return bool(getattr(data, "pads_by_batch", False))
 
 
 def trim_padding(inputs: Inputs) -> Inputs:
@@ -34,7 +36,7 @@ def trim_padding(inputs: Inputs) -> Inputs:
                 [7, 7]])
     """
     mask = inputs.get(TOKEN_MASK) if isinstance(inputs, Mapping) else None
-    if not isinstance(mask, Tensor) or mask.dim() != 2:
+    if not isinstance(inputs, Mapping) or not isinstance(mask, Tensor) or mask.dim() != 2:
         return inputs
     width = max(count_positions(mask), 1)
     shape = mask.shape

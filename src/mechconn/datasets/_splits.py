@@ -184,7 +184,7 @@ def _read_tensors(file: Path) -> ImageSet | TokenSet | TensorPair:
     classes = tuple(map(str, range(int(y.max()) + 1)))
     if x is not None:
         return ImageSet(x, y, classes)
-    parts = {name: tensors[name].long() for name in TOKENS if name in tensors}
+    parts: dict[str, Any] = {name: tensors[name].long() for name in TOKENS if name in tensors}
     return TokenSet(**parts, y=y, classes=classes)
 
 

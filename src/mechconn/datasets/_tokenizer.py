@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from mechconn.core import log, require_extra
 
 VOCABULARIES = (
@@ -19,6 +22,8 @@ OF_BYTES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 """Tokenizers that have no vocabulary."""
 UNLIMITED = 1_000_000
 """From this number of tokens on, a tokenizer's limit is none."""
+READ = 1000
+"""Texts that are tokenised at a time."""
 PROBE = "A b-C, 12 Éa \u4e2d\u6587 isn't."
 """What two tokenizers must read alike: case, accents, punctuation, digits, other scripts."""
 
@@ -50,16 +55,33 @@ class TextTokenizer:
             raise ValueError(
                 f"max_length must leave room beside the {special} special tokens of a text, got {max_length}; pass more"
             )
+        parts = [
+            self._encode_part(first[start : start + READ], second and second[start : start + READ], max_length)
+            for start in range(0, len(first), READ)
+        ]
+        typed = all(part.types is not None for part in parts)
+        return EncodedTexts(
+            [row for part in parts for row in part.ids],
+            [row for part in parts for row in part.types or ()] if typed else None,
+            [row for part in parts for row in part.cut],
+        )
+
+    def _encode_part(self, first: list[str], second: list[str] | None, max_length: int | None) -> EncodedTexts:
         found = self._call(first, second)
         cut = [max_length is not None and len(ids) > max_length for ids in found["input_ids"]]
         rows = [row for row, longer in enumerate(cut) if longer]
         if rows:
             texts, pairs = ([part[row] for row in rows] if part else None for part in (first, second))
             shorter = self._call(texts, pairs, truncation=True, max_length=max_length)
-            for name, part in shorter.items():
-                for row, values in zip(rows, part, strict=True):
-                    found[name][row] = values
-        return EncodedTexts(found["input_ids"], found.get("token_type_ids"), cut)
+            for name, values in shorter.items():
+                for row, own in zip(rows, values, strict=True):
+                    found[name][row] = own
+        ids, types = (
+            [torch.tensor(row, dtype=torch.int64) for row in found[name]] if name in found else None
+            for name in ("input_ids", "token_type_ids")
+        )
+        assert ids is not None
+        return EncodedTexts(ids, types, cut)
 
     def _call(self, first: Any, second: Any, **options: Any) -> dict[str, list[list[int]]]:
         options = {"truncation": False, **options}
@@ -72,13 +94,13 @@ class EncodedTexts:
     """Token ids, row by row, of different lengths.
 
     Attributes:
-        ids: of each row.
-        types: of each row, where the tokenizer gives them.
+        ids: int64, of each row.
+        types: int64, of each row, where the tokenizer gives them.
         cut: whether each row was cut.
     """
 
-    ids: list[list[int]]
-    types: list[list[int]] | None
+    ids: list[Tensor]
+    types: list[Tensor] | None
     cut: list[bool]
 
 
@@ -160,9 +182,7 @@ def explain_different_tokenizers(a: TextTokenizer, b: TextTokenizer) -> str:
         why = f"{len(differs)} tokens have other ids, the first of them {differs[0]!r}"
     elif (special := _list_special(a)) != _list_special(b):
         why = f"special tokens are {special} and {_list_special(b)}"
-    elif [a.encode([PROBE], pair, None).ids for pair in (None, [PROBE])] != [
-        b.encode([PROBE], pair, None).ids for pair in (None, [PROBE])
-    ]:
+    elif _encode_probe(a) != _encode_probe(b):
         why = "they divide texts into tokens in other ways"
     else:
         return ""
@@ -170,6 +190,12 @@ def explain_different_tokenizers(a: TextTokenizer, b: TextTokenizer) -> str:
         f"the tokenizers in {a.name} and {b.name} differ ({why}), so that one row of ids would be two texts; name the "
         'one that suits both models under [text], tokenizer = "folder"'
     )
+
+
+def _encode_probe(tokenizer: TextTokenizer) -> list[list[int]]:
+    """The probe alone and as a pair."""
+    found = [tokenizer.encode([PROBE], pair, None) for pair in (None, [PROBE])]
+    return [row.tolist() for part in found for row in part.ids]
 
 
 def _list_special(tokenizer: TextTokenizer) -> dict[str, Any]:
