@@ -41,6 +41,9 @@ class ModelConfig(Config):
 
     factory: str | None = Field(default=None, description="package.module:function; --model comes first")
     arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the factory")
+    key: str | None = Field(
+        default=None, description="which state of files that hold several, such as state_dict_ema; --key comes first"
+    )
     label_names: Literal["check", "ignore"] = Field(
         default="check", description="outputs of saved classifiers are matched to classes by name (id2label), or not"
     )

@@ -12,6 +12,7 @@ from torch import nn
 
 from mechconn.alignment import AlignmentMethod
 from mechconn.cli._audit_config import UNNAMED, AuditConfig, read_name, reads_data
+from mechconn.cli._audit_models import ModelLoader
 from mechconn.cli._audit_relearn import (
     check_splits,
     list_controls,
@@ -30,12 +31,11 @@ from mechconn.core import (
     collect_errors,
     import_function,
     read_targets,
-    sha256,
 )
 from mechconn.datasets import ClusterLabels, Suite, make_strips
 from mechconn.losses import Loss, read_loss
 from mechconn.mechanisms import Audit, ProbeTask, RelearningTask, audit, check_layers, check_margin
-from mechconn.models import check_weights_there, load_model
+from mechconn.models import check_weights_there
 from mechconn.network import (
     Metric,
     Network,
@@ -74,30 +74,42 @@ def prepare_audit(
     folder: Path,
     seed: int = 0,
     root: Path | None = None,
+    base: Path | None = None,
+    key: str | None = None,
 ) -> AuditJob:
     """Read both models and all data; mistakes in any of them are reported together, a line each.
 
     Args:
-        weights: files of the two models' weights.
+        weights: files or folders of the two models' weights.
         factory: "package.module:function"; default: the configuration's.
         config: what to do.
         folder: what its paths are relative to.
         seed: of the weights before the files fill them.
         root: the folder that holds the named image sets; see `mechconn.datasets.load`.
+        base: the network that adapters were trained on: a folder, or its weights; default: as the adapters name it.
+        key: which state of a file is read where it holds several; default: the configuration's.
 
     Raises:
         ValueError, FileNotFoundError: files that are not there or cannot be read, models and data that do not fit each
             other or the configuration.
     """
-    files = (*weights, *list_controls(config, folder).values())
+    files, said = (*weights, *list_controls(config, folder).values()), list[str]()
+    loader = ModelLoader(
+        factory or config.model.factory,
+        config.model.arguments,
+        base,
+        config.model.key if key is None else key,
+        seed,
+        said.append,
+    )
     (models, controls), data, loss, metrics, functions, *_ = collect_errors(
-        lambda: _load_models(weights, factory, config, folder, seed),
+        lambda: _load_models(weights, loader, config, folder),
         lambda: load_audit_data(config, folder, root, seed),
         lambda: read_loss(config.loss),
         lambda: _read_metrics(config),
         lambda: read_interventions(config),
         lambda: check_splits(config),
-        *(lambda file=file: _check_there(file) for file in files),
+        *(lambda file=file: check_weights_there(file) for file in files),
     )
     trained = data.read.get(NORM)
     sets = add_interventions(data.splits, config.reference, functions, seed)
@@ -116,30 +128,21 @@ def prepare_audit(
     )
     if isinstance(config.layers, list):
         check_layers(models[0], models[1], example, config.layers)
-    notes = _order_by_names(config, named, suite, example, loss)
+    notes = (*dict.fromkeys(said), *_order_by_names(config, named, suite, example, loss))
     norm = _make_norm(config, trained)
-    hashes = {name: _hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
+    hashes = {name: loader.hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
     relearn = make_relearning_task(config, data, controls)
     return AuditJob(config, models, names, suite, hashes, norm, trained, loss, metrics, notes, clusters, relearn, probe)
 
 
-def _check_there(file: Path) -> None:
-    """Raise where a file of weights is missing, also when no network can be built to fill."""
-    if file.suffix in (".safetensors", ".pt", ".pth") and not file.exists():
-        check_weights_there(file)
-
-
 def _load_models(
-    weights: tuple[Path, Path], factory: str | None, config: AuditConfig, folder: Path, seed: int
+    weights: tuple[Path, Path], loader: ModelLoader, config: AuditConfig, folder: Path
 ) -> tuple[tuple[nn.Module, nn.Module], dict[str, nn.Module]]:
     """Both models, once what the configuration asks of them is known to be there, and the controls."""
-    named, arguments = factory or config.model.factory, config.model.arguments
-
-    def load(file: Path) -> nn.Module:
-        return _load_weights(file, named, arguments, seed)
-
     first, second, controls = collect_errors(
-        lambda: load(weights[0]), lambda: load(weights[1]), lambda: load_controls(config, folder, load)
+        lambda: loader.load(weights[0]),
+        lambda: loader.load(weights[1]),
+        lambda: load_controls(config, folder, loader.load),
     )
     collect_errors(
         lambda: _check_statistics(config, first),
@@ -257,23 +260,6 @@ def _order_by_names(
     for _, model in models:
         drop_output_names(model)
     return ()
-
-
-def _load_weights(file: Path, factory: str | None, arguments: dict[str, Any], seed: int) -> nn.Module:
-    if factory is not None:
-        return load_model(factory, file, arguments=arguments, seed=seed)
-    if not file.is_dir():
-        raise ValueError(
-            f"{file} holds weights without a network; pass --model package.module:function, or the folder of a "
-            "saved Hugging Face classifier"
-        )
-    return load_model(str(file))
-
-
-def _hash_weights(weights: Path) -> str:
-    """SHA-256 of the SHA-256 of each file of weights, in the order of their names."""
-    files = [weights] if weights.is_file() else sorted(weights.glob("*.safetensors"))
-    return sha256(b"".join(bytes.fromhex(sha256(file.read_bytes())) for file in files))
 
 
 def _name_models(weights: tuple[Path, Path]) -> tuple[str, str]:

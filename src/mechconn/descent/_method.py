@@ -191,6 +191,8 @@ class Method(abc.ABC):
 
     takes_groups: ClassVar[bool] = False
     """Whether the groups of the clean rows are of use to it."""
+    mixes_weights: ClassVar[bool] = False
+    """Whether it takes points between the network and where it started, which low-rank factors do not give."""
 
     @abc.abstractmethod
     def run(self, problem: Problem, descend: Descend) -> None:

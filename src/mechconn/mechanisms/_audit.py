@@ -62,6 +62,7 @@ from mechconn.network import (
     check_metrics,
     explain_disjoint,
     fix_device,
+    join_networks,
     point_of,
     resolve_norm,
     say_not_one_module,
@@ -241,12 +242,14 @@ def audit(
     Source: Lubana et al. 2023, sections 2 and 3.
     """
     started = time.perf_counter()
-    models = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
+    given = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
+    first, second = (found.module for found in join_networks(given))
+    models = first, second
     grid, measured = _check_form(ts, names, tolerance, relearn is not None or probe is not None), check_metrics(metrics)
     check_questions(suite, margin, on, measured)
     check_interventions("an audit", suite.interventions)
     _check_request(models, alignment, layers)
-    check_label_names([(f"model {name}", model) for name, model in zip(names, models, strict=True)], suite, loss)
+    check_label_names([(f"model {name}", model) for name, model in zip(names, given, strict=True)], suite, loss)
     compute, clusters = fix_device(resolve_compute(compute, device, progress), models[0]), read_clusters(cluster, suite)
     a, b = (
         Evaluator(
@@ -263,7 +266,7 @@ def audit(
     )
     policy = resolve_norm(norm, a.network)
     relearning = begin_relearning(
-        relearn, models, suite, choose_shift_margin(on, margin), names=names, loss=loss, cluster=cluster, seed=seed,
+        relearn, given, suite, choose_shift_margin(on, margin), names=names, loss=loss, cluster=cluster, seed=seed,
         compute=compute,
     )  # fmt: skip
     why = explain_disjoint(
@@ -274,7 +277,7 @@ def audit(
         _check_blocks(policy)
     notes = [f"{say_not_one_module(names, why)}. So no path in weight space joins them."] if why else []
     similarity, unlike = (None, []) if layers is None else _compare_layers(a, b, layers)
-    probes = measure_probes(probe, None if relearn is None else relearn.control, models, names, seed, compute)
+    probes = measure_probes(probe, None if relearn is None else relearn.control, given, names, seed, compute)
     comparison = compare_evaluated((lambda: a,), (lambda: b,), margin, on)
     discrepancy = measure_discrepancy(a, b) if _share_classes(a, b) else None
     for own in (a, b):
@@ -292,7 +295,7 @@ def audit(
         if blocks is not None:
             found = walk_blocks(a, (a.saved, moved or end), blocks, "a", grid, policy, None, keep=False)
     log_warnings("audit", (*notes, *unlike))
-    relearned = {} if relearning is None else relearning.measure(models, comparison)
+    relearned = {} if relearning is None else relearning.measure(given, comparison)
     return Audit(
         comparison=replace(comparison, names=names),
         discrepancy=discrepancy,

@@ -50,7 +50,7 @@ from mechconn.network import (
     collect_bounds,
     compute_mean_with_interval,
     compute_outcomes,
-    parameters_of,
+    point_of,
 )
 from mechconn.plotting import Cell, Drawing, Header, Result, Section, Table, draw_marks, format_interval
 from mechconn.stats import Interval, betting_interval, clopper_pearson, describe_clusters
@@ -263,7 +263,7 @@ def measure_groups(
     check_label_names([("the model", model)], {"data": source}, loss)
     model, source = represent_on_split(model, source)
     network = Network(model, compute)
-    forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
+    forward = Inference(network).at(network.load(point_of(model).params), network.buffers)
     with isolate_rng(seed, "measure_groups"):
         asked = check_metrics(metrics)
         result = compute_outcomes(forward, network, source, "data", as_loss(loss), asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,8 @@ class PathRepair(MethodSettings, Method):
     Source: Zhao et al. 2020, *Bridging mode connectivity in loss landscapes and adversarial robustness*; they take a t
     between 0.1 and 0.9 by clean accuracy.
     """
+
+    mixes_weights: ClassVar[bool] = True
 
     at: float | None = None
     held_out: float = 0.2
