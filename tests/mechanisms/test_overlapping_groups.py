@@ -146,6 +146,7 @@ def test_fractions_mixed_types_and_their_remedies() -> None:
     with pytest.raises(ValueError, match="column must hold groups, got the fraction"):
         mc.split_by_agreement(pair, share)
     assert list(mc.measure_groups(nn.Identity(), pair, share >= 0.5)) == ["False", "True"]
+    assert list(mc.measure_groups(nn.Identity(), pair, ["0.5 mg", "1.5 mg"] * 200)) == ["0.5 mg", "1.5 mg"]
     with pytest.raises(
         ValueError, match=r"groups holds text and numbers \('a' in row 1, 1 in row 0\); give all rows one"
     ):

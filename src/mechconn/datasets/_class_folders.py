@@ -52,10 +52,13 @@ def find_split_folders(folder: Path, layout: Layout = "auto") -> dict[str, Folde
 def holds_domains(folder: Path) -> bool:
     """Whether the folders here look like domains: no images in them, but two or more folders, called alike in all."""
     below = _list_folders(folder)
-    inner = [{path.name for path in _list_folders(domain)} for domain in below]
-    if len(below) < 2 or len(inner[0]) < 2 or any(names != inner[0] for names in inner):
-        return False
-    return not any(map(_is_image, (path for domain in below for path in domain.iterdir())))
+    shared: list[str] = []
+    for domain in below:  # the first is looked at first: folders of classes may hold very many images
+        names = [path.name for path in _list_folders(domain)]
+        shared = shared or names
+        if len(names) < 2 or names != shared or any(map(_is_image, domain.iterdir())):
+            return False
+    return len(below) > 1
 
 
 def load_class_folders(folder: Path, split: str, rows: int | None, options: ReadOptions) -> ImageSet:

@@ -71,7 +71,7 @@ def check_no_fractions(what: str, values: Sequence[Any]) -> None:
     if row is not None:
         raise ValueError(
             f"{what} must hold groups, got the fraction {values[row]} in row {row}; cut the column at a threshold, as "
-            "by column >= 0.5 or datasets.load_column(file, name, threshold=0.5)"
+            "by column >= 0.5 or datasets.load_column(file, name, threshold=0.5), or give its values names"
         )
 
 
