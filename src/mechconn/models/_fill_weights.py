@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import describe_tensor
+from mechconn.core import describe_tensor, isolate_rng
 from mechconn.models._name_readings import UNUSED, Reading, choose_reading, list_common_prefixes, shorten_name
 from mechconn.models._saved_states import EXTRA, Checkpoint
 from mechconn.models._torch_files import StoredTensor
@@ -134,7 +134,8 @@ def _load(model: nn.Module, values: Mapping[str, Tensor], versions: Mapping[str,
     state = OrderedDict(values)
     vars(state)["_metadata"] = OrderedDict(versions)
     try:
-        found = model.load_state_dict(state, strict=False)
+        with isolate_rng(0, "weights"):  # a rule of the model may build layers
+            found = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         why = " ".join(str(error).split())
         raise ValueError(f"the model does not take the tensors that its names ask for ({why})") from error

@@ -93,7 +93,7 @@ def load_model(
         model = _build_model(factory, arguments or {}, seed)
     if weights is not None:
         model = fill_weights(model, read_checkpoint(weights, note), key, note)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), isolate_rng(seed, "weights"):
             warnings.simplefilter("ignore")  # rules for loading tell once what they do, which was noted
             drop_computed_values(model)
     set_mode(model, False)

@@ -15,6 +15,7 @@ from mechconn.models._torch_files import StoredTensor, refuse_tensor
 DEEPEST = 8
 """How many keys deep states are looked for."""
 MODULE = "pickled module"
+PLAIN = (torch.dtype, type)
 EXTRA = "_extra_state"
 """What modules save beside tensors, by get_extra_state."""
 
@@ -59,7 +60,7 @@ class _Search:
 
     def walk(self, value: Any, keys: tuple[str, ...], depth: int) -> None:
         entries = value.entries if isinstance(value, Foreign) and value.entries else value
-        if isinstance(value, Foreign | Name) and entries is value and not _is_type_of_torch(value):
+        if isinstance(value, Foreign | Name) and entries is value and not _is_plain(value):
             self.left_out[".".join(keys)] = _describe(value)
         if isinstance(entries, Mapping) and (tensors := _read_state(entries)):
             versions = entries.versions if isinstance(entries, OrderedValues) else None
@@ -76,10 +77,10 @@ class _Search:
             self.walk(part, (*keys, str(key)), depth + 1)
 
 
-def _is_type_of_torch(value: Foreign | Name) -> bool:
-    return isinstance(value, Name) and isinstance(
-        getattr(torch, value.dotted.removeprefix("torch."), None), torch.dtype
-    )
+def _is_plain(value: Foreign | Name) -> bool:
+    """Whether it is a set, a type of tensors or the like, which nobody misses."""
+    dotted = value.dotted if isinstance(value, Name) else value.name
+    return dotted.startswith("builtins.") or isinstance(getattr(torch, dotted.removeprefix("torch."), None), PLAIN)
 
 
 def _list_parts(value: Any) -> list[tuple[Any, Any]]:

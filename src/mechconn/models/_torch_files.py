@@ -150,7 +150,9 @@ def _rebuild_subclass(function: Any, kind: Any, arguments: Any, state: Any = Non
 
 
 def _gather_distributed(name: str, arguments: Any, state: Any) -> StoredTensor:
-    state = next((part for part in (*state, state) if isinstance(part, Mapping)), {}) if state else {}
+    # Attributes and slots stand apart.
+    parts = state if isinstance(state, tuple) else (state,)
+    state = {name: value for part in parts if isinstance(part, Mapping) for name, value in part.items()}
     local = state.get("_local_tensor")
     if not name.endswith(".DTensor") or not isinstance(local, StoredTensor):
         return refuse_tensor(f"is a {name}, not a plain tensor")
