@@ -123,6 +123,11 @@ LAYOUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"G": network().state_dict(), "D": {"0.weight": torch.ones(1)}},
         ["FILE holds several states; G is read, not read: D"],
     ),
+    "parallel in parts, as torch's example for ImageNet": (
+        {"arch": "vgg", "state_dict": {n.replace("0.", "0.module.", 1): t for n, t in network().state_dict().items()}},
+        ["removed 'module.' from the names in FILE"],
+    ),
+    "a state with a number in it": ({**network().state_dict(), "epoch": 3}, ["left out of FILE, objects that are no"]),
     "a default dictionary": ({"model": defaultdict(list, network().state_dict()), "log": defaultdict(list)}, []),
     "a list of models": ({"models": [network().state_dict(), {"other": torch.ones(1)}]}, ["FILE holds several states"]),
 }  # fmt: skip
@@ -257,7 +262,7 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "experts": (
         {f"experts.{i}.weight": torch.ones(1) for i in range(3)},
-        "hold their experts in different ways (missing experts.all, unexpected experts.0.weight): one tensor for each",
+        "hold their experts in different ways (missing 'experts.all', unexpected 'experts.0.weight'): one tensor",
     ),
     "sparse": ({"0.weight": torch.ones(2, 2).to_sparse()}, "0.weight is sparse"),
     "no data": ({"0.weight": torch.ones(2, 2, device="meta")}, "0.weight holds no data (it was on the device 'meta')"),

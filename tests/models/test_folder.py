@@ -159,8 +159,8 @@ def test_experts_that_stand_in_the_file_one_by_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         mc.load_model(mixtral, folder)
     text = str(caught.value)
-    assert "hold their experts in different ways (missing model.layers.0.mlp.experts." in text and "\n" not in text
-    assert "unexpected model.layers.0.block_sparse_moe.experts.0.w1.weight" in text
+    assert "hold their experts in different ways (missing 'model.layers.0.mlp.experts." in text and "\n" not in text
+    assert "unexpected 'model.layers.0.block_sparse_moe.experts.0.w1.weight'" in text
     assert "load the folder that Transformers saved, which is converted, in the place of the model" in text
 
 

@@ -43,6 +43,8 @@ def collect_states(file: Path, values: Any) -> Checkpoint:
     """All states among the values of a file; those of optimisers are none."""
     search = _Search()
     search.walk(values, (), 0)
+    if not search.states and isinstance(values, Mapping):
+        search.take_mixed(values)
     if isinstance(values, Mapping):
         found = ", ".join(f"{key!r} ({_describe(value)})" for key, value in list(values.items())[:8]) or "nothing"
     else:
@@ -75,6 +77,14 @@ class _Search:
         self._seen.add(id(entries))
         for key, part in _list_parts(entries):
             self.walk(part, (*keys, str(key)), depth + 1)
+
+    def take_mixed(self, entries: Mapping[Any, Any]) -> None:
+        """The tensors of a state among which plain values stand, such as a number of epochs."""
+        tensors = {name: value for name, value in entries.items() if isinstance(value, StoredTensor)}
+        if sum("." in str(name) for name in tensors) and all(isinstance(name, str) for name in tensors):
+            versions = entries.versions if isinstance(entries, OrderedValues) else None
+            self.states.append(SavedState("", tensors, versions))
+            self.left_out |= {str(name): _describe(value) for name, value in entries.items() if name not in tensors}
 
 
 def _is_plain(value: Foreign | Name) -> bool:
