@@ -134,7 +134,7 @@ def prepare_audit(
         check_layers(models[0], models[1], example, config.layers)
     notes = (*dict.fromkeys(said), *list_cut_texts(data.read), *_order_by_names(config, named, suite, example))
     norm = _make_norm(config, trained)
-    hashes = {name: _hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
+    hashes = {name: loader.hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
     return AuditJob(
         config, models, names, suite, hashes, norm, trained, loss, metrics, notes, clusters,
         make_relearning_task(config, data, controls), make_probe_task(config, data, suite, controls), data.groups,
