@@ -139,7 +139,7 @@ def test_all_that_can_be_found_together_is_told_together(folder: Path, capsys: p
     assert run("audit a.safetensor c.safetensors --data audit.toml --model my_models:build") == 2
     lines = capsys.readouterr().err.splitlines()
     for text in (
-        "weights must be a .safetensors, .pt or .pth file, got a.safetensor",
+        "weights: a.safetensor is no file",
         "weights: c.safetensors is no file",
         "if photos/cuee is a set of the hub, set download = true under [images]",
         "if someone/pets is a set of the hub, set download = true under [images]",

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import describe_tensor
-from mechconn.models._name_readings import UNUSED, Reading, choose_reading, list_common_prefixes, shorten_name
+from mechconn.core import describe_tensor, isolate_rng
+from mechconn.models._name_readings import UNUSED, Reading, choose_reading, list_common_prefixes
 from mechconn.models._saved_states import EXTRA, Checkpoint
 from mechconn.models._torch_files import StoredTensor
 from mechconn.models._unfit_weights import check_kind, explain_names, explain_other_names, list_first
@@ -111,7 +111,7 @@ def _find_other_shapes(filling: _Filling, stored: Mapping[str, StoredTensor]) ->
 
 
 def _fill(filling: _Filling, note: Note) -> None:
-    values = {name: tensor.read() for name, tensor in filling.stored.items()}
+    values = _read(filling.model, filling.stored)
     _check_ties(filling, values)
     _note_casts(filling, values, note)
     for group in filling.ties:
@@ -134,7 +134,8 @@ def _load(model: nn.Module, values: Mapping[str, Tensor], versions: Mapping[str,
     state = OrderedDict(values)
     vars(state)["_metadata"] = OrderedDict(versions)
     try:
-        found = model.load_state_dict(state, strict=False)
+        with isolate_rng(0, "weights"):  # a rule of the model may build layers
+            found = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         why = " ".join(str(error).split())
         raise ValueError(f"the model does not take the tensors that its names ask for ({why})") from error
@@ -149,16 +150,16 @@ def _list_versions(model: nn.Module, reading: Reading) -> dict[str, Any]:
     saved = reading.state.versions
     if saved is None:
         return dict(getattr(model.state_dict(), "_metadata", {}))
-    short = {shorten_name(f"{name}." if name else ""): version for name, version in saved.items()}
+    short = {reading.theirs.shorten(f"{name}." if name else ""): version for name, version in saved.items()}
     own = {name: f"{name}." if name else "" for name, _ in model.named_modules(remove_duplicate=False)}
-    found = {n: short.get(reading.prefix + shorten_name(own[n]).removeprefix(reading.wrapper)) for n in own}
+    found = {n: short.get(reading.prefix + reading.mine.shorten(own[n]).removeprefix(reading.wrapper)) for n in own}
     return {name: dict(version) for name, version in found.items() if isinstance(version, Mapping)}
 
 
 def _convert(filling: _Filling, note: Note) -> tuple[nn.Module | None, Reading]:
     """The model filled by rules of its own for states of other versions, and how; None where it has none that fit."""
-    parts, reading = list(filling.model.modules()), filling.reading
-    if not any(type(m)._load_from_state_dict is not _PLAIN or m._load_state_dict_pre_hooks for m in parts):
+    reading = filling.reading
+    if not _has_rules(filling.model):
         return None, reading
     prefixes = dict.fromkeys((reading.prefix, *list_common_prefixes(reading.theirs.whole)))
     for one in (replace(reading, prefix=prefix) for prefix in prefixes):
@@ -177,7 +178,7 @@ def _try_rules(filling: _Filling, reading: Reading, note: Note) -> nn.Module | N
     }
     if any(tensor.problem for tensor in stored.values()):
         return None
-    trial, values = copy_module(filling.model), {name: tensor.read() for name, tensor in stored.items()}
+    trial, values = copy_module(filling.model), _read(filling.model, stored)
     versions = {} if reading.state.versions is None else _list_versions(trial, reading)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -193,7 +194,16 @@ def _try_rules(filling: _Filling, reading: Reading, note: Note) -> nn.Module | N
     return trial
 
 
-_PLAIN = nn.Module._load_from_state_dict
+def _has_rules(model: nn.Module) -> bool:
+    """Whether a module loads its state in a way of its own."""
+    plain = nn.Module._load_from_state_dict
+    return any(type(m)._load_from_state_dict is not plain or m._load_state_dict_pre_hooks for m in model.modules())
+
+
+def _read(model: nn.Module, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """The tensors; they lie in the file until they are copied, which a rule of the model's own need not do."""
+    copies = _has_rules(model)
+    return {name: tensor.read().clone() if copies else tensor.read() for name, tensor in stored.items()}
 
 
 def _check_ties(filling: _Filling, values: Mapping[str, Tensor]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from io import BufferedIOBase
-from typing import Any
+from typing import Any, Protocol
 
 MARK = object()
 RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}
@@ -60,12 +59,24 @@ class OrderedValues(dict[Any, Any]):
     versions: Mapping[str, Any] | None = None
 
 
+class ByteStream(Protocol):
+    """What bytes are read from."""
+
+    def read(self, n: int | None = ..., /) -> bytes:
+        """So many bytes, or as many as there are."""
+        ...
+
+    def readline(self) -> bytes:
+        """The rest of a line."""
+        ...
+
+
 Rebuild = Mapping[str, Callable[..., Any]]
 """Dotted name -> the function of ours that stands for it."""
 
 
 def read_pickle(
-    source: bytes | BufferedIOBase,
+    source: bytes | ByteStream,
     rebuild: Rebuild | None = None,
     find_stored: Callable[[Any], Any] | None = None,
 ) -> Any:
@@ -96,8 +107,8 @@ class _Reader:
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
-    def run(self, source: bytes | BufferedIOBase) -> Any:
-        for opcode, argument, _ in pickletools.genops(source):
+    def run(self, source: bytes | ByteStream) -> Any:
+        for opcode, argument, _ in pickletools.genops(source):  # pyright: ignore[reportArgumentType]
             if opcode.name == "STOP":
                 return self._stack.pop()
             action = _ACTIONS.get(opcode.name)
@@ -152,7 +163,7 @@ class _Reader:
             module = self._stack.pop()
         else:
             module, _, last = str(dotted).partition(" ")
-        self._stack.append(Name(f"{RENAMED.get(module, module)}.{last}"))
+        self._stack.append(_make_name(module, last))
 
     def extend(self, items: list[Any]) -> None:
         if isinstance(self._stack[-1], list):
@@ -184,7 +195,7 @@ class _Reader:
             called, *items = items
         else:
             module, _, last = str(dotted).partition(" ")
-            called = Name(f"{RENAMED.get(module, module)}.{last}")
+            called = _make_name(module, last)
         self._stack.append(self._stand_for(called, tuple(items)))
 
     def build(self, _: Any) -> None:
@@ -210,6 +221,11 @@ class _Reader:
             return str(arguments[0]).encode("latin1")
         _check_acts_not(dotted)
         return Foreign(dotted, arguments)
+
+
+def _make_name(module: Any, last: Any) -> Name:
+    dotted = f"{RENAMED.get(module, module)}.{last}"
+    return Name(dotted if dotted.isprintable() else repr(dotted))
 
 
 def _check_acts_not(dotted: str) -> None:

@@ -106,17 +106,17 @@ def load_model(
         with isolate_rng(seed, "weights"):
             model = load_folder(folder, weights is None, note)
     if weights is not None:
-        model = _fill(model, Path(weights), key, note)
+        model = _fill(model, Path(weights), key, seed, note)
     set_mode(model, False)
     return model
 
 
-def _fill(model: nn.Module, weights: Path, key: str | None, note: Note) -> nn.Module:
+def _fill(model: nn.Module, weights: Path, key: str | None, seed: int, note: Note) -> nn.Module:
     """A model of our own with the weights of a file or folder, or with the adapter of a folder on it."""
     if is_adapter_folder(weights):
         return put_adapter(weights, model, note)
     model = fill_weights(model, read_checkpoint(weights, note), key, note)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), isolate_rng(seed, "weights"):
         warnings.simplefilter("ignore")  # rules for loading tell once what they do, which was noted
         drop_computed_values(model)
     return model

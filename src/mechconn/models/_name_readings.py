@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -27,10 +27,15 @@ UNUSED = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class ShortNames:
-    """Names after parts were taken out: the shorter name -> the whole one, and what was removed."""
+    """Names after parts were taken out at any depth: the shorter name -> the whole one, and all that was removed."""
 
     whole: Mapping[str, str]
     removed: tuple[str, ...]
+    parts: tuple[str, ...] = INSIDE
+
+    def shorten(self, name: str) -> str:
+        """Another name, shortened in the same way."""
+        return _shorten_name(name, self.parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,29 +120,35 @@ def _iterate_unwrapped(own: Mapping[str, Tensor]) -> Iterator[ShortNames]:
         yield ShortNames(whole, removed)
 
 
-def _shorten(names: Iterable[str]) -> ShortNames:
+def _shorten(names: Collection[str], parts: tuple[str, ...] = INSIDE) -> ShortNames:
     """Names without what stands within them, and with the older names of weight normalisation."""
-    whole = {shorten_name(name): name for name in names}
-    if len(whole) < len(list(names)):
-        return ShortNames({name: name for name in names}, ())
-    return ShortNames(whole, tuple(part for part in INSIDE if any(part in name for name in whole.values())))
+    whole = {_shorten_name(name, parts): name for name in names}
+    if len(whole) < len(names):
+        return ShortNames({name: name for name in names}, (), ())
+    return ShortNames(whole, tuple(part for part in parts if any(part in name for name in names)), parts)
 
 
-def shorten_name(name: str) -> str:
-    """One name without what stands within it, and with the older name of weight normalisation."""
-    for part in INSIDE:
-        name = name.replace(part, "")
+def _shorten_name(name: str, parts: tuple[str, ...]) -> str:
+    for part in parts:
+        name = re.sub(rf"(^|\.){re.escape(part)}", r"\1", name)
     return WEIGHT_NORM.sub(lambda found: f"{found[1]}{found[2]}_{'gv'[int(found[3])]}", name)
 
 
 def _list_readings(states: Sequence[SavedState], mine: ShortNames, ties: Sequence[tuple[str, ...]]) -> list[Reading]:
     groups = [{short for short, whole in mine.whole.items() if whole in group} for group in ties]
-    return [reading for state in states for reading in _read_prefixes(state, mine, groups)]
+    return [reading for state in states for reading in _read_state(state, mine, groups)]
 
 
-def _read_prefixes(state: SavedState, mine: ShortNames, groups: list[set[str]]) -> list[Reading]:
+def _read_state(state: SavedState, mine: ShortNames, groups: list[set[str]]) -> list[Reading]:
+    """The readings of a state; where none fits, also those of networks that are parallel in parts ("a.module.b")."""
+    readings = _read_prefixes(state, _shorten(state.tensors), mine, groups)
+    if all(reading.distance for reading in readings) and any(".module." in name for name in state.tensors):
+        readings += _read_prefixes(state, _shorten(state.tensors, (*INSIDE, "module.")), mine, groups)
+    return readings
+
+
+def _read_prefixes(state: SavedState, theirs: ShortNames, mine: ShortNames, groups: list[set[str]]) -> list[Reading]:
     """A reading for each prefix that leaves many names of the model, and for none."""
-    theirs = _shorten(state.tensors)
     hits = Counter(name[:at] for name in theirs.whole for at in _list_starts(name) if name[at:] in mine.whole)
     prefixes = dict.fromkeys(("", *(prefix for prefix, _ in hits.most_common(TRIED))))
     missing = {prefix: [sorted(group) for group in groups if not _has(theirs, prefix, group)] for prefix in prefixes}

@@ -15,6 +15,7 @@ from mechconn.models._torch_files import StoredTensor, refuse_tensor
 DEEPEST = 8
 """How many keys deep states are looked for."""
 MODULE = "pickled module"
+PLAIN = (torch.dtype, type)
 EXTRA = "_extra_state"
 """What modules save beside tensors, by get_extra_state."""
 
@@ -42,6 +43,8 @@ def collect_states(file: Path, values: Any) -> Checkpoint:
     """All states among the values of a file; those of optimisers are none."""
     search = _Search()
     search.walk(values, (), 0)
+    if not search.states and isinstance(values, Mapping):
+        search.take_mixed(values)
     if isinstance(values, Mapping):
         found = ", ".join(f"{key!r} ({_describe(value)})" for key, value in list(values.items())[:8]) or "nothing"
     else:
@@ -59,7 +62,7 @@ class _Search:
 
     def walk(self, value: Any, keys: tuple[str, ...], depth: int) -> None:
         entries = value.entries if isinstance(value, Foreign) and value.entries else value
-        if isinstance(value, Foreign | Name) and entries is value and not _is_type_of_torch(value):
+        if isinstance(value, Foreign | Name) and entries is value and not _is_plain(value):
             self.left_out[".".join(keys)] = _describe(value)
         if isinstance(entries, Mapping) and (tensors := _read_state(entries)):
             versions = entries.versions if isinstance(entries, OrderedValues) else None
@@ -75,11 +78,19 @@ class _Search:
         for key, part in _list_parts(entries):
             self.walk(part, (*keys, str(key)), depth + 1)
 
+    def take_mixed(self, entries: Mapping[Any, Any]) -> None:
+        """The tensors of a state among which plain values stand, such as a number of epochs."""
+        tensors = {name: value for name, value in entries.items() if isinstance(value, StoredTensor)}
+        if sum("." in str(name) for name in tensors) and all(isinstance(name, str) for name in tensors):
+            versions = entries.versions if isinstance(entries, OrderedValues) else None
+            self.states.append(SavedState("", tensors, versions))
+            self.left_out |= {str(name): _describe(value) for name, value in entries.items() if name not in tensors}
 
-def _is_type_of_torch(value: Foreign | Name) -> bool:
-    return isinstance(value, Name) and isinstance(
-        getattr(torch, value.dotted.removeprefix("torch."), None), torch.dtype
-    )
+
+def _is_plain(value: Foreign | Name) -> bool:
+    """Whether it is a set, a type of tensors or the like, which nobody misses."""
+    dotted = value.dotted if isinstance(value, Name) else value.name
+    return dotted.startswith("builtins.") or isinstance(getattr(torch, dotted.removeprefix("torch."), None), PLAIN)
 
 
 def _list_parts(value: Any) -> list[tuple[Any, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +33,9 @@ STORAGES = {
     "Untyped": torch.uint8,
 }
 """torch.FloatStorage and its like -> the type of what is in it; quantised ones are missing on purpose."""
+
+LARGEST = 1 << 48
+"""Shapes and places beyond this are damage."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,18 +69,16 @@ class TensorArchive:
 
     def read(self, storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
         """The tensor of some elements of a storage; its memory is the file, copied where it is written to."""
-        width = storage.dtype.itemsize
         if not all(size):
             return torch.empty(size, dtype=storage.dtype)
-        if min((offset, *size, *stride), default=0) < 0:
-            raise DamagedPickleError("a tensor reaches back before its data")
-        first, length = self.places[storage.key]
+        width, length = storage.dtype.itemsize, self.file.stat().st_size
+        first, count = self.places.get(storage.key, (0, 0))
         end = storage.first + offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1
-        if end * width > length or first + length > self.file.stat().st_size:
-            raise DamagedPickleError("a tensor reaches behind the end of its data")
+        if end * width > count or first + count > length:
+            raise ValueError(explain_damage(self.file, ValueError("a tensor reaches behind the end of its data")))
         if not self._whole:
-            self._whole.append(torch.UntypedStorage.from_file(str(self.file), False, self.file.stat().st_size))
-        data = self._whole[0][first : first + length]
+            self._whole.append(torch.UntypedStorage.from_file(str(self.file), False, length))
+        data = self._whole[0][first : first + count]
         data = data.clone() if first % width else data  # an address that the processor may not take
         return torch.empty(0, dtype=storage.dtype).set_(data, storage.first + offset, size, stride)
 
@@ -112,6 +115,9 @@ def _find_storage(archive: TensorArchive, identifier: Any) -> Any:
 
 def _rebuild_strided(storage: Storage, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor:
     size, stride = tuple(size), tuple(stride)
+    numbers = (storage.first, offset, *size, *stride)
+    if len(size) != len(stride) or any(type(n) is not int or not 0 <= n < LARGEST for n in numbers):
+        raise DamagedPickleError("a tensor of no possible shape")
     marks = next((part for part in rest if isinstance(part, Mapping) and any(map(_is_set, part.values()))), None)
     if marks is not None:
         return refuse_tensor("is a conjugate or negative view, which nothing but its own tensor tells")
@@ -150,7 +156,9 @@ def _rebuild_subclass(function: Any, kind: Any, arguments: Any, state: Any = Non
 
 
 def _gather_distributed(name: str, arguments: Any, state: Any) -> StoredTensor:
-    state = next((part for part in (*state, state) if isinstance(part, Mapping)), {}) if state else {}
+    # Attributes and slots stand apart.
+    parts = state if isinstance(state, tuple) else (state,)
+    state = {name: value for part in parts if isinstance(part, Mapping) for name, value in part.items()}
     local = state.get("_local_tensor")
     if not name.endswith(".DTensor") or not isinstance(local, StoredTensor):
         return refuse_tensor(f"is a {name}, not a plain tensor")
@@ -215,8 +223,11 @@ def explain_damage(file: Path, error: Exception) -> str:
 
 
 def _read_zipped(file: Path) -> Any:
-    with zipfile.ZipFile(file) as archive:
-        parts = {part.filename: part for part in archive.infolist()}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            parts = {part.filename: part for part in archive.infolist()}
+    except (NotImplementedError, ValueError, struct.error) as error:
+        raise zipfile.BadZipFile(str(error)) from error
     root = next((name.removesuffix("data.pkl") for name in parts if name.rpartition("/")[2] == "data.pkl"), None)
     if root is None or f"{root}constants.pkl" in parts:
         raise ValueError(_explain_other_zip(file, set(parts)))
@@ -262,8 +273,10 @@ def _explain_other_zip(file: Path, names: set[str]) -> str:
 
 
 def _read_legacy(file: Path) -> Any:
-    store, size = TensorArchive(file), file.stat().st_size
-    with file.open("rb") as opened:
+    store = TensorArchive(file)
+    # A stream of memory, which reads no further than its end, whatever length a damaged file asks for.
+    with file.open("rb") as on_disk, mmap.mmap(on_disk.fileno(), 0, access=mmap.ACCESS_READ) as opened:
+        size = len(opened)
         _, _, system = (read_pickle(opened) for _ in range(3))
         if isinstance(system, Mapping) and system.get("little_endian") is False:
             raise ValueError(f"{file} was saved on a big-endian machine; save it on a little-endian one")
@@ -273,5 +286,5 @@ def _read_legacy(file: Path) -> Any:
             store.places[key] = (opened.tell(), length)
             if opened.tell() + length > size:
                 raise EOFError("it ends before its data do")
-            opened.seek(length, 1)
+            opened.seek(opened.tell() + length)
     return values

@@ -26,9 +26,10 @@ EXPERT = re.compile(r"(^|\.)experts\.")
 
 
 def list_first(names: Sequence[str]) -> str:
-    """The first eight, and how many more there are."""
+    """The first eight on one line, and how many more there are."""
+    shown = ("".join(letter if letter.isprintable() else "?" for letter in name) for name in names[:SHOWN])
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}" if names else "none"
+    return f"{', '.join(shown)}{more}" if names else "none"
 
 
 def check_kind(file: Path, reading: Reading, own: Mapping[str, Tensor]) -> None:
@@ -72,8 +73,8 @@ def explain_names(file: Path, reading: Reading) -> ValueError:
     experts = [next((name for name in names if EXPERT.search(name)), None) for names in (missing, unexpected)]
     if all(experts):
         return ValueError(
-            f"{file} and the model hold their experts in different ways (missing {experts[0]}, unexpected "
-            f"{experts[1]}): one tensor for each expert, or all in one; load the folder that Transformers saved, "
+            f"{file} and the model hold their experts in different ways (missing {experts[0]!r}, unexpected "
+            f"{experts[1]!r}): one tensor for each expert, or all in one; load the folder that Transformers saved, "
             "which is converted, in the place of the model"
         )
     taken = [f"of {reading.state.key!r}"] if reading.state.key else []
