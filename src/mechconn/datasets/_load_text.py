@@ -22,6 +22,7 @@ from mechconn.datasets._text_tables import (
     find_usual_texts,
     list_columns,
     open_text_table,
+    order_names,
     read_labels,
     read_texts,
 )
@@ -60,7 +61,8 @@ def load_text(
         split: which rows, where the table is divided.
         max_length: tokens, special ones among them, that longer texts are cut to.
         classes: the names of the classes in the order of the model's outputs; by default those that the file tells,
-            else the names that occur, sorted.
+            else those of the model in whose folder the tokenizer lies (id2label), where these hold all names that
+            occur, else the latter, sorted.
         quoting: of .csv and .tsv files, as in `load`.
 
     Raises:
@@ -73,10 +75,11 @@ def load_text(
     check_choice("quoting", quoting, QUOTINGS)
     if max_length is not None:
         check_count("max_length", max_length)
-    reader, (table, columns, (labels, names)) = collect_errors(
+    reader, (table, columns, (given, known)) = collect_errors(
         lambda: tokenizer if isinstance(tokenizer, TextTokenizer) else read_tokenizer(tokenizer),
         lambda: _read_rows(open_text_table(Path(source), split, quoting), text, label, classes),
     )
+    labels, names = order_names(given, reader.classes) if known is None else (given, known)
     found = reader.encode(columns[0], columns[1] if len(columns) > 1 else None, max_length)
     _check_lengths(table, found, reader, max_length)
     data = _to_token_set(found, reader.pad_id, labels, names, max_length)
@@ -161,8 +164,8 @@ class TextReading:
 
 def _read_rows(
     table: TextTable, text: str | Sequence[str] | None, label: str | None, classes: Sequence[str] | None
-) -> tuple[TextTable, list[list[str]], tuple[list[int], tuple[str, ...]]]:
-    """(the table, its columns of texts, the labels and the names of the classes)."""
+) -> tuple[TextTable, list[list[str]], Any]:
+    """(the table, its columns of texts, what `read_labels` gives)."""
     columns, labels = collect_errors(lambda: _read_columns(table, text), lambda: read_labels(table, label, classes))
     return table, columns, labels
 
