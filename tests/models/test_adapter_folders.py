@@ -84,7 +84,7 @@ def test_the_base_is_found_as_it_is_named_or_passed(tmp_path: Path, monkeypatch:
     config = tmp_path / "a" / "adapter_config.json"
     settings = json.loads(config.read_text())
     config.write_text(json.dumps(settings | {"base_model_name_or_path": "elsewhere/bert"}))
-    with pytest.raises(FileNotFoundError, match=r"the base of the adapter in .* is 'elsewhere/bert', and there is no"):
+    with pytest.raises(ValueError, match=r"the base of the adapter in .* is 'elsewhere/bert', and there is no"):
         mc.load_model(tmp_path / "a")
     assert torch.equal(run(mc.load_model(tmp_path / "a", base=tmp_path / "base")), wanted)
     base = mc.load_model(tmp_path / "base")
@@ -109,7 +109,7 @@ def test_a_head_that_the_adapter_brings_needs_none_in_the_base(kind: str, tmp_pa
     classifier = make_bert(num_labels=5)
     classifier.bert.load_state_dict(getattr(base, "bert", base).state_dict(), strict=False)
     if kind == "BertForMaskedLM":  # saved without the pooler
-        with pytest.raises(ValueError, match=r"missing bert\.pooler\.dense\.bias, bert\.pooler\.dense\.weight"):
+        with pytest.raises(ValueError, match=r"missing 2 \(bert\.pooler\.dense\.bias, bert\.pooler\.dense\.weight\)"):
             save_adapter(classifier, tmp_path / "a", "base")
             mc.load_model(tmp_path / "a")
         return

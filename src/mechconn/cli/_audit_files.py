@@ -20,7 +20,8 @@ from mechconn.cli._audit_relearn import (
     make_probe_task,
     make_relearning_task,
 )
-from mechconn.cli._audit_splits import NORM, add_interventions, load_audit_data, read_interventions
+from mechconn.cli._audit_sources import NORM
+from mechconn.cli._audit_splits import add_interventions, load_audit_data, read_interventions
 from mechconn.cli._audit_text import check_texts, check_tokenizers, list_cut_texts, list_text_options
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
 from mechconn.connectivity import group_parameters, read_first_rows
@@ -32,11 +33,10 @@ from mechconn.core import (
     collect_errors,
     import_function,
     read_targets,
-    sha256,
 )
 from mechconn.datasets import ClusterLabels, Suite, make_strips
 from mechconn.losses import Loss, read_loss
-from mechconn.mechanisms import Audit, ProbeTask, RelearningTask, audit, check_layers, check_margin
+from mechconn.mechanisms import Audit, GroupTask, ProbeTask, RelearningTask, audit, check_layers, check_margin
 from mechconn.models import check_weights_there
 from mechconn.network import (
     Metric,
@@ -67,6 +67,7 @@ class AuditJob:
     clusters: ClusterLabels | None = None
     relearn: RelearningTask | None = None
     probe: ProbeTask | None = None
+    groups: GroupTask | None = None
 
 
 def prepare_audit(
@@ -77,24 +78,33 @@ def prepare_audit(
     seed: int = 0,
     root: Path | None = None,
     base: Path | None = None,
+    key: str | None = None,
 ) -> AuditJob:
     """Read both models and all data; mistakes in any of them are reported together, a line each.
 
     Args:
-        weights: files of the two models' weights.
+        weights: files or folders of the two models' weights.
         factory: "package.module:function"; default: the configuration's.
         config: what to do.
         folder: what its paths are relative to.
         seed: of the weights before the files fill them.
         root: the folder that holds the named image sets; see `mechconn.datasets.load`.
         base: the network that adapters were trained on: a folder, or its weights; default: as the adapters name it.
+        key: which state of a file is read where it holds several; default: the configuration's.
 
     Raises:
         ValueError, FileNotFoundError: files that are not there or cannot be read, models and data that do not fit each
             other or the configuration.
     """
-    files = (*weights, *list_controls(config, folder).values())
-    loader = ModelLoader(factory or config.model.factory, config.model.arguments, base, seed)
+    files, said = (*weights, *list_controls(config, folder).values()), list[str]()
+    loader = ModelLoader(
+        factory or config.model.factory,
+        config.model.arguments,
+        base,
+        config.model.key if key is None else key,
+        seed,
+        said.append,
+    )
     (models, controls), data, loss, metrics, functions, *_ = collect_errors(
         lambda: _load_models(weights, loader, config, folder),
         lambda: load_audit_data(config, folder, root, seed, lambda: list_text_options(config, folder, weights, base)),
@@ -103,37 +113,32 @@ def prepare_audit(
         lambda: read_interventions(config),
         lambda: check_splits(config),
         lambda: check_tokenizers(config, weights, base),
-        *(lambda file=file: _check_there(file) for file in files),
+        *(lambda file=file: check_weights_there(file) for file in files),
     )
     trained = data.read.get(NORM)
     sets = add_interventions(data.splits, config.reference, functions, seed)
     suite = Suite(sets, config.reference, config.intervention_names, paired=config.paired)
-    clusters = None if data.columns is None else ClusterLabels(data.columns, suite)
+    clusters = None if data.clusters is None else ClusterLabels(data.clusters, suite)
     example, targets = read_first_rows(suite, torch.device("cpu"), seed)
     highest = max(_find_highest_class(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
     names = _name_models(weights)
     named = [*zip(names, models, strict=True), *((f"{table}.control", own) for table, own in controls.items())]
     check_texts(named, suite, example)
-    probe, *_ = collect_errors(
-        lambda: make_probe_task(config, data, suite, controls),
+    collect_errors(
         *(
             lambda n=name, m=model: _check_model_fits_data(n, m, example, targets, highest, loss)
             for name, model in named
-        ),
+        )
     )
     if isinstance(config.layers, list):
         check_layers(models[0], models[1], example, config.layers)
-    notes = (*list_cut_texts(data.read), *_order_by_names(config, named, suite, example))
+    notes = (*dict.fromkeys(said), *list_cut_texts(data.read), *_order_by_names(config, named, suite, example))
     norm = _make_norm(config, trained)
-    hashes = {name: _hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
-    relearn = make_relearning_task(config, data, controls)
-    return AuditJob(config, models, names, suite, hashes, norm, trained, loss, metrics, notes, clusters, relearn, probe)
-
-
-def _check_there(file: Path) -> None:
-    """Raise where a file of weights is missing, also when no network can be built to fill."""
-    if file.suffix in (".safetensors", ".pt", ".pth") and not file.exists():
-        check_weights_there(file)
+    hashes = {name: loader.hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
+    return AuditJob(
+        config, models, names, suite, hashes, norm, trained, loss, metrics, notes, clusters,
+        make_relearning_task(config, data, controls), make_probe_task(config, data, suite, controls), data.groups,
+    )  # fmt: skip
 
 
 def _load_models(
@@ -263,12 +268,6 @@ def _order_by_names(
     return ()
 
 
-def _hash_weights(weights: Path) -> str:
-    """SHA-256 of the SHA-256 of each file of weights, in the order of their names."""
-    files = [weights] if weights.is_file() else sorted(weights.glob("*.safetensors"))
-    return sha256(b"".join(bytes.fromhex(sha256(file.read_bytes())) for file in files))
-
-
 def _name_models(weights: tuple[Path, Path]) -> tuple[str, str]:
     stems = [file.stem if file.suffix else file.name for file in weights]
     return (stems[0], stems[1]) if stems[0] != stems[1] else (str(weights[0]), str(weights[1]))
@@ -295,6 +294,7 @@ def run_audit(
         cluster=job.clusters,
         relearn=job.relearn,
         probe=job.probe,
+        groups=job.groups,
         tolerance=config.tolerance,
         blocks=config.blocks,
         layers=config.layers,

@@ -13,17 +13,23 @@ class TextConfig(Config):
     column: str | list[str] | None = Field(
         default=None,
         description='column of the texts, or two for pairs, ["premise", "hypothesis"]; default: usual names',
+        examples=["text"],
     )
-    label: str | None = Field(default=None, description="column of the labels; default: usual names")
+    label: str | None = Field(
+        default=None, description="column of the labels; default: usual names", examples=["label"]
+    )
     tokenizer: str | None = Field(
         default=None,
         description="folder of a tokenizer; default: that of the networks, which must agree, of an adapter its base's",
+        examples=["tokenizer"],
     )
     max_length: int | None = Field(
-        default=None, gt=0, description="tokens that longer texts are cut to; by default none is cut"
+        default=None, gt=0, description="tokens that longer texts are cut to; by default none is cut", examples=[128]
     )
     classes: list[str] | None = Field(
-        default=None, description="names of the classes in the order of the outputs; default: sorted"
+        default=None,
+        description="names of the classes in the order of the outputs; default: sorted",
+        examples=[["negative", "positive"]],
     )
 
     @field_validator("column")

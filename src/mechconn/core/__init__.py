@@ -117,6 +117,7 @@ from mechconn.core._sources import select_rows as select_rows
 from mechconn.core._sources import share_rows as share_rows
 from mechconn.core._tensor_files import UnusableFileError as UnusableFileError
 from mechconn.core._tensor_files import read_safetensors as read_safetensors
+from mechconn.core._tensor_files import read_tensor_shapes as read_tensor_shapes
 from mechconn.core._tensor_files import read_with_note as read_with_note
 from mechconn.core._tensor_files import write_safetensors as write_safetensors
 from mechconn.core._text_inputs import TOKEN_IDS as TOKEN_IDS

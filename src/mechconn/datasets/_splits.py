@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,11 +198,17 @@ def _find_shards(folder: Path, split: str | None) -> list[Path]:
     return found[check_choice("split", split or next(iter(found)), tuple(found))]
 
 
+def find_labels(names: Collection[str]) -> str | None:
+    """Which tensor holds the labels of rows, among those of a .safetensors file; None where there are no such rows."""
+    key = next((key for key in LABEL_KEYS if key in names), None)
+    return key if "x" in names or set(names) >= set(TOKENS[:2]) else None
+
+
 def _read_tensors(file: Path) -> ImageSet | TokenSet | TensorPair:
     """The data in a .safetensors file."""
     tensors = read_safetensors(file)
-    key = next((key for key in LABEL_KEYS if key in tensors), None)
-    if key is None or not ("x" in tensors or tensors.keys() >= set(TOKENS[:2])):
+    key = find_labels(tensors)
+    if key is None:
         raise ValueError(
             f"{file} must hold 'x', or 'input_ids' and 'attention_mask', and the labels 'y', one row each; it "
             f"holds {', '.join(tensors) or 'none'}"

@@ -124,6 +124,8 @@ def read_json_columns(file: Path) -> dict[str, list[Any]]:
     found = list(_read_objects(file))
     check_samples(file, len(found))
     names = dict.fromkeys(name for row in found for name in row)
+    if not names:
+        raise ValueError(f"{file} holds no columns: its objects have no keys")
     return {name: [row.get(name) for row in found] for name in names}
 
 

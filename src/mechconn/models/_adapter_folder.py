@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from mechconn.core import describe_tensor, isolate_rng, require_extra
-from mechconn.models._fill_weights import Note, explain_other_names
+from mechconn.models._fill_weights import Note
 from mechconn.models._transformers_folder import HEADS
-from mechconn.models._weight_files import read_weights
+from mechconn.models._unfit_weights import explain_other_names
+from mechconn.models._weight_files import read_checkpoint
 from mechconn.network import copy_module
 
 CONFIG = "adapter_config.json"
@@ -59,8 +60,7 @@ def find_base_folder(folder: Path, config: Mapping[str, Any]) -> Path:
     """The folder of an adapter's base, as its configuration names it: from here, or beside the adapter.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: the configuration names none.
+        ValueError: the configuration names none, or one that is not there.
     """
     named = config.get("base_model_name_or_path")
     if not named:
@@ -68,7 +68,7 @@ def find_base_folder(folder: Path, config: Mapping[str, Any]) -> Path:
     places = [Path(named), folder / named, folder.parent / named, folder.parent / Path(named).name]
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
-        raise FileNotFoundError(
+        raise ValueError(
             f"the base of the adapter in {folder} is {named!r}, and there is no such folder here or beside it; pass "
             "its folder or the network, base=... (--base)"
         )
@@ -118,11 +118,29 @@ def put_adapter(folder: Path, base: nn.Module, note: Note) -> nn.Module:
     return model
 
 
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
+def find_adapter_file(folder: Path) -> Path:
+    """The file of an adapter's tensors.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if file is None:
         raise FileNotFoundError(f"{folder} holds no {' and no '.join(WEIGHTS)}; save the adapter again")
-    return read_weights(file)
+    return file
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The adapter's tensors by name.
+
+    Raises:
+        ValueError: the file holds something else beside them, or tensors that cannot be read.
+    """
+    found = read_checkpoint(find_adapter_file(folder), lambda text: None)
+    if len(found.states) != 1 or (problems := [t.problem for t in found.states[0].tensors.values() if t.problem]):
+        why = problems[0] if len(found.states) == 1 else f"it holds {found.found}"
+        raise ValueError(f"{found.file} cannot be read as an adapter's tensors ({why}); save the adapter again")
+    return {name: tensor.read() for name, tensor in found.states[0].tensors.items()}
 
 
 def _refer_to(base: nn.Module) -> nn.Module:

@@ -1,52 +1,64 @@
-"""Putting tensors from a file into a model: prefixes of wrappers, tied weights, number types."""
+"""Putting tensors from a file into a model: prefixes of wrappers, tied weights, number types, versions."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import describe_tensor
-from mechconn.network import check_initialised
+from mechconn.core import describe_tensor, isolate_rng
+from mechconn.models._name_readings import UNUSED, Reading, choose_reading, list_common_prefixes
+from mechconn.models._saved_states import EXTRA, Checkpoint
+from mechconn.models._torch_files import StoredTensor
+from mechconn.models._unfit_weights import check_kind, explain_names, explain_other_names, list_first
+from mechconn.network import check_initialised, copy_module
 
 Note = Callable[[str], object]
 
-COMPILED = "_orig_mod."
-"""What torch.compile puts before the names of whatever it wraps, on the outside or within."""
-WRAPPERS = ("module.", "model.")
-"""What DataParallel and trainers put before all names."""
-
 
 @dataclass(frozen=True)
-class StrippedNames:
-    """Names after prefixes were taken off: the shorter name -> the whole one, and what was removed."""
+class _Filling:
+    """A model that is to be filled, and the reading of a file that fills it."""
 
-    whole: Mapping[str, str]
-    removed: tuple[str, ...]
+    model: nn.Module
+    own: Mapping[str, Tensor]
+    ties: Sequence[tuple[str, ...]]
+    file: Path
+    reading: Reading
+
+    @property
+    def stored(self) -> dict[str, StoredTensor]:
+        """The model's name -> the tensor in the file."""
+        return {name: self.reading.state.tensors[theirs] for name, theirs in self.reading.source.items()}
 
 
-def fill_weights(model: nn.Module, tensors: Mapping[str, Tensor], file: str, note: Note) -> None:
-    """Put `tensors` into `model` in place, name by name.
+def fill_weights(model: nn.Module, checkpoint: Checkpoint, key: str | None, note: Note) -> nn.Module:
+    """The model with the tensors of a checkpoint, name by name; `model` is filled in place, or is left as it was.
 
     Raises:
-        ValueError: names are missing or unexpected, or tensors do not fit; all of them are listed.
+        ValueError: no state fits, several do, or tensors do not fit; the nearest reading is described.
     """
     own = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     _check_data(own)
     ties = _find_ties(own)
-    source = _match_names(file, tensors, own, ties, note)
-    values = {name: tensors[source[name]] for name in source}
-    _check_shapes_and_types(file, own, values)
-    _check_ties(file, ties, values)
-    _note_casts(file, own, values, note)
-    for group in ties:
-        given = next((name for name in group if name in values), None)
-        if given is not None:
-            values |= dict.fromkeys(group, values[given])
-    model.load_state_dict(values, strict=False)
+    filling = _Filling(model, own, ties, checkpoint.file, choose_reading(checkpoint, own, ties, key))
+    error = _find_misfit(filling)
+    if error is None:
+        _note_reading(filling.reading, filling.reading.outside, checkpoint, note)
+        _fill(filling, note)
+        return model
+    converted, reading = _convert(filling, note)
+    if converted is None:
+        raise error
+    names = reading.theirs.whole
+    _note_reading(reading, [names[n] for n in names if not n.startswith(reading.prefix)], checkpoint, note)
+    return converted
 
 
 def _check_data(own: Mapping[str, Tensor]) -> None:
@@ -67,86 +79,167 @@ def _find_ties(own: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _match_names(
-    file: str, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], ties: list[tuple[str, ...]], note: Note
-) -> dict[str, str]:
-    """The model's name -> the file's name of each tensor, with as few prefixes removed as make all names match."""
-    best: tuple[list[str], list[str]] | None = None
-    for mine in _iterate_stripped(own):
-        groups = [{short for short, whole in mine.whole.items() if whole in group} for group in ties]
-        for theirs in _iterate_stripped(tensors):
-            missing = [sorted(group) for group in groups if not group & theirs.whole.keys()]
-            # Counters of batches, which older versions did not save, are used by no forward pass.
-            counters = [names for names in missing if all(name.endswith("num_batches_tracked") for name in names)]
-            absent = [name for names in missing if names not in counters for name in names]
-            unexpected = [name for name in theirs.whole if name not in mine.whole]
-            if not absent and not unexpected:
-                _note_names(file, mine, theirs, len(counters), note)
-                return {mine.whole[name]: theirs.whole[name] for name in theirs.whole}
-            if best is None or len(absent) + len(unexpected) < len(best[0]) + len(best[1]):
-                best = absent, unexpected
-    assert best is not None
-    raise explain_other_names(file, *best)
-
-
-def _iterate_stripped(names: Mapping[str, Tensor]) -> Iterator[StrippedNames]:
-    """The names as they are, then with ever more of the prefixes that wrappers leave taken off."""
-    whole, removed = {name: name for name in names}, ()
-    yield StrippedNames(whole, removed)
-    short = {name.replace(COMPILED, ""): name for name in names}
-    if len(short) == len(whole) and short != whole:
-        whole, removed = short, (COMPILED,)
-        yield StrippedNames(whole, removed)
-    while prefix := next((p for p in WRAPPERS if whole and all(name.startswith(p) for name in whole)), None):
-        whole, removed = {short.removeprefix(prefix): name for short, name in whole.items()}, (*removed, prefix)
-        yield StrippedNames(whole, removed)
-
-
-def _note_names(file: str, mine: StrippedNames, theirs: StrippedNames, counters: int, note: Note) -> None:
-    for where, names in ((file, theirs), ("the model", mine)):
-        if names.removed:
-            note(f"removed {', '.join(map(repr, names.removed))} from the names in {where}")
-    if counters:
-        note(f"{file} lacks {counters} num_batches_tracked; they stay as the model has them")
-
-
-def _check_shapes_and_types(file: str, own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Raise unless all shapes are equal and types are, but for floating point of another width."""
-    differences = []
-    for name, got in values.items():
-        wanted = own[name]
-        alike = got.dtype == wanted.dtype or (got.is_floating_point() and wanted.is_floating_point())
-        if got.shape != wanted.shape or not alike:
-            differences.append(f"{name} {describe_tensor(got)} against {describe_tensor(wanted)}")
-    if differences:
+def _find_misfit(filling: _Filling) -> ValueError | None:
+    """What keeps the reading from filling the model: other kinds of tensors, names, types or shapes."""
+    reading, stored = filling.reading, filling.stored
+    check_kind(filling.file, reading, filling.own)
+    if reading.distance:
+        return explain_names(filling.file, reading)
+    problems = [f"{name} {tensor.problem}" for name, tensor in stored.items() if tensor.problem]
+    if problems:
         raise ValueError(
-            f"the tensors in {file} do not fit the model: {', '.join(differences)}; build the model that was saved"
+            f"{filling.file} holds tensors that cannot be taken: {list_first(problems)}; save the whole state as plain "
+            "tensors (full_state_dict) where it was made"
         )
+    return _find_other_shapes(filling, stored)
 
 
-def _check_ties(file: str, ties: list[tuple[str, ...]], values: Mapping[str, Tensor]) -> None:
-    for group in ties:
+def _find_other_shapes(filling: _Filling, stored: Mapping[str, StoredTensor]) -> ValueError | None:
+    """Shapes must be equal and types too, but for floating point of another width."""
+    differences = []
+    for name, got in stored.items():
+        wanted = filling.own[name]
+        alike = got.dtype == wanted.dtype or (got.dtype.is_floating_point and wanted.is_floating_point())
+        if got.shape != tuple(wanted.shape) or not alike:
+            shown = describe_tensor(torch.empty(got.shape, dtype=got.dtype, device="meta"))
+            differences.append(f"{name} {shown} against {describe_tensor(wanted)}")
+    if not differences:
+        return None
+    return ValueError(
+        f"the tensors in {filling.file} do not fit the model: {list_first(differences)}; build the model that was saved"
+    )
+
+
+def _fill(filling: _Filling, note: Note) -> None:
+    values = _read(filling.model, filling.stored)
+    _check_ties(filling, values)
+    _note_casts(filling, values, note)
+    for group in filling.ties:
+        given = next((name for name in group if name in values), None)
+        if given is not None:
+            values |= dict.fromkeys(group, values[given])
+    missing, unexpected = _load(filling.model, values, _list_versions(filling.model, filling.reading))
+    if unexpected or not _are_unused(missing, filling.ties):
+        raise explain_other_names(filling.file, missing, unexpected)
+
+
+def _are_unused(missing: Sequence[str], ties: Sequence[tuple[str, ...]]) -> bool:
+    """Whether what a state lacks is needed by no forward pass, or is there under another name."""
+    given = {name for group in ties if not set(group) <= set(missing) for name in group}
+    return all(name in given or name.endswith((UNUSED, EXTRA)) for name in missing)
+
+
+def _load(model: nn.Module, values: Mapping[str, Tensor], versions: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Put values into the model by its own rules; the names that are missing and unexpected afterwards."""
+    state = OrderedDict(values)
+    vars(state)["_metadata"] = OrderedDict(versions)
+    try:
+        with isolate_rng(0, "weights"):  # a rule of the model may build layers
+            found = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"the model does not take the tensors that its names ask for ({why})") from error
+    return list(found.missing_keys), list(found.unexpected_keys)
+
+
+def _list_versions(model: nn.Module, reading: Reading) -> dict[str, Any]:
+    """The versions in the file under the names of the model; the model's own where the file keeps none.
+
+    Safetensors keeps none, and neither do dictionaries that were copied.
+    """
+    saved = reading.state.versions
+    if saved is None:
+        return dict(getattr(model.state_dict(), "_metadata", {}))
+    short = {reading.theirs.shorten(f"{name}." if name else ""): version for name, version in saved.items()}
+    own = {name: f"{name}." if name else "" for name, _ in model.named_modules(remove_duplicate=False)}
+    found = {n: short.get(reading.prefix + reading.mine.shorten(own[n]).removeprefix(reading.wrapper)) for n in own}
+    return {name: dict(version) for name, version in found.items() if isinstance(version, Mapping)}
+
+
+def _convert(filling: _Filling, note: Note) -> tuple[nn.Module | None, Reading]:
+    """The model filled by rules of its own for states of other versions, and how; None where it has none that fit."""
+    reading = filling.reading
+    if not _has_rules(filling.model):
+        return None, reading
+    prefixes = dict.fromkeys((reading.prefix, *list_common_prefixes(reading.theirs.whole)))
+    for one in (replace(reading, prefix=prefix) for prefix in prefixes):
+        converted = _try_rules(filling, one, note)
+        if converted is not None:
+            return converted, one
+    return None, reading
+
+
+def _try_rules(filling: _Filling, reading: Reading, note: Note) -> nn.Module | None:
+    """A copy of the model, once its own rules have put all tensors under a prefix into it."""
+    stored = {
+        reading.wrapper + short.removeprefix(reading.prefix): reading.state.tensors[whole]
+        for short, whole in reading.theirs.whole.items()
+        if short.startswith(reading.prefix)
+    }
+    if any(tensor.problem for tensor in stored.values()):
+        return None
+    trial, values = copy_module(filling.model), _read(filling.model, stored)
+    versions = {} if reading.state.versions is None else _list_versions(trial, reading)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            missing, unexpected = _load(trial, values, versions)
+        except ValueError:  # shapes that differ
+            return None
+    if unexpected or not _are_unused(missing, filling.ties):
+        return None
+    note(f"the names or shapes in {filling.file} were converted by the model's own _load_from_state_dict")
+    for warning in told:
+        note(str(warning.message).splitlines()[0])
+    return trial
+
+
+def _has_rules(model: nn.Module) -> bool:
+    """Whether a module loads its state in a way of its own."""
+    plain = nn.Module._load_from_state_dict
+    return any(type(m)._load_from_state_dict is not plain or m._load_state_dict_pre_hooks for m in model.modules())
+
+
+def _read(model: nn.Module, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """The tensors; they lie in the file until they are copied, which a rule of the model's own need not do."""
+    copies = _has_rules(model)
+    return {name: tensor.read().clone() if copies else tensor.read() for name, tensor in stored.items()}
+
+
+def _check_ties(filling: _Filling, values: Mapping[str, Tensor]) -> None:
+    for group in filling.ties:
         given = [name for name in group if name in values]
         if any(not torch.equal(values[given[0]], values[name]) for name in given[1:]):
             raise ValueError(
-                f"{file}: {' and '.join(given)} are one tensor in the model but differ in the file; build a model "
-                "that does not tie them"
+                f"{filling.file}: {' and '.join(given)} are one tensor in the model but differ in the file; build a "
+                "model that does not tie them"
             )
 
 
-def _note_casts(file: str, own: Mapping[str, Tensor], values: Mapping[str, Tensor], note: Note) -> None:
+def _note_reading(reading: Reading, outside: Sequence[str], checkpoint: Checkpoint, note: Note) -> None:
+    """Everything that the reading decided: which state, what was taken off its names, what was left."""
+    file = checkpoint.file
+    others = [state.key or "itself" for state in checkpoint.states if state is not reading.state]
+    if others:
+        note(f"{file} holds several states; {reading.state.key or 'itself'} is read, not read: {list_first(others)}")
+    for where, removed in ((file, reading.removed), ("the model", reading.mine.removed)):
+        if removed:
+            note(f"removed {', '.join(map(repr, removed))} from the names in {where}")
+    if outside:
+        note(f"{len(outside)} tensors of {file} are no part of the model: {list_first(outside)}")
+    if reading.counters:
+        note(f"{file} lacks {reading.counters} num_batches_tracked; they stay as the model has them")
+    if checkpoint.left_out:
+        objects = [f"{key} ({name})" for key, name in checkpoint.left_out.items()]
+        note(f"left out of {file}, objects that are no tensors: {list_first(objects)}")
+
+
+def _note_casts(filling: _Filling, values: Mapping[str, Tensor], note: Note) -> None:
+    own = filling.own
     casts = Counter((got.dtype, own[name].dtype) for name, got in values.items() if got.dtype != own[name].dtype)
     for (got, wanted), count in casts.items():
-        note(f"{count} tensors of {file} are {_describe_type(got)} there and {_describe_type(wanted)} in the model")
+        note(f"{count} tensors of {filling.file} are {_show(got)} there and {_show(wanted)} in the model")
 
 
-def _describe_type(dtype: torch.dtype) -> str:
+def _show(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def explain_other_names(file: object, missing: Sequence[str], unexpected: Sequence[str]) -> ValueError:
-    """The error of tensors whose names are not those of the model."""
-    lists = [", ".join(names) or "none" for names in (missing, unexpected)]
-    return ValueError(
-        f"the names in {file} and those of the model do not match: missing {lists[0]}; unexpected {lists[1]}"
-    )

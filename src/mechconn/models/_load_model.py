@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from mechconn.models._adapter_folder import (
     put_adapter,
     read_adapter_config,
 )
+from mechconn.models._file_kinds import check_weights_there
 from mechconn.models._fill_weights import Note, fill_weights
 from mechconn.models._transformers_folder import load_folder
-from mechconn.models._weight_files import read_weights
+from mechconn.models._weight_files import read_checkpoint
 from mechconn.network import copy_module, drop_computed_values, set_mode
 
 Factory = str | Path | nn.Module | Callable[..., Any]
@@ -38,33 +40,43 @@ def load_model(
 ) -> nn.Module:
     """Any network: built by a function, with the weights of a file; in evaluation mode, where it was built.
 
-    Names in the file must be those of the model. Prefixes that wrappers leave are removed where that makes all names
-    match: "module." (DataParallel), "_orig_mod." (torch.compile, also within names), "model." (trainers), and nested
-    ones; where the function gives such a wrapper, the network within is filled and returned. Weights that the model
-    ties need to stand in the file once. Floating point is converted to the model's own type; anything else must have
-    the model's type and shape.
+    A file is told by its content, not by its name: safetensors or torch.save (zipped, or as before torch 1.6), the
+    index of its shards (`*.index.json`), or a folder of one of these, of torch.distributed.checkpoint, or that
+    DeepSpeed or Accelerate saved. Nothing in it is run: objects that are no tensors are left out, with a note, and a
+    file that would call a function of the machine is refused.
+
+    All states in it are found, wherever they stand; the one whose names are the model's is read. Parts of names that
+    wrappers leave are removed where that makes all names match: any common prefix ("module.", "model.", "net."), and
+    "_orig_mod." (torch.compile), "_fsdp_wrapped_module." and "_checkpoint_wrapped_module." at any depth. Tensors
+    outside the prefix (a criterion, counters) are noted. Where several states or prefixes fit, `key` must name one.
+    Where the function gives a wrapper, the network within is filled and returned. Weights that the model ties need to
+    stand in the file once; the two spellings of weight normalisation are one. Floating point is converted to the
+    model's own type; anything else must have the model's type and shape. The versions of modules in the file are
+    kept, so that a model's own `_load_from_state_dict` converts what older versions saved.
 
     Args:
         factory: "package.module:function" (installed, or in the working directory), a function that returns an
             nn.Module, an nn.Module (its copy is filled), or the folder of a Hugging Face classifier saved by
-            `save_pretrained` (config.json, model.safetensors; needs the extra `transformers`; offline, in float32),
-            or of a LoRA adapter that PEFT saved (adapter_config.json; needs the extra `peft`).
-        weights: a .safetensors file, or a .pt or .pth file that holds a state_dict, itself or under "state_dict",
-            "model_state_dict" or "model". None keeps what the factory gave.
+            `save_pretrained` (config.json and weights, also sharded; needs the extra `transformers`; offline, in
+            float32), or of a LoRA adapter that PEFT saved (adapter_config.json; needs the extra `peft`).
+        weights: a file, index or folder of weights, or the folder of an adapter. None keeps what the factory gave.
         arguments: keyword arguments of the function.
-        key: where else in a .pt file the state_dict is.
+        key: which state is read where several fit: the keys that lead to it, joined by dots ("state_dict_ema"), its
+            prefix ("teacher"), or both ("state_dict.teacher").
         base: of a folder with an adapter: the network that it was trained on, or its folder; default: the folder that
             the adapter's configuration names, from here or beside it. The tensors of a network are shared, not copied,
             so that two adapters on one base hold it once.
         seed: of the weights that the function draws.
-        note: called with a line for each thing worth knowing: prefixes removed, types converted. By default it goes
-            to the logger "mechconn" at level INFO.
+        note: called with a line for each thing worth knowing: which state was read, prefixes removed, tensors and
+            objects left out, types converted. By default it goes to the logger "mechconn" at level INFO.
 
     Raises:
-        FileNotFoundError: no such file of weights.
-        ValueError: the function cannot be found or called or returns no module, the file cannot be read safely, names
-            are missing or unexpected (all are listed), or shapes differ.
-        TypeError: `factory` is none of these, or arguments are given where no function is called.
+        FileNotFoundError: no such file or folder of weights.
+        ValueError: the function cannot be found or called or returns no module, the file is of another kind or cannot
+            be read safely, several states fit, names are missing or unexpected (eight of each are listed), shapes
+            differ, or the weights are quantised, in parts, or of an adapter.
+        TypeError: `factory` is none of these, arguments are given where no function is called, or a key where no
+            weights are.
 
     Example:
         >>> mean = load_model("torch.nn:Linear", arguments={"in_features": 2, "out_features": 1})
@@ -72,6 +84,12 @@ def load_model(
         [[1, 2], [1]]
     """
     note = note or log
+    if weights is not None:
+        check_weights_there(Path(weights))
+    elif key is not None:
+        raise TypeError(
+            f"key={key!r} names a state in a file of weights, and none is given; pass weights, or leave it out"
+        )
     folder = _read_folder_argument(factory)
     if folder is not None and is_adapter_folder(folder):
         return _load_adapter(folder, base, note)
@@ -82,17 +100,25 @@ def load_model(
             f"arguments= are for a function that builds the model, and {folder or type(factory).__name__} is none; "
             "leave them out"
         )
-    if folder is not None:
+    if folder is None:
+        model = copy_module(factory) if isinstance(factory, nn.Module) else _build_model(factory, arguments or {}, seed)
+    else:
         with isolate_rng(seed, "weights"):
             model = load_folder(folder, weights is None, note)
-    elif isinstance(factory, nn.Module):
-        model = copy_module(factory)
-    else:
-        model = _build_model(factory, arguments or {}, seed)
     if weights is not None:
-        fill_weights(model, read_weights(weights, key), str(weights), note)
-        drop_computed_values(model)
+        model = _fill(model, Path(weights), key, seed, note)
     set_mode(model, False)
+    return model
+
+
+def _fill(model: nn.Module, weights: Path, key: str | None, seed: int, note: Note) -> nn.Module:
+    """A model of our own with the weights of a file or folder, or with the adapter of a folder on it."""
+    if is_adapter_folder(weights):
+        return put_adapter(weights, model, note)
+    model = fill_weights(model, read_checkpoint(weights, note), key, note)
+    with warnings.catch_warnings(), isolate_rng(seed, "weights"):
+        warnings.simplefilter("ignore")  # rules for loading tell once what they do, which was noted
+        drop_computed_values(model)
     return model
 
 
@@ -118,7 +144,7 @@ def find_base_source(adapter: Path, base: str | Path | None = None) -> tuple[Pat
     """(folder of an adapter's base, outputs of the head that the adapter brings): the one named, else the adapter's.
 
     Raises:
-        ValueError, FileNotFoundError: the adapter cannot be read, or names no base that is there.
+        ValueError: the adapter cannot be read, or names no base that is there.
     """
     config = read_adapter_config(adapter)
     return find_base_folder(adapter, config) if base is None else Path(base), count_head_outputs(adapter)

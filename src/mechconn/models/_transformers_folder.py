@@ -1,4 +1,4 @@
-"""Classifiers in folders that Transformers saved: config.json and model.safetensors, read offline."""
+"""Classifiers in folders that Transformers saved: config.json and their weights, read offline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from mechconn.core import require_extra
-from mechconn.models._fill_weights import explain_other_names
+from mechconn.models._unfit_weights import explain_other_names, list_first
+from mechconn.models._weight_files import read_checkpoint
 
 AUTO_CLASSES = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
@@ -20,6 +21,13 @@ AUTO_CLASSES = {
 }
 HEADS = ("classifier.", "score.")
 """Where Transformers' classifiers of sequences keep their heads."""
+OWN_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Where Transformers looks for weights, in its order."""
 
 
 def load_folder(folder: Path, weights: bool, note: Callable[[str], object], outputs: int | None = None) -> nn.Module:
@@ -47,25 +55,29 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object], outp
             "loaded"
         )
     _refuse_sound(folder, architecture)
-    if weights and not any(folder.glob("model*.safetensors*")):
-        raise ValueError(_explain_not_saved(folder, "there is no model.safetensors"))
+    own = _check_folder(folder, note) if weights else None
     with require_extra(f"the model in {folder}", "transformers"):
         import transformers
     with _silence_transformers(transformers):
-        if not weights:
+        if own is None:
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
             return getattr(transformers, loader).from_config(config, dtype=torch.float32)
-        head: dict[str, Any] = {} if outputs is None else {"num_labels": outputs, "ignore_mismatched_sizes": True}
-        model, info = getattr(transformers, loader).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **head
-        )
+        model, info = _fill_by_transformers(getattr(transformers, loader), folder, own, outputs)
     # A head that the file lacks would be drawn at random, with a line in a log.
     missing, unexpected = (sorted(map(str, info.get(kind, ()))) for kind in ("missing_keys", "unexpected_keys"))
+    mismatched = list(info.get("mismatched_keys", ()))
     if outputs is not None:
         missing, unexpected = [name for name in missing if not name.startswith(HEADS)], []
+        mismatched = [found for found in mismatched if not str(found[0]).startswith(HEADS)]
     if missing or unexpected:
         raise explain_other_names(folder, missing, unexpected)
-    saved = str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("dtype") or "float32")
+    if others := sorted(map(_describe_mismatch, mismatched)):
+        raise ValueError(
+            f"the weights in {folder} do not fit its config.json: {list_first(others)} (file against configuration); "
+            "correct the configuration (num_labels, id2label, sizes), or save the model again"
+        )
+    config = _read_config(folder)
+    saved = str(config.get("dtype") or config.get("torch_dtype") or "float32")  # as before Transformers 4.56
     if saved != "float32":
         note(f"the weights of {folder} are {saved} there and float32 in the model")
     return model
@@ -82,30 +94,88 @@ def _refuse_sound(folder: Path, architecture: str) -> None:
         )
 
 
+def _check_folder(folder: Path, note: Callable[[str], object]) -> Path:
+    """The folder's weights or their index, once they are known to be whole, in floating point, and to run nothing.
+
+    Raises:
+        ValueError: there are none, shards are missing, or the weights are quantised.
+    """
+    method = _read_config(folder).get("quantization_config")
+    if isinstance(method, dict):
+        raise ValueError(
+            f"the weights in {folder} are quantised ({method.get('quant_method', 'unknown method')}), and paths are "
+            "computed in floating point; pass the model before quantisation, or dequantise it where it was made "
+            "(model.dequantize()) and save it"
+        )
+    own = next((folder / name for name in OWN_NAMES if (folder / name).is_file()), None)
+    if own is None:
+        raise ValueError(_explain_not_saved(folder, "there is no model.safetensors"))
+    read_checkpoint(own, note)
+    return own
+
+
+def _fill_by_transformers(
+    loader: Any, folder: Path, own: Path, outputs: int | None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The model, and what Transformers says of the names; layouts of experts are converted by its own rules."""
+    head = {} if outputs is None else {"num_labels": outputs}
+    try:
+        return loader.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors="safetensors" in own.name,
+            weights_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told by us, in one line
+            **head,
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+        raise ValueError(
+            f"Transformers cannot load the model in {folder} ({why}); save it again with the version that is installed"
+        ) from error
+
+
+def _describe_mismatch(found: Any) -> str:
+    name, got, wanted = found
+    return f"{name} {list(got)} against {list(wanted)}"
+
+
 def _read_architecture(folder: Path) -> str:
     """The name of the class that was saved."""
     file = folder / "config.json"
     if not file.is_file():
         raise ValueError(_explain_not_saved(folder, "there is no config.json"))
     try:
-        (architecture,) = json.loads(file.read_text(encoding="utf-8"))["architectures"]
+        (architecture,) = _read_config(folder)["architectures"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(_explain_not_saved(folder, "its config.json names no single architecture")) from error
     return str(architecture)
 
 
+def _read_config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
 @contextmanager
 def _silence_transformers(transformers: Any) -> Iterator[None]:
-    """Context manager: switch off Transformers' progress bars."""
+    """Context manager: switch off Transformers' progress bars, and the tables that it prints of what does not fit."""
     logging = transformers.utils.logging
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity(max(verbosity, logging.ERROR))
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 
 
 def _explain_not_saved(folder: Path, why: str) -> str:
-    return f"{folder} is no model that Transformers saved ({why}); it needs config.json and model.safetensors"
+    return (
+        f"{folder} is no model that Transformers saved ({why}); it needs config.json and model.safetensors, shards "
+        "with their index, or pytorch_model.bin; for weights alone pass the function that builds the model too: "
+        "load_model(function, folder)"
+    )

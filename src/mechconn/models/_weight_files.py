@@ -1,74 +1,167 @@
-"""Files of weights as dictionaries of tensors, without running code from them."""
+"""Files and folders of weights as states of tensors, told by content, without running code from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from mechconn.core import read_safetensors
+from mechconn.models._distributed_folder import explain_missing_shards, read_distributed
+from mechconn.models._file_kinds import check_weights_there, read_file_kind
+from mechconn.models._saved_states import Checkpoint, collect_states
+from mechconn.models._torch_files import StoredTensor, read_torch_file, store_tensor
 
-KEYS = ("state_dict", "model_state_dict", "model")
-"""Where training scripts keep a model's state beside that of the optimiser."""
+BESIDE = re.compile(
+    r"optim|.*optim_states|.*_optimizer|(lr_)?scheduler|scaler|.*sampler|random_states|rng_state|training_args"
+    r"|trainer_state|dl_state_dict|custom_checkpoint|meta\.pt$|zero_to_fp32|tokenizer|\."
+)
+"""Files that training leaves beside the weights; names are told by their beginning."""
+SHARD = re.compile(r"-\d+-of-\d+\.")
+ZERO_3 = re.compile(r"zero_pp_rank_.*model_states\.pt")
+BOTH = ({"model.safetensors", "pytorch_model.bin"}, {"model.safetensors.index.json", "pytorch_model.bin.index.json"})
+"""Names of one model that was saved in two ways."""
+
+Note = Callable[[str], object]
 
 
-def read_weights(file: str | Path, key: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .pt or .pth file by name, on the CPU.
+def read_checkpoint(path: str | Path, note: Note) -> Checkpoint:
+    """All states in a file of weights, the index of its shards, or a folder.
 
     Args:
-        file: where they are. A .pt file is a state_dict, or has one under a usual key.
-        key: the entry of a .pt file that holds the state_dict, where it is another one.
+        path: where they are.
+        note: called with a line where one of several files is read.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file, a damaged one, one that may run code, or one without a state_dict.
+        FileNotFoundError: there is nothing.
+        ValueError: no weights, damaged ones, or ones that would run code.
     """
-    file = Path(file)
-    if file.suffix not in (".safetensors", ".pt", ".pth"):
-        raise ValueError(f"weights must be a .safetensors, .pt or .pth file, got {file}")
-    check_weights_there(file)
-    if file.suffix == ".safetensors":
-        return read_safetensors(file)
+    check_weights_there(Path(path))
+    found = find_weights(Path(path), note)
+    if found.is_dir():
+        return collect_states(Path(path), read_distributed(found))
+    return collect_states(Path(path), _read_file(found))
+
+
+def list_weight_files(path: Path) -> list[Path]:
+    """The files that hold the weights, in the order of their names: all shards of an index or folder."""
+    found = find_weights(path, lambda text: None)
+    if found.is_dir():
+        return [found / ".metadata", *sorted(found.glob("*.distcp"))]
+    return _list_shards(found, _read_map(found)) if read_file_kind(found) == "index" else [found]
+
+
+def _read_file(file: Path) -> Any:
+    kind = read_file_kind(file)
+    if kind == "index":
+        return _read_shards(file)
+    if kind == "safetensors":
+        return {name: store_tensor(tensor) for name, tensor in read_safetensors(file).items()}
+    return read_torch_file(file)
+
+
+def _read_map(index: Path) -> dict[str, str]:
+    """Name of each tensor -> its shard."""
+    return {str(name): str(shard) for name, shard in json.loads(index.read_text("utf-8"))["weight_map"].items()}
+
+
+def _list_shards(index: Path, places: dict[str, str]) -> list[Path]:
+    names = sorted(set(places.values()))
+    if outside := [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts]:
+        raise ValueError(f"{index} names {outside[0]}, which lies outside its folder; put all shards beside the index")
+    if missing := [name for name in names if not (index.parent / name).is_file()]:
+        raise ValueError(explain_missing_shards(index, missing, len(names)))
+    return [index.parent / name for name in names]
+
+
+def _read_shards(index: Path) -> dict[str, StoredTensor]:
+    """The tensors of all shards by name."""
+    places, tensors = _read_map(index), {}
+    for shard in _list_shards(index, places):
+        if read_file_kind(shard) == "index":
+            raise ValueError(f"{index} names {shard.name}, which is an index too; name files of weights")
+        states = collect_states(shard, _read_file(shard)).states
+        if len(states) != 1:
+            raise ValueError(f"{shard} holds {len(states)} states, and a shard holds one; save the model again")
+        own = {name for name, where in places.items() if where == shard.name}
+        read = states[0].tensors
+        if lacking := sorted(own - read.keys()):
+            raise ValueError(f"{shard} lacks {', '.join(lacking[:8])}, which {index} places there; copy both again")
+        tensors |= {name: tensor for name, tensor in read.items() if places.get(name, shard.name) == shard.name}
+    return tensors
+
+
+def find_weights(path: Path, note: Note) -> Path:
+    """The file of weights, the index, or the folder of torch.distributed.checkpoint that a path means.
+
+    Raises:
+        ValueError: a folder holds none or several; the text names them.
+    """
+    if not path.is_dir() or (path / ".metadata").is_file():
+        return path
+    if (inner := _find_latest(path)) is not None:
+        return find_weights(inner, note)
+    files = _list_candidates(path)
+    shards = [file for file in files if SHARD.search(file.name)]
+    indexes = [file for file in files if file.name.endswith(".index.json")]
+    choice = indexes or [file for file in files if file not in shards]
+    names = {file.name for file in choice}
+    if names in BOTH:
+        first, second = sorted(choice)
+        note(f"{path} holds {first.name} and {second.name}; {first.name} is read")
+        return first
+    if len(choice) == 1:
+        return choice[0]
+    if choice:
+        raise ValueError(f"{path} holds {len(choice)} files of weights ({_show(sorted(names))}); pass the one to read")
+    if shards:
+        raise ValueError(
+            f"{path} holds shards ({_show([file.name for file in shards])}) without their index; copy it too"
+        )
+    raise ValueError(_explain_no_weights(path))
+
+
+def _find_latest(folder: Path) -> Path | None:
+    """The folder that DeepSpeed's file `latest` names."""
+    file = folder / "latest"
+    if not file.is_file() or file.stat().st_size > 1024:
+        return None
+    name = file.read_text(encoding="utf-8", errors="replace").strip()
+    inner = folder / name
+    return inner if name and Path(name).name == name and inner.is_dir() else None
+
+
+def _list_candidates(folder: Path) -> list[Path]:
+    """The files that hold weights, by content, without what training leaves beside them."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not BESIDE.match(file.name))
+    if parts := [file.name for file in files if ZERO_3.fullmatch(file.name)]:
+        raise ValueError(
+            f"{folder} holds one device's part of each tensor in a file (DeepSpeed, ZeRO stage 3: {parts[0]}); gather "
+            "them where they were made: python zero_to_fp32.py FOLDER OUTPUT"
+        )
+    return [file for file in files if _holds_weights(file)]
+
+
+def _holds_weights(file: Path) -> bool:
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the unpickler meets
-        why = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-        raise ValueError(
-            f"{file} is not read: it holds more than tensors and plain values, or is damaged ({why}), and "
-            "unpacking such files may run code; save model.state_dict() alone, best as .safetensors"
-        ) from error
-    return _find_state(file, content, key)
+        return read_file_kind(file) != "index" or file.name.endswith(".index.json")
+    except ValueError:
+        return False
 
 
-def _find_state(file: Path, content: Any, key: str | None) -> dict[str, Tensor]:
-    if key is None and _is_state(content):
-        return dict(content)
-    entries = content if isinstance(content, Mapping) else {}
-    keys = KEYS if key is None else (key,)
-    found = [name for name in keys if _is_state(entries.get(name))]
-    if len(found) > 1:
-        raise ValueError(
-            f"{file} holds a state_dict under {' and '.join(map(repr, found))}; name the one to take, as in key='model'"
-        )
-    if not found:
-        listed = ", ".join(f"{name!r} ({type(entry).__name__})" for name, entry in entries.items())
-        listed = listed or f"a {type(content).__name__}"
-        raise ValueError(
-            f"{file} holds no state_dict, neither itself nor under {', '.join(map(repr, keys))} (found: {listed}); "
-            "save model.state_dict(), or name the entry, as in key='ema'"
-        )
-    return dict(entries[found[0]])
+def _explain_no_weights(folder: Path) -> str:
+    inner = [
+        part
+        for part in sorted(folder.iterdir())
+        if part.is_dir() and not BESIDE.match(part.name) and ((part / ".metadata").is_file() or _list_candidates(part))
+    ]
+    if inner:
+        return f"{folder} holds no weights itself; pass {' or '.join(map(str, inner[:8]))}"
+    names = [part.name for part in sorted(folder.iterdir())]
+    return f"{folder} holds no weights (it holds {_show(names) or 'nothing'}); pass a file of weights, or its folder"
 
 
-def _is_state(content: Any) -> bool:
-    named = isinstance(content, Mapping) and len(content) > 0
-    return named and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
-
-
-def check_weights_there(file: Path) -> None:
-    """Raise FileNotFoundError where a file of weights is missing."""
-    if not file.is_file():
-        raise FileNotFoundError(f"weights: {file} is no file; pass a .safetensors, .pt or .pth file")
+def _show(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

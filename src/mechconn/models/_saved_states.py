@@ -1,0 +1,123 @@
+"""The states that a checkpoint holds: each mapping of names to tensors in it, wherever it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mechconn.models._inert_pickle import Foreign, Name, OrderedValues
+from mechconn.models._torch_files import StoredTensor, refuse_tensor
+
+DEEPEST = 8
+"""How many keys deep states are looked for."""
+MODULE = "pickled module"
+PLAIN = (torch.dtype, type)
+EXTRA = "_extra_state"
+"""What modules save beside tensors, by get_extra_state."""
+
+
+@dataclass(frozen=True, eq=False)
+class SavedState:
+    """Tensors by name, the keys that lead to them, and the versions of the modules that wrote them."""
+
+    key: str
+    tensors: Mapping[str, StoredTensor]
+    versions: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """All states of a file or folder, and what was left out of it: key -> class of the object."""
+
+    file: Path
+    states: tuple[SavedState, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    found: str = ""
+
+
+def collect_states(file: Path, values: Any) -> Checkpoint:
+    """All states among the values of a file; those of optimisers are none."""
+    search = _Search()
+    search.walk(values, (), 0)
+    if not search.states and isinstance(values, Mapping):
+        search.take_mixed(values)
+    if isinstance(values, Mapping):
+        found = ", ".join(f"{key!r} ({_describe(value)})" for key, value in list(values.items())[:8]) or "nothing"
+    else:
+        found = f"a {_describe(values)}"
+    return Checkpoint(file, tuple(search.states), search.left_out, found)
+
+
+class _Search:
+    """A walk through the values of a file."""
+
+    def __init__(self) -> None:
+        self.states: list[SavedState] = []
+        self.left_out: dict[str, str] = {}
+        self._seen: set[int] = set()
+
+    def walk(self, value: Any, keys: tuple[str, ...], depth: int) -> None:
+        entries = value.entries if isinstance(value, Foreign) and value.entries else value
+        if isinstance(value, Foreign | Name) and entries is value and not _is_plain(value):
+            self.left_out[".".join(keys)] = _describe(value)
+        if isinstance(entries, Mapping) and (tensors := _read_state(entries)):
+            versions = entries.versions if isinstance(entries, OrderedValues) else None
+            self.states.append(SavedState(".".join(keys), tensors, versions))
+            return
+        if (
+            depth >= DEEPEST
+            or id(entries) in self._seen
+            or (isinstance(entries, Mapping) and "param_groups" in entries)
+        ):
+            return
+        self._seen.add(id(entries))
+        for key, part in _list_parts(entries):
+            self.walk(part, (*keys, str(key)), depth + 1)
+
+    def take_mixed(self, entries: Mapping[Any, Any]) -> None:
+        """The tensors of a state among which plain values stand, such as a number of epochs."""
+        tensors = {name: value for name, value in entries.items() if isinstance(value, StoredTensor)}
+        if sum("." in str(name) for name in tensors) and all(isinstance(name, str) for name in tensors):
+            versions = entries.versions if isinstance(entries, OrderedValues) else None
+            self.states.append(SavedState("", tensors, versions))
+            self.left_out |= {str(name): _describe(value) for name, value in entries.items() if name not in tensors}
+
+
+def _is_plain(value: Foreign | Name) -> bool:
+    """Whether it is a set, a type of tensors or the like, which nobody misses."""
+    dotted = value.dotted if isinstance(value, Name) else value.name
+    return dotted.startswith("builtins.") or isinstance(getattr(torch, dotted.removeprefix("torch."), None), PLAIN)
+
+
+def _list_parts(value: Any) -> list[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        return list(value.items())
+    return list(enumerate(value)) if isinstance(value, list | tuple) else []
+
+
+def _read_state(entries: Mapping[Any, Any]) -> dict[str, StoredTensor]:
+    """The tensors of a state; none where this is no state."""
+    tensors = {}
+    for name, value in entries.items():
+        if isinstance(name, str) and name.endswith(EXTRA) and not isinstance(value, StoredTensor):
+            continue
+        if isinstance(value, Foreign) and value.name.endswith(("Tensor", "Parameter")):
+            value = refuse_tensor(f"is a {value.name}, not a plain tensor")
+        if not isinstance(name, str) or not isinstance(value, StoredTensor):
+            return {}
+        tensors[name] = value
+    return tensors
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Foreign):
+        return f"{MODULE}, {value.name}" if value.is_module else value.name
+    if isinstance(value, Name):
+        return value.dotted
+    if isinstance(value, StoredTensor):
+        return "Tensor"
+    return "dict" if isinstance(value, Mapping) else type(value).__name__
