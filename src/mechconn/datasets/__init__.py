@@ -73,6 +73,7 @@ from mechconn.datasets._text_tables import JSON_SUFFIXES as JSON_SUFFIXES
 from mechconn.datasets._token_cue import TokenCue as TokenCue
 from mechconn.datasets._tokenizer import explain_different_tokenizers as explain_different_tokenizers
 from mechconn.datasets._tokenizer import find_tokenizer_folder as find_tokenizer_folder
+from mechconn.datasets._tokenizer import holds_tokenizer as holds_tokenizer
 from mechconn.datasets._tokenizer import read_tokenizer as read_tokenizer
 from mechconn.datasets._tokens import TokenSet as TokenSet
 from mechconn.datasets._transforms import ColourShift as ColourShift

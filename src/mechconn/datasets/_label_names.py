@@ -158,6 +158,17 @@ def match_names(names: LabelNames, wanted: LabelNames) -> list[int] | None:
     return first + [place for place in range(len(own)) if place not in first]
 
 
+def reorder_labels(labels: Sequence[int], names: LabelNames, wanted: LabelNames) -> tuple[list[int], LabelNames]:
+    """The same labels as numbers in the order `wanted`, where it holds all names; else as they are.
+
+    Example:
+        >>> reorder_labels([0, 1], ("cat", "dog"), ("Dog", "cow", "Cat"))
+        ([2, 0], ('Dog', 'cow', 'Cat'))
+    """
+    places = match_names(wanted, names)
+    return (list(labels), names) if places is None else ([places[label] for label in labels], wanted)
+
+
 def _normalise_names(names: LabelNames) -> LabelNames:
     """Names without case, white space, underscores and zeros before numbers; as they are where that merges two."""
     plain = (re.sub(r"[\s_]+", "", unicodedata.normalize("NFKC", name)).casefold() for name in names)

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mechconn.core import check_choice, check_count, collect_errors, log
 from mechconn.datasets._delimited import QUOTINGS, Quoting
+from mechconn.datasets._label_names import reorder_labels
 from mechconn.datasets._text_tables import (
     JSON_SUFFIXES,
     TEXT_SUFFIXES,
@@ -22,7 +23,6 @@ from mechconn.datasets._text_tables import (
     find_usual_texts,
     list_columns,
     open_text_table,
-    order_names,
     read_labels,
     read_texts,
 )
@@ -60,9 +60,8 @@ def load_text(
         label: column of the labels, class names or whole numbers; likewise.
         split: which rows, where the table is divided.
         max_length: tokens, special ones among them, that longer texts are cut to.
-        classes: the names of the classes in the order of the model's outputs; by default those that the file tells,
-            else those of the model in whose folder the tokenizer lies (id2label), where these hold all names that
-            occur, else the latter, sorted.
+        classes: the names of the classes in the order of the model's outputs; by default that of the model
+            in whose folder the tokenizer lies (id2label), where it has all of them, else the file's own, else sorted.
         quoting: of .csv and .tsv files, as in `load`.
 
     Raises:
@@ -75,11 +74,12 @@ def load_text(
     check_choice("quoting", quoting, QUOTINGS)
     if max_length is not None:
         check_count("max_length", max_length)
-    reader, (table, columns, (given, known)) = collect_errors(
+    reader, (table, columns, (labels, names)) = collect_errors(
         lambda: tokenizer if isinstance(tokenizer, TextTokenizer) else read_tokenizer(tokenizer),
         lambda: _read_rows(open_text_table(Path(source), split, quoting), text, label, classes),
     )
-    labels, names = order_names(given, reader.classes) if known is None else (given, known)
+    if classes is None and reader.classes is not None:
+        labels, names = reorder_labels(labels, names, reader.classes)
     found = reader.encode(columns[0], columns[1] if len(columns) > 1 else None, max_length)
     _check_lengths(table, found, reader, max_length)
     data = _to_token_set(found, reader.pad_id, labels, names, max_length)
@@ -164,8 +164,8 @@ class TextReading:
 
 def _read_rows(
     table: TextTable, text: str | Sequence[str] | None, label: str | None, classes: Sequence[str] | None
-) -> tuple[TextTable, list[list[str]], Any]:
-    """(the table, its columns of texts, what `read_labels` gives)."""
+) -> tuple[TextTable, list[list[str]], tuple[list[int], tuple[str, ...]]]:
+    """(the table, its columns of texts, the labels and the names of the classes)."""
     columns, labels = collect_errors(lambda: _read_columns(table, text), lambda: read_labels(table, label, classes))
     return table, columns, labels
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from mechconn.core import check_choice, check_samples, did_you_mean, require_extra
 from mechconn.datasets._delimited import Quoting
-from mechconn.datasets._label_names import match_names
 from mechconn.datasets._parquet import (
     _holds_bytes,
     _read_column_types,
@@ -177,13 +176,13 @@ def read_texts(table: TextTable, column: str) -> list[str]:
 
 def read_labels(
     table: TextTable, named: str | None, classes: Sequence[str] | None
-) -> tuple[list[int | str], tuple[str, ...] | None]:
-    """(class number of each row, the classes' names), or (class name of each row, None) where nothing orders them.
+) -> tuple[list[int], tuple[str, ...]]:
+    """(class number of each row, the classes' names).
 
     Args:
         table: where they are.
         named: the column; None: the only one of a usual name.
-        classes: the names in the order of their numbers; None: those that the file tells.
+        classes: the names in the order of their numbers; None: those that the file tells, else sorted.
 
     Raises:
         ValueError: no such column, a row without a label, labels of several types, or one that names no class.
@@ -205,7 +204,7 @@ def read_labels(
         )
     known = classes or table.classes.get(column)
     if first is str and not all(value.removeprefix("-").isdecimal() and value.isascii() for value in values):
-        return (values, None) if known is None else (_number_names(table, column, values, known), tuple(known))
+        return _number_names(table, column, values, known)
     return _check_numbers(table, column, list(map(int, values)), known)
 
 
@@ -222,29 +221,15 @@ def _choose_label_column(table: TextTable, named: str | None) -> str:
     return found[0]
 
 
-def order_names(values: Sequence[str], outputs: tuple[str, ...] | None) -> tuple[list[int], tuple[str, ...]]:
-    """(class number of each row, the classes' names): in the order of a model's outputs where these hold all names.
-
-    Names are compared without case, white space and underscores; else they are sorted.
-
-    Example:
-        >>> order_names(["Dog", "cat"], ("cat", "dog", "cow")), order_names(["b", "a"], None)
-        (([1, 0], ('cat', 'dog', 'cow')), ([1, 0], ('a', 'b')))
-    """
-    names = tuple(sorted(set(values)))
-    places = None if outputs is None else match_names(outputs, names)
-    if outputs is None or places is None:
-        outputs, places = names, range(len(names))
-    numbers = dict(zip(names, places, strict=False))
-    return [numbers[value] for value in values], outputs
-
-
-def _number_names(table: TextTable, column: str, values: Sequence[str], known: Sequence[str]) -> list[int]:
-    numbers = {name: number for number, name in enumerate(known)}
+def _number_names(
+    table: TextTable, column: str, values: Sequence[str], known: Sequence[str] | None
+) -> tuple[list[int], tuple[str, ...]]:
+    classes = tuple(sorted(set(values)) if known is None else known)
+    numbers = {name: number for number, name in enumerate(classes)}
     for row, value in zip(table.rows, values, strict=True):
         if value not in numbers:
-            check_choice(f"{table.place} row {row}: column {column!r}", value, known)
-    return [numbers[value] for value in values]
+            check_choice(f"{table.place} row {row}: column {column!r}", value, classes)
+    return [numbers[value] for value in values], classes
 
 
 def _check_numbers(
