@@ -226,7 +226,8 @@ def _read_saved(place: str | Path) -> TextTokenizer:
             ) from error
         why = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())[:200]
         raise ValueError(
-            f"the tokenizer {place} cannot be read ({why}); save it again with tokenizer.save_pretrained"
+            f"the tokenizer {place} cannot be read ({why}); save it again with tokenizer.save_pretrained, or load "
+            "it yourself and pass the object"
         ) from error
     if len(own.get_vocab()) <= len(own.all_special_tokens):  # Transformers makes one where its files are missing
         raise ValueError(_explain_no_tokenizer(path, None))
