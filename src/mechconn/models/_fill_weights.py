@@ -230,8 +230,15 @@ def _note_reading(reading: Reading, outside: Sequence[str], checkpoint: Checkpoi
     if reading.counters:
         note(f"{file} lacks {reading.counters} num_batches_tracked; they stay as the model has them")
     if checkpoint.left_out:
-        objects = [f"{key} ({name})" for key, name in checkpoint.left_out.items()]
-        note(f"left out of {file}, objects that are no tensors: {list_first(objects)}")
+        note(f"left out of {file}: {list_first(_list_objects(checkpoint.left_out))}")
+
+
+def _list_objects(left_out: Mapping[str, str]) -> list[str]:
+    """Where the objects of each class stand, the first of them by name."""
+    keys: dict[str, list[str]] = {}
+    for key, name in left_out.items():
+        keys.setdefault(name, []).append(key)
+    return [f"{of[0]}{f' and {len(of) - 1} more' if of[1:] else ''} ({name})" for name, of in keys.items()]
 
 
 def _note_casts(filling: _Filling, values: Mapping[str, Tensor], note: Note) -> None:

@@ -75,6 +75,8 @@ class _Search:
         ):
             return
         self._seen.add(id(entries))
+        if isinstance(entries, list | tuple) and (count := sum(isinstance(part, StoredTensor) for part in entries)) > 1:
+            self.left_out[".".join(keys)] = f"{count} tensors without names"
         for key, part in _list_parts(entries):
             self.walk(part, (*keys, str(key)), depth + 1)
 
