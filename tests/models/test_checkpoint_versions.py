@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import warnings
 from collections import OrderedDict
 from pathlib import Path
@@ -133,3 +134,36 @@ def test_both_spellings_of_weight_normalisation_are_one(tmp_path: Path) -> None:
                                    tmp_path / f"{saved}.pt")  # fmt: skip
             # The two compute the norm by different kernels.
             torch.testing.assert_close(loaded(x), model(x), rtol=1e-6, atol=1e-6)
+
+
+class Keeping(nn.Module):
+    """A module that saves a number beside its tensors, and computes with it."""
+
+    def __init__(self, factor: Any = 1) -> None:
+        super().__init__()
+        self.layer, self.factor = nn.Linear(2, 2), factor
+
+    def get_extra_state(self) -> Any:
+        return {"factor": self.factor}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.factor = state["factor"]
+
+
+def test_what_modules_keep_beside_tensors(tmp_path: Path) -> None:
+    """Plain values are handed to the module; objects are left out, and files without them are told of."""
+    saved = build(lambda: Keeping(3), dtype=torch.float32)
+    torch.save({f"net.{name}": value for name, value in saved.state_dict().items()}, tmp_path / "a.pt")
+    assert mc.load_model(Keeping, tmp_path / "a.pt").factor == 3
+    tensors = {name: t for name, t in saved.state_dict().items() if isinstance(t, Tensor)}
+    save_file(tensors, tmp_path / "b.safetensors")
+    torch.save({**tensors, "_extra_state": {"factor": argparse.Namespace(value=3)}}, tmp_path / "c.pt")
+    for name, expected in {
+        "b.safetensors": ["{} lacks _extra_state; what these modules keep beside tensors stays as it is"],
+        "c.pt": ["left out of {}: _extra_state (dict)", "{} lacks _extra_state; what these modules keep beside "],
+    }.items():
+        notes: list[str] = []
+        assert mc.load_model(Keeping, tmp_path / name, note=notes.append).factor == 1
+        assert len(notes) == len(expected)
+        for note, text in zip(notes, expected, strict=True):
+            assert note.startswith(text.format(tmp_path / name)), notes

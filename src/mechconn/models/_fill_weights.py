@@ -118,9 +118,19 @@ def _fill(filling: _Filling, note: Note) -> None:
         given = next((name for name in group if name in values), None)
         if given is not None:
             values |= dict.fromkeys(group, values[given])
-    missing, unexpected = _load(filling.model, values, _list_versions(filling.model, filling.reading))
+    extra = _list_extra(filling.reading)
+    missing, unexpected = _load(filling.model, values | extra, _list_versions(filling.model, filling.reading))
     if unexpected or not _are_unused(missing, filling.ties):
         raise explain_other_names(filling.file, missing, unexpected)
+    if lacking := [name for name in missing if name.endswith(EXTRA)]:
+        note(f"{filling.file} lacks {list_first(lacking)}; what these modules keep beside tensors stays as it is")
+
+
+def _list_extra(reading: Reading) -> dict[str, Any]:
+    """What modules kept beside tensors, under the names of the model."""
+    short = {reading.theirs.shorten(name): value for name, value in reading.state.extra.items()}
+    start = len(reading.prefix)
+    return {reading.wrapper + name[start:]: v for name, v in short.items() if name.startswith(reading.prefix)}
 
 
 def _are_unused(missing: Sequence[str], ties: Sequence[tuple[str, ...]]) -> bool:
@@ -129,7 +139,7 @@ def _are_unused(missing: Sequence[str], ties: Sequence[tuple[str, ...]]) -> bool
     return all(name in given or name.endswith((UNUSED, EXTRA)) for name in missing)
 
 
-def _load(model: nn.Module, values: Mapping[str, Tensor], versions: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _load(model: nn.Module, values: Mapping[str, Any], versions: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Put values into the model by its own rules; the names that are missing and unexpected afterwards."""
     state = OrderedDict(values)
     vars(state)["_metadata"] = OrderedDict(versions)
@@ -183,7 +193,7 @@ def _try_rules(filling: _Filling, reading: Reading, note: Note) -> nn.Module | N
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
-            missing, unexpected = _load(trial, values, versions)
+            missing, unexpected = _load(trial, values | _list_extra(reading), versions)
         except ValueError:  # shapes that differ
             return None
     if unexpected or not _are_unused(missing, filling.ties):
