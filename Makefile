@@ -32,6 +32,7 @@ bench: $(READY) ## speed against plain implementations, random programs through 
 	$(BIN)/python benchmarks/bench_matching.py
 	$(BIN)/python benchmarks/bench_cbft.py
 	$(BIN)/python benchmarks/bench_data.py
+	$(BIN)/python benchmarks/bench_adapters.py
 	$(BIN)/python benchmarks/symmetry_programs.py
 
 lint: $(READY) ## format, lint, types, import contracts

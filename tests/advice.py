@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import peft
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -41,6 +42,13 @@ class Advice:
 
 def tune(model: nn.Module | None = None, method: Any = NAIVE, **settings: Any) -> mc.Trained:
     return mc.fine_tune(build(mlp) if model is None else model, method, **{"clean": CLEAN, **settings})
+
+
+def adapt() -> Any:
+    """A network with low-rank adapters, as PEFT makes it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return peft.get_peft_model(build(mlp), peft.LoraConfig(r=2, target_modules=["0"])).double()
 
 
 def fit(model: nn.Module, method: Any = PATH) -> mc.FittedPath:

@@ -20,6 +20,7 @@ from advice import (
     Twin,
     X,
     Y,
+    adapt,
     compare,
     fit,
     frozen,
@@ -49,6 +50,11 @@ METHODS_ADVICE: dict[str, Advice] = {
         lambda: mc.BezierFit(bends=2, variant="authors"),
         "use variant='default'",
         (lambda: mc.BezierFit(bends=2, variant="default"),),
+    ),
+    "ADAPTERS": Advice(
+        lambda: tune(adapt(), CBFT, cued=CUED),
+        "merge the adapters first (model.merge_and_unload().requires_grad_()), or use another",
+        (lambda: tune(adapt().merge_and_unload().requires_grad_(), CBFT, cued=CUED), lambda: tune(adapt(), NAIVE)),
     ),
     "CUED_NEEDED": Advice(
         lambda: tune(method=CBFT),

@@ -146,6 +146,14 @@ def probed_in_audit(model: nn.Module, data: Any) -> mc.Probe:
     return found.probes["A"]
 
 
+def grouped_in_audit(model: nn.Module, data: Any) -> mc.GroupAccuracies:
+    if isinstance(data, DataLoader):  # as above
+        data = DataLoader(data.dataset, batch_size=8)
+    suite, asked = mc.Suite({"cue": data, "hue": data}), mc.GroupTask([0, 1, 1] * 8, "hue")
+    found = mc.audit(model, moved(model), suite, norm=mc.Reestimate(data), ts=3, alignment="none", groups=asked)
+    return found.groups["A"]
+
+
 def relearned(model: nn.Module, data: Any) -> mc.Relearned:
     """Measured and tuned on data of the user's; the control and the other are of the same architecture."""
     protocol = mc.Relearning(steps=(0, 2, 4), seeds=2, batch_size=8)
@@ -230,6 +238,7 @@ READING: dict[str, Operation] = {
     ).paths["after"],
     "audit, relearning": relearned_in_audit,
     "audit, probes": probed_in_audit,
+    "audit, groups": grouped_in_audit,
     "measure_invariance": lambda model, data: mc.measure_invariance(model, mc.Suite({"cue": data, "hue": data})),
     "measure_invariance, reduced precision": lambda model, data: mc.measure_invariance(
         model, mc.Suite({"cue": data}), compute=mc.Compute(precision="auto")

@@ -69,6 +69,7 @@ from .mechanisms import Difference as Difference
 from .mechanisms import Effect as Effect
 from .mechanisms import GroupAccuracies as GroupAccuracies
 from .mechanisms import GroupAccuracy as GroupAccuracy
+from .mechanisms import GroupTask as GroupTask
 from .mechanisms import Invariance as Invariance
 from .mechanisms import MechanismMap as MechanismMap
 from .mechanisms import MethodComparison as MethodComparison

@@ -143,11 +143,12 @@ def test_all_that_can_be_found_together_is_told_together(folder: Path, capsys: p
         "weights: c.safetensors is no file",
         "if photos/cuee is a set of the hub, set download = true under [images]",
         "if someone/pets is a set of the hub, set download = true under [images]",
+        "no file x.csv; check its path",
         "the loss 'my_models:los': ",
         "reference must be one of 'cue', 'rand_cue', 'other', got 'cues'",
     ):
         assert [line.count(text) for line in lines].count(1) == 1, text
-    assert len(lines) == 6 and not (folder / "audit.html").exists()
+    assert len(lines) == 7 and not (folder / "audit.html").exists()
 
 
 def test_what_the_models_lack_is_told_together(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,7 +194,7 @@ def test_by_refuses_rows_without_the_column_and_too_few(folder: Path, capsys: py
     toml = f"by = 'cue'\n{KEYS}[splits]\ntest = 'test.safetensors'\n[relearn]\ndata = 'train.safetensors'\n{NEVER}"
     assert run(folder, toml + MODEL) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "relearn: by = 'cue', " in line and "has no tensor 'cue', a value for each row" in line
+    assert "relearn: by = 'cue': " in line and "has no tensor 'cue', a value for each row" in line
     save_file(train, folder / "train.safetensors")
     assert run(folder, f"{toml}rows = 3\n{MODEL}") == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -200,7 +200,7 @@ def test_infinity_is_named_as_infinity() -> None:
 
 def test_the_summary_of_a_sound_profile() -> None:
     told = str(run(rows(40), keep_samples=True)).splitlines()
-    assert told[0] == "linear path, 3 points; barrier in loss, by split"
+    assert told[0] == "linear path, 3 points in float64; barrier in loss, by split"
     assert told[1].startswith("  cue    ") and told[1].endswith("; 40 samples")
     assert "95 % interval" in told[1] and "accuracy" in told[1]
     assert len(told) == 2

@@ -196,7 +196,11 @@ def test_columns_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (table, "group", "has no column 'group'; columns: file, place"),
         (file, "group", "has no column 'group'; columns: img, label"),
         (table, "place", "row 1: column 'place' is empty; every row needs a value"),
-        (text, "place", "is no table; a column is read from a .csv, .tsv or .parquet file, or a folder of such"),
+        (
+            text,
+            "place",
+            "is no table; a column is read from a .csv, .tsv, .jsonl or .parquet file, or a folder of such",
+        ),
     ):
         with pytest.raises(ValueError) as caught:
             load_column(source, column)

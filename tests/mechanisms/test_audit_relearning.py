@@ -155,7 +155,7 @@ MISTAKES: dict[str, Case] = {
     "both": (lambda never: {"relearn": task(never, placebo=PLACEBO)}, "placebo= (task.placebo(100)), got both"),
     "one name": (
         lambda never: {"relearn": task(never), "names": ("a", "a")},
-        "names must differ where relearning or probes are asked for, got 'a' twice",
+        "names must differ where relearning, probes or groups are asked for, got 'a' twice",
     ),
     "a layer that does not exist": (
         lambda _: {"probe": mc.ProbeTask(MEASURED, layers=["9"])},

@@ -92,6 +92,8 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
         names=("one", "<two>"),
         relearn=mc.RelearningTask(rows(24, 5), "no_cue", C, relearning=QUICK),
         probe=mc.ProbeTask(rows(40)),
+        groups=mc.GroupTask({"place": ["<land>", "sea", "sea"] * 8}, train_groups={"place": ["<land>", "sea"]}),
+        metrics=METRICS,
     ),
     "trained": lambda: mc.train(A, DATA, mc.Training(epochs=2, batch_size=12, milestones=()), validation=rows(9, 4)),
     "fitted_path": lambda: mc.fit_path(A, A, B, mc.BezierFit(epochs=2), DATA, label="some rows"),

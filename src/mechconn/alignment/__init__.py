@@ -4,6 +4,7 @@ from mechconn.alignment._activations import ActivationMatching as ActivationMatc
 from mechconn.alignment._alignment import Alignment as Alignment
 from mechconn.alignment._alignment import align as align
 from mechconn.alignment._alignment import check_method as check_method
+from mechconn.alignment._alignment import check_no_adapters as check_no_adapters
 from mechconn.alignment._alignment import match_units as match_units
 from mechconn.alignment._alignment import prove_and_match as prove_and_match
 from mechconn.alignment._alignment import verify_symmetry as verify_symmetry

@@ -31,6 +31,7 @@ from mechconn.network import (
     compute_outputs,
     copy_with_state,
     fix_device,
+    has_adapters,
     parameters_of,
     point_of,
     resolve_device,
@@ -215,6 +216,7 @@ def align(
     compute = resolve_compute(compute, device, progress)
     model_a, model_b = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
     check_method(method)
+    check_no_adapters(model_b)
     example = _find_example(model_b, method, symmetry)
     outputs = None if example is None else partial(_compute_filled_and_own, model_a, model_b, example, compute)
     check_one_module(model_a, model_b, ignore=ignore, outputs=outputs, names=("model_a", "model_b"))
@@ -232,6 +234,15 @@ def _find_example(model: nn.Module, method: AlignmentMethod, symmetry: Symmetry 
 def check_method(method: AlignmentMethod) -> None:
     """Raise TypeError unless it is an alignment method."""
     check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
+
+
+def check_no_adapters(model: nn.Module) -> None:
+    """Raise ValueError where a network carries low-rank adapters, whose hidden units are those of its base."""
+    if has_adapters(model):
+        raise ValueError(
+            "networks with low-rank adapters are not aligned: adapters on one base share its hidden units; "
+            "leave the alignment out, or merge each adapter into its base (merge_and_unload) first"
+        )
 
 
 def _compute_filled_and_own(

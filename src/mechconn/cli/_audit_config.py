@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, StrictInt, WithJsonSchema, field_validator, model_validator
 
 from mechconn.alignment import AlignmentMethod
+from mechconn.cli._groups_config import GroupsConfig
 from mechconn.cli._relearn_config import COLUMN_ONLY, ProbeConfig, RelearnConfig
+from mechconn.cli._text_config import TextConfig
 from mechconn.core import CUE, Config, check_choice, list_kinds, list_options
 from mechconn.datasets import Quoting
 from mechconn.mechanisms import AGREE, CONFLICT
@@ -39,10 +41,16 @@ def read_name(named: Named | None) -> str | None:
 class ModelConfig(Config):
     """How the network is made: `factory(**arguments)`."""
 
-    factory: str | None = Field(default=None, description="package.module:function; --model comes first")
-    arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the factory")
+    factory: str | None = Field(
+        default=None, description="package.module:function; --model comes first", examples=["my_models:build"]
+    )
+    arguments: dict[str, Any] = Field(
+        default={}, description="keyword arguments of the factory", examples=[{"width": 8}]
+    )
     key: str | None = Field(
-        default=None, description="which state of files that hold several, such as state_dict_ema; --key comes first"
+        default=None,
+        description="which state of files that hold several, such as state_dict_ema; --key comes first",
+        examples=["state_dict_ema"],
     )
     label_names: Literal["check", "ignore"] = Field(
         default="check", description="outputs of saved classifiers are matched to classes by name (id2label), or not"
@@ -52,12 +60,20 @@ class ModelConfig(Config):
 class ImageConfig(Config):
     """How images become inputs; see `mechconn.datasets.load_splits`."""
 
-    size: int | None = Field(default=None, gt=0, description="side in pixels to which images are resized")
+    size: int | None = Field(
+        default=None, gt=0, description="side in pixels to which images are resized", examples=[32]
+    )
     rgb: bool = Field(default=False, description="give grey images three equal channels")
-    mean: list[float] | None = Field(default=None, description="of each channel on [0, 1]; by default [-1, 1] is used")
-    std: list[float] | None = Field(default=None, description="goes with mean")
-    image: str | None = Field(default=None, description="column of the images, where a file leaves the choice open")
-    label: str | None = Field(default=None, description="column of the classes, likewise")
+    mean: list[float] | None = Field(
+        default=None,
+        description="of each channel on [0, 1]; by default [-1, 1] is used",
+        examples=[[0.485, 0.456, 0.406]],
+    )
+    std: list[float] | None = Field(default=None, description="goes with mean", examples=[[0.229, 0.224, 0.225]])
+    image: str | None = Field(
+        default=None, description="column of the images, where a file leaves the choice open", examples=["file"]
+    )
+    label: str | None = Field(default=None, description="column of the classes, likewise", examples=["label"])
     quoting: Quoting = Field(default="auto", description="of tables: marks quote (minimal), are text (none), or auto")
     download: bool = Field(default=False, description='fetch "owner/name#split" from the hub into --root')
 
@@ -72,13 +88,14 @@ class MetricConfig(Config):
 class NormConfig(Config):
     """Where normalisation statistics come from along the path; needed by networks with BatchNorm."""
 
-    data: str | None = Field(default=None, description="training data, given like a split")
+    data: str | None = Field(default=None, description="training data, given like a split", examples=["train"])
     policy: Annotated[str | dict[str, Any], _show_names(NormPolicy)] | None = Field(
         default=None,
         description="reestimate (default with data): one pass over the data at every point, also at both ends; "
         "interpolate: both ends as saved, means and variances mixed between them; keep: those of the first network "
         "everywhere; repair: for networks without statistics, units get the spread back that averaging weights took; "
         "package.module:Class, a NormPolicy of your own; or a table of such a name and options",
+        examples=["reestimate"],
     )
     average: Literal["cumulative", "exponential"] = Field(
         default="cumulative", description="of the batches, where statistics are re-estimated"
@@ -106,46 +123,57 @@ class AuditConfig(Config):
     by: str | None = Field(
         default=None,
         description='a column of the one split: its rows become the splits "agree", the reference, and "conflict"',
+        examples=["place"],
     )
     agrees: dict[str, PlainValue | list[PlainValue]] = Field(
-        default={}, description="with by: class -> the value that agrees with it, or a list; default: the majority's"
+        default={},
+        description="with by: class -> the value that agrees with it, or a list; default: the majority's",
+        examples=[{"gull": "sea", "owl": "land"}],
     )
     majority: str | None = Field(
         default=None,
         description="with by: the training data, given like a split, whose majority counts; default: the split",
+        examples=["train.csv"],
     )
     cluster: str | None = Field(
         default=None,
         description="a column of every split: rows of one value may depend on each other (patients, scenes), and "
         "intervals are over clusters; default: rows are independent",
+        examples=["patient"],
     )
     interventions: list[str] | dict[str, str | dict[str, Any]] | None = Field(
         default=None,
         description="a list: which splits are interventions (default: all but the reference and no_cue); or a table of "
         'splits to make from the reference, name -> "rotate", "translate", "colour-shift", {name = "rotate", '
         "max_degrees = 90}, or package.module:name of your own",
+        examples=[["rand_cue"]],
     )
     splits: dict[str, str] = Field(
-        description="split -> a folder of class folders, a csv, parquet or safetensors file; one with by or with a "
-        "table of interventions, else more"
+        description="split -> a folder of class folders, a csv, tsv, jsonl, parquet or safetensors file; one with by "
+        "or with a table of interventions, else more"
     )
     reference: str = Field(
         default=CUE, description='the split that the interventions start from; default with by: "agree"'
     )
     images: ImageConfig = ImageConfig()
+    text: TextConfig | None = Field(default=None, description="the splits are tables of texts, tokenised as it says")
     margin: float = Field(default=0.05, gt=0, allow_inf_nan=False, description="the largest effect that counts as none")
     loss: str | dict[str, Any] | None = Field(
         default=None,
         description="cross_entropy (default), binary, squared, absolute, over_positions, or a table of such a name and "
         "options; or package.module:function, a value per sample",
+        examples=["binary"],
     )
     metrics: dict[str, str | MetricConfig] = Field(
-        default={}, description="name -> package.module:function, or a table"
+        default={},
+        description="name -> package.module:function, or a table",
+        examples=[{"brier": {"function": "my_models:brier", "bounds": [0, 1]}}],
     )
     on: str = Field(default="accuracy", description='"accuracy", "loss", or the name of a metric')
     paired: bool | None = Field(
         default=None,
         description="whether row i of every split shows the same sample; default: known of images in files of one name",
+        examples=[True],
     )
     tolerance: float = Field(
         default=0.05, ge=0, allow_inf_nan=False, description="the largest barrier in loss that counts as none"
@@ -156,15 +184,22 @@ class AuditConfig(Config):
         description="auto: activations where statistics are re-estimated on data, else weights; package.module:Class, "
         "an AlignmentMethod of your own; or a table of a name and options",
     )
-    blocks: StrictInt | str | None = Field(default=None, description="also the path block by block")
-    layers: Literal["all"] | list[str] | None = Field(default=None, description="also linear CKA by layer")
+    blocks: StrictInt | str | None = Field(default=None, description="also the path block by block", examples=[1])
+    layers: Literal["all"] | list[str] | None = Field(
+        default=None, description="also linear CKA by layer", examples=["all"]
+    )
     ignore: list[str] = Field(
-        default=[], description="buffers that are no part of what is computed, such as a counter of steps"
+        default=[],
+        description="buffers that are no part of what is computed, such as a counter of steps",
+        examples=[["steps"]],
     )
     norm: NormConfig = NormConfig()
     model: ModelConfig = ModelConfig()
     relearn: RelearnConfig | None = Field(default=None, description="also whether a mechanism is gone or hidden")
     probe: ProbeConfig | None = Field(default=None, description="also what the features of both networks hold")
+    groups: GroupsConfig | None = Field(
+        default=None, description="also how often both networks are right in each group of rows"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -248,6 +283,16 @@ class AuditConfig(Config):
         if probe is not None and probe.split is not None and splits is not None:
             check_choice("split", probe.split, [*splits, *(made if isinstance(made, dict) else ())])
         return probe
+
+    @field_validator("groups")
+    @classmethod
+    def _is_grouped(cls, groups: GroupsConfig | None, info: Any) -> GroupsConfig | None:
+        """The split is one that is read from files, made of one, or a side of the one that is divided."""
+        splits, made, by = (info.data.get(key) for key in ("splits", "interventions", "by"))
+        if groups is not None and groups.split is not None and splits is not None:
+            sides = () if by is None else (AGREE, CONFLICT)
+            check_choice("split", groups.split, [*splits, *sides, *(made if isinstance(made, dict) else ())])
+        return groups
 
     @property
     def split_names(self) -> tuple[str, ...]:

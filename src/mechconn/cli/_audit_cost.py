@@ -152,7 +152,9 @@ def _matches_activations(job: AuditJob) -> bool:
 def _time_row(network: Network, job: AuditJob) -> float:
     """One forward pass of one row of the reference, the first batch not counted."""
     point = network.load(point_of(job.models[0]).params)
-    data = iterate_batches("split", job.suite[job.suite.reference], batch_size=ROWS_ON_CPU, device=network.device)
+    data = iterate_batches(
+        "split", job.suite[job.suite.reference], batch_size=ROWS_ON_CPU, device=network.device, trim=True
+    )
     first = list(islice(data, BATCHES))
     network(point, network.buffers, first[0][0])
     started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import nn
 
 from mechconn.alignment import AlignmentMethod
 from mechconn.cli._audit_config import UNNAMED, AuditConfig, read_name, reads_data
+from mechconn.cli._audit_models import ModelLoader
 from mechconn.cli._audit_relearn import (
     check_splits,
     list_controls,
@@ -19,7 +20,9 @@ from mechconn.cli._audit_relearn import (
     make_probe_task,
     make_relearning_task,
 )
-from mechconn.cli._audit_splits import NORM, add_interventions, load_audit_data, read_interventions
+from mechconn.cli._audit_sources import NORM
+from mechconn.cli._audit_splits import add_interventions, load_audit_data, read_interventions
+from mechconn.cli._audit_text import check_texts, check_tokenizers, list_cut_texts, list_text_options
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
 from mechconn.connectivity import group_parameters, read_first_rows
 from mechconn.core import (
@@ -30,12 +33,11 @@ from mechconn.core import (
     collect_errors,
     import_function,
     read_targets,
-    sha256,
 )
 from mechconn.datasets import ClusterLabels, Suite, make_strips
 from mechconn.losses import Loss, read_loss
-from mechconn.mechanisms import Audit, ProbeTask, RelearningTask, audit, check_layers, check_margin
-from mechconn.models import check_weights_there, list_weight_files, load_model
+from mechconn.mechanisms import Audit, GroupTask, ProbeTask, RelearningTask, audit, check_layers, check_margin
+from mechconn.models import check_weights_there
 from mechconn.network import (
     Metric,
     Network,
@@ -65,6 +67,7 @@ class AuditJob:
     clusters: ClusterLabels | None = None
     relearn: RelearningTask | None = None
     probe: ProbeTask | None = None
+    groups: GroupTask | None = None
 
 
 def prepare_audit(
@@ -74,6 +77,7 @@ def prepare_audit(
     folder: Path,
     seed: int = 0,
     root: Path | None = None,
+    base: Path | None = None,
     key: str | None = None,
 ) -> AuditJob:
     """Read both models and all data; mistakes in any of them are reported together, a line each.
@@ -85,6 +89,7 @@ def prepare_audit(
         folder: what its paths are relative to.
         seed: of the weights before the files fill them.
         root: the folder that holds the named image sets; see `mechconn.datasets.load`.
+        base: the network that adapters were trained on: a folder, or its weights; default: as the adapters name it.
         key: which state of a file is read where it holds several; default: the configuration's.
 
     Raises:
@@ -92,57 +97,58 @@ def prepare_audit(
             other or the configuration.
     """
     files, said = (*weights, *list_controls(config, folder).values()), list[str]()
+    loader = ModelLoader(
+        factory or config.model.factory,
+        config.model.arguments,
+        base,
+        config.model.key if key is None else key,
+        seed,
+        said.append,
+    )
     (models, controls), data, loss, metrics, functions, *_ = collect_errors(
-        lambda: _load_models(weights, factory, config, folder, seed, key, said.append),
-        lambda: load_audit_data(config, folder, root, seed),
+        lambda: _load_models(weights, loader, config, folder),
+        lambda: load_audit_data(config, folder, root, seed, lambda: list_text_options(config, folder, weights, base)),
         lambda: read_loss(config.loss),
         lambda: _read_metrics(config),
         lambda: read_interventions(config),
         lambda: check_splits(config),
+        lambda: check_tokenizers(config, weights, base),
         *(lambda file=file: check_weights_there(file) for file in files),
     )
     trained = data.read.get(NORM)
     sets = add_interventions(data.splits, config.reference, functions, seed)
     suite = Suite(sets, config.reference, config.intervention_names, paired=config.paired)
-    clusters = None if data.columns is None else ClusterLabels(data.columns, suite)
+    clusters = None if data.clusters is None else ClusterLabels(data.clusters, suite)
     example, targets = read_first_rows(suite, torch.device("cpu"), seed)
     highest = max(_find_highest_class(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
     names = _name_models(weights)
     named = [*zip(names, models, strict=True), *((f"{table}.control", own) for table, own in controls.items())]
-    probe, *_ = collect_errors(
-        lambda: make_probe_task(config, data, suite, controls),
+    check_texts(named, suite, example)
+    collect_errors(
         *(
             lambda n=name, m=model: _check_model_fits_data(n, m, example, targets, highest, loss)
             for name, model in named
-        ),
+        )
     )
     if isinstance(config.layers, list):
         check_layers(models[0], models[1], example, config.layers)
-    notes = (*dict.fromkeys(said), *_order_by_names(config, named, suite, example))
+    notes = (*dict.fromkeys(said), *list_cut_texts(data.read), *_order_by_names(config, named, suite, example))
     norm = _make_norm(config, trained)
-    hashes = {name: _hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
-    relearn = make_relearning_task(config, data, controls)
-    return AuditJob(config, models, names, suite, hashes, norm, trained, loss, metrics, notes, clusters, relearn, probe)
+    hashes = {name: loader.hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
+    return AuditJob(
+        config, models, names, suite, hashes, norm, trained, loss, metrics, notes, clusters,
+        make_relearning_task(config, data, controls), make_probe_task(config, data, suite, controls), data.groups,
+    )  # fmt: skip
 
 
 def _load_models(
-    weights: tuple[Path, Path],
-    factory: str | None,
-    config: AuditConfig,
-    folder: Path,
-    seed: int,
-    key: str | None,
-    note: Callable[[str], object],
+    weights: tuple[Path, Path], loader: ModelLoader, config: AuditConfig, folder: Path
 ) -> tuple[tuple[nn.Module, nn.Module], dict[str, nn.Module]]:
     """Both models, once what the configuration asks of them is known to be there, and the controls."""
-    named, arguments = factory or config.model.factory, config.model.arguments
-    key = config.model.key if key is None else key
-
-    def load(file: Path) -> nn.Module:
-        return _load_weights(file, named, arguments, seed, key, note)
-
     first, second, controls = collect_errors(
-        lambda: load(weights[0]), lambda: load(weights[1]), lambda: load_controls(config, folder, load)
+        lambda: loader.load(weights[0]),
+        lambda: loader.load(weights[1]),
+        lambda: load_controls(config, folder, loader.load),
     )
     collect_errors(
         lambda: _check_statistics(config, first),
@@ -262,35 +268,6 @@ def _order_by_names(
     return ()
 
 
-def _load_weights(
-    file: Path,
-    factory: str | None,
-    arguments: dict[str, Any],
-    seed: int,
-    key: str | None,
-    note: Callable[[str], object],
-) -> nn.Module:
-    check_weights_there(file)
-    if factory is not None:
-        return load_model(factory, file, arguments=arguments, key=key, seed=seed, note=note)
-    if not file.is_dir():
-        raise ValueError(
-            f"{file} holds weights without a network; pass --model package.module:function, or the folder of a "
-            "saved Hugging Face classifier"
-        )
-    if key is not None:
-        raise ValueError(
-            f"key {key!r} names a state in files of weights, and {file} is the folder of a model; leave it out, or "
-            "pass --model package.module:function"
-        )
-    return load_model(str(file), note=note)
-
-
-def _hash_weights(weights: Path) -> str:
-    """SHA-256 of the SHA-256 of each file of weights, in the order of their names; all shards where there are some."""
-    return sha256(b"".join(bytes.fromhex(sha256(file.read_bytes())) for file in list_weight_files(weights)))
-
-
 def _name_models(weights: tuple[Path, Path]) -> tuple[str, str]:
     stems = [file.stem if file.suffix else file.name for file in weights]
     return (stems[0], stems[1]) if stems[0] != stems[1] else (str(weights[0]), str(weights[1]))
@@ -317,6 +294,7 @@ def run_audit(
         cluster=job.clusters,
         relearn=job.relearn,
         probe=job.probe,
+        groups=job.groups,
         tolerance=config.tolerance,
         blocks=config.blocks,
         layers=config.layers,

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
+from mechconn.cli._audit_columns import LABEL, find_split_source
 from mechconn.cli._audit_config import AuditConfig
-from mechconn.cli._audit_splits import PLACEBO, PLACEBO_SPLIT, AuditData, read_column_of
+from mechconn.cli._audit_sources import PLACEBO, PLACEBO_SPLIT
+from mechconn.cli._audit_splits import AuditData
 from mechconn.core import collect_errors
-from mechconn.datasets import Placebo, Suite
+from mechconn.datasets import Placebo, Suite, select_labels
 from mechconn.mechanisms import ProbeTask, RelearningTask, find_intervention
-
-LABEL = "label"
 
 
 def list_controls(config: AuditConfig, folder: Path) -> dict[str, Path]:
@@ -75,19 +77,20 @@ def make_relearning_task(
 def make_probe_task(
     config: AuditConfig, data: AuditData, suite: Suite, controls: Mapping[str, nn.Module]
 ) -> ProbeTask | None:
-    """What is probed; None where it is not asked for.
-
-    Raises:
-        ValueError: no such column.
-    """
+    """What is probed; None where it is not asked for."""
     if (asked := config.probe) is None:
         return None
-    split = asked.split or (config.reference if config.by is None else next(iter(config.splits)))
-    source = data.sources[config.reference if split in config.made_splits else split]
-    columns = [None if name in (None, LABEL) else name for name in (asked.target, config.cluster)]
-    try:
-        target, cluster = (None if name is None else read_column_of(source, name) for name in columns)
-    except ValueError as error:
-        raise ValueError(f"probe: {error}") from error
+    name = find_split_source(config, asked.split)
+    split = name if asked.split is None else asked.split
+
+    def select(column: str) -> list[Any]:
+        """The values of the rows that are read, which may be selected from those of the column."""
+        values = data.columns[name, column]
+        if split not in suite:
+            return list(values)
+        return [values[row] for row in select_labels("probe", split, suite[split], torch.arange(len(values))).tolist()]
+
+    target = asked.target if asked.target == LABEL else select(asked.target)
+    cluster = None if config.cluster is None else select(config.cluster)
     read = suite[split] if split in suite else data.read[split]
-    return ProbeTask(read, LABEL if target is None else target, asked.layers, controls.get("probe"), cluster)
+    return ProbeTask(read, target, asked.layers, controls.get("probe"), cluster)

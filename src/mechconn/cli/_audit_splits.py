@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mechconn.cli._audit_columns import LABEL, Columns, make_group_task, read_columns
 from mechconn.cli._audit_config import AuditConfig
+from mechconn.cli._audit_sources import MAJORITY, RELEARNED, TRAINED, list_further
 from mechconn.cli._relearn_config import COLUMN_ONLY
-from mechconn.core import SampleSource, collect_errors, read_safetensors
+from mechconn.core import SampleSource, collect_errors
 from mechconn.datasets import (
     DATASET_NAMES,
     explain_missing_source,
     intervened,
-    load_column,
     load_splits,
     looks_like_hub,
     read_intervention,
 )
-from mechconn.mechanisms import column_only, split_by_agreement
+from mechconn.mechanisms import GroupTask, column_only, split_by_agreement
 
-MAJORITY, NORM = "data of the majority", "data of the norm statistics"
-RELEARNED = "data of relearning"
-PLACEBO, PLACEBO_SPLIT = "data of the placebo", "split of the placebo"
-FILES = (".safetensors", ".parquet", ".csv", ".tsv")
+FILES = (".safetensors", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 """Suffixes of files, which are never names of the hub's sets."""
 
 
@@ -33,21 +31,25 @@ class AuditData:
     """What an audit's files hold.
 
     Attributes:
-        sources: name -> where it lies: of the splits, and of the data beside them.
-        read: the same, read.
+        read: name -> rows: of the splits, and of the data beside them.
         splits: those of the suite, but for the ones that interventions make.
-        columns: the cluster of each row, split by split or of all; None where none are named.
+        columns: name, column -> every column that the configuration names.
+        clusters: the cluster of each row, split by split or of all; None where none are named.
         tuned: the rows that relearning tunes on; None where it is not asked for.
+        groups: those that are measured; None where they are not asked for.
     """
 
-    sources: Mapping[str, str]
     read: Mapping[str, SampleSource]
     splits: dict[str, Any]
-    columns: Any
+    columns: Columns
+    clusters: Any
     tuned: Any
+    groups: GroupTask | None
 
 
-def load_audit_data(config: AuditConfig, folder: Path, root: Path | None, seed: int) -> AuditData:
+def load_audit_data(
+    config: AuditConfig, folder: Path, root: Path | None, seed: int, text: Callable[[], Mapping[str, Any]] = dict
+) -> AuditData:
     """Every split, and the data of the norm statistics, of the majority and of relearning.
 
     Args:
@@ -55,60 +57,72 @@ def load_audit_data(config: AuditConfig, folder: Path, root: Path | None, seed: 
         folder: what its paths are relative to.
         root: the folder that holds the named image sets.
         seed: of rows that are drawn.
+        text: gives what `load_splits` is told of texts.
     """
-    places, download = {**config.splits, **_list_further(config)}, config.images.download
-    found = collect_errors(*(lambda place=place: resolve_source(folder, place, download) for place in places.values()))
-    sources = dict(zip(places, found, strict=True))
-    read = load_splits(sources, root=root, **config.images.model_dump())
-    columns, tuned = _read_clusters(config, sources), read.get(RELEARNED)
-    if config.by is None:
-        return AuditData(sources, read, {name: read[name] for name in config.splits}, columns, tuned)
-    splits = split_by_column(config, config.by, sources, read)
-    if config.relearn is not None:
-        splits[COLUMN_ONLY], tuned = _draw_column_only(config, config.by, sources, read, seed)
-    return AuditData(sources, read, splits, columns, tuned)
+    places, download = {**config.splits, **list_further(config)}, config.images.download
+    sources: dict[str, str] = {}
+    options: list[dict[str, Any]] = []
+
+    def resolve(name: str) -> None:
+        sources[name] = resolve_source(folder, places[name], download)
+
+    def load() -> dict[str, SampleSource]:  # of the sources that were found
+        found = {name: source for name, source in sources.items() if name in rows}
+        return load_splits(found, root=root, **options[0]) if found and options else {}
+
+    rows = _list_rows(config, places)
+    *_, read, columns = collect_errors(
+        *(lambda name=name: resolve(name) for name in places),
+        lambda: options.append({**config.images.model_dump(), **text()}),
+        load,
+        lambda: read_columns(config, sources, rows),
+    )
+    splits, tuned = {name: read[name] for name in config.splits}, read.get(RELEARNED)
+    if config.by is not None:
+        splits = split_by_column(config, config.by, columns, read)
+        if config.relearn is not None:
+            splits[COLUMN_ONLY], tuned = _draw_column_only(config, config.by, sources, columns, read, seed)
+    clusters, groups = _select_clusters(config, columns), make_group_task(config, read, columns)
+    return AuditData(read, splits, columns, clusters, tuned, groups)
 
 
-def _list_further(config: AuditConfig) -> dict[str, str]:
-    """The data beside the splits."""
-    relearn = config.relearn
-    placebo = None if relearn is None else relearn.placebo
-    named = {
-        NORM: config.norm.data,
-        MAJORITY: config.majority,
-        RELEARNED: relearn and relearn.data,
-        PLACEBO: placebo and placebo.data,
-        PLACEBO_SPLIT: placebo and placebo.split,
-    }
-    return {name: place for name, place in named.items() if isinstance(place, str) and place}
+def _list_rows(config: AuditConfig, names: Iterable[str]) -> list[str]:
+    """The data whose rows are read; of the training data of groups columns suffice, but for their classes."""
+    needed = config.groups is not None and (config.groups.overlapping or LABEL in config.groups.columns)
+    return [name for name in names if name != TRAINED or needed]
 
 
-def _read_agreeing(config: AuditConfig, by: str, sources: Mapping[str, str], sets: Mapping[str, Any]) -> dict[str, Any]:
+def _read_agreeing(config: AuditConfig, by: str, columns: Columns, sets: Mapping[str, Any]) -> dict[str, Any]:
     """What agrees with what: as it is named, or the majority of other data."""
     train: dict[str, Any] = {}
     if MAJORITY in sets:
-        train = {"train_labels": sets[MAJORITY].y, "train_column": read_column_of(sources[MAJORITY], by)}
+        train = {"train_labels": sets[MAJORITY].y, "train_column": columns[MAJORITY, by]}
     return {"agrees": config.agrees or None, **train}
 
 
 def _draw_column_only(
-    config: AuditConfig, by: str, sources: Mapping[str, str], sets: Mapping[str, SampleSource], seed: int
+    config: AuditConfig,
+    by: str,
+    sources: Mapping[str, str],
+    columns: Columns,
+    sets: Mapping[str, SampleSource],
+    seed: int,
 ) -> tuple[Any, Any]:
     """(rows of the one split to measure on, rows to tune on) in which nothing but the column predicts the label.
 
     Raises:
-        ValueError: no such column, or as in `column_only`.
+        ValueError: as in `column_only`.
     """
     (name,) = config.splits
     assert config.relearn is not None
-    agreeing = _read_agreeing(config, by, sources, sets)
+    agreeing = _read_agreeing(config, by, columns, sets)
     if MAJORITY not in sets and not config.agrees:  # one majority for both, that of the split
-        agreeing |= {"train_labels": sets[name].y, "train_column": read_column_of(sources[name], by)}
+        agreeing |= {"train_labels": sets[name].y, "train_column": columns[name, by]}
     rows = {name: None, RELEARNED: config.relearn.rows}
 
     def draw(which: str) -> Any:
         try:
-            return column_only(sets[which], read_column_of(sources[which], by), rows[which], seed=seed, **agreeing)
+            return column_only(sets[which], columns[which, by], rows[which], seed=seed, **agreeing)
         except ValueError as error:
             raise ValueError(f"relearn: by = {by!r}, {sources[which]}: {error}") from error
 
@@ -116,14 +130,11 @@ def _draw_column_only(
     return measured, tuned
 
 
-def _read_clusters(config: AuditConfig, sources: Mapping[str, str]) -> Any:
+def _select_clusters(config: AuditConfig, columns: Columns) -> Any:
     """The column of clusters: of every split, or of the one that is divided; None where none is named."""
     if config.cluster is None:
         return None
-    try:
-        found = {name: read_column_of(sources[name], config.cluster) for name in config.splits}
-    except ValueError as error:
-        raise ValueError(f"cluster = {config.cluster!r}: {error}") from error
+    found = {name: columns[name, config.cluster] for name in config.splits}
     if config.by is not None:
         return next(iter(found.values()))
     return found | dict.fromkeys(config.made_splits, found.get(config.reference))
@@ -141,39 +152,25 @@ def resolve_source(folder: Path, source: str, download: bool) -> str:
 
 
 def split_by_column(
-    config: AuditConfig, by: str, sources: Mapping[str, str], sets: Mapping[str, SampleSource]
+    config: AuditConfig, by: str, columns: Columns, sets: Mapping[str, SampleSource]
 ) -> dict[str, SampleSource]:
     """The two sides of the one split, divided by a column.
 
     Args:
         config: which values agree, where they are named.
         by: the column.
-        sources: where everything lies.
-        sets: the same, read.
+        columns: those that the configuration names.
+        sets: the data.
 
     Raises:
-        ValueError: no such column, or as in `split_by_agreement`.
+        ValueError: as in `split_by_agreement`.
     """
     (name,) = config.splits
-    agreeing = _read_agreeing(config, by, sources, sets)
+    agreeing = _read_agreeing(config, by, columns, sets)
     try:
-        return dict(split_by_agreement(sets[name], read_column_of(sources[name], by), **agreeing))
+        return dict(split_by_agreement(sets[name], columns[name, by], **agreeing))
     except ValueError as error:
         raise ValueError(f"by = {by!r}: {error}") from error
-
-
-def read_column_of(source: str, name: str) -> Sequence[Any]:
-    """A column of a table, or a tensor of a .safetensors file, row by row.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    if Path(source).suffix != ".safetensors":
-        return load_column(source, name)
-    tensors = read_safetensors(Path(source))
-    if name not in tensors:
-        raise ValueError(f"{source} has no tensor {name!r}, a value for each row; tensors: {', '.join(tensors)}")
-    return tensors[name].tolist()
 
 
 def read_interventions(config: AuditConfig) -> dict[str, Any]:

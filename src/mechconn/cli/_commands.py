@@ -62,6 +62,9 @@ def audit(
     weights_b: Annotated[Path, typer.Argument(help="Weights of B.")],
     data: Annotated[Path, typer.Option(help="audit.toml: the splits, and what to do with them.")],
     model: Annotated[str | None, typer.Option(help="package.module:function that builds the network.")] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder of the network that LoRA adapters were trained on; or its weights.")
+    ] = None,
     key: Annotated[
         str | None, typer.Option(help="Which state of files that hold several, such as state_dict_ema.")
     ] = None,
@@ -85,7 +88,7 @@ def audit(
         lambda: check_target(output, weights_a, weights_b, data),
         lambda: check_precision(precision),
     )
-    job = prepare_audit((weights_a, weights_b), model, config, data.parent, seed, root, key)
+    job = prepare_audit((weights_a, weights_b), model, config, data.parent, seed, root, base, key)
     passes, seconds = estimate_seconds(job, Compute(place, kind))
     sys.stderr.write(f"{passes:,} forward passes of one row: about {_format_duration(seconds)}\n")
     with show_progress_bars() as (report, _):

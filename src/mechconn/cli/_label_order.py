@@ -84,6 +84,8 @@ def _permute(model: nn.Module, order: list[int], example: Any) -> bool:
         head = model.get_submodule(find_head(model, example))
     except ValueError:  # no single linear layer: the check of the names refuses the model
         return False
+    for name, parameter in list(head.named_parameters(recurse=False)):  # the base under adapters is others' too
+        setattr(head, name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
     parts = list(head.parameters(recurse=False))
     if before.shape[-1] != len(order) or any(len(part) != len(order) for part in parts):
         return False

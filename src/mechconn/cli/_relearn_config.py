@@ -16,8 +16,14 @@ COLUMN_ONLY = "column_only"
 class PlaceboConfig(Config):
     """A mechanism of the same kind that no network met."""
 
-    data: str = Field(description="rows to tune on, given like a split: those of [relearn] data with the placebo")
-    split: str = Field(description="rows to measure on, given like a split: those of [relearn] split with the placebo")
+    data: str = Field(
+        description="rows to tune on, given like a split: those of [relearn] data with the placebo",
+        examples=["placebo/train"],
+    )
+    split: str = Field(
+        description="rows to measure on, given like a split: those of [relearn] split with the placebo",
+        examples=["placebo/test"],
+    )
 
 
 class RelearnConfig(Config):
@@ -25,18 +31,23 @@ class RelearnConfig(Config):
 
     data: str = Field(
         description="rows in which nothing but the mechanism predicts, given like a split and none of those measured; "
-        "with by any rows, of which such are drawn in which the column predicts the label and nothing else does"
+        "with by any rows, of which such are drawn in which the column predicts the label and nothing else does",
+        examples=["relearn/train"],
     )
-    rows: int | None = Field(default=None, gt=0, description="how many of them are tuned on; default: all")
+    rows: int | None = Field(
+        default=None, gt=0, description="how many of them are tuned on; default: all", examples=[100]
+    )
     split: str | None = Field(
         default=None,
         description="the split on which accuracy is measured meanwhile, where nothing but the mechanism predicts; "
         f'with by: "{COLUMN_ONLY}", made of the one split, and the default',
+        examples=["rand_image"],
     )
     control: str | None = Field(
         default=None,
         description="weights of a network that never met the mechanism, tuned alike: a file or a saved folder, read "
         "as A and B are",
+        examples=["never.safetensors"],
     )
     placebo: PlaceboConfig | None = Field(
         default=None, description="in place of a control, and weaker: each network relearns another mechanism"
@@ -44,6 +55,7 @@ class RelearnConfig(Config):
     intervention: str | None = Field(
         default=None,
         description="the split that takes the mechanism's information away; default: rand_cue, or the only one",
+        examples=["rand_cue"],
     )
     steps: list[int] = Field(
         default=list(Relearning().steps), description="steps after which accuracy is measured, from 0, ascending"
@@ -83,9 +95,15 @@ class ProbeConfig(Config):
 
     target: str = Field(default="label", description='"label", or a column of the split, such as "cue"')
     split: str | None = Field(
-        default=None, description="the split that is read; default: the reference, with by the one that is divided"
+        default=None,
+        description="the split that is read; default: the reference, with by the one that is divided",
+        examples=["test"],
     )
     layers: Literal["all"] | list[str] | None = Field(
-        default=None, description='names, or "all"; default: those that own parameters, and the features'
+        default=None,
+        description='names, or "all"; default: those that own parameters, and the features',
+        examples=["all"],
     )
-    control: str | None = Field(default=None, description="as under [relearn], and by default that of [relearn]")
+    control: str | None = Field(
+        default=None, description="as under [relearn], and by default that of [relearn]", examples=["never.safetensors"]
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from mechconn.alignment import Alignment, AlignmentMethod, check_method, prove_and_match
+from mechconn.alignment import Alignment, AlignmentMethod, check_method, check_no_adapters, prove_and_match
 from mechconn.connectivity._barrier import Barrier
 from mechconn.connectivity._evaluate_path import check_grid
 from mechconn.connectivity._evaluator import Evaluator
@@ -214,6 +214,7 @@ def evaluate_alignment(
             continue
         names = ("null[0]", "null[1]") if name else ("model_a", "model_b")
         first, second = _as_modules(names, pair)
+        check_no_adapters(second)
         evaluator = Evaluator(first, suite, loss=loss, metrics=metrics, seed=seed, compute=how)
         policy, b = resolve_norm(norm, evaluator.network), point_of(second)
         networks = evaluator.network, Network(second, how)

@@ -19,7 +19,7 @@ from mechconn.connectivity._profile_page import make_barrier_cell, mark_barrier
 from mechconn.core import Compute, PerSampleLoss, Progress, abbreviate_split, check_choice, check_count
 from mechconn.datasets import Suite
 from mechconn.losses import NATS, cross_entropy
-from mechconn.network import Metric, NormPolicy, Point, PointLike, as_points, resolve_norm
+from mechconn.network import Metric, NormPolicy, Point, PointLike, as_points, find_joined, resolve_norm
 from mechconn.paths import LinearPath, refuse_ends
 from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks, print_table
 
@@ -190,11 +190,18 @@ def evaluate_blocks(
     Source: Adilova, Andriushchenko, Kamp, Fischer & Jaggi, *Layer-wise linear mode connectivity*, ICLR 2024.
     """
     check_choice("rest", rest, ("a", "b"))
+    first, last = as_points(("a", "b"), (a, b), ignore, model)
     evaluator = Evaluator(
-        model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute, device=device, progress=progress
+        find_joined(model, (first,)),
+        suite,
+        loss=loss,
+        metrics=metrics,
+        seed=seed,
+        compute=compute,
+        device=device,
+        progress=progress,
     )
     grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
-    first, last = as_points(("a", "b"), (a, b), ignore, model)
     for name, point in (("a", first), ("b", last)):
         evaluator.network.check(name, point.params)
     return walk_blocks(evaluator, (first, last), blocks, rest, grid, norm, leave_out, keep_samples)

@@ -16,7 +16,7 @@ from mechconn.connectivity._saved_ends import EndMeans
 from mechconn.core import Buffers, Compute, PerSampleLoss, Progress, check_fraction, log_warnings
 from mechconn.datasets import Clusters, Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import OWN_NAMES, Metric, NormPolicy, list_statistics, resolve_norm
+from mechconn.network import HALF, OWN_NAMES, Metric, NormPolicy, find_joined, list_statistics, resolve_norm
 from mechconn.paths import Path, check_path, path_grid
 
 
@@ -83,8 +83,9 @@ def evaluate_path(
 
     Source: Lubana et al. 2023, section 3.
     """
+    check_path(path)
     evaluator = Evaluator(
-        model,
+        find_joined(model, path.sources),
         suite,
         loss=loss,
         metrics=metrics,
@@ -94,7 +95,6 @@ def evaluate_path(
         device=device,
         progress=progress,
     )
-    check_path(path)
     grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
     if evaluator.clusters is not None and not keep_samples:
         raise ValueError("cluster= is for the barriers' intervals, which need every sample; pass keep_samples=True")
@@ -139,7 +139,7 @@ def evaluate_line(
         samples=collected.samples,
         reference=evaluator.suite.reference,
         interventions=evaluator.suite.interventions if splits is None else (),
-        settings={**path.describe(), "norm": norm.describe(), **evaluator.settings},
+        settings={**path.describe(), "norm": norm.describe(), **evaluator.settings, **_describe_mixing(evaluator)},
         metrics={name: splits for name, splits in means.items() if name not in OWN_NAMES},
         per_sample={m: {s: torch.stack(v) for s, v in splits.items()} for m, splits in collected.rows.items()},
         each=collected.each,
@@ -150,6 +150,12 @@ def evaluate_line(
     )
     log_warnings("path", profile.shifted_ends())
     return profile
+
+
+def _describe_mixing(evaluator: Evaluator) -> dict[str, str]:
+    """The type in which weights are mixed, where it is another than their own."""
+    held = {parameter.dtype for parameter in evaluator.network.make_weightless_parameters().values()}
+    return {"mixed_in": "float32"} if held & {*HALF} else {}
 
 
 def _number_clusters(evaluator: Evaluator, collected: PointResults) -> dict[str, Tensor]:

@@ -42,6 +42,7 @@ from mechconn.network import (
     check_same_rows,
     collect_bounds,
     compute_outcomes,
+    copy_unless_held,
     load_point,
     point_of,
 )
@@ -268,7 +269,7 @@ class Evaluator:
     def _load(self, point: Point, buffers: Buffers) -> Point:
         """A known point on the network's device."""
         self.network.check("the point's parameters", point.params)
-        params = {name: tensor.clone() for name, tensor in point.params.items()}  # a forward pass may write into it
+        params = {n: copy_unless_held(tensor) for n, tensor in point.params.items()}  # a forward pass may write into it
         self.network.load_in_place(params)
         check_same_keys("the point's buffers", self.network.buffers, buffers)
         return Point(params, {name: buffers[name].to(self.network.device, copy=True) for name in self.network.buffers})

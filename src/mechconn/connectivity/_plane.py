@@ -31,8 +31,11 @@ from mechconn.network import (
     Metric,
     NormPolicy,
     PointLike,
+    are_held_alike,
     as_points,
     check_accuracy_measured,
+    copy_unless_held,
+    find_joined,
     resolve_norm,
 )
 from mechconn.paths import Spot
@@ -232,11 +235,18 @@ def evaluate_plane(
     if side < 2:
         raise ValueError(f"a plane needs a grid of at least 2 x 2 points, got points={points}")
     check_non_negative("margin", margin)
+    corners = as_points(("a", "b", "c"), (a, b, c), ignore, model)
     evaluator = Evaluator(
-        model, suite, loss=loss, metrics=metrics, seed=seed, compute=compute, device=device, progress=progress
+        find_joined(model, corners),
+        suite,
+        loss=loss,
+        metrics=metrics,
+        seed=seed,
+        compute=compute,
+        device=device,
+        progress=progress,
     )
     norm = resolve_norm(norm, evaluator.network)
-    corners = as_points(("a", "b", "c"), (a, b, c), ignore, model)
     theta_a, theta_b, theta_c = (corner.params for corner in corners)
     for name, corner in zip("abc", corners, strict=True):
         evaluator.network.check(name, corner.params)
@@ -317,13 +327,15 @@ def _compute_residual(a: Tensor, b: Tensor, c: Tensor, share: float) -> Tensor:
 def _make_point(a: Params, b: Params, c: Params, beta: float, gamma: float) -> Params:
     """theta_a + beta (theta_b - theta_a) + gamma (theta_c - theta_a)."""
     return {
-        name: (origin + beta * _subtract(origin, b[name]) + gamma * _subtract(origin, c[name])).to(origin.dtype)
-        for name, origin in ((name, tensor.detach()) for name, tensor in a.items())
+        name: origin
+        if are_held_alike((origin, b[name], c[name]))
+        else (origin.detach() + beta * _subtract(origin, b[name]) + gamma * _subtract(origin, c[name])).to(origin.dtype)
+        for name, origin in a.items()
     }
 
 
 def _copy(params: Params) -> Params:
-    return {name: tensor.detach().clone() for name, tensor in params.items()}
+    return {name: copy_unless_held(tensor) for name, tensor in params.items()}
 
 
 def _make_axis(places: list[float], side: int, margin: float) -> tuple[float, ...]:

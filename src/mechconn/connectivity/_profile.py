@@ -308,10 +308,18 @@ class Profile(Result, kind="profile"):
         """
         write_table(file, make_table(self))
 
+    @property
+    def number_types(self) -> str:
+        """The type that the points are computed in, and the one that weights are mixed in, where they are known."""
+        computed, mixed = self.settings.get("precision"), self.settings.get("mixed_in")
+        kind = "" if computed is None else f" in {computed}"
+        return kind if mixed is None else f"{kind}, weights mixed in {mixed}"
+
     def __str__(self) -> str:
         width, over = max(map(len, ("split", *self.loss))), describe_clusters(self.clusters)
         over = f"; {over}" if over else ""
-        lines = [f"{self.settings.get('path', 'a')} path, {len(self.ts)} points; barrier in loss, by split{over}"]
+        points = f"{self.settings.get('path', 'a')} path, {len(self.ts)} points{self.number_types}"
+        lines = [f"{points}; barrier in loss, by split{over}"]
         lines += [f"  {split:<{width}}  {self._summary(split)}" for split in self.loss]
         lines += [f"  other ends: {shift}" for shift in self.shifted_ends()]
         lines += [f"  not finite: {on} on {split!r} is {value} at t = {t:g}" for split, on, t, value in self.not_finite]

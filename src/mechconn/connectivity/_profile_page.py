@@ -86,7 +86,9 @@ def is_finite(profile: Profile, split: str, on: str) -> bool:
 
 
 def _describe_points(profile: Profile) -> str:
-    return f"Evaluated at {len(profile.ts)} points.{describe_norm(profile.settings.get('norm', {}))}"
+    return (
+        f"Evaluated at {len(profile.ts)} points{profile.number_types}.{describe_norm(profile.settings.get('norm', {}))}"
+    )
 
 
 def describe_norm(norm: Mapping[str, Any]) -> str:

@@ -117,8 +117,13 @@ from mechconn.core._sources import select_rows as select_rows
 from mechconn.core._sources import share_rows as share_rows
 from mechconn.core._tensor_files import UnusableFileError as UnusableFileError
 from mechconn.core._tensor_files import read_safetensors as read_safetensors
+from mechconn.core._tensor_files import read_tensor_shapes as read_tensor_shapes
 from mechconn.core._tensor_files import read_with_note as read_with_note
 from mechconn.core._tensor_files import write_safetensors as write_safetensors
+from mechconn.core._text_inputs import TOKEN_IDS as TOKEN_IDS
+from mechconn.core._text_inputs import TOKEN_MASK as TOKEN_MASK
+from mechconn.core._text_inputs import count_positions as count_positions
+from mechconn.core._text_inputs import pads_by_batch as pads_by_batch
 from mechconn.core._typing import Buffers as Buffers
 from mechconn.core._typing import Data as Data
 from mechconn.core._typing import Inputs as Inputs

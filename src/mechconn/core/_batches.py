@@ -23,6 +23,7 @@ from mechconn.core._read_batch import (
     read_batch,
 )
 from mechconn.core._sources import RowSubset, _iterate_leaves, _map_parts, is_source, move_inputs, move_source
+from mechconn.core._text_inputs import TextLimits, pads_by_batch, trim_padding
 from mechconn.core._typing import Data, Inputs, SampleSource
 
 _NumberedBatch: TypeAlias = tuple[Inputs, Tensor, Sequence[int] | Tensor]
@@ -38,13 +39,20 @@ def iterate_batches(
     device: torch.device,
     shuffle: torch.Generator | None = None,
     model: nn.Module | None = None,
+    trim: bool = False,
 ) -> Iterator[tuple[Inputs, Tensor]]:
     """One pass over data that `as_data` returned: pairs (inputs, targets) on `device`, checked to be finite.
 
     `batch_size` and `shuffle` apply to sources; other iterables keep their own batches and order. The signature of
-    `model` decides how batches of several parts are read.
+    `model` decides how batches of several parts are read. With `trim`, for readers of outputs alone, texts that are
+    padded by batch have the positions that the batch's longest row needs.
+
+    Raises:
+        ValueError: a row is not finite, or the model, one of Transformers', cannot take a batch of texts.
     """
-    found = iterate_numbered_batches(name, data, batch_size=batch_size, device=device, shuffle=shuffle, model=model)
+    found = iterate_numbered_batches(
+        name, data, batch_size=batch_size, device=device, shuffle=shuffle, model=model, trim=trim
+    )
     return ((inputs, targets) for inputs, targets, _ in found)
 
 
@@ -56,11 +64,13 @@ def iterate_numbered_batches(
     device: torch.device,
     shuffle: torch.Generator | None = None,
     model: nn.Module | None = None,
+    trim: bool = False,
 ) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
     """`iterate_batches` with the number of each row in its dataset, int64 [N]; None where the data are no source."""
-    taken = None if model is None else ForwardSignature.of(model)
+    taken, limits = (None, None) if model is None else (ForwardSignature.of(model), TextLimits.of(model))
     data = data.seen_by(taken) if isinstance(data, MapStyle | RowSubset) else data
     source = is_source(data)
+    trim = trim and pads_by_batch(data)
     if source and device.type != "cpu":
         data = move_source(data, device)  # bytes travel once, and become numbers there
     read = 0
@@ -68,6 +78,9 @@ def iterate_numbered_batches(
         _iterate_source(name, data, batch_size, shuffle, taken) if is_source(data) else _number_rows(name, data, taken)
     )
     for inputs, targets, rows in found:
+        inputs = trim_padding(inputs) if trim else inputs
+        if limits is not None:
+            limits.check(name, inputs, rows)
         for tensor in list_tensors(inputs):
             check_finite(name, tensor, rows)
         check_finite(name, targets, rows)

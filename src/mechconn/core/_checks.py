@@ -20,7 +20,8 @@ WRONG_INPUT = (ValueError, TypeError, FileNotFoundError, NotADirectoryError, Per
 def collect_errors(*steps: Callable[[], Any]) -> list[Any]:
     """Run all steps and return their results; if any find wrong input, raise one error with a line for each mistake.
 
-    A mistake that several steps find is reported once. The error has the type common to all, else ValueError.
+    A mistake that several steps find is reported once, also where one names behind what it found it ("by: no file x").
+    The error has the type common to all, else ValueError.
     """
     results, errors = [], []
     for step in steps:
@@ -34,7 +35,8 @@ def collect_errors(*steps: Callable[[], Any]) -> list[Any]:
         lines = dict.fromkeys(line for error in errors for line in str(error).splitlines())
         kinds = {type(error) for error in errors}
         kind = kinds.pop() if len(kinds) == 1 and kinds <= set(WRONG_INPUT) else ValueError
-        raise kind("\n".join(lines)) from errors[0]
+        shortest = [line for line in lines if not any(line.endswith(f": {other}") for other in lines)]
+        raise kind("\n".join(shortest)) from errors[0]
     return results
 
 

@@ -48,7 +48,7 @@ def describe_classes(data: Any) -> str:
     """How many classes and the first of their names; nothing where the data name none."""
     classes = getattr(data, "classes", None)
     if classes is None:
-        below = _find_below(data)
+        below = find_below(data)
         return "" if below is None else describe_classes(below)
     return f"{len(classes)} classes ({shorten(', '.join(map(str, classes)), WIDTH, placeholder=' ...')})"
 
@@ -58,14 +58,15 @@ def describe_origin(data: Any) -> str:
     return f"of {type(data).__name__}"
 
 
-def _find_below(data: Any) -> Any:
+def find_below(data: Any) -> Any:
+    """The data that others were made from: under a cue, an intervention, a selection or a scale; None of others."""
     return next((getattr(data, name) for name in BELOW if hasattr(data, name)), None)
 
 
 def _find_row_shape(data: Any) -> str:
     """The shape of a row of our own datasets; nothing where reading one would run code of the user's."""
     root = data
-    while (below := _find_below(root)) is not None:
+    while (below := find_below(root)) is not None:
         root = below
     if not isinstance(root, ShortRepr):
         return ""

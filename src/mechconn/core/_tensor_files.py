@@ -35,6 +35,20 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
         raise UnusableFileError(_explain_damage(file, why)) from error
 
 
+def read_tensor_shapes(file: Path) -> dict[str, list[int]]:
+    """The shapes of the tensors of a .safetensors file by name, without reading these.
+
+    Raises:
+        UnusableFileError: it is damaged.
+    """
+    try:
+        with safe_open(file, "pt") as opened:
+            return {name: list(opened.get_slice(name).get_shape()) for name in opened.keys()}
+    except (SafetensorError, OSError) as error:
+        why = str(error).splitlines()[0]
+        raise UnusableFileError(_explain_damage(file, why)) from error
+
+
 def read_with_note(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a file that `write_safetensors` wrote, and its note.
 

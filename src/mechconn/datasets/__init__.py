@@ -1,8 +1,14 @@
 """Image sets, texts and tables, cues on them, and suites of interventions."""
 
+from mechconn.datasets._class_folders import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from mechconn.datasets._clusters import ClusterLabels as ClusterLabels
 from mechconn.datasets._clusters import Clusters as Clusters
+from mechconn.datasets._clusters import check_label_count as check_label_count
 from mechconn.datasets._clusters import read_clusters as read_clusters
+from mechconn.datasets._clusters import select_labels as select_labels
+from mechconn.datasets._column_names import find_texts as find_texts
+from mechconn.datasets._column_names import list_columns as list_columns
+from mechconn.datasets._column_names import list_text_splits as list_text_splits
 from mechconn.datasets._cue import Cue as Cue
 from mechconn.datasets._cue import DataPlace as DataPlace
 from mechconn.datasets._cue import make_cue as make_cue
@@ -31,9 +37,11 @@ from mechconn.datasets._label_names import write_output_names as write_output_na
 from mechconn.datasets._load import DATASET_NAMES as DATASET_NAMES
 from mechconn.datasets._load import ROOT_VARIABLE as ROOT_VARIABLE
 from mechconn.datasets._load import explain_missing_source as explain_missing_source
+from mechconn.datasets._load import find_splits as find_splits
 from mechconn.datasets._load import has_split as has_split
 from mechconn.datasets._load import load as load
 from mechconn.datasets._load import looks_like_hub as looks_like_hub
+from mechconn.datasets._load_text import load_text as load_text
 from mechconn.datasets._normalised import Normalised as Normalised
 from mechconn.datasets._output_tables import load_outputs as load_outputs
 from mechconn.datasets._output_tables import save_outputs as save_outputs
@@ -49,6 +57,7 @@ from mechconn.datasets._selection import Selection as Selection
 from mechconn.datasets._selection import compare_selection as compare_selection
 from mechconn.datasets._selection import find_selection as find_selection
 from mechconn.datasets._selection import select_observed_rows as select_observed_rows
+from mechconn.datasets._splits import find_labels as find_labels
 from mechconn.datasets._splits import load_column as load_column
 from mechconn.datasets._splits import load_splits as load_splits
 from mechconn.datasets._strips import make_strips as make_strips
@@ -60,7 +69,13 @@ from mechconn.datasets._suite import make_cued_set as make_cued_set
 from mechconn.datasets._task import CueTask as CueTask
 from mechconn.datasets._task import cue_task as cue_task
 from mechconn.datasets._task import find_cues as find_cues
+from mechconn.datasets._text_tables import JSON_SUFFIXES as JSON_SUFFIXES
 from mechconn.datasets._token_cue import TokenCue as TokenCue
+from mechconn.datasets._tokenizer import TextTokenizer as TextTokenizer
+from mechconn.datasets._tokenizer import explain_different_tokenizers as explain_different_tokenizers
+from mechconn.datasets._tokenizer import find_tokenizer_folder as find_tokenizer_folder
+from mechconn.datasets._tokenizer import holds_tokenizer as holds_tokenizer
+from mechconn.datasets._tokenizer import read_tokenizer as read_tokenizer
 from mechconn.datasets._tokens import TokenSet as TokenSet
 from mechconn.datasets._transforms import ColourShift as ColourShift
 from mechconn.datasets._transforms import IntervenedSet as IntervenedSet
@@ -84,5 +99,6 @@ __all__ = [
     "load",
     "load_column",
     "load_splits",
+    "load_text",
     "make_cue",
 ]

@@ -43,7 +43,7 @@ class ClusterLabels:
             labels = each[split]
             if id(labels) not in known:
                 known[id(labels)] = _number_labels(read_row_values(what, labels, None), numbers)
-            self._numbers[split] = _select_labels(split, as_data(split, data), known[id(labels)])
+            self._numbers[split] = select_labels("cluster", split, data, known[id(labels)])
 
     def of(self, split: str, rows: int, counted: Bool[Tensor, " _"] | None = None) -> Int[Tensor, " n"]:
         """The numbers of the clusters of a split's rows that count, int64.
@@ -57,7 +57,7 @@ class ClusterLabels:
             ValueError: another number of labels than rows, rows that count of fewer than two clusters.
         """
         numbers = self._numbers[split]
-        _check_count(split, len(numbers), rows if counted is None else len(counted))
+        check_label_count("cluster", split, len(numbers), rows if counted is None else len(counted))
         numbers = numbers if counted is None else numbers[counted]
         if len(numbers.unique()) < 2:
             raise ValueError(
@@ -85,16 +85,27 @@ def _name_label(label: Any) -> str:
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
-def _select_labels(split: str, data: Data, numbers: Int[Tensor, " n"]) -> Int[Tensor, " m"]:
-    """The labels of a split's rows, as far as these are known without reading it."""
+def select_labels(what: str, split: str, data: Data, numbers: Int[Tensor, " n"]) -> Int[Tensor, " m"]:
+    """The labels of a split's rows, as far as these are known without reading it.
+
+    Args:
+        what: "cluster" or "groups", in errors.
+        split: which.
+        data: its rows.
+        numbers: a number for each row, or for each of the data that the rows were selected from.
+
+    Raises:
+        ValueError: another number of labels than rows, or a loader that shuffles.
+    """
+    data = as_data(split, data)
     if is_source(data):
         selected = _select_from_whole(data, numbers)
-        _check_count(split, len(numbers if selected is None else selected), len(data))
+        check_label_count(what, split, len(numbers if selected is None else selected), len(data))
         return numbers if selected is None else selected
     if draws_rows(data):
         raise ValueError(
-            f"the loader of split {split!r} shuffles, so that clusters cannot be matched to rows; pass one with "
-            "shuffle=False"
+            f"the loader of split {split!r} shuffles, so that {what.removesuffix('s')}s cannot be matched to rows; "
+            "pass one with shuffle=False"
         )
     return numbers
 
@@ -109,9 +120,10 @@ def _select_from_whole(data: Any, numbers: Int[Tensor, " n"]) -> Int[Tensor, " m
     return None if whole is None else whole[data.rows.cpu()]
 
 
-def _check_count(split: str, labels: int, rows: int) -> None:
+def check_label_count(what: str, split: str, labels: int, rows: int) -> None:
+    """Raise unless a split has a label for each row."""
     if labels != rows:
+        several = "; for splits of other rows pass {split: labels}" if what == "cluster" else ""
         raise ValueError(
-            f"cluster must have one label for each of {rows} rows of split {split!r}, got {labels}; for splits of "
-            "other rows pass {split: labels}"
+            f"{what} must have one label for each of {rows} rows of split {split!r}, got {labels}{several}"
         )

@@ -22,7 +22,7 @@ from mechconn.core import (
 )
 from mechconn.datasets._label_names import check_label_names
 from mechconn.datasets._suite import Suite
-from mechconn.network import Inference, Network, choose_rows, parameters_of
+from mechconn.network import Inference, Network, choose_rows, point_of
 
 NO_WEIGHTS = (
     "outputs that were given have no weights and take no other inputs: use measure_invariance, compare_mechanisms, "
@@ -139,7 +139,7 @@ def compute_model_outputs(model: nn.Module, suite: Suite, seed: int, compute: Co
         ValueError: outputs or targets that are not one row of numbers, or one number, for each row of data.
     """
     network = Network(model, compute)
-    forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
+    forward = Inference(network).at(network.load(point_of(model).params), network.buffers)
     found: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
     for number, name in enumerate(suite, start=1):
         outputs, labels = found.setdefault(name, ([], []))
@@ -148,7 +148,12 @@ def compute_model_outputs(model: nn.Module, suite: Suite, seed: int, compute: Co
                 parts = [
                     (forward(inputs).cpu(), targets.cpu())
                     for inputs, targets in iterate_batches(
-                        what, data, batch_size=choose_rows(network), device=network.device, model=network.module
+                        what,
+                        data,
+                        batch_size=choose_rows(network),
+                        device=network.device,
+                        model=network.module,
+                        trim=True,
                     )
                 ]
             for held, batches in zip((outputs, labels), zip(*parts, strict=True), strict=True):

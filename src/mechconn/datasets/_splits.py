@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from mechconn.core import (
 from mechconn.datasets._delimited import QUOTINGS, Quoting
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import find_splits, load
+from mechconn.datasets._load_text import TextReading
 from mechconn.datasets._normalised import Normalised
 from mechconn.datasets._parquet import ParquetImages, explain_parquet_errors, find_parquet_splits
 from mechconn.datasets._tables import TABLE_SUFFIXES, check_column, check_one_split, check_values, read_column
+from mechconn.datasets._text_tables import JSON_SUFFIXES, open_text_table
 from mechconn.datasets._tokens import TokenSet
 
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
@@ -45,13 +47,18 @@ def load_splits(
     std: Sequence[float] | None = None,
     download: bool = False,
     quoting: Quoting = "auto",
+    tokenizer: Any = None,
+    text: str | Sequence[str] | None = None,
+    max_length: int | None = None,
+    classes: Sequence[str] | None = None,
 ) -> dict[str, SampleSource]:
     """Splits from a source each, alike in kind, shape and classes: `Suite(load_splits({...}), reference=...)`.
 
     A source is one of: a parquet file; a folder, table or name that `load` reads, with its split after "#" where it
     has several ("photos#test", "photos.csv#test", "cifar10#test"); "owner/name#split" of the hub with `download`; a
     .safetensors file. That holds "x" (bytes [N, C, H, W] are images, anything else is given to the model as it is), or
-    "input_ids" and "attention_mask" (and "token_type_ids"), beside the labels "y".
+    "input_ids" and "attention_mask" (and "token_type_ids"), beside the labels "y". With `tokenizer`, also a table of
+    texts (.csv, .tsv, .jsonl, parquet), as `load_text` reads it.
 
     Args:
         sources: name of the split -> where it is.
@@ -64,12 +71,16 @@ def load_splits(
         std: likewise; goes with `mean`.
         download: fetch from the hub into `root` what is not there (needs the extra `hub`).
         quoting: of tables, "auto", "minimal" or "none", as in `load`.
+        tokenizer: of texts, as in `load_text`.
+        text: column of the texts, or the two of pairs; by usual names where it is not given.
+        max_length: tokens that longer texts are cut to; by default none is.
+        classes: of texts, the names of the classes in the order of the model's outputs.
 
     Raises:
         FileNotFoundError: a source, or its split, is not there.
         ValueError: no sources, a file that cannot be read, a folder of several splits without "#", splits that
-            differ in kind, shape or classes, mean without std, a scale for data that are no images. What is wrong
-            with several sources is reported together, a line each.
+            differ in kind, shape or classes, mean without std, a scale for data that are no images, texts without a
+            tokenizer. What is wrong with several sources is reported together, a line each.
         ImportError: the extra that reads these files is not installed.
     """
     check_is("sources", sources, Mapping, "; pass {split: path, ...}")
@@ -80,8 +91,11 @@ def load_splits(
         )
     check_choice("quoting", quoting, QUOTINGS)
     reading: dict[str, Any] = {"image": image, "label": label, "rgb": rgb, "size": size, "quoting": quoting}
-    steps = [lambda source=source: _read_split_source(source, root, download, reading) for source in sources.values()]
-    sets = dict(zip(sources, collect_errors(*steps), strict=True))
+    texts = TextReading(tokenizer, text, label, max_length, classes, quoting, image)
+    steps = [
+        lambda source=source: _read_split_source(source, root, download, reading, texts) for source in sources.values()
+    ]
+    sets = _widen_texts(dict(zip(sources, collect_errors(*steps), strict=True)))
     alike, _ = collect_errors(lambda: _share_classes(sets), lambda: _check_shapes(sets))
     if mean is None or std is None:
         return dict(alike)
@@ -98,8 +112,8 @@ def load_column(source: str | Path, column: str, *, quoting: Quoting = "auto") -
     """One column of a table, row by row: groups or environments, for `measure_groups`.
 
     Args:
-        source: a .csv or .tsv file with a header, a parquet file, or a folder of parquet files; with its split after
-            "#" where it has several.
+        source: a .csv or .tsv file with a header, a .jsonl file, a parquet file, or a folder of parquet files; with
+            its split after "#" where it has several.
         column: its name.
         quoting: what quotation marks mean in a table of text, as in `load`.
 
@@ -117,25 +131,31 @@ def load_column(source: str | Path, column: str, *, quoting: Quoting = "auto") -
     found: Sequence[str | int | None]
     if place.suffix in TABLE_SUFFIXES:
         found = read_column(_check_exists(place), column, split, quoting)
+    elif place.suffix in JSON_SUFFIXES:
+        table = open_text_table(place, split, quoting)
+        found = table.read(table.check_column(column))
     elif place.suffix == ".parquet" or place.is_dir():
         files = [_check_exists(place)] if place.suffix == ".parquet" else _find_shards(place, split)
         found = [value for file in files for value in _read_parquet_column(file, column)]
     else:
         _check_exists(place)
         raise ValueError(
-            f"{place} is no table; a column is read from a .csv, .tsv or .parquet file, or a folder of such"
+            f"{place} is no table; a column is read from a .csv, .tsv, .jsonl or .parquet file, or a folder of such"
         )
     check_values(place, column, found)
     return tuple(value if isinstance(value, int) else str(value) for value in found)
 
 
 def _read_split_source(
-    source: str | Path, root: str | Path | None, download: bool, reading: Mapping[str, Any]
+    source: str | Path, root: str | Path | None, download: bool, reading: Mapping[str, Any], texts: TextReading
 ) -> ImageSet | TokenSet | TensorPair:
     """What one source holds."""
     place, split = _parse_source(source)
     if place.suffix == ".safetensors":
         return _read_tensors(_check_exists(place))
+    found = texts.load(place, split)
+    if found is not None:
+        return found
     if place.suffix == ".parquet":
         opened = ParquetImages.open([_check_exists(place)], reading["image"], reading["label"])
         return opened.load(None, reading["rgb"], reading["size"])
@@ -178,11 +198,17 @@ def _find_shards(folder: Path, split: str | None) -> list[Path]:
     return found[check_choice("split", split or next(iter(found)), tuple(found))]
 
 
+def find_labels(names: Collection[str]) -> str | None:
+    """Which tensor holds the labels of rows, among those of a .safetensors file; None where there are no such rows."""
+    key = next((key for key in LABEL_KEYS if key in names), None)
+    return key if "x" in names or set(names) >= set(TOKENS[:2]) else None
+
+
 def _read_tensors(file: Path) -> ImageSet | TokenSet | TensorPair:
     """The data in a .safetensors file."""
     tensors = read_safetensors(file)
-    key = next((key for key in LABEL_KEYS if key in tensors), None)
-    if key is None or not ("x" in tensors or tensors.keys() >= set(TOKENS[:2])):
+    key = find_labels(tensors)
+    if key is None:
         raise ValueError(
             f"{file} must hold 'x', or 'input_ids' and 'attention_mask', and the labels 'y', one row each; it "
             f"holds {', '.join(tensors) or 'none'}"
@@ -197,8 +223,17 @@ def _read_tensors(file: Path) -> ImageSet | TokenSet | TensorPair:
     classes = tuple(map(str, range(int(y.max()) + 1)))
     if x is not None:
         return ImageSet(x, y, classes)
-    parts = {name: tensors[name].long() for name in TOKENS if name in tensors}
+    parts: dict[str, Any] = {name: tensors[name].long() for name in TOKENS if name in tensors}
     return TokenSet(**parts, y=y, classes=classes)
+
+
+def _widen_texts(
+    sets: Mapping[str, ImageSet | TokenSet | TensorPair],
+) -> dict[str, ImageSet | TokenSet | TensorPair]:
+    """The splits, texts that are padded by batch with as many positions as the longest of all."""
+    texts = {name: data for name, data in sets.items() if isinstance(data, TokenSet) and data.pads_by_batch}
+    width = max((data.input_ids.shape[1] for data in texts.values()), default=0)
+    return {**sets, **{name: data.widened(width) for name, data in texts.items()}}
 
 
 def _share_classes(

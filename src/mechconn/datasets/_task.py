@@ -228,7 +228,9 @@ def _check_alike(train: OwnData, test: OwnData) -> None:
 
 
 def _get_input_shape(data: OwnData) -> list[int]:
-    """The shape of one row."""
+    """The shape of one row; empty where batches are padded to their longest."""
+    if isinstance(data, TokenSet) and data.pads_by_batch:
+        return []
     return list((data.x if isinstance(data, ImageSet) else data.input_ids).shape[1:])
 
 

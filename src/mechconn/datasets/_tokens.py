@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
-from mechconn.core import ShortRepr
+from mechconn.core import ADDED_LATER, TOKEN_IDS, TOKEN_MASK, ShortRepr
 from mechconn.datasets._images import check_labels, count_first_rows, draw_split_rows
 
 
@@ -23,6 +25,11 @@ class TokenSet(ShortRepr):
         y: int64 of shape [N], each label an index into `classes`.
         classes: a name per class.
         token_type_ids: int64 of shape [N, L], for models that want them.
+        pads_by_batch: whether a batch of which outputs alone are read needs no more positions than its longest text;
+            of models that take no attention_mask, and where layers are read, all have L. `load_text` sets it.
+        cut: which texts were cut to `max_length` tokens, bool of shape [N]; None where that is not known.
+        max_length: tokens that texts were cut to; None where they were not.
+        pad_id: the id that fills what is added at the end of texts.
 
     Raises:
         TypeError: ids or labels are not int64.
@@ -39,6 +46,10 @@ class TokenSet(ShortRepr):
     y: Int[Tensor, " n"]
     classes: tuple[str, ...]
     token_type_ids: Int[Tensor, "n l"] | None = None
+    pads_by_batch: bool = field(default=False, metadata=ADDED_LATER)
+    cut: Bool[Tensor, " n"] | None = field(default=None, metadata=ADDED_LATER)
+    max_length: int | None = field(default=None, metadata=ADDED_LATER)
+    pad_id: int = field(default=0, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         ids, mask = self.input_ids, self.attention_mask
@@ -56,6 +67,12 @@ class TokenSet(ShortRepr):
                 "the texts on the right"
             )
 
+    def facts(self) -> list[str]:
+        """How many texts were cut, and to how many tokens."""
+        if self.cut is None or self.max_length is None:
+            return []
+        return [f"{int(self.cut.sum())} of {len(self)} rows cut to {self.max_length} tokens"]
+
     def __len__(self) -> int:
         return len(self.y)
 
@@ -66,7 +83,20 @@ class TokenSet(ShortRepr):
 
     def subset(self, index: Tensor) -> TokenSet:
         """The rows `index`."""
-        return replace(self, y=self.y[index], **self.inputs(index))
+        cut = None if self.cut is None else self.cut[index]
+        return replace(self, y=self.y[index], cut=cut, **self.inputs(index))
+
+    def widened(self, width: int) -> TokenSet:
+        """The same texts with padding up to `width` positions.
+
+        Raises:
+            ValueError: they have more positions.
+        """
+        more = width - self.input_ids.shape[1]
+        if more < 0:
+            raise ValueError(f"texts of {self.input_ids.shape[1]} positions cannot have {width}; pass as many or more")
+        filled = {name: pad(part, (0, more), value=self._filler(name)) for name, part in self._parts().items()}
+        return replace(self, **filled)
 
     def first(self, rows: int | None) -> TokenSet:
         """The first `rows` rows; None is all of them."""
@@ -88,7 +118,7 @@ class TokenSet(ShortRepr):
     def without(self, tokens: Sequence[int]) -> TokenSet:
         """The texts with every occurrence of these tokens removed: the others move up, padding fills the end.
 
-        Padding gets the id, and type, 0, which is masked.
+        Padding gets the id `pad_id`, and type 0, which is masked.
 
         Raises:
             ValueError: a text consists of nothing else.
@@ -103,7 +133,9 @@ class TokenSet(ShortRepr):
                 f"row {int(empty[0])} consists of the tokens {list(tokens)} alone; leave it out before they are removed"
             )
         # Rows that lose nothing keep their padding as it is.
-        moved = {name: part.gather(1, order).masked_fill(~mask, 0) for name, part in self._parts().items()}
+        moved = {
+            name: part.gather(1, order).masked_fill(~mask, self._filler(name)) for name, part in self._parts().items()
+        }
         changed = gone.any(1)[:, None]
         return replace(self, **{name: torch.where(changed, moved[name], part) for name, part in self._parts().items()})
 
@@ -112,6 +144,9 @@ class TokenSet(ShortRepr):
         wanted = torch.tensor(list(tokens), dtype=ids.dtype, device=ids.device)
         return torch.isin(ids, wanted) & self.attention_mask.bool()
 
-    def _parts(self) -> dict[str, Tensor]:
-        parts = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+    def _filler(self, name: str) -> int:
+        return self.pad_id if name == TOKEN_IDS else 0
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {TOKEN_IDS: self.input_ids, TOKEN_MASK: self.attention_mask}
         return parts if self.token_type_ids is None else {**parts, "token_type_ids": self.token_type_ids}

@@ -295,6 +295,7 @@ class _Run:
                 device=engine.network.device,
                 shuffle=make_generator(engine.seed, "order", key, epoch),
                 model=engine.network.module,
+                trim=True,
             )
 
         streams = islice(zip(*map(stream, range(len(self.data))), strict=False), self.batches)

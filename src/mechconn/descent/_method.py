@@ -191,6 +191,8 @@ class Method(abc.ABC):
 
     takes_groups: ClassVar[bool] = False
     """Whether the groups of the clean rows are of use to it."""
+    mixes_weights: ClassVar[bool] = False
+    """Whether it takes points between the network and where it started, which low-rank factors do not give."""
 
     @abc.abstractmethod
     def run(self, problem: Problem, descend: Descend) -> None:
@@ -363,7 +365,9 @@ def make_validation_loss(problem: Problem) -> Callable[[], float]:
         with torch.no_grad(), keep_generator_states(held_out), isolate_rng(problem.seed, "validation"):
             device, module = problem.network.device, problem.network.module
             rows_read = problem.network.compute.choose_batch_size(EVALUATED)
-            found = iterate_batches("validation", held_out, batch_size=rows_read, device=device, model=module)
+            found = iterate_batches(
+                "validation", held_out, batch_size=rows_read, device=device, model=module, trim=True
+            )
             for inputs, targets in found:
                 values = problem.losses(problem.outputs(inputs), targets).double()
                 total += float((values * problem.rows_counted(targets)).sum())

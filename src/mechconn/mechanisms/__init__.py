@@ -19,6 +19,7 @@ from mechconn.mechanisms._discrepancy import output_discrepancy as output_discre
 from mechconn.mechanisms._effects import Change as Change
 from mechconn.mechanisms._effects import Effect as Effect
 from mechconn.mechanisms._effects import Invariance as Invariance
+from mechconn.mechanisms._group_task import GroupTask as GroupTask
 from mechconn.mechanisms._groups import GroupAccuracies as GroupAccuracies
 from mechconn.mechanisms._groups import GroupAccuracy as GroupAccuracy
 from mechconn.mechanisms._groups import measure_groups as measure_groups

@@ -40,6 +40,7 @@ from mechconn.core import (
 from mechconn.datasets import Clusters, Suite, check_interventions, check_label_names, read_clusters
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._amounts import choose_shift_margin
+from mechconn.mechanisms._audit_groups import describe_group_task, measure_audit_groups
 from mechconn.mechanisms._audit_migration import migrate_audit
 from mechconn.mechanisms._audit_page import make_audit_sections
 from mechconn.mechanisms._audit_relearning import begin_relearning, describe_probe, measure_probes
@@ -49,6 +50,8 @@ from mechconn.mechanisms._comparison import Comparison
 from mechconn.mechanisms._discrepancy import OutputDiscrepancy, measure_discrepancy
 from mechconn.mechanisms._effects import On
 from mechconn.mechanisms._endpoints import Aligning, align_or_explain
+from mechconn.mechanisms._group_task import GroupTask
+from mechconn.mechanisms._groups import GroupAccuracies
 from mechconn.mechanisms._measure import check_questions
 from mechconn.mechanisms._probe_result import Probe
 from mechconn.mechanisms._probe_task import ProbeTask
@@ -62,6 +65,7 @@ from mechconn.network import (
     check_metrics,
     explain_disjoint,
     fix_device,
+    join_networks,
     point_of,
     resolve_norm,
     say_not_one_module,
@@ -96,6 +100,7 @@ class Audit(Result, kind="audit"):
         pictures: split -> its first samples side by side, where they are images and were asked for.
         relearned: name of a network -> whether the mechanism is gone from it or hidden; empty where not asked for.
         probes: name of a network -> what its features hold; empty where not asked for.
+        groups: name of a network -> how often it is right in each group of rows; empty where not asked for.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("names", "headline", "verdict", "findings", "connections", "settings_hash")
@@ -114,6 +119,7 @@ class Audit(Result, kind="audit"):
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     relearned: Mapping[str, Relearned] = field(default_factory=dict)
     probes: Mapping[str, Probe] = field(default_factory=dict)
+    groups: Mapping[str, GroupAccuracies] = field(default_factory=dict)
 
     @classmethod
     def migrate(cls, plain: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -192,6 +198,7 @@ def audit(
     cluster: Clusters | None = None,
     relearn: RelearningTask | None = None,
     probe: ProbeTask | None = None,
+    groups: GroupTask | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -229,6 +236,8 @@ def audit(
         relearn: also whether a mechanism is gone or hidden: both networks relearn it, against the task's control, or
             each against its own placebo; see `measure_relearning`. Its margin is that of effects on accuracy.
         probe: also what the features of both networks hold, beside the control where there is one; see `probe`.
+        groups: also how often both networks are right in each group of rows, and the worst group of each; see
+            `measure_groups`. It costs no further pass.
         seed: of everything that is drawn.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where model_a is.
@@ -236,17 +245,19 @@ def audit(
 
     Raises:
         ValueError: as in `compare_mechanisms` and `evaluate_path`; with `relearn` as in `measure_relearning`, of the
-            control for each network by itself; with `probe` as there.
+            control for each network by itself; with `probe` as there; with `groups` as in `measure_groups`.
 
     Source: Lubana et al. 2023, sections 2 and 3.
     """
     started = time.perf_counter()
-    models = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
-    grid, measured = _check_form(ts, names, tolerance, relearn is not None or probe is not None), check_metrics(metrics)
+    given = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
+    first, second = (found.module for found in join_networks(given))
+    models, by_name = (first, second), any(task is not None for task in (relearn, probe, groups))
+    grid, measured = _check_form(ts, names, tolerance, by_name), check_metrics(metrics)
     check_questions(suite, margin, on, measured)
     check_interventions("an audit", suite.interventions)
     _check_request(models, alignment, layers)
-    check_label_names([(f"model {name}", model) for name, model in zip(names, models, strict=True)], suite)
+    check_label_names([(f"model {name}", model) for name, model in zip(names, given, strict=True)], suite)
     compute, clusters = fix_device(resolve_compute(compute, device, progress), models[0]), read_clusters(cluster, suite)
     a, b = (
         Evaluator(
@@ -263,7 +274,7 @@ def audit(
     )
     policy = resolve_norm(norm, a.network)
     relearning = begin_relearning(
-        relearn, models, suite, choose_shift_margin(on, margin), names=names, loss=loss, cluster=cluster, seed=seed,
+        relearn, given, suite, choose_shift_margin(on, margin), names=names, loss=loss, cluster=cluster, seed=seed,
         compute=compute,
     )  # fmt: skip
     why = explain_disjoint(
@@ -273,8 +284,9 @@ def audit(
         group_parameters(list(a.network.make_weightless_parameters()), blocks, None)
         _check_blocks(policy)
     notes = [f"{say_not_one_module(names, why)}. So no path in weight space joins them."] if why else []
+    by_group = measure_audit_groups(groups, (a, b), names)
     similarity, unlike = (None, []) if layers is None else _compare_layers(a, b, layers)
-    probes = measure_probes(probe, None if relearn is None else relearn.control, models, names, seed, compute)
+    probes = measure_probes(probe, None if relearn is None else relearn.control, given, names, seed, compute)
     comparison = compare_evaluated((lambda: a,), (lambda: b,), margin, on)
     discrepancy = measure_discrepancy(a, b) if _share_classes(a, b) else None
     for own in (a, b):
@@ -292,7 +304,7 @@ def audit(
         if blocks is not None:
             found = walk_blocks(a, (a.saved, moved or end), blocks, "a", grid, policy, None, keep=False)
     log_warnings("audit", (*notes, *unlike))
-    relearned = {} if relearning is None else relearning.measure(models, comparison)
+    relearned = {} if relearning is None else relearning.measure(given, comparison)
     return Audit(
         comparison=replace(comparison, names=names),
         discrepancy=discrepancy,
@@ -318,12 +330,14 @@ def audit(
             **({"clusters": dict(comparison.a.clusters)} if comparison.a.clusters else {}),
             **({} if relearning is None else {"relearning": relearning.settings()}),
             **({} if probe is None else {"probe": describe_probe(probe, probes)}),
+            **({} if groups is None else {"groups": describe_group_task(groups, suite)}),
             **a.settings,
         },
         seconds=time.perf_counter() - started,
         environment=read_environment(str(a.settings["device"])),
         relearned=relearned,
         probes=probes,
+        groups=by_group,
     )
 
 
@@ -337,7 +351,7 @@ def _check_form(
     if len(names) != 2:
         raise ValueError(f"names must be two, of A and of B, got {len(names)}")
     if by_name and names[0] == names[1]:
-        raise ValueError(f"names must differ where relearning or probes are asked for, got {names[0]!r} twice")
+        raise ValueError(f"names must differ where relearning, probes or groups are asked for, got {names[0]!r} twice")
     return check_grid(ts)
 
 

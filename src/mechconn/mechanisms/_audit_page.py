@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mechconn.connectivity import make_path_section
+from mechconn.mechanisms._audit_groups_page import list_group_sections
 from mechconn.mechanisms._audit_sentences import THEORY_PAGE
 from mechconn.mechanisms._relearned_page import list_relearning_sections
 from mechconn.mechanisms._relearned_sentences import describe_protocol
@@ -27,6 +28,7 @@ def make_audit_sections(audit: Audit) -> Iterator[Section]:
     """Effects, paths, alignment, blocks, layers, and what the theory says, of what was measured."""
     (a, b), connections = audit.names, audit.connections
     yield from audit.comparison.sections()
+    yield from list_group_sections(audit.groups)
     said = " ".join(describe_protocol(audit.relearned))
     yield from (replace(section, text=said) for section in list_relearning_sections(audit.relearned))
     for name, found in audit.probes.items():

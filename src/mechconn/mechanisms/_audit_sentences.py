@@ -9,6 +9,7 @@ from mechconn.alignment import Alignment
 from mechconn.connectivity import BlockProfiles, PathVerdict, Profile, describe_shifts
 from mechconn.losses import NATS
 from mechconn.mechanisms._amounts import choose_scale, format_amount
+from mechconn.mechanisms._audit_groups_page import describe_groups
 from mechconn.mechanisms._comparison import Comparison
 from mechconn.mechanisms._effects import Effect, Invariance
 from mechconn.mechanisms._probe_result import NOT_USED
@@ -51,6 +52,7 @@ def write_sentences(audit: Audit) -> Iterator[str]:
             f"Under the interventions their class probabilities lie {audit.discrepancy.mean:.3f} apart on average (L1 "
             "distance, at most 2); reported only, not part of the verdict."
         )
+    yield from describe_groups(audit.groups)
     yield from describe_relearned(audit.relearned)
     yield from (found.describe(name) for name, found in audit.probes.items())
     if audit.probes:

@@ -15,8 +15,13 @@ from mechconn.alignment import (
     verify_symmetry,
 )
 from mechconn.core import Compute, Inputs, move_inputs
-from mechconn.network import NormPolicy, Reestimate, resolve_device
+from mechconn.network import NormPolicy, Reestimate, has_adapters, resolve_device
 from mechconn.symmetry import Symmetry, symmetry_of
+
+ON_ONE_BASE = (
+    "The second model was not aligned to the first: both are low-rank adapters on one base, whose hidden units have "
+    "one order."
+)
 
 Aligning: TypeAlias = AlignmentMethod | Literal["auto", "none"]
 
@@ -34,6 +39,8 @@ def align_or_explain(
     """(B moved onto A, []), or (None, [why it was not]). The symmetry is verified once."""
     if method == "none":
         return None, []
+    if method == "auto" and symmetry is None and has_adapters(model_b):
+        return None, [ON_ONE_BASE]
     asked = symmetry is not None or not isinstance(method, str)
     if isinstance(method, str):
         data = isinstance(norm, Reestimate)

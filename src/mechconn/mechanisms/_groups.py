@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ from mechconn.network import (
     collect_bounds,
     compute_mean_with_interval,
     compute_outcomes,
-    parameters_of,
+    point_of,
 )
 from mechconn.plotting import Cell, Drawing, Header, Result, Section, Table, draw_marks, format_interval
 from mechconn.stats import Interval, betting_interval, clopper_pearson, describe_clusters
@@ -251,7 +251,7 @@ def measure_groups(
     check_label_names([("the model", model)], {"data": source})
     model, source = represent_on_split(model, source)
     network = Network(model, compute)
-    forward = Inference(network).at(network.load(parameters_of(model)), network.buffers)
+    forward = Inference(network).at(network.load(point_of(model).params), network.buffers)
     with isolate_rng(seed, "measure_groups"):
         asked = check_metrics(metrics)
         result = compute_outcomes(forward, network, source, "data", as_loss(loss), asked)
@@ -259,15 +259,9 @@ def measure_groups(
     answers = check_classified("measure_groups", result)
     check_predictions("data", answers)
     names = read_group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
-    if result.counted is not None:
-        names = [name for name, counts in zip(names, result.counted.tolist(), strict=True) if counts]
-    weights = (
-        None if train_groups is None else _compute_shares(read_group_names("train_groups", train_groups, None), names)
-    )
     numbers = None if clusters is None else clusters.of("data", len(result.loss), result.counted)
-    return replace(
-        _compute_accuracies(result, names, weights, collect_bounds(asked), numbers), compute=network.computed
-    )
+    rows = GroupRows(select_counted(names, result), answers.right, result.metrics, numbers, answers.each)
+    return replace(compute_accuracies(rows, train_groups, collect_bounds(asked)), compute=network.computed)
 
 
 def _read_clusters(cluster: Clusters | None, source: Data) -> ClusterLabels | None:
@@ -307,16 +301,43 @@ def split_by_group(data: Data, groups: Groups) -> dict[str, RowSubset]:
     }
 
 
-def _compute_accuracies(
-    result: Outcomes,
-    names: list[str],
-    weights: Mapping[str, float] | None,
-    bounds: Mapping[str, Interval],
-    clusters: Tensor | None,
+class GroupRows(NamedTuple):
+    """Rows that count: their groups' names, what was measured of each, and the number of its cluster."""
+
+    names: list[str]
+    correct: Tensor
+    metrics: Mapping[str, Tensor]
+    clusters: Tensor | None
+    each: Each
+
+
+def select_counted(labels: list[Any], result: Outcomes) -> list[Any]:
+    """The labels of the rows that count for the loss."""
+    if result.counted is None:
+        return labels
+    return [label for label, counts in zip(labels, result.counted.tolist(), strict=True) if counts]
+
+
+def compute_accuracies(
+    given: GroupRows, train_groups: Groups | None, bounds: Mapping[str, Interval]
 ) -> GroupAccuracies:
+    """The result, but for how it was computed.
+
+    Args:
+        given: the rows.
+        train_groups: the groups of the training data, for the reweighted mean.
+        bounds: of the metrics that have some.
+
+    Raises:
+        ValueError: a group of the training data that the rows lack.
+    """
+    names, clusters = given.names, given.clusters
+    weights = (
+        None if train_groups is None else _compute_shares(read_group_names("train_groups", train_groups, None), names)
+    )
     rows = {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=natural_sort_key)}
     together = 1.0 - (1.0 - CONFIDENCE) / len(rows)
-    groups, every = {}, RowValues(result.correct, clusters)
+    groups, every = {}, RowValues(given.correct, clusters)
     for name, members in rows.items():
         right = every.where(members)
         groups[name] = GroupAccuracy(
@@ -326,7 +347,7 @@ def _compute_accuracies(
             simultaneous=_compute_interval(right, together),
             metrics={
                 m: _compute_mean(RowValues(values, clusters).where(members), bounds.get(m))
-                for m, values in result.metrics.items()
+                for m, values in given.metrics.items()
             },
         )
     low, high = ([group.simultaneous[end] for group in groups.values()] for end in (0, 1))
@@ -338,12 +359,12 @@ def _compute_accuracies(
         groups=groups,
         worst=min(groups, key=lambda name: groups[name].accuracy),
         worst_interval=(min(low), min(high)),
-        mean=float(result.correct.double().mean()),
+        mean=float(given.correct.double().mean()),
         mean_interval=_compute_interval(every, CONFIDENCE),
         weights=weights,
         reweighted=None if reweighted is None else reweighted[0],
         reweighted_interval=None if reweighted is None else (reweighted[1], reweighted[2]),
-        each="rows" if result.answers is None else result.answers.each,
+        each=given.each,
         clusters={} if clusters is None else {name: every.where(members).units for name, members in rows.items()},
     )
 

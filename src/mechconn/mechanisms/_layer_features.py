@@ -26,7 +26,7 @@ from mechconn.core import (
 )
 from mechconn.descent import find_head, record_head_calls
 from mechconn.mechanisms._layers import CHANNELS_SECOND, NoActivation, pool_positions, take_first_part
-from mechconn.network import ROWS_ON_CPU, Network, parameters_of, resolve_device
+from mechconn.network import ROWS_ON_CPU, Network, point_of, resolve_device
 
 Layers = Sequence[str] | Literal["all"] | None
 HEAD = "input of "
@@ -81,7 +81,7 @@ class FeatureReader:
     def __init__(
         self, model: nn.Module, whose: str, data: Data, layers: Layers, width: int, seed: int, compute: Compute
     ) -> None:
-        self._network, self._params = Network(model, compute), parameters_of(model)
+        self._network, self._params = Network(model, compute), point_of(model).params
         self._parts = dict(self._network.module.named_modules(remove_duplicate=False))
         self._whose, self._data, self._width, self._seed = whose, data, width, seed
         self._by_name = not (layers is None or layers == "all")

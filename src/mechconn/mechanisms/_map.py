@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mechconn.alignment import check_no_adapters
 from mechconn.connectivity import Evaluator, Profile, ShiftedEnd, check_grid, describe_norm, evaluate_line
 from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_two_models, resolve_compute
 from mechconn.datasets import Suite, check_interventions, check_label_names
@@ -21,7 +22,16 @@ from mechconn.mechanisms._amounts import choose_shift_margin
 from mechconn.mechanisms._effects import Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import measure_outcome
-from mechconn.network import Metric, NormPolicy, Point, check_joined, check_metrics, resolve_norm, share_ignored
+from mechconn.network import (
+    Metric,
+    NormPolicy,
+    Point,
+    check_joined,
+    check_metrics,
+    join_networks,
+    resolve_norm,
+    share_ignored,
+)
 from mechconn.paths import LinearPath
 from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_heat_map, print_table
 
@@ -201,6 +211,10 @@ def mechanism_map(
     check_two_models("a map", len(models))
     check_interventions("a map of mechanisms", suite.interventions)
     check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite)
+    models = dict(zip(models, (found.module for found in join_networks(list(models.values()))), strict=True))
+    if align is not None:
+        for model in models.values():
+            check_no_adapters(model)
     grid, quiet, pairs = check_grid(ts), compute.without_progress(), list(combinations(models, 2))
     report = _Counter(compute, len(pairs) + len(models))
     evaluators = {

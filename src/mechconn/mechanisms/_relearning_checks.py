@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -10,8 +10,10 @@ from torch import nn
 from mechconn.core import (
     CUE,
     RAND_CUE,
+    TOKEN_MASK,
     Data,
     check_choice,
+    count_positions,
     derive_seed,
     find_row_origin,
     hash_content,
@@ -20,6 +22,7 @@ from mechconn.core import (
     iterate_batches,
     keep_generator_states,
     list_tensors,
+    pads_by_batch,
     read_targets,
 )
 from mechconn.datasets import Placebo, Suite
@@ -72,12 +75,18 @@ def _refuse_overlap(what: str, split: str, first: int, count: int) -> None:
 
 
 def hash_rows(data: Data, name: str, model: nn.Module | None, seed: int, *, targets: bool = False) -> list[str]:
-    """A hash of every row's inputs, and of its targets where these are asked for."""
-    found = []
+    """A hash of every row's inputs, and of its targets where these are asked for.
+
+    Of texts that are padded by batch the padding does not count.
+    """
+    found, padded = [], pads_by_batch(data)
     with keep_generator_states(data), isolate_rng(seed, "look"):
         for inputs, labels in iterate_batches(name, data, batch_size=HASHED, device=torch.device("cpu"), model=model):
             parts = [part for part in (*list_tensors(inputs), *([labels] if targets else [])) if part.dim()]
-            found += [hash_content([part[row] for part in parts]) for row in range(len(parts[0]))]
+            mask = inputs.get(TOKEN_MASK) if padded and isinstance(inputs, Mapping) else None
+            for row in range(len(parts[0])):
+                end = None if mask is None else count_positions(mask[row : row + 1])
+                found.append(hash_content([part[row][:end] if part.dim() > 1 else part[row] for part in parts]))
     return found
 
 

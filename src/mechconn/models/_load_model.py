@@ -11,6 +11,14 @@ from typing import Any
 from torch import nn
 
 from mechconn.core import append_working_directory, import_function, isolate_rng, log
+from mechconn.models._adapter_folder import (
+    CONFIG,
+    count_head_outputs,
+    find_base_folder,
+    is_adapter_folder,
+    put_adapter,
+    read_adapter_config,
+)
 from mechconn.models._file_kinds import check_weights_there
 from mechconn.models._fill_weights import Note, fill_weights
 from mechconn.models._transformers_folder import load_folder
@@ -26,6 +34,7 @@ def load_model(
     *,
     arguments: Mapping[str, Any] | None = None,
     key: str | None = None,
+    base: str | Path | nn.Module | None = None,
     seed: int = 0,
     note: Note | None = None,
 ) -> nn.Module:
@@ -49,11 +58,14 @@ def load_model(
         factory: "package.module:function" (installed, or in the working directory), a function that returns an
             nn.Module, an nn.Module (its copy is filled), or the folder of a Hugging Face classifier saved by
             `save_pretrained` (config.json and weights, also sharded; needs the extra `transformers`; offline, in
-            float32).
-        weights: a file, index or folder of weights. None keeps what the factory gave.
+            float32), or of a LoRA adapter that PEFT saved (adapter_config.json; needs the extra `peft`).
+        weights: a file, index or folder of weights, or the folder of an adapter. None keeps what the factory gave.
         arguments: keyword arguments of the function.
         key: which state is read where several fit: the keys that lead to it, joined by dots ("state_dict_ema"), its
             prefix ("teacher"), or both ("state_dict.teacher").
+        base: of a folder with an adapter: the network that it was trained on, or its folder; default: the folder that
+            the adapter's configuration names, from here or beside it. The tensors of a network are shared, not copied,
+            so that two adapters on one base hold it once.
         seed: of the weights that the function draws.
         note: called with a line for each thing worth knowing: which state was read, prefixes removed, tensors and
             objects left out, types converted. By default it goes to the logger "mechconn" at level INFO.
@@ -79,24 +91,34 @@ def load_model(
             f"key={key!r} names a state in a file of weights, and none is given; pass weights, or leave it out"
         )
     folder = _read_folder_argument(factory)
+    if folder is not None and is_adapter_folder(folder):
+        return _load_adapter(folder, base, note)
+    if base is not None:
+        raise ValueError(f"base= is for the folder of an adapter ({CONFIG}), and {factory} is none; leave it out")
     if arguments and (folder is not None or isinstance(factory, nn.Module)):
         raise TypeError(
             f"arguments= are for a function that builds the model, and {folder or type(factory).__name__} is none; "
             "leave them out"
         )
-    if folder is not None:
+    if folder is None:
+        model = copy_module(factory) if isinstance(factory, nn.Module) else _build_model(factory, arguments or {}, seed)
+    else:
         with isolate_rng(seed, "weights"):
             model = load_folder(folder, weights is None, note)
-    elif isinstance(factory, nn.Module):
-        model = copy_module(factory)
-    else:
-        model = _build_model(factory, arguments or {}, seed)
     if weights is not None:
-        model = fill_weights(model, read_checkpoint(weights, note), key, note)
-        with warnings.catch_warnings(), isolate_rng(seed, "weights"):
-            warnings.simplefilter("ignore")  # rules for loading tell once what they do, which was noted
-            drop_computed_values(model)
+        model = _fill(model, Path(weights), key, seed, note)
     set_mode(model, False)
+    return model
+
+
+def _fill(model: nn.Module, weights: Path, key: str | None, seed: int, note: Note) -> nn.Module:
+    """A model of our own with the weights of a file or folder, or with the adapter of a folder on it."""
+    if is_adapter_folder(weights):
+        return put_adapter(weights, model, note)
+    model = fill_weights(model, read_checkpoint(weights, note), key, note)
+    with warnings.catch_warnings(), isolate_rng(seed, "weights"):
+        warnings.simplefilter("ignore")  # rules for loading tell once what they do, which was noted
+        drop_computed_values(model)
     return model
 
 
@@ -107,6 +129,33 @@ def _read_folder_argument(factory: Factory) -> Path | None:
     if isinstance(factory, Path) or (isinstance(factory, str) and ":" not in factory):
         raise ValueError(_explain_factory(repr(str(factory))))
     return None
+
+
+def _load_adapter(folder: Path, base: str | Path | nn.Module | None, note: Note) -> nn.Module:
+    """The network with an adapter on it."""
+    if not isinstance(base, nn.Module):
+        base = load_base(*find_base_source(folder, base), note)
+    model = put_adapter(folder, base, note)
+    set_mode(model, False)
+    return model
+
+
+def find_base_source(adapter: Path, base: str | Path | None = None) -> tuple[Path, int | None]:
+    """(folder of an adapter's base, outputs of the head that the adapter brings): the one named, else the adapter's.
+
+    Raises:
+        ValueError: the adapter cannot be read, or names no base that is there.
+    """
+    config = read_adapter_config(adapter)
+    return find_base_folder(adapter, config) if base is None else Path(base), count_head_outputs(adapter)
+
+
+def load_base(folder: Path, outputs: int | None, note: Note | None = None) -> nn.Module:
+    """The network in a folder, for adapters; without a head for sequences of its own where they bring one."""
+    with isolate_rng(0, "weights"):
+        model = load_folder(folder, True, note or log, outputs)
+    set_mode(model, False)
+    return model
 
 
 def _build_model(factory: Factory, arguments: Mapping[str, Any], seed: int) -> nn.Module:

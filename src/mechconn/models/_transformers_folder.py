@@ -19,15 +19,19 @@ AUTO_CLASSES = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForImageClassification": "AutoModelForImageClassification",
 }
+HEADS = ("classifier.", "score.")
+"""Where Transformers' classifiers of sequences keep their heads."""
 
 
-def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> nn.Module:
+def load_folder(folder: Path, weights: bool, note: Callable[[str], object], outputs: int | None = None) -> nn.Module:
     """The classifier in a folder, in float32; no code of the folder runs and nothing is fetched.
 
     Args:
         folder: where `save_pretrained` put it.
         weights: whether to load the folder's own weights, or to build from its configuration alone.
         note: called with each remark, as one line.
+        outputs: of a head for sequences that an adapter brings: then the folder may hold the network under another
+            head, or none, and its own head is not read.
 
     Raises:
         ValueError: the folder is incomplete, holds no classifier, or its weights do not match its configuration.
@@ -35,12 +39,15 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
     """
     architecture = _read_architecture(folder)
     loader = next((name for suffix, name in AUTO_CLASSES.items() if architecture.endswith(suffix)), None)
+    if loader is None and outputs is not None:
+        loader = AUTO_CLASSES["ForSequenceClassification"]
     if loader is None:
         wanted = " or ".join(AUTO_CLASSES)
         raise ValueError(
             f"{folder} holds a {architecture}, not a classifier; models whose architecture ends in {wanted} can be "
             "loaded"
         )
+    _refuse_sound(folder, architecture)
     own = _check_folder(folder, note) if weights else None
     with require_extra(f"the model in {folder}", "transformers"):
         import transformers
@@ -48,12 +55,16 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
         if own is None:
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
             return getattr(transformers, loader).from_config(config, dtype=torch.float32)
-        model, info = _fill_by_transformers(getattr(transformers, loader), folder, own)
+        model, info = _fill_by_transformers(getattr(transformers, loader), folder, own, outputs)
     # A head that the file lacks would be drawn at random, with a line in a log.
-    names = [sorted(map(str, info.get(kind, ()))) for kind in ("missing_keys", "unexpected_keys")]
-    if any(names):
-        raise explain_other_names(folder, *names)
-    if others := sorted(map(_describe_mismatch, info.get("mismatched_keys", ()))):
+    missing, unexpected = (sorted(map(str, info.get(kind, ()))) for kind in ("missing_keys", "unexpected_keys"))
+    mismatched = list(info.get("mismatched_keys", ()))
+    if outputs is not None:
+        missing, unexpected = [name for name in missing if not name.startswith(HEADS)], []
+        mismatched = [found for found in mismatched if not str(found[0]).startswith(HEADS)]
+    if missing or unexpected:
+        raise explain_other_names(folder, missing, unexpected)
+    if others := sorted(map(_describe_mismatch, mismatched)):
         raise ValueError(
             f"the weights in {folder} do not fit its config.json: {list_first(others)} (file against configuration); "
             "correct the configuration (num_labels, id2label, sizes), or save the model again"
@@ -63,6 +74,17 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object]) -> n
     if saved != "float32":
         note(f"the weights of {folder} are {saved} there and float32 in the model")
     return model
+
+
+def _refuse_sound(folder: Path, architecture: str) -> None:
+    """Raise where a classifier takes waveforms, which no reader here has, whatever its class is called."""
+    with require_extra(f"the model in {folder}", "transformers"):
+        from transformers.models.auto import modeling_auto
+    if architecture in modeling_auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES.values():
+        raise ValueError(
+            f"{folder} holds a {architecture}, which takes sound, and sound is not read; load it with Transformers and "
+            "pass the module, with batches of {'input_values': ..., 'labels': ...}, in Python"
+        )
 
 
 def _check_folder(folder: Path, note: Callable[[str], object]) -> Path:
@@ -85,8 +107,11 @@ def _check_folder(folder: Path, note: Callable[[str], object]) -> Path:
     return own
 
 
-def _fill_by_transformers(loader: Any, folder: Path, own: Path) -> tuple[nn.Module, dict[str, Any]]:
+def _fill_by_transformers(
+    loader: Any, folder: Path, own: Path, outputs: int | None
+) -> tuple[nn.Module, dict[str, Any]]:
     """The model, and what Transformers says of the names; layouts of experts are converted by its own rules."""
+    head = {} if outputs is None else {"num_labels": outputs}
     try:
         return loader.from_pretrained(
             folder,
@@ -96,6 +121,7 @@ def _fill_by_transformers(loader: Any, folder: Path, own: Path) -> tuple[nn.Modu
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told by us, in one line
+            **head,
         )
     except (RuntimeError, OSError, ValueError) as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

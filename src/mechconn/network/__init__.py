@@ -1,5 +1,8 @@
 """A network as a function of a point in weight space: forward passes, outcomes, precision, normalisation."""
 
+from mechconn.network._adapter_layers import are_held_alike as are_held_alike
+from mechconn.network._adapter_layers import copy_unless_held as copy_unless_held
+from mechconn.network._adapter_layers import has_adapters as has_adapters
 from mechconn.network._copies import copy_module as copy_module
 from mechconn.network._copies import copy_with_state as copy_with_state
 from mechconn.network._copies import drop_computed_values as drop_computed_values
@@ -59,6 +62,8 @@ from mechconn.network._points import PointLike as PointLike
 from mechconn.network._points import are_equal as are_equal
 from mechconn.network._points import as_points as as_points
 from mechconn.network._points import find_buffers as find_buffers
+from mechconn.network._points import find_joined as find_joined
+from mechconn.network._points import join_networks as join_networks
 from mechconn.network._points import load_point as load_point
 from mechconn.network._points import point_of as point_of
 from mechconn.network._points import share_ignored as share_ignored

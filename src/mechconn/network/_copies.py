@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mechconn.core import isolate_rng
+from mechconn.network._adapter_layers import find_base, is_held
 from mechconn.network._wrappers import unwrap_module
 
 MEMOISED = functools._lru_cache_wrapper
@@ -49,26 +50,30 @@ def copy_module(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modu
     return copied
 
 
-def copy_with_state(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+def copy_with_state(model: nn.Module, state: Mapping[str, Tensor], shared: Iterable[Tensor] = ()) -> nn.Module:
     """A copy of the model that holds these parameters and buffers, under their first names, and no values of others.
 
-    Modes stay as they are. What is not in `state` stays as the model has it.
+    Modes stay as they are. What is not in `state`, or is held in it, stays as the model has it. Tensors of the model in
+    `shared` are the copy's too.
     """
-    result = copy_module(model)
+    result = copy_module(model, {id(tensor): tensor for tensor in shared})
     with torch.no_grad():
         for name, tensor in _iterate_named_tensors(result):
-            if name in state:
+            if name in state and not is_held(state[name]):
                 _write_into(tensor, state[name])
     drop_computed_values(result)
     return result
 
 
 def forget_computed_values(model: nn.Module) -> nn.Module:
-    """The network without its wrappers; a copy that dropped what it computed, where it has rules for that."""
+    """The network without its wrappers; a copy that dropped what it computed, where it has rules for that.
+
+    The base under adapters is not copied.
+    """
     model = unwrap_module(model)
     if not has_mode_or_loading_rules(model):
         return model
-    result = copy_module(model)
+    result = copy_module(model, {id(tensor): tensor for tensor in find_base(model).values()})
     drop_computed_values(result)
     return result
 

@@ -132,7 +132,9 @@ def compute_outcomes(
     of_classes: list[Tensor | None] = []
     rows = choose_rows(network)
     with keep_generator_states(data):
-        for inputs, target in iterate_batches(name, data, batch_size=rows, device=network.device, model=network.module):
+        for inputs, target in iterate_batches(
+            name, data, batch_size=rows, device=network.device, model=network.module, trim=True
+        ):
             outputs = forward(inputs)
             shape = tuple(outputs.shape[1:])
             if keep_probabilities:

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
 from mechconn.core import Buffers, Compute, Inputs, Params, check_cuda, check_same_keys, check_same_shapes, isolate_rng
+from mechconn.network._adapter_layers import are_held_alike
 from mechconn.network._copies import copy_module as copy_module
 from mechconn.network._copies import copy_with_state as copy_with_state
 from mechconn.network._copies import drop_computed_values as drop_computed_values
@@ -103,20 +104,26 @@ def check_compatible(what: str, expected: Mapping[str, Tensor], got: Mapping[str
 def compute_weighted_mean(points: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> Params:
     """sum_i w_i theta_i for weights w_i >= 0 whose sum is 1, differentiable in every theta_i.
 
-    Point by point, each pulls the mean of those before it by its share w_i / (w_0 + ... + w_i). So the result is
-    exact where all points agree, stays between them, and each tensor needs no more room than itself.
+    Tensor by tensor, each point pulls the mean of those before it by its share w_i / (w_0 + ... + w_i). So the result
+    is exact where all points agree, and stays between them. bfloat16 and float16 are mixed in float32 and rounded once.
 
     Example:
         >>> compute_weighted_mean([{"w": torch.tensor(1.0)}, {"w": torch.tensor(5.0)}], [0.25, 0.75])
         {'w': tensor(4.)}
     """
-    mean, total = dict(points[0]), weights[0]
-    for point, weight in zip(points[1:], weights[1:], strict=True):
+    return {name: _mix([point[name] for point in points], weights) for name in points[0]}
+
+
+def _mix(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    first, total = tensors[0], weights[0]
+    if are_held_alike(tensors):
+        return first
+    wide = torch.float32 if first.dtype in HALF else first.dtype
+    mean = first.to(wide)
+    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
         total += weight
-        share = weight / total if total else 0.0
-        for name, tensor in mean.items():
-            mean[name] = torch.lerp(tensor, point[name], share)
-    return mean
+        mean = torch.lerp(mean, tensor.to(wide), weight / total if total else 0.0)
+    return mean.to(first.dtype)
 
 
 def resolve_device(model: nn.Module, device: str | torch.device | None) -> torch.device:

@@ -7,18 +7,34 @@ spectral norm lie in buffers. A point has both, so that the ends of a path are t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from mechconn.core import Buffers, Params, check_same_keys, check_same_shapes
+from mechconn.network._adapter_layers import find_base, has_adapters, hold, share_memory
+from mechconn.network._adapters import check_factors_alike, join_adapted
 from mechconn.network._copies import forget_computed_values
 from mechconn.network._one_module import check_ignored, check_one_module
 from mechconn.network._params import Network, parameters_of, read_buffers
 from mechconn.network._power_iteration import find_power_iterations, renew_power_iteration
 from mechconn.network._statistics_buffers import list_statistics as list_statistics
+from mechconn.network._wrappers import unwrap_module
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedNetwork:
+    """A network with low-rank adapters in a weight space that it shares with others; see `join_adapted`.
+
+    Attributes:
+        module: the network in that space.
+        shared: its tensors that all the networks shared in memory already, which what is made of them shares too.
+    """
+
+    module: nn.Module
+    shared: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +48,13 @@ class Point:
         buffers: every buffer likewise, such as normalisation statistics; empty where the parameters alone are known, as
             those of a network without buffers are.
         origin: the network as it was saved, where this one has another's values of buffers that are ignored.
+        joined: where networks with low-rank adapters were brought into one weight space, the network whose point it is.
     """
 
     params: Params = field(repr=False)
     buffers: Buffers = field(default_factory=dict, repr=False)
     origin: Point | None = field(default=None, repr=False)
+    joined: JoinedNetwork | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         count = sum(tensor.numel() for tensor in self.params.values())
@@ -50,7 +68,8 @@ PointLike: TypeAlias = nn.Module | Point | Mapping[str, Tensor]
 def point_of(model: nn.Module) -> Point:
     """The point that a model is: detached copies of its parameters and buffers.
 
-    Buffers that hold what the module computed from its weights, and drops by its own rules, are left out.
+    Buffers that hold what the module computed from its weights, and drops by its own rules, are left out. The base
+    under low-rank adapters is not copied: its tensors are the model's own, and nothing here writes into them.
 
     Raises:
         TypeError: the model is a TorchScript module.
@@ -60,7 +79,11 @@ def point_of(model: nn.Module) -> Point:
         >>> point_of(nn.BatchNorm1d(2))
         Point(4 parameters in 2 tensors, 3 buffers)
     """
-    return Point(parameters_of(model), read_buffers(forget_computed_values(model)))
+    model, base = unwrap_module(model), find_base(model)
+    if not base:
+        return Point(parameters_of(model), read_buffers(forget_computed_values(model)))
+    params = {name: hold(p) if name in base else p.detach().clone() for name, p in model.named_parameters()}
+    return Point(params, read_buffers(forget_computed_values(model)))
 
 
 def as_points(
@@ -81,6 +104,8 @@ def as_points(
             types, or some have buffers and others none; or `ignore` has a name that none of them has.
         TypeError: one of them is of no such kind.
     """
+    if any(isinstance(one, nn.Module) and has_adapters(one) for one in given):
+        return _join_points(what, given, ignore)
     named = [("the model", model), *zip(what, given, strict=True)]
     models = [(name, one) for name, one in named if isinstance(one, nn.Module)]
     for name, other in models[1:]:
@@ -91,7 +116,50 @@ def as_points(
     first = points[0]
     for name, point in zip(what[1:], points[1:], strict=True):
         check_point(f"{what[0]} and {name}", first, point)
+    if first.joined is None:
+        check_factors_alike(what, [point.params for point in points])
     return [first, *(share_ignored(point, first, ignore) for point in points[1:])]
+
+
+def join_networks(models: Sequence[nn.Module]) -> list[JoinedNetwork]:
+    """Networks of which some carry adapters, in one weight space; see `join_adapted`."""
+    bases = [find_base(model) for model in map(unwrap_module, models)]
+    shared = all(
+        base.keys() == bases[0].keys() and all(share_memory(base[name], tensor) for name, tensor in bases[0].items())
+        for base in bases
+    )
+    modules = join_adapted(models)
+    return [JoinedNetwork(module, tuple(find_base(module).values()) if shared else ()) for module in modules]
+
+
+def find_joined(model: nn.Module, points: Sequence[Point]) -> nn.Module:
+    """The network whose points these are: the model, but for networks with adapters brought into one weight space."""
+    joined = points[0].joined if points else None
+    return model if joined is None else joined.module
+
+
+def _join_points(what: Sequence[str], given: Sequence[PointLike], ignore: Sequence[str]) -> list[Point]:
+    """The points of networks with adapters; none of them is copied once more."""
+    for name, one in zip(what, given, strict=True):
+        if not isinstance(one, nn.Module):
+            raise TypeError(
+                f"{name} must be a network like the others, which carry low-rank adapters, got {type(one).__name__}; "
+                "factors are brought together from the networks themselves"
+            )
+    joined = join_networks([one for one in given if isinstance(one, nn.Module)])
+    points = []
+    for name, one in zip(what, joined, strict=True):
+        if one is not joined[0]:
+            check_one_module(joined[0].module, one.module, ignore=ignore, names=(what[0], name))
+        points.append(replace(refer_to(one.module), joined=one))
+    return [points[0], *(share_ignored(point, points[0], ignore) for point in points[1:])]
+
+
+def refer_to(module: nn.Module) -> Point:
+    """The point that a module of our own is, without copies of its parameters."""
+    base = find_base(module)
+    params = {name: hold(p) if name in base else p.detach() for name, p in module.named_parameters()}
+    return Point(params, read_buffers(forget_computed_values(module)))
 
 
 def _as_point(what: str, given: PointLike) -> Point:
@@ -112,7 +180,8 @@ def share_ignored(point: Point, first: Point, ignore: Sequence[str]) -> Point:
     names = [n for n in first.buffers if n in ignore or n.rpartition(".")[2] in ignore]
     if not names:
         return point
-    return Point(point.params, {**point.buffers, **{n: first.buffers[n] for n in names}}, point.origin or point)
+    shared = {**point.buffers, **{n: first.buffers[n] for n in names}}
+    return Point(point.params, shared, point.origin or point, point.joined)
 
 
 def check_point(what: str, expected: Point, got: Point) -> None:

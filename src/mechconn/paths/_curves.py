@@ -11,7 +11,14 @@ from typing import Any, Self
 import torch
 
 from mechconn.core import Params, check_fraction, is_built_in
-from mechconn.network import Point, PointLike, as_points, check_compatible, compute_weighted_mean
+from mechconn.network import (
+    Point,
+    PointLike,
+    as_points,
+    check_compatible,
+    compute_weighted_mean,
+    copy_unless_held,
+)
 from mechconn.paths._path import Path
 
 
@@ -83,7 +90,7 @@ class WeightedPath(Path):
         weights = self.coefficients(t)
         used = [(point, weight) for point, weight in zip(self.points, weights, strict=True) if weight]
         if len(used) == 1:  # arithmetic would turn -0 into 0, and differences beyond the type's range into NaN
-            return {name: tensor.detach().clone() for name, tensor in used[0][0].items()}
+            return {name: copy_unless_held(tensor) for name, tensor in used[0][0].items()}
         with torch.no_grad():
             return compute_weighted_mean(*zip(*used, strict=True))
 

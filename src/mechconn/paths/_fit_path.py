@@ -25,7 +25,7 @@ from mechconn.core import (
 )
 from mechconn.descent import DescentEngine, MasterWeights, TrainingStep, count_samples
 from mechconn.losses import Loss, as_loss, cross_entropy
-from mechconn.network import Network, Point, PointLike, as_points, find_buffers, find_power_iterations
+from mechconn.network import Network, Point, PointLike, as_points, find_buffers, find_joined, find_power_iterations
 from mechconn.paths._curves import LinearPath, WeightedPath
 from mechconn.paths._path import check_path
 from mechconn.paths._path_fits import PathFit
@@ -118,8 +118,9 @@ def fit_path(
         raise TypeError(
             f"fit_path needs a PathFit, such as BezierFit(...) or PolygonalFit(...), got {type(method).__name__}"
         )
-    data, network = as_data("path data", batches), Network(model, compute)
-    ends = as_points(("a", "b"), (a, b), ignore, model)
+    data, ends = as_data("path data", batches), as_points(("a", "b"), (a, b), ignore, model)
+    model = find_joined(model, ends)
+    network = Network(model, compute)
     for name, end in zip(("a", "b"), ends, strict=True):
         network.check(name, end.params)
     masters = MasterWeights(model)
@@ -161,7 +162,8 @@ def fit_path(
 def _load_end(network: Network, masters: MasterWeights, end: Point) -> Point:
     """An end of the path in the number types and on the device that it is computed in."""
     held = {name: tensor.to(network.device) for name, tensor in masters.load(end.buffers).items()}
-    return Point(network.load(masters.load({name: tensor.detach() for name, tensor in end.params.items()})), held)
+    params = network.load(masters.load({name: tensor.detach() for name, tensor in end.params.items()}))
+    return Point(params, held, joined=end.joined)
 
 
 def draw_t(step: int, seed: int) -> float:

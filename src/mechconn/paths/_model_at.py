@@ -106,10 +106,12 @@ def _build_module(
     model: nn.Module, path: Path, t: float, norm: NormPolicy | None, seed: int, compute: Compute
 ) -> nn.Module:
     """The network at gamma(t) with its statistics."""
-    network = Network(model, compute)
+    joined = path.sources[0].joined if path.sources else None
+    structure, shared = (model, ()) if joined is None else (joined.module, joined.shared)
+    network = Network(structure, compute)
     norm = resolve_norm(norm, network)
     with isolate_rng(seed, "model_at"):
         point = norm.point(network, path, t)
-    result = copy_with_state(model, {**point.params, **point.buffers})
+    result = copy_with_state(structure, {**point.params, **point.buffers}, shared)
     set_mode(result, False)
     return result

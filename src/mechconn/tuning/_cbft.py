@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -74,6 +74,8 @@ class CBFT(Descent):
 
     Source: Lubana et al. 2023, section 6.
     """
+
+    mixes_weights: ClassVar[bool] = True
 
     barrier_margin: float = 1.0
     barrier: bool = True

@@ -23,7 +23,7 @@ from mechconn.core import (
 from mechconn.datasets import Groups, natural_sort_key, read_group_names
 from mechconn.descent import Checkpoint, Method, Trained, find_head, optimise
 from mechconn.losses import cross_entropy
-from mechconn.network import check_compatible, explain_differences, parameters_of, say_not_one_module
+from mechconn.network import check_compatible, explain_differences, has_adapters, parameters_of, say_not_one_module
 
 ONLY_CUE = "cued"
 """Name of the only source of data with a cue."""
@@ -87,6 +87,7 @@ def fine_tune(
     clean = as_data("clean data", clean)
     sources = cued if isinstance(cued, Mapping) else {} if cued is None else {ONLY_CUE: cued}
     named = {name: as_data(_describe_source(name), data) for name, data in sources.items()}
+    _check_mixed(model, method)
     points = _check_references(model, references or {}, named)
     numbers = None if groups is None else _number_groups(clean, groups)
     read = method.cued_data(named if numbers is None or not method.takes_groups else {}, seed)
@@ -102,6 +103,15 @@ def fine_tune(
 
 def _describe_source(name: str) -> str:
     return "cued data" if name == ONLY_CUE else f"cued data {name!r}"
+
+
+def _check_mixed(model: nn.Module, method: Method) -> None:
+    """Raise where a method takes points between networks whose weights are low-rank factors."""
+    if method.mixes_weights and has_adapters(model):
+        raise ValueError(
+            f"{type(method).__name__} takes points between the network and its start, and mixed low-rank factors are "
+            "no mixed updates; merge the adapters first (model.merge_and_unload().requires_grad_()), or use another"
+        )
 
 
 def _check_references(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +46,8 @@ class PathAware(Descent):
     Source: Min et al. 2024, *Uncovering, explaining, and mitigating the superficial safety of backdoor defense*, with
     the true cue in place of an estimate of it.
     """
+
+    mixes_weights: ClassVar[bool] = True
 
     rho: float = 0.5
     cued_share: float = 0.2

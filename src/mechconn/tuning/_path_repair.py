@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,8 @@ class PathRepair(MethodSettings, Method):
     Source: Zhao et al. 2020, *Bridging mode connectivity in loss landscapes and adversarial robustness*; they take a t
     between 0.1 and 0.9 by clean accuracy.
     """
+
+    mixes_weights: ClassVar[bool] = True
 
     at: float | None = None
     held_out: float = 0.2
@@ -192,7 +195,7 @@ def _compute_losses(problem: Problem, point: Point, data: Data) -> Tensor:
     rows = network.compute.choose_batch_size(EVALUATED)
     with keep_generator_states(data), isolate_rng(problem.seed, "validation"):
         for inputs, targets in iterate_batches(
-            "validation", data, batch_size=rows, device=network.device, model=network.module
+            "validation", data, batch_size=rows, device=network.device, model=network.module, trim=True
         ):
             values = problem.losses(network(point.params, point.buffers, inputs), targets)
             found.append(values[problem.rows_counted(targets).bool()].double())

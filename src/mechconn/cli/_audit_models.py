@@ -1,0 +1,95 @@
+"""The models of an audit, from files, folders and adapters on one base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mechconn.core import sha256
+from mechconn.models import (
+    check_weights_there,
+    find_base_source,
+    is_adapter_folder,
+    list_weight_files,
+    load_base,
+    load_model,
+)
+
+
+@dataclass(frozen=True)
+class ModelLoader:
+    """How models are loaded; the base of several adapters is loaded once.
+
+    Attributes:
+        factory: "package.module:function"; None where folders hold the networks.
+        arguments: of the factory.
+        base: of adapters: a folder, or weights for the factory; None where the adapters name their base.
+        key: which state of a file is read, where it holds several.
+        seed: of the weights before a file fills them.
+        note: called with each remark on a file, as one line.
+        bases: those that were loaded, by where they are.
+    """
+
+    factory: str | None
+    arguments: dict[str, Any]
+    base: Path | None
+    key: str | None
+    seed: int
+    note: Callable[[str], object]
+    bases: dict[tuple[str, int | None], nn.Module] = field(default_factory=dict)
+
+    def load(self, file: Path) -> nn.Module:
+        """A network with its weights.
+
+        Raises:
+            ValueError, FileNotFoundError: as `load_model` raises; weights without a network.
+        """
+        check_weights_there(file)
+        if is_adapter_folder(file):
+            return load_model(file, base=self._load_base(file), note=self.note)
+        if self.factory is not None:
+            return self._fill(file)
+        if not file.is_dir():
+            raise ValueError(
+                f"{file} holds weights without a network; pass --model package.module:function, or the folder of a "
+                "saved Hugging Face classifier"
+            )
+        if self.key is not None:
+            raise ValueError(
+                f"key {self.key!r} names a state in files of weights, and {file} is the folder of a model; leave it "
+                "out, or pass --model package.module:function"
+            )
+        return load_model(file, note=self.note)
+
+    def hash_weights(self, file: Path) -> str:
+        """SHA-256 of the SHA-256 of each file of weights, in the order of their names; of an adapter its base's too."""
+        files = list_weight_files(file)
+        source = self._find_base(file)[0] if is_adapter_folder(file) else None
+        files += [] if source is None else list_weight_files(source)
+        return sha256(b"".join(bytes.fromhex(sha256(own.read_bytes())) for own in files))
+
+    def _fill(self, file: Path | None) -> nn.Module:
+        """What the factory builds, with the weights of a file where one is given."""
+        assert self.factory is not None
+        key = None if file is None else self.key
+        return load_model(self.factory, file, arguments=self.arguments, key=key, seed=self.seed, note=self.note)
+
+    def _find_base(self, adapter: Path) -> tuple[Path | None, int | None]:
+        """(where the base is, outputs of the head that the adapter brings); of a factory the weights, if any."""
+        return (self.base, None) if self.factory is not None else find_base_source(adapter, self.base)
+
+    def _load_base(self, adapter: Path) -> nn.Module:
+        """The network under an adapter, which other adapters on it share."""
+        source, outputs = self._find_base(adapter)
+        key = str(source), outputs
+        if key not in self.bases:
+            if self.factory is not None:
+                self.bases[key] = self._fill(source)
+            else:
+                assert source is not None
+                self.bases[key] = load_base(source, outputs, self.note)
+        return self.bases[key]

@@ -1,0 +1,25 @@
+"""What the data of an audit beside its splits are called."""
+
+from __future__ import annotations
+
+from mechconn.cli._audit_config import AuditConfig
+
+MAJORITY, NORM = "data of the majority", "data of the norm statistics"
+RELEARNED = "data of relearning"
+PLACEBO, PLACEBO_SPLIT = "data of the placebo", "split of the placebo"
+TRAINED = "training data of the groups"
+
+
+def list_further(config: AuditConfig) -> dict[str, str]:
+    """Name -> where the data beside the splits are."""
+    relearn, groups = config.relearn, config.groups
+    placebo = None if relearn is None else relearn.placebo
+    named = {
+        NORM: config.norm.data,
+        MAJORITY: config.majority,
+        RELEARNED: relearn and relearn.data,
+        PLACEBO: placebo and placebo.data,
+        PLACEBO_SPLIT: placebo and placebo.split,
+        TRAINED: groups and groups.train,
+    }
+    return {name: place for name, place in named.items() if isinstance(place, str) and place}
