@@ -189,6 +189,15 @@ def test_a_key_may_be_short_where_it_is_plain(tmp_path: Path) -> None:
         load(tmp_path / "a.pt", key="state_dict")
 
 
+def test_a_state_without_a_name_is_named_by_nothing(tmp_path: Path) -> None:
+    torch.save(dict(network().state_dict()) | prefixed("ema.", others()), tmp_path / "a.pt")
+    with pytest.raises(
+        ValueError, match=r"holds 2 states that fit the model, '', 'ema'; name the one to take: key='ema'"
+    ):
+        load(tmp_path / "a.pt")
+    assert same(load(tmp_path / "a.pt", key="")[0], network()) and same(load(tmp_path / "a.pt", key="ema")[0], fresh())
+
+
 def test_a_key_that_is_not_there(tmp_path: Path) -> None:
     file = tmp_path / "a.pt"
     torch.save(SEVERAL["timm"][0], file)

@@ -73,6 +73,13 @@ def test_what_the_rule_cannot_convert_is_refused(tmp_path: Path) -> None:
         mc.load_model(Renamed, tmp_path / "a.pt")
 
 
+def test_a_rule_does_not_hide_another_type(tmp_path: Path) -> None:
+    state = {"new.weight": torch.ones(2, 2, dtype=torch.int64), "new.bias": torch.ones(2)}
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"do not fit the model: new.weight int64\[2, 2\] against float32\[2, 2\]"):
+        mc.load_model(Renamed, tmp_path / "a.pt")
+
+
 class Widened(nn.Module):
     """As torchvision's MNASNet: a state of version 1, or of none, gives the stem the width it had then, and warns."""
 

@@ -99,15 +99,17 @@ def _find_other_shapes(filling: _Filling, stored: Mapping[str, StoredTensor]) ->
     differences = []
     for name, got in stored.items():
         wanted = filling.own[name]
-        alike = got.dtype == wanted.dtype or (got.dtype.is_floating_point and wanted.is_floating_point())
-        if got.shape != tuple(wanted.shape) or not alike:
-            shown = describe_tensor(torch.empty(got.shape, dtype=got.dtype, device="meta"))
-            differences.append(f"{name} {shown} against {describe_tensor(wanted)}")
+        if got.shape != tuple(wanted.shape) or _differ_in_kind(got, wanted):
+            differences.append(f"{name} {_show(got.dtype)}{list(got.shape)} against {describe_tensor(wanted)}")
     if not differences:
         return None
     return ValueError(
         f"the tensors in {filling.file} do not fit the model: {list_first(differences)}; build the model that was saved"
     )
+
+
+def _differ_in_kind(got: StoredTensor | Tensor, wanted: Tensor) -> bool:
+    return got.dtype != wanted.dtype and not (got.dtype.is_floating_point and wanted.dtype.is_floating_point)
 
 
 def _fill(filling: _Filling, note: Note) -> None:
@@ -189,6 +191,9 @@ def _try_rules(filling: _Filling, reading: Reading, note: Note) -> nn.Module | N
     if any(tensor.problem for tensor in stored.values()):
         return None
     trial, values = copy_module(filling.model), _read(filling.model, stored)
+    if any(_differ_in_kind(values[name], tensor) for name, tensor in filling.own.items() if name in values):
+        return None
+    _check_ties(filling, values)
     versions = {} if reading.state.versions is None else _list_versions(trial, reading)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -205,9 +210,10 @@ def _try_rules(filling: _Filling, reading: Reading, note: Note) -> nn.Module | N
 
 
 def _has_rules(model: nn.Module) -> bool:
-    """Whether a module loads its state in a way of its own."""
-    plain = nn.Module._load_from_state_dict
-    return any(type(m)._load_from_state_dict is not plain or m._load_state_dict_pre_hooks for m in model.modules())
+    """Whether a module loads its state in a way of its own; torch's own modules only add counters."""
+    hooks = [hook for m in model.modules() for hook in m._load_state_dict_pre_hooks.values()]
+    rules = [type(m)._load_from_state_dict for m in model.modules()] + [getattr(hook, "hook", hook) for hook in hooks]
+    return any(not str(getattr(rule, "__module__", "")).startswith("torch.") for rule in rules)
 
 
 def _read(model: nn.Module, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:

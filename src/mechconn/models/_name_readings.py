@@ -190,6 +190,7 @@ def _choose_by_key(readings: list[Reading], key: str | None) -> list[Reading]:
         return readings
     key = key.removesuffix(".")
     for named in (
+        [reading for reading in readings if reading.label == key and not reading.distance],
         [reading for reading in readings if reading.state.key == key],
         [reading for reading in readings if reading.label == key],
         [reading for reading in readings if reading.prefix.removesuffix(".") == key],
