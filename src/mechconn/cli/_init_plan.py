@@ -250,20 +250,20 @@ def _read_preprocessing(models: Sequence[Path], data: FoundData) -> dict[str, An
     """Size and scale of images as the first saved classifier that tells them takes them."""
     if data.kind != "images":
         return {}
+    found: dict[str, Any] = {}
     for folder in models:
-        file = folder / "preprocessor_config.json"
-        try:
-            found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        except ValueError:
-            continue
-        size, mean, std = (found.get(key) for key in ("size", "image_mean", "image_std"))
-        side = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
-        scaled = found.get("do_normalize", True) and mean and std
-        if side or scaled:
-            grey = data.shape[0] == 1 and bool(scaled) and len(mean) == 3
-            return {
-                **({"size": side} if side else {}),
-                **({"mean": mean, "std": std} if scaled else {}),
-                **({"rgb": True} if grey else {}),
-            }
-    return {}
+        found = found or _read_scale(folder / "preprocessor_config.json")
+    coloured = len(found.get("mean", ())) == 3
+    return {**found, "rgb": True} if coloured and data.shape[0] == 1 else found
+
+
+def _read_scale(file: Path) -> dict[str, Any]:
+    """Size, mean and standard deviation as Transformers writes them; empty where there are none."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError:
+        return {}
+    size, mean, std = (told.get(key) for key in ("size", "image_mean", "image_std"))
+    side = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+    scale = {"mean": mean, "std": std} if told.get("do_normalize", True) and mean and std else {}
+    return {"size": side, **scale} if side else scale
