@@ -230,6 +230,16 @@ def test_five_mistakes_are_told_together(folder: Path, capsys: pytest.CaptureFix
     assert len(lines) == 7 and not (folder / "audit.html").exists()
 
 
+def test_what_rows_and_columns_lack_is_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    splits = "[splits]\ntest = 'birds.csv#val'\nother = 'birds.csv#train'\n"
+    (folder / "audit.toml").write_text(
+        f"reference = 'test'\ncluster = 'place'\n{KEYS}{splits}{GROUPS}", encoding="utf-8"
+    )
+    assert run() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mechconn: split of birds.csv must be one of 'test', 'train', got 'val'")
+
+
 def test_marks_are_text_where_the_configuration_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Columns are read as the images are."""
     text = (folder / "birds.csv").read_text(encoding="utf-8").replace("land", 'l"a"nd')
