@@ -287,6 +287,20 @@ def test_domains_arrays_and_metadata_are_read_by_the_readers(folder: Path, capsy
     assert '#by = "place"' in (folder / "birds.toml").read_text(encoding="utf-8")
 
 
+def test_paths_are_those_of_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    write_tensors(elsewhere)
+    write_tensors(folder)
+    (folder / "notes").mkdir()
+    assert run("init . -o notes/audit.toml", capsys)[0] == 0
+    assert read("notes/audit.toml")["splits"] == {"rows": "../rows.safetensors"}
+    code, shown, _ = run(f"init {elsewhere}", capsys)
+    assert code == 0 and read()["splits"] == {"rows": f"{elsewhere.as_posix()}/rows.safetensors"}
+    assert f"mechconn audit {elsewhere.as_posix()}/a.safetensors" in shown
+
+
 def test_weights_are_told_by_content(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("best.pth.tar", "last.ckpt"):
         torch.save({"state_dict": {"a": torch.zeros(2)}}, folder / name)

@@ -68,8 +68,9 @@ class FoundData:
 
 
 def locate(place: Path, start: Path) -> str:
-    """A path from the folder `start`, as it is typed."""
-    return Path(os.path.relpath(place, start)).as_posix()
+    """A path from the folder `start`, as it is typed; one that was given whole and lies elsewhere, whole."""
+    found = os.path.relpath(place, start)
+    return (place if place.is_absolute() and found.startswith("..") else Path(found)).as_posix()
 
 
 @dataclass(frozen=True)
