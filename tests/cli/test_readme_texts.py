@@ -57,5 +57,5 @@ def test_the_command_audits_them(
         alone = mc.measure_invariance(mc.load_model(folder), suite)
         # in batches of other widths float32 sums differ in the last place, answers do not
         assert record["comparison"][side]["accuracy"] == dict(alone.accuracy)
-        assert set(record["groups"][folder]["groups"]) == {"comedy", "drama"}
+        assert set(record["groups"][folder]["groups"]) == {"genre=comedy", "genre=drama"}
     assert record["paths"]
