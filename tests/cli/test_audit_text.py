@@ -276,3 +276,10 @@ def test_a_classifier_and_an_adapter_on_it(folder: Path, capsys: pytest.CaptureF
     with torch.no_grad():
         logits = adapted.eval()(**data.inputs(torch.arange(30))).logits
     assert found["accuracy"]["cue"] == pytest.approx((logits.argmax(1) == data.y).float().mean().item())
+    code, out, errors = run(SPLITS + "[text]\nmax_length = 8\n", capsys, "a lora --base b")
+    assert (code, errors) == (0, []) and json.loads(out)["notes"][0] == "lora names 'a' as its base; b is used"
+    code, _, errors = run(SPLITS + "[text]\nmax_length = 8\n", capsys, "a b --base a")
+    (line,) = errors
+    assert code == 2 and line.endswith(
+        "--base a is for adapters (adapter_config.json), and none is given; leave it out"
+    )

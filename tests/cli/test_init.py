@@ -301,6 +301,20 @@ def test_paths_are_those_of_the_file(
     assert f"mechconn audit {elsewhere.as_posix()}/a.safetensors" in shown
 
 
+def test_the_command_quotes_paths(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Spaces and "#" in names of folders and files, of which a split's "#" is another."""
+    for seed, name in enumerate(("my a", "b #2")):
+        save_folder(folder / name, make_bert(seed, id2label={0: "good", 1: "bad"}), make_tokenizer())
+    (folder / "my data #1").mkdir()
+    for split in ("cue", "rand_cue"):
+        write_csv(folder / "my data #1" / f"{split}.csv")
+    code, shown, _ = run("init . -o 'my audit.toml'", capsys)
+    command = shown.splitlines()[-1].removeprefix("Next: mechconn ")
+    assert code == 0 and command == "audit 'b #2' 'my a' --data 'my audit.toml' -o audit.html"
+    code, _, error = run(command, capsys)
+    assert code == 0, error
+
+
 def test_weights_are_told_by_content(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("best.pth.tar", "last.ckpt"):
         torch.save({"state_dict": {"a": torch.zeros(2)}}, folder / name)

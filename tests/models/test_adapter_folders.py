@@ -101,6 +101,53 @@ def test_the_base_is_found_as_it_is_named_or_passed(tmp_path: Path, monkeypatch:
         mc.load_model(tmp_path / "a")
 
 
+def test_an_adapter_as_the_weights_of_its_base(tmp_path: Path) -> None:
+    """The base keeps the weights of its folder, and takes the head that the adapter brings."""
+    base = _save(make_bert(num_labels=5), tmp_path / "base")
+    wanted = run(save_adapter(make_bert(num_labels=3), tmp_path / "a"))
+    assert torch.equal(run(mc.load_model(base, tmp_path / "a")), wanted)
+
+
+def test_what_an_adapter_does_not_take_is_refused(tmp_path: Path) -> None:
+    base = _save(make_bert(), tmp_path / "base")
+    save_adapter(make_bert(), tmp_path / "a", "base")
+    with pytest.raises(TypeError, match=r"a is an adapter, which has its own weights, got .*base too; leave one out"):
+        mc.load_model(tmp_path / "a", base)
+    with pytest.raises(TypeError, match=r"arguments= are for a function that builds the model, and .*a is none"):
+        mc.load_model(tmp_path / "a", arguments={"width": 3})
+    with pytest.raises(TypeError, match=r"key='ema' names a state in a file of weights, and .*a is an adapter"):
+        mc.load_model(make_bert(), tmp_path / "a", key="ema")
+    with pytest.raises(ValueError, match=r"in place of the network, and BertForSequenceClassification is none; leave"):
+        mc.load_model(make_bert(), tmp_path / "a", base=base)
+
+
+def test_mistakes_in_the_base_are_told_first(tmp_path: Path) -> None:
+    _save(make_bert(), tmp_path / "base")
+    first = save_adapter(make_bert(), tmp_path / "a", "base")
+    with pytest.raises(FileNotFoundError, match=r"base: no folder .*nowhere; pass that of the network that the"):
+        mc.load_model(tmp_path / "a", base=tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"base: .*a is an adapter itself; pass the network that both were"):
+        mc.load_model(tmp_path / "a", base=tmp_path / "a")
+    with pytest.raises(TypeError, match=r"base must be a folder or an nn\.Module, got dict"):
+        mc.load_model(tmp_path / "a", base={})  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"the base of the adapter in .* carries an adapter itself; pass the network"):
+        mc.load_model(tmp_path / "a", base=first)
+
+
+def test_another_base_than_the_named_one_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("base", "other", "here/base"):
+        _save(make_bert(), tmp_path / name)
+    adapter, notes = tmp_path / "a", list[str]()
+    save_adapter(make_bert(), adapter, "base")
+    mc.load_model(adapter, base=tmp_path / "base", note=notes.append)
+    assert not notes
+    mc.load_model(adapter, base=tmp_path / "other", note=notes.append)
+    assert notes.pop() == f"{adapter} names 'base' as its base; {tmp_path / 'other'} is used"
+    monkeypatch.chdir(tmp_path / "here")  # two folders of that name: from here, and beside the adapter
+    mc.load_model(adapter, note=notes.append)
+    assert notes == [f"{adapter} names 'base' as its base; base is used, not {tmp_path / 'base'}"]
+
+
 @pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM", "BertForSequenceClassification"])
 def test_a_head_that_the_adapter_brings_needs_none_in_the_base(kind: str, tmp_path: Path) -> None:
     """Hubs keep bases without the head, or with another; the adapter's folder holds the one that was trained."""

@@ -113,6 +113,7 @@ def prepare_audit(
         lambda: read_interventions(config),
         lambda: check_splits(config),
         lambda: check_tokenizers(config, weights, base),
+        lambda: loader.check_base(files),
         *(lambda file=file: check_weights_there(file) for file in files),
     )
     trained = data.read.get(NORM)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mechconn.models import (
     list_weight_files,
     load_base,
     load_model,
+    note_other_base,
 )
 
 
@@ -65,6 +66,13 @@ class ModelLoader:
             )
         return load_model(file, note=self.note)
 
+    def check_base(self, files: Iterable[Path]) -> None:
+        """Raise ValueError where a base is named and none of the files is an adapter."""
+        if self.base is not None and not any(map(is_adapter_folder, files)):
+            raise ValueError(
+                f"--base {self.base} is for adapters (adapter_config.json), and none is given; leave it out"
+            )
+
     def hash_weights(self, file: Path) -> str:
         """SHA-256 of the SHA-256 of each file of weights, in the order of their names; of an adapter its base's too."""
         files = list_weight_files(file)
@@ -85,9 +93,13 @@ class ModelLoader:
     def _load_base(self, adapter: Path) -> nn.Module:
         """The network under an adapter, which other adapters on it share."""
         source, outputs = self._find_base(adapter)
+        if self.factory is None and source is not None:
+            note_other_base(adapter, source, self.note)
         key = str(source), outputs
         if key not in self.bases:
             if self.factory is not None:
+                if source is None:
+                    self.note(f"{adapter} is put onto what {self.factory} builds; --base names weights for it")
                 self.bases[key] = self._fill(source)
             else:
                 assert source is not None

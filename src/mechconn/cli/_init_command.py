@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,4 +87,4 @@ def _make_command(found: FoundFiles, output: Path) -> str:
         models = [locate(found.models[0], Path()), "B"]
     bare = not found.models or any(model.is_file() for model in found.models[:2])
     factory = " --model package.module:function" if bare else ""
-    return f"mechconn audit {' '.join(models)} --data {output}{factory} -o audit.html"
+    return f"mechconn audit {shlex.join(models)} --data {shlex.quote(str(output))}{factory} -o audit.html"

@@ -15,7 +15,7 @@ from mechconn.models._fill_weights import Note
 from mechconn.models._transformers_folder import HEADS
 from mechconn.models._unfit_weights import explain_other_names
 from mechconn.models._weight_files import read_checkpoint
-from mechconn.network import copy_module
+from mechconn.network import copy_module, has_adapters
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -65,14 +65,29 @@ def find_base_folder(folder: Path, config: Mapping[str, Any]) -> Path:
     named = config.get("base_model_name_or_path")
     if not named:
         raise ValueError(f"{folder / CONFIG} names no base; pass its folder or the network, base=... (--base)")
-    places = [Path(named), folder / named, folder.parent / named, folder.parent / Path(named).name]
-    found = next((place for place in places if place.is_dir()), None)
+    found = next(iter(_list_base_folders(folder, named)), None)
     if found is None:
         raise ValueError(
             f"the base of the adapter in {folder} is {named!r}, and there is no such folder here or beside it; pass "
             "its folder or the network, base=... (--base)"
         )
     return found
+
+
+def note_other_base(folder: Path, base: Path, note: Note) -> None:
+    """Note where a base is not the one that an adapter's configuration names, or one of several of this name."""
+    named = read_adapter_config(folder).get("base_model_name_or_path")
+    places = _list_base_folders(folder, named) if named else []
+    others = [place for place in places if place.resolve() != base.resolve()]
+    if named and Path(named).name != base.resolve().name:
+        note(f"{folder} names {named!r} as its base; {base} is used")
+    elif others:
+        note(f"{folder} names {named!r} as its base; {base} is used, not {others[0]}")
+
+
+def _list_base_folders(folder: Path, named: str) -> list[Path]:
+    places = [Path(named), folder / named, folder.parent / named, folder.parent / Path(named).name]
+    return [place for place in places if place.is_dir()]
 
 
 def count_head_outputs(folder: Path) -> int | None:
@@ -93,6 +108,11 @@ def put_adapter(folder: Path, base: nn.Module, note: Note) -> nn.Module:
         ImportError: PEFT is not installed.
     """
     config, tensors = read_adapter_config(folder), _read_tensors(folder)
+    if has_adapters(base):
+        raise ValueError(
+            f"the base of the adapter in {folder} carries an adapter itself; pass the network that both were trained "
+            "on, or merge the first one into it, model.merge_and_unload()"
+        )
     with require_extra(f"the adapter in {folder}", "peft"):
         import peft
     start = str(config.get("init_lora_weights", True)).lower()

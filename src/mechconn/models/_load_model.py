@@ -16,6 +16,7 @@ from mechconn.models._adapter_folder import (
     count_head_outputs,
     find_base_folder,
     is_adapter_folder,
+    note_other_base,
     put_adapter,
     read_adapter_config,
 )
@@ -91,15 +92,14 @@ def load_model(
             f"key={key!r} names a state in a file of weights, and none is given; pass weights, or leave it out"
         )
     folder = _read_folder_argument(factory)
-    if folder is not None and is_adapter_folder(folder):
-        return _load_adapter(folder, base, note)
-    if base is not None:
-        raise ValueError(f"base= is for the folder of an adapter ({CONFIG}), and {factory} is none; leave it out")
     if arguments and (folder is not None or isinstance(factory, nn.Module)):
         raise TypeError(
             f"arguments= are for a function that builds the model, and {folder or type(factory).__name__} is none; "
             "leave them out"
         )
+    adapter = _find_adapter(folder, weights, key, base, type(factory).__name__)
+    if adapter is not None and folder is not None:
+        return _load_adapter(adapter, base if adapter == folder else folder, note)
     if folder is None:
         model = copy_module(factory) if isinstance(factory, nn.Module) else _build_model(factory, arguments or {}, seed)
     else:
@@ -131,10 +131,37 @@ def _read_folder_argument(factory: Factory) -> Path | None:
     return None
 
 
+def _find_adapter(
+    folder: Path | None, weights: str | Path | None, key: str | None, base: Any, kind: str
+) -> Path | None:
+    """The folder of an adapter among what was given: in place of the network, or of its weights.
+
+    Raises:
+        TypeError: weights beside an adapter, which has its own, or a key, which names a state in other files.
+        ValueError: a base where there is no adapter, or where the network is given as it.
+    """
+    if folder is not None and is_adapter_folder(folder):
+        if weights is not None:
+            raise TypeError(f"{folder} is an adapter, which has its own weights, got {weights} too; leave one out")
+        return folder
+    if base is not None:
+        raise ValueError(
+            f"base= is for the folder of an adapter ({CONFIG}) in place of the network, and {folder or kind} is none; "
+            "leave it out"
+        )
+    if weights is None or not is_adapter_folder(Path(weights)):
+        return None
+    if key is not None:
+        raise TypeError(f"key={key!r} names a state in a file of weights, and {weights} is an adapter; leave it out")
+    return Path(weights)
+
+
 def _load_adapter(folder: Path, base: str | Path | nn.Module | None, note: Note) -> nn.Module:
     """The network with an adapter on it."""
     if not isinstance(base, nn.Module):
-        base = load_base(*find_base_source(folder, base), note)
+        source, outputs = find_base_source(folder, base)
+        note_other_base(folder, source, note)
+        base = load_base(source, outputs, note)
     model = put_adapter(folder, base, note)
     set_mode(model, False)
     return model
@@ -144,10 +171,23 @@ def find_base_source(adapter: Path, base: str | Path | None = None) -> tuple[Pat
     """(folder of an adapter's base, outputs of the head that the adapter brings): the one named, else the adapter's.
 
     Raises:
-        ValueError: the adapter cannot be read, or names no base that is there.
+        FileNotFoundError: the base that is named is not there.
+        ValueError: the adapter cannot be read, names no base that is there, or the base is an adapter itself.
+        TypeError: `base` is no path.
     """
     config = read_adapter_config(adapter)
-    return find_base_folder(adapter, config) if base is None else Path(base), count_head_outputs(adapter)
+    source = find_base_folder(adapter, config) if base is None else _check_base(base)
+    return source, count_head_outputs(adapter)
+
+
+def _check_base(base: Any) -> Path:
+    if not isinstance(base, str | Path):
+        raise TypeError(f"base must be a folder or an nn.Module, got {type(base).__name__}; pass one of them")
+    if not Path(base).exists():
+        raise FileNotFoundError(f"base: no folder {base}; pass that of the network that the adapter was trained on")
+    if is_adapter_folder(Path(base)):
+        raise ValueError(f"base: {base} is an adapter itself; pass the network that both were trained on")
+    return Path(base)
 
 
 def load_base(folder: Path, outputs: int | None, note: Note | None = None) -> nn.Module:
