@@ -152,7 +152,7 @@ def test_a_probe_of_what_is_made_of_one_side_reads_its_rows(folder: Path, capsys
 
 FRACTION = (
     "birds.csv#test row 1: column 'share' holds the fraction 0.01, and a few values are needed; name another column, "
-    "or add one that says whether each is above a threshold"
+    "or set threshold = 0.5 under [images], which makes two values of such numbers"
 )
 PLACE = "columns = ['place']\n"
 MISTAKES = {

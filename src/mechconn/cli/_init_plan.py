@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from mechconn.cli._audit_columns import LABEL, is_fraction, read_column_of
+from mechconn.cli._audit_columns import LABEL, read_column_of
 from mechconn.cli._init_scan import FoundData, FoundFiles, locate
 from mechconn.cli._relearn_config import COLUMN_ONLY
 from mechconn.core import CUE, LABEL_KEYS, NO_CUE, SPLITS
-from mechconn.datasets import find_texts, holds_tokenizer, load_splits, read_tokenizer
+from mechconn.datasets import find_texts, holds_fractions, holds_tokenizer, load_splits, read_tokenizer
 from mechconn.mechanisms import AGREE, CONFLICT, split_by_agreement
 
 TRAIN, VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev")
@@ -146,17 +146,17 @@ def _find_training_data(found: Sequence[FoundData], data: FoundData, start: Path
 def _find_columns(data: FoundData, split: str) -> dict[str, Sequence[Any]]:
     """Column -> its values in a split, of those that may be groups or clusters."""
     source = data.source(split, Path())
-    known = {name: read_column_of(source, name) for name in data.columns if name in LABEL_KEYS}
+    known = {name: read_column_of(source, name, {}) for name in data.columns if name in LABEL_KEYS}
     found = {}
     for name in data.columns:
         if name.lower() in NO_GROUPS:
             continue
         try:
-            values = read_column_of(source, name)
+            values = read_column_of(source, name, {})
         except ValueError:  # rows without a value
             continue
         again = any(_are_alike(values, labels) for labels in known.values())
-        if not again and not any(map(is_fraction, values)) and 1 < len(set(values)) <= len(values) / 2:
+        if not again and not holds_fractions(values) and 1 < len(set(values)) <= len(values) / 2:
             found[name] = values
     return found
 

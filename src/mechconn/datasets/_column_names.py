@@ -7,8 +7,9 @@ from pathlib import Path
 from mechconn.core import read_tensor_shapes, require_extra
 from mechconn.datasets._delimited import Quoting
 from mechconn.datasets._parquet import explain_parquet_errors, find_parquet_splits
-from mechconn.datasets._splits import _parse_source, find_labels
-from mechconn.datasets._tables import SPLIT, TABLE_SUFFIXES, read_columns
+from mechconn.datasets._splits import find_labels, parse_source
+from mechconn.datasets._table_splits import SPLIT
+from mechconn.datasets._tables import TABLE_SUFFIXES, read_columns
 from mechconn.datasets._text_tables import (
     JSON_SUFFIXES,
     choose_text_columns,
@@ -32,7 +33,7 @@ def list_columns(source: str | Path, *, quoting: Quoting = "auto") -> tuple[str,
     Raises:
         ValueError: a file that cannot be read.
     """
-    place, split = _parse_source(source)
+    place, split = parse_source(source)
     if place.suffix == ".safetensors":
         return _list_tensors(place)
     if place.suffix in TABLE_SUFFIXES:
@@ -58,7 +59,7 @@ def find_texts(source: str | Path) -> tuple[tuple[str, ...], list[int], tuple[st
     Raises:
         ValueError: no column, or several, may hold the texts or the labels; a row without a label.
     """
-    place, split = _parse_source(source)
+    place, split = parse_source(source)
     table = open_text_table(place, split, "auto")
     return choose_text_columns(table, None), *read_labels(table, None, None)
 

@@ -10,21 +10,24 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, Literal, TypeAlias
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Subset
 
-from mechconn.core import LABEL_KEYS, Data, MapStyle
+from mechconn.core import LABEL_KEYS, Data, MapStyle, PerSampleLoss
+from mechconn.losses import as_loss
 
 LabelNames: TypeAlias = tuple[str, ...]
 Relation: TypeAlias = Literal["alike", "reordered", "different"]
 SHOWN = 4
 
 
-def check_label_names(models: Sequence[tuple[str, Any]], data: Mapping[str, Data]) -> None:
+def check_label_names(
+    models: Sequence[tuple[str, Any]], data: Mapping[str, Data], loss: PerSampleLoss | None = None
+) -> None:
     """Raise unless all that have names for their classes call class i the same.
 
     A list may be longer than another. Differences in case, white space and underscores count for nothing, and neither
@@ -33,13 +36,43 @@ def check_label_names(models: Sequence[tuple[str, Any]], data: Mapping[str, Data
     Args:
         models: (what errors call it, such as "model A"; the classifier); those without names are passed over.
         data: split -> data, such as a suite.
+        loss: one that joins outputs to classes: then the names of outputs are held against those of the classes that
+            join them.
 
     Raises:
         ValueError: two of them have the same names in another order, or different ones.
     """
-    named = [(what, read_output_names(model)) for what, model in models]
-    named += [(f"split {what!r}", read_class_names(split)) for what, split in data.items()]
-    known = [(what, names) for what, names in named if names is not None]
+    outputs = [(what, names) for what, model in models if (names := read_output_names(model)) is not None]
+    classes = [(f"split {what!r}", names) for what, own in data.items() if (names := read_class_names(own)) is not None]
+    parts = None if loss is None else as_loss(loss).joins()
+    if parts is None:
+        _check_alike([*outputs, *classes])
+        return
+    _check_alike(outputs)
+    _check_alike(classes)
+    for (model, own), (split, names) in product(outputs, classes):
+        _check_joined(model, own, split, names, parts)
+
+
+def _check_joined(
+    model: str, outputs: LabelNames, split: str, classes: LabelNames, parts: Sequence[Sequence[int]]
+) -> None:
+    """Raise where a class is called as an output that another class joins, or its one output otherwise."""
+    keys, wanted = _normalise_names(outputs), _normalise_names(classes)
+    if wanted == tuple(map(str, range(len(wanted)))):
+        return
+    for number, (part, key) in enumerate(zip(parts, wanted, strict=False)):
+        own = [keys[output] for output in part if output < len(keys)]
+        if (key in keys and key not in own) or (len(own) == 1 and own != [key]):
+            listed = ", ".join(repr(outputs[output]) for output in part if output < len(keys))
+            raise ValueError(
+                f"class {number} of {split} is {classes[number]!r}, but the loss joins the outputs {listed} of {model} "
+                f"to it; give its parts in the order of the data's classes ({_shorten(classes)})"
+            )
+
+
+def _check_alike(known: Sequence[tuple[str, LabelNames]]) -> None:
+    """Raise unless all these lists call class i the same."""
     for (a, of_a), (b, of_b) in combinations(known, 2):
         found = compare_names(of_a, of_b)
         if found == "reordered":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mechconn.core import check_choice, check_samples, did_you_mean, require_extra
+from mechconn.datasets._column_values import explain_class_number
 from mechconn.datasets._delimited import Quoting
 from mechconn.datasets._parquet import (
     _holds_bytes,
@@ -17,14 +18,8 @@ from mechconn.datasets._parquet import (
     explain_parquet_errors,
     find_parquet_splits,
 )
-from mechconn.datasets._tables import (
-    SPLIT,
-    TABLE_SUFFIXES,
-    USUAL_COLUMNS,
-    check_one_split,
-    explain_class_number,
-    read_columns,
-)
+from mechconn.datasets._table_splits import SPLIT, check_one_split
+from mechconn.datasets._tables import TABLE_SUFFIXES, USUAL_COLUMNS, read_columns
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 """Files of JSON objects, a line or an entry of one list for each row."""
@@ -99,7 +94,7 @@ def list_columns(place: Path, quoting: Quoting) -> tuple[tuple[str, ...], tuple[
     """(the columns of a table that is there, those of images among them), whatever its splits; none of other places."""
     if place.suffix in TABLE_SUFFIXES and place.is_file():
         names = tuple(read_columns(place, quoting))
-        return names, tuple(name for name in USUAL_COLUMNS["image"] if name in names)
+        return names, tuple(name for usual in USUAL_COLUMNS["image"] for name in usual if name in names)
     if place.suffix in JSON_SUFFIXES and place.is_file():
         return tuple(read_json_columns(place)), ()
     files = _list_parquet_files(place)
