@@ -61,7 +61,7 @@ TABLES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "labels of floats": (
         [row(label=0.5)],
         {},
-        " row 0: column 'label' must hold class names or whole numbers, got 0.5 (float); correct the column",
+        " row 0: 0.5 in column 'label' is a fraction and no class; pass threshold=, which makes two classes",
     ),
     "no label": (
         [row(label=0), row(label=-1)],
@@ -123,9 +123,9 @@ FILES: dict[str, tuple[str, str]] = {
     "b.jsonl": ("[1]\n", 'b.jsonl row 0 must be a JSON object, {"column": value, ...}, got a int'),
     "c.jsonl": ("3\n", 'c.jsonl line 1 must be a JSON object, {"column": value, ...}, got a int'),
     "d.json": ("[1", "d.json is no JSON ("),
-    "e.txt": (
+    "e.md": (
         "a",
-        "e.txt is no table of texts; texts are read from .csv, .tsv, .jsonl, .ndjson, .json, .parquet files",
+        "e.md is no table of texts; texts are read from .csv, .tsv, .txt, .jsonl, .ndjson, .json, .parquet files",
     ),
     "f.parquet": ("a", "f.parquet cannot be read as parquet ("),
     "g.csv": ("text,label\na\n", "g.csv: row 0 (line 2) has 1 field, but the header has 2"),

@@ -119,10 +119,7 @@ def number_classes(
         return cut_at(f"column {column!r} of {file}", values, threshold), ("0", "1")
     row = find_fraction(values)
     if row is not None:
-        raise ValueError(
-            f"{file} row {row}: {values[row]} in column {column!r} is a fraction and no class; pass threshold=, which "
-            "makes two classes of such numbers, such as threshold=0.5, or name another column with label="
-        )
+        raise ValueError(explain_fraction(file, row, values[row], column))
     plain = [str(int(value)) if isinstance(value, bool) else str(value) for value in drop_decimals(values)]
     if set(plain) <= {"-1", "1"} and "-1" in plain:
         return [int(value == "1") for value in plain], ("0", "1")
@@ -135,6 +132,14 @@ def number_classes(
     classes = tuple(sorted(set(plain)))
     numbers = {name: number for number, name in enumerate(classes)}
     return [numbers[value] for value in plain], classes
+
+
+def explain_fraction(file: object, row: int, value: Any, column: str) -> str:
+    """The error text of a column of labels that holds fractions."""
+    return (
+        f"{file} row {row}: {value} in column {column!r} is a fraction and no class; pass threshold=, which makes two "
+        "classes of such numbers, such as threshold=0.5, or name another column with label="
+    )
 
 
 def explain_class_number(file: object, row: int, value: int, column: str | None) -> str:

@@ -12,11 +12,10 @@ from mechconn.datasets._arrays import list_array_splits, read_array_column
 from mechconn.datasets._class_folders import find_split_folders, read_folder_column
 from mechconn.datasets._column_values import cut_at, drop_decimals
 from mechconn.datasets._delimited import Quoting
-from mechconn.datasets._load import find_file_splits, resolve_split
-from mechconn.datasets._parquet import read_shard_column
+from mechconn.datasets._parquet import find_file_splits, read_shard_column
 from mechconn.datasets._read_options import Layout, ReadOptions
 from mechconn.datasets._splits import check_exists, parse_source
-from mechconn.datasets._table_splits import check_one_split
+from mechconn.datasets._table_splits import check_one_split, resolve_split
 from mechconn.datasets._tables import TABLE_SUFFIXES, check_values, read_column
 from mechconn.datasets._text_tables import JSON_SUFFIXES, open_text_table
 

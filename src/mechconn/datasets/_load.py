@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from mechconn.datasets._delimited import Quoting
 from mechconn.datasets._digits import digits
 from mechconn.datasets._hub import download as fetch
 from mechconn.datasets._images import ImageSet
-from mechconn.datasets._parquet import ParquetImages, find_parquet_splits
+from mechconn.datasets._parquet import ParquetImages, find_file_splits
 from mechconn.datasets._read_options import Layout, ReadOptions
-from mechconn.datasets._saved_folders import find_saved_splits
-from mechconn.datasets._table_splits import NUMBERED_SPLITS
+from mechconn.datasets._table_splits import resolve_split
 from mechconn.datasets._tables import is_table, list_table_splits, load_listed
 
 ROOT_VARIABLE = "MECHCONN_DATA"
@@ -147,22 +145,6 @@ def list_folder_splits(place: Path, options: ReadOptions = AS_FOUND) -> tuple[st
     if not place.is_dir():
         return ()
     return tuple(find_file_splits(place) or find_split_folders(place, options.layout))
-
-
-def find_file_splits(folder: Path) -> dict[str, list[Path]]:
-    """Split -> its files, in order, of what `save_to_disk` left in a folder, else of the parquet files below it."""
-    return find_saved_splits(folder) or find_parquet_splits(folder)
-
-
-def resolve_split(split: str, splits: Collection[str]) -> str:
-    """The split that is meant: the name itself, or one of the numbers 0, 1 and 2 for train, val and test.
-
-    Example:
-        >>> resolve_split("2", ["train", "test"]), resolve_split("2", ["1", "2"])
-        ('test', '2')
-    """
-    named = NUMBERED_SPLITS.get(split, split)
-    return named if split not in splits and named in splits else split
 
 
 def _read_images(place: Path, split: str, rows: int | None, options: ReadOptions) -> ImageSet:

@@ -24,7 +24,7 @@ from mechconn.datasets._column_values import MAX_CLASSES, explain_class_number, 
 from mechconn.datasets._decode import Decoder, Encoded
 from mechconn.datasets._images import ImageSet, count_first_rows
 from mechconn.datasets._read_options import ReadOptions
-from mechconn.datasets._saved_folders import ArrowShard
+from mechconn.datasets._saved_folders import ArrowShard, find_saved_splits
 from mechconn.datasets._table_splits import check_column
 from mechconn.datasets._tables import check_values
 
@@ -55,6 +55,11 @@ def find_parquet_splits(folder: Path) -> dict[str, list[Path]]:
                 "copy the missing ones, or remove those that do not belong"
             )
     return splits
+
+
+def find_file_splits(folder: Path) -> dict[str, list[Path]]:
+    """Split -> its files, in order, of what `save_to_disk` left in a folder, else of the parquet files below it."""
+    return find_saved_splits(folder) or find_parquet_splits(folder)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def load_splits(
             f"sources, mean={mean}, std={std}"
         )
     options = ReadOptions(image, label, rgb, size, quoting, folder, partition, threshold, layout)
-    texts = TextReading(tokenizer, text, label, max_length, classes, quoting, image)
+    texts = TextReading(tokenizer, text, label, max_length, classes, quoting, image, threshold)
     steps = [
         lambda source=source: _read_split_source(source, root, download, options, texts) for source in sources.values()
     ]

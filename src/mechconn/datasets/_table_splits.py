@@ -78,10 +78,19 @@ def select_split_rows(file: Path, found: Sequence[str], split: str | None) -> li
     if split is None:
         check_one_split(file, names)
         split = names[0]
-    if split not in names and NUMBERED_SPLITS.get(split) in names:
-        split = NUMBERED_SPLITS[split]
-    check_choice(f"split of {file}", split, names)
+    split = check_choice(f"split of {file}", resolve_split(split, names), names)
     return [row for row, name in enumerate(found) if name == split]
+
+
+def resolve_split(split: str, splits: Collection[str]) -> str:
+    """The split that is meant: the name itself, or one of the numbers 0, 1 and 2 for train, val and test.
+
+    Example:
+        >>> resolve_split("2", ["train", "test"]), resolve_split("2", ["1", "2"])
+        ('test', '2')
+    """
+    named = NUMBERED_SPLITS.get(split, split)
+    return named if split not in splits and named in splits else split
 
 
 def list_names(found: Sequence[str]) -> tuple[str, ...]:
