@@ -125,8 +125,9 @@ def test_fractions_of_the_label_and_of_the_column(folder: Path, capsys: pytest.C
     assert record["comparison"]["a"]["effects"]["conflict"]["effect"] == -1.0
     write_audit(folder, asked + networks(folder))
     assert run(COMMAND) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
-    assert "0.1 in column 'toxicity' is a fraction and no class; pass threshold=" in line
+    of_label, of_column = capsys.readouterr().err.splitlines()
+    assert "0.1 in column 'toxicity' is a fraction and no class; pass threshold=" in of_label
+    assert "column 'male' holds the fraction 0.25, and a few values are needed" in of_column
 
 
 def test_domains_are_splits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
