@@ -125,9 +125,10 @@ def test_fractions_of_the_label_and_of_the_column(folder: Path, capsys: pytest.C
     assert record["comparison"]["a"]["effects"]["conflict"]["effect"] == -1.0
     write_audit(folder, asked + networks(folder))
     assert run(COMMAND) == 2
-    of_label, of_column = capsys.readouterr().err.splitlines()
-    assert "0.1 in column 'toxicity' is a fraction and no class; pass threshold=" in of_label
-    assert "column 'male' holds the fraction 0.25, and a few values are needed" in of_column
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2  # of the label, and of the column
+    assert "0.1 in column 'toxicity' is a fraction and no class; pass threshold=" in told[0]
+    assert "column 'male' holds the fraction 0.25" in told[1] and "threshold = 0.5 under [images]" in told[1]
 
 
 def test_domains_are_splits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,6 +142,20 @@ def test_classes_of_folders_and_tensors_of_a_file(folder: Path, capsys: pytest.C
     assert {name: own.rows for name, own in found["place"].items()} == {"site=0": 4, "site=1": 4, "site=2": 4}
 
 
+def test_marks_that_overlap(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (folder / "birds.csv").read_text(encoding="utf-8").splitlines()
+    marks = [f"{line},{int('land' in line)},{int(row % 3 == 0)}" for row, line in enumerate(text[1:])]
+    (folder / "birds.csv").write_text("\n".join([f"{text[0]},dry,third", *marks]) + "\n", encoding="utf-8")
+    groups = "[groups]\ncolumns = ['dry', 'third', 'label']\noverlapping = true\n"
+    found = measured(folder, f"by = 'place'\n{SPLIT}{groups}", capsys)["place"]
+    assert found.overlapping and {name: (own.rows, own.accuracy) for name, own in found.items()} == {
+        "dry=1, label=0": (10, 0.0),
+        "dry=1, label=1": (20, 1.0),
+        "third=1, label=0": (10, 0.0),
+        "third=1, label=1": (10, 1.0),
+    }
+
+
 def test_a_probe_of_what_is_made_of_one_side_reads_its_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toml = f"by = 'place'\n{KEYS}{SPLIT}[interventions]\nturned = {{name = 'rotate', max_degrees = 1}}\n"
     (folder / "audit.toml").write_text(f"{toml}[probe]\nsplit = 'turned'\ntarget = 'place'\n", encoding="utf-8")
@@ -167,6 +181,10 @@ MISTAKES = {
     "a wrong key": (f"{PLACE}column = ['place']\n", "groups.column: unknown key; did you mean 'columns'?"),
     "no training data": (f"{PLACE}train = 'bids.csv#train'\n", "groups: no file bids.csv; check its path"),
     "no training split": (f"{PLACE}train = 'birds.csv#trai'\n", "groups: split of birds.csv must be one of"),
+    "shares of what overlaps": (
+        f"{PLACE}train = 'birds.csv#train'\noverlapping = true\n",
+        "groups.train: groups that overlap have no shares that add up to 1; leave out train, or overlapping",
+    ),
     "training data undivided": (
         f"{PLACE}train = 'birds.csv'\n",
         "groups: birds.csv has not one split but these: test, train",

@@ -14,7 +14,7 @@ from mechconn.cli._audit_columns import LABEL, read_column_of
 from mechconn.cli._init_scan import FoundData, FoundFiles, locate
 from mechconn.cli._relearn_config import COLUMN_ONLY
 from mechconn.core import CUE, LABEL_KEYS, NO_CUE, SPLITS
-from mechconn.datasets import find_texts, holds_fractions, holds_tokenizer, load_splits, read_tokenizer
+from mechconn.datasets import ALL, find_texts, holds_fractions, holds_tokenizer, load_splits, read_tokenizer
 from mechconn.mechanisms import AGREE, CONFLICT, split_by_agreement
 
 TRAIN, VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev")
@@ -109,6 +109,8 @@ def _choose_measured(names: Sequence[str]) -> list[str]:
     if len(set(cued)) > 1:
         return list(dict.fromkeys(cued))
     others = [name for name in names if name not in (*TRAIN, *VALIDATION)]
+    if len(others) > 2:
+        others = [name for name in others if name != ALL]  # of domains, whose rows are in the others too
     return others or [name for name in names if name in VALIDATION][:1] or list(names[:1])
 
 

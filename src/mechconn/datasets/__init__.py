@@ -1,5 +1,6 @@
 """Image sets, texts and tables, cues on them, and suites of interventions."""
 
+from mechconn.datasets._class_folders import ALL as ALL
 from mechconn.datasets._class_folders import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from mechconn.datasets._clusters import ClusterLabels as ClusterLabels
 from mechconn.datasets._clusters import Clusters as Clusters
@@ -59,6 +60,7 @@ from mechconn.datasets._planted import Planted as Planted
 from mechconn.datasets._planted import PlantedCue as PlantedCue
 from mechconn.datasets._planted import PlantedSet as PlantedSet
 from mechconn.datasets._read_options import Layout as Layout
+from mechconn.datasets._saved_folders import is_saved_folder as is_saved_folder
 from mechconn.datasets._selection import Selection as Selection
 from mechconn.datasets._selection import compare_selection as compare_selection
 from mechconn.datasets._selection import find_selection as find_selection

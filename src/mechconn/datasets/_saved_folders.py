@@ -17,6 +17,11 @@ from mechconn.core import require_extra
 STATE, SPLITS = "state.json", "dataset_dict.json"
 
 
+def is_saved_folder(folder: Path) -> bool:
+    """Whether a folder looks like one of `save_to_disk`."""
+    return (folder / SPLITS).is_file() or ((folder / STATE).is_file() and any(folder.glob("*.arrow")))
+
+
 def find_saved_splits(folder: Path) -> dict[str, list[Path]]:
     """Split -> its files, in order; empty where the folder is none of `save_to_disk`.
 

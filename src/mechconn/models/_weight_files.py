@@ -103,7 +103,7 @@ def find_weights(path: Path, note: Note) -> Path:
         return path
     if (inner := _find_latest(path)) is not None:
         return find_weights(inner, note)
-    files = _list_candidates(path)
+    files = list_candidates(path)
     shards = [file for file in files if SHARD.search(file.name)]
     indexes = [file for file in files if file.name.endswith(".index.json")]
     choice = indexes or [file for file in files if file not in shards]
@@ -133,7 +133,7 @@ def _find_latest(folder: Path) -> Path | None:
     return inner if name and Path(name).name == name and inner.is_dir() else None
 
 
-def _list_candidates(folder: Path) -> list[Path]:
+def list_candidates(folder: Path) -> list[Path]:
     """The files that hold weights, by content, without what training leaves beside them."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and not BESIDE.match(file.name))
     if parts := [file.name for file in files if ZERO_3.fullmatch(file.name)]:
@@ -155,7 +155,7 @@ def _explain_no_weights(folder: Path) -> str:
     inner = [
         part
         for part in sorted(folder.iterdir())
-        if part.is_dir() and not BESIDE.match(part.name) and ((part / ".metadata").is_file() or _list_candidates(part))
+        if part.is_dir() and not BESIDE.match(part.name) and ((part / ".metadata").is_file() or list_candidates(part))
     ]
     if inner:
         return f"{folder} holds no weights itself; pass {' or '.join(map(str, inner[:8]))}"
