@@ -159,6 +159,16 @@ def broken(folder: Path) -> Path:
     return folder
 
 
+def with_code(folder: Path) -> Path:
+    """A tokenizer of a class that the folder brings, which would end the program."""
+    make_tokenizer().save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    own = {"auto_map": {"AutoTokenizer": ["own.Own", None]}, "tokenizer_class": "Own"}
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **own}), encoding="utf-8")
+    (folder / "own.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
+    return folder
+
+
 def adapter(folder: Path) -> Path:
     folder.mkdir()
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/base"}', encoding="utf-8")
@@ -179,6 +189,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
         "holds no tokenizer (none of tokenizer.json, vocab.txt, vocab.json, tokenizer.model);",
     ),
     "a broken one": (broken, "cannot be read ("),
+    "code of its own": (with_code, " contains custom code which must be executed to correctly load the model."),
     "an adapter without its base": (adapter, ", nor does its base 'someone/base' as a folder that is there; save it"),
     "sound": (
         sound,

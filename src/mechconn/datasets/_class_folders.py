@@ -72,7 +72,8 @@ def load_class_folders(folder: Path, split: str, rows: int | None, options: Read
             a split of domains.
     """
     classes, listed = _list_rows(folder, split, options.layout)
-    labels = torch.tensor([classes.index(name) for _, name, _ in listed], dtype=torch.int64)
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = torch.tensor([numbers[name] for _, name, _ in listed], dtype=torch.int64)
     chosen = choose_in_turns(labels, rows)
     paths = [listed[row][2] for row in chosen.tolist()]
     pixels = Decoder(lambda row: str(paths[row]), options.rgb, options.size).all(paths, len(paths))

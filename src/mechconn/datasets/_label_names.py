@@ -99,7 +99,15 @@ def read_output_names(model: Any) -> LabelNames | None:
 
     Names that were left behind when the last layer was replaced, so that no layer has as many outputs, are none.
     """
-    config = _find_config(model)
+    names = read_names(_find_config(model))
+    if names is None:
+        return None
+    outputs = {parameter.shape[0] for parameter in model.parameters() if not is_lazy(parameter) and parameter.dim()}
+    return names if len(names) in outputs else None
+
+
+def read_names(config: Any) -> LabelNames | None:
+    """The names in a configuration's `id2label`, in order; None where it has none, or default ones."""
     table = config.get("id2label") if isinstance(config, Mapping) else getattr(config, "id2label", None)
     try:
         found = {int(index): str(name) for index, name in table.items()} if isinstance(table, Mapping) else {}
@@ -107,10 +115,7 @@ def read_output_names(model: Any) -> LabelNames | None:
         return None
     names = tuple(found[index] for index in sorted(found))
     default = all(re.fullmatch(f"label[_ ]?{index}", name, re.IGNORECASE) for index, name in enumerate(names))
-    if default or sorted(found) != list(range(len(found))):
-        return None
-    outputs = {parameter.shape[0] for parameter in model.parameters() if not is_lazy(parameter) and parameter.dim()}
-    return names if len(names) in outputs else None
+    return None if default or sorted(found) != list(range(len(found))) else names
 
 
 def write_output_names(model: nn.Module, names: Sequence[str]) -> None:
@@ -184,6 +189,17 @@ def match_names(names: LabelNames, wanted: LabelNames) -> list[int] | None:
         return None
     first = [own.index(key) for key in asked]
     return first + [place for place in range(len(own)) if place not in first]
+
+
+def reorder_labels(labels: Sequence[int], names: LabelNames, wanted: LabelNames) -> tuple[list[int], LabelNames]:
+    """The same labels as numbers in the order `wanted`, where it holds all names; else as they are.
+
+    Example:
+        >>> reorder_labels([0, 1], ("cat", "dog"), ("Dog", "cow", "Cat"))
+        ([2, 0], ('Dog', 'cow', 'Cat'))
+    """
+    places = match_names(wanted, names)
+    return (list(labels), names) if places is None else ([places[label] for label in labels], wanted)
 
 
 def _normalise_names(names: LabelNames) -> LabelNames:

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mechconn.core import check_choice, check_count, collect_errors, log
 from mechconn.datasets._delimited import QUOTINGS, Quoting
+from mechconn.datasets._label_names import reorder_labels
 from mechconn.datasets._text_tables import (
     JSON_SUFFIXES,
     TEXT_SUFFIXES,
@@ -60,8 +61,8 @@ def load_text(
         label: column of the labels, class names or whole numbers; likewise.
         split: which rows, where the table is divided.
         max_length: tokens, special ones among them, that longer texts are cut to.
-        classes: the names of the classes in the order of the model's outputs; by default those that the file tells,
-            else the names that occur, sorted.
+        classes: the names of the classes in the order of the model's outputs; by default that of the model
+            in whose folder the tokenizer lies (id2label), where it has all of them, else the file's own, else sorted.
         quoting: of .csv and .tsv files, as in `load`.
         threshold: for labels that are fractions: class 1 is this number or more, class 0 less.
 
@@ -79,6 +80,8 @@ def load_text(
         lambda: tokenizer if isinstance(tokenizer, TextTokenizer) else read_tokenizer(tokenizer),
         lambda: _read_rows(open_text_table(Path(source), split, quoting, threshold), text, label, classes),
     )
+    if classes is None and reader.classes is not None:
+        labels, names = reorder_labels(labels, names, reader.classes)
     found = reader.encode(columns[0], columns[1] if len(columns) > 1 else None, max_length)
     _check_lengths(table, found, reader, max_length)
     data = _to_token_set(found, reader.pad_id, labels, names, max_length)

@@ -22,11 +22,15 @@ EXTRA = "_extra_state"
 
 @dataclass(frozen=True, eq=False)
 class SavedState:
-    """Tensors by name, the keys that lead to them, and the versions of the modules that wrote them."""
+    """Tensors by name, the keys that lead to them, versions of the modules that wrote them, and what else those kept.
+
+    What else is `extra`: plain values by name, from modules with a get_extra_state of their own.
+    """
 
     key: str
     tensors: Mapping[str, StoredTensor]
     versions: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,13 @@ class _Search:
             self.left_out[".".join(keys)] = _describe(value)
         if isinstance(entries, Mapping) and (tensors := _read_state(entries)):
             versions = entries.versions if isinstance(entries, OrderedValues) else None
-            self.states.append(SavedState(".".join(keys), tensors, versions))
+            extra = {name: part for name, part in entries.items() if name not in tensors and _is_simple(part)}
+            self.left_out |= {
+                ".".join((*keys, name)): _describe(part)
+                for name, part in entries.items()
+                if name not in tensors and name not in extra
+            }
+            self.states.append(SavedState(".".join(keys), tensors, versions, extra))
             return
         if (
             depth >= DEEPEST
@@ -75,6 +85,8 @@ class _Search:
         ):
             return
         self._seen.add(id(entries))
+        if isinstance(entries, list | tuple) and (count := sum(isinstance(part, StoredTensor) for part in entries)) > 1:
+            self.left_out[".".join(keys)] = f"{count} tensors without names"
         for key, part in _list_parts(entries):
             self.walk(part, (*keys, str(key)), depth + 1)
 
@@ -85,6 +97,15 @@ class _Search:
             versions = entries.versions if isinstance(entries, OrderedValues) else None
             self.states.append(SavedState("", tensors, versions))
             self.left_out |= {str(name): _describe(value) for name, value in entries.items() if name not in tensors}
+
+
+def _is_simple(value: Any) -> bool:
+    """Whether a value is made of numbers, texts, lists and dictionaries alone."""
+    if isinstance(value, Mapping):
+        return all(map(_is_simple, [*value.keys(), *value.values()]))
+    if isinstance(value, list | tuple):
+        return all(map(_is_simple, value))
+    return value is None or isinstance(value, bool | int | float | str | bytes)
 
 
 def _is_plain(value: Foreign | Name) -> bool:

@@ -24,6 +24,14 @@ ZERO_3 = re.compile(r"zero_pp_rank_.*model_states\.pt")
 BOTH = ({"model.safetensors", "pytorch_model.bin"}, {"model.safetensors.index.json", "pytorch_model.bin.index.json"})
 """Names of one model that was saved in two ways."""
 
+TRANSFORMERS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Where Transformers looks for weights beside a config.json, in its order."""
+
 Note = Callable[[str], object]
 
 
@@ -107,20 +115,30 @@ def find_weights(path: Path, note: Note) -> Path:
     shards = [file for file in files if SHARD.search(file.name)]
     indexes = [file for file in files if file.name.endswith(".index.json")]
     choice = indexes or [file for file in files if file not in shards]
-    names = {file.name for file in choice}
-    if names in BOTH:
-        first, second = sorted(choice)
-        note(f"{path} holds {first.name} and {second.name}; {first.name} is read")
-        return first
-    if len(choice) == 1:
-        return choice[0]
     if choice:
-        raise ValueError(f"{path} holds {len(choice)} files of weights ({_show(sorted(names))}); pass the one to read")
+        return _choose_file(path, choice, note)
     if shards:
         raise ValueError(
             f"{path} holds shards ({_show([file.name for file in shards])}) without their index; copy it too"
         )
     raise ValueError(_explain_no_weights(path))
+
+
+def _choose_file(folder: Path, files: list[Path], note: Note) -> Path:
+    """The one file of several, where their names tell it."""
+    names = {file.name for file in files}
+    own = find_own(folder) if (folder / "config.json").is_file() or names in BOTH else []
+    if not own and len(files) > 1:
+        raise ValueError(f"{folder} holds {len(files)} files of weights ({_show(sorted(names))}); pass the one to read")
+    chosen = (own or files)[0]
+    if others := sorted(names - {chosen.name}):
+        note(f"{folder} holds {chosen.name} and {_show(others)}; {chosen.name} is read")
+    return chosen
+
+
+def find_own(folder: Path) -> list[Path]:
+    """The files under the names that Transformers gives, those it reads first in front."""
+    return [folder / name for name in TRANSFORMERS if (folder / name).is_file()]
 
 
 def _find_latest(folder: Path) -> Path | None:
