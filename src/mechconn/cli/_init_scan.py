@@ -68,8 +68,9 @@ class FoundData:
 
 
 def locate(place: Path, start: Path) -> str:
-    """A path from the folder `start`, as it is typed."""
-    return Path(os.path.relpath(place, start)).as_posix()
+    """A path from the folder `start`, as it is typed; one that was given whole and lies elsewhere, whole."""
+    found = os.path.relpath(place, start)
+    return (place if place.is_absolute() and found.startswith("..") else Path(found)).as_posix()
 
 
 @dataclass(frozen=True)
@@ -189,13 +190,14 @@ def _read_data(place: Path) -> list[FoundData]:
     splits = list_text_splits(place) if written else find_splits(str(place), None)
     if not splits:
         return []
-    own = splits if len(splits) > 1 else (place.stem if place.is_file() else place.resolve().name,)
+    first, name = splits[0], place.stem if place.is_file() else place.resolve().name
+    own = splits if len(splits) > 1 else (name,)
     try:
         return [_read_texts(place, own)]
     except (ValueError, ImportError):
         if written:
             raise
-    options, images = _try_images(place, splits[0])
+    options, images = _try_images(place, first)
     if len(images.classes) < 2:
         return []
     return [FoundData(place, "images", own, options, list_columns(place), *_describe_images(images))]
