@@ -25,7 +25,14 @@ from mechconn.datasets._parquet import (
     find_file_splits,
     open_shard,
 )
-from mechconn.datasets._table_splits import SPLIT, check_one_split, name_splits, resolve_split, select_split_rows
+from mechconn.datasets._table_splits import (
+    SPLIT,
+    check_one_split,
+    list_names,
+    name_splits,
+    resolve_split,
+    select_split_rows,
+)
 from mechconn.datasets._tables import FURTHER_COLUMNS, TABLE_SUFFIXES, USUAL_COLUMNS, read_columns
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -95,7 +102,7 @@ def open_text_table(place: Path, split: str | None, quoting: Quoting, threshold:
     if place.suffix == ".parquet":
         return replace(_open_parquet([place]), threshold=threshold)
     columns = read_columns(place, quoting) if place.suffix in TABLE_SUFFIXES else read_json_columns(place)
-    rows = _select_rows(place, columns, split)
+    rows = select_split_rows(place, _read_splits(columns), split)
     return TextTable(str(place), tuple(columns), rows, lambda name: [columns[name][row] for row in rows], {}, threshold)
 
 
@@ -266,11 +273,15 @@ def _check_numbers(
     return values, tuple(known or map(str, range(max(values) + 1)))
 
 
-def _select_rows(file: Path, columns: Mapping[str, Sequence[Any]], split: str | None) -> list[int]:
-    """The rows of a split, in order."""
+def list_text_splits(file: Path) -> tuple[str, ...]:
+    """The splits of a file of JSON objects, sorted; "train" alone where no column divides it."""
+    return list_names(_read_splits(read_json_columns(file)))
+
+
+def _read_splits(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The split of every row."""
     every = len(next(iter(columns.values())))
-    values = ["" if value is None else str(value) for value in columns.get(SPLIT, ["train"] * every)]
-    return select_split_rows(file, name_splits(values), split)
+    return name_splits(["" if value is None else str(value) for value in columns.get(SPLIT, ["train"] * every)])
 
 
 def _read_objects(file: Path) -> Iterator[dict[str, Any]]:
