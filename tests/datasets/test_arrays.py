@@ -82,6 +82,7 @@ def test_what_is_no_image_set_is_one_line(tmp_path: Path) -> None:
     }
     for name, arrays in saved.items():
         np.savez(tmp_path / f"{name}.npz", **arrays)
+    (tmp_path / "text.npz").write_text("no archive", encoding="utf-8")
     np.save(tmp_path / "single.npy", images)
     (tmp_path / "single.npy").rename(tmp_path / "single.npz")
     for name, text in {
@@ -95,6 +96,7 @@ def test_what_is_no_image_set_is_one_line(tmp_path: Path) -> None:
         "unlabelled": "has no array train_labels; it holds train_images",
         "named": "has no arrays <split>_images and <split>_labels; it holds x, y",
         "cut": "cannot be read as .npz (",
+        "text": "cannot be read as .npz (it begins as no archive does); it is damaged or cut short: copy it again",
     }.items():
         with pytest.raises((ValueError, FileNotFoundError)) as caught:
             load(tmp_path / f"{name}.npz")

@@ -66,6 +66,15 @@ def test_marks_in_every_form_and_the_label_among_them() -> None:
     assert list(named)[:2] == ["male=1, toxic=0", "male=1, toxic=1"] and len(named) == 16
 
 
+def test_marks_that_are_equal_to_the_labels() -> None:
+    """One column names the labels; a mark that happens to be equal to them is a group of its own."""
+    (x, y), marks = comments()
+    alone = mc.measure_groups(nn.Identity(), (x, y), {"male": y}, overlapping=True)
+    assert {name: group.rows for name, group in alone.items()} == {"male=1, y=1": int(y.sum())}
+    both = mc.measure_groups(nn.Identity(), (x, y), {"toxic": y, "male": y, "white": marks["white"]}, overlapping=True)
+    assert list(both) == ["male=1, toxic=1", "white=1, toxic=0", "white=1, toxic=1"]
+
+
 def test_a_record_and_what_is_printed() -> None:
     pair, marks = comments()
     found = mc.measure_groups(nn.Identity(), pair, marks, overlapping=True)
@@ -123,6 +132,13 @@ def test_what_does_not_fit_is_said_in_a_line_for_each_column() -> None:
         TypeError, match=r"overlapping=True needs columns of marks by name, \{name: marks\}, got Tensor"
     ):
         mc.measure_groups(model, (x, y), marks["male"], overlapping=True)
+    for infinite in (float("inf"), "1e999"):
+        with pytest.raises(
+            ValueError, match=r"groups\['code'\] must hold marks for overlapping=True, .* got '?(inf|1e)"
+        ):
+            mc.measure_groups(model, (x, y), {"code": [infinite, *[1] * 399]}, overlapping=True)
+    with pytest.raises(TypeError, match=r"needs columns of marks by name, \{name: marks\}, got no columns"):
+        mc.measure_groups(model, (x, y), {}, overlapping=True)
     with pytest.raises(ValueError, match="no row has a mark in none; overlapping=True measures the rows marked 1"):
         mc.measure_groups(model, (x, y), {"none": torch.zeros(400)}, overlapping=True)
     with pytest.raises(ValueError, match="groups that overlap have no shares that add up to 1; leave out train_groups"):

@@ -118,6 +118,8 @@ def _open(file: Path) -> Iterator[Any]:
             found = np.load(stream, allow_pickle=False)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if "pickle" in reason:  # of files of any other kind, with advice that is not to be followed
+                reason = "it begins as no archive does"
             raise ValueError(
                 f"{file} cannot be read as .npz ({reason}); it is damaged or cut short: copy it again"
             ) from error

@@ -75,7 +75,8 @@ def read_overlapping_groups(
     """Name -> which rows are in the group, of those that count: each column's marked rows with each label.
 
     Args:
-        groups: columns of marks, 0 and 1 (or -1 and 1, or False and True). A column equal to the labels names them.
+        groups: columns of marks, 0 and 1 (or -1 and 1, or False and True). The first column equal to the
+            labels names them, where there are others.
         labels: the label of each row that counts; None where rows have several.
         counted: which rows of the columns count; None where all do.
 
@@ -84,10 +85,9 @@ def read_overlapping_groups(
         ValueError: rows of several labels, a column that holds no marks or has another number of rows, no mark at all.
     """
     columns = find_columns(groups)
-    if columns is None:
-        raise TypeError(
-            f"overlapping=True needs columns of marks by name, {{name: marks}}, got {type(groups).__name__}"
-        )
+    if not columns:
+        got = type(groups).__name__ if columns is None else "no columns"
+        raise TypeError(f"overlapping=True needs columns of marks by name, {{name: marks}}, got {got}")
     if labels is None:
         raise ValueError(
             "overlapping=True takes each column with each label, and rows of this task have several; leave it out"
@@ -95,7 +95,8 @@ def read_overlapping_groups(
     rows = len(labels) if counted is None else len(counted)
     read = collect_errors(*(lambda n=name, v=column: _read_marks(n, v, rows) for name, column in columns.items()))
     values = {name: column if counted is None else column[counted] for name, column in zip(columns, read, strict=True)}
-    own = [name for name, column in values.items() if bool((column == labels).all())]
+    equal = [name for name, column in values.items() if bool((column == labels).all())]
+    own = equal[:1] if len(values) > 1 else []  # one column names the labels, and others equal to them are marks
     marks = {name: column for name, column in values.items() if name not in own}
     collect_errors(*(lambda n=name, v=column: _check_marks(n, v) for name, column in marks.items()))
     named = own[0] if own else LABEL
@@ -127,7 +128,7 @@ def _read_mark(value: Any) -> int | None:
         value = {"False": "0", "True": "1"}.get(value, value)
     try:
         return int(float(value))
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or an infinite one
         return None
 
 
