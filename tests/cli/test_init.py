@@ -315,6 +315,20 @@ def test_the_command_quotes_paths(folder: Path, capsys: pytest.CaptureFixture[st
     assert code == 0, error
 
 
+def test_class_folders_beside_saved_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Models are no classes without images; a table of the images says which folders hold them."""
+    save_folder(folder / "model", make_bert())
+    for name in CLASSES:
+        write_class_folder(folder / name, {f"{row}.png": pixels(row, side=8) for row in range(6)})
+    code, shown, _ = run("init .", capsys)
+    why = "the saved model model stands among its folders of images; give the images a folder of their own"
+    assert code == 0 and f"  .: not read ({why})" in shown.splitlines() and "remove" not in shown
+    lines = [f"{name}/{row}.png,{name}" for name in CLASSES for row in range(6)]
+    (folder / "images.csv").write_text("\n".join(["file,label", *lines]) + "\n", encoding="utf-8")
+    code, shown, _ = run("init . --force", capsys)
+    assert code == 0 and "not read" not in shown and read()["splits"] == {"images": "images.csv"}
+
+
 def test_weights_are_told_by_content(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("best.pth.tar", "last.ckpt"):
         torch.save({"state_dict": {"a": torch.zeros(2)}}, folder / name)

@@ -102,7 +102,16 @@ def scan_folder(folder: Path) -> FoundFiles:
         scan.read(place)
     listed = [own.place.parent for own in scan.data if own.place.is_file() and own.kind == "images"]
     data = [own for own in scan.data if not own.place.is_dir() or not any(map(own.place.is_relative_to, listed))]
-    return FoundFiles(tuple(data), tuple(sorted(scan.models)), tuple(scan.unread))
+    unread = [(place, _explain_unread(place, why, scan.models)) for place, why in scan.unread if place not in listed]
+    return FoundFiles(tuple(data), tuple(sorted(scan.models)), tuple(unread))
+
+
+def _explain_unread(place: Path, why: str, models: Sequence[Path]) -> str:
+    """Why a place cannot be read; of class folders beside saved models that, lest these be called classes."""
+    beside = [model.name for model in models if model.is_dir() and model.parent == place]
+    if not beside:
+        return why
+    return f"the saved model {beside[0]} stands among its folders of images; give the images a folder of their own"
 
 
 @dataclass
