@@ -93,6 +93,9 @@ def test_a_key_without_files_of_weights(folder: Path, capsys: pytest.CaptureFixt
     assert run("audit m m --data audit.toml --key ema") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "key 'ema' names a state in files of weights, and m is the folder of a model; leave it out, or pass" in line
+    (folder / "m" / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "m"}', "utf-8")
+    assert run("audit m m --data audit.toml --key ema") == 2
+    assert "key 'ema' names a state in files of weights, and m is the folder" in capsys.readouterr().err
 
 
 def test_the_hash_is_of_all_shards(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

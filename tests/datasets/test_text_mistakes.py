@@ -51,6 +51,11 @@ TABLES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
         " row 1: column 'text' must hold texts, got 3 (int); name another column, or correct the row",
     ),
     "a missing text": ([row(), {"label": "good"}], {}, " row 1: column 'text' is empty; every row needs a text"),
+    "nan among numbers": (
+        [row(label="1.0"), row(label="nan")],
+        {},
+        " row 1: column 'label' is empty; every row needs a label",
+    ),
     "a missing label": ([row(label="")], {}, " row 0: column 'label' is empty; every row needs a label"),
     "labels of two types": (
         [row(label="0"), row(label=1)],

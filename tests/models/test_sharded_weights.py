@@ -67,6 +67,9 @@ def test_indexes_that_do_not_fit_their_shards(tmp_path: Path) -> None:
         ValueError, match=r"holds shards \(model-00001-of-00002.safetensors\) without their index; copy"
     ):
         load(tmp_path)
+    index.write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"holds shards \(.*\), and {index.name} is no index of them, JSON with a"):
+        load(tmp_path)
 
 
 def test_a_folder_of_one_file(tmp_path: Path) -> None:

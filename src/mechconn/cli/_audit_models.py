@@ -50,10 +50,14 @@ class ModelLoader:
             ValueError, FileNotFoundError: as `load_model` raises; weights without a network.
         """
         check_weights_there(file)
+        if self.factory is None:
+            self._check_folder(file)
         if is_adapter_folder(file):
             return load_model(file, base=self._load_base(file), note=self.note)
-        if self.factory is not None:
-            return self._fill(file)
+        return load_model(file, note=self.note) if self.factory is None else self._fill(file)
+
+    def _check_folder(self, file: Path) -> None:
+        """Raise unless a network may be in it, and no state of a file is asked for."""
         if not file.is_dir():
             raise ValueError(
                 f"{file} holds weights without a network; pass --model package.module:function, or the folder of a "
@@ -64,7 +68,6 @@ class ModelLoader:
                 f"key {self.key!r} names a state in files of weights, and {file} is the folder of a model; leave it "
                 "out, or pass --model package.module:function"
             )
-        return load_model(file, note=self.note)
 
     def check_base(self, files: Iterable[Path]) -> None:
         """Raise ValueError where a base is named and none of the files is an adapter."""

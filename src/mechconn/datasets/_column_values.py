@@ -26,6 +26,26 @@ def read_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def find_empty(values: Sequence[Any]) -> int | None:
+    """The first row without a value, of which "nan" beside numbers alone is one; None where there is none.
+
+    Example:
+        >>> find_empty(["1.0", "nan"]), find_empty(["ann", "nan"]), find_empty(["a", ""]), find_empty([1, None])
+        (1, None, 1, 1)
+    """
+    empty = next((row for row, value in enumerate(values) if value is None or value == "" or value != value), None)
+    if empty is not None:
+        return empty
+    others = [value for value in values if not _is_nan_text(value)]
+    if len(others) == len(values) or any(read_number(value) is None for value in others):
+        return None
+    return next(row for row, value in enumerate(values) if _is_nan_text(value))
+
+
+def _is_nan_text(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().lower() == "nan"
+
+
 def drop_decimals(values: Sequence[Any]) -> list[Any]:
     """Whole numbers that a column of floats holds, as whole numbers: text stays text; other columns stay as they are.
 

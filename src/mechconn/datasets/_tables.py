@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mechconn.core import check_samples, collect_errors
-from mechconn.datasets._column_values import number_classes
+from mechconn.datasets._column_values import find_empty, number_classes
 from mechconn.datasets._decode import Decoder
 from mechconn.datasets._delimited import Quoting, read_rows
 from mechconn.datasets._images import ImageSet, count_first_rows, shorten_file_names
@@ -99,7 +99,7 @@ def _find_images(file: Path, names: Sequence[str], rows: Sequence[int], folder: 
 
 def check_values(file: Path, column: str, values: Sequence[object]) -> None:
     """Raise unless every row has a value."""
-    empty = next((row for row, value in enumerate(values) if value is None or value == "" or value != value), None)
+    empty = find_empty(values)
     if empty is not None:
         raise ValueError(f"{file} row {empty}: column {column!r} is empty; every row needs a value")
 

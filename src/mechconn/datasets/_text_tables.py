@@ -14,6 +14,7 @@ from mechconn.datasets._column_values import (
     drop_decimals,
     explain_class_number,
     explain_fraction,
+    find_empty,
     find_fraction,
 )
 from mechconn.datasets._delimited import Quoting
@@ -200,10 +201,10 @@ def read_labels(
     """
     column = _choose_label_column(table, named)
     values = _read_label_values(table, column)
+    if (empty := find_empty(values)) is not None:
+        raise ValueError(f"{table.place} row {table.rows[empty]}: column {column!r} is empty; every row needs a label")
     kinds = {}
     for row, value in zip(table.rows, values, strict=True):
-        if value is None or value == "":
-            raise ValueError(f"{table.place} row {row}: column {column!r} is empty; every row needs a label")
         kinds.setdefault(type(value), (row, value))
     (first, _), *others = [(kind, found) for kind, found in kinds.items()]
     if others or first not in (str, int, bool):

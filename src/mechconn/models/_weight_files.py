@@ -118,9 +118,10 @@ def find_weights(path: Path, note: Note) -> Path:
     if choice:
         return _choose_file(path, choice, note)
     if shards:
-        raise ValueError(
-            f"{path} holds shards ({_show([file.name for file in shards])}) without their index; copy it too"
-        )
+        held = f"{path} holds shards ({_show([file.name for file in shards])})"
+        if broken := [file.name for file in path.glob("*.index.json")]:
+            raise ValueError(f"{held}, and {broken[0]} is no index of them, JSON with a weight_map; copy it again")
+        raise ValueError(f"{held} without their index; copy it too")
     raise ValueError(_explain_no_weights(path))
 
 
