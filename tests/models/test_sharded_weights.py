@@ -45,6 +45,17 @@ def test_shards_fill_ones_own_network(tmp_path: Path, suffix: str) -> None:
         load(index, key="weight_map")
 
 
+def test_weights_beside_an_index_and_shards_without_one_are_noted(tmp_path: Path) -> None:
+    index = shard(tmp_path, ".safetensors", save_file)
+    torch.save({name: tensor * 0 for name, tensor in network().state_dict().items()}, tmp_path / "best.pt")
+    model, notes = load(tmp_path)
+    assert same(model, network()) and notes == [f"FILE also holds best.pt; {index.name} is read"]
+    index.unlink()
+    _, notes = load(tmp_path)
+    left = "model-00001-of-00002.safetensors, model-00002-of-00002.safetensors"
+    assert notes == [f"FILE also holds {left}; best.pt is read"]
+
+
 def test_indexes_that_do_not_fit_their_shards(tmp_path: Path) -> None:
     index = shard(tmp_path, ".safetensors", save_file)
     second = tmp_path / "model-00002-of-00002.safetensors"

@@ -116,13 +116,22 @@ def find_weights(path: Path, note: Note) -> Path:
     indexes = [file for file in files if file.name.endswith(".index.json")]
     choice = indexes or [file for file in files if file not in shards]
     if choice:
-        return _choose_file(path, choice, note)
+        chosen = _choose_file(path, choice, note)
+        _note_beside(path, chosen, {file.name for file in files if file not in choice}, indexes, note)
+        return chosen
     if shards:
         held = f"{path} holds shards ({_show([file.name for file in shards])})"
         if broken := [file.name for file in path.glob("*.index.json")]:
             raise ValueError(f"{held}, and {broken[0]} is no index of them, JSON with a weight_map; copy it again")
         raise ValueError(f"{held} without their index; copy it too")
     raise ValueError(_explain_no_weights(path))
+
+
+def _note_beside(folder: Path, chosen: Path, others: set[str], indexes: list[Path], note: Note) -> None:
+    """Note what is not read beside the file that is: weights that no index names, shards without one."""
+    named = {shard for index in indexes for shard in _read_map(index).values()}
+    if left := sorted(others - named - {chosen.name}):
+        note(f"{folder} also holds {_show(left)}; {chosen.name} is read")
 
 
 def _choose_file(folder: Path, files: list[Path], note: Note) -> Path:
