@@ -193,10 +193,8 @@ def test_rows_of_an_embedding_that_are_trained_too() -> None:
 def test_points_keep_what_is_trained_afterwards() -> None:
     """Biases that are trained with the adapters, and a network without adapters at one end."""
     a, plain = adapt(BASE, 1, bias="all"), copy.deepcopy(BASE)
-    held: list[Callable[[], dict[str, Tensor]]] = [
-        lambda point=mc.point_of(a): dict(point.params),
-        lambda line=mc.LinearPath.between(a, plain): line.at(1.0),
-    ]
+    point, line = mc.point_of(a), mc.LinearPath.between(a, plain)
+    held: list[Callable[[], dict[str, Tensor]]] = [lambda: dict(point.params), lambda: line.at(1.0)]
     before = [{name: tensor.clone() for name, tensor in state().items()} for state in held]
     with torch.no_grad():
         for parameter in (*a.parameters(), *plain.parameters()):

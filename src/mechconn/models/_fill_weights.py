@@ -99,15 +99,18 @@ def _find_other_shapes(filling: _Filling, stored: Mapping[str, StoredTensor]) ->
     differences = []
     for name, got in stored.items():
         wanted = filling.own[name]
-        alike = got.dtype == wanted.dtype or (got.dtype.is_floating_point and wanted.is_floating_point())
-        if got.shape != tuple(wanted.shape) or not alike:
-            shown = describe_tensor(torch.empty(got.shape, dtype=got.dtype, device="meta"))
+        if got.shape != tuple(wanted.shape) or not _are_types_alike(got.dtype, wanted.dtype):
+            shown = f"{_show(got.dtype)}{list(got.shape)}"
             differences.append(f"{name} {shown} against {describe_tensor(wanted)}")
     if not differences:
         return None
     return ValueError(
         f"the tensors in {filling.file} do not fit the model: {list_first(differences)}; build the model that was saved"
     )
+
+
+def _are_types_alike(got: torch.dtype, wanted: torch.dtype) -> bool:
+    return got == wanted or (got.is_floating_point and wanted.is_floating_point)
 
 
 def _fill(filling: _Filling, note: Note) -> None:
@@ -136,7 +139,7 @@ def _load(model: nn.Module, values: Mapping[str, Tensor], versions: Mapping[str,
     try:
         with isolate_rng(0, "weights"):  # a rule of the model may build layers
             found = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"the model does not take the tensors that its names ask for ({why})") from error
     return list(found.missing_keys), list(found.unexpected_keys)
@@ -176,7 +179,10 @@ def _try_rules(filling: _Filling, reading: Reading, note: Note) -> nn.Module | N
         for short, whole in reading.theirs.whole.items()
         if short.startswith(reading.prefix)
     }
-    if any(tensor.problem for tensor in stored.values()):
+    if any(
+        tensor.problem or (name in filling.own and not _are_types_alike(tensor.dtype, filling.own[name].dtype))
+        for name, tensor in stored.items()
+    ):
         return None
     trial, values = copy_module(filling.model), _read(filling.model, stored)
     versions = {} if reading.state.versions is None else _list_versions(trial, reading)

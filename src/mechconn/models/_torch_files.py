@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechconn.models._inert_pickle import DamagedPickleError, Foreign, Name, Rebuild, UnsafePickleError, read_pickle
+from mechconn.models._inert_pickle import (
+    DamagedPickleError,
+    Foreign,
+    Name,
+    Rebuild,
+    UnsafePickleError,
+    check_short,
+    read_pickle,
+)
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How torch.save began files before torch 1.6, and still does where it is asked to."""
@@ -103,7 +111,7 @@ def _find_storage(archive: TensorArchive, identifier: Any) -> Any:
     word, kind, key, *rest = identifier
     if word == "module":
         return kind
-    if word != "storage" or not isinstance(kind, Name):
+    if word != "storage" or not isinstance(kind, Name) or not isinstance(key, str):
         raise ValueError("it refers to data of an unknown kind")
     name = kind.dotted.rpartition(".")[2].removesuffix("Storage")
     dtype = STORAGES.get(name)
@@ -114,7 +122,7 @@ def _find_storage(archive: TensorArchive, identifier: Any) -> Any:
 
 
 def _rebuild_strided(storage: Storage, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor:
-    size, stride = tuple(size), tuple(stride)
+    size, stride = check_short(size), check_short(stride)
     numbers = (storage.first, offset, *size, *stride)
     if len(size) != len(stride) or any(type(n) is not int or not 0 <= n < LARGEST for n in numbers):
         raise DamagedPickleError("a tensor of no possible shape")
@@ -152,7 +160,7 @@ def _rebuild_subclass(function: Any, kind: Any, arguments: Any, state: Any = Non
     if not isinstance(function, Name) or function.dotted not in REBUILD:
         name = kind.dotted if isinstance(kind, Name) else "another class"
         return _gather_distributed(name, arguments, state)
-    return REBUILD[function.dotted](*arguments)
+    return REBUILD[function.dotted](*check_short(arguments))
 
 
 def _gather_distributed(name: str, arguments: Any, state: Any) -> StoredTensor:
@@ -244,6 +252,8 @@ def _read_zipped(file: Path) -> Any:
 
         def read(name: str) -> bytes:
             first, length = store.places[name]
+            if first + length > file.stat().st_size:
+                raise EOFError("it ends before its data do")
             opened.seek(first)
             return opened.read(length)
 
@@ -281,7 +291,9 @@ def _read_legacy(file: Path) -> Any:
         if isinstance(system, Mapping) and system.get("little_endian") is False:
             raise ValueError(f"{file} was saved on a big-endian machine; save it on a little-endian one")
         values = read_pickle(opened, REBUILD, lambda identifier: _find_storage(store, identifier))
-        for key in map(str, read_pickle(opened)):
+        for key in read_pickle(opened):
+            if not isinstance(key, str):
+                raise DamagedPickleError("a key that is no text")
             length = int.from_bytes(opened.read(8), "little") * store.widths.get(key, 1)
             store.places[key] = (opened.tell(), length)
             if opened.tell() + length > size:
