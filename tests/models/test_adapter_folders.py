@@ -118,6 +118,19 @@ def test_a_head_that_the_adapter_brings_needs_none_in_the_base(kind: str, tmp_pa
     assert torch.equal(run(mc.load_model(tmp_path / "a")), wanted)
 
 
+def test_a_head_of_two_layers_too(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.RobertaConfig(vocab_size=30, max_position_embeddings=20, num_labels=3, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = transformers.RobertaForMaskedLM(config)
+        model = transformers.RobertaForSequenceClassification(config).eval()
+    model.roberta.load_state_dict(base.roberta.state_dict())
+    base.save_pretrained(tmp_path / "base")
+    wanted = run(save_adapter(model, tmp_path / "a", "base"))
+    assert torch.equal(run(mc.load_model(tmp_path / "a")), wanted)
+
+
 def make_small() -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
 
@@ -150,6 +163,8 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     started = _change(tmp_path, init_lora_weights="pissa_niter_4")
     with pytest.raises(ValueError, match="was started by pissa_niter_4, which changed the base's weights by what"):
         mc.load_model(started)
+    with pytest.raises(ValueError, match=r"does not fit its base, .* \(.*unterminated subpattern"):
+        mc.load_model(_change(tmp_path, target_modules="("))
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "adapter_config.json").write_text("{")
     with pytest.raises(ValueError, match="cannot be read as the configuration of an adapter"):

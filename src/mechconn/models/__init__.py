@@ -1,12 +1,14 @@
 """Networks: those of the source, small ones, and any with weights from a file."""
 
 from mechconn.models._adapter_folder import is_adapter_folder as is_adapter_folder
+from mechconn.models._adapter_folder import list_adapter_files as list_adapter_files
 from mechconn.models._file_kinds import check_weights_there as check_weights_there
 from mechconn.models._load_model import find_base_source as find_base_source
 from mechconn.models._load_model import load_base as load_base
 from mechconn.models._load_model import load_model as load_model
 from mechconn.models._small import build_seeded as build_seeded
 from mechconn.models._small import small_convnet as small_convnet
+from mechconn.models._transformers_folder import find_own_weights as find_own_weights
 from mechconn.models._vgg_resnet import BasicBlock as BasicBlock
 from mechconn.models._vgg_resnet import resnet18 as resnet18
 from mechconn.models._vgg_resnet import vgg13 as vgg13

@@ -65,6 +65,7 @@ def find_base_folder(folder: Path, config: Mapping[str, Any]) -> Path:
     named = config.get("base_model_name_or_path")
     if not named:
         raise ValueError(f"{folder / CONFIG} names no base; pass its folder or the network, base=... (--base)")
+    named = str(named)
     places = [Path(named), folder / named, folder.parent / named, folder.parent / Path(named).name]
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
@@ -77,8 +78,9 @@ def find_base_folder(folder: Path, config: Mapping[str, Any]) -> Path:
 
 def count_head_outputs(folder: Path) -> int | None:
     """The outputs of the classification head that an adapter's folder holds; None where it holds none."""
+    last = tuple(f".{head}{layer}weight" for head in HEADS for layer in ("", "out_proj."))
     for name, tensor in _read_tensors(folder).items():
-        if name.endswith(tuple(f".{head}weight" for head in HEADS)) and tensor.dim() == 2:
+        if name.endswith(last) and tensor.dim() == 2:
             return len(tensor)
     return None
 
@@ -105,7 +107,7 @@ def put_adapter(folder: Path, base: nn.Module, note: Note) -> nn.Module:
             settings = peft.LoraConfig.from_pretrained(str(folder))
             settings.inference_mode = False
             model = peft.get_peft_model(own, settings)
-        except (ValueError, TypeError, RuntimeError, AttributeError) as error:
+        except Exception as error:  # whatever PEFT meets
             raise ValueError(
                 f"the adapter in {folder} does not fit its base, a {type(base).__name__} "
                 f"({(str(error).strip() or type(error).__name__).splitlines()[0]}); pass the base that it was trained "
@@ -118,7 +120,7 @@ def put_adapter(folder: Path, base: nn.Module, note: Note) -> nn.Module:
     return model
 
 
-def find_adapter_file(folder: Path) -> Path:
+def _find_adapter_file(folder: Path) -> Path:
     """The file of an adapter's tensors.
 
     Raises:
@@ -130,13 +132,22 @@ def find_adapter_file(folder: Path) -> Path:
     return file
 
 
+def list_adapter_files(folder: Path) -> list[Path]:
+    """The files that an adapter is: its configuration and its tensors.
+
+    Raises:
+        FileNotFoundError: there are no tensors.
+    """
+    return [folder / CONFIG, _find_adapter_file(folder)]
+
+
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
     """The adapter's tensors by name.
 
     Raises:
         ValueError: the file holds something else beside them, or tensors that cannot be read.
     """
-    found = read_checkpoint(find_adapter_file(folder), lambda text: None)
+    found = read_checkpoint(_find_adapter_file(folder), lambda text: None)
     if len(found.states) != 1 or (problems := [t.problem for t in found.states[0].tensors.values() if t.problem]):
         why = problems[0] if len(found.states) == 1 else f"it holds {found.found}"
         raise ValueError(f"{found.file} cannot be read as an adapter's tensors ({why}); save the adapter again")

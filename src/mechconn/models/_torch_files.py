@@ -231,11 +231,7 @@ def explain_damage(file: Path, error: Exception) -> str:
 
 
 def _read_zipped(file: Path) -> Any:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            parts = {part.filename: part for part in archive.infolist()}
-    except (NotImplementedError, ValueError, struct.error) as error:
-        raise zipfile.BadZipFile(str(error)) from error
+    parts = _list_parts(file)
     root = next((name.removesuffix("data.pkl") for name in parts if name.rpartition("/")[2] == "data.pkl"), None)
     if root is None or f"{root}constants.pkl" in parts:
         raise ValueError(_explain_other_zip(file, set(parts)))
@@ -249,18 +245,26 @@ def _read_zipped(file: Path) -> Any:
             if part.compress_type != zipfile.ZIP_STORED:
                 raise zipfile.BadZipFile(f"{name} in it is compressed")
             store.places[name.removeprefix(f"{root}data/")] = (_find_first_byte(opened, part), part.file_size)
-
-        def read(name: str) -> bytes:
-            first, length = store.places[name]
-            if first + length > file.stat().st_size:
-                raise EOFError("it ends before its data do")
-            opened.seek(first)
-            return opened.read(length)
-
-        if f"{root}byteorder" in parts and read(f"{root}byteorder") != b"little":
+        if f"{root}byteorder" in parts and _read_part(opened, *store.places[f"{root}byteorder"]) != b"little":
             raise ValueError(f"{file} was saved on a big-endian machine; save it on a little-endian one")
-        pickled = read(f"{root}data.pkl")
+        pickled = _read_part(opened, *store.places[f"{root}data.pkl"])
     return read_pickle(pickled, REBUILD, lambda identifier: _find_storage(store, identifier))
+
+
+def _list_parts(file: Path) -> dict[str, zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return {part.filename: part for part in archive.infolist()}
+    except (NotImplementedError, ValueError, struct.error) as error:
+        raise zipfile.BadZipFile(str(error)) from error
+
+
+def _read_part(opened: Any, first: int, length: int) -> bytes:
+    """Some bytes of a file; a length beyond its end would ask for as much memory."""
+    if first + length > opened.seek(0, 2):
+        raise EOFError("it ends before its data do")
+    opened.seek(first)
+    return opened.read(length)
 
 
 def _find_first_byte(opened: Any, part: zipfile.ZipInfo) -> int:

@@ -55,13 +55,13 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object], outp
             "loaded"
         )
     _refuse_sound(folder, architecture)
+    _refuse_foreign_code(folder, _read_config(folder))
     own = _check_folder(folder, note) if weights else None
     with require_extra(f"the model in {folder}", "transformers"):
         import transformers
     with _silence_transformers(transformers):
         if own is None:
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-            return getattr(transformers, loader).from_config(config, dtype=torch.float32)
+            return _build_by_transformers(transformers.AutoConfig, getattr(transformers, loader), folder)
         model, info = _fill_by_transformers(getattr(transformers, loader), folder, own, outputs)
     # A head that the file lacks would be drawn at random, with a line in a log.
     missing, unexpected = (sorted(map(str, info.get(kind, ()))) for kind in ("missing_keys", "unexpected_keys"))
@@ -94,6 +94,18 @@ def _refuse_sound(folder: Path, architecture: str) -> None:
         )
 
 
+def _refuse_foreign_code(folder: Path, config: Any) -> None:
+    """Raise where a configuration, or one within it, names code of a hub ("owner/name") to compute layers with."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            _refuse_foreign_code(folder, value)
+        elif "_implementation" in str(name) and "/" in str(value):
+            raise ValueError(
+                f"config.json in {folder} asks for {name} = {value!r}, code of a hub, which is not run; remove that "
+                "line, so that Transformers' own is used"
+            )
+
+
 def _check_folder(folder: Path, note: Callable[[str], object]) -> Path:
     """The folder's weights or their index, once they are known to be whole, in floating point, and to run nothing.
 
@@ -107,11 +119,30 @@ def _check_folder(folder: Path, note: Callable[[str], object]) -> Path:
             "computed in floating point; pass the model before quantisation, or dequantise it where it was made "
             "(model.dequantize()) and save it"
         )
+    own = find_own_weights(folder)
+    read_checkpoint(own, note)
+    return own
+
+
+def find_own_weights(folder: Path) -> Path:
+    """The file of weights, or their index, that Transformers reads in a folder.
+
+    Raises:
+        ValueError: there is none.
+    """
     own = next((folder / name for name in OWN_NAMES if (folder / name).is_file()), None)
     if own is None:
         raise ValueError(_explain_not_saved(folder, "there is no model.safetensors"))
-    read_checkpoint(own, note)
     return own
+
+
+def _build_by_transformers(configs: Any, loader: Any, folder: Path) -> nn.Module:
+    """The model of a configuration, with weights that are drawn."""
+    try:
+        config = configs.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return loader.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    except Exception as error:  # whatever Transformers meets
+        raise _explain_not_built(folder, error) from error
 
 
 def _fill_by_transformers(
@@ -123,6 +154,7 @@ def _fill_by_transformers(
         return loader.from_pretrained(
             folder,
             local_files_only=True,
+            trust_remote_code=False,  # by default it asks whether code in the folder may run
             use_safetensors="safetensors" in own.name,
             weights_only=True,
             dtype=torch.float32,
@@ -130,11 +162,15 @@ def _fill_by_transformers(
             ignore_mismatched_sizes=True,  # told by us, in one line
             **head,
         )
-    except (RuntimeError, OSError, ValueError) as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
-        raise ValueError(
-            f"Transformers cannot load the model in {folder} ({why}); save it again with the version that is installed"
-        ) from error
+    except Exception as error:  # whatever Transformers meets
+        raise _explain_not_built(folder, error) from error
+
+
+def _explain_not_built(folder: Path, error: Exception) -> ValueError:
+    why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
+    return ValueError(
+        f"Transformers cannot load the model in {folder} ({why}); save it again with the version that is installed"
+    )
 
 
 def _describe_mismatch(found: Any) -> str:
