@@ -101,6 +101,32 @@ def test_the_base_is_found_as_it_is_named_or_passed(tmp_path: Path, monkeypatch:
         mc.load_model(tmp_path / "a")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_adapters_on_one_network_are_apart(kind: str, tmp_path: Path) -> None:
+    """What the second brings, such as biases, is written neither into the first nor into the base."""
+    base = make_bert()
+    plain = run(base)
+    wanted = [run(save_adapter(make_bert(), tmp_path / str(seed), seed=seed, **KINDS[kind])) for seed in (1, 2)]
+    models = [mc.load_model(tmp_path / str(seed), base=base, note=str) for seed in (1, 2)]
+    assert all(torch.equal(run(model), outputs) for model, outputs in zip(models, wanted, strict=True))
+    merged: Any = models[0]
+    merged.merge_and_unload(safe_merge=True)
+    assert torch.equal(run(models[1]), wanted[1]) and torch.equal(run(base), plain)
+
+
+def test_embeddings_that_peft_saves_whole_are_those_of_the_base(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.LlamaConfig(vocab_size=30, max_position_embeddings=20, pad_token_id=0, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = transformers.LlamaForSequenceClassification(config).eval()
+    base.save_pretrained(tmp_path / "base")
+    settings: dict[str, Any] = {"target_modules": ["embed_tokens", "q_proj"]}
+    with pytest.warns(UserWarning, match="Setting `save_embedding_layers`"):
+        wanted = run(save_adapter(base, tmp_path / "a", "base", **settings))
+    assert torch.equal(run(mc.load_model(tmp_path / "a")), wanted)
+
+
 @pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM", "BertForSequenceClassification"])
 def test_a_head_that_the_adapter_brings_needs_none_in_the_base(kind: str, tmp_path: Path) -> None:
     """Hubs keep bases without the head, or with another; the adapter's folder holds the one that was trained."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mechconn.core import describe_tensor, isolate_rng, require_extra
@@ -113,7 +114,10 @@ def put_adapter(folder: Path, base: nn.Module, note: Note) -> nn.Module:
                 f"({(str(error).strip() or type(error).__name__).splitlines()[0]}); pass the base that it was trained "
                 "on, base=... (--base)"
             ) from error
-        _check_fits(folder, base, tensors, peft.get_peft_model_state_dict(model, save_embedding_layers=False))
+        wanted = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+        tensors = {n: t for n, t in tensors.items() if n in wanted or not _is_of_base(base, n, t)}
+        _check_fits(folder, base, tensors, wanted)
+        _own_what_is_trained(model, base)
         peft.set_peft_model_state_dict(model, tensors)
     for held in model.peft_config.values():
         held.base_model_name_or_path = config.get("base_model_name_or_path")
@@ -158,6 +162,20 @@ def _refer_to(base: nn.Module) -> nn.Module:
     """The structure of the base over its own tensors, as parameters that can be frozen without freezing the base's."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in base.parameters()}
     return copy_module(base, memo | {id(buffer): buffer for buffer in base.buffers()})
+
+
+def _is_of_base(base: nn.Module, name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is the base's own, as PEFT saves whole embeddings beside their adapters."""
+    own = base.state_dict().get(name.removeprefix("base_model.model.").replace(".base_layer.", "."))
+    return own is not None and own.shape == tensor.shape and torch.equal(own, tensor.to(own))
+
+
+def _own_what_is_trained(model: nn.Module, base: nn.Module) -> None:
+    """Copy what an adapter brings beside its factors, such as biases, which would be written into the base."""
+    shared = {parameter.data_ptr() for parameter in base.parameters()}
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.data_ptr() in shared:
+            parameter.data = parameter.data.clone()
 
 
 def _check_fits(folder: Path, base: nn.Module, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
