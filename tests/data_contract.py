@@ -73,6 +73,7 @@ LOSSES: dict[str, LossRow] = {
     "OverPositions": LossRow(
         mc.losses.OverPositions(ignore_index=255), drawn(ROWS, 3, 5), torch.arange(ROWS * 5).view(ROWS, 5) % 3
     ),
+    "JoinedClasses": LossRow(mc.losses.JoinedClasses(((0,), (1, 2))), drawn(ROWS, 3), LABELS % 2),
     "Pinball, a user's": LossRow(Pinball(0.9), drawn(ROWS, 1), drawn(ROWS).flip(0)),
     "Margin, a user's": LossRow(Margin(), drawn(ROWS, 3), LABELS),
     "a user's function": LossRow(squares, drawn(ROWS, 1), drawn(ROWS).flip(0)),

@@ -125,6 +125,13 @@ def grouped(model: nn.Module, data: Any) -> mc.GroupAccuracies:
     return mc.measure_groups(model, data, [0, 1, 1] * 8)
 
 
+def marked(model: nn.Module, data: Any) -> mc.GroupAccuracies:
+    if isinstance(data, DataLoader):
+        data = DataLoader(data.dataset, batch_size=8)
+    marks = {"first": [1, 0, 0] * 8, "either": [1, 1, 0] * 8}
+    return mc.measure_groups(model, data, marks, overlapping=True)
+
+
 def probed(model: nn.Module, data: Any) -> mc.Probe:
     return mc.probe(model, data, control=moved(model), layers=["frozen", "out", "input of out"])
 
@@ -270,6 +277,7 @@ READING: dict[str, Operation] = {
     ),
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),
     "measure_groups": grouped,
+    "measure_groups, overlapping": marked,
     "probe": probed,
     "measure_neighbours": lambda model, data: mc.measure_neighbours(model, data, {"label": "label"}, k=3),
     "measure_relearning": relearned,

@@ -20,7 +20,7 @@ with isolate_rng(0, "import"):
     import transformers
 
 README = Path(__file__).parents[1] / "README.md"
-PAGES = ("extending", "features", "methods", "outcomes", "paths", "relearning", "results", "symmetries")
+PAGES = ("extending", "features", "formats", "methods", "outcomes", "paths", "relearning", "results", "symmetries")
 """Pages of docs/ whose examples print what stands below them; theory.md has a test of its own."""
 
 
@@ -73,7 +73,7 @@ def build(width):
     parts = nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 2)
     return nn.Sequential(*parts)
 """
-PLACES = "place,photographer\n" + "land,Ada\nsea,Bo\n" * 3 + "sea,Cleo\nland,Cleo\n"
+PLACES = "place,photographer\n" + "land,Ada\n" * 3 + "sea,Cleo\n" + "sea,Bo\n" * 3 + "land,Cleo\n"
 INTERVENTIONS = "def turned(x, draws):\n    return x.rot90(2, (2, 3))\n"
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mechconn as mc
-from image_files import png, write_class_folder
+from image_files import png, write, write_class_folder
 from mechconn.cli import main
 
 NETWORK = """
@@ -142,6 +142,20 @@ def test_classes_of_folders_and_tensors_of_a_file(folder: Path, capsys: pytest.C
     assert {name: own.rows for name, own in found["place"].items()} == {"site=0": 4, "site=1": 4, "site=2": 4}
 
 
+def test_marks_that_overlap(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (folder / "birds.csv").read_text(encoding="utf-8").splitlines()
+    marks = [f"{line},{int('land' in line)},{int(row % 3 == 0)}" for row, line in enumerate(text[1:])]
+    (folder / "birds.csv").write_text("\n".join([f"{text[0]},dry,third", *marks]) + "\n", encoding="utf-8")
+    groups = "[groups]\ncolumns = ['dry', 'third', 'label']\noverlapping = true\n"
+    found = measured(folder, f"by = 'place'\n{SPLIT}{groups}", capsys)["place"]
+    assert found.overlapping and {name: (own.rows, own.accuracy) for name, own in found.items()} == {
+        "dry=1, label=0": (10, 0.0),
+        "dry=1, label=1": (20, 1.0),
+        "third=1, label=0": (10, 0.0),
+        "third=1, label=1": (10, 1.0),
+    }
+
+
 def test_a_probe_of_what_is_made_of_one_side_reads_its_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toml = f"by = 'place'\n{KEYS}{SPLIT}[interventions]\nturned = {{name = 'rotate', max_degrees = 1}}\n"
     (folder / "audit.toml").write_text(f"{toml}[probe]\nsplit = 'turned'\ntarget = 'place'\n", encoding="utf-8")
@@ -152,7 +166,7 @@ def test_a_probe_of_what_is_made_of_one_side_reads_its_rows(folder: Path, capsys
 
 FRACTION = (
     "birds.csv#test row 1: column 'share' holds the fraction 0.01, and a few values are needed; name another column, "
-    "or add one that says whether each is above a threshold"
+    "or set threshold = 0.5 under [images], which makes two values of such numbers"
 )
 PLACE = "columns = ['place']\n"
 MISTAKES = {
@@ -167,6 +181,10 @@ MISTAKES = {
     "a wrong key": (f"{PLACE}column = ['place']\n", "groups.column: unknown key; did you mean 'columns'?"),
     "no training data": (f"{PLACE}train = 'bids.csv#train'\n", "groups: no file bids.csv; check its path"),
     "no training split": (f"{PLACE}train = 'birds.csv#trai'\n", "groups: split of birds.csv must be one of"),
+    "shares of what overlaps": (
+        f"{PLACE}train = 'birds.csv#train'\noverlapping = true\n",
+        "groups.train: groups that overlap have no shares that add up to 1; leave out train, or overlapping",
+    ),
     "training data undivided": (
         f"{PLACE}train = 'birds.csv'\n",
         "groups: birds.csv has not one split but these: test, train",
@@ -212,6 +230,16 @@ def test_five_mistakes_are_told_together(folder: Path, capsys: pytest.CaptureFix
     assert len(lines) == 7 and not (folder / "audit.html").exists()
 
 
+def test_what_rows_and_columns_lack_is_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    splits = "[splits]\ntest = 'birds.csv#val'\nother = 'birds.csv#train'\n"
+    (folder / "audit.toml").write_text(
+        f"reference = 'test'\ncluster = 'place'\n{KEYS}{splits}{GROUPS}", encoding="utf-8"
+    )
+    assert run() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mechconn: split of birds.csv must be one of 'test', 'train', got 'val'")
+
+
 def test_marks_are_text_where_the_configuration_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Columns are read as the images are."""
     text = (folder / "birds.csv").read_text(encoding="utf-8").replace("land", 'l"a"nd')
@@ -219,6 +247,21 @@ def test_marks_are_text_where_the_configuration_says_so(folder: Path, capsys: py
     (folder / "audit.toml").write_text(f"by = 'place'\n{KEYS}{SPLIT}[images]\nquoting = 'none'\n", encoding="utf-8")
     assert run() == 0
     assert json.loads(capsys.readouterr().out)["comparison"]["a"]["samples"] == {"agree": 40, "conflict": 20}
+
+
+def test_columns_of_a_set_by_name_are_below_the_root(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, places = [png(image(row % 3 == 0, row % 2)) for row in range(12)], ["sea", "land"] * 6
+    file = folder / "sets" / "cifar10" / "plain_text" / "test-00000-of-00001.parquet"
+    write(file, images, [row % 2 for row in range(12)], more={"place": places})
+    toml = "reference = 'cue'\n[splits]\ncue = 'cifar10#test'\n[interventions]\nturned = 'rotate'\n"
+    (folder / "audit.toml").write_text(f"{KEYS}{toml}[groups]\ncolumns = ['place']\n", encoding="utf-8")
+    assert run(f"{COMMAND} --root sets") == 0
+    found = json.loads(capsys.readouterr().out)["groups"]["bird"]
+    assert {name: own["rows"] for name, own in found["groups"].items()} == {"place=land": 6, "place=sea": 6}
+    (folder / "audit.toml").write_text(f"{KEYS}{toml}[groups]\ncolumns = ['plaice']\n", encoding="utf-8")
+    assert run(f"{COMMAND} --root sets") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mechconn: groups: ") and "has no column 'plaice'; columns: img, label, place" in line
 
 
 def test_the_schema_knows_groups(capsys: pytest.CaptureFixture[str]) -> None:

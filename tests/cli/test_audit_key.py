@@ -69,8 +69,8 @@ def test_one_state_of_several_must_be_named(folder: Path, capsys: pytest.Capture
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and not (folder / "audit.html").exists()
     for line, name in zip(lines, ("a.ckpt", "b.ckpt"), strict=True):
-        assert f"{name} holds 2 states that fit the model, 'state_dict.net', 'state_dict_ema'; name the one to" in line
-        assert "(--key state_dict.net)" in line
+        assert f"{name} holds 2 states that fit the model, 'state_dict', 'state_dict_ema'; name the one to" in line
+        assert "(--key state_dict)" in line
 
 
 def test_the_key_is_an_option_and_a_setting(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,6 +133,35 @@ def test_classes_in_an_order_that_is_given(tmp_path: Path, texts: TokenSet) -> N
     assert turned.classes == ("good", "bad", "none") and torch.equal(turned.y, 1 - texts.y)
 
 
+def test_classes_in_the_order_of_the_model_in_the_tokenizers_folder(tmp_path: Path, texts: TokenSet) -> None:
+    names: dict[str, Any] = {"id2label": {0: "Good", 1: "none", 2: "BAD"}}
+    folder = save_folder(tmp_path / "bert", make_bert(**names), make_tokenizer())
+    data = load_text(tmp_path / "a.csv", folder)
+    assert data.classes == ("Good", "none", "BAD") and torch.equal(data.y, 2 * (1 - texts.y))
+    sets = load_splits({"cue": tmp_path / "a.csv"}, tokenizer=folder)
+    assert mc.measure_invariance(mc.load_model(folder), mc.Suite(sets, reference="cue")).samples == {"cue": ROWS}
+    others: tuple[dict[str, Any], ...] = ({"id2label": {0: "fine", 1: "bad"}}, {})
+    for other in others:
+        save_folder(folder, make_bert(**other))
+        assert load_text(tmp_path / "a.csv", folder).classes == ("bad", "good")
+
+
+def test_what_pads_where_the_tokenizer_has_no_such_token(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "a.csv")
+    cases: list[tuple[dict[str, Any], dict[str, Any], int]] = [
+        ({}, {}, 0),
+        ({"eos_token": "[SEP]"}, {}, SEP),
+        ({}, {"pad_token_id": 9}, 9),
+    ]
+    for options, config, pad_id in cases:
+        tokenizer = make_tokenizer(pad_token=None, **options)
+        folder = save_folder(tmp_path / "bert", make_bert(**config), tokenizer)
+        if not config:  # Transformers' own default
+            (folder / "config.json").unlink()
+        data = load_text(file, folder)
+        assert data.pad_id == pad_id and bool((data.input_ids[~data.attention_mask.bool()] == pad_id).all())
+
+
 def test_what_was_cut_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = write_csv(tmp_path / "a.csv")
     whole = load_text(file, make_tokenizer())

@@ -302,7 +302,7 @@ def test_one_line_names_the_file_and_the_row(tmp_path: Path, case: str) -> None:
         ({"image": "picture"}, r"there is no column 'picture' for image=; columns: img \(struct\), label \(int64\)"),
         ({"label": "kind"}, r"there is no column 'kind' for label=; columns: img \(struct\), label \(int64\)"),
         ({"image": "label"}, r"column 'label' for image= must hold images \(\{bytes, path\} or bytes\), it is int64"),
-        ({"label": "img"}, r"column 'img' for label= must hold whole numbers, it is struct"),
+        ({"label": "img"}, r"column 'img' for label= must hold whole numbers, or names of classes, it is struct"),
     ],
 )
 def test_a_column_that_is_not_there_or_not_of_its_kind(tmp_path: Path, wrong: dict[str, str], message: str) -> None:

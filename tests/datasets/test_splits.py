@@ -188,7 +188,7 @@ def test_columns_of_tables(tmp_path: Path) -> None:
 
 
 def test_columns_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table, text = tmp_path / "a.csv", tmp_path / "a.txt"
+    table, text = tmp_path / "a.csv", tmp_path / "a.md"
     table.write_text("file,place\na.png,land\nb.png,\n", encoding="utf-8")
     text.write_text("land", encoding="utf-8")
     file = parquet_file(tmp_path / "a.parquet")
@@ -196,11 +196,7 @@ def test_columns_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (table, "group", "has no column 'group'; columns: file, place"),
         (file, "group", "has no column 'group'; columns: img, label"),
         (table, "place", "row 1: column 'place' is empty; every row needs a value"),
-        (
-            text,
-            "place",
-            "is no table; a column is read from a .csv, .tsv, .jsonl or .parquet file, or a folder of such",
-        ),
+        (text, "place", "is no table; a column is read from a .csv, .tsv, .txt, .jsonl, .parquet or .npz file, or a "),
     ):
         with pytest.raises(ValueError) as caught:
             load_column(source, column)

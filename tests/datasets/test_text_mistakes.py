@@ -61,7 +61,7 @@ TABLES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "labels of floats": (
         [row(label=0.5)],
         {},
-        " row 0: column 'label' must hold class names or whole numbers, got 0.5 (float); correct the column",
+        " row 0: 0.5 in column 'label' is a fraction and no class; pass threshold=, which makes two classes",
     ),
     "no label": (
         [row(label=0), row(label=-1)],
@@ -123,9 +123,9 @@ FILES: dict[str, tuple[str, str]] = {
     "b.jsonl": ("[1]\n", 'b.jsonl row 0 must be a JSON object, {"column": value, ...}, got a int'),
     "c.jsonl": ("3\n", 'c.jsonl line 1 must be a JSON object, {"column": value, ...}, got a int'),
     "d.json": ("[1", "d.json is no JSON ("),
-    "e.txt": (
+    "e.md": (
         "a",
-        "e.txt is no table of texts; texts are read from .csv, .tsv, .jsonl, .ndjson, .json, .parquet files",
+        "e.md is no table of texts; texts are read from .csv, .tsv, .txt, .jsonl, .ndjson, .json, .parquet files",
     ),
     "f.parquet": ("a", "f.parquet cannot be read as parquet ("),
     "g.csv": ("text,label\na\n", "g.csv: row 0 (line 2) has 1 field, but the header has 2"),
@@ -159,6 +159,16 @@ def broken(folder: Path) -> Path:
     return folder
 
 
+def with_code(folder: Path) -> Path:
+    """A tokenizer of a class that the folder brings, which would end the program."""
+    make_tokenizer().save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    own = {"auto_map": {"AutoTokenizer": ["own.Own", None]}, "tokenizer_class": "Own"}
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **own}), encoding="utf-8")
+    (folder / "own.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
+    return folder
+
+
 def adapter(folder: Path) -> Path:
     folder.mkdir()
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/base"}', encoding="utf-8")
@@ -179,6 +189,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
         "holds no tokenizer (none of tokenizer.json, vocab.txt, vocab.json, tokenizer.model);",
     ),
     "a broken one": (broken, "cannot be read ("),
+    "code of its own": (with_code, " contains custom code which must be executed to correctly load the model."),
     "an adapter without its base": (adapter, ", nor does its base 'someone/base' as a folder that is there; save it"),
     "sound": (
         sound,

@@ -60,6 +60,7 @@ def test_planted_truth_and_the_numbers_of_the_verb(found: mc.Audit) -> None:
 
 
 METRIC = {"margin": mc.Metric(lambda z, y: (z.softmax(1)[:, 1] - y).square(), (0.0, 1.0))}
+MARKS = {"land": PLACE, "wet": (torch.arange(ROWS) % 5 == 0).long(), "y": Y}
 IGNORED = torch.where(torch.arange(ROWS) % 5 == 0, -100, Y)
 LEAVES_OUT = {"loss": mc.losses.CrossEntropy(ignore_index=-100)}
 WAYS: dict[str, tuple[mc.GroupTask, mc.Suite, Any, Any, dict[str, Any], dict[str, Any]]] = {
@@ -75,6 +76,9 @@ WAYS: dict[str, tuple[mc.GroupTask, mc.Suite, Any, Any, dict[str, Any], dict[str
     "rows that do not count": (
         mc.GroupTask(PLACE), mc.Suite({"cue": (X, IGNORED), "b": (X, IGNORED)}), (X, IGNORED), PLACE,
         LEAVES_OUT, LEAVES_OUT,
+    ),
+    "marks that overlap": (
+        mc.GroupTask(MARKS, BOTH, overlapping=True), SUITE, (X, Y), MARKS, {}, {"overlapping": True},
     ),
     "a loader": (
         mc.GroupTask(PLACE, "b"), mc.Suite({"cue": (X, Y), "b": DataLoader(TensorDataset(X, Y), 32)}), (X, Y), PLACE,
@@ -144,6 +148,11 @@ def test_it_is_said_recorded_saved_and_shown(found: mc.Audit, tmp_path: Path) ->
     assert "Accuracy by group" in page and "by bird is right least often in" in page
 
 
+def test_groups_that_overlap_are_called_so() -> None:
+    text = str(audited(mc.GroupTask(MARKS, BOTH, overlapping=True)))
+    assert "Of 4 overlapping groups, by place is right least often in land=1, y=0: on 0.0 % of 40 rows" in text
+
+
 def test_an_audit_saved_before_has_none(found: mc.Audit) -> None:
     again = mc.load_result({key: value for key, value in found.to_dict().items() if key != "groups"})
     assert isinstance(again, mc.Audit) and again.groups == {}
@@ -179,6 +188,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "no classification": (
         lambda: audited(mc.GroupTask(PLACE), mc.Suite({"cue": (X, X), "b": (X, X)}), loss=mc.losses.squared, on="loss"),
         ValueError, "accuracy by group needs a classification: ",
+    ),
+    "shares of what overlaps": (
+        lambda: audited(mc.GroupTask(MARKS, BOTH, MARKS, overlapping=True)), ValueError,
+        "groups that overlap have no shares that add up to 1; leave out train_groups, or overlapping",
     ),
     "one name for both": (
         lambda: mc.audit(A, B, SUITE, ts=3, names=("a", "a"), groups=mc.GroupTask(PLACE)), ValueError,

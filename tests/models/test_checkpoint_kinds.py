@@ -240,7 +240,7 @@ def test_objects_of_scripts_are_left_out_and_not_made(tmp_path: Path) -> None:
     notes: list[str] = []
     assert same(mc.load_model(fresh, tmp_path / "a.pt", note=notes.append), network())
     name = f"{Counting.__module__}.Counting"
-    assert notes == [f"left out of {tmp_path / 'a.pt'}, objects that are no tensors: run.config ({name})"]
+    assert notes == [f"left out of {tmp_path / 'a.pt'}: run.config ({name})"]
     assert MADE == []
 
 

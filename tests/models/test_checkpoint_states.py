@@ -60,7 +60,7 @@ LAYOUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "args": ARGS,
             "scaler": {"scale": 65536.0, "growth_factor": 2.0},
         },
-        ["left out of FILE, objects that are no tensors: args (argparse.Namespace)"],
+        ["left out of FILE: args (argparse.Namespace)"],
     ),
     "timm": (
         {
@@ -74,7 +74,7 @@ LAYOUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         [
             "removed 'module.' from the names in FILE",
-            "left out of FILE, objects that are no tensors: args (argparse.Namespace), metric (numpy._core.multiarray",
+            "left out of FILE: args (argparse.Namespace), metric (numpy._core.multiarray",
         ],
     ),
     "mmengine": (
@@ -85,7 +85,7 @@ LAYOUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "optimizer": OPTIMIZER,
             "param_schedulers": [SCHEDULE],
         },
-        ["removed 'backbone.' from", "left out of FILE, objects that are no tensors: message_hub.log_scalars.loss.h"],
+        ["removed 'backbone.' from", "left out of FILE: message_hub.log_scalars.loss.h"],
     ),
     "deepspeed": (
         {
@@ -115,6 +115,10 @@ LAYOUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"ema": {"decay": 0.999, "num_updates": 7, "shadow": network().state_dict()}},
         [],
     ),
+    "a moving average without names": (
+        {"model": network().state_dict(), "ema": {"decay": 0.9, "shadow_params": list(network().parameters())}},
+        ["left out of FILE: ema.shadow_params (6 tensors without names)"],
+    ),
     "metrics beside the network": (
         {"state_dict": {**prefixed("a.model."), "train_acc.total": torch.tensor(3), "val_acc.total": torch.tensor(1)}},
         ["removed 'a.', 'model.' from", "2 tensors of FILE are no part of the model: train_acc.total, val_acc.total"],
@@ -127,7 +131,7 @@ LAYOUTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"arch": "vgg", "state_dict": {n.replace("0.", "0.module.", 1): t for n, t in network().state_dict().items()}},
         ["removed 'module.' from the names in FILE"],
     ),
-    "a state with a number in it": ({**network().state_dict(), "epoch": 3}, ["left out of FILE, objects that are no"]),
+    "a state with a number in it": ({**network().state_dict(), "epoch": 3}, ["left out of FILE: epoch (int)"]),
     "a default dictionary": ({"model": defaultdict(list, network().state_dict()), "log": defaultdict(list)}, []),
     "a list of models": ({"models": [network().state_dict(), {"other": torch.ones(1)}]}, ["FILE holds several states"]),
 }  # fmt: skip
@@ -148,7 +152,7 @@ SEVERAL: dict[str, tuple[dict[str, Any], list[str]]] = {
     "timm": ({"state_dict": network().state_dict(), "state_dict_ema": others()}, ["state_dict", "state_dict_ema"]),
     "torchvision": (
         {"model": network().state_dict(), "model_ema": {"n_averaged": torch.tensor(1)} | prefixed("module.", others())},
-        ["model", "model_ema.module"],
+        ["model", "model_ema"],
     ),
     "prefixes": (prefixed("student.") | prefixed("teacher.", others()), ["student", "teacher"]),
     "prefixes within": (
@@ -188,7 +192,7 @@ def test_a_state_with_other_values_in_it_is_one_of_several(tmp_path: Path, other
         loaded, notes = load(file, key="model")
         assert same(loaded, network())
         kind = type(extra).__name__
-        assert notes[-1] == f"left out of FILE, objects that are no tensors: model.epoch ({kind})"
+        assert notes[-1] == f"left out of FILE: model.epoch ({kind})"
 
 
 def test_numbers_of_another_kind_are_no_weights(tmp_path: Path) -> None:
@@ -207,6 +211,15 @@ def test_a_key_may_be_short_where_it_is_plain(tmp_path: Path) -> None:
     assert same(load(tmp_path / "a.pt", key="teacher.")[0], fresh())
     with pytest.raises(ValueError, match=r"holds 2 states that fit the model, 'state_dict.student'"):
         load(tmp_path / "a.pt", key="state_dict")
+
+
+def test_a_state_without_a_name_is_named_by_nothing(tmp_path: Path) -> None:
+    torch.save(dict(network().state_dict()) | prefixed("ema.", others()), tmp_path / "a.pt")
+    with pytest.raises(
+        ValueError, match=r"holds 2 states that fit the model, '', 'ema'; name the one to take: key='ema'"
+    ):
+        load(tmp_path / "a.pt")
+    assert same(load(tmp_path / "a.pt", key="")[0], network()) and same(load(tmp_path / "a.pt", key="ema")[0], fresh())
 
 
 def test_a_key_that_is_not_there(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import warnings
 from collections import OrderedDict
 from pathlib import Path
@@ -72,6 +73,13 @@ def test_what_the_rule_cannot_convert_is_refused(tmp_path: Path) -> None:
         mc.load_model(Renamed, tmp_path / "a.pt")
 
 
+def test_a_rule_does_not_hide_another_type(tmp_path: Path) -> None:
+    state = {"new.weight": torch.ones(2, 2, dtype=torch.int64), "new.bias": torch.ones(2)}
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"do not fit the model: new.weight int64\[2, 2\] against float32\[2, 2\]"):
+        mc.load_model(Renamed, tmp_path / "a.pt")
+
+
 class Widened(nn.Module):
     """As torchvision's MNASNet: a state of version 1, or of none, gives the stem the width it had then, and warns."""
 
@@ -133,3 +141,36 @@ def test_both_spellings_of_weight_normalisation_are_one(tmp_path: Path) -> None:
                                    tmp_path / f"{saved}.pt")  # fmt: skip
             # The two compute the norm by different kernels.
             torch.testing.assert_close(loaded(x), model(x), rtol=1e-6, atol=1e-6)
+
+
+class Keeping(nn.Module):
+    """A module that saves a number beside its tensors, and computes with it."""
+
+    def __init__(self, factor: Any = 1) -> None:
+        super().__init__()
+        self.layer, self.factor = nn.Linear(2, 2), factor
+
+    def get_extra_state(self) -> Any:
+        return {"factor": self.factor}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.factor = state["factor"]
+
+
+def test_what_modules_keep_beside_tensors(tmp_path: Path) -> None:
+    """Plain values are handed to the module; objects are left out, and files without them are told of."""
+    saved = build(lambda: Keeping(3), dtype=torch.float32)
+    torch.save({f"net.{name}": value for name, value in saved.state_dict().items()}, tmp_path / "a.pt")
+    assert mc.load_model(Keeping, tmp_path / "a.pt").factor == 3
+    tensors = {name: t for name, t in saved.state_dict().items() if isinstance(t, Tensor)}
+    save_file(tensors, tmp_path / "b.safetensors")
+    torch.save({**tensors, "_extra_state": {"factor": argparse.Namespace(value=3)}}, tmp_path / "c.pt")
+    for name, expected in {
+        "b.safetensors": ["{} lacks _extra_state; what these modules keep beside tensors stays as it is"],
+        "c.pt": ["left out of {}: _extra_state (dict)", "{} lacks _extra_state; what these modules keep beside "],
+    }.items():
+        notes: list[str] = []
+        assert mc.load_model(Keeping, tmp_path / name, note=notes.append).factor == 1
+        assert len(notes) == len(expected)
+        for note, text in zip(notes, expected, strict=True):
+            assert note.startswith(text.format(tmp_path / name)), notes

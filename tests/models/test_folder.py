@@ -149,6 +149,14 @@ def mixtral() -> nn.Module:
         return transformers.MixtralForSequenceClassification(config).eval()
 
 
+def gpt_oss() -> nn.Module:
+    config = transformers.GptOssConfig(
+        vocab_size=12, num_local_experts=3, num_key_value_heads=2, head_dim=4, pad_token_id=0, **SMALL
+    )
+    with isolate_rng(0, "gpt-oss"):
+        return transformers.GptOssForSequenceClassification(config).eval()
+
+
 def test_experts_that_stand_in_the_file_one_by_one(tmp_path: Path) -> None:
     """Transformers writes a tensor for each expert and holds all in one; a folder is converted, a factory's is not."""
     folder = saved(mixtral(), tmp_path / "m")
@@ -156,6 +164,8 @@ def test_experts_that_stand_in_the_file_one_by_one(tmp_path: Path) -> None:
     assert same(loaded, mixtral())
     with torch.no_grad():
         assert torch.equal(loaded(x).logits, mixtral()(x).logits)
+    fused = saved(gpt_oss(), tmp_path / "fused")  # all in one in the file, too
+    assert same(mc.load_model(fused), gpt_oss()) and same(mc.load_model(gpt_oss, fused), gpt_oss())
     with pytest.raises(ValueError) as caught:
         mc.load_model(mixtral, folder)
     text = str(caught.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._audit_sources import MAJORITY, RELEARNED, TRAINED
 from mechconn.core import SampleSource, collect_errors, read_safetensors
-from mechconn.datasets import load_column, read_class_names
+from mechconn.datasets import ROOT_VARIABLE, find_fraction, holds_fractions, load_column, read_class_names
 from mechconn.mechanisms import AGREE, CONFLICT, GroupTask
 
 LABEL = "label"
@@ -19,13 +19,16 @@ Columns: TypeAlias = Mapping[tuple[str, str], Sequence[Any]]
 """(name of the data, column) -> its value in each row."""
 
 
-def read_columns(config: AuditConfig, sources: Mapping[str, str], rows: Collection[str]) -> Columns:
+def read_columns(
+    config: AuditConfig, sources: Mapping[str, str], rows: Collection[str], how: Mapping[str, Any]
+) -> Columns:
     """Every column that the configuration names; what is wrong with several is reported together, a line for each.
 
     Args:
         config: what names them.
         sources: name of the data -> where they are.
         rows: the data whose rows are read too: that they are not there is said then, and their columns are left out.
+        how: what readers of columns are told.
 
     Raises:
         FileNotFoundError: other data are not there.
@@ -37,10 +40,21 @@ def read_columns(config: AuditConfig, sources: Mapping[str, str], rows: Collecti
 
     def read(what: str, column: str) -> dict[tuple[str, str], Sequence[Any]]:
         known = (name for name in wanted[what, column] if name in sources)
-        return {(name, column): _read_wanted(config, sources[name], what, column, name in rows) for name in known}
+        return {(name, column): _read_wanted(sources[name], what, column, how, name in rows) for name in known}
 
     found = collect_errors(*(lambda asked=asked: read(*asked) for asked in wanted))
     return {place: values for part in found for place, values in part.items()}
+
+
+def locate_columns(sources: Mapping[str, str], root: Path | None) -> dict[str, str]:
+    """Name of the data -> where its columns are: of a set by name, in its folder below the root."""
+    base = root or os.environ.get(ROOT_VARIABLE)
+    found = dict(sources)
+    for name, source in sources.items():
+        place = source.partition("#")[0]
+        if base and not Path(place).exists() and (Path(base) / place).exists():
+            found[name] = str(Path(base) / source)
+    return found
 
 
 def _list_columns(config: AuditConfig) -> Iterator[tuple[str, str, str]]:
@@ -68,10 +82,10 @@ def find_split_source(config: AuditConfig, split: str | None) -> str:
     return config.reference if split is None or split in config.made_splits else split
 
 
-def _read_wanted(config: AuditConfig, source: str, what: str, column: str, said: bool) -> Sequence[Any]:
+def _read_wanted(source: str, what: str, column: str, how: Mapping[str, Any], said: bool) -> Sequence[Any]:
     """One column; `said`: that its data are not there is said elsewhere."""
     try:
-        values = read_column_of(source, column, config.images.quoting)
+        values = read_column_of(source, column, how)
         if not what.startswith("cluster"):
             _check_few(source, column, values)
     except (ValueError, FileNotFoundError) as error:
@@ -81,14 +95,16 @@ def _read_wanted(config: AuditConfig, source: str, what: str, column: str, said:
     return values
 
 
-def read_column_of(source: str, name: str, quoting: Any = "auto") -> Sequence[Any]:
-    """A column of a table, or a tensor of a .safetensors file, row by row.
+def read_column_of(source: str, name: str, how: Mapping[str, Any]) -> Sequence[Any]:
+    """A column of a table, or a tensor of a .safetensors file, row by row; fractions are cut at the threshold.
 
     Raises:
         ValueError: there is none of this name.
     """
     if Path(source).suffix != ".safetensors":
-        return load_column(source, name, quoting=quoting)
+        values = load_column(source, name, **{**how, "threshold": None})
+        cut = how.get("threshold") is not None and holds_fractions(values)
+        return load_column(source, name, **how) if cut else values
     tensors = read_safetensors(Path(source))
     if name not in tensors:
         raise ValueError(f"{source} has no tensor {name!r}, a value for each row; tensors: {', '.join(tensors)}")
@@ -97,26 +113,12 @@ def read_column_of(source: str, name: str, quoting: Any = "auto") -> Sequence[An
 
 def _check_few(source: str, column: str, values: Sequence[Any]) -> None:
     """Raise where a column of a few values holds fractions."""
-    for row, value in enumerate(values):
-        if is_fraction(value):
-            raise ValueError(
-                f"{source} row {row}: column {column!r} holds the fraction {value}, and a few values are needed; name "
-                "another column, or add one that says whether each is above a threshold"
-            )
-
-
-def is_fraction(value: Any) -> bool:
-    """Whether a value is a number, also as text, that is not whole.
-
-    Example:
-        >>> [is_fraction(value) for value in ("0.25", 0.5, "1.0", 3, "land", "v1.5")]
-        [True, True, False, False, False, False]
-    """
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return False
-    return math.isfinite(number) and not number.is_integer()
+    row = find_fraction(values)
+    if row is not None:
+        raise ValueError(
+            f"{source} row {row}: column {column!r} holds the fraction {values[row]}, and a few values are needed; "
+            "name another column, or set threshold = 0.5 under [images], which makes two values of such numbers"
+        )
 
 
 def make_group_task(config: AuditConfig, read: Mapping[str, SampleSource], columns: Columns) -> GroupTask | None:
@@ -127,7 +129,7 @@ def make_group_task(config: AuditConfig, read: Mapping[str, SampleSource], colum
     whole = config.by is not None and asked.split in (None, name)
     train = None if asked.train is None else _join_columns(asked.columns, TRAINED, read, columns)
     return GroupTask(
-        _join_columns(asked.columns, name, read, columns),
+        _join_columns(asked.columns, name, read, columns, asked.overlapping),
         (AGREE, CONFLICT) if whole else asked.split,
         train,
         asked.overlapping,
@@ -135,12 +137,12 @@ def make_group_task(config: AuditConfig, read: Mapping[str, SampleSource], colum
 
 
 def _join_columns(
-    names: Sequence[str], source: str, read: Mapping[str, SampleSource], columns: Columns
+    names: Sequence[str], source: str, read: Mapping[str, SampleSource], columns: Columns, numbers: bool = False
 ) -> dict[str, Sequence[Any]]:
-    return {name: _name_labels(read[source]) if name == LABEL else columns[source, name] for name in names}
+    return {name: _list_labels(read[source], numbers) if name == LABEL else columns[source, name] for name in names}
 
 
-def _name_labels(data: SampleSource) -> list[Any]:
-    """The class of each row, by its name where the data tell it."""
-    labels, names = data.y.tolist(), read_class_names(data)
+def _list_labels(data: SampleSource, numbers: bool) -> list[Any]:
+    """The class of each row, by its name where the data tell it and no numbers are asked for."""
+    labels, names = data.y.tolist(), None if numbers else read_class_names(data)
     return labels if names is None else [names[label] for label in labels]

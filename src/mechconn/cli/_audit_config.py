@@ -11,7 +11,7 @@ from mechconn.cli._groups_config import GroupsConfig
 from mechconn.cli._relearn_config import COLUMN_ONLY, ProbeConfig, RelearnConfig
 from mechconn.cli._text_config import TextConfig
 from mechconn.core import CUE, Config, check_choice, list_kinds, list_options
-from mechconn.datasets import Quoting
+from mechconn.datasets import Layout, Quoting
 from mechconn.mechanisms import AGREE, CONFLICT
 from mechconn.network import NormPolicy
 
@@ -75,6 +75,24 @@ class ImageConfig(Config):
     )
     label: str | None = Field(default=None, description="column of the classes, likewise", examples=["label"])
     quoting: Quoting = Field(default="auto", description="of tables: marks quote (minimal), are text (none), or auto")
+    folder: str | None = Field(
+        default=None, description="where the images of tables are; by default beside the table", examples=["images"]
+    )
+    partition: str | None = Field(
+        default=None,
+        description="a second table, with the split of every image, such as list_eval_partition.txt",
+        examples=["list_eval_partition.txt"],
+    )
+    threshold: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="of columns of fractions, labels and those named in this file: 1 is this number or more, 0 less",
+        examples=[0.5],
+    )
+    layout: Layout = Field(
+        default="auto",
+        description="folders in a folder are classes, domains with classes in them, or as they look (auto)",
+    )
     download: bool = Field(default=False, description='fetch "owner/name#split" from the hub into --root')
 
 

@@ -132,7 +132,7 @@ def prepare_audit(
     )
     if isinstance(config.layers, list):
         check_layers(models[0], models[1], example, config.layers)
-    notes = (*dict.fromkeys(said), *list_cut_texts(data.read), *_order_by_names(config, named, suite, example))
+    notes = (*dict.fromkeys(said), *list_cut_texts(data.read), *_order_by_names(config, named, suite, example, loss))
     norm = _make_norm(config, trained)
     hashes = {name: loader.hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
     return AuditJob(
@@ -237,7 +237,7 @@ def _check_model_fits_data(
     """Raise unless the network takes the inputs, has an output for every class, and the loss takes the targets."""
     try:
         outputs = compute_outputs(Network(model), point_of(model), example)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
         shape = (
             f"{list(example.shape)}, {example.dtype}" if isinstance(example, torch.Tensor) else type(example).__name__
         )
@@ -258,11 +258,11 @@ def _check_model_fits_data(
 
 
 def _order_by_names(
-    config: AuditConfig, models: list[tuple[str, nn.Module]], suite: Suite, example: Any
+    config: AuditConfig, models: list[tuple[str, nn.Module]], suite: Suite, example: Any, loss: Loss
 ) -> tuple[str, ...]:
     """Class i made to be the same in both models and the data, by name; what was done for it."""
     if config.model.label_names == "check":
-        return tuple(order_classes_alike(models, suite, example))
+        return tuple(order_classes_alike(models, suite, example, loss))
     for _, model in models:
         drop_output_names(model)
     return ()

@@ -13,7 +13,6 @@ from mechconn.core import sha256
 from mechconn.models import (
     check_weights_there,
     find_base_source,
-    find_own_weights,
     is_adapter_folder,
     list_adapter_files,
     list_weight_files,
@@ -72,14 +71,10 @@ class ModelLoader:
         """
         if is_adapter_folder(file):
             source, files = self._find_base(file)[0], list_adapter_files(file)
-            files += [] if source is None else self._list_files(source)
+            files += [] if source is None else list_weight_files(source)
         else:
-            files = self._list_files(file)
+            files = list_weight_files(file)
         return sha256(b"".join(bytes.fromhex(sha256(own.read_bytes())) for own in files))
-
-    def _list_files(self, place: Path) -> list[Path]:
-        """The files that were read as weights: of the factory's network, or of a folder that Transformers saved."""
-        return list_weight_files(place if self.factory is not None else find_own_weights(place))
 
     def _fill(self, file: Path | None) -> nn.Module:
         """What the factory builds, with the weights of a file where one is given."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mechconn.cli._audit_columns import LABEL, Columns, make_group_task, read_columns
+from mechconn.cli._audit_columns import LABEL, Columns, locate_columns, make_group_task, read_columns
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._audit_sources import MAJORITY, RELEARNED, TRAINED, list_further
+from mechconn.cli._image_options import list_column_options, list_image_options
 from mechconn.cli._relearn_config import COLUMN_ONLY
 from mechconn.core import SampleSource, collect_errors
 from mechconn.datasets import (
@@ -22,7 +23,7 @@ from mechconn.datasets import (
 )
 from mechconn.mechanisms import GroupTask, column_only, split_by_agreement
 
-FILES = (".safetensors", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+FILES = (".safetensors", ".parquet", ".csv", ".tsv", ".txt", ".npz", ".jsonl", ".ndjson", ".json")
 """Suffixes of files, which are never names of the hub's sets."""
 
 
@@ -70,12 +71,12 @@ def load_audit_data(
         found = {name: source for name, source in sources.items() if name in rows}
         return load_splits(found, root=root, **options[0]) if found and options else {}
 
-    rows = _list_rows(config, places)
+    rows, images = _list_rows(config, places), list_image_options(config.images, folder)
     *_, read, columns = collect_errors(
         *(lambda name=name: resolve(name) for name in places),
-        lambda: options.append({**config.images.model_dump(), **text()}),
+        lambda: options.append({**images, **text()}),
         load,
-        lambda: read_columns(config, sources, rows),
+        lambda: read_columns(config, locate_columns(sources, root), rows, list_column_options(images)),
     )
     splits, tuned = {name: read[name] for name in config.splits}, read.get(RELEARNED)
     if config.by is not None:
@@ -88,7 +89,7 @@ def load_audit_data(
 
 def _list_rows(config: AuditConfig, names: Iterable[str]) -> list[str]:
     """The data whose rows are read; of the training data of groups columns suffice, but for their classes."""
-    needed = config.groups is not None and (config.groups.overlapping or LABEL in config.groups.columns)
+    needed = config.groups is not None and LABEL in config.groups.columns
     return [name for name in names if name != TRAINED or needed]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, field_validator
 
 from mechconn.core import Config
 
@@ -23,11 +25,18 @@ class GroupsConfig(Config):
     )
     overlapping: bool = Field(
         default=False,
-        description="each value of a column with each class is a group, so that a row is in several, instead of the "
-        "combinations",
+        description="columns are marks, 0 and 1, of which a row may have several: a group is the rows with one mark "
+        "and one class, instead of the combinations",
     )
     train: str | None = Field(
         default=None,
         description="training data, given like a split: also the mean by the groups' shares there",
         examples=["train.csv"],
     )
+
+    @field_validator("train")
+    @classmethod
+    def _has_shares(cls, train: str | None, info: Any) -> str | None:
+        if train is not None and info.data.get("overlapping"):
+            raise ValueError("groups that overlap have no shares that add up to 1; leave out train, or overlapping")
+        return train

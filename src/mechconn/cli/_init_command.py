@@ -64,8 +64,7 @@ def _describe(found: FoundFiles, plan: AuditPlan, folder: Path, output: Path) ->
     for place, why in found.unread:
         yield f"  {locate(place, Path())}: not read ({why})"
     yield f"Wrote {output}: {_describe_splits(plan)}."
-    if plan.lacks:
-        yield f"To be added: {plan.lacks}"
+    yield from (f"To be added: {line}." for line in plan.lacks)
     yield f"Next: {_make_command(found, output)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,16 +11,18 @@ from typing import Any
 
 import torch
 
-from mechconn.cli._audit_columns import LABEL, is_fraction, read_column_of
+from mechconn.cli._audit_columns import LABEL, read_column_of
 from mechconn.cli._init_scan import FoundData, FoundFiles, locate
 from mechconn.cli._relearn_config import COLUMN_ONLY
 from mechconn.core import CUE, LABEL_KEYS, NO_CUE, SPLITS
-from mechconn.datasets import find_texts, holds_tokenizer, load_splits, read_tokenizer
+from mechconn.datasets import ALL, find_texts, holds_fractions, holds_tokenizer, load_splits, read_tokenizer
 from mechconn.mechanisms import AGREE, CONFLICT, split_by_agreement
 
 TRAIN, VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev")
 FEW = 20
 """Most values of a column of groups; one with more is of clusters."""
+SHOWN = 8
+"""Columns whose values are told."""
 NO_GROUPS = {
     *LABEL_KEYS,
     "class",
@@ -43,13 +46,13 @@ class AuditPlan:
         chosen: what is set.
         proposed: what stands in comments.
         notes: key -> lines beside the explanation of its field.
-        lacks: why the configuration cannot be used as it is; empty where it can.
+        lacks: what the configuration cannot be used without; empty where nothing is to be added.
     """
 
     chosen: dict[str, Any] = field(default_factory=dict)
     proposed: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
-    lacks: str = ""
+    lacks: list[str] = field(default_factory=list)
 
 
 Split = tuple[str, FoundData]
@@ -66,7 +69,7 @@ def plan_audit(found: FoundFiles, start: Path) -> AuditPlan:
     plan = AuditPlan()
     families = sorted(_list_families(found.data), key=_rank_family, reverse=True)
     if not families:
-        plan.lacks = "no data were found: name them under [splits]"
+        plan.lacks.append("no data were found: name them under [splits]")
         plan.chosen["splits"] = {}
         return plan
     family = families[0]
@@ -109,6 +112,8 @@ def _choose_measured(names: Sequence[str]) -> list[str]:
     if len(set(cued)) > 1:
         return list(dict.fromkeys(cued))
     others = [name for name in names if name not in (*TRAIN, *VALIDATION)]
+    if len(others) > 2:
+        others = [name for name in others if name != ALL]  # of domains, whose rows are in the others too
     return others or [name for name in names if name in VALIDATION][:1] or list(names[:1])
 
 
@@ -126,7 +131,7 @@ def _describe_texts(plan: AuditPlan, data: FoundData, models: Sequence[Path], st
     columns = {"column": data.texts[0] if len(data.texts) == 1 else list(data.texts)}
     found = [folder for folder in models if folder.is_dir() and holds_tokenizer(folder)]
     if not found:
-        plan.lacks = "a tokenizer for the texts: name its folder under [text], tokenizer"
+        plan.lacks.append("a tokenizer for the texts: name its folder under [text], tokenizer")
         return columns
     named = {} if set(found) & {*models[:2]} else {"tokenizer": locate(found[0], start)}
     try:
@@ -145,20 +150,19 @@ def _find_training_data(found: Sequence[FoundData], data: FoundData, start: Path
 
 def _find_columns(data: FoundData, split: str) -> dict[str, Sequence[Any]]:
     """Column -> its values in a split, of those that may be groups or clusters."""
-    source = data.source(split, Path())
-    known = {name: read_column_of(source, name) for name in data.columns if name in LABEL_KEYS}
-    found = {}
+    source, read = data.source(split, Path()), {}
     for name in data.columns:
-        if name.lower() in NO_GROUPS:
-            continue
-        try:
-            values = read_column_of(source, name)
-        except ValueError:  # rows without a value
-            continue
-        again = any(_are_alike(values, labels) for labels in known.values())
-        if not again and not any(map(is_fraction, values)) and 1 < len(set(values)) <= len(values) / 2:
-            found[name] = values
-    return found
+        with contextlib.suppress(ValueError):  # rows without a value
+            read[name] = read_column_of(source, name, {})
+    labels = [values for name, values in read.items() if name in LABEL_KEYS]
+    return {
+        name: values
+        for name, values in read.items()
+        if name.lower() not in NO_GROUPS
+        and not any(_are_alike(values, known) for known in labels)
+        and not holds_fractions(values)
+        and 1 < len(set(values)) <= len(values) / 2
+    }
 
 
 def _are_alike(a: Sequence[Any], b: Sequence[Any]) -> bool:
@@ -169,12 +173,14 @@ def _are_alike(a: Sequence[Any], b: Sequence[Any]) -> bool:
 def _propose_columns(plan: AuditPlan, columns: Mapping[str, Sequence[Any]], split: str) -> None:
     """Groups and clusters as comments."""
     few = {name: values for name, values in columns.items() if len(set(values)) <= FEW}
-    for name, values in few.items():
+    for name, values in list(few.items())[:SHOWN]:
         listed = sorted(set(map(str, values)))
         shown = f"{', '.join(listed[:6])}{', ...' if len(listed) > 6 else ''}"
         for key in ("by", "groups"):
             plan.notes.setdefault(key, []).append(f"{split} has the column {name}, of {len(listed)} values: {shown}")
     if few:
+        if len(few) > SHOWN:
+            plan.notes["groups"].append(f"Also: {', '.join(list(few)[SHOWN:])}.")
         plan.proposed["by"] = next(iter(few))
         plan.proposed["groups"] = {"columns": [LABEL, next(iter(few))]}
     many = [name for name in columns if name not in few]
@@ -198,7 +204,7 @@ def _set_reference(
     by = next((name for name in columns if _divides(data, measured[0], columns[name])), None)
     if by is None:
         plan.chosen["reference"] = measured[0]
-        plan.lacks = f"{measured[0]} is one split: name another one, a column by= of it, or [interventions] on it"
+        plan.lacks.append(f"{measured[0]} is one split: name another one, a column by= of it, or [interventions] on it")
         return
     plan.chosen["by"] = by
     plan.proposed["reference"] = AGREE
@@ -248,20 +254,20 @@ def _read_preprocessing(models: Sequence[Path], data: FoundData) -> dict[str, An
     """Size and scale of images as the first saved classifier that tells them takes them."""
     if data.kind != "images":
         return {}
+    found: dict[str, Any] = {}
     for folder in models:
-        file = folder / "preprocessor_config.json"
-        try:
-            found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        except ValueError:
-            continue
-        size, mean, std = (found.get(key) for key in ("size", "image_mean", "image_std"))
-        side = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
-        scaled = found.get("do_normalize", True) and mean and std
-        if side or scaled:
-            grey = data.shape[0] == 1 and bool(scaled) and len(mean) == 3
-            return {
-                **({"size": side} if side else {}),
-                **({"mean": mean, "std": std} if scaled else {}),
-                **({"rgb": True} if grey else {}),
-            }
-    return {}
+        found = found or _read_scale(folder / "preprocessor_config.json")
+    coloured = len(found.get("mean", ())) == 3
+    return {**found, "rgb": True} if coloured and data.shape[0] == 1 else found
+
+
+def _read_scale(file: Path) -> dict[str, Any]:
+    """Size, mean and standard deviation as Transformers writes them; empty where there are none."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError:
+        return {}
+    size, mean, std = (told.get(key) for key in ("size", "image_mean", "image_std"))
+    side = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+    scale = {"mean": mean, "std": std} if told.get("do_normalize", True) and mean and std else {}
+    return {"size": side, **scale} if side else scale

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mechconn.core import read_tensor_shapes
 from mechconn.datasets import (
@@ -17,18 +17,21 @@ from mechconn.datasets import (
     find_labels,
     find_splits,
     find_texts,
+    is_saved_folder,
     list_columns,
     list_text_splits,
     load,
     load_splits,
 )
+from mechconn.models import is_adapter_folder, list_candidates
 
 ROWS = (16, 4, 1)
 """How many rows are read to see whether images can be: as many as there are."""
 IMAGE_OPTIONS: tuple[Mapping[str, Any], ...] = ({}, {"rgb": True}, {"size": 224}, {"size": 224, "rgb": True})
 """What images may need to be of one shape, least first."""
-WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
-TABLES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".npz")
+WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+FILES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".npz", ".safetensors")
+Result = TypeVar("Result")
 OFTEN_OTHERS = (".txt", ".json")
 """Suffixes of tables that most often are none."""
 PASSED_OVER = ("__pycache__", "node_modules", "site-packages")
@@ -65,8 +68,9 @@ class FoundData:
 
 
 def locate(place: Path, start: Path) -> str:
-    """A path from the folder `start`, as it is typed."""
-    return Path(os.path.relpath(place, start)).as_posix()
+    """A path from the folder `start`, as it is typed; one that was given whole and lies elsewhere, whole."""
+    found = os.path.relpath(place, start)
+    return (place if place.is_absolute() and found.startswith("..") else Path(found)).as_posix()
 
 
 @dataclass(frozen=True)
@@ -92,48 +96,82 @@ def scan_folder(folder: Path) -> FoundFiles:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}; name the one that holds the data and the models")
-    data: list[FoundData] = []
-    models: list[Path] = []
-    unread: list[tuple[Path, str]] = []
-    for place in _walk(folder, models):
+    scan = _Scan(folder)
+    scan.walk()
+    for place in sorted(scan.places):
+        scan.read(place)
+    listed = [own.place.parent for own in scan.data if own.place.is_file() and own.kind == "images"]
+    data = [own for own in scan.data if not own.place.is_dir() or not any(map(own.place.is_relative_to, listed))]
+    return FoundFiles(tuple(data), tuple(sorted(scan.models)), tuple(scan.unread))
+
+
+@dataclass
+class _Scan:
+    """What was seen so far.
+
+    Attributes:
+        folder: where it began.
+        places: files and folders that may be data, or hold weights.
+        data: what an audit can read.
+        models: files and folders of weights.
+        unread: (what cannot be read, why).
+    """
+
+    folder: Path
+    places: set[Path] = field(default_factory=set)
+    data: list[FoundData] = field(default_factory=list)
+    models: list[Path] = field(default_factory=list)
+    unread: list[tuple[Path, str]] = field(default_factory=list)
+
+    def walk(self) -> None:
+        """Note every place; folders of models and saved sets are one place each."""
+        for here, folders, files in os.walk(self.folder):
+            place, names = Path(here), [name for name in files if not name.startswith(".")]
+            folders[:] = [name for name in folders if not name.startswith(".") and name not in PASSED_OVER]
+            if place != self.folder and _is_model(place, names):
+                self.models.append(place)
+                folders.clear()
+            elif is_saved_folder(place):
+                self.places.add(place)
+                folders.clear()
+            else:
+                self._note_files(place, names)
+
+    def _note_files(self, place: Path, names: Sequence[str]) -> None:
+        suffixes = {Path(name).suffix.lower() for name in names}
+        if suffixes & {*IMAGE_SUFFIXES} and place != self.folder:
+            self.places.add(_find_root(self.folder, place.parent))
+        if ".parquet" in suffixes:
+            self.places.add(place)
+        self.places |= {place / name for name in names if Path(name).suffix.lower() in FILES}
+        if suffixes & {*WEIGHTS}:
+            found = self._attempt(list_candidates, place) or []
+            self.models += [file for file in found if file.suffix.lower() in WEIGHTS]
+
+    def read(self, place: Path) -> None:
+        """Note what a place holds."""
+        if place.suffix.lower() != ".safetensors":
+            self.data += self._attempt(_read_data, place) or []
+        elif found := self._attempt(_read_tensor_file, place):
+            self.data += found
+        elif found is not None:
+            self.models.append(place)
+
+    def _attempt(self, act: Callable[[Path], list[Result]], place: Path) -> list[Result] | None:
+        """What is read; None where it cannot be, and why is noted."""
         try:
-            found = _read_data(place)
+            return act(place)
         except (ValueError, FileNotFoundError, ImportError) as error:
             if place.suffix.lower() not in OFTEN_OTHERS:
-                unread.append((place, str(error).splitlines()[0]))
-            continue
-        if found is not None:
-            data.append(found)
-        elif place.suffix in WEIGHTS:
-            models.append(place)
-    listed = [own.place.parent for own in data if own.place.is_file() and own.kind == "images"]
-    kept = [own for own in data if not (own.place.is_dir() and any(own.place.is_relative_to(base) for base in listed))]
-    return FoundFiles(tuple(kept), tuple(models), tuple(unread))
+                self.unread.append((place, str(error).splitlines()[0]))
+            return None
 
 
-def _walk(folder: Path, models: list[Path]) -> Iterator[Path]:
-    """Files and folders that may be data, each once; folders of saved models are added to `models`."""
-    given: dict[Path, None] = {}
-    for here, folders, files in os.walk(folder):
-        place = Path(here)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in PASSED_OVER)
-        if _is_model(files):
-            models.append(place)
-            folders[:] = []
-            continue
-        kinds = {Path(name).suffix.lower() for name in files if not name.startswith(".")}
-        if kinds & {*IMAGE_SUFFIXES} and place != folder:
-            given[_find_root(folder, place.parent)] = None
-        if ".parquet" in kinds:
-            given[place] = None
-        given |= {place / name: None for name in sorted(files) if Path(name).suffix.lower() in (*TABLES, *WEIGHTS)}
-    yield from sorted(given)
-
-
-def _is_model(files: list[str]) -> bool:
-    """Whether a folder of such files is a saved classifier, an adapter, or a checkpoint in shards."""
-    saved = "config.json" in files and any(Path(name).suffix in WEIGHTS for name in files)
-    return saved or "adapter_config.json" in files or any(name.endswith(".distcp") for name in files)
+def _is_model(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a folder is a saved classifier, an adapter, or weights in shards."""
+    weights = any(Path(name).suffix in (*WEIGHTS, ".safetensors") for name in names)
+    saved = weights and ("config.json" in names or any(name.endswith(".index.json") for name in names))
+    return saved or is_adapter_folder(folder) or any(name.endswith(".distcp") for name in names)
 
 
 def _find_root(folder: Path, classes: Path) -> Path:
@@ -142,30 +180,27 @@ def _find_root(folder: Path, classes: Path) -> Path:
     return classes.parent if classes.name in above and len(above) > 1 else classes
 
 
-def _read_data(place: Path) -> FoundData | None:
-    """What a place holds; None where that is no data.
+def _read_data(place: Path) -> list[FoundData]:
+    """What a table, a file of arrays or a folder holds; nothing where that is no data.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: it looks like data and cannot be read.
     """
-    if place.suffix.lower() == ".safetensors":
-        return _read_tensor_file(place)
-    if place.suffix.lower() in WEIGHTS:
-        return None
     written = place.suffix.lower() in JSON_SUFFIXES
     splits = list_text_splits(place) if written else find_splits(str(place), None)
     if not splits:
-        return None
-    own = splits if len(splits) > 1 else (place.stem if place.is_file() else place.resolve().name,)
+        return []
+    first, name = splits[0], place.stem if place.is_file() else place.resolve().name
+    own = splits if len(splits) > 1 else (name,)
     try:
-        return _read_texts(place, own)
+        return [_read_texts(place, own)]
     except (ValueError, ImportError):
         if written:
             raise
-    options, images = _try_images(place, splits[0])
+    options, images = _try_images(place, first)
     if len(images.classes) < 2:
-        return None
-    return FoundData(place, "images", own, options, list_columns(place), *_describe_images(images))
+        return []
+    return [FoundData(place, "images", own, options, list_columns(place), *_describe_images(images))]
 
 
 def _describe_images(images: ImageSet) -> tuple[tuple[str, ...], Sequence[int]]:
@@ -186,14 +221,15 @@ def _read_texts(place: Path, splits: tuple[str, ...]) -> FoundData:
     return FoundData(place, "texts", splits, {}, columns, () if numbered else classes, (), texts)
 
 
-def _read_tensor_file(file: Path) -> FoundData | None:
+def _read_tensor_file(file: Path) -> list[FoundData]:
+    """The rows in a .safetensors file; nothing where that holds weights."""
     if find_labels(read_tensor_shapes(file)) is None:
-        return None
+        return []
     (held,) = load_splits({"": file}).values()
     columns = list_columns(file)
     if isinstance(held, ImageSet):
-        return FoundData(file, "images", (file.stem,), {}, columns, *_describe_images(held))
-    return FoundData(file, "tokens" if isinstance(held, TokenSet) else "tensors", (file.stem,), {}, columns)
+        return [FoundData(file, "images", (file.stem,), {}, columns, *_describe_images(held))]
+    return [FoundData(file, "tokens" if isinstance(held, TokenSet) else "tensors", (file.stem,), {}, columns)]
 
 
 def _try_images(place: Path, split: str) -> tuple[Mapping[str, Any], ImageSet]:

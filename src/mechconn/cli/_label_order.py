@@ -18,10 +18,13 @@ from mechconn.datasets import (
     write_output_names,
 )
 from mechconn.descent import find_head
+from mechconn.losses import Loss, cross_entropy
 from mechconn.network import Network, compute_outputs, point_of
 
 
-def order_classes_alike(models: Sequence[tuple[str, nn.Module]], suite: Suite, example: Any) -> list[str]:
+def order_classes_alike(
+    models: Sequence[tuple[str, nn.Module]], suite: Suite, example: Any, loss: Loss = cross_entropy
+) -> list[str]:
     """Permute outputs in place, where names allow it, so that class i is called the same by all models and data.
 
     The order is that of the data where they have names that a model knows, else that of the first model with names.
@@ -30,6 +33,7 @@ def order_classes_alike(models: Sequence[tuple[str, nn.Module]], suite: Suite, e
         models: (name, classifier); they are our own.
         suite: the data.
         example: inputs that every model accepts.
+        loss: where it joins outputs to classes, the order is that of the first model with names.
 
     Returns:
         A line for each model whose outputs were permuted.
@@ -38,7 +42,8 @@ def order_classes_alike(models: Sequence[tuple[str, nn.Module]], suite: Suite, e
         ValueError: the names differ by more than their order, or the outputs of a model cannot be permuted.
     """
     notes: list[str] = []
-    lists = [("the data", read_class_names(split)) for split in suite.values()]
+    joined = loss.joins() is not None
+    lists = [] if joined else [("the data", read_class_names(split)) for split in suite.values()]
     lists += [(name, read_output_names(model)) for name, model in models]
     settled: LabelNames = ()
     for name, model in models:
@@ -55,7 +60,7 @@ def order_classes_alike(models: Sequence[tuple[str, nn.Module]], suite: Suite, e
             notes.append(
                 f"The outputs of {name} were put into the order that {whose} gives their names, from {_shorten(own)}."
             )
-    check_label_names([(f"model {name}", model) for name, model in models], suite)
+    check_label_names([(f"model {name}", model) for name, model in models], suite, loss)
     return notes
 
 

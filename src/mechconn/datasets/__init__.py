@@ -1,5 +1,6 @@
 """Image sets, texts and tables, cues on them, and suites of interventions."""
 
+from mechconn.datasets._class_folders import ALL as ALL
 from mechconn.datasets._class_folders import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from mechconn.datasets._clusters import ClusterLabels as ClusterLabels
 from mechconn.datasets._clusters import Clusters as Clusters
@@ -8,7 +9,9 @@ from mechconn.datasets._clusters import read_clusters as read_clusters
 from mechconn.datasets._clusters import select_labels as select_labels
 from mechconn.datasets._column_names import find_texts as find_texts
 from mechconn.datasets._column_names import list_columns as list_columns
-from mechconn.datasets._column_names import list_text_splits as list_text_splits
+from mechconn.datasets._column_values import find_fraction as find_fraction
+from mechconn.datasets._column_values import holds_fractions as holds_fractions
+from mechconn.datasets._columns import load_column as load_column
 from mechconn.datasets._cue import Cue as Cue
 from mechconn.datasets._cue import DataPlace as DataPlace
 from mechconn.datasets._cue import make_cue as make_cue
@@ -20,6 +23,8 @@ from mechconn.datasets._delimited import Quoting as Quoting
 from mechconn.datasets._digits import digits as digits
 from mechconn.datasets._group_names import Groups as Groups
 from mechconn.datasets._group_names import Labels as Labels
+from mechconn.datasets._group_names import check_no_fractions as check_no_fractions
+from mechconn.datasets._group_names import find_columns as find_columns
 from mechconn.datasets._group_names import natural_sort_key as natural_sort_key
 from mechconn.datasets._group_names import read_group_names as read_group_names
 from mechconn.datasets._group_names import read_row_values as read_row_values
@@ -53,12 +58,13 @@ from mechconn.datasets._placebo import Placebo as Placebo
 from mechconn.datasets._planted import Planted as Planted
 from mechconn.datasets._planted import PlantedCue as PlantedCue
 from mechconn.datasets._planted import PlantedSet as PlantedSet
+from mechconn.datasets._read_options import Layout as Layout
+from mechconn.datasets._saved_folders import is_saved_folder as is_saved_folder
 from mechconn.datasets._selection import Selection as Selection
 from mechconn.datasets._selection import compare_selection as compare_selection
 from mechconn.datasets._selection import find_selection as find_selection
 from mechconn.datasets._selection import select_observed_rows as select_observed_rows
 from mechconn.datasets._splits import find_labels as find_labels
-from mechconn.datasets._splits import load_column as load_column
 from mechconn.datasets._splits import load_splits as load_splits
 from mechconn.datasets._strips import make_strips as make_strips
 from mechconn.datasets._suite import CuedSet as CuedSet
@@ -70,8 +76,8 @@ from mechconn.datasets._task import CueTask as CueTask
 from mechconn.datasets._task import cue_task as cue_task
 from mechconn.datasets._task import find_cues as find_cues
 from mechconn.datasets._text_tables import JSON_SUFFIXES as JSON_SUFFIXES
+from mechconn.datasets._text_tables import list_text_splits as list_text_splits
 from mechconn.datasets._token_cue import TokenCue as TokenCue
-from mechconn.datasets._tokenizer import TextTokenizer as TextTokenizer
 from mechconn.datasets._tokenizer import explain_different_tokenizers as explain_different_tokenizers
 from mechconn.datasets._tokenizer import find_tokenizer_folder as find_tokenizer_folder
 from mechconn.datasets._tokenizer import holds_tokenizer as holds_tokenizer

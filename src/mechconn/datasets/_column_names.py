@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mechconn.core import read_tensor_shapes, require_extra
+from mechconn.core import read_tensor_shapes
 from mechconn.datasets._delimited import Quoting
-from mechconn.datasets._parquet import explain_parquet_errors, find_parquet_splits
-from mechconn.datasets._splits import _parse_source, find_labels
-from mechconn.datasets._tables import SPLIT, TABLE_SUFFIXES, read_columns
+from mechconn.datasets._load import find_file_splits
+from mechconn.datasets._parquet import _read_column_types, open_shard
+from mechconn.datasets._splits import find_labels, parse_source
+from mechconn.datasets._tables import TABLE_SUFFIXES, read_columns
 from mechconn.datasets._text_tables import (
     JSON_SUFFIXES,
     choose_text_columns,
@@ -25,14 +26,14 @@ def list_columns(source: str | Path, *, quoting: Quoting = "auto") -> tuple[str,
     """The columns that `load_column` reads from a source, without those of images; none of other sources.
 
     Args:
-        source: a table, parquet files or a folder of them, or a .safetensors file (whose columns are the tensors [N]
-            beside its labels), with its split after "#" where it has several.
+        source: a table, parquet files, a folder of them or of `save_to_disk`, or a .safetensors file (whose columns are
+            the tensors [N] beside its labels), with its split after "#" where it has several.
         quoting: what quotation marks mean in a table of text, as in `load`.
 
     Raises:
         ValueError: a file that cannot be read.
     """
-    place, split = _parse_source(source)
+    place, split = parse_source(source)
     if place.suffix == ".safetensors":
         return _list_tensors(place)
     if place.suffix in TABLE_SUFFIXES:
@@ -40,16 +41,10 @@ def list_columns(source: str | Path, *, quoting: Quoting = "auto") -> tuple[str,
     if place.suffix in JSON_SUFFIXES:
         return tuple(read_json_columns(place))
     if place.suffix == ".parquet":
-        return _list_parquet(place)
-    shards = find_parquet_splits(place) if place.is_dir() else {}
+        return _list_plain(place)
+    shards = find_file_splits(place) if place.is_dir() else {}
     files = shards.get(split or next(iter(shards), ""), [])
-    return _list_parquet(files[0]) if files else ()
-
-
-def list_text_splits(file: Path) -> tuple[str, ...]:
-    """The splits of a file of JSON objects, sorted; "train" alone where no column divides it."""
-    columns = read_json_columns(file)
-    return tuple(sorted(set(map(str, columns[SPLIT])))) if SPLIT in columns else ("train",)
+    return _list_plain(files[0]) if files else ()
 
 
 def find_texts(source: str | Path) -> tuple[tuple[str, ...], list[int], tuple[str, ...]]:
@@ -58,7 +53,7 @@ def find_texts(source: str | Path) -> tuple[tuple[str, ...], list[int], tuple[st
     Raises:
         ValueError: no column, or several, may hold the texts or the labels; a row without a label.
     """
-    place, split = _parse_source(source)
+    place, split = parse_source(source)
     table = open_text_table(place, split, "auto")
     return choose_text_columns(table, None), *read_labels(table, None, None)
 
@@ -71,9 +66,6 @@ def _list_tensors(file: Path) -> tuple[str, ...]:
     return tuple(name for name, shape in shapes.items() if name != labels and shape == shapes[labels][:1])
 
 
-def _list_parquet(file: Path) -> tuple[str, ...]:
-    with require_extra("reading parquet files"):
-        import pyarrow.parquet as parquet
-    with explain_parquet_errors(file):
-        schema = parquet.ParquetFile(file).schema_arrow
-    return tuple(column.name for column in schema if not str(column.type).startswith(NO_VALUES))
+def _list_plain(file: Path) -> tuple[str, ...]:
+    kinds = _read_column_types(open_shard(file))
+    return tuple(name for name, kind in kinds.items() if not str(kind).startswith(NO_VALUES))

@@ -22,8 +22,8 @@ THREADS = 8
 # Pillow's names for 8 bits per channel; others (I;16, I, F) hold more, and would be clipped in silence.
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV")
 
-Encoded = bytes | Path | None
-"""An image file: its contents, its path, or None where there is none."""
+Encoded = bytes | Path | np.ndarray | None
+"""An image file: its contents, its path, its pixels (uint8 [H, W] or [H, W, 3]), or None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,8 @@ class Decoder:
         """One image as Pillow's, in memory."""
         if encoded is None:
             raise ValueError(f"{self.where(number)}: the row holds no image; remove it")
+        if isinstance(encoded, np.ndarray):
+            return self._pillow.fromarray(encoded)
         try:
             with self._pillow.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
                 image.load()

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from mechconn.datasets._spaced import read_spaced_rows
+
 Quoting: TypeAlias = Literal["auto", "minimal", "none"]
 QUOTINGS: tuple[Quoting, ...] = ("auto", "minimal", "none")
 """Whether quotation marks are found to quote, do quote, or are text."""
@@ -51,10 +53,11 @@ class DelimitedReading:
 
 
 def read_rows(file: Path, quoting: Quoting = "auto") -> list[list[str]]:
-    """The rows of a .csv or .tsv file in UTF-8, the header first; every row has as many fields as the header.
+    """The rows of a .csv, .tsv or .txt file in UTF-8, the header first; every row has as many fields as the header.
 
     Args:
-        file: .tsv is divided by tabs, any other by commas. Lines end in LF, CR LF or CR.
+        file: .tsv is divided by tabs; .txt by tabs where its first line has some, else by spaces (see
+            `read_spaced_rows`); any other by commas. Lines end in LF, CR LF or CR.
         quoting: "minimal": quotation marks quote, as in RFC 4180; "none": they are text, and every line is a row;
             "auto": the one way in which the file can be read. Where it can be read in both, marks quote if they are
             around names in the header, or if it is a .csv file of as many rows either way; else the file is refused.
@@ -70,7 +73,9 @@ def read_rows(file: Path, quoting: Quoting = "auto") -> list[list[str]]:
         raise ValueError(
             f"{file} cannot be read as a table in UTF-8 ({error}); save it again as .csv or .tsv"
         ) from error
-    delimiter = "\t" if file.suffix == ".tsv" else ","
+    if file.suffix == ".txt" and "\t" not in text.partition("\n")[0]:
+        return read_spaced_rows(file, text)
+    delimiter = "\t" if file.suffix in (".tsv", ".txt") else ","
     if quoting == "none" or (quoting == "auto" and '"' not in text):
         return _check_sound(file, _read_raw(text, delimiter))
     quoted = _read_quoted(text, delimiter)

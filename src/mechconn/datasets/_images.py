@@ -110,6 +110,26 @@ def count_first_rows(available: int, rows: int | None) -> int:
     return rows
 
 
+def choose_in_turns(y: Int[Tensor, " n"], rows: int | None) -> Int[Tensor, " m"]:
+    """The first `rows` rows where the classes take turns: the first of each, the second of each, ...; in their order.
+
+    Example:
+        >>> choose_in_turns(torch.tensor([0, 0, 0, 1, 1, 2]), 4).tolist()
+        [0, 1, 3, 5]
+    """
+    count = count_first_rows(len(y), rows)
+    turns = torch.zeros(len(y), dtype=torch.int64)
+    for label in y.unique().tolist():
+        members = y == label
+        turns[members] = torch.arange(int(members.sum()))
+    return (turns * (int(y.max()) + 1 if len(y) else 1) + y).argsort(stable=True)[:count].sort().values
+
+
+def is_sorted_by_class(y: Int[Tensor, " n"]) -> bool:
+    """Whether the rows of a class stand together, class after class, and there is more than one."""
+    return len(y) > 1 and bool((y[1:] >= y[:-1]).all()) and int(y[0]) != int(y[-1])
+
+
 def to_bytes(x: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     """Images in [-1, 1] as the nearest bytes; values outside are clipped."""
     return x.add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)

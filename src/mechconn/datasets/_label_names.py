@@ -10,21 +10,24 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, Literal, TypeAlias
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, Subset
 
-from mechconn.core import LABEL_KEYS, Data, MapStyle
+from mechconn.core import LABEL_KEYS, Data, MapStyle, PerSampleLoss
+from mechconn.losses import as_loss
 
 LabelNames: TypeAlias = tuple[str, ...]
 Relation: TypeAlias = Literal["alike", "reordered", "different"]
 SHOWN = 4
 
 
-def check_label_names(models: Sequence[tuple[str, Any]], data: Mapping[str, Data]) -> None:
+def check_label_names(
+    models: Sequence[tuple[str, Any]], data: Mapping[str, Data], loss: PerSampleLoss | None = None
+) -> None:
     """Raise unless all that have names for their classes call class i the same.
 
     A list may be longer than another. Differences in case, white space and underscores count for nothing, and neither
@@ -33,13 +36,43 @@ def check_label_names(models: Sequence[tuple[str, Any]], data: Mapping[str, Data
     Args:
         models: (what errors call it, such as "model A"; the classifier); those without names are passed over.
         data: split -> data, such as a suite.
+        loss: one that joins outputs to classes: then the names of outputs are held against those of the classes that
+            join them.
 
     Raises:
         ValueError: two of them have the same names in another order, or different ones.
     """
-    named = [(what, read_output_names(model)) for what, model in models]
-    named += [(f"split {what!r}", read_class_names(split)) for what, split in data.items()]
-    known = [(what, names) for what, names in named if names is not None]
+    outputs = [(what, names) for what, model in models if (names := read_output_names(model)) is not None]
+    classes = [(f"split {what!r}", names) for what, own in data.items() if (names := read_class_names(own)) is not None]
+    parts = None if loss is None else as_loss(loss).joins()
+    if parts is None:
+        _check_alike([*outputs, *classes])
+        return
+    _check_alike(outputs)
+    _check_alike(classes)
+    for (model, own), (split, names) in product(outputs, classes):
+        _check_joined(model, own, split, names, parts)
+
+
+def _check_joined(
+    model: str, outputs: LabelNames, split: str, classes: LabelNames, parts: Sequence[Sequence[int]]
+) -> None:
+    """Raise where a class is called as an output that another class joins, or its one output otherwise."""
+    keys, wanted = _normalise_names(outputs), _normalise_names(classes)
+    if wanted == tuple(map(str, range(len(wanted)))):
+        return
+    for number, (part, key) in enumerate(zip(parts, wanted, strict=False)):
+        own = [keys[output] for output in part if output < len(keys)]
+        if (key in keys and key not in own) or (len(own) == 1 and own != [key]):
+            listed = ", ".join(repr(outputs[output]) for output in part if output < len(keys))
+            raise ValueError(
+                f"class {number} of {split} is {classes[number]!r}, but the loss joins the outputs {listed} of {model} "
+                f"to it; give its parts in the order of the data's classes ({_shorten(classes)})"
+            )
+
+
+def _check_alike(known: Sequence[tuple[str, LabelNames]]) -> None:
+    """Raise unless all these lists call class i the same."""
     for (a, of_a), (b, of_b) in combinations(known, 2):
         found = compare_names(of_a, of_b)
         if found == "reordered":
@@ -66,7 +99,15 @@ def read_output_names(model: Any) -> LabelNames | None:
 
     Names that were left behind when the last layer was replaced, so that no layer has as many outputs, are none.
     """
-    config = _find_config(model)
+    names = read_names(_find_config(model))
+    if names is None:
+        return None
+    outputs = {parameter.shape[0] for parameter in model.parameters() if not is_lazy(parameter) and parameter.dim()}
+    return names if len(names) in outputs else None
+
+
+def read_names(config: Any) -> LabelNames | None:
+    """The names in a configuration's `id2label`, in order; None where it has none, or default ones."""
     table = config.get("id2label") if isinstance(config, Mapping) else getattr(config, "id2label", None)
     try:
         found = {int(index): str(name) for index, name in table.items()} if isinstance(table, Mapping) else {}
@@ -74,10 +115,7 @@ def read_output_names(model: Any) -> LabelNames | None:
         return None
     names = tuple(found[index] for index in sorted(found))
     default = all(re.fullmatch(f"label[_ ]?{index}", name, re.IGNORECASE) for index, name in enumerate(names))
-    if default or sorted(found) != list(range(len(found))):
-        return None
-    outputs = {parameter.shape[0] for parameter in model.parameters() if not is_lazy(parameter) and parameter.dim()}
-    return names if len(names) in outputs else None
+    return None if default or sorted(found) != list(range(len(found))) else names
 
 
 def write_output_names(model: nn.Module, names: Sequence[str]) -> None:
@@ -151,6 +189,17 @@ def match_names(names: LabelNames, wanted: LabelNames) -> list[int] | None:
         return None
     first = [own.index(key) for key in asked]
     return first + [place for place in range(len(own)) if place not in first]
+
+
+def reorder_labels(labels: Sequence[int], names: LabelNames, wanted: LabelNames) -> tuple[list[int], LabelNames]:
+    """The same labels as numbers in the order `wanted`, where it holds all names; else as they are.
+
+    Example:
+        >>> reorder_labels([0, 1], ("cat", "dog"), ("Dog", "cow", "Cat"))
+        ([2, 0], ('Dog', 'cow', 'Cat'))
+    """
+    places = match_names(wanted, names)
+    return (list(labels), names) if places is None else ([places[label] for label in labels], wanted)
 
 
 def _normalise_names(names: LabelNames) -> LabelNames:

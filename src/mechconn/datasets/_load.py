@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mechconn.core import check_choice, check_count
+from mechconn.datasets._arrays import is_archive, list_array_splits, load_arrays
 from mechconn.datasets._class_folders import find_split_folders, load_class_folders
-from mechconn.datasets._delimited import QUOTINGS, Quoting
+from mechconn.datasets._delimited import Quoting
 from mechconn.datasets._digits import digits
 from mechconn.datasets._hub import download as fetch
 from mechconn.datasets._images import ImageSet
-from mechconn.datasets._parquet import ParquetImages, find_parquet_splits
+from mechconn.datasets._parquet import ParquetImages, find_file_splits
+from mechconn.datasets._read_options import Layout, ReadOptions
+from mechconn.datasets._table_splits import resolve_split
 from mechconn.datasets._tables import is_table, list_table_splits, load_listed
 
 ROOT_VARIABLE = "MECHCONN_DATA"
+AS_FOUND = ReadOptions()
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,25 @@ def load(
     download: bool = False,
     seed: int = 0,
     quoting: Quoting = "auto",
+    folder: str | Path | None = None,
+    partition: str | Path | None = None,
+    threshold: float | None = None,
+    layout: Layout = "auto",
 ) -> ImageSet:
     """An image set by name, from a folder, or from a table that lists its images.
 
     "cifar10", "cifar100" and "fashion_mnist" are read from a folder of that name below `root`, in the hub's layout:
-    `<root>/cifar10/<any folder>/train-00000-of-00001.parquet`. A path is read the same way; it may also hold a folder
-    per class, `<path>/<class>/*.png` or `<path>/train/<class>/*.png`. A .csv or .tsv file names an image ("file",
-    relative to it) and its class ("label") in each row, and may divide them by a column "split". Nothing is fetched
-    unless asked for.
+    `<root>/cifar10/<any folder>/train-00000-of-00001.parquet`. A path is read the same way. It may also hold
+
+    - a folder per class, `<path>/<class>/*.png` or `<path>/train/<class>/*.png`, or such folders for each domain,
+      `<path>/<domain>/<class>/*.png`: each domain is a split, and "all" is the whole;
+    - what `save_to_disk` of the hub's library `datasets` left there;
+    - a .csv, .tsv or .txt file that names an image ("file", "img_filename", "image_id", ...) and its class ("label",
+      "class", "y") in each row. A column "split" may divide the rows, or the table `partition`; the numbers 0, 1 and 2
+      stand for train, val and test there;
+    - an .npz file of arrays `<split>_images` and `<split>_labels`, as MedMNIST has them.
+
+    Nothing is fetched unless asked for.
 
     Args:
         name: "digits" (the handwritten digits of scikit-learn on noisy canvases), a name from above, the path of
@@ -74,10 +89,16 @@ def load(
             the text, and every line is a row (GLUE's .tsv files); "auto", the one way in which the file can be read. A
             file that can be read in both ways is refused, unless names in its header are quoted, or it is a
             .csv file of as many rows either way: then they quote.
+        folder: where the images of a table are; by default its own folder.
+        partition: a second table, with the split of every image, such as CelebA's list_eval_partition.txt.
+        threshold: for labels that are fractions: class 1 is this number or more, class 0 less.
+        layout: whether the folders in a folder are "classes" or "domains" with classes in them; "auto" takes them for
+            domains where no images lie in them, but two or more folders, called alike in all.
 
     Returns:
         uint8 images of shape [N, C, H, W] with int64 labels, rows in the order of the files or of the table; of class
-        folders, the classes take turns.
+        folders, class after class in the order of their paths, as torchvision's ImageFolder has them, and the first
+        `rows` are the first ones of each class. Labels of -1 and 1 are the classes 0 and 1.
 
     Raises:
         FileNotFoundError: the folder or the split is not there.
@@ -86,21 +107,21 @@ def load(
             file and row.
         ImportError: the extra that reads these files is not installed.
     """
-    for what, count in (("rows", rows), ("size", size)):
-        if count is not None:
-            check_count(what, count)
-    check_choice("quoting", quoting, QUOTINGS)
+    if rows is not None:
+        check_count("rows", rows)
+    options = ReadOptions(image, label, rgb, size, quoting, folder, partition, threshold, layout)
     if name == "digits":
         if split != "train":
             raise ValueError(f"the digits have no split {split!r}; divide them: load('digits').split(held_out)")
         return digits(seed).first(rows)
     if name == "planted":
         raise ValueError("planted data are made, not loaded: Planted().sample(rows), or cue_task('planted')")
-    folder, hub = _find_folder(name, root, download)
-    if download and hub is not None and split not in list_folder_splits(folder, quoting):
-        fetch(hub.repository, hub.config, split, folder)
-    label = hub.label if label is None and hub is not None else label
-    return _read_images(folder, split, image, label, rows, rgb, size, quoting)
+    place, hub = _find_folder(name, root, download)
+    if hub is not None:
+        options = replace(options, label=hub.label if label is None else label)
+        if download and split not in list_folder_splits(place, options):
+            fetch(hub.repository, hub.config, split, place)
+    return _read_images(place, split, rows, options)
 
 
 def has_split(name: str | Path, root: str | Path | None, split: str) -> bool:
@@ -109,43 +130,40 @@ def has_split(name: str | Path, root: str | Path | None, split: str) -> bool:
 
 
 def find_splits(
-    name: str | Path, root: str | Path | None, download: bool = False, quoting: Quoting = "auto"
+    name: str | Path, root: str | Path | None, download: bool = False, options: ReadOptions = AS_FOUND
 ) -> tuple[str, ...]:
     """The splits of a dataset that `load` reads, by name or from a folder; none where it has not been fetched."""
-    return ("train",) if name == "digits" else list_folder_splits(_find_folder(name, root, download)[0], quoting)
+    return ("train",) if name == "digits" else list_folder_splits(_find_folder(name, root, download)[0], options)
 
 
-def list_folder_splits(folder: Path, quoting: Quoting = "auto") -> tuple[str, ...]:
-    """The splits in a folder or table, none where it does not exist."""
-    if is_table(folder):
-        return list_table_splits(folder, quoting)
-    return tuple(find_parquet_splits(folder) or find_split_folders(folder)) if folder.is_dir() else ()
+def list_folder_splits(place: Path, options: ReadOptions = AS_FOUND) -> tuple[str, ...]:
+    """The splits in a folder, table or file of arrays, none where it does not exist."""
+    if is_table(place):
+        return list_table_splits(place, options)
+    if is_archive(place):
+        return list_array_splits(place)
+    if not place.is_dir():
+        return ()
+    return tuple(find_file_splits(place) or find_split_folders(place, options.layout))
 
 
-def _read_images(
-    folder: Path,
-    split: str,
-    image: str | None,
-    label: str | None,
-    rows: int | None,
-    rgb: bool,
-    size: int | None,
-    quoting: Quoting,
-) -> ImageSet:
-    if is_table(folder):
-        return load_listed(folder, split, rows, image, label, rgb, size, quoting)
-    if not folder.is_dir():
+def _read_images(place: Path, split: str, rows: int | None, options: ReadOptions) -> ImageSet:
+    if is_table(place):
+        return load_listed(place, split, rows, options)
+    if is_archive(place):
+        return load_arrays(place, resolve_split(split, list_array_splits(place)), rows, options)
+    if not place.is_dir():
         raise FileNotFoundError(
-            f"no folder {folder}; {folder.name} is read from {folder / '<any folder>' / f'{split}-*.parquet'}: "
+            f"no folder {place}; {place.name} is read from {place / '<any folder>' / f'{split}-*.parquet'}: "
             "check root= (--root; the folder that holds the named sets), or pass download=True"
         )
-    shards = find_parquet_splits(folder)
+    shards = find_file_splits(place)
     if split in shards:
-        return ParquetImages.open(shards[split], image, label).load(rows, rgb, size)
-    if not shards and split in find_split_folders(folder):
-        return load_class_folders(folder, split, rows, rgb, size)
-    found = ", ".join(list_folder_splits(folder)) or "none: neither <split>-*.parquet nor <class>/*.png"
-    raise FileNotFoundError(f"{folder} has no split {split!r}; splits found: {found}")
+        return ParquetImages.open(f"split {split!r} of {place}", shards[split], options).load(rows)
+    if not shards and split in find_split_folders(place, options.layout):
+        return load_class_folders(place, split, rows, options)
+    found = ", ".join(list_folder_splits(place, options)) or "none: neither <split>-*.parquet nor <class>/*.png"
+    raise FileNotFoundError(f"{place} has no split {split!r}; splits found: {found}")
 
 
 def _find_folder(name: str | Path, root: str | Path | None, download: bool) -> tuple[Path, HubEntry | None]:
@@ -163,7 +181,7 @@ def _find_folder(name: str | Path, root: str | Path | None, download: bool) -> t
         return Path(root) / name, known
     places = [Path(name)] if root is None else [Path(name), Path(root) / name]
     for place in places:
-        if place.is_dir() or is_table(place):
+        if place.is_dir() or is_table(place) or is_archive(place):
             return place, None
     if isinstance(name, str) and len(Path(name).parts) == 1:
         check_choice("dataset", name, (*DATASET_NAMES, "planted"))

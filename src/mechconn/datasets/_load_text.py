@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mechconn.core import check_choice, check_count, collect_errors, log
 from mechconn.datasets._delimited import QUOTINGS, Quoting
+from mechconn.datasets._label_names import reorder_labels
 from mechconn.datasets._text_tables import (
     JSON_SUFFIXES,
     TEXT_SUFFIXES,
@@ -43,6 +44,7 @@ def load_text(
     max_length: int | None = None,
     classes: Sequence[str] | None = None,
     quoting: Quoting = "auto",
+    threshold: float | None = None,
 ) -> TokenSet:
     """Texts of a table as token ids with their labels, tokenised once.
 
@@ -51,17 +53,18 @@ def load_text(
     says so; how many texts were cut is logged, and stands in the `repr` of the result.
 
     Args:
-        source: a .csv, .tsv, .jsonl (.json, .ndjson) or parquet file, or a folder of parquet files; a column "split"
-            divides it.
+        source: a .csv, .tsv, .txt, .jsonl (.json, .ndjson) or parquet file, or a folder of parquet files or of
+            `save_to_disk`; a column "split" divides it.
         tokenizer: a model's folder, a tokenizer.json, the folder or cached name of a saved tokenizer, or a tokenizer of
             Transformers or Tokenizers. Nothing is fetched and no code of a folder runs.
         text: column of the texts, or the two of pairs; by usual names where it is not given.
         label: column of the labels, class names or whole numbers; likewise.
         split: which rows, where the table is divided.
         max_length: tokens, special ones among them, that longer texts are cut to.
-        classes: the names of the classes in the order of the model's outputs; by default those that the file tells,
-            else the names that occur, sorted.
+        classes: the names of the classes in the order of the model's outputs; by default that of the model
+            in whose folder the tokenizer lies (id2label), where it has all of them, else the file's own, else sorted.
         quoting: of .csv and .tsv files, as in `load`.
+        threshold: for labels that are fractions: class 1 is this number or more, class 0 less.
 
     Raises:
         FileNotFoundError: no such file.
@@ -75,8 +78,10 @@ def load_text(
         check_count("max_length", max_length)
     reader, (table, columns, (labels, names)) = collect_errors(
         lambda: tokenizer if isinstance(tokenizer, TextTokenizer) else read_tokenizer(tokenizer),
-        lambda: _read_rows(open_text_table(Path(source), split, quoting), text, label, classes),
+        lambda: _read_rows(open_text_table(Path(source), split, quoting, threshold), text, label, classes),
     )
+    if classes is None and reader.classes is not None:
+        labels, names = reorder_labels(labels, names, reader.classes)
     found = reader.encode(columns[0], columns[1] if len(columns) > 1 else None, max_length)
     _check_lengths(table, found, reader, max_length)
     data = _to_token_set(found, reader.pad_id, labels, names, max_length)
@@ -97,6 +102,7 @@ class TextReading:
         classes: names of the classes in order.
         quoting: of .csv and .tsv files.
         image: column of images, where one is named.
+        threshold: of labels that are fractions.
     """
 
     given: Any
@@ -106,6 +112,7 @@ class TextReading:
     classes: Sequence[str] | None
     quoting: Quoting
     image: str | None
+    threshold: float | None = None
 
     @cached_property
     def tokenizer(self) -> TextTokenizer:
@@ -135,11 +142,14 @@ class TextReading:
             max_length=self.max_length,
             classes=self.classes,
             quoting=self.quoting,
+            threshold=self.threshold,
         )
 
     def _read(self, place: Path, split: str | None) -> object:
         """All but the tokenizer, so that mistakes in both are told together."""
-        return _read_rows(open_text_table(place, split, self.quoting), self.text, self.label, self.classes)
+        return _read_rows(
+            open_text_table(place, split, self.quoting, self.threshold), self.text, self.label, self.classes
+        )
 
     def _finds_texts(self, place: Path) -> bool:
         """Whether the names of the columns tell that a table holds texts."""

@@ -33,10 +33,11 @@ from mechconn.datasets._outputs import (
 )
 from mechconn.datasets._parquet import explain_parquet_errors
 from mechconn.datasets._suite import Suite
-from mechconn.datasets._tables import TABLE_SUFFIXES, check_column, check_values, read_columns
+from mechconn.datasets._table_splits import check_column
+from mechconn.datasets._tables import check_values, read_columns
 
 FileName: TypeAlias = str | os.PathLike[str]
-SUFFIXES = (*TABLE_SUFFIXES, ".parquet")
+SUFFIXES = (".csv", ".tsv", ".parquet")
 ID = "id"
 NO_OUTPUTS = {"", ID, "ids", "index", "idx", "row", "split", "draw", "seed", "fold"}
 """Columns of numbers that are no outputs, beside those whose names end in _id."""

@@ -1,4 +1,4 @@
-"""Image classification sets in the parquet layout of the Hugging Face hub: <config>/<split>-00000-of-00001.parquet.
+"""Image classification sets in the files of the Hugging Face hub: <config>/<split>-00000-of-00001.parquet, or arrow.
 
 A row has an image, {bytes, path}, and a whole number for its class. The names of the columns differ from set to
 set, so they are found by type. The files are read in place: nothing is cached, nothing is downloaded.
@@ -19,13 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from mechconn.core import check_samples, require_extra
+from mechconn.core import check_samples, did_you_mean, require_extra
+from mechconn.datasets._column_values import MAX_CLASSES, explain_class_number, number_classes
 from mechconn.datasets._decode import Decoder, Encoded
 from mechconn.datasets._images import ImageSet, count_first_rows
-from mechconn.datasets._tables import explain_class_number
+from mechconn.datasets._read_options import ReadOptions
+from mechconn.datasets._saved_folders import ArrowShard, find_saved_splits
+from mechconn.datasets._table_splits import check_column
+from mechconn.datasets._tables import check_values
 
 READ_ROWS = 1000
-MAX_CLASSES = 100_000
 SHARD = re.compile(r"-\d+-of-(\d+).*$")
 
 
@@ -54,6 +57,11 @@ def find_parquet_splits(folder: Path) -> dict[str, list[Path]]:
     return splits
 
 
+def find_file_splits(folder: Path) -> dict[str, list[Path]]:
+    """Split -> its files, in order, of what `save_to_disk` left in a folder, else of the parquet files below it."""
+    return find_saved_splits(folder) or find_parquet_splits(folder)
+
+
 @dataclass(frozen=True)
 class ParquetImages:
     """The shards of one split, opened, and the columns to read.
@@ -64,6 +72,7 @@ class ParquetImages:
         image: column of the images.
         label: column of the class numbers.
         names: the classes' names where the files tell them.
+        options: how labels and images are read.
     """
 
     files: list[Path]
@@ -71,21 +80,18 @@ class ParquetImages:
     image: str
     label: str
     names: tuple[str, ...] | None
+    options: ReadOptions
 
     @classmethod
-    def open(cls, files: list[Path], image: str | None, label: str | None) -> ParquetImages:
+    def open(cls, source: object, files: list[Path], options: ReadOptions) -> ParquetImages:
         """Open the files and find the columns; each may be named instead.
 
         Raises:
-            ValueError: a file cannot be read, holds no rows, lacks a column, or leaves the choice open.
+            ValueError: a file cannot be read, lacks a column, or leaves the choice open; no rows in `source`.
         """
-        with require_extra("reading parquet files"):
-            import pyarrow.parquet as parquet
-        shards = []
-        for file in files:
-            with explain_parquet_errors(file):
-                shards.append(parquet.ParquetFile(file))
-        check_samples(files[0], sum(shard.metadata.num_rows for shard in shards))
+        shards = [open_shard(file) for file in files]
+        check_samples(files[0] if len(files) == 1 else source, sum(shard.metadata.num_rows for shard in shards))
+        image, label = options.image, options.label
         types, features = _read_column_types(shards[0]), _read_features(shards[0])
         image = _choose_column(
             files[0], types, "image", image, [name for name, kind in types.items() if _holds_bytes(kind)]
@@ -95,13 +101,19 @@ class ParquetImages:
             for role, name in (("image", image), ("label", label)):
                 _choose_column(file, _read_column_types(shard), role, name, [])
         names = features.get(label, {}).get("names")
-        return cls(files, shards, image, label, tuple(names) if names else None)
+        plain = _is_whole(types[label]) and options.threshold is None
+        return cls(files, shards, image, label, tuple(names) if names and plain else None, options)
 
-    def load(self, rows: int | None, rgb: bool, size: int | None) -> ImageSet:
+    def load(self, rows: int | None) -> ImageSet:
         """The first `rows` rows (None: all), decoded; labels are checked in all rows."""
-        labels = [self._labels(file, shard) for file, shard in zip(self.files, self.shards, strict=True)]
+        types = _read_column_types(self.shards[0])
+        plain = _is_whole(types[self.label]) and self.options.threshold is None
+        labels, named = self._read_labels() if plain else self._number_labels()
         y = np.concatenate(labels)
-        classes = self.names or tuple(map(str, range(int(y.max()) + 1)))
+        if named is None and {*np.unique(y).tolist()} <= {-1, 1} and y.min() < 0:  # marks
+            labels, named = [(part == 1).astype(np.int64) for part in labels], ("0", "1")
+            y = np.concatenate(labels)
+        classes = named or tuple(map(str, range(int(y.max()) + 1)))
         for file, part in zip(self.files, labels, strict=True):
             outside = np.flatnonzero((part < 0) | (part >= len(classes)))
             if len(outside):
@@ -117,7 +129,22 @@ class ParquetImages:
             return f"{self.files[shard]} row {row - starts[shard]}"
 
         images = itertools.islice(self._images(), len(y))
-        return ImageSet(Decoder(where, rgb, size).all(images, len(y)), torch.from_numpy(y), classes)
+        decoder = Decoder(where, self.options.rgb, self.options.size)
+        return ImageSet(decoder.all(images, len(y)), torch.from_numpy(y), classes)
+
+    def _read_labels(self) -> tuple[list[np.ndarray], tuple[str, ...] | None]:
+        """Class numbers shard by shard, and the classes' names."""
+        return [self._labels(file, shard) for file, shard in zip(self.files, self.shards, strict=True)], self.names
+
+    def _number_labels(self) -> tuple[list[np.ndarray], tuple[str, ...]]:
+        """The same of names, marks and fractions, from the values of all shards."""
+        values = [read_shard_column(file, self.label) for file in self.files]
+        for file, part in zip(self.files, values, strict=True):
+            check_values(file, self.label, part)
+        every = list(itertools.chain.from_iterable(values))
+        labels, classes = number_classes(self.files[0], self.label, every, self.options.threshold)
+        ends = list(itertools.accumulate(map(len, values)))[:-1]
+        return np.split(np.array(labels, np.int64), ends), classes
 
     def _labels(self, file: Path, shard: Any) -> np.ndarray:
         """Class numbers of one shard, int64."""
@@ -141,6 +168,34 @@ class ParquetImages:
                     yield from (column if _is_binary(column.type) else column.field("bytes")).to_pylist()
 
 
+def open_shard(file: Path) -> Any:
+    """A parquet or an arrow file, to read columns of.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    with require_extra(f"reading {_name_format(file)} files"):
+        import pyarrow.parquet as parquet
+    with explain_parquet_errors(file):
+        return ArrowShard(file) if file.suffix == ".arrow" else parquet.ParquetFile(file)
+
+
+def read_shard_column(file: Path, column: str) -> list[Any]:
+    """One column of a parquet or an arrow file, as plain values.
+
+    Raises:
+        ValueError: it cannot be read, or has no such column.
+    """
+    shard = open_shard(file)
+    check_column(file, column, shard.schema_arrow.names)
+    with explain_parquet_errors(file):
+        return shard.read(columns=[column]).column(0).to_pylist()
+
+
+def _name_format(file: Path) -> str:
+    return "arrow" if file.suffix == ".arrow" else "parquet"
+
+
 @contextlib.contextmanager
 def explain_parquet_errors(file: Path) -> Iterator[None]:
     """Context manager: re-raise pyarrow errors as one-line ValueErrors that name the file."""
@@ -151,7 +206,7 @@ def explain_parquet_errors(file: Path) -> Iterator[None]:
     except (pyarrow.ArrowException, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{file} cannot be read as parquet ({reason}); it is damaged or cut short: copy it again"
+            f"{file} cannot be read as {_name_format(file)} ({reason}); it is damaged or cut short: copy it again"
         ) from error
 
 
@@ -188,10 +243,21 @@ def _holds_bytes(kind: Any) -> bool:
     return _is_binary(kind) or (str(kind).startswith("struct<") and kind.get_field_index("bytes") >= 0)
 
 
+def _is_whole(kind: Any) -> bool:
+    return str(kind).removeprefix("u").startswith("int")
+
+
+def _holds_labels(kind: Any) -> bool:
+    """Whether a column may be one of labels where it is named: numbers, or names."""
+    return _is_whole(kind) or str(kind).startswith(
+        ("float", "double", "half", "bool", "string", "large_string", "dict")
+    )
+
+
 def _find_label_columns(types: dict[str, Any], features: dict[str, Any]) -> list[str]:
     """Class labels where the file marks some, else columns of whole numbers; one called "label" goes first."""
     marked = [name for name in types if features.get(name, {}).get("_type") == "ClassLabel"]
-    found = marked or [name for name, kind in types.items() if str(kind).removeprefix("u").startswith("int")]
+    found = marked or [name for name, kind in types.items() if _is_whole(kind)]
     return ["label"] if "label" in found else found
 
 
@@ -204,9 +270,10 @@ def _choose_column(file: Path, types: dict[str, Any], role: str, named: str | No
             raise ValueError(f"{file}: {which}; name it: {role}=... (columns: {listed})".replace("an label", "a label"))
         return found[0]
     if named not in types:
-        raise ValueError(f"{file}: there is no column {named!r} for {role}=; columns: {listed}")
+        near = did_you_mean(named, types)
+        raise ValueError(f"{file}: there is no column {named!r} for {role}=; columns: {listed}{near}")
     kind = types[named]
-    if not (_holds_bytes(kind) if role == "image" else str(kind).removeprefix("u").startswith("int")):
-        wanted = "images ({bytes, path} or bytes)" if role == "image" else "whole numbers"
+    if not (_holds_bytes(kind) if role == "image" else _holds_labels(kind)):
+        wanted = "images ({bytes, path} or bytes)" if role == "image" else "whole numbers, or names of classes"
         raise ValueError(f"{file}: column {named!r} for {role}= must hold {wanted}, it is {kind}; columns: {listed}")
     return named

@@ -14,22 +14,22 @@ from mechconn.core import (
     LABEL_KEYS,
     SampleSource,
     TensorPair,
-    check_choice,
     check_is,
     check_lengths,
     check_samples,
     collect_errors,
     read_safetensors,
-    require_extra,
 )
-from mechconn.datasets._delimited import QUOTINGS, Quoting
+from mechconn.datasets._arrays import SUFFIX as ARRAYS
+from mechconn.datasets._delimited import Quoting
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import find_splits, load
 from mechconn.datasets._load_text import TextReading
 from mechconn.datasets._normalised import Normalised
-from mechconn.datasets._parquet import ParquetImages, explain_parquet_errors, find_parquet_splits
-from mechconn.datasets._tables import TABLE_SUFFIXES, check_column, check_one_split, check_values, read_column
-from mechconn.datasets._text_tables import JSON_SUFFIXES, open_text_table
+from mechconn.datasets._parquet import ParquetImages
+from mechconn.datasets._read_options import Layout, ReadOptions
+from mechconn.datasets._table_splits import check_one_split
+from mechconn.datasets._tables import TABLE_SUFFIXES
 from mechconn.datasets._tokens import TokenSet
 
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
@@ -47,6 +47,10 @@ def load_splits(
     std: Sequence[float] | None = None,
     download: bool = False,
     quoting: Quoting = "auto",
+    folder: str | Path | None = None,
+    partition: str | Path | None = None,
+    threshold: float | None = None,
+    layout: Layout = "auto",
     tokenizer: Any = None,
     text: str | Sequence[str] | None = None,
     max_length: int | None = None,
@@ -54,11 +58,11 @@ def load_splits(
 ) -> dict[str, SampleSource]:
     """Splits from a source each, alike in kind, shape and classes: `Suite(load_splits({...}), reference=...)`.
 
-    A source is one of: a parquet file; a folder, table or name that `load` reads, with its split after "#" where it
-    has several ("photos#test", "photos.csv#test", "cifar10#test"); "owner/name#split" of the hub with `download`; a
-    .safetensors file. That holds "x" (bytes [N, C, H, W] are images, anything else is given to the model as it is), or
-    "input_ids" and "attention_mask" (and "token_type_ids"), beside the labels "y". With `tokenizer`, also a table of
-    texts (.csv, .tsv, .jsonl, parquet), as `load_text` reads it.
+    A source is one of: a parquet file; a folder, table, .npz file or name that `load` reads, with its split after "#"
+    where it has several ("photos#test", "photos.csv#test", "cifar10#test"); "owner/name#split" of the hub with
+    `download`; a .safetensors file. That holds "x" (bytes [N, C, H, W] are images, anything else is given to the model
+    as it is), or "input_ids" and "attention_mask" (and "token_type_ids"), beside the labels "y". With `tokenizer`, also
+    a table of texts (.csv, .tsv, .jsonl, parquet), as `load_text` reads it.
 
     Args:
         sources: name of the split -> where it is.
@@ -71,6 +75,10 @@ def load_splits(
         std: likewise; goes with `mean`.
         download: fetch from the hub into `root` what is not there (needs the extra `hub`).
         quoting: of tables, "auto", "minimal" or "none", as in `load`.
+        folder: where the images of tables are, as in `load`.
+        partition: a second table, with the split of every image of the tables, likewise.
+        threshold: of labels that are fractions, likewise.
+        layout: of folders in folders, likewise.
         tokenizer: of texts, as in `load_text`.
         text: column of the texts, or the two of pairs; by usual names where it is not given.
         max_length: tokens that longer texts are cut to; by default none is.
@@ -89,11 +97,10 @@ def load_splits(
             f"load_splits needs a source or more, and mean= and std= together or neither, got {len(sources)} "
             f"sources, mean={mean}, std={std}"
         )
-    check_choice("quoting", quoting, QUOTINGS)
-    reading: dict[str, Any] = {"image": image, "label": label, "rgb": rgb, "size": size, "quoting": quoting}
-    texts = TextReading(tokenizer, text, label, max_length, classes, quoting, image)
+    options = ReadOptions(image, label, rgb, size, quoting, folder, partition, threshold, layout)
+    texts = TextReading(tokenizer, text, label, max_length, classes, quoting, image, threshold)
     steps = [
-        lambda source=source: _read_split_source(source, root, download, reading, texts) for source in sources.values()
+        lambda source=source: _read_split_source(source, root, download, options, texts) for source in sources.values()
     ]
     sets = _widen_texts(dict(zip(sources, collect_errors(*steps), strict=True)))
     alike, _ = collect_errors(lambda: _share_classes(sets), lambda: _check_shapes(sets))
@@ -108,65 +115,26 @@ def load_splits(
     return {name: Normalised(data, mean, std) for name, data in alike.items()}
 
 
-def load_column(source: str | Path, column: str, *, quoting: Quoting = "auto") -> tuple[str | int, ...]:
-    """One column of a table, row by row: groups or environments, for `measure_groups`.
-
-    Args:
-        source: a .csv or .tsv file with a header, a .jsonl file, a parquet file, or a folder of parquet files; with
-            its split after "#" where it has several.
-        column: its name.
-        quoting: what quotation marks mean in a table of text, as in `load`.
-
-    Returns:
-        The values: text unchanged, whole numbers of parquet files as numbers.
-
-    Raises:
-        FileNotFoundError: the source, or its split, is not there.
-        ValueError: no such column, a row without a value, with more or fewer fields than the header, or another kind of
-            file.
-        ImportError: the extra that reads these files is not installed.
-    """
-    check_choice("quoting", quoting, QUOTINGS)
-    place, split = _parse_source(source)
-    found: Sequence[str | int | None]
-    if place.suffix in TABLE_SUFFIXES:
-        found = read_column(_check_exists(place), column, split, quoting)
-    elif place.suffix in JSON_SUFFIXES:
-        table = open_text_table(place, split, quoting)
-        found = table.read(table.check_column(column))
-    elif place.suffix == ".parquet" or place.is_dir():
-        files = [_check_exists(place)] if place.suffix == ".parquet" else _find_shards(place, split)
-        found = [value for file in files for value in _read_parquet_column(file, column)]
-    else:
-        _check_exists(place)
-        raise ValueError(
-            f"{place} is no table; a column is read from a .csv, .tsv, .jsonl or .parquet file, or a folder of such"
-        )
-    check_values(place, column, found)
-    return tuple(value if isinstance(value, int) else str(value) for value in found)
-
-
 def _read_split_source(
-    source: str | Path, root: str | Path | None, download: bool, reading: Mapping[str, Any], texts: TextReading
+    source: str | Path, root: str | Path | None, download: bool, options: ReadOptions, texts: TextReading
 ) -> ImageSet | TokenSet | TensorPair:
     """What one source holds."""
-    place, split = _parse_source(source)
+    place, split = parse_source(source)
     if place.suffix == ".safetensors":
-        return _read_tensors(_check_exists(place))
+        return _read_tensors(check_exists(place))
     found = texts.load(place, split)
     if found is not None:
         return found
     if place.suffix == ".parquet":
-        opened = ParquetImages.open([_check_exists(place)], reading["image"], reading["label"])
-        return opened.load(None, reading["rgb"], reading["size"])
-    if place.suffix in TABLE_SUFFIXES:
-        _check_exists(place)
-    split = split or _find_only_split(place, root, download, reading["quoting"])
+        return ParquetImages.open(place, [check_exists(place)], options).load(None)
+    if place.suffix in (*TABLE_SUFFIXES, ARRAYS):
+        check_exists(place)
+    split = split or _find_only_split(place, root, download, options)
     where = str(place) if isinstance(source, str) else place
-    return load(where, root=root, split=split, download=download, **reading)
+    return load(where, root=root, split=split, download=download, **vars(options))
 
 
-def _parse_source(source: str | Path) -> tuple[Path, str | None]:
+def parse_source(source: str | Path) -> tuple[Path, str | None]:
     """(place, split or None) of "place#split"; a place that is there with "#" in its name is taken whole."""
     if isinstance(source, str) and "#" in source and not Path(source).exists():
         place, _, split = source.rpartition("#")
@@ -174,28 +142,21 @@ def _parse_source(source: str | Path) -> tuple[Path, str | None]:
     return Path(source), None
 
 
-def _check_exists(file: Path) -> Path:
+def check_exists(file: Path) -> Path:
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}; check its path")
     return file
 
 
-def _find_only_split(place: Path, root: str | Path | None, download: bool, quoting: Quoting) -> str:
+def _find_only_split(place: Path, root: str | Path | None, download: bool, options: ReadOptions) -> str:
     """The split of a folder that has one."""
-    splits = find_splits(str(place), root, download, quoting)
+    splits = find_splits(str(place), root, download, options)
     if not splits and place.is_dir():
         raise FileNotFoundError(
             f"{place} holds no images: expected a folder for each class with images in it, or parquet files"
         )
     check_one_split(place, splits)
     return splits[0]
-
-
-def _find_shards(folder: Path, split: str | None) -> list[Path]:
-    found = find_parquet_splits(folder)
-    if split is None:
-        check_one_split(folder, found)
-    return found[check_choice("split", split or next(iter(found)), tuple(found))]
 
 
 def find_labels(names: Collection[str]) -> str | None:
@@ -272,13 +233,3 @@ def _check_shapes(sets: Mapping[str, SampleSource]) -> None:
 def _get_row_shape(data: SampleSource) -> list[int]:
     part: Tensor = data.input_ids if isinstance(data, TokenSet) else data.x  # pyright: ignore[reportAttributeAccessIssue]
     return list(part.shape[1:])
-
-
-def _read_parquet_column(file: Path, column: str) -> list[str | int | None]:
-    with require_extra("reading parquet files"):
-        import pyarrow.parquet as parquet
-    with explain_parquet_errors(file):
-        table = parquet.ParquetFile(file)
-        columns = table.schema_arrow.names
-        check_column(file, column, columns)
-        return table.read(columns=[column]).column(0).to_pylist()

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from mechconn.core import CUE, RAND_IMAGE, check_count, check_fraction, check_is, derive_seed
 from mechconn.datasets._cue import Cue, DataPlace, make_cue
-from mechconn.datasets._images import ImageSet
+from mechconn.datasets._images import ImageSet, choose_in_turns, is_sorted_by_class
 from mechconn.datasets._load import has_split, load
 from mechconn.datasets._placebo import Placebo
 from mechconn.datasets._planted import Planted
@@ -204,9 +204,16 @@ def _load_own_sets(
         train = load(source, root=root, rows=None if test is None else rows, download=download)
     if test is None:
         train, test = train.split(DIGITS_TEST if source == "digits" else max(1, len(train) // 5), seed)
-    train, test = train.first(rows), test.first(test_rows)
+    train, test = _take_first(train, rows), _take_first(test, test_rows)
     _check_alike(train, test)
     return train, test
+
+
+def _take_first(data: OwnData, rows: int | None) -> OwnData:
+    """The first rows; of images that stand class after class, as in folders of classes, the first of each class."""
+    if rows is None or not isinstance(data, ImageSet) or not is_sorted_by_class(data.y):
+        return data.first(rows)
+    return data.subset(choose_in_turns(data.y, rows))
 
 
 def _check_alike(train: OwnData, test: OwnData) -> None:

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mechconn.core import check_choice, check_samples, did_you_mean, require_extra
+from mechconn.core import check_choice, check_samples, did_you_mean
+from mechconn.datasets._column_values import (
+    cut_at,
+    drop_decimals,
+    explain_class_number,
+    explain_fraction,
+    find_fraction,
+)
 from mechconn.datasets._delimited import Quoting
 from mechconn.datasets._parquet import (
     _holds_bytes,
     _read_column_types,
     _read_features,
     explain_parquet_errors,
-    find_parquet_splits,
+    find_file_splits,
+    open_shard,
 )
-from mechconn.datasets._tables import (
+from mechconn.datasets._table_splits import (
     SPLIT,
-    TABLE_SUFFIXES,
-    USUAL_COLUMNS,
     check_one_split,
-    explain_class_number,
-    read_columns,
+    list_names,
+    name_splits,
+    resolve_split,
+    select_split_rows,
 )
+from mechconn.datasets._tables import FURTHER_COLUMNS, TABLE_SUFFIXES, USUAL_COLUMNS, read_columns
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 """Files of JSON objects, a line or an entry of one list for each row."""
@@ -52,6 +61,7 @@ class TextTable:
         rows: the number of each row in the file, from 0.
         read: column -> its values in these rows.
         classes: column -> the names of its classes, where the file tells them.
+        threshold: of labels that are fractions: class 1 is this number or more.
     """
 
     place: str
@@ -59,6 +69,7 @@ class TextTable:
     rows: Sequence[int]
     read: Callable[[str], list[Any]]
     classes: Mapping[str, tuple[str, ...]]
+    threshold: float | None = None
 
     def check_column(self, column: str) -> str:
         """The column's name.
@@ -72,45 +83,45 @@ class TextTable:
         return column
 
 
-def open_text_table(place: Path, split: str | None, quoting: Quoting) -> TextTable:
-    """The table in a file, or in the parquet files of a folder.
+def open_text_table(place: Path, split: str | None, quoting: Quoting, threshold: float | None = None) -> TextTable:
+    """The table in a file, or in a folder of parquet files or of `save_to_disk`.
 
     Raises:
         FileNotFoundError: it is not there.
         ValueError: another kind of file, one that cannot be read, no rows, several splits and none named.
     """
     if place.is_dir():
-        return _open_parquet(_find_shards(place, split))
+        return replace(_open_parquet(_find_shards(place, split)), threshold=threshold)
     if place.suffix not in TEXT_SUFFIXES:
         raise ValueError(
             f"{place} is no table of texts; texts are read from {', '.join(TEXT_SUFFIXES)} files, or a folder of "
-            "parquet files"
+            "parquet files or of save_to_disk"
         )
     if not place.is_file():
         raise FileNotFoundError(f"no file {place}; check its path")
     if place.suffix == ".parquet":
-        return _open_parquet([place])
+        return replace(_open_parquet([place]), threshold=threshold)
     columns = read_columns(place, quoting) if place.suffix in TABLE_SUFFIXES else read_json_columns(place)
-    rows = _select_rows(place, columns, split)
-    return TextTable(str(place), tuple(columns), rows, lambda name: [columns[name][row] for row in rows], {})
+    rows = select_split_rows(place, _read_splits(columns), split)
+    return TextTable(str(place), tuple(columns), rows, lambda name: [columns[name][row] for row in rows], {}, threshold)
 
 
 def list_columns(place: Path, quoting: Quoting) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(the columns of a table that is there, those of images among them), whatever its splits; none of other places."""
     if place.suffix in TABLE_SUFFIXES and place.is_file():
         names = tuple(read_columns(place, quoting))
-        return names, tuple(name for name in USUAL_COLUMNS["image"] if name in names)
+        return names, tuple(name for name in (*USUAL_COLUMNS["image"], *FURTHER_COLUMNS["image"]) if name in names)
     if place.suffix in JSON_SUFFIXES and place.is_file():
         return tuple(read_json_columns(place)), ()
     files = _list_parquet_files(place)
-    kinds = _read_column_types(_open_shards(files[:1])[0]) if files else {}
+    kinds = _read_column_types(open_shard(files[0])) if files else {}
     return tuple(kinds), tuple(name for name, kind in kinds.items() if _holds_bytes(kind))
 
 
 def _list_parquet_files(place: Path) -> list[Path]:
     """The files of the first split of a folder, or the file itself; none where it is no parquet."""
     if place.is_dir():
-        return next(iter(find_parquet_splits(place).values()), [])
+        return next((files for files in find_file_splits(place).values() if files), [])
     return [place] if place.suffix == ".parquet" and place.is_file() else []
 
 
@@ -188,7 +199,7 @@ def read_labels(
         ValueError: no such column, a row without a label, labels of several types, or one that names no class.
     """
     column = _choose_label_column(table, named)
-    values = table.read(column)
+    values = _read_label_values(table, column)
     kinds = {}
     for row, value in zip(table.rows, values, strict=True):
         if value is None or value == "":
@@ -206,6 +217,17 @@ def read_labels(
     if first is str and not all(value.removeprefix("-").isdecimal() and value.isascii() for value in values):
         return _number_names(table, column, values, known)
     return _check_numbers(table, column, list(map(int, values)), known)
+
+
+def _read_label_values(table: TextTable, column: str) -> list[Any]:
+    """The labels as they are, but for 1.0, which becomes 1; with a threshold 1 where they are that number or more."""
+    values = drop_decimals(table.read(column))
+    if table.threshold is not None:
+        return list(cut_at(f"column {column!r} of {table.place}", values, table.threshold))
+    row = find_fraction(values)
+    if row is not None:
+        raise ValueError(explain_fraction(table.place, table.rows[row], values[row], column))
+    return values
 
 
 def _choose_label_column(table: TextTable, named: str | None) -> str:
@@ -251,16 +273,15 @@ def _check_numbers(
     return values, tuple(known or map(str, range(max(values) + 1)))
 
 
-def _select_rows(file: Path, columns: Mapping[str, Sequence[Any]], split: str | None) -> list[int]:
-    """The rows of a split, in order."""
-    if SPLIT not in columns:
-        check_choice(f"split of {file}", split or "train", ("train",))
-        return list(range(len(next(iter(columns.values())))))
-    found = sorted({str(value) for value in columns[SPLIT]})
-    if split is None:
-        check_one_split(file, found)
-    split = check_choice(f"split of {file}", split or found[0], found)
-    return [row for row, value in enumerate(columns[SPLIT]) if str(value) == split]
+def list_text_splits(file: Path) -> tuple[str, ...]:
+    """The splits of a file of JSON objects, sorted; "train" alone where no column divides it."""
+    return list_names(_read_splits(read_json_columns(file)))
+
+
+def _read_splits(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The split of every row."""
+    every = len(next(iter(columns.values())))
+    return name_splits(["" if value is None else str(value) for value in columns.get(SPLIT, ["train"] * every)])
 
 
 def _read_objects(file: Path) -> Iterator[dict[str, Any]]:
@@ -289,26 +310,17 @@ def _parse_json(where: str, text: str) -> Any:
 
 
 def _find_shards(folder: Path, split: str | None) -> list[Path]:
-    found = find_parquet_splits(folder)
+    found = find_file_splits(folder)
     if split is None:
         check_one_split(folder, found)
-    return found[check_choice(f"split of {folder}", split or next(iter(found)), tuple(found))]
-
-
-def _open_shards(files: Sequence[Path]) -> list[Any]:
-    with require_extra("reading parquet files"):
-        import pyarrow.parquet as parquet
-    opened = []
-    for file in files:
-        with explain_parquet_errors(file):
-            opened.append(parquet.ParquetFile(file))
-    return opened
+    named = resolve_split(split or next(iter(found)), found)
+    return found[check_choice(f"split of {folder}", named, tuple(found))]
 
 
 def _open_parquet(files: Sequence[Path]) -> TextTable:
-    opened = _open_shards(files)
+    opened = [open_shard(file) for file in files]
     rows = sum(part.metadata.num_rows for part in opened)
-    check_samples(files[0], rows)
+    check_samples(files[0] if files else "the split", rows)
     names = tuple(opened[0].schema_arrow.names)
     for file, part in zip(files, opened, strict=True):
         if tuple(part.schema_arrow.names) != names:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mechconn.core import log, require_extra
+from mechconn.datasets._label_names import read_names
 
 VOCABULARIES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
@@ -37,12 +38,14 @@ class TextTokenizer:
         own: Transformers' tokenizer, our own copy.
         pad_id: the id of padding.
         limit: the longest text that its model can take, in tokens; None where that is not known.
+        classes: the names of its model's outputs, in order; None where none are known.
     """
 
     name: str
     own: Any
     pad_id: int
     limit: int | None
+    classes: tuple[str, ...] | None = None
 
     def encode(self, first: list[str], second: list[str] | None, max_length: int | None) -> EncodedTexts:
         """The token ids of texts, or of pairs, with the special tokens of a model's format.
@@ -121,13 +124,13 @@ def read_tokenizer(tokenizer: Any) -> TextTokenizer:
     if type(tokenizer).__module__.partition(".")[0] == "tokenizers":
         padding = getattr(tokenizer, "padding", None) or {}
         own = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-        return _wrap(type(tokenizer).__name__, own, padding.get("pad_id"), None)
+        return _wrap(type(tokenizer).__name__, own, {"pad_token_id": padding.get("pad_id")})
     if not (callable(tokenizer) and hasattr(tokenizer, "num_special_tokens_to_add")):
         raise TypeError(
             f"tokenizer must be a folder, a tokenizer.json, or a tokenizer of Transformers or Tokenizers, got "
             f"{type(tokenizer).__name__}"
         )
-    return _wrap(type(tokenizer).__name__, copy.deepcopy(tokenizer), None, None)
+    return _wrap(type(tokenizer).__name__, copy.deepcopy(tokenizer), {})
 
 
 def find_tokenizer_folder(model: str | Path, base: str | Path | None = None) -> Path:
@@ -223,29 +226,26 @@ def _read_saved(place: str | Path) -> TextTokenizer:
             ) from error
         why = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())[:200]
         raise ValueError(
-            f"the tokenizer {place} cannot be read ({why}); save it again with tokenizer.save_pretrained"
+            f"the tokenizer {place} cannot be read ({why}); save it again with tokenizer.save_pretrained, or load "
+            "it yourself and pass the object"
         ) from error
     if len(own.get_vocab()) <= len(own.all_special_tokens):  # Transformers makes one where its files are missing
         raise ValueError(_explain_no_tokenizer(path, None))
-    config = _read_json(path / "config.json") if path.is_dir() else {}
-    return _wrap(str(place), own, config.get("pad_token_id"), _find_positions(config))
+    return _wrap(str(place), own, _read_json(path / "config.json") if path.is_dir() else {})
 
 
-def _wrap(name: str, own: Any, pad_id: int | None, positions: int | None) -> TextTokenizer:
-    """Our own tokenizer, with its own padding, else that of its model, else its token of the end, else 0."""
+def _wrap(name: str, own: Any, config: dict[str, Any]) -> TextTokenizer:
+    """Our own tokenizer, with its own padding, else that of its model's config, else its token of the end, else 0."""
+    positions = next((config[key] for key in ("max_position_embeddings", "n_positions") if key in config), None)
     limits = [
         n for n in (positions, getattr(own, "model_max_length", None)) if isinstance(n, int) and 0 < n < UNLIMITED
     ]
     known = getattr(own, "pad_token_id", None)
     ends = getattr(own, "eos_token_id", None)
-    chosen = next((value for value in (known, pad_id, ends) if isinstance(value, int)), 0)
+    chosen = next((value for value in (known, config.get("pad_token_id"), ends) if isinstance(value, int)), 0)
     if known is None:
         log(f"the tokenizer {name} has no pad token; texts are padded with id {chosen}, which is masked")
-    return TextTokenizer(name, own, chosen, min(limits, default=None))
-
-
-def _find_positions(config: dict[str, Any]) -> int | None:
-    return next((config[key] for key in ("max_position_embeddings", "n_positions") if key in config), None)
+    return TextTokenizer(name, own, chosen, min(limits, default=None), read_names(config))
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -80,6 +80,10 @@ class Loss(Registered, abc.ABC):
         """Which rows count, bool of shape [N]; None (the default) where all do."""
         return None
 
+    def joins(self) -> tuple[tuple[int, ...], ...] | None:
+        """For each class the outputs that it joins; None (the default) where class i is output i."""
+        return None
+
     def probabilities(self, outputs: Tensor) -> bool:
         """Whether the outputs look like probabilities where this loss takes logits; False by default."""
         return False

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from mechconn.core import Data, RowSubset, SampleSource, as_data, check_by_index, check_choice, check_is
-from mechconn.datasets import Labels, Selection, read_class_names, read_row_values, select_observed_rows
+from mechconn.datasets import (
+    Labels,
+    Selection,
+    check_no_fractions,
+    read_class_names,
+    read_row_values,
+    select_observed_rows,
+)
 
 AGREE, CONFLICT = "agree", "conflict"
 WITHIN_CLASSES_NOTE = (
@@ -109,6 +116,7 @@ def read_agreement(
     """What agrees with what, from the arguments of `split_by_agreement`."""
     source = check_by_index(verb, as_data("data", data))
     labels, values = _label_rows(verb, source.y), read_row_values("column", column, len(source))
+    check_no_fractions("column", values)
     if (train_labels is None) != (train_column is None):
         raise ValueError("train_labels and train_column go together: the labels and the column of the training data")
     known = (labels, values)

@@ -257,7 +257,7 @@ def audit(
     check_questions(suite, margin, on, measured)
     check_interventions("an audit", suite.interventions)
     _check_request(models, alignment, layers)
-    check_label_names([(f"model {name}", model) for name, model in zip(names, given, strict=True)], suite)
+    check_label_names([(f"model {name}", model) for name, model in zip(names, given, strict=True)], suite, loss)
     compute, clusters = fix_device(resolve_compute(compute, device, progress), models[0]), read_clusters(cluster, suite)
     a, b = (
         Evaluator(

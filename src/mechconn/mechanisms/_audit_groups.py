@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,10 @@ import torch
 
 from mechconn.connectivity import Evaluator
 from mechconn.core import check_choice, check_is
-from mechconn.datasets import Suite, check_label_count, read_group_names, select_labels
+from mechconn.datasets import Suite, check_label_count, find_columns, read_row_values, select_labels
+from mechconn.mechanisms._group_members import GroupRows, check_shares
 from mechconn.mechanisms._group_task import GroupTask
-from mechconn.mechanisms._groups import GroupAccuracies, GroupRows, compute_accuracies, select_counted
+from mechconn.mechanisms._groups import GroupAccuracies, compute_accuracies
 from mechconn.network import check_classified, check_predictions
 
 
@@ -28,6 +29,7 @@ def measure_audit_groups(
     if task is None:
         return {}
     check_is("groups", task, GroupTask, "; write mechconn.GroupTask(groups, split)")
+    check_shares(task.train_groups, task.overlapping)
     return {name: _measure_groups(task, own) for name, own in zip(names, evaluators, strict=True)}
 
 
@@ -42,35 +44,54 @@ def list_task_splits(task: GroupTask, suite: Suite) -> tuple[str, ...]:
 
 def describe_group_task(task: GroupTask, suite: Suite) -> dict[str, Any]:
     """Everything needed to repeat it, but for the labels."""
-    columns = list(task.groups) if isinstance(task.groups, Mapping) else None
+    named = find_columns(task.groups)
+    columns = None if named is None else list(named)
     own = {"overlapping": task.overlapping, "train_groups": task.train_groups is not None}
     return {"splits": list(list_task_splits(task, suite)), "columns": columns, **own}
 
 
 def _measure_groups(task: GroupTask, own: Evaluator) -> GroupAccuracies:
     """The accuracies of one network; a pass over a split serves the audit's other measurements too."""
-    names = read_group_names("groups", task.groups, None)
-    parts = [_read_split(names, split, own) for split in list_task_splits(task, own.suite)]
-    first = parts[0]
-    clusters = [part.clusters for part in parts if part.clusters is not None]
-    rows = GroupRows(
-        [name for part in parts for name in part.names],
-        torch.cat([part.correct for part in parts]),
-        {metric: torch.cat([part.metrics[metric] for part in parts]) for metric in first.metrics},
-        torch.cat(clusters) if clusters else None,
-        first.each,
-    )
-    return replace(compute_accuracies(rows, task.train_groups, own.bounds), compute=own.network.computed)
+    splits = list_task_splits(task, own.suite)
+    parts = [_read_split(split, own) for split in splits]
+    named = find_columns(task.groups)
+    columns = {
+        name: [value for split, rows in zip(splits, parts, strict=True) for value in _select(values, split, rows, own)]
+        for name, values in ({"": task.groups} if named is None else named).items()
+    }
+    groups = columns[""] if named is None else columns
+    found = compute_accuracies(_join(parts), groups, task.train_groups, task.overlapping, own.bounds)
+    return replace(found, compute=own.network.computed)
 
 
-def _read_split(names: list[str], split: str, own: Evaluator) -> GroupRows:
-    """The rows of one split, with the names of their groups."""
-    chosen = select_labels("groups", split, own.suite[split], torch.arange(len(names))).tolist()
+def _read_split(split: str, own: Evaluator) -> GroupRows:
+    """The rows of one split."""
     (result,) = own.draws(split, further=False)
     answers = check_classified("accuracy by group", result)
     check_predictions(f"split {split!r}", answers)
-    rows = len(result.loss if result.counted is None else result.counted)
-    check_label_count("groups", split, len(chosen), rows)
     clusters = None if own.clusters is None else own.clusters.of(split, len(result.loss), result.counted)
-    counted = select_counted([names[row] for row in chosen], result)
-    return GroupRows(counted, answers.right, result.metrics, clusters, answers.each)
+    return GroupRows(answers.right, answers.labels, result.metrics, result.counted, clusters, answers.each)
+
+
+def _select(labels: Any, split: str, rows: GroupRows, own: Evaluator) -> list[Any]:
+    """The labels of the rows of one split, which may be selected from those that have labels."""
+    values = read_row_values("groups", labels, None)
+    chosen = select_labels("groups", split, own.suite[split], torch.arange(len(values))).tolist()
+    check_label_count("groups", split, len(chosen), rows.total)
+    return [values[row] for row in chosen]
+
+
+def _join(parts: Sequence[GroupRows]) -> GroupRows:
+    """The rows of several splits as those of one."""
+    first = parts[0]
+    counted = [torch.ones(part.total, dtype=torch.bool) if part.counted is None else part.counted for part in parts]
+    labels = [part.labels for part in parts if part.labels is not None]
+    clusters = [part.clusters for part in parts if part.clusters is not None]
+    return GroupRows(
+        torch.cat([part.correct for part in parts]),
+        torch.cat(labels) if labels else None,
+        {name: torch.cat([part.metrics[name] for part in parts]) for name in first.metrics},
+        torch.cat(counted),
+        torch.cat(clusters) if clusters else None,
+        first.each,
+    )

@@ -15,8 +15,9 @@ def describe_groups(found: Mapping[str, GroupAccuracies]) -> Iterator[str]:
     for name, own in found.items():
         worst, (low, high) = own[own.worst], own.worst_interval
         whole = "" if own.each == "rows" else f"the {own.each} of "
+        kind = "overlapping groups" if own.overlapping else "groups"
         yield (
-            f"Of {len(own)} groups, {name} is right least often in {own.worst}: on {100 * worst.accuracy:.1f} % of "
+            f"Of {len(own)} {kind}, {name} is right least often in {own.worst}: on {100 * worst.accuracy:.1f} % of "
             f"{whole}{worst.rows:,} rows; the least accuracy of all groups lies between {100 * low:.1f} and "
             f"{100 * high:.1f} % (95 %, for all groups together).{_describe_means(own)}"
         )

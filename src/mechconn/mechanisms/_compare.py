@@ -119,7 +119,7 @@ def compare_mechanisms(
         )
     check_adapters_apart([model for side in sides for model in side if isinstance(model, nn.Module)])
     every = zip("AB", sides, strict=True)
-    check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite)
+    check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite, loss)
     run: dict[str, Any] = {"loss": loss, "metrics": metrics, "seed": seed, "compute": compute}
     run["cluster"] = read_clusters(cluster, suite)
     a, b = (

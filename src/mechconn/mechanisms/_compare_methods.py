@@ -185,7 +185,7 @@ class _Questions:
         """What one model does on its task's suite; a ValueError names the method and the seed."""
         suite = task.suite
         with _name_run(name, task.seed):
-            check_label_names([("the model", model)], suite)
+            check_label_names([("the model", model)], suite, self.loss)
             evaluator = Evaluator(
                 model, suite, loss=self.loss, metrics=self.metrics, cluster=task.cluster, seed=task.seed,
                 compute=self.compute,

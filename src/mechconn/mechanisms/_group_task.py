@@ -17,7 +17,7 @@ class GroupTask:
         split: a split of the suite, or several whose rows count together, such as ("agree", "conflict"); None: the
             reference.
         train_groups: the same of the training data, for the reweighted mean.
-        overlapping: whether each value of a column with each class is a group of its own, so that a row is in several.
+        overlapping: whether the columns are marks, of which a row may have several; a group is one mark with one class.
     """
 
     groups: Groups

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mechconn.core import (
     Compute,
@@ -36,13 +36,13 @@ from mechconn.datasets import (
     select_observed_rows,
 )
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
+from mechconn.mechanisms._group_members import GroupRows, check_shares, read_group_members
 from mechconn.mechanisms._invariance_page import flatten_interval
 from mechconn.mechanisms._over_clusters import RowValues, bound_mean_over_clusters, compute_mean_over_clusters
 from mechconn.network import (
     Inference,
     Metric,
     Network,
-    Outcomes,
     check_classified,
     check_metrics,
     check_predictions,
@@ -111,6 +111,7 @@ class GroupAccuracies(Result, Mapping[str, GroupAccuracy], kind="group_accuracie
         each: what an accuracy is the share of that is right: of "rows", or of a row's "labels" or "positions".
         compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
         clusters: group -> number of clusters that its rows are in; empty where rows are independent.
+        overlapping: whether a row may be in several groups, or in none.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("confidence",)
@@ -126,6 +127,7 @@ class GroupAccuracies(Result, Mapping[str, GroupAccuracy], kind="group_accuracie
     each: Each = "rows"
     compute: Mapping[str, Any] = field(default_factory=dict)
     clusters: Mapping[str, int] = field(default_factory=dict)
+    overlapping: bool = False
 
     def __getitem__(self, name: str) -> GroupAccuracy:
         return self.groups[name]
@@ -147,7 +149,8 @@ class GroupAccuracies(Result, Mapping[str, GroupAccuracy], kind="group_accuracie
             shown = _format_accuracy(self.reweighted, self.reweighted_interval)
             lines.append(f"mean by the groups' shares of the training data: {shown}")
         what = describe_clusters(self.clusters) or "intervals"
-        return "\n".join([f"accuracy{MEANS[self.each]} by group (95 % {what}):", *lines])
+        kind = "by overlapping group" if self.overlapping else "by group"
+        return "\n".join([f"accuracy{MEANS[self.each]} {kind} (95 % {what}):", *lines])
 
     @property
     def confidence(self) -> float:
@@ -209,6 +212,7 @@ def measure_groups(
     groups: Groups,
     *,
     train_groups: Groups | None = None,
+    overlapping: bool = False,
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     cluster: Clusters | None = None,
@@ -226,8 +230,11 @@ def measure_groups(
         model: a classifier, or its outputs (`load_outputs`); it stays as it is.
         data: what to evaluate on, in an order that stays; of outputs for several splits, `given.suite[split]`.
         groups: a label for each row (numbers or text: a tensor, an array, a list), or several such columns in a
-            mapping; then the groups are the combinations that occur, named as in "y=0, place=land".
+            mapping or a table of pandas; then the groups are the combinations that occur, as "y=0, place=land".
         train_groups: the same of the training data, for the reweighted mean.
+        overlapping: `groups` are columns of marks, 0 and 1 (or -1 and 1), of which a row may have several; for each
+            column and each label the rows that have both are a group, named as in "male=1, y=0" (where a column equals
+            the labels, it names them). Intervals are as valid, since Bonferroni's hold however groups depend.
         loss: decides what is right: one of `mechconn.losses`, or a function.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`. A group's rows may be in
@@ -240,15 +247,18 @@ def measure_groups(
     Raises:
         ValueError: another number of labels than rows, a loader that shuffles, a task that is no classification,
             outputs that hold NaN, a group of the training data that the data lack, data that name their classes
-            otherwise than the model its outputs; another number of cluster labels than rows, fewer than two clusters.
+            otherwise than the model its outputs; another number of cluster labels than rows, fewer than two clusters;
+            a row without a label, fractions (cut them at a threshold), text beside numbers; with `overlapping` columns
+            that hold no marks, and `train_groups`, whose shares would not add up to 1.
 
     Source: Sagawa et al. 2020 (worst group, and the average reweighted by training shares); Clopper & Pearson 1934.
     """
     source, compute = as_data("data", data), resolve_compute(compute, device, progress)
+    check_shares(train_groups, overlapping)
     if draws_rows(source):
         raise ValueError("the loader shuffles, so that groups cannot be matched to rows; pass one with shuffle=False")
     clusters = _read_clusters(cluster, source)
-    check_label_names([("the model", model)], {"data": source})
+    check_label_names([("the model", model)], {"data": source}, loss)
     model, source = represent_on_split(model, source)
     network = Network(model, compute)
     forward = Inference(network).at(network.load(point_of(model).params), network.buffers)
@@ -258,10 +268,10 @@ def measure_groups(
     compute.report("measuring groups", 1, 1)
     answers = check_classified("measure_groups", result)
     check_predictions("data", answers)
-    names = read_group_names("groups", groups, len(result.loss) if result.counted is None else len(result.counted))
     numbers = None if clusters is None else clusters.of("data", len(result.loss), result.counted)
-    rows = GroupRows(select_counted(names, result), answers.right, result.metrics, numbers, answers.each)
-    return replace(compute_accuracies(rows, train_groups, collect_bounds(asked)), compute=network.computed)
+    rows = GroupRows(answers.right, answers.labels, result.metrics, result.counted, numbers, answers.each)
+    found = compute_accuracies(rows, groups, train_groups, overlapping, collect_bounds(asked))
+    return replace(found, compute=network.computed)
 
 
 def _read_clusters(cluster: Clusters | None, source: Data) -> ClusterLabels | None:
@@ -301,46 +311,34 @@ def split_by_group(data: Data, groups: Groups) -> dict[str, RowSubset]:
     }
 
 
-class GroupRows(NamedTuple):
-    """Rows that count: their groups' names, what was measured of each, and the number of its cluster."""
-
-    names: list[str]
-    correct: Tensor
-    metrics: Mapping[str, Tensor]
-    clusters: Tensor | None
-    each: Each
-
-
-def select_counted(labels: list[Any], result: Outcomes) -> list[Any]:
-    """The labels of the rows that count for the loss."""
-    if result.counted is None:
-        return labels
-    return [label for label, counts in zip(labels, result.counted.tolist(), strict=True) if counts]
-
-
 def compute_accuracies(
-    given: GroupRows, train_groups: Groups | None, bounds: Mapping[str, Interval]
+    given: GroupRows,
+    groups: Groups,
+    train_groups: Groups | None,
+    overlapping: bool,
+    bounds: Mapping[str, Interval],
 ) -> GroupAccuracies:
     """The result, but for how it was computed.
 
     Args:
         given: the rows.
+        groups: of each row, also of those that do not count.
         train_groups: the groups of the training data, for the reweighted mean.
+        overlapping: see `measure_groups`.
         bounds: of the metrics that have some.
 
     Raises:
-        ValueError: a group of the training data that the rows lack.
+        TypeError, ValueError: as `read_group_members`, or a group of the training data that the rows lack.
     """
-    names, clusters = given.names, given.clusters
-    weights = (
-        None if train_groups is None else _compute_shares(read_group_names("train_groups", train_groups, None), names)
-    )
-    rows = {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=natural_sort_key)}
+    check_shares(train_groups, overlapping)
+    rows, clusters = read_group_members(groups, given, overlapping), given.clusters
+    train = None if train_groups is None else read_group_names("train_groups", train_groups, None)
+    weights = None if train is None else _compute_shares(train, rows)
     together = 1.0 - (1.0 - CONFIDENCE) / len(rows)
-    groups, every = {}, RowValues(given.correct, clusters)
+    found, every = {}, RowValues(given.correct, clusters)
     for name, members in rows.items():
         right = every.where(members)
-        groups[name] = GroupAccuracy(
+        found[name] = GroupAccuracy(
             rows=len(right.values),
             accuracy=float(right.values.double().mean()),
             interval=_compute_interval(right, CONFIDENCE),
@@ -350,14 +348,14 @@ def compute_accuracies(
                 for m, values in given.metrics.items()
             },
         )
-    low, high = ([group.simultaneous[end] for group in groups.values()] for end in (0, 1))
+    low, high = ([group.simultaneous[end] for group in found.values()] for end in (0, 1))
     reweighted = None
     if weights is not None:
-        parts = [(group.accuracy, *group.simultaneous) for group in groups.values()]
+        parts = [(group.accuracy, *group.simultaneous) for group in found.values()]
         reweighted = [sum(w * part[k] for w, part in zip(weights.values(), parts, strict=True)) for k in range(3)]
     return GroupAccuracies(
-        groups=groups,
-        worst=min(groups, key=lambda name: groups[name].accuracy),
+        groups=found,
+        worst=min(found, key=lambda name: found[name].accuracy),
         worst_interval=(min(low), min(high)),
         mean=float(given.correct.double().mean()),
         mean_interval=_compute_interval(every, CONFIDENCE),
@@ -366,6 +364,7 @@ def compute_accuracies(
         reweighted_interval=None if reweighted is None else (reweighted[1], reweighted[2]),
         each=given.each,
         clusters={} if clusters is None else {name: every.where(members).units for name, members in rows.items()},
+        overlapping=overlapping,
     )
 
 
@@ -385,16 +384,16 @@ def _compute_interval(rows: RowValues, confidence: float) -> Interval:
     return betting_interval(right.double().numpy(), (0.0, 1.0), confidence)
 
 
-def _compute_shares(train: list[str], names: list[str]) -> dict[str, float]:
+def _compute_shares(train: list[str], names: Iterable[str]) -> dict[str, float]:
     """Share of each group of the data in the training data; zero for a group that training never saw."""
-    counts = Counter(train)
+    counts, names = Counter(train), list(names)
     absent = sorted(counts.keys() - set(names), key=natural_sort_key)
     if absent:
         raise ValueError(
             f"the data hold no rows of these groups of the training data: {'; '.join(absent)}; evaluate on data "
             "that have some"
         )
-    return {name: counts[name] / len(train) for name in sorted(set(names), key=natural_sort_key)}
+    return {name: counts[name] / len(train) for name in names}
 
 
 def _format_accuracy(value: float, interval: Interval) -> str:

@@ -210,7 +210,7 @@ def mechanism_map(
     check_is("models", models, Mapping, "; write {name: model, ...}")
     check_two_models("a map", len(models))
     check_interventions("a map of mechanisms", suite.interventions)
-    check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite)
+    check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite, loss)
     models = dict(zip(models, (found.module for found in join_networks(list(models.values()))), strict=True))
     if align is not None:
         for model in models.values():

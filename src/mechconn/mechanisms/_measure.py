@@ -137,7 +137,7 @@ def measure_invariance(
     """
     compute = resolve_compute(compute, device, progress)
     check_questions(suite, margin, on, check_metrics(metrics))
-    check_label_names([("the model", model)], suite)
+    check_label_names([("the model", model)], suite, loss)
     module, suite = represent_on_suite(model, suite)
 
     def report_progress(done: int) -> None:

@@ -8,10 +8,10 @@ from mechconn.models._load_model import load_base as load_base
 from mechconn.models._load_model import load_model as load_model
 from mechconn.models._small import build_seeded as build_seeded
 from mechconn.models._small import small_convnet as small_convnet
-from mechconn.models._transformers_folder import find_own_weights as find_own_weights
 from mechconn.models._vgg_resnet import BasicBlock as BasicBlock
 from mechconn.models._vgg_resnet import resnet18 as resnet18
 from mechconn.models._vgg_resnet import vgg13 as vgg13
+from mechconn.models._weight_files import list_candidates as list_candidates
 from mechconn.models._weight_files import list_weight_files as list_weight_files
 
 __all__ = ["resnet18", "small_convnet", "vgg13"]

@@ -99,9 +99,8 @@ def _find_other_shapes(filling: _Filling, stored: Mapping[str, StoredTensor]) ->
     differences = []
     for name, got in stored.items():
         wanted = filling.own[name]
-        if got.shape != tuple(wanted.shape) or not _are_types_alike(got.dtype, wanted.dtype):
-            shown = f"{_show(got.dtype)}{list(got.shape)}"
-            differences.append(f"{name} {shown} against {describe_tensor(wanted)}")
+        if got.shape != tuple(wanted.shape) or _differ_in_kind(got, wanted):
+            differences.append(f"{name} {_show(got.dtype)}{list(got.shape)} against {describe_tensor(wanted)}")
     if not differences:
         return None
     return ValueError(
@@ -109,8 +108,8 @@ def _find_other_shapes(filling: _Filling, stored: Mapping[str, StoredTensor]) ->
     )
 
 
-def _are_types_alike(got: torch.dtype, wanted: torch.dtype) -> bool:
-    return got == wanted or (got.is_floating_point and wanted.is_floating_point)
+def _differ_in_kind(got: StoredTensor | Tensor, wanted: Tensor) -> bool:
+    return got.dtype != wanted.dtype and not (got.dtype.is_floating_point and wanted.dtype.is_floating_point)
 
 
 def _fill(filling: _Filling, note: Note) -> None:
@@ -121,9 +120,19 @@ def _fill(filling: _Filling, note: Note) -> None:
         given = next((name for name in group if name in values), None)
         if given is not None:
             values |= dict.fromkeys(group, values[given])
-    missing, unexpected = _load(filling.model, values, _list_versions(filling.model, filling.reading))
+    extra = _list_extra(filling.reading)
+    missing, unexpected = _load(filling.model, values | extra, _list_versions(filling.model, filling.reading))
     if unexpected or not _are_unused(missing, filling.ties):
         raise explain_other_names(filling.file, missing, unexpected)
+    if lacking := [name for name in missing if name.endswith(EXTRA)]:
+        note(f"{filling.file} lacks {list_first(lacking)}; what these modules keep beside tensors stays as it is")
+
+
+def _list_extra(reading: Reading) -> dict[str, Any]:
+    """What modules kept beside tensors, under the names of the model."""
+    short = {reading.theirs.shorten(name): value for name, value in reading.state.extra.items()}
+    start = len(reading.prefix)
+    return {reading.wrapper + name[start:]: v for name, v in short.items() if name.startswith(reading.prefix)}
 
 
 def _are_unused(missing: Sequence[str], ties: Sequence[tuple[str, ...]]) -> bool:
@@ -132,7 +141,7 @@ def _are_unused(missing: Sequence[str], ties: Sequence[tuple[str, ...]]) -> bool
     return all(name in given or name.endswith((UNUSED, EXTRA)) for name in missing)
 
 
-def _load(model: nn.Module, values: Mapping[str, Tensor], versions: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _load(model: nn.Module, values: Mapping[str, Any], versions: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Put values into the model by its own rules; the names that are missing and unexpected afterwards."""
     state = OrderedDict(values)
     vars(state)["_metadata"] = OrderedDict(versions)
@@ -179,17 +188,17 @@ def _try_rules(filling: _Filling, reading: Reading, note: Note) -> nn.Module | N
         for short, whole in reading.theirs.whole.items()
         if short.startswith(reading.prefix)
     }
-    if any(
-        tensor.problem or (name in filling.own and not _are_types_alike(tensor.dtype, filling.own[name].dtype))
-        for name, tensor in stored.items()
-    ):
+    if any(tensor.problem for tensor in stored.values()):
         return None
     trial, values = copy_module(filling.model), _read(filling.model, stored)
+    if any(_differ_in_kind(values[name], tensor) for name, tensor in filling.own.items() if name in values):
+        return None
+    _check_ties(filling, values)
     versions = {} if reading.state.versions is None else _list_versions(trial, reading)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
-            missing, unexpected = _load(trial, values, versions)
+            missing, unexpected = _load(trial, values | _list_extra(reading), versions)
         except ValueError:  # shapes that differ
             return None
     if unexpected or not _are_unused(missing, filling.ties):
@@ -201,9 +210,10 @@ def _try_rules(filling: _Filling, reading: Reading, note: Note) -> nn.Module | N
 
 
 def _has_rules(model: nn.Module) -> bool:
-    """Whether a module loads its state in a way of its own."""
-    plain = nn.Module._load_from_state_dict
-    return any(type(m)._load_from_state_dict is not plain or m._load_state_dict_pre_hooks for m in model.modules())
+    """Whether a module loads its state in a way of its own; torch's own modules only add counters."""
+    hooks = [hook for m in model.modules() for hook in m._load_state_dict_pre_hooks.values()]
+    rules = [type(m)._load_from_state_dict for m in model.modules()] + [getattr(hook, "hook", hook) for hook in hooks]
+    return any(not str(getattr(rule, "__module__", "")).startswith("torch.") for rule in rules)
 
 
 def _read(model: nn.Module, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
@@ -236,8 +246,15 @@ def _note_reading(reading: Reading, outside: Sequence[str], checkpoint: Checkpoi
     if reading.counters:
         note(f"{file} lacks {reading.counters} num_batches_tracked; they stay as the model has them")
     if checkpoint.left_out:
-        objects = [f"{key} ({name})" for key, name in checkpoint.left_out.items()]
-        note(f"left out of {file}, objects that are no tensors: {list_first(objects)}")
+        note(f"left out of {file}: {list_first(_list_objects(checkpoint.left_out))}")
+
+
+def _list_objects(left_out: Mapping[str, str]) -> list[str]:
+    """Where the objects of each class stand, the first of them by name."""
+    keys: dict[str, list[str]] = {}
+    for key, name in left_out.items():
+        keys.setdefault(name, []).append(key)
+    return [f"{of[0]}{f' and {len(of) - 1} more' if of[1:] else ''} ({name})" for name, of in keys.items()]
 
 
 def _note_casts(filling: _Filling, values: Mapping[str, Tensor], note: Note) -> None:

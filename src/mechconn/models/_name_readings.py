@@ -93,20 +93,20 @@ def choose_reading(
     """
     if not checkpoint.states:
         raise ValueError(_explain_no_state(checkpoint))
-    best, labels = None, dict[str, None]()
+    best, whole = None, list[Reading]()
     for mine in _iterate_unwrapped(own):
         all_readings = _list_readings(checkpoint.states, mine, ties)
-        labels |= {reading.label: None for reading in all_readings if not reading.missing}
+        whole += [reading for reading in all_readings if not reading.missing]
         readings = _choose_by_key(all_readings, key)
         fitting = [reading for reading in readings if not reading.distance]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
-            raise ValueError(_explain_several(checkpoint.file, [reading.label for reading in fitting]))
+            raise ValueError(_explain_several(checkpoint.file, _list_labels(fitting)))
         for reading in readings:
             best = reading if best is None or reading.distance < best.distance else best
     if best is None:
-        raise ValueError(_explain_no_key(checkpoint, str(key), list(labels)))
+        raise ValueError(_explain_no_key(checkpoint, str(key), list(dict.fromkeys(_list_labels(whole)))))
     return best
 
 
@@ -190,6 +190,7 @@ def _choose_by_key(readings: list[Reading], key: str | None) -> list[Reading]:
         return readings
     key = key.removesuffix(".")
     for named in (
+        [reading for reading in readings if reading.label == key and not reading.distance],
         [reading for reading in readings if reading.state.key == key],
         [reading for reading in readings if reading.label == key],
         [reading for reading in readings if reading.prefix.removesuffix(".") == key],
@@ -197,6 +198,12 @@ def _choose_by_key(readings: list[Reading], key: str | None) -> list[Reading]:
         if named:
             return named
     return []
+
+
+def _list_labels(readings: Sequence[Reading]) -> list[str]:
+    """What `key` names each reading by: the keys of its state where it is the only one of that state."""
+    counts = Counter(reading.state.key for reading in readings)
+    return [r.state.key if r.state.key and counts[r.state.key] == 1 else r.label for r in readings]
 
 
 def _explain_no_key(checkpoint: Checkpoint, key: str, fitting: list[str]) -> str:

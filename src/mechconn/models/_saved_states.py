@@ -22,11 +22,15 @@ EXTRA = "_extra_state"
 
 @dataclass(frozen=True, eq=False)
 class SavedState:
-    """Tensors by name, the keys that lead to them, and the versions of the modules that wrote them."""
+    """Tensors by name, the keys that lead to them, versions of the modules that wrote them, and what else those kept.
+
+    What else is `extra`: plain values by name, from modules with a get_extra_state of their own.
+    """
 
     key: str
     tensors: Mapping[str, StoredTensor]
     versions: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +68,13 @@ class _Search:
             self.left_out[".".join(keys)] = _describe(value)
         if isinstance(entries, Mapping) and (tensors := _read_state(entries)):
             versions = entries.versions if isinstance(entries, OrderedValues) else None
-            self.states.append(SavedState(".".join(keys), tensors, versions))
+            extra = {name: part for name, part in entries.items() if name not in tensors and _is_simple(part)}
+            self.left_out |= {
+                ".".join((*keys, name)): _describe(part)
+                for name, part in entries.items()
+                if name not in tensors and name not in extra
+            }
+            self.states.append(SavedState(".".join(keys), tensors, versions, extra))
             return
         if (
             depth >= DEEPEST
@@ -73,6 +83,8 @@ class _Search:
         ):
             return
         self._seen.add(id(entries))
+        if isinstance(entries, list | tuple) and (count := sum(isinstance(part, StoredTensor) for part in entries)) > 1:
+            self.left_out[".".join(keys)] = f"{count} tensors without names"
         if isinstance(entries, Mapping):
             self._take_mixed(entries, keys)
         for key, part in _list_parts(entries):
@@ -86,6 +98,19 @@ class _Search:
             self.states.append(SavedState(".".join(keys), tensors, versions))
             others = {".".join((*keys, str(name))): part for name, part in entries.items() if name not in tensors}
             self.left_out |= {name: _describe(value) for name, value in others.items()}
+
+
+def _is_simple(value: Any) -> bool:
+    """Whether a value is made of numbers, texts, lists and dictionaries alone; it may hold one of them many times."""
+    parts, seen = [value], set[int]()
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Mapping | list | tuple):
+            parts += [] if id(part) in seen else (p for entry in _list_parts(part) for p in entry)
+            seen.add(id(part))
+        elif part is not None and not isinstance(part, bool | int | float | str | bytes):
+            return False
+    return True
 
 
 def _is_plain(value: Foreign | Name) -> bool:

@@ -13,7 +13,7 @@ from torch import nn
 
 from mechconn.core import require_extra
 from mechconn.models._unfit_weights import explain_other_names, list_first
-from mechconn.models._weight_files import read_checkpoint
+from mechconn.models._weight_files import find_own, read_checkpoint
 
 AUTO_CLASSES = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
@@ -21,13 +21,6 @@ AUTO_CLASSES = {
 }
 HEADS = ("classifier.", "score.")
 """Where Transformers' classifiers of sequences keep their heads."""
-OWN_NAMES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-"""Where Transformers looks for weights, in its order."""
 
 
 def load_folder(folder: Path, weights: bool, note: Callable[[str], object], outputs: int | None = None) -> nn.Module:
@@ -119,20 +112,10 @@ def _check_folder(folder: Path, note: Callable[[str], object]) -> Path:
             "computed in floating point; pass the model before quantisation, or dequantise it where it was made "
             "(model.dequantize()) and save it"
         )
-    own = find_own_weights(folder)
-    read_checkpoint(own, note)
-    return own
-
-
-def find_own_weights(folder: Path) -> Path:
-    """The file of weights, or their index, that Transformers reads in a folder.
-
-    Raises:
-        ValueError: there is none.
-    """
-    own = next((folder / name for name in OWN_NAMES if (folder / name).is_file()), None)
+    own = next(iter(find_own(folder)), None)
     if own is None:
         raise ValueError(_explain_not_saved(folder, "there is no model.safetensors"))
+    read_checkpoint(own, note)
     return own
 
 

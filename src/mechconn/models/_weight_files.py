@@ -24,6 +24,14 @@ ZERO_3 = re.compile(r"zero_pp_rank_.*model_states\.pt")
 BOTH = ({"model.safetensors", "pytorch_model.bin"}, {"model.safetensors.index.json", "pytorch_model.bin.index.json"})
 """Names of one model that was saved in two ways."""
 
+TRANSFORMERS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Where Transformers looks for weights beside a config.json, in its order."""
+
 Note = Callable[[str], object]
 
 
@@ -103,24 +111,34 @@ def find_weights(path: Path, note: Note) -> Path:
         return path
     if (inner := _find_latest(path)) is not None:
         return find_weights(inner, note)
-    files = _list_candidates(path)
+    files = list_candidates(path)
     shards = [file for file in files if SHARD.search(file.name)]
     listed = {name for file in files if file.name.endswith(".index.json") for name in _read_map(file).values()}
     choice = [file for file in files if file not in shards and file.name not in listed]
-    names = {file.name for file in choice}
-    if names in BOTH:
-        first, second = sorted(choice)
-        note(f"{path} holds {first.name} and {second.name}; {first.name} is read")
-        return first
-    if len(choice) == 1:
-        return choice[0]
     if choice:
-        raise ValueError(f"{path} holds {len(choice)} files of weights ({_show(sorted(names))}); pass the one to read")
+        return _choose_file(path, choice, note)
     if shards:
         raise ValueError(
             f"{path} holds shards ({_show([file.name for file in shards])}) without their index; copy it too"
         )
     raise ValueError(_explain_no_weights(path))
+
+
+def _choose_file(folder: Path, files: list[Path], note: Note) -> Path:
+    """The one file of several, where their names tell it."""
+    names = {file.name for file in files}
+    own = find_own(folder) if (folder / "config.json").is_file() or names in BOTH else []
+    if not own and len(files) > 1:
+        raise ValueError(f"{folder} holds {len(files)} files of weights ({_show(sorted(names))}); pass the one to read")
+    chosen = (own or files)[0]
+    if others := sorted(names - {chosen.name}):
+        note(f"{folder} holds {chosen.name} and {_show(others)}; {chosen.name} is read")
+    return chosen
+
+
+def find_own(folder: Path) -> list[Path]:
+    """The files under the names that Transformers gives, those it reads first in front."""
+    return [folder / name for name in TRANSFORMERS if (folder / name).is_file()]
 
 
 def _find_latest(folder: Path) -> Path | None:
@@ -133,7 +151,7 @@ def _find_latest(folder: Path) -> Path | None:
     return inner if name and Path(name).name == name and inner.is_dir() else None
 
 
-def _list_candidates(folder: Path) -> list[Path]:
+def list_candidates(folder: Path) -> list[Path]:
     """The files that hold weights, by content, without what training leaves beside them."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and not BESIDE.match(file.name))
     if parts := [file.name for file in files if ZERO_3.fullmatch(file.name)]:
@@ -155,7 +173,7 @@ def _explain_no_weights(folder: Path) -> str:
     inner = [
         part
         for part in sorted(folder.iterdir())
-        if part.is_dir() and not BESIDE.match(part.name) and ((part / ".metadata").is_file() or _list_candidates(part))
+        if part.is_dir() and not BESIDE.match(part.name) and ((part / ".metadata").is_file() or list_candidates(part))
     ]
     if inner:
         return f"{folder} holds no weights itself; pass {' or '.join(map(str, inner[:8]))}"

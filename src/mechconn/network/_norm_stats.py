@@ -19,6 +19,7 @@ from mechconn.core import (
     Buffers,
     Data,
     Inputs,
+    MapStyle,
     Registered,
     SampleSource,
     as_data,
@@ -178,14 +179,14 @@ class Reestimate(NormPolicy, name="reestimate"):
     the moments of all activations, made unbiased once. Layers that the model keeps in evaluation mode (frozen
     BatchNorm) keep their own. `average="exponential"` starts at mean 0 and variance 1 and moves by `momentum` to
     each batch's mean and unbiased variance, over one pass that is shuffled by `seed` where the data are a dataset or
-    a pair of tensors.
+    a pair of tensors. So is the cumulative pass where their rows stand class after class, in more than one batch.
 
     Attributes:
         data: what the statistics come from; by convention training data, never test data.
         average: "cumulative" (default) or "exponential".
         batch_size: rows per batch where `data` is a dataset or a pair of tensors.
         momentum: of the exponential average, in (0, 1].
-        seed: of the order of the exponential average, and of dropout.
+        seed: of the order where rows are shuffled, and of dropout.
         label: a name for the data, kept in the record.
 
     Source: Lubana et al. 2023, appendix; Izmailov et al. 2018 (re-estimation after averaging weights).
@@ -275,10 +276,24 @@ class Reestimate(NormPolicy, name="reestimate"):
                 handle.remove()
         return any(found)
 
+    def _draws_order(self) -> bool:
+        """Whether rows are shuffled: of the exponential average, and of rows that stand class after class.
+
+        Batches of one class would be normalised by the statistics of that class.
+        """
+        if self.average == "exponential":
+            return True
+        data = self._checked
+        # The targets of a dataset of the user's may be known only by reading all its samples.
+        y = data.y if isinstance(data, SampleSource) and not isinstance(data, MapStyle) else None
+        if y is None or y.dim() != 1 or y.is_floating_point() or len(y) <= self.batch_size:
+            return False
+        return bool((y[1:] >= y[:-1]).all()) and bool(y[0] != y[-1])
+
     def _estimate(self, network: Network, layers: dict[str, _BatchNorm], point: Point) -> Buffers:
         """The point's buffers with re-estimated statistics of these layers, which are in training mode."""
         result = {name: buffer.clone() for name, buffer in point.buffers.items()}
-        shuffle = make_generator(self.seed, "norm order") if self.average == "exponential" else None
+        shuffle = make_generator(self.seed, "norm order") if self._draws_order() else None
         decay = self.momentum if self.average == "exponential" else None
         moments = {name: BatchNormMoments(decay) for name in layers}
         scratch = {name: buffer.clone() for name, buffer in point.buffers.items()}

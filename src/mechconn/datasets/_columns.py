@@ -1,0 +1,100 @@
+"""One column of a data set, row by row: groups, environments or clusters of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mechconn.core import check_choice
+from mechconn.datasets._arrays import SUFFIX as ARRAYS
+from mechconn.datasets._arrays import list_array_splits, read_array_column
+from mechconn.datasets._class_folders import find_split_folders, read_folder_column
+from mechconn.datasets._column_values import cut_at, drop_decimals
+from mechconn.datasets._delimited import Quoting
+from mechconn.datasets._parquet import find_file_splits, read_shard_column
+from mechconn.datasets._read_options import Layout, ReadOptions
+from mechconn.datasets._splits import check_exists, parse_source
+from mechconn.datasets._table_splits import check_one_split, resolve_split
+from mechconn.datasets._tables import TABLE_SUFFIXES, check_values, read_column
+from mechconn.datasets._text_tables import JSON_SUFFIXES, open_text_table
+
+
+def load_column(
+    source: str | Path,
+    column: str,
+    *,
+    quoting: Quoting = "auto",
+    image: str | None = None,
+    partition: str | Path | None = None,
+    threshold: float | None = None,
+    layout: Layout = "auto",
+) -> tuple[str | int, ...]:
+    """One column of a data set, row by row: groups or environments, for `measure_groups`.
+
+    Args:
+        source: a .csv, .tsv, .txt or .jsonl file, a parquet file, a folder of parquet files or of `save_to_disk`, an
+            .npz file, or a folder of classes; with its split after "#" where it has several. Rows are those of `load`.
+        column: its name; of class folders "class", and "domain" where there are domains; of .npz files the name of an
+            array without its split.
+        quoting: what quotation marks mean in a table of text, as in `load`.
+        image: column of the images, which `partition` divides; found by its name where it is not given.
+        partition: a second table, with the split of every image, as in `load`.
+        threshold: for columns of fractions: 1 for this number or more, 0 for less.
+        layout: of folders in folders, as in `load`.
+
+    Returns:
+        The values: text unchanged, but for whole numbers that are written as 1.0 (which become 1); whole numbers of
+        parquet files, and what a threshold gives, as numbers.
+
+    Raises:
+        FileNotFoundError: the source, or its split, is not there.
+        ValueError: no such column, a row without a value, with more or fewer fields than the header, a threshold for
+            values that are no numbers, or another kind of file.
+        ImportError: the extra that reads these files is not installed.
+    """
+    options = ReadOptions(image=image, quoting=quoting, partition=partition, threshold=threshold, layout=layout)
+    place, split = parse_source(source)
+    found = drop_decimals(_read(place, column, split, options))
+    check_values(place, column, found)
+    if threshold is not None:
+        return tuple(cut_at(f"column {column!r} of {place}", found, threshold))
+    return tuple(value if isinstance(value, int) else str(value) for value in found)
+
+
+def _read(place: Path, column: str, split: str | None, options: ReadOptions) -> Sequence[Any]:
+    """The values as the files hold them."""
+    if place.suffix in TABLE_SUFFIXES:
+        return read_column(check_exists(place), column, split, options)
+    if place.suffix in JSON_SUFFIXES:
+        table = open_text_table(place, split, options.quoting)
+        return table.read(table.check_column(column))
+    if place.suffix == ".parquet":
+        return read_shard_column(check_exists(place), column)
+    if place.suffix == ARRAYS:
+        splits = list_array_splits(check_exists(place))
+        return read_array_column(place, column, _choose_split(place, split, splits))
+    if place.is_dir():
+        return _read_from_folder(place, column, split, options)
+    check_exists(place)
+    raise ValueError(
+        f"{place} is no table; a column is read from a .csv, .tsv, .txt, .jsonl, .parquet or .npz file, or a folder of "
+        "such"
+    )
+
+
+def _read_from_folder(folder: Path, column: str, split: str | None, options: ReadOptions) -> Sequence[Any]:
+    files = find_file_splits(folder)
+    if files:
+        chosen = files[_choose_split(folder, split, tuple(files))]
+        return [value for file in chosen for value in read_shard_column(file, column)]
+    classes = find_split_folders(folder, options.layout)
+    return read_folder_column(folder, column, _choose_split(folder, split, tuple(classes)), options.layout)
+
+
+def _choose_split(place: Path, split: str | None, splits: tuple[str, ...]) -> str:
+    """The split that is named, or the only one."""
+    if split is None:
+        check_one_split(place, splits)
+        return splits[0]
+    return check_choice("split", resolve_split(split, splits), splits)
