@@ -122,7 +122,9 @@ def test_adapters_on_ones_own_network(folder: Path, capsys: pytest.CaptureFixtur
     assert isinstance(settings, dict) and isinstance(notes, list)
     assert len(set(settings["sha256 of the weights"].values())) == 2
     assert not any("--base" in note for note in notes)
-    (note,) = (note for note in audited(capsys, "one two")["notes"] if "--base" in note)
+    notes = audited(capsys, "one two")["notes"]
+    assert isinstance(notes, list)
+    (note,) = (note for note in notes if "--base" in note)
     assert note == "the base of the adapters is what my_models:build returns; pass --base for other weights"
     (folder / "audit.toml").write_text(TOML.split("[model]")[0], encoding="utf-8")
     assert run("audit one two --data audit.toml --key ema") == 2

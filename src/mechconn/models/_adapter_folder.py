@@ -152,7 +152,8 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
         ValueError: the file holds something else beside them, or tensors that cannot be read.
     """
     found = read_checkpoint(_find_adapter_file(folder), lambda text: None)
-    if len(found.states) != 1 or (problems := [t.problem for t in found.states[0].tensors.values() if t.problem]):
+    problems = [tensor.problem for state in found.states for tensor in state.tensors.values() if tensor.problem]
+    if len(found.states) != 1 or problems:
         why = problems[0] if len(found.states) == 1 else f"it holds {found.found}"
         raise ValueError(f"{found.file} cannot be read as an adapter's tensors ({why}); save the adapter again")
     return {name: tensor.read() for name, tensor in found.states[0].tensors.items()}

@@ -68,8 +68,8 @@ PointLike: TypeAlias = nn.Module | Point | Mapping[str, Tensor]
 def point_of(model: nn.Module) -> Point:
     """The point that a model is: detached copies of its parameters and buffers.
 
-    Buffers that hold what the module computed from its weights, and drops by its own rules, are left out. The base
-    under low-rank adapters is not copied: its tensors are the model's own, and nothing here writes into them.
+    Buffers that hold what the module computed from its weights, and drops by its own rules, are left out. The frozen
+    base under low-rank adapters is not copied: its tensors are the model's own, and nothing here writes into them.
 
     Raises:
         TypeError: the model is a TorchScript module.
