@@ -45,15 +45,11 @@ def test_shards_fill_ones_own_network(tmp_path: Path, suffix: str) -> None:
         load(index, key="weight_map")
 
 
-def test_weights_beside_an_index_and_shards_without_one_are_noted(tmp_path: Path) -> None:
-    index = shard(tmp_path, ".safetensors", save_file)
-    torch.save({name: tensor * 0 for name, tensor in network().state_dict().items()}, tmp_path / "best.pt")
-    model, notes = load(tmp_path)
-    assert same(model, network()) and notes == [f"FILE also holds best.pt; {index.name} is read"]
-    index.unlink()
-    _, notes = load(tmp_path)
+def test_shards_without_an_index_beside_the_file_that_is_read_are_noted(tmp_path: Path) -> None:
+    shard(tmp_path, ".safetensors", save_file).unlink()
+    torch.save(network().state_dict(), tmp_path / "best.pt")
     left = "model-00001-of-00002.safetensors, model-00002-of-00002.safetensors"
-    assert notes == [f"FILE also holds {left}; best.pt is read"]
+    assert load(tmp_path)[1] == [f"FILE also holds {left} without an index; best.pt is read"]
 
 
 def test_indexes_that_do_not_fit_their_shards(tmp_path: Path) -> None:
@@ -101,6 +97,13 @@ def test_a_model_that_was_saved_in_two_ways_is_read_from_safetensors(tmp_path: P
     model, notes = load(tmp_path)
     assert same(model, network())
     assert notes == ["FILE holds model.safetensors and pytorch_model.bin; model.safetensors is read"]
+
+
+def test_an_index_does_not_hide_another_file(tmp_path: Path) -> None:
+    shard(tmp_path, ".safetensors", save_file)
+    torch.save(others(), tmp_path / "ema.pt")
+    with pytest.raises(ValueError, match=r"holds 2 files of weights \(ema.pt, model.safetensors.index.json\); pass"):
+        load(tmp_path)
 
 
 def test_folders_without_weights(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def load_model(
             prefix ("teacher"), or both ("state_dict.teacher").
         base: of a folder with an adapter: the network that it was trained on, or its folder; default: the folder that
             the adapter's configuration names, from here or beside it. The tensors of a network are shared, not copied,
-            so that two adapters on one base hold it once.
+            so that two adapters on one base hold it once. PEFT's `merge_and_unload()` writes into them, and so into
+            the network and whatever shares it; `merge_and_unload(safe_merge=True)` does not.
         seed: of the weights that the function draws.
         note: called with a line for each thing worth knowing: which state was read, prefixes removed, tensors and
             objects left out, types converted. By default it goes to the logger "mechconn" at level INFO.

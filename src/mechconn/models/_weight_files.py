@@ -113,25 +113,21 @@ def find_weights(path: Path, note: Note) -> Path:
         return find_weights(inner, note)
     files = list_candidates(path)
     shards = [file for file in files if SHARD.search(file.name)]
-    indexes = [file for file in files if file.name.endswith(".index.json")]
-    choice = indexes or [file for file in files if file not in shards]
+    listed = {name for file in files if file.name.endswith(".index.json") for name in _read_map(file).values()}
+    choice = [file for file in files if file not in shards and file.name not in listed]
+    lost = [file.name for file in shards if file.name not in listed]
     if choice:
         chosen = _choose_file(path, choice, note)
-        _note_beside(path, chosen, {file.name for file in files if file not in choice}, indexes, note)
+        if lost:
+            note(f"{path} also holds {_show(lost)} without an index; {chosen.name} is read")
         return chosen
     if shards:
-        held = f"{path} holds shards ({_show([file.name for file in shards])})"
         if broken := [file.name for file in path.glob("*.index.json")]:
-            raise ValueError(f"{held}, and {broken[0]} is no index of them, JSON with a weight_map; copy it again")
-        raise ValueError(f"{held} without their index; copy it too")
+            lacking = f", and {broken[0]} is no index of them, JSON with a weight_map; copy it again"
+        else:
+            lacking = " without their index; copy it too"
+        raise ValueError(f"{path} holds shards ({_show(lost)}){lacking}")
     raise ValueError(_explain_no_weights(path))
-
-
-def _note_beside(folder: Path, chosen: Path, others: set[str], indexes: list[Path], note: Note) -> None:
-    """Note what is not read beside the file that is: weights that no index names, shards without one."""
-    named = {shard for index in indexes for shard in _read_map(index).values()}
-    if left := sorted(others - named - {chosen.name}):
-        note(f"{folder} also holds {_show(left)}; {chosen.name} is read")
 
 
 def _choose_file(folder: Path, files: list[Path], note: Note) -> Path:
