@@ -255,6 +255,14 @@ def test_classifiers_of_sound_are_refused(folder: Path, capsys: pytest.CaptureFi
     assert all(f"mechconn: {name}{expected}" in line for name, line in zip("ab", errors, strict=True))
 
 
+def test_a_tokenizer_that_one_network_lacks_is_noted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        Path("a", name).unlink()
+    code, out, errors = run(SPLITS + "[text]\nmax_length = 8\n", capsys)
+    assert (code, errors) == (0, [])
+    assert json.loads(out)["notes"][0] == "a holds no tokenizer; texts are read by that of b"
+
+
 def test_a_classifier_and_an_adapter_on_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The adapter's folder holds no tokenizer: that of its base reads the texts."""
     peft = pytest.importorskip("peft")

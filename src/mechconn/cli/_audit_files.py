@@ -112,7 +112,7 @@ def prepare_audit(
         lambda: _read_metrics(config),
         lambda: read_interventions(config),
         lambda: check_splits(config),
-        lambda: check_tokenizers(config, weights, base),
+        lambda: check_tokenizers(config, weights, base, said.append),
         lambda: loader.check_base(files),
         *(lambda file=file: check_weights_there(file) for file in files),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,16 @@ def list_text_options(config: AuditConfig, folder: Path, weights: Sequence[Path]
     return {**options, **named, "max_length": text.max_length, "classes": text.classes}
 
 
-def check_tokenizers(config: AuditConfig, weights: Sequence[Path], base: Path | None) -> None:
-    """Raise where both networks bring a tokenizer, none is named, and theirs differ."""
+def check_tokenizers(
+    config: AuditConfig, weights: Sequence[Path], base: Path | None, note: Callable[[str], object]
+) -> None:
+    """Raise where both networks bring a tokenizer, none is named, and theirs differ; note where one has none."""
     if config.text is None or config.text.tokenizer is not None:
         return
-    found = [place for place in (_find_own(file, base) for file in weights) if place is not None]
+    own = {file: _find_own(file, base) for file in weights}
+    found = [place for place in (own[file] for file in weights) if place is not None]
+    if lacking := [str(file) for file, place in own.items() if place is None and found]:
+        note(f"{lacking[0]} holds no tokenizer; texts are read by that of {found[0]}")
     if len(found) < 2 or found[0].resolve() == found[1].resolve():
         return
     a, b = collect_errors(*(lambda place=place: read_tokenizer(place) for place in found))
