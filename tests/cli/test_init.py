@@ -315,6 +315,18 @@ def test_the_command_quotes_paths(folder: Path, capsys: pytest.CaptureFixture[st
     assert code == 0, error
 
 
+def test_bases_of_adapters_come_last(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_csv(folder / "cue.csv")
+    for name in ("a base", "full"):
+        save_folder(folder / name, make_bert(), make_tokenizer())
+    (folder / "lora").mkdir()
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "a base"}
+    (folder / "lora" / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    save_file({"base_model.model.x.lora_A.weight": torch.zeros(2, 4)}, folder / "lora" / "adapter_model.safetensors")
+    code, shown, _ = run("init .", capsys)
+    assert code == 0 and "Next: mechconn audit full lora --data" in shown
+
+
 def test_class_folders_beside_saved_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Models are no classes without images; a table of the images says which folders hold them."""
     save_folder(folder / "model", make_bert())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from mechconn.datasets import (
     load,
     load_splits,
 )
-from mechconn.models import is_adapter_folder, list_candidates
+from mechconn.models import find_base_source, is_adapter_folder, list_candidates
 
 ROWS = (16, 4, 1)
 """How many rows are read to see whether images can be: as many as there are."""
@@ -79,7 +80,7 @@ class FoundFiles:
 
     Attributes:
         data: what an audit can read.
-        models: files of weights, and folders of saved models.
+        models: files of weights, and folders of saved models; bases of adapters last.
         unread: (what looks like data and cannot be read, why).
     """
 
@@ -103,7 +104,17 @@ def scan_folder(folder: Path) -> FoundFiles:
     listed = [own.place.parent for own in scan.data if own.place.is_file() and own.kind == "images"]
     data = [own for own in scan.data if not own.place.is_dir() or not any(map(own.place.is_relative_to, listed))]
     unread = [(place, _explain_unread(place, why, scan.models)) for place, why in scan.unread if place not in listed]
-    return FoundFiles(tuple(data), tuple(sorted(scan.models)), tuple(unread))
+    return FoundFiles(tuple(data), _order_models(scan.models), tuple(unread))
+
+
+def _order_models(models: Sequence[Path]) -> tuple[Path, ...]:
+    """By their paths, bases of adapters last: those stand in `adapter_config.json`, and are rarely what is compared."""
+    bases = set[Path]()
+    for model in models:
+        with suppress(ValueError, FileNotFoundError):  # of adapters whose base is elsewhere
+            if is_adapter_folder(model):
+                bases.add(find_base_source(model)[0].resolve())
+    return tuple(sorted(models, key=lambda model: (model.resolve() in bases, model)))
 
 
 def _explain_unread(place: Path, why: str, models: Sequence[Path]) -> str:
