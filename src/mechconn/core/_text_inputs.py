@@ -62,6 +62,7 @@ class TextLimits:
         positions: positions that its embedding of them has; None where it has none.
         reads_pad: whether its answer is read before the padding, which it knows by the id `pad`.
         pad: the id of its pad token; None where it has none.
+        reads_last: whether its answer is read at the last position, padding or not, as that of XLNet is.
     """
 
     model: str
@@ -69,6 +70,7 @@ class TextLimits:
     positions: int | None
     reads_pad: bool
     pad: int | None
+    reads_last: bool = False
 
     @classmethod
     def of(cls, model: nn.Module) -> TextLimits | None:
@@ -84,6 +86,7 @@ class TextLimits:
             _count_model_positions(found),
             any(_reads_pad_token(type(part)) for part in model.modules()),
             getattr(text, "pad_token_id", None),
+            any(type(part).__name__.endswith("SequenceSummary") and _reads_last(part) for part in model.modules()),
         )
 
     def check(self, where: str, inputs: Inputs, rows: Sequence[int] | Tensor) -> None:
@@ -100,6 +103,12 @@ class TextLimits:
         self._check_positions(where, ids, mask, rows)
         if self.reads_pad:
             self._check_padding(where, ids, mask, rows)
+        if self.reads_last and mask is not None and not bool(mask[:, -1].all()):
+            row = int((~mask[:, -1]).nonzero()[0])
+            raise ValueError(
+                f"{where}: row {int(rows[row])} ends in padding, but {self.model} reads its answer at the last "
+                "position; pass batches padded in front, ({'input_ids': ..., 'attention_mask': ...}, labels), in Python"
+            )
 
     def _check_words(self, where: str, ids: Tensor, rows: Sequence[int] | Tensor) -> None:
         if self.words is None or int(ids.max()) < self.words:
@@ -139,6 +148,10 @@ class TextLimits:
                 f"padding with id {self.pad} (config.pad_token_id); pad with that id, tokenizer.pad_token_id = "
                 f"{self.pad}, or set config.pad_token_id = {got}"
             )
+
+
+def _reads_last(summary: nn.Module) -> bool:
+    return getattr(summary, "summary_type", None) == "last"
 
 
 def _is_transformers(part: nn.Module) -> bool:
