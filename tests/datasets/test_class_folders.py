@@ -36,14 +36,16 @@ def test_rows_are_in_the_order_of_image_folder(tmp_path: Path) -> None:
     assert mc.datasets.load_column(tmp_path, "class") == ("cat", "cat", "dog", "owl", "owl")
     write_class_folder(tmp_path / "cat" / "a folder", {"0.png": pixels(7)})
     write_class_folder(tmp_path / "cat" / "Z", {"9.png": pixels(8)})
-    walked = [  # as torchvision 0.28 lists them: sorted(os.walk(class)), and of each folder sorted(files)
+    write_class_folder(tmp_path.with_name("elsewhere"), {"5.png": pixels(9)})
+    (tmp_path / "dog" / "linked").symlink_to(tmp_path.with_name("elsewhere"))
+    walked = [  # as torchvision 0.28 lists them: sorted(os.walk(class, followlinks=True)), each folder's files sorted
         Path(root) / file
         for name in ("cat", "dog", "owl")
-        for root, _, files in sorted(os.walk(tmp_path / name))
+        for root, _, files in sorted(os.walk(tmp_path / name, followlinks=True))
         for file in sorted(files)
     ]
     expected = [pixels_of(file) for file in walked]
-    assert numbers(mc.datasets.load(tmp_path)) == expected == [0, 3, 8, 7, 1, 2, 4]
+    assert numbers(mc.datasets.load(tmp_path)) == expected == [0, 3, 8, 7, 1, 9, 2, 4]
 
 
 def pixels_of(file: Path) -> int:

@@ -133,6 +133,27 @@ def test_classes_in_an_order_that_is_given(tmp_path: Path, texts: TokenSet) -> N
     assert turned.classes == ("good", "bad", "none") and torch.equal(turned.y, 1 - texts.y)
 
 
+def test_numbers_whose_names_the_file_tells_follow_the_order_that_is_given(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path)
+    told = load_text(folder, make_tokenizer())
+    turned = load_text(folder, make_tokenizer(), classes=("good", "bad"))
+    assert told.classes == ("bad", "good") and turned.classes == ("good", "bad")
+    assert torch.equal(turned.y, 1 - told.y)
+    with pytest.raises(ValueError, match="column 'label' has the classes bad, good, and classes= names fine, poor; na"):
+        load_text(folder, make_tokenizer(), classes=("fine", "poor"))
+
+
+def test_a_split_without_rows_of_a_class_counts_it(tmp_path: Path) -> None:
+    """Else class 0 of one split would be class 1 of another."""
+    rows = [("a film", "bad", "train"), ("dull", "good", "train"), ("fine", "good", "test")]
+    lines = [json.dumps({"text": text, "label": label, "split": split}) for text, label, split in rows]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "a.csv").write_text("\n".join(["text,label,split", *map(",".join, rows)]), encoding="utf-8")
+    for file in ("a.jsonl", "a.csv"):
+        test = load_text(tmp_path / file, make_tokenizer(), split="test")
+        assert test.classes == ("bad", "good") and test.y.tolist() == [1]
+
+
 def test_classes_in_the_order_of_the_model_in_the_tokenizers_folder(tmp_path: Path, texts: TokenSet) -> None:
     names: dict[str, Any] = {"id2label": {0: "Good", 1: "none", 2: "BAD"}}
     folder = save_folder(tmp_path / "bert", make_bert(**names), make_tokenizer())

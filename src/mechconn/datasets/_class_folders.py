@@ -5,6 +5,7 @@ Sets of several domains have a folder of classes for each: <folder>/<domain>/<cl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,9 +128,9 @@ def _list_folders(folder: Path) -> list[Path]:
 
 
 def _list_image_files(folder: Path) -> list[Path]:
-    """Image files below a folder of one class: by the folder they are in, then by name."""
-    found = [path for path in folder.rglob("*") if _is_image(path)]
-    return sorted(found, key=lambda path: (str(path.parent), path.name))
+    """Image files below a folder of one class, in folders that are links too: by their folder, then by name."""
+    below = sorted(os.walk(folder, followlinks=True))
+    return [path for here, _, names in below for name in sorted(names) if _is_image(path := Path(here, name))]
 
 
 def _is_image(path: Path) -> bool:

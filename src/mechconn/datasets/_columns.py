@@ -56,9 +56,9 @@ def load_column(
     options = ReadOptions(image=image, quoting=quoting, partition=partition, threshold=threshold, layout=layout)
     place, split = parse_source(source)
     found = drop_decimals(_read(place, column, split, options))
-    check_values(place, column, found)
+    check_values(source, column, found)
     if threshold is not None:
-        return tuple(cut_at(f"column {column!r} of {place}", found, threshold))
+        return tuple(cut_at(f"column {column!r} of {source}", found, threshold))
     return tuple(value if isinstance(value, int) else str(value) for value in found)
 
 

@@ -159,7 +159,8 @@ def _read_images(place: Path, split: str, rows: int | None, options: ReadOptions
         )
     shards = find_file_splits(place)
     if split in shards:
-        return ParquetImages.open(f"split {split!r} of {place}", shards[split], options).load(rows)
+        every = [file for files in shards.values() for file in files]
+        return ParquetImages.open(f"split {split!r} of {place}", shards[split], options, every).load(rows)
     if not shards and split in find_split_folders(place, options.layout):
         return load_class_folders(place, split, rows, options)
     found = ", ".join(list_folder_splits(place, options)) or "none: neither <split>-*.parquet nor <class>/*.png"

@@ -75,7 +75,8 @@ def read_overlapping_groups(
     """Name -> which rows are in the group, of those that count: each column's marked rows with each label.
 
     Args:
-        groups: columns of marks, 0 and 1 (or -1 and 1, or False and True). A column equal to the labels names them.
+        groups: columns of marks, 0 and 1 (or -1 and 1, or False and True). A column equal to the labels, or to -1 and
+            1 for them, names them.
         labels: the label of each row that counts; None where rows have several.
         counted: which rows of the columns count; None where all do.
 
@@ -95,7 +96,7 @@ def read_overlapping_groups(
     rows = len(labels) if counted is None else len(counted)
     read = collect_errors(*(lambda n=name, v=column: _read_marks(n, v, rows) for name, column in columns.items()))
     values = {name: column if counted is None else column[counted] for name, column in zip(columns, read, strict=True)}
-    own = [name for name, column in values.items() if bool((column == labels).all())]
+    own = [name for name, column in values.items() if _are_labels(column, labels)]
     marks = {name: column for name, column in values.items() if name not in own}
     collect_errors(*(lambda n=name, v=column: _check_marks(n, v) for name, column in marks.items()))
     named = own[0] if own else LABEL
@@ -127,8 +128,14 @@ def _read_mark(value: Any) -> int | None:
         value = {"False": "0", "True": "1"}.get(value, value)
     try:
         return int(float(value))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+
+
+def _are_labels(column: Int[Tensor, " n"], labels: Int[Tensor, " n"]) -> bool:
+    """Whether a column is that of the labels, as it is or with -1 and 1 for 0 and 1."""
+    marks = bool((column.abs() == 1).all()) and bool((column == -1).any())
+    return bool(((column == 1).long() if marks else column).eq(labels).all())
 
 
 def _check_marks(name: str, column: Int[Tensor, " n"]) -> None:
