@@ -66,7 +66,9 @@ def test_marks_in_every_form_and_the_label_among_them() -> None:
     assert list(named)[:2] == ["male=1, toxic=0", "male=1, toxic=1"] and len(named) == 16
     assert mc.measure_groups(nn.Identity(), (x, y), {**marks, "toxic": 2 * y - 1}, overlapping=True) == named
     with pytest.raises(ValueError, match=r"groups\['endless'\] must hold marks for overlapping=True, .* got inf; with"):
-        mc.measure_groups(nn.Identity(), (x, y), {"endless": torch.where(marks["male"] == 1, torch.inf, 0.0)}, overlapping=True)
+        mc.measure_groups(
+            nn.Identity(), (x, y), {"endless": torch.where(marks["male"] == 1, torch.inf, 0.0)}, overlapping=True
+        )
 
 
 def test_a_record_and_what_is_printed() -> None:

@@ -124,6 +124,7 @@ from mechconn.core._text_inputs import TOKEN_IDS as TOKEN_IDS
 from mechconn.core._text_inputs import TOKEN_MASK as TOKEN_MASK
 from mechconn.core._text_inputs import count_positions as count_positions
 from mechconn.core._text_inputs import pads_by_batch as pads_by_batch
+from mechconn.core._text_inputs import trim_padding as trim_padding
 from mechconn.core._typing import Buffers as Buffers
 from mechconn.core._typing import Data as Data
 from mechconn.core._typing import Inputs as Inputs

@@ -101,6 +101,11 @@ class TextLimits:
         if self.reads_pad:
             self._check_padding(where, ids, mask, rows)
 
+    def holds(self, inputs: Inputs) -> bool:
+        """Whether there are positions enough for a batch with all of its padding."""
+        ids = inputs.get(TOKEN_IDS) if isinstance(inputs, Mapping) else None
+        return self.positions is None or not isinstance(ids, Tensor) or ids.shape[-1] <= self.positions
+
     def _check_words(self, where: str, ids: Tensor, rows: Sequence[int] | Tensor) -> None:
         if self.words is None or int(ids.max()) < self.words:
             return
