@@ -102,6 +102,8 @@ from mechconn.core._rng import draw_uniform as draw_uniform
 from mechconn.core._rng import isolate_rng as isolate_rng
 from mechconn.core._rng import make_generator as make_generator
 from mechconn.core._rng import seed_globally as seed_globally
+from mechconn.core._row_order import find_listed_labels as find_listed_labels
+from mechconn.core._row_order import stand_by_class as stand_by_class
 from mechconn.core._sources import IDS as IDS
 from mechconn.core._sources import RowSubset as RowSubset
 from mechconn.core._sources import TensorPair as TensorPair
