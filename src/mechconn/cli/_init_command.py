@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,13 +60,13 @@ def _describe(found: FoundFiles, plan: AuditPlan, folder: Path, output: Path) ->
     for own in found.data:
         columns = f"; columns {', '.join(own.columns)}" if own.columns else ""
         yield f"  {locate(own.place, Path())}: {own.kind}, {', '.join(own.splits)}{columns}"
+        yield from (f"  {locate(own.place, Path())}#{name}: not read ({why})" for name, why in own.left_out.items())
     for model in found.models:
         yield f"  {locate(model, Path())}: {'a saved model' if model.is_dir() else 'weights'}"
     for place, why in found.unread:
         yield f"  {locate(place, Path())}: not read ({why})"
     yield f"Wrote {output}: {_describe_splits(plan)}."
-    if plan.lacks:
-        yield f"To be added: {plan.lacks}"
+    yield from (f"To be added: {what}" for what in plan.lacks)
     yield f"Next: {_make_command(found, output)}"
 
 
@@ -87,4 +88,4 @@ def _make_command(found: FoundFiles, output: Path) -> str:
         models = [locate(found.models[0], Path()), "B"]
     bare = not found.models or any(model.is_file() for model in found.models[:2])
     factory = " --model package.module:function" if bare else ""
-    return f"mechconn audit {' '.join(models)} --data {output}{factory} -o audit.html"
+    return f"mechconn audit {shlex.join(models)} --data {shlex.quote(str(output))}{factory} -o audit.html"

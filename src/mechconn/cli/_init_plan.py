@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,13 +44,13 @@ class AuditPlan:
         chosen: what is set.
         proposed: what stands in comments.
         notes: key -> lines beside the explanation of its field.
-        lacks: why the configuration cannot be used as it is; empty where it can.
+        lacks: what must be added before the configuration can be used.
     """
 
     chosen: dict[str, Any] = field(default_factory=dict)
     proposed: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
-    lacks: str = ""
+    lacks: list[str] = field(default_factory=list)
 
 
 Split = tuple[str, FoundData]
@@ -66,7 +67,7 @@ def plan_audit(found: FoundFiles, start: Path) -> AuditPlan:
     plan = AuditPlan()
     families = sorted(_list_families(found.data), key=_rank_family, reverse=True)
     if not families:
-        plan.lacks = "no data were found: name them under [splits]"
+        plan.lacks.append("no data were found: name them under [splits]")
         plan.chosen["splits"] = {}
         return plan
     family = families[0]
@@ -128,7 +129,7 @@ def _describe_texts(plan: AuditPlan, data: FoundData, models: Sequence[Path], st
     columns = {"column": data.texts[0] if len(data.texts) == 1 else list(data.texts)}
     found = [folder for folder in models if folder.is_dir() and holds_tokenizer(folder)]
     if not found:
-        plan.lacks = "a tokenizer for the texts: name its folder under [text], tokenizer"
+        plan.lacks.append("a tokenizer for the texts: name its folder under [text], tokenizer")
         return columns
     named = {} if set(found) & {*models[:2]} else {"tokenizer": locate(found[0], start)}
     try:
@@ -148,19 +149,17 @@ def _find_training_data(found: Sequence[FoundData], data: FoundData, start: Path
 def _find_columns(data: FoundData, split: str) -> dict[str, Sequence[Any]]:
     """Column -> its values in a split, of those that may be groups or clusters."""
     source = data.source(split, Path())
-    known = {name: read_column_of(source, name, {}) for name in data.columns if name in LABEL_KEYS}
-    found = {}
+    read = {}
     for name in data.columns:
-        if name.lower() in NO_GROUPS:
-            continue
-        try:
-            values = read_column_of(source, name, {})
-        except ValueError:  # rows without a value
-            continue
-        again = any(_are_alike(values, labels) for labels in known.values())
-        if not again and not holds_fractions(values) and 1 < len(set(values)) <= len(values) / 2:
-            found[name] = values
-    return found
+        with contextlib.suppress(ValueError):  # rows without a value
+            read[name] = read_column_of(source, name, {})
+    known = [values for name, values in read.items() if name in LABEL_KEYS]
+
+    def may_divide(values: Sequence[Any]) -> bool:
+        again = any(_are_alike(values, labels) for labels in known)
+        return not again and not holds_fractions(values) and 1 < len(set(values)) <= len(values) / 2
+
+    return {name: values for name, values in read.items() if name.lower() not in NO_GROUPS and may_divide(values)}
 
 
 def _are_alike(a: Sequence[Any], b: Sequence[Any]) -> bool:
@@ -200,7 +199,7 @@ def _set_reference(
     by = next((name for name in columns if _divides(data, measured[0], columns[name])), None)
     if by is None:
         plan.chosen["reference"] = measured[0]
-        plan.lacks = f"{measured[0]} is one split: name another one, a column by= of it, or [interventions] on it"
+        plan.lacks.append(f"{measured[0]} is one split: name another one, a column by= of it, or [interventions] on it")
         return
     plan.chosen["by"] = by
     plan.proposed["reference"] = AGREE
@@ -256,11 +255,14 @@ def _read_preprocessing(models: Sequence[Path], data: FoundData) -> dict[str, An
             found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         except ValueError:
             continue
+        if not isinstance(found, dict):
+            continue
         size, mean, std = (found.get(key) for key in ("size", "image_mean", "image_std"))
+        size = found.get("crop_size", size) if found.get("do_center_crop") else size
         side = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
-        scaled = found.get("do_normalize", True) and mean and std
+        scaled = bool(found.get("do_normalize", True) and mean and std)
         if side or scaled:
-            grey = data.shape[0] == 1 and bool(scaled) and len(mean) == 3
+            grey = data.shape[0] == 1 and scaled and len(mean or ()) == 3
             return {
                 **({"size": side} if side else {}),
                 **({"mean": mean, "std": std} if scaled else {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from mechconn.datasets import (
     list_text_splits,
     load,
     load_splits,
+    names_texts,
 )
 from mechconn.models import is_adapter_folder, list_candidates
 
@@ -50,6 +52,7 @@ class FoundData:
         classes: their names; empty where they have none.
         shape: of an image.
         texts: the columns of the texts.
+        left_out: split -> why its rows cannot be read.
     """
 
     place: Path
@@ -60,11 +63,12 @@ class FoundData:
     classes: tuple[str, ...] = ()
     shape: Sequence[int] = ()
     texts: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def source(self, split: str, start: Path) -> str:
         """Where a split is, from the folder `start`."""
         place = locate(self.place, start)
-        return place if len(self.splits) == 1 else f"{place}#{split}"
+        return f"{place}#{split}" if self.left_out or len(self.splits) > 1 else place
 
 
 def locate(place: Path, start: Path) -> str:
@@ -114,6 +118,7 @@ class _Scan:
         data: what an audit can read.
         models: files and folders of weights.
         unread: (what cannot be read, why).
+        roots: folder with folders of images -> the folder to read.
     """
 
     folder: Path
@@ -121,6 +126,7 @@ class _Scan:
     data: list[FoundData] = field(default_factory=list)
     models: list[Path] = field(default_factory=list)
     unread: list[tuple[Path, str]] = field(default_factory=list)
+    roots: dict[Path, Path] = field(default_factory=dict)
 
     def walk(self) -> None:
         """Note every place; folders of models and saved sets are one place each."""
@@ -139,7 +145,9 @@ class _Scan:
     def _note_files(self, place: Path, names: Sequence[str]) -> None:
         suffixes = {Path(name).suffix.lower() for name in names}
         if suffixes & {*IMAGE_SUFFIXES} and place != self.folder:
-            self.places.add(_find_root(self.folder, place.parent))
+            above = place.parent  # of very many folders of classes
+            self.roots[above] = self.roots.get(above) or _find_root(self.folder, above)
+            self.places.add(self.roots[above])
         if ".parquet" in suffixes:
             self.places.add(place)
         self.places |= {place / name for name in names if Path(name).suffix.lower() in FILES}
@@ -189,13 +197,13 @@ def _read_data(place: Path) -> list[FoundData]:
     splits = list_text_splits(place) if written else find_splits(str(place), None)
     if not splits:
         return []
+    first = splits[0]
     own = splits if len(splits) > 1 else (place.stem if place.is_file() else place.resolve().name,)
-    try:
+    if written or names_texts(place):
         return [_read_texts(place, own)]
-    except (ValueError, ImportError):
-        if written:
-            raise
-    options, images = _try_images(place, splits[0])
+    with contextlib.suppress(ValueError, ImportError):  # of images, or of both
+        return [_read_texts(place, own)]
+    options, images = _try_images(place, first)
     if len(images.classes) < 2:
         return []
     return [FoundData(place, "images", own, options, list_columns(place), *_describe_images(images))]
@@ -208,15 +216,24 @@ def _describe_images(images: ImageSet) -> tuple[tuple[str, ...], Sequence[int]]:
 
 
 def _read_texts(place: Path, splits: tuple[str, ...]) -> FoundData:
-    """A table of texts.
+    """A table of texts, and those of its splits whose rows have labels.
 
     Raises:
         ValueError, ImportError: it is none.
     """
-    texts, _, classes = find_texts(str(place) if len(splits) == 1 else f"{place}#{splits[0]}")
+    found: dict[str, tuple[tuple[str, ...], list[int], tuple[str, ...]]] = {}
+    left_out: dict[str, str] = {}
+    for split in splits:
+        try:
+            found[split] = find_texts(str(place) if len(splits) == 1 else f"{place}#{split}")
+        except ValueError as error:  # test data as competitions give them have no labels
+            left_out[split] = str(error).splitlines()[0]
+    if not found:
+        raise ValueError(left_out[splits[0]])
+    texts, _, classes = next(iter(found.values()))
     columns = tuple(name for name in list_columns(place) if name not in texts)
     numbered = classes == tuple(map(str, range(len(classes))))
-    return FoundData(place, "texts", splits, {}, columns, () if numbered else classes, (), texts)
+    return FoundData(place, "texts", tuple(found), {}, columns, () if numbered else classes, (), texts, left_out)
 
 
 def _read_tensor_file(file: Path) -> list[FoundData]:

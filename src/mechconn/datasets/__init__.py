@@ -10,6 +10,7 @@ from mechconn.datasets._clusters import select_labels as select_labels
 from mechconn.datasets._column_names import find_texts as find_texts
 from mechconn.datasets._column_names import list_columns as list_columns
 from mechconn.datasets._column_names import list_text_splits as list_text_splits
+from mechconn.datasets._column_names import names_texts as names_texts
 from mechconn.datasets._column_values import find_fraction as find_fraction
 from mechconn.datasets._column_values import holds_fractions as holds_fractions
 from mechconn.datasets._columns import load_column as load_column

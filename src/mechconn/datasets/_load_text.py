@@ -21,7 +21,7 @@ from mechconn.datasets._text_tables import (
     TextTable,
     choose_text_columns,
     find_usual_texts,
-    list_columns,
+    list_columns_and_images,
     open_text_table,
     read_labels,
     read_texts,
@@ -153,7 +153,7 @@ class TextReading:
 
     def _finds_texts(self, place: Path) -> bool:
         """Whether the names of the columns tell that a table holds texts."""
-        columns, images = list_columns(place, self.quoting)
+        columns, images = list_columns_and_images(place, self.quoting)
         texts = find_usual_texts(columns)
         if self.given is None:
             if place.suffix in JSON_SUFFIXES or (texts and not images):

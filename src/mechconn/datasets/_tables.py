@@ -97,7 +97,7 @@ def _find_images(file: Path, names: Sequence[str], rows: Sequence[int], folder: 
     )
 
 
-def check_values(file: Path, column: str, values: Sequence[object]) -> None:
+def check_values(file: object, column: str, values: Sequence[object]) -> None:
     """Raise unless every row has a value."""
     empty = next((row for row, value in enumerate(values) if value is None or value == "" or value != value), None)
     if empty is not None:

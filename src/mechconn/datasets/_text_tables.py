@@ -107,7 +107,7 @@ def open_text_table(place: Path, split: str | None, quoting: Quoting, threshold:
     return TextTable(str(place), tuple(columns), rows, read, {}, threshold, lambda name: list(columns[name]))
 
 
-def list_columns(place: Path, quoting: Quoting) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def list_columns_and_images(place: Path, quoting: Quoting) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(the columns of a table that is there, those of images among them), whatever its splits; none of other places."""
     if place.suffix in TABLE_SUFFIXES and place.is_file():
         names = tuple(read_columns(place, quoting))
