@@ -201,6 +201,16 @@ def test_folders_in_class_folders_are_told_from_domains(tmp_path: Path) -> None:
     assert mc.datasets.load(tmp_path / "split", layout="classes").classes == ("art", "sketch")
 
 
+def test_domains_of_which_one_lacks_a_class_are_not_taken_for_classes(tmp_path: Path) -> None:
+    """Else the labels would be the domains; what the error advises is done here."""
+    place = domains(tmp_path)
+    write_class_folder(place / "sketch" / "house", {"0.png": pixels(9)})
+    with pytest.raises(ValueError, match="domains with classes in them, of which art lacks house, or one of classes;"):
+        mc.datasets.load(place)
+    assert mc.datasets.load(place, split="art", layout="domains").classes == ("cat", "dog", "house")
+    assert mc.datasets.load(place, layout="classes").classes == ("art", "sketch")
+
+
 def test_statistics_of_rows_that_stand_class_after_class_are_those_of_mixed_batches(tmp_path: Path) -> None:
     """Batches of one class are normalised by the statistics of that class, so the rows are shuffled."""
     y = torch.arange(400) // 200
