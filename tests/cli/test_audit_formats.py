@@ -116,8 +116,10 @@ def test_fractions_of_the_label_and_of_the_column(folder: Path, capsys: pytest.C
         mark = label if row % 6 < 4 else not label
         (folder / f"{row}.png").write_bytes(image(mark, label))
         lines.append(f"{row},{row}.png,{0.5 + row % 3 / 6 if label else 0.1},{0.75 if mark else 0.25},2")
+    # Training data on which all annotators agreed: none but whole numbers in that split.
+    lines += [f"{row},{row}.png,{row % 2}.0,{row % 2}.0,0" for row in range(20)]
     (folder / "all.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    asked = "by = 'male'\n[splits]\ntest = 'all.csv#test'\n[images]\nlabel = 'toxicity'\n"
+    asked = "by = 'male'\nmajority = 'all.csv#train'\n[splits]\ntest = 'all.csv#test'\n[images]\nlabel = 'toxicity'\n"
     write_audit(folder, asked + "threshold = 0.5\n" + networks(folder))
     assert run(COMMAND) == 0
     record = json.loads(capsys.readouterr().out)
