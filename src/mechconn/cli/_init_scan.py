@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from mechconn.core import read_tensor_shapes
 from mechconn.datasets import (
+    FILE_SUFFIXES,
     IMAGE_SUFFIXES,
     JSON_SUFFIXES,
     ImageSet,
@@ -32,7 +33,8 @@ ROWS = (16, 4, 1)
 IMAGE_OPTIONS: tuple[Mapping[str, Any], ...] = ({}, {"rgb": True}, {"size": 224}, {"size": 224, "rgb": True})
 """What images may need to be of one shape, least first."""
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".tar")
-FILES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".npz", ".safetensors")
+PARQUET = ".parquet"
+"""Suffix of files that are read folder by folder."""
 Result = TypeVar("Result")
 OFTEN_OTHERS = (".txt", ".json")
 """Suffixes of tables that most often are none."""
@@ -148,9 +150,10 @@ class _Scan:
             above = place.parent  # of very many folders of classes
             self.roots[above] = self.roots.get(above) or _find_root(self.folder, above)
             self.places.add(self.roots[above])
-        if ".parquet" in suffixes:
+        if PARQUET in suffixes:
             self.places.add(place)
-        self.places |= {place / name for name in names if Path(name).suffix.lower() in FILES}
+        read = {*FILE_SUFFIXES} - {PARQUET}
+        self.places |= {place / name for name in names if Path(name).suffix.lower() in read}
         if suffixes & {*WEIGHTS}:
             found = self._attempt(list_candidates, place) or []
             self.models += [file for file in found if file.suffix.lower() in WEIGHTS]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mechconn.core import check_choice
 from mechconn.datasets._arrays import SUFFIX as ARRAYS
 from mechconn.datasets._arrays import list_array_splits, read_array_column
 from mechconn.datasets._class_folders import find_split_folders, read_folder_column
@@ -15,7 +14,7 @@ from mechconn.datasets._delimited import Quoting
 from mechconn.datasets._parquet import find_file_splits, read_shard_column
 from mechconn.datasets._read_options import Layout, ReadOptions
 from mechconn.datasets._splits import check_exists, parse_source
-from mechconn.datasets._table_splits import check_one_split, resolve_split
+from mechconn.datasets._table_splits import choose_split
 from mechconn.datasets._tables import TABLE_SUFFIXES, check_values, read_column
 from mechconn.datasets._text_tables import JSON_SUFFIXES, open_text_table
 
@@ -73,7 +72,7 @@ def _read(place: Path, column: str, split: str | None, options: ReadOptions) -> 
         return read_shard_column(check_exists(place), column)
     if place.suffix == ARRAYS:
         splits = list_array_splits(check_exists(place))
-        return read_array_column(place, column, _choose_split(place, split, splits))
+        return read_array_column(place, column, choose_split(place, split, splits))
     if place.is_dir():
         return _read_from_folder(place, column, split, options)
     check_exists(place)
@@ -86,15 +85,7 @@ def _read(place: Path, column: str, split: str | None, options: ReadOptions) -> 
 def _read_from_folder(folder: Path, column: str, split: str | None, options: ReadOptions) -> Sequence[Any]:
     files = find_file_splits(folder)
     if files:
-        chosen = files[_choose_split(folder, split, tuple(files))]
+        chosen = files[choose_split(folder, split, files)]
         return [value for file in chosen for value in read_shard_column(file, column)]
     classes = find_split_folders(folder, options.layout)
-    return read_folder_column(folder, column, _choose_split(folder, split, tuple(classes)), options.layout)
-
-
-def _choose_split(place: Path, split: str | None, splits: tuple[str, ...]) -> str:
-    """The split that is named, or the only one."""
-    if split is None:
-        check_one_split(place, splits)
-        return splits[0]
-    return check_choice("split", resolve_split(split, splits), splits)
+    return read_folder_column(folder, column, choose_split(folder, split, classes), options.layout)

@@ -30,8 +30,11 @@ from mechconn.datasets._parquet import ParquetImages
 from mechconn.datasets._read_options import Layout, ReadOptions
 from mechconn.datasets._table_splits import check_one_split
 from mechconn.datasets._tables import TABLE_SUFFIXES
+from mechconn.datasets._text_tables import TEXT_SUFFIXES
 from mechconn.datasets._tokens import TokenSet
 
+FILE_SUFFIXES = (*TEXT_SUFFIXES, ARRAYS, ".safetensors")
+"""Suffixes of the files that `load_splits` reads."""
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 
 

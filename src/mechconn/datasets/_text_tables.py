@@ -27,7 +27,7 @@ from mechconn.datasets._parquet import (
     open_shard,
     read_whole,
 )
-from mechconn.datasets._table_splits import SPLIT, check_one_split, name_splits, resolve_split, select_split_rows
+from mechconn.datasets._table_splits import SPLIT, choose_split, name_splits, select_split_rows
 from mechconn.datasets._tables import FURTHER_COLUMNS, TABLE_SUFFIXES, USUAL_COLUMNS, read_columns
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -317,11 +317,8 @@ def _parse_json(where: str, text: str) -> Any:
 def _find_shards(folder: Path, split: str | None) -> tuple[list[Path], list[Path]]:
     """(the files of one split, those of all)."""
     found = find_file_splits(folder)
-    if split is None:
-        check_one_split(folder, found)
-    named = resolve_split(split or next(iter(found)), found)
     every = [file for files in found.values() for file in files]
-    return found[check_choice(f"split of {folder}", named, tuple(found))], every
+    return found[choose_split(folder, split, found)], every
 
 
 def _open_parquet(files: Sequence[Path]) -> TextTable:
