@@ -66,7 +66,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_readmes_example(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"```toml\n(by = .*?)```", README, re.S)
+    (example,) = re.findall(r'```toml\n(by = "place".*?)```', README, re.S)
     (folder / "audit.toml").write_text(KEYS + example + MODEL, encoding="utf-8")
     assert run(COMMAND) == 0
     record = json.loads(capsys.readouterr().out)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mechconn as mc
-from image_files import png, write_class_folder
+from image_files import png, write, write_class_folder
 from mechconn.cli import main
 
 NETWORK = """
@@ -230,6 +230,16 @@ def test_five_mistakes_are_told_together(folder: Path, capsys: pytest.CaptureFix
     assert len(lines) == 7 and not (folder / "audit.html").exists()
 
 
+def test_what_rows_and_columns_lack_is_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    splits = "[splits]\ntest = 'birds.csv#val'\nother = 'birds.csv#train'\n"
+    (folder / "audit.toml").write_text(
+        f"reference = 'test'\ncluster = 'place'\n{KEYS}{splits}{GROUPS}", encoding="utf-8"
+    )
+    assert run() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mechconn: split of birds.csv must be one of 'test', 'train', got 'val'")
+
+
 def test_marks_are_text_where_the_configuration_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Columns are read as the images are."""
     text = (folder / "birds.csv").read_text(encoding="utf-8").replace("land", 'l"a"nd')
@@ -237,6 +247,21 @@ def test_marks_are_text_where_the_configuration_says_so(folder: Path, capsys: py
     (folder / "audit.toml").write_text(f"by = 'place'\n{KEYS}{SPLIT}[images]\nquoting = 'none'\n", encoding="utf-8")
     assert run() == 0
     assert json.loads(capsys.readouterr().out)["comparison"]["a"]["samples"] == {"agree": 40, "conflict": 20}
+
+
+def test_columns_of_a_set_by_name_are_below_the_root(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, places = [png(image(row % 3 == 0, row % 2)) for row in range(12)], ["sea", "land"] * 6
+    file = folder / "sets" / "cifar10" / "plain_text" / "test-00000-of-00001.parquet"
+    write(file, images, [row % 2 for row in range(12)], more={"place": places})
+    toml = "reference = 'cue'\n[splits]\ncue = 'cifar10#test'\n[interventions]\nturned = 'rotate'\n"
+    (folder / "audit.toml").write_text(f"{KEYS}{toml}[groups]\ncolumns = ['place']\n", encoding="utf-8")
+    assert run(f"{COMMAND} --root sets") == 0
+    found = json.loads(capsys.readouterr().out)["groups"]["bird"]
+    assert {name: own["rows"] for name, own in found["groups"].items()} == {"place=land": 6, "place=sea": 6}
+    (folder / "audit.toml").write_text(f"{KEYS}{toml}[groups]\ncolumns = ['plaice']\n", encoding="utf-8")
+    assert run(f"{COMMAND} --root sets") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mechconn: groups: ") and "has no column 'plaice'; columns: img, label, place" in line
 
 
 def test_the_schema_knows_groups(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import mechconn as mc
+from image_files import pixels, write_class_folder
 from mechconn.cli import main
 from mechconn.core import isolate_rng
 from mechconn.datasets import load_text
@@ -56,6 +57,15 @@ def test_raw_texts_by_the_models_own_tokenizer(folder: Path, capsys: pytest.Capt
     assert record["settings"]["config"]["text"]["max_length"] == 8
     code, out, _ = run(SPLITS + "[text]\nclasses = ['good', 'bad']\n", capsys)
     assert code == 0 and not any("put into the order" in note or "cut to" in note for note in json.loads(out)["notes"])
+
+
+def test_a_network_of_texts_does_not_take_images(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("cue", "rand"):
+        for label in ("good", "bad"):
+            write_class_folder(folder / split / label, {"0.png": pixels(1)})
+    code, _, errors = run(SPLITS.replace(".csv", ""), capsys)
+    assert code == 2 and len(errors) == 1
+    assert "the network cannot take inputs of shape [2, 3, 6, 6], torch.float32 (too many values to unpack" in errors[0]
 
 
 def test_pairs_of_lines_in_json_divided_by_a_column(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

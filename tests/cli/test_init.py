@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -229,8 +230,8 @@ def test_splits_without_labels_are_left_out_and_all_that_is_missing_is_told(
         "  my texts/all.csv: texts, dev, train; columns label, split",
         "  my texts/all.csv#test: not read (my texts/all.csv row 20: column 'label' is empty; every row needs a label)",
         "Wrote my audit.toml: splits dev.",
-        "To be added: a tokenizer for the texts: name its folder under [text], tokenizer",
-        "To be added: dev is one split: name another one, a column by= of it, or [interventions] on it",
+        "To be added: a tokenizer for the texts: name its folder under [text], tokenizer.",
+        "To be added: dev is one split: name another one, a column by= of it, or [interventions] on it.",
         "Next: mechconn audit A B --data 'my audit.toml' --model package.module:function -o audit.html",
     ]
     assert tomllib.loads((folder / "my audit.toml").read_text())["splits"] == {"dev": "my texts/all.csv#dev"}
@@ -261,7 +262,7 @@ def test_texts_without_a_tokenizer(folder: Path, capsys: pytest.CaptureFixture[s
     write_csv(folder / "cue.csv")
     write_csv(folder / "other.csv")
     code, shown, _ = run("init .", capsys)
-    assert code == 0 and "To be added: a tokenizer for the texts: name its folder under [text], tokenizer" in shown
+    assert code == 0 and "To be added: a tokenizer for the texts: name its folder under [text], tokenizer." in shown
     assert read() == {
         "reference": "cue", "splits": {"cue": "cue.csv", "other": "other.csv"}, "text": {"column": "text"}
     }  # fmt: skip
@@ -304,6 +305,57 @@ def test_parquet_and_images_of_several_sizes(folder: Path, capsys: pytest.Captur
     assert run("init set", capsys)[0] == 0
     found = read()
     assert found["splits"] == {"test": "set#test"} and found["images"] == {"size": 224, "rgb": True}
+
+
+def test_domains_arrays_and_metadata_are_read_by_the_readers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for domain in ("art", "photo", "sketch"):
+        for name in CLASSES:
+            write_class_folder(folder / "pacs" / domain / name, {f"{row}.png": pixels(row) for row in range(2)})
+    assert run("init pacs -o pacs.toml", capsys)[0] == 0
+    assert read("pacs.toml")["splits"] == {"art": "pacs#art", "photo": "pacs#photo", "sketch": "pacs#sketch"}
+    (folder / "med").mkdir()
+    parts = {"images": np.zeros((8, 6, 6), np.uint8), "labels": np.arange(8)[:, None] % 2}
+    arrays = {f"{split}_{name}": part for split in ("train", "val", "test") for name, part in parts.items()}
+    np.savez(folder / "med" / "blood.npz", **arrays)
+    assert run("init med -o med.toml", capsys)[0] == 0
+    assert read("med.toml")["splits"] == {"test": "med/blood.npz#test"}
+    assert list(read("med.toml")["interventions"]) == ["turned", "moved"]  # grey images have no tint
+    write_class_folder(folder / "birds" / "001.Gull", {f"{row}.png": pixels(row) for row in range(12)})
+    rows = [f"001.Gull/{row}.png,{row % 2},{row % 3},{row // 6}" for row in range(12)]
+    lines = ["img_filename,y,split,place", *rows]
+    (folder / "birds" / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert run("init birds -o birds.toml", capsys)[0] == 0
+    assert read("birds.toml")["splits"] == {"test": "birds/metadata.csv#test"}
+    assert '#by = "place"' in (folder / "birds.toml").read_text(encoding="utf-8")
+
+
+def test_paths_are_those_of_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    write_tensors(elsewhere)
+    write_tensors(folder)
+    (folder / "notes").mkdir()
+    assert run("init . -o notes/audit.toml", capsys)[0] == 0
+    assert read("notes/audit.toml")["splits"] == {"rows": "../rows.safetensors"}
+    code, shown, _ = run(f"init {elsewhere}", capsys)
+    assert code == 0 and read()["splits"] == {"rows": f"{elsewhere.as_posix()}/rows.safetensors"}
+    assert f"mechconn audit {elsewhere.as_posix()}/a.safetensors" in shown
+
+
+def test_weights_are_told_by_content(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("best.pth.tar", "last.ckpt"):
+        torch.save({"state_dict": {"a": torch.zeros(2)}}, folder / name)
+    (folder / "other.bin").write_bytes(b"no weights")
+    (folder / "lora").mkdir()
+    (folder / "lora" / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
+    code, shown, _ = run("init .", capsys)
+    assert code == 0 and shown.splitlines()[1:4] == [
+        "  best.pth.tar: weights",
+        "  last.ckpt: weights",
+        "  lora: a saved model",
+    ]
+    assert "other.bin" not in shown and "Next: mechconn audit best.pth.tar last.ckpt --data audit.toml --model" in shown
 
 
 def test_nothing_is_written_over_unasked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

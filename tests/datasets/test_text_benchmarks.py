@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn.datasets import TokenSet, load_column, load_splits, load_text
+from mechconn.datasets import TokenSet, list_text_splits, load_column, load_splits, load_text
 from text_folders import make_bert, make_tokenizer, sentences
 
 TOKENIZER = make_tokenizer()
@@ -79,6 +79,16 @@ def test_numbered_splits_and_labels_that_pandas_wrote_as_floats(tmp_path: Path) 
     assert torch.equal(load_text(file, TOKENIZER, split="1").input_ids, val.input_ids)
     with pytest.raises(ValueError, match="must be one of 'test', 'train', 'val', got 'dev'"):
         load_text(file, TOKENIZER, split="dev")
+
+
+def test_numbered_splits_in_lines_of_json_are_named_as_in_tables(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    splits = [0, 2, 1, None, 2, 0]
+    rows = [{"text": f"row {row}", "label": row % 2, "site": row, "split": split} for row, split in enumerate(splits)]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert list_text_splits(file) == ("test", "train", "val")
+    assert load_column(f"{file}#test", "site") == load_column(f"{file}#2", "site") == (1, 4)
+    assert load_text(file, TOKENIZER, split="test").y.tolist() == [1, 0]
 
 
 def test_texts_of_save_to_disk(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -56,9 +57,8 @@ def test_removal_undoes_insertion_where_there_was_room() -> None:
     data = texts(40)
     roomy = (data.attention_mask.sum(1) < data.input_ids.shape[1]).nonzero().flatten()
     data = data.subset(roomy)
-    marked = TokenSet(
-        **CUE.render(data.inputs(torch.arange(len(data))), torch.full((len(data),), 5)), y=data.y, classes=data.classes
-    )
+    parts: dict[str, Any] = CUE.render(data.inputs(torch.arange(len(data))), torch.full((len(data),), 5))
+    marked = TokenSet(**parts, y=data.y, classes=data.classes)
     assert torch.equal(marked.without(MARKERS).input_ids, data.input_ids)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -9,7 +10,7 @@ from typing import Any, TypeAlias
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._audit_sources import MAJORITY, RELEARNED, TRAINED
 from mechconn.core import SampleSource, collect_errors, read_safetensors
-from mechconn.datasets import find_fraction, holds_fractions, load_column, read_class_names
+from mechconn.datasets import ROOT_VARIABLE, find_fraction, holds_fractions, load_column, read_class_names
 from mechconn.mechanisms import AGREE, CONFLICT, GroupTask
 
 LABEL = "label"
@@ -45,6 +46,17 @@ def read_columns(
 
     found = collect_errors(*(lambda asked=asked: read(*asked) for asked in wanted))
     return {place: values for part in found for place, values in part.items()}
+
+
+def locate_columns(sources: Mapping[str, str], root: Path | None) -> dict[str, str]:
+    """Name of the data -> where its columns are: of a set by name, in its folder below the root."""
+    base = root or os.environ.get(ROOT_VARIABLE)
+    found = dict(sources)
+    for name, source in sources.items():
+        place = source.partition("#")[0]
+        if base and not Path(place).exists() and (Path(base) / place).exists():
+            found[name] = str(Path(base) / source)
+    return found
 
 
 def _list_columns(config: AuditConfig) -> Iterator[tuple[str, str, str]]:

@@ -237,7 +237,7 @@ def _check_model_fits_data(
     """Raise unless the network takes the inputs, has an output for every class, and the loss takes the targets."""
     try:
         outputs = compute_outputs(Network(model), point_of(model), example)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
         shape = (
             f"{list(example.shape)}, {example.dtype}" if isinstance(example, torch.Tensor) else type(example).__name__
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mechconn.cli._audit_columns import LABEL, Columns, make_group_task, read_columns
+from mechconn.cli._audit_columns import LABEL, Columns, locate_columns, make_group_task, read_columns
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._audit_sources import MAJORITY, RELEARNED, TRAINED, list_further
 from mechconn.cli._image_options import list_column_options, list_image_options
@@ -74,7 +74,7 @@ def load_audit_data(
         *(lambda name=name: resolve(name) for name in places),
         lambda: options.append({**images, **text()}),
         load,
-        lambda: read_columns(config, sources, rows, list_column_options(images)),
+        lambda: read_columns(config, locate_columns(sources, root), rows, list_column_options(images)),
     )
     splits, tuned = {name: read[name] for name in config.splits}, read.get(RELEARNED)
     if config.by is not None:

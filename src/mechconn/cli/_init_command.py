@@ -66,7 +66,7 @@ def _describe(found: FoundFiles, plan: AuditPlan, folder: Path, output: Path) ->
     for place, why in found.unread:
         yield f"  {locate(place, Path())}: not read ({why})"
     yield f"Wrote {output}: {_describe_splits(plan)}."
-    yield from (f"To be added: {what}" for what in plan.lacks)
+    yield from (f"To be added: {line}." for line in plan.lacks)
     yield f"Next: {_make_command(found, output)}"
 
 

@@ -21,6 +21,8 @@ from mechconn.mechanisms import AGREE, CONFLICT, split_by_agreement
 TRAIN, VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev")
 FEW = 20
 """Most values of a column of groups; one with more is of clusters."""
+SHOWN = 8
+"""Columns whose values are told."""
 NO_GROUPS = {
     *LABEL_KEYS,
     "class",
@@ -44,7 +46,7 @@ class AuditPlan:
         chosen: what is set.
         proposed: what stands in comments.
         notes: key -> lines beside the explanation of its field.
-        lacks: what must be added before the configuration can be used.
+        lacks: what the configuration cannot be used without; empty where nothing is to be added.
     """
 
     chosen: dict[str, Any] = field(default_factory=dict)
@@ -148,18 +150,19 @@ def _find_training_data(found: Sequence[FoundData], data: FoundData, start: Path
 
 def _find_columns(data: FoundData, split: str) -> dict[str, Sequence[Any]]:
     """Column -> its values in a split, of those that may be groups or clusters."""
-    source = data.source(split, Path())
-    read = {}
+    source, read = data.source(split, Path()), {}
     for name in data.columns:
         with contextlib.suppress(ValueError):  # rows without a value
             read[name] = read_column_of(source, name, {})
-    known = [values for name, values in read.items() if name in LABEL_KEYS]
-
-    def may_divide(values: Sequence[Any]) -> bool:
-        again = any(_are_alike(values, labels) for labels in known)
-        return not again and not holds_fractions(values) and 1 < len(set(values)) <= len(values) / 2
-
-    return {name: values for name, values in read.items() if name.lower() not in NO_GROUPS and may_divide(values)}
+    labels = [values for name, values in read.items() if name in LABEL_KEYS]
+    return {
+        name: values
+        for name, values in read.items()
+        if name.lower() not in NO_GROUPS
+        and not any(_are_alike(values, known) for known in labels)
+        and not holds_fractions(values)
+        and 1 < len(set(values)) <= len(values) / 2
+    }
 
 
 def _are_alike(a: Sequence[Any], b: Sequence[Any]) -> bool:
@@ -170,12 +173,14 @@ def _are_alike(a: Sequence[Any], b: Sequence[Any]) -> bool:
 def _propose_columns(plan: AuditPlan, columns: Mapping[str, Sequence[Any]], split: str) -> None:
     """Groups and clusters as comments."""
     few = {name: values for name, values in columns.items() if len(set(values)) <= FEW}
-    for name, values in few.items():
+    for name, values in list(few.items())[:SHOWN]:
         listed = sorted(set(map(str, values)))
         shown = f"{', '.join(listed[:6])}{', ...' if len(listed) > 6 else ''}"
         for key in ("by", "groups"):
             plan.notes.setdefault(key, []).append(f"{split} has the column {name}, of {len(listed)} values: {shown}")
     if few:
+        if len(few) > SHOWN:
+            plan.notes["groups"].append(f"Also: {', '.join(list(few)[SHOWN:])}.")
         plan.proposed["by"] = next(iter(few))
         plan.proposed["groups"] = {"columns": [LABEL, next(iter(few))]}
     many = [name for name in columns if name not in few]
@@ -249,23 +254,23 @@ def _read_preprocessing(models: Sequence[Path], data: FoundData) -> dict[str, An
     """Size and scale of images as the first saved classifier that tells them takes them."""
     if data.kind != "images":
         return {}
+    found: dict[str, Any] = {}
     for folder in models:
-        file = folder / "preprocessor_config.json"
-        try:
-            found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        except ValueError:
-            continue
-        if not isinstance(found, dict):
-            continue
-        size, mean, std = (found.get(key) for key in ("size", "image_mean", "image_std"))
-        size = found.get("crop_size", size) if found.get("do_center_crop") else size
-        side = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
-        scaled = bool(found.get("do_normalize", True) and mean and std)
-        if side or scaled:
-            grey = data.shape[0] == 1 and scaled and len(mean or ()) == 3
-            return {
-                **({"size": side} if side else {}),
-                **({"mean": mean, "std": std} if scaled else {}),
-                **({"rgb": True} if grey else {}),
-            }
-    return {}
+        found = found or _read_scale(folder / "preprocessor_config.json")
+    coloured = len(found.get("mean", ())) == 3
+    return {**found, "rgb": True} if coloured and data.shape[0] == 1 else found
+
+
+def _read_scale(file: Path) -> dict[str, Any]:
+    """Size, mean and standard deviation as Transformers writes them; empty where there are none."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError:
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    size, mean, std = (told.get(key) for key in ("size", "image_mean", "image_std"))
+    size = told.get("crop_size", size) if told.get("do_center_crop") else size  # what the network takes
+    side = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+    scale = {"mean": mean, "std": std} if told.get("do_normalize", True) and mean and std else {}
+    return {"size": side, **scale} if side else scale

@@ -74,8 +74,9 @@ class FoundData:
 
 
 def locate(place: Path, start: Path) -> str:
-    """A path from the folder `start`, as it is typed."""
-    return Path(os.path.relpath(place, start)).as_posix()
+    """A path from the folder `start`, as it is typed; one that was given whole and lies elsewhere, whole."""
+    found = os.path.relpath(place, start)
+    return (place if place.is_absolute() and found.startswith("..") else Path(found)).as_posix()
 
 
 @dataclass(frozen=True)
@@ -200,8 +201,8 @@ def _read_data(place: Path) -> list[FoundData]:
     splits = list_text_splits(place) if written else find_splits(str(place), None)
     if not splits:
         return []
-    first = splits[0]
-    own = splits if len(splits) > 1 else (place.stem if place.is_file() else place.resolve().name,)
+    first, name = splits[0], place.stem if place.is_file() else place.resolve().name
+    own = splits if len(splits) > 1 else (name,)
     if written or names_texts(place):
         return [_read_texts(place, own)]
     with contextlib.suppress(ValueError, ImportError):  # of images, or of both

@@ -9,7 +9,6 @@ from mechconn.datasets._clusters import read_clusters as read_clusters
 from mechconn.datasets._clusters import select_labels as select_labels
 from mechconn.datasets._column_names import find_texts as find_texts
 from mechconn.datasets._column_names import list_columns as list_columns
-from mechconn.datasets._column_names import list_text_splits as list_text_splits
 from mechconn.datasets._column_names import names_texts as names_texts
 from mechconn.datasets._column_values import find_fraction as find_fraction
 from mechconn.datasets._column_values import holds_fractions as holds_fractions
@@ -79,6 +78,7 @@ from mechconn.datasets._task import CueTask as CueTask
 from mechconn.datasets._task import cue_task as cue_task
 from mechconn.datasets._task import find_cues as find_cues
 from mechconn.datasets._text_tables import JSON_SUFFIXES as JSON_SUFFIXES
+from mechconn.datasets._text_tables import list_text_splits as list_text_splits
 from mechconn.datasets._token_cue import TokenCue as TokenCue
 from mechconn.datasets._tokenizer import explain_different_tokenizers as explain_different_tokenizers
 from mechconn.datasets._tokenizer import find_tokenizer_folder as find_tokenizer_folder

@@ -9,7 +9,6 @@ from mechconn.datasets._delimited import Quoting
 from mechconn.datasets._load import find_file_splits
 from mechconn.datasets._parquet import _read_column_types, open_shard
 from mechconn.datasets._splits import find_labels, parse_source
-from mechconn.datasets._table_splits import SPLIT
 from mechconn.datasets._tables import TABLE_SUFFIXES, read_columns
 from mechconn.datasets._text_tables import (
     JSON_SUFFIXES,
@@ -48,12 +47,6 @@ def list_columns(source: str | Path, *, quoting: Quoting = "auto") -> tuple[str,
     shards = find_file_splits(place) if place.is_dir() else {}
     files = shards.get(split or next(iter(shards), ""), [])
     return _list_plain(files[0]) if files else ()
-
-
-def list_text_splits(file: Path) -> tuple[str, ...]:
-    """The splits of a file of JSON objects, sorted; "train" alone where no column divides it."""
-    columns = read_json_columns(file)
-    return tuple(sorted(set(map(str, columns[SPLIT])))) if SPLIT in columns else ("train",)
 
 
 def find_texts(source: str | Path) -> tuple[tuple[str, ...], list[int], tuple[str, ...]]:

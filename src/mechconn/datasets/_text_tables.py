@@ -27,7 +27,7 @@ from mechconn.datasets._parquet import (
     open_shard,
     read_whole,
 )
-from mechconn.datasets._table_splits import SPLIT, choose_split, name_splits, select_split_rows
+from mechconn.datasets._table_splits import SPLIT, choose_split, list_names, name_splits, select_split_rows
 from mechconn.datasets._tables import FURTHER_COLUMNS, TABLE_SUFFIXES, USUAL_COLUMNS, read_columns
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -99,7 +99,7 @@ def open_text_table(place: Path, split: str | None, quoting: Quoting, threshold:
     if place.suffix == ".parquet":
         return replace(_open_parquet([place]), threshold=threshold)
     columns = read_columns(place, quoting) if place.suffix in TABLE_SUFFIXES else read_json_columns(place)
-    rows = _select_rows(place, columns, split)
+    rows = select_split_rows(place, _read_splits(columns), split)
 
     def read(name: str) -> list[Any]:
         return [columns[name][row] for row in rows]
@@ -282,11 +282,15 @@ def _check_numbers(
     return values, tuple(known)
 
 
-def _select_rows(file: Path, columns: Mapping[str, Sequence[Any]], split: str | None) -> list[int]:
-    """The rows of a split, in order."""
+def list_text_splits(file: Path) -> tuple[str, ...]:
+    """The splits of a file of JSON objects, sorted; "train" alone where no column divides it."""
+    return list_names(_read_splits(read_json_columns(file)))
+
+
+def _read_splits(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The split of every row."""
     every = len(next(iter(columns.values())))
-    values = ["" if value is None else str(value) for value in columns.get(SPLIT, ["train"] * every)]
-    return select_split_rows(file, name_splits(values), split)
+    return name_splits(["" if value is None else str(value) for value in columns.get(SPLIT, ["train"] * every)])
 
 
 def _read_objects(file: Path) -> Iterator[dict[str, Any]]:
