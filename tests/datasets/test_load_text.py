@@ -128,6 +128,20 @@ def test_pairs_by_usual_names(tmp_path: Path) -> None:
     assert turned.input_ids.tolist() == tokenizer(["no plot"], ["a film"])["input_ids"]
 
 
+def test_a_column_of_splits_divides_a_parquet_file_too(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    rows = [{**row, "split": ("train", "test")[number % 2]} for number, row in enumerate(rows_of())]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "b.parquet")
+    test = load_text(tmp_path / "b.parquet", make_tokenizer(), split="test")
+    whole = load_text(write_csv(tmp_path / "c.csv"), make_tokenizer())
+    assert_equal_texts(test.widened(whole.input_ids.shape[1]), whole.subset(torch.arange(1, ROWS, 2)))
+    assert list(map(int, load_column(f"{tmp_path}/b.parquet#test", "place"))) == [row["place"] for row in rows[1::2]]
+    with pytest.raises(ValueError, match="has not one split but these: test, train; name one after '#'"):
+        load_text(tmp_path / "b.parquet", make_tokenizer())
+
+
 def test_classes_in_an_order_that_is_given(tmp_path: Path, texts: TokenSet) -> None:
     turned = load_text(tmp_path / "a.csv", make_tokenizer(), classes=("good", "bad", "none"))
     assert turned.classes == ("good", "bad", "none") and torch.equal(turned.y, 1 - texts.y)

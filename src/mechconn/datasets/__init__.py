@@ -13,6 +13,7 @@ from mechconn.datasets._column_names import names_texts as names_texts
 from mechconn.datasets._column_values import find_fraction as find_fraction
 from mechconn.datasets._column_values import holds_fractions as holds_fractions
 from mechconn.datasets._columns import load_column as load_column
+from mechconn.datasets._columns import load_full_columns as load_full_columns
 from mechconn.datasets._cue import Cue as Cue
 from mechconn.datasets._cue import DataPlace as DataPlace
 from mechconn.datasets._cue import make_cue as make_cue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from mechconn.datasets._arrays import list_array_splits, read_array_column
 from mechconn.datasets._class_folders import find_split_folders, read_folder_column
 from mechconn.datasets._column_values import cut_at, drop_decimals
 from mechconn.datasets._delimited import Quoting
-from mechconn.datasets._parquet import find_file_splits, read_shard_column
+from mechconn.datasets._parquet import find_file_splits, find_split_rows, read_shard_column
 from mechconn.datasets._read_options import Layout, ReadOptions
 from mechconn.datasets._splits import check_exists, parse_source
 from mechconn.datasets._table_splits import choose_split
@@ -54,7 +55,32 @@ def load_column(
     """
     options = ReadOptions(image=image, quoting=quoting, partition=partition, threshold=threshold, layout=layout)
     place, split = parse_source(source)
-    found = drop_decimals(_read(place, column, split, options))
+    return _to_plain(source, column, _read(place, column, split, options), threshold)
+
+
+def load_full_columns(source: str | Path, columns: Sequence[str]) -> dict[str, tuple[str | int, ...]]:
+    """Those of several columns that hold a value in every row, as `load_column` gives them; a table is read once.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: as `load_column`.
+    """
+    place, split = parse_source(source)
+
+    def read(column: str) -> Sequence[Any]:
+        return _read(place, column, split, ReadOptions())
+
+    if place.suffix in (*TABLE_SUFFIXES, *JSON_SUFFIXES):
+        read = open_text_table(place, split, "auto").read
+    found = {}
+    for column in columns:
+        with contextlib.suppress(ValueError):  # rows without a value
+            found[column] = _to_plain(source, column, read(column), None)
+    return found
+
+
+def _to_plain(source: str | Path, column: str, values: Sequence[Any], threshold: float | None) -> tuple[str | int, ...]:
+    """The values of a column as text or whole numbers."""
+    found = drop_decimals(values)
     check_values(source, column, found)
     if threshold is not None:
         return tuple(cut_at(f"column {column!r} of {source}", found, threshold))
@@ -69,7 +95,8 @@ def _read(place: Path, column: str, split: str | None, options: ReadOptions) -> 
         table = open_text_table(place, split, options.quoting)
         return table.read(table.check_column(column))
     if place.suffix == ".parquet":
-        return read_shard_column(check_exists(place), column)
+        values, rows = read_shard_column(check_exists(place), column), find_split_rows(place, split)
+        return values if rows is None else [values[row] for row in rows]
     if place.suffix == ARRAYS:
         splits = list_array_splits(check_exists(place))
         return read_array_column(place, column, choose_split(place, split, splits))

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mechconn.core import check_samples, did_you_mean, require_extra
+from mechconn.core import check_choice, check_samples, did_you_mean, require_extra
 from mechconn.datasets._column_values import MARKS, check_class_numbers, number_classes
 from mechconn.datasets._decode import Decoder, Encoded
 from mechconn.datasets._images import ImageSet, count_first_rows
 from mechconn.datasets._read_options import ReadOptions
 from mechconn.datasets._saved_folders import ArrowShard, find_saved_splits
-from mechconn.datasets._table_splits import check_column
+from mechconn.datasets._table_splits import SPLIT, check_column, name_splits, select_split_rows
 from mechconn.datasets._tables import check_values
 
 READ_ROWS = 1000
@@ -192,6 +192,21 @@ def read_shard_column(file: Path, column: str) -> list[Any]:
     check_column(file, column, shard.schema_arrow.names)
     with explain_parquet_errors(file):
         return shard.read(columns=[column]).column(0).to_pylist()
+
+
+def find_split_rows(file: Path, split: str | None) -> list[int] | None:
+    """The rows of a split of one file that its column "split" divides; None: all rows, where no split is named.
+
+    Raises:
+        ValueError: there is no such split; a file without the column holds the split that it is called, or "train".
+    """
+    if split is None:
+        return None
+    if SPLIT in open_shard(file).schema_arrow.names:
+        values = read_shard_column(file, SPLIT)
+        return select_split_rows(file, name_splits(["" if value is None else str(value) for value in values]), split)
+    check_choice(f"split of {file}", split, tuple(dict.fromkeys((_read_split_name(file), "train"))))
+    return None
 
 
 def read_whole(files: Sequence[Path], column: str) -> list[Any]:

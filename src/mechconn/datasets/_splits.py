@@ -26,7 +26,7 @@ from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import find_splits, load
 from mechconn.datasets._load_text import TextReading
 from mechconn.datasets._normalised import Normalised
-from mechconn.datasets._parquet import ParquetImages
+from mechconn.datasets._parquet import ParquetImages, find_split_rows
 from mechconn.datasets._read_options import Layout, ReadOptions
 from mechconn.datasets._table_splits import check_one_split
 from mechconn.datasets._tables import TABLE_SUFFIXES
@@ -124,12 +124,15 @@ def _read_split_source(
     """What one source holds."""
     place, split = parse_source(source)
     if place.suffix == ".safetensors":
+        if split is not None:
+            raise ValueError(f"{place} has no splits of its own; leave out '#{split}', and give each split a file")
         return _read_tensors(check_exists(place))
     found = texts.load(place, split)
     if found is not None:
         return found
     if place.suffix == ".parquet":
-        return ParquetImages.open(place, [check_exists(place)], options).load(None)
+        whole, rows = ParquetImages.open(place, [check_exists(place)], options), find_split_rows(place, split)
+        return whole.load(None) if rows is None else whole.load(None).subset(torch.tensor(rows))
     if place.suffix in (*TABLE_SUFFIXES, ARRAYS):
         check_exists(place)
     split = split or _find_only_split(place, root, download, options)

@@ -24,6 +24,7 @@ from mechconn.datasets._parquet import (
     _read_features,
     explain_parquet_errors,
     find_file_splits,
+    find_split_rows,
     open_shard,
     read_whole,
 )
@@ -97,7 +98,7 @@ def open_text_table(place: Path, split: str | None, quoting: Quoting, threshold:
     if not place.is_file():
         raise FileNotFoundError(f"no file {place}; check its path")
     if place.suffix == ".parquet":
-        return replace(_open_parquet([place]), threshold=threshold)
+        return replace(_open_parquet_file(place, split), threshold=threshold)
     columns = read_columns(place, quoting) if place.suffix in TABLE_SUFFIXES else read_json_columns(place)
     rows = select_split_rows(place, _read_splits(columns), split)
 
@@ -323,6 +324,22 @@ def _find_shards(folder: Path, split: str | None) -> tuple[list[Path], list[Path
     found = find_file_splits(folder)
     every = [file for files in found.values() for file in files]
     return found[choose_split(folder, split, found)], every
+
+
+def _open_parquet_file(file: Path, split: str | None) -> TextTable:
+    """One file, of whose rows the column "split" may name those of a split."""
+    whole = _open_parquet([file])
+    if SPLIT in whole.names and split is None:
+        split = choose_split(file, None, list_names(_read_splits({SPLIT: whole.read(SPLIT)})))
+    rows = find_split_rows(file, split)
+    if rows is None:
+        return whole
+
+    def read(name: str) -> list[Any]:
+        values = whole.read(name)
+        return [values[row] for row in rows]
+
+    return replace(whole, rows=rows, read=read, read_all=whole.read)
 
 
 def _open_parquet(files: Sequence[Path]) -> TextTable:
