@@ -65,16 +65,13 @@ def load_full_columns(source: str | Path, columns: Sequence[str]) -> dict[str, t
         FileNotFoundError, ValueError, ImportError: as `load_column`.
     """
     place, split = parse_source(source)
-
-    def read(column: str) -> Sequence[Any]:
-        return _read(place, column, split, ReadOptions())
-
-    if place.suffix in (*TABLE_SUFFIXES, *JSON_SUFFIXES):
-        read = open_text_table(place, split, "auto").read
+    once = place.suffix in (*TABLE_SUFFIXES, *JSON_SUFFIXES)
+    table = open_text_table(place, split, "auto") if once else None
     found = {}
     for column in columns:
         with contextlib.suppress(ValueError):  # rows without a value
-            found[column] = _to_plain(source, column, read(column), None)
+            values = _read(place, column, split, ReadOptions()) if table is None else table.read(column)
+            found[column] = _to_plain(source, column, values, None)
     return found
 
 

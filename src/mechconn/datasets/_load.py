@@ -98,7 +98,8 @@ def load(
     Returns:
         uint8 images of shape [N, C, H, W] with int64 labels, rows in the order of the files or of the table; of class
         folders, class after class in the order of their paths, as torchvision's ImageFolder has them, and the first
-        `rows` are the first ones of each class. Labels of -1 and 1 are the classes 0 and 1.
+        `rows` are the first ones of each class. Labels of -1 and 1, where both occur, are the classes 0
+        and 1; classes by name are those of all splits, sorted.
 
     Raises:
         FileNotFoundError: the folder or the split is not there.
