@@ -135,7 +135,9 @@ def _read_folder_argument(factory: Factory) -> Path | None:
 def _load_adapter(folder: Path, base: str | Path | nn.Module | None, note: Note) -> nn.Module:
     """The network with an adapter on it."""
     if not isinstance(base, nn.Module):
-        base = load_base(*find_base_source(folder, base), note)
+        source, outputs = find_base_source(folder, base)
+        note(f"the adapter in {folder} is put on the base in {source}")
+        base = load_base(source, outputs, note)
     model = put_adapter(folder, base, note)
     set_mode(model, False)
     return model
