@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 import mechconn as mc
 from image_files import pixels, write_class_folder
 from mechconn.cli import main
+from mechconn.core import isolate_rng
 
 MODELS = """
 from torch import nn
@@ -107,3 +108,24 @@ def test_the_hash_is_of_all_shards(folder: Path, capsys: pytest.CaptureFixture[s
     settings = found["settings"]
     assert isinstance(settings, dict)
     assert len(set(settings["sha256 of the weights"].values())) == 2  # only the second shards differ
+
+
+def test_adapters_on_ones_own_network(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two adapters with the same tensors and other scales: other results, and another hash."""
+    peft = pytest.importorskip("peft")
+    for name, scale in (("one", 2), ("two", 9)):
+        with isolate_rng(0, "lora"):
+            settings = peft.LoraConfig(r=2, lora_alpha=scale, target_modules=["2"], init_lora_weights=False)
+            peft.get_peft_model(mc.load_model("my_models:build", "a.safetensors"), settings).save_pretrained(name)
+    found = audited(capsys, "one two --base a.safetensors")
+    settings, notes = found["settings"], found["notes"]
+    assert isinstance(settings, dict) and isinstance(notes, list)
+    assert len(set(settings["sha256 of the weights"].values())) == 2
+    assert not any("--base" in note for note in notes)
+    notes = audited(capsys, "one two")["notes"]
+    assert isinstance(notes, list)
+    (note,) = (note for note in notes if "--base" in note)
+    assert note == "the base of the adapters is what my_models:build returns; pass --base for other weights"
+    (folder / "audit.toml").write_text(TOML.split("[model]")[0], encoding="utf-8")
+    assert run("audit one two --data audit.toml --key ema") == 2
+    assert all("key 'ema' names a state in files" in line for line in capsys.readouterr().err.splitlines())

@@ -72,7 +72,8 @@ def test_an_adapter_with_its_base_is_the_model_that_was_saved(kind: str, tmp_pat
     model = mc.load_model(tmp_path / "a", note=notes.append)
     assert torch.equal(run(model), wanted)  # the same operations on the same numbers
     assert not model.training
-    assert bool(notes) is (kind in ("PiSSA", "OLoRA"))
+    assert notes[0] == f"the adapter in {tmp_path / 'a'} is put on the base in {tmp_path / 'base'}"
+    assert len(notes) == (2 if kind in ("PiSSA", "OLoRA") else 1)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained and all("lora_" in n or "modules_to_save" in n or n.endswith("bias") for n in trained)
 
@@ -101,6 +102,32 @@ def test_the_base_is_found_as_it_is_named_or_passed(tmp_path: Path, monkeypatch:
         mc.load_model(tmp_path / "a")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_adapters_on_one_network_are_apart(kind: str, tmp_path: Path) -> None:
+    """What the second brings, such as biases, is written neither into the first nor into the base."""
+    base = make_bert()
+    plain = run(base)
+    wanted = [run(save_adapter(make_bert(), tmp_path / str(seed), seed=seed, **KINDS[kind])) for seed in (1, 2)]
+    models = [mc.load_model(tmp_path / str(seed), base=base, note=str) for seed in (1, 2)]
+    assert all(torch.equal(run(model), outputs) for model, outputs in zip(models, wanted, strict=True))
+    merged: Any = models[0]
+    merged.merge_and_unload(safe_merge=True)
+    assert torch.equal(run(models[1]), wanted[1]) and torch.equal(run(base), plain)
+
+
+def test_embeddings_that_peft_saves_whole_are_those_of_the_base(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.LlamaConfig(vocab_size=30, max_position_embeddings=20, pad_token_id=0, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = transformers.LlamaForSequenceClassification(config).eval()
+    base.save_pretrained(tmp_path / "base")
+    settings: dict[str, Any] = {"target_modules": ["embed_tokens", "q_proj"]}
+    with pytest.warns(UserWarning, match="Setting `save_embedding_layers`"):
+        wanted = run(save_adapter(base, tmp_path / "a", "base", **settings))
+    assert torch.equal(run(mc.load_model(tmp_path / "a")), wanted)
+
+
 @pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM", "BertForSequenceClassification"])
 def test_a_head_that_the_adapter_brings_needs_none_in_the_base(kind: str, tmp_path: Path) -> None:
     """Hubs keep bases without the head, or with another; the adapter's folder holds the one that was trained."""
@@ -115,6 +142,19 @@ def test_a_head_that_the_adapter_brings_needs_none_in_the_base(kind: str, tmp_pa
         return
     wanted = run(save_adapter(classifier, tmp_path / "a", "base"))
     assert wanted.shape == (2, 5)
+    assert torch.equal(run(mc.load_model(tmp_path / "a")), wanted)
+
+
+def test_a_head_of_two_layers_too(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.RobertaConfig(vocab_size=30, max_position_embeddings=20, num_labels=3, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = transformers.RobertaForMaskedLM(config)
+        model = transformers.RobertaForSequenceClassification(config).eval()
+    model.roberta.load_state_dict(base.roberta.state_dict())
+    base.save_pretrained(tmp_path / "base")
+    wanted = run(save_adapter(model, tmp_path / "a", "base"))
     assert torch.equal(run(mc.load_model(tmp_path / "a")), wanted)
 
 
@@ -150,6 +190,8 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     started = _change(tmp_path, init_lora_weights="pissa_niter_4")
     with pytest.raises(ValueError, match="was started by pissa_niter_4, which changed the base's weights by what"):
         mc.load_model(started)
+    with pytest.raises(ValueError, match=r"does not fit its base, .* \(.*unterminated subpattern"):
+        mc.load_model(_change(tmp_path, target_modules="("))
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "adapter_config.json").write_text("{")
     with pytest.raises(ValueError, match="cannot be read as the configuration of an adapter"):

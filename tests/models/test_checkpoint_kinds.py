@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,6 +170,56 @@ def test_a_file_that_would_act_is_refused_and_does_not(
             "it where it was made and save model.state_dict() alone, best as .safetensors"
         )
     assert not (tmp_path / "ran").exists() and capsys.readouterr().out == ""
+
+
+def make_repeating(count: int, empty: bytes = b")", join: bytes = b"\x86") -> bytes:
+    """A tuple of two, each of which is one tuple of two, and so on: 2^count values in a few bytes."""
+    return empty + b"".join(b"q%c0h%ch%c" % (n, n, n) + join for n in range(count))
+
+
+HUGE: dict[str, bytes] = {
+    "a key": b"}" + make_repeating(60) + b"K\x01s",
+    "a key of an unknown class": b"}cmade.up\nClass\n" + make_repeating(60) + b"\x85RK\x01s",
+    "a deep key": b"})" + b"\x85" * 300_000 + b"K\x01s",
+    "an encoded text": b"c_codecs\nencode\n" + make_repeating(60) + b"\x85R",
+    "what a module keeps": b"}(X\x01\x00\x00\x00wcmade.up\nTensor\n)RX\x0c\x00\x00\x00_extra_state"
+    + make_repeating(60) + b"u",
+    "a name": make_repeating(60) * 2 + b"\x93",
+    "the key of a storage": b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n" + make_repeating(60) + b"K\x00K\x01tQ",
+    "itself": b"ctorch._tensor\n_rebuild_from_type_v2\n]q\x00(h\x00h\x00h\x00e0h\x00R",
+    "copies": b"}(" + b"".join(b"M%c%cN" % (n % 256, n // 256) for n in range(9999)) + b"uq\x00"
+    + b"ccollections\nOrderedDict\nh\x00\x85R0" * 9999,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_few_bytes_that_stand_for_very_much_take_no_time(tmp_path: Path, name: str) -> None:
+    """Hashing, printing or copying these values would end in no time that matters, or with the process."""
+    file = tmp_path / "a.pt"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + HUGE[name] + b".")
+    with pytest.raises(
+        ValueError, match=r"a\.pt (cannot be read|holds (no state_dict|tensors that))|a\.pt and those of the model"
+    ) as caught:
+        mc.load_model(fresh, file)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_a_length_that_no_file_has_is_one_line(tmp_path: Path) -> None:
+    content, file = zipped(), tmp_path / "a.pt"
+    at = content.index(b"PK\x01\x02") + 20  # sizes in the directory of the first part, data.pkl
+    file.write_bytes(content[:at] + b"\xf0\xff\xff\x7f" * 2 + content[at + 8 :])
+    with pytest.raises(ValueError, match=r"it ends before its data do\); it is damaged"):
+        mc.load_model(fresh, file)
+
+
+def test_plain_objects_are_no_danger(tmp_path: Path) -> None:
+    plain = {"range": range(3), "error": ValueError("x"), "iterator": iter([1]), ("a", frozenset({1})): {1}}
+    for new in (True, False):
+        torch.save(
+            {"model": network().state_dict(), "run": plain}, tmp_path / "a.pt", _use_new_zipfile_serialization=new
+        )
+        assert same(mc.load_model(fresh, tmp_path / "a.pt"), network())
 
 
 MADE: list[str] = []

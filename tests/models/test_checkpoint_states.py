@@ -181,6 +181,30 @@ def test_of_several_states_one_must_be_named(tmp_path: Path, case: str) -> None:
     assert same(load(file, key=first)[0], network()) and same(load(file, key=second)[0], fresh())
 
 
+@pytest.mark.parametrize("other", [others(), {name: 0 * t for name, t in network().state_dict().items()}])
+def test_a_state_with_other_values_in_it_is_one_of_several(tmp_path: Path, other: dict[str, torch.Tensor]) -> None:
+    """A number beside its tensors hides no state: the one without it is not read in its place."""
+    file = tmp_path / "a.pt"
+    for extra in (3, None):
+        torch.save({"model": {**network().state_dict(), "epoch": extra}, "other": other}, file)
+        with pytest.raises(ValueError, match="holds 2 states that fit the model, 'model', 'other'; name the one"):
+            load(file)
+        loaded, notes = load(file, key="model")
+        assert same(loaded, network())
+        kind = type(extra).__name__
+        assert notes[-1] == f"left out of FILE: model.epoch ({kind})"
+
+
+def test_numbers_of_another_kind_are_no_weights(tmp_path: Path) -> None:
+    """Not by a module's own rule for older versions either, which BatchNorm has."""
+    for kind in (torch.complex64, torch.int32):
+        state = network().state_dict()
+        name = next(n for n, t in state.items() if t.is_floating_point())
+        torch.save({**state, name: state[name].to(kind)}, tmp_path / "a.pt")
+        with pytest.raises(ValueError, match=rf"do not fit the model: {name} {str(kind)[6:]}\["):
+            load(tmp_path / "a.pt")
+
+
 def test_a_key_may_be_short_where_it_is_plain(tmp_path: Path) -> None:
     torch.save(SEVERAL["prefixes within"][0], tmp_path / "a.pt")
     assert same(load(tmp_path / "a.pt", key="teacher")[0], fresh())
@@ -292,3 +316,13 @@ def test_weights_of_another_kind_are_one_line(tmp_path: Path, case: str) -> None
     with pytest.raises(ValueError) as caught:
         mc.load_model(factory, tmp_path / "a.pt")
     assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_state_that_holds_the_model_and_more_is_not_passed_over_for_one_that_fits(tmp_path: Path) -> None:
+    more = {**network().state_dict(), "criterion.weight": torch.ones(2)}
+    torch.save({"model": more, "ema": fresh().state_dict()}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="holds 2 states that fit the model, 'model', 'ema'; name the one to take"):
+        load(tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"missing none; unexpected 1 \(criterion\.weight\); another architecture"):
+        load(tmp_path / "a.pt", key="model")
+    assert same(load(tmp_path / "a.pt", key="ema")[0], fresh())

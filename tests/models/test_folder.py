@@ -229,3 +229,24 @@ def test_folders_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         mc.load_model(folder)
     with pytest.raises(ValueError, match=r"factory must be 'package.module:function'"):
         mc.load_model(tmp_path / "none")
+
+
+def test_code_of_a_folder_or_of_a_hub_is_neither_run_nor_offered(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved(bert(), tmp_path / "m")
+    (folder / "own.py").write_text("print('this ran')", encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    own = {name: f"own.{name}" for name in ("AutoConfig", "AutoModelForSequenceClassification")}
+    capfd.readouterr()
+    for changes, text in (
+        ({"model_type": "own", "auto_map": own}, "Transformers cannot load the model in .* contains custom code"),
+        ({"_attn_implementation": "owner/kernel"}, "asks for _attn_implementation = 'owner/kernel', code of a hub"),
+        ({"hidden_size": "many"}, "Transformers cannot load the model in .*Validation error for field 'hidden_size'"),
+    ):
+        (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+        for weights in (None, folder / "model.safetensors"):
+            with pytest.raises(ValueError, match=text) as caught:
+                mc.load_model(folder, weights)
+            assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")  # no question either

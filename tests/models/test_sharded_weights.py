@@ -89,6 +89,13 @@ def test_a_model_that_was_saved_in_two_ways_is_read_from_safetensors(tmp_path: P
     assert notes == ["FILE holds model.safetensors and pytorch_model.bin; model.safetensors is read"]
 
 
+def test_an_index_does_not_hide_another_file(tmp_path: Path) -> None:
+    shard(tmp_path, ".safetensors", save_file)
+    torch.save(others(), tmp_path / "ema.pt")
+    with pytest.raises(ValueError, match=r"holds 2 files of weights \(ema.pt, model.safetensors.index.json\); pass"):
+        load(tmp_path)
+
+
 def test_folders_without_weights(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         load(tmp_path)

@@ -34,12 +34,13 @@ def _make_small() -> nn.Module:
 def adapt(base: nn.Module, seed: int, **settings: Any) -> Any:
     """An adapter whose factors are drawn, on a copy of the base."""
     settings = {"r": 2, "lora_alpha": 4, "target_modules": ["0", "2"]} | settings
+    named = settings.pop("adapter_name", "default")
 
     @torch.no_grad()
     def make() -> Any:
-        model = peft.get_peft_model(copy.deepcopy(base), peft.LoraConfig(**settings))
+        model = peft.get_peft_model(copy.deepcopy(base), peft.LoraConfig(**settings), adapter_name=named)
         for name, parameter in model.named_parameters():
-            if "lora_A" in name or "lora_B" in name or "modules_to_save" in name:
+            if parameter.requires_grad and "lora_magnitude" not in name:
                 parameter.normal_(std=0.5)
         return model.eval()
 
@@ -74,6 +75,8 @@ PAIRS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "other layers": lambda: (adapt(BASE, 1, target_modules=["0"]), adapt(BASE, 2, target_modules=["2"])),
     "a head saved by one": lambda: (adapt(BASE, 1, modules_to_save=["4"]), adapt(BASE, 2)),
     "an adapter and its base": lambda: (adapt(BASE, 1), copy.deepcopy(BASE)),
+    "biases that are trained": lambda: (adapt(BASE, 1, bias="all"), adapt(BASE, 2, bias="all")),
+    "adapters of two names": lambda: (adapt(BASE, 1), adapt(BASE, 2, adapter_name="other")),
     "a bias in the factor": lambda: (adapt(BASE, 1, lora_bias=True), adapt(BASE, 2, lora_bias=True, lora_alpha=3)),
 }
 
@@ -102,6 +105,144 @@ def test_convolutions_too() -> None:
     base = seeded(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2)))
     a, b = (adapt(base, seed, target_modules=["0"]) for seed in (1, 2))
     assert deviation(merge(mc.soup([a, b])), mean(merge(a), merge(b))) < 2e-6
+
+
+class Attending(nn.Module):
+    """Attention, whose inner layer PEFT adapts too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.last = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.attention(x, x, x)[0].mean(1))
+
+
+class Experts(nn.Module):
+    """Two parameters of one module, which no layer holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Parameter(torch.randn(3, 6, 4)), nn.Parameter(torch.randn(3, 4, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bti,eih,ehj->btj", x, self.up, self.down)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (Attending, {"target_modules": ["attention", "last"]}),
+        (
+            lambda: nn.Sequential(Experts(), nn.Linear(6, 2)),
+            {"target_modules": ["1"], "target_parameters": ["0.up", "0.down"]},
+        ),
+    ],
+)
+def test_layers_with_adapters_within(make: Callable[[], nn.Module], settings: dict[str, Any]) -> None:
+    base, x = seeded(make), torch.linspace(-1, 1, 48).reshape(2, 4, 6)
+    a, b = (adapt(base, seed, **settings) for seed in (1, 2))
+    line = mc.LinearPath.between(a, b)
+    with torch.no_grad():
+        for t, model in ((0.0, a), (1.0, b)):
+            wanted = model(x)  # float32 sums of products in another order
+            assert torch.allclose(mc.model_at(a, line, t)(x), wanted, rtol=1e-4, atol=1e-5)
+    assert deviation(merge(mc.soup([a, b])), mean(merge(a), merge(b))) < 2e-6
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.second(self.first(x).relu()).relu())
+
+
+@pytest.mark.parametrize("named", ["default", "other"])
+def test_an_adapter_changes_one_of_two_layers_that_share_a_weight(named: str) -> None:
+    """Of adapters of two names the updates are merged, each into its own layer's weight alone."""
+    base, x = seeded(Tied), torch.linspace(-1, 1, 18).reshape(3, 6)
+    a, b = (adapt(base, 1, target_modules=["first"]), adapt(base, 2, target_modules=["first"], adapter_name=named))
+    line = mc.LinearPath.between(a, b)
+    with torch.no_grad():
+        for t, model in ((0.0, a), (1.0, b)):
+            assert torch.allclose(mc.model_at(a, line, t)(x), model(x), atol=1e-6)  # float32, another order
+        mean = copy.deepcopy(base)
+        mean.second.weight = nn.Parameter(base.first.weight.detach().clone())
+        updates = [m.base_model.model.first.get_delta_weight(n) for m, n in ((a, "default"), (b, named))]
+        mean.first.weight += (updates[0] + updates[1]) / 2
+        assert torch.allclose(mc.soup([a, b])(x), mean(x), atol=1e-6)
+
+
+def test_rows_of_an_embedding_that_are_trained_too() -> None:
+    base = seeded(lambda: nn.Sequential(nn.Embedding(10, 6), nn.Flatten(), nn.Linear(18, 2)))
+    a, b = (adapt(base, s, target_modules=["2"], trainable_token_indices={"0": [1, 4]}) for s in (1, 2))
+    point = mc.point_of(a)
+    assert deviation(merge(mc.soup([a, b])), mean(merge(a), merge(b))) < 2e-6
+    before = {name: tensor.clone() for name, tensor in point.params.items()}
+    with torch.no_grad():
+        for parameter in a.parameters():
+            parameter.add_(float(parameter.requires_grad))
+    assert deviation(dict(point.params), before) == 0.0
+
+
+def test_points_keep_what_is_trained_afterwards() -> None:
+    """Biases that are trained with the adapters, and a network without adapters at one end."""
+    a, plain = adapt(BASE, 1, bias="all"), copy.deepcopy(BASE)
+    point, line = mc.point_of(a), mc.LinearPath.between(a, plain)
+    held: list[Callable[[], dict[str, Tensor]]] = [lambda: dict(point.params), lambda: line.at(1.0)]
+    before = [{name: tensor.clone() for name, tensor in state().items()} for state in held]
+    with torch.no_grad():
+        for parameter in (*a.parameters(), *plain.parameters()):
+            parameter.add_(float(parameter.requires_grad))
+    assert [deviation(state(), old) for state, old in zip(held, before, strict=True)] == [0.0, 0.0]
+
+
+def test_a_networks_base_does_not_replace_that_of_a_point() -> None:
+    a, b = adapt(BASE, 1), adapt(seeded(_make_small, 5), 1)
+    assert deviation(merge(mc.with_parameters(b, mc.point_of(a).params)), merge(a)) == 0.0
+
+
+def over(base: nn.Module) -> nn.Module:
+    """The base's structure over its tensors."""
+    return copy.deepcopy(base, {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in base.parameters()})
+
+
+def test_what_is_done_to_a_soup_leaves_the_networks_on_the_same_base() -> None:
+    base, models = make_base(), []
+    for seed in (1, 2):
+        settings = peft.LoraConfig(r=2, target_modules=["0", "2"], init_lora_weights=False)
+        models.append(seeded(lambda own=settings: peft.get_peft_model(over(base), own), seed).eval())
+    a, b = models
+    wanted, before = mean(merge(a), merge(b)), [merge(model) for model in (a, b, base)]
+    soup: Any = mc.soup([a, b])
+    shared = {p.data_ptr() for p in base.parameters()} & {p.data_ptr() for p in soup.parameters()}
+    assert len(shared) == len(list(base.parameters()))
+    merged = soup.merge_and_unload(safe_merge=True).requires_grad_().double()
+    assert deviation({n: t.float() for n, t in merged.state_dict().items()}, wanted) < 2e-6
+    assert [deviation(merge(m), old) for m, old in zip((a, b, base), before, strict=True)] == [0.0] * 3
+    assert {p.dtype for m in (a, b, base) for p in m.parameters()} == {torch.float32}
+    assert not any(p.requires_grad for name, p in a.named_parameters() if "lora_" not in name)
+
+
+def test_adapters_in_the_same_layers_are_refused() -> None:
+    base, settings = make_base(), peft.LoraConfig(r=2, target_modules=["0"])
+    a = seeded(lambda: peft.get_peft_model(base, settings))
+    with pytest.warns(UserWarning, match="a second time|Already found"):  # PEFT's own, easily overlooked
+        b = seeded(lambda: peft.get_peft_model(base, settings, adapter_name="b"))
+    for other in (base, b):  # PEFT changed the base that it was given
+        for compare in (mc.LinearPath.between, lambda a, b: mc.compare_mechanisms(a, b, make_suite())):
+            with pytest.raises(
+                ValueError, match=r"two of the networks are one: .* \((base_model\.model\.)?0, \.\.\.\)"
+            ):
+                compare(a, other)
+    copied = seeded(lambda: peft.get_peft_model(copy.deepcopy(make_base()), settings))
+    assert mc.LinearPath.between(a, copied).at(0.5)
+    assert mc.LinearPath.between(a, a).at(0.5)
 
 
 def make_suite() -> mc.Suite:

@@ -14,6 +14,7 @@ from mechconn.models import (
     check_weights_there,
     find_base_source,
     is_adapter_folder,
+    list_adapter_files,
     list_weight_files,
     load_base,
     load_model,
@@ -49,27 +50,30 @@ class ModelLoader:
             ValueError, FileNotFoundError: as `load_model` raises; weights without a network.
         """
         check_weights_there(file)
-        if is_adapter_folder(file):
-            return load_model(file, base=self._load_base(file), note=self.note)
-        if self.factory is not None:
-            return self._fill(file)
-        if not file.is_dir():
+        if self.factory is None and not file.is_dir():
             raise ValueError(
                 f"{file} holds weights without a network; pass --model package.module:function, or the folder of a "
                 "saved Hugging Face classifier"
             )
-        if self.key is not None:
+        if self.factory is None and self.key is not None:
             raise ValueError(
                 f"key {self.key!r} names a state in files of weights, and {file} is the folder of a model; leave it "
                 "out, or pass --model package.module:function"
             )
-        return load_model(file, note=self.note)
+        if is_adapter_folder(file):
+            return load_model(file, base=self._load_base(file), note=self.note)
+        return load_model(file, note=self.note) if self.factory is None else self._fill(file)
 
     def hash_weights(self, file: Path) -> str:
-        """SHA-256 of the SHA-256 of each file of weights, in the order of their names; of an adapter its base's too."""
-        files = list_weight_files(file)
-        source = self._find_base(file)[0] if is_adapter_folder(file) else None
-        files += [] if source is None else list_weight_files(source)
+        """SHA-256 of the SHA-256 of each file of weights, in the order of their names.
+
+        Of an adapter its configuration, which scales it, and its base's files too.
+        """
+        if is_adapter_folder(file):
+            source, files = self._find_base(file)[0], list_adapter_files(file)
+            files += [] if source is None else list_weight_files(source)
+        else:
+            files = list_weight_files(file)
         return sha256(b"".join(bytes.fromhex(sha256(own.read_bytes())) for own in files))
 
     def _fill(self, file: Path | None) -> nn.Module:
@@ -88,8 +92,11 @@ class ModelLoader:
         key = str(source), outputs
         if key not in self.bases:
             if self.factory is not None:
+                if source is None:
+                    self.note(f"the base of the adapters is what {self.factory} returns; pass --base for other weights")
                 self.bases[key] = self._fill(source)
             else:
                 assert source is not None
+                self.note(f"the adapter in {adapter} is put on the base in {source}")
                 self.bases[key] = load_base(source, outputs, self.note)
         return self.bases[key]

@@ -40,7 +40,7 @@ from mechconn.mechanisms._over_clusters import (
 from mechconn.mechanisms._reduction import compute_reductions, mirror_outcome
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
 from mechconn.mechanisms._within_classes import compare_within
-from mechconn.network import Metric, check_metrics, check_row_count, check_row_order
+from mechconn.network import Metric, check_adapters_apart, check_metrics, check_row_count, check_row_order
 from mechconn.stats import Interval
 
 Measured: TypeAlias = nn.Module | ModelOutputs
@@ -91,7 +91,7 @@ def compare_mechanisms(
 
     Raises:
         ValueError: one model against several, a suite without interventions, rows in another order for the second
-            model, or as in `measure_invariance`.
+            model, adapters of both in the same layers, or as in `measure_invariance`.
 
     Example:
         >>> identity, constant = nn.Identity(), nn.Linear(2, 2)
@@ -117,6 +117,7 @@ def compare_mechanisms(
             f"got {counts[0]} of model_a and {counts[1]} of model_b; pass one model a side (judged over samples), "
             "or two or more training runs a side (judged over runs)"
         )
+    check_adapters_apart([model for side in sides for model in side if isinstance(model, nn.Module)])
     every = zip("AB", sides, strict=True)
     check_label_names([(f"a model of {side}", model) for side, models in every for model in models], suite, loss)
     run: dict[str, Any] = {"loss": loss, "metrics": metrics, "seed": seed, "compute": compute}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mechconn.core import describe_tensor, isolate_rng, require_extra
@@ -65,6 +66,7 @@ def find_base_folder(folder: Path, config: Mapping[str, Any]) -> Path:
     named = config.get("base_model_name_or_path")
     if not named:
         raise ValueError(f"{folder / CONFIG} names no base; pass its folder or the network, base=... (--base)")
+    named = str(named)
     places = [Path(named), folder / named, folder.parent / named, folder.parent / Path(named).name]
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
@@ -77,8 +79,9 @@ def find_base_folder(folder: Path, config: Mapping[str, Any]) -> Path:
 
 def count_head_outputs(folder: Path) -> int | None:
     """The outputs of the classification head that an adapter's folder holds; None where it holds none."""
+    last = tuple(f".{head}{layer}weight" for head in HEADS for layer in ("", "out_proj."))
     for name, tensor in _read_tensors(folder).items():
-        if name.endswith(tuple(f".{head}weight" for head in HEADS)) and tensor.dim() == 2:
+        if name.endswith(last) and tensor.dim() == 2:
             return len(tensor)
     return None
 
@@ -105,20 +108,23 @@ def put_adapter(folder: Path, base: nn.Module, note: Note) -> nn.Module:
             settings = peft.LoraConfig.from_pretrained(str(folder))
             settings.inference_mode = False
             model = peft.get_peft_model(own, settings)
-        except (ValueError, TypeError, RuntimeError, AttributeError) as error:
+        except Exception as error:  # whatever PEFT meets
             raise ValueError(
                 f"the adapter in {folder} does not fit its base, a {type(base).__name__} "
                 f"({(str(error).strip() or type(error).__name__).splitlines()[0]}); pass the base that it was trained "
                 "on, base=... (--base)"
             ) from error
-        _check_fits(folder, base, tensors, peft.get_peft_model_state_dict(model, save_embedding_layers=False))
+        wanted = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+        tensors = {n: t for n, t in tensors.items() if n in wanted or not _is_of_base(base, n, t)}
+        _check_fits(folder, base, tensors, wanted)
+        _own_what_is_trained(model, base)
         peft.set_peft_model_state_dict(model, tensors)
     for held in model.peft_config.values():
         held.base_model_name_or_path = config.get("base_model_name_or_path")
     return model
 
 
-def find_adapter_file(folder: Path) -> Path:
+def _find_adapter_file(folder: Path) -> Path:
     """The file of an adapter's tensors.
 
     Raises:
@@ -130,14 +136,24 @@ def find_adapter_file(folder: Path) -> Path:
     return file
 
 
+def list_adapter_files(folder: Path) -> list[Path]:
+    """The files that an adapter is: its configuration and its tensors.
+
+    Raises:
+        FileNotFoundError: there are no tensors.
+    """
+    return [folder / CONFIG, _find_adapter_file(folder)]
+
+
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
     """The adapter's tensors by name.
 
     Raises:
         ValueError: the file holds something else beside them, or tensors that cannot be read.
     """
-    found = read_checkpoint(find_adapter_file(folder), lambda text: None)
-    if len(found.states) != 1 or (problems := [t.problem for t in found.states[0].tensors.values() if t.problem]):
+    found = read_checkpoint(_find_adapter_file(folder), lambda text: None)
+    problems = [tensor.problem for state in found.states for tensor in state.tensors.values() if tensor.problem]
+    if len(found.states) != 1 or problems:
         why = problems[0] if len(found.states) == 1 else f"it holds {found.found}"
         raise ValueError(f"{found.file} cannot be read as an adapter's tensors ({why}); save the adapter again")
     return {name: tensor.read() for name, tensor in found.states[0].tensors.items()}
@@ -147,6 +163,20 @@ def _refer_to(base: nn.Module) -> nn.Module:
     """The structure of the base over its own tensors, as parameters that can be frozen without freezing the base's."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in base.parameters()}
     return copy_module(base, memo | {id(buffer): buffer for buffer in base.buffers()})
+
+
+def _is_of_base(base: nn.Module, name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is the base's own, as PEFT saves whole embeddings beside their adapters."""
+    own = base.state_dict().get(name.removeprefix("base_model.model.").replace(".base_layer.", "."))
+    return own is not None and own.shape == tensor.shape and torch.equal(own, tensor.to(own))
+
+
+def _own_what_is_trained(model: nn.Module, base: nn.Module) -> None:
+    """Copy what an adapter brings beside its factors, such as biases, which would be written into the base."""
+    shared = {parameter.data_ptr() for parameter in base.parameters()}
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.data_ptr() in shared:
+            parameter.data = parameter.data.clone()
 
 
 def _check_fits(folder: Path, base: nn.Module, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mechconn.models._inert_pickle import DamagedPickleError, Foreign, Name, UnsafePickleError, read_pickle
-from mechconn.models._torch_files import StoredTensor
+from mechconn.models._inert_pickle import (
+    DamagedPickleError,
+    Foreign,
+    Name,
+    UnsafePickleError,
+    check_short,
+    read_pickle,
+)
+from mechconn.models._torch_files import LARGEST, StoredTensor
 
 PACKAGE = "torch.distributed.checkpoint."
 CONVERT = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
@@ -38,7 +46,7 @@ def read_distributed(folder: Path) -> dict[str, Any]:
                 _put(values, _read_path(paths, name), _store(folder, name, kind, places))
             else:
                 _put(values, _read_path(paths, name), None)
-    except (DamagedPickleError, UnsafePickleError, KeyError, AttributeError, TypeError) as error:
+    except (DamagedPickleError, UnsafePickleError, KeyError, IndexError, AttributeError, TypeError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{folder} is a folder of torch.distributed.checkpoint in a form that is not known here ({why}); convert "
@@ -59,14 +67,17 @@ def _list_places(storage: Mapping[Any, Any]) -> dict[tuple[str, tuple[int, ...] 
     for index, place in storage.items():
         at, info = _state_of(index, "MetadataIndex"), _state_of(place, "_StorageInfo")
         if info.get("transform_descriptors"):
-            raise DamagedPickleError(f"its shards are packed by {', '.join(map(str, info['transform_descriptors']))}")
+            raise DamagedPickleError("its shards are packed")
         offset = at.get("offset")
-        places[at["fqn"], None if offset is None else tuple(offset)] = info
+        _read_numbers((info["offset"], info["length"]))
+        if not _read_text(info["relative_path"]).isprintable():
+            raise DamagedPickleError("a name that cannot be printed")
+        places[_read_text(at["fqn"]), None if offset is None else _read_numbers(offset)] = info
     return places
 
 
 def _check_shards(folder: Path, places: Mapping[Any, Mapping[str, Any]]) -> None:
-    shards = sorted({str(place["relative_path"]) for place in places.values()})
+    shards = sorted({place["relative_path"] for place in places.values()})
     if outside := [name for name in shards if Path(name).is_absolute() or ".." in Path(name).parts]:
         raise DamagedPickleError(f"it names {outside[0]}, which lies outside it")
     if missing := [name for name in shards if not (folder / name).is_file()]:
@@ -88,22 +99,51 @@ def _read_path(paths: Mapping[str, Any], name: str) -> tuple[Any, ...]:
 
 
 def _put(values: dict[str, Any], path: tuple[Any, ...], value: Any) -> None:
+    if not path or not all(isinstance(key, str | int) for key in path):
+        raise DamagedPickleError("keys that are no texts or numbers")
     for key in path[:-1]:
         values = values.setdefault(str(key), {})
     values[str(path[-1])] = value
+
+
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise DamagedPickleError("a name that is no text")
+    return value
+
+
+def _read_numbers(value: Any) -> tuple[int, ...]:
+    numbers = check_short(value)
+    if any(type(n) is not int or not 0 <= n < LARGEST for n in numbers):
+        raise DamagedPickleError("a tensor of no possible shape")
+    return numbers
 
 
 def _store(folder: Path, name: str, kind: Foreign, places: Mapping[Any, Mapping[str, Any]]) -> StoredTensor:
     dtype = getattr(torch, _read_dtype(kind.state["properties"].state).removeprefix("torch."), None)
     if not isinstance(dtype, torch.dtype):
         raise DamagedPickleError(f"the type of {name} is not known here")
-    size = tuple(kind.state["size"])
+    size = _read_numbers(kind.state["size"])
     pieces = [_state_of(chunk, "ChunkStorageMetadata") for chunk in kind.state["chunks"]]
-    covered = sum(torch.Size(piece["sizes"]).numel() for piece in pieces)
-    if covered != torch.Size(size).numel():
-        raise DamagedPickleError(f"its pieces of {name} hold {covered} of {torch.Size(size).numel()} elements")
-    spots = [(tuple(piece["offsets"]), tuple(piece["sizes"]), _find_place(places, name, piece)) for piece in pieces]
+    spots = [
+        (at := _read_numbers(piece["offsets"]), _read_numbers(piece["sizes"]), _find_place(places, name, at))
+        for piece in pieces
+    ]
+    covered = sum(math.prod(sizes) for _, sizes, _ in spots)
+    if covered != math.prod(size) or not _are_apart(size, spots):
+        raise DamagedPickleError(f"its pieces of {name} hold {covered} of {math.prod(size)} elements, or overlap")
     return StoredTensor(size, dtype, _make_reader(folder, name, size, dtype, spots))
+
+
+def _are_apart(size: tuple[int, ...], spots: Sequence[tuple[tuple[int, ...], tuple[int, ...], Any]]) -> bool:
+    """Whether all pieces lie within the tensor, and no two begin at one place."""
+    held = [(first, sizes) for first, sizes, _ in spots if all(sizes)]
+    within = all(
+        len(first) == len(sizes) == len(size)
+        and all(at + n <= end for at, n, end in zip(first, sizes, size, strict=True))
+        for first, sizes in held
+    )
+    return within and len({first for first, _ in held}) == len(held)
 
 
 def _read_dtype(properties: Any) -> str:
@@ -112,8 +152,8 @@ def _read_dtype(properties: Any) -> str:
     return dtype.dotted if isinstance(dtype, Name) else ""
 
 
-def _find_place(places: Mapping[Any, Mapping[str, Any]], name: str, piece: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = places.get((name, tuple(piece["offsets"])), places.get((name, None)))
+def _find_place(places: Mapping[Any, Mapping[str, Any]], name: str, at: tuple[int, ...]) -> Mapping[str, Any]:
+    found = places.get((name, at), places.get((name, None)))
     if found is None:
         raise DamagedPickleError(f"a piece of {name} has no place")
     return found
@@ -124,11 +164,11 @@ def _make_reader(
 ) -> Callable[[], Tensor]:
     def pieces() -> Iterator[tuple[tuple[int, ...], Tensor]]:
         for offsets, sizes, place in spots:
-            shard = folder / str(place["relative_path"])
-            with shard.open("rb") as opened:
-                opened.seek(int(place["offset"]))
-                content = opened.read(int(place["length"]))
+            shard = folder / place["relative_path"]
             try:
+                with shard.open("rb") as opened:
+                    opened.seek(place["offset"])
+                    content = opened.read(min(place["length"], shard.stat().st_size))
                 piece = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             except Exception as error:  # whatever the unpickler meets
                 raise ValueError(f"{shard} cannot be read where {name} lies in it; copy or save it again") from error

@@ -148,7 +148,7 @@ def _load(model: nn.Module, values: Mapping[str, Any], versions: Mapping[str, An
     try:
         with isolate_rng(0, "weights"):  # a rule of the model may build layers
             found = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"the model does not take the tensors that its names ask for ({why})") from error
     return list(found.missing_keys), list(found.unexpected_keys)

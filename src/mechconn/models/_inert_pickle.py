@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,16 +12,18 @@ MARK = object()
 RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg", "exceptions": "builtins"}
 """Modules of Python 2, whose names protocol 2 keeps."""
 MAPPINGS = ("collections.OrderedDict", "builtins.dict", "collections.defaultdict", "collections.Counter")
-HARMLESS = frozenset(
-    {"bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "getattr", "int", "list", "object", "range"}
-    | {"set", "slice", "str", "tuple"}
-)
-"""What pickles of plain objects call of `builtins`."""
+HARMLESS = ("getattr", "iter", "long", "unicode", "xrange")
+"""What pickles of plain objects call of `builtins`, also of Python 2, beside its classes."""
+CALLING = ("filter", "map")
+"""The classes of `builtins` that call what they are given."""
 ACTING = frozenset(
     {"code", "codeop", "ctypes", "importlib", "marshal", "nt", "os", "pickle", "posix", "pty", "runpy", "shutil"}
     | {"socket", "subprocess", "sys", "webbrowser"}
 )
 """Modules that no state of a training calls anything of."""
+PLAIN = (str, bytes, int, float, complex, type(None))
+LONGEST = 64
+"""How many values the key of a dictionary, the shape of a tensor, or what a function of ours is given may hold."""
 
 
 class UnsafePickleError(ValueError):
@@ -43,9 +46,9 @@ class Foreign:
     """An object of a class that is not known here: the name of its class, and what it was to be made of."""
 
     name: str
-    arguments: tuple[Any, ...] = ()
-    state: Any = None
-    entries: dict[Any, Any] = field(default_factory=dict)
+    arguments: tuple[Any, ...] = field(default=(), repr=False)
+    state: Any = field(default=None, repr=False)
+    entries: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def is_module(self) -> bool:
@@ -95,20 +98,26 @@ def read_pickle(
         return _Reader(rebuild or {}, find_stored).run(source)
     except UnsafePickleError:
         raise
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DamagedPickleError(str(error) or type(error).__name__) from error
 
 
 class _Reader:
-    """The machine that a pickle programs, without the power to import or to call."""
+    """The machine that a pickle programs, without the power to import or to call.
+
+    A pickle may refer to one value many times over, so that a few bytes stand for more than any memory holds. Values
+    are therefore never compared, hashed, printed or copied but where they are known to be short.
+    """
 
     def __init__(self, rebuild: Rebuild, find_stored: Callable[[Any], Any] | None) -> None:
         self._rebuild, self._find_stored = rebuild, find_stored
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._steps = self._copied = 0
 
     def run(self, source: bytes | ByteStream) -> Any:
         for opcode, argument, _ in pickletools.genops(source):  # pyright: ignore[reportArgumentType]
+            self._steps += 1
             if opcode.name == "STOP":
                 return self._stack.pop()
             action = _ACTIONS.get(opcode.name)
@@ -130,6 +139,8 @@ class _Reader:
 
     def make(self, count: int | None, kind: Callable[[list[Any]], Any]) -> None:
         """Replace the last `count` values, or those behind the mark, by one value."""
+        if count is not None and count > len(self._stack):
+            raise IndexError("pop from empty list")
         items = self._pop_to_mark() if count is None else self._stack[len(self._stack) - count :]
         if count:
             del self._stack[-count:]
@@ -174,7 +185,7 @@ class _Reader:
         entries = target.entries if isinstance(target, Foreign) else target
         if not isinstance(entries, dict):
             raise TypeError("entries are set on what is no dictionary")
-        entries.update(zip(items[::2], items[1::2], strict=True))
+        entries.update(_pairs(items))
 
     def find_stored(self, identifier: Any) -> None:
         if self._find_stored is None:
@@ -186,7 +197,9 @@ class _Reader:
         if keywords:
             self._stack.pop()
         arguments, called = self._stack.pop(), self._stack.pop()
-        self._stack.append(self._stand_for(called, tuple(arguments)))
+        if not isinstance(arguments, tuple):
+            raise TypeError("a call with arguments that are no tuple")
+        self._stack.append(self._stand_for(called, arguments))
 
     def instantiate(self, dotted: Any) -> None:
         """The calls of protocol 0 and 1."""
@@ -211,27 +224,53 @@ class _Reader:
             return Foreign(getattr(called, "name", type(called).__name__), arguments)
         dotted = called.dotted
         if dotted in self._rebuild:
-            return self._rebuild[dotted](*arguments)
+            return self._rebuild[dotted](*check_short(arguments))
         if dotted in MAPPINGS:
-            pairs = next((a for a in arguments if isinstance(a, list | Mapping)), ())
-            return OrderedValues(pairs)
+            return self._make_mapping(next((a for a in arguments if isinstance(a, list | Mapping)), ()))
         if dotted == "torch.Size":
-            return tuple(*arguments)
+            return check_short(*arguments)
         if dotted == "_codecs.encode":
-            return str(arguments[0]).encode("latin1")
+            return _check_text(arguments[0]).encode("latin1")
         _check_acts_not(dotted)
         return Foreign(dotted, arguments)
 
+    def _make_mapping(self, pairs: Any) -> OrderedValues:
+        """A copy of pairs; no more of them, all together, than the pickle can have put there."""
+        self._copied += len(pairs)
+        if self._copied > self._steps:
+            raise ValueError("more entries than it holds")
+        return OrderedValues(
+            (_make_key(key), value) for key, value in (pairs.items() if isinstance(pairs, Mapping) else pairs)
+        )
+
+
+def check_short(values: Any) -> tuple[Any, ...]:
+    """A list or tuple of few values as a tuple."""
+    if not isinstance(values, list | tuple) or len(values) > LONGEST:
+        raise TypeError("a list of few values is missing")
+    return tuple(values)
+
+
+def _check_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is missing")
+    return value
+
 
 def _make_name(module: Any, last: Any) -> Name:
-    dotted = f"{RENAMED.get(module, module)}.{last}"
+    dotted = f"{RENAMED.get(_check_text(module), module)}.{_check_text(last)}"
     return Name(dotted if dotted.isprintable() else repr(dotted))
 
 
 def _check_acts_not(dotted: str) -> None:
     module, _, last = dotted.rpartition(".")
-    if module.partition(".")[0] in ACTING or (module == "builtins" and last not in HARMLESS):
+    if module.partition(".")[0] in ACTING or (module == "builtins" and not _is_harmless(last)):
         raise UnsafePickleError(dotted)
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether something of `builtins` makes a value, and runs nothing."""
+    return name in HARMLESS or (isinstance(getattr(builtins, name, None), type) and name not in CALLING)
 
 
 def _make(count: int | None, kind: Callable[[list[Any]], Any]) -> Callable[[_Reader, Any], None]:
@@ -243,7 +282,21 @@ def _push(make: Callable[[], Any]) -> Callable[[_Reader, Any], None]:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    return dict(zip(items[::2], items[1::2], strict=True))
+    return dict(zip(map(_make_key, items[::2]), items[1::2], strict=True))
+
+
+def _make_key(value: Any) -> Any:
+    """A value as the key of a dictionary; one that might take long to hash is an unknown object."""
+    parts = [value]
+    for _ in range(LONGEST):
+        if not parts:
+            return value
+        part = parts.pop()
+        if isinstance(part, tuple) and len(part) <= LONGEST:
+            parts += part
+        elif not isinstance(part, PLAIN) and not isinstance(part, Name | Foreign):
+            break
+    return value if not parts else Foreign(f"builtins.{type(value).__name__}")
 
 
 def _pass(reader: _Reader, argument: Any) -> None:

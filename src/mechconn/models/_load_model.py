@@ -65,7 +65,8 @@ def load_model(
             prefix ("teacher"), or both ("state_dict.teacher").
         base: of a folder with an adapter: the network that it was trained on, or its folder; default: the folder that
             the adapter's configuration names, from here or beside it. The tensors of a network are shared, not copied,
-            so that two adapters on one base hold it once.
+            so that two adapters on one base hold it once. PEFT's `merge_and_unload()` writes into them, and so into
+            the network and whatever shares it; `merge_and_unload(safe_merge=True)` does not.
         seed: of the weights that the function draws.
         note: called with a line for each thing worth knowing: which state was read, prefixes removed, tensors and
             objects left out, types converted. By default it goes to the logger "mechconn" at level INFO.
@@ -134,7 +135,9 @@ def _read_folder_argument(factory: Factory) -> Path | None:
 def _load_adapter(folder: Path, base: str | Path | nn.Module | None, note: Note) -> nn.Module:
     """The network with an adapter on it."""
     if not isinstance(base, nn.Module):
-        base = load_base(*find_base_source(folder, base), note)
+        source, outputs = find_base_source(folder, base)
+        note(f"the adapter in {folder} is put on the base in {source}")
+        base = load_base(source, outputs, note)
     model = put_adapter(folder, base, note)
     set_mode(model, False)
     return model

@@ -12,7 +12,7 @@ import torch
 from mechconn.models._inert_pickle import Foreign, Name, OrderedValues
 from mechconn.models._torch_files import StoredTensor, refuse_tensor
 
-DEEPEST = 8
+DEEPEST = 32
 """How many keys deep states are looked for."""
 MODULE = "pickled module"
 PLAIN = (torch.dtype, type)
@@ -47,8 +47,6 @@ def collect_states(file: Path, values: Any) -> Checkpoint:
     """All states among the values of a file; those of optimisers are none."""
     search = _Search()
     search.walk(values, (), 0)
-    if not search.states and isinstance(values, Mapping):
-        search.take_mixed(values)
     if isinstance(values, Mapping):
         found = ", ".join(f"{key!r} ({_describe(value)})" for key, value in list(values.items())[:8]) or "nothing"
     else:
@@ -87,25 +85,32 @@ class _Search:
         self._seen.add(id(entries))
         if isinstance(entries, list | tuple) and (count := sum(isinstance(part, StoredTensor) for part in entries)) > 1:
             self.left_out[".".join(keys)] = f"{count} tensors without names"
+        if isinstance(entries, Mapping):
+            self._take_mixed(entries, keys)
         for key, part in _list_parts(entries):
             self.walk(part, (*keys, str(key)), depth + 1)
 
-    def take_mixed(self, entries: Mapping[Any, Any]) -> None:
-        """The tensors of a state among which plain values stand, such as a number of epochs."""
+    def _take_mixed(self, entries: Mapping[Any, Any], keys: tuple[str, ...]) -> None:
+        """The tensors of a state among which other values stand, such as a number of epochs."""
         tensors = {name: value for name, value in entries.items() if isinstance(value, StoredTensor)}
         if sum("." in str(name) for name in tensors) and all(isinstance(name, str) for name in tensors):
             versions = entries.versions if isinstance(entries, OrderedValues) else None
-            self.states.append(SavedState("", tensors, versions))
-            self.left_out |= {str(name): _describe(value) for name, value in entries.items() if name not in tensors}
+            self.states.append(SavedState(".".join(keys), tensors, versions))
+            others = {".".join((*keys, str(name))): part for name, part in entries.items() if name not in tensors}
+            self.left_out |= {name: _describe(value) for name, value in others.items()}
 
 
 def _is_simple(value: Any) -> bool:
-    """Whether a value is made of numbers, texts, lists and dictionaries alone."""
-    if isinstance(value, Mapping):
-        return all(map(_is_simple, [*value.keys(), *value.values()]))
-    if isinstance(value, list | tuple):
-        return all(map(_is_simple, value))
-    return value is None or isinstance(value, bool | int | float | str | bytes)
+    """Whether a value is made of numbers, texts, lists and dictionaries alone; it may hold one of them many times."""
+    parts, seen = [value], set[int]()
+    while parts:
+        part = parts.pop()
+        if isinstance(part, Mapping | list | tuple):
+            parts += [] if id(part) in seen else (p for entry in _list_parts(part) for p in entry)
+            seen.add(id(part))
+        elif part is not None and not isinstance(part, bool | int | float | str | bytes):
+            return False
+    return True
 
 
 def _is_plain(value: Foreign | Name) -> bool:

@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechconn.models._inert_pickle import DamagedPickleError, Foreign, Name, Rebuild, UnsafePickleError, read_pickle
+from mechconn.models._inert_pickle import (
+    DamagedPickleError,
+    Foreign,
+    Name,
+    Rebuild,
+    UnsafePickleError,
+    check_short,
+    read_pickle,
+)
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How torch.save began files before torch 1.6, and still does where it is asked to."""
@@ -103,7 +111,7 @@ def _find_storage(archive: TensorArchive, identifier: Any) -> Any:
     word, kind, key, *rest = identifier
     if word == "module":
         return kind
-    if word != "storage" or not isinstance(kind, Name):
+    if word != "storage" or not isinstance(kind, Name) or not isinstance(key, str):
         raise ValueError("it refers to data of an unknown kind")
     name = kind.dotted.rpartition(".")[2].removesuffix("Storage")
     dtype = STORAGES.get(name)
@@ -114,7 +122,7 @@ def _find_storage(archive: TensorArchive, identifier: Any) -> Any:
 
 
 def _rebuild_strided(storage: Storage, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor:
-    size, stride = tuple(size), tuple(stride)
+    size, stride = check_short(size), check_short(stride)
     numbers = (storage.first, offset, *size, *stride)
     if len(size) != len(stride) or any(type(n) is not int or not 0 <= n < LARGEST for n in numbers):
         raise DamagedPickleError("a tensor of no possible shape")
@@ -152,7 +160,7 @@ def _rebuild_subclass(function: Any, kind: Any, arguments: Any, state: Any = Non
     if not isinstance(function, Name) or function.dotted not in REBUILD:
         name = kind.dotted if isinstance(kind, Name) else "another class"
         return _gather_distributed(name, arguments, state)
-    return REBUILD[function.dotted](*arguments)
+    return REBUILD[function.dotted](*check_short(arguments))
 
 
 def _gather_distributed(name: str, arguments: Any, state: Any) -> StoredTensor:
@@ -223,11 +231,7 @@ def explain_damage(file: Path, error: Exception) -> str:
 
 
 def _read_zipped(file: Path) -> Any:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            parts = {part.filename: part for part in archive.infolist()}
-    except (NotImplementedError, ValueError, struct.error) as error:
-        raise zipfile.BadZipFile(str(error)) from error
+    parts = _list_parts(file)
     root = next((name.removesuffix("data.pkl") for name in parts if name.rpartition("/")[2] == "data.pkl"), None)
     if root is None or f"{root}constants.pkl" in parts:
         raise ValueError(_explain_other_zip(file, set(parts)))
@@ -241,16 +245,26 @@ def _read_zipped(file: Path) -> Any:
             if part.compress_type != zipfile.ZIP_STORED:
                 raise zipfile.BadZipFile(f"{name} in it is compressed")
             store.places[name.removeprefix(f"{root}data/")] = (_find_first_byte(opened, part), part.file_size)
-
-        def read(name: str) -> bytes:
-            first, length = store.places[name]
-            opened.seek(first)
-            return opened.read(length)
-
-        if f"{root}byteorder" in parts and read(f"{root}byteorder") != b"little":
+        if f"{root}byteorder" in parts and _read_part(opened, *store.places[f"{root}byteorder"]) != b"little":
             raise ValueError(f"{file} was saved on a big-endian machine; save it on a little-endian one")
-        pickled = read(f"{root}data.pkl")
+        pickled = _read_part(opened, *store.places[f"{root}data.pkl"])
     return read_pickle(pickled, REBUILD, lambda identifier: _find_storage(store, identifier))
+
+
+def _list_parts(file: Path) -> dict[str, zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return {part.filename: part for part in archive.infolist()}
+    except (NotImplementedError, ValueError, struct.error) as error:
+        raise zipfile.BadZipFile(str(error)) from error
+
+
+def _read_part(opened: Any, first: int, length: int) -> bytes:
+    """Some bytes of a file; a length beyond its end would ask for as much memory."""
+    if first + length > opened.seek(0, 2):
+        raise EOFError("it ends before its data do")
+    opened.seek(first)
+    return opened.read(length)
 
 
 def _find_first_byte(opened: Any, part: zipfile.ZipInfo) -> int:
@@ -281,7 +295,9 @@ def _read_legacy(file: Path) -> Any:
         if isinstance(system, Mapping) and system.get("little_endian") is False:
             raise ValueError(f"{file} was saved on a big-endian machine; save it on a little-endian one")
         values = read_pickle(opened, REBUILD, lambda identifier: _find_storage(store, identifier))
-        for key in map(str, read_pickle(opened)):
+        for key in read_pickle(opened):
+            if not isinstance(key, str):
+                raise DamagedPickleError("a key that is no text")
             length = int.from_bytes(opened.read(8), "little") * store.widths.get(key, 1)
             store.places[key] = (opened.tell(), length)
             if opened.tell() + length > size:

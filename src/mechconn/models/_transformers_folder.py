@@ -48,13 +48,13 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object], outp
             "loaded"
         )
     _refuse_sound(folder, architecture)
+    _refuse_foreign_code(folder, _read_config(folder))
     own = _check_folder(folder, note) if weights else None
     with require_extra(f"the model in {folder}", "transformers"):
         import transformers
     with _silence_transformers(transformers):
         if own is None:
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-            return getattr(transformers, loader).from_config(config, dtype=torch.float32)
+            return _build_by_transformers(transformers.AutoConfig, getattr(transformers, loader), folder)
         model, info = _fill_by_transformers(getattr(transformers, loader), folder, own, outputs)
     # A head that the file lacks would be drawn at random, with a line in a log.
     missing, unexpected = (sorted(map(str, info.get(kind, ()))) for kind in ("missing_keys", "unexpected_keys"))
@@ -87,6 +87,18 @@ def _refuse_sound(folder: Path, architecture: str) -> None:
         )
 
 
+def _refuse_foreign_code(folder: Path, config: Any) -> None:
+    """Raise where a configuration, or one within it, names code of a hub ("owner/name") to compute layers with."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            _refuse_foreign_code(folder, value)
+        elif "_implementation" in str(name) and "/" in str(value):
+            raise ValueError(
+                f"config.json in {folder} asks for {name} = {value!r}, code of a hub, which is not run; remove that "
+                "line, so that Transformers' own is used"
+            )
+
+
 def _check_folder(folder: Path, note: Callable[[str], object]) -> Path:
     """The folder's weights or their index, once they are known to be whole, in floating point, and to run nothing.
 
@@ -107,6 +119,15 @@ def _check_folder(folder: Path, note: Callable[[str], object]) -> Path:
     return own
 
 
+def _build_by_transformers(configs: Any, loader: Any, folder: Path) -> nn.Module:
+    """The model of a configuration, with weights that are drawn."""
+    try:
+        config = configs.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return loader.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    except Exception as error:  # whatever Transformers meets
+        raise _explain_not_built(folder, error) from error
+
+
 def _fill_by_transformers(
     loader: Any, folder: Path, own: Path, outputs: int | None
 ) -> tuple[nn.Module, dict[str, Any]]:
@@ -116,6 +137,7 @@ def _fill_by_transformers(
         return loader.from_pretrained(
             folder,
             local_files_only=True,
+            trust_remote_code=False,  # by default it asks whether code in the folder may run
             use_safetensors="safetensors" in own.name,
             weights_only=True,
             dtype=torch.float32,
@@ -123,11 +145,15 @@ def _fill_by_transformers(
             ignore_mismatched_sizes=True,  # told by us, in one line
             **head,
         )
-    except (RuntimeError, OSError, ValueError) as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
-        raise ValueError(
-            f"Transformers cannot load the model in {folder} ({why}); save it again with the version that is installed"
-        ) from error
+    except Exception as error:  # whatever Transformers meets
+        raise _explain_not_built(folder, error) from error
+
+
+def _explain_not_built(folder: Path, error: Exception) -> ValueError:
+    why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
+    return ValueError(
+        f"Transformers cannot load the model in {folder} ({why}); save it again with the version that is installed"
+    )
 
 
 def _describe_mismatch(found: Any) -> str:

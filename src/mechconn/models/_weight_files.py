@@ -113,8 +113,8 @@ def find_weights(path: Path, note: Note) -> Path:
         return find_weights(inner, note)
     files = list_candidates(path)
     shards = [file for file in files if SHARD.search(file.name)]
-    indexes = [file for file in files if file.name.endswith(".index.json")]
-    choice = indexes or [file for file in files if file not in shards]
+    listed = {name for file in files if file.name.endswith(".index.json") for name in _read_map(file).values()}
+    choice = [file for file in files if file not in shards and file.name not in listed]
     if choice:
         return _choose_file(path, choice, note)
     if shards:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 FACTORS = (".lora_A.", ".lora_B.", ".lora_embedding_A.", ".lora_embedding_B.")
-ADAPTER_PARTS = (*FACTORS, ".lora_magnitude_vector.", ".modules_to_save.")
+ADAPTER_PARTS = (*FACTORS, ".lora_magnitude_vector.", ".modules_to_save.", ".trainable_tokens_")
 _HELD = "_mechconn_held"
 
 
@@ -48,10 +48,17 @@ def has_adapters(model: nn.Module) -> bool:
 
 
 def find_base(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of a network with adapters that are not the adapters' own; empty for any other network."""
+    """The frozen parameters of a network with adapters that are not the adapters' own; empty for any other network.
+
+    What is trained with the adapters, such as biases, is no part of the base.
+    """
     if not has_adapters(model):
         return {}
-    return {name: p for name, p in model.named_parameters() if not any(part in f".{name}" for part in ADAPTER_PARTS)}
+    return {
+        name: p
+        for name, p in model.named_parameters()
+        if not p.requires_grad and not any(part in f".{name}" for part in ADAPTER_PARTS)
+    }
 
 
 def iterate_adapted(model: nn.Module) -> Iterator[tuple[str, Any]]:

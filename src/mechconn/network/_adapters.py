@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,13 +51,37 @@ def join_adapted(models: Sequence[nn.Module]) -> list[nn.Module]:
 
     Args:
         models: networks, some with adapters; they stay as they are. Without adapters they are returned as given.
+
+    Raises:
+        ValueError: two of them have their adapters in the same layers, or a layer cannot be merged.
     """
     models = [unwrap_module(model) for model in models]
     if not any(map(has_adapters, models)):
         return models
+    check_adapters_apart(models)
     if _can_be_stacked(models):
         return _stack(models)
     return [merge_adapters(model) if has_adapters(model) else model for model in models]
+
+
+def check_adapters_apart(models: Sequence[nn.Module]) -> None:
+    """Raise where two networks have their adapters in the same layers, so that both compute the same.
+
+    PEFT puts an adapter into the base that it is given: the base is no longer a network without it, and the adapter
+    of a second model on it replaces or joins the first.
+
+    Raises:
+        ValueError: two of them do; the first layer is named.
+    """
+    holders: dict[int, nn.Module] = {}
+    for model in models:
+        for name, layer in iterate_adapted(model):
+            if holders.setdefault(id(layer), model) is not model:
+                raise ValueError(
+                    f"two of the networks are one: PEFT put the adapters of both into the same layers ({name}, ...); "
+                    "give each its own copy of the base, get_peft_model(copy.deepcopy(base), ...), or load them by "
+                    "load_model(folder, base=base)"
+                )
 
 
 def merge_adapters(model: nn.Module) -> nn.Module:
@@ -68,7 +93,10 @@ def merge_adapters(model: nn.Module) -> nn.Module:
     merged = copy_module(model)
     while type(merged).__module__.startswith("peft.") and (inner := _find_inner(merged)) is not None:
         merged = inner
+    slots = Counter(id(p) for part in merged.modules() for p in part._parameters.values() if p is not None)
     for name, layer in list(iterate_adapted(merged)):
+        if not layer.merged and not layer.disable_adapters:
+            _untie(layer.get_base_layer(), slots)
         _replace(merged, name, _merge_layer(name, layer))
     for name, wrapper in list(merged.named_modules()):
         if _is_saved_wrapper(wrapper):
@@ -89,9 +117,19 @@ def _is_saved_wrapper(module: nn.Module) -> bool:
 
 
 def _choose_saved(wrapper: Any) -> nn.Module:
-    """The module that a wrapper of trained modules calls."""
+    """The module that a wrapper of trained modules, or of an embedding with trained rows, calls."""
+    if "token_adapter" in wrapper._modules:
+        return wrapper.token_adapter
     active = [] if wrapper.disable_adapters else [n for n in wrapper.active_adapters if n in wrapper.modules_to_save]
     return wrapper.modules_to_save[active[0]] if active else wrapper.original_module
+
+
+def _untie(base: nn.Module, slots: Mapping[int, int]) -> None:
+    """Give a layer its own copy of weights that other layers hold too, which its adapter does not change."""
+    for part in base.modules():
+        for name, weight in part._parameters.items():
+            if weight is not None and slots[id(weight)] > 1:
+                part._parameters[name] = nn.Parameter(weight.detach().clone(), weight.requires_grad)
 
 
 def _merge_layer(name: str, layer: Any) -> nn.Module:
@@ -101,7 +139,10 @@ def _merge_layer(name: str, layer: Any) -> nn.Module:
             warnings.simplefilter("ignore")
             if layer.disable_adapters and layer.merged:
                 layer.unmerge()
-            elif not layer.disable_adapters:
+            if (unload := getattr(layer, "unload_and_optionally_merge_module", None)) is not None:
+                # of attention, and of several parameters of one module: what is adapted within is merged too
+                return unload(merge=not layer.disable_adapters, safe_merge=False, adapter_names=None)
+            if not layer.disable_adapters:
                 layer.merge()
     except (NotImplementedError, RuntimeError, ValueError, AttributeError) as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mechconn.core import isolate_rng
-from mechconn.network._adapter_layers import find_base, is_held
+from mechconn.network._adapter_layers import find_base, share_memory
 from mechconn.network._wrappers import unwrap_module
 
 MEMOISED = functools._lru_cache_wrapper
@@ -53,13 +53,15 @@ def copy_module(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modu
 def copy_with_state(model: nn.Module, state: Mapping[str, Tensor], shared: Iterable[Tensor] = ()) -> nn.Module:
     """A copy of the model that holds these parameters and buffers, under their first names, and no values of others.
 
-    Modes stay as they are. What is not in `state`, or is held in it, stays as the model has it. Tensors of the model in
-    `shared` are the copy's too.
+    Modes stay as they are. What is not in `state` stays as the model has it. Parameters of the model in `shared` whose
+    values are those in `state` are not copied: the result has parameters of its own over the same memory.
     """
-    result = copy_module(model, {id(tensor): tensor for tensor in shared})
+    model, given = unwrap_module(model), {id(tensor) for tensor in shared}
+    kept = {n: p for n, p in model.named_parameters() if id(p) in given and n in state and _are_alike(p, state[n])}
+    result = copy_module(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in kept.values()})
     with torch.no_grad():
         for name, tensor in _iterate_named_tensors(result):
-            if name in state and not is_held(state[name]):
+            if name in state and name not in kept:
                 _write_into(tensor, state[name])
     drop_computed_values(result)
     return result
@@ -257,6 +259,10 @@ class _SavedState(TorchDispatchMode):
 def _iterate_named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters()
     yield from module.named_buffers()
+
+
+def _are_alike(own: Tensor, value: Tensor) -> bool:
+    return share_memory(own, value) or (own.shape == value.shape and torch.equal(own, value.to(own)))
 
 
 def _write_into(tensor: Tensor, value: Tensor) -> None:

@@ -68,8 +68,8 @@ PointLike: TypeAlias = nn.Module | Point | Mapping[str, Tensor]
 def point_of(model: nn.Module) -> Point:
     """The point that a model is: detached copies of its parameters and buffers.
 
-    Buffers that hold what the module computed from its weights, and drops by its own rules, are left out. The base
-    under low-rank adapters is not copied: its tensors are the model's own, and nothing here writes into them.
+    Buffers that hold what the module computed from its weights, and drops by its own rules, are left out. The frozen
+    base under low-rank adapters is not copied: its tensors are the model's own, and nothing here writes into them.
 
     Raises:
         TypeError: the model is a TorchScript module.
@@ -139,19 +139,20 @@ def find_joined(model: nn.Module, points: Sequence[Point]) -> nn.Module:
 
 
 def _join_points(what: Sequence[str], given: Sequence[PointLike], ignore: Sequence[str]) -> list[Point]:
-    """The points of networks with adapters; none of them is copied once more."""
+    """The points of networks with adapters; those that were copied to join them are not copied once more."""
+    models = [one for one in given if isinstance(one, nn.Module)]
     for name, one in zip(what, given, strict=True):
         if not isinstance(one, nn.Module):
             raise TypeError(
                 f"{name} must be a network like the others, which carry low-rank adapters, got {type(one).__name__}; "
                 "factors are brought together from the networks themselves"
             )
-    joined = join_networks([one for one in given if isinstance(one, nn.Module)])
-    points = []
-    for name, one in zip(what, joined, strict=True):
+    joined, points = join_networks(models), list[Point]()
+    for name, model, one in zip(what, models, joined, strict=True):
         if one is not joined[0]:
             check_one_module(joined[0].module, one.module, ignore=ignore, names=(what[0], name))
-        points.append(replace(refer_to(one.module), joined=one))
+        own = refer_to(one.module) if has_adapters(model) else point_of(one.module)
+        points.append(replace(own, joined=one))
     return [points[0], *(share_ignored(point, points[0], ignore) for point in points[1:])]
 
 

@@ -67,6 +67,9 @@ def soup(
     Mean weights make a good model only where the models lie in one basin: their barriers (`mechanism_map`) say whether.
     What the result relies on is measured as of any model, by `measure_invariance`.
 
+    Networks with low-rank adapters over one base in memory give an adapter over that base: merge it by
+    `merge_and_unload(safe_merge=True)`, since PEFT writes into the base that all of them share without it.
+
     Args:
         models: two or more networks of one module, or points of the first; they stay as they are. With a weight of 1
             the result is that network; else state that they do not share is renewed by its rule, or refused.
