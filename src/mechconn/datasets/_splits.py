@@ -61,11 +61,12 @@ def load_splits(
 ) -> dict[str, SampleSource]:
     """Splits from a source each, alike in kind, shape and classes: `Suite(load_splits({...}), reference=...)`.
 
-    A source is one of: a parquet file, of which a column "split" names the rows of "file#split"; a folder, table, .npz file or name that `load` reads, with its split after "#"
-    where it has several ("photos#test", "photos.csv#test", "cifar10#test"); "owner/name#split" of the hub with
-    `download`; a .safetensors file. That holds "x" (bytes [N, C, H, W] are images, anything else is given to the model
-    as it is), or "input_ids" and "attention_mask" (and "token_type_ids"), beside the labels "y". With `tokenizer`, also
-    a table of texts (.csv, .tsv, .jsonl, parquet), as `load_text` reads it.
+    A source is one of: a parquet file, of which a column "split" names the rows of "file#split"; a folder, table, .npz
+    file or name that `load` reads, with its split after "#" where it has several ("photos#test", "photos.csv#test",
+    "cifar10#test"); "owner/name#split" of the hub with `download`; a .safetensors file. That holds "x" (bytes [N, C, H,
+    W] are images, anything else is given to the model as it is), or "input_ids" and "attention_mask" (and
+    "token_type_ids"), beside the labels "y". With `tokenizer`, also a table of texts (.csv, .tsv, .jsonl, parquet), as
+    `load_text` reads it.
 
     Args:
         sources: name of the split -> where it is.
