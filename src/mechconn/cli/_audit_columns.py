@@ -86,9 +86,10 @@ def find_split_source(config: AuditConfig, split: str | None) -> str:
 
 def _read_wanted(source: str, what: str, column: str, how: Mapping[str, Any], said: bool) -> Sequence[Any]:
     """One column; `said`: that its data are not there is said elsewhere."""
+    many = what.startswith("cluster")  # whose numbers are names, however many there are
     try:
-        values = read_column_of(source, column, how)
-        if not what.startswith("cluster"):
+        values = read_column_of(source, column, {**how, "threshold": None} if many else how)
+        if not many:
             _check_few(source, column, values)
     except (ValueError, FileNotFoundError) as error:
         if said and isinstance(error, FileNotFoundError):
