@@ -110,19 +110,27 @@ def test_two_labels_scored_from_three_outputs(folder: Path, capsys: pytest.Captu
 
 
 def test_fractions_of_the_label_and_of_the_column(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [",file,toxicity,male,split"]
+    lines = [",file,toxicity,male,split,visit"]
     for row in range(300):
         label = row % 2 == 1
         mark = label if row % 6 < 4 else not label
         (folder / f"{row}.png").write_bytes(image(mark, label))
-        lines.append(f"{row},{row}.png,{0.5 + row % 3 / 6 if label else 0.1},{0.75 if mark else 0.25},2")
+        lines.append(
+            f"{row},{row}.png,{0.5 + row % 3 / 6 if label else 0.1},{0.75 if mark else 0.25},2,{row // 4 / 100}"
+        )
+    # Training data on which all annotators agreed: none but whole numbers in that split.
+    lines += [f"{row},{row}.png,{row % 2}.0,{row % 2}.0,0,0" for row in range(20)]
     (folder / "all.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    asked = "by = 'male'\n[splits]\ntest = 'all.csv#test'\n[images]\nlabel = 'toxicity'\n"
+    asked = "by = 'male'\nmajority = 'all.csv#train'\n[splits]\ntest = 'all.csv#test'\n[images]\nlabel = 'toxicity'\n"
     write_audit(folder, asked + "threshold = 0.5\n" + networks(folder))
     assert run(COMMAND) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["comparison"]["a"]["samples"] == {"agree": 200, "conflict": 100}
     assert record["comparison"]["a"]["effects"]["conflict"]["effect"] == -1.0
+    write_audit(folder, "cluster = 'visit'\n" + asked + "threshold = 0.5\n" + networks(folder))
+    assert run(COMMAND) == 0
+    # 75 visits in all, and none of their numbers is cut.
+    assert json.loads(capsys.readouterr().out)["comparison"]["a"]["clusters"]["agree"] == 75
     write_audit(folder, asked + networks(folder))
     assert run(COMMAND) == 2
     told = capsys.readouterr().err.splitlines()

@@ -216,6 +216,48 @@ def test_raw_texts_and_saved_classifiers_are_audited_unchanged(
     assert (config.relearn.split, config.text and config.text.label) == ("column_only", "label")
 
 
+def test_splits_without_labels_are_left_out_and_all_that_is_missing_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As competitions give test data; the command is one that a shell reads."""
+    rows = [*((f"text {row}", row % 2, "train") for row in range(20)), ("a film", "", "test"), ("dull", 1, "dev")]
+    lines = ["text,label,split", *(",".join(map(str, row)) for row in rows)]
+    (folder / "my texts").mkdir()
+    (folder / "my texts" / "all.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    code, out, err = run("init 'my texts' -o 'my audit.toml'", capsys)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:] == [
+        "  my texts/all.csv: texts, dev, train; columns label, split",
+        "  my texts/all.csv#test: not read (my texts/all.csv row 20: column 'label' is empty; every row needs a label)",
+        "Wrote my audit.toml: splits dev.",
+        "To be added: a tokenizer for the texts: name its folder under [text], tokenizer.",
+        "To be added: dev is one split: name another one, a column by= of it, or [interventions] on it.",
+        "Next: mechconn audit A B --data 'my audit.toml' --model package.module:function -o audit.html",
+    ]
+    assert tomllib.loads((folder / "my audit.toml").read_text())["splits"] == {"dev": "my texts/all.csv#dev"}
+    for row in (0, 21):
+        rows[row] = (rows[row][0], "", rows[row][2])
+    lines = ["text,label,split", *(",".join(map(str, row)) for row in rows)]
+    (folder / "my texts" / "all.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    code, out, _ = run("init 'my texts' --force", capsys)
+    assert code == 0
+    assert "  my texts/all.csv: not read (my texts/all.csv row 21: column 'label' is empty; every row needs a" in out
+
+
+def test_many_folders_of_classes_are_looked_into_once(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in map(str, range(30)):
+        write_class_folder(folder / "many" / "train" / name, {"a.png": pixels(1), "b.png": pixels(2)})
+        write_class_folder(folder / "many" / "test" / name, {"c.png": pixels(3)})
+    searched: list[str] = []
+    rglob = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda self, what: (searched.append(what), rglob(self, what))[1])
+    code, out, _ = run("init many", capsys)
+    assert code == 0 and "  many: images, train, test" in out
+    assert len(searched) < 30
+
+
 def test_texts_without_a_tokenizer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_csv(folder / "cue.csv")
     write_csv(folder / "other.csv")

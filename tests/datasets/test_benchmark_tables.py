@@ -307,3 +307,20 @@ def test_a_row_without_a_value_is_refused(missing: object) -> None:
         with pytest.raises(ValueError) as caught:
             act()
         assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("labels", [(-1, -1, -1), (0, -1, 1), (-2, 0, 1)])
+def test_numbers_below_zero_are_no_classes(tmp_path: Path, labels: tuple[int, ...]) -> None:
+    """Rows without a label are often marked -1; as names, or as marks, they would be a class."""
+    write_class_folder(tmp_path, {f"{row}.png": pixels(row) for row in range(3)})
+    file = table(tmp_path / "list.csv", "file,label", *(f"{row}.png,{label}" for row, label in enumerate(labels)))
+    row = min(range(3), key=lambda row: (labels[row] >= 0, row))
+    with pytest.raises(ValueError, match=f"list.csv row {row}: {labels[row]} in column 'label' names no class; leave"):
+        load(file)
+
+
+def test_names_of_classes_have_one_order_in_all_splits_of_a_folder(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", pngs(3), [0, 0, 0], more={"name": ["ant", "bee", "cat"]})
+    write(tmp_path / "test.parquet", pngs(2), [0, 0], more={"name": ["cat", "bee"]})
+    test = load(tmp_path, split="test", label="name")
+    assert (test.classes, test.y.tolist()) == (("ant", "bee", "cat"), [2, 1])

@@ -36,14 +36,16 @@ def test_rows_are_in_the_order_of_image_folder(tmp_path: Path) -> None:
     assert mc.datasets.load_column(tmp_path, "class") == ("cat", "cat", "dog", "owl", "owl")
     write_class_folder(tmp_path / "cat" / "a folder", {"0.png": pixels(7)})
     write_class_folder(tmp_path / "cat" / "Z", {"9.png": pixels(8)})
-    walked = [  # as torchvision 0.28 lists them: sorted(os.walk(class)), and of each folder sorted(files)
+    write_class_folder(tmp_path.with_name("elsewhere"), {"5.png": pixels(9)})
+    (tmp_path / "dog" / "linked").symlink_to(tmp_path.with_name("elsewhere"))
+    walked = [  # as torchvision 0.28 lists them: sorted(os.walk(class, followlinks=True)), each folder's files sorted
         Path(root) / file
         for name in ("cat", "dog", "owl")
-        for root, _, files in sorted(os.walk(tmp_path / name))
+        for root, _, files in sorted(os.walk(tmp_path / name, followlinks=True))
         for file in sorted(files)
     ]
     expected = [pixels_of(file) for file in walked]
-    assert numbers(mc.datasets.load(tmp_path)) == expected == [0, 3, 8, 7, 1, 2, 4]
+    assert numbers(mc.datasets.load(tmp_path)) == expected == [0, 3, 8, 7, 1, 9, 2, 4]
 
 
 def pixels_of(file: Path) -> int:
@@ -199,6 +201,16 @@ def test_folders_in_class_folders_are_told_from_domains(tmp_path: Path) -> None:
     assert mc.datasets.load(tmp_path / "split", layout="classes").classes == ("art", "sketch")
 
 
+def test_domains_of_which_one_lacks_a_class_are_not_taken_for_classes(tmp_path: Path) -> None:
+    """Else the labels would be the domains; what the error advises is done here."""
+    place = domains(tmp_path)
+    write_class_folder(place / "sketch" / "house", {"0.png": pixels(9)})
+    with pytest.raises(ValueError, match="domains with classes in them, of which art lacks house, or one of classes;"):
+        mc.datasets.load(place)
+    assert mc.datasets.load(place, split="art", layout="domains").classes == ("cat", "dog", "house")
+    assert mc.datasets.load(place, layout="classes").classes == ("art", "sketch")
+
+
 def test_statistics_of_rows_that_stand_class_after_class_are_those_of_mixed_batches(tmp_path: Path) -> None:
     """Batches of one class are normalised by the statistics of that class, so the rows are shuffled."""
     y = torch.arange(400) // 200
@@ -212,5 +224,31 @@ def test_statistics_of_rows_that_stand_class_after_class_are_those_of_mixed_batc
 
     whole = estimate(torch.arange(400), 400)
     turns, found = estimate(mixed), estimate(torch.arange(400))
-    for estimated in (turns, found):  # 8 batches, each with means of its own; unshuffled it is 0.05 off
+    domains = estimate(torch.arange(400).view(2, 2, 100).transpose(0, 1).flatten())  # each class after class
+    downwards = estimate(torch.arange(400).flip(0))
+    for estimated in (turns, found, domains, downwards):  # 8 batches of their own means; unshuffled it is 0.05 off
         assert float((estimated - whole).abs().max()) < 0.02
+
+
+class Listed(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """As torchvision's ImageFolder, whose labels are listed and whose samples take long to read."""
+
+    def __init__(self, x: torch.Tensor, targets: list[int]) -> None:
+        self.x, self.targets = x, targets
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        return self.x[row], self.targets[row]
+
+
+def test_statistics_of_an_image_folder_are_those_of_its_tensors() -> None:
+    y = torch.arange(100) // 50
+    x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)) + 4.0 * y[:, None]
+    net = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.ReLU(), torch.nn.BatchNorm1d(2))
+    found = [
+        mc.point_of(mc.soup([net, net], norm=mc.Reestimate(data, batch_size=20))).buffers["2.running_mean"]
+        for data in ((x, y), Listed(x, y.tolist()))
+    ]
+    assert torch.equal(*found)

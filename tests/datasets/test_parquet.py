@@ -232,7 +232,11 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda f: one(f, pngs(4), [0, 1, 3, 2], names=["a", "b", "c"]),
         rf"{FILE} row 2: label 3 in column 'label' is outside 0 \.\.\. 2",
     ),
-    "negative label": (lambda f: one(f, pngs(3), [0, -1, 1]), rf"{FILE} row 1: label -1 .* is outside 0 \.\.\. 1"),
+    "negative label": (lambda f: one(f, pngs(3), [0, -1, 1]), rf"{FILE} row 1: -1 in column 'label' names no class"),
+    "labels that are not known": (
+        lambda f: one(f, pngs(3), [-1, -1, -1]),
+        rf"{FILE} row 0: -1 in column 'label' names no class; leave out rows without a label",
+    ),
     "numbers that are no classes": (
         lambda f: one(f, pngs(2), [0, 10**9], columns=("img", "id")),
         rf"{FILE} row 1: 1000000000 in column 'id' is no class number; name the column of the classes with label=",
@@ -271,7 +275,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "a label of the second shard": (
         lambda f: two_shards(f, lambda file: write(file, pngs(2), [0, -5])),
-        r"train-00001-of-00002\.parquet row 1: label -5",
+        r"train-00001-of-00002\.parquet row 1: -5 in column 'label' names no class",
     ),
     "other columns in the second shard": (
         lambda f: two_shards(f, lambda file: write(file, pngs(1), [0], columns=("img", "kind"))),

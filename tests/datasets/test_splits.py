@@ -183,7 +183,7 @@ def test_columns_of_tables(tmp_path: Path) -> None:
     write(tmp_path / "set" / "train.parquet", pngs(1), [0])
     with pytest.raises(ValueError, match="has not one split but these: test, train"):
         load_column(tmp_path / "set", "code")
-    with pytest.raises(ValueError, match="split must be one of 'test', 'train', got 'trian'; did you mean 'train'"):
+    with pytest.raises(ValueError, match=r"set must be one of 'test', 'train', got 'trian'; did you mean 'train'"):
         load_column(f"{tmp_path / 'set'}#trian", "code")
 
 
@@ -206,3 +206,20 @@ def test_columns_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ImportError, match=r"pip install 'mechconn.data.'"):
         load_column(file, "label")
+
+
+def test_a_split_that_is_named_is_never_the_whole_file(tmp_path: Path) -> None:
+    file = write(tmp_path / "all.parquet", pngs(4), [0, 1, 0, 1], more={"split": [0, 2, 2, 0], "place": list("abcd")})
+    sets = load_splits({name: f"{file}#{name}" for name in ("train", "test")}, label="label")
+    assert [data.x[:, 0, 0, 0].tolist() for data in sets.values()] == [[0, 3], [1, 2]]  # pyright: ignore[reportAttributeAccessIssue]
+    assert load_column(f"{file}#test", "place") == ("b", "c")
+    assert len(load_splits({"cue": file}, label="label")["cue"]) == len(load_column(file, "place")) == 4
+    with pytest.raises(ValueError, match=r"split of .*all.parquet must be one of 'test', 'train', got 'val'"):
+        load_splits({"cue": f"{file}#val"}, label="label")
+    plain = write(tmp_path / "plain.parquet", pngs(2), [0, 1])
+    assert len(load_splits({"cue": f"{plain}#train"})["cue"]) == 2
+    with pytest.raises(ValueError, match=r"split of .*plain.parquet must be one of 'plain', 'train', got 'test'"):
+        load_splits({"cue": f"{plain}#test"})
+    save_file({"x": torch.zeros(2, 3), "y": torch.tensor([0, 1])}, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=r"x.safetensors has no splits of its own; leave out '#test', and give each"):
+        load_splits({"cue": f"{tmp_path}/x.safetensors#test"})

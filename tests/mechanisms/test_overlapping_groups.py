@@ -64,6 +64,11 @@ def test_marks_in_every_form_and_the_label_among_them() -> None:
         assert mc.measure_groups(nn.Identity(), (x, y), forms, overlapping=True) == plain
     named = mc.measure_groups(nn.Identity(), (x, y), {**marks, "toxic": y}, overlapping=True)
     assert list(named)[:2] == ["male=1, toxic=0", "male=1, toxic=1"] and len(named) == 16
+    assert mc.measure_groups(nn.Identity(), (x, y), {**marks, "toxic": 2 * y - 1}, overlapping=True) == named
+    with pytest.raises(ValueError, match=r"groups\['endless'\] must hold marks for overlapping=True, .* got inf; with"):
+        mc.measure_groups(
+            nn.Identity(), (x, y), {"endless": torch.where(marks["male"] == 1, torch.inf, 0.0)}, overlapping=True
+        )
 
 
 def test_marks_that_are_equal_to_the_labels() -> None:

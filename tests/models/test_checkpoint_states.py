@@ -316,3 +316,13 @@ def test_weights_of_another_kind_are_one_line(tmp_path: Path, case: str) -> None
     with pytest.raises(ValueError) as caught:
         mc.load_model(factory, tmp_path / "a.pt")
     assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_state_that_holds_the_model_and_more_is_not_passed_over_for_one_that_fits(tmp_path: Path) -> None:
+    more = {**network().state_dict(), "criterion.weight": torch.ones(2)}
+    torch.save({"model": more, "ema": fresh().state_dict()}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="holds 2 states that fit the model, 'model', 'ema'; name the one to take"):
+        load(tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"missing none; unexpected 1 \(criterion\.weight\); another architecture"):
+        load(tmp_path / "a.pt", key="model")
+    assert same(load(tmp_path / "a.pt", key="ema")[0], fresh())

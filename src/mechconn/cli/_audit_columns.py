@@ -15,6 +15,8 @@ from mechconn.mechanisms import AGREE, CONFLICT, GroupTask
 
 LABEL = "label"
 """Stands for the classes where columns are named."""
+CUT = {"0", "1"}
+"""What a column of fractions holds once it is cut."""
 Columns: TypeAlias = Mapping[tuple[str, str], Sequence[Any]]
 """(name of the data, column) -> its value in each row."""
 
@@ -84,9 +86,10 @@ def find_split_source(config: AuditConfig, split: str | None) -> str:
 
 def _read_wanted(source: str, what: str, column: str, how: Mapping[str, Any], said: bool) -> Sequence[Any]:
     """One column; `said`: that its data are not there is said elsewhere."""
+    many = what.startswith("cluster")  # whose numbers are names, however many there are
     try:
-        values = read_column_of(source, column, how)
-        if not what.startswith("cluster"):
+        values = read_column_of(source, column, {**how, "threshold": None} if many else how)
+        if not many:
             _check_few(source, column, values)
     except (ValueError, FileNotFoundError) as error:
         if said and isinstance(error, FileNotFoundError):
@@ -103,8 +106,11 @@ def read_column_of(source: str, name: str, how: Mapping[str, Any]) -> Sequence[A
     """
     if Path(source).suffix != ".safetensors":
         values = load_column(source, name, **{**how, "threshold": None})
-        cut = how.get("threshold") is not None and holds_fractions(values)
-        return load_column(source, name, **how) if cut else values
+        if how.get("threshold") is None:
+            return values
+        if {*map(str, values)} <= CUT:  # a split whose fractions all happen to be whole, of the type of the others
+            return tuple(map(int, values))
+        return load_column(source, name, **how) if holds_fractions(values) else values
     tensors = read_safetensors(Path(source))
     if name not in tensors:
         raise ValueError(f"{source} has no tensor {name!r}, a value for each row; tensors: {', '.join(tensors)}")

@@ -86,7 +86,8 @@ class ImageConfig(Config):
     threshold: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description="of columns of fractions, labels and those named in this file: 1 is this number or more, 0 less",
+        description="of columns of fractions, labels and those named in this file, not clusters: 1 is this number or "
+        "more, 0 less",
         examples=[0.5],
     )
     layout: Layout = Field(

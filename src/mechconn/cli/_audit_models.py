@@ -107,5 +107,6 @@ class ModelLoader:
                 self.bases[key] = self._fill(source)
             else:
                 assert source is not None
+                self.note(f"the adapter in {adapter} is put on the base in {source}")
                 self.bases[key] = load_base(source, outputs, self.note)
         return self.bases[key]

@@ -15,6 +15,7 @@ from mechconn.cli._relearn_config import COLUMN_ONLY
 from mechconn.core import SampleSource, collect_errors
 from mechconn.datasets import (
     DATASET_NAMES,
+    FILE_SUFFIXES,
     explain_missing_source,
     intervened,
     load_splits,
@@ -22,9 +23,6 @@ from mechconn.datasets import (
     read_intervention,
 )
 from mechconn.mechanisms import GroupTask, column_only, split_by_agreement
-
-FILES = (".safetensors", ".parquet", ".csv", ".tsv", ".txt", ".npz", ".jsonl", ".ndjson", ".json")
-"""Suffixes of files, which are never names of the hub's sets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +144,7 @@ def resolve_source(folder: Path, source: str, download: bool) -> str:
     name = source.partition("#")[0]
     if (folder / name).exists() or (folder / source).exists():
         return str(folder / source)
-    if looks_like_hub(name) and Path(name).suffix not in FILES and not download:
+    if looks_like_hub(name) and Path(name).suffix not in FILE_SUFFIXES and not download:
         how = "set download = true under [images]"
         raise FileNotFoundError(explain_missing_source(folder / name, name, how))
     return source if name in DATASET_NAMES or (looks_like_hub(name) and download) else str(folder / source)

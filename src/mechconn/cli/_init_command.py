@@ -60,6 +60,7 @@ def _describe(found: FoundFiles, plan: AuditPlan, folder: Path, output: Path) ->
     for own in found.data:
         columns = f"; columns {', '.join(own.columns)}" if own.columns else ""
         yield f"  {locate(own.place, Path())}: {own.kind}, {', '.join(own.splits)}{columns}"
+        yield from (f"  {locate(own.place, Path())}#{name}: not read ({why})" for name, why in own.left_out.items())
     for model in found.models:
         yield f"  {locate(model, Path())}: {'a saved model' if model.is_dir() else 'weights'}"
     for place, why in found.unread:

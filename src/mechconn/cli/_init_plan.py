@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,15 @@ from mechconn.cli._audit_columns import LABEL, read_column_of
 from mechconn.cli._init_scan import FoundData, FoundFiles, locate
 from mechconn.cli._relearn_config import COLUMN_ONLY
 from mechconn.core import CUE, LABEL_KEYS, NO_CUE, SPLITS
-from mechconn.datasets import ALL, find_texts, holds_fractions, holds_tokenizer, load_splits, read_tokenizer
+from mechconn.datasets import (
+    ALL,
+    find_texts,
+    holds_fractions,
+    holds_tokenizer,
+    load_full_columns,
+    load_splits,
+    read_tokenizer,
+)
 from mechconn.mechanisms import AGREE, CONFLICT, split_by_agreement
 
 TRAIN, VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev")
@@ -150,10 +157,11 @@ def _find_training_data(found: Sequence[FoundData], data: FoundData, start: Path
 
 def _find_columns(data: FoundData, split: str) -> dict[str, Sequence[Any]]:
     """Column -> its values in a split, of those that may be groups or clusters."""
-    source, read = data.source(split, Path()), {}
-    for name in data.columns:
-        with contextlib.suppress(ValueError):  # rows without a value
-            read[name] = read_column_of(source, name, {})
+    source = data.source(split, Path())
+    if data.kind in ("texts", "images") and data.place.suffix != ".safetensors":
+        read = load_full_columns(source, data.columns)
+    else:
+        read = {name: read_column_of(source, name, {}) for name in data.columns}
     labels = [values for name, values in read.items() if name in LABEL_KEYS]
     return {
         name: values
@@ -267,7 +275,10 @@ def _read_scale(file: Path) -> dict[str, Any]:
         told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     except ValueError:
         return {}
+    if not isinstance(told, dict):
+        return {}
     size, mean, std = (told.get(key) for key in ("size", "image_mean", "image_std"))
+    size = told.get("crop_size", size) if told.get("do_center_crop") else size  # what the network takes
     side = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
     scale = {"mean": mean, "std": std} if told.get("do_normalize", True) and mean and std else {}
     return {"size": side, **scale} if side else scale

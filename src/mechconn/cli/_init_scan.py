@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mechconn.core import read_tensor_shapes
 from mechconn.datasets import (
+    FILE_SUFFIXES,
     IMAGE_SUFFIXES,
     JSON_SUFFIXES,
     ImageSet,
@@ -23,6 +24,7 @@ from mechconn.datasets import (
     list_text_splits,
     load,
     load_splits,
+    names_texts,
 )
 from mechconn.models import find_base_source, is_adapter_folder, list_candidates
 
@@ -31,7 +33,8 @@ ROWS = (16, 4, 1)
 IMAGE_OPTIONS: tuple[Mapping[str, Any], ...] = ({}, {"rgb": True}, {"size": 224}, {"size": 224, "rgb": True})
 """What images may need to be of one shape, least first."""
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".tar")
-FILES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".npz", ".safetensors")
+PARQUET = ".parquet"
+"""Suffix of files that are read folder by folder."""
 Result = TypeVar("Result")
 OFTEN_OTHERS = (".txt", ".json")
 """Suffixes of tables that most often are none."""
@@ -51,6 +54,7 @@ class FoundData:
         classes: their names; empty where they have none.
         shape: of an image.
         texts: the columns of the texts.
+        left_out: split -> why its rows cannot be read.
     """
 
     place: Path
@@ -61,11 +65,12 @@ class FoundData:
     classes: tuple[str, ...] = ()
     shape: Sequence[int] = ()
     texts: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def source(self, split: str, start: Path) -> str:
         """Where a split is, from the folder `start`."""
         place = locate(self.place, start)
-        return place if len(self.splits) == 1 else f"{place}#{split}"
+        return f"{place}#{split}" if self.left_out or len(self.splits) > 1 else place
 
 
 def locate(place: Path, start: Path) -> str:
@@ -111,7 +116,7 @@ def _order_models(models: Sequence[Path]) -> tuple[Path, ...]:
     """By their paths, bases of adapters last: those stand in `adapter_config.json`, and are rarely what is compared."""
     bases = set[Path]()
     for model in models:
-        with suppress(ValueError, FileNotFoundError):  # of adapters whose base is elsewhere
+        with contextlib.suppress(ValueError, FileNotFoundError):  # of adapters whose base is elsewhere
             if is_adapter_folder(model):
                 bases.add(find_base_source(model)[0].resolve())
     return tuple(sorted(models, key=lambda model: (model.resolve() in bases, model)))
@@ -135,6 +140,7 @@ class _Scan:
         data: what an audit can read.
         models: files and folders of weights.
         unread: (what cannot be read, why).
+        roots: folder with folders of images -> the folder to read.
     """
 
     folder: Path
@@ -142,6 +148,7 @@ class _Scan:
     data: list[FoundData] = field(default_factory=list)
     models: list[Path] = field(default_factory=list)
     unread: list[tuple[Path, str]] = field(default_factory=list)
+    roots: dict[Path, Path] = field(default_factory=dict)
 
     def walk(self) -> None:
         """Note every place; folders of models and saved sets are one place each."""
@@ -160,10 +167,13 @@ class _Scan:
     def _note_files(self, place: Path, names: Sequence[str]) -> None:
         suffixes = {Path(name).suffix.lower() for name in names}
         if suffixes & {*IMAGE_SUFFIXES} and place != self.folder:
-            self.places.add(_find_root(self.folder, place.parent))
-        if ".parquet" in suffixes:
+            above = place.parent  # of very many folders of classes
+            self.roots[above] = self.roots.get(above) or _find_root(self.folder, above)
+            self.places.add(self.roots[above])
+        if PARQUET in suffixes:
             self.places.add(place)
-        self.places |= {place / name for name in names if Path(name).suffix.lower() in FILES}
+        read = {*FILE_SUFFIXES} - {PARQUET}
+        self.places |= {place / name for name in names if Path(name).suffix.lower() in read}
         if suffixes & {*WEIGHTS}:
             found = self._attempt(list_candidates, place) or []
             self.models += [file for file in found if file.suffix.lower() in WEIGHTS]
@@ -212,11 +222,10 @@ def _read_data(place: Path) -> list[FoundData]:
         return []
     first, name = splits[0], place.stem if place.is_file() else place.resolve().name
     own = splits if len(splits) > 1 else (name,)
-    try:
+    if written or names_texts(place):
         return [_read_texts(place, own)]
-    except (ValueError, ImportError):
-        if written:
-            raise
+    with contextlib.suppress(ValueError, ImportError):  # of images, or of both
+        return [_read_texts(place, own)]
     options, images = _try_images(place, first)
     if len(images.classes) < 2:
         return []
@@ -230,15 +239,24 @@ def _describe_images(images: ImageSet) -> tuple[tuple[str, ...], Sequence[int]]:
 
 
 def _read_texts(place: Path, splits: tuple[str, ...]) -> FoundData:
-    """A table of texts.
+    """A table of texts, and those of its splits whose rows have labels.
 
     Raises:
         ValueError, ImportError: it is none.
     """
-    texts, _, classes = find_texts(str(place) if len(splits) == 1 else f"{place}#{splits[0]}")
+    found: dict[str, tuple[tuple[str, ...], list[int], tuple[str, ...]]] = {}
+    left_out: dict[str, str] = {}
+    for split in splits:
+        try:
+            found[split] = find_texts(str(place) if len(splits) == 1 else f"{place}#{split}")
+        except ValueError as error:  # test data as competitions give them have no labels
+            left_out[split] = str(error).splitlines()[0]
+    if not found:
+        raise ValueError(left_out[splits[0]])
+    texts, _, classes = next(iter(found.values()))
     columns = tuple(name for name in list_columns(place) if name not in texts)
     numbered = classes == tuple(map(str, range(len(classes))))
-    return FoundData(place, "texts", splits, {}, columns, () if numbered else classes, (), texts)
+    return FoundData(place, "texts", tuple(found), {}, columns, () if numbered else classes, (), texts, left_out)
 
 
 def _read_tensor_file(file: Path) -> list[FoundData]:

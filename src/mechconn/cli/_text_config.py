@@ -28,7 +28,7 @@ class TextConfig(Config):
     )
     classes: list[str] | None = Field(
         default=None,
-        description="names of the classes in the order of the outputs; default: sorted",
+        description="names of the classes in the order of the outputs; default: as the networks name them, else sorted",
         examples=[["negative", "positive"]],
     )
 

@@ -102,6 +102,8 @@ from mechconn.core._rng import draw_uniform as draw_uniform
 from mechconn.core._rng import isolate_rng as isolate_rng
 from mechconn.core._rng import make_generator as make_generator
 from mechconn.core._rng import seed_globally as seed_globally
+from mechconn.core._row_order import find_listed_labels as find_listed_labels
+from mechconn.core._row_order import stand_by_class as stand_by_class
 from mechconn.core._sources import IDS as IDS
 from mechconn.core._sources import RowSubset as RowSubset
 from mechconn.core._sources import TensorPair as TensorPair
@@ -124,6 +126,7 @@ from mechconn.core._text_inputs import TOKEN_IDS as TOKEN_IDS
 from mechconn.core._text_inputs import TOKEN_MASK as TOKEN_MASK
 from mechconn.core._text_inputs import count_positions as count_positions
 from mechconn.core._text_inputs import pads_by_batch as pads_by_batch
+from mechconn.core._text_inputs import trim_padding as trim_padding
 from mechconn.core._typing import Buffers as Buffers
 from mechconn.core._typing import Data as Data
 from mechconn.core._typing import Inputs as Inputs

@@ -6,7 +6,7 @@ read as it comes, with the batch size and the order that its owner gave it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -29,6 +29,8 @@ from mechconn.core._typing import Data, Inputs, SampleSource
 _NumberedBatch: TypeAlias = tuple[Inputs, Tensor, Sequence[int] | Tensor]
 
 """(inputs, targets, number of each row in its dataset)."""
+Trim: TypeAlias = bool | Callable[[Inputs], bool]
+"""Whether texts go without padding that no row of a batch needs, or what is asked whether that changes no outputs."""
 
 
 def iterate_batches(
@@ -39,13 +41,14 @@ def iterate_batches(
     device: torch.device,
     shuffle: torch.Generator | None = None,
     model: nn.Module | None = None,
-    trim: bool = False,
+    trim: Trim = False,
 ) -> Iterator[tuple[Inputs, Tensor]]:
     """One pass over data that `as_data` returned: pairs (inputs, targets) on `device`, checked to be finite.
 
     `batch_size` and `shuffle` apply to sources; other iterables keep their own batches and order. The signature of
     `model` decides how batches of several parts are read. With `trim`, for readers of outputs alone, texts that are
-    padded by batch have the positions that the batch's longest row needs.
+    padded by batch have the positions that the batch's longest row needs; a function is asked before, with a batch of
+    all positions, whether fewer give the same outputs.
 
     Raises:
         ValueError: a row is not finite, or the model, one of Transformers', cannot take a batch of texts.
@@ -64,29 +67,39 @@ def iterate_numbered_batches(
     device: torch.device,
     shuffle: torch.Generator | None = None,
     model: nn.Module | None = None,
-    trim: bool = False,
+    trim: Trim = False,
 ) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
     """`iterate_batches` with the number of each row in its dataset, int64 [N]; None where the data are no source."""
     taken, limits = (None, None) if model is None else (ForwardSignature.of(model), TextLimits.of(model))
     data = data.seen_by(taken) if isinstance(data, MapStyle | RowSubset) else data
     source = is_source(data)
-    trim = trim and pads_by_batch(data)
+    trim = trim if pads_by_batch(data) else False
     if source and device.type != "cpu":
         data = move_source(data, device)  # bytes travel once, and become numbers there
     read = 0
     found = (
         _iterate_source(name, data, batch_size, shuffle, taken) if is_source(data) else _number_rows(name, data, taken)
     )
-    for inputs, targets, rows in found:
-        inputs = trim_padding(inputs) if trim else inputs
+    for whole, targets, rows in found:
+        inputs = trim_padding(whole) if trim else whole
         if limits is not None:
             limits.check(name, inputs, rows)
         for tensor in list_tensors(inputs):
             check_finite(name, tensor, rows)
         check_finite(name, targets, rows)
         read += len(targets)
-        yield move_inputs(inputs, device), targets.to(device), rows if source and isinstance(rows, Tensor) else None
+        inputs = move_inputs(inputs, device)
+        if callable(trim) and _is_shorter(inputs, whole) and (limits is None or limits.holds(whole)):
+            all_positions = move_inputs(whole, device)
+            inputs = inputs if trim(all_positions) else all_positions
+        yield inputs, targets.to(device), rows if source and isinstance(rows, Tensor) else None
     check_samples(name, read)
+
+
+def _is_shorter(inputs: Inputs, whole: Inputs) -> bool:
+    """Whether padding was left out."""
+    pairs = zip(list_tensors(inputs), list_tensors(whole), strict=True)
+    return any(part.shape != given.shape for part, given in pairs)
 
 
 def merge_last_row(found: Iterator[tuple[Inputs, Tensor]]) -> Iterator[tuple[Inputs, Tensor]]:

@@ -43,7 +43,7 @@ class MapStyle:
     def y(self) -> Tensor:
         """Targets of all rows, read once."""
         if "y" not in self.known:
-            found = _find_known_targets(self.samples)
+            found = find_known_targets(self.samples)
             if found is None:
                 starts = range(0, len(self), READ)
                 found = torch.cat([self._read(torch.arange(i, min(i + READ, len(self))))[1] for i in starts])
@@ -127,11 +127,11 @@ def _as_tensors(sample: Any) -> Any:
     return sample
 
 
-def _find_known_targets(data: Any) -> Tensor | None:
+def find_known_targets(data: Any) -> Tensor | None:
     """The targets of torch's own datasets without reading their inputs."""
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         return data.tensors[1]
     if isinstance(data, Subset):
-        whole = _find_known_targets(data.dataset)
+        whole = find_known_targets(data.dataset)
         return None if whole is None else whole[torch.as_tensor(data.indices, dtype=torch.long)]
     return None

@@ -110,6 +110,11 @@ class TextLimits:
                 "position; pass batches padded in front, ({'input_ids': ..., 'attention_mask': ...}, labels), in Python"
             )
 
+    def holds(self, inputs: Inputs) -> bool:
+        """Whether there are positions enough for a batch with all of its padding."""
+        ids = inputs.get(TOKEN_IDS) if isinstance(inputs, Mapping) else None
+        return self.positions is None or not isinstance(ids, Tensor) or ids.shape[-1] <= self.positions
+
     def _check_words(self, where: str, ids: Tensor, rows: Sequence[int] | Tensor) -> None:
         if self.words is None or int(ids.max()) < self.words:
             return

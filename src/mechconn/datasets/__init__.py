@@ -9,9 +9,11 @@ from mechconn.datasets._clusters import read_clusters as read_clusters
 from mechconn.datasets._clusters import select_labels as select_labels
 from mechconn.datasets._column_names import find_texts as find_texts
 from mechconn.datasets._column_names import list_columns as list_columns
+from mechconn.datasets._column_names import names_texts as names_texts
 from mechconn.datasets._column_values import find_fraction as find_fraction
 from mechconn.datasets._column_values import holds_fractions as holds_fractions
 from mechconn.datasets._columns import load_column as load_column
+from mechconn.datasets._columns import load_full_columns as load_full_columns
 from mechconn.datasets._cue import Cue as Cue
 from mechconn.datasets._cue import DataPlace as DataPlace
 from mechconn.datasets._cue import make_cue as make_cue
@@ -64,6 +66,7 @@ from mechconn.datasets._selection import Selection as Selection
 from mechconn.datasets._selection import compare_selection as compare_selection
 from mechconn.datasets._selection import find_selection as find_selection
 from mechconn.datasets._selection import select_observed_rows as select_observed_rows
+from mechconn.datasets._splits import FILE_SUFFIXES as FILE_SUFFIXES
 from mechconn.datasets._splits import find_labels as find_labels
 from mechconn.datasets._splits import load_splits as load_splits
 from mechconn.datasets._strips import make_strips as make_strips

@@ -5,6 +5,7 @@ Sets of several domains have a folder of classes for each: <folder>/<domain>/<cl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,15 +51,26 @@ def find_split_folders(folder: Path, layout: Layout = "auto") -> dict[str, Folde
 
 
 def holds_domains(folder: Path) -> bool:
-    """Whether the folders here look like domains: no images in them, but two or more folders, called alike in all."""
-    below = _list_folders(folder)
-    shared: list[str] = []
-    for domain in below:  # the first is looked at first: folders of classes may hold very many images
-        names = [path.name for path in _list_folders(domain)]
-        shared = shared or names
-        if len(names) < 2 or names != shared or any(map(_is_image, domain.iterdir())):
+    """Whether the folders here look like domains: no images in them, but two or more folders, called alike in all.
+
+    Raises:
+        ValueError: some of the folders in them are called alike, so that either may be meant.
+    """
+    below: dict[str, set[str]] = {}
+    for domain in _list_folders(folder):  # one after another: folders of classes may hold very many images
+        below[domain.name] = {path.name for path in _list_folders(domain)}
+        if len(below[domain.name]) < 2 or any(map(_is_image, domain.iterdir())):
             return False
-    return len(below) > 1
+    if len(below) < 2:
+        return False
+    every, shared = set.union(*below.values()), set.intersection(*below.values())
+    if len(shared) > 1 and shared != every:
+        name, lacking = next((name, min(every - own)) for name, own in below.items() if own != every)
+        raise ValueError(
+            f"{folder} may be a folder of domains with classes in them, of which {name} lacks {lacking}, or one of "
+            'classes; pass layout="domains" or layout="classes"'
+        )
+    return shared == every
 
 
 def load_class_folders(folder: Path, split: str, rows: int | None, options: ReadOptions) -> ImageSet:
@@ -127,9 +139,9 @@ def _list_folders(folder: Path) -> list[Path]:
 
 
 def _list_image_files(folder: Path) -> list[Path]:
-    """Image files below a folder of one class: by the folder they are in, then by name."""
-    found = [path for path in folder.rglob("*") if _is_image(path)]
-    return sorted(found, key=lambda path: (str(path.parent), path.name))
+    """Image files below a folder of one class, in folders that are links too: by their folder, then by name."""
+    below = sorted(os.walk(folder, followlinks=True))
+    return [path for here, _, names in below for name in sorted(names) if _is_image(path := Path(here, name))]
 
 
 def _is_image(path: Path) -> bool:

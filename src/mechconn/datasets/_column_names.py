@@ -13,6 +13,8 @@ from mechconn.datasets._tables import TABLE_SUFFIXES, read_columns
 from mechconn.datasets._text_tables import (
     JSON_SUFFIXES,
     choose_text_columns,
+    find_usual_texts,
+    list_columns_and_images,
     open_text_table,
     read_json_columns,
     read_labels,
@@ -56,6 +58,12 @@ def find_texts(source: str | Path) -> tuple[tuple[str, ...], list[int], tuple[st
     place, split = parse_source(source)
     table = open_text_table(place, split, "auto")
     return choose_text_columns(table, None), *read_labels(table, None, None)
+
+
+def names_texts(place: Path) -> bool:
+    """Whether the names of its columns tell that a table holds texts, and none that it holds images."""
+    columns, images = list_columns_and_images(place, "auto")
+    return bool(find_usual_texts(columns)) and not images
 
 
 def _list_tensors(file: Path) -> tuple[str, ...]:

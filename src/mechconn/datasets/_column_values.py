@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 MAX_CLASSES = 100_000
+MARKS = {"-1", "1"}
+"""Labels of two classes, of which only both together are told from labels that are not known (-1)."""
 
 
 def read_number(value: Any) -> float | None:
@@ -66,7 +68,7 @@ def _has_decimals(value: Any) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    whole = isinstance(value, str) and re.fullmatch(r"-?\d+", value) is not None
+    whole = isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value) is not None
     return whole or (isinstance(value, int) and not isinstance(value, bool))
 
 
@@ -93,13 +95,14 @@ def holds_fractions(values: Sequence[Any]) -> bool:
     return find_fraction(values) is not None
 
 
-def cut_at(what: object, values: Sequence[Any], threshold: float) -> list[int]:
+def cut_at(what: object, values: Sequence[Any], threshold: float, rows: Sequence[int] | None = None) -> list[int]:
     """1 where a number is `threshold` or more, else 0.
 
     Args:
         what: what errors call the column.
         values: numbers, or text of them.
         threshold: where to cut.
+        rows: what errors call each row; None: its place.
 
     Raises:
         ValueError: a value that is no number.
@@ -108,25 +111,27 @@ def cut_at(what: object, values: Sequence[Any], threshold: float) -> list[int]:
     for row, (value, number) in enumerate(zip(values, numbers, strict=True)):
         if number is None:
             raise ValueError(
-                f"{what} must hold numbers to be cut at threshold={threshold:g}, got {value!r} in row {row}; leave "
-                "threshold= out, or name another column"
+                f"{what} must hold numbers to be cut at threshold={threshold:g}, got {value!r} in row "
+                f"{row if rows is None else rows[row]}; leave threshold= out, or name another column"
             )
     return [int(number is not None and number >= threshold) for number in numbers]
 
 
 def number_classes(
-    file: object, column: str, values: Sequence[Any], threshold: float | None = None
+    file: object, column: str, values: Sequence[Any], threshold: float | None = None, further: Sequence[Any] = ()
 ) -> tuple[list[int], tuple[str, ...]]:
     """(class number of each row, the classes' names) of a column of labels.
 
-    With a threshold, class 1 is that number or more. Whole numbers, also written as 1.0, are class numbers; -1 and 1
-    are the classes 0 and 1; any other text is a name, and classes are in the order of the sorted names.
+    With a threshold, class 1 is that number or more. Whole numbers, also written as 1.0, are class numbers; where both
+    -1 and 1 occur and nothing else, they are the classes 0 and 1; any other text is a name, and classes are in the
+    order of the sorted names.
 
     Args:
         file: where the column is, in errors.
         column: its name.
         values: of every row.
         threshold: where to cut numbers into two classes.
+        further: values of the same column in other splits, which name classes too.
 
     Raises:
         ValueError: fractions without a threshold, numbers that are too large or below zero, a threshold for names.
@@ -140,18 +145,37 @@ def number_classes(
     row = find_fraction(values)
     if row is not None:
         raise ValueError(explain_fraction(file, row, values[row], column))
-    plain = [str(int(value)) if isinstance(value, bool) else str(value) for value in drop_decimals(values)]
-    if set(plain) <= {"-1", "1"} and "-1" in plain:
+    every = [str(int(v)) if isinstance(v, bool) else str(v) for v in drop_decimals([*values, *further])]
+    plain = every[: len(values)]
+    if {*every} == MARKS:
         return [int(value == "1") for value in plain], ("0", "1")
-    if all(value.isascii() and value.isdigit() for value in plain):
-        labels = [int(value) for value in plain]
-        if max(labels) >= MAX_CLASSES:
-            row = labels.index(max(labels))
-            raise ValueError(explain_class_number(file, row, labels[row], column))
+    if all(map(_is_whole, every)):
+        labels = check_class_numbers(file, column, list(map(int, plain)))
         return labels, tuple(map(str, range(max(labels) + 1)))
-    classes = tuple(sorted(set(plain)))
+    classes = tuple(sorted({*every}))
     numbers = {name: number for number, name in enumerate(classes)}
     return [numbers[value] for value in plain], classes
+
+
+def check_class_numbers(file: object, column: str, labels: list[int], rows: Sequence[int] | None = None) -> list[int]:
+    """The labels, once each may be the number of a class.
+
+    Args:
+        file: where the column is, in errors.
+        column: its name.
+        labels: of every row.
+        rows: what errors call each row; None: its place.
+
+    Raises:
+        ValueError: one is below zero, as labels that are not known often are, or too large.
+    """
+    place = next((place for place, label in enumerate(labels) if not 0 <= label < MAX_CLASSES), None)
+    if place is None:
+        return labels
+    row, label = place if rows is None else rows[place], labels[place]
+    if label >= MAX_CLASSES:
+        raise ValueError(explain_class_number(file, row, label, column))
+    raise ValueError(f"{file} row {row}: {label} in column {column!r} names no class; leave out rows without a label")
 
 
 def explain_fraction(file: object, row: int, value: Any, column: str) -> str:

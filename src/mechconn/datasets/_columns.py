@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mechconn.core import check_choice
 from mechconn.datasets._arrays import SUFFIX as ARRAYS
 from mechconn.datasets._arrays import list_array_splits, read_array_column
 from mechconn.datasets._class_folders import find_split_folders, read_folder_column
 from mechconn.datasets._column_values import cut_at, drop_decimals
 from mechconn.datasets._delimited import Quoting
-from mechconn.datasets._parquet import find_file_splits, read_shard_column
+from mechconn.datasets._parquet import find_file_splits, find_split_rows, read_shard_column
 from mechconn.datasets._read_options import Layout, ReadOptions
 from mechconn.datasets._splits import check_exists, parse_source
-from mechconn.datasets._table_splits import check_one_split, resolve_split
+from mechconn.datasets._table_splits import choose_split
 from mechconn.datasets._tables import TABLE_SUFFIXES, check_values, read_column
 from mechconn.datasets._text_tables import JSON_SUFFIXES, open_text_table
 
@@ -55,10 +55,32 @@ def load_column(
     """
     options = ReadOptions(image=image, quoting=quoting, partition=partition, threshold=threshold, layout=layout)
     place, split = parse_source(source)
-    found = drop_decimals(_read(place, column, split, options))
-    check_values(place, column, found)
+    return _to_plain(source, column, _read(place, column, split, options), threshold)
+
+
+def load_full_columns(source: str | Path, columns: Sequence[str]) -> dict[str, tuple[str | int, ...]]:
+    """Those of several columns that hold a value in every row, as `load_column` gives them; a table is read once.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: as `load_column`.
+    """
+    place, split = parse_source(source)
+    once = place.suffix in (*TABLE_SUFFIXES, *JSON_SUFFIXES)
+    table = open_text_table(place, split, "auto") if once else None
+    found = {}
+    for column in columns:
+        with contextlib.suppress(ValueError):  # rows without a value
+            values = _read(place, column, split, ReadOptions()) if table is None else table.read(column)
+            found[column] = _to_plain(source, column, values, None)
+    return found
+
+
+def _to_plain(source: str | Path, column: str, values: Sequence[Any], threshold: float | None) -> tuple[str | int, ...]:
+    """The values of a column as text or whole numbers."""
+    found = drop_decimals(values)
+    check_values(source, column, found)
     if threshold is not None:
-        return tuple(cut_at(f"column {column!r} of {place}", found, threshold))
+        return tuple(cut_at(f"column {column!r} of {source}", found, threshold))
     return tuple(value if isinstance(value, int) else str(value) for value in found)
 
 
@@ -70,10 +92,11 @@ def _read(place: Path, column: str, split: str | None, options: ReadOptions) -> 
         table = open_text_table(place, split, options.quoting)
         return table.read(table.check_column(column))
     if place.suffix == ".parquet":
-        return read_shard_column(check_exists(place), column)
+        values, rows = read_shard_column(check_exists(place), column), find_split_rows(place, split)
+        return values if rows is None else [values[row] for row in rows]
     if place.suffix == ARRAYS:
         splits = list_array_splits(check_exists(place))
-        return read_array_column(place, column, _choose_split(place, split, splits))
+        return read_array_column(place, column, choose_split(place, split, splits))
     if place.is_dir():
         return _read_from_folder(place, column, split, options)
     check_exists(place)
@@ -86,15 +109,7 @@ def _read(place: Path, column: str, split: str | None, options: ReadOptions) -> 
 def _read_from_folder(folder: Path, column: str, split: str | None, options: ReadOptions) -> Sequence[Any]:
     files = find_file_splits(folder)
     if files:
-        chosen = files[_choose_split(folder, split, tuple(files))]
+        chosen = files[choose_split(folder, split, files)]
         return [value for file in chosen for value in read_shard_column(file, column)]
     classes = find_split_folders(folder, options.layout)
-    return read_folder_column(folder, column, _choose_split(folder, split, tuple(classes)), options.layout)
-
-
-def _choose_split(place: Path, split: str | None, splits: tuple[str, ...]) -> str:
-    """The split that is named, or the only one."""
-    if split is None:
-        check_one_split(place, splits)
-        return splits[0]
-    return check_choice("split", resolve_split(split, splits), splits)
+    return read_folder_column(folder, column, choose_split(folder, split, classes), options.layout)

@@ -125,11 +125,6 @@ def choose_in_turns(y: Int[Tensor, " n"], rows: int | None) -> Int[Tensor, " m"]
     return (turns * (int(y.max()) + 1 if len(y) else 1) + y).argsort(stable=True)[:count].sort().values
 
 
-def is_sorted_by_class(y: Int[Tensor, " n"]) -> bool:
-    """Whether the rows of a class stand together, class after class, and there is more than one."""
-    return len(y) > 1 and bool((y[1:] >= y[:-1]).all()) and int(y[0]) != int(y[-1])
-
-
 def to_bytes(x: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     """Images in [-1, 1] as the nearest bytes; values outside are clipped."""
     return x.add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)

@@ -98,7 +98,8 @@ def load(
     Returns:
         uint8 images of shape [N, C, H, W] with int64 labels, rows in the order of the files or of the table; of class
         folders, class after class in the order of their paths, as torchvision's ImageFolder has them, and the first
-        `rows` are the first ones of each class. Labels of -1 and 1 are the classes 0 and 1.
+        `rows` are the first ones of each class. Labels of -1 and 1, where both occur, are the classes 0
+        and 1; classes by name are those of all splits, sorted.
 
     Raises:
         FileNotFoundError: the folder or the split is not there.
@@ -159,7 +160,8 @@ def _read_images(place: Path, split: str, rows: int | None, options: ReadOptions
         )
     shards = find_file_splits(place)
     if split in shards:
-        return ParquetImages.open(f"split {split!r} of {place}", shards[split], options).load(rows)
+        every = [file for files in shards.values() for file in files]
+        return ParquetImages.open(f"split {split!r} of {place}", shards[split], options, every).load(rows)
     if not shards and split in find_split_folders(place, options.layout):
         return load_class_folders(place, split, rows, options)
     found = ", ".join(list_folder_splits(place, options)) or "none: neither <split>-*.parquet nor <class>/*.png"

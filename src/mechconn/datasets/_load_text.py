@@ -21,7 +21,7 @@ from mechconn.datasets._text_tables import (
     TextTable,
     choose_text_columns,
     find_usual_texts,
-    list_columns,
+    list_columns_and_images,
     open_text_table,
     read_labels,
     read_texts,
@@ -48,9 +48,11 @@ def load_text(
 ) -> TokenSet:
     """Texts of a table as token ids with their labels, tokenised once.
 
-    Where outputs alone are read, batches have as many positions as their longest text: a model that heeds
-    attention_mask gives what it gives with padding to the whole, but for rounding. Nothing is cut unless `max_length`
-    says so; how many texts were cut is logged, and stands in the `repr` of the result.
+    Where outputs alone are read, batches have as many positions as their longest text, if a trial shows that the model
+    heeds attention_mask: it then gives what it gives with padding to the whole, but for rounding. Other models
+    (convolutions, Fourier mixing, answers at the last position) are evaluated with all positions, so that the batch
+    size changes nothing. Nothing is cut unless `max_length` says so; how many texts were cut is logged, and stands in
+    the `repr` of the result.
 
     Args:
         source: a .csv, .tsv, .txt, .jsonl (.json, .ndjson) or parquet file, or a folder of parquet files or of
@@ -62,7 +64,8 @@ def load_text(
         split: which rows, where the table is divided.
         max_length: tokens, special ones among them, that longer texts are cut to.
         classes: the names of the classes in the order of the model's outputs; by default that of the model
-            in whose folder the tokenizer lies (id2label), where it has all of them, else the file's own, else sorted.
+            in whose folder the tokenizer lies (id2label), where it has all of them, else the file's own, else those of
+            all splits of the file or folder, sorted. Numbers whose names the file tells are brought into this order.
         quoting: of .csv and .tsv files, as in `load`.
         threshold: for labels that are fractions: class 1 is this number or more, class 0 less.
 
@@ -153,7 +156,7 @@ class TextReading:
 
     def _finds_texts(self, place: Path) -> bool:
         """Whether the names of the columns tell that a table holds texts."""
-        columns, images = list_columns(place, self.quoting)
+        columns, images = list_columns_and_images(place, self.quoting)
         texts = find_usual_texts(columns)
         if self.given is None:
             if place.suffix in JSON_SUFFIXES or (texts and not images):

@@ -22,7 +22,7 @@ from mechconn.core import (
 )
 from mechconn.datasets._label_names import check_label_names
 from mechconn.datasets._suite import Suite
-from mechconn.network import Inference, Network, choose_rows, point_of
+from mechconn.network import Inference, Network, choose_rows, heeds_mask, point_of
 
 NO_WEIGHTS = (
     "outputs that were given have no weights and take no other inputs: use measure_invariance, compare_mechanisms, "
@@ -153,7 +153,7 @@ def compute_model_outputs(model: nn.Module, suite: Suite, seed: int, compute: Co
                         batch_size=choose_rows(network),
                         device=network.device,
                         model=network.module,
-                        trim=True,
+                        trim=heeds_mask(network, forward),
                     )
                 ]
             for held, batches in zip((outputs, labels), zip(*parts, strict=True), strict=True):

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mechconn.core import check_samples, did_you_mean, require_extra
-from mechconn.datasets._column_values import MAX_CLASSES, explain_class_number, number_classes
+from mechconn.core import check_choice, check_samples, did_you_mean, require_extra
+from mechconn.datasets._column_values import MARKS, check_class_numbers, number_classes
 from mechconn.datasets._decode import Decoder, Encoded
 from mechconn.datasets._images import ImageSet, count_first_rows
 from mechconn.datasets._read_options import ReadOptions
 from mechconn.datasets._saved_folders import ArrowShard, find_saved_splits
-from mechconn.datasets._table_splits import check_column
+from mechconn.datasets._table_splits import SPLIT, check_column, name_splits, select_split_rows
 from mechconn.datasets._tables import check_values
 
 READ_ROWS = 1000
@@ -73,6 +73,7 @@ class ParquetImages:
         label: column of the class numbers.
         names: the classes' names where the files tell them.
         options: how labels and images are read.
+        every: the files of all splits, whose labels name the classes where they are names.
     """
 
     files: list[Path]
@@ -81,10 +82,11 @@ class ParquetImages:
     label: str
     names: tuple[str, ...] | None
     options: ReadOptions
+    every: Sequence[Path] = ()
 
     @classmethod
-    def open(cls, source: object, files: list[Path], options: ReadOptions) -> ParquetImages:
-        """Open the files and find the columns; each may be named instead.
+    def open(cls, source: object, files: list[Path], options: ReadOptions, every: Sequence[Path] = ()) -> ParquetImages:
+        """Open the files of a split and find the columns; each may be named instead.
 
         Raises:
             ValueError: a file cannot be read, lacks a column, or leaves the choice open; no rows in `source`.
@@ -102,7 +104,7 @@ class ParquetImages:
                 _choose_column(file, _read_column_types(shard), role, name, [])
         names = features.get(label, {}).get("names")
         plain = _is_whole(types[label]) and options.threshold is None
-        return cls(files, shards, image, label, tuple(names) if names and plain else None, options)
+        return cls(files, shards, image, label, tuple(names) if names and plain else None, options, every)
 
     def load(self, rows: int | None) -> ImageSet:
         """The first `rows` rows (None: all), decoded; labels are checked in all rows."""
@@ -110,9 +112,12 @@ class ParquetImages:
         plain = _is_whole(types[self.label]) and self.options.threshold is None
         labels, named = self._read_labels() if plain else self._number_labels()
         y = np.concatenate(labels)
-        if named is None and {*np.unique(y).tolist()} <= {-1, 1} and y.min() < 0:  # marks
+        if named is None and {*map(str, np.unique(y).tolist())} == MARKS:
             labels, named = [(part == 1).astype(np.int64) for part in labels], ("0", "1")
             y = np.concatenate(labels)
+        if named is None:
+            for file, part in zip(self.files, labels, strict=True):
+                check_class_numbers(file, self.label, part.tolist())
         classes = named or tuple(map(str, range(int(y.max()) + 1)))
         for file, part in zip(self.files, labels, strict=True):
             outside = np.flatnonzero((part < 0) | (part >= len(classes)))
@@ -142,7 +147,8 @@ class ParquetImages:
         for file, part in zip(self.files, values, strict=True):
             check_values(file, self.label, part)
         every = list(itertools.chain.from_iterable(values))
-        labels, classes = number_classes(self.files[0], self.label, every, self.options.threshold)
+        further = read_whole([file for file in self.every if file not in self.files], self.label)
+        labels, classes = number_classes(self.files[0], self.label, every, self.options.threshold, further)
         ends = list(itertools.accumulate(map(len, values)))[:-1]
         return np.split(np.array(labels, np.int64), ends), classes
 
@@ -153,11 +159,7 @@ class ParquetImages:
         if column.null_count:
             row = int(np.flatnonzero(column.is_null().to_numpy())[0])
             raise ValueError(f"{file} row {row}: the label in column {self.label!r} is null; remove the row")
-        labels = column.to_numpy().astype(np.int64)
-        if self.names is None and len(labels) and labels.max() >= MAX_CLASSES:
-            row = int(labels.argmax())
-            raise ValueError(explain_class_number(file, row, int(labels[row]), self.label))
-        return labels
+        return column.to_numpy().astype(np.int64)
 
     def _images(self) -> Iterator[Encoded]:
         """Encoded images of all shards, row by row."""
@@ -190,6 +192,27 @@ def read_shard_column(file: Path, column: str) -> list[Any]:
     check_column(file, column, shard.schema_arrow.names)
     with explain_parquet_errors(file):
         return shard.read(columns=[column]).column(0).to_pylist()
+
+
+def find_split_rows(file: Path, split: str | None) -> list[int] | None:
+    """The rows of a split of one file that its column "split" divides; None: all rows, where no split is named.
+
+    Raises:
+        ValueError: there is no such split; a file without the column holds the split that it is called, or "train".
+    """
+    if split is None:
+        return None
+    if SPLIT in open_shard(file).schema_arrow.names:
+        values = read_shard_column(file, SPLIT)
+        return select_split_rows(file, name_splits(["" if value is None else str(value) for value in values]), split)
+    check_choice(f"split of {file}", split, tuple(dict.fromkeys((_read_split_name(file), "train"))))
+    return None
+
+
+def read_whole(files: Sequence[Path], column: str) -> list[Any]:
+    """The values of a column in several files that are there, in those that have it; None is left out."""
+    having = [file for file in files if column in open_shard(file).schema_arrow.names]
+    return [value for file in having for value in read_shard_column(file, column) if value is not None]
 
 
 def _name_format(file: Path) -> str:

@@ -26,12 +26,15 @@ from mechconn.datasets._images import ImageSet
 from mechconn.datasets._load import find_splits, load
 from mechconn.datasets._load_text import TextReading
 from mechconn.datasets._normalised import Normalised
-from mechconn.datasets._parquet import ParquetImages
+from mechconn.datasets._parquet import ParquetImages, find_split_rows
 from mechconn.datasets._read_options import Layout, ReadOptions
 from mechconn.datasets._table_splits import check_one_split
 from mechconn.datasets._tables import TABLE_SUFFIXES
+from mechconn.datasets._text_tables import TEXT_SUFFIXES
 from mechconn.datasets._tokens import TokenSet
 
+FILE_SUFFIXES = (*TEXT_SUFFIXES, ARRAYS, ".safetensors")
+"""Suffixes of the files that `load_splits` reads."""
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -58,11 +61,12 @@ def load_splits(
 ) -> dict[str, SampleSource]:
     """Splits from a source each, alike in kind, shape and classes: `Suite(load_splits({...}), reference=...)`.
 
-    A source is one of: a parquet file; a folder, table, .npz file or name that `load` reads, with its split after "#"
-    where it has several ("photos#test", "photos.csv#test", "cifar10#test"); "owner/name#split" of the hub with
-    `download`; a .safetensors file. That holds "x" (bytes [N, C, H, W] are images, anything else is given to the model
-    as it is), or "input_ids" and "attention_mask" (and "token_type_ids"), beside the labels "y". With `tokenizer`, also
-    a table of texts (.csv, .tsv, .jsonl, parquet), as `load_text` reads it.
+    A source is one of: a parquet file, of which a column "split" names the rows of "file#split"; a folder, table, .npz
+    file or name that `load` reads, with its split after "#" where it has several ("photos#test", "photos.csv#test",
+    "cifar10#test"); "owner/name#split" of the hub with `download`; a .safetensors file. That holds "x" (bytes [N, C, H,
+    W] are images, anything else is given to the model as it is), or "input_ids" and "attention_mask" (and
+    "token_type_ids"), beside the labels "y". With `tokenizer`, also a table of texts (.csv, .tsv, .jsonl, parquet), as
+    `load_text` reads it.
 
     Args:
         sources: name of the split -> where it is.
@@ -121,12 +125,15 @@ def _read_split_source(
     """What one source holds."""
     place, split = parse_source(source)
     if place.suffix == ".safetensors":
+        if split is not None:
+            raise ValueError(f"{place} has no splits of its own; leave out '#{split}', and give each split a file")
         return _read_tensors(check_exists(place))
     found = texts.load(place, split)
     if found is not None:
         return found
     if place.suffix == ".parquet":
-        return ParquetImages.open(place, [check_exists(place)], options).load(None)
+        whole, rows = ParquetImages.open(place, [check_exists(place)], options), find_split_rows(place, split)
+        return whole.load(None) if rows is None else whole.load(None).subset(torch.tensor(rows))
     if place.suffix in (*TABLE_SUFFIXES, ARRAYS):
         check_exists(place)
     split = split or _find_only_split(place, root, download, options)

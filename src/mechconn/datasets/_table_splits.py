@@ -74,12 +74,20 @@ def select_split_rows(file: Path, found: Sequence[str], split: str | None) -> li
     Raises:
         ValueError: there is no such split, or several and none was named.
     """
-    names = list_names(found)
-    if split is None:
-        check_one_split(file, names)
-        split = names[0]
-    split = check_choice(f"split of {file}", resolve_split(split, names), names)
+    split = choose_split(file, split, list_names(found))
     return [row for row, name in enumerate(found) if name == split]
+
+
+def choose_split(source: object, split: str | None, splits: Collection[str]) -> str:
+    """The split that is named, or the only one.
+
+    Raises:
+        ValueError: there is no such split, or several and none was named.
+    """
+    if split is None:
+        check_one_split(source, splits)
+        return next(iter(splits))
+    return check_choice(f"split of {source}", resolve_split(split, splits), tuple(splits))
 
 
 def resolve_split(split: str, splits: Collection[str]) -> str:

@@ -54,8 +54,8 @@ def load_listed(file: Path, split: str, rows: int | None, options: ReadOptions) 
     """The images that a table lists, in its order, with their labels.
 
     Paths are relative to the table's folder, or to `options.folder`. Labels that are all whole numbers are class
-    numbers, -1 and 1 the classes 0 and 1, and fractions are cut at `options.threshold`; else the classes are their
-    values in the whole table, sorted.
+    numbers, -1 and 1 where both occur the classes 0 and 1, and fractions are cut at `options.threshold`; else the
+    classes are their values in the whole table, sorted.
 
     Raises:
         ValueError: no such column, or several that may be meant; a row without a value, without its file, or with an
@@ -97,7 +97,7 @@ def _find_images(file: Path, names: Sequence[str], rows: Sequence[int], folder: 
     )
 
 
-def check_values(file: Path, column: str, values: Sequence[object]) -> None:
+def check_values(file: object, column: str, values: Sequence[object]) -> None:
     """Raise unless every row has a value."""
     empty = find_empty(values)
     if empty is not None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from mechconn.core import CUE, RAND_IMAGE, check_count, check_fraction, check_is, derive_seed
+from mechconn.core import CUE, RAND_IMAGE, check_count, check_fraction, check_is, derive_seed, stand_by_class
 from mechconn.datasets._cue import Cue, DataPlace, make_cue
-from mechconn.datasets._images import ImageSet, choose_in_turns, is_sorted_by_class
+from mechconn.datasets._images import ImageSet, choose_in_turns
 from mechconn.datasets._load import has_split, load
 from mechconn.datasets._placebo import Placebo
 from mechconn.datasets._planted import Planted
@@ -211,7 +211,7 @@ def _load_own_sets(
 
 def _take_first(data: OwnData, rows: int | None) -> OwnData:
     """The first rows; of images that stand class after class, as in folders of classes, the first of each class."""
-    if rows is None or not isinstance(data, ImageSet) or not is_sorted_by_class(data.y):
+    if rows is None or not isinstance(data, ImageSet) or not stand_by_class(data.y):
         return data.first(rows)
     return data.subset(choose_in_turns(data.y, rows))
 

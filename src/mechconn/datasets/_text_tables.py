@@ -10,36 +10,31 @@ from typing import Any
 
 from mechconn.core import check_choice, check_samples, did_you_mean
 from mechconn.datasets._column_values import (
+    check_class_numbers,
     cut_at,
     drop_decimals,
-    explain_class_number,
     explain_fraction,
     find_empty,
     find_fraction,
 )
 from mechconn.datasets._delimited import Quoting
+from mechconn.datasets._label_names import match_names
 from mechconn.datasets._parquet import (
     _holds_bytes,
     _read_column_types,
     _read_features,
     explain_parquet_errors,
     find_file_splits,
+    find_split_rows,
     open_shard,
+    read_whole,
 )
-from mechconn.datasets._table_splits import (
-    SPLIT,
-    check_one_split,
-    list_names,
-    name_splits,
-    resolve_split,
-    select_split_rows,
-)
+from mechconn.datasets._table_splits import SPLIT, choose_split, list_names, name_splits, select_split_rows
 from mechconn.datasets._tables import FURTHER_COLUMNS, TABLE_SUFFIXES, USUAL_COLUMNS, read_columns
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 """Files of JSON objects, a line or an entry of one list for each row."""
 TEXT_SUFFIXES = (*TABLE_SUFFIXES, *JSON_SUFFIXES, ".parquet")
-MAX_CLASSES = 100_000
 USUAL_TEXTS = (
     ("text",),
     ("sentence",),
@@ -63,6 +58,7 @@ class TextTable:
         read: column -> its values in these rows.
         classes: column -> the names of its classes, where the file tells them.
         threshold: of labels that are fractions: class 1 is this number or more.
+        read_all: column -> its values in the rows of all splits, which together name the classes.
     """
 
     place: str
@@ -71,6 +67,7 @@ class TextTable:
     read: Callable[[str], list[Any]]
     classes: Mapping[str, tuple[str, ...]]
     threshold: float | None = None
+    read_all: Callable[[str], list[Any]] = lambda _: []
 
     def check_column(self, column: str) -> str:
         """The column's name.
@@ -92,7 +89,8 @@ def open_text_table(place: Path, split: str | None, quoting: Quoting, threshold:
         ValueError: another kind of file, one that cannot be read, no rows, several splits and none named.
     """
     if place.is_dir():
-        return replace(_open_parquet(_find_shards(place, split)), threshold=threshold)
+        shards, every = _find_shards(place, split)
+        return replace(_open_parquet(shards), threshold=threshold, read_all=lambda name: read_whole(every, name))
     if place.suffix not in TEXT_SUFFIXES:
         raise ValueError(
             f"{place} is no table of texts; texts are read from {', '.join(TEXT_SUFFIXES)} files, or a folder of "
@@ -101,13 +99,17 @@ def open_text_table(place: Path, split: str | None, quoting: Quoting, threshold:
     if not place.is_file():
         raise FileNotFoundError(f"no file {place}; check its path")
     if place.suffix == ".parquet":
-        return replace(_open_parquet([place]), threshold=threshold)
+        return replace(_open_parquet_file(place, split), threshold=threshold)
     columns = read_columns(place, quoting) if place.suffix in TABLE_SUFFIXES else read_json_columns(place)
     rows = select_split_rows(place, _read_splits(columns), split)
-    return TextTable(str(place), tuple(columns), rows, lambda name: [columns[name][row] for row in rows], {}, threshold)
+
+    def read(name: str) -> list[Any]:
+        return [columns[name][row] for row in rows]
+
+    return TextTable(str(place), tuple(columns), rows, read, {}, threshold, lambda name: list(columns[name]))
 
 
-def list_columns(place: Path, quoting: Quoting) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def list_columns_and_images(place: Path, quoting: Quoting) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(the columns of a table that is there, those of images among them), whatever its splits; none of other places."""
     if place.suffix in TABLE_SUFFIXES and place.is_file():
         names = tuple(read_columns(place, quoting))
@@ -194,10 +196,12 @@ def read_labels(
     Args:
         table: where they are.
         named: the column; None: the only one of a usual name.
-        classes: the names in the order of their numbers; None: those that the file tells, else sorted.
+        classes: the names in the order of their numbers; None: those that the file tells, else sorted. Numbers whose
+            names the file tells are brought into this order.
 
     Raises:
-        ValueError: no such column, a row without a label, labels of several types, or one that names no class.
+        ValueError: no such column, a row without a label, labels of several types, one that names no class, or names
+            that lack some of the file's.
     """
     column = _choose_label_column(table, named)
     values = _read_label_values(table, column)
@@ -214,17 +218,26 @@ def read_labels(
             f"{table.place} row {row}: column {column!r} must hold class names or whole numbers, got {value!r} "
             f"({kind.__name__}){before}; correct the column, or name another with label="
         )
-    known = classes or table.classes.get(column)
+    own = table.classes.get(column)
     if first is str and not all(value.removeprefix("-").isdecimal() and value.isascii() for value in values):
-        return _number_names(table, column, values, known)
-    return _check_numbers(table, column, list(map(int, values)), known)
+        return _number_names(table, column, values, classes or own)
+    if own is None or classes is None:
+        return _check_numbers(table, column, list(map(int, values)), own or classes)
+    labels, _ = _check_numbers(table, column, list(map(int, values)), own)
+    places = match_names(tuple(classes), own)
+    if places is None:
+        raise ValueError(
+            f"{table.place}: column {column!r} has the classes {', '.join(own)}, and classes= names "
+            f"{', '.join(classes)}; name all that the file has, in the order of the model's outputs"
+        )
+    return [places[label] for label in labels], tuple(classes)
 
 
 def _read_label_values(table: TextTable, column: str) -> list[Any]:
     """The labels as they are, but for 1.0, which becomes 1; with a threshold 1 where they are that number or more."""
     values = drop_decimals(table.read(column))
     if table.threshold is not None:
-        return list(cut_at(f"column {column!r} of {table.place}", values, table.threshold))
+        return list(cut_at(f"column {column!r} of {table.place}", values, table.threshold, table.rows))
     row = find_fraction(values)
     if row is not None:
         raise ValueError(explain_fraction(table.place, table.rows[row], values[row], column))
@@ -247,7 +260,8 @@ def _choose_label_column(table: TextTable, named: str | None) -> str:
 def _number_names(
     table: TextTable, column: str, values: Sequence[str], known: Sequence[str] | None
 ) -> tuple[list[int], tuple[str, ...]]:
-    classes = tuple(sorted(set(values)) if known is None else known)
+    every = {*values, *(str(value) for value in table.read_all(column) if value not in (None, ""))}
+    classes = tuple(sorted(every) if known is None else known)
     numbers = {name: number for number, name in enumerate(classes)}
     for row, value in zip(table.rows, values, strict=True):
         if value not in numbers:
@@ -258,20 +272,16 @@ def _number_names(
 def _check_numbers(
     table: TextTable, column: str, values: list[int], known: Sequence[str] | None
 ) -> tuple[list[int], tuple[str, ...]]:
-    highest = MAX_CLASSES if known is None else len(known)
+    check_class_numbers(table.place, column, values, table.rows)
+    if known is None:
+        return values, tuple(map(str, range(max(values) + 1)))
     for row, value in zip(table.rows, values, strict=True):
-        if value < 0:
+        if value >= len(known):
             raise ValueError(
-                f"{table.place} row {row}: {value} in column {column!r} names no class; leave out rows without a label"
+                f"{table.place} row {row}: {value} in column {column!r} is none of the {len(known)} classes "
+                f"{', '.join(known)}; labels must lie in 0 ... {len(known) - 1}"
             )
-        if value >= highest and known is None:
-            raise ValueError(explain_class_number(table.place, row, value, column))
-        if value >= highest:
-            raise ValueError(
-                f"{table.place} row {row}: {value} in column {column!r} is none of the {highest} classes "
-                f"{', '.join(known or ())}; labels must lie in 0 ... {highest - 1}"
-            )
-    return values, tuple(known or map(str, range(max(values) + 1)))
+    return values, tuple(known)
 
 
 def list_text_splits(file: Path) -> tuple[str, ...]:
@@ -310,12 +320,27 @@ def _parse_json(where: str, text: str) -> Any:
         raise ValueError(f"{where} is no JSON ({why}); write one object a line") from error
 
 
-def _find_shards(folder: Path, split: str | None) -> list[Path]:
+def _find_shards(folder: Path, split: str | None) -> tuple[list[Path], list[Path]]:
+    """(the files of one split, those of all)."""
     found = find_file_splits(folder)
-    if split is None:
-        check_one_split(folder, found)
-    named = resolve_split(split or next(iter(found)), found)
-    return found[check_choice(f"split of {folder}", named, tuple(found))]
+    every = [file for files in found.values() for file in files]
+    return found[choose_split(folder, split, found)], every
+
+
+def _open_parquet_file(file: Path, split: str | None) -> TextTable:
+    """One file, of whose rows the column "split" may name those of a split."""
+    whole = _open_parquet([file])
+    if SPLIT in whole.names and split is None:
+        split = choose_split(file, None, list_names(_read_splits({SPLIT: whole.read(SPLIT)})))
+    rows = find_split_rows(file, split)
+    if rows is None:
+        return whole
+
+    def read(name: str) -> list[Any]:
+        values = whole.read(name)
+        return [values[row] for row in rows]
+
+    return replace(whole, rows=rows, read=read, read_all=whole.read)
 
 
 def _open_parquet(files: Sequence[Path]) -> TextTable:

@@ -26,7 +26,8 @@ class TokenSet(ShortRepr):
         classes: a name per class.
         token_type_ids: int64 of shape [N, L], for models that want them.
         pads_by_batch: whether a batch of which outputs alone are read needs no more positions than its longest text;
-            of models that take no attention_mask, and where layers are read, all have L. `load_text` sets it.
+            of models that take no attention_mask or see padding all the same, and where layers are read, all have L.
+            `load_text` sets it.
         cut: which texts were cut to `max_length` tokens, bool of shape [N]; None where that is not known.
         max_length: tokens that texts were cut to; None where they were not.
         pad_id: the id that fills what is added at the end of texts.

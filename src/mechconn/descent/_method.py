@@ -26,7 +26,14 @@ from mechconn.core import (
 )
 from mechconn.descent._workers import Workers
 from mechconn.losses import Loss, explain_not_per_sample
-from mechconn.network import Network, explain_errors, extract_outputs, inputs_to_memory_format, make_call_arguments
+from mechconn.network import (
+    Network,
+    explain_errors,
+    extract_outputs,
+    heeds_mask,
+    inputs_to_memory_format,
+    make_call_arguments,
+)
 
 EVALUATED = 250
 """Rows per batch where nothing is learned."""
@@ -365,8 +372,9 @@ def make_validation_loss(problem: Problem) -> Callable[[], float]:
         with torch.no_grad(), keep_generator_states(held_out), isolate_rng(problem.seed, "validation"):
             device, module = problem.network.device, problem.network.module
             rows_read = problem.network.compute.choose_batch_size(EVALUATED)
+            trim = heeds_mask(problem.network, problem.outputs)
             found = iterate_batches(
-                "validation", held_out, batch_size=rows_read, device=device, model=module, trim=True
+                "validation", held_out, batch_size=rows_read, device=device, model=module, trim=trim
             )
             for inputs, targets in found:
                 values = problem.losses(problem.outputs(inputs), targets).double()

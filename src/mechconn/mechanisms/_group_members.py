@@ -75,8 +75,8 @@ def read_overlapping_groups(
     """Name -> which rows are in the group, of those that count: each column's marked rows with each label.
 
     Args:
-        groups: columns of marks, 0 and 1 (or -1 and 1, or False and True). The first column equal to the
-            labels names them, where there are others.
+        groups: columns of marks, 0 and 1 (or -1 and 1, or False and True). The first column equal to the labels, or to
+            -1 and 1 for them, names them, where there are others.
         labels: the label of each row that counts; None where rows have several.
         counted: which rows of the columns count; None where all do.
 
@@ -95,7 +95,7 @@ def read_overlapping_groups(
     rows = len(labels) if counted is None else len(counted)
     read = collect_errors(*(lambda n=name, v=column: _read_marks(n, v, rows) for name, column in columns.items()))
     values = {name: column if counted is None else column[counted] for name, column in zip(columns, read, strict=True)}
-    equal = [name for name, column in values.items() if bool((column == labels).all())]
+    equal = [name for name, column in values.items() if _are_labels(column, labels)]
     own = equal[:1] if len(values) > 1 else []  # one column names the labels, and others equal to them are marks
     marks = {name: column for name, column in values.items() if name not in own}
     collect_errors(*(lambda n=name, v=column: _check_marks(n, v) for name, column in marks.items()))
@@ -130,6 +130,12 @@ def _read_mark(value: Any) -> int | None:
         return int(float(value))
     except (ValueError, OverflowError):  # no number, or an infinite one
         return None
+
+
+def _are_labels(column: Int[Tensor, " n"], labels: Int[Tensor, " n"]) -> bool:
+    """Whether a column is that of the labels, as it is or with -1 and 1 for 0 and 1."""
+    marks = bool((column.abs() == 1).all()) and bool((column == -1).any())
+    return bool(((column == 1).long() if marks else column).eq(labels).all())
 
 
 def _check_marks(name: str, column: Int[Tensor, " n"]) -> None:

@@ -161,6 +161,7 @@ def _load_adapter(folder: Path, base: str | Path | nn.Module | None, note: Note)
     """The network with an adapter on it."""
     if not isinstance(base, nn.Module):
         source, outputs = find_base_source(folder, base)
+        note(f"the adapter in {folder} is put on the base in {source}")
         note_other_base(folder, source, note)
         base = load_base(source, outputs, note)
     model = put_adapter(folder, base, note)

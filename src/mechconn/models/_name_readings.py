@@ -99,6 +99,8 @@ def choose_reading(
         whole += [reading for reading in all_readings if not reading.missing]
         readings = _choose_by_key(all_readings, key)
         fitting = [reading for reading in readings if not reading.distance]
+        if fitting and key is None:  # one that holds the whole model and more may be meant as well
+            fitting = [reading for reading in readings if not reading.missing]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:

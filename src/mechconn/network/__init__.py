@@ -46,6 +46,7 @@ from mechconn.network._norm_stats import resolve_norm as resolve_norm
 from mechconn.network._one_module import check_one_module as check_one_module
 from mechconn.network._one_module import explain_differences as explain_differences
 from mechconn.network._one_module import say_not_one_module as say_not_one_module
+from mechconn.network._padding import heeds_mask as heeds_mask
 from mechconn.network._params import LINEAR_MAPS as LINEAR_MAPS
 from mechconn.network._params import Network as Network
 from mechconn.network._params import check_compatible as check_compatible

@@ -13,6 +13,7 @@ from mechconn.core import Data, iterate_batches, join_targets, keep_generator_st
 from mechconn.losses import NO_CLASS, Binary, Classified, Each, Loss, explain_not_per_sample
 from mechconn.network._inference import Forward
 from mechconn.network._metrics import Metric
+from mechconn.network._padding import heeds_mask
 from mechconn.network._params import Network
 from mechconn.stats import Interval, betting_interval, mean_interval
 
@@ -133,7 +134,12 @@ def compute_outcomes(
     rows = choose_rows(network)
     with keep_generator_states(data):
         for inputs, target in iterate_batches(
-            name, data, batch_size=rows, device=network.device, model=network.module, trim=True
+            name,
+            data,
+            batch_size=rows,
+            device=network.device,
+            model=network.module,
+            trim=heeds_mask(network, forward),
         ):
             outputs = forward(inputs)
             shape = tuple(outputs.shape[1:])

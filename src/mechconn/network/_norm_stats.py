@@ -19,7 +19,6 @@ from mechconn.core import (
     Buffers,
     Data,
     Inputs,
-    MapStyle,
     Registered,
     SampleSource,
     as_data,
@@ -29,6 +28,7 @@ from mechconn.core import (
     check_is,
     check_positive,
     check_same_keys,
+    find_listed_labels,
     is_built_in,
     isolate_rng,
     iterate_batches,
@@ -36,6 +36,7 @@ from mechconn.core import (
     make_generator,
     merge_last_row,
     move_inputs,
+    stand_by_class,
     take_first_rows,
 )
 from mechconn.network._copies import set_mode
@@ -179,7 +180,8 @@ class Reestimate(NormPolicy, name="reestimate"):
     the moments of all activations, made unbiased once. Layers that the model keeps in evaluation mode (frozen
     BatchNorm) keep their own. `average="exponential"` starts at mean 0 and variance 1 and moves by `momentum` to
     each batch's mean and unbiased variance, over one pass that is shuffled by `seed` where the data are a dataset or
-    a pair of tensors. So is the cumulative pass where their rows stand class after class, in more than one batch.
+    a pair of tensors. So is the cumulative pass where their rows stand class after class, sorted or domain by domain,
+    in more than one batch.
 
     Attributes:
         data: what the statistics come from; by convention training data, never test data.
@@ -283,12 +285,8 @@ class Reestimate(NormPolicy, name="reestimate"):
         """
         if self.average == "exponential":
             return True
-        data = self._checked
-        # The targets of a dataset of the user's may be known only by reading all its samples.
-        y = data.y if isinstance(data, SampleSource) and not isinstance(data, MapStyle) else None
-        if y is None or y.dim() != 1 or y.is_floating_point() or len(y) <= self.batch_size:
-            return False
-        return bool((y[1:] >= y[:-1]).all()) and bool(y[0] != y[-1])
+        y = find_listed_labels(self._checked)
+        return y is not None and len(y) > self.batch_size and stand_by_class(y)
 
     def _estimate(self, network: Network, layers: dict[str, _BatchNorm], point: Point) -> Buffers:
         """The point's buffers with re-estimated statistics of these layers, which are in training mode."""

@@ -153,7 +153,8 @@ class Network:
 
     Every point is evaluated as by a fresh module into which it was loaded: what the module keeps of values that it
     computed at one point does not reach the next. `module` is this object's own: its mode may be set and hooks may be
-    put on it freely; any other change is undone at the next point.
+    put on it freely; any other change is undone at the next point. `heeds_mask` tells whether padding behind a text
+    changes nothing; None until it was tried.
     """
 
     def __init__(self, model: nn.Module, compute: Compute | None = None) -> None:
@@ -171,6 +172,7 @@ class Network:
         reduced = choose_reduced_type(self.compute.precision, self.device)
         self.reduced = None if self._floating in HALF else reduced
         self._casts: dict[frozenset[torch.dtype], bool] = {}
+        self.heeds_mask: bool | None = None
         if self.reduced is not None and prefers_contiguous_small_maps(self.device):
             for layer in self.module.modules():
                 if isinstance(layer, nn.Conv2d) and make_small_maps_contiguous not in layer._forward_pre_hooks.values():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mechconn.core import (
     Data,
+    Inputs,
     MethodSettings,
     Params,
     check_fraction,
@@ -25,7 +26,15 @@ from mechconn.core import (
     select_rows,
 )
 from mechconn.descent import EVALUATED, Descend, Method, Problem, Schedule, TrainingStep
-from mechconn.network import KeepNorm, NormPolicy, Point, Reestimate, are_equal, find_statistics_layers
+from mechconn.network import (
+    KeepNorm,
+    NormPolicy,
+    Point,
+    Reestimate,
+    are_equal,
+    find_statistics_layers,
+    heeds_mask,
+)
 from mechconn.paths import BezierFit, BezierPath, LinearPath, PathObjective, draw_t
 from mechconn.tuning._epoch_shares import share_epochs
 from mechconn.tuning._naive_fine_tuning import NaiveFineTuning
@@ -193,10 +202,15 @@ def _compute_losses(problem: Problem, point: Point, data: Data) -> Tensor:
     """Loss of every row that counts at a point, in evaluation mode, float64 of shape [N]."""
     network, found = problem.network, []
     rows = network.compute.choose_batch_size(EVALUATED)
+
+    def forward(inputs: Inputs) -> Tensor:
+        return network(point.params, point.buffers, inputs)
+
+    trim = heeds_mask(network, forward)
     with keep_generator_states(data), isolate_rng(problem.seed, "validation"):
         for inputs, targets in iterate_batches(
-            "validation", data, batch_size=rows, device=network.device, model=network.module, trim=True
+            "validation", data, batch_size=rows, device=network.device, model=network.module, trim=trim
         ):
-            values = problem.losses(network(point.params, point.buffers, inputs), targets)
+            values = problem.losses(forward(inputs), targets)
             found.append(values[problem.rows_counted(targets).bool()].double())
     return torch.cat(found)
