@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import mechconn as mc
+from mechconn.core import isolate_rng
 from mechconn.datasets import TokenSet
 from text_folders import make_bert, make_decoder
 
@@ -122,3 +124,14 @@ def test_positions_that_begin_behind_the_padding() -> None:
     with pytest.raises(ValueError, match="has 5 positions; cut texts to them, max_length=5"):
         measure(model, ids_padded_with(1))
     assert measure(model, ids_padded_with(1).subset(torch.tensor([0, 1, 3]))) > 0
+
+
+def test_answers_at_the_last_position_need_texts_there() -> None:
+    with isolate_rng(0, "xlnet"):
+        config = transformers.XLNetConfig(vocab_size=40, d_model=8, n_layer=1, n_head=2, d_inner=8, num_labels=2)
+        model = transformers.XLNetForSequenceClassification(config).eval()
+    right = ids_padded_with(5)
+    with pytest.raises(ValueError, match="reads its answer at the last position, and row 0 is padded there; pass a "):
+        measure(model, right)
+    assert measure(model, ({"input_ids": right.input_ids.flip(1), "attention_mask": MASK.flip(1)}, right.y)) > 0.0
+    assert measure(model, replace(right, attention_mask=torch.ones_like(MASK))) > 0.0

@@ -62,6 +62,7 @@ class TextLimits:
         positions: positions that its embedding of them has; None where it has none.
         reads_pad: whether its answer is read before the padding, which it knows by the id `pad`.
         pad: the id of its pad token; None where it has none.
+        reads_last: whether its answer is read at the last position, whatever the mask says.
     """
 
     model: str
@@ -69,6 +70,7 @@ class TextLimits:
     positions: int | None
     reads_pad: bool
     pad: int | None
+    reads_last: bool = False
 
     @classmethod
     def of(cls, model: nn.Module) -> TextLimits | None:
@@ -84,6 +86,7 @@ class TextLimits:
             _count_model_positions(found),
             any(_reads_pad_token(type(part)) for part in model.modules()),
             getattr(text, "pad_token_id", None),
+            any(getattr(part, "summary_type", None) == "last" for part in model.modules()),
         )
 
     def check(self, where: str, inputs: Inputs, rows: Sequence[int] | Tensor) -> None:
@@ -100,6 +103,12 @@ class TextLimits:
         self._check_positions(where, ids, mask, rows)
         if self.reads_pad:
             self._check_padding(where, ids, mask, rows)
+        if self.reads_last and mask is not None and not bool(mask[:, -1].all()):
+            row = int((~mask[:, -1]).nonzero()[0])
+            raise ValueError(
+                f"{where}: {self.model} reads its answer at the last position, and row {int(rows[row])} is padded "
+                "there; pass a mapping of tokens that are padded on the left, or texts of one length"
+            )
 
     def holds(self, inputs: Inputs) -> bool:
         """Whether there are positions enough for a batch with all of its padding."""
