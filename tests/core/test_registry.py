@@ -121,7 +121,7 @@ def test_settings_without_a_dataclass_are_refused_where_they_are_first_used() ->
     class Longer(mc.NaiveFineTuning):
         epochs: int = 40
 
-    class Stripe(mc.BoxCue):
+    class WideBox(mc.BoxCue):
         width: int = 2
 
     class Steep(mc.losses.Squared):
@@ -142,8 +142,8 @@ def test_settings_without_a_dataclass_are_refused_where_they_are_first_used() ->
             lambda: TypeAdapter(Annotated[PathFit, OneOf(PathFit)]).validate_python({"method": "Bent"}),
         ),
         ("Longer", "epochs", lambda: mc.fine_tune(model, Longer(), clean=data)),
-        ("Stripe", "width", lambda: make_cued_set(images, Stripe())),
-        ("Stripe", "width", lambda: read_cue({"name": "Stripe", "width": 3})),
+        ("WideBox", "width", lambda: make_cued_set(images, WideBox())),
+        ("WideBox", "width", lambda: read_cue({"name": "WideBox", "width": 3})),
         ("Steep", "power", lambda: Steep().describe()),
         ("Steep", "power", lambda: read_loss({"name": "Steep", "power": 2})),
         ("Blur", "radius", lambda: Blur()(images)),

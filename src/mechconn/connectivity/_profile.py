@@ -311,9 +311,8 @@ class Profile(Result, kind="profile"):
     @property
     def number_types(self) -> str:
         """The type that the points are computed in, and the one that weights are mixed in, where they are known."""
-        computed, mixed = self.settings.get("precision"), self.settings.get("mixed_in")
-        kind = "" if computed is None else f" in {computed}"
-        return kind if mixed is None else f"{kind}, weights mixed in {mixed}"
+        kind = f" in {self.settings['precision']}" if "precision" in self.settings else ""
+        return f"{kind}, weights mixed in {self.settings['mixed_in']}" if "mixed_in" in self.settings else kind
 
     def __str__(self) -> str:
         width, over = max(map(len, ("split", *self.loss))), describe_clusters(self.clusters)

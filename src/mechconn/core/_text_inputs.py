@@ -62,7 +62,7 @@ class TextLimits:
         positions: positions that its embedding of them has; None where it has none.
         reads_pad: whether its answer is read before the padding, which it knows by the id `pad`.
         pad: the id of its pad token; None where it has none.
-        reads_last: whether its answer is read at the last position, padding or not, as that of XLNet is.
+        reads_last: whether its answer is read at the last position, whatever the mask says.
     """
 
     model: str
@@ -86,7 +86,7 @@ class TextLimits:
             _count_model_positions(found),
             any(_reads_pad_token(type(part)) for part in model.modules()),
             getattr(text, "pad_token_id", None),
-            any(type(part).__name__.endswith("SequenceSummary") and _reads_last(part) for part in model.modules()),
+            any(getattr(part, "summary_type", None) == "last" for part in model.modules()),
         )
 
     def check(self, where: str, inputs: Inputs, rows: Sequence[int] | Tensor) -> None:
@@ -106,8 +106,8 @@ class TextLimits:
         if self.reads_last and mask is not None and not bool(mask[:, -1].all()):
             row = int((~mask[:, -1]).nonzero()[0])
             raise ValueError(
-                f"{where}: row {int(rows[row])} ends in padding, but {self.model} reads its answer at the last "
-                "position; pass batches padded in front, ({'input_ids': ..., 'attention_mask': ...}, labels), in Python"
+                f"{where}: {self.model} reads its answer at the last position, and row {int(rows[row])} is padded "
+                "there; pass a mapping of tokens that are padded on the left, or texts of one length"
             )
 
     def holds(self, inputs: Inputs) -> bool:
@@ -153,10 +153,6 @@ class TextLimits:
                 f"padding with id {self.pad} (config.pad_token_id); pad with that id, tokenizer.pad_token_id = "
                 f"{self.pad}, or set config.pad_token_id = {got}"
             )
-
-
-def _reads_last(summary: nn.Module) -> bool:
-    return getattr(summary, "summary_type", None) == "last"
 
 
 def _is_transformers(part: nn.Module) -> bool:

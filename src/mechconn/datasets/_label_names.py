@@ -168,13 +168,17 @@ def compare_names(a: LabelNames, b: LabelNames) -> Relation:
         ('alike', 'reordered')
         >>> compare_names(("0", "1"), ("neg", "pos")), compare_names(("bad", "good"), ("neg", "pos"))
         ('alike', 'different')
+        >>> compare_names(("0", "1", "2", "3"), ("1", "2", "3", "4"))
+        'different'
     """
     short, long = sorted((_normalise_names(a), _normalise_names(b)), key=len)
     if short == long[: len(short)]:
         return "alike"
     if set(short) <= set(long):
         return "reordered"
-    return "alike" if any(keys == tuple(map(str, range(len(keys)))) for keys in (short, long)) else "different"
+    counted = any(keys == tuple(map(str, range(len(keys)))) for keys in (short, long))
+    numbers = all(key.isdecimal() for key in (*short, *long))
+    return "alike" if counted and not numbers else "different"
 
 
 def match_names(names: LabelNames, wanted: LabelNames) -> list[int] | None:
