@@ -50,7 +50,7 @@ def save_models(folder: Path, layers: int) -> None:
     base.save_pretrained(folder / "base")
     for name in ("a", "b"):
         settings = LoraConfig(r=8, target_modules=["query", "value"], task_type="SEQ_CLS", init_lora_weights=False)
-        get_peft_model(copy.deepcopy(base), settings).save_pretrained(folder / name)
+        get_peft_model(copy.deepcopy(base), settings).save_pretrained(str(folder / name))
 
 
 def make_suite() -> mc.Suite:

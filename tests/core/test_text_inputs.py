@@ -128,7 +128,15 @@ def test_positions_that_begin_behind_the_padding() -> None:
 
 def test_answers_at_the_last_position_need_texts_there() -> None:
     with isolate_rng(0, "xlnet"):
-        config = transformers.XLNetConfig(vocab_size=40, d_model=8, n_layer=1, n_head=2, d_inner=8, num_labels=2)
+        sizes: dict[str, Any] = {
+            "vocab_size": 40,
+            "d_model": 8,
+            "n_layer": 1,
+            "n_head": 2,
+            "d_inner": 8,
+            "num_labels": 2,
+        }
+        config = transformers.XLNetConfig(**sizes)
         model = transformers.XLNetForSequenceClassification(config).eval()
     right = ids_padded_with(5)
     with pytest.raises(ValueError, match="reads its answer at the last position, and row 0 is padded there; pass a "):
