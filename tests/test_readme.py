@@ -2,8 +2,10 @@
 
 import re
 import sys
+import warnings
 from pathlib import Path
 
+import peft
 import pytest
 from safetensors.torch import save_file
 
@@ -88,7 +90,12 @@ def test_the_examples_on_models_and_data_of_ones_own_run(
     config = transformers.BertConfig(vocab_size=34, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     config.num_labels = 3
     with isolate_rng(0, "reader"):
-        transformers.BertForSequenceClassification(config).save_pretrained(tmp_path / "my_reader")
+        reader = transformers.BertForSequenceClassification(config)
+        reader.save_pretrained(tmp_path / "my_reader")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT's use of Transformers
+            settings = peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS")
+            peft.get_peft_model(reader, settings).save_pretrained(str(tmp_path / "my_adapter"))
     for split in ("cue", "shuffled"):
         for label, name in enumerate(("bird", "fish")):
             images = {f"{row}.png": pixels(10 * label + row, side=40) for row in range(4)}

@@ -274,7 +274,9 @@ def _to_float(value: Any) -> float | None:
 
 def _read_numbers(file: Path, column: str, values: Sequence[Any]) -> Tensor:
     """One column of outputs, float64 of shape [N]."""
-    check_values(file, column, values)
+    check_values(
+        file, column, [None if value is None or value == "" else 0 for value in values]
+    )  # NaN has a line below
     numbers = [_to_float(value) for value in values]
     for row, number in enumerate(numbers):
         if number is None:
