@@ -274,9 +274,8 @@ def _to_float(value: Any) -> float | None:
 
 def _read_numbers(file: Path, column: str, values: Sequence[Any]) -> Tensor:
     """One column of outputs, float64 of shape [N]."""
-    check_values(
-        file, column, [None if value is None or value == "" else 0 for value in values]
-    )  # NaN has a line below
+    # NaN has a line of its own below.
+    check_values(file, column, [None if value is None or value == "" else 0 for value in values])
     numbers = [_to_float(value) for value in values]
     for row, number in enumerate(numbers):
         if number is None:
