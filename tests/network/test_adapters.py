@@ -67,6 +67,7 @@ BASE = make_base()
 PAIRS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "plain": lambda: (adapt(BASE, 1), adapt(BASE, 2)),
     "other ranks and scales": lambda: (adapt(BASE, 1, r=3, lora_alpha=9), adapt(BASE, 2, r=1)),
+    "a scale of zero": lambda: (adapt(BASE, 1, lora_alpha=0), adapt(BASE, 2)),
     "rsLoRA": lambda: (adapt(BASE, 1, use_rslora=True, r=4), adapt(BASE, 2)),
     "a head that is saved": lambda: (adapt(BASE, 1, modules_to_save=["4"]), adapt(BASE, 2, modules_to_save=["4"])),
     "DoRA": lambda: (adapt(BASE, 1, use_dora=True), adapt(BASE, 2, use_dora=True)),

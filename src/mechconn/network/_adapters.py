@@ -174,7 +174,9 @@ def _find_plain_name(layer: Any) -> str | None:
     if not plain or layer.merged or layer.disable_adapters or getattr(layer.get_base_layer(), "groups", 1) > 1:
         return None
     names = list(layer.lora_A)
-    return names[0] if len(names) == 1 and list(layer.active_adapters) == names and not layer.lora_variant else None
+    if len(names) != 1 or list(layer.active_adapters) != names or layer.lora_variant:
+        return None
+    return names[0] if layer.scaling[names[0]] else None  # a scale of zero takes no other into B
 
 
 def _have_one_base(models: Sequence[nn.Module]) -> bool:
