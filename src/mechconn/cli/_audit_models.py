@@ -18,7 +18,6 @@ from mechconn.models import (
     list_weight_files,
     load_base,
     load_model,
-    note_other_base,
 )
 
 
@@ -92,13 +91,11 @@ class ModelLoader:
 
     def _find_base(self, adapter: Path) -> tuple[Path | None, int | None]:
         """(where the base is, outputs of the head that the adapter brings); of a factory the weights, if any."""
-        return (self.base, None) if self.factory is not None else find_base_source(adapter, self.base)
+        return (self.base, None) if self.factory is not None else find_base_source(adapter, self.base, self.note)
 
     def _load_base(self, adapter: Path) -> nn.Module:
         """The network under an adapter, which other adapters on it share."""
         source, outputs = self._find_base(adapter)
-        if self.factory is None and source is not None:
-            note_other_base(adapter, source, self.note)
         key = str(source), outputs
         if key not in self.bases:
             if self.factory is not None:
@@ -107,6 +104,5 @@ class ModelLoader:
                 self.bases[key] = self._fill(source)
             else:
                 assert source is not None
-                self.note(f"the adapter in {adapter} is put on the base in {source}")
                 self.bases[key] = load_base(source, outputs, self.note)
         return self.bases[key]

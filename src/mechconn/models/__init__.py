@@ -2,7 +2,6 @@
 
 from mechconn.models._adapter_folder import is_adapter_folder as is_adapter_folder
 from mechconn.models._adapter_folder import list_adapter_files as list_adapter_files
-from mechconn.models._adapter_folder import note_other_base as note_other_base
 from mechconn.models._file_kinds import check_weights_there as check_weights_there
 from mechconn.models._load_model import find_base_source as find_base_source
 from mechconn.models._load_model import load_base as load_base

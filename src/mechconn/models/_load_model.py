@@ -160,17 +160,19 @@ def _find_adapter(
 def _load_adapter(folder: Path, base: str | Path | nn.Module | None, note: Note) -> nn.Module:
     """The network with an adapter on it."""
     if not isinstance(base, nn.Module):
-        source, outputs = find_base_source(folder, base)
-        note(f"the adapter in {folder} is put on the base in {source}")
-        note_other_base(folder, source, note)
+        source, outputs = find_base_source(folder, base, note)
         base = load_base(source, outputs, note)
     model = put_adapter(folder, base, note)
     set_mode(model, False)
     return model
 
 
-def find_base_source(adapter: Path, base: str | Path | None = None) -> tuple[Path, int | None]:
+def find_base_source(
+    adapter: Path, base: str | Path | None = None, note: Note | None = None
+) -> tuple[Path, int | None]:
     """(folder of an adapter's base, outputs of the head that the adapter brings): the one named, else the adapter's.
+
+    `note` is told which it is, and where it is another than the adapter names.
 
     Raises:
         FileNotFoundError: the base that is named is not there.
@@ -179,6 +181,9 @@ def find_base_source(adapter: Path, base: str | Path | None = None) -> tuple[Pat
     """
     config = read_adapter_config(adapter)
     source = find_base_folder(adapter, config) if base is None else _check_base(base)
+    if note is not None:
+        note(f"the adapter in {adapter} is put on the base in {source}")
+        note_other_base(adapter, source, note)
     return source, count_head_outputs(adapter)
 
 
