@@ -11,7 +11,8 @@ from torch import Tensor
 
 import mechconn as mc
 from mechconn.core import copy_inputs
-from mechconn.datasets import Cue, ImageSet, Intervention, Planted, PlantedCue
+from mechconn.datasets import Cue, ImageSet, Planted, PlantedCue
+from mechconn.interventions import GradedIntervention, Intervention
 from mechconn.losses import Loss, as_loss
 from texts import MARKERS, texts
 from user_defined_data import Brighten, Margin, MaskTokens, Pinball, StripeCue
@@ -153,11 +154,24 @@ def assert_intervention(intervention: Intervention, data: Any) -> None:
     x = data.inputs(torch.arange(ROWS))
     values = assert_pure(intervention.draw, IDS, 3, rows=take_some)
     assert len(values) == ROWS and not torch.equal(intervention.draw(IDS, 4), values)
-    assert_pure(intervention.apply, x, values, rows=take_some)
     scenes = intervention(data, seed=3)
+    assert_pure(scenes.latents[-1][0].apply, x, values, rows=take_some)
     assert torch.equal(scenes.y, data.y)
     assert_same(scenes.inputs(torch.arange(ROWS)), intervention(scenes, seed=3).inputs(torch.arange(ROWS)))
     assert_same(data.inputs(torch.arange(ROWS)), x)
+    if isinstance(intervention, GradedIntervention):
+        assert_graded(intervention, data)
+
+
+def assert_graded(intervention: GradedIntervention, data: Any) -> None:
+    """Strength 0 leaves every bit; 1 changes some row; each strength is a pure function of (row, seed)."""
+    x, rows = data.inputs(torch.arange(ROWS)), torch.arange(ROWS)
+    assert_same(intervention(data, 3, 0.0).inputs(rows), x)
+    for strength in (0.3, 1.0):
+        changed = intervention(data, 3, strength)
+        assert_pure(changed.inputs, rows, rows=take_some)
+    whole = intervention(data, 3, 1.0).inputs(rows)
+    assert any(not torch.equal(part, parts(x)[name]) for name, part in parts(whole).items())
 
 
 def assert_loss(given: Any, outputs: Tensor, targets: Tensor) -> None:

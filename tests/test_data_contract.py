@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import mechconn as mc
 from data_contract import CUES, IDS, INTERVENTIONS, LOSSES, ROWS, assert_cue, assert_intervention, assert_loss, images
 from mechconn.core import list_kinds, name_kind
-from mechconn.datasets import Cue, CuedSet, Intervention, make_cue, make_cue_suite, make_cued_set
+from mechconn.datasets import Cue, CuedSet, make_cue, make_cue_suite, make_cued_set
+from mechconn.interventions import Intervention
 from mechconn.losses import Loss, as_loss, read_loss
 from user_defined_data import Brighten, Pinball, StripeCue
 from zoo import build

@@ -17,11 +17,10 @@ from mechconn.datasets import (
     DATASET_NAMES,
     FILE_SUFFIXES,
     explain_missing_source,
-    intervened,
     load_splits,
     looks_like_hub,
-    read_intervention,
 )
+from mechconn.interventions import intervened, read_intervention
 from mechconn.mechanisms import GroupTask, column_only, split_by_agreement
 
 

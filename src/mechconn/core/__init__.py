@@ -99,6 +99,7 @@ from mechconn.core._registry import name_kind as name_kind
 from mechconn.core._rng import derive_seed as derive_seed
 from mechconn.core._rng import draw_integers as draw_integers
 from mechconn.core._rng import draw_uniform as draw_uniform
+from mechconn.core._rng import draw_uniform_block as draw_uniform_block
 from mechconn.core._rng import isolate_rng as isolate_rng
 from mechconn.core._rng import make_generator as make_generator
 from mechconn.core._rng import seed_globally as seed_globally
