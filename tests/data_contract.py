@@ -152,10 +152,11 @@ def assert_cue(cue: Cue, data: Any) -> None:
 def assert_intervention(intervention: Intervention, data: Any) -> None:
     """Strengths are pure functions of (row, seed), applied row by row to copies; labels and identities stay."""
     x = data.inputs(torch.arange(ROWS))
-    values = assert_pure(intervention.draw, IDS, 3, rows=take_some)
-    assert len(values) == ROWS and not torch.equal(intervention.draw(IDS, 4), values)
+    prepared = intervention.prepare(data)
+    values = assert_pure(prepared.draw, IDS, 3, rows=take_some)
+    assert len(values) == ROWS and not torch.equal(prepared.draw(IDS, 4), values)
+    assert_pure(prepared.apply, x, values, rows=take_some)
     scenes = intervention(data, seed=3)
-    assert_pure(scenes.latents[-1][0].apply, x, values, rows=take_some)
     assert torch.equal(scenes.y, data.y)
     assert_same(scenes.inputs(torch.arange(ROWS)), intervention(scenes, seed=3).inputs(torch.arange(ROWS)))
     assert_same(data.inputs(torch.arange(ROWS)), x)
