@@ -2,6 +2,21 @@
 
 from mechconn.interventions._draws import Draws as Draws
 from mechconn.interventions._graded import GradedIntervention as GradedIntervention
+from mechconn.interventions._image_background import Background as Background
+from mechconn.interventions._image_base import ImageIntervention as ImageIntervention
+from mechconn.interventions._image_colours import Contrast as Contrast
+from mechconn.interventions._image_colours import Grey as Grey
+from mechconn.interventions._image_colours import Hue as Hue
+from mechconn.interventions._image_donors import Texture as Texture
+from mechconn.interventions._image_frequencies import Blur as Blur
+from mechconn.interventions._image_frequencies import HighPass as HighPass
+from mechconn.interventions._image_frequencies import LowPass as LowPass
+from mechconn.interventions._image_frequencies import Resolution as Resolution
+from mechconn.interventions._image_places import Frame as Frame
+from mechconn.interventions._image_places import Occlude as Occlude
+from mechconn.interventions._image_places import Patch as Patch
+from mechconn.interventions._image_rearranged import Flip as Flip
+from mechconn.interventions._image_rearranged import PatchShuffle as PatchShuffle
 from mechconn.interventions._intervened import FunctionSet as FunctionSet
 from mechconn.interventions._intervened import intervened as intervened
 from mechconn.interventions._intervened import read_intervention as read_intervention
@@ -13,9 +28,24 @@ from mechconn.interventions._moves import Rotate as Rotate
 from mechconn.interventions._moves import Translate as Translate
 
 __all__ = [
+    "Background",
+    "Blur",
     "ColourShift",
+    "Contrast",
+    "Flip",
+    "Frame",
     "GradedIntervention",
+    "Grey",
+    "HighPass",
+    "Hue",
+    "ImageIntervention",
     "Intervention",
+    "LowPass",
+    "Occlude",
+    "Patch",
+    "PatchShuffle",
+    "Resolution",
     "Rotate",
+    "Texture",
     "Translate",
 ]
