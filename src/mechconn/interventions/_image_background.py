@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechconn.core import SampleSource, check_choice, collect_errors, import_function, is_source, make_generator
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._image_base import FIRST_ROWS, by_row, check_colour, paint, read_colour
-from mechconn.interventions._image_donors import NOT_THERE, RowDraws, RowIntervention
+from mechconn.interventions._image_donors import DonorIntervention
 
 Masks: TypeAlias = Tensor | np.ndarray | SampleSource | Callable[[Tensor], Tensor] | str
 FILLS = ("background", "image", "noise")
+NOT_THERE = -1
 PLACES = 64
 """Windows of the field of noise along each axis that rows draw from."""
 
 
 @dataclass(frozen=True)
-class Background(RowIntervention, name="background"):
+class Background(DonorIntervention, name="background"):
     """What is behind the object is replaced: x + s (1 - mask) (fill - x), mask 1 on the object and 0 behind it.
 
     Attributes:
@@ -43,6 +44,9 @@ class Background(RowIntervention, name="background"):
         >>> Background(mask, fill=1.0)((x, torch.tensor([0, 1]))).inputs(torch.tensor([0])).flatten().tolist()
         [0.0, 1.0, 1.0]
     """
+
+    disturbs: ClassVar[str] = "what is behind the object"
+    by_default: ClassVar[bool] = False
 
     masks: Masks = field(repr=False)
     fill: str | float | tuple[float, ...] = "background"
@@ -71,7 +75,7 @@ class Background(RowIntervention, name="background"):
         if not isinstance(self.fill, str):
             check_colour("Background", read_colour(self.fill), channels)
 
-    def prepare(self, scenes: SampleSource) -> RowIntervention:
+    def prepare(self, scenes: SampleSource) -> DonorIntervention:
         """A copy that holds the data, from which donors are drawn, once the masks are known to suit them."""
         prepared = super().prepare(scenes)
         masks: Any = self.masks
@@ -84,21 +88,32 @@ class Background(RowIntervention, name="background"):
         self._read_masks(scenes.inputs(rows), rows)
         return prepared
 
+    def draw_donors(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n k"]:
+        """The number of the row itself, -1 where it is none of the data's, and of another row."""
+        assert self._found is not None, "prepare comes first"
+        ids = self._found.ids
+        order = ids.argsort(stable=True)
+        rows = order[torch.searchsorted(ids[order], index).clamp(max=len(order) - 1)]
+        own = torch.where(ids[rows] == index, rows, NOT_THERE)
+        return torch.cat([own[:, None], super().draw_donors(index, seed)], 1)
+
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images with other backgrounds."""
-        assert isinstance(draws, RowDraws), "apply makes these"
-        behind = (1.0 - self._read_masks(x, draws.own)) * by_row(strength)
+        assert draws.donors is not None, "draw_donors gives them"
+        behind = (1.0 - self._read_masks(x, draws.donors[:, 0])) * by_row(strength)
         return torch.lerp(x, self._make_fill(x, draws), behind)
 
-    def _make_fill(self, x: Tensor, draws: RowDraws) -> Tensor:
+    def _make_fill(self, x: Tensor, draws: Draws) -> Tensor:
         if not isinstance(self.fill, str):
             return paint(read_colour(self.fill), x)
         if self.fill == "noise":
             return _draw_noise(x, draws)
-        others = draws.inputs(x)
+        assert draws.donors is not None, "draw_donors gives them"
+        donors = draws.donors[:, 1]
+        others = self.read_donors(x, donors)
         if self.fill == "image":
             return others
-        objects = self._read_masks(others, draws.donors)
+        objects = self._read_masks(others, donors)
         behind = 1.0 - objects
         seen = behind.sum((2, 3), keepdim=True)
         mean = (others * behind).sum((2, 3), keepdim=True) / seen.clamp(min=1e-6)
@@ -138,7 +153,7 @@ def _check_masks(found: Any, x: Tensor) -> Tensor:
     return found.view(len(x), 1, *x.shape[2:])
 
 
-def _draw_noise(x: Tensor, draws: RowDraws) -> Tensor:
+def _draw_noise(x: Tensor, draws: Draws) -> Tensor:
     """A window of one field of noise for each row, at a place of its own."""
     channels, height, width = x.shape[1:]
     shape = channels, height + PLACES - 1, width + PLACES - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -33,6 +34,8 @@ class Grey(ImageIntervention, name="grey"):
         >>> [round(value, 3) for value in Grey()(red).inputs(torch.tensor([0])).flatten().tolist()]
         [-0.402, -0.402, -0.402]
     """
+
+    disturbs: ClassVar[str] = "colour"
 
     def check_size(self, channels: int, height: int, width: int) -> None:
         """Raise ValueError where the images have no colour channels."""
@@ -71,6 +74,8 @@ class Hue(ImageIntervention, name="hue"):
         >>> Hue(1 / 3)(red).inputs(torch.tensor([0])).round().flatten().tolist()
         [-1.0, 1.0, -1.0]
     """
+
+    disturbs: ClassVar[str] = "hue"
 
     turn: float | None = None
 
@@ -111,6 +116,8 @@ class Contrast(ImageIntervention, name="contrast"):
         >>> Contrast(0.25)(halves).inputs(torch.tensor([0])).flatten().tolist()
         [0.25, -0.25]
     """
+
+    disturbs: ClassVar[str] = "contrast"
 
     factor: float = 0.25
 

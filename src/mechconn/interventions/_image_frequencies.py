@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -35,6 +36,8 @@ class Blur(ImageIntervention, name="blur"):
         >>> round((spread[4, 5] / spread[4, 4]).item(), 4)  # exp(-1/2)
         0.6065
     """
+
+    disturbs: ClassVar[str] = "fine detail, by a blur"
 
     sigma: float | None = None
 
@@ -77,6 +80,8 @@ class LowPass(ImageIntervention, name="low-pass"):
         True
     """
 
+    disturbs: ClassVar[str] = "high spatial frequencies"
+
     cut: float = 8.0
 
     def __post_init__(self) -> None:
@@ -112,6 +117,8 @@ class HighPass(ImageIntervention, name="high-pass"):
         True
     """
 
+    disturbs: ClassVar[str] = "low spatial frequencies"
+
     cut: float = 8.0
 
     def __post_init__(self) -> None:
@@ -146,6 +153,8 @@ class Resolution(ImageIntervention, name="resolution"):
         >>> Resolution(2)(line).inputs(torch.tensor([0]))[0, 0, 0].tolist()
         [0.5, 0.5, 0.5]
     """
+
+    disturbs: ClassVar[str] = "resolution"
 
     factor: int | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -53,6 +54,8 @@ class Patch(ImageIntervention, name="patch"):
         >>> Patch("top", size=1, colour=1.0)(black).inputs(torch.tensor([0])).tolist()
         [[[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]]
     """
+
+    disturbs: ClassVar[str] = "what stands at the place of the patch"
 
     place: str | tuple[int, int] = "top-left"
     size: int | None = None
@@ -130,6 +133,8 @@ class Frame(ImageIntervention, name="frame"):
         [[[[1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]]]]
     """
 
+    disturbs: ClassVar[str] = "what stands along the borders"
+
     width: int | None = None
     colour: float | tuple[float, ...] = 0.0
 
@@ -178,6 +183,8 @@ class Occlude(ImageIntervention, name="occlusion"):
         >>> cells.unique().tolist(), 0.4 < cells.mean().item() < 0.6
         ([0.0, 1.0], True)
     """
+
+    disturbs: ClassVar[str] = "parts of the image"
 
     grid: int = 4
     share: float = 0.5

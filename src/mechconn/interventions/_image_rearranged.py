@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -39,6 +40,8 @@ class PatchShuffle(ImageIntervention, name="patch-shuffle"):
         >>> PatchShuffle(2)(cells).inputs(torch.tensor([0])).sort().values.flatten().sort().values.tolist()
         [0.0, 0.25, 0.5, 0.75]
     """
+
+    disturbs: ClassVar[str] = "shape, where its parts lie"
 
     grid: int = 4
 
@@ -80,6 +83,8 @@ class Flip(ImageIntervention, name="flip"):
         >>> Flip()(line).inputs(torch.tensor([0])).flatten().tolist()
         [1.0, 0.5, 0.0]
     """
+
+    disturbs: ClassVar[str] = "the side on which things lie"
 
     axis: str = "horizontal"
 

@@ -40,6 +40,7 @@ class Rotate(Intervention, name="rotate"):
     """
 
     takes: ClassVar[Kind] = "images"
+    disturbs: ClassVar[str] = "the angle"
 
     max_degrees: float = 30.0
     fill: float = 0.0
@@ -96,6 +97,7 @@ class Translate(Intervention, name="translate"):
     """
 
     takes: ClassVar[Kind] = "images"
+    disturbs: ClassVar[str] = "the place"
 
     max_pixels: int = 4
     fill: float = 0.0
@@ -147,6 +149,7 @@ class ColourShift(Intervention, name="colour-shift"):
     """
 
     takes: ClassVar[Kind] = "images"
+    disturbs: ClassVar[str] = "the tint"
 
     max_shift: float = 0.25
     channels: int = 3
