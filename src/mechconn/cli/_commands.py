@@ -118,25 +118,6 @@ def _format_duration(seconds: float) -> str:
 
 
 @app.command()
-def data(
-    source: Annotated[str, typer.Argument(help="Name of an image set, or its folder.")],
-    cue: Annotated[str, typer.Option(help="box, hue-box, dominoes, or package.module:Class of your own.")] = "box",
-    preview: Annotated[Path, typer.Option(help="Where the sheet of samples goes (PNG).")] = Path("cues.png"),
-    root: Root = None,
-    seed: Annotated[int, typer.Option(help="Seed of the counterfactuals.")] = 0,
-) -> None:
-    """Draw a sheet of the four splits of an image set under a cue."""
-    from mechconn.core import write_atomically
-    from mechconn.plotting import draw_sheet
-    from mechconn.report import draw_preview
-
-    check_target(preview)
-    pictures = draw_preview(source, cue, root=root, seed=seed)
-    write_atomically(preview, draw_sheet(pictures, f"{source}, {cue} cue, seed {seed}: the same rows in every split"))
-    sys.stdout.write(f"{preview}\n")
-
-
-@app.command()
 def info() -> None:
     """Versions, devices, and where the store is."""
     import torch
