@@ -52,6 +52,9 @@ from mechconn.mechanisms._relearning import Relearning as Relearning
 from mechconn.mechanisms._relearning import RelearningTask as RelearningTask
 from mechconn.mechanisms._relearning_checks import find_intervention as find_intervention
 from mechconn.mechanisms._relearning_verdict import State as State
+from mechconn.mechanisms._reliances import reliances as reliances
+from mechconn.mechanisms._reliances_result import AppliedIntervention as AppliedIntervention
+from mechconn.mechanisms._reliances_result import Reliances as Reliances
 from mechconn.mechanisms._representations import NoLayersError as NoLayersError
 from mechconn.mechanisms._representations import RepresentationSimilarity as RepresentationSimilarity
 from mechconn.mechanisms._representations import check_layers as check_layers

@@ -199,6 +199,48 @@ def draw_marks(
     return figure
 
 
+VERDICT_COLOURS = {"sensitive": "#D55E00", "invariant": "#0072B2", "undetermined": "#999999"}
+
+
+def draw_ranked_marks(
+    marks: Mapping[str, tuple[float, float, float]],
+    verdicts: Mapping[str, str],
+    margin: float,
+    label: str,
+    ax: Axes | None = None,
+) -> Figure:
+    """Values with their intervals, one below the other, coloured by their verdicts, with the margin behind them.
+
+    Args:
+        marks: name -> (value, low, high), from the top.
+        verdicts: name -> verdict.
+        margin: the band around zero.
+        label: of the horizontal axis.
+        ax: the panel; default: a new figure.
+    """
+    figure, (axes,) = make_panels(1, (7.0, 0.28 * len(marks) + 1.6), ax)
+    axes.axvspan(-margin, margin, color="gray", alpha=0.15, label=f"within the margin, {margin:g}")
+    axes.axvline(0.0, color="gray", linewidth=0.8)
+    places = {name: place for place, name in enumerate(marks)}
+    for verdict, colour in VERDICT_COLOURS.items():
+        for number, name in enumerate(name for name in marks if verdicts[name] == verdict):
+            value, low, high = marks[name]
+            axes.errorbar(
+                [value],
+                [places[name]],
+                xerr=[[max(value - low, 0.0)], [max(high - value, 0.0)]],
+                color=colour,
+                marker={"sensitive": "D", "invariant": "o", "undetermined": "x"}[verdict],
+                label=verdict if number == 0 else None,
+            )
+    axes.set_yticks(range(len(marks)), list(map(escape_label, marks)))
+    axes.set_ylim(len(marks) - 0.5, -0.5)
+    axes.set_xlabel(escape_label(label))
+    strip_axes(axes)
+    place_legend(figure, axes, ax is None)
+    return figure
+
+
 def draw_step_curves(
     steps: Sequence[int],
     curves: Mapping[str, Sequence[tuple[float, float, float]]],
