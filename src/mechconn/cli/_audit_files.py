@@ -12,6 +12,7 @@ from torch import nn
 
 from mechconn.alignment import AlignmentMethod
 from mechconn.cli._audit_config import UNNAMED, AuditConfig, read_name, reads_data
+from mechconn.cli._audit_interventions import add_interventions, fill_interventions, read_interventions
 from mechconn.cli._audit_models import ModelLoader
 from mechconn.cli._audit_relearn import (
     check_splits,
@@ -21,7 +22,7 @@ from mechconn.cli._audit_relearn import (
     make_relearning_task,
 )
 from mechconn.cli._audit_sources import NORM
-from mechconn.cli._audit_splits import add_interventions, load_audit_data, read_interventions
+from mechconn.cli._audit_splits import load_audit_data
 from mechconn.cli._audit_text import check_texts, check_tokenizers, list_cut_texts, list_text_options
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
 from mechconn.connectivity import group_parameters, read_first_rows
@@ -110,14 +111,15 @@ def prepare_audit(
         lambda: load_audit_data(config, folder, root, seed, lambda: list_text_options(config, folder, weights, base)),
         lambda: read_loss(config.loss),
         lambda: _read_metrics(config),
-        lambda: read_interventions(config),
+        lambda: read_interventions(config.made_splits),
         lambda: check_splits(config),
         lambda: check_tokenizers(config, weights, base, said.append),
         lambda: loader.check_base(files),
         *(lambda file=file: check_weights_there(file) for file in files),
     )
     trained = data.read.get(NORM)
-    sets = add_interventions(data.splits, config.reference, functions, seed)
+    functions = fill_interventions(config, functions, data, folder)
+    sets, changing = add_interventions(data.splits, config.reference, functions, seed)
     suite = Suite(sets, config.reference, config.intervention_names, paired=config.paired)
     clusters = None if data.clusters is None else ClusterLabels(data.clusters, suite)
     example, targets = read_first_rows(suite, torch.device("cpu"), seed)
@@ -133,7 +135,12 @@ def prepare_audit(
     )
     if isinstance(config.layers, list):
         check_layers(models[0], models[1], example, config.layers)
-    notes = (*dict.fromkeys(said), *list_cut_texts(data.read), *_order_by_names(config, named, suite, example, loss))
+    notes = (
+        *dict.fromkeys(said),
+        *changing,
+        *list_cut_texts(data.read),
+        *_order_by_names(config, named, suite, example, loss),
+    )
     norm = _make_norm(config, trained)
     hashes = {name: loader.hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
     return AuditJob(

@@ -97,13 +97,19 @@ def _show_interventions(
     seed: int,
 ) -> None:
     from mechconn.cli._interventions_option import parse_interventions
-    from mechconn.cli._measured_data import load_measured
+    from mechconn.cli._measured_data import list_texts_told, load_measured, read_measured_config
+    from mechconn.core import collect_errors
+    from mechconn.datasets import read_tokenizer
     from mechconn.interventions import choose_interventions
     from mechconn.report import preview_interventions
 
-    named = None if asked is None else parse_interventions(asked)
-    found = load_measured(source, named, asked is None, root=root, tokenizer=tokenizer)
+    named, (config, folder) = collect_errors(
+        lambda: None if asked is None else parse_interventions(asked), lambda: read_measured_config(source, root)
+    )
+    told = list_texts_told(config, folder, (), None, tokenizer)
+    found = load_measured(config, folder, named, lambda: told, root, seed)
     chosen = choose_interventions(found.data, found.interventions, "keep")
+    reader = told.get("tokenizer")
     shown = preview_interventions(
         found.data,
         chosen.functions,
@@ -111,7 +117,7 @@ def _show_interventions(
         seed=seed,
         strength=strength,
         count=samples,
-        decode=found.decode,
+        decode=None if reader is None else read_tokenizer(reader).own.decode,
     )
     title = f"{found.source}, seed {seed}{'' if strength is None else f', strength {strength:g}'}"
     where = _write_preview(shown, f"{title}: the same rows under every intervention", target)

@@ -11,8 +11,8 @@ ITEM = re.compile(r"""\s*(\{(?:[^{}"']|"[^"]*"|'[^']*')*\}|[^,{}]*)\s*(,|$)""")
 """A table in braces, or a name; then a comma or the end."""
 
 
-def parse_interventions(text: str) -> list[str | dict[str, Any]] | None:
-    """What `--interventions` names; None for "all".
+def parse_interventions(text: str) -> list[str | dict[str, Any]]:
+    """What `--interventions` names; none for "all".
 
     Raises:
         ValueError: no name between two commas, or a table that is no TOML.
@@ -22,7 +22,7 @@ def parse_interventions(text: str) -> list[str | dict[str, Any]] | None:
         ['grey', {'name': 'rotate', 'max_degrees': 90}]
     """
     if text.strip() == ALL:
-        return None
+        return []
     found: list[str | dict[str, Any]] = []
     place = 0
     while place <= len(text):
@@ -46,5 +46,5 @@ def _read_item(item: str) -> str | dict[str, Any]:
         return tomllib.loads(f"item = {item}")["item"]
     except ValueError as error:
         raise ValueError(
-            f"--interventions: {item} is no table ({error}); write {{name=\"rotate\", max_degrees=90}}, texts in quotes"
+            f'--interventions: {item} is no table ({error}); write {{name="rotate", max_degrees=90}}, texts in quotes'
         ) from error

@@ -9,16 +9,15 @@ from typing import Any
 
 from pydantic import field_validator
 
-from mechconn.cli._audit_config import AuditConfig
-from mechconn.cli._audit_splits import resolve_source
+from mechconn.cli._audit_config import AuditConfig, NormConfig, read_name
+from mechconn.cli._audit_interventions import fill_interventions, read_interventions
+from mechconn.cli._audit_splits import AuditData, load_audit_data
 from mechconn.cli._audit_text import list_text_options
-from mechconn.cli._image_options import list_image_options
-from mechconn.core import SampleSource, check_choice, read_config
-from mechconn.datasets import find_splits, load_splits, read_tokenizer
+from mechconn.core import SampleSource, check_choice, collect_errors, read_config
+from mechconn.datasets import find_splits
 
+CONFIGURATION = ".toml"
 DATA, TEST = "data", "test"
-Interventions = Sequence[Any] | Mapping[str, Any] | None
-"""Those that are named; None: all that suit the data."""
 
 
 class MeasuredConfig(AuditConfig):
@@ -31,16 +30,17 @@ class MeasuredConfig(AuditConfig):
             raise ValueError("one split or more is needed, got none")
         return splits
 
-    @property
-    def measured(self) -> str:
-        """The split that interventions start from: the reference, or the only one.
+    def narrow(self, named: Mapping[str, Any]) -> MeasuredConfig:
+        """The same with one split, the reference or the only one, and these interventions on it.
 
         Raises:
-            ValueError: several, and the reference is none of them.
+            ValueError: several splits, and the reference is none of them.
         """
-        if len(self.splits) == 1:
-            return next(iter(self.splits))
-        return check_choice("reference", self.reference, list(self.splits))
+        names = list(self.splits)
+        name = names[0] if len(names) == 1 else check_choice("reference", self.reference, names)
+        left_out = dict.fromkeys(("by", "majority", "relearn", "probe", "groups"))
+        kept = {"splits": {name: self.splits[name]}, "reference": name, "interventions": dict(named)}
+        return self.model_copy(update={**left_out, **kept, "norm": NormConfig()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,50 +49,86 @@ class MeasuredData:
 
     Attributes:
         name: of the split.
-        source: where it is, for people.
+        source: where it is.
         data: the rows.
-        interventions: what is named, side data read.
-        config: what is said of them.
-        decode: token ids -> text; None where they are no texts.
+        read: these and the data beside them.
+        interventions: those that are named, with side data; None: all that suit the data.
+        config: what is said of all this.
     """
 
     name: str
     source: str
     data: SampleSource
-    interventions: Interventions
+    read: AuditData
+    interventions: list[Any] | dict[str, Any] | None
     config: MeasuredConfig
-    decode: Callable[[Sequence[int]], str] | None
+
+
+def read_measured_config(source: str, root: Path | None) -> tuple[MeasuredConfig, Path]:
+    """(a configuration, what its paths are relative to), of a .toml file or of data by themselves.
+
+    Raises:
+        ValueError, FileNotFoundError: it is not there, or wrong; a line for each mistake.
+    """
+    file = Path(source)
+    if file.suffix == CONFIGURATION:
+        return read_config(file, MeasuredConfig), file.parent
+    return MeasuredConfig(splits={DATA: _name_split(source, root)}), Path()
 
 
 def load_measured(
-    source: str,
+    config: MeasuredConfig,
+    folder: Path,
     named: Sequence[Any] | None,
-    configured: bool,
-    *,
-    root: Path | None = None,
-    tokenizer: Path | None = None,
+    text: Callable[[], Mapping[str, Any]],
+    root: Path | None,
+    seed: int,
 ) -> MeasuredData:
     """One split, and interventions on it.
 
     Args:
-        source: what `load_splits` reads, or a configuration in a .toml file.
-        named: interventions; None: all that suit the data.
-        configured: whether those of a configuration are meant, where it has some.
+        config: what says where it is.
+        folder: what paths are relative to.
+        named: interventions in place of the configuration's, none for all that suit the data; None: its own.
+        text: gives what `load_splits` is told of texts.
         root: the folder that holds the named sets.
-        tokenizer: of texts.
+        seed: of rows that are drawn.
     """
-    file = Path(source)
-    if file.suffix == ".toml":
-        config, folder = read_config(file, MeasuredConfig), file.parent
-    else:
-        config, folder = MeasuredConfig(splits={DATA: _name_split(source, root)}), Path()
-    name = config.measured
-    place = resolve_source(folder, config.splits[name], config.images.download)
-    options = {**list_image_options(config.images, folder), **_list_text_options(config, folder, tokenizer)}
-    data = load_splits({name: place}, root=root, **options)[name]
-    wanted: Interventions = (config.made_splits or None) if configured else named
-    decode = None if options.get("tokenizer") is None else read_tokenizer(options["tokenizer"]).own.decode
-    return MeasuredData(name, place, data, wanted, config, decode)
+    entries = config.made_splits if named is None else _number_entries(named)
+    config = config.narrow(entries)
+    _, data = collect_errors(
+        lambda: read_interventions(entries), lambda: load_audit_data(config, folder, root, seed, text)
+    )
+    (name,) = config.splits
+    filled = fill_interventions(config, entries, data, folder)
+    wanted = list(filled.values()) if named else filled or None
+    return MeasuredData(name, data.sources[name], data.read[name], data, wanted, config)
+
+
+def list_texts_told(
+    config: MeasuredConfig, folder: Path, weights: Sequence[Path], base: Path | None, tokenizer: Path | None
+) -> dict[str, Any]:
+    """What `load_splits` is told of texts: by the configuration, and of the tokenizer that is named here.
+
+    Raises:
+        ValueError: as `list_text_options`.
+    """
+    if config.text is None:
+        return {} if tokenizer is None else {"tokenizer": tokenizer}
+    if tokenizer is not None:
+        text = config.text.model_copy(update={"tokenizer": str(tokenizer.absolute())})
+        config = config.model_copy(update={"text": text})
+    return list_text_options(config, folder, weights, base)
+
+
+def _number_entries(named: Sequence[Any]) -> dict[str, Any]:
+    """Interventions of a list by what they are called, with a number where two are called alike."""
+    names = [str(read_name(value)) for value in named]
+    many = {name: names.count(name) > 1 for name in names}
+    return {
+        f"{name} {number}" if many[name] else name: value
+        for number, (name, value) in enumerate(zip(names, named, strict=True), 1)
+    }
 
 
 def _name_split(source: str, root: Path | None) -> str:
@@ -101,11 +137,3 @@ def _name_split(source: str, root: Path | None) -> str:
         return source
     splits = find_splits(source, root)
     return f"{source}#{TEST}" if len(splits) > 1 and TEST in splits else source
-
-
-def _list_text_options(config: MeasuredConfig, folder: Path, tokenizer: Path | None) -> dict[str, Any]:
-    if config.text is None:
-        return {} if tokenizer is None else {"tokenizer": tokenizer}
-    if tokenizer is not None:
-        config = config.model_copy(update={"text": config.text.model_copy(update={"tokenizer": str(tokenizer.absolute())})})
-    return list_text_options(config, folder, (), None)

@@ -16,7 +16,7 @@ from mechconn.interventions import Intervention, intervened, read_intervention
 PICTURES, WRITTEN = 10, 3
 """How many samples are shown: of images, and of texts and tables."""
 COLUMNS = 8
-"""Most columns of a table that are shown; those that change come first."""
+"""Most columns of a table that are shown in a line."""
 Decode = Callable[[Sequence[int]], str]
 """Token ids -> their text."""
 
@@ -65,7 +65,9 @@ def preview_interventions(
     if not kept:
         reasons = "; ".join(f"{name} ({why})" for name, why in left_out.items())
         raise ValueError(f"no intervention is left to show: {reasons or 'none is named'}; name others")
-    found = collect_errors(*(lambda n=name, v=value: _apply(data, n, v, seed, strength) for name, value in kept.items()))
+    found = collect_errors(
+        *(lambda n=name, v=value: _apply(data, n, v, seed, strength) for name, value in kept.items())
+    )
     shown = {reference: data, **dict(zip(kept, found, strict=True))}
     first = data.inputs(torch.tensor([0]))
     pictured = isinstance(first, Tensor) and first.dim() == 4
@@ -117,37 +119,32 @@ def _list_texts(inputs: Mapping[str, Mapping[str, Tensor]], decode: Decode | Non
         kept = ids[mask.bool()].tolist()
         return " ".join(map(str, kept)) if decode is None else " ".join(decode(kept).split())
 
-    return {
-        name: [write(*row) for row in zip(x[TOKEN_IDS], x[TOKEN_MASK], strict=True)] for name, x in inputs.items()
-    }
+    return {name: [write(*row) for row in zip(x[TOKEN_IDS], x[TOKEN_MASK], strict=True)] for name, x in inputs.items()}
 
 
 def _list_numbers(inputs: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Name -> a line for each row: its columns, a star at each that is not the reference's; "" -> the heads."""
+    """Name -> a line for each row: of the reference its columns, of others those that differ from it."""
     tables = {name: _flatten(x) for name, x in inputs.items()}
-    heads, reference = next(iter(tables.values()))
-    changed = {name: values.ne(reference) for name, (_, values) in tables.items()}
-    moved = torch.stack([part.any(0) for part in changed.values()]).any(0)
-    order = [place for wanted in (True, False) for place in range(len(heads)) if bool(moved[place]) == wanted]
-    places = sorted(order[:COLUMNS])
-    more = f"  and {len(heads) - COLUMNS} more columns" if len(heads) > COLUMNS else ""
-    written = {
-        name: [
-            [f"{float(value):.4g}{'*' if bool(star) else ' '}" for value, star in zip(row[places], stars, strict=True)]
-            for row, stars in zip(values, changed[name][:, places], strict=True)
-        ]
-        for name, (_, values) in tables.items()
-    }
-    widths = [
-        max(len(heads[place]) + 1, *(len(row[number]) for rows in written.values() for row in rows))
-        for number, place in enumerate(places)
+    (first, (heads, reference)), *others = tables.items()
+    plain = [
+        _shorten([f"{head} = {value:.4g}" for head, value in zip(heads, row, strict=True)])
+        for row in reference.tolist()
     ]
 
-    def align(cells: Sequence[str]) -> str:
-        return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    def compare(before: Sequence[float], after: Sequence[float]) -> str:
+        pairs = zip(heads, before, after, strict=True)
+        return _shorten([f"{head}: {old:.4g} -> {new:.4g}" for head, old, new in pairs if old != new]) or "unchanged"
 
-    head = align([f"{heads[place]} " for place in places]) + more
-    return {"": [head] * len(reference), **{name: [align(row) for row in rows] for name, rows in written.items()}}
+    changed = {
+        name: [compare(*row) for row in zip(reference.tolist(), values.tolist(), strict=True)]
+        for name, (_, values) in others
+    }
+    return {first: plain, **changed}
+
+
+def _shorten(parts: Sequence[str]) -> str:
+    more = f", and {len(parts) - COLUMNS} more" if len(parts) > COLUMNS else ""
+    return f"{', '.join(parts[:COLUMNS])}{more}"
 
 
 def _flatten(x: Any) -> tuple[list[str], Tensor]:
