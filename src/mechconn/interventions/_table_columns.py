@@ -207,7 +207,7 @@ class BinColumn(ColumnIntervention, name="bin-column"):
         shown: dict[int | str, Tensor] = {}
         for column in self.listed:
             own, (edges, means) = self.read(x, column), self._edges[column]
-            binned = means.to(own)[torch.searchsorted(edges.to(own.device), own.double(), right=True)]
+            binned = means.to(own)[torch.searchsorted(edges.to(own.device), own.double().contiguous(), right=True)]
             shown[column] = torch.lerp(own, binned, strength.to(own))
         return self.write(x, shown)
 
