@@ -59,6 +59,7 @@ from mechconn.core._data_repr import ShortRepr as ShortRepr
 from mechconn.core._data_repr import describe_classes as describe_classes
 from mechconn.core._data_repr import describe_origin as describe_origin
 from mechconn.core._data_repr import describe_rows as describe_rows
+from mechconn.core._data_repr import find_below as find_below
 from mechconn.core._hashes import hash_content as hash_content
 from mechconn.core._hashes import hash_settings as hash_settings
 from mechconn.core._hashes import hash_to_int64 as hash_to_int64

@@ -9,6 +9,21 @@ from mechconn.interventions._donors import Donors as Donors
 from mechconn.interventions._donors import find_donors as find_donors
 from mechconn.interventions._draws import Draws as Draws
 from mechconn.interventions._graded import GradedIntervention as GradedIntervention
+from mechconn.interventions._image_background import Background as Background
+from mechconn.interventions._image_base import ImageIntervention as ImageIntervention
+from mechconn.interventions._image_colours import Contrast as Contrast
+from mechconn.interventions._image_colours import Grey as Grey
+from mechconn.interventions._image_colours import Hue as Hue
+from mechconn.interventions._image_donors import Texture as Texture
+from mechconn.interventions._image_frequencies import Blur as Blur
+from mechconn.interventions._image_frequencies import HighPass as HighPass
+from mechconn.interventions._image_frequencies import LowPass as LowPass
+from mechconn.interventions._image_frequencies import Resolution as Resolution
+from mechconn.interventions._image_places import Frame as Frame
+from mechconn.interventions._image_places import Occlude as Occlude
+from mechconn.interventions._image_places import Patch as Patch
+from mechconn.interventions._image_rearranged import Flip as Flip
+from mechconn.interventions._image_rearranged import PatchShuffle as PatchShuffle
 from mechconn.interventions._intervened import FunctionSet as FunctionSet
 from mechconn.interventions._intervened import intervened as intervened
 from mechconn.interventions._intervened import read_intervention as read_intervention
@@ -23,11 +38,26 @@ from mechconn.interventions._table_columns import BinColumn as BinColumn
 from mechconn.interventions._table_columns import SwapColumn as SwapColumn
 
 __all__ = [
+    "Background",
     "BinColumn",
+    "Blur",
     "ColourShift",
+    "Contrast",
+    "Flip",
+    "Frame",
     "GradedIntervention",
+    "Grey",
+    "HighPass",
+    "Hue",
+    "ImageIntervention",
     "Intervention",
+    "LowPass",
+    "Occlude",
+    "Patch",
+    "PatchShuffle",
+    "Resolution",
     "Rotate",
     "SwapColumn",
+    "Texture",
     "Translate",
 ]
