@@ -64,8 +64,13 @@ def _list_own(name: str, value: Any) -> Iterator[SideOption]:
         if isinstance(found, type) and issubclass(found, Intervention):
             for option, kind in found.side_data.items():
                 place = options.get(option)
-                if isinstance(place, str) and not (kind == "column" and place == CLASS):
+                if isinstance(place, str) and not _is_plain(kind, place):
                     yield SideOption(name, option, kind, place)
+
+
+def _is_plain(kind: SideData, place: str) -> bool:
+    """Whether a text stands for itself: the labels in place of a column, a function in place of masks."""
+    return (kind == "column" and place == CLASS) or (kind == "masks" and ":" in place)
 
 
 def say_which(name: str, read: Callable[[], Result]) -> Result:
