@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mechconn.cli._audit_columns import find_split_source
 from mechconn.cli._audit_config import AuditConfig
@@ -37,7 +38,9 @@ def read_interventions(named: Mapping[str, Any]) -> dict[str, Any]:
     return dict(zip(named, found, strict=True))
 
 
-def fill_interventions(config: AuditConfig, named: Mapping[str, Any], data: AuditData, folder: Path) -> dict[str, Any]:
+def fill_interventions(
+    config: AuditConfig, named: Mapping[str, Any], data: AuditData, folder: Path, index: Tensor | None = None
+) -> dict[str, Any]:
     """Name -> the intervention or function, or a table of it with the side data of the reference's rows.
 
     Args:
@@ -45,6 +48,7 @@ def fill_interventions(config: AuditConfig, named: Mapping[str, Any], data: Audi
         named: what `read_interventions` gives.
         data: the splits and the side data that were read.
         folder: what paths are relative to.
+        index: which of these rows are meant; None: all.
 
     Raises:
         ValueError, FileNotFoundError: side data that do not suit the rows; a line for each.
@@ -57,10 +61,11 @@ def fill_interventions(config: AuditConfig, named: Mapping[str, Any], data: Audi
             return data.read[option.rows_name]
         try:
             if option.kind == "masks":
-                return read_masks(option.place, rows, data.sources[name], folder, images)
+                masks = read_masks(option.place, rows, data.sources[name], folder, images)
+                return masks if index is None else masks[index]
             values = data.columns[name, option.place]
-            numbers = select_labels(option.described, name, rows, torch.arange(len(values))).tolist()
-            return [values[number] for number in numbers]
+            numbers = select_labels(option.described, name, rows, torch.arange(len(values)))
+            return [values[number] for number in (numbers if index is None else numbers[index]).tolist()]
         except (ValueError, FileNotFoundError) as error:
             raise type(error)(f"{option.described}: {error}") from error
 

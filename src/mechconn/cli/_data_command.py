@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mechconn.cli._app import Root, app, check_target
+from mechconn.cli._interventions_option import HELP, parse_interventions
 
 if TYPE_CHECKING:
     from mechconn.report import InterventionPreview
@@ -29,7 +30,7 @@ def data(
     ] = None,
     interventions: Annotated[
         str | None,
-        typer.Option(help="all, or names with commas; with options as in '{name=\"rotate\", max_degrees=90}'."),
+        typer.Option(help=HELP),
     ] = None,
     preview: Annotated[
         Path | None,
@@ -96,7 +97,6 @@ def _show_interventions(
     root: Path | None,
     seed: int,
 ) -> None:
-    from mechconn.cli._interventions_option import parse_interventions
     from mechconn.cli._measured_data import list_texts_told, load_measured, read_measured_config
     from mechconn.core import collect_errors
     from mechconn.datasets import read_tokenizer

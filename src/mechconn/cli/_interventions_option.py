@@ -7,6 +7,7 @@ import tomllib
 from typing import Any
 
 ALL = "all"
+HELP = "all, or names with commas; with options as in '{name=\"rotate\", max_degrees=90}'."
 ITEM = re.compile(r"""\s*(\{(?:[^{}"']|"[^"]*"|'[^']*')*\}|[^,{}]*)\s*(,|$)""")
 """A table in braces, or a name; then a comma or the end."""
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import field_validator
+from torch import Tensor
 
 from mechconn.cli._audit_config import AuditConfig, NormConfig, read_name
 from mechconn.cli._audit_interventions import fill_interventions, read_interventions
 from mechconn.cli._audit_splits import AuditData, load_audit_data
 from mechconn.cli._audit_text import list_text_options
-from mechconn.core import SampleSource, check_choice, collect_errors, read_config
-from mechconn.datasets import find_splits
+from mechconn.core import SampleSource, check_choice, collect_errors, read_config, select_rows
+from mechconn.datasets import ImageSet, Normalised, TokenSet, find_splits
 
 CONFIGURATION = ".toml"
 DATA, TEST = "data", "test"
@@ -53,6 +55,7 @@ class MeasuredData:
         data: the rows.
         read: these and the data beside them.
         interventions: those that are named, with side data; None: all that suit the data.
+        clusters: the cluster of each row; None where none are named.
         config: what is said of all this.
     """
 
@@ -61,6 +64,7 @@ class MeasuredData:
     data: SampleSource
     read: AuditData
     interventions: list[Any] | dict[str, Any] | None
+    clusters: Sequence[Any] | None
     config: MeasuredConfig
 
 
@@ -83,6 +87,7 @@ def load_measured(
     text: Callable[[], Mapping[str, Any]],
     root: Path | None,
     seed: int,
+    count: int | None = None,
 ) -> MeasuredData:
     """One split, and interventions on it.
 
@@ -93,6 +98,7 @@ def load_measured(
         text: gives what `load_splits` is told of texts.
         root: the folder that holds the named sets.
         seed: of rows that are drawn.
+        count: rows that are taken, evenly spaced; None: all.
     """
     entries = config.made_splits if named is None else _number_entries(named)
     config = config.narrow(entries)
@@ -100,9 +106,21 @@ def load_measured(
         lambda: read_interventions(entries), lambda: load_audit_data(config, folder, root, seed, text)
     )
     (name,) = config.splits
-    filled = fill_interventions(config, entries, data, folder)
+    rows = data.read[name]
+    index = None if count is None or count >= len(rows) else torch.arange(count) * len(rows) // count
+    filled = fill_interventions(config, entries, data, folder, index)
+    clusters: Sequence[Any] | None = None if config.cluster is None else data.columns[name, config.cluster]
+    if index is not None:
+        rows, clusters = _take_rows(rows, index), clusters and [clusters[row] for row in index.tolist()]
     wanted = list(filled.values()) if named else filled or None
-    return MeasuredData(name, data.sources[name], data.read[name], data, wanted, config)
+    return MeasuredData(name, data.sources[name], rows, data, wanted, clusters, config)
+
+
+def _take_rows(data: Any, index: Tensor) -> Any:
+    """Some rows, normalised as before."""
+    if isinstance(data, Normalised):
+        return replace(data, scenes=_take_rows(data.scenes, index))
+    return data.subset(index) if isinstance(data, ImageSet | TokenSet) else select_rows(data, index)
 
 
 def list_texts_told(
