@@ -101,7 +101,7 @@ def test_what_changes_the_label_for_people_is_left_out_unless_kept() -> None:
 def test_the_answer_names_what_it_relies_on() -> None:
     found = mc.reliances(Reader(1), table(1000, 3, 0, 1))
     assert found.header().title == (
-        "The model relies on what they disturb: swap-column 1; is invariant to: swap-column 0, swap-column 2"
+        "The model relies on the value of a column (swap-column 1); is invariant to swap-column 0, swap-column 2"
     )
     assert found.header().question == "What does this model rely on?"
     assert "the value of a column" in str(found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mechconn.losses import NATS
-from mechconn.mechanisms._amounts import choose_scale, format_amount
+from mechconn.mechanisms._amounts import POINTS, choose_scale
 from mechconn.mechanisms._effects import Change, On
 from mechconn.mechanisms._invariance_page import flatten_interval
 from mechconn.mechanisms._judge import judge_interval
@@ -206,14 +206,14 @@ class DoseResponse(Result, Sequence[Dose], kind="dose_response"):
         yield Cell(f"{dose.strength:g}")
         for measure in measures:
             factor, unit = choose_scale(measure, self.loss_unit)
+            form = {POINTS: ".1f", NATS: ".3f"}.get(unit, ".4g")
             mean, change = dose.means[measure], dose.effects.get(measure)
-            small = format_interval(dose.intervals[measure], factor, ".4g")
-            yield Cell("not finite" if mean is None else f"{factor * mean:.4g}", small)
+            small = format_interval(dose.intervals[measure], factor, form)
+            yield Cell("not finite" if mean is None else f"{factor * mean:{form}}", small)
             if change is None:
                 yield Cell("")
             else:
-                amount = format_amount(factor * change.effect, unit, "+")
-                yield Cell(amount, format_interval(change.interval, factor, "+.3g"))
+                yield Cell(f"{factor * change.effect:+{form}}", format_interval(change.interval, factor, f"+{form}"))
         verdict = self._judge(dose) if dose.effects else ""
         yield Cell(verdict, style=verdict if verdict != "undetermined" else "")
 
