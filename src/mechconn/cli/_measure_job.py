@@ -124,9 +124,9 @@ def prepare_measurement(request: MeasureRequest, config: MeasuredConfig, folder:
     check_texts(named, suite, example)
     check_model_fits_data(*named[0], example, targets, highest, loss)
     ordered = order_by_names(config, named, suite, example, loss)
-    return MeasureJob(
-        model, found, loss, metrics, found.clusters, (*dict.fromkeys(said), *list_cut_texts(found.read.read), *ordered)
-    )
+    measured = f"{weights} (SHA-256 {loader.hash_weights(weights)[:12]}) on {len(found.data):,} rows of {found.source}"
+    notes = (measured, *dict.fromkeys(said), *list_cut_texts(found.read.read), *ordered)
+    return MeasureJob(model, found, loss, metrics, found.clusters, notes)
 
 
 def adopt_preprocessing(

@@ -15,7 +15,7 @@ from mechconn.cli._audit_config import AuditConfig, NormConfig, read_name
 from mechconn.cli._audit_interventions import fill_interventions, read_interventions
 from mechconn.cli._audit_splits import AuditData, load_audit_data
 from mechconn.cli._audit_text import list_text_options
-from mechconn.core import SampleSource, check_choice, collect_errors, read_config, select_rows
+from mechconn.core import SampleSource, check_choice, check_distinct, collect_errors, read_config, select_rows
 from mechconn.datasets import ImageSet, Normalised, TokenSet, find_splits
 
 CONFIGURATION = ".toml"
@@ -100,7 +100,7 @@ def load_measured(
         seed: of rows that are drawn.
         count: rows that are taken, evenly spaced; None: all.
     """
-    entries = config.made_splits if named is None else _number_entries(named)
+    entries = config.made_splits if named is None else _name_entries(named)
     config = config.narrow(entries)
     _, data = collect_errors(
         lambda: read_interventions(entries), lambda: load_audit_data(config, folder, root, seed, text)
@@ -112,7 +112,8 @@ def load_measured(
     clusters: Sequence[Any] | None = None if config.cluster is None else data.columns[name, config.cluster]
     if index is not None:
         rows, clusters = _take_rows(rows, index), clusters and [clusters[row] for row in index.tolist()]
-    wanted = list(filled.values()) if named else filled or None
+    alone = len({str(read_name(value)) for value in filled.values()}) == len(filled)  # called by their names then
+    wanted = list(filled.values()) if named and alone else filled or None
     return MeasuredData(name, data.sources[name], rows, data, wanted, clusters, config)
 
 
@@ -139,14 +140,24 @@ def list_texts_told(
     return list_text_options(config, folder, weights, base)
 
 
-def _number_entries(named: Sequence[Any]) -> dict[str, Any]:
-    """Interventions of a list by what they are called, with a number where two are called alike."""
+def _name_entries(named: Sequence[Any]) -> dict[str, Any]:
+    """Interventions of a list by what they are called, with their options where others are called alike.
+
+    Raises:
+        ValueError: two are the same.
+    """
     names = [str(read_name(value)) for value in named]
-    many = {name: names.count(name) > 1 for name in names}
-    return {
-        f"{name} {number}" if many[name] else name: value
-        for number, (name, value) in enumerate(zip(names, named, strict=True), 1)
-    }
+    told = [
+        f"{name} {_describe_options(value)}".strip() if names.count(name) > 1 else name
+        for name, value in zip(names, named, strict=True)
+    ]
+    check_distinct(told)
+    return dict(zip(told, named, strict=True))
+
+
+def _describe_options(value: Any) -> str:
+    options = value if isinstance(value, Mapping) else {}
+    return ", ".join(f"{option}={own}" for option, own in options.items() if option != "name")
 
 
 def _name_split(source: str, root: Path | None) -> str:
