@@ -29,6 +29,7 @@ from mechconn.interventions._intervened import intervened as intervened
 from mechconn.interventions._intervened import read_intervention as read_intervention
 from mechconn.interventions._intervention import IntervenedSet as IntervenedSet
 from mechconn.interventions._intervention import Intervention as Intervention
+from mechconn.interventions._intervention import SideData as SideData
 from mechconn.interventions._intervention import check_image_shape as check_image_shape
 from mechconn.interventions._moves import ColourShift as ColourShift
 from mechconn.interventions._moves import Rotate as Rotate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
@@ -15,6 +15,7 @@ from mechconn.core import SampleSource, check_choice, collect_errors, import_fun
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._image_base import FIRST_ROWS, by_row, check_colour, paint, read_colour
 from mechconn.interventions._image_donors import DonorIntervention
+from mechconn.interventions._intervention import SideData
 
 Masks: TypeAlias = Tensor | np.ndarray | SampleSource | Callable[[Tensor], Tensor] | str
 FILLS = ("background", "image", "noise")
@@ -47,6 +48,7 @@ class Background(DonorIntervention, name="background"):
 
     disturbs: ClassVar[str] = "what is behind the object"
     by_default: ClassVar[bool] = False
+    side_data: ClassVar[Mapping[str, SideData]] = {"within": "column", "masks": "masks"}
 
     masks: Masks = field(repr=False)
     fill: str | float | tuple[float, ...] = "background"

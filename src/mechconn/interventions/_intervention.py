@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -28,6 +29,8 @@ from mechconn.interventions._row_trial import TRIED_ROWS, RowTrial
 
 Kind: TypeAlias = Literal["any", "images", "texts", "tables"]
 """What an intervention is applied to."""
+SideData: TypeAlias = Literal["column", "rows", "masks"]
+"""What an option takes beside plain values."""
 
 
 class Intervention(Registered, abc.ABC):
@@ -59,6 +62,9 @@ class Intervention(Registered, abc.ABC):
     """What it takes away or changes, in a few words: what a model relies on whose answers it changes."""
     by_default: ClassVar[bool] = True
     """Whether `reliances` tries it where none is named."""
+    side_data: ClassVar[Mapping[str, SideData]] = {}
+    """Option -> what a text in its place names in a configuration: "column", a value for each row of the data; "rows",
+    other data; "masks", a mask for each image."""
 
     def draw_at(self, index: Tensor, seed: int, strength: float) -> Tensor:
         """Values of one strength for each entry of `index`, [N, ...], whatever else is drawn as by `draw`.

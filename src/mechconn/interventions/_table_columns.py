@@ -15,7 +15,7 @@ from mechconn.core import Data, SampleSource, check_count, show_value
 from mechconn.interventions._donors import Donors, Within, find_donors
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._graded import GradedIntervention
-from mechconn.interventions._intervention import Kind
+from mechconn.interventions._intervention import Kind, SideData
 
 Columns: TypeAlias = int | str | tuple[int | str, ...]
 """A column, or several: by number in inputs [N, D], by name in a mapping of names to tensors [N, ...]."""
@@ -110,6 +110,7 @@ class SwapColumn(ColumnIntervention, name="swap-column"):
     """
 
     disturbs: ClassVar[str] = "the value of a column"
+    side_data: ClassVar[Mapping[str, SideData]] = {"within": "column", "donors": "rows"}
 
     within: Within = field(default=None, repr=False)
     together: bool = True
