@@ -69,6 +69,8 @@ from .mechanisms import Audit as Audit
 from .mechanisms import Change as Change
 from .mechanisms import Comparison as Comparison
 from .mechanisms import Difference as Difference
+from .mechanisms import Dose as Dose
+from .mechanisms import DoseResponse as DoseResponse
 from .mechanisms import Effect as Effect
 from .mechanisms import GroupAccuracies as GroupAccuracies
 from .mechanisms import GroupAccuracy as GroupAccuracy
@@ -96,6 +98,7 @@ from .mechanisms import audit as audit
 from .mechanisms import column_only as column_only
 from .mechanisms import compare_mechanisms as compare_mechanisms
 from .mechanisms import compare_methods as compare_methods
+from .mechanisms import measure_dose_response as measure_dose_response
 from .mechanisms import measure_groups as measure_groups
 from .mechanisms import measure_invariance as measure_invariance
 from .mechanisms import measure_neighbours as measure_neighbours

@@ -21,6 +21,12 @@ def _read_numbers(value: Any) -> tuple[float, ...]:
     return (float(value),) if isinstance(value, numbers.Real) else tuple(map(float, value))
 
 
+def _restore(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Normalised images in [-1, 1] again: 2 (x std + mean) - 1."""
+    of_mean, of_std = (x.new_tensor(part)[:, None, None] for part in (mean, std))
+    return 2.0 * (x * of_std + of_mean) - 1.0
+
+
 def _check_scale(source: SampleSource, mean: Sequence[float], std: Sequence[float]) -> None:
     """Raise ValueError where the numbers do not fit the images of a source."""
     shape = list(getattr(source.inputs(torch.tensor([0])), "shape", ()))
@@ -34,7 +40,7 @@ def _check_scale(source: SampleSource, mean: Sequence[float], std: Sequence[floa
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MappedBack(SameRows):
-    """Images that are normalised, (u - mean) / std with u in [0, 1], on the scale of [-1, 1]: 2 (mean + std x) - 1.
+    """Images that are normalised, (u - mean) / std with u in [0, 1], on the scale of [-1, 1]: 2 (x std + mean) - 1.
 
     Attributes:
         source: the normalised images.
@@ -57,9 +63,7 @@ class MappedBack(SameRows):
 
     def inputs(self, index: Tensor) -> Float[Tensor, "m c h w"]:
         """Images of the rows `index` in [-1, 1]."""
-        x = self.source.inputs(index)
-        mean, std = (x.new_tensor(part)[:, None, None] for part in (self.mean, self.std))
-        return 2.0 * (mean + std * x) - 1.0
+        return _restore(self.source.inputs(index), self.mean, self.std)
 
     def to(self, device: str | torch.device) -> MappedBack:
         """The same images, held on `device`."""
@@ -98,7 +102,7 @@ class Normalised(SameRows):
     def of(cls, data: Data, mean: float | Sequence[float], std: float | Sequence[float]) -> Normalised:
         """Data that are normalised already, so that cues and interventions can be drawn on the scale of [-1, 1].
 
-        Each image x is mapped back to 2 (mean + std x) - 1; the rows that are read are x again, but for rounding: of
+        Each image x is mapped back to 2 (x std + mean) - 1; the rows that are read are x again, but for rounding: of
         float32 within 4e-7 (1 + |mean|) / std + 4e-7 |x|.
 
         Args:
@@ -141,6 +145,10 @@ class Normalised(SameRows):
         """Images x in [-1, 1] on the other scale."""
         mean, std = (x.new_tensor(part)[:, None, None] for part in (self.mean, self.std))
         return ((x + 1.0) / 2.0 - mean) / std
+
+    def restore(self, x: Float[Tensor, "m c h w"]) -> Float[Tensor, "m c h w"]:
+        """Images on the other scale in [-1, 1] again: 2 (x std + mean) - 1."""
+        return _restore(x, self.mean, self.std)
 
     def to(self, device: str | torch.device) -> Normalised:
         """The same scenes, held on `device`."""

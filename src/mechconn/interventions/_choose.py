@@ -161,10 +161,14 @@ def _expand(name: str, kind: type, options: Mapping[str, Any], x: Any) -> dict[s
             f"{name} of every column is for tables of {MOST_COLUMNS} columns at most, got {len(columns)}; name some, "
             f"{{'name': {kind.registered_name!r}, 'columns': 0}}"
         )
-    found = {_name_columns(name, [column]): kind(columns=column, **options) for column in columns}
-    return {
-        own: intervention for own, intervention in found.items() if _suits(lambda i=intervention: i.check_inputs(x))
-    }
+    found: dict[str, Intervention] = {}
+    for column in columns:
+        own = _name_columns(name, [column])
+        intervention = read_intervention(own, {"name": kind.registered_name, **options, "columns": column})
+        assert isinstance(intervention, kind)
+        if _suits(lambda tried=intervention: tried.check_inputs(x)):
+            found[own] = intervention
+    return found
 
 
 def _suits(check: Callable[[], None]) -> bool:

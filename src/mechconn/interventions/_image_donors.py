@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -15,15 +16,20 @@ from mechconn.interventions._donors import Donors, Within, find_donors
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._image_base import ImageIntervention, by_row
 from mechconn.interventions._image_frequencies import check_cut, keep_low
+from mechconn.interventions._intervention import SideData
 
 
 @dataclass(frozen=True, kw_only=True)
 class DonorIntervention(ImageIntervention, abc.ABC):
     """Base of interventions on images that show something of another row, the donor, drawn by (row, seed).
 
+    Rows are each other's donors in pairs, and in a group of three where their number is odd.
+
     Attributes:
         within: which rows may be donors: None, any other row; "class", rows of the same label; or a group for each row.
     """
+
+    side_data: ClassVar[Mapping[str, SideData]] = {"within": "column"}
 
     within: Within = field(default=None, repr=False)
     _found: Donors | None = field(default=None, init=False, repr=False, compare=False)
@@ -42,7 +48,11 @@ class DonorIntervention(ImageIntervention, abc.ABC):
     def draw_donors(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n k"]:
         """The number of another row for each entry of `index`."""
         assert self._found is not None, "prepare comes first"
-        return self._found.draw(index, seed, type(self).registered_name)[:, None]
+        return self._found.draw(index, seed)
+
+    def list_partners(self, values: Float[Tensor, "n v"]) -> Int[Tensor, "n k"] | None:
+        """The donors, where they are rows of the data."""
+        return values[:, -1:].long() if self._found is not None and self._found.own else None
 
     def read_donors(self, x: Tensor, rows: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """The images of these rows, of the type and device of x."""
@@ -55,8 +65,8 @@ class Texture(DonorIntervention, name="texture"):
     """The fine detail of another row: x + s high(x' - x), with x' the donor's image; clipped to [-1, 1].
 
     `high` takes away the frequencies up to a cut, as `LowPass` keeps them. At strength 1 the low frequencies, the
-    coarse shape, are the row's own, and the high ones, texture and fine edges, are the donor's: a hybrid image. The
-    donor is drawn uniformly from the other rows by (row, seed).
+    coarse shape, are the row's own, and the high ones, texture and fine edges, are the donor's: a hybrid image. Rows
+    exchange their detail in pairs, drawn by (row, seed).
 
     Attributes:
         cut: in cycles per shorter side of the image, less than half its pixels; None: 8, or a quarter of the shorter

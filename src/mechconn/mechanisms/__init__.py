@@ -16,6 +16,8 @@ from mechconn.mechanisms._comparison import Comparison as Comparison
 from mechconn.mechanisms._comparison import Difference as Difference
 from mechconn.mechanisms._discrepancy import OutputDiscrepancy as OutputDiscrepancy
 from mechconn.mechanisms._discrepancy import output_discrepancy as output_discrepancy
+from mechconn.mechanisms._dose_response import Dose as Dose
+from mechconn.mechanisms._dose_response import DoseResponse as DoseResponse
 from mechconn.mechanisms._effects import Change as Change
 from mechconn.mechanisms._effects import Effect as Effect
 from mechconn.mechanisms._effects import Invariance as Invariance
@@ -31,6 +33,7 @@ from mechconn.mechanisms._map import MechanismMap as MechanismMap
 from mechconn.mechanisms._map import mechanism_map as mechanism_map
 from mechconn.mechanisms._measure import check_margin as check_margin
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
+from mechconn.mechanisms._measure_dose_response import measure_dose_response as measure_dose_response
 from mechconn.mechanisms._measure_relearning import measure_relearning as measure_relearning
 from mechconn.mechanisms._method_comparison import MethodComparison as MethodComparison
 from mechconn.mechanisms._method_comparison import TuningRun as TuningRun

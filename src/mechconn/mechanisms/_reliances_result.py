@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,6 +36,9 @@ UNFAMILIAR = (
     "A model is sensitive where its answers depend on what the intervention disturbs, also because it never met such "
     "inputs; invariant means that the accuracy stays, not that no answer changes."
 )
+
+SHOWN = 4
+"""Names in a title."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +143,17 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
         ]
 
     def header(self) -> Header:
-        """What the model relies on, and what it does not."""
-        found = {
-            "relies on what they disturb": self.relies_on,
-            "is invariant to": self.invariant_to,
-            "may or may not rely on": self.undetermined,
-        }
-        said = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in found.items() if names)
-        return Header(f"The model {said}", "What does this model rely on?")
+        """What the model relies on, the largest effects first, and how much is invariant or open."""
+        relied = [self._describe_thing(name) for name in self.relies_on]
+        more = f" and {len(relied) - SHOWN} more" if len(relied) > SHOWN else ""
+        said = [f"relies on {', '.join(relied[:SHOWN])}{more}"] if relied else []
+        counts = {"is invariant to": self.invariant_to, "may or may not rely on": self.undetermined}
+        said += [f"{verdict} {_list_names(names)}" for verdict, names in counts.items() if names]
+        return Header(f"The model {'; '.join(said)}", "What does this model rely on?")
+
+    def _describe_thing(self, name: str) -> str:
+        disturbs = self.applied[name].disturbs
+        return f"{disturbs} ({name})" if disturbs else name
 
     def sections(self) -> list[Section]:
         """The effects in order, what each intervention shows, and what was left out."""
@@ -178,7 +184,8 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
         return Table(columns, tuple(rows), words=frozenset({1}))
 
     def _name(self, name: str, applied: AppliedIntervention) -> Cell:
-        share = "" if applied.touched == 1.0 else f"changes {100 * applied.touched:.0f} % of rows"
+        percent = f"{100 * applied.touched:.0f}"
+        share = "" if percent == "100" else f"changes {percent} % of rows"
         return Cell(name, share, title=applied.what)
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
@@ -191,3 +198,7 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
         verdicts = {name: effect.verdict for name, effect in self.items()}
         label = f"effect on {found.on} ({scale.unit})"
         return draw_ranked_marks(marks, verdicts, scale.factor * found.margin, label, ax)
+
+
+def _list_names(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= SHOWN else f"{len(names)} interventions"

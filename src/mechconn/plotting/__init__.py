@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mechconn.plotting._charts import LABELS as LABELS
 from mechconn.plotting._charts import Mark as Mark
 from mechconn.plotting._charts import choose_line_style as choose_line_style
+from mechconn.plotting._charts import draw_bands as draw_bands
 from mechconn.plotting._charts import draw_curves as draw_curves
 from mechconn.plotting._charts import draw_heat_map as draw_heat_map
 from mechconn.plotting._charts import draw_histories as draw_histories

@@ -272,6 +272,41 @@ def draw_step_curves(
     return figure
 
 
+def draw_bands(
+    across: Sequence[float],
+    panels: Mapping[str, Sequence[Mark]],
+    label: str,
+    marks: Mapping[str, float],
+    reach: Mapping[str, tuple[float, float]],
+    ax: Axes | None = None,
+) -> Figure:
+    """One panel for each measure: its values with a band of their intervals, places marked by vertical lines.
+
+    Args:
+        across: places on the horizontal axis.
+        panels: label of the vertical axis -> (value, low, high) at each place, None where there is no value.
+        label: of the horizontal axis.
+        marks: name -> place of a vertical line.
+        reach: label of a panel -> (low, high) of a grey band behind it.
+        ax: the panel of the only measure; default: a new figure.
+    """
+    figure, found = make_panels(len(panels), (max(6.0, 4.5 * len(panels)), 3.8), ax)
+    for axes, (name, values) in zip(found, panels.items(), strict=True):
+        shown = [(place, *mark) for place, mark in zip(across, values, strict=True) if mark is not None]
+        places, means, lows, highs = zip(*shown, strict=True) if shown else ([], [], [], [])
+        if name in reach:
+            axes.axhspan(*reach[name], color="gray", alpha=0.15, label="within the margin")
+        axes.plot(places, means, marker="o", markersize=4, color=TERM_COLOURS[0])
+        axes.fill_between(places, lows, highs, alpha=0.2, linewidth=0, color=TERM_COLOURS[0])
+        for number, (mark, place) in enumerate(marks.items()):
+            axes.axvline(place, linestyle=("--", ":")[number % 2], color="gray", label=escape_label(mark))
+        axes.set_xlabel(escape_label(label))
+        axes.set_ylabel(escape_label(name))
+        strip_axes(axes)
+    place_legend(figure, found[0], ax is None)
+    return figure
+
+
 def place_legend(figure: Figure, axes: Axes, alone: bool) -> None:
     """The legend of a panel: above it where the figure is its own, so that it hides no mark, else inside.
 
