@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from mechconn.interventions._image_base import FIRST_ROWS, by_row, check_colour,
 from mechconn.interventions._image_donors import DonorIntervention
 from mechconn.interventions._intervention import SideData
 
-Masks: TypeAlias = Tensor | np.ndarray | SampleSource | Callable[[Tensor], Tensor] | str
 FILLS = ("background", "image", "noise")
 NOT_THERE = -1
 PLACES = 64
@@ -53,7 +52,7 @@ class Background(DonorIntervention, name="background"):
     by_default: ClassVar[bool] = False
     side_data: ClassVar[Mapping[str, SideData]] = {**DonorIntervention.side_data, "masks": "masks"}
 
-    masks: Masks = field(repr=False)
+    masks: Any = field(repr=False)
     fill: str | float | tuple[float, ...] = "background"
 
     def __post_init__(self) -> None:
@@ -83,7 +82,7 @@ class Background(DonorIntervention, name="background"):
     def prepare(self, scenes: SampleSource) -> DonorIntervention:
         """A copy that holds the data, from which donors are drawn, once the masks are known to suit them."""
         prepared = super().prepare(scenes)
-        masks: Any = self.masks
+        masks = self.masks
         if self.donors is not None and self.fill == "background" and not _is_function(masks):
             raise ValueError(
                 'the masks are of the rows of the data, but fill = "background" needs those of donors too; pass a '
@@ -133,7 +132,7 @@ class Background(DonorIntervention, name="background"):
 
     def _read_masks(self, x: Tensor, rows: Tensor) -> Float[Tensor, "n 1 h w"]:
         """The masks of some rows, whose images are x, of their type and device."""
-        masks: Any = self.masks
+        masks = self.masks
         if _is_function(masks):
             found = (import_function("masks", masks) if isinstance(masks, str) else masks)(x)
         elif bool((rows == NOT_THERE).any()):
