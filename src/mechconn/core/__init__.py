@@ -59,6 +59,7 @@ from mechconn.core._data_repr import ShortRepr as ShortRepr
 from mechconn.core._data_repr import describe_classes as describe_classes
 from mechconn.core._data_repr import describe_origin as describe_origin
 from mechconn.core._data_repr import describe_rows as describe_rows
+from mechconn.core._data_repr import find_below as find_below
 from mechconn.core._hashes import hash_content as hash_content
 from mechconn.core._hashes import hash_settings as hash_settings
 from mechconn.core._hashes import hash_to_int64 as hash_to_int64
@@ -78,6 +79,7 @@ from mechconn.core._named import construct as construct
 from mechconn.core._named import list_options as list_options
 from mechconn.core._named import read_named as read_named
 from mechconn.core._plain import ADDED_LATER as ADDED_LATER
+from mechconn.core._plain import NOT_HASHED as NOT_HASHED
 from mechconn.core._plain import NOT_SAVED as NOT_SAVED
 from mechconn.core._plain import to_plain as to_plain
 from mechconn.core._plain import to_plain_fields as to_plain_fields

@@ -11,11 +11,36 @@ from mechconn.interventions._intervention import check_image_shape as check_imag
 from mechconn.interventions._moves import ColourShift as ColourShift
 from mechconn.interventions._moves import Rotate as Rotate
 from mechconn.interventions._moves import Translate as Translate
+from mechconn.interventions._text_intervention import TextIntervention as TextIntervention
+from mechconn.interventions._text_negation import Negation as Negation
+from mechconn.interventions._text_order import DropWords as DropWords
+from mechconn.interventions._text_order import Truncate as Truncate
+from mechconn.interventions._text_order import WordShuffle as WordShuffle
+from mechconn.interventions._text_pairs import OnePart as OnePart
+from mechconn.interventions._text_pairs import RemoveOverlap as RemoveOverlap
+from mechconn.interventions._text_phrases import InsertPhrase as InsertPhrase
+from mechconn.interventions._text_phrases import RemovePhrase as RemovePhrase
+from mechconn.interventions._text_surface import Lowercase as Lowercase
+from mechconn.interventions._text_surface import NoPunctuation as NoPunctuation
+from mechconn.interventions._text_surface import Uppercase as Uppercase
+from mechconn.interventions._text_swaps import SwapWords as SwapWords
 
 __all__ = [
     "ColourShift",
+    "DropWords",
     "GradedIntervention",
+    "InsertPhrase",
     "Intervention",
+    "Lowercase",
+    "Negation",
+    "NoPunctuation",
+    "OnePart",
+    "RemoveOverlap",
+    "RemovePhrase",
     "Rotate",
+    "SwapWords",
     "Translate",
+    "Truncate",
+    "Uppercase",
+    "WordShuffle",
 ]

@@ -83,6 +83,15 @@ class Intervention(Registered, abc.ABC):
         """
         return self
 
+    @property
+    def comes_before_inputs(self) -> bool:
+        """Whether it changes what inputs are made from, by `rewrite`, such as texts before they are tokenised."""
+        return False
+
+    def rewrite(self, scenes: SampleSource, values: Tensor) -> SampleSource:
+        """The scenes at the strengths `values`, of an intervention that comes before the inputs."""
+        raise NotImplementedError
+
     def explain_label_change(self, scenes: SampleSource) -> str:
         """Why the right label for people is another one after the intervention; empty where it stays, the default."""
         return ""
@@ -126,7 +135,7 @@ class Intervention(Registered, abc.ABC):
         if not is_built_in(type(self)):
             _check_by_row(prepared, data, values, seed, strength)
         latents[type(self)] = (prepared, values)  # an old value is replaced in its place
-        return replace(data, latents=tuple(latents.values()))
+        return data.with_latents(tuple(latents.values()))
 
     def _draw_values(self, index: Tensor, seed: int, strength: float | None) -> Tensor:
         if strength is None:
@@ -147,6 +156,8 @@ def _check_by_row(
                 f"{name}.draw gives a row another strength when it is called again or for fewer rows; draw by "
                 "mechconn.core.draw_uniform(index, seed, name), a function of row and seed"
             )
+    if intervention.comes_before_inputs:
+        return
     RowTrial(
         what=f"the intervention {name!r}",
         takes="apply gets (inputs, strengths) and returns inputs of the same rows",
@@ -175,12 +186,23 @@ class IntervenedSet(SameRows):
     Attributes:
         source: the scenes before.
         ids: identity of each row, int64 of shape [N]: what its draws depend on.
-        latents: (intervention, strength of each row), in the order in which they are rendered.
+        latents: (intervention, strength of each row), in the order in which they are rendered; those that come before
+            the inputs first.
+        rewritten: the scenes after those that come before the inputs; None without such.
     """
 
     source: SampleSource
     ids: Int[Tensor, " n"]
     latents: tuple[tuple[Intervention, Tensor], ...]
+    rewritten: SampleSource | None = None
+
+    def with_latents(self, latents: tuple[tuple[Intervention, Tensor], ...]) -> IntervenedSet:
+        """The same scenes with these latents set."""
+        rewritten = None
+        for intervention, values in latents:
+            if intervention.comes_before_inputs:
+                rewritten = intervention.rewrite(self.source if rewritten is None else rewritten, values)
+        return replace(self, latents=latents, rewritten=rewritten)
 
     @property
     def below(self) -> SampleSource:
@@ -198,12 +220,14 @@ class IntervenedSet(SameRows):
 
     def render(self, index: Tensor) -> Any:
         """The same before the normalisation, where there is one."""
-        source = self.source
+        source = self.source if self.rewritten is None else self.rewritten
         x = (source.scenes if isinstance(source, Normalised) else source).inputs(index)
         for intervention, values in self.latents:
-            x = intervention.apply(x, values[index])
+            if not intervention.comes_before_inputs:
+                x = intervention.apply(x, values[index])
         return x
 
     def to(self, device: str | torch.device) -> IntervenedSet:
         """The same scenes, rendered on `device`."""
-        return replace(self, source=move_source(self.source, device))
+        rewritten = None if self.rewritten is None else move_source(self.rewritten, device)
+        return replace(self, source=move_source(self.source, device), rewritten=rewritten)

@@ -1,0 +1,264 @@
+"""Interventions that put words in the place of others of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from mechconn.core import check_choice, check_whole
+from mechconn.datasets import TextTokenizer
+from mechconn.interventions._text_intervention import Level, RowNumbers, TextIntervention
+from mechconn.interventions._text_lists import DEPENDENT, NO_NOUN, WORD_LISTS
+from mechconn.interventions._text_parts import Part, Parts, WordPart, make_key
+from mechconn.interventions._text_phrases import explain_no_words
+
+Entry: TypeAlias = tuple[Any, ...]
+"""The words, or the token ids, of an entry of a list."""
+GROUP = "a group of two different words or more, as in [['film', 'movie'], ['he', 'she']]"
+
+
+@dataclass(frozen=True)
+class _Swaps:
+    """What stands for what.
+
+    Attributes:
+        donors: entry, as it is compared -> those that can stand for it, as they are written.
+        group: entry -> number of its group, of which entries of a row share the draw.
+        own: entry -> as it is written in the list.
+    """
+
+    donors: dict[Entry, tuple[Entry, ...]]
+    group: dict[Entry, int]
+    own: dict[Entry, Entry]
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Of the entries, the longest first."""
+        return sorted({len(entry) for entry in self.donors}, reverse=True)
+
+    @cached_property
+    def numbers(self) -> dict[Entry, int]:
+        """Entry -> its number."""
+        return {entry: number for number, entry in enumerate(self.donors)}
+
+    @cached_property
+    def beginnings(self) -> frozenset[Any]:
+        """The first words of the entries."""
+        return frozenset(entry[0] for entry in self.donors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapWords(TextIntervention, name="swap-words"):
+    """Words of a list replaced by others of their group: entry j of the list, at every place, where u_j < `strength`.
+
+    A row draws by how many places each group moves on, so that a name is the same other name throughout the row, two
+    names stay two, and in groups of two a second swap is the way back. Case and what follows an apostrophe are kept:
+    "HE'S" becomes "SHE'S". Whole words are compared without their case. The built-in lists are small and English:
+    first "names" of one gender; "pronouns" of the other gender, where "her" becomes "his" before what may be a noun,
+    else "him" (at the level "tokens" always "him"); "places", cities and countries. For people the label stays where it
+    does not depend on who or where; with words of your own, that is for you to know.
+
+    Attributes:
+        words: the name of a list; or groups, each of words, of phrases or of token ids, [["film", "movie"]]; or a
+            mapping of words to what replaces them, one way.
+
+    Raises:
+        ValueError: an unknown list, or a group of fewer than two words; of data, a word that the tokenizer does not
+            know, or texts without any word of the list.
+
+    Example:
+        >>> SwapWords(words="pronouns").change_texts("He gave her his book, and she read it.")[0]
+        'She gave him her book, and he read it.'
+        >>> SwapWords(words={"film": "movie"}).change_texts("Films of a film: FILM.")[0]
+        'Films of a movie: MOVIE.'
+    """
+
+    words: str | tuple[tuple[str | int, ...], ...] | Mapping[str, str] = "names"
+    _known: tuple[tuple[Entry, ...], ...] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.words, str):
+            check_choice("words", self.words, tuple(WORD_LISTS))
+        elif not isinstance(self.words, Mapping):
+            object.__setattr__(self, "words", tuple(map(_read_group, self.words)))
+        if not self.words:
+            raise ValueError(f"words must be the name of a list, a mapping, or {GROUP}, got none")
+        if self.level == "text" and self._holds_ids:
+            raise ValueError("words of token ids have no strings; leave level out, or pass words")
+
+    @property
+    def needs(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """A word of the list."""
+        return f"a word of {self._describe()}; pass words="
+
+    @property
+    def _holds_ids(self) -> bool:
+        return isinstance(self.words, tuple) and any(isinstance(word, int) for group in self.words for word in group)
+
+    def _describe(self) -> str:
+        return f"the list {self.words!r}" if isinstance(self.words, str) else "words"
+
+    def _choose_level(self, has_raw: bool) -> Level:
+        return "tokens" if self._holds_ids else super()._choose_level(has_raw)
+
+    def read_words(self, tokenizer: TextTokenizer | None) -> SwapWords:
+        """The groups as the level has them.
+
+        Words of the built-in lists that the tokenizer does not know are left out.
+
+        Raises:
+            ValueError: the tokenizer does not know a word of yours, or none of a built-in list; or there is none.
+        """
+        if self._holds_ids:
+            return self
+        if tokenizer is None:
+            raise ValueError(explain_no_words(type(self).__name__, self._describe(), "words=[[...], ...]"))
+        groups = [_read_known(group, tokenizer, isinstance(self.words, str)) for group in self._list_groups()]
+        known = tuple(tuple(group) for group in groups if len(group) > 1)
+        if not known:
+            raise ValueError(
+                f"the tokenizer {tokenizer.name} does not know two words of one group of {self._describe()}; pass "
+                "words= of your own"
+            )
+        if self.level == "text":
+            entries = [tuple((word,) for word in group) for group in known]
+        else:
+            entries = [form for group in known for form in _list_forms(group, tokenizer)]
+        ready = replace(self)
+        object.__setattr__(ready, "_known", tuple(entries))
+        return ready
+
+    def _list_groups(self) -> list[tuple[Any, ...]]:
+        if isinstance(self.words, str):
+            return list(WORD_LISTS[self.words])
+        return list(self.words.items()) if isinstance(self.words, Mapping) else list(self.words)
+
+    @cached_property
+    def _swaps(self) -> _Swaps:
+        groups: list[tuple[Entry, ...]] = []
+        for group in self._known or [tuple((word,) for word in group) for group in self._list_groups()]:
+            groups.append(tuple(_split_entry(entry) for entry in group))
+        swaps = _Swaps({}, {}, {})
+        for number, group in enumerate(groups):
+            for place, entry in enumerate(group[:1] if isinstance(self.words, Mapping) else group):
+                key = tuple(make_key(word) if isinstance(word, str) else word for word in entry)
+                if key not in swaps.donors:
+                    swaps.donors[key] = (*group[place + 1 :], *group[:place])
+                    swaps.group[key], swaps.own[key] = number, entry
+        return swaps
+
+    def edit(self, parts: Parts, row: RowNumbers) -> Parts:
+        """The parts with other words of the list."""
+        swaps = self._swaps
+        chosen = set(row.chosen(len(swaps.donors), "word"))
+        steps = row.uniforms(1 + max(swaps.group.values()), "donor")
+        return tuple(self._swap(part, swaps, chosen, steps) for part in parts)
+
+    def _swap(self, part: Part, swaps: _Swaps, chosen: set[int], steps: list[float]) -> Part:
+        found, place = part, 0
+        while place < len(found.words):
+            entry = _find_entry(found, place, swaps)
+            place += 1
+            if entry is None or swaps.numbers[entry] not in chosen:
+                continue
+            donors = swaps.donors[entry]
+            new: Entry = donors[int(steps[swaps.group[entry]] * len(donors))]
+            if isinstance(found, WordPart):
+                new = self._fit_words(found, place - 1, entry, swaps.own[entry], new)
+            found = found.replaced(place - 1, place - 1 + len(entry), new)
+            place += len(new) - 1
+        return found
+
+    def _fit_words(self, part: WordPart, place: int, entry: Entry, own: Entry, new: Entry) -> Entry:
+        """A donor in the case of what it replaces, with what follows the apostrophe; a pronoun by what follows."""
+        old = part.words[place : place + len(entry)]
+        if self.words == "pronouns" and entry[0] in DEPENDENT:
+            new = (DEPENDENT[entry[0]][_stands_alone(part, place)],)
+        last = old[-1]
+        ending = last[len(entry[-1]) :] if make_key(last) != entry[-1] else ""
+        whole = (*old[:-1], last[: len(last) - len(ending)])
+        fitted = new if whole == own else tuple(_copy_case(whole, word) for word in new)
+        return (*fitted[:-1], fitted[-1] + ending)
+
+
+def _find_entry(part: Part, place: int, swaps: _Swaps) -> Entry | None:
+    """The longest entry that begins at a place; the last word may have an ending behind an apostrophe."""
+    keys = part.keys
+    stems = keys if not isinstance(part, WordPart) else tuple(key.partition("'")[0] for key in keys)
+    if keys[place] not in swaps.beginnings and stems[place] not in swaps.beginnings:
+        return None
+    for length in swaps.lengths:
+        stop = place + length
+        whole, stemmed = keys[place:stop], (*keys[place : stop - 1], *stems[stop - 1 : stop])
+        for entry in (whole, stemmed):
+            if entry in swaps.donors:
+                return entry
+    return None
+
+
+def _stands_alone(part: WordPart, place: int) -> bool:
+    """Whether no noun can follow a pronoun: the text or a clause ends, or a word follows that begins none."""
+    if place + 1 == len(part.words) or part.gaps[place + 1].strip():
+        return True
+    return part.keys[place + 1] in NO_NOUN
+
+
+def _copy_case(old: Sequence[str], new: str) -> str:
+    text = " ".join(old)
+    if text.isupper() and len(text) > 1:
+        return new.upper()
+    if text.islower():
+        return new.lower()
+    return new[:1].upper() + new[1:]
+
+
+def _read_group(group: Any) -> tuple[str | int, ...]:
+    """A group of words or of token ids."""
+    words = () if isinstance(group, str) or not isinstance(group, Sequence) else tuple(group)
+    if len(set(words)) < 2 or len({isinstance(word, str) for word in words}) > 1:
+        raise ValueError(f"words must hold {GROUP}, got {group!r}")
+    if not isinstance(words[0], str):
+        return tuple(check_whole("words", word) for word in words)
+    return words
+
+
+def _split_entry(entry: Entry) -> Entry:
+    """The words of an entry that is a string."""
+    if len(entry) == 1 and isinstance(entry[0], str):
+        words = WordPart.of(entry[0]).words
+        if not words:
+            raise ValueError(f"words must be made of letters or digits, got {entry[0]!r}")
+        return words
+    return entry
+
+
+def _read_known(group: Sequence[str], tokenizer: TextTokenizer, built_in: bool) -> list[str]:
+    """The words of a group that the tokenizer knows."""
+    known = []
+    for word in group:
+        try:
+            tokenizer.encode_phrase(word)
+        except ValueError:
+            if not built_in:
+                raise
+        else:
+            known.append(word)
+    return known
+
+
+def _list_forms(group: Sequence[str], tokenizer: TextTokenizer) -> list[tuple[Entry, ...]]:
+    """A group as token ids: as it is written and with a capital, within a text and at its start."""
+    capital = [word[:1].upper() + word[1:] for word in group]
+    forms: list[tuple[Entry, ...]] = []
+    for words in (group, capital):
+        for inside in (True, False):
+            try:
+                form = tuple(tokenizer.encode_phrase(word, inside) for word in words)
+            except ValueError:  # a word that is not known with a capital
+                continue
+            if form not in forms:
+                forms.append(form)
+    return forms
