@@ -11,9 +11,9 @@ from torch import Tensor
 
 import mechconn as mc
 from mechconn import interventions as moves
-from mechconn.core import copy_inputs
+from mechconn.core import as_data, copy_inputs
 from mechconn.datasets import Cue, ImageSet, Planted, PlantedCue, TokenSet
-from mechconn.interventions import GradedIntervention, Intervention
+from mechconn.interventions import BinColumn, GradedIntervention, Intervention, SwapColumn
 from mechconn.losses import Loss, as_loss
 from raw_texts import read_texts
 from texts import MARKERS, texts
@@ -35,6 +35,13 @@ def tokens_alone() -> TokenSet:
     return replace(read_texts(), raw=None)
 
 
+def table() -> tuple[Tensor, Tensor]:
+    """A column of numbers, and one of categories."""
+    draw = torch.Generator().manual_seed(0)
+    return torch.cat([torch.randn(ROWS, 1, generator=draw), torch.arange(ROWS)[:, None] * 1.0], 1), LABELS
+
+
+LABELS = torch.arange(ROWS) % 3
 CUES: dict[str, tuple[Cue, Any]] = {
     "BoxCue": (mc.BoxCue(values=3), images()),
     "HueBoxCue": (mc.HueBoxCue(), images(28, classes=12)),
@@ -45,10 +52,14 @@ CUES: dict[str, tuple[Cue, Any]] = {
     "StripeCue, a user's": (StripeCue(), images()),
 }
 
+TABLE = as_data("a table", table())
 INTERVENTIONS: dict[str, tuple[Intervention, Any]] = {
     "Rotate": (mc.Rotate(), images()),
     "Translate": (mc.Translate(2), images()),
     "ColourShift": (mc.ColourShift(), images()),
+    "SwapColumn": (SwapColumn(columns=(0, 1)), TABLE),
+    "SwapColumn, apart, within classes": (SwapColumn(columns=(0, 1), together=False, within="class"), TABLE),
+    "BinColumn": (BinColumn(columns=0, bins=3), TABLE),
     "Brighten, a user's": (Brighten(), images()),
     "MaskTokens, a user's": (MaskTokens(), texts(ROWS)),
     "WordShuffle": (moves.WordShuffle(), read_texts()),
@@ -91,7 +102,6 @@ def squares(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs[:, 0] - targets).square()
 
 
-LABELS = torch.arange(ROWS) % 3
 LOSSES: dict[str, LossRow] = {
     "CrossEntropy": LossRow(mc.losses.CrossEntropy(label_smoothing=0.1), drawn(ROWS, 3), LABELS),
     "CrossEntropy, rows left out": LossRow(mc.losses.CrossEntropy(ignore_index=2), drawn(ROWS, 3), LABELS),

@@ -64,10 +64,13 @@ from .interventions import Rotate as Rotate
 from .interventions import Translate as Translate
 from .interventions import intervened as intervened
 from .mechanisms import Across as Across
+from .mechanisms import AppliedIntervention as AppliedIntervention
 from .mechanisms import Audit as Audit
 from .mechanisms import Change as Change
 from .mechanisms import Comparison as Comparison
 from .mechanisms import Difference as Difference
+from .mechanisms import Dose as Dose
+from .mechanisms import DoseResponse as DoseResponse
 from .mechanisms import Effect as Effect
 from .mechanisms import GroupAccuracies as GroupAccuracies
 from .mechanisms import GroupAccuracy as GroupAccuracy
@@ -87,6 +90,7 @@ from .mechanisms import Relearning as Relearning
 from .mechanisms import RelearningCurve as RelearningCurve
 from .mechanisms import RelearningRun as RelearningRun
 from .mechanisms import RelearningTask as RelearningTask
+from .mechanisms import Reliances as Reliances
 from .mechanisms import RepresentationSimilarity as RepresentationSimilarity
 from .mechanisms import TuningRun as TuningRun
 from .mechanisms import TuningTask as TuningTask
@@ -94,6 +98,7 @@ from .mechanisms import audit as audit
 from .mechanisms import column_only as column_only
 from .mechanisms import compare_mechanisms as compare_mechanisms
 from .mechanisms import compare_methods as compare_methods
+from .mechanisms import measure_dose_response as measure_dose_response
 from .mechanisms import measure_groups as measure_groups
 from .mechanisms import measure_invariance as measure_invariance
 from .mechanisms import measure_neighbours as measure_neighbours
@@ -101,6 +106,7 @@ from .mechanisms import measure_relearning as measure_relearning
 from .mechanisms import mechanism_map as mechanism_map
 from .mechanisms import output_discrepancy as output_discrepancy
 from .mechanisms import probe as probe
+from .mechanisms import reliances as reliances
 from .mechanisms import representation_similarity as representation_similarity
 from .mechanisms import split_by_agreement as split_by_agreement
 from .mechanisms import split_by_group as split_by_group

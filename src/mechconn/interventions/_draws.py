@@ -19,6 +19,7 @@ class Draws:
         ids: identity of each row, int64 of shape [n].
         seed: of the draws.
         device: where the inputs are.
+        donors: of an intervention that shows other rows, their numbers, int64 of shape [n, k].
 
     Example:
         >>> both, alone = Draws(torch.tensor([3, 4]), seed=0), Draws(torch.tensor([4]), seed=0)
@@ -29,6 +30,7 @@ class Draws:
     ids: Int[Tensor, " n"]
     seed: int
     device: str | torch.device = "cpu"
+    donors: Int[Tensor, "n k"] | None = None
 
     def uniform(self, *names: str | int) -> Float[Tensor, " n"]:
         """One number in [0, 1) for each row, float32; another name gives another, independent, number."""

@@ -51,25 +51,29 @@ class GradedIntervention(Intervention, abc.ABC):
             draws: random numbers of the rows.
         """
 
-    def draw(self, index: Int[Tensor, " n"], seed: int) -> Float[Tensor, "n 2"]:
-        """(strength, a whole number that the row's other draws follow from), float64."""
+    def draw_donors(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n k"]:
+        """Numbers of other rows, below 2^53, for each entry of `index`: `draws.donors` of `change`; none by default."""
+        return torch.zeros(len(index), 0, dtype=torch.int64)
+
+    def draw(self, index: Int[Tensor, " n"], seed: int) -> Float[Tensor, "n k"]:
+        """(strength, a whole number that the row's other draws follow from, its donors), float64."""
         low, high = _read_range(self.strength)
         drawn = draw_uniform(index, seed, "strength") * (high - low) + low
         return self._join(drawn, index, seed)
 
-    def draw_at(self, index: Int[Tensor, " n"], seed: int, strength: float) -> Float[Tensor, "n 2"]:
+    def draw_at(self, index: Int[Tensor, " n"], seed: int, strength: float) -> Float[Tensor, "n k"]:
         """The same at one strength."""
         return self._join(torch.full((len(index),), strength, dtype=torch.float64), index, seed)
 
-    def apply(self, x: Any, values: Float[Tensor, "n 2"]) -> Any:
+    def apply(self, x: Any, values: Float[Tensor, "n k"]) -> Any:
         """Copies of the inputs at the strengths that were drawn."""
         device = next(iter(name_parts(x).values())).device
-        draws = Draws(values[:, 1].long(), 0, device)
+        draws = Draws(values[:, 1].long(), 0, device, values[:, 2:].long())
         return self.change(x, values[:, 0].float().to(device), draws)
 
     def _join(self, strength: Tensor, index: Tensor, seed: int) -> Tensor:
         keys = draw_integers(index, KEYS, seed, "draws", type(self).registered_name)
-        return torch.stack([strength, keys.double()], 1)
+        return torch.cat([torch.stack([strength, keys.double()], 1), self.draw_donors(index, seed).double()], 1)
 
 
 def _read_range(strength: Any) -> tuple[float, float]:

@@ -55,6 +55,11 @@ class Intervention(Registered, abc.ABC):
     takes: ClassVar[Kind] = "any"
     """What it is applied to: `reliances` tries those of the data's kind by default."""
 
+    disturbs: ClassVar[str] = ""
+    """What it takes away or changes, in a few words: what a model relies on whose answers it changes."""
+    by_default: ClassVar[bool] = True
+    """Whether `reliances` tries it where none is named."""
+
     def draw_at(self, index: Tensor, seed: int, strength: float) -> Tensor:
         """Values of one strength for each entry of `index`, [N, ...], whatever else is drawn as by `draw`.
 

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-from mechconn.core import check_count, check_positive, check_range, draw_integers, draw_uniform
-from mechconn.interventions._intervention import Intervention, check_image_shape
+from mechconn.core import SampleSource, check_count, check_positive, check_range, draw_integers, draw_uniform
+from mechconn.interventions._image_base import by_row, check_scale
+from mechconn.interventions._image_labels import explain_colour_names, explain_mirrored_names
+from mechconn.interventions._intervention import Intervention, Kind, check_image_shape
+
+QUARTER_TURN = 90.0
+"""In degrees."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,9 @@ class Rotate(Intervention, name="rotate"):
         [[[[0.0, 0.0], [1.0, 0.0]]]]
     """
 
+    takes: ClassVar[Kind] = "images"
+    disturbs: ClassVar[str] = "the angle"
+
     max_degrees: float = 30.0
     fill: float = 0.0
 
@@ -50,6 +58,17 @@ class Rotate(Intervention, name="rotate"):
         """Angles in degrees."""
         return (2.0 * draw_uniform(index, seed, "rotate") - 1.0) * self.max_degrees
 
+    def draw_at(self, index: Int[Tensor, " n"], seed: int, strength: float) -> Float[Tensor, " n"]:
+        """This share of the largest angle, to the side to which `draw` turns the row."""
+        side = torch.where(self.draw(index, seed) < 0, -1.0, 1.0)
+        return side.double() * (strength * self.max_degrees)
+
+    def explain_label_change(self, scenes: SampleSource) -> str:
+        """Why labels may change: a quarter turn or more of signs, such as 6 and 9, or of directions."""
+        if self.max_degrees < QUARTER_TURN:
+            return ""
+        return explain_mirrored_names(scenes, "turn", f"a rotation by up to {self.max_degrees:g} degrees")
+
     def apply(self, x: Float[Tensor, "n c h w"], values: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Images turned by `values` degrees."""
         angle = (values * (math.pi / 180.0)).to(x)
@@ -59,7 +78,9 @@ class Rotate(Intervention, name="rotate"):
         ratio = x.shape[2] / x.shape[3]
         matrix = torch.stack([cos, -sin * ratio, none, sin / ratio, cos, none], 1).view(-1, 2, 3)
         grid = affine_grid(matrix, list(x.shape), align_corners=False)
-        return grid_sample(x - self.fill, grid, padding_mode="zeros", align_corners=False) + self.fill
+        turned = grid_sample(x - self.fill, grid, padding_mode="zeros", align_corners=False) + self.fill
+        unturned = angle == 0
+        return torch.where(by_row(unturned), x, turned) if bool(unturned.any()) else turned
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,9 @@ class Translate(Intervention, name="translate"):
         >>> Translate(1).apply(torch.ones(1, 1, 2, 2), torch.tensor([[1, 0]])).tolist()
         [[[[0.0, 0.0], [1.0, 1.0]]]]
     """
+
+    takes: ClassVar[Kind] = "images"
+    disturbs: ClassVar[str] = "the place"
 
     max_pixels: int = 4
     fill: float = 0.0
@@ -95,6 +119,11 @@ class Translate(Intervention, name="translate"):
         """(down, right) in pixels."""
         axes = [draw_integers(index, 2 * self.max_pixels + 1, seed, "translate", axis) for axis in (0, 1)]
         return torch.stack(axes, 1) - self.max_pixels
+
+    def draw_at(self, index: Int[Tensor, " n"], seed: int, strength: float) -> Int[Tensor, "n 2"]:
+        """(down, right), the longer of both this share of the largest shift, in a direction that each row draws."""
+        axes = [2.0 * draw_uniform(index, seed, "translate direction", axis) - 1.0 for axis in (0, 1)]
+        return (_scale_largest(torch.stack(axes, 1)) * (strength * self.max_pixels)).round().long()
 
     def apply(self, x: Float[Tensor, "n c h w"], values: Int[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
         """Images moved by `values`."""
@@ -119,6 +148,9 @@ class ColourShift(Intervention, name="colour-shift"):
         [0.5, 0.0, -0.5]
     """
 
+    takes: ClassVar[Kind] = "images"
+    disturbs: ClassVar[str] = "the tint"
+
     max_shift: float = 0.25
     channels: int = 3
 
@@ -138,6 +170,24 @@ class ColourShift(Intervention, name="colour-shift"):
         draws = [draw_uniform(index, seed, "colour shift", channel) for channel in range(self.channels)]
         return (2.0 * torch.stack(draws, 1) - 1.0) * self.max_shift
 
+    def draw_at(self, index: Int[Tensor, " n"], seed: int, strength: float) -> Float[Tensor, "n c"]:
+        """The row's own tint, scaled so that the channel that changes most does so by this share of the largest."""
+        return _scale_largest(self.draw(index, seed)) * (strength * self.max_shift)
+
+    def prepare(self, scenes: SampleSource) -> ColourShift:
+        """The intervention itself, once the scale of the first rows is known to be [-1, 1], to which it clips."""
+        check_scale("ColourShift", scenes)
+        return self
+
+    def explain_label_change(self, scenes: SampleSource) -> str:
+        """Why labels may change: classes that are told apart by a colour."""
+        return explain_colour_names(scenes)
+
     def apply(self, x: Float[Tensor, "n c h w"], values: Float[Tensor, "n c"]) -> Float[Tensor, "n c h w"]:
         """Tinted images."""
         return (x + values.to(x)[:, :, None, None]).clamp_(-1.0, 1.0)
+
+
+def _scale_largest(directions: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    """Each row over its largest magnitude."""
+    return directions / directions.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)

@@ -169,18 +169,18 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     """The result from one model's outcomes on every split."""
     splits, reference = outcome.splits, outcome.splits[suite.reference]
     others = {name: result for name, result in splits.items() if name != suite.reference}
-    shares = {name: _compute_mean(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
+    shares = {name: compute_mean(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
     evidence = {name: compute_evidence(name, reference, result, on, outcome) for name, result in others.items()}
     judgements = judge_by_family(evidence, suite.interventions, margin)
     undefined = {name: explain_undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
     losses = {
-        name: (None, None) if undefined[name] else _compute_mean(result, "loss", outcome)
+        name: (None, None) if undefined[name] else compute_mean(result, "loss", outcome)
         for name, result in splits.items()
     }
     known = shares.get(suite.reference)
     clusters = {name: result.rows("loss").units for name, result in splits.items() if result.clusters is not None}
-    uninformative = "" if known is None else _explain_uninformative(suite.reference, reference, *known)
-    metrics = {m: {name: _compute_mean(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
+    uninformative = "" if known is None else explain_uninformative(suite.reference, reference, *known)
+    metrics = {m: {name: compute_mean(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
     effects = {
         name: add_caveat(
             _make_effect(
@@ -218,7 +218,7 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     )
 
 
-def _explain_uninformative(name: str, result: SplitOutcome, accuracy: float, interval: Interval | None) -> str:
+def explain_uninformative(name: str, result: SplitOutcome, accuracy: float, interval: Interval | None) -> str:
     """Why invariance of this model says nothing; empty where it does."""
     answers, low = result.answers, 0.0 if interval is None else interval[0]
     if answers.constant:
@@ -349,25 +349,27 @@ def _make_effect(
     )
 
 
-def _compute_mean(result: SplitOutcome, on: On, outcome: ModelOutcome) -> tuple[float, Interval | None]:
+def compute_mean(
+    result: SplitOutcome, on: On, outcome: ModelOutcome, confidence: float = CONFIDENCE
+) -> tuple[float, Interval | None]:
     """The mean of accuracy, the loss or a metric on one split, with its interval."""
     rows, bounds = result.rows(on), outcome.bounds_on(on)
     if on == "accuracy" and bounds is None:
-        return _compute_share(rows)
+        return _compute_share(rows, confidence)
     if rows.clusters is not None:
-        return compute_mean_over_clusters(rows, bounds, CONFIDENCE)
-    return compute_mean_with_interval(rows.values, bounds, CONFIDENCE)
+        return compute_mean_over_clusters(rows, bounds, confidence)
+    return compute_mean_with_interval(rows.values, bounds, confidence)
 
 
-def _compute_share(holds: RowValues) -> tuple[float, Interval | None]:
+def _compute_share(holds: RowValues, confidence: float = CONFIDENCE) -> tuple[float, Interval | None]:
     """The share of rows of which something holds, with its interval: exact, and over draws wider than it need be.
 
     Over clusters by betting.
     """
     if holds.clusters is not None:
-        return compute_mean_over_clusters(holds, (0.0, 1.0), CONFIDENCE)
+        return compute_mean_over_clusters(holds, (0.0, 1.0), confidence)
     total, rows = float(holds.values.double().sum()), len(holds.values)
-    return total / rows, clopper_pearson(total, rows, CONFIDENCE)
+    return total / rows, clopper_pearson(total, rows, confidence)
 
 
 def _compute_change(before: RowValues, after: RowValues, on: On, paired: bool, outcome: ModelOutcome) -> Change:
