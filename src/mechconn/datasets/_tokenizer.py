@@ -28,6 +28,8 @@ READ = 1000
 """Texts that are tokenised at a time."""
 SPECIAL_NAMES = ("bos", "eos", "sep", "pad", "cls", "mask")
 """Tokens of a format; an unknown word is not among them, unless it shares the id of one."""
+INNER_MARK, WORD_MARKS = "##", ("\u0120", "\u2581")
+"""What marks a token within a word (WordPiece), or at its beginning (byte-level BPE; SentencePiece)."""
 PROBE = "A b-C, 12 Éa \u4e2d\u6587 isn't."
 """What two tokenizers must read alike: case, accents, punctuation, digits, other scripts."""
 
@@ -82,6 +84,18 @@ class TextTokenizer:
             marked = zip(found["input_ids"][0], found["special_tokens_mask"][0], strict=True)
             ids |= {id for id, is_special in marked if is_special}
         return tuple(sorted(ids))
+
+    @cached_property
+    def continuing(self) -> frozenset[int]:
+        """Ids of the tokens that continue a word: "##ing" where others have no mark, "ing" where they begin by one."""
+        vocabulary = self.own.get_vocab()
+        if any(token.startswith(INNER_MARK) for token in vocabulary):
+            return frozenset(id for token, id in vocabulary.items() if token.startswith(INNER_MARK))
+        if any(token.startswith(WORD_MARKS) and len(token) > 1 for token in vocabulary):
+            return frozenset(
+                id for token, id in vocabulary.items() if token[:1].isalnum() and token[0] not in WORD_MARKS
+            )
+        return frozenset()
 
     def encode_phrase(self, phrase: str, inside: bool = True) -> tuple[int, ...]:
         """The ids of a phrase without the tokens of the format: as it stands behind another word, or at the start.

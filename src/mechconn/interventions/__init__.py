@@ -47,6 +47,9 @@ from mechconn.interventions._text_phrases import RemovePhrase as RemovePhrase
 from mechconn.interventions._text_surface import Lowercase as Lowercase
 from mechconn.interventions._text_surface import NoPunctuation as NoPunctuation
 from mechconn.interventions._text_surface import Uppercase as Uppercase
+from mechconn.interventions._text_swaps import SwapNames as SwapNames
+from mechconn.interventions._text_swaps import SwapPlaces as SwapPlaces
+from mechconn.interventions._text_swaps import SwapPronouns as SwapPronouns
 from mechconn.interventions._text_swaps import SwapWords as SwapWords
 
 __all__ = [
@@ -78,6 +81,9 @@ __all__ = [
     "Resolution",
     "Rotate",
     "SwapColumn",
+    "SwapNames",
+    "SwapPlaces",
+    "SwapPronouns",
     "SwapWords",
     "Texture",
     "Translate",

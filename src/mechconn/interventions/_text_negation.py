@@ -39,6 +39,7 @@ class Negation(TextIntervention, name="negate"):
 
     part: Literal["both", "first", "second"] = "second"
 
+    disturbs = "negation"
     on_tokens = False
     needs = "an English auxiliary verb or a negation"
 

@@ -28,6 +28,8 @@ class WordShuffle(TextIntervention, name="word-shuffle"):
         'cats slowly dogs, chase.'
     """
 
+    disturbs = "word order"
+
     def edit(self, parts: Parts, row: RowNumbers) -> Parts:
         """The parts with some words at the places of others."""
         return tuple(_shuffle(part, number, row) for number, part in enumerate(parts))
@@ -53,6 +55,8 @@ class DropWords(TextIntervention, name="drop-words"):
         '.'
     """
 
+    disturbs = "single words"
+
     strength: float | tuple[float, float] = 0.5
 
     def edit(self, parts: Parts, row: RowNumbers) -> Parts:
@@ -74,6 +78,8 @@ class Truncate(TextIntervention, name="length"):
         >>> Truncate(keep="last").change_texts("A slow, fine film.", strength=0.5)[0]
         'fine film.'
     """
+
+    disturbs = "length, and what stands at the end"
 
     strength: float | tuple[float, float] = 0.5
     keep: Literal["first", "last", "random"] = "first"

@@ -47,6 +47,8 @@ class OnePart(_PairIntervention, name="one-part"):
         ('', 'He is awake.')
     """
 
+    disturbs = "one text of a pair"
+
     keep: Literal["first", "second"] = "second"
 
     def __post_init__(self) -> None:
@@ -82,6 +84,8 @@ class RemoveOverlap(_PairIntervention, name="remove-overlap"):
         >>> RemoveOverlap().change_texts("The man sleeps.", "A man is awake.")
         ('The man sleeps.', 'A is awake.')
     """
+
+    disturbs = "words that both texts share"
 
     remove_from: Literal["first", "second"] = "second"
 

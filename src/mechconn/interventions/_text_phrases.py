@@ -85,6 +85,8 @@ class InsertPhrase(_PhraseIntervention, name="insert-phrase"):
         'no doubt A fine film.'
     """
 
+    disturbs = "texts, by words that were added"
+
     where: Literal["start", "end", "random"] = "end"
     part: Literal["first", "second"] = "second"
 
@@ -143,6 +145,9 @@ class RemovePhrase(_PhraseIntervention, name="remove-phrase"):
         >>> RemovePhrase(phrase="no doubt").change_texts("No doubt a fine film.")[0]
         'a fine film.'
     """
+
+    disturbs = "a phrase"
+    by_default = False
 
     @property
     def needs(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]

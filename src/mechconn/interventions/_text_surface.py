@@ -44,6 +44,8 @@ class Lowercase(_Case, name="lowercase"):
         'a fine film.'
     """
 
+    disturbs = "capital letters"
+
     needs = "a capital letter"
 
     def convert(self, word: str) -> str:
@@ -61,6 +63,8 @@ class Uppercase(_Case, name="uppercase"):
         >>> Uppercase().change_texts("A fine Film.")[0]
         'A FINE FILM.'
     """
+
+    disturbs = "case"
 
     needs = "a small letter"
 
@@ -80,6 +84,8 @@ class NoPunctuation(TextIntervention, name="no-punctuation"):
         >>> NoPunctuation().change_texts("A fine, well-made film!")[0]
         'A fine well-made film'
     """
+
+    disturbs = "punctuation"
 
     on_tokens = False
     needs = "punctuation between words"

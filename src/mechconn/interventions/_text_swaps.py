@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -11,12 +12,27 @@ from mechconn.core import check_choice, check_whole
 from mechconn.datasets import TextTokenizer
 from mechconn.interventions._text_intervention import Level, RowNumbers, TextIntervention
 from mechconn.interventions._text_lists import DEPENDENT, NO_NOUN, WORD_LISTS
-from mechconn.interventions._text_parts import Part, Parts, WordPart, make_key
+from mechconn.interventions._text_parts import Part, Parts, TokenPart, WordPart, make_key
 from mechconn.interventions._text_phrases import explain_no_words
 
 Entry: TypeAlias = tuple[Any, ...]
 """The words, or the token ids, of an entry of a list."""
 GROUP = "a group of two different words or more, as in [['film', 'movie'], ['he', 'she']]"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a tokenizer knows of the groups.
+
+    Attributes:
+        groups: (number of a group, its entries, strings or token ids); several forms of one share its number.
+        at_start: entries of token ids that a text can only begin with.
+        continuing: ids that continue a word.
+    """
+
+    groups: tuple[tuple[int, tuple[Entry, ...]], ...]
+    at_start: frozenset[Entry] = frozenset()
+    continuing: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -27,21 +43,18 @@ class _Swaps:
         donors: entry, as it is compared -> those that can stand for it, as they are written.
         group: entry -> number of its group, of which entries of a row share the draw.
         own: entry -> as it is written in the list.
+        known: what the tokenizer knows.
     """
 
     donors: dict[Entry, tuple[Entry, ...]]
     group: dict[Entry, int]
     own: dict[Entry, Entry]
+    known: _Known
 
     @cached_property
     def lengths(self) -> list[int]:
         """Of the entries, the longest first."""
         return sorted({len(entry) for entry in self.donors}, reverse=True)
-
-    @cached_property
-    def numbers(self) -> dict[Entry, int]:
-        """Entry -> its number."""
-        return {entry: number for number, entry in enumerate(self.donors)}
 
     @cached_property
     def beginnings(self) -> frozenset[Any]:
@@ -51,7 +64,7 @@ class _Swaps:
 
 @dataclass(frozen=True, kw_only=True)
 class SwapWords(TextIntervention, name="swap-words"):
-    """Words of a list replaced by others of their group: entry j of the list, at every place, where u_j < `strength`.
+    """Words of a list replaced by others of their group: all words of group j where u_j < `strength`.
 
     A row draws by how many places each group moves on, so that a name is the same other name throughout the row, two
     names stay two, and in groups of two a second swap is the way back. Case and what follows an apostrophe are kept:
@@ -75,8 +88,11 @@ class SwapWords(TextIntervention, name="swap-words"):
         'Films of a movie: MOVIE.'
     """
 
+    disturbs = "words of a list"
+    by_default = False
+
     words: str | tuple[tuple[str | int, ...], ...] | Mapping[str, str] = "names"
-    _known: tuple[tuple[Entry, ...], ...] | None = field(default=None, init=False, repr=False)
+    _known: _Known | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,12 +139,8 @@ class SwapWords(TextIntervention, name="swap-words"):
                 f"the tokenizer {tokenizer.name} does not know two words of one group of {self._describe()}; pass "
                 "words= of your own"
             )
-        if self.level == "text":
-            entries = [tuple((word,) for word in group) for group in known]
-        else:
-            entries = [form for group in known for form in _list_forms(group, tokenizer)]
         ready = replace(self)
-        object.__setattr__(ready, "_known", tuple(entries))
+        object.__setattr__(ready, "_known", _know(known, None if self.level == "text" else tokenizer))
         return ready
 
     def _list_groups(self) -> list[tuple[Any, ...]]:
@@ -138,11 +150,10 @@ class SwapWords(TextIntervention, name="swap-words"):
 
     @cached_property
     def _swaps(self) -> _Swaps:
-        groups: list[tuple[Entry, ...]] = []
-        for group in self._known or [tuple((word,) for word in group) for group in self._list_groups()]:
-            groups.append(tuple(_split_entry(entry) for entry in group))
-        swaps = _Swaps({}, {}, {})
-        for number, group in enumerate(groups):
+        known = self._known or _know(self._list_groups())
+        swaps = _Swaps({}, {}, {}, known)
+        for number, written in known.groups:
+            group = tuple(_split_entry(entry) for entry in written)
             for place, entry in enumerate(group[:1] if isinstance(self.words, Mapping) else group):
                 key = tuple(make_key(word) if isinstance(word, str) else word for word in entry)
                 if key not in swaps.donors:
@@ -153,8 +164,8 @@ class SwapWords(TextIntervention, name="swap-words"):
     def edit(self, parts: Parts, row: RowNumbers) -> Parts:
         """The parts with other words of the list."""
         swaps = self._swaps
-        chosen = set(row.chosen(len(swaps.donors), "word"))
-        steps = row.uniforms(1 + max(swaps.group.values()), "donor")
+        groups = 1 + max(swaps.group.values())
+        chosen, steps = set(row.chosen(groups, "group")), row.uniforms(groups, "donor")
         return tuple(self._swap(part, swaps, chosen, steps) for part in parts)
 
     def _swap(self, part: Part, swaps: _Swaps, chosen: set[int], steps: list[float]) -> Part:
@@ -162,7 +173,7 @@ class SwapWords(TextIntervention, name="swap-words"):
         while place < len(found.words):
             entry = _find_entry(found, place, swaps)
             place += 1
-            if entry is None or swaps.numbers[entry] not in chosen:
+            if entry is None or swaps.group[entry] not in chosen:
                 continue
             donors = swaps.donors[entry]
             new: Entry = donors[int(steps[swaps.group[entry]] * len(donors))]
@@ -184,6 +195,51 @@ class SwapWords(TextIntervention, name="swap-words"):
         return (*fitted[:-1], fitted[-1] + ending)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SwapNames(SwapWords, name="swap-names"):
+    """First names replaced by others of the same gender: `SwapWords` of the list "names"; the label for people stays.
+
+    Example:
+        >>> SwapNames().change_texts("Mary's film, by Mary.", seed=1)[0]
+        "Clara's film, by Clara."
+    """
+
+    disturbs = "first names"
+    by_default = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapPronouns(SwapWords, name="swap-pronouns"):
+    """He and she exchanged, with all of their forms: `SwapWords` of the list "pronouns"; the label for people stays.
+
+    Example:
+        >>> SwapPronouns().change_texts("She said it was hers.")[0]
+        'He said it was his.'
+    """
+
+    words: str | tuple[tuple[str | int, ...], ...] | Mapping[str, str] = "pronouns"
+
+    disturbs = "the gender of pronouns"
+    by_default = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapPlaces(SwapWords, name="swap-places"):
+    """Cities and countries replaced by others: `SwapWords` of the list "places"; the label for people stays.
+
+    Where the label depends on the place, as in questions of geography, it does not.
+
+    Example:
+        >>> SwapPlaces().change_texts("A flight from London to New York.", seed=1)[0]
+        'A flight from Berlin to London.'
+    """
+
+    words: str | tuple[tuple[str | int, ...], ...] | Mapping[str, str] = "places"
+
+    disturbs = "names of places"
+    by_default = True
+
+
 def _find_entry(part: Part, place: int, swaps: _Swaps) -> Entry | None:
     """The longest entry that begins at a place; the last word may have an ending behind an apostrophe."""
     keys = part.keys
@@ -194,9 +250,16 @@ def _find_entry(part: Part, place: int, swaps: _Swaps) -> Entry | None:
         stop = place + length
         whole, stemmed = keys[place:stop], (*keys[place : stop - 1], *stems[stop - 1 : stop])
         for entry in (whole, stemmed):
-            if entry in swaps.donors:
+            if entry in swaps.donors and (isinstance(part, WordPart) or _is_whole(part, place, entry, swaps.known)):
                 return entry
     return None
+
+
+def _is_whole(part: TokenPart, place: int, entry: Entry, known: _Known) -> bool:
+    """Whether token ids at a place are a word of their own, neither the end of one nor its beginning."""
+    stop = place + len(entry)
+    goes_on = stop < len(part.words) and part.words[stop] in known.continuing
+    return not goes_on and (place == 0 or entry not in known.at_start)
 
 
 def _stands_alone(part: WordPart, place: int) -> bool:
@@ -249,16 +312,22 @@ def _read_known(group: Sequence[str], tokenizer: TextTokenizer, built_in: bool) 
     return known
 
 
-def _list_forms(group: Sequence[str], tokenizer: TextTokenizer) -> list[tuple[Entry, ...]]:
-    """A group as token ids: as it is written and with a capital, within a text and at its start."""
-    capital = [word[:1].upper() + word[1:] for word in group]
-    forms: list[tuple[Entry, ...]] = []
-    for words in (group, capital):
-        for inside in (True, False):
-            try:
-                form = tuple(tokenizer.encode_phrase(word, inside) for word in words)
-            except ValueError:  # a word that is not known with a capital
-                continue
-            if form not in forms:
-                forms.append(form)
+def _know(groups: Sequence[Sequence[Any]], tokenizer: TextTokenizer | None = None) -> _Known:
+    """The groups as they are; or as token ids, as written and with a capital, within a text and at its start."""
+    if tokenizer is None:
+        return _Known(tuple((number, tuple((word,) for word in group)) for number, group in enumerate(groups)))
+    within, start = (_list_forms(groups, tokenizer, inside) for inside in (True, False))
+    anywhere = {entry for _, group in within for entry in group}
+    at_start = frozenset(entry for _, group in start for entry in group if entry not in anywhere)
+    return _Known(tuple(dict.fromkeys([*within, *start])), at_start, tokenizer.continuing)
+
+
+def _list_forms(
+    groups: Sequence[Sequence[str]], tokenizer: TextTokenizer, inside: bool
+) -> list[tuple[int, tuple[Entry, ...]]]:
+    forms: list[tuple[int, tuple[Entry, ...]]] = []
+    for number, group in enumerate(groups):
+        for words in (group, [word[:1].upper() + word[1:] for word in group]):
+            with suppress(ValueError):  # a word that is not known with a capital
+                forms.append((number, tuple(tokenizer.encode_phrase(word, inside) for word in words)))
     return forms
