@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechconn.core import (
+    ADDED_LATER,
     Data,
     Registered,
     SampleSource,
@@ -199,7 +200,7 @@ class IntervenedSet(SameRows):
     source: SampleSource
     ids: Int[Tensor, " n"]
     latents: tuple[tuple[Intervention, Tensor], ...]
-    rewritten: SampleSource | None = None
+    rewritten: SampleSource | None = field(default=None, metadata=ADDED_LATER)
 
     def with_latents(self, latents: tuple[tuple[Intervention, Tensor], ...]) -> IntervenedSet:
         """The same scenes with these latents set."""

@@ -57,16 +57,16 @@ class WordPart:
 
     def without(self, gone: set[int]) -> WordPart:
         """Without the words at these places; blanks around them become one."""
-        if not gone:
-            return self
-        words: list[str] = []
-        gaps = [self.gaps[0]]
-        for place, (word, gap) in enumerate(zip(self.words, self.gaps[1:], strict=True)):
-            if place in gone:
-                gaps[-1] = _join_gaps(gaps[-1], gap, first=not words)
-            else:
-                words, gaps = [*words, word], [*gaps, gap]
-        return WordPart(tuple(words), tuple(gaps))
+        found = self
+        for place in sorted(gone, reverse=True):
+            found = found.cut(place, place + 1)
+        return found
+
+    def cut(self, start: int, stop: int) -> WordPart:
+        """Without the words from `start` to before `stop` and what stands between them."""
+        joined = _join_gaps(self.gaps[start], self.gaps[stop], first=start == 0)
+        words = (*self.words[:start], *self.words[stop:])
+        return WordPart(words, (*self.gaps[:start], joined, *self.gaps[stop + 1 :]))
 
     def kept(self, start: int, stop: int) -> WordPart:
         """The words from `start` to before `stop`, and what stands between them."""
@@ -115,6 +115,10 @@ class TokenPart:
     def without(self, gone: set[int]) -> TokenPart:
         """Without the tokens at these places."""
         return TokenPart(tuple(word for place, word in enumerate(self.words) if place not in gone))
+
+    def cut(self, start: int, stop: int) -> TokenPart:
+        """Without the tokens from `start` to before `stop`."""
+        return TokenPart((*self.words[:start], *self.words[stop:]))
 
     def kept(self, start: int, stop: int) -> TokenPart:
         """The tokens from `start` to before `stop`."""

@@ -32,7 +32,7 @@ class _PhraseIntervention(TextIntervention):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.phrase, str):
-            if not WordPart.of(self.phrase).words:
+            if not self._list_words():
                 raise ValueError(f"phrase must hold a word, got {self.phrase!r}")
         else:
             ids = tuple(check_whole("phrase", token) for token in self.phrase)
@@ -41,6 +41,10 @@ class _PhraseIntervention(TextIntervention):
             object.__setattr__(self, "phrase", ids)
             if self.level == "text":
                 raise ValueError(f"a phrase of token ids has no strings, got {ids}; leave level out, or pass words")
+
+    def _list_words(self) -> tuple[Any, ...]:
+        """The phrase as words, or as token ids."""
+        return WordPart.of(self.phrase).words if isinstance(self.phrase, str) else self.phrase
 
     def _choose_level(self, has_raw: bool) -> Level:
         return super()._choose_level(has_raw) if isinstance(self.phrase, str) else "tokens"
@@ -72,7 +76,7 @@ class InsertPhrase(_PhraseIntervention, name="insert-phrase"):
     the label for people stays depends on the phrase.
 
     Attributes:
-        phrase: words, or token ids (for the level "tokens").
+        phrase: any string, or token ids (for the level "tokens").
         where: at the "start" of the part, at its "end", or at a place drawn by row ("random").
         part: of a pair, the "first" text or the "second".
 
@@ -95,6 +99,10 @@ class InsertPhrase(_PhraseIntervention, name="insert-phrase"):
         check_choice("where", self.where, PLACES)
         check_choice("part", self.part, PARTS)
 
+    def _list_words(self) -> tuple[Any, ...]:
+        """The phrase as it is, punctuation included; or token ids."""
+        return ((self.phrase,) if self.phrase.strip() else ()) if isinstance(self.phrase, str) else self.phrase
+
     def edit(self, parts: Parts, row: RowNumbers) -> Parts:
         """The parts with the phrase in one of them.
 
@@ -103,7 +111,7 @@ class InsertPhrase(_PhraseIntervention, name="insert-phrase"):
         """
         if row.uniforms(1, "unit")[0] >= row.strength:
             return parts
-        words = list_phrase(self.phrase)
+        words = self._list_words()
         over = 0 if row.room is None else max(0, len(words) - row.room)
         ordinary = sum(len(part.words) for part in parts)
         if over > ordinary:
@@ -156,17 +164,13 @@ class RemovePhrase(_PhraseIntervention, name="remove-phrase"):
 
     def edit(self, parts: Parts, row: RowNumbers) -> Parts:
         """The parts without some occurrences."""
-        words = list_phrase(self.phrase)
+        words = self._list_words()
         return tuple(_remove(part, number, words, row) for number, part in enumerate(parts))
 
 
 def _remove(part: Part, number: int, words: Sequence[Any], row: RowNumbers) -> Part:
     phrase = [make_key(word) for word in words] if isinstance(part, WordPart) else words
     found = find_phrase(part.keys, phrase)
-    chosen = row.chosen(len(found), number)
-    return part.without({place for unit in chosen for place in range(found[unit], found[unit] + len(words))})
-
-
-def list_phrase(phrase: str | Sequence[int]) -> tuple[Any, ...]:
-    """The words of a phrase, with what punctuation is between blanks, or its token ids."""
-    return WordPart.of(phrase).words if isinstance(phrase, str) else tuple(phrase)
+    for unit in reversed(row.chosen(len(found), number)):
+        part = part.cut(found[unit], found[unit] + len(words))
+    return part
