@@ -169,18 +169,15 @@ class SwapWords(TextIntervention, name="swap-words"):
         return tuple(self._swap(part, swaps, chosen, steps) for part in parts)
 
     def _swap(self, part: Part, swaps: _Swaps, chosen: set[int], steps: list[float]) -> Part:
-        found, place = part, 0
-        while place < len(found.words):
-            entry = _find_entry(found, place, swaps)
-            place += 1
-            if entry is None or swaps.group[entry] not in chosen:
+        found = part
+        for place, entry in reversed(_find_entries(part, swaps)):
+            if swaps.group[entry] not in chosen:
                 continue
             donors = swaps.donors[entry]
             new: Entry = donors[int(steps[swaps.group[entry]] * len(donors))]
-            if isinstance(found, WordPart):
-                new = self._fit_words(found, place - 1, entry, swaps.own[entry], new)
-            found = found.replaced(place - 1, place - 1 + len(entry), new)
-            place += len(new) - 1
+            if isinstance(part, WordPart):
+                new = self._fit_words(part, place, entry, swaps.own[entry], new)
+            found = found.replaced(place, place + len(entry), new)
         return found
 
     def _fit_words(self, part: WordPart, place: int, entry: Entry, own: Entry, new: Entry) -> Entry:
@@ -240,19 +237,25 @@ class SwapPlaces(SwapWords, name="swap-places"):
     by_default = True
 
 
-def _find_entry(part: Part, place: int, swaps: _Swaps) -> Entry | None:
-    """The longest entry that begins at a place; the last word may have an ending behind an apostrophe."""
-    keys = part.keys
-    stems = keys if not isinstance(part, WordPart) else tuple(key.partition("'")[0] for key in keys)
-    if keys[place] not in swaps.beginnings and stems[place] not in swaps.beginnings:
-        return None
-    for length in swaps.lengths:
-        stop = place + length
-        whole, stemmed = keys[place:stop], (*keys[place : stop - 1], *stems[stop - 1 : stop])
-        for entry in (whole, stemmed):
-            if entry in swaps.donors and (isinstance(part, WordPart) or _is_whole(part, place, entry, swaps.known)):
-                return entry
-    return None
+def _find_entries(part: Part, swaps: _Swaps) -> list[tuple[int, Entry]]:
+    """(place, entry) of all entries in a text, from its beginning, the longest first; they do not overlap.
+
+    The last word of one may have an ending behind an apostrophe.
+    """
+    keys, found, free = part.keys, [], 0
+    stems = tuple(key.partition("'")[0] for key in keys) if isinstance(part, WordPart) else keys
+    for place, (key, stem) in enumerate(zip(keys, stems, strict=True)):
+        if place < free or (key not in swaps.beginnings and stem not in swaps.beginnings):
+            continue
+        for length in swaps.lengths:
+            stop = place + length
+            whole, stemmed = keys[place:stop], (*keys[place : stop - 1], *stems[stop - 1 : stop])
+            entry = next((one for one in (whole, stemmed) if one in swaps.donors), None)
+            if entry is not None and (isinstance(part, WordPart) or _is_whole(part, place, entry, swaps.known)):
+                found.append((place, entry))
+                free = stop
+                break
+    return found
 
 
 def _is_whole(part: TokenPart, place: int, entry: Entry, known: _Known) -> bool:
