@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -45,6 +45,10 @@ ALL: tuple[TextIntervention, ...] = (
 
 def change(intervention: TextIntervention, *texts: str, **options: Any) -> tuple[str, ...]:
     return intervention.change_texts(*texts, **options)
+
+
+def trim(x: Any) -> dict[str, Tensor]:
+    return cast(dict[str, Tensor], trim_padding(x))
 
 
 def everything(data: Any) -> dict[str, Tensor]:
@@ -279,7 +283,7 @@ def test_rows_that_stay_keep_every_bit_and_the_width() -> None:
 
 def test_a_selection_is_changed_as_the_whole_is() -> None:
     data, rows = read_texts("bytes"), torch.tensor([8, 1, 5])
-    whole = trim_padding(WordShuffle()(data, seed=4).inputs(rows))
+    whole = trim(WordShuffle()(data, seed=4).inputs(rows))
     part = everything(WordShuffle()(select_rows(data, rows), seed=4))
     assert torch.equal(part["input_ids"][:, : whole["input_ids"].shape[1]], whole["input_ids"])
 
@@ -356,5 +360,5 @@ def test_a_text_of_which_nothing_is_left() -> None:
     plain = make_kind("bytes")
     plain.backend_tokenizer.post_processor = __import__("tokenizers").processors.ByteLevel()
     bare = load_rows([("Mary is", "", "no"), ("a film", "", "yes")], plain, pairs=False)
-    kept = trim_padding(everything(DropWords()(bare, strength=1.0)))["input_ids"]
+    kept = trim(everything(DropWords()(bare, strength=1.0)))["input_ids"]
     assert torch.equal(kept, bare.input_ids[:, :1])

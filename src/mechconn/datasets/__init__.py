@@ -46,6 +46,7 @@ from mechconn.datasets._load import has_split as has_split
 from mechconn.datasets._load import load as load
 from mechconn.datasets._load import looks_like_hub as looks_like_hub
 from mechconn.datasets._load_text import load_text as load_text
+from mechconn.datasets._masks import load_masks as load_masks
 from mechconn.datasets._normalised import Normalised as Normalised
 from mechconn.datasets._output_tables import load_outputs as load_outputs
 from mechconn.datasets._output_tables import save_outputs as save_outputs
@@ -100,6 +101,7 @@ __all__ = [
     "digits",
     "load",
     "load_column",
+    "load_masks",
     "load_splits",
     "load_text",
     "make_cue",

@@ -65,6 +65,11 @@ class Normalised(SameRows):
         mean, std = (x.new_tensor(part)[:, None, None] for part in (self.mean, self.std))
         return ((x + 1.0) / 2.0 - mean) / std
 
+    def restore(self, x: Float[Tensor, "m c h w"]) -> Float[Tensor, "m c h w"]:
+        """Images on the other scale in [-1, 1] again: 2 (x std + mean) - 1."""
+        mean, std = (x.new_tensor(part)[:, None, None] for part in (self.mean, self.std))
+        return 2.0 * (x * std + mean) - 1.0
+
     def to(self, device: str | torch.device) -> Normalised:
         """The same scenes, held on `device`."""
         return replace(self, scenes=move_source(self.scenes, device))

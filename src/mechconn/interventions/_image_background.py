@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
@@ -15,6 +15,7 @@ from mechconn.core import SampleSource, check_choice, collect_errors, import_fun
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._image_base import FIRST_ROWS, by_row, check_colour, paint, read_colour
 from mechconn.interventions._image_donors import DonorIntervention
+from mechconn.interventions._intervention import SideData
 
 Masks: TypeAlias = Tensor | np.ndarray | SampleSource | Callable[[Tensor], Tensor] | str
 FILLS = ("background", "image", "noise")
@@ -47,6 +48,7 @@ class Background(DonorIntervention, name="background"):
 
     disturbs: ClassVar[str] = "what is behind the object"
     by_default: ClassVar[bool] = False
+    side_data: ClassVar[Mapping[str, SideData]] = {"within": "column", "masks": "masks"}
 
     masks: Masks = field(repr=False)
     fill: str | float | tuple[float, ...] = "background"
@@ -91,11 +93,13 @@ class Background(DonorIntervention, name="background"):
     def draw_donors(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n k"]:
         """The number of the row itself, -1 where it is none of the data's, and of another row."""
         assert self._found is not None, "prepare comes first"
-        ids = self._found.ids
-        order = ids.argsort(stable=True)
-        rows = order[torch.searchsorted(ids[order], index).clamp(max=len(order) - 1)]
-        own = torch.where(ids[rows] == index, rows, NOT_THERE)
+        rows, known = self._found.find_rows(index)
+        own = torch.where(known, rows, NOT_THERE)
         return torch.cat([own[:, None], super().draw_donors(index, seed)], 1)
+
+    def list_partners(self, values: Float[Tensor, "n v"]) -> Int[Tensor, "n k"] | None:
+        """The other rows, where something of them is shown."""
+        return super().list_partners(values) if self.fill in ("background", "image") else None
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images with other backgrounds."""

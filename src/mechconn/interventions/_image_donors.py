@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from mechconn.core import SampleSource
 from mechconn.interventions._donors import Donors, Within, find_donors
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._image_base import ImageIntervention, by_row
+from mechconn.interventions._intervention import SideData
 
 WEAK = 1e-5
 """Of the square root of the number of pixels: amplitudes below it are rounding, and have no phase."""
@@ -26,6 +28,8 @@ class DonorIntervention(ImageIntervention, abc.ABC):
     Attributes:
         within: which rows may be donors: None, any other row; "class", rows of the same label; or a group for each row.
     """
+
+    side_data: ClassVar[Mapping[str, SideData]] = {"within": "column"}
 
     within: Within = field(default=None, repr=False)
     _found: Donors | None = field(default=None, init=False, repr=False, compare=False)
@@ -44,7 +48,11 @@ class DonorIntervention(ImageIntervention, abc.ABC):
     def draw_donors(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n k"]:
         """The number of another row for each entry of `index`."""
         assert self._found is not None, "prepare comes first"
-        return self._found.draw(index, seed, type(self).registered_name)[:, None]
+        return self._found.draw(index, seed)
+
+    def list_partners(self, values: Float[Tensor, "n v"]) -> Int[Tensor, "n k"] | None:
+        """The donors, where they are rows of the data."""
+        return values[:, -1:].long() if self._found is not None and self._found.own else None
 
     def read_donors(self, x: Tensor, rows: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """The images of these rows, of the type and device of x."""

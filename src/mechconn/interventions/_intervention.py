@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -25,10 +27,13 @@ from mechconn.core import (
     move_source,
 )
 from mechconn.datasets import Normalised, SameRows
+from mechconn.interventions._links import link_rows
 from mechconn.interventions._row_trial import TRIED_ROWS, RowTrial
 
 Kind: TypeAlias = Literal["any", "images", "texts", "tables"]
 """What an intervention is applied to."""
+SideData: TypeAlias = Literal["column", "rows", "masks"]
+"""What an option takes beside plain values."""
 
 
 class Intervention(Registered, abc.ABC):
@@ -60,6 +65,9 @@ class Intervention(Registered, abc.ABC):
     """What it takes away or changes, in a few words: what a model relies on whose answers it changes."""
     by_default: ClassVar[bool] = True
     """Whether `reliances` tries it where none is named."""
+    side_data: ClassVar[Mapping[str, SideData]] = {}
+    """Option -> what a text in its place names in a configuration: "column", a value for each row of the data; "rows",
+    other data; "masks", a mask for each image."""
 
     def draw_at(self, index: Tensor, seed: int, strength: float) -> Tensor:
         """Values of one strength for each entry of `index`, [N, ...], whatever else is drawn as by `draw`.
@@ -97,6 +105,16 @@ class Intervention(Registered, abc.ABC):
     def rewrite(self, scenes: SampleSource, values: Tensor) -> SampleSource:
         """The scenes at the strengths `values`, of an intervention that comes before the inputs."""
         raise NotImplementedError
+
+    def list_partners(self, values: Tensor) -> Int[Tensor, "n k"] | None:
+        """For each row of the data the other rows of them that it shows something of; None where there are none.
+
+        Rows that show something of each other are no independent draws; intervals are then over groups of them.
+
+        Args:
+            values: what `draw` gave, of all rows.
+        """
+        return None
 
     def explain_label_change(self, scenes: SampleSource) -> str:
         """Why the right label for people is another one after the intervention; empty where it stays, the default."""
@@ -214,6 +232,12 @@ class IntervenedSet(SameRows):
     def below(self) -> SampleSource:
         """The scenes before."""
         return self.source
+
+    @cached_property
+    def linked(self) -> Int[Tensor, " n"] | None:
+        """The number of each row's group of rows that show something of each other; None where all rows are apart."""
+        pairs = [intervention.list_partners(values) for intervention, values in self.latents]
+        return link_rows([partners for partners in pairs if partners is not None], len(self))
 
     def facts(self) -> list[str]:
         """The interventions, and on what."""
