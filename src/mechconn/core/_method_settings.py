@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter
@@ -11,6 +12,7 @@ from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandl
 from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 from mechconn.core._checks import check_choice
+from mechconn.core._plain import ADDED_LATER
 from mechconn.core._registry import Registered, check_declared_fields, find_kind, list_kinds, name_kind
 
 OWN_CLASS = {
@@ -34,7 +36,19 @@ class MethodSettings(Registered):
             ValueError: annotations of a subclass without `@dataclass`, which are no settings.
         """
         check_declared_fields(type(self))
-        return {"method": name_kind(type(self)), **asdict(self)}
+        return {"method": name_kind(type(self)), **self.list_fields()}
+
+    def list_fields(self) -> dict[str, Any]:
+        """Every setting as a plain value, those of methods in it too, without names.
+
+        Fields that a later release added are left out at their defaults, so that ids of runs stay what they were.
+        """
+        found = ((known, getattr(self, known.name)) for known in fields(self))
+        return {
+            known.name: _describe_setting(value)
+            for known, value in found
+            if not (known.metadata == ADDED_LATER and value == known.default)
+        }
 
     @classmethod
     def _drop_name(cls, value: Any) -> Any:
@@ -61,6 +75,15 @@ class MethodSettings(Registered):
         }
         own["additionalProperties"] = False
         return found
+
+
+def _describe_setting(value: Any) -> Any:
+    """A setting as a plain value: of what describes itself its description."""
+    if isinstance(value, MethodSettings):
+        return value.list_fields()
+    if hasattr(value, "describe"):
+        return value.describe()
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else copy.deepcopy(value)
 
 
 @dataclass(frozen=True)
