@@ -151,7 +151,7 @@ class OwnOptimiser(Optimiser, name="_own"):
             lr = inspect.signature(self.factory).parameters["lr"].default
         except (KeyError, TypeError, ValueError):
             return None
-        return lr if isinstance(lr, float) else None
+        return float(lr) if isinstance(lr, int | float) else None
 
     @property
     def name(self) -> str | None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from pydantic.annotated_handlers import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 from torch import Tensor
 
 from mechconn.core import (
@@ -38,6 +40,11 @@ class DefaultRate(float):
         made = super().__new__(cls, rate)
         made.of_sgd = None if ruled else rate if of_sgd is None else of_sgd
         return made
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """In schemas and files a number as any other."""
+        return core_schema.float_schema()
 
 
 def get_optimiser(settings: Any) -> Optimiser:

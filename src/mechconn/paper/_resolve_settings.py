@@ -118,10 +118,10 @@ def _drop_rates(old: Any, new: Mapping[str, Any], steps: Sequence[Any]) -> dict[
     """
     given = [step for step in steps if isinstance(step, Mapping)]
     old = old if isinstance(old, Mapping) else {}
-    whole = {
-        key: _drop_rates(old.get(key), value, [step.get(key) for step in given]) if isinstance(value, Mapping) else value
-        for key, value in new.items()
-    }
+    whole = dict(new)
+    for key, value in new.items():
+        if isinstance(value, Mapping):
+            whole[key] = _drop_rates(old.get(key), value, [step.get(key) for step in given])
     changed = new.get("optimizer", "sgd") != old.get("optimizer", "sgd")
     if changed and not any("lr" in step for step in given):
         whole.pop("lr", None)
