@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
@@ -36,7 +36,7 @@ OPTIMIZERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=6)
 @given(
     last=st.integers(1, 24),
     warmup=st.sampled_from([0, 3, 0.5]),
@@ -222,3 +222,26 @@ def test_tensors_of_a_layout_of_their_own_keep_it(tmp_path: Path) -> None:
         mc.train(model, data, method, loss=Counting(5), checkpoint=place)
     check_same(mc.train(model, data, method, checkpoint=place), whole)
     assert load_file(tmp_path / "run.safetensors")["state/optimizer/weight/0/exp_avg"].shape == (4, 3, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["adamw", "NAdam", "RMSprop"])
+def test_a_model_in_half_precision_has_its_state_in_float32(name: str, tmp_path: Path) -> None:
+    model, data = build(mlp, dtype=torch.bfloat16), (rows(24)[0].bfloat16(), rows(24)[1])
+    method = mc.NaiveFineTuning(epochs=3, batch_size=8, optimizer=OPTIMIZERS[name])
+    place, whole = mc.Checkpoint(tmp_path / "run.safetensors", every=1), mc.train(model, data, method, seed=2)
+    with pytest.raises(StoppedError):
+        mc.train(model, data, method, seed=2, loss=Counting(6), checkpoint=place)
+    held = [t for key, t in load_file(place.file).items() if key.startswith("state/optimizer/weight/")]
+    assert held and all(tensor.dtype == torch.float32 for tensor in held)
+    check_same(mc.train(model, data, method, seed=2, checkpoint=place), whole)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", ["adamw", torch.optim.NAdam, functools.partial(torch.optim.AdamW, fused=True)])
+def test_on_a_gpu_each_tensor_of_the_state_is_where_it_was(optimizer: Any, tmp_path: Path) -> None:
+    """The number of steps is on the CPU, or with fused=True on the GPU."""
+    method = mc.NaiveFineTuning(epochs=3, batch_size=8, optimizer=optimizer)
+    place, whole = mc.Checkpoint(tmp_path / "run.safetensors", every=1), run(method, model=build(mlp), device="cuda")
+    with pytest.raises(StoppedError):
+        run(method, model=build(mlp), device="cuda", loss=Counting(6), checkpoint=place)
+    check_same(run(method, model=build(mlp), device="cuda", checkpoint=place), whole)

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 import mechconn as mc
 from mechconn.descent import ConstantSchedule, Schedule
+from mechconn.paths import draw_t
 from operations import METHODS, PATH_FITS, beside
 from reference import Tensors, adam_steps, loaded
 from stopping import run
@@ -141,18 +142,15 @@ def test_the_history_holds_the_rates_that_were_taken() -> None:
     assert [record["lr"] for record in found.history] == pytest.approx([0.05, 0.1, 0.1])
 
 
-def test_so_it_does_where_paths_are_fitted() -> None:
-    """A height at the middle control point of a polygon: its gradient is the point's own weight at t."""
-    method = mc.PolygonalFit(epochs=2, batch_size=3, lr=0.1, momentum=0.0, weight_decay=0.0)
-    ends = [{"theta": torch.zeros(1, 1).double(), "b": torch.zeros(1).double()} for _ in range(2)]
-
-    def fitted(warmup: int) -> list[float]:
-        steps = replace(method, warmup=warmup, epochs=1)
-        path = mc.fit_path(Slope().double(), *ends, steps, ONES, loss=height).path
-        return [path.points[1]["theta"].item()]
-
-    (whole,), (warm,), (longer,) = fitted(0), fitted(1), fitted(4)
-    assert whole == warm < longer < 0  # a warm-up of one step is none; less was descended with one of all four
+@pytest.mark.parametrize("warmup", [0, 3, 0.5])
+def test_so_it_does_where_paths_are_fitted(warmup: float) -> None:
+    """The height at a polygon's middle point: at t its slope is the point's weight there, 1 - |2 t - 1|."""
+    method = mc.PolygonalFit(epochs=2, batch_size=3, lr=0.1, momentum=0.0, weight_decay=0.0, warmup=warmup)
+    a, b = ({"theta": torch.zeros(1, 1).double(), "b": torch.zeros(1).double()} for _ in range(2))
+    found = mc.fit_path(Slope().double(), a, b, method, ONES, loss=height, seed=4)
+    count = {0: 1, 3: 3, 0.5: 4}[warmup]
+    fallen = [0.1 * min((k + 1) / count, 1.0) * (1 - abs(2 * draw_t(k, 4) - 1)) for k in range(8)]
+    assert found.path.points[1]["theta"].item() == pytest.approx(-sum(fallen), rel=1e-12)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -18,7 +18,8 @@ CLASSES = 10
 
 def build_vit() -> nn.Module:
     """Two layers over 16 patches of 2 x 2 pixels, with the initial weights of the published code."""
-    config = transformers.ViTConfig(
+    kind: Any = transformers.ViTConfig  # whose fields are more than it declares
+    config = kind(
         image_size=8, patch_size=2, num_channels=1, num_labels=CLASSES, hidden_size=48, intermediate_size=96,
         num_hidden_layers=2, num_attention_heads=4,
     )  # fmt: skip

@@ -27,7 +27,8 @@ def test_a_recipe_reads_them_from_words_tables_and_files(tmp_path: Path) -> None
     file = tmp_path / "run.toml"
     file.write_text(
         "recipe = 'table1'\n[training]\noptimizer = 'adam'\nwarmup = 3\n[methods.new]\nmethod = 'VREx'\n"
-        "clip_norm = 1.0\noptimizer = {name = 'torch.optim:RMSprop', alpha = 0.9}\nweight_decay = 0.05\nweight_decay_on = 'matrices'\n",
+        "clip_norm = 1.0\noptimizer = {name = 'torch.optim:RMSprop', alpha = 0.9}\n"
+        "weight_decay = 0.05\nweight_decay_on = 'matrices'\n",
         encoding="utf-8",
     )
     read = resolved(what=str(file))

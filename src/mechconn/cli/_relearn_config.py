@@ -107,8 +107,9 @@ class RelearnConfig(Config):
     def relearning(self) -> Relearning:
         """The protocol; how many rows are tuned on is settled where the data are read."""
         names = self.model_fields_set & {"steps", "lr", "seeds", "batch_size", "optimizer", "warmup"}
-        given = {name: getattr(self, name) for name in names}
-        return Relearning(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+        values = ((name, getattr(self, name)) for name in names)
+        given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values}
+        return Relearning(**given)
 
 
 class ProbeConfig(Config):

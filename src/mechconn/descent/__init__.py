@@ -41,6 +41,7 @@ __all__ = [
     "Batch",
     "ConstantSchedule",
     "CosineSchedule",
+    "DefaultRate",
     "Descend",
     "Descent",
     "Method",

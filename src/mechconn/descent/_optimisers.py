@@ -14,7 +14,16 @@ import torch
 from pydantic import PlainValidator, WithJsonSchema
 from torch import Tensor
 
-from mechconn.core import Registered, check_listed, check_positive, construct, list_kinds, read_named, show_value
+from mechconn.core import (
+    Registered,
+    check_listed,
+    check_positive,
+    construct,
+    find_kind,
+    list_kinds,
+    read_named,
+    show_value,
+)
 
 Groups: TypeAlias = list[dict[str, Any]]
 """Parameter groups as torch's optimisers take them: {"params": tensors, "weight_decay": number}."""
@@ -189,8 +198,8 @@ OptimizerLike: TypeAlias = str | Mapping[str, Any] | Optimiser | Factory
 """A name, a table {name = "...", <options>}, one of this module, or a factory."""
 
 
-def read_optimiser(value: OptimizerLike) -> str | Optimiser:
-    """An optimiser as settings hold it: the name of one with its defaults, else an instance.
+def read_optimiser(value: Any) -> str | Optimiser:
+    """An optimiser as settings hold it, of any `OptimizerLike`: the name of one with its defaults, else an instance.
 
     Raises:
         ValueError: no such name or option.
@@ -209,7 +218,8 @@ def read_optimiser(value: OptimizerLike) -> str | Optimiser:
         )
     if callable(value) and not (isinstance(value, type) and issubclass(value, Optimiser)):
         return _read_factory(value)
-    found, options = read_named("optimizer", Optimiser, value)
+    named: Any = value
+    found, options = read_named("optimizer", Optimiser, named)
     if isinstance(found, Optimiser):
         return found
     if isinstance(found, type) and issubclass(found, Optimiser):
@@ -228,7 +238,10 @@ def _read_factory(value: Any) -> OwnOptimiser:
 
 def as_optimiser(value: str | Optimiser) -> Optimiser:
     """The instance behind what `read_optimiser` gives."""
-    return value if isinstance(value, Optimiser) else list_kinds(Optimiser, built_in=True)[value]()
+    if isinstance(value, Optimiser):
+        return value
+    kind: Any = find_kind("optimizer", Optimiser, value)
+    return kind()
 
 
 def describe_optimiser(value: OptimizerLike) -> str | dict[str, Any]:

@@ -27,10 +27,15 @@ from mechconn.descent._optimisers import SGD, AnyOptimizer, Optimiser, as_optimi
 
 
 class DefaultRate(float):
-    """A learning rate that nobody gave: the default of a method, or what another optimiser takes in its place.
+    """A learning rate that nobody gave: a method's default, for SGD; another optimiser takes its own in its place.
 
     Attributes:
         of_sgd: the method's default; None where it has a rule.
+
+    Example:
+        >>> from mechconn.descent import Training
+        >>> Training().lr, Training(optimizer="adamw").lr, Training(optimizer="adamw", lr=0.1).lr
+        (0.1, 0.001, 0.1)
     """
 
     of_sgd: float | None
