@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import mechconn as mc
+from comparing import task
 from mechconn.descent import ConstantSchedule, Schedule
 from mechconn.paths import draw_t
 from operations import METHODS, PATH_FITS, beside
@@ -214,6 +215,23 @@ def test_methods_of_two_parts_have_an_optimizer_each() -> None:
     assert (undo["optimizer"], undo["teacher"]["optimizer"], undo["lr"]) == ("adam", "adamw", 0.001)
     repaired = run(mc.PathRepair(at=0.5, fit=mc.BezierFit(epochs=1, optimizer="adamw"), tune=adamw)).settings
     assert repaired["fit"]["optimizer"] == repaired["tune"]["optimizer"] == "adamw"
+
+
+def test_methods_compared_under_one_budget_keep_their_optimizers() -> None:
+    plain = mc.CBFT(epochs=3, batch_size=8, warmup_epochs=0)
+    found = mc.compare_methods(task(), {"sgd": plain, "adamw": replace(plain, optimizer="adamw", warmup=0.5)}, epochs=1)
+    _, sgd, adamw = found.runs
+    assert "optimizer" not in sgd.settings and sgd.settings["lr"] == 0.01
+    assert (adamw.settings["optimizer"], adamw.settings["lr"], adamw.settings["epochs"]) == ("adamw", 0.001, 1)
+
+
+def test_a_factory_that_draws_leaves_the_users_generators_alone_and_draws_by_seed() -> None:
+    def drawing(groups: Any, lr: float) -> torch.optim.Optimizer:
+        return torch.optim.Adam(groups, lr, betas=(float(torch.rand(())), 0.9))
+
+    before = torch.get_rng_state()
+    first, again = (run(mc.NaiveFineTuning(epochs=1, lr=0.1, optimizer=drawing)).history for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before) and first == again
 
 
 def test_objectives_in_turn_share_one_state() -> None:

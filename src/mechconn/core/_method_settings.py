@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter
@@ -21,6 +22,14 @@ OWN_CLASS = {
     "properties": {"method": {"type": "string", "pattern": ":"}},
     "required": ["method"],
 }
+
+
+class DescribedSetting(Registered, abc.ABC):
+    """Base of values in the fields of settings that files name by a text or a table of their own."""
+
+    @abc.abstractmethod
+    def describe(self) -> str | dict[str, Any]:
+        """As configuration files name it: plain values."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +87,18 @@ class MethodSettings(Registered):
 
 
 def _describe_setting(value: Any) -> Any:
-    """A setting as a plain value: of what describes itself its description."""
+    """A setting as a plain value, as `dataclasses.asdict` has it: of what describes itself its description."""
     if isinstance(value, MethodSettings):
         return value.list_fields()
-    if hasattr(value, "describe"):
+    if isinstance(value, DescribedSetting):
         return value.describe()
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else copy.deepcopy(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {known.name: _describe_setting(getattr(value, known.name)) for known in fields(value)}
+    if type(value) in (list, tuple):
+        return type(value)(map(_describe_setting, value))
+    if type(value) is dict:
+        return {key: _describe_setting(part) for key, part in value.items()}
+    return copy.deepcopy(value)
 
 
 @dataclass(frozen=True)

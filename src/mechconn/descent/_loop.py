@@ -153,7 +153,8 @@ class DescentEngine:
                 f"{self.what} finds no trainable weights: all of them are frozen; call requires_grad_() on those "
                 "to change"
             )
-        optimiser = schedule.make_optimiser(weights)
+        with isolate_rng(self.seed, self.what, "optimizer"):
+            optimiser = schedule.make_optimiser(weights)
         if self.keeper is not None:
             collect_state(optimiser, weights)  # what a checkpoint cannot hold is refused before the first step
         data = (clean, *cued)

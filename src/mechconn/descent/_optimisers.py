@@ -15,7 +15,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from torch import Tensor
 
 from mechconn.core import (
-    Registered,
+    DescribedSetting,
     check_listed,
     check_positive,
     construct,
@@ -34,7 +34,7 @@ FIXED = ("params", "lr", "weight_decay")
 """What an optimiser gets from the method's own settings."""
 
 
-class Optimiser(Registered, abc.ABC):
+class Optimiser(DescribedSetting):
     """How a gradient becomes a step."""
 
     @property
@@ -45,10 +45,6 @@ class Optimiser(Registered, abc.ABC):
     @abc.abstractmethod
     def make(self, groups: Groups, lr: float, momentum: float) -> torch.optim.Optimizer:
         """The optimiser of these parameter groups."""
-
-    @abc.abstractmethod
-    def describe(self) -> str | dict[str, Any]:
-        """As configuration files name it: plain values."""
 
 
 @dataclass(frozen=True)
