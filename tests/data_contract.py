@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 import mechconn as mc
-from mechconn.core import copy_inputs
-from mechconn.datasets import Cue, ImageSet, Intervention, Planted, PlantedCue
+from mechconn.core import as_data, copy_inputs
+from mechconn.datasets import Cue, ImageSet, Planted, PlantedCue
+from mechconn.interventions import BinColumn, GradedIntervention, Intervention, SwapColumn
 from mechconn.losses import Loss, as_loss
 from texts import MARKERS, texts
 from user_defined_data import Brighten, Margin, MaskTokens, Pinball, StripeCue
@@ -27,6 +28,13 @@ def images(side: int = 24, classes: int = 3) -> ImageSet:
     return ImageSet(x, torch.arange(ROWS) % classes, tuple(map(str, range(classes))))
 
 
+def table() -> tuple[Tensor, Tensor]:
+    """A column of numbers, and one of categories."""
+    draw = torch.Generator().manual_seed(0)
+    return torch.cat([torch.randn(ROWS, 1, generator=draw), torch.arange(ROWS)[:, None] * 1.0], 1), LABELS
+
+
+LABELS = torch.arange(ROWS) % 3
 CUES: dict[str, tuple[Cue, Any]] = {
     "BoxCue": (mc.BoxCue(values=3), images()),
     "HueBoxCue": (mc.HueBoxCue(), images(28, classes=12)),
@@ -37,10 +45,14 @@ CUES: dict[str, tuple[Cue, Any]] = {
     "StripeCue, a user's": (StripeCue(), images()),
 }
 
+TABLE = as_data("a table", table())
 INTERVENTIONS: dict[str, tuple[Intervention, Any]] = {
     "Rotate": (mc.Rotate(), images()),
     "Translate": (mc.Translate(2), images()),
     "ColourShift": (mc.ColourShift(), images()),
+    "SwapColumn": (SwapColumn(columns=(0, 1)), TABLE),
+    "SwapColumn, apart, within classes": (SwapColumn(columns=(0, 1), together=False, within="class"), TABLE),
+    "BinColumn": (BinColumn(columns=0, bins=3), TABLE),
     "Brighten, a user's": (Brighten(), images()),
     "MaskTokens, a user's": (MaskTokens(), texts(ROWS)),
 }
@@ -63,7 +75,6 @@ def squares(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs[:, 0] - targets).square()
 
 
-LABELS = torch.arange(ROWS) % 3
 LOSSES: dict[str, LossRow] = {
     "CrossEntropy": LossRow(mc.losses.CrossEntropy(label_smoothing=0.1), drawn(ROWS, 3), LABELS),
     "CrossEntropy, rows left out": LossRow(mc.losses.CrossEntropy(ignore_index=2), drawn(ROWS, 3), LABELS),
@@ -151,13 +162,27 @@ def assert_cue(cue: Cue, data: Any) -> None:
 def assert_intervention(intervention: Intervention, data: Any) -> None:
     """Strengths are pure functions of (row, seed), applied row by row to copies; labels and identities stay."""
     x = data.inputs(torch.arange(ROWS))
-    values = assert_pure(intervention.draw, IDS, 3, rows=take_some)
-    assert len(values) == ROWS and not torch.equal(intervention.draw(IDS, 4), values)
-    assert_pure(intervention.apply, x, values, rows=take_some)
+    prepared = intervention.prepare(data)
+    values = assert_pure(prepared.draw, IDS, 3, rows=take_some)
+    assert len(values) == ROWS and not torch.equal(prepared.draw(IDS, 4), values)
+    assert_pure(prepared.apply, x, values, rows=take_some)
     scenes = intervention(data, seed=3)
     assert torch.equal(scenes.y, data.y)
     assert_same(scenes.inputs(torch.arange(ROWS)), intervention(scenes, seed=3).inputs(torch.arange(ROWS)))
     assert_same(data.inputs(torch.arange(ROWS)), x)
+    if isinstance(intervention, GradedIntervention):
+        assert_graded(intervention, data)
+
+
+def assert_graded(intervention: GradedIntervention, data: Any) -> None:
+    """Strength 0 leaves every bit; 1 changes some row; each strength is a pure function of (row, seed)."""
+    x, rows = data.inputs(torch.arange(ROWS)), torch.arange(ROWS)
+    assert_same(intervention(data, 3, 0.0).inputs(rows), x)
+    for strength in (0.3, 1.0):
+        changed = intervention(data, 3, strength)
+        assert_pure(changed.inputs, rows, rows=take_some)
+    whole = intervention(data, 3, 1.0).inputs(rows)
+    assert any(not torch.equal(part, parts(x)[name]) for name, part in parts(whole).items())
 
 
 def assert_loss(given: Any, outputs: Tensor, targets: Tensor) -> None:

@@ -188,6 +188,21 @@ def relearning_on(model: nn.Module, data: Any) -> mc.Relearned:
     )
 
 
+def by_row(data: Any) -> Any:
+    """What can be read by row: the dataset behind a loader, the tensors of batches."""
+    if isinstance(data, list):
+        return tuple(torch.cat(parts) for parts in zip(*data, strict=True))
+    return data.dataset if isinstance(data, DataLoader) else data
+
+
+def relied_on(model: nn.Module, data: Any) -> mc.Reliances:
+    return mc.reliances(model, by_row(data), ["swap-column", {"name": "bin-column", "columns": 0}])
+
+
+def dosed(model: nn.Module, data: Any) -> mc.DoseResponse:
+    return mc.measure_dose_response(model, by_row(data), {"name": "swap-column", "columns": 1}, 3)
+
+
 def written(model: nn.Module, data: Any) -> mc.Invariance:
     with tempfile.TemporaryDirectory() as folder:
         given = mc.load_outputs(mc.save_outputs(model, mc.Suite({"cue": data, "hue": data}), folder))
@@ -304,6 +319,8 @@ OPERATIONS: dict[str, Operation] = {
     "align": lambda model, _: mc.align(model, moved(model), mc.WeightMatching(restarts=2), by_hand(model), seed=1),
     "balance": lambda model, _: mc.balance(model, by_hand(model)),
     "balance, units to rescale": lambda model, _: mc.balance(model.get_submodule("block"), example_input=rows(4)[0]),
+    "reliances": relied_on,
+    "measure_dose_response": dosed,
     "point_of": lambda model, _: mc.point_of(model),
     "point_of, between": lambda model, _: mc.LinearPath.between(model, moved(model)).at(0.5),
     "evaluate_path, interpolated": lambda model, data: mc.evaluate_path(

@@ -6,7 +6,7 @@ A new one joins by its row in tests/data_contract.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
 import pytest
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import mechconn as mc
 from data_contract import CUES, IDS, INTERVENTIONS, LOSSES, ROWS, assert_cue, assert_intervention, assert_loss, images
 from mechconn.core import list_kinds, name_kind
-from mechconn.datasets import Cue, CuedSet, Intervention, make_cue, make_cue_suite, make_cued_set
+from mechconn.datasets import Cue, CuedSet, make_cue, make_cue_suite, make_cued_set
+from mechconn.interventions import Intervention
 from mechconn.losses import Loss, as_loss, read_loss
 from user_defined_data import Brighten, Pinball, StripeCue
 from zoo import build
@@ -66,11 +67,17 @@ def test_an_intervention_is_a_pure_function_of_row_and_seed(name: str) -> None:
     assert_intervention(intervention, data)
 
 
+def _has_no_default(part: Field[Any]) -> bool:
+    return part.init and part.default is MISSING and part.default_factory is MISSING
+
+
 @pytest.mark.parametrize("name", INTERVENTIONS)
 def test_an_intervention_is_the_same_by_its_name(name: str) -> None:
     """As a configuration names it, with the defaults of its options."""
     kind, data = type(INTERVENTIONS[name][0]), INTERVENTIONS[name][1]
-    suites = [mc.intervened(data, {"moved": given}, seed=2, draws=2) for given in (kind(), name_kind(kind))]
+    needed = {part.name: getattr(INTERVENTIONS[name][0], part.name) for part in fields(kind) if _has_no_default(part)}
+    named = {"name": name_kind(kind), **needed}
+    suites = [mc.intervened(data, {"moved": given}, seed=2, draws=2) for given in (kind(**needed), named)]
     for first, second in zip(*(suite.draws_of("moved").values() for suite in suites), strict=True):
         assert isinstance(first, mc.IntervenedSet) and isinstance(second, mc.IntervenedSet)
         assert torch.equal(first.latents[0][1], second.latents[0][1])

@@ -11,8 +11,9 @@ from torch import Tensor
 
 import mechconn as mc
 from mechconn.core import draw_integers, draw_uniform
-from mechconn.datasets import Cue, Intervention
+from mechconn.datasets import Cue
 from mechconn.descent import Descent, Objective, Problem, TrainingStep
+from mechconn.interventions import Intervention
 from mechconn.losses import Loss
 
 CLASSES = 3

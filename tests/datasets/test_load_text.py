@@ -326,7 +326,7 @@ def test_functions_see_rows_as_wide_as_the_longest(texts: TokenSet) -> None:
         return {**x, "attention_mask": mask, "input_ids": x["input_ids"] * mask}
 
     model = make_bert()
-    suites = [mc.datasets.intervened(data, {"short": shorter}) for data in (texts, as_whole(texts))]
+    suites = [mc.intervened(data, {"short": shorter}) for data in (texts, as_whole(texts))]
     effects = [mc.measure_invariance(model, suite, on="loss")["short"].effect for suite in suites]
     assert widths == {texts.input_ids.shape[1]} and effects[0] == pytest.approx(effects[1], rel=1e-5)
     seen = count_positions(model)

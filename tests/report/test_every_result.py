@@ -72,6 +72,12 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "symmetry": lambda: mc.symmetry_of(A, DATA[0]),
     "balanced": lambda: mc.balance(A, mc.symmetry_of(A, DATA[0])),
     "invariance": lambda: mc.measure_invariance(A, SUITE, metrics=METRICS),
+    "reliances": lambda: mc.reliances(
+        A, DATA, {"<noise>": {"name": "swap-column", "columns": 0}, "none": lambda x, draws: x.clone()}, metrics=METRICS
+    ),
+    "dose_response": lambda: mc.measure_dose_response(
+        A, DATA, {"name": "swap-column", "columns": 0}, 3, metrics=METRICS
+    ),
     "comparison": lambda: mc.compare_mechanisms(A, B, SUITE, metrics=METRICS),
     "output_discrepancy": lambda: mc.output_discrepancy(A, B, SUITE),
     "group_accuracies": lambda: mc.measure_groups(A, DATA, [0, 1, 2] * 8, train_groups=[0, 1, 2, 2] * 6),

@@ -89,6 +89,10 @@ def choose_device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
+def format_duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+
+
 @contextmanager
 def show_progress_bars(first: str = "", kept: bool = True) -> Iterator[tuple[Progress, Callable[[str], None]]]:
     """(report progress, print a line), on standard error: a bar for each stage on a terminal, else a line per stage.

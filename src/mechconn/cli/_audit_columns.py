@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._audit_sources import MAJORITY, RELEARNED, TRAINED
+from mechconn.cli._side_data import list_side_options
 from mechconn.core import SampleSource, collect_errors, read_safetensors
 from mechconn.datasets import ROOT_VARIABLE, find_fraction, holds_fractions, load_column, read_class_names
 from mechconn.mechanisms import AGREE, CONFLICT, GroupTask
@@ -68,6 +69,8 @@ def _list_columns(config: AuditConfig) -> Iterator[tuple[str, str, str]]:
             yield f"relearn: by = {by!r}", RELEARNED, by
     if config.cluster is not None:
         yield from ((f"cluster = {config.cluster!r}", name, config.cluster) for name in config.splits)
+    for option in list_side_options(config.made_splits, "column"):
+        yield option.described, find_split_source(config, None), option.place
     if (groups := config.groups) is not None:
         names = [find_split_source(config, groups.split), *([TRAINED] if groups.train else [])]
         yield from (("groups", name, column) for name in names for column in groups.columns if column != LABEL)

@@ -12,6 +12,7 @@ from mechconn.cli._relearn_config import COLUMN_ONLY, ProbeConfig, RelearnConfig
 from mechconn.cli._text_config import TextConfig
 from mechconn.core import CUE, Config, check_choice, list_kinds, list_options
 from mechconn.datasets import Layout, Quoting
+from mechconn.interventions import Intervention
 from mechconn.mechanisms import AGREE, CONFLICT
 from mechconn.network import NormPolicy
 
@@ -160,11 +161,12 @@ class AuditConfig(Config):
         "intervals are over clusters; default: rows are independent",
         examples=["patient"],
     )
-    interventions: list[str] | dict[str, str | dict[str, Any]] | None = Field(
+    interventions: list[str] | dict[str, Annotated[Named, _show_names(Intervention)]] | None = Field(
         default=None,
         description="a list: which splits are interventions (default: all but the reference and no_cue); or a table of "
-        'splits to make from the reference, name -> "rotate", "translate", "colour-shift", {name = "rotate", '
-        "max_degrees = 90}, or package.module:name of your own",
+        'splits to make from the reference, name -> "grey", {name = "rotate", max_degrees = 90}, or '
+        "package.module:name of your own; a text in the place of side data names a column (within), other rows "
+        "(donors), or masks",
         examples=[["rand_cue"]],
     )
     splits: dict[str, str] = Field(

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from mechconn.alignment import AlignmentMethod
 from mechconn.cli._audit_config import UNNAMED, reads_data
@@ -77,7 +78,7 @@ def estimate_seconds(job: AuditJob, compute: Compute) -> tuple[int, float]:
     passes += _count_relearning_passes(job) + 2 * WATCHED * _count_probed_networks(job) * _count_probed_rows(job)
     balanced = job.relearn is not None and job.relearn.symmetry == "auto"
     fixed = SYMMETRY_SECONDS * ((config.alignment != "none") + balanced) + _estimate_fits(job)
-    return passes, passes * _time_row(network, job) + fixed
+    return passes, passes * time_row(network, job.models[0], job.suite[job.suite.reference]) + fixed
 
 
 def _count_relearning_passes(job: AuditJob) -> int:
@@ -149,13 +150,12 @@ def _matches_activations(job: AuditJob) -> bool:
 
 
 @torch.no_grad()
-def _time_row(network: Network, job: AuditJob) -> float:
-    """One forward pass of one row of the reference, the first batch not counted."""
-    point = network.load(point_of(job.models[0]).params)
-    data = iterate_batches(
-        "split", job.suite[job.suite.reference], batch_size=ROWS_ON_CPU, device=network.device, trim=True
+def time_row(network: Network, model: nn.Module, data: Any) -> float:
+    """Seconds for one forward pass of one row of the data, the first batch not counted."""
+    point = network.load(point_of(model).params)
+    first = list(
+        islice(iterate_batches("split", data, batch_size=ROWS_ON_CPU, device=network.device, trim=True), BATCHES)
     )
-    first = list(islice(data, BATCHES))
     network(point, network.buffers, first[0][0])
     started = time.perf_counter()
     for inputs, _ in first:

@@ -12,6 +12,7 @@ from torch import nn
 
 from mechconn.alignment import AlignmentMethod
 from mechconn.cli._audit_config import UNNAMED, AuditConfig, read_name, reads_data
+from mechconn.cli._audit_interventions import add_interventions, fill_interventions, read_interventions
 from mechconn.cli._audit_models import ModelLoader
 from mechconn.cli._audit_relearn import (
     check_splits,
@@ -21,32 +22,26 @@ from mechconn.cli._audit_relearn import (
     make_relearning_task,
 )
 from mechconn.cli._audit_sources import NORM
-from mechconn.cli._audit_splits import add_interventions, load_audit_data, read_interventions
+from mechconn.cli._audit_splits import load_audit_data
 from mechconn.cli._audit_text import check_texts, check_tokenizers, list_cut_texts, list_text_options
-from mechconn.cli._label_order import drop_output_names, order_classes_alike
+from mechconn.cli._model_checks import check_model_fits_data, find_highest_class, order_by_names, read_metrics
 from mechconn.connectivity import group_parameters, read_first_rows
 from mechconn.core import (
     Compute,
-    as_data,
     build_named,
     check_choice,
     collect_errors,
-    import_function,
-    read_targets,
 )
 from mechconn.datasets import ClusterLabels, Suite, make_strips
 from mechconn.losses import Loss, read_loss
-from mechconn.mechanisms import Audit, GroupTask, ProbeTask, RelearningTask, audit, check_layers, check_margin
+from mechconn.mechanisms import Audit, GroupTask, ProbeTask, RelearningTask, audit, check_layers
 from mechconn.models import check_weights_there
 from mechconn.network import (
     Metric,
     Network,
     NormPolicy,
     Reestimate,
-    check_metrics,
-    compute_outputs,
     find_statistics_layers,
-    point_of,
 )
 
 
@@ -109,31 +104,34 @@ def prepare_audit(
         lambda: _load_models(weights, loader, config, folder),
         lambda: load_audit_data(config, folder, root, seed, lambda: list_text_options(config, folder, weights, base)),
         lambda: read_loss(config.loss),
-        lambda: _read_metrics(config),
-        lambda: read_interventions(config),
+        lambda: read_metrics(config),
+        lambda: read_interventions(config.made_splits),
         lambda: check_splits(config),
         lambda: check_tokenizers(config, weights, base, said.append),
         lambda: loader.check_base(files),
         *(lambda file=file: check_weights_there(file) for file in files),
     )
     trained = data.read.get(NORM)
-    sets = add_interventions(data.splits, config.reference, functions, seed)
+    functions = fill_interventions(config, functions, data, folder)
+    sets, changing = add_interventions(data.splits, config.reference, functions, seed)
     suite = Suite(sets, config.reference, config.intervention_names, paired=config.paired)
     clusters = None if data.clusters is None else ClusterLabels(data.clusters, suite)
     example, targets = read_first_rows(suite, torch.device("cpu"), seed)
-    highest = max(_find_highest_class(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
+    highest = max(find_highest_class(data, loss) for data in suite.values()) if loss.classes_are_outputs else -1
     names = _name_models(weights)
     named = [*zip(names, models, strict=True), *((f"{table}.control", own) for table, own in controls.items())]
     check_texts(named, suite, example)
     collect_errors(
-        *(
-            lambda n=name, m=model: _check_model_fits_data(n, m, example, targets, highest, loss)
-            for name, model in named
-        )
+        *(lambda n=name, m=model: check_model_fits_data(n, m, example, targets, highest, loss) for name, model in named)
     )
     if isinstance(config.layers, list):
         check_layers(models[0], models[1], example, config.layers)
-    notes = (*dict.fromkeys(said), *list_cut_texts(data.read), *_order_by_names(config, named, suite, example, loss))
+    notes = (
+        *dict.fromkeys(said),
+        *changing,
+        *list_cut_texts(data.read),
+        *order_by_names(config, named, suite, example, loss),
+    )
     norm = _make_norm(config, trained)
     hashes = {name: loader.hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
     return AuditJob(
@@ -210,63 +208,6 @@ def _make_norm(config: AuditConfig, trained: Any) -> NormPolicy | None:
             "not have; leave out blocks, or set policy = 'reestimate' or 'keep'"
         )
     return policy
-
-
-def _read_metrics(config: AuditConfig) -> dict[str, Metric]:
-    """The metrics, once what is to be judged is known to be measured."""
-    found = {}
-    for name, metric in config.metrics.items():
-        text = metric if isinstance(metric, str) else metric.function
-        function: Any = import_function(f"the metric {name!r}", text)
-        found[name] = Metric(function, None if isinstance(metric, str) else metric.bounds)
-    checked = check_metrics(found)
-    check_margin(config.margin, config.on, checked)
-    return checked
-
-
-def _find_highest_class(data: Any, loss: Loss) -> int:
-    """The highest class among the rows that count; -1 where targets are no classes."""
-    y = read_targets("data", as_data("data", data))
-    counted = loss.counted(y)
-    y = y if counted is None else y[counted]
-    return -1 if y.is_floating_point() or not len(y) else int(y.max())
-
-
-def _check_model_fits_data(
-    name: str, model: nn.Module, example: Any, targets: torch.Tensor, highest: int, loss: Loss
-) -> None:
-    """Raise unless the network takes the inputs, has an output for every class, and the loss takes the targets."""
-    try:
-        outputs = compute_outputs(Network(model), point_of(model), example)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        shape = (
-            f"{list(example.shape)}, {example.dtype}" if isinstance(example, torch.Tensor) else type(example).__name__
-        )
-        raise ValueError(
-            f"the network cannot take inputs of shape {shape} ({str(error).splitlines()[0]}); [images] size and "
-            "rgb say what images become, tensors are taken as they are"
-        ) from error
-    if outputs.dim() == 2 and 1 < outputs.shape[1] <= highest:
-        raise ValueError(
-            f"the data have {highest + 1} classes, but the network {name} gives {outputs.shape[1]} outputs; build it "
-            "for the classes of the data, or check the labels"
-        )
-    if len(outputs) == len(targets):
-        try:
-            loss(outputs, targets)
-        except ValueError as error:
-            raise ValueError(f"the network {name}: {error}") from error
-
-
-def _order_by_names(
-    config: AuditConfig, models: list[tuple[str, nn.Module]], suite: Suite, example: Any, loss: Loss
-) -> tuple[str, ...]:
-    """Class i made to be the same in both models and the data, by name; what was done for it."""
-    if config.model.label_names == "check":
-        return tuple(order_classes_alike(models, suite, example, loss))
-    for _, model in models:
-        drop_output_names(model)
-    return ()
 
 
 def _name_models(weights: tuple[Path, Path]) -> tuple[str, str]:

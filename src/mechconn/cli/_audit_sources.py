@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mechconn.cli._audit_config import AuditConfig
+from mechconn.cli._side_data import list_side_options
 
 MAJORITY, NORM = "data of the majority", "data of the norm statistics"
 RELEARNED = "data of relearning"
@@ -22,4 +23,5 @@ def list_further(config: AuditConfig) -> dict[str, str]:
         PLACEBO_SPLIT: placebo and placebo.split,
         TRAINED: groups and groups.train,
     }
-    return {name: place for name, place in named.items() if isinstance(place, str) and place}
+    found = {name: place for name, place in named.items() if isinstance(place, str) and place}
+    return found | {option.rows_name: option.place for option in list_side_options(config.made_splits, "rows")}

@@ -17,10 +17,8 @@ from mechconn.datasets import (
     DATASET_NAMES,
     FILE_SUFFIXES,
     explain_missing_source,
-    intervened,
     load_splits,
     looks_like_hub,
-    read_intervention,
 )
 from mechconn.mechanisms import GroupTask, column_only, split_by_agreement
 
@@ -30,7 +28,8 @@ class AuditData:
     """What an audit's files hold.
 
     Attributes:
-        read: name -> rows: of the splits, and of the data beside them.
+        sources: name -> where they are: of the splits, and of the data beside them.
+        read: name -> rows, likewise.
         splits: those of the suite, but for the ones that interventions make.
         columns: name, column -> every column that the configuration names.
         clusters: the cluster of each row, split by split or of all; None where none are named.
@@ -38,6 +37,7 @@ class AuditData:
         groups: those that are measured; None where they are not asked for.
     """
 
+    sources: Mapping[str, str]
     read: Mapping[str, SampleSource]
     splits: dict[str, Any]
     columns: Columns
@@ -82,7 +82,7 @@ def load_audit_data(
         if config.relearn is not None:
             splits[COLUMN_ONLY], tuned = _draw_column_only(config, config.by, sources, columns, read, seed)
     clusters, groups = _select_clusters(config, columns), make_group_task(config, read, columns)
-    return AuditData(read, splits, columns, clusters, tuned, groups)
+    return AuditData(sources, read, splits, columns, clusters, tuned, groups)
 
 
 def _list_rows(config: AuditConfig, names: Iterable[str]) -> list[str]:
@@ -170,28 +170,3 @@ def split_by_column(
         return dict(split_by_agreement(sets[name], columns[name, by], **agreeing))
     except ValueError as error:
         raise ValueError(f"by = {by!r}: {error}") from error
-
-
-def read_interventions(config: AuditConfig) -> dict[str, Any]:
-    """Name of a split -> the intervention or function that `[interventions]` names; empty where there are none.
-
-    Raises:
-        ValueError, TypeError: one names nothing, or has options that it does not take; a line for each.
-    """
-    named = config.made_splits
-    found = collect_errors(*(lambda n=name, v=value: read_intervention(n, v) for name, value in named.items()))
-    return dict(zip(named, found, strict=True))
-
-
-def add_interventions(
-    sets: Mapping[str, Any], reference: str, functions: Mapping[str, Any], seed: int
-) -> dict[str, Any]:
-    """The splits, and what each intervention makes of the reference.
-
-    Raises:
-        ValueError: one does not suit the data, or is no function of each row.
-    """
-    if not functions:
-        return dict(sets)
-    suite = intervened(sets[reference], functions, reference=reference, seed=seed)
-    return {**sets, **{name: suite[name] for name in functions}}

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mechconn.cli._app import Root, app, check_target, choose_device, show_progress_bars
+from mechconn.cli._app import Root, app, check_target, choose_device, format_duration, show_progress_bars
 
 if TYPE_CHECKING:
     from mechconn.paper import RunRecord
@@ -90,7 +90,7 @@ def audit(
     )
     job = prepare_audit((weights_a, weights_b), model, config, data.parent, seed, root, base, key)
     passes, seconds = estimate_seconds(job, Compute(place, kind))
-    sys.stderr.write(f"{passes:,} forward passes of one row: about {_format_duration(seconds)}\n")
+    sys.stderr.write(f"{passes:,} forward passes of one row: about {format_duration(seconds)}\n")
     with show_progress_bars() as (report, _):
         found = run_audit(job, seed=seed, compute=Compute(place, kind, progress=report))
     save_report(found, output)
@@ -111,29 +111,6 @@ def page(
     found, _ = collect_errors(lambda: load_result(result), lambda: check_target(output, result))
     save_report(found, output)
     sys.stdout.write(f"Report: {output}\n")
-
-
-def _format_duration(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
-
-
-@app.command()
-def data(
-    source: Annotated[str, typer.Argument(help="Name of an image set, or its folder.")],
-    cue: Annotated[str, typer.Option(help="box, hue-box, dominoes, or package.module:Class of your own.")] = "box",
-    preview: Annotated[Path, typer.Option(help="Where the sheet of samples goes (PNG).")] = Path("cues.png"),
-    root: Root = None,
-    seed: Annotated[int, typer.Option(help="Seed of the counterfactuals.")] = 0,
-) -> None:
-    """Draw a sheet of the four splits of an image set under a cue."""
-    from mechconn.core import write_atomically
-    from mechconn.plotting import draw_sheet
-    from mechconn.report import draw_preview
-
-    check_target(preview)
-    pictures = draw_preview(source, cue, root=root, seed=seed)
-    write_atomically(preview, draw_sheet(pictures, f"{source}, {cue} cue, seed {seed}: the same rows in every split"))
-    sys.stdout.write(f"{preview}\n")
 
 
 @app.command()

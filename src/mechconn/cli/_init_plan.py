@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from mechconn.cli._audit_columns import LABEL, read_column_of
+from mechconn.cli._image_options import read_preprocessing
 from mechconn.cli._init_scan import FoundData, FoundFiles, locate
 from mechconn.cli._relearn_config import COLUMN_ONLY
 from mechconn.core import CUE, LABEL_KEYS, NO_CUE, SPLITS
@@ -264,21 +264,6 @@ def _read_preprocessing(models: Sequence[Path], data: FoundData) -> dict[str, An
         return {}
     found: dict[str, Any] = {}
     for folder in models:
-        found = found or _read_scale(folder / "preprocessor_config.json")
+        found = found or read_preprocessing(folder)
     coloured = len(found.get("mean", ())) == 3
     return {**found, "rgb": True} if coloured and data.shape[0] == 1 else found
-
-
-def _read_scale(file: Path) -> dict[str, Any]:
-    """Size, mean and standard deviation as Transformers writes them; empty where there are none."""
-    try:
-        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError:
-        return {}
-    if not isinstance(told, dict):
-        return {}
-    size, mean, std = (told.get(key) for key in ("size", "image_mean", "image_std"))
-    size = told.get("crop_size", size) if told.get("do_center_crop") else size  # what the network takes
-    side = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
-    scale = {"mean": mean, "std": std} if told.get("do_normalize", True) and mean and std else {}
-    return {"size": side, **scale} if side else scale

@@ -59,6 +59,7 @@ from mechconn.core._data_repr import ShortRepr as ShortRepr
 from mechconn.core._data_repr import describe_classes as describe_classes
 from mechconn.core._data_repr import describe_origin as describe_origin
 from mechconn.core._data_repr import describe_rows as describe_rows
+from mechconn.core._data_repr import find_below as find_below
 from mechconn.core._hashes import hash_content as hash_content
 from mechconn.core._hashes import hash_settings as hash_settings
 from mechconn.core._hashes import hash_to_int64 as hash_to_int64
@@ -100,6 +101,7 @@ from mechconn.core._registry import name_kind as name_kind
 from mechconn.core._rng import derive_seed as derive_seed
 from mechconn.core._rng import draw_integers as draw_integers
 from mechconn.core._rng import draw_uniform as draw_uniform
+from mechconn.core._rng import draw_uniform_block as draw_uniform_block
 from mechconn.core._rng import isolate_rng as isolate_rng
 from mechconn.core._rng import make_generator as make_generator
 from mechconn.core._rng import seed_globally as seed_globally

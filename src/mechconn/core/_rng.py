@@ -9,6 +9,7 @@ import numbers
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,8 +64,13 @@ def draw_bits(index: Tensor, seed: int, *names: str | int) -> np.ndarray:
     whatever the batch, the order or the number of rows around it.
     """
     counter = index.detach().cpu().numpy().astype(np.uint64) + np.uint64(1)
+    return _finalise(np.uint64(derive_seed(seed, *names)), counter)
+
+
+def _finalise(start: Any, counter: np.ndarray) -> np.ndarray:
+    """The bits of a counter after a start, uint64."""
     with np.errstate(over="ignore"):
-        z = np.uint64(derive_seed(seed, *names)) + counter * np.uint64(0x9E3779B97F4A7C15)
+        z = start + counter * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
@@ -73,6 +79,17 @@ def draw_bits(index: Tensor, seed: int, *names: str | int) -> np.ndarray:
 def draw_uniform(index: Tensor, seed: int, *names: str | int) -> Tensor:
     """Uniform draws in [0, 1), float64 of shape [N], each a pure function of (entry, seed, names)."""
     bits = draw_bits(index, seed, *names)
+    return torch.from_numpy((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def draw_uniform_block(index: Tensor, count: int, seed: int, *names: str | int) -> Tensor:
+    """`count` uniform draws in [0, 1) for each entry of `index`, float64 of shape [N, count].
+
+    Column j is a pure function of (entry, seed, names, j), whatever the count: the finaliser of SplitMix64 on the
+    entry's own bits and the counter j.
+    """
+    rows = draw_bits(index, seed, *names)[:, None]
+    bits = _finalise(rows, np.arange(1, count + 1, dtype=np.uint64)[None])
     return torch.from_numpy((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 

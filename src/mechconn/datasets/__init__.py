@@ -32,9 +32,6 @@ from mechconn.datasets._group_names import read_group_names as read_group_names
 from mechconn.datasets._group_names import read_row_values as read_row_values
 from mechconn.datasets._images import ImageSet as ImageSet
 from mechconn.datasets._images import to_bytes as to_bytes
-from mechconn.datasets._intervened import Draws as Draws
-from mechconn.datasets._intervened import intervened as intervened
-from mechconn.datasets._intervened import read_intervention as read_intervention
 from mechconn.datasets._label_names import LabelNames as LabelNames
 from mechconn.datasets._label_names import check_label_names as check_label_names
 from mechconn.datasets._label_names import match_names as match_names
@@ -49,6 +46,7 @@ from mechconn.datasets._load import has_split as has_split
 from mechconn.datasets._load import load as load
 from mechconn.datasets._load import looks_like_hub as looks_like_hub
 from mechconn.datasets._load_text import load_text as load_text
+from mechconn.datasets._masks import load_masks as load_masks
 from mechconn.datasets._normalised import Normalised as Normalised
 from mechconn.datasets._output_tables import load_outputs as load_outputs
 from mechconn.datasets._output_tables import save_outputs as save_outputs
@@ -61,6 +59,7 @@ from mechconn.datasets._planted import Planted as Planted
 from mechconn.datasets._planted import PlantedCue as PlantedCue
 from mechconn.datasets._planted import PlantedSet as PlantedSet
 from mechconn.datasets._read_options import Layout as Layout
+from mechconn.datasets._same_rows import SameRows as SameRows
 from mechconn.datasets._saved_folders import is_saved_folder as is_saved_folder
 from mechconn.datasets._selection import Selection as Selection
 from mechconn.datasets._selection import compare_selection as compare_selection
@@ -86,18 +85,12 @@ from mechconn.datasets._tokenizer import find_tokenizer_folder as find_tokenizer
 from mechconn.datasets._tokenizer import holds_tokenizer as holds_tokenizer
 from mechconn.datasets._tokenizer import read_tokenizer as read_tokenizer
 from mechconn.datasets._tokens import TokenSet as TokenSet
-from mechconn.datasets._transforms import ColourShift as ColourShift
-from mechconn.datasets._transforms import IntervenedSet as IntervenedSet
-from mechconn.datasets._transforms import Intervention as Intervention
-from mechconn.datasets._transforms import Rotate as Rotate
-from mechconn.datasets._transforms import Translate as Translate
 
 __all__ = [
     "Cue",
     "CueTask",
     "DataPlace",
     "ImageSet",
-    "Intervention",
     "Normalised",
     "Planted",
     "PlantedCue",
@@ -107,6 +100,7 @@ __all__ = [
     "digits",
     "load",
     "load_column",
+    "load_masks",
     "load_splits",
     "load_text",
     "make_cue",

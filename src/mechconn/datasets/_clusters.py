@@ -11,9 +11,7 @@ from torch import Tensor
 
 from mechconn.core import Data, RowSubset, as_data, check_same_keys, draws_rows, is_source
 from mechconn.datasets._group_names import Labels, read_row_values
-from mechconn.datasets._intervened import FunctionSet
-from mechconn.datasets._normalised import Normalised
-from mechconn.datasets._transforms import IntervenedSet
+from mechconn.datasets._same_rows import SameRows
 
 
 class ClusterLabels:
@@ -114,8 +112,8 @@ def _select_from_whole(data: Any, numbers: Int[Tensor, " n"]) -> Int[Tensor, " m
     """Labels of these rows, from labels of them or of the data that they were selected from; None for other numbers."""
     if len(numbers) == len(data):
         return numbers
-    if isinstance(data, Normalised | IntervenedSet | FunctionSet):  # the same rows
-        return _select_from_whole(data.scenes if isinstance(data, Normalised) else data.source, numbers)
+    if isinstance(data, SameRows):
+        return _select_from_whole(data.below, numbers)
     whole = _select_from_whole(data.source, numbers) if isinstance(data, RowSubset) else None
     return None if whole is None else whole[data.rows.cpu()]
 

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechconn.core import SampleSource, ShortRepr, describe_origin, find_row_origin, move_source
+from mechconn.core import SampleSource, describe_origin, move_source
+from mechconn.datasets._same_rows import SameRows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Normalised(ShortRepr):
+class Normalised(SameRows):
     """Scenes in [-1, 1], as this library keeps them, on another scale: ((x + 1) / 2 - mean) / std by channel.
 
     Cues and interventions are drawn before it, on the scale of [-1, 1].
@@ -47,17 +48,9 @@ class Normalised(ShortRepr):
             )
 
     @property
-    def y(self) -> Tensor:
-        """Labels, int64 of shape [N]."""
-        return self.scenes.y
-
-    @property
-    def row_origin(self) -> tuple[object, Tensor]:
-        """That of the scenes."""
-        return find_row_origin(self.scenes)
-
-    def __len__(self) -> int:
-        return len(self.scenes)
+    def below(self) -> SampleSource:
+        """The scenes."""
+        return self.scenes
 
     def facts(self) -> list[str]:
         """The scale, and of what."""
@@ -71,6 +64,11 @@ class Normalised(ShortRepr):
         """Images x in [-1, 1] on the other scale."""
         mean, std = (x.new_tensor(part)[:, None, None] for part in (self.mean, self.std))
         return ((x + 1.0) / 2.0 - mean) / std
+
+    def restore(self, x: Float[Tensor, "m c h w"]) -> Float[Tensor, "m c h w"]:
+        """Images on the other scale in [-1, 1] again: 2 (x std + mean) - 1."""
+        mean, std = (x.new_tensor(part)[:, None, None] for part in (self.mean, self.std))
+        return 2.0 * (x * std + mean) - 1.0
 
     def to(self, device: str | torch.device) -> Normalised:
         """The same scenes, held on `device`."""

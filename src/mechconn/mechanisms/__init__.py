@@ -16,6 +16,8 @@ from mechconn.mechanisms._comparison import Comparison as Comparison
 from mechconn.mechanisms._comparison import Difference as Difference
 from mechconn.mechanisms._discrepancy import OutputDiscrepancy as OutputDiscrepancy
 from mechconn.mechanisms._discrepancy import output_discrepancy as output_discrepancy
+from mechconn.mechanisms._dose_response import Dose as Dose
+from mechconn.mechanisms._dose_response import DoseResponse as DoseResponse
 from mechconn.mechanisms._effects import Change as Change
 from mechconn.mechanisms._effects import Effect as Effect
 from mechconn.mechanisms._effects import Invariance as Invariance
@@ -31,6 +33,7 @@ from mechconn.mechanisms._map import MechanismMap as MechanismMap
 from mechconn.mechanisms._map import mechanism_map as mechanism_map
 from mechconn.mechanisms._measure import check_margin as check_margin
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
+from mechconn.mechanisms._measure_dose_response import measure_dose_response as measure_dose_response
 from mechconn.mechanisms._measure_relearning import measure_relearning as measure_relearning
 from mechconn.mechanisms._method_comparison import MethodComparison as MethodComparison
 from mechconn.mechanisms._method_comparison import TuningRun as TuningRun
@@ -52,6 +55,9 @@ from mechconn.mechanisms._relearning import Relearning as Relearning
 from mechconn.mechanisms._relearning import RelearningTask as RelearningTask
 from mechconn.mechanisms._relearning_checks import find_intervention as find_intervention
 from mechconn.mechanisms._relearning_verdict import State as State
+from mechconn.mechanisms._reliances import reliances as reliances
+from mechconn.mechanisms._reliances_result import AppliedIntervention as AppliedIntervention
+from mechconn.mechanisms._reliances_result import Reliances as Reliances
 from mechconn.mechanisms._representations import NoLayersError as NoLayersError
 from mechconn.mechanisms._representations import RepresentationSimilarity as RepresentationSimilarity
 from mechconn.mechanisms._representations import check_layers as check_layers

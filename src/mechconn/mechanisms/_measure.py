@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -169,22 +169,23 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     """The result from one model's outcomes on every split."""
     splits, reference = outcome.splits, outcome.splits[suite.reference]
     others = {name: result for name, result in splits.items() if name != suite.reference}
-    shares = {name: _compute_mean(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
-    evidence = {name: compute_evidence(name, reference, result, on, outcome) for name, result in others.items()}
+    shares = {name: compute_mean(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
+    before = {name: reference.beside(result) for name, result in others.items()}
+    evidence = {name: compute_evidence(name, before[name], result, on, outcome) for name, result in others.items()}
     judgements = judge_by_family(evidence, suite.interventions, margin)
     undefined = {name: explain_undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
     losses = {
-        name: (None, None) if undefined[name] else _compute_mean(result, "loss", outcome)
+        name: (None, None) if undefined[name] else compute_mean(result, "loss", outcome)
         for name, result in splits.items()
     }
     known = shares.get(suite.reference)
     clusters = {name: result.rows("loss").units for name, result in splits.items() if result.clusters is not None}
-    uninformative = "" if known is None else _explain_uninformative(suite.reference, reference, *known)
-    metrics = {m: {name: _compute_mean(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
+    uninformative = "" if known is None else explain_uninformative(suite.reference, reference, *known)
+    metrics = {m: {name: compute_mean(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
     effects = {
         name: add_caveat(
             _make_effect(
-                name, reference, result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name)
+                name, before[name], result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name)
             ),
             uninformative,
         )
@@ -192,6 +193,7 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     }
     notes = (
         *filter(None, (*undefined.values(), _note_probabilities(splits), _note_without_bounds(outcome))),
+        *_note_linked(splits),
         *list_cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
     )
     log_warnings("invariance", notes)
@@ -212,13 +214,13 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
         metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in metrics.items()},
         uninformative=uninformative,
         compute=outcome.compute,
-        over="clusters" if clusters else "samples",
+        over="clusters" if reference.clusters is not None else "samples",
         clusters=clusters,
         loss_unit=outcome.loss_unit,
     )
 
 
-def _explain_uninformative(name: str, result: SplitOutcome, accuracy: float, interval: Interval | None) -> str:
+def explain_uninformative(name: str, result: SplitOutcome, accuracy: float, interval: Interval | None) -> str:
     """Why invariance of this model says nothing; empty where it does."""
     answers, low = result.answers, 0.0 if interval is None else interval[0]
     if answers.constant:
@@ -258,6 +260,19 @@ def _note_probabilities(splits: Mapping[str, SplitOutcome]) -> str:
         "the outputs look like probabilities, and the loss takes logits: it is computed of their softmax or sigmoid "
         "once more; let the model return its logits, or the logarithm of the probabilities"
     )
+
+
+def _note_linked(splits: Mapping[str, SplitOutcome]) -> Iterator[str]:
+    """A note on splits whose rows show something of each other."""
+    groups: dict[int, list[str]] = {}
+    for name, result in splits.items():
+        if result.linked:
+            groups.setdefault(result.rows("loss").units, []).append(name)
+    for count, names in groups.items():
+        yield (
+            f"rows of {', '.join(names)} show something of each other, so that the intervals there are over {count:,} "
+            "groups of rows"
+        )
 
 
 def judge_by_family(
@@ -349,25 +364,27 @@ def _make_effect(
     )
 
 
-def _compute_mean(result: SplitOutcome, on: On, outcome: ModelOutcome) -> tuple[float, Interval | None]:
+def compute_mean(
+    result: SplitOutcome, on: On, outcome: ModelOutcome, confidence: float = CONFIDENCE
+) -> tuple[float, Interval | None]:
     """The mean of accuracy, the loss or a metric on one split, with its interval."""
     rows, bounds = result.rows(on), outcome.bounds_on(on)
     if on == "accuracy" and bounds is None:
-        return _compute_share(rows)
+        return _compute_share(rows, confidence)
     if rows.clusters is not None:
-        return compute_mean_over_clusters(rows, bounds, CONFIDENCE)
-    return compute_mean_with_interval(rows.values, bounds, CONFIDENCE)
+        return compute_mean_over_clusters(rows, bounds, confidence)
+    return compute_mean_with_interval(rows.values, bounds, confidence)
 
 
-def _compute_share(holds: RowValues) -> tuple[float, Interval | None]:
+def _compute_share(holds: RowValues, confidence: float = CONFIDENCE) -> tuple[float, Interval | None]:
     """The share of rows of which something holds, with its interval: exact, and over draws wider than it need be.
 
     Over clusters by betting.
     """
     if holds.clusters is not None:
-        return compute_mean_over_clusters(holds, (0.0, 1.0), CONFIDENCE)
+        return compute_mean_over_clusters(holds, (0.0, 1.0), confidence)
     total, rows = float(holds.values.double().sum()), len(holds.values)
-    return total / rows, clopper_pearson(total, rows, CONFIDENCE)
+    return total / rows, clopper_pearson(total, rows, confidence)
 
 
 def _compute_change(before: RowValues, after: RowValues, on: On, paired: bool, outcome: ModelOutcome) -> Change:

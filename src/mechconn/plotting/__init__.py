@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 from mechconn.plotting._charts import LABELS as LABELS
 from mechconn.plotting._charts import Mark as Mark
 from mechconn.plotting._charts import choose_line_style as choose_line_style
+from mechconn.plotting._charts import draw_bands as draw_bands
 from mechconn.plotting._charts import draw_curves as draw_curves
 from mechconn.plotting._charts import draw_heat_map as draw_heat_map
 from mechconn.plotting._charts import draw_histories as draw_histories
 from mechconn.plotting._charts import draw_marks as draw_marks
 from mechconn.plotting._charts import draw_plane as draw_plane
+from mechconn.plotting._charts import draw_ranked_marks as draw_ranked_marks
 from mechconn.plotting._charts import draw_saved_ends as draw_saved_ends
 from mechconn.plotting._charts import draw_split_curves as draw_split_curves
 from mechconn.plotting._charts import draw_step_curves as draw_step_curves

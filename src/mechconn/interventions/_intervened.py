@@ -1,20 +1,19 @@
-"""Interventions given as functions of the inputs, with random numbers that belong to the rows."""
+"""Suites of interventions, and interventions given as functions of the inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from mechconn.core import (
     NO_CUE,
     Data,
     SampleSource,
-    ShortRepr,
     as_data,
     check_by_index,
     check_count,
@@ -22,52 +21,21 @@ from mechconn.core import (
     construct,
     derive_seed,
     describe_origin,
-    draw_integers,
-    draw_uniform,
-    find_row_origin,
     move_source,
     read_named,
 )
-from mechconn.datasets._row_trial import RowTrial, name_parts
-from mechconn.datasets._suite import Suite
-from mechconn.datasets._transforms import Intervention
+from mechconn.datasets import SameRows, Suite
+from mechconn.interventions._draws import Draws
+from mechconn.interventions._intervention import Intervention
+from mechconn.interventions._links import find_links
+from mechconn.interventions._row_trial import RowTrial, name_parts
 
-
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """Random numbers for the rows of a batch: each a pure function of (row, seed, names), whatever the batch.
-
-    Attributes:
-        ids: identity of each row, int64 of shape [n].
-        seed: of the draws.
-        device: where the inputs are.
-
-    Example:
-        >>> both, alone = Draws(torch.tensor([3, 4]), seed=0), Draws(torch.tensor([4]), seed=0)
-        >>> both.uniform("angle")[1:] == alone.uniform("angle")
-        tensor([True])
-    """
-
-    ids: Int[Tensor, " n"]
-    seed: int
-    device: str | torch.device = "cpu"
-
-    def uniform(self, *names: str | int) -> Float[Tensor, " n"]:
-        """One number in [0, 1) for each row, float32; another name gives another, independent, number."""
-        drawn = draw_uniform(self.ids, self.seed, "uniform", *names)
-        # Rounding to float32 must not reach 1.
-        return drawn.float().clamp(max=1.0 - 2.0**-24).to(self.device)
-
-    def integers(self, high: int, *names: str | int) -> Int[Tensor, " n"]:
-        """One whole number of 0 ... high - 1 for each row, int64."""
-        return draw_integers(self.ids, check_count("high", high), self.seed, "integers", *names).to(self.device)
-
-
-Function = Callable[[Any, Draws], Any]
+Function: TypeAlias = Callable[[Any, Draws], Any]
+"""(inputs, draws) -> inputs of the same rows."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FunctionSet(ShortRepr):
+class FunctionSet(SameRows):
     """Scenes whose inputs went through a function when they were asked for; the labels are those of `source`.
 
     Attributes:
@@ -83,17 +51,9 @@ class FunctionSet(ShortRepr):
     seed: int
 
     @property
-    def y(self) -> Tensor:
-        """Labels; no intervention changes them."""
-        return self.source.y
-
-    @property
-    def row_origin(self) -> tuple[object, Tensor]:
-        """That of the scenes before."""
-        return find_row_origin(self.source)
-
-    def __len__(self) -> int:
-        return len(self.source)
+    def below(self) -> SampleSource:
+        """The scenes before."""
+        return self.source
 
     def facts(self) -> list[str]:
         """The function, and of what."""
@@ -140,7 +100,7 @@ def intervened(
         TypeError: the data are batches that cannot be read by row, or something is no function.
         ValueError: no functions, one with the name of the reference, or one that fails, writes into its inputs, gives
             inputs of other rows, or gives other values when it is asked again or for fewer rows. So does one of a
-            subclass of `Intervention` of your own.
+            subclass of `Intervention` of your own; several draws of one that shows other rows of the data.
 
     Example:
         >>> data = torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1])
@@ -163,6 +123,12 @@ def intervened(
         if name != NO_CUE:
             streams = [derive_seed(seed, "intervened", name, number) for number in numbers]
             redraws[name] = [_apply_function(name, source, function, stream) for stream in streams]
+            if streams and find_links(splits[name]) is not None:
+                raise ValueError(
+                    f"the intervention {name!r} shows rows of the data in each other's place, in several draws almost "
+                    f"all in one chain, so that no interval would hold, got draws={draws}; give it rows to take from, "
+                    "donors=, or draw once"
+                )
     return Suite(splits, reference=reference, redraws=redraws)
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 import mechconn as mc
 from mechconn.core import draw_uniform
-from mechconn.datasets import ImageSet, Intervention, Planted, PlantedSet, make_cued_set
+from mechconn.datasets import ImageSet, Planted, PlantedSet, make_cued_set
+from mechconn.interventions import Intervention
 
 ALL: dict[str, mc.Intervention] = {
     "rotate": mc.Rotate(max_degrees=30),

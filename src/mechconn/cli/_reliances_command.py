@@ -1,0 +1,181 @@
+"""`mechconn reliances` and `mechconn dose`: what a model relies on, and how much of it is needed."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mechconn.cli._app import Root, app, check_target, choose_device, format_duration, show_progress_bars
+from mechconn.cli._interventions_option import HELP, parse_interventions
+
+if TYPE_CHECKING:
+    from mechconn.cli._measure_job import MeasureJob, MeasureRequest
+    from mechconn.cli._measured_data import MeasuredConfig
+
+Weights = Annotated[Path, typer.Argument(metavar="MODEL", help="Weights: a file, or the folder of a saved model.")]
+Source = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="Image set by name, file or folder, with its split after #; or audit.toml."),
+]
+Factory = Annotated[str | None, typer.Option("--model", help="package.module:function that builds the network.")]
+Base = Annotated[Path | None, typer.Option(help="Folder of the network that a LoRA adapter was trained on.")]
+Key = Annotated[str | None, typer.Option(help="Which state of a file that holds several, such as state_dict_ema.")]
+Margin = Annotated[float | None, typer.Option(help="The largest effect that counts as none; 0.05 by default.")]
+Rows = Annotated[int | None, typer.Option(help="How many rows, evenly spaced; default: all.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+STRENGTHS = 11
+
+
+@app.command()
+def reliances(
+    weights: Weights,
+    data: Source,
+    interventions: Annotated[str | None, typer.Option(help=HELP)] = None,
+    model: Factory = None,
+    base: Base = None,
+    key: Key = None,
+    margin: Margin = None,
+    keep: Annotated[
+        bool, typer.Option("--keep-label-changing", help="Also those after which people give another label.")
+    ] = False,
+    rows: Rows = None,
+    root: Root = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("reliances.html"),
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """What does this model rely on? The effect of every intervention on the same rows, the largest first."""
+    from mechconn.cli._measure_job import MeasureRequest, note_on
+    from mechconn.core import Compute, collect_errors
+    from mechconn.interventions import choose_interventions
+    from mechconn.mechanisms import reliances as measure
+    from mechconn.report import save_report
+
+    named, (place, config, folder) = collect_errors(
+        lambda: None if interventions is None else parse_interventions(interventions),
+        lambda: _check(weights, data, base, output, device, root, margin, rows),
+    )
+    job = _prepare(MeasureRequest(weights, model, base, key, named, rows, root, seed), config, folder)
+    how = "keep" if keep else "leave out"
+    chosen = choose_interventions(job.found.data, job.found.interventions, how)
+    _say_cost(job, 1 + len(chosen.functions), Compute(place))
+    with show_progress_bars() as (report, _):
+        found = measure(
+            job.model,
+            job.found.data,
+            job.found.interventions,
+            seed,
+            margin=config.margin,
+            label_changing=how,
+            compute=Compute(place, progress=report),
+            **job.asked,
+        )
+    found = replace(found, invariance=note_on(found.invariance, job.notes))
+    save_report(found, output)
+    _print(found if not as_json else replace(found, pictures={}), as_json, output)
+
+
+@app.command()
+def dose(
+    weights: Weights,
+    data: Source,
+    intervention: Annotated[
+        str, typer.Argument(help="Its name, also of the configuration's; or '{name=\"blur\", sigma=3}'.")
+    ],
+    strengths: Annotated[int, typer.Option(help="How many, evenly from 0 to 1.")] = STRENGTHS,
+    model: Factory = None,
+    base: Base = None,
+    key: Key = None,
+    margin: Margin = None,
+    rows: Rows = None,
+    root: Root = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("dose.html"),
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Accuracy and loss along the strength of one intervention, and where the margin is reached."""
+    from mechconn.cli._measure_job import MeasureRequest, note_on
+    from mechconn.core import Compute, check_count, collect_errors
+    from mechconn.mechanisms import measure_dose_response
+    from mechconn.report import save_report
+
+    named, (place, config, folder), _ = collect_errors(
+        lambda: _parse_one(intervention),
+        lambda: _check(weights, data, base, output, device, root, margin, rows),
+        lambda: check_count("strengths", strengths),
+    )
+    known = config.made_splits.get(named) if isinstance(named, str) else None
+    request = MeasureRequest(weights, model, base, key, [known or named], rows, root, seed)
+    job = _prepare(request, config, folder)
+    assert isinstance(job.found.interventions, list)
+    _say_cost(job, strengths, Compute(place))
+    with show_progress_bars() as (report, _):
+        found = measure_dose_response(
+            job.model,
+            job.found.data,
+            job.found.interventions[0],
+            strengths,
+            seed,
+            margin=config.margin,
+            compute=Compute(place, progress=report),
+            **job.asked,
+        )
+    found = note_on(found, job.notes)
+    save_report(found, output)
+    _print(found, as_json, output)
+
+
+def _check(
+    weights: Path,
+    data: str,
+    base: Path | None,
+    output: Path,
+    device: str,
+    root: Path | None,
+    margin: float | None,
+    rows: int | None,
+) -> tuple[str, MeasuredConfig, Path]:
+    """(the device, the configuration with the margin and the inputs of the model, its folder)."""
+    from mechconn.cli._measure_job import adopt_preprocessing
+    from mechconn.cli._measured_data import read_measured_config
+    from mechconn.core import check_count, check_positive, collect_errors
+
+    place, (config, folder), *_ = collect_errors(
+        lambda: choose_device(device),
+        lambda: read_measured_config(data, root),
+        lambda: check_target(output, weights, Path(data)),
+        lambda: None if margin is None else check_positive("margin", margin),
+        lambda: None if rows is None else check_count("rows", rows),
+    )
+    config = adopt_preprocessing(config, data, weights, base, root)
+    return place, config if margin is None else config.model_copy(update={"margin": margin}), folder
+
+
+def _prepare(request: MeasureRequest, config: MeasuredConfig, folder: Path) -> MeasureJob:
+    from mechconn.cli._measure_job import prepare_measurement
+
+    return prepare_measurement(request, config, folder)
+
+
+def _parse_one(text: str) -> Any:
+    named = parse_interventions(text)
+    if len(named) != 1:
+        raise ValueError(f"one intervention is needed, by its name or as a table, got {text!r}")
+    return named[0]
+
+
+def _say_cost(job: MeasureJob, times: int, compute: Any) -> None:
+    passes, seconds = job.estimate_seconds(times, compute)
+    sys.stderr.write(f"{passes:,} forward passes of one row: about {format_duration(seconds)}\n")
+
+
+def _print(found: Any, as_json: bool, output: Path) -> None:
+    sys.stdout.write(found.to_json() + "\n" if as_json else f"{found}\n\nReport: {output}\n")
