@@ -19,8 +19,8 @@ from mechconn.core import read_with_note
 from stopping import Counting, StoppedError, check_same, run
 from zoo import build, mlp, norm_conv, norm_mlp, rows
 
-OLD = Path(__file__).parent / "momentum_checkpoint.safetensors"
-"""Written by the release before there were other optimisers than SGD, in the second epoch of `old_run`."""
+OLD = Path(__file__).parent / "momentum_checkpoint.bin"
+"""Written by the release before there were other optimisers than SGD, in the second epoch of `old_run`; a .safetensors file."""
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": "sgd",

@@ -92,12 +92,14 @@ def _describe_setting(value: Any) -> Any:
         return value.list_fields()
     if isinstance(value, DescribedSetting):
         return value.describe()
-    if is_dataclass(value) and not isinstance(value, type):
-        return {known.name: _describe_setting(getattr(value, known.name)) for known in fields(value)}
-    if type(value) in (list, tuple):
-        return type(value)(map(_describe_setting, value))
+    if type(value) is list:
+        return [_describe_setting(part) for part in value]
+    if type(value) is tuple:
+        return tuple(map(_describe_setting, value))
     if type(value) is dict:
         return {key: _describe_setting(part) for key, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {known.name: _describe_setting(getattr(value, known.name)) for known in fields(value)}
     return copy.deepcopy(value)
 
 
