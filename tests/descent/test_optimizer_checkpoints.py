@@ -20,7 +20,7 @@ from stopping import Counting, StoppedError, check_same, run
 from zoo import build, mlp, norm_conv, norm_mlp, rows
 
 OLD = Path(__file__).parent / "momentum_checkpoint.bin"
-"""Written by the release before there were other optimisers than SGD, in the second epoch of `old_run`; a .safetensors file."""
+"""A .safetensors file that the release before other optimisers than SGD wrote, in the second epoch of `old_run`."""
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": "sgd",
