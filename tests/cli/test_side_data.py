@@ -29,7 +29,9 @@ def build():
 def rows():
     return nn.Linear(4, 2)
 """
-HEAD = "points = 3\nalignment = 'none'\nreference = 'test'\n[model]\nfactory = 'side_models:{0}'\n[splits]\ntest = '{1}'\n"
+HEAD = (
+    "points = 3\nalignment = 'none'\nreference = 'test'\n[model]\nfactory = 'side_models:{0}'\n[splits]\ntest = '{1}'\n"
+)
 PHOTOS, ROWS = HEAD.format("build", "photos"), HEAD.format("rows", "rows.safetensors")
 ROW_COUNT = 30
 
