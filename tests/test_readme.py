@@ -22,7 +22,18 @@ with isolate_rng(0, "import"):
     import transformers
 
 README = Path(__file__).parents[1] / "README.md"
-PAGES = ("extending", "features", "formats", "methods", "outcomes", "paths", "relearning", "results", "symmetries")
+PAGES = (
+    "extending",
+    "features",
+    "formats",
+    "methods",
+    "outcomes",
+    "paths",
+    "relearning",
+    "reliances",
+    "results",
+    "symmetries",
+)
 """Pages of docs/ whose examples print what stands below them; theory.md has a test of its own."""
 
 

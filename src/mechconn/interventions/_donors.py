@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechconn.core import Data, SampleSource, as_data, check_by_index, draw_uniform
+from mechconn.core import Data, SampleSource, as_data, check_by_index, draw_uniform, draw_uniform_block
 from mechconn.datasets import Groups, read_group_names
 
 Within: TypeAlias = "Groups | str | None"
@@ -27,8 +27,7 @@ class Donors:
         members: rows of `source` by group, int64 of shape [M]: those of the first group, then those of the next.
         starts: where each group of `members` begins, int64 of shape [G + 1].
         groups: the group of each row of the data, int64 of shape [N].
-        places: of each row of the data its own place among its group's members, which is passed over; -1 where the
-            donors are other data.
+        own: whether the donors are the data themselves.
     """
 
     source: SampleSource
@@ -36,23 +35,52 @@ class Donors:
     members: Int[Tensor, " m"]
     starts: Int[Tensor, " g"]
     groups: Int[Tensor, " n"]
-    places: Int[Tensor, " n"]
+    own: bool
 
-    def draw(self, index: Int[Tensor, " n"], seed: int, *names: str | int) -> Int[Tensor, " n"]:
-        """A row of `source` for each entry of `index`, uniformly among its group's others: a function of both.
+    def draw(self, index: Int[Tensor, " n"], seed: int, count: int = 1) -> Int[Tensor, "n k"]:
+        """`count` rows of `source` for each entry of `index`: a function of both, of the data, and of the groups.
+
+        Each is uniform among the others of the entry's group. Of other data they are drawn row by row. Of the data
+        themselves the rows of a group stand in a random order, in blocks of count + 1, and the c-th donor of a row is
+        the c-th after it in its block, around. So each row is a donor as often as any other, and rows of different
+        blocks share nothing: effects of blocks are independent where rows are, which those of rows that draw from all
+        others are not. The last rows of a group make its last block longer.
 
         An entry that is no row of the data draws from the first group.
         """
-        order = self.ids.argsort(stable=True)
-        found = torch.searchsorted(self.ids[order], index).clamp(max=len(order) - 1)
-        rows = order[found]
-        known = self.ids[rows] == index
+        rows, known = self.find_rows(index)
         groups = torch.where(known, self.groups[rows], 0)
-        own = torch.where(known, self.places[rows], -1)
         counts = self.starts[groups + 1] - self.starts[groups]
-        others = counts - (own >= 0).long()
-        nth = (draw_uniform(index, seed, "donor", *names) * others).long().minimum(others - 1)
-        return self.members[self.starts[groups] + nth + ((own >= 0) & (nth >= own)).long()]
+        drawn = draw_uniform_block(index, count, seed, "donor")
+        nth = (drawn * counts[:, None]).long().minimum(counts[:, None] - 1)
+        found = self.members[self.starts[groups][:, None] + nth]
+        if self.own and bool(known.any()):
+            found[known] = self._exchange(seed, count)[rows[known]]
+        return found
+
+    def find_rows(self, index: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Bool[Tensor, " n"]]:
+        """(the row of the data with each identity, whether there is one)."""
+        if torch.equal(index, self.ids):  # also where rows share an identity
+            return torch.arange(len(index)), torch.ones(len(index), dtype=torch.bool)
+        order = self.ids.argsort(stable=True)
+        rows = order[torch.searchsorted(self.ids[order], index).clamp(max=len(order) - 1)]
+        return rows, self.ids[rows] == index
+
+    def _exchange(self, seed: int, count: int) -> Int[Tensor, "n k"]:
+        """The donors of every row of the data, which give each other theirs block by block."""
+        order = draw_uniform(self.ids, seed, "donor").argsort(stable=True)
+        order = order[self.groups[order].argsort(stable=True)]  # by group, in each at random
+        sizes = self.groups.bincount(minlength=len(self.starts) - 1)
+        starts = (sizes.cumsum(0) - sizes)[self.groups[order]]
+        sizes, place = sizes[self.groups[order]], torch.arange(len(order))
+        last = (sizes // (count + 1)).clamp(min=1) - 1
+        block = ((place - starts) // (count + 1)).minimum(last)
+        first = starts + block * (count + 1)
+        length = torch.where(block == last, starts + sizes - first, count + 1)
+        steps = 1 + torch.arange(count)[None] % (length - 1)[:, None]
+        donors = torch.empty(len(order), count, dtype=torch.int64)
+        donors[order] = order[first[:, None] + ((place - first)[:, None] + steps) % length[:, None]]
+        return donors
 
 
 def find_donors(what: str, scenes: SampleSource, others: Data | None = None, within: Within = None) -> Donors:
@@ -77,17 +105,13 @@ def find_donors(what: str, scenes: SampleSource, others: Data | None = None, wit
     bounds = [torch.searchsorted(theirs[order], values, right=right) for right in (False, True)]
     members = [order[low:high] for low, high in zip(*(bound.tolist() for bound in bounds), strict=True)]
     starts = torch.tensor([0, *map(len, members)]).cumsum(0)
-    places = torch.full((len(scenes),), -1)
-    if others is None:
-        for part in members:
-            places[part] = torch.arange(len(part))
-    left = (starts[1:] - starts[:-1])[groups] - (places >= 0).long()
+    left = (starts[1:] - starts[:-1])[groups] - int(others is None)
     if bool((left < 1).any()):
         row = int((left < 1).nonzero()[0])
         raise ValueError(
             f"{what} has no other row{_describe_group(within)} to take for row {row}; give more data, or leave it out"
         )
-    return Donors(source, ids, torch.cat(members), starts, groups, places)
+    return Donors(source, ids, torch.cat(members), starts, groups, others is None)
 
 
 def _read_groups(

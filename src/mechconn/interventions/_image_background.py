@@ -93,11 +93,13 @@ class Background(DonorIntervention, name="background"):
     def draw_donors(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n k"]:
         """The number of the row itself, -1 where it is none of the data's, and of another row."""
         assert self._found is not None, "prepare comes first"
-        ids = self._found.ids
-        order = ids.argsort(stable=True)
-        rows = order[torch.searchsorted(ids[order], index).clamp(max=len(order) - 1)]
-        own = torch.where(ids[rows] == index, rows, NOT_THERE)
+        rows, known = self._found.find_rows(index)
+        own = torch.where(known, rows, NOT_THERE)
         return torch.cat([own[:, None], super().draw_donors(index, seed)], 1)
+
+    def list_partners(self, values: Float[Tensor, "n k"]) -> Int[Tensor, "n k"] | None:
+        """The other rows, where something of them is shown."""
+        return super().list_partners(values) if self.fill in ("background", "image") else None
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images with other backgrounds."""

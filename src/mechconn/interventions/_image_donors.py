@@ -48,7 +48,11 @@ class DonorIntervention(ImageIntervention, abc.ABC):
     def draw_donors(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n k"]:
         """The number of another row for each entry of `index`."""
         assert self._found is not None, "prepare comes first"
-        return self._found.draw(index, seed, type(self).registered_name)[:, None]
+        return self._found.draw(index, seed)
+
+    def list_partners(self, values: Float[Tensor, "n k"]) -> Int[Tensor, "n k"] | None:
+        """The donors, where they are rows of the data."""
+        return values[:, -1:].long() if self._found is not None and self._found.own else None
 
     def read_donors(self, x: Tensor, rows: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """The images of these rows, of the type and device of x."""

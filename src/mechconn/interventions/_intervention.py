@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -25,6 +26,7 @@ from mechconn.core import (
     move_source,
 )
 from mechconn.datasets import Normalised, SameRows
+from mechconn.interventions._links import link_rows
 from mechconn.interventions._row_trial import TRIED_ROWS, RowTrial
 
 Kind: TypeAlias = Literal["any", "images", "texts", "tables"]
@@ -93,6 +95,16 @@ class Intervention(Registered, abc.ABC):
             ValueError: the data lack what it needs.
         """
         return self
+
+    def list_partners(self, values: Tensor) -> Int[Tensor, "n k"] | None:
+        """For each row of the data the other rows of them that it shows something of; None where there are none.
+
+        Rows that show something of each other are no independent draws; intervals are then over groups of them.
+
+        Args:
+            values: what `draw` gave, of all rows.
+        """
+        return None
 
     def explain_label_change(self, scenes: SampleSource) -> str:
         """Why the right label for people is another one after the intervention; empty where it stays, the default."""
@@ -197,6 +209,12 @@ class IntervenedSet(SameRows):
     def below(self) -> SampleSource:
         """The scenes before."""
         return self.source
+
+    @cached_property
+    def linked(self) -> Int[Tensor, " n"] | None:
+        """The number of each row's group of rows that show something of each other; None where all rows are apart."""
+        pairs = [intervention.list_partners(values) for intervention, values in self.latents]
+        return link_rows([partners for partners in pairs if partners is not None], len(self))
 
     def facts(self) -> list[str]:
         """The interventions, and on what."""

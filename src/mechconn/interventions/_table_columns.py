@@ -81,7 +81,9 @@ class ColumnIntervention(GradedIntervention, abc.ABC):
 class SwapColumn(ColumnIntervention, name="swap-column"):
     """Columns get the values of another row, the donor, drawn by (row, seed): what permutation importance asks.
 
-    A row keeps its label and all other columns. At strength s a column whose values are not all whole numbers becomes
+    A row keeps its label and all other columns. Rows exchange their values in small blocks, two rows in each where
+    there is one donor a row, so that blocks are independent; effects get intervals over blocks. With `donors` rows are
+    independent. At strength s a column whose values are not all whole numbers becomes
 
         x + s (x' - x),        x' the donor's value;
 
@@ -131,8 +133,11 @@ class SwapColumn(ColumnIntervention, name="swap-column"):
     def draw_donors(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n k"]:
         """One donor for all columns, or one for each."""
         assert self._found is not None, "prepare comes first"
-        names = [()] if self.together else [(str(column),) for column in self.listed]
-        return torch.stack([self._found.draw(index, seed, *name) for name in names], 1)
+        return self._found.draw(index, seed, 1 if self.together else len(self.listed))
+
+    def list_partners(self, values: Float[Tensor, "n k"]) -> Int[Tensor, "n k"] | None:
+        """The donors, where they are rows of the data."""
+        return values[:, 2:].long() if self._found is not None and self._found.own else None
 
     def change(self, x: Any, strength: Float[Tensor, " n"], draws: Draws) -> Any:
         """Copies of the rows with the donors' values."""
