@@ -16,7 +16,7 @@ from mechconn.interventions._image_labels import explain_colour_names
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luma of ITU-R BT.601."""
-ROWS_AT_A_TIME = 50
+ROWS_AT_A_TIME = 40
 """Rows whose hue is turned at a time, so that the planes in between stay in the processor's cache."""
 
 
@@ -146,19 +146,20 @@ def _check_colourful(name: str, x: Tensor) -> None:
 
 
 def _turn_hue(x: Tensor, sixths: Tensor, out: Tensor) -> None:
-    """Write images whose hue is turned by so many sixths, [n, 1, 1] in [-6, 6], into `out`.
+    """Write images whose hue is turned by so many sixths, [n, 1, 1], into `out`.
 
-    A channel is V - C max(0, min(k, 4 - k, 1)) with V = max, C = max - min and k = (n + hue) mod 6 for n = 5, 3, 1.
+    With value V = max, chroma C = max - min and hue h in [0, 6), red at 0, green at 2 and blue at 4, a channel is
+    V - C max(0, min(1, 2 - d)), d the distance on the circle of h to the hue opposite to the channel: 3, 5 and 1.
     """
     red, green, blue = x.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
-    chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    least = torch.finfo(x.dtype).tiny
-    of_red, of_green, of_blue = green - blue, (blue - red), (red - green)
+    chroma = torch.minimum(torch.minimum(red, green), blue).neg_().add_(value)
     is_red, is_green = red == value, green == value
-    hue = torch.where(is_red, of_red, torch.where(is_green, of_green, of_blue)).div_(chroma.clamp(min=least))
+    hue = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
+    hue.div_(chroma.clamp(min=torch.finfo(x.dtype).tiny))
     hue.add_(torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))).add_(sixths)
-    for channel, place in enumerate((5.0, 3.0, 1.0)):
-        k = torch.remainder(hue + place, 6.0)
-        k = torch.minimum(k, 4.0 - k).clamp_(0.0, 1.0)
-        torch.addcmul(value, chroma, k, value=-1.0, out=out[:, channel])
+    hue.sub_(hue.div(6.0).floor_(), alpha=6.0)
+    for channel, opposite in enumerate((3.0, 5.0, 1.0)):
+        # 2 - d = ||h - opposite| - 3| - 1
+        share = hue.sub(opposite).abs_().sub_(3.0).abs_().sub_(1.0).clamp_(0.0, 1.0)
+        torch.addcmul(value, chroma, share, value=-1.0, out=out[:, channel])

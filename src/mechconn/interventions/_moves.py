@@ -127,12 +127,11 @@ class Translate(Intervention, name="translate"):
 
     def apply(self, x: Float[Tensor, "n c h w"], values: Int[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
         """Images moved by `values`."""
-        margin, values = self.max_pixels, values.to(x.device)
+        margin, values, (height, width) = self.max_pixels, values.to(x.device), x.shape[2:]
         framed = pad(x, [margin] * 4, value=self.fill)
-        rows = torch.arange(x.shape[2], device=x.device) + margin - values[:, :1]
-        columns = torch.arange(x.shape[3], device=x.device) + margin - values[:, 1:]
-        sample = torch.arange(len(x), device=x.device)[:, None, None]
-        return framed[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+        windows = framed.unfold(2, height, 1).unfold(3, width, 1)  # [n, c, places, places, h, w]
+        sample = torch.arange(len(x), device=x.device)
+        return windows[sample, :, margin - values[:, 0], margin - values[:, 1]]
 
 
 @dataclass(frozen=True)
