@@ -210,7 +210,7 @@ def test_a_set_by_name_is_measured_on_its_test_split(folder: Path, capsys: pytes
         ),
         (
             "first.safetensors rows.safetensors --margin 0 --rows 0 --device tpu -o no/page.html",
-            ["device must be one of", "the result cannot be written to no/page.html", "margin must be a", "rows must be"],
+            ["device must be one of", "cannot be written to no/page.html", "margin must be a", "rows must be"],
         ),
         ("first.safetensors audit.tml", ["dataset must be one of .*'audit.tml'"]),
         ("first.safetensors other.toml", ["no configuration file other.toml"]),
