@@ -112,6 +112,11 @@ def test_texts_are_shown_in_words(folder: Path, capsys: pytest.CaptureFixture[st
     assert lines[:2] == ["row 0, label bad", "  data        [CLS] dull [SEP]"]
     shown, masked = (line.split()[1:] for line in (lines[5], lines[6]))
     assert len(shown) == len(masked) and shown != masked
+    (folder / "texts.toml").write_text("[splits]\nfilms = 'films.csv'\n[text]\ncolumn = 'text'\n", encoding="utf-8")
+    assert run("texts.toml", *asked[1:]) == 0
+    assert capsys.readouterr().out == "\n".join(lines).replace("data      ", "films     ") + "\n"
+    assert run("texts.toml", "--interventions", "all") == 2
+    assert "texts need a tokenizer; pass --tokenizer, the folder of a model" in capsys.readouterr().err
 
 
 def test_a_configuration_shows_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

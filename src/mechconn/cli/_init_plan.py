@@ -34,8 +34,8 @@ SHOWN = 8
 """Columns whose values are told."""
 SWAPPED = 5
 """Columns of a table without names whose values are swapped, the first ones."""
-TEXT_CHANGES = {"shuffled": "word-shuffle", "unpunctuated": "no-punctuation", "lowered": "lowercase"}
-"""Changes of a text that leave its class as far as the words tell it."""
+TEXT_CHANGES = {"shuffled": "word-shuffle"}
+"""Changes that any texts of several words take."""
 NO_GROUPS = {
     *LABEL_KEYS,
     "class",
