@@ -188,7 +188,7 @@ def by_row(data: Any) -> Any:
 
 
 def relied_on(model: nn.Module, data: Any) -> mc.Reliances:
-    return mc.reliances(model, by_row(data), ["swap-column", {"name": "bin-column", "columns": 0}], draws=2)
+    return mc.reliances(model, by_row(data), ["swap-column", {"name": "bin-column", "columns": 0}])
 
 
 def dosed(model: nn.Module, data: Any) -> mc.DoseResponse:

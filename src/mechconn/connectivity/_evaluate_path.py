@@ -159,11 +159,11 @@ def _describe_mixing(evaluator: Evaluator) -> dict[str, str]:
 
 
 def _number_clusters(evaluator: Evaluator, collected: PointResults) -> dict[str, Tensor]:
-    """Split -> the number of each sample's cluster; empty where samples are independent."""
-    clusters = evaluator.clusters
-    if clusters is None:
-        return {}
-    return {split: clusters.of(split, rows, collected.counted[split]) for split, rows in collected.samples.items()}
+    """Split -> the number of each sample's cluster; splits of independent samples are left out."""
+    found = {
+        split: evaluator.number_clusters(split, n, collected.counted[split]) for split, n in collected.samples.items()
+    }
+    return {split: numbers for split, numbers in found.items() if numbers is not None}
 
 
 def _measure_saved(

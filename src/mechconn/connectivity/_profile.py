@@ -70,7 +70,7 @@ class Profile(Result, kind="profile"):
             statistics of the path. None where that is not known: of a path of parameters alone, and of a block's end.
         row_clusters: where samples were kept and come in clusters: split -> the number of each one's cluster, of shape
             [N].
-        clusters: split -> number of clusters that the intervals are over; empty where samples are independent.
+        clusters: split -> number of clusters that the intervals are over; without splits whose samples are independent.
         names: what A and B are called.
         barriers: of a profile that was read from a file: measure -> split -> barrier with its 95 % interval, which
             stand for the samples' values.
@@ -315,7 +315,7 @@ class Profile(Result, kind="profile"):
         return f"{kind}, weights mixed in {self.settings['mixed_in']}" if "mixed_in" in self.settings else kind
 
     def __str__(self) -> str:
-        width, over = max(map(len, ("split", *self.loss))), describe_clusters(self.clusters)
+        width, over = max(map(len, ("split", *self.loss))), describe_clusters(self.clusters, self.loss)
         over = f"; {over}" if over else ""
         points = f"{self.settings.get('path', 'a')} path, {len(self.ts)} points{self.number_types}"
         lines = [f"{points}; barrier in loss, by split{over}"]

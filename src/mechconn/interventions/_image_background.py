@@ -97,7 +97,7 @@ class Background(DonorIntervention, name="background"):
         own = torch.where(known, rows, NOT_THERE)
         return torch.cat([own[:, None], super().draw_donors(index, seed)], 1)
 
-    def list_partners(self, values: Float[Tensor, "n k"]) -> Int[Tensor, "n k"] | None:
+    def list_partners(self, values: Float[Tensor, "n v"]) -> Int[Tensor, "n k"] | None:
         """The other rows, where something of them is shown."""
         return super().list_partners(values) if self.fill in ("background", "image") else None
 

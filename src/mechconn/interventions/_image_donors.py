@@ -48,7 +48,7 @@ class DonorIntervention(ImageIntervention, abc.ABC):
         assert self._found is not None, "prepare comes first"
         return self._found.draw(index, seed)
 
-    def list_partners(self, values: Float[Tensor, "n k"]) -> Int[Tensor, "n k"] | None:
+    def list_partners(self, values: Float[Tensor, "n v"]) -> Int[Tensor, "n k"] | None:
         """The donors, where they are rows of the data."""
         return values[:, -1:].long() if self._found is not None and self._found.own else None
 

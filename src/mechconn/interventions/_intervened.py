@@ -27,6 +27,7 @@ from mechconn.core import (
 from mechconn.datasets import SameRows, Suite
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._intervention import Intervention
+from mechconn.interventions._links import find_links
 from mechconn.interventions._row_trial import RowTrial, name_parts
 
 Function: TypeAlias = Callable[[Any, Draws], Any]
@@ -99,7 +100,7 @@ def intervened(
         TypeError: the data are batches that cannot be read by row, or something is no function.
         ValueError: no functions, one with the name of the reference, or one that fails, writes into its inputs, gives
             inputs of other rows, or gives other values when it is asked again or for fewer rows. So does one of a
-            subclass of `Intervention` of your own.
+            subclass of `Intervention` of your own; several draws of one that shows other rows of the data.
 
     Example:
         >>> data = torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1])
@@ -122,6 +123,12 @@ def intervened(
         if name != NO_CUE:
             streams = [derive_seed(seed, "intervened", name, number) for number in numbers]
             redraws[name] = [_apply_function(name, source, function, stream) for stream in streams]
+            if streams and find_links(splits[name]) is not None:
+                raise ValueError(
+                    f"the intervention {name!r} shows rows of the data in each other's place, in several draws almost "
+                    f"all in one chain, so that no interval would hold, got draws={draws}; give it rows to take from, "
+                    "donors=, or draw once"
+                )
     return Suite(splits, reference=reference, redraws=redraws)
 
 

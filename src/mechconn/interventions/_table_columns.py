@@ -135,7 +135,7 @@ class SwapColumn(ColumnIntervention, name="swap-column"):
         assert self._found is not None, "prepare comes first"
         return self._found.draw(index, seed, 1 if self.together else len(self.listed))
 
-    def list_partners(self, values: Float[Tensor, "n k"]) -> Int[Tensor, "n k"] | None:
+    def list_partners(self, values: Float[Tensor, "n v"]) -> Int[Tensor, "n k"] | None:
         """The donors, where they are rows of the data."""
         return values[:, 2:].long() if self._found is not None and self._found.own else None
 

@@ -69,7 +69,7 @@ def _read_split(split: str, own: Evaluator) -> GroupRows:
     (result,) = own.draws(split, further=False)
     answers = check_classified("accuracy by group", result)
     check_predictions(f"split {split!r}", answers)
-    clusters = None if own.clusters is None else own.clusters.of(split, len(result.loss), result.counted)
+    clusters = own.number_clusters(split, len(result.loss), result.counted)
     return GroupRows(answers.right, answers.labels, result.metrics, result.counted, clusters, answers.each)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -170,7 +170,8 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     splits, reference = outcome.splits, outcome.splits[suite.reference]
     others = {name: result for name, result in splits.items() if name != suite.reference}
     shares = {name: compute_mean(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
-    evidence = {name: compute_evidence(name, reference, result, on, outcome) for name, result in others.items()}
+    before = {name: reference.beside(result) for name, result in others.items()}
+    evidence = {name: compute_evidence(name, before[name], result, on, outcome) for name, result in others.items()}
     judgements = judge_by_family(evidence, suite.interventions, margin)
     undefined = {name: explain_undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
     losses = {
@@ -184,7 +185,7 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     effects = {
         name: add_caveat(
             _make_effect(
-                name, reference, result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name)
+                name, before[name], result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name)
             ),
             uninformative,
         )
@@ -192,6 +193,7 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     }
     notes = (
         *filter(None, (*undefined.values(), _note_probabilities(splits), _note_without_bounds(outcome))),
+        *_note_linked(splits),
         *list_cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
     )
     log_warnings("invariance", notes)
@@ -212,7 +214,7 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
         metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in metrics.items()},
         uninformative=uninformative,
         compute=outcome.compute,
-        over="clusters" if clusters else "samples",
+        over="clusters" if reference.clusters is not None else "samples",
         clusters=clusters,
         loss_unit=outcome.loss_unit,
     )
@@ -258,6 +260,19 @@ def _note_probabilities(splits: Mapping[str, SplitOutcome]) -> str:
         "the outputs look like probabilities, and the loss takes logits: it is computed of their softmax or sigmoid "
         "once more; let the model return its logits, or the logarithm of the probabilities"
     )
+
+
+def _note_linked(splits: Mapping[str, SplitOutcome]) -> Iterator[str]:
+    """A note on splits whose rows show something of each other."""
+    groups: dict[int, list[str]] = {}
+    for name, result in splits.items():
+        if result.linked:
+            groups.setdefault(result.rows("loss").units, []).append(name)
+    for count, names in groups.items():
+        yield (
+            f"rows of {', '.join(names)} show something of each other, so that the intervals there are over {count:,} "
+            "groups of rows"
+        )
 
 
 def judge_by_family(

@@ -122,7 +122,7 @@ def measure_dose_response(
     doses = [Dose(0.0, *_compute_means(first, outcome, count + 1))]
     for strength, split in zip(chosen_strengths, changed, strict=True):
         now = outcome.splits[split]
-        effects = _compute_effects(split, first, now, outcome, count)
+        effects = _compute_effects(split, first.beside(now), now, outcome, count)
         doses.append(Dose(strength, *_compute_means(now, outcome, count + 1), effects))
     notes = tuple(filter(None, (explain_undefined_loss(split, result) for split, result in outcome.splits.items())))
     log_warnings("dose-response", notes)
@@ -136,8 +136,8 @@ def measure_dose_response(
         margin=margin,
         samples=len(first.loss),
         seed=seed,
-        paired=can_pair(first, outcome.splits[next(iter(changed))]),
-        clusters=None if first.clusters is None else first.rows("loss").units,
+        paired=can_pair(first.beside(now), now),
+        clusters=None if now.clusters is None else now.rows("loss").units,
         label_change=chosen.changing.get(next(iter(chosen.functions)), ""),
         uninformative="" if known is None else explain_uninformative(NONE, first, *known),
         notes=notes,

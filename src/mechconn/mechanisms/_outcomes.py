@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,11 +34,19 @@ class SplitOutcome:
         draws: the split itself, then its further draws.
         observed: how its rows were chosen, where they were chosen by what was observed of them.
         clusters: the number of each row's cluster, int64 of shape [N]; None where rows are independent.
+        linked: whether rows show something of each other, and are in one cluster for that.
     """
 
     draws: tuple[Outcomes, ...]
     observed: Selection | None = None
     clusters: Tensor | None = None
+    linked: bool = False
+
+    def beside(self, other: SplitOutcome) -> SplitOutcome:
+        """The same with the clusters of another split on the same rows, where rows are linked there alone."""
+        if not other.linked or self.linked or len(self.loss) != len(other.loss):
+            return self
+        return replace(self, clusters=other.clusters)
 
     @cached_property
     def targets(self) -> Tensor:
@@ -132,10 +140,8 @@ def measure_outcome(
         draws = evaluator.draws(name)
         for what, result in zip(suite.draws_of(name), draws, strict=True):
             _check_outcomes(what, result, on)
-        numbers = None
-        if evaluator.clusters is not None:
-            numbers = evaluator.clusters.of(name, len(draws[0].loss), draws[0].counted)
-        splits[name] = SplitOutcome(draws, find_selection(suite[name]), numbers)
+        numbers = evaluator.number_clusters(name, len(draws[0].loss), draws[0].counted)
+        splits[name] = SplitOutcome(draws, find_selection(suite[name]), numbers, evaluator.shows_other_rows(name))
         if report_progress is not None:
             report_progress(done + 1)
     return ModelOutcome(splits, evaluator.network.computed, evaluator.bounds, suite.paired is True, evaluator.loss.unit)

@@ -26,6 +26,7 @@ from mechconn.interventions import (
     LabelChanging,
     Named,
     choose_interventions,
+    find_links,
     intervened,
 )
 from mechconn.losses import cross_entropy
@@ -104,6 +105,8 @@ def reliances(
     compute = resolve_compute(compute, device, progress)
     source = check_by_index("reliances", as_data("data", data))
     chosen = choose_interventions(source, interventions, label_changing)
+    if interventions is None and draws > 1:
+        _leave_out_exchanging(source, chosen)
     suite = intervened(source, chosen.functions, reference=REFERENCE, seed=seed, draws=draws)
     touched, rows = _measure_touched(source, suite)
     suite = _leave_out_idle(suite, chosen, touched, rows)
@@ -115,6 +118,14 @@ def reliances(
     shown = make_strips(suite)
     pictures = {name: shown[name] for name in (REFERENCE, *applied) if name in shown}
     return Reliances(found, applied, chosen.left_out, rows, seed, pictures)
+
+
+def _leave_out_exchanging(source: SampleSource, chosen: Chosen) -> None:
+    """Leave out interventions by which rows of the data show something of each other, which are drawn once."""
+    for name, function in list(chosen.functions.items()):
+        if isinstance(function, Intervention) and find_links(function(source)) is not None:
+            chosen.left_out[name] = "rows of the data stand in for each other, which can be drawn once; set draws=1"
+            del chosen.functions[name]
 
 
 def _measure_touched(source: SampleSource, suite: Suite) -> tuple[dict[str, float], int]:

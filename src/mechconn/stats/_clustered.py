@@ -18,7 +18,7 @@ Source: Cochran, *Sampling Techniques* (1977), section 9A, single-stage cluster 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -108,8 +108,10 @@ def cluster_mean_interval(
     return t_interval(found, confidence)
 
 
-def describe_clusters(clusters: Mapping[str, int]) -> str:
+def describe_clusters(clusters: Mapping[str, int], splits: Collection[str] = ()) -> str:
     """How many clusters the intervals are over, in words; empty where rows are independent.
+
+    Where some of the `splits` have none, those that have are named.
 
     Example:
         >>> describe_clusters({"cue": 40, "rand_cue": 40}), describe_clusters({"agree": 40, "conflict": 31})
@@ -118,6 +120,6 @@ def describe_clusters(clusters: Mapping[str, int]) -> str:
     if not clusters:
         return ""
     counts = set(clusters.values())
-    if len(counts) == 1:
+    if len(counts) == 1 and set(splits) <= set(clusters):
         return f"intervals over {counts.pop()} clusters"
     return f"intervals over clusters ({', '.join(f'{name} {count}' for name, count in clusters.items())})"
