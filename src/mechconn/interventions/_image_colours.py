@@ -100,7 +100,7 @@ class Hue(ImageIntervention, name="hue"):
         turned, sixths = torch.empty_like(x), 6.0 * (turns * strength)
         parts = (part.split(ROWS_AT_A_TIME) for part in (x, sixths, turned))
         for images, own, out in zip(*parts, strict=True):
-            _turn_hue(images, own[:, None, None], out)
+            _turn_hue(images, own, out)
         return turned
 
 
@@ -146,20 +146,24 @@ def _check_colourful(name: str, x: Tensor) -> None:
 
 
 def _turn_hue(x: Tensor, sixths: Tensor, out: Tensor) -> None:
-    """Write images whose hue is turned by so many sixths, [n, 1, 1], into `out`.
+    """Write images whose hue is turned by so many sixths, [n], into `out`.
 
-    With value V = max, chroma C = max - min and hue h in [0, 6), red at 0, green at 2 and blue at 4, a channel is
-    V - C max(0, min(1, 2 - d)), d the distance on the circle of h to the hue opposite to the channel: 3, 5 and 1.
+    With value V = max, m = min and chroma C = V - m, the hue h in [-3, 3], red at 0, green at 2 and blue at -2, has
+
+        |h| = 2 + (G + B - R - V) / C,        and the sign of G - B,
+
+    and a channel whose hue lies d away on the circle is V - C max(0, min(1, d - 1)).
     """
     red, green, blue = x.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
-    chroma = torch.minimum(torch.minimum(red, green), blue).neg_().add_(value)
-    is_red, is_green = red == value, green == value
-    hue = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
-    hue.div_(chroma.clamp(min=torch.finfo(x.dtype).tiny))
-    hue.add_(torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))).add_(sixths)
-    hue.sub_(hue.div(6.0).floor_(), alpha=6.0)
-    for channel, opposite in enumerate((3.0, 5.0, 1.0)):
-        # 2 - d = ||h - opposite| - 3| - 1
-        share = hue.sub(opposite).abs_().sub_(3.0).abs_().sub_(1.0).clamp_(0.0, 1.0)
-        torch.addcmul(value, chroma, share, value=-1.0, out=out[:, channel])
+    least = torch.minimum(torch.minimum(red, green), blue)
+    chroma = value - least
+    hue = (green + blue).sub_(red).sub_(value).div_(chroma.clamp(min=torch.finfo(x.dtype).tiny)).add_(2.0)
+    hue.copysign_(green - blue)
+    least.sub_(chroma)
+    for channel, place in enumerate((0.0, 2.0, -2.0)):
+        turn = sixths - place
+        turn = turn - 6.0 * (turn / 6.0).round()
+        # min(2, max(1, 3 - d)), from the distance that may go around the circle once
+        share = hue.add(turn[:, None, None]).abs_().sub_(3.0).abs_().clamp_(1.0, 2.0)
+        torch.addcmul(least, chroma, share, out=out[:, channel])

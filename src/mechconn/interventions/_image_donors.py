@@ -23,6 +23,8 @@ from mechconn.interventions._intervention import SideData
 class DonorIntervention(ImageIntervention, abc.ABC):
     """Base of interventions on images that show something of another row, the donor, drawn by (row, seed).
 
+    Rows are each other's donors in pairs, and in a group of three where their number is odd.
+
     Attributes:
         within: which rows may be donors: None, any other row; "class", rows of the same label; or a group for each row.
     """
@@ -63,8 +65,8 @@ class Texture(DonorIntervention, name="texture"):
     """The fine detail of another row: x + s high(x' - x), with x' the donor's image; clipped to [-1, 1].
 
     `high` takes away the frequencies up to a cut, as `LowPass` keeps them. At strength 1 the low frequencies, the
-    coarse shape, are the row's own, and the high ones, texture and fine edges, are the donor's: a hybrid image. The
-    donor is drawn uniformly from the other rows by (row, seed).
+    coarse shape, are the row's own, and the high ones, texture and fine edges, are the donor's: a hybrid image. Rows
+    exchange their detail in pairs, drawn by (row, seed).
 
     Attributes:
         cut: in cycles per shorter side of the image, less than half its pixels; None: 8, or a quarter of the shorter
