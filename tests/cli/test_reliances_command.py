@@ -16,6 +16,7 @@ from image_files import pixels, write_class_folder, write_set
 from mechconn.cli import main
 from mechconn.core import isolate_rng, select_rows
 from mechconn.datasets import load, load_column, load_splits
+from mechconn.interventions import SwapColumn
 from text_folders import make_bert, make_tokenizer, save_folder, write_csv
 
 with isolate_rng(0, "import"):
@@ -30,15 +31,15 @@ def first():
 def images():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
 """
-ROWS = 240
+ROWS = 800
 TOML = """
 margin = 0.1
 cluster = "patient"
 [splits]
 test = "rows.safetensors"
 [interventions]
-read = { name = "swap-column", columns = 0 }
-unread = { name = "swap-column", columns = 1, within = "place" }
+read = { name = "swap-column", columns = 0, donors = "others.safetensors" }
+unread = { name = "swap-column", columns = 1, donors = "others.safetensors" }
 [model]
 factory = "reliance_models:first"
 """
@@ -62,9 +63,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "reliance_models.py").write_text(MODELS, encoding="utf-8")
     weight = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     save_file({"weight": weight, "bias": torch.zeros(2)}, tmp_path / "first.safetensors")
-    x = torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(0))
-    tensors = {"x": x, "y": (x[:, 0] > 0).long(), "place": torch.arange(ROWS) % 3, "patient": torch.arange(ROWS) // 4}
-    save_file(tensors, tmp_path / "rows.safetensors")
+    draw = torch.Generator().manual_seed(0)
+    for name in ("rows", "others"):
+        x, row = torch.randn(ROWS, 3, generator=draw), torch.arange(ROWS)
+        tensors = {"x": x, "y": (x[:, 0] > 0).long(), "place": row % 3, "patient": row // 4}
+        save_file(tensors, tmp_path / f"{name}.safetensors")
     (tmp_path / "audit.toml").write_text(TOML, encoding="utf-8")
     return tmp_path
 
@@ -90,7 +93,7 @@ def test_it_finds_the_column_that_is_read(folder: Path, capsys: pytest.CaptureFi
     )
     assert {name: found[name] for name in found} == {name: alone[name] for name in alone}
     (note,) = set(found.invariance.notes) - set(alone.invariance.notes)
-    assert re.fullmatch(r"first\.safetensors \(SHA-256 [0-9a-f]{12}\) on 240 rows of rows\.safetensors", note)
+    assert re.fullmatch(r"first\.safetensors \(SHA-256 [0-9a-f]{12}\) on 800 rows of rows\.safetensors", note)
     code, out, _ = run(capsys, "reliances", *words, "--rows", "100", "--margin", "0.2", "-o", "few.html")
     assert code == 0 and out.endswith("\n\nReport: few.html\n") and "on 100 rows" in out and "margin 0.2" in out
     page = (folder / "few.html").read_text(encoding="utf-8")
@@ -104,20 +107,32 @@ def test_a_configuration_says_what_is_measured(folder: Path, capsys: pytest.Capt
     assert isinstance(found, mc.Reliances)
     assert list(found) == ["read", "unread"] and found.invariance.margin == 0.1
     assert found.invariance.clusters["unread"] == ROWS // 4
-    data = load_splits({"test": "rows.safetensors"})["test"]
-    model = mc.load_model("reliance_models:first", "first.safetensors")
-    swap, rows = mc.interventions.SwapColumn, torch.arange(ROWS)
-    named = {"read": swap(columns=0), "unread": swap(columns=1, within=rows % 3)}
+    data, others = (load_splits({"": f"{name}.safetensors"})[""] for name in ("rows", "others"))
+    model, rows = mc.load_model("reliance_models:first", "first.safetensors"), torch.arange(ROWS)
+    named = {name: SwapColumn(columns=column, donors=others) for column, name in enumerate(found)}
     alone = mc.reliances(model, data, named, margin=0.1, cluster=rows // 4)
     assert {name: found[name] for name in found} == {name: alone[name] for name in alone}
-    # Half of the rows: their own groups and clusters.
-    half = select_rows(data, rows[::2])
-    named["unread"] = swap(columns=1, within=rows[::2] % 3)
-    alone = mc.reliances(model, half, named, margin=0.1, cluster=rows[::2] // 4)
-    code, out, _ = run(capsys, "reliances", "first.safetensors", "audit.toml", "--rows", "120", "--json")
+
+
+def test_some_rows_keep_their_side_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toml = TOML.replace('donors = "others.safetensors"', 'within = "place"').replace('cluster = "patient"', "")
+    (folder / "audit.toml").write_text(toml, encoding="utf-8")
+    code, out, errors = run(capsys, "reliances", "first.safetensors", "audit.toml", "--rows", "400", "--json")
+    assert (code, errors) == (0, [])
     found = mc.load_result(json.loads(out))
+    model, rows = mc.load_model("reliance_models:first", "first.safetensors"), torch.arange(ROWS)[::2]
+    half = select_rows(load_splits({"": "rows.safetensors"})[""], rows)
+    named = {name: SwapColumn(columns=column, within=rows % 3) for column, name in enumerate(("read", "unread"))}
+    alone = mc.reliances(model, half, named, margin=0.1)
     assert isinstance(found, mc.Reliances) and {name: found[name] for name in found} == {n: alone[n] for n in alone}
-    code, out, _ = run(capsys, "reliances", "first.safetensors", "audit.toml", "--interventions", "all", "--json")
+    (folder / "audit.toml").write_text(TOML, encoding="utf-8")
+    code, out, _ = run(capsys, "reliances", "first.safetensors", "audit.toml", "--rows", "400", "--json")
+    assert {*json.loads(out)["invariance"]["clusters"].values()} == {ROWS // 4}  # two rows of each
+
+
+def test_those_of_a_configuration_can_be_passed_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "audit.toml").write_text(TOML.replace('cluster = "patient"', ""), encoding="utf-8")
+    _, out, _ = run(capsys, "reliances", "first.safetensors", "audit.toml", "--interventions", "all", "--json")
     assert [*json.loads(out)["applied"]] == ["swap-column 0", "swap-column 1", "swap-column 2"]
 
 
@@ -178,7 +193,7 @@ def test_dose_runs_along_the_strength(folder: Path, capsys: pytest.CaptureFixtur
     assert isinstance(found, mc.DoseResponse) and [dose.strength for dose in found] == [0.0, 0.5, 1.0]
     model = mc.load_model("reliance_models:first", "first.safetensors")
     data = load_splits({"data": "rows.safetensors"})["data"]
-    alone = mc.measure_dose_response(model, data, mc.interventions.SwapColumn(columns=0), 3)
+    alone = mc.measure_dose_response(model, data, SwapColumn(columns=0), 3)
     assert found.doses == alone.doses
     code, out, _ = run(capsys, "dose", "first.safetensors", "audit.toml", "unread", "--strengths", "3")
     assert code == 0 and "is within the margin of 10 points at every strength up to 1" in out
