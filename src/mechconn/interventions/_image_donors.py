@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechconn.core import SampleSource, check_positive, collect_errors
+from mechconn.core import Data, SampleSource, check_positive, collect_errors
 from mechconn.interventions._donors import Donors, Within, find_donors
 from mechconn.interventions._draws import Draws
-from mechconn.interventions._image_base import ImageIntervention, by_row
+from mechconn.interventions._image_base import ImageIntervention, by_row, check_scale
 from mechconn.interventions._image_frequencies import check_cut, keep_low
 from mechconn.interventions._intervention import SideData
 
@@ -27,22 +27,30 @@ class DonorIntervention(ImageIntervention, abc.ABC):
 
     Attributes:
         within: which rows may be donors: None, any other row; "class", rows of the same label; or a group for each row.
+        donors: images of the same shape where donors come from; default: the data themselves.
     """
 
-    side_data: ClassVar[Mapping[str, SideData]] = {"within": "column"}
+    side_data: ClassVar[Mapping[str, SideData]] = {"within": "column", "donors": "rows"}
 
     within: Within = field(default=None, repr=False)
+    donors: Data | None = field(default=None, repr=False)
     _found: Donors | None = field(default=None, init=False, repr=False, compare=False)
 
     def prepare(self, scenes: SampleSource) -> DonorIntervention:
         """With the donors of each row.
 
         Raises:
-            ValueError: a row without a donor, such as a single one, or values outside [-1, 1].
+            ValueError: a row without a donor, such as a single one, values outside [-1, 1], or donors of another shape.
         """
         super().prepare(scenes)
-        prepared = replace(self)
-        object.__setattr__(prepared, "_found", find_donors(type(self).__name__, scenes, None, self.within))
+        name, prepared = type(self).__name__, replace(self)
+        found = find_donors(name, scenes, self.donors, self.within)
+        object.__setattr__(prepared, "_found", found)
+        if not found.own:
+            wanted, got = (list(data.inputs(torch.tensor([0])).shape[1:]) for data in (scenes, found.source))
+            check_scale(f"donors of {name}", found.source)
+            if got != wanted:
+                raise ValueError(f"donors of {name} must be of the shape of the images, {wanted}, got {got}")
         return prepared
 
     def draw_donors(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n k"]:
@@ -73,6 +81,7 @@ class Texture(DonorIntervention, name="texture"):
             side where that is less.
         within: which rows may be donors: None, any other row; "class", rows of the same label, whose texture tells the
             label as before; or a group for each row.
+        donors: images of the same shape where donors come from; default: the data themselves.
 
     Raises:
         ValueError: a row without a donor, such as a single one; a cut that no frequency lies above.

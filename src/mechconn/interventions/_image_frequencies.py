@@ -146,7 +146,7 @@ class Resolution(ImageIntervention, name="resolution"):
 
     Attributes:
         factor: side of a block in pixels, from two to the image's shorter side; None: an eighth of the shorter side,
-            rounded up.
+            rounded up, or two where that is less.
 
     Raises:
         ValueError: blocks larger than the images.
@@ -170,7 +170,7 @@ class Resolution(ImageIntervention, name="resolution"):
 
     def check_size(self, channels: int, height: int, width: int) -> None:
         """Raise ValueError where a block is larger than the images."""
-        factor = take_part(self.factor, 0.125, height, width)
+        factor = self._find_factor(height, width)
         if not 2 <= factor <= min(height, width):
             raise ValueError(
                 f"factor must lie in 2 ... {min(height, width)}, the shorter side of the images, got {factor}; "
@@ -179,9 +179,12 @@ class Resolution(ImageIntervention, name="resolution"):
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images of blocks."""
-        factor = take_part(self.factor, 0.125, *x.shape[2:])
+        factor = self._find_factor(*x.shape[2:])
         down, along = (_make_means(side, factor, x) for side in x.shape[2:])
         return blend(x, down @ (x @ along), strength)
+
+    def _find_factor(self, height: int, width: int) -> int:
+        return self.factor or max(2, take_part(None, 0.125, height, width))
 
 
 def _make_blur(side: int, sigmas: Float[Tensor, " n"], largest: float) -> Float[Tensor, "n side side"]:
