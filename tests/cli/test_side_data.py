@@ -123,6 +123,18 @@ def test_masks_are_a_folder_a_column_or_a_tensor(folder: Path, form: str) -> Non
         assert torch.equal(shown[row, :, :top], x[row, :, :top]) and (shown[row, :, top:] == 0.5).all()
 
 
+def test_donors_of_images_are_read_before_the_normalisation(folder: Path) -> None:
+    for number, name in enumerate("27"):
+        images = {f"{row}.png": pixels(200 + 20 * number + row) for row in range(3)}
+        write_class_folder(folder / "textures" / name, images)
+    toml = f"{PHOTOS}[images]\nmean = [0.2]\nstd = [0.1]\n[interventions]\n"
+    job = prepare(folder, f"{toml}worn = {{name = 'texture', donors = 'textures'}}\n")
+    images, donors = mc.datasets.load("photos"), mc.datasets.load("textures")
+    named = {"worn": mc.interventions.Texture(donors=donors)}
+    expected = mc.intervened(images, named, reference="test", seed=3)["worn"].inputs(torch.arange(12))  # pyright: ignore
+    torch.testing.assert_close(render(job, "worn"), ((expected + 1) / 2 - 0.2) / 0.1)
+
+
 def test_masks_follow_rows_that_are_selected_and_resized(folder: Path) -> None:
     images = mc.datasets.load("photos", size=12)
     masks = mc.datasets.load_masks("masks", images, size=12)
