@@ -62,7 +62,7 @@ class TokenRow:
         left = drop_last(tuple(parts), max(over, 0))
         found = list(self.fixed[0])
         for part, kind, behind in zip(left, self.types, self.fixed[1:], strict=True):
-            found += [(token, kind) for token in part.words]  # pyright: ignore[reportArgumentType]
+            found += [(int(token), kind) for token in part.words]
             found += behind
         return found or [(self.parts[0].words[0], self.types[0])]
 
