@@ -13,7 +13,26 @@ import mechconn as mc
 from mechconn import interventions as moves
 from mechconn.core import as_data, copy_inputs
 from mechconn.datasets import Cue, ImageSet, Planted, PlantedCue, TokenSet
-from mechconn.interventions import BinColumn, GradedIntervention, Intervention, SwapColumn
+from mechconn.interventions import (
+    Background,
+    BinColumn,
+    Blur,
+    Contrast,
+    Flip,
+    Frame,
+    GradedIntervention,
+    Grey,
+    HighPass,
+    Hue,
+    Intervention,
+    LowPass,
+    Occlude,
+    Patch,
+    PatchShuffle,
+    Resolution,
+    SwapColumn,
+    Texture,
+)
 from mechconn.losses import Loss, as_loss
 from raw_texts import read_texts
 from texts import MARKERS, texts
@@ -41,7 +60,13 @@ def table() -> tuple[Tensor, Tensor]:
     return torch.cat([torch.randn(ROWS, 1, generator=draw), torch.arange(ROWS)[:, None] * 1.0], 1), LABELS
 
 
+def find_bright(x: Tensor) -> Tensor:
+    """Masks of the pixels whose first channel is bright."""
+    return x[:, 0] > 0
+
+
 LABELS = torch.arange(ROWS) % 3
+SEEN = images()
 CUES: dict[str, tuple[Cue, Any]] = {
     "BoxCue": (mc.BoxCue(values=3), images()),
     "HueBoxCue": (mc.HueBoxCue(), images(28, classes=12)),
@@ -60,6 +85,21 @@ INTERVENTIONS: dict[str, tuple[Intervention, Any]] = {
     "SwapColumn": (SwapColumn(columns=(0, 1)), TABLE),
     "SwapColumn, apart, within classes": (SwapColumn(columns=(0, 1), together=False, within="class"), TABLE),
     "BinColumn": (BinColumn(columns=0, bins=3), TABLE),
+    "Patch": (Patch("random"), images()),
+    "Frame": (Frame(), images()),
+    "Occlude": (Occlude(), images()),
+    "Grey": (Grey(), images()),
+    "Hue": (Hue(), images()),
+    "Contrast": (Contrast(), images()),
+    "Blur": (Blur(), images()),
+    "LowPass": (LowPass(), images()),
+    "HighPass": (HighPass(), images()),
+    "Resolution": (Resolution(), images()),
+    "PatchShuffle": (PatchShuffle(5), images()),
+    "Flip": (Flip(), images()),
+    "Texture": (Texture(), SEEN),
+    "Background": (Background(find_bright), SEEN),
+    "Background, noise": (Background(find_bright, fill="noise"), SEEN),
     "Brighten, a user's": (Brighten(), images()),
     "MaskTokens, a user's": (MaskTokens(), texts(ROWS)),
     "WordShuffle": (moves.WordShuffle(), read_texts()),

@@ -26,7 +26,7 @@ PAGES = (
     "extending",
     "features",
     "formats",
-    "interventions_texts",
+    "interventions",
     "methods",
     "outcomes",
     "paths",

@@ -72,6 +72,7 @@ from mechconn.core._import_function import import_object as import_object
 from mechconn.core._log import log as log
 from mechconn.core._log import log_warnings as log_warnings
 from mechconn.core._map_style import MapStyle as MapStyle
+from mechconn.core._method_settings import DescribedSetting as DescribedSetting
 from mechconn.core._method_settings import MethodSettings as MethodSettings
 from mechconn.core._method_settings import OneOf as OneOf
 from mechconn.core._named import build_named as build_named
