@@ -54,9 +54,9 @@ class TokenRow:
         return sum(map(len, self.fixed)) + sum(len(part.words) for part in self.parts)
 
     def list_tokens(self, parts: Sequence[TokenPart], width: int) -> list[tuple[int, int]]:
-        """(id, type) of each token of the row with other parts; where they are too long, the last ordinary ones leave.
+        """(id, type) of each token of the row with other parts.
 
-        A row that would have none keeps its first.
+        Where they are too long, the last of the longest part leave; a row that would have none keeps its first.
         """
         over = sum(map(len, self.fixed)) + sum(len(part.words) for part in parts) - width
         left = drop_last(tuple(parts), max(over, 0))
