@@ -224,7 +224,7 @@ def test_five_mistakes_are_told_together(folder: Path, capsys: pytest.CaptureFix
         "cluster = 'patient': birds.csv has no column 'patient'; columns: file, label, place, share, split",
         "groups: birds.csv has no column 'plaice'; columns: file, label, place, share, split",
         f"groups: {FRACTION}",
-        "the intervention 'turned' must be one of 'colour-shift', 'rotate', 'translate', ",
+        "the intervention 'turned' must be one of 'background', 'bin-column', ",
     ):
         assert sum(text in line for line in lines) == 1, text
     assert len(lines) == 7 and not (folder / "audit.html").exists()

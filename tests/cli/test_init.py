@@ -127,6 +127,7 @@ def test_folders_of_classes_and_saved_classifiers_are_audited_unchanged(
         "  b: a saved model",
         "Wrote audit.toml: split test, and turned, moved, tinted made of it.",
         f"Next: {command}",
+        "Or, for one model: mechconn reliances a audit.toml -o reliances.html",
     ]
     found = read()
     assert found["splits"] == {"test": "photos#test"} and found["norm"] == {"data": "photos#train"}
@@ -175,7 +176,7 @@ def test_a_table_with_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert code == 2 and "cannot be written" in _
     code, shown, _ = run("init .", capsys)
     assert code == 0 and "birds.csv: images, test, train; columns file, label, place, patient, share, split" in shown
-    assert shown.endswith("Next: mechconn audit A B --data audit.toml --model package.module:function -o audit.html\n")
+    assert "Next: mechconn audit A B --data audit.toml --model package.module:function -o audit.html\n" in shown
     text = (folder / "audit.toml").read_text(encoding="utf-8")
     assert "# test has the column place, of 2 values: land, sea" in text
     assert "has the column share" not in text  # of fractions
@@ -229,10 +230,10 @@ def test_splits_without_labels_are_left_out_and_all_that_is_missing_is_told(
     assert out.splitlines()[1:] == [
         "  my texts/all.csv: texts, dev, train; columns label, split",
         "  my texts/all.csv#test: not read (my texts/all.csv row 20: column 'label' is empty; every row needs a label)",
-        "Wrote my audit.toml: splits dev.",
+        "Wrote my audit.toml: split dev, and shuffled made of it.",
         "To be added: a tokenizer for the texts: name its folder under [text], tokenizer.",
-        "To be added: dev is one split: name another one, a column by= of it, or [interventions] on it.",
         "Next: mechconn audit A B --data 'my audit.toml' --model package.module:function -o audit.html",
+        "Or, for one model: mechconn reliances A 'my audit.toml' --model package.module:function -o reliances.html",
     ]
     assert tomllib.loads((folder / "my audit.toml").read_text())["splits"] == {"dev": "my texts/all.csv#dev"}
     for row in (0, 21):
@@ -283,6 +284,28 @@ def test_tensors_are_divided_by_a_column(folder: Path, capsys: pytest.CaptureFix
     code, shown, error = run(f"{command.replace('package.module:function', 'init_models:build')} --json", capsys)
     assert code == 0, error
     assert json.loads(shown)["comparison"]["a"]["interventions"] == ["conflict"]
+
+
+def test_one_split_of_a_table_or_of_texts_gets_interventions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tensors(folder)
+    x, y = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+    save_file({"x": x, "y": y}, folder / "rows.safetensors")
+    code, shown, _ = run("init .", capsys)
+    made = [f"column-{column}" for column in range(4)]
+    assert code == 0 and f"Wrote audit.toml: split rows, and {', '.join(made)} made of it." in shown
+    assert list(read()["interventions"]) == made
+    assert "# Also: bin-column. mechconn data FILE shows" in (folder / "audit.toml").read_text(encoding="utf-8")
+    (command,) = re.findall("Or, for one model: mechconn (.*)", shown)
+    assert command == "reliances a.safetensors audit.toml --model package.module:function -o reliances.html"
+    code, shown, error = run(f"{command.replace('package.module:function', 'init_models:build')} --json", capsys)
+    assert code == 0, error
+    assert {*json.loads(shown)["applied"]} == {*made}
+    (folder / "films").mkdir()
+    write_csv(folder / "films" / "films.csv", rows=12)
+    save_folder(folder / "films" / "bert", make_bert(id2label={0: "good", 1: "bad"}), make_tokenizer())
+    code, shown, _ = run("init films -o films.toml", capsys)
+    assert code == 0 and list(read("films.toml")["interventions"]) == ["shuffled"]
+    assert run("reliances films/bert films.toml --json", capsys)[0] == 0
 
 
 def test_splits_of_a_cue_side_by_side(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -351,7 +374,7 @@ def test_the_command_quotes_paths(folder: Path, capsys: pytest.CaptureFixture[st
     for split in ("cue", "rand_cue"):
         write_csv(folder / "my data #1" / f"{split}.csv")
     code, shown, _ = run("init . -o 'my audit.toml'", capsys)
-    command = shown.splitlines()[-1].removeprefix("Next: mechconn ")
+    command = shown.splitlines()[-2].removeprefix("Next: mechconn ")
     assert code == 0 and command == "audit 'b #2' 'my a' --data 'my audit.toml' -o audit.html"
     code, _, error = run(command, capsys)
     assert code == 0, error
@@ -420,7 +443,7 @@ def test_what_is_not_there_and_what_cannot_be_read(folder: Path, capsys: pytest.
     assert "To be added: no data were found: name them under [splits]" in shown and read()["splits"] == {}
     (folder / "scores.csv").write_text("id,score\n1,0.5\n", encoding="utf-8")
     (folder / "rows.safetensors").write_bytes(b"damaged")
-    save_file({"x": torch.zeros(4, 3), "y": torch.arange(4)}, folder / "few.safetensors")
+    save_file({"x": torch.zeros(4, 3, 2), "y": torch.arange(4)}, folder / "few.safetensors")
     code, shown, _ = run("init . -o more.toml", capsys)
     assert code == 0 and "scores.csv: not read (" in shown and "rows.safetensors: not read (" in shown
     assert "To be added: few is one split: name another one, a column by= of it, or [interventions] on it" in shown

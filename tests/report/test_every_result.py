@@ -381,7 +381,8 @@ def test_what_is_no_result_is_refused_in_one_line(case: str, tmp_path: Path) -> 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     file = tmp_path / "none.json"
     said = one_line(lambda: mc.load_result(file), FileNotFoundError)
-    assert said == f"no file {file}; name one that result.save(file), or --json of audit, demo or compare, wrote"
+    written = "result.save(file), or --json of audit, reliances, dose, demo or compare, wrote"
+    assert said == f"no file {file}; name one that {written}"
 
 
 def test_the_remedies_for_wrong_files_work(tmp_path: Path) -> None:

@@ -100,7 +100,10 @@ def audit(
 @app.command()
 def page(
     result: Annotated[
-        Path, typer.Argument(help="A file that result.save(file), or --json of audit, demo or compare, wrote.")
+        Path,
+        typer.Argument(
+            help="A file that result.save(file), or --json of audit, reliances, dose, demo or compare, wrote."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the page goes.")] = Path("page.html"),
 ) -> None:

@@ -116,7 +116,7 @@ def _find_example(field: FieldInfo) -> Any:
 
 
 def _explain(texts: Sequence[str]) -> list[str]:
-    return [f"# {line}" for text in texts if text for line in textwrap.wrap(text, WIDTH - 2)]
+    return [f"# {line}" for text in texts if text for line in textwrap.wrap(text, WIDTH - 2, break_on_hyphens=False)]
 
 
 def _write_key(key: str) -> str:

@@ -68,6 +68,8 @@ def _describe(found: FoundFiles, plan: AuditPlan, folder: Path, output: Path) ->
     yield f"Wrote {output}: {_describe_splits(plan)}."
     yield from (f"To be added: {line}." for line in plan.lacks)
     yield f"Next: {_make_command(found, output)}"
+    if plan.chosen["splits"]:
+        yield f"Or, for one model: {_make_question(found, output)}"
 
 
 def _describe_splits(plan: AuditPlan) -> str:
@@ -89,3 +91,13 @@ def _make_command(found: FoundFiles, output: Path) -> str:
     bare = not found.models or any(model.is_file() for model in found.models[:2])
     factory = " --model package.module:function" if bare else ""
     return f"mechconn audit {shlex.join(models)} --data {shlex.quote(str(output))}{factory} -o audit.html"
+
+
+def _make_question(found: FoundFiles, output: Path) -> str:
+    """What the first model relies on."""
+    from mechconn.cli._init_scan import locate
+
+    first = next(iter(found.models), None)
+    named = "A" if first is None else shlex.quote(locate(first, Path()))
+    factory = " --model package.module:function" if first is None or first.is_file() else ""
+    return f"mechconn reliances {named} {shlex.quote(str(output))}{factory} -o reliances.html"

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from mechconn.cli._audit_columns import LABEL, read_column_of
+from mechconn.cli._audit_config import read_name
 from mechconn.cli._image_options import read_preprocessing
 from mechconn.cli._init_scan import FoundData, FoundFiles, locate
 from mechconn.cli._relearn_config import COLUMN_ONLY
-from mechconn.core import CUE, LABEL_KEYS, NO_CUE, SPLITS
+from mechconn.core import CUE, LABEL_KEYS, NO_CUE, SPLITS, list_kinds, read_tensor_shapes
 from mechconn.datasets import (
     ALL,
     find_texts,
@@ -23,6 +24,7 @@ from mechconn.datasets import (
     load_splits,
     read_tokenizer,
 )
+from mechconn.interventions import Intervention
 from mechconn.mechanisms import AGREE, CONFLICT, split_by_agreement
 
 TRAIN, VALIDATION = ("train", "training"), ("validation", "valid", "val", "dev")
@@ -30,6 +32,10 @@ FEW = 20
 """Most values of a column of groups; one with more is of clusters."""
 SHOWN = 8
 """Columns whose values are told."""
+SWAPPED = 5
+"""Columns of a table without names whose values are swapped, the first ones."""
+TEXT_CHANGES = {"shuffled": "word-shuffle"}
+"""Changes that any texts of several words take."""
 NO_GROUPS = {
     *LABEL_KEYS,
     "class",
@@ -206,19 +212,37 @@ def _set_reference(
         plan.proposed["interventions"] = [name for name in measured if name not in (reference, NO_CUE)]
         return
     if data.kind == "images":
-        plan.chosen |= {"reference": measured[0], "interventions": _make_interventions(data, plan.chosen.get("images"))}
         plan.notes["by"] = [*plan.notes.get("by", []), "With by, leave out reference, or set it to agree."]
+        _choose_interventions(plan, data, measured[0], _change_images(data, plan.chosen.get("images")))
         return
     by = next((name for name in columns if _divides(data, measured[0], columns[name])), None)
-    if by is None:
-        plan.chosen["reference"] = measured[0]
-        plan.lacks.append(f"{measured[0]} is one split: name another one, a column by= of it, or [interventions] on it")
+    if by is not None:
+        plan.chosen["by"] = by
+        plan.proposed["reference"] = AGREE
         return
-    plan.chosen["by"] = by
-    plan.proposed["reference"] = AGREE
+    made = TEXT_CHANGES if data.kind == "texts" else _change_columns(data)
+    if made:
+        _choose_interventions(plan, data, measured[0], made)
+        return
+    plan.chosen["reference"] = measured[0]
+    plan.lacks.append(f"{measured[0]} is one split: name another one, a column by= of it, or [interventions] on it")
 
 
-def _make_interventions(data: FoundData, images: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+def _choose_interventions(plan: AuditPlan, data: FoundData, split: str, made: Mapping[str, Any]) -> None:
+    """Splits that are made from the one that is there, and what else may be made."""
+    plan.chosen |= {"reference": split, "interventions": dict(made)}
+    kind = "tables" if data.kind == "tensors" else data.kind
+    named = {read_name(value) for value in made.values()}
+    others = [
+        name for name, own in list_kinds(Intervention, built_in=True).items() if own.takes == kind and name not in named
+    ]
+    plan.notes["interventions"] = [
+        f"Also: {', '.join(others)}. mechconn data FILE shows what those in this file do, and with --interventions all "
+        "what the others would."
+    ]
+
+
+def _change_images(data: FoundData, images: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     """Changes of an image that leave its class."""
     options = images or {}
     side = options.get("size") or min(data.shape[1:])
@@ -228,6 +252,13 @@ def _make_interventions(data: FoundData, images: Mapping[str, Any] | None) -> di
     }
     coloured = data.shape[0] == 3 or options.get("rgb")
     return made | ({"tinted": {"name": "colour-shift", "max_shift": 0.25}} if coloured else {})
+
+
+def _change_columns(data: FoundData) -> dict[str, dict[str, Any]]:
+    """Values of other rows in each of the first columns of a table; nothing for other tensors."""
+    shape = read_tensor_shapes(data.place).get("x", ()) if data.kind == "tensors" else ()
+    columns = range(min(shape[1], SWAPPED)) if len(shape) == 2 else ()
+    return {f"column-{column}": {"name": "swap-column", "columns": column} for column in columns}
 
 
 def _divides(data: FoundData, split: str, values: Sequence[Any]) -> bool:

@@ -134,6 +134,8 @@ def list_texts_told(
     """
     if config.text is None:
         return {} if tokenizer is None else {"tokenizer": tokenizer}
+    if tokenizer is None and config.text.tokenizer is None and not weights:
+        raise ValueError("texts need a tokenizer; pass --tokenizer, the folder of a model that reads them")
     if tokenizer is not None:
         text = config.text.model_copy(update={"tokenizer": str(tokenizer.absolute())})
         config = config.model_copy(update={"text": text})

@@ -80,6 +80,7 @@ from mechconn.core._named import construct as construct
 from mechconn.core._named import list_options as list_options
 from mechconn.core._named import read_named as read_named
 from mechconn.core._plain import ADDED_LATER as ADDED_LATER
+from mechconn.core._plain import NOT_HASHED as NOT_HASHED
 from mechconn.core._plain import NOT_SAVED as NOT_SAVED
 from mechconn.core._plain import to_plain as to_plain
 from mechconn.core._plain import to_plain_fields as to_plain_fields

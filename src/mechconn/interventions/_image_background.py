@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from mechconn.interventions._image_base import FIRST_ROWS, by_row, check_colour,
 from mechconn.interventions._image_donors import DonorIntervention
 from mechconn.interventions._intervention import SideData
 
-Masks: TypeAlias = Tensor | np.ndarray | SampleSource | Callable[[Tensor], Tensor] | str
 FILLS = ("background", "image", "noise")
 NOT_THERE = -1
 PLACES = 64
@@ -35,6 +34,9 @@ class Background(DonorIntervention, name="background"):
         fill: "background" (of another row, with the mean colour of that background where its own object is), "image"
             (another row's image, object included), "noise" (uniform in [-1, 1], a window of one random field at a place
             that each row draws), or a colour: one number for all channels or one for each, in [-1, 1].
+        within: which rows may be donors: None, any other row; "class", rows of the same label; or a group for each row.
+        donors: images of the same shape where donors come from; default: the data themselves. Their own backgrounds
+            need masks that are a function.
 
     Raises:
         TypeError: masks of another kind.
@@ -48,9 +50,9 @@ class Background(DonorIntervention, name="background"):
 
     disturbs: ClassVar[str] = "what is behind the object"
     by_default: ClassVar[bool] = False
-    side_data: ClassVar[Mapping[str, SideData]] = {"within": "column", "masks": "masks"}
+    side_data: ClassVar[Mapping[str, SideData]] = {**DonorIntervention.side_data, "masks": "masks"}
 
-    masks: Masks = field(repr=False)
+    masks: Any = field(repr=False)
     fill: str | float | tuple[float, ...] = "background"
 
     def __post_init__(self) -> None:
@@ -80,7 +82,12 @@ class Background(DonorIntervention, name="background"):
     def prepare(self, scenes: SampleSource) -> DonorIntervention:
         """A copy that holds the data, from which donors are drawn, once the masks are known to suit them."""
         prepared = super().prepare(scenes)
-        masks: Any = self.masks
+        masks = self.masks
+        if self.donors is not None and self.fill == "background" and not _is_function(masks):
+            raise ValueError(
+                'the masks are of the rows of the data, but fill = "background" needs those of donors too; pass a '
+                'function as masks, or fill = "image"'
+            )
         if not _is_function(masks) and len(masks) != len(scenes):
             raise ValueError(
                 f"masks must have a row for each of the {len(scenes)} rows of the data, got {len(masks)}; take the "
@@ -125,7 +132,7 @@ class Background(DonorIntervention, name="background"):
 
     def _read_masks(self, x: Tensor, rows: Tensor) -> Float[Tensor, "n 1 h w"]:
         """The masks of some rows, whose images are x, of their type and device."""
-        masks: Any = self.masks
+        masks = self.masks
         if _is_function(masks):
             found = (import_function("masks", masks) if isinstance(masks, str) else masks)(x)
         elif bool((rows == NOT_THERE).any()):

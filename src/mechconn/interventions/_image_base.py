@@ -127,7 +127,7 @@ def check_scale(name: str, scenes: SampleSource) -> Tensor:
     if low >= 0 and high > 0 and not _holds_bytes(scenes):
         text = (
             f"the first {len(x)} rows hold no value below 0, as images in [0, 1] do, but interventions are made for "
-            "[-1, 1]; of images in [0, 1] pass mechconn.datasets.Normalised.of(data, (0.0,), (1.0,))"
+            "[-1, 1]; of images in [0, 1] pass mechconn.datasets.Normalised.of(data, 0, 1)"
         )
         log_warnings(name, [text])
     return x

@@ -16,7 +16,7 @@ from mechconn.interventions._image_labels import explain_colour_names
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luma of ITU-R BT.601."""
-ROWS_AT_A_TIME = 50
+ROWS_AT_A_TIME = 40
 """Rows whose hue is turned at a time, so that the planes in between stay in the processor's cache."""
 
 
@@ -100,7 +100,7 @@ class Hue(ImageIntervention, name="hue"):
         turned, sixths = torch.empty_like(x), 6.0 * (turns * strength)
         parts = (part.split(ROWS_AT_A_TIME) for part in (x, sixths, turned))
         for images, own, out in zip(*parts, strict=True):
-            _turn_hue(images, own[:, None, None], out)
+            _turn_hue(images, own, out)
         return turned
 
 
@@ -146,19 +146,24 @@ def _check_colourful(name: str, x: Tensor) -> None:
 
 
 def _turn_hue(x: Tensor, sixths: Tensor, out: Tensor) -> None:
-    """Write images whose hue is turned by so many sixths, [n, 1, 1] in [-6, 6], into `out`.
+    """Write images whose hue is turned by so many sixths, [n], into `out`.
 
-    A channel is V - C max(0, min(k, 4 - k, 1)) with V = max, C = max - min and k = (n + hue) mod 6 for n = 5, 3, 1.
+    With value V = max, m = min and chroma C = V - m, the hue h in [-3, 3], red at 0, green at 2 and blue at -2, has
+
+        |h| = 2 + (G + B - R - V) / C,        and the sign of G - B,
+
+    and a channel whose hue lies d away on the circle is V - C max(0, min(1, d - 1)).
     """
     red, green, blue = x.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
-    chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    least = torch.finfo(x.dtype).tiny
-    of_red, of_green, of_blue = green - blue, (blue - red), (red - green)
-    is_red, is_green = red == value, green == value
-    hue = torch.where(is_red, of_red, torch.where(is_green, of_green, of_blue)).div_(chroma.clamp(min=least))
-    hue.add_(torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0))).add_(sixths)
-    for channel, place in enumerate((5.0, 3.0, 1.0)):
-        k = torch.remainder(hue + place, 6.0)
-        k = torch.minimum(k, 4.0 - k).clamp_(0.0, 1.0)
-        torch.addcmul(value, chroma, k, value=-1.0, out=out[:, channel])
+    least = torch.minimum(torch.minimum(red, green), blue)
+    chroma = value - least
+    hue = (green + blue).sub_(red).sub_(value).div_(chroma.clamp(min=torch.finfo(x.dtype).tiny)).add_(2.0)
+    hue.copysign_(green - blue)
+    least.sub_(chroma)
+    for channel, place in enumerate((0.0, 2.0, -2.0)):
+        turn = sixths - place
+        turn = turn - 6.0 * (turn / 6.0).round()
+        # min(2, max(1, 3 - d)), from the distance that may go around the circle once
+        share = hue.add(turn[:, None, None]).abs_().sub_(3.0).abs_().clamp_(1.0, 2.0)
+        torch.addcmul(least, chroma, share, out=out[:, channel])

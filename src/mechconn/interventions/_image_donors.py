@@ -11,38 +11,46 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechconn.core import SampleSource
+from mechconn.core import Data, SampleSource, check_positive, collect_errors
 from mechconn.interventions._donors import Donors, Within, find_donors
 from mechconn.interventions._draws import Draws
-from mechconn.interventions._image_base import ImageIntervention, by_row
+from mechconn.interventions._image_base import ImageIntervention, by_row, check_scale
+from mechconn.interventions._image_frequencies import check_cut, keep_low
 from mechconn.interventions._intervention import SideData
-
-WEAK = 1e-5
-"""Of the square root of the number of pixels: amplitudes below it are rounding, and have no phase."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DonorIntervention(ImageIntervention, abc.ABC):
     """Base of interventions on images that show something of another row, the donor, drawn by (row, seed).
 
+    Rows are each other's donors in pairs, and in a group of three where their number is odd.
+
     Attributes:
         within: which rows may be donors: None, any other row; "class", rows of the same label; or a group for each row.
+        donors: images of the same shape where donors come from; default: the data themselves.
     """
 
-    side_data: ClassVar[Mapping[str, SideData]] = {"within": "column"}
+    side_data: ClassVar[Mapping[str, SideData]] = {"within": "column", "donors": "rows"}
 
     within: Within = field(default=None, repr=False)
+    donors: Data | None = field(default=None, repr=False)
     _found: Donors | None = field(default=None, init=False, repr=False, compare=False)
 
     def prepare(self, scenes: SampleSource) -> DonorIntervention:
         """With the donors of each row.
 
         Raises:
-            ValueError: a row without a donor, such as a single one, or values outside [-1, 1].
+            ValueError: a row without a donor, such as a single one, values outside [-1, 1], or donors of another shape.
         """
         super().prepare(scenes)
-        prepared = replace(self)
-        object.__setattr__(prepared, "_found", find_donors(type(self).__name__, scenes, None, self.within))
+        name, prepared = type(self).__name__, replace(self)
+        found = find_donors(name, scenes, self.donors, self.within)
+        object.__setattr__(prepared, "_found", found)
+        if not found.own:
+            wanted, got = (list(data.inputs(torch.tensor([0])).shape[1:]) for data in (scenes, found.source))
+            check_scale(f"donors of {name}", found.source)
+            if got != wanted:
+                raise ValueError(f"donors of {name} must be of the shape of the images, {wanted}, got {got}")
         return prepared
 
     def draw_donors(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n k"]:
@@ -62,45 +70,48 @@ class DonorIntervention(ImageIntervention, abc.ABC):
 
 @dataclass(frozen=True)
 class Texture(DonorIntervention, name="texture"):
-    """The texture of another row: the row's own phases with the amplitude spectrum of a donor; clipped to [-1, 1].
+    """The fine detail of another row: x + s high(x' - x), with x' the donor's image; clipped to [-1, 1].
 
-    With X and D the two-dimensional Fourier transforms of the row's channel and the donor's, each coefficient but the
-    mean becomes ((1 - s) |X| + s |D|) X / |X|. Phases hold where edges are, amplitudes how coarse and how regular they
-    are. The mean of each channel stays, so that the mean colour is the row's own. A coefficient that the row lacks has
-    phase zero. The donor is drawn uniformly from the other rows by (row, seed).
+    `high` takes away the frequencies up to a cut, as `LowPass` keeps them. At strength 1 the low frequencies, the
+    coarse shape, are the row's own, and the high ones, texture and fine edges, are the donor's: a hybrid image. Rows
+    exchange their detail in pairs, drawn by (row, seed).
 
     Attributes:
+        cut: in cycles per shorter side of the image, less than half its pixels; None: 8, or a quarter of the shorter
+            side where that is less.
         within: which rows may be donors: None, any other row; "class", rows of the same label, whose texture tells the
             label as before; or a group for each row.
+        donors: images of the same shape where donors come from; default: the data themselves.
 
     Raises:
-        ValueError: a row without a donor, such as a single one.
+        ValueError: a row without a donor, such as a single one; a cut that no frequency lies above.
 
-    Source: Xu et al. 2021, A Fourier-based framework for domain generalization; that phases carry what is shown:
-    Oppenheim & Lim 1981.
+    Source: Oliva, Torralba & Schyns 2006, Hybrid images.
 
     Example:
-        >>> wave = torch.cos(2 * torch.pi * torch.arange(4) / 4).expand(1, 4, 4)
-        >>> two = torch.stack([wave, wave / 2]), torch.tensor([0, 1])
-        >>> [round(value * 2) for value in Texture()(two).inputs(torch.tensor([0]))[0, 0, 0].tolist()]
-        [1, 0, -1, 0]
+        >>> wave = torch.cos(2 * torch.pi * torch.arange(8) * torch.tensor([[1.0], [3.0]]) / 8) / 2
+        >>> two = wave[:, None, None].expand(2, 1, 8, 8), torch.tensor([0, 1])
+        >>> hybrid = Texture(2)(two).inputs(torch.tensor([0]))[0, 0]
+        >>> torch.allclose(hybrid, wave.sum(0).expand(8, 8), atol=1e-6)
+        True
     """
 
-    disturbs: ClassVar[str] = "texture, the amplitude of spatial frequencies"
+    disturbs: ClassVar[str] = "texture and fine detail"
+
+    cut: float | None = None
+
+    def __post_init__(self) -> None:
+        collect_errors(super().__post_init__, lambda: self.cut is None or check_positive("cut", self.cut))
+
+    def check_size(self, channels: int, height: int, width: int) -> None:
+        """Raise ValueError where no frequency is above the cut."""
+        check_cut(self.cut, height, width)
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
-        """Images with other amplitudes."""
+        """Images with the detail of others."""
         assert draws.donors is not None, "draw_donors gives them"
-        own, other = torch.fft.rfft2(x), torch.fft.rfft2(self.read_donors(x, draws.donors[:, 0]))
-        power, wanted = (torch.view_as_real(spectrum).square().sum(-1) for spectrum in (own, other))
-        least = WEAK**2 * x.shape[2] * x.shape[3]
-        weak = power < least
-        weak[..., 0, 0] = False
-        ratio = (wanted / power.clamp_(min=least)).sqrt_()
+        change = torch.sub(self.read_donors(x, draws.donors[:, 0]), x)
+        change -= keep_low(change, self.cut)
         if not bool((strength == 1).all()):
-            ratio = torch.lerp(torch.ones_like(ratio), ratio, by_row(strength), out=ratio)
-        ratio[..., 0, 0] = 1.0
-        own.mul_(ratio)
-        if bool(weak.any()):
-            own = torch.where(weak, (wanted.sqrt() * by_row(strength)).to(own.dtype), own)
-        return torch.fft.irfft2(own, s=x.shape[2:]).clamp_(-1.0, 1.0)
+            change *= by_row(strength)
+        return change.add_(x).clamp_(-1.0, 1.0)

@@ -16,6 +16,8 @@ from mechconn.interventions._image_base import ImageIntervention, blend, take_pa
 
 LEAST_SIGMA = 1e-3
 """In pixels: the weights of all but the pixel itself are zero."""
+DEFAULT_CUT = 8.0
+"""In cycles per shorter side."""
 TAIL = 6.0
 """Standard deviations beyond which a Gaussian counts as zero."""
 
@@ -60,18 +62,19 @@ class Blur(ImageIntervention, name="blur"):
 class LowPass(ImageIntervention, name="low-pass"):
     """Spatial frequencies above a cut are scaled by 1 - s, those up to it stay; clipped to [-1, 1].
 
-    The cut is a circle in the plane of frequencies, alike in all directions: sqrt(f_y^2 + f_x^2) <= cut. It is sharp,
-    so that at strength 1 the filter is a projection: nothing above the cut is left, which a Gaussian only weakens. With
-    `HighPass` of the same cut the two images sum to the image and its mean, where nothing is clipped. The image is
-    taken as periodic.
+    Low are the frequencies with |f_y| <= cut and |f_x| <= cut, a square in the plane of frequencies. The cut is sharp,
+    so that at strength 1 the filter is a projection: nothing above the cut is left, which a Gaussian only weakens
+    (`Blur`). A square is a product over the axes, which makes the filter two matrix products. With `HighPass` of the
+    same cut the two images sum to the image and its mean, where nothing is clipped. The image is taken as periodic.
 
     Attributes:
-        cut: in cycles per shorter side of the image, less than half its pixels.
+        cut: in cycles per shorter side of the image, less than half its pixels; None: 8, or a quarter of the shorter
+            side where that is less.
 
     Raises:
         ValueError: a cut that no frequency lies above.
 
-    Source: Yin et al. 2019, A Fourier perspective on model robustness in computer vision (there with a square).
+    Source: Yin et al. 2019, A Fourier perspective on model robustness in computer vision.
 
     Example:
         >>> wave = torch.cos(2 * torch.pi * torch.arange(8) * torch.tensor([[1.0], [3.0]]) / 8) / 2
@@ -82,18 +85,18 @@ class LowPass(ImageIntervention, name="low-pass"):
 
     disturbs: ClassVar[str] = "high spatial frequencies"
 
-    cut: float = 8.0
+    cut: float | None = None
 
     def __post_init__(self) -> None:
-        collect_errors(super().__post_init__, lambda: check_positive("cut", self.cut))
+        collect_errors(super().__post_init__, lambda: self.cut is None or check_positive("cut", self.cut))
 
     def check_size(self, channels: int, height: int, width: int) -> None:
         """Raise ValueError where no frequency is above the cut."""
-        _check_cut(self.cut, height, width)
+        check_cut(self.cut, height, width)
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images without fine detail."""
-        return blend(x, _keep_frequencies(x, _find_low(x, self.cut)), strength).clamp_(-1.0, 1.0)
+        return blend(x, keep_low(x, self.cut), strength).clamp_(-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ class HighPass(ImageIntervention, name="high-pass"):
     The mean of each channel stays, so that the image keeps its mean colour. The cut is that of `LowPass`.
 
     Attributes:
-        cut: in cycles per shorter side of the image, less than half its pixels.
+        cut: in cycles per shorter side of the image, less than half its pixels; None: 8, or a quarter of the shorter
+            side where that is less.
 
     Raises:
         ValueError: a cut that no frequency lies above.
@@ -119,20 +123,19 @@ class HighPass(ImageIntervention, name="high-pass"):
 
     disturbs: ClassVar[str] = "low spatial frequencies"
 
-    cut: float = 8.0
+    cut: float | None = None
 
     def __post_init__(self) -> None:
-        collect_errors(super().__post_init__, lambda: check_positive("cut", self.cut))
+        collect_errors(super().__post_init__, lambda: self.cut is None or check_positive("cut", self.cut))
 
     def check_size(self, channels: int, height: int, width: int) -> None:
         """Raise ValueError where no frequency is above the cut."""
-        _check_cut(self.cut, height, width)
+        check_cut(self.cut, height, width)
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images without large shapes."""
-        kept = ~_find_low(x, self.cut)
-        kept[0, 0] = True
-        return blend(x, _keep_frequencies(x, kept), strength).clamp_(-1.0, 1.0)
+        high = torch.sub(x, low := keep_low(x, self.cut), out=low).add_(x.mean((2, 3), keepdim=True))
+        return blend(x, high, strength).clamp_(-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class Resolution(ImageIntervention, name="resolution"):
 
     Attributes:
         factor: side of a block in pixels, from two to the image's shorter side; None: an eighth of the shorter side,
-            rounded up.
+            rounded up, or two where that is less.
 
     Raises:
         ValueError: blocks larger than the images.
@@ -167,7 +170,7 @@ class Resolution(ImageIntervention, name="resolution"):
 
     def check_size(self, channels: int, height: int, width: int) -> None:
         """Raise ValueError where a block is larger than the images."""
-        factor = take_part(self.factor, 0.125, height, width)
+        factor = self._find_factor(height, width)
         if not 2 <= factor <= min(height, width):
             raise ValueError(
                 f"factor must lie in 2 ... {min(height, width)}, the shorter side of the images, got {factor}; "
@@ -176,26 +179,38 @@ class Resolution(ImageIntervention, name="resolution"):
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images of blocks."""
-        factor = take_part(self.factor, 0.125, *x.shape[2:])
+        factor = self._find_factor(*x.shape[2:])
         down, along = (_make_means(side, factor, x) for side in x.shape[2:])
         return blend(x, down @ (x @ along), strength)
+
+    def _find_factor(self, height: int, width: int) -> int:
+        return self.factor or max(2, take_part(None, 0.125, height, width))
 
 
 def _make_blur(side: int, sigmas: Float[Tensor, " n"], largest: float) -> Float[Tensor, "n side side"]:
     """The matrix of a Gaussian blur along one axis for each standard deviation, columns by the pixel written to.
 
-    Weights are those of all mirror images of a pixel; those of the pixels that one is made of sum to one.
+    A pixel is made of others by their weights, summed over the mirror images of each, over the sum of all weights.
     """
-    place = torch.arange(side, device=sigmas.device, dtype=sigmas.dtype)
-    to, of = place[:, None], place[None]
-    scale = -0.5 / sigmas.clamp(min=LEAST_SIGMA).square()[:, None, None]
-    turns = math.ceil(TAIL * largest / (2 * side))
+    reach = math.ceil(TAIL * largest)
+    distances = torch.arange(reach + 1, device=sigmas.device, dtype=sigmas.dtype)
+    scales = -0.5 / sigmas.clamp(min=LEAST_SIGMA).square()
+    # The last entry stands for all that lies beyond.
+    heights = torch.cat([(distances.square() * scales[:, None]).exp(), sigmas.new_zeros(len(sigmas), 1)], 1)
+    place = torch.arange(side, device=sigmas.device)
     weights = torch.zeros(len(sigmas), side, side, device=sigmas.device, dtype=sigmas.dtype)
-    for period in range(-turns, turns + 1):
-        for distance in (of - to + 2 * side * period, of + to + 1 + 2 * side * period):
-            weights += (distance.square() * scale).exp()
-    # The matrix of weights is symmetric, so that the normalised one is asked for by rows and by columns.
+    for images in _list_images(place, side, reach):
+        weights += heights[:, images.abs().clamp(max=reach + 1)]
     return weights / weights.sum(1, keepdim=True)
+
+
+def _list_images(place: Tensor, side: int, reach: int) -> list[Tensor]:
+    """Distances of each pixel (columns) to the mirror images of each (rows), those that come within reach."""
+    turns = reach // (2 * side) + 1
+    shifts = [2 * side * period for period in range(-turns, turns + 1)]
+    of, to = place[:, None], place[None]
+    images = [distance + shift for distance in (of - to, of + to + 1) for shift in shifts]
+    return [distance for distance in images if int(distance.abs().min()) <= reach]
 
 
 def _make_means(side: int, factor: int, x: Tensor) -> Float[Tensor, "side side"]:
@@ -205,23 +220,27 @@ def _make_means(side: int, factor: int, x: Tensor) -> Float[Tensor, "side side"]
     return same / same.sum(0)
 
 
-def _check_cut(cut: float, height: int, width: int) -> None:
-    if cut >= min(height, width) / 2:
+def check_cut(cut: float | None, height: int, width: int) -> None:
+    """Raise ValueError where a cut is not below half the shorter side."""
+    if cut is not None and cut >= min(height, width) / 2:
         raise ValueError(
             f"cut must be less than half the shorter side of the images, {min(height, width) / 2:g} cycles, got "
             f"{cut:g}; set cut="
         )
 
 
-def _find_low(x: Tensor, cut: float) -> Tensor:
-    """Which coefficients of `rfft2` are of frequencies up to the cut."""
-    height, width = x.shape[2:]
-    options = {"device": x.device, "dtype": torch.float64}
-    shorter = min(height, width)
-    down, along = torch.fft.fftfreq(height, **options) * shorter, torch.fft.rfftfreq(width, **options) * shorter
-    return down.square()[:, None] + along.square() <= cut**2 * (1.0 + 1e-12)
+def keep_low(x: Float[Tensor, "n c h w"], cut: float | None) -> Float[Tensor, "n c h w"]:
+    """New images of the frequencies up to a cut along both axes."""
+    shorter = min(x.shape[2:])
+    cut = min(DEFAULT_CUT, shorter / 4) if cut is None else cut
+    down, along = (_make_projection(side, cut * side / shorter, x) for side in x.shape[2:])
+    return down @ (x @ along)
 
 
-def _keep_frequencies(x: Tensor, kept: Tensor) -> Tensor:
-    """Images of the coefficients of `rfft2` that are kept."""
-    return torch.fft.irfft2(torch.fft.rfft2(x).mul_(kept), s=x.shape[2:])
+def _make_projection(side: int, cut: float, x: Tensor) -> Float[Tensor, "side side"]:
+    """The symmetric matrix that keeps the frequencies up to a cut, in cycles per side, along one axis."""
+    place = torch.arange(side, device=x.device, dtype=torch.float64)
+    cycles = torch.arange(-(side // 2), (side + 1) // 2, device=x.device, dtype=torch.float64)
+    kept = cycles[cycles.abs() <= cut * (1.0 + 1e-12)]
+    turns = (place[:, None] - place[None])[..., None] * kept * (2.0 * math.pi / side)
+    return (turns.cos().sum(-1) / side).to(x.dtype)

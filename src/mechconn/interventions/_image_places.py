@@ -57,7 +57,7 @@ class Patch(ImageIntervention, name="patch"):
 
     disturbs: ClassVar[str] = "what stands at the place of the patch"
 
-    place: str | tuple[int, int] = "top-left"
+    place: str | tuple[int, ...] = "top-left"
     size: int | None = None
     colour: float | tuple[float, ...] = 0.0
 

@@ -58,17 +58,14 @@ class PatchShuffle(ImageIntervention, name="patch-shuffle"):
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images of shuffled cells."""
-        grid, (n, channels, height, width) = self.grid, x.shape
-        rows, columns = height // grid, width // grid
-        order = _draw_order(draws, grid**2, strength)
-        shuffled = torch.empty_like(x) if height % grid == 0 and width % grid == 0 else x.clone()
-        size = n, channels, grid, rows, grid, columns
-        cells = x[..., : grid * rows, : grid * columns].reshape(size)
-        sample = torch.arange(n, device=x.device)[:, None]
-        taken = cells[sample, :, order // grid, :, order % grid]  # [n, cells, channels, rows, columns]
-        out = shuffled[..., : grid * rows, : grid * columns]
-        out.copy_(taken.view(n, grid, grid, channels, rows, columns).permute(0, 3, 1, 4, 2, 5).reshape(out.shape))
-        return shuffled
+        n, channels, height, width = x.shape
+        order = _draw_order(draws, self.grid**2, strength)
+        cells, corners = _lay_grid(self.grid, height, width, x.device)
+        moved = corners[order] - corners  # of each cell, in pixels of the flattened image
+        pixels = torch.arange(height * width, device=x.device)
+        left_over = cells < 0
+        index = pixels + torch.where(left_over, 0, moved[:, cells.clamp(min=0)])
+        return x.reshape(n, channels, -1).gather(2, index[:, None].expand(-1, channels, -1)).view(x.shape)
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,15 @@ class Flip(ImageIntervention, name="flip"):
         flipped = x.flip(AXES[self.axis])
         chosen = draws.uniform("row") < strength
         return flipped if bool(chosen.all()) else torch.where(by_row(chosen), flipped, x)
+
+
+def _lay_grid(grid: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(the cell of each pixel, -1 of those left over, [H W]; the top left pixel of each cell), numbered row by row."""
+    rows, columns = (torch.arange(side, device=device) // (side // grid) for side in (height, width))
+    cells = torch.where((rows[:, None] < grid) & (columns < grid), rows[:, None] * grid + columns, -1)
+    places = torch.arange(grid, device=device)
+    corners = places[:, None] * (height // grid) * width + places * (width // grid)
+    return cells.flatten(), corners.flatten()
 
 
 def _draw_order(draws: Draws, count: int, strength: Tensor) -> Tensor:

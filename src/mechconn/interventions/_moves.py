@@ -72,12 +72,7 @@ class Rotate(Intervention, name="rotate"):
     def apply(self, x: Float[Tensor, "n c h w"], values: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Images turned by `values` degrees."""
         angle = (values * (math.pi / 180.0)).to(x)
-        cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
-        # Where in the input an output pixel comes from: coordinates run from -1 to 1 along each side, so a
-        # rotation in pixels carries the sides' ratio.
-        ratio = x.shape[2] / x.shape[3]
-        matrix = torch.stack([cos, -sin * ratio, none, sin / ratio, cos, none], 1).view(-1, 2, 3)
-        grid = affine_grid(matrix, list(x.shape), align_corners=False)
+        grid = _turn_grid(angle[:, None], x)
         turned = grid_sample(x - self.fill, grid, padding_mode="zeros", align_corners=False) + self.fill
         unturned = angle == 0
         return torch.where(by_row(unturned), x, turned) if bool(unturned.any()) else turned
@@ -127,12 +122,11 @@ class Translate(Intervention, name="translate"):
 
     def apply(self, x: Float[Tensor, "n c h w"], values: Int[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
         """Images moved by `values`."""
-        margin, values = self.max_pixels, values.to(x.device)
+        margin, values, (height, width) = self.max_pixels, values.to(x.device), x.shape[2:]
         framed = pad(x, [margin] * 4, value=self.fill)
-        rows = torch.arange(x.shape[2], device=x.device) + margin - values[:, :1]
-        columns = torch.arange(x.shape[3], device=x.device) + margin - values[:, 1:]
-        sample = torch.arange(len(x), device=x.device)[:, None, None]
-        return framed[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+        windows = framed.unfold(2, height, 1).unfold(3, width, 1)  # [n, c, places, places, h, w]
+        sample = torch.arange(len(x), device=x.device)
+        return windows[sample, :, margin - values[:, 0], margin - values[:, 1]]
 
 
 @dataclass(frozen=True)
@@ -191,3 +185,18 @@ class ColourShift(Intervention, name="colour-shift"):
 def _scale_largest(directions: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
     """Each row over its largest magnitude."""
     return directions / directions.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def _turn_grid(angle: Float[Tensor, "n 1"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w 2"]:
+    """Where in the input each output pixel comes from, (across, down), each from -1 to 1 along its side.
+
+    A rotation in pixels carries the sides' ratio. The values are those of `affine_grid`, which takes longer.
+    """
+    height, width = x.shape[2:]
+    cos, sin, ratio = angle.cos(), angle.sin(), height / width
+    upright = affine_grid(torch.eye(2, 3).to(x)[None], [1, 1, height, width], align_corners=False)[0]
+    across, down = upright[0, :, 0], upright[:, 0, 1]
+    grid = x.new_empty(len(x), 2, height, width)
+    torch.add((across * cos)[:, None, :], (down * (-sin * ratio))[:, :, None], out=grid[:, 0])
+    torch.add((across * (sin / ratio))[:, None, :], (down * cos)[:, :, None], out=grid[:, 1])
+    return grid.permute(0, 2, 3, 1)

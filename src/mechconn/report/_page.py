@@ -14,7 +14,7 @@ from mechconn.core import to_plain, write_atomically
 from mechconn.plotting import Result, flatten_settings, read_result, render_template
 
 RESULTS = (connectivity, mechanisms, paper, theory)
-WRITTEN = "result.save(file), or --json of audit, demo or compare, wrote"
+WRITTEN = "result.save(file), or --json of audit, reliances, dose, demo or compare, wrote"
 """Which files hold a result, in errors."""
 
 

@@ -1,0 +1,64 @@
+"""Data that are normalised already, wrapped so that cues and interventions have their scale of [-1, 1]."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import mechconn as mc
+from mechconn.datasets import ImageSet, Normalised
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def make_images() -> ImageSet:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (9, 3, 6, 8), generator=draw, dtype=torch.uint8)
+    return ImageSet(x, torch.arange(9) % 3, ("a", "b", "c"))
+
+
+def read(data: Normalised) -> Tensor:
+    return data.inputs(torch.arange(len(data)))
+
+
+def test_rows_are_the_same_within_the_stated_rounding_and_scenes_are_the_images() -> None:
+    images = make_images()
+    given = read(Normalised(images, MEAN, STD))
+    mapped = Normalised.of((given, images.y), MEAN, STD)
+    spread = torch.tensor([(1 + mean) / std for mean, std in zip(MEAN, STD, strict=True)])[:, None, None]
+    assert bool(((read(mapped) - given).abs() <= 4e-7 * spread + 4e-7 * given.abs()).all())
+    torch.testing.assert_close(mapped.scenes.inputs(torch.arange(9)), images.inputs(torch.arange(9)), rtol=0, atol=1e-6)
+    assert torch.equal(mapped.y, images.y) and mapped.mean == MEAN and mapped.std == STD
+
+
+@pytest.mark.parametrize(("mean", "std", "scale"), [(0, 1, 1.0), (0.0, 1 / 255, 255.0)])
+def test_one_number_for_all_channels(mean: float, std: float, scale: float) -> None:
+    u = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    mapped = Normalised.of((scale * u, torch.zeros(4)), mean, std)
+    torch.testing.assert_close(mapped.scenes.inputs(torch.arange(4)), 2 * u - 1, rtol=0, atol=1e-6)
+    torch.testing.assert_close(read(mapped), scale * u, rtol=1e-6, atol=1e-6 * scale)
+
+
+def test_a_suite_of_interventions_is_that_of_images_before_the_normalisation() -> None:
+    images, functions = make_images(), {"grey": "grey", "moved": mc.Translate(2), "lost": {"name": "occlusion"}}
+    before = mc.intervened(Normalised(images, MEAN, STD), functions, seed=3)
+    given = read(Normalised(images, MEAN, STD)), images.y
+    after = mc.intervened(Normalised.of(given, MEAN, STD), functions, seed=3)
+    for name in before:
+        x, y = (suite[name].inputs(torch.arange(9)) for suite in (before, after))  # pyright: ignore
+        torch.testing.assert_close(y, x, rtol=0, atol=1e-5)
+
+
+def test_numbers_that_do_not_fit() -> None:
+    with pytest.raises(ValueError) as raised:
+        Normalised.of((torch.zeros(2, 3, 4, 4), torch.zeros(2)), (0.5, 0.5), 0.0)
+    assert str(raised.value) == (
+        "mean and std must be one number or one for each channel, std above zero, got [0.5, 0.5] and [0.0] for inputs "
+        "of shape [3, 4, 4]"
+    )
+
+
+def test_what_it_prints() -> None:
+    mapped = Normalised.of((torch.zeros(2, 1, 4, 4), torch.zeros(2)), 0.5, 0.25)
+    assert repr(mapped) == "Normalised(2 rows of [1, 4, 4], mean [0.5], std [0.25], of MappedBack)"
