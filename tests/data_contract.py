@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import mechconn as mc
+from mechconn import interventions as moves
 from mechconn.core import as_data, copy_inputs
-from mechconn.datasets import Cue, ImageSet, Planted, PlantedCue
+from mechconn.datasets import Cue, ImageSet, Planted, PlantedCue, TokenSet
 from mechconn.interventions import (
     Background,
     BinColumn,
@@ -33,6 +34,7 @@ from mechconn.interventions import (
     Texture,
 )
 from mechconn.losses import Loss, as_loss
+from raw_texts import read_texts
 from texts import MARKERS, texts
 from user_defined_data import Brighten, Margin, MaskTokens, Pinball, StripeCue
 
@@ -45,6 +47,11 @@ def images(side: int = 24, classes: int = 3) -> ImageSet:
     draw = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (ROWS, 3, side, side), generator=draw, dtype=torch.uint8)
     return ImageSet(x, torch.arange(ROWS) % classes, tuple(map(str, range(classes))))
+
+
+def tokens_alone() -> TokenSet:
+    """Pairs without their strings."""
+    return replace(read_texts(), raw=None)
 
 
 def table() -> tuple[Tensor, Tensor]:
@@ -95,6 +102,29 @@ INTERVENTIONS: dict[str, tuple[Intervention, Any]] = {
     "Background, noise": (Background(find_bright, fill="noise"), SEEN),
     "Brighten, a user's": (Brighten(), images()),
     "MaskTokens, a user's": (MaskTokens(), texts(ROWS)),
+    "WordShuffle": (moves.WordShuffle(), read_texts()),
+    "WordShuffle, tokens": (moves.WordShuffle(), replace(texts(ROWS), special=(1, 2))),
+    "DropWords": (moves.DropWords(), read_texts()),
+    "DropWords, tokens": (moves.DropWords(), tokens_alone()),
+    "Truncate": (moves.Truncate(keep="random"), read_texts()),
+    "Truncate, tokens": (moves.Truncate(keep="random"), tokens_alone()),
+    "InsertPhrase": (moves.InsertPhrase(), read_texts()),
+    "InsertPhrase, tokens": (moves.InsertPhrase(level="tokens"), read_texts()),
+    "RemovePhrase": (moves.RemovePhrase(), read_texts()),
+    "RemovePhrase, tokens": (moves.RemovePhrase(level="tokens"), read_texts()),
+    "SwapWords": (moves.SwapWords(words=(("film", "movie"), ("is", "was"))), read_texts()),
+    "SwapWords, tokens": (moves.SwapWords(level="tokens"), read_texts()),
+    "SwapNames": (moves.SwapNames(), read_texts()),
+    "SwapPlaces": (moves.SwapPlaces(), read_texts()),
+    "SwapPronouns": (moves.SwapPronouns(), read_texts()),
+    "Negation": (moves.Negation(part="both"), read_texts()),
+    "OnePart": (moves.OnePart(), read_texts()),
+    "OnePart, tokens": (moves.OnePart(), tokens_alone()),
+    "RemoveOverlap": (moves.RemoveOverlap(), read_texts()),
+    "RemoveOverlap, tokens": (moves.RemoveOverlap(), tokens_alone()),
+    "NoPunctuation": (moves.NoPunctuation(), read_texts()),
+    "Lowercase": (moves.Lowercase(), read_texts()),
+    "Uppercase": (moves.Uppercase(), read_texts()),
 }
 
 
@@ -205,7 +235,8 @@ def assert_intervention(intervention: Intervention, data: Any) -> None:
     prepared = intervention.prepare(data)
     values = assert_pure(prepared.draw, IDS, 3, rows=take_some)
     assert len(values) == ROWS and not torch.equal(prepared.draw(IDS, 4), values)
-    assert_pure(prepared.apply, x, values, rows=take_some)
+    if not prepared.comes_before_inputs:
+        assert_pure(prepared.apply, x, values, rows=take_some)
     scenes = intervention(data, seed=3)
     assert torch.equal(scenes.y, data.y)
     assert_same(scenes.inputs(torch.arange(ROWS)), intervention(scenes, seed=3).inputs(torch.arange(ROWS)))

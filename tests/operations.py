@@ -49,6 +49,13 @@ METHODS: dict[str, Method] = {
         probe=mc.LastLayerRetraining(epochs=2, batch_size=8), tuning=mc.NaiveFineTuning(epochs=2, batch_size=8)
     ),
     "DFR": mc.DFR(draws=2),
+    "CBFT, AdamW": mc.CBFT(
+        epochs=2, batch_size=8, optimizer="adamw", warmup=0.5, weight_decay=0.05, weight_decay_on="matrices"
+    ),
+    "LPFT, Adam and RMSprop": mc.LPFT(
+        probe=mc.LastLayerRetraining(epochs=2, batch_size=8, optimizer=mc.Adam(betas=(0.8, 0.9))),
+        tuning=mc.NaiveFineTuning(epochs=2, batch_size=8, optimizer=torch.optim.RMSprop, warmup=2, clip_norm=0.5),
+    ),
     "IRM": mc.IRM(epochs=2, batch_size=8),
     "VREx": mc.VREx(epochs=2, batch_size=8),
     "ConvexCombination": mc.ConvexCombination(epochs=2, batch_size=8),
@@ -66,6 +73,7 @@ ON_NORM_MLP: dict[str, Method] = {
 PATH_FITS: dict[str, PathFit] = {
     "BezierFit": mc.BezierFit(epochs=2, batch_size=8),
     "BezierFit, authors": mc.BezierFit(epochs=2, batch_size=8, variant="authors"),
+    "BezierFit, AdamW": mc.BezierFit(epochs=2, batch_size=8, optimizer="adamw", warmup=0.25),
     "PolygonalFit": mc.PolygonalFit(epochs=2, batch_size=8, bends=2),
     "SineFit, a user's": SineFit(epochs=2, batch_size=8),
 }

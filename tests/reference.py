@@ -42,6 +42,40 @@ def evaluated(model: nn.Module, batches: Iterable[Batch]) -> tuple[float, float]
     return sum(losses) / len(losses), sum(hits) / len(hits)
 
 
+# ---------------------------------------------------------------- optimisers
+
+
+def adam_steps(
+    params: Tensors,
+    gradients: Callable[[Tensors], Tensors],
+    rates: Iterable[float],
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+) -> dict[str, Tensor]:
+    """Adam, or with `decoupled` AdamW, number by number as the equations are printed, one step for each rate."""
+    theta = {name: tensor.detach().double().flatten().tolist() for name, tensor in params.items()}
+    first = {name: [0.0] * len(values) for name, values in theta.items()}
+    second = {name: [0.0] * len(values) for name, values in theta.items()}
+    b1, b2 = betas
+
+    def point() -> dict[str, Tensor]:
+        return {name: torch.tensor(values, dtype=torch.float64).view_as(params[name]) for name, values in theta.items()}
+
+    for number, lr in enumerate(rates, start=1):
+        for name, gradient in gradients(point()).items():
+            for i, slope in enumerate(gradient.flatten().tolist()):
+                g = slope if decoupled else slope + weight_decay * theta[name][i]
+                if decoupled:
+                    theta[name][i] -= lr * weight_decay * theta[name][i]
+                first[name][i] = b1 * first[name][i] + (1 - b1) * g
+                second[name][i] = b2 * second[name][i] + (1 - b2) * g * g
+                m, v = first[name][i] / (1 - b1**number), second[name][i] / (1 - b2**number)
+                theta[name][i] -= lr * m / (math.sqrt(v) + eps)
+    return point()
+
+
 # ---------------------------------------------------------------- paths
 
 

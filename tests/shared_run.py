@@ -32,7 +32,11 @@ METHODS: dict[str, Method] = {
 
 LONGER: dict[str, Any] = {"epochs": 2, "batch_size": 5, "accumulate": 2, "lr": 0.2}
 """Batches of five and of three rows in one step: parts of several sizes, shares of several sizes."""
-LONG: dict[str, Method] = {"NaiveFineTuning": mc.NaiveFineTuning(**LONGER), "CBFT": mc.CBFT(**LONGER)}
+LONG: dict[str, Method] = {
+    "NaiveFineTuning": mc.NaiveFineTuning(**LONGER),
+    "CBFT": mc.CBFT(**LONGER),
+    "CBFT AdamW": mc.CBFT(**{**LONGER, "lr": 0.01}, optimizer="adamw", warmup=0.5, clip_norm=1.0),
+}
 
 
 def tuned(name: str, accelerator: Any) -> mc.Trained:

@@ -26,6 +26,7 @@ PAGES = (
     "extending",
     "features",
     "formats",
+    "interventions",
     "methods",
     "outcomes",
     "paths",

@@ -51,6 +51,8 @@ from .datasets import Suite as Suite
 from .datasets import TokenCue as TokenCue
 from .datasets import load_outputs as load_outputs
 from .datasets import save_outputs as save_outputs
+from .descent import Adam as Adam
+from .descent import AdamW as AdamW
 from .descent import Checkpoint as Checkpoint
 from .descent import Trained as Trained
 from .descent import Training as Training

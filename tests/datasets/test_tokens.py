@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import mechconn as mc
-from mechconn.datasets import TokenSet, cue_task
+from mechconn.datasets import TokenSet, cue_task, make_cued_set
+from mechconn.paper._tasks import identify
+from raw_texts import make_kind, read_texts
 from texts import CLS, MARKERS, SEP, texts
 from zoo import rows
 
@@ -135,3 +137,40 @@ def test_tasks_that_make_no_sense_are_refused() -> None:
     assert len(cue_task(marked.without(MARKERS), cue=CUE).train) == 16
     with pytest.raises(ValueError, match=r"Rotate needs images of shape \[C, H, W\], got inputs of shape \[\]"):
         mc.Rotate(30)(data)
+
+
+# ---------------------------------------------------------------- strings beside the ids
+
+
+def test_strings_follow_their_rows() -> None:
+    data = read_texts()
+    index = torch.tensor([8, 1])
+    part = data.subset(index)
+    assert data.raw is not None and part.raw is not None
+    assert part.raw.rows == (data.raw.rows[8], data.raw.rows[1]) and part.special == data.special == (0, 2, 3, 4)
+    assert data.first(3).raw.rows == data.raw.rows[:3]  # pyright: ignore[reportOptionalMemberAccess]
+    assert data.widened(40).raw is data.to("cpu").raw is data.raw
+    assert data.without((900,)).raw is data.raw and data.without((6,)).raw is None
+    assert "dog" not in repr(data)
+
+
+def test_other_strings_in_some_rows_are_tokenised_alike() -> None:
+    data, tokenizer = read_texts(), make_kind("words")
+    changed = data.with_texts({3: ("A fine film", "is slow"), 0: ("Mary " * 30, "")})
+    before, after = (x.inputs(torch.arange(12)) for x in (data, changed))
+    width = data.input_ids.shape[1]
+    for row, pair in {3: ("A fine film", "is slow"), 0: ("Mary " * 30, "")}.items():
+        found = tokenizer([pair[0]], [pair[1]])["input_ids"][0]
+        assert after["input_ids"][row, : len(found)].tolist() == found
+        assert int(after["attention_mask"][row].sum()) == len(found)
+    others = torch.tensor([row for row in range(12) if row not in (0, 3)])
+    assert all(torch.equal(after[name][others, :width], before[name][others]) for name in before)
+    assert changed.input_ids.shape[1] == 33 and changed.raw.rows[3] == ("A fine film", "is slow")  # pyright: ignore
+    assert data.with_texts({}) is data
+
+
+def test_strings_and_special_tokens_are_no_part_of_what_runs_are_known_by() -> None:
+    data = read_texts()
+    alone = replace(data, raw=None, special=None)
+    kept, bare, other = (identify(make_cued_set(x, CUE)) for x in (data, alone, replace(alone, pad_id=7)))
+    assert kept == bare != other

@@ -15,10 +15,11 @@ import mechconn as mc
 from advice import CBFT, CUED, Twin, tune
 from advice_heads import HEADS
 from advice_methods import METHODS_ADVICE
+from advice_optimizers import OPTIMIZERS
 from mechconn.core import read_with_note, write_safetensors
 from zoo import build, mlp
 
-ADVICE = {**HEADS, **METHODS_ADVICE}
+ADVICE = {**HEADS, **METHODS_ADVICE, **OPTIMIZERS}
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -92,9 +93,11 @@ ROOMS = ("descent", "tuning", "paths")
 ELSEWHERE = (
     "was written by another run", "was changed after it was written", "its folder does not exist",
     "or train model.float()", "let it cast to the type of its weights", "cannot be shared by", "but a hook computes",
+    "a checkpoint holds ", "the checkpoint holds the state of",
     "controls must be a list of control points", "return copies of its parameters", "must return copies",
 )  # fmt: skip
-"""Followed above, or beside the tests of half precision, of several processes, of hooks, and of curves of users."""
+"""Followed above, or beside the tests of half precision, of several processes, of optimisers' states, of hooks,
+and of curves of users."""
 
 
 def advising_raises() -> Iterator[tuple[Path, range]]:

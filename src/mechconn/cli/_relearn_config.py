@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from mechconn.core import Config
+from mechconn.descent import AnyOptimizer, describe_optimiser
 from mechconn.mechanisms import Relearning
 
 COLUMN_ONLY = "column_only"
@@ -61,10 +62,17 @@ class RelearnConfig(Config):
         default=list(Relearning().steps), description="steps after which accuracy is measured, from 0, ascending"
     )
     lr: float | list[float] = Field(
-        default=0.01, description="learning rate; of a list each network counts with its best, the strongest attack"
+        default=0.01,
+        description="learning rate; of a list each network counts with its best, the strongest attack; default: 0.01, "
+        "and with another optimizer its own",
     )
     seeds: int = Field(default=5, description="orders of the rows, two or more; the interval is over them too")
     batch_size: int = Field(default=20, description="rows of a step")
+    optimizer: AnyOptimizer = Field(
+        default="sgd",
+        description='"sgd", "adam", "adamw", a table {name = "adamw", betas = [0.9, 0.98]}, or package.module:name',
+    )
+    warmup: int = Field(default=0, description="steps in which the learning rate rises to lr")
 
     @field_validator("steps", "lr", "seeds", "batch_size")
     @classmethod
@@ -72,6 +80,18 @@ class RelearnConfig(Config):
         setting: dict[str, Any] = {info.field_name: tuple(value) if isinstance(value, list) else value}
         Relearning(**setting)
         return value
+
+    @model_validator(mode="after")
+    def _is_protocol(self) -> RelearnConfig:
+        assert self.relearning
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Records of SGD without warm-up are what they were before there was anything else."""
+        plain = serialise(self)
+        own = {"optimizer": describe_optimiser(self.optimizer), "warmup": self.warmup}
+        return {key: own.get(key, v) for key, v in plain.items() if own.get(key) not in ("sgd", 0)}
 
     @model_validator(mode="after")
     def _is_compared(self) -> RelearnConfig:
@@ -86,8 +106,10 @@ class RelearnConfig(Config):
     @property
     def relearning(self) -> Relearning:
         """The protocol; how many rows are tuned on is settled where the data are read."""
-        lr = tuple(self.lr) if isinstance(self.lr, list) else self.lr
-        return Relearning(steps=tuple(self.steps), lr=lr, seeds=self.seeds, batch_size=self.batch_size)
+        names = self.model_fields_set & {"steps", "lr", "seeds", "batch_size", "optimizer", "warmup"}
+        values = ((name, getattr(self, name)) for name in names)
+        given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values}
+        return Relearning(**given)
 
 
 class ProbeConfig(Config):

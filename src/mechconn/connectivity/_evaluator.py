@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor, nn
 
 from mechconn.core import (
@@ -188,7 +187,7 @@ class Evaluator:
         """Whether rows of a split show something of each other, such as a column of another row."""
         return any(find_links(data) is not None for data in self.suite.draws_of(split).values())
 
-    def number_clusters(self, split: str, rows: int, counted: Bool[Tensor, " _"] | None = None) -> Tensor | None:
+    def number_clusters(self, split: str, rows: int, counted: Tensor | None = None) -> Tensor | None:
         """The number of the cluster of each row that counts, int64; None where rows are independent.
 
         Rows of one cluster of the user's are together, and rows that show something of each other.

@@ -72,6 +72,7 @@ from mechconn.core._import_function import import_object as import_object
 from mechconn.core._log import log as log
 from mechconn.core._log import log_warnings as log_warnings
 from mechconn.core._map_style import MapStyle as MapStyle
+from mechconn.core._method_settings import DescribedSetting as DescribedSetting
 from mechconn.core._method_settings import MethodSettings as MethodSettings
 from mechconn.core._method_settings import OneOf as OneOf
 from mechconn.core._named import build_named as build_named
@@ -79,6 +80,7 @@ from mechconn.core._named import construct as construct
 from mechconn.core._named import list_options as list_options
 from mechconn.core._named import read_named as read_named
 from mechconn.core._plain import ADDED_LATER as ADDED_LATER
+from mechconn.core._plain import NOT_HASHED as NOT_HASHED
 from mechconn.core._plain import NOT_SAVED as NOT_SAVED
 from mechconn.core._plain import to_plain as to_plain
 from mechconn.core._plain import to_plain_fields as to_plain_fields

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import abc
+import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter
@@ -11,6 +13,7 @@ from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandl
 from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 from mechconn.core._checks import check_choice
+from mechconn.core._plain import ADDED_LATER
 from mechconn.core._registry import Registered, check_declared_fields, find_kind, list_kinds, name_kind
 
 OWN_CLASS = {
@@ -19,6 +22,14 @@ OWN_CLASS = {
     "properties": {"method": {"type": "string", "pattern": ":"}},
     "required": ["method"],
 }
+
+
+class DescribedSetting(Registered, abc.ABC):
+    """Base of values in the fields of settings that files name by a text or a table of their own."""
+
+    @abc.abstractmethod
+    def describe(self) -> str | dict[str, Any]:
+        """As configuration files name it: plain values."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,19 @@ class MethodSettings(Registered):
             ValueError: annotations of a subclass without `@dataclass`, which are no settings.
         """
         check_declared_fields(type(self))
-        return {"method": name_kind(type(self)), **asdict(self)}
+        return {"method": name_kind(type(self)), **self.list_fields()}
+
+    def list_fields(self) -> dict[str, Any]:
+        """Every setting as a plain value, those of methods in it too, without names.
+
+        Fields that a later release added are left out at their defaults, so that ids of runs stay what they were.
+        """
+        found = ((known, getattr(self, known.name)) for known in fields(self))
+        return {
+            known.name: _describe_setting(value)
+            for known, value in found
+            if not (known.metadata == ADDED_LATER and value == known.default)
+        }
 
     @classmethod
     def _drop_name(cls, value: Any) -> Any:
@@ -61,6 +84,23 @@ class MethodSettings(Registered):
         }
         own["additionalProperties"] = False
         return found
+
+
+def _describe_setting(value: Any) -> Any:
+    """A setting as a plain value, as `dataclasses.asdict` has it: of what describes itself its description."""
+    if isinstance(value, MethodSettings):
+        return value.list_fields()
+    if isinstance(value, DescribedSetting):
+        return value.describe()
+    if type(value) is list:
+        return [_describe_setting(part) for part in value]
+    if type(value) is tuple:
+        return tuple(map(_describe_setting, value))
+    if type(value) is dict:
+        return {key: _describe_setting(part) for key, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {known.name: _describe_setting(getattr(value, known.name)) for known in fields(value)}
+    return copy.deepcopy(value)
 
 
 @dataclass(frozen=True)

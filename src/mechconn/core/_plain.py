@@ -18,6 +18,8 @@ NOT_SAVED: Mapping[str, Any] = {"mechconn": "not saved"}
 """Metadata of a dataclass field that files leave out: networks, and values of every sample."""
 ADDED_LATER: Mapping[str, Any] = {"mechconn": "added later"}
 """Metadata of a field that a later release added: hashes leave it out at its default, and so stay what they were."""
+NOT_HASHED: Mapping[str, Any] = {"mechconn": "not hashed"}
+"""Metadata of a field that tells how data were made and not what their rows show: hashes leave it out."""
 
 
 def to_plain(value: Any) -> Any:

@@ -80,6 +80,7 @@ from mechconn.datasets._task import find_cues as find_cues
 from mechconn.datasets._text_tables import JSON_SUFFIXES as JSON_SUFFIXES
 from mechconn.datasets._text_tables import list_text_splits as list_text_splits
 from mechconn.datasets._token_cue import TokenCue as TokenCue
+from mechconn.datasets._tokenizer import TextTokenizer as TextTokenizer
 from mechconn.datasets._tokenizer import explain_different_tokenizers as explain_different_tokenizers
 from mechconn.datasets._tokenizer import find_tokenizer_folder as find_tokenizer_folder
 from mechconn.datasets._tokenizer import holds_tokenizer as holds_tokenizer

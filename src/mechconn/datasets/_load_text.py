@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from mechconn.core import check_choice, check_count, collect_errors, log
 from mechconn.datasets._delimited import QUOTINGS, Quoting
 from mechconn.datasets._label_names import reorder_labels
+from mechconn.datasets._raw_texts import RawTexts, pad_rows
 from mechconn.datasets._text_tables import (
     JSON_SUFFIXES,
     TEXT_SUFFIXES,
@@ -52,7 +51,7 @@ def load_text(
     heeds attention_mask: it then gives what it gives with padding to the whole, but for rounding. Other models
     (convolutions, Fourier mixing, answers at the last position) are evaluated with all positions, so that the batch
     size changes nothing. Nothing is cut unless `max_length` says so; how many texts were cut is logged, and stands in
-    the `repr` of the result.
+    the `repr` of the result. The strings stay in memory beside the ids, for interventions that rewrite them.
 
     Args:
         source: a .csv, .tsv, .txt, .jsonl (.json, .ndjson) or parquet file, or a folder of parquet files or of
@@ -87,7 +86,7 @@ def load_text(
         labels, names = reorder_labels(labels, names, reader.classes)
     found = reader.encode(columns[0], columns[1] if len(columns) > 1 else None, max_length)
     _check_lengths(table, found, reader, max_length)
-    data = _to_token_set(found, reader.pad_id, labels, names, max_length)
+    data = _to_token_set(found, RawTexts(tuple(zip(*columns, strict=True)), reader, max_length), labels, names)
     if data.cut is not None and bool(data.cut.any()):
         log(f"{table.place}: {data.facts()[0]}")
     return data
@@ -200,23 +199,20 @@ def _check_lengths(table: TextTable, found: EncodedTexts, reader: TextTokenizer,
         )
 
 
-def _to_token_set(
-    found: EncodedTexts, pad_id: int, labels: Sequence[int], classes: tuple[str, ...], max_length: int | None
-) -> TokenSet:
-    ids = _pad(found.ids, pad_id)
+def _to_token_set(found: EncodedTexts, raw: RawTexts, labels: Sequence[int], classes: tuple[str, ...]) -> TokenSet:
+    reader, max_length = raw.tokenizer, raw.max_length
+    ids = pad_rows(found.ids, reader.pad_id)
     lengths = torch.tensor(list(map(len, found.ids)))
     return TokenSet(
         input_ids=ids,
         attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long(),
         y=torch.tensor(labels),
         classes=classes,
-        token_type_ids=None if found.types is None else _pad(found.types, 0),
+        token_type_ids=None if found.types is None else pad_rows(found.types, 0),
         pads_by_batch=True,
         cut=None if max_length is None else torch.tensor(found.cut),
         max_length=max_length,
-        pad_id=pad_id,
+        pad_id=reader.pad_id,
+        special=reader.special,
+        raw=raw,
     )
-
-
-def _pad(rows: list[Tensor], value: int) -> Tensor:
-    return pad_sequence(rows, batch_first=True, padding_value=value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ UNLIMITED = 1_000_000
 """From this number of tokens on, a tokenizer's limit is none."""
 READ = 1000
 """Texts that are tokenised at a time."""
+SPECIAL_NAMES = ("bos", "eos", "sep", "pad", "cls", "mask")
+"""Tokens of a format; an unknown word is not among them, unless it shares the id of one."""
+INNER_MARK, WORD_MARKS = "##", ("\u0120", "\u2581")
+"""What marks a token within a word (WordPiece), or at its beginning (byte-level BPE; SentencePiece)."""
 PROBE = "A b-C, 12 Éa \u4e2d\u6587 isn't."
 """What two tokenizers must read alike: case, accents, punctuation, digits, other scripts."""
 
@@ -69,6 +74,67 @@ class TextTokenizer:
             [row for part in parts for row in part.cut],
         )
 
+    @cached_property
+    def special(self) -> tuple[int, ...]:
+        """Ids of the tokens that belong to the format, such as [CLS] and [SEP]; an unknown word is none of them."""
+        named = [getattr(self.own, f"{name}_token_id", None) for name in SPECIAL_NAMES]
+        ids = set(self.own.all_special_ids) - {self.own.unk_token_id} | {id for id in named if isinstance(id, int)}
+        for pair in (None, [""]):
+            found = self.own([""], pair, return_special_tokens_mask=True, verbose=False)
+            marked = zip(found["input_ids"][0], found["special_tokens_mask"][0], strict=True)
+            ids |= {id for id, is_special in marked if is_special}
+        return tuple(sorted(ids))
+
+    @cached_property
+    def continuing(self) -> frozenset[int]:
+        """Ids of the tokens that continue a word: "##ing" where others have no mark, "ing" where they begin by one."""
+        vocabulary = self.own.get_vocab()
+        if any(token.startswith(INNER_MARK) for token in vocabulary):
+            return frozenset(id for token, id in vocabulary.items() if token.startswith(INNER_MARK))
+        if any(token.startswith(WORD_MARKS) and len(token) > 1 for token in vocabulary):
+            return frozenset(
+                id for token, id in vocabulary.items() if token[:1].isalnum() and token[0] not in WORD_MARKS
+            )
+        return frozenset()
+
+    def encode_phrase(self, phrase: str, inside: bool = True) -> tuple[int, ...]:
+        """The ids of a phrase without the tokens of the format: as it stands behind another word, or at the start.
+
+        Raises:
+            ValueError: the tokenizer does not know a word of it, or finds no token in it.
+        """
+        ids = self._encode_plain(phrase)
+        if inside:
+            before, both = self._encode_plain("a"), self._encode_plain(f"a {phrase}")
+            ids = both[len(before) :] if both[: len(before)] == before and len(both) > len(before) else ids
+        unknown = getattr(self.own, "unk_token_id", None)
+        if not ids:
+            raise ValueError(f"the tokenizer {self.name} finds no token in {phrase!r}; pass words that it knows")
+        if unknown in ids and unknown not in self.special:
+            words = [word for word in phrase.split() if unknown in self._encode_plain(word)]
+            raise ValueError(
+                f"the tokenizer {self.name} does not know the word {(words or [phrase])[0]!r}; pass words that it knows"
+            )
+        return tuple(ids)
+
+    def _encode_plain(self, text: str) -> list[int]:
+        return list(self.own(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def cut_texts(self, first: list[str], second: list[str] | None, max_length: int) -> list[list[str]]:
+        """The strings of one or two columns as far as `max_length` tokens of each row show them.
+
+        Tokenizers without offsets (those that are slow) leave them whole.
+        """
+        columns = [first] if second is None else [first, second]
+        if not getattr(self.own, "is_fast", False):
+            return columns
+        options = {"truncation": True, "max_length": max_length, "return_offsets_mapping": True, "verbose": False}
+        found = self.own(first, second, padding=False, **options)
+        return [
+            [_cut_text(text, number, found.sequence_ids(row), found["offset_mapping"][row]) for row, text in rows]
+            for number, rows in enumerate(map(enumerate, columns))
+        ]
+
     def _encode_part(self, first: list[str], second: list[str] | None, max_length: int | None) -> EncodedTexts:
         found = self._call(first, second)
         cut = [max_length is not None and len(ids) > max_length for ids in found["input_ids"]]
@@ -90,6 +156,12 @@ class TextTokenizer:
         options = {"truncation": False, **options}
         found = self.own(first, second, padding=False, verbose=False, return_attention_mask=False, **options)
         return {name: list(found[name]) for name in ("input_ids", "token_type_ids") if name in found}
+
+
+def _cut_text(text: str, number: int, parts: list[int | None], offsets: list[tuple[int, int]]) -> str:
+    """What is shown of the text that is part `number` of a row."""
+    shown = [place for part, place in zip(parts, offsets, strict=True) if part == number]
+    return text[min(start for start, _ in shown) : max(end for _, end in shown)] if shown else ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,8 +11,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mechconn.core import ADDED_LATER, TOKEN_IDS, TOKEN_MASK, ShortRepr
+from mechconn.core import ADDED_LATER, NOT_HASHED, TOKEN_IDS, TOKEN_MASK, ShortRepr
 from mechconn.datasets._images import check_labels, count_first_rows, draw_split_rows
+from mechconn.datasets._raw_texts import RawTexts, Strings, pad_rows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,6 +32,10 @@ class TokenSet(ShortRepr):
         cut: which texts were cut to `max_length` tokens, bool of shape [N]; None where that is not known.
         max_length: tokens that texts were cut to; None where they were not.
         pad_id: the id that fills what is added at the end of texts.
+        special: ids of the tokens that belong to the format, such as [CLS] and [SEP], which interventions leave where
+            they are; None where they are not told. `load_text` takes them from the tokenizer.
+        raw: the strings and their tokenizer, for interventions that rewrite texts before they are tokenised; None
+            where the data are token ids alone. `load_text` keeps them.
 
     Raises:
         TypeError: ids or labels are not int64.
@@ -51,6 +56,8 @@ class TokenSet(ShortRepr):
     cut: Bool[Tensor, " n"] | None = field(default=None, metadata=ADDED_LATER)
     max_length: int | None = field(default=None, metadata=ADDED_LATER)
     pad_id: int = field(default=0, metadata=ADDED_LATER)
+    special: tuple[int, ...] | None = field(default=None, metadata=NOT_HASHED)
+    raw: RawTexts | None = field(default=None, metadata=NOT_HASHED)
 
     def __post_init__(self) -> None:
         ids, mask = self.input_ids, self.attention_mask
@@ -85,7 +92,8 @@ class TokenSet(ShortRepr):
     def subset(self, index: Tensor) -> TokenSet:
         """The rows `index`."""
         cut = None if self.cut is None else self.cut[index]
-        return replace(self, y=self.y[index], cut=cut, **self.inputs(index))
+        raw = None if self.raw is None else self.raw.subset(index)
+        return replace(self, y=self.y[index], cut=cut, raw=raw, **self.inputs(index))
 
     def widened(self, width: int) -> TokenSet:
         """The same texts with padding up to `width` positions.
@@ -119,7 +127,8 @@ class TokenSet(ShortRepr):
     def without(self, tokens: Sequence[int]) -> TokenSet:
         """The texts with every occurrence of these tokens removed: the others move up, padding fills the end.
 
-        Padding gets the id `pad_id`, and type 0, which is masked.
+        Padding gets the id `pad_id`, and type 0, which is masked. The strings are no longer those of the tokens, and
+        `raw` is None.
 
         Raises:
             ValueError: a text consists of nothing else.
@@ -138,7 +147,42 @@ class TokenSet(ShortRepr):
             name: part.gather(1, order).masked_fill(~mask, self._filler(name)) for name, part in self._parts().items()
         }
         changed = gone.any(1)[:, None]
-        return replace(self, **{name: torch.where(changed, moved[name], part) for name, part in self._parts().items()})
+        left = {name: torch.where(changed, moved[name], part) for name, part in self._parts().items()}
+        return replace(self, raw=None if bool(gone.any()) else self.raw, **left)
+
+    def with_texts(self, texts: Mapping[int, Strings]) -> TokenSet:
+        """The same rows with other strings in some of them, tokenised by the tokenizer of `raw`.
+
+        The width stays, or grows to that of the longest. A row without a token keeps the first that it had. What is
+        longer than `max_length`, or than the model takes, is cut by the tokenizer.
+
+        Args:
+            texts: number of a row -> its text, or the two of a pair.
+        """
+        assert self.raw is not None
+        if not texts:
+            return self
+        rows = torch.tensor(list(texts))
+        found = self.raw.encode(list(texts.values()))
+        own = self.inputs(rows)
+        ids = [row if len(row) else own[TOKEN_IDS][number, :1].cpu() for number, row in enumerate(found.ids)]
+        lengths = torch.tensor(list(map(len, ids)))
+        wide = self.widened(max(self.input_ids.shape[1], int(lengths.max())))
+        width = wide.input_ids.shape[1]
+        new = {TOKEN_IDS: pad_rows(ids, self.pad_id), TOKEN_MASK: (torch.arange(width) < lengths[:, None]).long()}
+        if found.types is not None:
+            types = [row if len(row) else torch.zeros(1, dtype=torch.int64) for row in found.types]
+            new["token_type_ids"] = pad_rows(types, 0)
+        parts = {}
+        for name, part in wide._parts().items():
+            filled = pad(new[name], (0, width - new[name].shape[1]), value=self._filler(name))
+            parts[name] = part.index_put((rows.to(part.device),), filled.to(part))
+        cut, most = self.cut, self.max_length
+        if most is not None or any(found.cut):
+            cut = torch.zeros(len(self), dtype=torch.bool) if cut is None else cut
+            cut = cut.index_put((rows,), torch.tensor(found.cut))
+            most = self.raw.limit
+        return replace(self, cut=cut, max_length=most, raw=self.raw.replaced(dict(texts)), **parts)
 
     def _found(self, tokens: Sequence[int]) -> Tensor:
         ids = self.input_ids

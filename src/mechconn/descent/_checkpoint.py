@@ -26,8 +26,8 @@ class Checkpoint:
     compared. `DFR`, which takes no steps, writes none.
 
     Attributes:
-        file: a .safetensors file; weights, momentum, the history so far. It stays when the run is done, so that
-            the same call returns at once.
+        file: a .safetensors file; weights, the optimiser's state, the history so far. It stays when the run is done,
+            so that the same call returns at once.
         every: iterations between two writings; the end of a run is always written.
     """
 
@@ -54,10 +54,11 @@ class RunState:
         rows: rows that the epoch has seen.
         history: records of the epochs done, of all parts.
         best: least loss on validation data so far, and its epoch.
-        state: weights and buffers of what is trained, and momentum, by name.
+        state: weights and buffers of what is trained, and tensors of the optimiser, by name.
         kept: what objectives remember.
         chosen: weights and buffers at the best epoch.
         orders: states of the loaders' own generators when the epoch began.
+        optimizer: plain values of the optimiser's state; empty for SGD.
     """
 
     part: int = 0
@@ -71,6 +72,7 @@ class RunState:
     kept: dict[str, Tensor] = field(default_factory=dict)
     chosen: dict[str, Tensor] = field(default_factory=dict)
     orders: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
 
 
 PLAIN = ("part", "epoch", "offset", "sums", "rows", "history")
@@ -106,6 +108,7 @@ class CheckpointFile:
             )
         state = RunState(**{name: note[name] for name in PLAIN})
         state.best = None if note["best"] is None else (float(note["best"][0]), int(note["best"][1]))
+        state.optimizer = note.get("optimizer", {})
         for name, tensor in tensors.items():
             group, _, rest = name.partition("/")
             getattr(state, group)[rest] = tensor
@@ -116,6 +119,7 @@ class CheckpointFile:
         tensors = {f"{group}/{name}": t.cpu() for group in GROUPS for name, t in getattr(state, group).items()}
         plain = {name: getattr(state, name) for name in PLAIN}
         note = {"version": CHECKPOINT_VERSION, "identity": self.identity, "best": state.best, **plain}
+        note |= {"optimizer": state.optimizer} if state.optimizer else {}
         content = compute_identity(note, sorted(tensors.items()))
         write_safetensors(Path(self.checkpoint.file), tensors, {**note, "sha256": content})
 

@@ -28,7 +28,9 @@ from mechconn.core import (
     seed_globally,
 )
 from mechconn.descent._checkpoint import CheckpointFile, RunState
-from mechconn.descent._method import Objective, Records, Schedule, TrainingStep, find_taken_epoch
+from mechconn.descent._method import Objective, Records, TrainingStep, find_taken_epoch
+from mechconn.descent._optimiser_state import collect_state, restore_state
+from mechconn.descent._schedule import Schedule
 from mechconn.descent._workers import Workers
 from mechconn.losses import Loss
 from mechconn.network import Network
@@ -130,7 +132,7 @@ class DescentEngine:
         """Take a schedule's steps on the trainable tensors of a module, or of a mapping; returns its epochs' records.
 
         With `validate`, the weights are in the end those of the epoch where it gave the least value. `factor`
-        multiplies the learning rate of an iteration; the history keeps the schedule's own rate. With
+        multiplies the learning rate of an iteration; the history keeps the schedule's own rate, warm-up included. With
         `apply_transform=False` the data are precomputed features.
 
         Raises:
@@ -151,9 +153,10 @@ class DescentEngine:
                 f"{self.what} finds no trainable weights: all of them are frozen; call requires_grad_() on those "
                 "to change"
             )
-        optimiser = torch.optim.SGD(
-            weights, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
-        )  # fmt: skip
+        with isolate_rng(self.seed, self.what, "optimizer"):
+            optimiser = schedule.make_optimiser(weights)
+        if self.keeper is not None:
+            collect_state(optimiser, weights)  # what a checkpoint cannot hold is refused before the first step
         data = (clean, *cued)
         with keep_generator_states(*data):  # around all epochs: each reads the rows in its own order
             with isolate_rng(self.seed, self.what, "targets"):
@@ -182,7 +185,7 @@ class _Run:
     objectives: Sequence[Objective]
     state: Mapping[str, Tensor]
     weights: Sequence[Tensor]
-    optimiser: torch.optim.SGD
+    optimiser: torch.optim.Optimizer
     data: tuple[Data, ...]
     validate: Callable[[], float] | None
     factor: Callable[[int], float] | None
@@ -193,6 +196,7 @@ class _Run:
         self.now = RunState(part=self.engine._part, history=self.engine.history, kept=self.engine.kept)
         self.steps = math.ceil(self.batches / self.schedule.accumulate)
         self.total = self.schedule.count_steps(self.schedule.epochs * self.steps)
+        self.schedule.count_warmup(self.total)
 
     def all_epochs(self, saved: RunState | None) -> None:
         """Every epoch that is not done, then the weights that were chosen."""
@@ -215,17 +219,24 @@ class _Run:
                 order.set_state(now.orders[str(number)])
         now.orders = {str(number): order.get_state() for number, order in enumerate(own)}
         for offset, parts in enumerate(self._read(epoch)):
-            rate = self.schedule.rate(epoch * self.steps + offset, total, epoch)
+            rate = self.schedule.warmed_rate(epoch * self.steps + offset, total, epoch)
             if offset < now.offset:
                 continue
             self._iterate(parts, rate, total)
             now.offset = offset + 1
-            keeper = self.engine.keeper
-            if keeper is not None and (epoch * self.steps + now.offset) % keeper.checkpoint.every == 0:
-                self._check_weights()
-                self._write(keeper)
+            self._keep(epoch * self.steps + now.offset)
         means = {name: value / max(now.rows, 1) for name, value in now.sums.items()}
         return {"epoch": epoch, "lr": rate} | means
+
+    def _keep(self, done: int) -> None:
+        """Write a checkpoint where it is time; after the first iteration see that there can be one."""
+        if (keeper := self.engine.keeper) is None:
+            return
+        if done % keeper.checkpoint.every == 0:
+            self._check_weights()
+            self._write(keeper)
+        elif done == 1:
+            collect_state(self.optimiser, self.weights)
 
     def _iterate(self, parts: list[TrainingStep], rate: float, total: int) -> None:
         """One optimiser step for each objective, its gradient summed over the parts by their rows."""
@@ -328,8 +339,7 @@ class _Run:
 
     def _write(self, keeper: CheckpointFile) -> None:
         """Write a checkpoint; the weights were checked."""
-        momenta = [self.optimiser.state[weight].get("momentum_buffer") for weight in self.weights]
-        held = {f"momentum/{i}": momentum for i, momentum in enumerate(momenta) if momentum is not None}
+        held, self.now.optimizer = collect_state(self.optimiser, self.weights)
         self.now.state = held | {f"weights/{name}": tensor for name, tensor in self.state.items()}
         if self.engine.workers.rank == 0:
             keeper.write(self.now)
@@ -338,9 +348,7 @@ class _Run:
     def _restore(self, saved: RunState) -> None:
         """Stand where a checkpoint stood."""
         self._put({name.removeprefix("weights/"): t for name, t in saved.state.items() if name.startswith("weights/")})
-        for i, weight in enumerate(self.weights):
-            if (momentum := saved.state.get(f"momentum/{i}")) is not None:
-                self.optimiser.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(momentum)
+        restore_state(self.optimiser, self.weights, saved.state, saved.optimizer)
         self.engine.history.extend(saved.history)
         self.engine.kept.update({name: tensor.to(self.engine.network.device) for name, tensor in saved.kept.items()})
         self.now = saved

@@ -1,9 +1,8 @@
-"""What a training or fine-tuning method is: settings, a schedule of SGD steps, and the objectives they descend."""
+"""What a training or fine-tuning method is: settings, a schedule of steps, and the objectives they descend."""
 
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
@@ -14,16 +13,12 @@ from torch import Tensor, nn
 from mechconn.core import (
     Data,
     Inputs,
-    MethodSettings,
     Params,
-    check_count,
-    check_fraction,
-    check_non_negative,
-    check_positive,
     isolate_rng,
     iterate_batches,
     keep_generator_states,
 )
+from mechconn.descent._schedule import CosineSchedule, Schedule
 from mechconn.descent._workers import Workers
 from mechconn.losses import Loss, explain_not_per_sample
 from mechconn.network import (
@@ -235,79 +230,8 @@ class Method(abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule(MethodSettings, abc.ABC):
-    """How steps are taken: SGD settings and a learning-rate schedule.
-
-    Attributes:
-        epochs: passes over the data.
-        batch_size: rows per batch, where the data are a dataset or a pair of tensors.
-        lr: initial learning rate.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        accumulate: batches whose gradients make one step; each gradient counts by its rows. A mean over rows then
-            has the gradient of the whole step; statistics of a batch, and terms that are no such mean (`CBFT`'s, the
-            penalties of `IRM` and `VREx`, the weights of `GroupDRO`), are still those of each batch.
-        clip_norm: largest Euclidean norm of a step's gradient, beyond which it is scaled down; None leaves it.
-    """
-
-    epochs: int = 20
-    batch_size: int = 256
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    accumulate: int = 1
-    clip_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        check_count("epochs", self.epochs)
-        check_count("batch_size", self.batch_size)
-        check_positive("lr", self.lr)
-        check_fraction("momentum", self.momentum)
-        check_non_negative("weight_decay", self.weight_decay)
-        check_count("accumulate", self.accumulate)
-        if self.clip_norm is not None:
-            check_positive("clip_norm", self.clip_norm)
-
-    @abc.abstractmethod
-    def rate(self, step: int, steps: int, epoch: int) -> float:
-        """Learning rate at iteration `step` of `steps`."""
-
-    def count_steps(self, steps: int) -> int:
-        """How many iterations are taken, of those that all epochs have: all."""
-        return steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class CosineSchedule(Schedule):
-    """A schedule whose learning rate falls to 0 on a cosine."""
-
-    def rate(self, step: int, steps: int, epoch: int) -> float:
-        """Learning rate at iteration `step` of `steps`: lr (1 + cos(pi step / steps)) / 2, from lr to 0."""
-        return self.lr * 0.5 * (1.0 + math.cos(math.pi * step / steps))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConstantSchedule(Schedule):
-    """A schedule whose learning rate stays as it is.
-
-    Attributes:
-        steps: iterations after which it ends, within an epoch too; None ends with the last epoch.
-    """
-
-    steps: int | None = None
-
-    def count_steps(self, steps: int) -> int:
-        """At most `self.steps`."""
-        return steps if self.steps is None else min(self.steps, steps)
-
-    def rate(self, step: int, steps: int, epoch: int) -> float:
-        """lr."""
-        return self.lr
-
-
-@dataclass(frozen=True, kw_only=True)
 class Descent(CosineSchedule, Method):
-    """A method that is one descent by SGD over all trainable weights: base of most methods, and of your own.
+    """A method that is one descent over all trainable weights: base of most methods, and of your own.
 
     A subclass gives `objectives` and is a dataclass, `@dataclass(frozen=True, kw_only=True)`: its fields are settings,
     beside those of the schedule. Where it reads data with a cue it gives `cued_data` and `passes` too.

@@ -34,6 +34,7 @@ from mechconn.descent._checkpoint import Checkpoint, CheckpointFile, compute_ide
 from mechconn.descent._loop import DescentEngine
 from mechconn.descent._master_weights import MasterWeights
 from mechconn.descent._method import EVALUATED, Descent, Method, Objective, Problem, compute_clean_loss
+from mechconn.descent._schedule import DefaultRate
 from mechconn.descent._workers import SeveralWorkers, Workers
 from mechconn.losses import Loss, as_loss, cross_entropy
 from mechconn.network import (
@@ -55,7 +56,7 @@ LOAD_WEIGHTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Descent):
-    """Plain training: cross-entropy, SGD, the learning rate cut by `decay` at each of `milestones`.
+    """Plain training: cross-entropy, by default SGD, the learning rate cut by `decay` at each of `milestones`.
 
     The defaults are the source's for CIFAR-10: 100 epochs at 0.1, cut tenfold at epochs 40 and 80.
 
@@ -63,7 +64,7 @@ class Training(Descent):
     """
 
     epochs: int = 100
-    lr: float = 0.1
+    lr: float = DefaultRate(0.1)
     milestones: tuple[int, ...] = (40, 80)
     decay: float = 0.1
 

@@ -38,6 +38,22 @@ from mechconn.interventions._moves import Rotate as Rotate
 from mechconn.interventions._moves import Translate as Translate
 from mechconn.interventions._table_columns import BinColumn as BinColumn
 from mechconn.interventions._table_columns import SwapColumn as SwapColumn
+from mechconn.interventions._text_intervention import TextIntervention as TextIntervention
+from mechconn.interventions._text_negation import Negation as Negation
+from mechconn.interventions._text_order import DropWords as DropWords
+from mechconn.interventions._text_order import Truncate as Truncate
+from mechconn.interventions._text_order import WordShuffle as WordShuffle
+from mechconn.interventions._text_pairs import OnePart as OnePart
+from mechconn.interventions._text_pairs import RemoveOverlap as RemoveOverlap
+from mechconn.interventions._text_phrases import InsertPhrase as InsertPhrase
+from mechconn.interventions._text_phrases import RemovePhrase as RemovePhrase
+from mechconn.interventions._text_surface import Lowercase as Lowercase
+from mechconn.interventions._text_surface import NoPunctuation as NoPunctuation
+from mechconn.interventions._text_surface import Uppercase as Uppercase
+from mechconn.interventions._text_swaps import SwapNames as SwapNames
+from mechconn.interventions._text_swaps import SwapPlaces as SwapPlaces
+from mechconn.interventions._text_swaps import SwapPronouns as SwapPronouns
+from mechconn.interventions._text_swaps import SwapWords as SwapWords
 
 __all__ = [
     "Background",
@@ -45,6 +61,7 @@ __all__ = [
     "Blur",
     "ColourShift",
     "Contrast",
+    "DropWords",
     "Flip",
     "Frame",
     "GradedIntervention",
@@ -52,14 +69,28 @@ __all__ = [
     "HighPass",
     "Hue",
     "ImageIntervention",
+    "InsertPhrase",
     "Intervention",
     "LowPass",
+    "Lowercase",
+    "Negation",
+    "NoPunctuation",
     "Occlude",
+    "OnePart",
     "Patch",
     "PatchShuffle",
+    "RemoveOverlap",
+    "RemovePhrase",
     "Resolution",
     "Rotate",
     "SwapColumn",
+    "SwapNames",
+    "SwapPlaces",
+    "SwapPronouns",
+    "SwapWords",
     "Texture",
     "Translate",
+    "Truncate",
+    "Uppercase",
+    "WordShuffle",
 ]

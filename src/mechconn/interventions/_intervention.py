@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechconn.core import (
+    ADDED_LATER,
     Data,
     Registered,
     SampleSource,
@@ -96,6 +97,15 @@ class Intervention(Registered, abc.ABC):
         """
         return self
 
+    @property
+    def comes_before_inputs(self) -> bool:
+        """Whether it changes what inputs are made from, by `rewrite`, such as texts before they are tokenised."""
+        return False
+
+    def rewrite(self, scenes: SampleSource, values: Tensor) -> SampleSource:
+        """The scenes at the strengths `values`, of an intervention that comes before the inputs."""
+        raise NotImplementedError
+
     def list_partners(self, values: Tensor) -> Int[Tensor, "n k"] | None:
         """For each row of the data the other rows of them that it shows something of; None where there are none.
 
@@ -149,7 +159,7 @@ class Intervention(Registered, abc.ABC):
         if not is_built_in(type(self)):
             _check_by_row(prepared, data, values, seed, strength)
         latents[type(self)] = (prepared, values)  # an old value is replaced in its place
-        return replace(data, latents=tuple(latents.values()))
+        return data.with_latents(tuple(latents.values()))
 
     def _draw_values(self, index: Tensor, seed: int, strength: float | None) -> Tensor:
         if strength is None:
@@ -170,6 +180,8 @@ def _check_by_row(
                 f"{name}.draw gives a row another strength when it is called again or for fewer rows; draw by "
                 "mechconn.core.draw_uniform(index, seed, name), a function of row and seed"
             )
+    if intervention.comes_before_inputs:
+        return
     RowTrial(
         what=f"the intervention {name!r}",
         takes="apply gets (inputs, strengths) and returns inputs of the same rows",
@@ -198,12 +210,23 @@ class IntervenedSet(SameRows):
     Attributes:
         source: the scenes before.
         ids: identity of each row, int64 of shape [N]: what its draws depend on.
-        latents: (intervention, strength of each row), in the order in which they are rendered.
+        latents: (intervention, strength of each row), in the order in which they are rendered; those that come before
+            the inputs first.
+        rewritten: the scenes after those that come before the inputs; None without such.
     """
 
     source: SampleSource
     ids: Int[Tensor, " n"]
     latents: tuple[tuple[Intervention, Tensor], ...]
+    rewritten: SampleSource | None = field(default=None, metadata=ADDED_LATER)
+
+    def with_latents(self, latents: tuple[tuple[Intervention, Tensor], ...]) -> IntervenedSet:
+        """The same scenes with these latents set."""
+        rewritten = None
+        for intervention, values in latents:
+            if intervention.comes_before_inputs:
+                rewritten = intervention.rewrite(self.source if rewritten is None else rewritten, values)
+        return replace(self, latents=latents, rewritten=rewritten)
 
     @property
     def below(self) -> SampleSource:
@@ -227,12 +250,14 @@ class IntervenedSet(SameRows):
 
     def render(self, index: Tensor) -> Any:
         """The same before the normalisation, where there is one."""
-        source = self.source
+        source = self.source if self.rewritten is None else self.rewritten
         x = (source.scenes if isinstance(source, Normalised) else source).inputs(index)
         for intervention, values in self.latents:
-            x = intervention.apply(x, values[index])
+            if not intervention.comes_before_inputs:
+                x = intervention.apply(x, values[index])
         return x
 
     def to(self, device: str | torch.device) -> IntervenedSet:
         """The same scenes, rendered on `device`."""
-        return replace(self, source=move_source(self.source, device))
+        rewritten = None if self.rewritten is None else move_source(self.rewritten, device)
+        return replace(self, source=move_source(self.source, device), rewritten=rewritten)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from mechconn.core import (
+    ADDED_LATER,
     Compute,
     Data,
     MethodSettings,
     check_by_index,
     check_count,
-    check_fraction,
     check_is,
     check_listed,
-    check_non_negative,
     check_positive,
     check_whole,
     count_batches,
@@ -34,7 +33,19 @@ from mechconn.core import (
     select_rows,
 )
 from mechconn.datasets import Placebo
-from mechconn.descent import Checkpoint, ConstantSchedule, Descend, Method, Problem, TrainingStep, train
+from mechconn.descent import (
+    AnyOptimizer,
+    Checkpoint,
+    ConstantSchedule,
+    DefaultRate,
+    Descend,
+    Method,
+    Problem,
+    TrainingStep,
+    drop_momentum,
+    settle_optimiser,
+    train,
+)
 from mechconn.losses import Loss
 from mechconn.mechanisms._balanced import Balancing
 from mechconn.mechanisms._relearning_checks import hash_rows
@@ -44,23 +55,29 @@ from mechconn.network import Inference, check_classified, check_predictions, com
 
 @dataclass(frozen=True, kw_only=True)
 class Relearning(MethodSettings):
-    """How copies are tuned, and when they are measured: SGD at a constant rate on all trainable weights.
+    """How copies are tuned, and when they are measured: by default SGD, at a constant rate on all trainable weights.
 
-    The rate is constant, so that the accuracy at step k is that of a run of k steps.
+    The rate is constant after the warm-up, whose length is a number of steps, so that the accuracy at step k is that of
+    a run of k steps.
 
     Attributes:
         steps: numbers of steps after which accuracy is measured, ascending. Step 0, before any, is always among them.
         lr: learning rate, or several: each side then counts with the rate at which its mean accuracy after step 0 is
-            highest, the strongest attack.
+            highest, the strongest attack. The default is SGD's; another optimiser takes its own, see `Schedule`.
         seeds: how often it is done, two or more: each seed has its own order of rows (and rows, see `rows`). The same
             for every network. Batches of a loader have the loader's order; a note says where all seeds share it.
         rows: how many rows each seed draws from the data; None: all.
         batch_size: rows of a step, where the data are a dataset or a pair of tensors.
-        momentum: of SGD.
-        weight_decay: of SGD.
+        momentum: of SGD; other optimisers refuse another than the default.
+        weight_decay: of the optimiser.
+        optimizer: "sgd", "adam", "adamw", `Adam(...)`, `AdamW(...)`, or a factory, as of a `Schedule`.
+        warmup: steps in which the rate rises from near 0 to lr.
+        weight_decay_on: "all" parameters, or "matrices", those of two axes or more.
+        clip_norm: largest Euclidean norm of a step's gradient, beyond which it is scaled down; None leaves it.
 
     Raises:
-        ValueError: no step after 0, steps that do not ascend, fewer than two seeds, a rate of zero or less.
+        ValueError: no step after 0, steps that do not ascend, fewer than two seeds, a rate of zero or less, a warm-up
+            that is no number of steps or longer than all, settings that have no effect.
 
     Example:
         >>> Relearning(steps=(25, 100)).steps
@@ -71,12 +88,16 @@ class Relearning(MethodSettings):
     """
 
     steps: tuple[int, ...] = (0, 10, 25, 50, 100)
-    lr: float | tuple[float, ...] = 0.01
+    lr: float | tuple[float, ...] = DefaultRate(0.01)
     seeds: int = 5
     rows: int | None = None
     batch_size: int = 20
     momentum: float = 0.9
     weight_decay: float = 0.0
+    optimizer: AnyOptimizer = field(default="sgd", metadata=ADDED_LATER)
+    warmup: int = field(default=0, metadata=ADDED_LATER)
+    weight_decay_on: Literal["all", "matrices"] = field(default="all", metadata=ADDED_LATER)
+    clip_norm: float | None = field(default=None, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         check_listed("steps", self.steps)
@@ -86,6 +107,9 @@ class Relearning(MethodSettings):
                 f"steps must ascend from 0 and hold one above it, got {list(self.steps)}; write (0, 10, 25, 50, 100)"
             )
         object.__setattr__(self, "steps", steps if steps[0] == 0 else (0, *steps))
+        settle_optimiser(self)
+        if isinstance(self.warmup, float) or self.warmup > steps[-1]:
+            raise ValueError(f"warmup must be a number of steps, at most the last ({steps[-1]}), got {self.warmup}")
         if not isinstance(self.lr, int | float):
             check_listed("lr", self.lr)
             if not self.lr:
@@ -97,8 +121,10 @@ class Relearning(MethodSettings):
         if self.rows is not None:
             check_count("rows", self.rows)
         check_count("batch_size", self.batch_size)
-        check_fraction("momentum", self.momentum)
-        check_non_negative("weight_decay", self.weight_decay)
+
+    def list_fields(self) -> dict[str, Any]:
+        """Every setting that has an effect: see `MethodSettings.list_fields`."""
+        return drop_momentum(self, super().list_fields())
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -228,7 +254,7 @@ class _Relearn(Method):
     def settings(self) -> dict[str, Any]:
         """The protocol at one rate, and what tells the measured rows from others."""
         attack = self._attack
-        own = asdict(attack.relearning) | {"lr": self._rate, "split": attack.split}
+        own = attack.relearning.list_fields() | {"lr": self._rate, "split": attack.split}
         return {"method": "Relearning", **own, "measured": attack.measured_hash}
 
     def run(self, problem: Problem, descend: Descend) -> None:
@@ -248,6 +274,10 @@ class _Relearn(Method):
             lr=self._rate,
             momentum=relearning.momentum,
             weight_decay=relearning.weight_decay,
+            optimizer=relearning.optimizer,
+            warmup=relearning.warmup,
+            weight_decay_on=relearning.weight_decay_on,
+            clip_norm=relearning.clip_norm,
             steps=relearning.steps[-1],
         )
         descend(schedule, [relearn], problem.model, problem.clean)

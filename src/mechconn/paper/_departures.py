@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mechconn.paper._published import IMAGES, NETWORKS, ROWS, TEST_ROWS
+from mechconn.paper._published import IMAGES, LEFT_OUT, NETWORKS, ROWS, TEST_ROWS
 from mechconn.paper._recipe import find_recipe_of
 from mechconn.paper._run_tables import name_dataset_kind
 
@@ -108,7 +108,7 @@ def _find_differences(
 ) -> Iterator[tuple[str, Any, Any]]:
     """(dotted name, ours, the source's) of all that is stated otherwise."""
     for key, wanted in stated.items():
-        got = RULE if key == "lr" and settings.get(key) is None else settings.get(key)
+        got = RULE if key == "lr" and settings.get(key) is None else settings.get(key, LEFT_OUT.get(key))
         if isinstance(wanted, Mapping) and isinstance(got, Mapping):
             yield from _find_differences(got, wanted, f"{prefix}{key}.")
         elif got != wanted:

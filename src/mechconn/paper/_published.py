@@ -84,7 +84,9 @@ def find_sample_accuracy(dataset: str, proportion: float, clean: int | None, mod
     return find_table_accuracy(dataset, proportion, clean, model) if clean == CLEAN else {}
 
 
-SGD: Mapping[str, Any] = {"momentum": 0.9, "weight_decay": 1e-4, "accumulate": 1, "clip_norm": None}
+LEFT_OUT: Mapping[str, Any] = {"optimizer": "sgd", "warmup": 0, "weight_decay_on": "all"}
+"""Settings that records leave out at these values."""
+SGD: Mapping[str, Any] = {"momentum": 0.9, "weight_decay": 1e-4, "accumulate": 1, "clip_norm": None, **LEFT_OUT}
 HEAD: Mapping[str, Any] = {**SGD, "epochs": 200, "batch_size": 256, "lr": 30.0, "weight_decay": 0.0}
 TUNING: Mapping[str, Any] = {**SGD, "epochs": 20, "batch_size": 256}
 CBFT_SETTINGS: Mapping[str, Any] = {

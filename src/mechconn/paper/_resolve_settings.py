@@ -98,11 +98,34 @@ def _apply_changes(kind: type[Config], plain: dict[str, Any], steps: Sequence[di
         plain = merge_changes(plain, {key: value for key, value in step.items() if key != "methods"})
         plain |= {"methods": _pick_methods(plain["methods"], names)}
 
+    before = plain
+
     def validated() -> Any:
         with raise_mistakes_as_lines(kind):
-            return kind.model_validate(plain)
+            return kind.model_validate(_drop_rates(before, plain, steps))
 
     return collect_errors(*(partial(put, step) for step in steps), validated)[-1]
+
+
+def _drop_rates(old: Any, new: Mapping[str, Any], steps: Sequence[Any]) -> dict[str, Any]:
+    """Settings without the learning rates of tables whose optimizer the steps changed and whose rate they did not.
+
+    The old optimizer's rate is not the new one's, which then takes its own.
+
+    Example:
+        >>> _drop_rates({"lr": 0.1}, {"lr": 0.1, "optimizer": "adamw"}, [{"optimizer": "adamw"}])
+        {'optimizer': 'adamw'}
+    """
+    given = [step for step in steps if isinstance(step, Mapping)]
+    old = old if isinstance(old, Mapping) else {}
+    whole = dict(new)
+    for key, value in new.items():
+        if isinstance(value, Mapping):
+            whole[key] = _drop_rates(old.get(key), value, [step.get(key) for step in given])
+    changed = new.get("optimizer", "sgd") != old.get("optimizer", "sgd")
+    if changed and not any("lr" in step for step in given):
+        whole.pop("lr", None)
+    return whole
 
 
 def has_images(root: str | Path | None) -> bool:

@@ -27,16 +27,18 @@ from mechconn.core import (
     split_commas,
 )
 from mechconn.datasets import read_cue
-from mechconn.descent import Method, Training
+from mechconn.descent import Method, Training, check_nameable
 from mechconn.losses import AnyLoss, cross_entropy
 from mechconn.mechanisms import Relearning
 from mechconn.paths import BezierFit, PathFit
 
 PLAIN = PlainSerializer(lambda method: method.settings())
-AnyMethod = Annotated[Method, OneOf(Method), PLAIN]
-AnyFit = Annotated[PathFit, OneOf(PathFit), PLAIN]
-PlainTraining = Annotated[Training, PLAIN]
-PlainRelearning = Annotated[Relearning, PLAIN]
+NAMEABLE = AfterValidator(check_nameable)
+"""Annotation of a field of settings whose optimizers must have names, since stored results are told apart by them."""
+AnyMethod = Annotated[Method, OneOf(Method), NAMEABLE, PLAIN]
+AnyFit = Annotated[PathFit, OneOf(PathFit), NAMEABLE, PLAIN]
+PlainTraining = Annotated[Training, NAMEABLE, PLAIN]
+PlainRelearning = Annotated[Relearning, NAMEABLE, PLAIN]
 
 
 def _check_cue(value: Any) -> Any:

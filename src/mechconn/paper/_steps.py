@@ -18,7 +18,7 @@ from mechconn.alignment import ActivationMatching, Alignment, align
 from mechconn.connectivity import Profile, evaluate_path
 from mechconn.core import RAND_IMAGE, Compute, ProgressEvent, to_plain
 from mechconn.datasets import CuedSet, Suite
-from mechconn.descent import Checkpoint, Method, Trained, train
+from mechconn.descent import Checkpoint, Method, Trained, check_nameable, train
 from mechconn.losses import Loss, cross_entropy
 from mechconn.mechanisms import (
     Invariance,
@@ -128,7 +128,7 @@ def train_step(context: ExperimentContext, what: str, data: CuedSet, method: Met
         )
         return StepOutput(_describe_training(found), {WEIGHTS: read_state(found.model)})
 
-    config = {"method": method.settings(), "seed": seed}
+    config = {"method": check_nameable(method).settings(), "seed": seed}
     return context.step("train", what, config, {"data": identify(data)}, work)
 
 
@@ -156,7 +156,7 @@ def tune_step(
         )
         return StepOutput(_describe_training(found), {WEIGHTS: read_state(found.model)})
 
-    config = {"method": method.settings(), "seed": seed}
+    config = {"method": check_nameable(method).settings(), "seed": seed}
     inputs = {"start": start.input, "clean": identify(clean), "cued": identify(cued)}
     return context.step("fine-tune", what, config, inputs, work)
 
@@ -201,7 +201,7 @@ def fit_step(
         controls = {f"control {number}": point for number, point in enumerate(found.path.points[1:-1])}
         return StepOutput({"history": found.history, "samples": found.settings["samples"]}, controls)
 
-    config = {"method": method.settings(), "seed": seed}
+    config = {"method": check_nameable(method).settings(), "seed": seed}
     return context.step("fit", what, config, {"a": a.input, "b": b.input, "data": identify(data)}, work)
 
 
@@ -281,7 +281,7 @@ def relearn_step(
         return StepOutput(RelearningComparison(task, setup).measure(what, own, task.control, before).to_dict())
 
     inputs = {"model": model.input, "control": control.input, "data": identify(data), "suite": identify(suite)}
-    config = {"relearning": relearning.settings(), "margin": before.margin, "seed": seed}
+    config = {"relearning": check_nameable(relearning).settings(), "margin": before.margin, "seed": seed}
     return Relearned.from_dict(context.step("relearn", what, config, inputs, work).numbers)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mechconn import datasets
-from mechconn.core import ADDED_LATER, derive_seed, hash_content, is_built_in
+from mechconn.core import ADDED_LATER, NOT_HASHED, derive_seed, hash_content, is_built_in
 from mechconn.datasets import CuedSet, CueTask, Suite, find_cues, has_split
 from mechconn.paper._settings import DataSettings
 from mechconn.store import StepInput
@@ -140,7 +140,7 @@ def _iterate_parts(value: Any) -> Iterator[Tensor | str]:
         yield _name_class(type(value))
         for field in dataclasses.fields(value):
             part = getattr(value, field.name)
-            if field.metadata == ADDED_LATER and part == field.default:
+            if field.metadata == NOT_HASHED or (field.metadata == ADDED_LATER and part == field.default):
                 continue
             yield field.name
             if field.init:

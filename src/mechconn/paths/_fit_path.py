@@ -77,7 +77,7 @@ def fit_path(
     move are discarded. Parameters that the model holds frozen stay on the line.
 
     While a step runs, memory holds per control point the point, its gradient and its momentum, and once gamma(t): at
-    most four copies of the model per control point beside the endpoints and the activations.
+    most four copies of the model per control point beside the endpoints and the activations (five with Adam or AdamW).
 
     Args:
         model: gives the architecture; it stays as it is.

@@ -10,14 +10,14 @@ from typing import Any, Literal
 from torch import nn
 
 from mechconn.core import Params, check_choice, check_count, check_positive
-from mechconn.descent import Schedule, draw_fresh_state
+from mechconn.descent import DefaultRate, Schedule, draw_fresh_state
 from mechconn.network import Point, compute_weighted_mean
 from mechconn.paths._curves import BezierPath, LinearPath, PolygonalPath, WeightedPath, path_grid
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathFit(Schedule):
-    """How control points are found: a family of curves, SGD, and a learning rate that falls in steps.
+    """How control points are found: a family of curves, an optimiser, and a learning rate that falls in steps.
 
     Extend it for a curve of your own, as a frozen dataclass: a subclass gives `curve`, and may override `start`,
     `point` and `factor`. It is registered where it is defined, so that a recipe's file may name it.
@@ -31,7 +31,7 @@ class PathFit(Schedule):
     bends: int = 1
     epochs: int = 15
     batch_size: int = 128
-    lr: float = 0.1
+    lr: float = DefaultRate(0.1)
     decay: float = 0.1
     decay_every: int = 10
 

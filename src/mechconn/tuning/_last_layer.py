@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -31,6 +31,7 @@ from mechconn.descent import (
     TrainingStep,
     draw_fresh_state,
     find_taken_epoch,
+    settle_optimiser,
 )
 from mechconn.network import copy_module, extract_outputs
 from mechconn.tuning._features import FrozenFeatures
@@ -41,7 +42,8 @@ from mechconn.tuning._naive_fine_tuning import NaiveFineTuning
 class LastLayerRetraining(CosineSchedule, Method):
     r"""LLRT: a new linear head on frozen features, which are computed once, in evaluation mode.
 
-    SGD with momentum 0.9, without weight decay, cosine learning rate to 0, 200 epochs. With lr=None the initial rate is
+    By default SGD with momentum 0.9, without weight decay, cosine learning rate to 0, 200 epochs. With lr=None the
+    initial rate of SGD is
 
         min(30, c / lambda),   c = 1 / h,   lambda the largest eigenvalue of E[z z^T],
 
@@ -52,6 +54,9 @@ class LastLayerRetraining(CosineSchedule, Method):
     than that of all rows. 30 is the source's rate; where features are large it leaves logits so large that `LPFT`
     destroys the features. For other losses h is the largest change of d loss / d outputs over a step of random signs
     from the fresh head's outputs, 1/2 at least (2 for squared error).
+
+    The rule bounds a step along the gradient, so that it says nothing of other optimisers: with these lr=None is their
+    own rate, 0.001 for Adam and AdamW.
 
     Attributes:
         lr: initial learning rate; None takes it from the rule above, and the result's settings hold what it gave.
@@ -64,6 +69,7 @@ class LastLayerRetraining(CosineSchedule, Method):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        settle_optimiser(self)
         if self.lr is None:
             replace(self, lr=LARGEST_RATE)  # checks the other settings
         else:
@@ -152,7 +158,7 @@ class LPFT(MethodSettings, Method):
         """One after the other."""
         self.probe.run(problem, descend)
         if problem.decided:
-            problem.decided["probe"] = {**asdict(self.probe), "lr": problem.decided.pop("lr")}
+            problem.decided["probe"] = {**self.probe.list_fields(), "lr": problem.decided.pop("lr")}
         self.tuning.run(problem, descend)
 
 

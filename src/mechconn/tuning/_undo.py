@@ -19,7 +19,7 @@ from mechconn.core import (
     check_listed,
     check_positive,
 )
-from mechconn.descent import Descend, Descent, Method, Objective, Problem, TrainingStep, draw_fresh_state
+from mechconn.descent import DefaultRate, Descend, Descent, Method, Objective, Problem, TrainingStep, draw_fresh_state
 from mechconn.tuning._epoch_shares import share_epochs
 from mechconn.tuning._fresh_start import check_perturbation, perturb, reset_buffers
 from mechconn.tuning._naive_fine_tuning import NaiveFineTuning
@@ -57,7 +57,7 @@ class UNDO(Descent):
     """
 
     epochs: int = 100
-    lr: float = 0.1
+    lr: float = DefaultRate(0.1)
     teacher: Annotated[Method, OneOf(Method)] = field(default_factory=NaiveFineTuning)
     shrink: float = 0.0
     noise: float = 1.0
