@@ -123,6 +123,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "an unknown option": ([{"name": "swap-column", "column": 1}], "has no option 'column'"),
     "twice": ([{"name": "swap-column", "columns": 0}] * 2, "interventions name 'swap-column 0' twice"),
     "a number": ([3], "must be a function, an Intervention, or the name of one"),
+    "an entry without a name": ([{"nam": "patch"}], "must have a name"),
+    "a name that is no text": ({3: "swap-column"}, "interventions are named by texts"),
+    "the name of the data": ({"unchanged": SwapColumn(columns=0)}, "have the name 'unchanged'"),
+    "the name of data without a cue": ({"no_cue": SwapColumn(columns=0)}, "have the name 'no_cue'"),
     "of images": (["rotate"], "Rotate needs images of shape [C, H, W], got inputs of shape [2]"),
     "a class": ([SwapColumn], "is the class SwapColumn, not an instance"),
 }

@@ -125,8 +125,18 @@ def prepare_measurement(request: MeasureRequest, config: MeasuredConfig, folder:
     check_model_fits_data(*named[0], example, targets, highest, loss)
     ordered = order_by_names(config, named, suite, example, loss)
     measured = f"{weights} (SHA-256 {loader.hash_weights(weights)[:12]}) on {len(found.data):,} rows of {found.source}"
-    notes = (measured, *dict.fromkeys(said), *list_cut_texts(found.read.read), *ordered)
+    notes = (measured, *dict.fromkeys(said), *list_cut_texts(found.read.read), *ordered, *_note_scale(found, config))
     return MeasureJob(model, found, loss, metrics, found.clusters, notes)
+
+
+def _note_scale(found: MeasuredData, config: MeasuredConfig) -> list[str]:
+    """A note where nothing says on which scale the network takes images."""
+    if config.images.mean is not None or not isinstance(found.data, ImageSet):
+        return []
+    return [
+        "images are in [-1, 1]; of a network that was trained with a mean and std write an audit.toml, with [images] "
+        "mean = [...] and std = [...], and pass it as DATA"
+    ]
 
 
 def adopt_preprocessing(

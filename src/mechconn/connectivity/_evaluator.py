@@ -206,9 +206,12 @@ class Evaluator:
                 linked = linked if counted is None else linked[counted.cpu()]
                 numbers = linked if numbers is None else join_groups(numbers, linked)
         if numbers is not None and len(numbers.unique()) < 2:
+            chain, other = (
+                ("", "") if self.clusters is None else (", or are of one cluster", ", or within= the clusters")
+            )
             raise ValueError(
-                f"all {rows} rows of split {split!r} show something of each other, and an interval needs rows that do "
-                "not; give more data, or rows to take from, donors="
+                f"all {rows} rows of split {split!r} show something of each other{chain}, and an interval needs rows "
+                f"that do not; give more data, or rows to take from, donors={other}"
             )
         return numbers
 

@@ -69,6 +69,7 @@ from mechconn.core._hashes import to_canonical_json as to_canonical_json
 from mechconn.core._import_function import append_working_directory as append_working_directory
 from mechconn.core._import_function import import_function as import_function
 from mechconn.core._import_function import import_object as import_object
+from mechconn.core._log import collect_warnings as collect_warnings
 from mechconn.core._log import log as log
 from mechconn.core._log import log_warnings as log_warnings
 from mechconn.core._map_style import MapStyle as MapStyle

@@ -118,7 +118,9 @@ def check_choice(name: str, value: str, options: Sequence[str]) -> str:
 
 def did_you_mean(value: object, options: Iterable[str]) -> str:
     """The end of an error text that suggests the nearest option; empty where none is near."""
-    near = difflib.get_close_matches(str(value), options, n=1)
+    known = list(options)
+    near = [option for option in known if option.lower() == str(value).lower()]
+    near = near or difflib.get_close_matches(str(value), known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

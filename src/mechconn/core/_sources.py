@@ -229,6 +229,7 @@ def check_by_index(what: str, data: Data) -> SampleSource:
     """
     if not is_source(data):
         raise TypeError(
-            f"{what} reads rows by index and needs a dataset or an (x, y) pair of tensors, got {type(data).__name__}"
+            f"{what} reads rows by index and needs a dataset or an (x, y) pair of tensors, got {type(data).__name__}; "
+            "of a loader pass its dataset, of batches their rows in one (x, y)"
         )
     return data

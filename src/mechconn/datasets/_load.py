@@ -17,7 +17,7 @@ from mechconn.datasets._images import ImageSet
 from mechconn.datasets._parquet import ParquetImages, find_file_splits
 from mechconn.datasets._read_options import Layout, ReadOptions
 from mechconn.datasets._table_splits import resolve_split
-from mechconn.datasets._tables import is_table, list_table_splits, load_listed
+from mechconn.datasets._tables import TABLE_SUFFIXES, is_table, list_table_splits, load_listed
 
 ROOT_VARIABLE = "MECHCONN_DATA"
 AS_FOUND = ReadOptions()
@@ -185,7 +185,12 @@ def _find_folder(name: str | Path, root: str | Path | None, download: bool) -> t
     for place in places:
         if place.is_dir() or is_table(place) or is_archive(place):
             return place, None
-    if isinstance(name, str) and len(Path(name).parts) == 1:
+    if any(place.is_file() for place in places):
+        raise ValueError(
+            f"{name} is no file of images, texts or a table that is read; save tensors as .safetensors, "
+            "safetensors.torch.save_file({'x': x, 'y': y}, 'data.safetensors')"
+        )
+    if isinstance(name, str) and len(Path(name).parts) == 1 and Path(name).suffix not in TABLE_SUFFIXES:
         check_choice("dataset", name, (*DATASET_NAMES, "planted"))
     where = " or ".join(map(str, places))
     raise FileNotFoundError(explain_missing_source(where, name, "pass download=True" if looks_like_hub(name) else ""))

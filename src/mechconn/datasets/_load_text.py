@@ -29,7 +29,8 @@ from mechconn.datasets._tokenizer import EncodedTexts, TextTokenizer, read_token
 from mechconn.datasets._tokens import TokenSet
 
 NEEDS_TOKENIZER = (
-    "pass tokenizer=, the folder of a model or tokenizer that reads them (in a configuration, [text] tokenizer)"
+    "pass tokenizer=, the folder of a model or tokenizer that reads them (in a configuration, [text] tokenizer; of "
+    "mechconn data, --tokenizer)"
 )
 
 

@@ -31,6 +31,8 @@ USUAL_COLUMNS = {
 FURTHER_COLUMNS = {"image": ("img_filename", "image_id")}
 """The same, where none of the usual names is there: of group-DRO's metadata, and of CelebA's lists."""
 
+FEATURES = "; a table of features is read from a .safetensors file of x [N, D] and labels y [N]"
+
 
 def is_table(place: Path) -> bool:
     """Whether this is a table in text that is there."""
@@ -135,7 +137,7 @@ def _choose_named_column(file: Path, columns: dict[str, list[str]], role: str, n
         usual, listed = ", ".join((*USUAL_COLUMNS[role], *FURTHER_COLUMNS.get(role, ()))), ", ".join(columns)
         raise ValueError(
             f"{file}: not exactly one column is called as one of the {role} ({usual}); name it: {role}=... "
-            f"(columns: {listed})"
+            f"(columns: {listed}){FEATURES if role == 'image' else ''}"
         )
     check_column(file, found[0], columns)
     return found[0]

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from mechconn.core import SampleSource, check_choice, collect_errors, construct, list_kinds, show_value
+from mechconn.core import (
+    SampleSource,
+    check_choice,
+    collect_errors,
+    construct,
+    copy_inputs,
+    isolate_rng,
+    list_kinds,
+    show_value,
+)
 from mechconn.datasets import Normalised
 from mechconn.interventions._intervened import Function, read_intervention
 from mechconn.interventions._intervention import Intervention, Kind
+from mechconn.interventions._row_trial import are_same, name_parts
 from mechconn.interventions._table_columns import ColumnIntervention, list_table_columns
 
 Named: TypeAlias = "Intervention | Function | str | Mapping[str, Any]"
 """An intervention, a function, the name of one, or a table of a name and options."""
 LabelChanging: TypeAlias = Literal["leave out", "keep"]
 LABEL_CHANGING: tuple[LabelChanging, ...] = ("leave out", "keep")
+READ_TWICE = 16
+"""Rows that are read twice."""
 MOST_COLUMNS = 200
 """Columns of a table that are swapped one by one where none is named."""
 
@@ -53,11 +65,12 @@ def choose_interventions(
         label_changing: what becomes of those after which people give another label.
 
     Raises:
-        ValueError: one that does not suit the data, an unknown name or option, the same name twice, or nothing that
-            suits them.
+        ValueError: one that does not suit the data, an unknown name or option, the same name twice, nothing that
+            suits them, or data that give a row other inputs when it is read again.
         TypeError: neither interventions nor functions nor names.
     """
     check_choice("label_changing", label_changing, LABEL_CHANGING)
+    check_read_again(source)
     scenes = source.scenes if isinstance(source, Normalised) else source
     chosen = Chosen()
     if named is None:
@@ -80,6 +93,18 @@ def choose_interventions(
     return chosen
 
 
+def check_read_again(source: SampleSource) -> None:
+    """Raise ValueError where the first rows are others when they are read again, as under random augmentation."""
+    index = torch.arange(min(READ_TWICE, len(source)))
+    with isolate_rng(0, "probe"):
+        first, again = (name_parts(copy_inputs(source.inputs(index))) for _ in range(2))
+    if first.keys() != again.keys() or not all(are_same(first[name], again[name]) for name in first):
+        raise ValueError(
+            "the data give a row other inputs when it is read again, as random augmentation does, and an effect would "
+            "hold that too; give them the transform of evaluation, which draws nothing"
+        )
+
+
 def find_kind_of_data(x: Any) -> Kind:
     """What inputs are: images [N, C, H, W], texts with input_ids, tables [N, D] or of named columns, or others."""
     if isinstance(x, Mapping):
@@ -93,6 +118,12 @@ def _choose_suitable(scenes: SampleSource, chosen: Chosen) -> None:
     """All built-in ones of the data's kind; what does not suit them is left out with its reason."""
     x = scenes.inputs(torch.tensor([0]))
     kind = find_kind_of_data(x)
+    if kind == "any":
+        got = f"inputs of shape {list(x.shape[1:])}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise ValueError(
+            f"no intervention of this package is for {got}, neither images [C, H, W] nor texts nor a table [D]; name "
+            "functions of your own, interventions=[...]"
+        )
     for name, found in list_kinds(Intervention, built_in=True).items():
         if found.takes != kind or not found.by_default:
             continue
@@ -111,6 +142,7 @@ def _choose_named(scenes: SampleSource, named: Sequence[Named] | Mapping[str, Na
         )
     x = scenes.inputs(torch.tensor([0]))
     entries = list(named.items()) if isinstance(named, Mapping) else [(None, value) for value in named]
+    _check_texts([own for own, _ in entries if own is not None])
 
     def read(own: str | None, value: Named) -> dict[str, Intervention | Function]:
         found = _read_entry(own, value, x)
@@ -126,6 +158,15 @@ def _choose_named(scenes: SampleSource, named: Sequence[Named] | Mapping[str, Na
             chosen.functions[name] = function
 
 
+def _check_texts(names: Sequence[Any]) -> None:
+    """Raise TypeError where names that were given are no texts."""
+    wrong = [name for name in names if not isinstance(name, str) or not name]
+    if wrong:
+        raise TypeError(
+            f"interventions are named by texts, as in {{'mine': 'grey'}}, got the name {show_value(wrong[0])}"
+        )
+
+
 def _read_entry(own: str | None, value: Named, x: Any) -> dict[str, Intervention | Function]:
     """Name -> the interventions that one entry stands for."""
     if isinstance(value, str | Mapping):
@@ -134,8 +175,14 @@ def _read_entry(own: str | None, value: Named, x: Any) -> dict[str, Intervention
         kind = list_kinds(Intervention).get(str(name))
         if kind is not None and issubclass(kind, ColumnIntervention) and "columns" not in options:
             return _expand(own or str(name), kind, options, x)
-    found = read_intervention(own or "listed", value)
+    found = read_intervention(own or _call(value), value)
     return {own or _name(value, found): found}
+
+
+def _call(value: Any) -> str:
+    """What errors call an entry without a name of its own."""
+    name = value.get("name") if isinstance(value, Mapping) else value
+    return name if isinstance(name, str) else show_value(value)
 
 
 def _name(value: Named, found: Intervention | Function) -> str:
@@ -162,21 +209,19 @@ def _expand(name: str, kind: type, options: Mapping[str, Any], x: Any) -> dict[s
             f"{{'name': {kind.registered_name!r}, 'columns': 0}}"
         )
     found: dict[str, Intervention] = {}
+    unsuited: list[ValueError] = []
     for column in columns:
         own = _name_columns(name, [column])
         intervention = read_intervention(own, {"name": kind.registered_name, **options, "columns": column})
         assert isinstance(intervention, kind)
-        if _suits(lambda tried=intervention: tried.check_inputs(x)):
+        try:
+            intervention.check_inputs(x)
             found[own] = intervention
+        except ValueError as error:
+            unsuited.append(error)
+    if not found and unsuited:
+        raise unsuited[0]
     return found
-
-
-def _suits(check: Callable[[], None]) -> bool:
-    try:
-        check()
-    except ValueError:
-        return False
-    return True
 
 
 def _try_on(intervention: Intervention, scenes: SampleSource, x: Any) -> None:

@@ -15,7 +15,7 @@ from mechconn.core import SampleSource, check_range, find_below, log_warnings, s
 from mechconn.datasets import ImageSet
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._graded import GradedIntervention
-from mechconn.interventions._intervention import Kind, check_image_shape
+from mechconn.interventions._intervention import Kind, check_floating_images, check_image_shape
 
 FIRST_ROWS = 64
 """Rows on which the scale and the colours of images are looked at."""
@@ -36,11 +36,7 @@ class ImageIntervention(GradedIntervention, abc.ABC):
         """Raise ValueError where the inputs are no images that suit the options."""
         name = type(self).__name__
         channels, height, width = check_image_shape(name, x)
-        if not x.is_floating_point():
-            raise ValueError(
-                f"{name} needs images of floating point in [-1, 1], got {str(x.dtype).removeprefix('torch.')}; "
-                "mechconn.datasets.ImageSet(x, y, classes) holds bytes and scales them"
-            )
+        check_floating_images(name, x)
         self.check_size(channels, height, width)
 
     def check_size(self, channels: int, height: int, width: int) -> None:
@@ -118,7 +114,9 @@ def check_scale(name: str, scenes: SampleSource) -> Tensor:
         ValueError: values outside [-1, 1].
     """
     x = scenes.inputs(torch.arange(min(FIRST_ROWS, len(scenes))))
-    low, high = (float(value) for value in x.aminmax())
+    low, high = (float(value) for value in x.detach().aminmax())
+    if math.isnan(low + high):
+        raise ValueError(f"{name} needs images in [-1, 1], got NaN in the first {len(x)} rows; repair or remove them")
     if not -1.0 - SLACK <= low <= high <= 1.0 + SLACK:
         raise ValueError(
             f"{name} needs images in [-1, 1], got values from {low:.3g} to {high:.3g} in the first {len(x)} rows; of "

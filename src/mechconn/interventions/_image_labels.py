@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from mechconn.datasets import read_class_names
 
 MIRRORED = {
@@ -41,6 +43,17 @@ def explain_mirrored_names(scenes: Any, change: str, verb: str) -> str:
         return f"classes are digits or letters ({_list_some(signs)}), which {verb} turns into other signs"
     directed = [name for name in names if DIRECTIONS[change] & {*_split_words(name)}]
     return f"classes name directions ({_list_some(directed)}), which {verb} changes" if directed else ""
+
+
+def explain_moved_positions(scenes: Any, verb: str) -> str:
+    """Why the labels of images are others once pixels have moved: there is one for every position; else empty.
+
+    Args:
+        scenes: the data.
+        verb: what moves the pixels, in words.
+    """
+    shape = list(getattr(scenes, "y", torch.empty(0)).shape)
+    return f"labels are of positions, {shape[1:]} a row, and do not move with the pixels of {verb}" if shape[2:] else ""
 
 
 def explain_colour_names(scenes: Any) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mechconn.core import SampleSource, check_choice, check_count, collect_errors
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._image_base import ImageIntervention, by_row
-from mechconn.interventions._image_labels import explain_mirrored_names
+from mechconn.interventions._image_labels import explain_mirrored_names, explain_moved_positions
 from mechconn.interventions._image_places import check_grid
 
 AXES = {"horizontal": 3, "vertical": 2}
@@ -56,6 +56,10 @@ class PatchShuffle(ImageIntervention, name="patch-shuffle"):
         """Raise ValueError where the grid does not fit the images."""
         check_grid(self.grid, height, width)
 
+    def explain_label_change(self, scenes: SampleSource) -> str:
+        """Why labels may change: they are of positions."""
+        return explain_moved_positions(scenes, "a shuffle of cells")
+
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images of shuffled cells."""
         n, channels, height, width = x.shape
@@ -89,8 +93,9 @@ class Flip(ImageIntervention, name="flip"):
         collect_errors(super().__post_init__, lambda: check_choice("axis", self.axis, tuple(AXES)))
 
     def explain_label_change(self, scenes: SampleSource) -> str:
-        """Why labels may change: classes that are signs or directions."""
-        return explain_mirrored_names(scenes, self.axis, f"a {self.axis} flip")
+        """Why labels may change: they are of positions, or classes are signs or directions."""
+        verb = f"a {self.axis} flip"
+        return explain_moved_positions(scenes, verb) or explain_mirrored_names(scenes, self.axis, verb)
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Mirrored images, of some rows or all."""

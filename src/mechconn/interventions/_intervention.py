@@ -199,8 +199,18 @@ def check_image_shape(name: str, x: Any) -> list[int]:
     """
     shape = list(x.shape[1:]) if isinstance(x, Tensor) else []
     if len(shape) != 3:
-        raise ValueError(f"{name} needs images of shape [C, H, W], got inputs of shape {shape}")
+        got = f"inputs of shape {shape}" if isinstance(x, Tensor) else f"inputs {', '.join(map(str, x))}"
+        raise ValueError(f"{name} needs images of shape [C, H, W], got {got}")
     return shape
+
+
+def check_floating_images(name: str, x: Tensor) -> None:
+    """Raise ValueError where images are not of a floating-point type."""
+    if not x.is_floating_point():
+        raise ValueError(
+            f"{name} needs images of floating point in [-1, 1], got {str(x.dtype).removeprefix('torch.')}; "
+            "mechconn.datasets.ImageSet(x, y, classes) holds bytes and scales them"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,8 +16,8 @@ from torch.nn.functional import affine_grid, grid_sample, pad
 
 from mechconn.core import SampleSource, check_count, check_positive, check_range, draw_integers, draw_uniform
 from mechconn.interventions._image_base import by_row, check_scale
-from mechconn.interventions._image_labels import explain_colour_names, explain_mirrored_names
-from mechconn.interventions._intervention import Intervention, Kind, check_image_shape
+from mechconn.interventions._image_labels import explain_colour_names, explain_mirrored_names, explain_moved_positions
+from mechconn.interventions._intervention import Intervention, Kind, check_floating_images, check_image_shape
 
 QUARTER_TURN = 90.0
 """In degrees."""
@@ -53,6 +53,7 @@ class Rotate(Intervention, name="rotate"):
     def check_inputs(self, x: Any) -> None:
         """Raise ValueError where the inputs are no images."""
         check_image_shape("Rotate", x)
+        check_floating_images("Rotate", x)
 
     def draw(self, index: Int[Tensor, " n"], seed: int) -> Float[Tensor, " n"]:
         """Angles in degrees."""
@@ -64,10 +65,12 @@ class Rotate(Intervention, name="rotate"):
         return side.double() * (strength * self.max_degrees)
 
     def explain_label_change(self, scenes: SampleSource) -> str:
-        """Why labels may change: a quarter turn or more of signs, such as 6 and 9, or of directions."""
-        if self.max_degrees < QUARTER_TURN:
-            return ""
-        return explain_mirrored_names(scenes, "turn", f"a rotation by up to {self.max_degrees:g} degrees")
+        """Why labels may change: they are of positions; a quarter turn or more of signs (6 and 9) or of directions."""
+        verb = f"a rotation by up to {self.max_degrees:g} degrees"
+        moved = explain_moved_positions(scenes, verb)
+        if moved or self.max_degrees < QUARTER_TURN:
+            return moved
+        return explain_mirrored_names(scenes, "turn", verb)
 
     def apply(self, x: Float[Tensor, "n c h w"], values: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Images turned by `values` degrees."""
@@ -104,11 +107,16 @@ class Translate(Intervention, name="translate"):
     def check_inputs(self, x: Any) -> None:
         """Raise ValueError where the inputs are no images, or smaller than the shift."""
         shape = check_image_shape("Translate", x)
+        check_floating_images("Translate", x)
         if self.max_pixels >= min(shape[1:]):
             raise ValueError(
                 f"max_pixels must be less than the sides of the images, {shape[1]} and {shape[2]}, "
                 f"got {self.max_pixels}"
             )
+
+    def explain_label_change(self, scenes: SampleSource) -> str:
+        """Why labels may change: they are of positions."""
+        return explain_moved_positions(scenes, "a shift")
 
     def draw(self, index: Int[Tensor, " n"], seed: int) -> Int[Tensor, "n 2"]:
         """(down, right) in pixels."""
@@ -156,6 +164,7 @@ class ColourShift(Intervention, name="colour-shift"):
     def check_inputs(self, x: Any) -> None:
         """Raise ValueError where the inputs are no images of so many channels."""
         shape = check_image_shape("ColourShift", x)
+        check_floating_images("ColourShift", x)
         if shape[0] != self.channels:
             raise ValueError(f"ColourShift has channels={self.channels}, but the images have {shape[0]}; set channels=")
 

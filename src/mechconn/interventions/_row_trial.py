@@ -50,7 +50,7 @@ class RowTrial:
             raise ValueError(self._explain_other_inputs(_describe_parts(before), _describe_parts(first)))
         asked = ((again, slice(None), "asked again"), (alone, slice(-1, None), "asked for one row alone"))
         for other, part, when in asked:
-            if other.keys() != first.keys() or not all(_are_same(first[key][part], other[key]) for key in first):
+            if other.keys() != first.keys() or not all(are_same(first[key][part], other[key]) for key in first):
                 raise ValueError(
                     f"{self.what} gives a row other values when it is {when}; take random numbers from {self.advice}, "
                     "and treat every row by itself"
@@ -67,7 +67,7 @@ class RowTrial:
                 why = " ".join(f"{type(error).__name__}: {error}".split())
                 raise ValueError(f"{self.what} fails on the first rows ({why}); {self.takes}") from error
         parts, given = name_parts(found), name_parts(x)
-        if any(not _are_same(part, given.get(name)) for name, part in name_parts(before).items()):
+        if any(not are_same(part, given.get(name)) for name, part in name_parts(before).items()):
             raise ValueError(f"{self.what} writes into its inputs; change a copy, x = x.clone()")
         if not parts or not all(isinstance(part, Tensor) and part.dim() for part in parts.values()):
             raise ValueError(self._explain_other_inputs("tensors", f"a {type(found).__name__}"))
@@ -88,7 +88,7 @@ def _describe_parts(parts: Mapping[str, Tensor]) -> str:
     return ", ".join(f"{name} {list(part.shape)}" for name, part in parts.items())
 
 
-def _are_same(a: Tensor, b: Tensor | None) -> bool:
+def are_same(a: Tensor, b: Tensor | None) -> bool:
     """Equal, but for rounding that depends on the number of rows."""
     if b is None or a.shape != b.shape:
         return False

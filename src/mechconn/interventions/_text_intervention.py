@@ -175,6 +175,12 @@ class TextIntervention(GradedIntervention, abc.ABC):
         ready.check_texts(ready._iterate_texts(scenes, data))
         return ready
 
+    def explain_label_change(self, scenes: SampleSource) -> str:
+        """Why labels may change: there is one for every token."""
+        width = scenes.inputs(torch.tensor([0]))[TOKEN_IDS].shape[1]
+        labels = list(getattr(scenes, "y", torch.empty(0)).shape[1:])
+        return f"labels are of positions, {labels} a row, and do not move with the tokens" if labels == [width] else ""
+
     def _choose_level(self, has_raw: bool) -> Level:
         return "text" if has_raw or not self.on_tokens else "tokens"
 

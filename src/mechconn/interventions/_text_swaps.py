@@ -98,6 +98,8 @@ class SwapWords(TextIntervention, name="swap-words"):
         super().__post_init__()
         if isinstance(self.words, str):
             check_choice("words", self.words, tuple(WORD_LISTS))
+        elif not isinstance(self.words, Mapping | Sequence):
+            raise TypeError(f"words must be the name of a list, a mapping, or {GROUP}, got {self.words!r}")
         elif not isinstance(self.words, Mapping):
             object.__setattr__(self, "words", tuple(map(_read_group, self.words)))
         if not self.words:

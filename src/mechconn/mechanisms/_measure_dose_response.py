@@ -15,11 +15,13 @@ from mechconn.core import (
     Data,
     PerSampleLoss,
     Progress,
+    SampleSource,
     as_data,
     check_by_index,
     check_count,
     check_listed,
     check_range,
+    collect_warnings,
     log_warnings,
     resolve_compute,
 )
@@ -36,6 +38,7 @@ from mechconn.mechanisms._measure import (
 )
 from mechconn.mechanisms._observational import can_pair
 from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, explain_undefined_loss, measure_outcome
+from mechconn.mechanisms._reliances import measure_touched
 from mechconn.network import Metric, check_metrics
 
 NONE = "strength 0"
@@ -106,11 +109,15 @@ def measure_dose_response(
     chosen_strengths = _read_strengths(strengths)
     check_margin(margin, on, check_metrics(metrics))
     source = check_by_index("measure_dose_response", as_data("data", data))
+    if len(source) < 2:
+        raise ValueError("a dose-response needs two rows or more for its intervals, got 1; give more data")
     given = intervention if isinstance(intervention, Mapping | str) else {"the intervention": intervention}
-    chosen = choose_interventions(source, [given] if isinstance(intervention, Mapping | str) else given, "keep")
-    name, applied = _find_one(chosen.functions)
-    changed = {f"strength {strength!r}": applied(source, seed, strength) for strength in chosen_strengths}
+    with collect_warnings() as warned:
+        chosen = choose_interventions(source, [given] if isinstance(intervention, Mapping | str) else given, "keep")
+        name, applied = _find_one(chosen.functions)
+        changed = {f"strength {strength!r}": applied(source, seed, strength) for strength in chosen_strengths}
     suite = Suite({NONE: source, **changed}, reference=NONE)
+    warned += _note_idle(source, suite)
     check_label_names([("the model", model)], suite, loss)
 
     def report_progress(done: int) -> None:
@@ -140,10 +147,18 @@ def measure_dose_response(
         clusters=None if now.clusters is None else now.rows("loss").units,
         label_change=chosen.changing.get(next(iter(chosen.functions)), ""),
         uninformative="" if known is None else explain_uninformative(NONE, first, *known),
-        notes=notes,
+        notes=(*warned, *notes),
         loss_unit=outcome.loss_unit,
         compute=outcome.compute,
     )
+
+
+def _note_idle(source: SampleSource, suite: Suite) -> list[str]:
+    """A note where the largest strength changes none of the rows looked at."""
+    last = list(suite)[-1]
+    touched, rows = measure_touched(source, Suite({NONE: source, last: suite[last]}, reference=NONE))
+    idle = f"{last} changes none of the {rows:,} rows looked at, so that every model is invariant to it"
+    return [] if touched[last] else [idle]
 
 
 def _read_strengths(strengths: int | Sequence[float]) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import (
+    NO_CUE,
     Compute,
     Data,
     PerSampleLoss,
@@ -17,9 +18,10 @@ from mechconn.core import (
     SampleSource,
     as_data,
     check_by_index,
+    collect_warnings,
     resolve_compute,
 )
-from mechconn.datasets import Clusters, Suite, make_strips
+from mechconn.datasets import Clusters, Suite, make_strips, read_clusters
 from mechconn.interventions import (
     Chosen,
     Intervention,
@@ -28,6 +30,7 @@ from mechconn.interventions import (
     choose_interventions,
     find_links,
     intervened,
+    join_groups,
 )
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._effects import Invariance, On
@@ -38,6 +41,8 @@ from mechconn.network import Metric
 REFERENCE = "unchanged"
 LOOKED_AT = 256
 """Rows whose inputs are compared before and after, evenly spaced over the data."""
+ROUNDING = 16
+"""In units of the last place, of float32 for half types."""
 
 
 def reliances(
@@ -104,31 +109,62 @@ def reliances(
     """
     compute = resolve_compute(compute, device, progress)
     source = check_by_index("reliances", as_data("data", data))
-    chosen = choose_interventions(source, interventions, label_changing)
-    if interventions is None and draws > 1:
-        _leave_out_exchanging(source, chosen)
-    suite = intervened(source, chosen.functions, reference=REFERENCE, seed=seed, draws=draws)
-    touched, rows = _measure_touched(source, suite)
+    with collect_warnings() as warned:
+        chosen = choose_interventions(source, interventions, label_changing)
+        _check_names(chosen)
+        if interventions is None:
+            _leave_out_exchanging(source, chosen, draws, cluster)
+        suite = intervened(source, chosen.functions, reference=REFERENCE, seed=seed, draws=draws)
+    touched, rows = measure_touched(source, suite)
     suite = _leave_out_idle(suite, chosen, touched, rows)
     found = measure_invariance(
         model, suite, margin, on, loss=loss, metrics=metrics, cluster=cluster, seed=seed, compute=compute
     )
-    found = _order_by_effect(found)
+    found = replace(_order_by_effect(found), notes=(*warned, *found.notes))
     applied = {name: _describe(name, chosen, touched[name]) for name in found.effects}
     shown = make_strips(suite)
     pictures = {name: shown[name] for name in (REFERENCE, *applied) if name in shown}
     return Reliances(found, applied, chosen.left_out, rows, seed, pictures)
 
 
-def _leave_out_exchanging(source: SampleSource, chosen: Chosen) -> None:
-    """Leave out interventions by which rows of the data show something of each other, which are drawn once."""
+def _check_names(chosen: Chosen) -> None:
+    """Raise ValueError where an intervention has a name that says another thing in a suite."""
+    taken = [name for name in (REFERENCE, NO_CUE) if name in chosen.functions]
+    if taken:
+        raise ValueError(f"interventions have the name {taken[0]!r}, which is that of data without any; rename it")
+
+
+def _leave_out_exchanging(source: SampleSource, chosen: Chosen, draws: int, cluster: Clusters | None) -> None:
+    """Leave out interventions by which rows show something of each other, where no interval over groups would hold.
+
+    They are drawn once, and need two groups of rows that share nothing, no cluster either.
+    """
     for name, function in list(chosen.functions.items()):
-        if isinstance(function, Intervention) and find_links(function(source)) is not None:
-            chosen.left_out[name] = "rows of the data stand in for each other, which can be drawn once; set draws=1"
+        given = function(source) if isinstance(function, Intervention) else None
+        if given is not None and (why := _explain_chain(source, given, draws, cluster)):
+            chosen.left_out[name] = why
             del chosen.functions[name]
+    if not chosen.functions:
+        reasons = "; ".join(f"{name} ({why})" for name, why in chosen.left_out.items())
+        raise ValueError(f"no intervention is left to apply: {reasons}; name others, interventions=[...]")
 
 
-def _measure_touched(source: SampleSource, suite: Suite) -> tuple[dict[str, float], int]:
+def _explain_chain(source: SampleSource, given: SampleSource, draws: int, cluster: Clusters | None) -> str:
+    """Why no interval over groups of rows would hold; empty where one does."""
+    linked, clusters = find_links(given), read_clusters(cluster, {REFERENCE: source})
+    if linked is None:
+        return ""
+    if draws > 1:
+        return "rows of the data stand in for each other, which can be drawn once; set draws=1"
+    if clusters is None:
+        chained, advice = len(linked.unique()) < 2, "give more data, or rows to take from, donors="
+    else:
+        chained = len(join_groups(clusters.of(REFERENCE, len(source)), linked).unique()) < 2
+        advice = "take rows of the same cluster, within=, or of other data, donors="
+    return f"all rows stand in for each other in one chain, so that no interval would hold; {advice}" if chained else ""
+
+
+def measure_touched(source: SampleSource, suite: Suite) -> tuple[dict[str, float], int]:
     """(intervention -> share of the rows looked at whose inputs it changes, how many were looked at)."""
     count = min(len(source), LOOKED_AT)
     index = torch.arange(count) * len(source) // count
@@ -150,9 +186,18 @@ def _compare_rows(before: dict[str, Tensor], after: dict[str, Tensor]) -> Tensor
         other = after[name]
         if other.shape != part.shape:
             return torch.ones_like(changed)
-        differs = ~torch.isclose(other.double(), part.double(), rtol=1e-5, atol=1e-6, equal_nan=True)  # not by rounding
-        changed |= differs.view(len(changed), -1).any(1).cpu()
+        changed |= _differs(part, other).reshape(len(changed), -1).any(1).cpu()
     return changed
+
+
+def _differs(before: Tensor, after: Tensor) -> Tensor:
+    """Which values differ, [N, ...]; those of images, [N, C, H, W], by more than rounding on the scale of [-1, 1]."""
+    if not (before.is_floating_point() and after.is_floating_point()):
+        return before != after
+    rounding = ROUNDING * torch.finfo(torch.promote_types(before.dtype, torch.float32)).eps
+    return ~torch.isclose(
+        after.double(), before.double(), rtol=rounding, atol=1e-6 if before.dim() == 4 else 0.0, equal_nan=True
+    )
 
 
 def _list_parts(x: Any) -> dict[str, Tensor]:
