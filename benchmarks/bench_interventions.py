@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -48,7 +49,9 @@ def list_interventions(rows: int) -> dict[str, Intervention]:
     """Name -> each built-in intervention on images, with the defaults of its options."""
     masks = torch.zeros(rows, SIDE, SIDE, dtype=torch.bool)
     masks[:, 8:24, 8:24] = True
-    kinds = {name: kind for name, kind in list_kinds(Intervention, built_in=True).items() if kind.takes == "images"}
+    kinds: dict[str, Any] = {
+        name: kind for name, kind in list_kinds(Intervention, built_in=True).items() if kind.takes == "images"
+    }
     return {name: Background(masks) if kind is Background else kind() for name, kind in kinds.items()}
 
 

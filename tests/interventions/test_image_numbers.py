@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,9 @@ import mechconn as mc
 from mechconn.core import list_kinds
 from mechconn.interventions import Background, ImageIntervention, Intervention
 
-KINDS = {name: kind for name, kind in list_kinds(Intervention, built_in=True).items() if kind.takes == "images"}
+KINDS: dict[str, Any] = {
+    name: kind for name, kind in list_kinds(Intervention, built_in=True).items() if kind.takes == "images"
+}
 COLOURED = ("grey", "hue")
 """Those that need three channels."""
 
