@@ -70,7 +70,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "no JSON": ("nothing", "found.json is no JSON (Expecting value: line 1 column 1 (char 0)); name a file that"),
     "a list": (
         "[]",
-        "found.json holds no result but a list; name a file that result.save(file), or --json of audit, demo or",
+        "found.json holds no result but a list; name a file that result.save(file), or --json of audit, reliances,",
     ),
     "no kind": ("{}", "found.json names no kind of result; pass what to_dict() gave or save() wrote"),
     "a demo of 0.1.0": (

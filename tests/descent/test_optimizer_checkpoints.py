@@ -22,7 +22,27 @@ from zoo import build, mlp, norm_conv, norm_mlp, rows
 OLD = Path(__file__).parent / "momentum_checkpoint.bin"
 """A .safetensors file that the release before other optimisers than SGD wrote, in the second epoch of `old_run`."""
 
+
+class Rounding(torch.optim.Optimizer):
+    """One of a user's: a velocity in float32 whatever the weights are, a number of steps that is no tensor."""
+
+    def __init__(self, groups: Any, lr: float = 0.01) -> None:
+        super().__init__(groups, {"lr": lr, "weight_decay": 0.0, "taken": 0, "span": (1, 2.5)})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            group["taken"] += 1
+            for weight in group["params"]:
+                state = self.state[weight]
+                state["count"] = state.get("count", 0) + 1
+                velocity = state.setdefault("velocity", torch.zeros_like(weight, dtype=torch.float32))
+                velocity.mul_(0.9).add_(weight.grad.float())
+                weight.sub_(group["lr"] * velocity.to(weight) / (state["count"] + group["taken"]))
+
+
 OPTIMIZERS: dict[str, Any] = {
+    "Rounding": Rounding,
     "sgd": "sgd",
     "adam": "adam",
     "adamw": mc.AdamW((0.8, 0.99)),

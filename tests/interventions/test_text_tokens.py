@@ -98,8 +98,8 @@ def test_tokens_are_shuffled_within_the_parts_and_special_ones_stay(kind: str, s
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_part_alone_is_the_pair_with_an_empty_text(kind: str) -> None:
     data, tokenizer = read_texts(kind), make_kind(kind)
-    for keep, side in (("first", 0), ("second", 1)):
-        shown = everything(OnePart(keep=keep, level="tokens")(data))
+    for side, one in enumerate((OnePart(keep="first", level="tokens"), OnePart(level="tokens"))):
+        shown = everything(one(data))
         for row, pair in enumerate(data.raw.rows):  # pyright: ignore[reportOptionalMemberAccess]
             # In lists: of one pair alone, Transformers reads an empty second text as none.
             alone = tokenizer(*([text if number == side else ""] for number, text in enumerate(pair)))
@@ -154,8 +154,8 @@ def test_rows_by_hand() -> None:
     assert show(RemoveOverlap(), pair, text) == [[1, 5, 6, 2, 2, 0], text]
     assert show(RemoveOverlap(remove_from="first"), pair) == [[1, 5, 2, 6, 2, 0]]
     assert show(InsertPhrase(phrase=(9,)), text) == [[1, 5, 6, 7, 9, 2]]
-    assert show(InsertPhrase(phrase=(9,), where="start"), text, pair) == [[1, 9, 5, 6, 7, 2], [1, 5, 6, 2, 9, 2]]
-    assert show(InsertPhrase(phrase=(9,), where="start", part="first"), pair) == [[1, 9, 5, 6, 2, 2]]
+    assert show(InsertPhrase(phrase=(9,), where="start"), text, pair) == [[1, 9, 5, 6, 7, 2], [1, 5, 2, 9, 6, 2]]
+    assert show(InsertPhrase(phrase=(9,), where="start", part="first"), pair) == [[1, 9, 5, 2, 6, 2]]
     assert show(RemovePhrase(phrase=(5, 6)), text, [1, 5, 6, 5, 6, 2]) == [[1, 7, 2, 0, 0, 0], [1, 2, 0, 0, 0, 0]]
     assert show(SwapWords(words=((5, 6),)), text) == [[1, 6, 5, 7, 2, 0]]
 
@@ -165,6 +165,7 @@ def test_where_there_is_no_room_the_last_ordinary_tokens_leave() -> None:
     assert show(InsertPhrase(phrase=(9, 9)), full) == [[1, 5, 6, 9, 9, 2]]
     assert show(InsertPhrase(phrase=(9, 9), where="start"), full) == [[1, 9, 9, 5, 6, 2]]
     pair = [1, 5, 6, 2, 7, 2]
+    assert show(InsertPhrase(phrase=(9,)), pair) == [[1, 5, 2, 7, 9, 2]]
     assert show(InsertPhrase(phrase=(9, 9, 9)), pair) == [[1, 2, 9, 9, 9, 2]]
     with pytest.raises(ValueError, match=r"^texts have no room for a phrase of 5 tokens beside .*TokenSet.widened"):
         show(InsertPhrase(phrase=(9,) * 5), full)

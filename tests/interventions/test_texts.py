@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -362,3 +363,25 @@ def test_a_text_of_which_nothing_is_left() -> None:
     bare = load_rows([("Mary is", "", "no"), ("a film", "", "yes")], plain, pairs=False)
     kept = trim(everything(DropWords()(bare, strength=1.0)))["input_ids"]
     assert torch.equal(kept, bare.input_ids[:, :1])
+
+
+# ---------------------------------------------------------------- of one's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backwards(TextIntervention):
+    """The words of each part from the last to the first, in a share of the rows."""
+
+    def edit(self, parts: Any, row: Any) -> Any:
+        if row.uniforms(1, "row")[0] >= row.strength:
+            return parts
+        return tuple(part.ordered(range(len(part.words))[::-1]) for part in parts)
+
+
+def test_one_of_the_users_own_works_at_both_levels() -> None:
+    data = read_texts(marks=False)
+    scenes, ids = Backwards()(data), Backwards(level="tokens")(data)
+    assert strings(scenes) == [tuple(" ".join(text.split()[::-1]) for text in pair) for pair in data.raw.rows]  # pyright: ignore
+    assert all(torch.equal(part, everything(ids)[name]) for name, part in everything(scenes).items())
+    some = strings(Backwards()(data, strength=0.5))
+    assert 0 < sum(pair != old for pair, old in zip(some, data.raw.rows, strict=True)) < ROWS  # pyright: ignore

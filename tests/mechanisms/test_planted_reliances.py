@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from mechconn.interventions import Frame, HighPass, LowPass, Patch
+from raw_texts import load_rows, make_kind
 
 SEEDS = range(20)
 ROWS, SIDE = 400, 16
@@ -107,3 +108,63 @@ def test_what_was_planted_is_found_and_the_rest_is_invariant(name: str, seed: in
     assert set(found.relies_on) == expected
     assert set(found.invariant_to) == set(interventions) - expected
     assert not found.left_out
+
+
+class Order(nn.Module):
+    """Class 1 where the token of "film" stands before that of "movie"."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        places = [(input_ids == token).long().argmax(1) for token in (self.first, self.second)]
+        before = (places[1] - places[0]).float()
+        return torch.stack([-before, before], 1)
+
+
+def ordered_rows(seed: int) -> list[tuple[str, str, str]]:
+    """Words around "film" and "movie", whose order tells the label, with names, marks and a phrase in each text."""
+    draw = torch.Generator().manual_seed(seed)
+    fillers = ("my", "book", "is", "or", "true", "doubt")
+    rows = []
+    for row in range(ROWS):
+        words = [fillers[int(n)] for n in torch.randint(0, len(fillers), (6,), generator=draw)]
+        pair = ("movie", "film") if row % 2 == 0 else ("film", "movie")
+        for place, word in zip((1, 5), pair, strict=True):
+            words.insert(place, word)
+        rows.append((f"Anna , {' '.join(words)} no doubt Berlin .", "", ("no", "yes")[row % 2]))
+    return rows
+
+
+TEXT_INTERVENTIONS: dict[str, Any] = {
+    "word-shuffle": "word-shuffle",
+    "no-punctuation": "no-punctuation",
+    "swap-names": "swap-names",
+    "swap-places": "swap-places",
+    "an opening": {"name": "insert-phrase", "phrase": "no doubt", "where": "start"},
+    "without a phrase": {"name": "remove-phrase", "phrase": "no doubt"},
+    "other fillers": {"name": "swap-words", "words": (("my", "his"), ("or", "not"))},
+}
+
+
+@pytest.mark.parametrize("level", ["text", "tokens"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_order_of_two_tokens_is_found(seed: int, level: str) -> None:
+    data = load_rows(ordered_rows(seed), make_kind("words"), pairs=False)
+    raw = data.raw
+    assert raw is not None
+    model = Order(*(raw.tokenizer.own.convert_tokens_to_ids(word) for word in ("film", "movie")))
+    interventions = dict(TEXT_INTERVENTIONS)
+    if level == "tokens":
+        kept = ("word-shuffle", "an opening", "without a phrase", "other fillers")
+        interventions = {n: {**_as_table(interventions[n]), "level": "tokens"} for n in kept}
+    found = mc.reliances(model, data, interventions, seed=seed)
+    assert found.invariance.accuracy["unchanged"] == 1.0
+    assert found.relies_on == ("word-shuffle",)
+    assert set(found.invariant_to) == set(interventions) - {"word-shuffle"}
+    assert not found.left_out
+
+
+def _as_table(value: Any) -> dict[str, Any]:
+    return {"name": value} if isinstance(value, str) else value

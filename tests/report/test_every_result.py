@@ -334,7 +334,10 @@ def without(*names: str) -> dict[str, Any]:
 
 WRONG: dict[str, tuple[str | Callable[[], Any], str]] = {
     "no JSON": ("{", "is no JSON (Expecting property name"),
-    "a list": ("[1, 2]", "holds no result but a list; name a file that result.save(file), or --json of audit, demo or"),
+    "a list": (
+        "[1, 2]",
+        "holds no result but a list; name a file that result.save(file), or --json of audit, reliances,",
+    ),
     "no kind": (lambda: without("kind"), "names no kind of result; pass what to_dict() gave or save() wrote"),
     "unknown kind": (lambda: edited(kind="audt"), "got 'audt'; did you mean 'audit'?"),
     "a kind that is no text": (lambda: edited(kind=3), "names no kind of result"),

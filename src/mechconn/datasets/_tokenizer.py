@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,11 +79,13 @@ class TextTokenizer:
     def special(self) -> tuple[int, ...]:
         """Ids of the tokens that belong to the format, such as [CLS] and [SEP]; an unknown word is none of them."""
         named = [getattr(self.own, f"{name}_token_id", None) for name in SPECIAL_NAMES]
-        ids = set(self.own.all_special_ids) - {self.own.unk_token_id} | {id for id in named if isinstance(id, int)}
+        listed = set(getattr(self.own, "all_special_ids", ())) - {getattr(self.own, "unk_token_id", None)}
+        ids = listed | {token for token in named if isinstance(token, int)}
         for pair in (None, [""]):
-            found = self.own([""], pair, return_special_tokens_mask=True, verbose=False)
-            marked = zip(found["input_ids"][0], found["special_tokens_mask"][0], strict=True)
-            ids |= {id for id, is_special in marked if is_special}
+            with suppress(Exception):  # a tokenizer of one's own that takes no pairs, or marks nothing
+                found = self.own([""], pair, return_special_tokens_mask=True, verbose=False)
+                marked = zip(found["input_ids"][0], found["special_tokens_mask"][0], strict=True)
+                ids |= {token for token, is_special in marked if is_special}
         return tuple(sorted(ids))
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -74,6 +75,11 @@ class TokenSet(ShortRepr):
                 f"attention_mask of row {int(wrong.nonzero()[0])} must be ones, at least one, and then zeros; pad "
                 "the texts on the right"
             )
+
+    @cached_property
+    def shown_texts(self) -> list[Strings] | None:
+        """The text of each row, or its two, as far as its tokens show it; None without `raw`."""
+        return None if self.raw is None else self.raw.shown(self.cut)
 
     def facts(self) -> list[str]:
         """How many texts were cut, and to how many tokens."""

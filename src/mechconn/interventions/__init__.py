@@ -88,6 +88,7 @@ __all__ = [
     "SwapPlaces",
     "SwapPronouns",
     "SwapWords",
+    "TextIntervention",
     "Texture",
     "Translate",
     "Truncate",

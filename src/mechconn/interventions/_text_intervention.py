@@ -201,9 +201,8 @@ class TextIntervention(GradedIntervention, abc.ABC):
 
     def _iterate_texts(self, scenes: SampleSource, data: TokenSet | None) -> Iterator[Parts]:
         """The texts of all rows at the intervention's level, as far as they are asked for."""
-        if self.comes_before_inputs and data is not None and data.raw is not None:
-            for strings in data.raw.shown(data.cut):
-                yield tuple(map(WordPart.of, strings))
+        if self.comes_before_inputs and data is not None and data.shown_texts is not None:
+            yield from (tuple(map(WordPart.of, strings)) for strings in data.shown_texts)
             return
         for start in range(0, len(scenes), READ):
             x = scenes.inputs(torch.arange(start, min(start + READ, len(scenes))))
@@ -214,8 +213,8 @@ class TextIntervention(GradedIntervention, abc.ABC):
 
         Args:
             x: "input_ids" and "attention_mask" of shape [N, L], "token_type_ids" if there are; whatever else it holds
-                stays. A text that grows beyond L positions loses its last ordinary tokens, and one of which nothing
-                would be left keeps its first.
+                stays. A text that grows beyond L positions loses its last ordinary tokens, a pair those of the longer
+                text, and one of which nothing would be left keeps its first.
             strength: of each row.
             draws: random numbers of the rows.
 
@@ -239,9 +238,8 @@ class TextIntervention(GradedIntervention, abc.ABC):
     def rewrite(self, scenes: SampleSource, values: Float[Tensor, "n 2"]) -> TokenSet:
         """The texts at the strengths that were drawn, tokenised by the tokenizer that read them."""
         data = find_raw_texts(scenes)
-        assert data is not None and data.raw is not None
-        blocks = RowBlocks(Draws(values[:, 1].long(), 0))
-        texts = data.raw.shown(data.cut)
+        assert data is not None and data.shown_texts is not None
+        blocks, texts = RowBlocks(Draws(values[:, 1].long(), 0)), data.shown_texts
         rows = {n: RowNumbers(share, n, blocks) for n, share in enumerate(values[:, 0].float().tolist()) if share > 0}
         changed: dict[int, tuple[str, ...]] = {}
         for number, row in rows.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from mechconn.core import check_choice
@@ -19,13 +20,15 @@ class _PairIntervention(TextIntervention):
 
     def check_texts(self, texts: Iterator[Parts]) -> None:
         """Raise ValueError where no row is a pair; in token ids, parts end at special tokens or another type."""
-        found = list(texts)
-        if not any(len(parts) > 1 for parts in found):
-            raise ValueError(
-                f"{type(self).__name__} needs pairs of texts, and these are single ones; read both columns, "
-                "text=(first, second)"
-            )
-        super().check_texts(iter(found))
+        seen: list[Parts] = []
+        for parts in texts:
+            seen.append(parts)
+            if len(parts) > 1:
+                return super().check_texts(chain(seen, texts))
+        raise ValueError(
+            f"{type(self).__name__} needs pairs of texts, and these are single ones; read both columns, "
+            "text=(first, second)"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -159,13 +159,17 @@ def find_phrase(keys: Sequence[Any], phrase: Sequence[Any]) -> list[int]:
 
 
 def drop_last(parts: Parts, count: int) -> Parts:
-    """Parts without their last `count` words: those of the last part first."""
-    left = list(parts)
-    for number in reversed(range(len(left))):
-        gone = min(count, len(left[number].words))
-        left[number] = left[number].kept(0, len(left[number].words) - gone)
-        count -= gone
-    return tuple(left)
+    """Parts without `count` words, each the last of the part that is then the longest, of the last of such.
+
+    Example:
+        >>> [part.words for part in drop_last((TokenPart((1, 2, 3)), TokenPart((4, 5))), 2)]
+        [(1, 2), (4,)]
+    """
+    lengths = [len(part.words) for part in parts]
+    for _ in range(min(count, sum(lengths))):
+        longest = max(range(len(lengths)), key=lambda number: (lengths[number], number))
+        lengths[longest] -= 1
+    return tuple(part.kept(0, length) for part, length in zip(parts, lengths, strict=True)) if count else parts
 
 
 def _join_gaps(before: str, after: str, first: bool) -> str:

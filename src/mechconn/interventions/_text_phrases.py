@@ -72,8 +72,8 @@ def explain_no_words(name: str, what: str, option: str) -> str:
 class InsertPhrase(_PhraseIntervention, name="insert-phrase"):
     """A phrase put into the text of each row where u < `strength`, so that the strength is the share of the rows.
 
-    It adds words and takes none away, but in texts that would get too long: there the last words leave first. Whether
-    the label for people stays depends on the phrase.
+    It adds words and takes none away, but in texts that would get too long: there the last words leave first, of a pair
+    those of the longer text. Whether the label for people stays depends on the phrase.
 
     Attributes:
         phrase: any string, or token ids (for the level "tokens").

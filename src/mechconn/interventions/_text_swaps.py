@@ -243,7 +243,7 @@ def _find_entries(part: Part, swaps: _Swaps) -> list[tuple[int, Entry]]:
     The last word of one may have an ending behind an apostrophe.
     """
     keys, found, free = part.keys, [], 0
-    stems = tuple(key.partition("'")[0] for key in keys) if isinstance(part, WordPart) else keys
+    stems = tuple(key.partition("'")[0] if isinstance(key, str) else key for key in keys)
     for place, (key, stem) in enumerate(zip(keys, stems, strict=True)):
         if place < free or (key not in swaps.beginnings and stem not in swaps.beginnings):
             continue
@@ -286,9 +286,7 @@ def _read_group(group: Any) -> tuple[str | int, ...]:
     words = () if isinstance(group, str) or not isinstance(group, Sequence) else tuple(group)
     if len(set(words)) < 2 or len({isinstance(word, str) for word in words}) > 1:
         raise ValueError(f"words must hold {GROUP}, got {group!r}")
-    if not isinstance(words[0], str):
-        return tuple(check_whole("words", word) for word in words)
-    return words
+    return tuple(word if isinstance(word, str) else check_whole("words", word) for word in words)
 
 
 def _split_entry(entry: Entry) -> Entry:

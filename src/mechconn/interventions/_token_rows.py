@@ -54,15 +54,15 @@ class TokenRow:
         return sum(map(len, self.fixed)) + sum(len(part.words) for part in self.parts)
 
     def list_tokens(self, parts: Sequence[TokenPart], width: int) -> list[tuple[int, int]]:
-        """(id, type) of each token of the row with other parts; where they are too long, the last ordinary ones leave.
+        """(id, type) of each token of the row with other parts.
 
-        A row that would have none keeps its first.
+        Where they are too long, the last of the longest part leave; a row that would have none keeps its first.
         """
         over = sum(map(len, self.fixed)) + sum(len(part.words) for part in parts) - width
         left = drop_last(tuple(parts), max(over, 0))
         found = list(self.fixed[0])
         for part, kind, behind in zip(left, self.types, self.fixed[1:], strict=True):
-            found += [(token, kind) for token in part.words]  # pyright: ignore[reportArgumentType]
+            found += [(int(token), kind) for token in part.words]
             found += behind
         return found or [(self.parts[0].words[0], self.types[0])]
 
