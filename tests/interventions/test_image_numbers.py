@@ -73,7 +73,7 @@ def test_rows_draw_their_strength_from_a_range(name: str) -> None:
     """A row of a range is the row at the strength that it drew."""
     x = draw_images((6, 3, 12, 16))
     kind = KINDS[name]
-    options = {"masks": lambda x: x[:, 0] > 0} if kind is Background else {}
+    options: Any = {"masks": lambda x: x[:, 0] > 0} if kind is Background else {}
     scenes = kind(strength=(0.2, 0.9), **options)((x, torch.zeros(6).long()), 0)
     strengths = scenes.latents[0][1][:, 0]
     assert 0.2 <= float(strengths.min()) < float(strengths.max()) < 0.9
