@@ -26,6 +26,7 @@ class Sign(nn.Module):
     """Class 1 where the column is positive."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
         return torch.stack([-x[:, 0], x[:, 0]], 1)
 
 
@@ -60,7 +61,8 @@ def main(draws: int) -> None:
                 held[name] += low <= effect <= high
                 width[name] += (high - low) / draws
         said = ", ".join(f"{name} {100 * held[name] / draws:.1f} % (width {100 * width[name]:.1f})" for name in held)
-        print(f"share {share}: effect {100 * effect:.0f} points; held: {said}", flush=True)
+        sys.stdout.write(f"share {share}: effect {100 * effect:.0f} points; held: {said}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
