@@ -97,7 +97,7 @@ def test_the_interval_of_an_effect_is_over_the_groups() -> None:
 def test_intervals_hold_where_labels_are_unequal(others: bool) -> None:
     """A tenth of the labels are 1, so that a row of that class changes the answer of nearly every row that shows it.
 
-    Intervals over rows would hold in 84 % of draws.
+    Intervals over rows would hold in 84 to 86 % of draws.
     """
     share, rows, held = 0.1, 500, 0
     expected = -2 * share * (1 - share)
