@@ -156,7 +156,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         "Contrast needs images of floating point in [-1, 1], got uint8; mechconn.datasets.ImageSet(x, y, classes) "
         "holds bytes and scales them",
     ),
-    "texts": (lambda: Flip()(texts(4)), "Flip needs images of shape [C, H, W], got inputs of shape []"),
+    "texts": (lambda: Flip()(texts(4)), "Flip needs images of shape [C, H, W], got inputs input_ids, attention_mask"),
     "a cut above all frequencies": (
         lambda: LowPass(4)(pair(draw_images())),
         "cut must be less than half the shorter side of the images, 4 cycles, got 4; set cut=",

@@ -30,11 +30,11 @@ from mechconn.interventions import Intervention, Named, choose_interventions
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._dose_response import CONFIDENCE, Dose, DoseResponse
 from mechconn.mechanisms._effects import Change, On
+from mechconn.mechanisms._invariance_notes import explain_uninformative
 from mechconn.mechanisms._measure import (
     check_margin,
     compute_evidence,
     compute_mean,
-    explain_uninformative,
 )
 from mechconn.mechanisms._observational import can_pair
 from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, explain_undefined_loss, measure_outcome
@@ -127,6 +127,7 @@ def measure_dose_response(
     outcome = measure_outcome(evaluator, on, report_progress)
     first, count = outcome.splits[NONE], len(chosen_strengths)
     doses = [Dose(0.0, *_compute_means(first, outcome, count + 1))]
+    last = outcome.splits[next(reversed(changed))]
     for strength, split in zip(chosen_strengths, changed, strict=True):
         now = outcome.splits[split]
         effects = _compute_effects(split, first.beside(now), now, outcome, count)
@@ -143,8 +144,8 @@ def measure_dose_response(
         margin=margin,
         samples=len(first.loss),
         seed=seed,
-        paired=can_pair(first.beside(now), now),
-        clusters=None if now.clusters is None else now.rows("loss").units,
+        paired=can_pair(first.beside(last), last),
+        clusters=None if last.clusters is None else last.rows("loss").units,
         label_change=chosen.changing.get(next(iter(chosen.functions)), ""),
         uninformative="" if known is None else explain_uninformative(NONE, first, *known),
         notes=(*warned, *notes),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mechconn.core import (
     NO_CUE,
+    TOKEN_MASK,
     Compute,
     Data,
     PerSampleLoss,
@@ -21,7 +22,7 @@ from mechconn.core import (
     collect_warnings,
     resolve_compute,
 )
-from mechconn.datasets import Clusters, Suite, make_strips, read_clusters
+from mechconn.datasets import Clusters, Suite, make_strips
 from mechconn.interventions import (
     Chosen,
     Intervention,
@@ -30,7 +31,6 @@ from mechconn.interventions import (
     choose_interventions,
     find_links,
     intervened,
-    join_groups,
 )
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._effects import Invariance, On
@@ -41,6 +41,7 @@ from mechconn.network import Metric
 REFERENCE = "unchanged"
 LOOKED_AT = 256
 """Rows whose inputs are compared before and after, evenly spaced over the data."""
+MORE = "give more data"
 ROUNDING = 16
 """In units of the last place, of float32 for half types."""
 
@@ -113,7 +114,7 @@ def reliances(
         chosen = choose_interventions(source, interventions, label_changing)
         _check_names(chosen)
         if interventions is None:
-            _leave_out_exchanging(source, chosen, draws, cluster)
+            _leave_out_exchanging(source, chosen, _advise_apart(draws, cluster))
         suite = intervened(source, chosen.functions, reference=REFERENCE, seed=seed, draws=draws)
     touched, rows = measure_touched(source, suite)
     suite = _leave_out_idle(suite, chosen, touched, rows)
@@ -134,34 +135,30 @@ def _check_names(chosen: Chosen) -> None:
         raise ValueError(f"interventions have the name {taken[0]!r}, which is that of data without any; rename it")
 
 
-def _leave_out_exchanging(source: SampleSource, chosen: Chosen, draws: int, cluster: Clusters | None) -> None:
-    """Leave out interventions by which rows show something of each other, where no interval over groups would hold.
+def _advise_apart(draws: int, cluster: Clusters | None) -> str:
+    """What to do that rows which stand in for each other can be measured; empty where they can be."""
+    if draws > 1:
+        return "set draws=1"
+    return "" if cluster is None else "leave cluster= out, or name them with donors=, or with within= the clusters"
 
-    They are drawn once, and need two groups of rows that share nothing, no cluster either.
+
+def _leave_out_exchanging(source: SampleSource, chosen: Chosen, remedy: str) -> None:
+    """Leave out interventions by which rows of the data show something of each other, where no interval would hold.
+
+    They are drawn once, would join the clusters of the rows into one, and need four rows.
+
+    Raises:
+        ValueError: nothing is left.
     """
     for name, function in list(chosen.functions.items()):
-        given = function(source) if isinstance(function, Intervention) else None
-        if given is not None and (why := _explain_chain(source, given, draws, cluster)):
-            chosen.left_out[name] = why
+        linked = find_links(function(source)) if isinstance(function, Intervention) else None
+        if linked is not None and (remedy or len(linked.unique()) < 2):
+            chosen.left_out[name] = f"rows of the data stand in for each other; {remedy or MORE}"
             del chosen.functions[name]
     if not chosen.functions:
-        reasons = "; ".join(f"{name} ({why})" for name, why in chosen.left_out.items())
-        raise ValueError(f"no intervention is left to apply: {reasons}; name others, interventions=[...]")
-
-
-def _explain_chain(source: SampleSource, given: SampleSource, draws: int, cluster: Clusters | None) -> str:
-    """Why no interval over groups of rows would hold; empty where one does."""
-    linked, clusters = find_links(given), read_clusters(cluster, {REFERENCE: source})
-    if linked is None:
-        return ""
-    if draws > 1:
-        return "rows of the data stand in for each other, which can be drawn once; set draws=1"
-    if clusters is None:
-        chained, advice = len(linked.unique()) < 2, "give more data, or rows to take from, donors="
-    else:
-        chained = len(join_groups(clusters.of(REFERENCE, len(source)), linked).unique()) < 2
-        advice = "take rows of the same cluster, within=, or of other data, donors="
-    return f"all rows stand in for each other in one chain, so that no interval would hold; {advice}" if chained else ""
+        raise ValueError(
+            f"by all interventions that suit the data, rows of these stand in for each other; {remedy or MORE}"
+        )
 
 
 def measure_touched(source: SampleSource, suite: Suite) -> tuple[dict[str, float], int]:
@@ -180,12 +177,17 @@ def measure_touched(source: SampleSource, suite: Suite) -> tuple[dict[str, float
 
 
 def _compare_rows(before: dict[str, Tensor], after: dict[str, Tensor]) -> Tensor:
-    """Whether each row differs in any part; parts of another shape differ in every row."""
+    """Whether each row differs in any part, not by rounding or padding; parts of another shape differ in every row."""
     changed = torch.zeros(len(next(iter(before.values()))), dtype=torch.bool)
     for name, part in before.items():
         other = after[name]
         if other.shape != part.shape:
-            return torch.ones_like(changed)
+            if TOKEN_MASK not in before or part.dim() != 2:
+                return torch.ones_like(changed)
+            width = min(part.shape[1], other.shape[1])
+            if name == TOKEN_MASK:  # texts that go on beyond the shorter width
+                changed |= (part[:, width:].bool().any(1) | other[:, width:].bool().any(1)).cpu()
+            part, other = part[:, :width], other[:, :width]
         changed |= _differs(part, other).reshape(len(changed), -1).any(1).cpu()
     return changed
 
