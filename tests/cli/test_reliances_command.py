@@ -140,7 +140,9 @@ def test_clusters_go_with_donors_from_elsewhere(folder: Path, capsys: pytest.Cap
     words = ("reliances", "first.safetensors", "audit.toml", "--json", "--interventions")
     code, _, errors = run(capsys, *words, "all")
     assert code == 2 and len(errors) == 1
-    assert errors[0].endswith("stand in for each other; leave cluster= out, or name them with donors=")
+    assert errors[0].endswith(
+        "stand in for each other; leave cluster= out, or name them with donors=, or with within= the clusters"
+    )
     code, out, _ = run(capsys, *words, '{name="swap-column", donors="others.safetensors"}')
     assert code == 0 and len(json.loads(out)["applied"]) == 3
 
@@ -259,3 +261,33 @@ def test_dose_needs_one_intervention_with_a_strength(folder: Path, capsys: pytes
     ):
         code, _, errors = run(capsys, *words, named, "--model", "reliance_models:first")
         assert code == 2 and len(errors) == 1 and text in errors[0], errors
+
+
+def test_the_scale_of_images_is_noted_where_nothing_says_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_photos(folder)
+    (folder / "flat_models.py").write_text(
+        "from torch import nn\ndef flat(): return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))\n", encoding="utf-8"
+    )
+    save_file({"1.weight": torch.ones(2, 192), "1.bias": torch.zeros(2)}, folder / "flat.safetensors")
+    words = ("flat.safetensors", "--model", "flat_models:flat", "--interventions", "blur")
+    code, out, errors = run(capsys, "reliances", words[0], "photos", *words[1:])
+    assert code == 0, errors
+    assert "note: images are in [-1, 1]; of a network that was trained with a mean and std write an audit.toml" in out
+    scale = "[splits]\ntest = 'photos'\n[images]\nmean = [0.5, 0.5, 0.5]\nstd = [0.2, 0.2, 0.2]\n"
+    (folder / "scaled.toml").write_text(scale, encoding="utf-8")
+    code, out, errors = run(capsys, "reliances", words[0], "scaled.toml", *words[1:])  # the remedy
+    assert code == 0 and "images are in [-1, 1]" not in out, errors
+
+
+def test_files_of_features_that_are_not_read_name_the_one_that_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "table.csv").write_text("age,debt,label\n1,2,0\n3,4,1\n", encoding="utf-8")
+    torch.save({"x": torch.zeros(2, 3)}, folder / "table.pt")
+    for name, text in (
+        ("table.csv", "a table of features is read from a .safetensors file of x [N, D] and labels y [N]"),
+        ("table.pt", "table.pt is no file of images, texts or a table that is read; save tensors as .safetensors"),
+        ("none.csv", "no folder none.csv; pass the path of"),
+    ):
+        code, _, errors = run(capsys, "reliances", "first.safetensors", name, "--model", "reliance_models:first")
+        assert code == 2 and text in errors[0]

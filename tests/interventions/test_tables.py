@@ -188,3 +188,13 @@ def test_an_intervention_without_a_strength_says_so() -> None:
         Plain()(table(), strength=0.5)
     with pytest.raises(ValueError, match=r"strength must lie in \[0, 1\]|strength must be"):
         SwapColumn(columns=0)(table(), strength=2.0)
+
+
+def test_other_columns_are_another_latent_and_the_same_ones_are_drawn_anew() -> None:
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    data, index = (x, torch.arange(20) % 2), torch.arange(20)
+    first, second = SwapColumn(columns=0), SwapColumn(columns=1)
+    both = second(first(data, seed=0), seed=1).inputs(index)
+    assert torch.equal(both[:, 0], first(data, seed=0).inputs(index)[:, 0])
+    assert torch.equal(both[:, 1], second(data, seed=1).inputs(index)[:, 1])
+    assert torch.equal(first(first(data, seed=0), seed=1).inputs(index), first(data, seed=1).inputs(index))

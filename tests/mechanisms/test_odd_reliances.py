@@ -158,3 +158,10 @@ def test_data_of_no_known_kind_need_functions() -> None:
     with pytest.raises(ValueError, match=r"^no intervention of this package is for inputs of shape \[4, 5\], neither"):
         mc.reliances(Bright(), (x, y))
     assert "halved" in list(mc.reliances(Bright(), (x, y), {"halved": lambda x, draws: x / 2}))  # the remedy
+
+
+def test_a_name_in_other_case_is_suggested() -> None:
+    with pytest.raises(ValueError, match="got 'adamW'; did you mean 'adamw'"):
+        mc.NaiveFineTuning(optimizer="adamW")
+    with pytest.raises(TypeError, match="words must be the name of a list, a mapping, or a group .*, got 3"):
+        mc.interventions.SwapWords(words=3)  # pyright: ignore

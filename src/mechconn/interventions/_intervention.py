@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -101,6 +101,11 @@ class Intervention(Registered, abc.ABC):
         """Whether it changes what inputs are made from, by `rewrite`, such as texts before they are tokenised."""
         return False
 
+    @property
+    def latent(self) -> Hashable:
+        """What tells its latent from others: setting one a second time replaces its value; by default its class."""
+        return type(self)
+
     def rewrite(self, scenes: SampleSource, values: Tensor) -> SampleSource:
         """The scenes at the strengths `values`, of an intervention that comes before the inputs."""
         raise NotImplementedError
@@ -145,7 +150,7 @@ class Intervention(Registered, abc.ABC):
         self.check_inputs(before.inputs(torch.tensor([0])))
         if not isinstance(data, IntervenedSet):
             data = IntervenedSet(data, getattr(before, "ids", torch.arange(len(data))), ())
-        latents = {type(intervention): (intervention, values) for intervention, values in data.latents}
+        latents = {intervention.latent: (intervention, values) for intervention, values in data.latents}
         root = data.source.scenes if isinstance(data.source, Normalised) else data.source
         prepared = self.prepare(root)
         with isolate_rng(seed, "intervention"):
@@ -157,7 +162,7 @@ class Intervention(Registered, abc.ABC):
             )
         if not is_built_in(type(self)):
             _check_by_row(prepared, data, values, seed, strength)
-        latents[type(self)] = (prepared, values)  # an old value is replaced in its place
+        latents[self.latent] = (prepared, values)  # an old value is replaced in its place
         return data.with_latents(tuple(latents.values()))
 
     def _draw_values(self, index: Tensor, seed: int, strength: float | None) -> Tensor:
