@@ -163,5 +163,5 @@ def test_data_of_no_known_kind_need_functions() -> None:
 def test_a_name_in_other_case_is_suggested() -> None:
     with pytest.raises(ValueError, match="got 'adamW'; did you mean 'adamw'"):
         mc.NaiveFineTuning(optimizer="adamW")
-    with pytest.raises(TypeError, match="words must be the name of a list, a mapping, or a group .*, got 3"):
+    with pytest.raises(TypeError, match=r"words must be the name of a list, a mapping, or a group .*, got 3"):
         mc.interventions.SwapWords(words=3)  # pyright: ignore
