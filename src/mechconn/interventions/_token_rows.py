@@ -64,7 +64,8 @@ class TokenRow:
         for part, kind, behind in zip(left, self.types, self.fixed[1:], strict=True):
             found += [(int(token), kind) for token in part.words]
             found += behind
-        return found or [(self.parts[0].words[0], self.types[0])]
+        filled = zip(self.parts, self.types, strict=True)
+        return found or [next((part.words[0], kind) for part, kind in filled if part.words)]
 
 
 def read_rows(x: Mapping[str, Tensor], special: Sequence[int]) -> list[TokenRow]:

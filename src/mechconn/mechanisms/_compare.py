@@ -256,7 +256,10 @@ def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, na
 def _compare_effects(
     before: tuple[SplitOutcome, SplitOutcome], after: tuple[SplitOutcome, SplitOutcome], on: On, bounds: Interval | None
 ) -> Difference:
-    before = before[0].beside(after[0]), before[1].beside(after[1])
+    before, after = (
+        (before[0].beside(after[0]), before[1].beside(after[1])),
+        (after[0].beside(before[0]), after[1].beside(before[1])),
+    )
     if before[0].clusters is not None:
         return _compare_over_clusters(before, after, on, bounds)
     here, there = ((a.values(on), b.values(on)) for a, b in (before, after))

@@ -35,6 +35,7 @@ from mechconn.datasets import (
     represent_on_split,
     select_observed_rows,
 )
+from mechconn.interventions import find_links, join_groups
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
 from mechconn.mechanisms._group_members import GroupRows, check_shares, read_group_members
 from mechconn.mechanisms._invariance_page import flatten_interval
@@ -238,7 +239,8 @@ def measure_groups(
         loss: decides what is right: one of `mechconn.losses`, or a function.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`. A group's rows may be in
-            some of the clusters, and a cluster's in several groups.
+            some of the clusters, and a cluster's in several groups. Rows that show something of each other, such as a
+            column of another row, are in one cluster too.
         seed: of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where the model is.
@@ -269,6 +271,9 @@ def measure_groups(
     answers = check_classified("measure_groups", result)
     check_predictions("data", answers)
     numbers = None if clusters is None else clusters.of("data", len(result.loss), result.counted)
+    if (linked := find_links(source)) is not None:
+        linked = linked if result.counted is None else linked[result.counted.cpu()]
+        numbers = linked if numbers is None else join_groups(numbers, linked)
     rows = GroupRows(answers.right, answers.labels, result.metrics, result.counted, numbers, answers.each)
     found = compute_accuracies(rows, groups, train_groups, overlapping, collect_bounds(asked))
     return replace(found, compute=network.computed)

@@ -168,7 +168,7 @@ def check_margin(margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
 def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) -> Invariance:
     """The result from one model's outcomes on every split."""
     splits, reference = outcome.splits, outcome.splits[suite.reference]
-    others = {name: result for name, result in splits.items() if name != suite.reference}
+    others = {name: result.beside(reference) for name, result in splits.items() if name != suite.reference}
     shares = {name: compute_mean(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
     before = {name: reference.beside(result) for name, result in others.items()}
     evidence = {name: compute_evidence(name, before[name], result, on, outcome) for name, result in others.items()}

@@ -43,10 +43,16 @@ class SplitOutcome:
     linked: bool = False
 
     def beside(self, other: SplitOutcome) -> SplitOutcome:
-        """The same with the clusters of another split on the same rows, where rows are linked there alone."""
-        if not other.linked or self.linked or len(self.loss) != len(other.loss):
+        """The same in clusters where the rows of another split are linked, and these are not.
+
+        The clusters are those of the other where it has as many rows, else each row is one.
+        """
+        if not other.linked or self.linked:
             return self
-        return replace(self, clusters=other.clusters)
+        rows = len(self.loss)
+        if rows == len(other.loss):
+            return replace(self, clusters=other.clusters)
+        return self if self.clusters is not None else replace(self, clusters=-1 - torch.arange(rows))
 
     @cached_property
     def targets(self) -> Tensor:
