@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeAlias
 
@@ -35,6 +35,11 @@ class ColumnIntervention(GradedIntervention, abc.ABC):
     def listed(self) -> tuple[int | str, ...]:
         """The columns, each once."""
         return tuple(dict.fromkeys(self.columns)) if isinstance(self.columns, tuple | list) else (self.columns,)
+
+    @property
+    def latent(self) -> Hashable:
+        """These columns; other columns are other latents."""
+        return type(self), frozenset(self.listed)
 
     def __post_init__(self) -> None:
         super().__post_init__()
