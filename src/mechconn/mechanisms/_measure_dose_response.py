@@ -120,6 +120,7 @@ def measure_dose_response(
     outcome = measure_outcome(evaluator, on, report_progress)
     first, count = outcome.splits[NONE], len(chosen_strengths)
     doses = [Dose(0.0, *_compute_means(first, outcome, count + 1))]
+    last = outcome.splits[next(reversed(changed))]
     for strength, split in zip(chosen_strengths, changed, strict=True):
         now = outcome.splits[split]
         effects = _compute_effects(split, first.beside(now), now, outcome, count)
@@ -136,8 +137,8 @@ def measure_dose_response(
         margin=margin,
         samples=len(first.loss),
         seed=seed,
-        paired=can_pair(first.beside(now), now),
-        clusters=None if now.clusters is None else now.rows("loss").units,
+        paired=can_pair(first.beside(last), last),
+        clusters=None if last.clusters is None else last.rows("loss").units,
         label_change=chosen.changing.get(next(iter(chosen.functions)), ""),
         uninformative="" if known is None else explain_uninformative(NONE, first, *known),
         notes=notes,

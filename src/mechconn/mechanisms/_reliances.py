@@ -105,8 +105,10 @@ def reliances(
     compute = resolve_compute(compute, device, progress)
     source = check_by_index("reliances", as_data("data", data))
     chosen = choose_interventions(source, interventions, label_changing)
-    if interventions is None and draws > 1:
-        _leave_out_exchanging(source, chosen)
+    if interventions is None and (draws > 1 or cluster is not None):
+        _leave_out_exchanging(
+            source, chosen, "set draws=1" if draws > 1 else "leave cluster= out, or name them with donors="
+        )
     suite = intervened(source, chosen.functions, reference=REFERENCE, seed=seed, draws=draws)
     touched, rows = _measure_touched(source, suite)
     suite = _leave_out_idle(suite, chosen, touched, rows)
@@ -120,12 +122,20 @@ def reliances(
     return Reliances(found, applied, chosen.left_out, rows, seed, pictures)
 
 
-def _leave_out_exchanging(source: SampleSource, chosen: Chosen) -> None:
-    """Leave out interventions by which rows of the data show something of each other, which are drawn once."""
+def _leave_out_exchanging(source: SampleSource, chosen: Chosen, remedy: str) -> None:
+    """Leave out interventions by which rows of the data show something of each other.
+
+    They are drawn once, and would join the clusters of the rows into one.
+
+    Raises:
+        ValueError: nothing is left.
+    """
     for name, function in list(chosen.functions.items()):
         if isinstance(function, Intervention) and find_links(function(source)) is not None:
-            chosen.left_out[name] = "rows of the data stand in for each other, which can be drawn once; set draws=1"
+            chosen.left_out[name] = f"rows of the data stand in for each other; {remedy}"
             del chosen.functions[name]
+    if not chosen.functions:
+        raise ValueError(f"by all interventions that suit the data, rows of these stand in for each other; {remedy}")
 
 
 def _measure_touched(source: SampleSource, suite: Suite) -> tuple[dict[str, float], int]:
