@@ -128,7 +128,7 @@ class Intervention(Registered, abc.ABC):
     def __call__(self, scenes: Any, seed: int = 0, strength: float | None = None) -> IntervenedSet:
         """`scenes` with this latent drawn anew for every row.
 
-        Setting the latent a second time replaces its value, so an intervention is idempotent in its seed. On
+        Setting the latent (`latent`) a second time replaces its value, so an intervention is idempotent in its seed. On
         `Normalised` images it is applied before the normalisation, on the scale of [-1, 1].
 
         Args:

@@ -28,9 +28,9 @@ PARTS = ("both", "first", "second")
 class Negation(TextIntervention, name="negate"):
     """English sentences negated, or their negation taken back: once in each part where u < `strength`.
 
-    At the first place that offers itself: "not" and "never" are removed, "isn't" and "is n't" become "is", and behind any other
-    auxiliary verb (is, has, do, can, ...) "not" is inserted. Texts without such a place stay. The rules know no
-    grammar: "had" of "he had a dog" is an auxiliary to them. For people the label can turn, which
+    At the first place that offers itself: "not" and "never" are removed, "isn't" and "is n't" become "is", and behind
+    any other auxiliary verb (is, has, do, can, ...) "not" is inserted. Texts without such a place stay. The rules know
+    no grammar: "had" of "he had a dog" is an auxiliary to them. For people the label can turn, which
     `explain_label_change` says. There is no form for token ids.
 
     Attributes:
