@@ -28,11 +28,11 @@ from mechconn.interventions import Intervention, Named, choose_interventions
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._dose_response import CONFIDENCE, Dose, DoseResponse
 from mechconn.mechanisms._effects import Change, On
+from mechconn.mechanisms._invariance_notes import explain_uninformative
 from mechconn.mechanisms._measure import (
     check_margin,
     compute_evidence,
     compute_mean,
-    explain_uninformative,
 )
 from mechconn.mechanisms._observational import can_pair
 from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, explain_undefined_loss, measure_outcome
