@@ -17,6 +17,7 @@ from mechconn.core import (
     draw_uniform,
     draw_uniform_block,
     find_row_origin,
+    read_row_ids,
     share_rows,
 )
 from mechconn.datasets import Groups, Normalised, read_group_names
@@ -111,7 +112,7 @@ def find_donors(what: str, scenes: SampleSource, others: Data | None = None, wit
     source = scenes if others is None else lift_scale(check_by_index(named, as_data(named, others)))
     source = source.scenes if isinstance(source, Normalised) else source  # interventions come before a normalisation
     groups, theirs = _read_groups(what, scenes, source, within)
-    ids = getattr(scenes, "ids", torch.arange(len(scenes)))
+    ids = read_row_ids(scenes)
     values, groups = groups.unique(return_inverse=True)
     order = theirs.argsort(stable=True)
     bounds = [torch.searchsorted(theirs[order], values, right=right) for right in (False, True)]
