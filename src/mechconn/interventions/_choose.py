@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -19,6 +20,8 @@ Named: TypeAlias = "Intervention | Function | str | Mapping[str, Any]"
 """An intervention, a function, the name of one, or a table of a name and options."""
 LabelChanging: TypeAlias = Literal["leave out", "keep"]
 LABEL_CHANGING: tuple[LabelChanging, ...] = ("leave out", "keep")
+DESCRIBED = 200
+"""Characters of a description."""
 MOST_COLUMNS = 200
 """Columns of a table that are swapped one by one where none is named."""
 
@@ -79,6 +82,11 @@ def choose_interventions(
             'or keep those that change labels, label_changing="keep"'
         )
     return chosen
+
+
+def describe_intervention(intervention: Intervention) -> str:
+    """An intervention with its options; long lists of words are cut."""
+    return shorten(repr(intervention), DESCRIBED, placeholder=" ...")
 
 
 def find_kind_of_data(x: Any) -> Kind:

@@ -24,7 +24,7 @@ from mechconn.core import (
     resolve_compute,
 )
 from mechconn.datasets import Clusters, Suite, check_label_names
-from mechconn.interventions import Intervention, Named, choose_interventions
+from mechconn.interventions import Intervention, Named, choose_interventions, describe_intervention
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._dose_response import CONFIDENCE, Dose, DoseResponse
 from mechconn.mechanisms._effects import Change, On
@@ -130,7 +130,7 @@ def measure_dose_response(
     known = compute_mean(first, "accuracy", outcome) if first.classified else None
     return DoseResponse(
         intervention=name,
-        what=repr(applied),
+        what=describe_intervention(applied),
         disturbs=applied.disturbs,
         doses=tuple(doses),
         on=on,

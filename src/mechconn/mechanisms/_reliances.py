@@ -27,6 +27,7 @@ from mechconn.interventions import (
     LabelChanging,
     Named,
     choose_interventions,
+    describe_intervention,
     find_links,
     intervened,
 )
@@ -210,4 +211,6 @@ def _describe(name: str, chosen: Chosen, touched: float) -> AppliedIntervention:
     function = chosen.functions[name]
     if not isinstance(function, Intervention):
         return AppliedIntervention(getattr(function, "__name__", "a function"), "", touched)
-    return AppliedIntervention(repr(function), function.disturbs, touched, chosen.changing.get(name, ""))
+    return AppliedIntervention(
+        describe_intervention(function), function.disturbs, touched, chosen.changing.get(name, "")
+    )
