@@ -25,7 +25,7 @@ from mechconn.core import (
     resolve_compute,
 )
 from mechconn.datasets import Clusters, Suite, read_clusters
-from mechconn.interventions import find_links, join_groups
+from mechconn.interventions import find_links, number_clusters
 from mechconn.losses import Each, as_loss, cross_entropy
 from mechconn.network import (
     Forward,
@@ -200,17 +200,7 @@ class Evaluator:
         Raises:
             ValueError: another number of labels than rows, or rows of fewer than two clusters.
         """
-        numbers = None if self.clusters is None else self.clusters.of(split, rows, counted)
-        for data in self.suite.draws_of(split).values():
-            if (linked := find_links(data)) is not None:
-                linked = linked if counted is None else linked[counted.cpu()]
-                numbers = linked if numbers is None else join_groups(numbers, linked)
-        if numbers is not None and len(numbers.unique()) < 2:
-            raise ValueError(
-                f"all {rows} rows of split {split!r} show something of each other, and an interval needs rows that do "
-                "not; give more data, or rows to take from, donors="
-            )
-        return numbers
+        return number_clusters(split, self.suite.draws_of(split).values(), self.clusters, rows, counted)
 
     def along(
         self,

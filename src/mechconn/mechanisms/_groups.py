@@ -35,6 +35,7 @@ from mechconn.datasets import (
     represent_on_split,
     select_observed_rows,
 )
+from mechconn.interventions import number_clusters
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
 from mechconn.mechanisms._group_members import GroupRows, check_shares, read_group_members
 from mechconn.mechanisms._invariance_page import flatten_interval
@@ -259,6 +260,7 @@ def measure_groups(
         raise ValueError("the loader shuffles, so that groups cannot be matched to rows; pass one with shuffle=False")
     clusters = _read_clusters(cluster, source)
     check_label_names([("the model", model)], {"data": source}, loss)
+    given = source
     model, source = represent_on_split(model, source)
     network = Network(model, compute)
     forward = Inference(network).at(network.load(point_of(model).params), network.buffers)
@@ -268,7 +270,7 @@ def measure_groups(
     compute.report("measuring groups", 1, 1)
     answers = check_classified("measure_groups", result)
     check_predictions("data", answers)
-    numbers = None if clusters is None else clusters.of("data", len(result.loss), result.counted)
+    numbers = number_clusters("data", [given], clusters, len(result.loss), result.counted)
     rows = GroupRows(answers.right, answers.labels, result.metrics, result.counted, numbers, answers.each)
     found = compute_accuracies(rows, groups, train_groups, overlapping, collect_bounds(asked))
     return replace(found, compute=network.computed)

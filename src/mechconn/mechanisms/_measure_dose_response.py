@@ -35,7 +35,13 @@ from mechconn.mechanisms._measure import (
     explain_uninformative,
 )
 from mechconn.mechanisms._observational import can_pair
-from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, explain_undefined_loss, measure_outcome
+from mechconn.mechanisms._outcomes import (
+    ModelOutcome,
+    SplitOutcome,
+    explain_undefined_loss,
+    join_clusters,
+    measure_outcome,
+)
 from mechconn.network import Metric, check_metrics
 
 NONE = "strength 0"
@@ -122,7 +128,8 @@ def measure_dose_response(
     doses = [Dose(0.0, *_compute_means(first, outcome, count + 1))]
     for strength, split in zip(chosen_strengths, changed, strict=True):
         now = outcome.splits[split]
-        effects = _compute_effects(split, first.beside(now), now, outcome, count)
+        sides = join_clusters(first, now)
+        effects = _compute_effects(split, *sides, outcome, count)
         doses.append(Dose(strength, *_compute_means(now, outcome, count + 1), effects))
     notes = tuple(filter(None, (explain_undefined_loss(split, result) for split, result in outcome.splits.items())))
     log_warnings("dose-response", notes)
@@ -136,8 +143,8 @@ def measure_dose_response(
         margin=margin,
         samples=len(first.loss),
         seed=seed,
-        paired=can_pair(first.beside(now), now),
-        clusters=None if now.clusters is None else now.rows("loss").units,
+        paired=can_pair(*sides),
+        clusters=None if sides[1].clusters is None else sides[1].rows("loss").units,
         label_change=chosen.changing.get(next(iter(chosen.functions)), ""),
         uninformative="" if known is None else explain_uninformative(NONE, first, *known),
         notes=notes,

@@ -27,6 +27,7 @@ from mechconn.core import (
     resolve_compute,
 )
 from mechconn.datasets import ClusterLabels, Clusters, Placebo, Suite, read_clusters
+from mechconn.interventions import number_clusters
 from mechconn.losses import Loss, as_loss, cross_entropy
 from mechconn.mechanisms._balanced import Balancer, Balancing
 from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance
@@ -297,9 +298,8 @@ class RelearningSetup:
         self.notes += side.notes
         found = {rate: attack.relearn(name, side.model, rate, self._report) for rate in self.relearning.rates}
         rate = choose_rate({rate: looks.correct for rate, looks in found.items()})
-        if self.clusters is not None:
-            looks = found[rate]
-            self._row_clusters = self.clusters.of(self.split, looks.correct.shape[2], looks.counted)
+        looks, measured = found[rate], self.suite.draws_of(self.split).values()
+        self._row_clusters = number_clusters(self.split, measured, self.clusters, looks.correct.shape[2], looks.counted)
         return _make_curve(rate, found[rate], side.groups, self._row_clusters)
 
     @cached_property

@@ -21,6 +21,7 @@ from mechconn.core import (
 )
 from mechconn.datasets import Clusters, read_clusters
 from mechconn.descent import draw_fresh_state
+from mechconn.interventions import number_clusters
 from mechconn.mechanisms._layer_features import FeatureReader, LayerFeatures, Layers, NetworkFeatures
 from mechconn.mechanisms._logistic import fit_and_predict
 from mechconn.mechanisms._probe_result import CONTROL, FRESH, MODEL, Probe, ProbeScore
@@ -120,7 +121,7 @@ def probe(
         readers[FRESH] = FeatureReader(_draw_fresh(model, seed), FRESH, source, layers, width, seed, compute)
     features = readers[MODEL].read()
     classes = read_classes("target", given, features.targets)
-    numbers = None if clusters is None else clusters.of("data", len(classes.numbers))
+    numbers = number_clusters("data", [source], clusters, len(classes.numbers))
     held = hold_out("target", classes, numbers, held_out, seed)
     fitting = _Fitting(classes, held, None if numbers is None else numbers[held], l2, compute)
     right = {MODEL: fitting.fit(features, MODEL)}
