@@ -24,7 +24,7 @@ from mechconn.core import (
     resolve_compute,
 )
 from mechconn.datasets import Clusters, Suite, check_label_names
-from mechconn.interventions import Intervention, Named, choose_interventions
+from mechconn.interventions import GradedIntervention, Intervention, Named, choose_interventions
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._dose_response import CONFIDENCE, Dose, DoseResponse
 from mechconn.mechanisms._effects import Change, On
@@ -44,7 +44,7 @@ from mechconn.mechanisms._outcomes import (
 )
 from mechconn.network import Metric, check_metrics
 
-NONE = "strength 0"
+NONE, GIVEN = "strength 0", "given"
 
 
 def measure_dose_response(
@@ -112,7 +112,7 @@ def measure_dose_response(
     chosen_strengths = _read_strengths(strengths)
     check_margin(margin, on, check_metrics(metrics))
     source = check_by_index("measure_dose_response", as_data("data", data))
-    given = intervention if isinstance(intervention, Mapping | str) else {"the intervention": intervention}
+    given = intervention if isinstance(intervention, Mapping | str) else {GIVEN: intervention}
     chosen = choose_interventions(source, [given] if isinstance(intervention, Mapping | str) else given, "keep")
     name, applied = _find_one(chosen.functions)
     changed = {f"strength {strength!r}": applied(source, seed, strength) for strength in chosen_strengths}
@@ -181,7 +181,12 @@ def _find_one(functions: Mapping[str, Any]) -> tuple[str, Intervention]:
             f"{getattr(found, '__name__', 'a function')} is a function, which has no strength; extend "
             "mechconn.interventions.GradedIntervention"
         )
-    return (found.registered_name if name == "the intervention" else name), found
+    if isinstance(found, GradedIntervention) and found.strength != 1.0:
+        raise ValueError(
+            f"a dose-response sets the strength itself, got strength={found.strength!r} of {name}; leave it out, and "
+            "pass strengths=(0.25, 0.5)"
+        )
+    return (found.registered_name if name == GIVEN else name), found
 
 
 def _list_measures(result: SplitOutcome, outcome: ModelOutcome) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import (
+    TOKEN_MASK,
     Compute,
     Data,
     PerSampleLoss,
@@ -105,6 +106,8 @@ def reliances(
     compute = resolve_compute(compute, device, progress)
     source = check_by_index("reliances", as_data("data", data))
     chosen = choose_interventions(source, interventions, label_changing)
+    if REFERENCE in chosen.functions:
+        raise ValueError(f"{REFERENCE!r} is what the rows as they are are called; name the intervention otherwise")
     if interventions is None and draws > 1:
         _leave_out_exchanging(source, chosen)
     suite = intervened(source, chosen.functions, reference=REFERENCE, seed=seed, draws=draws)
@@ -121,11 +124,20 @@ def reliances(
 
 
 def _leave_out_exchanging(source: SampleSource, chosen: Chosen) -> None:
-    """Leave out interventions by which rows of the data show something of each other, which are drawn once."""
+    """Leave out interventions by which rows of the data show something of each other, which are drawn once.
+
+    Raises:
+        ValueError: nothing is left.
+    """
     for name, function in list(chosen.functions.items()):
         if isinstance(function, Intervention) and find_links(function(source)) is not None:
             chosen.left_out[name] = "rows of the data stand in for each other, which can be drawn once; set draws=1"
             del chosen.functions[name]
+    if not chosen.functions:
+        raise ValueError(
+            f"by every intervention that suits the data ({', '.join(chosen.left_out)}) rows stand in for each other, "
+            "which can be drawn once; set draws=1"
+        )
 
 
 def _measure_touched(source: SampleSource, suite: Suite) -> tuple[dict[str, float], int]:
@@ -144,7 +156,13 @@ def _measure_touched(source: SampleSource, suite: Suite) -> tuple[dict[str, floa
 
 
 def _compare_rows(before: dict[str, Tensor], after: dict[str, Tensor]) -> Tensor:
-    """Whether each row differs in any part; parts of another shape differ in every row."""
+    """Whether each row differs in any part, of texts in what is beside padding; other shapes differ in every row."""
+    if TOKEN_MASK in before and TOKEN_MASK in after:
+        widths = [side[TOKEN_MASK].shape[1] for side in (before, after)]
+        if widths[0] != widths[1]:
+            beyond = max(before, after, key=lambda side: side[TOKEN_MASK].shape[1])[TOKEN_MASK][:, min(widths) :]
+            cut = [{name: part[:, : min(widths)] for name, part in side.items()} for side in (before, after)]
+            return beyond.bool().any(1).cpu() | _compare_rows(*cut)
     changed = torch.zeros(len(next(iter(before.values()))), dtype=torch.bool)
     for name, part in before.items():
         other = after[name]
