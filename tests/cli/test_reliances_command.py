@@ -136,6 +136,15 @@ def test_those_of_a_configuration_can_be_passed_over(folder: Path, capsys: pytes
     assert [*json.loads(out)["applied"]] == ["swap-column 0", "swap-column 1", "swap-column 2"]
 
 
+def test_clusters_go_with_donors_from_elsewhere(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("reliances", "first.safetensors", "audit.toml", "--json", "--interventions")
+    code, _, errors = run(capsys, *words, "all")
+    assert code == 2 and len(errors) == 1
+    assert errors[0].endswith("stand in for each other; leave cluster= out, or name them with donors=")
+    code, out, _ = run(capsys, *words, '{name="swap-column", donors="others.safetensors"}')
+    assert code == 0 and len(json.loads(out)["applied"]) == 3
+
+
 def test_what_changes_labels_is_left_out_unless_it_is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = mc.load_model("reliance_models:images").state_dict()
     save_file(network, folder / "images.safetensors")

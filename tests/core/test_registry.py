@@ -160,7 +160,7 @@ def test_settings_without_a_dataclass_are_refused_where_they_are_first_used() ->
 
 @pytest.mark.usefixtures("own_registry")
 def test_classes_that_make_their_instances_themselves_may_annotate_what_they_like() -> None:
-    class Turned(mc.datasets.Intervention):
+    class Turned(mc.Intervention):
         angle: float
 
         def __init__(self, angle: float) -> None:

@@ -319,7 +319,7 @@ def test_layers_are_read_at_all_positions(texts: TokenSet) -> None:
 def test_functions_see_rows_as_wide_as_the_longest(texts: TokenSet) -> None:
     widths = set()
 
-    def shorter(x: dict[str, Tensor], draws: mc.datasets.Draws) -> dict[str, Tensor]:
+    def shorter(x: dict[str, Tensor], draws: mc.Draws) -> dict[str, Tensor]:
         widths.add(x["input_ids"].shape[1])
         mask = x["attention_mask"].clone()
         mask[:, 5:] = 0

@@ -30,7 +30,7 @@ class Rounding(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0, "taken": 0, "span": (1, 2.5)})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             group["taken"] += 1
             for weight in group["params"]:

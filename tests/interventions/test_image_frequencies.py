@@ -88,6 +88,19 @@ def test_filters_share_the_energy_and_are_projections() -> None:
     torch.testing.assert_close(show(HighPass(2), low), mean.expand_as(x), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("kind", "cycles"), [(HighPass, 1), (LowPass, 6)])
+def test_what_is_taken_away_leaves_no_sign_of_what_it_was(kind: type, cycles: int) -> None:
+    """A wave of either sign on noise: what rounding leaves of it has the old sign in about half of the rows."""
+    rows, side = 400, 16
+    wave = torch.cos(2 * torch.pi * cycles * torch.arange(side) / side)
+    sign = (2.0 * (torch.arange(rows) % 2) - 1).view(-1, 1, 1, 1)
+    noise = 0.6 * torch.rand(rows, 3, side, side, generator=torch.Generator().manual_seed(0)) - 0.3
+    left = show(kind(4), noise + 0.4 * sign * wave)
+    agree = ((left.mean((1, 2)).double() * wave).sum(1) > 0) == (sign.flatten() > 0)
+    # Five standard deviations of Binomial(400, 1/2).
+    assert abs(int(agree.sum()) - 200) < 5 * 10
+
+
 def test_filtered_images_are_clipped() -> None:
     x = draw_images((8, 8)).sign()
     for kind in (LowPass, HighPass):

@@ -39,6 +39,14 @@ def test_the_interventions_of_images_are_those_of_the_page() -> None:
     assert set(KINDS) == {*GRADED, "rotate", "translate", "colour-shift"} and len(GRADED) == 14
 
 
+def _find_bright(x: Tensor) -> Tensor:
+    return x[:, 0] > 0
+
+
+def _find_bright(x: Tensor) -> Tensor:
+    return x[:, 0] > 0
+
+
 @pytest.mark.parametrize("name", GRADED)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_number_types_stay_and_half_types_are_rounded_once(name: str, dtype: torch.dtype) -> None:
@@ -73,7 +81,7 @@ def test_rows_draw_their_strength_from_a_range(name: str) -> None:
     """A row of a range is the row at the strength that it drew."""
     x = draw_images((6, 3, 12, 16))
     kind = KINDS[name]
-    options = {"masks": lambda x: x[:, 0] > 0} if kind is Background else {}
+    options: Any = {"masks": _find_bright} if kind is Background else {}
     scenes = kind(strength=(0.2, 0.9), **options)((x, torch.zeros(6).long()), 0)
     strengths = scenes.latents[0][1][:, 0]
     assert 0.2 <= float(strengths.min()) < float(strengths.max()) < 0.9

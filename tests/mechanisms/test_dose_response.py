@@ -43,15 +43,20 @@ def test_the_curve_is_the_share_of_rows_that_changed_sign() -> None:
 
 
 def test_intervals_are_exact_at_the_level_shared_by_all_strengths() -> None:
-    found = mc.measure_dose_response(Sign(), two_values(200), SwapColumn(columns=0), 5)
+    swap = SwapColumn(columns=0, donors=two_values(2000))
+    found = mc.measure_dose_response(Sign(), two_values(200), swap, 5)
     for dose in found:
         right = round(200 * (dose.means["accuracy"] or 0.0))
         assert dose.intervals["accuracy"] == pytest.approx(clopper_pearson(right, 200, 1 - 0.05 / 5))
-    suite = mc.intervened(two_values(200), {"whole": SwapColumn(columns=0)})
-    alone = mc.measure_invariance(Sign(), suite)["whole"].interval
-    low, high = found[-1].effects["accuracy"].interval
-    assert low < alone[0] + 0.05 and high - low > 0  # wider than one interval by itself
-    assert found.paired and found.confidence == 0.95
+    alone = mc.measure_invariance(Sign(), mc.intervened(two_values(200), {"whole": swap})).effects["whole"]
+    wide = found[-1].effects["accuracy"].interval
+    assert wide is not None and wide[1] - wide[0] > alone.interval[1] - alone.interval[0]
+    assert found.paired and found.confidence == 0.95 and found.clusters is None
+
+
+def test_rows_that_exchange_are_counted_in_groups() -> None:
+    found = mc.measure_dose_response(Sign(), two_values(200), SwapColumn(columns=0), 3)
+    assert found.clusters == 100 and "on 200 rows in 100 clusters" in str(found)
 
 
 def test_the_loss_is_measured_beside_the_accuracy() -> None:

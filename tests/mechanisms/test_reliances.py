@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from mechconn.interventions import SwapColumn
+from raw_texts import load_rows, make_kind
 
 SEEDS = range(20)
 
@@ -145,3 +146,22 @@ def test_all_mistakes_are_reported_together() -> None:
 def test_batches_are_refused_since_rows_are_drawn_by_index() -> None:
     with pytest.raises(TypeError, match="reliances reads rows by index and needs a dataset or an"):
         mc.reliances(Reader(0), [table(8, 2, 0, 0)])
+
+
+def test_rows_of_wider_texts_are_touched_where_they_differ() -> None:
+    """Half of the rows get a phrase, by which all of them have more padding."""
+    data = load_rows([("a fine film", "", "no"), ("a slow film", "", "yes")] * 40, make_kind("words"), pairs=False)
+
+    class First(nn.Module):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+            slow = (input_ids == int(data.input_ids[1, 2])).any(1).float()
+            return torch.stack([-slow + 0.5, slow - 0.5], 1)
+
+    phrase = {"name": "insert-phrase", "phrase": "no doubt", "strength": 0.5}
+    found = mc.reliances(First(), data, [phrase])
+    drawn = data.raw is not None and mc.intervened(data, {"phrase": phrase})["phrase"]
+    assert isinstance(drawn, mc.IntervenedSet)
+    longer = drawn.inputs(torch.arange(80))["attention_mask"].sum(1) > data.attention_mask.sum(1)
+    assert 0.2 < float(longer.double().mean()) < 0.8
+    seen = found.applied["insert-phrase"].touched
+    assert 0.2 < seen < 0.8

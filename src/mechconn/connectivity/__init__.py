@@ -29,6 +29,8 @@ from mechconn.connectivity._profile_page import describe_path as describe_path
 from mechconn.connectivity._profile_page import describe_shifts as describe_shifts
 from mechconn.connectivity._profile_page import make_barrier_cell as make_barrier_cell
 from mechconn.connectivity._profile_page import make_path_section as make_path_section
+from mechconn.connectivity._row_clusters import number_clusters as number_clusters
+from mechconn.connectivity._row_clusters import shows_other_rows as shows_other_rows
 from mechconn.connectivity._saved_ends import EndMeans as EndMeans
 from mechconn.connectivity._saved_ends import ShiftedEnd as ShiftedEnd
 from mechconn.connectivity._saved_ends import join_words as join_words

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from mechconn.connectivity._row_clusters import number_clusters
 from mechconn.core import (
     Buffers,
     Compute,
@@ -25,7 +26,6 @@ from mechconn.core import (
     resolve_compute,
 )
 from mechconn.datasets import Clusters, Suite, read_clusters
-from mechconn.interventions import find_links, number_clusters
 from mechconn.losses import Each, as_loss, cross_entropy
 from mechconn.network import (
     Forward,
@@ -183,23 +183,8 @@ class Evaluator:
             check_same_rows(what, next(iter(found.values())).targets, result.targets)
         return tuple(found.values())
 
-    def shows_other_rows(self, split: str) -> bool:
-        """Whether rows of a split show something of each other, such as a column of another row."""
-        return any(find_links(data) is not None for data in self.suite.draws_of(split).values())
-
     def number_clusters(self, split: str, rows: int, counted: Tensor | None = None) -> Tensor | None:
-        """The number of the cluster of each row that counts, int64; None where rows are independent.
-
-        Rows of one cluster of the user's are together, and rows that show something of each other.
-
-        Args:
-            split: which.
-            rows: how many count.
-            counted: which of its rows count, bool; None where all do.
-
-        Raises:
-            ValueError: another number of labels than rows, or rows of fewer than two clusters.
-        """
+        """The number of the cluster of each row of a split that counts; see `mechconn.connectivity.number_clusters`."""
         return number_clusters(split, self.suite.draws_of(split).values(), self.clusters, rows, counted)
 
     def along(

@@ -133,7 +133,7 @@ def _read_entry(own: str | None, value: Named, x: Any) -> dict[str, Intervention
         options = {} if isinstance(value, str) else {k: v for k, v in value.items() if k != "name"}
         kind = list_kinds(Intervention).get(str(name))
         if kind is not None and issubclass(kind, ColumnIntervention) and "columns" not in options:
-            return _expand(own or str(name), kind, options, x)
+            return dict(_expand(own or str(name), kind, options, x))
     found = read_intervention(own or "listed", value)
     return {own or _name(value, found): found}
 

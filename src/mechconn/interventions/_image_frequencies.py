@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechconn.core import check_count, check_positive, collect_errors
@@ -18,6 +18,8 @@ LEAST_SIGMA = 1e-3
 """In pixels: the weights of all but the pixel itself are zero."""
 DEFAULT_CUT = 8.0
 """In cycles per shorter side."""
+ROWS_AT_A_TIME = 50
+"""Rows that are filtered at a time, so that their coefficients stay in the processor's cache."""
 TAIL = 6.0
 """Standard deviations beyond which a Gaussian counts as zero."""
 
@@ -64,8 +66,8 @@ class LowPass(ImageIntervention, name="low-pass"):
 
     Low are the frequencies with |f_y| <= cut and |f_x| <= cut, a square in the plane of frequencies. The cut is sharp,
     so that at strength 1 the filter is a projection: nothing above the cut is left, which a Gaussian only weakens
-    (`Blur`). A square is a product over the axes, which makes the filter two matrix products. With `HighPass` of the
-    same cut the two images sum to the image and its mean, where nothing is clipped. The image is taken as periodic.
+    (`Blur`). With `HighPass` of the same cut the two images sum to the image and its mean, where nothing is clipped.
+    The image is taken as periodic.
 
     Attributes:
         cut: in cycles per shorter side of the image, less than half its pixels; None: 8, or a quarter of the shorter
@@ -96,7 +98,7 @@ class LowPass(ImageIntervention, name="low-pass"):
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images without fine detail."""
-        return blend(x, keep_low(x, self.cut), strength).clamp_(-1.0, 1.0)
+        return blend(x, _keep_frequencies(x, _find_low(x, self.cut)), strength).clamp_(-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,9 @@ class HighPass(ImageIntervention, name="high-pass"):
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images without large shapes."""
-        high = torch.sub(x, low := keep_low(x, self.cut), out=low).add_(x.mean((2, 3), keepdim=True))
-        return blend(x, high, strength).clamp_(-1.0, 1.0)
+        kept = ~_find_low(x, self.cut)
+        kept[0, 0] = True
+        return blend(x, _keep_frequencies(x, kept), strength).clamp_(-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -229,18 +232,42 @@ def check_cut(cut: float | None, height: int, width: int) -> None:
         )
 
 
+def _find_cut(cut: float | None, height: int, width: int) -> float:
+    """The cut in cycles per pixel."""
+    shorter = min(height, width)
+    return (min(DEFAULT_CUT, shorter / 4) if cut is None else cut) / shorter * (1.0 + 1e-12)
+
+
+def _find_low(x: Tensor, cut: float | None) -> Bool[Tensor, "h w2"]:
+    """Which coefficients of `rfft2` are of frequencies up to the cut along both axes."""
+    height, width = x.shape[2:]
+    highest = _find_cut(cut, height, width)
+    down, along = torch.fft.fftfreq(height, dtype=torch.float64), torch.fft.rfftfreq(width, dtype=torch.float64)
+    return ((down.abs() <= highest)[:, None] & (along <= highest)).to(x.device)
+
+
+def _keep_frequencies(x: Tensor, kept: Tensor) -> Tensor:
+    """New images of the coefficients of `rfft2` that are kept.
+
+    A matrix product would be faster, but leaves what it takes away in the size of its rounding and with its old sign.
+    """
+    filtered = torch.empty_like(x)
+    for images, out in zip(x.split(ROWS_AT_A_TIME), filtered.split(ROWS_AT_A_TIME), strict=True):
+        out.copy_(torch.fft.irfft2(torch.fft.rfft2(images).mul_(kept), s=x.shape[2:]))
+    return filtered
+
+
 def keep_low(x: Float[Tensor, "n c h w"], cut: float | None) -> Float[Tensor, "n c h w"]:
-    """New images of the frequencies up to a cut along both axes."""
-    shorter = min(x.shape[2:])
-    cut = min(DEFAULT_CUT, shorter / 4) if cut is None else cut
-    down, along = (_make_projection(side, cut * side / shorter, x) for side in x.shape[2:])
+    """New images of the frequencies up to a cut along both axes, up to rounding: by two matrix products."""
+    highest = _find_cut(cut, *x.shape[2:])
+    down, along = (_make_projection(side, highest, x) for side in x.shape[2:])
     return down @ (x @ along)
 
 
-def _make_projection(side: int, cut: float, x: Tensor) -> Float[Tensor, "side side"]:
-    """The symmetric matrix that keeps the frequencies up to a cut, in cycles per side, along one axis."""
+def _make_projection(side: int, highest: float, x: Tensor) -> Float[Tensor, "side side"]:
+    """The symmetric matrix that keeps the frequencies up to the highest, in cycles per pixel, along one axis."""
     place = torch.arange(side, device=x.device, dtype=torch.float64)
     cycles = torch.arange(-(side // 2), (side + 1) // 2, device=x.device, dtype=torch.float64)
-    kept = cycles[cycles.abs() <= cut * (1.0 + 1e-12)]
+    kept = cycles[cycles.abs() / side <= highest]
     turns = (place[:, None] - place[None])[..., None] * kept * (2.0 * math.pi / side)
     return (turns.cos().sum(-1) / side).to(x.dtype)

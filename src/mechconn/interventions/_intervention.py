@@ -14,7 +14,6 @@ from torch import Tensor
 
 from mechconn.core import (
     ADDED_LATER,
-    Data,
     Registered,
     SampleSource,
     as_data,
@@ -120,7 +119,7 @@ class Intervention(Registered, abc.ABC):
         """Why the right label for people is another one after the intervention; empty where it stays, the default."""
         return ""
 
-    def __call__(self, scenes: Data, seed: int = 0, strength: float | None = None) -> IntervenedSet:
+    def __call__(self, scenes: Any, seed: int = 0, strength: float | None = None) -> IntervenedSet:
         """`scenes` with this latent drawn anew for every row.
 
         Setting the latent a second time replaces its value, so an intervention is idempotent in its seed. On

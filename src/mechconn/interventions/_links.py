@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from mechconn.core import RowSubset
-from mechconn.datasets import ClusterLabels, SameRows
+from mechconn.datasets import SameRows
 
 
 def link_rows(partners: Sequence[Int[Tensor, "n k"]], rows: int) -> Int[Tensor, " n"] | None:
@@ -61,43 +61,3 @@ def find_links(data: Any) -> Int[Tensor, " n"] | None:
         return join_groups(own, below) if own is not None and below is not None else below if own is None else own
     whole = find_links(data.source) if isinstance(data, RowSubset) else None
     return None if whole is None else whole[data.rows.cpu()]
-
-
-def number_clusters(
-    split: str,
-    draws: Iterable[Any],
-    clusters: ClusterLabels | None,
-    rows: int,
-    counted: Bool[Tensor, " _"] | None = None,
-) -> Int[Tensor, " n"] | None:
-    """The number of the cluster of each row that counts, int64; None where rows are independent.
-
-    Rows of one cluster of the user's are together, and rows that show something of each other.
-
-    Args:
-        split: its name.
-        draws: its data, and further draws on the same rows.
-        clusters: the user's.
-        rows: how many count.
-        counted: which of its rows count, bool; None where all do.
-
-    Raises:
-        ValueError: another number of labels than rows, or rows of fewer than two clusters.
-
-    Example:
-        >>> from mechconn.interventions import SwapColumn
-        >>> data = torch.eye(4), torch.arange(4)
-        >>> len(number_clusters("other", [SwapColumn(columns=0)(data)], None, 4).unique())
-        2
-    """
-    numbers = None if clusters is None else clusters.of(split, rows, counted)
-    for data in draws:
-        if (linked := find_links(data)) is not None:
-            linked = linked if counted is None else linked[counted.cpu()]
-            numbers = linked if numbers is None else join_groups(numbers, linked)
-    if numbers is not None and len(numbers.unique()) < 2:
-        raise ValueError(
-            f"all {rows} rows of split {split!r} show something of each other, and an interval needs rows that do "
-            "not; give more data, or rows to take from, donors="
-        )
-    return numbers

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
+from mechconn.connectivity import number_clusters
 from mechconn.core import (
     Compute,
     Data,
@@ -35,7 +36,6 @@ from mechconn.datasets import (
     represent_on_split,
     select_observed_rows,
 )
-from mechconn.interventions import number_clusters
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
 from mechconn.mechanisms._group_members import GroupRows, check_shares, read_group_members
 from mechconn.mechanisms._invariance_page import flatten_interval

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -28,6 +28,12 @@ from mechconn.mechanisms._difference_evidence import (
     make_loss_evidence,
 )
 from mechconn.mechanisms._effects import CONFIDENCE, Change, Effect, Invariance, On
+from mechconn.mechanisms._invariance_notes import (
+    explain_uninformative,
+    note_linked,
+    note_probabilities,
+    note_without_bounds,
+)
 from mechconn.mechanisms._judge import Judgement, judge_family
 from mechconn.mechanisms._observational import (
     can_pair,
@@ -191,8 +197,8 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
         for name, both in sides.items()
     }
     notes = (
-        *filter(None, (*undefined.values(), _note_probabilities(splits), _note_without_bounds(outcome))),
-        *_note_linked(splits),
+        *filter(None, (*undefined.values(), note_probabilities(splits), note_without_bounds(outcome))),
+        *note_linked(splits),
         *list_cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
     )
     log_warnings("invariance", notes)
@@ -219,59 +225,11 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     )
 
 
-def explain_uninformative(name: str, result: SplitOutcome, accuracy: float, interval: Interval | None) -> str:
-    """Why invariance of this model says nothing; empty where it does."""
-    answers, low = result.answers, 0.0 if interval is None else interval[0]
-    if answers.constant:
-        return f"the model gives one {'class' if answers.each != 'labels' else 'answer'} on every row of {name!r}"
-    if low > answers.commonest:
-        return ""
-    always = "the commonest class" if answers.each != "labels" else "the commonest answer to each label"
-    return (
-        f"its accuracy on {name!r}, {accuracy:.1%} and at least {low:.1%}, is not above that of always giving "
-        f"{always}, {answers.commonest:.1%}"
-    )
-
-
 def add_caveat(effect: Effect, uninformative: str) -> Effect:
     """The effect with a caveat where it is invariant and that says nothing."""
     if not uninformative or effect.verdict != "invariant":
         return effect
     return replace(effect, caveat=f"says nothing about what it uses: {uninformative}")
-
-
-def _note_without_bounds(outcome: ModelOutcome) -> str:
-    """A note on the metrics whose intervals are approximate."""
-    names = [name for name in outcome.metrics if name not in outcome.bounds]
-    if not names:
-        return ""
-    return (
-        f"intervals of {', '.join(names)} are Student's t, which is approximate; with bounds, "
-        "mechconn.Metric(function, bounds=(low, high)), they hold for every distribution"
-    )
-
-
-def _note_probabilities(splits: Mapping[str, SplitOutcome]) -> str:
-    """A note where the outputs of every split look like probabilities."""
-    if not all(result.probabilities for drawn in splits.values() for result in drawn.draws):
-        return ""
-    return (
-        "the outputs look like probabilities, and the loss takes logits: it is computed of their softmax or sigmoid "
-        "once more; let the model return its logits, or the logarithm of the probabilities"
-    )
-
-
-def _note_linked(splits: Mapping[str, SplitOutcome]) -> Iterator[str]:
-    """A note on splits whose rows show something of each other."""
-    groups: dict[int, list[str]] = {}
-    for name, result in splits.items():
-        if result.linked:
-            groups.setdefault(result.rows("loss").units, []).append(name)
-    for count, names in groups.items():
-        yield (
-            f"rows of {', '.join(names)} show something of each other, so that the intervals there are over {count:,} "
-            "groups of rows"
-        )
 
 
 def judge_by_family(

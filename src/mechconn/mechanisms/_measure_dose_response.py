@@ -28,11 +28,11 @@ from mechconn.interventions import GradedIntervention, Intervention, Named, choo
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._dose_response import CONFIDENCE, Dose, DoseResponse
 from mechconn.mechanisms._effects import Change, On
+from mechconn.mechanisms._invariance_notes import explain_uninformative
 from mechconn.mechanisms._measure import (
     check_margin,
     compute_evidence,
     compute_mean,
-    explain_uninformative,
 )
 from mechconn.mechanisms._observational import can_pair
 from mechconn.mechanisms._outcomes import (
@@ -126,10 +126,10 @@ def measure_dose_response(
     outcome = measure_outcome(evaluator, on, report_progress)
     first, count = outcome.splits[NONE], len(chosen_strengths)
     doses = [Dose(0.0, *_compute_means(first, outcome, count + 1))]
+    last = join_clusters(first, outcome.splits[next(reversed(changed))])
     for strength, split in zip(chosen_strengths, changed, strict=True):
         now = outcome.splits[split]
-        sides = join_clusters(first, now)
-        effects = _compute_effects(split, *sides, outcome, count)
+        effects = _compute_effects(split, *join_clusters(first, now), outcome, count)
         doses.append(Dose(strength, *_compute_means(now, outcome, count + 1), effects))
     notes = tuple(filter(None, (explain_undefined_loss(split, result) for split, result in outcome.splits.items())))
     log_warnings("dose-response", notes)
@@ -143,8 +143,8 @@ def measure_dose_response(
         margin=margin,
         samples=len(first.loss),
         seed=seed,
-        paired=can_pair(*sides),
-        clusters=None if sides[1].clusters is None else sides[1].rows("loss").units,
+        paired=can_pair(*last),
+        clusters=None if last[1].clusters is None else last[1].rows("loss").units,
         label_change=chosen.changing.get(next(iter(chosen.functions)), ""),
         uninformative="" if known is None else explain_uninformative(NONE, first, *known),
         notes=notes,

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mechconn.connectivity import Evaluator, read_first_rows
+from mechconn.connectivity import Evaluator, number_clusters, read_first_rows
 from mechconn.core import (
     Compute,
     Data,
@@ -27,7 +27,6 @@ from mechconn.core import (
     resolve_compute,
 )
 from mechconn.datasets import ClusterLabels, Clusters, Placebo, Suite, read_clusters
-from mechconn.interventions import number_clusters
 from mechconn.losses import Loss, as_loss, cross_entropy
 from mechconn.mechanisms._balanced import Balancer, Balancing
 from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance

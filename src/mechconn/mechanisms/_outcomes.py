@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechconn.connectivity import Evaluator
+from mechconn.connectivity import Evaluator, shows_other_rows
 from mechconn.datasets import Selection, compare_selection, find_selection
 from mechconn.interventions import join_groups
 from mechconn.losses import NATS, Each
@@ -164,7 +164,7 @@ def measure_outcome(
         for what, result in zip(suite.draws_of(name), draws, strict=True):
             _check_outcomes(what, result, on)
         numbers = evaluator.number_clusters(name, len(draws[0].loss), draws[0].counted)
-        splits[name] = SplitOutcome(draws, find_selection(suite[name]), numbers, evaluator.shows_other_rows(name))
+        splits[name] = SplitOutcome(draws, find_selection(suite[name]), numbers, shows_other_rows(suite, name))
         if report_progress is not None:
             report_progress(done + 1)
     return ModelOutcome(splits, evaluator.network.computed, evaluator.bounds, suite.paired is True, evaluator.loss.unit)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mechconn.connectivity import number_clusters
 from mechconn.core import (
     Compute,
     Data,
@@ -21,7 +22,6 @@ from mechconn.core import (
 )
 from mechconn.datasets import Clusters, read_clusters
 from mechconn.descent import draw_fresh_state
-from mechconn.interventions import number_clusters
 from mechconn.mechanisms._layer_features import FeatureReader, LayerFeatures, Layers, NetworkFeatures
 from mechconn.mechanisms._logistic import fit_and_predict
 from mechconn.mechanisms._probe_result import CONTROL, FRESH, MODEL, Probe, ProbeScore

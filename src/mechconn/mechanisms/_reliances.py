@@ -108,8 +108,10 @@ def reliances(
     chosen = choose_interventions(source, interventions, label_changing)
     if REFERENCE in chosen.functions:
         raise ValueError(f"{REFERENCE!r} is what the rows as they are are called; name the intervention otherwise")
-    if interventions is None and draws > 1:
-        _leave_out_exchanging(source, chosen)
+    if interventions is None and (draws > 1 or cluster is not None):
+        _leave_out_exchanging(
+            source, chosen, "set draws=1" if draws > 1 else "leave cluster= out, or name them with donors="
+        )
     suite = intervened(source, chosen.functions, reference=REFERENCE, seed=seed, draws=draws)
     touched, rows = _measure_touched(source, suite)
     suite = _leave_out_idle(suite, chosen, touched, rows)
@@ -123,21 +125,20 @@ def reliances(
     return Reliances(found, applied, chosen.left_out, rows, seed, pictures)
 
 
-def _leave_out_exchanging(source: SampleSource, chosen: Chosen) -> None:
-    """Leave out interventions by which rows of the data show something of each other, which are drawn once.
+def _leave_out_exchanging(source: SampleSource, chosen: Chosen, remedy: str) -> None:
+    """Leave out interventions by which rows of the data show something of each other.
+
+    They are drawn once, and would join the clusters of the rows into one.
 
     Raises:
         ValueError: nothing is left.
     """
     for name, function in list(chosen.functions.items()):
         if isinstance(function, Intervention) and find_links(function(source)) is not None:
-            chosen.left_out[name] = "rows of the data stand in for each other, which can be drawn once; set draws=1"
+            chosen.left_out[name] = f"rows of the data stand in for each other; {remedy}"
             del chosen.functions[name]
     if not chosen.functions:
-        raise ValueError(
-            f"by every intervention that suits the data ({', '.join(chosen.left_out)}) rows stand in for each other, "
-            "which can be drawn once; set draws=1"
-        )
+        raise ValueError(f"by all interventions that suit the data, rows of these stand in for each other; {remedy}")
 
 
 def _measure_touched(source: SampleSource, suite: Suite) -> tuple[dict[str, float], int]:
@@ -156,19 +157,18 @@ def _measure_touched(source: SampleSource, suite: Suite) -> tuple[dict[str, floa
 
 
 def _compare_rows(before: dict[str, Tensor], after: dict[str, Tensor]) -> Tensor:
-    """Whether each row differs in any part, of texts in what is beside padding; other shapes differ in every row."""
-    if TOKEN_MASK in before and TOKEN_MASK in after:
-        widths = [side[TOKEN_MASK].shape[1] for side in (before, after)]
-        if widths[0] != widths[1]:
-            beyond = max(before, after, key=lambda side: side[TOKEN_MASK].shape[1])[TOKEN_MASK][:, min(widths) :]
-            cut = [{name: part[:, : min(widths)] for name, part in side.items()} for side in (before, after)]
-            return beyond.bool().any(1).cpu() | _compare_rows(*cut)
+    """Whether each row differs in any part, not by rounding or padding; parts of another shape differ in every row."""
     changed = torch.zeros(len(next(iter(before.values()))), dtype=torch.bool)
     for name, part in before.items():
         other = after[name]
         if other.shape != part.shape:
-            return torch.ones_like(changed)
-        differs = ~torch.isclose(other.double(), part.double(), rtol=1e-5, atol=1e-6, equal_nan=True)  # not by rounding
+            if TOKEN_MASK not in before or part.dim() != 2:
+                return torch.ones_like(changed)
+            width = min(part.shape[1], other.shape[1])
+            if name == TOKEN_MASK:  # texts that go on beyond the shorter width
+                changed |= (part[:, width:].bool().any(1) | other[:, width:].bool().any(1)).cpu()
+            part, other = part[:, :width], other[:, :width]
+        differs = ~torch.isclose(other.double(), part.double(), rtol=1e-5, atol=1e-6, equal_nan=True)
         changed |= differs.view(len(changed), -1).any(1).cpu()
     return changed
 

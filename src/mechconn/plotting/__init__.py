@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING
 from mechconn.plotting._charts import LABELS as LABELS
 from mechconn.plotting._charts import Mark as Mark
 from mechconn.plotting._charts import choose_line_style as choose_line_style
-from mechconn.plotting._charts import draw_bands as draw_bands
 from mechconn.plotting._charts import draw_curves as draw_curves
 from mechconn.plotting._charts import draw_heat_map as draw_heat_map
 from mechconn.plotting._charts import draw_histories as draw_histories
 from mechconn.plotting._charts import draw_marks as draw_marks
 from mechconn.plotting._charts import draw_plane as draw_plane
-from mechconn.plotting._charts import draw_ranked_marks as draw_ranked_marks
 from mechconn.plotting._charts import draw_saved_ends as draw_saved_ends
 from mechconn.plotting._charts import draw_split_curves as draw_split_curves
 from mechconn.plotting._charts import draw_step_curves as draw_step_curves
@@ -21,6 +19,8 @@ from mechconn.plotting._charts import make_figure as make_figure
 from mechconn.plotting._charts import make_panel_grid as make_panel_grid
 from mechconn.plotting._charts import place_legend as place_legend
 from mechconn.plotting._charts import strip_axes as strip_axes
+from mechconn.plotting._effect_charts import draw_bands as draw_bands
+from mechconn.plotting._effect_charts import draw_ranked_marks as draw_ranked_marks
 from mechconn.plotting._histories import DescentResult as DescentResult
 from mechconn.plotting._html import flatten_settings as flatten_settings
 from mechconn.plotting._html import render_template as render_template

@@ -1,0 +1,56 @@
+"""What stands beside the effects of interventions: why invariance says nothing, and what looks wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome
+from mechconn.stats import Interval
+
+
+def explain_uninformative(name: str, result: SplitOutcome, accuracy: float, interval: Interval | None) -> str:
+    """Why invariance of this model says nothing; empty where it does."""
+    answers, low = result.answers, 0.0 if interval is None else interval[0]
+    if answers.constant:
+        return f"the model gives one {'class' if answers.each != 'labels' else 'answer'} on every row of {name!r}"
+    if low > answers.commonest:
+        return ""
+    always = "the commonest class" if answers.each != "labels" else "the commonest answer to each label"
+    return (
+        f"its accuracy on {name!r}, {accuracy:.1%} and at least {low:.1%}, is not above that of always giving "
+        f"{always}, {answers.commonest:.1%}"
+    )
+
+
+def note_without_bounds(outcome: ModelOutcome) -> str:
+    """A note on the metrics whose intervals are approximate."""
+    names = [name for name in outcome.metrics if name not in outcome.bounds]
+    if not names:
+        return ""
+    return (
+        f"intervals of {', '.join(names)} are Student's t, which is approximate; with bounds, "
+        "mechconn.Metric(function, bounds=(low, high)), they hold for every distribution"
+    )
+
+
+def note_probabilities(splits: Mapping[str, SplitOutcome]) -> str:
+    """A note where the outputs of every split look like probabilities."""
+    if not all(result.probabilities for drawn in splits.values() for result in drawn.draws):
+        return ""
+    return (
+        "the outputs look like probabilities, and the loss takes logits: it is computed of their softmax or sigmoid "
+        "once more; let the model return its logits, or the logarithm of the probabilities"
+    )
+
+
+def note_linked(splits: Mapping[str, SplitOutcome]) -> Iterator[str]:
+    """A note on splits whose rows show something of each other."""
+    groups: dict[int, list[str]] = {}
+    for name, result in splits.items():
+        if result.linked:
+            groups.setdefault(result.rows("loss").units, []).append(name)
+    for count, names in groups.items():
+        yield (
+            f"rows of {', '.join(names)} show something of each other, so that the intervals there are over {count:,} "
+            "groups of rows"
+        )
