@@ -181,12 +181,13 @@ def _find_one(functions: Mapping[str, Any]) -> tuple[str, Intervention]:
             f"{getattr(found, '__name__', 'a function')} is a function, which has no strength; extend "
             "mechconn.interventions.GradedIntervention"
         )
+    name = found.registered_name if name == GIVEN else name
     if isinstance(found, GradedIntervention) and found.strength != 1.0:
         raise ValueError(
             f"a dose-response sets the strength itself, got strength={found.strength!r} of {name}; leave it out, and "
             "pass strengths=(0.25, 0.5)"
         )
-    return (found.registered_name if name == GIVEN else name), found
+    return name, found
 
 
 def _list_measures(result: SplitOutcome, outcome: ModelOutcome) -> list[str]:
