@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from mechconn.datasets import CuedSet, SameRows, Suite
 from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome
 from mechconn.stats import Interval
+
+UNEQUAL = 1.25
+"""Rows of the commonest class over an equal share, from which classes count as unequal."""
 
 
 def explain_uninformative(name: str, result: SplitOutcome, accuracy: float, interval: Interval | None) -> str:
@@ -54,3 +62,38 @@ def note_linked(splits: Mapping[str, SplitOutcome]) -> Iterator[str]:
             f"rows of {', '.join(names)} show something of each other, so that the intervals there are over {count:,} "
             "groups of rows"
         )
+
+
+def note_random_content(suite: Suite) -> Iterator[str]:
+    """A note on splits whose rows each show the content of a row drawn from all others, where classes are unequal.
+
+    Those draws join nearly all rows, so that there are no groups to take intervals over. With classes of equal size a
+    row has the same effect on all rows that show it, and the intervals over rows hold; see
+    `benchmarks/coverage_over_donors.py`.
+    """
+    reference = find_cued_set(suite[suite.reference])
+    if reference is None or not _are_unequal(reference.y):
+        return
+    rows = reference.content_rows
+    drawn = {name: find_cued_set(suite[name]) for name in suite.interventions}
+    names = [name for name, data in drawn.items() if data is not None and not torch.equal(data.content_rows, rows)]
+    if names:
+        yield (
+            f"rows of {', '.join(names)} show the content of others, drawn from all rows, and classes are unequal: "
+            "those of a rare class count several times, so that intervals there may be too narrow"
+        )
+
+
+def find_cued_set(data: Any) -> CuedSet | None:
+    """The scenes with a cue that data show, row for row; None where there are none."""
+    while isinstance(data, SameRows):
+        data = data.below
+    return data if isinstance(data, CuedSet) else None
+
+
+def _are_unequal(y: Tensor) -> bool:
+    """Whether the commonest class has a quarter more rows than an equal share."""
+    if y.dim() != 1 or y.is_floating_point():
+        return False
+    counts = y.unique(return_counts=True)[1]
+    return bool(counts.max() * len(counts) > UNEQUAL * len(y))

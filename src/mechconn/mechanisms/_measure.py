@@ -32,6 +32,7 @@ from mechconn.mechanisms._invariance_notes import (
     explain_uninformative,
     note_linked,
     note_probabilities,
+    note_random_content,
     note_without_bounds,
 )
 from mechconn.mechanisms._judge import Judgement, judge_family
@@ -199,6 +200,7 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     notes = (
         *filter(None, (*undefined.values(), note_probabilities(splits), note_without_bounds(outcome))),
         *note_linked(splits),
+        *note_random_content(suite),
         *list_cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
     )
     log_warnings("invariance", notes)
