@@ -188,3 +188,25 @@ def test_an_intervention_without_a_strength_says_so() -> None:
         Plain()(table(), strength=0.5)
     with pytest.raises(ValueError, match=r"strength must lie in \[0, 1\]|strength must be"):
         SwapColumn(columns=0)(table(), strength=2.0)
+
+
+@pytest.mark.parametrize("hole", [float("nan"), float("inf")])
+def test_missing_values_move_as_others_do(hole: float) -> None:
+    x, y = table()
+    x[::7, 0] = hole
+    split = SwapColumn(columns=0)((x, y), seed=1)
+    donors = split.latents[0][1][:, 2].long()
+    torch.testing.assert_close(split.inputs(EVERY)[:, 0], x[donors, 0], rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(shown(SwapColumn(columns=0), (x, y), 1, 0.0), x, rtol=0, atol=0, equal_nan=True)
+    with pytest.raises(ValueError, match=r"^BinColumn takes means over rows, and column 0 is not finite in 9 of them"):
+        BinColumn(columns=0)((x, y))
+
+
+def test_other_columns_are_other_latents_and_the_same_one_is_set_anew() -> None:
+    x, y = table()
+    first = SwapColumn(columns=0)((x, y), seed=1)
+    both = SwapColumn(columns=1)(first, seed=2).inputs(EVERY)
+    assert torch.equal(both[:, 0], first.inputs(EVERY)[:, 0])
+    assert torch.equal(both[:, 1], shown(SwapColumn(columns=1), (x, y), seed=2)[:, 1])
+    again = SwapColumn(columns=0)(first, seed=3).inputs(EVERY)
+    assert torch.equal(again, shown(SwapColumn(columns=0), (x, y), seed=3))

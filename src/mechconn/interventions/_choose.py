@@ -12,7 +12,7 @@ from torch import Tensor
 from mechconn.core import SampleSource, check_choice, collect_errors, construct, list_kinds, show_value
 from mechconn.datasets import Normalised
 from mechconn.interventions._intervened import Function, read_intervention
-from mechconn.interventions._intervention import Intervention, Kind
+from mechconn.interventions._intervention import Intervention, Kind, lift_scale
 from mechconn.interventions._table_columns import ColumnIntervention, list_table_columns
 
 Named: TypeAlias = "Intervention | Function | str | Mapping[str, Any]"
@@ -58,6 +58,7 @@ def choose_interventions(
         TypeError: neither interventions nor functions nor names.
     """
     check_choice("label_changing", label_changing, LABEL_CHANGING)
+    source = lift_scale(source)
     scenes = source.scenes if isinstance(source, Normalised) else source
     chosen = Chosen()
     if named is None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mechconn.core import Data, SampleSource, as_data, check_by_index, draw_uniform, draw_uniform_block
 from mechconn.datasets import Groups, Normalised, read_group_names
+from mechconn.interventions._intervention import lift_scale
 
 Within: TypeAlias = "Groups | str | None"
 """Which rows may stand in for a row: None all, "class" those of its label, or a group for each row."""
@@ -97,7 +98,7 @@ def find_donors(what: str, scenes: SampleSource, others: Data | None = None, wit
         TypeError: the other data cannot be read by row.
     """
     named = f"donors of {what}"
-    source = scenes if others is None else check_by_index(named, as_data(named, others))
+    source = scenes if others is None else lift_scale(check_by_index(named, as_data(named, others)))
     source = source.scenes if isinstance(source, Normalised) else source  # interventions come before a normalisation
     groups, theirs = _read_groups(what, scenes, source, within)
     ids = getattr(scenes, "ids", torch.arange(len(scenes)))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechconn.core import SampleSource, check_range, find_below, log_warnings, show_value
-from mechconn.datasets import ImageSet
+from mechconn.datasets import ImageSet, Normalised
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._graded import GradedIntervention
 from mechconn.interventions._intervention import Kind, check_image_shape
@@ -134,7 +134,7 @@ def check_scale(name: str, scenes: SampleSource) -> Tensor:
 
 
 def _holds_bytes(scenes: Any) -> bool:
-    """Whether the images come from a set of bytes, whose scale is known."""
-    while (below := find_below(scenes)) is not None:
+    """Whether the images come from a set of bytes, whose scale is known, on no other scale."""
+    while (below := find_below(scenes)) is not None and not isinstance(scenes, Normalised):
         scenes = below
     return isinstance(scenes, ImageSet)

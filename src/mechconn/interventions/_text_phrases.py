@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -41,6 +41,11 @@ class _PhraseIntervention(TextIntervention):
             object.__setattr__(self, "phrase", ids)
             if self.level == "text":
                 raise ValueError(f"a phrase of token ids has no strings, got {ids}; leave level out, or pass words")
+
+    @property
+    def latent(self) -> Hashable:
+        """The phrase; other phrases are other latents."""
+        return type(self), self.phrase
 
     def _list_words(self) -> tuple[Any, ...]:
         """The phrase as words, or as token ids."""

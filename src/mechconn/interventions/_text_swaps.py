@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -104,6 +104,11 @@ class SwapWords(TextIntervention, name="swap-words"):
             raise ValueError(f"words must be the name of a list, a mapping, or {GROUP}, got none")
         if self.level == "text" and self._holds_ids:
             raise ValueError("words of token ids have no strings; leave level out, or pass words")
+
+    @property
+    def latent(self) -> Hashable:
+        """The words; other words are other latents."""
+        return type(self), repr(self.words)
 
     @property
     def needs(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]

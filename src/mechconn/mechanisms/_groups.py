@@ -239,7 +239,8 @@ def measure_groups(
         loss: decides what is right: one of `mechconn.losses`, or a function.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`. A group's rows may be in
-            some of the clusters, and a cluster's in several groups.
+            some of the clusters, and a cluster's in several groups. Rows that show something of each other, such as a
+            column of another row, are in one cluster too.
         seed: of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where the model is.
