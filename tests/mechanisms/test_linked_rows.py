@@ -105,3 +105,30 @@ def test_an_audit_joins_groups_over_splits_of_which_one_is_linked() -> None:
     found = mc.audit(Sign(), Sign(1), suite, groups=task).groups["A"]
     for name, group in found.groups.items():
         assert group.rows // 2 < found.clusters[name] < group.rows
+
+
+def test_relearning_is_judged_over_groups_of_linked_rows() -> None:
+    """The rows that are measured hold the second column of other rows: groups of them are its units, not the rows."""
+    data, fresh = table(), table(60, seed=9)
+    linked = SwapColumn(columns=1)(data, seed=3)
+    apart = linked.inputs(torch.arange(ROWS)), data[1]
+    protocol = mc.Relearning(steps=(0, 2), seeds=2, batch_size=30)
+    over_groups, over_rows = (
+        mc.measure_relearning(
+            flat(0), protocol, fresh, mc.Suite({"data": rows, "other": swap(data)}, reference="data"), split="data",
+            control=flat(1), symmetry="none",
+        ).runs[0]
+        for rows in (linked, apart)
+    )  # fmt: skip
+    assert over_groups.excess == over_rows.excess and over_groups.interval != over_rows.interval
+    assert over_groups.at_start == over_rows.at_start
+    assert over_groups.at_start_interval != over_rows.at_start_interval
+
+
+def flat(column: int) -> nn.Module:
+    """A linear network that reads one column."""
+    weight = torch.zeros(2, 2, dtype=torch.float64)
+    weight[:, column] = torch.tensor([-1.0, 1.0])
+    model = nn.Linear(2, 2, dtype=torch.float64, device="meta").to_empty(device="cpu")
+    model.load_state_dict({"weight": weight, "bias": torch.zeros(2)})
+    return model
