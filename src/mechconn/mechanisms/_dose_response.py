@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 SIMULTANEOUS = (
-    "Intervals of one measure hold at all strengths together with 95 % (Bonferroni), of the loss approximately "
-    "(Student's t); effects are differences within rows from strength 0."
+    "Intervals of one measure hold at all strengths together with 95 % (Bonferroni), of what has no bounds, such as "
+    "the loss, approximately (Student's t); effects are differences within rows from strength 0."
 )
 
 
