@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import mechconn as mc
+from mechconn.core import select_rows
 from mechconn.interventions import BinColumn, SwapColumn
 
 ROWS = 60
@@ -210,3 +211,27 @@ def test_other_columns_are_other_latents_and_the_same_one_is_set_anew() -> None:
     assert torch.equal(both[:, 1], shown(SwapColumn(columns=1), (x, y), seed=2)[:, 1])
     again = SwapColumn(columns=0)(first, seed=3).inputs(EVERY)
     assert torch.equal(again, shown(SwapColumn(columns=0), (x, y), seed=3))
+
+
+def test_rows_may_be_named_by_texts() -> None:
+    """Draws follow the names, not the places, of data of the user's own."""
+
+    class Named:
+        def __init__(self, ids: list[str]) -> None:
+            self.ids, self.y = ids, torch.zeros(len(ids), dtype=torch.int64)
+
+        def __len__(self) -> int:
+            return len(self.ids)
+
+        def inputs(self, index: Tensor) -> Tensor:
+            return torch.zeros(len(index), 1)
+
+    names = [f"patient {number}" for number in range(20)]
+    functions: Any = {"noise": lambda x, draws: x + draws.uniform("noise")[:, None]}
+    there, back = (mc.intervened(Named(ids), functions, seed=1)["noise"] for ids in (names, names[::-1]))
+    index = torch.arange(20)
+    assert torch.equal(there.inputs(index), back.inputs(index).flip(0))  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(there.inputs(index).unique()) == 20  # pyright: ignore[reportAttributeAccessIssue]
+    moved = SwapColumn(columns=0)(Named(names), seed=1)
+    assert sorted(moved.latents[0][1][:, 2].tolist()) == list(range(20))
+    assert len(select_rows(Named(names), torch.tensor([3, 5])).ids) == 2

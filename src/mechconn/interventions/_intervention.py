@@ -25,6 +25,7 @@ from mechconn.core import (
     is_source,
     isolate_rng,
     move_source,
+    read_row_ids,
 )
 from mechconn.datasets import Normalised, SameRows
 from mechconn.interventions._links import link_rows
@@ -150,7 +151,7 @@ class Intervention(Registered, abc.ABC):
         before = data.scenes if isinstance(data, Normalised) else data
         self.check_inputs(before.inputs(torch.tensor([0])))
         if not isinstance(data, IntervenedSet):
-            data = IntervenedSet(data, getattr(before, "ids", torch.arange(len(data))), ())
+            data = IntervenedSet(data, read_row_ids(before), ())
         latents = {intervention.latent: (intervention, values) for intervention, values in data.latents}
         root = data.source.scenes if isinstance(data.source, Normalised) else data.source
         prepared = self.prepare(root)
