@@ -228,8 +228,8 @@ def test_images_in_0_1_are_noticed_and_bright_bytes_are_not(caplog: pytest.LogCa
         Grey()(pair(x))
     (record,) = caplog.records
     assert record.getMessage() == (
-        "Grey: the 6 rows looked at hold no value below 0, as images in [0, 1] do, but interventions are made for [-1, 1]; "
-        "of images in [0, 1] pass mechconn.datasets.Normalised.of(data, 0, 1)"
+        "Grey: the 6 rows looked at hold no value below 0, as images in [0, 1] do, but interventions are made "
+        "for [-1, 1]; of images in [0, 1] pass mechconn.datasets.Normalised.of(data, 0, 1)"
     )
     caplog.clear()
     bright = torch.full((6, 3, 8, 8), 200, dtype=torch.uint8)

@@ -115,6 +115,9 @@ def test_a_model_that_always_gives_one_class_is_called_uninformative() -> None:
 
     found = mc.reliances(Constant(), table(500, 2, 0, 0))
     assert "the model gives one class on every row" in str(found)
+    assert found.header().title.endswith(
+        "; its invariance says nothing: the model gives one class on every row of 'unchanged'"
+    )
     assert not found.relies_on
 
 
@@ -123,6 +126,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a text": ("swap-column", "interventions must be a list such as"),
     "an unknown option": ([{"name": "swap-column", "column": 1}], "has no option 'column'"),
     "twice": ([{"name": "swap-column", "columns": 0}] * 2, "interventions name 'swap-column 0' twice"),
+    "the name of the reference": ({"unchanged": SwapColumn(columns=0)}, "name the intervention otherwise"),
     "a number": ([3], "must be a function, an Intervention, or the name of one"),
     "of images": (["rotate"], "Rotate needs images of shape [C, H, W], got inputs of shape [2]"),
     "a class": ([SwapColumn], "is the class SwapColumn, not an instance"),

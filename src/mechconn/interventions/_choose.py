@@ -79,7 +79,7 @@ def choose_interventions(
         reasons = "; ".join(f"{name} ({why})" for name, why in chosen.left_out.items())
         raise ValueError(
             f"no intervention is left to apply{f': {reasons}' if reasons else ''}; name others, interventions=[...], "
-            'or keep those that change labels, label_changing="keep"'
+            'or keep those that change labels, label_changing="keep" (--keep-label-changing)'
         )
     return chosen
 
@@ -143,7 +143,8 @@ def _read_entry(own: str | None, value: Named, x: Any) -> dict[str, Intervention
         kind = list_kinds(Intervention).get(str(name))
         if kind is not None and issubclass(kind, ColumnIntervention) and "columns" not in options:
             return dict(_expand(own or str(name), kind, options, x))
-    found = read_intervention(own or "listed", value)
+    called = value.get("name") if isinstance(value, Mapping) else value
+    found = read_intervention(own or (called if isinstance(called, str) else "listed"), value)
     return {own or _name(value, found): found}
 
 

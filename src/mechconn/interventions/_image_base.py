@@ -127,8 +127,8 @@ def check_scale(name: str, scenes: SampleSource) -> Tensor:
         )
     if low >= 0 and high > 0 and not _holds_bytes(scenes):
         text = (
-            f"the {len(x)} rows looked at hold no value below 0, as images in [0, 1] do, but interventions are made for "
-            "[-1, 1]; of images in [0, 1] pass mechconn.datasets.Normalised.of(data, 0, 1)"
+            f"the {len(x)} rows looked at hold no value below 0, as images in [0, 1] do, but interventions are made "
+            "for [-1, 1]; of images in [0, 1] pass mechconn.datasets.Normalised.of(data, 0, 1)"
         )
         log_warnings(name, [text])
     return x

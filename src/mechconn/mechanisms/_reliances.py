@@ -107,6 +107,8 @@ def reliances(
     compute = resolve_compute(compute, device, progress)
     source = check_by_index("reliances", as_data("data", data))
     chosen = choose_interventions(source, interventions, label_changing)
+    if REFERENCE in chosen.functions:
+        raise ValueError(f"{REFERENCE!r} is what the rows as they are are called; name the intervention otherwise")
     if interventions is None and (draws > 1 or cluster is not None):
         _leave_out_exchanging(
             source, chosen, "set draws=1" if draws > 1 else "leave cluster= out, or name them with donors="

@@ -149,6 +149,8 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
         said = [f"relies on {', '.join(relied[:SHOWN])}{more}"] if relied else []
         counts = {"is invariant to": self.invariant_to, "may or may not rely on": self.undetermined}
         said += [f"{verdict} {_list_names(names)}" for verdict, names in counts.items() if names]
+        if self.invariant_to and self.invariance.uninformative:
+            said.append(f"its invariance says nothing: {self.invariance.uninformative}")
         return Header(f"The model {'; '.join(said)}", "What does this model rely on?")
 
     def _describe_thing(self, name: str) -> str:
@@ -201,4 +203,4 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
 
 
 def _list_names(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= SHOWN else f"{len(names)} interventions"
+    return ", ".join(names) if len(names) <= SHOWN else f"what {len(names)} interventions disturb"
