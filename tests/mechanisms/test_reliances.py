@@ -169,3 +169,12 @@ def test_rows_of_wider_texts_are_touched_where_they_differ() -> None:
     assert 0.2 < float(longer.double().mean()) < 0.8
     seen = found.applied["insert-phrase"].touched
     assert 0.2 < seen < 0.8
+
+
+def test_inputs_of_no_known_kind_are_told_so_and_take_functions() -> None:
+    x = torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0, 0] > 0).long()
+    model = nn.Sequential(nn.Flatten(), Reader(0))
+    with pytest.raises(ValueError, match="these inputs are neither images"):
+        mc.reliances(model, (x, y))
+    assert list(mc.reliances(model, (x, y), [lambda x, draws: -x])) == ["<lambda>"]

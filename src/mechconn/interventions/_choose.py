@@ -102,6 +102,11 @@ def _choose_suitable(scenes: SampleSource, chosen: Chosen) -> None:
     """All built-in ones of the data's kind; what does not suit them is left out with its reason."""
     x = scenes.inputs(torch.tensor([0]))
     kind = find_kind_of_data(x)
+    if kind == "any":
+        raise ValueError(
+            "these inputs are neither images [N, C, H, W] nor texts with input_ids nor a table [N, D], for which there "
+            "are interventions; name some of your own, interventions=[...]"
+        )
     for name, found in list_kinds(Intervention, built_in=True).items():
         if found.takes != kind or not found.by_default:
             continue

@@ -37,6 +37,7 @@ UNFAMILIAR = (
     "inputs; invariant means that the accuracy stays, not that no answer changes."
 )
 
+WIDER = "Thick lines: 95 % intervals, each for itself. Thin lines: those that the verdicts rest on, for all together."
 SHOWN = 4
 """Names in a title."""
 
@@ -160,7 +161,7 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
     def sections(self) -> list[Section]:
         """The effects in order, what each intervention shows, and what was left out."""
         sides = {"": self.invariance}
-        figure = Drawing(self.plot, describe_effects(sides))
+        figure = Drawing(self.plot, describe_effects(sides), WIDER)
         noted = "".join(f" Note: {note}." for note in self._list_notes())
         note = f"{describe_effect_intervals(self.invariance)} {HOLM} {UNFAMILIAR}{noted}"
         sections = [Section("What it relies on", figures=(figure,), tables=(self._tabulate(),), note=note)]
@@ -191,15 +192,20 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
         return Cell(name, share, title=applied.what)
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
-        """A matplotlib Figure: the effects in order with their 95 % intervals, coloured by verdict, and the margin."""
+        """A matplotlib Figure: the effects in order with their 95 % intervals, coloured by verdict, and the margin.
+
+        Thin lines are the intervals that verdicts rest on, wider for those of all interventions to hold together.
+        """
         found, scale = self.invariance, choose_effect_scale(self.invariance)
         marks = {
             name: (scale.factor * effect.effect, scale.factor * effect.interval[0], scale.factor * effect.interval[1])
             for name, effect in self.items()
         }
         verdicts = {name: effect.verdict for name, effect in self.items()}
+        bounds = {name: effect.adjusted_interval for name, effect in self.items()}
+        wider = {name: (scale.factor * low, scale.factor * high) for name, (low, high) in bounds.items()}
         label = f"effect on {found.on} ({scale.unit})"
-        return draw_ranked_marks(marks, verdicts, scale.factor * found.margin, label, ax)
+        return draw_ranked_marks(marks, verdicts, wider, scale.factor * found.margin, label, ax)
 
 
 def _list_names(names: Sequence[str]) -> str:
