@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 import mechconn as mc
+from mechconn.core import select_rows
 from mechconn.datasets import ImageSet, Normalised
+from mechconn.interventions import Patch, Texture, choose_interventions
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -62,3 +64,25 @@ def test_numbers_that_do_not_fit() -> None:
 def test_what_it_prints() -> None:
     mapped = Normalised.of((torch.zeros(2, 1, 4, 4), torch.zeros(2)), 0.5, 0.25)
     assert repr(mapped) == "Normalised(2 rows of [1, 4, 4], mean [0.5], std [0.25], of MappedBack)"
+
+
+def test_bytes_are_read_as_numbers() -> None:
+    images = make_images()
+    mapped = Normalised.of((images.x, images.y), 0, 1 / 255)
+    torch.testing.assert_close(mapped.scenes.inputs(torch.arange(9)), images.inputs(torch.arange(9)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(read(mapped), images.x.float(), rtol=1e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.0,), (1.0,)), (MEAN, STD)])
+def test_some_rows_are_changed_as_all_are(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """A selection of normalised rows is on their scale, also after another intervention and among donors."""
+    whole, rows = Normalised(make_images(), mean, std), torch.tensor([7, 2, 4])
+    some = mc.split_by_group(whole, torch.arange(9).unsqueeze(1).eq(rows).any(1).long())["1"]
+    for data, expected in ((some, whole), (select_rows(mc.Translate(1)(whole), rows.sort().values), None)):
+        patched = Patch("centre", colour=1.0)(data, seed=0).inputs(torch.arange(3))
+        full = Patch("centre", colour=1.0)(whole if expected is not None else mc.Translate(1)(whole), seed=0)
+        assert torch.equal(patched, full.inputs(rows.sort().values))
+    found = choose_interventions(some, ["patch", "grey"])
+    assert list(found.functions) == ["patch", "grey"]
+    shown = Texture(donors=some)(whole, seed=0), Texture(donors=make_images().subset(rows.sort().values))(whole, seed=0)
+    assert torch.equal(shown[0].inputs(torch.arange(9)), shown[1].inputs(torch.arange(9)))

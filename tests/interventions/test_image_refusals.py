@@ -62,11 +62,11 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "grey images for hue": (
         lambda: Hue()(pair(make_grey())),
-        "Hue needs images in colour, but the three channels of the first 6 rows are equal; leave it out",
+        "Hue needs images in colour, but its channels are equal in the 6 rows looked at; leave it out",
     ),
     "grey images for grey": (
         lambda: Grey()(pair(make_grey())),
-        "Grey needs images in colour, but the three channels of the first 6 rows are equal; leave it out",
+        "Grey needs images in colour, but its channels are equal in the 6 rows looked at; leave it out",
     ),
     "masks of another size": (
         lambda: Background(torch.zeros(6, 8, 8))(pair(draw_images())),
@@ -143,12 +143,12 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "normalised images": (
         lambda: Blur()(pair(torch.full((2, 3, 8, 8), 2.64))),
-        "Blur needs images in [-1, 1], got values from 2.64 to 2.64 in the first 2 rows; of images normalised by a "
+        "Blur needs images in [-1, 1], got values from 2.64 to 2.64 in 2 rows looked at; of images normalised by a "
         "mean and std pass mechconn.datasets.Normalised.of(data, mean, std)",
     ),
     "a tint of normalised images": (
         lambda: ColourShift()(pair(torch.full((2, 3, 8, 8), 2.64))),
-        "ColourShift needs images in [-1, 1], got values from 2.64 to 2.64 in the first 2 rows; of images normalised "
+        "ColourShift needs images in [-1, 1], got values from 2.64 to 2.64 in 2 rows looked at; of images normalised "
         "by a mean and std pass mechconn.datasets.Normalised.of(data, mean, std)",
     ),
     "bytes": (
@@ -228,8 +228,8 @@ def test_images_in_0_1_are_noticed_and_bright_bytes_are_not(caplog: pytest.LogCa
         Grey()(pair(x))
     (record,) = caplog.records
     assert record.getMessage() == (
-        "Grey: the first 6 rows hold no value below 0, as images in [0, 1] do, but interventions are made for [-1, 1]; "
-        "of images in [0, 1] pass mechconn.datasets.Normalised.of(data, 0, 1)"
+        "Grey: the 6 rows looked at hold no value below 0, as images in [0, 1] do, but interventions are made "
+        "for [-1, 1]; of images in [0, 1] pass mechconn.datasets.Normalised.of(data, 0, 1)"
     )
     caplog.clear()
     bright = torch.full((6, 3, 8, 8), 200, dtype=torch.uint8)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.interventions import SwapColumn, Texture, find_links
+from mechconn.datasets import make_cued_set
+from mechconn.interventions import BinColumn, SwapColumn, Texture, find_links
 from mechconn.stats import clopper_pearson
 from zoo import build
 
@@ -144,6 +145,37 @@ def test_two_rows_have_no_interval() -> None:
         mc.measure_invariance(Sign(), mc.intervened(table(2), {"other": SwapColumn(columns=0)}))
 
 
+def test_rows_that_are_apart_stand_beside_linked_ones_whatever_their_number() -> None:
+    """Rows by themselves are clusters of one, on either side of the comparison."""
+    plain, linked = table(60), SwapColumn(columns=0)(table(81, seed=4), seed=1)
+    for on in ("accuracy", "loss"):
+        there, back = (
+            mc.measure_invariance(Sign(), mc.Suite({"a": plain, "b": linked}, reference=name), on=on)[other]
+            for name, other in (("a", "b"), ("b", "a"))
+        )
+        assert there.clusters == 40 and back.clusters == 60
+        torch.testing.assert_close(there.interval, (-back.interval[1], -back.interval[0]), rtol=1e-9, atol=1e-9)
+    suite = mc.Suite({"a": plain, "b": linked}, reference="b")
+    assert mc.compare_mechanisms(Sign(), Sign(), suite).differences["a"].effect == 0.0
+    again = mc.Suite({"linked": linked, "plain": table(81, seed=4)}, reference="linked")
+    assert mc.measure_invariance(Sign(), again)["plain"].paired
+
+
+def test_groups_stay_under_a_cue_and_in_rows_by_group() -> None:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(40, 1, 8, 8, generator=draw) * 2 - 1, torch.arange(40) % 2
+    split = Texture()(images, seed=1)
+    cued = make_cued_set(split, mc.BoxCue(values=2))
+    assert groups_of(cued) == groups_of(split)
+    shown, own = find_links(cued.with_random_content(seed=2)), find_links(split)
+    assert shown is not None and own is not None
+    assert torch.equal(shown, own[cued.with_random_content(seed=2).content_rows])
+    data = SwapColumn(columns=0)(table(200), seed=1)
+    found, linked = mc.measure_groups(Sign(), data, data.y), find_links(data)
+    assert linked is not None
+    assert found.clusters == {str(label): len(linked[data.y == label].unique()) for label in (0, 1)}
+
+
 @pytest.mark.parametrize(("ones", "said"), [(30, False), (10, True)])
 def test_random_content_of_unequal_classes_is_said(ones: int, said: bool) -> None:
     x = torch.randint(0, 256, (60, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -152,3 +184,16 @@ def test_random_content_of_unequal_classes_is_said(ones: int, said: bool) -> Non
     model = build(lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), dtype=torch.float32)
     notes = mc.measure_invariance(model, task.suite).notes
     assert any("rows of rand_image show the content of others, drawn from all rows" in note for note in notes) == said
+
+
+def test_donors_that_are_the_same_rows_are_exchanged_as_the_datas_own() -> None:
+    """Such as the data after an intervention: no row shows itself, and intervals are over groups."""
+    data = table(40, columns=2)
+    plain = SwapColumn(columns=0)(data, seed=1)
+    for donors in (data, SwapColumn(columns=1)(data, seed=5), BinColumn(columns=0, bins=4)(plain.source, seed=0)):
+        split = SwapColumn(columns=0, donors=donors)(data if donors is data else plain.source, seed=1)
+        assert torch.equal(split.latents[0][1][:, 2], plain.latents[0][1][:, 2])
+        assert groups_of(split) == groups_of(plain)
+    binned = BinColumn(columns=0, bins=4)(plain.source, seed=0)
+    shown = SwapColumn(columns=0, donors=binned)(plain.source, seed=1).inputs(torch.arange(40))[:, 0]
+    assert torch.equal(shown, binned.inputs(plain.latents[0][1][:, 2].long())[:, 0])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import mechconn as mc
+from mechconn.core import select_rows
 from mechconn.interventions import BinColumn, SwapColumn
 
 ROWS = 60
@@ -190,11 +191,47 @@ def test_an_intervention_without_a_strength_says_so() -> None:
         SwapColumn(columns=0)(table(), strength=2.0)
 
 
-def test_other_columns_are_another_latent_and_the_same_ones_are_drawn_anew() -> None:
-    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
-    data, index = (x, torch.arange(20) % 2), torch.arange(20)
-    first, second = SwapColumn(columns=0), SwapColumn(columns=1)
-    both = second(first(data, seed=0), seed=1).inputs(index)
-    assert torch.equal(both[:, 0], first(data, seed=0).inputs(index)[:, 0])
-    assert torch.equal(both[:, 1], second(data, seed=1).inputs(index)[:, 1])
-    assert torch.equal(first(first(data, seed=0), seed=1).inputs(index), first(data, seed=1).inputs(index))
+@pytest.mark.parametrize("hole", [float("nan"), float("inf")])
+def test_missing_values_move_as_others_do(hole: float) -> None:
+    x, y = table()
+    x[::7, 0] = hole
+    split = SwapColumn(columns=0)((x, y), seed=1)
+    donors = split.latents[0][1][:, 2].long()
+    torch.testing.assert_close(split.inputs(EVERY)[:, 0], x[donors, 0], rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(shown(SwapColumn(columns=0), (x, y), 1, 0.0), x, rtol=0, atol=0, equal_nan=True)
+    with pytest.raises(ValueError, match=r"^BinColumn takes means over rows, and column 0 is not finite in 9 of them"):
+        BinColumn(columns=0)((x, y))
+
+
+def test_other_columns_are_other_latents_and_the_same_one_is_set_anew() -> None:
+    x, y = table()
+    first = SwapColumn(columns=0)((x, y), seed=1)
+    both = SwapColumn(columns=1)(first, seed=2).inputs(EVERY)
+    assert torch.equal(both[:, 0], first.inputs(EVERY)[:, 0])
+    assert torch.equal(both[:, 1], shown(SwapColumn(columns=1), (x, y), seed=2)[:, 1])
+    again = SwapColumn(columns=0)(first, seed=3).inputs(EVERY)
+    assert torch.equal(again, shown(SwapColumn(columns=0), (x, y), seed=3))
+
+
+def test_rows_may_be_named_by_texts() -> None:
+    """Draws follow the names, not the places, of data of the user's own."""
+
+    class Named:
+        def __init__(self, ids: list[str]) -> None:
+            self.ids, self.y = ids, torch.zeros(len(ids), dtype=torch.int64)
+
+        def __len__(self) -> int:
+            return len(self.ids)
+
+        def inputs(self, index: Tensor) -> Tensor:
+            return torch.zeros(len(index), 1)
+
+    names = [f"patient {number}" for number in range(20)]
+    functions: Any = {"noise": lambda x, draws: x + draws.uniform("noise")[:, None]}
+    there, back = (mc.intervened(Named(ids), functions, seed=1)["noise"] for ids in (names, names[::-1]))
+    index = torch.arange(20)
+    assert torch.equal(there.inputs(index), back.inputs(index).flip(0))  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(there.inputs(index).unique()) == 20  # pyright: ignore[reportAttributeAccessIssue]
+    moved = SwapColumn(columns=0)(Named(names), seed=1)
+    assert sorted(moved.latents[0][1][:, 2].tolist()) == list(range(20))
+    assert len(select_rows(Named(names), torch.tensor([3, 5])).ids) == 2

@@ -212,6 +212,31 @@ def test_mappings_of_the_users_own_keep_the_side_of_their_padding_and_all_else()
     assert removed["input_ids"].tolist() == [[3, 3, 3, 5], [5, 7, 3, 3]]
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_a_row_without_padding_is_padded_as_the_others_are(left: bool) -> None:
+    ids = torch.tensor([[5, 7, 6, 8], [0, 5, 6, 8] if left else [5, 6, 8, 0]])
+    data = {"input_ids": ids, "attention_mask": (ids > 0).long()}, torch.tensor([0, 1])
+    split = RemovePhrase(phrase=(7,), special=())(data)
+    for shown in (everything(split), split.inputs(torch.tensor([0]))):  # whatever the batch
+        assert shown["input_ids"][0].tolist() == ([0, 5, 6, 8] if left else [5, 6, 8, 0])
+        assert torch.equal(shown["attention_mask"], (shown["input_ids"] > 0).long())
+
+
+def test_a_text_of_the_second_type_alone_keeps_its_first_token() -> None:
+    x = {"input_ids": torch.tensor([[5, 6]]), "attention_mask": torch.ones(1, 2).long()}
+    data = {**x, "token_type_ids": torch.ones(1, 2).long()}, torch.tensor([0])
+    shown = everything(DropWords(strength=1.0, special=())(data))
+    assert [part.tolist() for part in shown.values()] == [[[5, 0]], [[1, 0]], [[1, 0]]]
+
+
+def test_other_phrases_are_other_latents() -> None:
+    ids = torch.tensor([[5, 6, 7]])
+    data = {"input_ids": ids, "attention_mask": ids * 0 + 1}, torch.tensor([0])
+    first = RemovePhrase(phrase=(5,), special=())(data)
+    assert everything(RemovePhrase(phrase=(6,), special=())(first))["input_ids"].tolist() == [[7, 0, 0]]
+    assert len(RemovePhrase(phrase=(5,), special=())(first).latents) == 1
+
+
 def test_under_a_cue_the_tokens_are_changed() -> None:
     """Strings hold no cue."""
     data = read_texts(marks=False)

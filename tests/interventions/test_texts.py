@@ -156,6 +156,9 @@ NEGATED = {
     "We cannot see it": "We can see it",
     "He has never been there": "He has been there",
     "Isn't it fine?": "Is it fine?",
+    "It is n't dull, is n't it": "It is dull, is n't it",
+    "We ca n't see it": "We can see it",
+    "Wo n\u2019t it rain": "Will it rain",
     "It's fine": "It's not fine",
     "John's dog barks": "John's dog barks",
     "They\u2019re here": "They\u2019re not here",
@@ -385,3 +388,16 @@ def test_one_of_the_users_own_works_at_both_levels() -> None:
     assert all(torch.equal(part, everything(ids)[name]) for name, part in everything(scenes).items())
     some = strings(Backwards()(data, strength=0.5))
     assert 0 < sum(pair != old for pair, old in zip(some, data.raw.rows, strict=True)) < ROWS  # pyright: ignore
+
+
+def test_a_phrase_does_not_go_on_beyond_a_sentence_and_names_have_capitals() -> None:
+    assert change(RemovePhrase(phrase="no doubt"), "He said no. Doubt remained, no doubt.") == (
+        "He said no. Doubt remained,.",
+    )
+    assert change(SwapNames(), "With grace, to be frank, Mark left the mark.")[0].startswith(
+        "With grace, to be frank, "
+    )
+    assert change(SwapNames(), "With grace, to be frank, Mark left the mark.")[0].endswith(" left the mark.")
+    assert "john" not in change(SwapNames(), "john left mary")[0]  # a text without capitals
+    assert change(SwapPlaces(), "Turkey and a turkey.")[0].endswith(" and a turkey.")
+    assert "new. York" in change(SwapPlaces(), "It is new. York is in England.")[0]

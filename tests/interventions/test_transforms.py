@@ -82,6 +82,8 @@ def test_a_tint_adds_to_a_channel_and_clips() -> None:
     expected = (x[0] + torch.tensor([0.5, 0.0, -0.25])[:, None, None]).clamp(-1, 1)
     assert torch.equal(tinted[0], expected)
     assert float(tinted.max()) == 1.0
+    beyond = torch.tensor([-1.04, 0.3, 1.04]).view(1, 3, 1, 1)  # as far as rounding may go; strength 0 keeps the bits
+    assert torch.equal(mc.ColourShift()((beyond, torch.tensor([0])), 0, 0.0).inputs(torch.tensor([0])), beyond)
 
 
 # ---------------------------------------------------------------- draws

@@ -104,6 +104,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a function": ({"intervention": lambda x, draws: x}, "is a function, which has no strength"),
     "every column": ({"intervention": "swap-column"}, "a dose-response is of one intervention, got swap-column 0"),
     "an unknown name": ({"intervention": "blurr"}, "must be one of"),
+    "a strength of its own": (
+        {"intervention": SwapColumn(columns=0, strength=0.5)},
+        "a dose-response sets the strength itself, got strength=0.5 of swap-column; leave it out",
+    ),
     "a margin of one": ({"margin": 1.0}, "margin must be below 1 on accuracy"),
 }
 

@@ -123,7 +123,7 @@ def test_the_scale_of_zero_to_one_is_noted_once(caplog: pytest.LogCaptureFixture
 def test_not_a_number_is_called_so() -> None:
     x, y = draw_images()
     x[3, 0, 0, 0] = float("nan")
-    with pytest.raises(ValueError, match=r"^Blur needs images in \[-1, 1\], got NaN in the first 40 rows"):
+    with pytest.raises(ValueError, match=r"^Blur needs images in \[-1, 1\], got NaN in 40 rows looked at"):
         mc.reliances(Bright(), (x, y), ["blur"])
 
 
@@ -151,13 +151,6 @@ def test_a_dose_that_changes_nothing_says_so() -> None:
     assert not mc.measure_dose_response(Bright(), draw_images(), "blur", 3).notes
     with pytest.raises(ValueError, match="needs two rows or more for its intervals, got 1"):
         mc.measure_dose_response(Bright(), (x[:1], y[:1]), "blur", 3)
-
-
-def test_data_of_no_known_kind_need_functions() -> None:
-    x, y = torch.randn(20, 4, 5, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
-    with pytest.raises(ValueError, match=r"^no intervention of this package is for inputs of shape \[4, 5\], neither"):
-        mc.reliances(Bright(), (x, y))
-    assert "halved" in list(mc.reliances(Bright(), (x, y), {"halved": lambda x, draws: x / 2}))  # the remedy
 
 
 def test_a_name_in_other_case_is_suggested() -> None:

@@ -115,6 +115,9 @@ def test_a_model_that_always_gives_one_class_is_called_uninformative() -> None:
 
     found = mc.reliances(Constant(), table(500, 2, 0, 0))
     assert "the model gives one class on every row" in str(found)
+    assert found.header().title.endswith(
+        "; its invariance says nothing: the model gives one class on every row of 'unchanged'"
+    )
     assert not found.relies_on
 
 
@@ -123,11 +126,14 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a text": ("swap-column", "interventions must be a list such as"),
     "an unknown option": ([{"name": "swap-column", "column": 1}], "has no option 'column'"),
     "twice": ([{"name": "swap-column", "columns": 0}] * 2, "interventions name 'swap-column 0' twice"),
+    "the name of the reference": ({"unchanged": SwapColumn(columns=0)}, "name the intervention otherwise"),
     "a number": ([3], "must be a function, an Intervention, or the name of one"),
     "an entry without a name": ([{"nam": "patch"}], "must have a name"),
     "a name that is no text": ({3: "swap-column"}, "interventions are named by texts"),
-    "the name of the data": ({"unchanged": SwapColumn(columns=0)}, "have the name 'unchanged'"),
-    "the name of data without a cue": ({"no_cue": SwapColumn(columns=0)}, "have the name 'no_cue'"),
+    "the name of data without a cue": (
+        {"no_cue": SwapColumn(columns=0)},
+        "'no_cue' is what rows without any change are called",
+    ),
     "of images": (["rotate"], "Rotate needs images of shape [C, H, W], got inputs of shape [2]"),
     "a class": ([SwapColumn], "is the class SwapColumn, not an instance"),
 }
@@ -169,3 +175,12 @@ def test_rows_of_wider_texts_are_touched_where_they_differ() -> None:
     assert 0.2 < float(longer.double().mean()) < 0.8
     seen = found.applied["insert-phrase"].touched
     assert 0.2 < seen < 0.8
+
+
+def test_inputs_of_no_known_kind_are_told_so_and_take_functions() -> None:
+    x = torch.randn(40, 2, 3, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0, 0] > 0).long()
+    model = nn.Sequential(nn.Flatten(), Reader(0))
+    with pytest.raises(ValueError, match="these inputs are neither images"):
+        mc.reliances(model, (x, y))
+    assert list(mc.reliances(model, (x, y), [lambda x, draws: -x])) == ["<lambda>"]

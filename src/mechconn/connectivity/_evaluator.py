@@ -185,7 +185,7 @@ class Evaluator:
 
     def number_clusters(self, split: str, rows: int, counted: Tensor | None = None) -> Tensor | None:
         """The number of the cluster of each row of a split that counts; see `mechconn.connectivity.number_clusters`."""
-        return number_clusters(self.suite, self.clusters, split, rows, counted)
+        return number_clusters(split, self.suite.draws_of(split).values(), self.clusters, rows, counted)
 
     def along(
         self,

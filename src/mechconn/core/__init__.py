@@ -120,6 +120,7 @@ from mechconn.core._sources import is_source as is_source
 from mechconn.core._sources import move_inputs as move_inputs
 from mechconn.core._sources import move_source as move_source
 from mechconn.core._sources import number_ids as number_ids
+from mechconn.core._sources import read_row_ids as read_row_ids
 from mechconn.core._sources import select_rows as select_rows
 from mechconn.core._sources import share_rows as share_rows
 from mechconn.core._tensor_files import UnusableFileError as UnusableFileError

@@ -49,7 +49,8 @@ def read_named(what: str, base: type, value: str | Mapping[str, Any]) -> tuple[A
     for option in options:
         if option not in known:
             listed = f"it has {', '.join(known)}" if known else "it has none"
-            raise ValueError(f"{what} {name!r} has no option {option!r}; {listed}{did_you_mean(option, known)}")
+            told = what if what.endswith(repr(name)) else f"{what} {name!r}"
+            raise ValueError(f"{told} has no option {option!r}; {listed}{did_you_mean(option, known)}")
     return found, options
 
 

@@ -88,7 +88,7 @@ class RowSubset(ShortRepr):
 
 def select_rows(source: SampleSource, rows: Int[Tensor, " n"]) -> RowSubset:
     """The rows `rows` of a dataset, as a dataset."""
-    return RowSubset(source, rows, getattr(source, "ids", torch.arange(len(source)))[rows])
+    return RowSubset(source, rows, read_row_ids(source)[rows])
 
 
 def as_data(name: str, data: Any) -> Data:
@@ -147,6 +147,12 @@ def number_ids(ids: Any) -> Tensor:
     if all(re.fullmatch(r"-?\d{1,19}", text) and -(2**63) <= int(text) < 2**63 for text in texts):
         return torch.tensor([int(text) for text in texts], dtype=torch.int64)
     return torch.tensor([hash_to_int64(text.encode()) for text in texts])
+
+
+def read_row_ids(source: SampleSource) -> Int[Tensor, " n"]:
+    """The identity of each row, on which its random draws depend: the `ids` of the data, else its number."""
+    ids = getattr(source, "ids", None)
+    return torch.arange(len(source)) if ids is None else number_ids(ids)
 
 
 def share_rows(a: Any, b: Any) -> bool:

@@ -22,7 +22,8 @@ def _read_numbers(value: Any) -> tuple[float, ...]:
 
 
 def _restore(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Normalised images in [-1, 1] again: 2 (x std + mean) - 1."""
+    """Normalised images in [-1, 1] again: 2 (x std + mean) - 1; whole numbers become float32."""
+    x = x if x.is_floating_point() else x.float()
     of_mean, of_std = (x.new_tensor(part)[:, None, None] for part in (mean, std))
     return 2.0 * (x * of_std + of_mean) - 1.0
 

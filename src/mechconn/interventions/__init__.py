@@ -5,6 +5,7 @@ from mechconn.interventions._choose import Chosen as Chosen
 from mechconn.interventions._choose import LabelChanging as LabelChanging
 from mechconn.interventions._choose import Named as Named
 from mechconn.interventions._choose import choose_interventions as choose_interventions
+from mechconn.interventions._choose import describe_intervention as describe_intervention
 from mechconn.interventions._donors import Donors as Donors
 from mechconn.interventions._donors import find_donors as find_donors
 from mechconn.interventions._draws import Draws as Draws

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -21,7 +22,7 @@ from mechconn.core import (
 )
 from mechconn.datasets import Normalised
 from mechconn.interventions._intervened import Function, read_intervention
-from mechconn.interventions._intervention import Intervention, Kind
+from mechconn.interventions._intervention import Intervention, Kind, lift_scale
 from mechconn.interventions._row_trial import are_same, name_parts
 from mechconn.interventions._table_columns import ColumnIntervention, list_table_columns
 
@@ -31,6 +32,8 @@ LabelChanging: TypeAlias = Literal["leave out", "keep"]
 LABEL_CHANGING: tuple[LabelChanging, ...] = ("leave out", "keep")
 READ_TWICE = 16
 """Rows that are read twice."""
+DESCRIBED = 200
+"""Characters of a description."""
 MOST_COLUMNS = 200
 """Columns of a table that are swapped one by one where none is named."""
 
@@ -71,6 +74,7 @@ def choose_interventions(
     """
     check_choice("label_changing", label_changing, LABEL_CHANGING)
     check_read_again(source)
+    source = lift_scale(source)
     scenes = source.scenes if isinstance(source, Normalised) else source
     chosen = Chosen()
     if named is None:
@@ -88,7 +92,7 @@ def choose_interventions(
         reasons = "; ".join(f"{name} ({why})" for name, why in chosen.left_out.items())
         raise ValueError(
             f"no intervention is left to apply{f': {reasons}' if reasons else ''}; name others, interventions=[...], "
-            'or keep those that change labels, label_changing="keep"'
+            'or keep those that change labels, label_changing="keep" (--keep-label-changing)'
         )
     return chosen
 
@@ -105,6 +109,11 @@ def check_read_again(source: SampleSource) -> None:
         )
 
 
+def describe_intervention(intervention: Intervention) -> str:
+    """An intervention with its options; long lists of words are cut."""
+    return shorten(repr(intervention), DESCRIBED, placeholder=" ...")
+
+
 def find_kind_of_data(x: Any) -> Kind:
     """What inputs are: images [N, C, H, W], texts with input_ids, tables [N, D] or of named columns, or others."""
     if isinstance(x, Mapping):
@@ -119,10 +128,9 @@ def _choose_suitable(scenes: SampleSource, chosen: Chosen) -> None:
     x = scenes.inputs(torch.tensor([0]))
     kind = find_kind_of_data(x)
     if kind == "any":
-        got = f"inputs of shape {list(x.shape[1:])}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
         raise ValueError(
-            f"no intervention of this package is for {got}, neither images [C, H, W] nor texts nor a table [D]; name "
-            "functions of your own, interventions=[...]"
+            "these inputs are neither images [N, C, H, W] nor texts with input_ids nor a table [N, D], for which there "
+            "are interventions; name some of your own, interventions=[...]"
         )
     for name, found in list_kinds(Intervention, built_in=True).items():
         if found.takes != kind or not found.by_default:
@@ -175,14 +183,9 @@ def _read_entry(own: str | None, value: Named, x: Any) -> dict[str, Intervention
         kind = list_kinds(Intervention).get(str(name))
         if kind is not None and issubclass(kind, ColumnIntervention) and "columns" not in options:
             return dict(_expand(own or str(name), kind, options, x))
-    found = read_intervention(own or _call(value), value)
+    called = value.get("name") if isinstance(value, Mapping) else value
+    found = read_intervention(own or (called if isinstance(called, str) else "listed"), value)
     return {own or _name(value, found): found}
-
-
-def _call(value: Any) -> str:
-    """What errors call an entry without a name of its own."""
-    name = value.get("name") if isinstance(value, Mapping) else value
-    return name if isinstance(name, str) else show_value(value)
 
 
 def _name(value: Named, found: Intervention | Function) -> str:

@@ -9,8 +9,19 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechconn.core import Data, SampleSource, as_data, check_by_index, draw_uniform, draw_uniform_block
+from mechconn.core import (
+    Data,
+    SampleSource,
+    as_data,
+    check_by_index,
+    draw_uniform,
+    draw_uniform_block,
+    find_row_origin,
+    read_row_ids,
+    share_rows,
+)
 from mechconn.datasets import Groups, Normalised, read_group_names
+from mechconn.interventions._intervention import lift_scale
 
 Within: TypeAlias = "Groups | str | None"
 """Which rows may stand in for a row: None all, "class" those of its label, or a group for each row."""
@@ -27,7 +38,7 @@ class Donors:
         members: rows of `source` by group, int64 of shape [M]: those of the first group, then those of the next.
         starts: where each group of `members` begins, int64 of shape [G + 1].
         groups: the group of each row of the data, int64 of shape [N].
-        own: whether the donors are the data themselves.
+        own: whether the donors are the rows of the data, as they are or changed.
     """
 
     source: SampleSource
@@ -89,7 +100,8 @@ def find_donors(what: str, scenes: SampleSource, others: Data | None = None, wit
     Args:
         what: what errors call the intervention.
         scenes: the data that it is applied to.
-        others: where donors come from instead; default: the data themselves.
+        others: where donors come from instead; default: the data themselves. Other data that show the same rows in the
+            same order, such as the data after an intervention, count as the data themselves.
         within: which rows may stand in for a row; groups are of the data, and go with no others.
 
     Raises:
@@ -97,22 +109,32 @@ def find_donors(what: str, scenes: SampleSource, others: Data | None = None, wit
         TypeError: the other data cannot be read by row.
     """
     named = f"donors of {what}"
-    source = scenes if others is None else check_by_index(named, as_data(named, others))
+    source = scenes if others is None else lift_scale(check_by_index(named, as_data(named, others)))
     source = source.scenes if isinstance(source, Normalised) else source  # interventions come before a normalisation
     groups, theirs = _read_groups(what, scenes, source, within)
-    ids = getattr(scenes, "ids", torch.arange(len(scenes)))
+    ids = read_row_ids(scenes)
     values, groups = groups.unique(return_inverse=True)
     order = theirs.argsort(stable=True)
     bounds = [torch.searchsorted(theirs[order], values, right=right) for right in (False, True)]
     members = [order[low:high] for low, high in zip(*(bound.tolist() for bound in bounds), strict=True)]
     starts = torch.tensor([0, *map(len, members)]).cumsum(0)
-    left = (starts[1:] - starts[:-1])[groups] - int(others is None)
+    own = others is None or _show_same_rows(scenes, source)
+    left = (starts[1:] - starts[:-1])[groups] - int(own)
     if bool((left < 1).any()):
         row = int((left < 1).nonzero()[0])
         raise ValueError(
             f"{what} has no other row{_describe_group(within)} to take for row {row}; give more data, or leave it out"
         )
-    return Donors(source, ids, torch.cat(members), starts, groups, others is None)
+    return Donors(source, ids, torch.cat(members), starts, groups, own)
+
+
+def _show_same_rows(scenes: SampleSource, source: SampleSource) -> bool:
+    """Whether row i of both is known to show the same sample; of pairs of tensors by the tensor of the inputs."""
+    if share_rows(scenes, source):
+        return True
+    (first, ids), (second, others) = find_row_origin(scenes), find_row_origin(source)
+    x = getattr(first, "x", None)
+    return x is not None and x is getattr(second, "x", None) and torch.equal(ids, others)
 
 
 def _read_groups(

@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechconn.core import SampleSource, check_range, find_below, log_warnings, show_value
-from mechconn.datasets import ImageSet
+from mechconn.datasets import ImageSet, Normalised
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._graded import GradedIntervention
 from mechconn.interventions._intervention import Kind, check_floating_images, check_image_shape
 
 FIRST_ROWS = 64
-"""Rows on which the scale and the colours of images are looked at."""
+"""Rows, spread over the data, on which the scale and the colours of images are looked at."""
 SLACK = 0.05
 """How far beyond [-1, 1] values may lie: rounding of half types, where images were mapped back from another scale."""
 
@@ -108,31 +108,32 @@ def take_part(given: int | None, share: float, height: int, width: int) -> int:
 
 
 def check_scale(name: str, scenes: SampleSource) -> Tensor:
-    """The first images, in [-1, 1]; where they seem to lie in [0, 1], a warning is logged.
+    """Some images, in [-1, 1]; where they seem to lie in [0, 1], a warning is logged.
 
     Raises:
         ValueError: values outside [-1, 1].
     """
-    x = scenes.inputs(torch.arange(min(FIRST_ROWS, len(scenes))))
+    count = min(FIRST_ROWS, len(scenes))
+    x = scenes.inputs(torch.arange(count) * len(scenes) // count)
     low, high = (float(value) for value in x.detach().aminmax())
     if math.isnan(low + high):
-        raise ValueError(f"{name} needs images in [-1, 1], got NaN in the first {len(x)} rows; repair or remove them")
+        raise ValueError(f"{name} needs images in [-1, 1], got NaN in {len(x)} rows looked at; repair or remove them")
     if not -1.0 - SLACK <= low <= high <= 1.0 + SLACK:
         raise ValueError(
-            f"{name} needs images in [-1, 1], got values from {low:.3g} to {high:.3g} in the first {len(x)} rows; of "
+            f"{name} needs images in [-1, 1], got values from {low:.3g} to {high:.3g} in {len(x)} rows looked at; of "
             "images normalised by a mean and std pass mechconn.datasets.Normalised.of(data, mean, std)"
         )
     if low >= 0 and high > 0 and not _holds_bytes(scenes):
         text = (
-            f"the first {len(x)} rows hold no value below 0, as images in [0, 1] do, but interventions are made for "
-            "[-1, 1]; of images in [0, 1] pass mechconn.datasets.Normalised.of(data, 0, 1)"
+            f"the {len(x)} rows looked at hold no value below 0, as images in [0, 1] do, but interventions are made "
+            "for [-1, 1]; of images in [0, 1] pass mechconn.datasets.Normalised.of(data, 0, 1)"
         )
         log_warnings(name, [text])
     return x
 
 
 def _holds_bytes(scenes: Any) -> bool:
-    """Whether the images come from a set of bytes, whose scale is known."""
-    while (below := find_below(scenes)) is not None:
+    """Whether the images come from a set of bytes, whose scale is known, on no other scale."""
+    while (below := find_below(scenes)) is not None and not isinstance(scenes, Normalised):
         scenes = below
     return isinstance(scenes, ImageSet)

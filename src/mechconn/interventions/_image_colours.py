@@ -141,7 +141,7 @@ def _check_channels(name: str, channels: int) -> None:
 def _check_colourful(name: str, x: Tensor) -> None:
     if bool((x == x[:, :1]).all()):
         raise ValueError(
-            f"{name} needs images in colour, but the three channels of the first {len(x)} rows are equal; leave it out"
+            f"{name} needs images in colour, but its channels are equal in the {len(x)} rows looked at; leave it out"
         )
 
 

@@ -46,7 +46,7 @@ class DonorIntervention(ImageIntervention, abc.ABC):
         name, prepared = type(self).__name__, replace(self)
         found = find_donors(name, scenes, self.donors, self.within)
         object.__setattr__(prepared, "_found", found)
-        if not found.own:
+        if self.donors is not None:  # also where they show the same rows
             wanted, got = (list(data.inputs(torch.tensor([0])).shape[1:]) for data in (scenes, found.source))
             check_scale(f"donors of {name}", found.source)
             if got != wanted:

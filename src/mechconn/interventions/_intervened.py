@@ -23,6 +23,7 @@ from mechconn.core import (
     describe_origin,
     move_source,
     read_named,
+    read_row_ids,
 )
 from mechconn.datasets import SameRows, Suite
 from mechconn.interventions._draws import Draws
@@ -158,7 +159,7 @@ def _apply_function(name: str, source: SampleSource, value: Any, seed: int) -> D
     function = read_intervention(name, value)
     if isinstance(function, Intervention):
         return function(source, seed=seed)
-    data = FunctionSet(source, function, getattr(source, "ids", torch.arange(len(source))), seed)
+    data = FunctionSet(source, function, read_row_ids(source), seed)
     RowTrial(
         what=f"the intervention {name!r}",
         takes="it gets (inputs, draws) and returns inputs of the same rows",

@@ -15,6 +15,7 @@ from torch import Tensor
 from mechconn.core import (
     ADDED_LATER,
     Registered,
+    RowSubset,
     SampleSource,
     as_data,
     check_declared_fields,
@@ -24,6 +25,7 @@ from mechconn.core import (
     is_source,
     isolate_rng,
     move_source,
+    read_row_ids,
 )
 from mechconn.datasets import Normalised, SameRows
 from mechconn.interventions._links import link_rows
@@ -97,14 +99,14 @@ class Intervention(Registered, abc.ABC):
         return self
 
     @property
+    def latent(self) -> Hashable:
+        """What it sets: an intervention on scenes replaces one that set the same; by default its class."""
+        return type(self)
+
+    @property
     def comes_before_inputs(self) -> bool:
         """Whether it changes what inputs are made from, by `rewrite`, such as texts before they are tokenised."""
         return False
-
-    @property
-    def latent(self) -> Hashable:
-        """What tells its latent from others: setting one a second time replaces its value; by default its class."""
-        return type(self)
 
     def rewrite(self, scenes: SampleSource, values: Tensor) -> SampleSource:
         """The scenes at the strengths `values`, of an intervention that comes before the inputs."""
@@ -127,7 +129,7 @@ class Intervention(Registered, abc.ABC):
     def __call__(self, scenes: Any, seed: int = 0, strength: float | None = None) -> IntervenedSet:
         """`scenes` with this latent drawn anew for every row.
 
-        Setting the latent a second time replaces its value, so an intervention is idempotent in its seed. On
+        Setting the latent (`latent`) a second time replaces its value, so an intervention is idempotent in its seed. On
         `Normalised` images it is applied before the normalisation, on the scale of [-1, 1].
 
         Args:
@@ -141,7 +143,7 @@ class Intervention(Registered, abc.ABC):
                 tried on the first rows, is no pure function of its arguments, or mixes rows.
         """
         check_declared_fields(type(self))
-        name, data = type(self).__name__, as_data("scenes", scenes)
+        name, data = type(self).__name__, lift_scale(as_data("scenes", scenes))
         if not is_source(data):
             raise TypeError(
                 f"{name} draws by row and needs an image set or an (x, y) pair of tensors, got {type(scenes).__name__}"
@@ -149,7 +151,7 @@ class Intervention(Registered, abc.ABC):
         before = data.scenes if isinstance(data, Normalised) else data
         self.check_inputs(before.inputs(torch.tensor([0])))
         if not isinstance(data, IntervenedSet):
-            data = IntervenedSet(data, getattr(before, "ids", torch.arange(len(data))), ())
+            data = IntervenedSet(data, read_row_ids(before), ())
         latents = {intervention.latent: (intervention, values) for intervention, values in data.latents}
         root = data.source.scenes if isinstance(data.source, Normalised) else data.source
         prepared = self.prepare(root)
@@ -162,7 +164,7 @@ class Intervention(Registered, abc.ABC):
             )
         if not is_built_in(type(self)):
             _check_by_row(prepared, data, values, seed, strength)
-        latents[self.latent] = (prepared, values)  # an old value is replaced in its place
+        latents[prepared.latent] = (prepared, values)  # an old value is replaced in its place
         return data.with_latents(tuple(latents.values()))
 
     def _draw_values(self, index: Tensor, seed: int, strength: float | None) -> Tensor:
@@ -193,6 +195,19 @@ def _check_by_row(
         inputs=data.render,
         change=lambda x, rows: intervention.apply(x, values[rows]),
     ).run(len(data))
+
+
+def lift_scale(data: Any) -> Any:
+    """Some rows of `Normalised` data, intervened or not, as `Normalised` data of these rows; anything else as it is."""
+    if not isinstance(data, RowSubset):
+        return data
+    whole = lift_scale(data.source)
+    if isinstance(whole, Normalised):
+        return replace(whole, scenes=replace(data, source=whole.scenes))
+    if isinstance(whole, IntervenedSet) and isinstance(whole.source, Normalised):
+        before = replace(whole, source=whole.source.scenes)
+        return replace(whole.source, scenes=replace(data, source=before))
+    return data
 
 
 def check_image_shape(name: str, x: Any) -> list[int]:

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from mechconn.core import RowSubset
-from mechconn.datasets import SameRows
+from mechconn.datasets import CuedSet, SameRows
 
 
 def link_rows(partners: Sequence[Int[Tensor, "n k"]], rows: int) -> Int[Tensor, " n"] | None:
@@ -59,5 +59,10 @@ def find_links(data: Any) -> Int[Tensor, " n"] | None:
     if isinstance(data, SameRows):
         own, below = getattr(data, "linked", None), find_links(data.below)
         return join_groups(own, below) if own is not None and below is not None else below if own is None else own
-    whole = find_links(data.source) if isinstance(data, RowSubset) else None
-    return None if whole is None else whole[data.rows.cpu()]
+    if isinstance(data, CuedSet):
+        whole, rows = find_links(data.content), data.content_rows
+    elif isinstance(data, RowSubset):
+        whole, rows = find_links(data.source), data.rows
+    else:
+        return None
+    return None if whole is None else whole[rows.cpu()]

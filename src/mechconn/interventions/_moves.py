@@ -188,7 +188,9 @@ class ColourShift(Intervention, name="colour-shift"):
 
     def apply(self, x: Float[Tensor, "n c h w"], values: Float[Tensor, "n c"]) -> Float[Tensor, "n c h w"]:
         """Tinted images."""
-        return (x + values.to(x)[:, :, None, None]).clamp_(-1.0, 1.0)
+        tinted = (x + values.to(x)[:, :, None, None]).clamp_(-1.0, 1.0)
+        plain = (values == 0).all(1).to(x.device)
+        return torch.where(by_row(plain), x, tinted) if bool(plain.any()) else tinted
 
 
 def _scale_largest(directions: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:

@@ -38,8 +38,8 @@ class ColumnIntervention(GradedIntervention, abc.ABC):
 
     @property
     def latent(self) -> Hashable:
-        """The class and the columns: other columns are another latent."""
-        return type(self), self.listed
+        """These columns; other columns are other latents."""
+        return type(self), frozenset(self.listed)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,7 +153,7 @@ class SwapColumn(ColumnIntervention, name="swap-column"):
             own, rows = self.read(x, column), draws.donors[:, 0 if self.together else number]
             other = self.read(self._found.source.inputs(rows), column).to(own)
             if column in self._blended:
-                shown[column] = torch.lerp(own, other, _spread(strength.to(own), own))
+                shown[column] = _blend(own, other, strength)
             else:
                 shown[column] = torch.where(_spread(swapped, own), other, own)
         return self.write(x, shown)
@@ -172,7 +172,7 @@ class BinColumn(ColumnIntervention, name="bin-column"):
         bins: how many.
 
     Raises:
-        ValueError: no such column, or one of whole numbers.
+        ValueError: no such column, or one of whole numbers, or with missing (NaN) or infinite values.
 
     Example:
         >>> from mechconn.interventions import intervened
@@ -206,9 +206,20 @@ class BinColumn(ColumnIntervention, name="bin-column"):
                 )
 
     def prepare(self, scenes: SampleSource) -> BinColumn:
-        """With the bins of each column: the edges between them and their means."""
+        """With the bins of each column: the edges between them and their means.
+
+        Raises:
+            ValueError: a value that is missing (NaN) or infinite.
+        """
         prepared = replace(self)
-        found = {column: _find_bins(_read_whole(self, scenes, column), self.bins) for column in self.listed}
+        columns = {column: _read_whole(self, scenes, column) for column in self.listed}
+        for column, values in columns.items():
+            if not bool(values.isfinite().all()):
+                raise ValueError(
+                    f"BinColumn takes means over rows, and column {column!r} is not finite in "
+                    f"{int((~values.isfinite()).sum())} of them; fill in the missing values, or use SwapColumn"
+                )
+        found = {column: _find_bins(values, self.bins) for column, values in columns.items()}
         object.__setattr__(prepared, "_edges", found)
         return prepared
 
@@ -218,7 +229,7 @@ class BinColumn(ColumnIntervention, name="bin-column"):
         for column in self.listed:
             own, (edges, means) = self.read(x, column), self._edges[column]
             binned = means.to(own)[torch.searchsorted(edges.to(own.device), own.double().contiguous(), right=True)]
-            shown[column] = torch.lerp(own, binned, strength.to(own))
+            shown[column] = _blend(own, binned, strength)
         return self.write(x, shown)
 
 
@@ -258,6 +269,13 @@ def _find_bins(values: Float[Tensor, " n"], bins: int) -> tuple[Float[Tensor, " 
     counts = torch.zeros(len(edges) + 1, dtype=torch.float64).index_add_(0, number, torch.ones_like(ordered))
     sums = torch.zeros(len(edges) + 1, dtype=torch.float64).index_add_(0, number, ordered)
     return edges, sums / counts
+
+
+def _blend(own: Tensor, other: Tensor, strength: Tensor) -> Tensor:
+    """x + s (x' - x): bit for bit x at s = 0 and x' at s = 1, also where one of them is missing (NaN) or infinite."""
+    share = _spread(strength.to(own), own)
+    blended = torch.lerp(own, other, share)
+    return torch.where(share == 0, own, torch.where(share == 1, other, blended))
 
 
 def _spread(values: Tensor, like: Tensor) -> Tensor:

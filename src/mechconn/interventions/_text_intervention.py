@@ -103,8 +103,9 @@ class TextIntervention(GradedIntervention, abc.ABC):
     """
 
     level: Level = "auto"
-    special: tuple[int, ...] | None = None
+    special: tuple[int, ...] | None = field(default=None, repr=False)
     pad_id: int | None = None
+    _pads_left: bool = field(default=False, init=False, repr=False, compare=False)
 
     takes = "texts"
     on_tokens: ClassVar[bool] = True
@@ -172,6 +173,8 @@ class TextIntervention(GradedIntervention, abc.ABC):
             )
         raw = None if root is None else root.raw
         ready = self._at_level(level, root).read_words(None if raw is None else raw.tokenizer)
+        if level == "tokens" and root is None:
+            object.__setattr__(ready, "_pads_left", _is_padded_left(scenes))
         ready.check_texts(ready._iterate_texts(scenes, data))
         return ready
 
@@ -239,7 +242,7 @@ class TextIntervention(GradedIntervention, abc.ABC):
                 parts = self.edit(row.parts, RowNumbers(share, number, blocks, room=width - row.count))
                 if parts != row.parts:
                     changed[number] = row.list_tokens(parts, width)  # pyright: ignore[reportArgumentType]
-        return write_rows(x, changed, self.pad_id or 0)
+        return write_rows(x, changed, self.pad_id or 0, self._pads_left)
 
     def rewrite(self, scenes: SampleSource, values: Float[Tensor, "n 2"]) -> TokenSet:
         """The texts at the strengths that were drawn, tokenised by the tokenizer that read them."""
@@ -312,6 +315,16 @@ def find_token_set(scenes: Any) -> TokenSet | None:
     while scenes is not None and not isinstance(scenes, TokenSet):
         scenes = find_below(scenes)
     return scenes
+
+
+def _is_padded_left(scenes: SampleSource) -> bool:
+    """Whether texts have their padding on the left, by the first that has some."""
+    for start in range(0, len(scenes), READ):
+        mask = scenes.inputs(torch.arange(start, min(start + READ, len(scenes))))[TOKEN_MASK].bool()
+        padded = ~mask.all(1)
+        if bool(padded.any()):
+            return not bool(mask[padded][0, 0])
+    return False
 
 
 def _join_texts(parts: Sequence[Part]) -> tuple[str, ...]:

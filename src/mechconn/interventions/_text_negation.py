@@ -17,6 +17,10 @@ SHORTENED = ("'m", "'re", "'ve", "'ll", "'d")
 BEFORE_S = frozenset("he she it that this there what who where here".split())
 NEGATIONS = ("not", "never")
 IRREGULAR = {"can't": "can", "won't": "will", "shan't": "shall", "ain't": "is", "cannot": "can"}
+APART = "n't"
+"""In texts whose words are divided as those of the Penn Treebank, "is n't"."""
+STEMS = {"ca": "can", "wo": "will", "sha": "shall", "ai": "is"}
+"""What stands before it -> the verb."""
 PARTS = ("both", "first", "second")
 
 
@@ -24,9 +28,9 @@ PARTS = ("both", "first", "second")
 class Negation(TextIntervention, name="negate"):
     """English sentences negated, or their negation taken back: once in each part where u < `strength`.
 
-    At the first place that offers itself: "not" and "never" are removed, "isn't" becomes "is", and behind any other
-    auxiliary verb (is, has, do, can, ...) "not" is inserted. Texts without such a place stay. The rules know no
-    grammar: "had" of "he had a dog" is an auxiliary to them. For people the label can turn, which
+    At the first place that offers itself: "not" and "never" are removed, "isn't" and "is n't" become "is", and behind
+    any other auxiliary verb (is, has, do, can, ...) "not" is inserted. Texts without such a place stay. The rules know
+    no grammar: "had" of "he had a dog" is an auxiliary to them. For people the label can turn, which
     `explain_label_change` says. There is no form for token ids.
 
     Attributes:
@@ -70,6 +74,8 @@ def negate(part: WordPart) -> Part:
         following = part.keys[place + 1] if place + 1 < len(part.keys) else ""
         if key in NEGATIONS:
             return part.without({place})
+        if following == APART and (key in STEMS or _is_auxiliary(key)):
+            return part.replaced(place, place + 2, [_copy_case(part.words[place], STEMS.get(key, key))])
         if (positive := _make_positive(key)) is not None:
             return part.replaced(place, place + 1, [_copy_case(part.words[place], positive)])
         if _is_auxiliary(key):

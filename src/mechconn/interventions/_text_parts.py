@@ -14,6 +14,9 @@ CLOSING = tuple(".,;:!?)]}%\u2019\u201d\u2026")
 """What stands without a blank before it."""
 APOSTROPHES = str.maketrans("\u2019", "'")
 
+ENDS = ".!?"
+"""Marks that end a sentence."""
+
 
 @dataclass(frozen=True)
 class WordPart:
@@ -50,6 +53,10 @@ class WordPart:
     def keys(self) -> tuple[str, ...]:
         """What words are compared by: case and the shape of apostrophes do not count."""
         return tuple(make_key(word) for word in self.words)
+
+    def crosses_end(self, start: int, stop: int) -> bool:
+        """Whether a sentence ends between the words from `start` to before `stop`."""
+        return any(mark in gap for gap in self.gaps[start + 1 : stop] for mark in ENDS)
 
     def ordered(self, order: Sequence[int]) -> WordPart:
         """The words in another order, what stands between them in its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -41,6 +41,11 @@ class _PhraseIntervention(TextIntervention):
             object.__setattr__(self, "phrase", ids)
             if self.level == "text":
                 raise ValueError(f"a phrase of token ids has no strings, got {ids}; leave level out, or pass words")
+
+    @property
+    def latent(self) -> Hashable:
+        """The phrase; other phrases are other latents."""
+        return type(self), self.phrase
 
     def _list_words(self) -> tuple[Any, ...]:
         """The phrase as words, or as token ids."""
@@ -164,13 +169,18 @@ class RemovePhrase(_PhraseIntervention, name="remove-phrase"):
 
     def edit(self, parts: Parts, row: RowNumbers) -> Parts:
         """The parts without some occurrences."""
+        return tuple(self._remove(part, number, row) for number, part in enumerate(parts))
+
+    def _remove(self, part: Part, number: int, row: RowNumbers) -> Part:
+        words, found = self._list_words(), self._find(part)
+        for unit in reversed(row.chosen(len(found), number)):
+            part = part.cut(found[unit], found[unit] + len(words))
+        return part
+
+    def _find(self, part: Part) -> list[int]:
+        """Where the phrase begins; none goes on beyond the end of a sentence."""
         words = self._list_words()
-        return tuple(_remove(part, number, words, row) for number, part in enumerate(parts))
-
-
-def _remove(part: Part, number: int, words: Sequence[Any], row: RowNumbers) -> Part:
-    phrase = [make_key(word) for word in words] if isinstance(part, WordPart) else words
-    found = find_phrase(part.keys, phrase)
-    for unit in reversed(row.chosen(len(found), number)):
-        part = part.cut(found[unit], found[unit] + len(words))
-    return part
+        if not isinstance(part, WordPart):
+            return find_phrase(part.keys, words)
+        found = find_phrase(part.keys, [make_key(word) for word in words])
+        return [place for place in found if not part.crosses_end(place, place + len(words))]

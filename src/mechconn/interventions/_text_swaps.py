@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,6 +35,10 @@ class _Known:
     continuing: frozenset[int] = frozenset()
 
 
+PROPER = ("names", "places")
+"""Lists of words that are written with a capital letter."""
+
+
 @dataclass(frozen=True)
 class _Swaps:
     """What stands for what.
@@ -44,12 +48,14 @@ class _Swaps:
         group: entry -> number of its group, of which entries of a row share the draw.
         own: entry -> as it is written in the list.
         known: what the tokenizer knows.
+        proper: whether entries are names, which begin with a capital letter in texts that have any.
     """
 
     donors: dict[Entry, tuple[Entry, ...]]
     group: dict[Entry, int]
     own: dict[Entry, Entry]
     known: _Known
+    proper: bool = False
 
     @cached_property
     def lengths(self) -> list[int]:
@@ -68,7 +74,8 @@ class SwapWords(TextIntervention, name="swap-words"):
 
     A row draws by how many places each group moves on, so that a name is the same other name throughout the row, two
     names stay two, and in groups of two a second swap is the way back. Case and what follows an apostrophe are kept:
-    "HE'S" becomes "SHE'S". Whole words are compared without their case. The built-in lists are small and English:
+    "HE'S" becomes "SHE'S". Whole words are compared without their case; names and places of the
+    built-in lists begin with a capital letter, in texts that have any. The built-in lists are small and English:
     first "names" of one gender; "pronouns" of the other gender, where "her" becomes "his" before what may be a noun,
     else "him" (at the level "tokens" always "him"); "places", cities and countries. For people the label stays where it
     does not depend on who or where; with words of your own, that is for you to know.
@@ -106,6 +113,11 @@ class SwapWords(TextIntervention, name="swap-words"):
             raise ValueError(f"words must be the name of a list, a mapping, or {GROUP}, got none")
         if self.level == "text" and self._holds_ids:
             raise ValueError("words of token ids have no strings; leave level out, or pass words")
+
+    @property
+    def latent(self) -> Hashable:
+        """The words; other words are other latents."""
+        return type(self), repr(self.words)
 
     @property
     def needs(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -153,7 +165,7 @@ class SwapWords(TextIntervention, name="swap-words"):
     @cached_property
     def _swaps(self) -> _Swaps:
         known = self._known or _know(self._list_groups())
-        swaps = _Swaps({}, {}, {}, known)
+        swaps = _Swaps({}, {}, {}, known, proper=self.words in PROPER)
         for number, written in known.groups:
             group = tuple(_split_entry(entry) for entry in written)
             for place, entry in enumerate(group[:1] if isinstance(self.words, Mapping) else group):
@@ -253,11 +265,20 @@ def _find_entries(part: Part, swaps: _Swaps) -> list[tuple[int, Entry]]:
             stop = place + length
             whole, stemmed = keys[place:stop], (*keys[place : stop - 1], *stems[stop - 1 : stop])
             entry = next((one for one in (whole, stemmed) if one in swaps.donors), None)
-            if entry is not None and (isinstance(part, WordPart) or _is_whole(part, place, entry, swaps.known)):
+            if entry is not None and _is_meant(part, place, entry, swaps):
                 found.append((place, entry))
                 free = stop
                 break
     return found
+
+
+def _is_meant(part: Part, place: int, entry: Entry, swaps: _Swaps) -> bool:
+    """Whether what stands at a place is the entry: whole words of one sentence, a name with a capital letter."""
+    if not isinstance(part, WordPart):
+        return _is_whole(part, place, entry, swaps.known)
+    if part.crosses_end(place, place + len(entry)):
+        return False
+    return not swaps.proper or part.words[place][:1].isupper() or part.text.islower()
 
 
 def _is_whole(part: TokenPart, place: int, entry: Entry, known: _Known) -> bool:

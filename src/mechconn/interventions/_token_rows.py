@@ -64,7 +64,8 @@ class TokenRow:
         for part, kind, behind in zip(left, self.types, self.fixed[1:], strict=True):
             found += [(int(token), kind) for token in part.words]
             found += behind
-        return found or [(self.parts[0].words[0], self.types[0])]
+        filled = zip(self.parts, self.types, strict=True)
+        return found or [next((part.words[0], kind) for part, kind in filled if part.words)]
 
 
 def read_rows(x: Mapping[str, Tensor], special: Sequence[int]) -> list[TokenRow]:
@@ -80,13 +81,23 @@ def read_rows(x: Mapping[str, Tensor], special: Sequence[int]) -> list[TokenRow]
     ]
 
 
-def write_rows(x: Mapping[str, Tensor], rows: Mapping[int, list[tuple[int, int]]], pad_id: int) -> dict[str, Tensor]:
-    """A batch with other tokens in some rows, padded on the side on which it is; whatever else it holds stays."""
+def write_rows(
+    x: Mapping[str, Tensor], rows: Mapping[int, list[tuple[int, int]]], pad_id: int, pads_left: bool = False
+) -> dict[str, Tensor]:
+    """A batch with other tokens in some rows, padded on the side on which it is; whatever else it holds stays.
+
+    Args:
+        x: the batch.
+        rows: number of a row -> (id, type) of each of its tokens.
+        pad_id: the id of padding.
+        pads_left: the side of rows that have no padding, which do not tell it.
+    """
     if not rows:
         return dict(x)
     width = x[TOKEN_IDS].shape[1]
     found: dict[str, list[list[int]]] = {TOKEN_IDS: [], TOKEN_MASK: [], TYPES: []}
-    lefts = (~x[TOKEN_MASK].bool()[:, 0]).tolist()
+    mask = x[TOKEN_MASK].bool()
+    lefts = torch.where(mask.all(1), pads_left, ~mask[:, 0]).tolist()
     for number, tokens in rows.items():
         more = width - len(tokens)
         ids, types, ones = [t for t, _ in tokens], [t for _, t in tokens], [1] * len(tokens)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mechconn.connectivity import Evaluator
 from mechconn.core import check_choice, check_is
@@ -86,12 +87,24 @@ def _join(parts: Sequence[GroupRows]) -> GroupRows:
     first = parts[0]
     counted = [torch.ones(part.total, dtype=torch.bool) if part.counted is None else part.counted for part in parts]
     labels = [part.labels for part in parts if part.labels is not None]
-    clusters = [part.clusters for part in parts if part.clusters is not None]
     return GroupRows(
         torch.cat([part.correct for part in parts]),
         torch.cat(labels) if labels else None,
         {name: torch.cat([part.metrics[name] for part in parts]) for name in first.metrics},
         torch.cat(counted),
-        torch.cat(clusters) if clusters else None,
+        _join_clusters(parts),
         first.each,
     )
+
+
+def _join_clusters(parts: Sequence[GroupRows]) -> Tensor | None:
+    """The clusters of several splits; of a split without any each row is one of its own."""
+    known = [part.clusters for part in parts if part.clusters is not None]
+    if not known:
+        return None
+    beyond, joined = 1 + max(int(numbers.max()) for numbers in known), []
+    for part in parts:
+        rows = len(part.correct)
+        joined.append(beyond + torch.arange(rows) if part.clusters is None else part.clusters)
+        beyond += rows
+    return torch.cat(joined)

@@ -31,7 +31,7 @@ from mechconn.mechanisms._difference_evidence import (
 from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
-from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, measure_outcome
+from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, join_clusters, measure_outcome
 from mechconn.mechanisms._over_clusters import (
     RowValues,
     make_evidence_over_clusters,
@@ -256,7 +256,8 @@ def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, na
 def _compare_effects(
     before: tuple[SplitOutcome, SplitOutcome], after: tuple[SplitOutcome, SplitOutcome], on: On, bounds: Interval | None
 ) -> Difference:
-    before = before[0].beside(after[0]), before[1].beside(after[1])
+    first, second = (join_clusters(*sides) for sides in zip(before, after, strict=True))
+    before, after = (first[0], second[0]), (first[1], second[1])
     if before[0].clusters is not None:
         return _compare_over_clusters(before, after, on, bounds)
     here, there = ((a.values(on), b.values(on)) for a, b in (before, after))

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 SIMULTANEOUS = (
-    "Intervals of one measure hold at all strengths together with 95 % (Bonferroni); effects are differences within "
-    "rows from strength 0."
+    "Intervals of one measure hold at all strengths together with 95 % (Bonferroni), of what has no bounds, such as "
+    "the loss, approximately (Student's t); effects are differences within rows from strength 0."
 )
 
 
@@ -149,7 +149,8 @@ class DoseResponse(Result, Sequence[Dose], kind="dose_response"):
 
     def __str__(self) -> str:
         """Where the margin is reached, then a line for each strength."""
-        lines = [self._describe(), *print_table(self._tabulate()), self._answer(), *self._list_notes()]
+        notes = [f"  note: {note}" for note in self._list_notes()]
+        lines = [self._describe(), *print_table(self._tabulate()), self._answer(), f"  {SIMULTANEOUS}", *notes]
         return "\n".join(lines)
 
     def _answer(self) -> str:
@@ -163,12 +164,11 @@ class DoseResponse(Result, Sequence[Dose], kind="dose_response"):
         return f"{self.intervention}{disturbs} from strength 0 to {last:g} on {self.samples:,} rows{over}"
 
     def _list_notes(self) -> Iterator[str]:
-        yield f"  {SIMULTANEOUS}"
         if self.label_change:
-            yield f"  note: it changes the label for people at full strength: {self.label_change}"
+            yield f"it changes the label for people at full strength: {self.label_change}"
         if self.uninformative:
-            yield f"  note: a small effect says nothing about what the model uses: {self.uninformative}"
-        yield from (f"  note: {note}" for note in self.notes)
+            yield f"a small effect says nothing about what the model uses: {self.uninformative}"
+        yield from self.notes
 
     def rows(self) -> list[dict[str, Any]]:
         """One record per strength."""
@@ -191,8 +191,8 @@ class DoseResponse(Result, Sequence[Dose], kind="dose_response"):
     def sections(self) -> list[Section]:
         """The curves and their table."""
         figure = Drawing(self.plot, f"{self._describe()}: {self.describe_reached()}.")
-        notes = " ".join(line.strip() for line in self._list_notes())
-        note = f"{self._describe()}. {notes}"
+        noted = "".join(f" Note: {note}." for note in self._list_notes())
+        note = f"{self._describe()}. {SIMULTANEOUS}{noted}"
         return [Section("Effect by strength", figures=(figure,), tables=(self._tabulate(),), note=note)]
 
     def _tabulate(self) -> Table:

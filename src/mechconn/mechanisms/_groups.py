@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
+from mechconn.connectivity import number_clusters
 from mechconn.core import (
     Compute,
     Data,
@@ -238,7 +239,7 @@ def measure_groups(
         loss: decides what is right: one of `mechconn.losses`, or a function.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`. A group's rows may be in
-            some of the clusters, and a cluster's in several groups.
+            some of the clusters, and a cluster's in several groups. Rows that show each other are one cluster too.
         seed: of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where the model is.
@@ -259,16 +260,15 @@ def measure_groups(
         raise ValueError("the loader shuffles, so that groups cannot be matched to rows; pass one with shuffle=False")
     clusters = _read_clusters(cluster, source)
     check_label_names([("the model", model)], {"data": source}, loss)
-    model, source = represent_on_split(model, source)
-    network = Network(model, compute)
+    model, shown = represent_on_split(model, source)
+    network, asked = Network(model, compute), check_metrics(metrics)
     forward = Inference(network).at(network.load(point_of(model).params), network.buffers)
     with isolate_rng(seed, "measure_groups"):
-        asked = check_metrics(metrics)
-        result = compute_outcomes(forward, network, source, "data", as_loss(loss), asked)
+        result = compute_outcomes(forward, network, shown, "data", as_loss(loss), asked)
     compute.report("measuring groups", 1, 1)
     answers = check_classified("measure_groups", result)
     check_predictions("data", answers)
-    numbers = None if clusters is None else clusters.of("data", len(result.loss), result.counted)
+    numbers = number_clusters("data", [source], clusters, len(result.loss), result.counted)
     rows = GroupRows(answers.right, answers.labels, result.metrics, result.counted, numbers, answers.each)
     found = compute_accuracies(rows, groups, train_groups, overlapping, collect_bounds(asked))
     return replace(found, compute=network.computed)

@@ -48,6 +48,7 @@ from mechconn.mechanisms._outcomes import (
     ModelOutcome,
     SplitOutcome,
     explain_undefined_loss,
+    join_clusters,
     measure_outcome,
 )
 from mechconn.mechanisms._over_clusters import RowValues, compute_mean_over_clusters, make_evidence_over_clusters
@@ -177,8 +178,8 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     splits, reference = outcome.splits, outcome.splits[suite.reference]
     others = {name: result for name, result in splits.items() if name != suite.reference}
     shares = {name: compute_mean(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
-    before = {name: reference.beside(result) for name, result in others.items()}
-    evidence = {name: compute_evidence(name, before[name], result, on, outcome) for name, result in others.items()}
+    sides = {name: join_clusters(reference, result) for name, result in others.items()}
+    evidence = {name: compute_evidence(name, *both, on, outcome) for name, both in sides.items()}
     judgements = judge_by_family(evidence, suite.interventions, margin)
     undefined = {name: explain_undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
     losses = {
@@ -191,12 +192,10 @@ def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) 
     metrics = {m: {name: compute_mean(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
     effects = {
         name: add_caveat(
-            _make_effect(
-                name, before[name], result, judgements[name], evidence[name], on, outcome, suite.rows_shared(name)
-            ),
+            _make_effect(name, *both, judgements[name], evidence[name], on, outcome, suite.rows_shared(name)),
             uninformative,
         )
-        for name, result in others.items()
+        for name, both in sides.items()
     }
     notes = (
         *filter(None, (*undefined.values(), note_probabilities(splits), note_without_bounds(outcome))),

@@ -26,7 +26,13 @@ from mechconn.core import (
     resolve_compute,
 )
 from mechconn.datasets import Clusters, Suite, check_label_names
-from mechconn.interventions import Intervention, Named, choose_interventions
+from mechconn.interventions import (
+    GradedIntervention,
+    Intervention,
+    Named,
+    choose_interventions,
+    describe_intervention,
+)
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._dose_response import CONFIDENCE, Dose, DoseResponse
 from mechconn.mechanisms._effects import Change, On
@@ -37,11 +43,17 @@ from mechconn.mechanisms._measure import (
     compute_mean,
 )
 from mechconn.mechanisms._observational import can_pair
-from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, explain_undefined_loss, measure_outcome
+from mechconn.mechanisms._outcomes import (
+    ModelOutcome,
+    SplitOutcome,
+    explain_undefined_loss,
+    join_clusters,
+    measure_outcome,
+)
 from mechconn.mechanisms._reliances import measure_touched
 from mechconn.network import Metric, check_metrics
 
-NONE = "strength 0"
+NONE, GIVEN = "strength 0", "given"
 
 
 def measure_dose_response(
@@ -111,7 +123,7 @@ def measure_dose_response(
     source = check_by_index("measure_dose_response", as_data("data", data))
     if len(source) < 2:
         raise ValueError("a dose-response needs two rows or more for its intervals, got 1; give more data")
-    given = intervention if isinstance(intervention, Mapping | str) else {"the intervention": intervention}
+    given = intervention if isinstance(intervention, Mapping | str) else {GIVEN: intervention}
     with collect_warnings() as warned:
         chosen = choose_interventions(source, [given] if isinstance(intervention, Mapping | str) else given, "keep")
         name, applied = _find_one(chosen.functions)
@@ -127,25 +139,25 @@ def measure_dose_response(
     outcome = measure_outcome(evaluator, on, report_progress)
     first, count = outcome.splits[NONE], len(chosen_strengths)
     doses = [Dose(0.0, *_compute_means(first, outcome, count + 1))]
-    last = outcome.splits[next(reversed(changed))]
+    last = join_clusters(first, outcome.splits[next(reversed(changed))])
     for strength, split in zip(chosen_strengths, changed, strict=True):
         now = outcome.splits[split]
-        effects = _compute_effects(split, first.beside(now), now, outcome, count)
+        effects = _compute_effects(split, *join_clusters(first, now), outcome, count)
         doses.append(Dose(strength, *_compute_means(now, outcome, count + 1), effects))
     notes = tuple(filter(None, (explain_undefined_loss(split, result) for split, result in outcome.splits.items())))
     log_warnings("dose-response", notes)
     known = compute_mean(first, "accuracy", outcome) if first.classified else None
     return DoseResponse(
         intervention=name,
-        what=repr(applied),
+        what=describe_intervention(applied),
         disturbs=applied.disturbs,
         doses=tuple(doses),
         on=on,
         margin=margin,
         samples=len(first.loss),
         seed=seed,
-        paired=can_pair(first.beside(last), last),
-        clusters=None if last.clusters is None else last.rows("loss").units,
+        paired=can_pair(*last),
+        clusters=None if last[1].clusters is None else last[1].rows("loss").units,
         label_change=chosen.changing.get(next(iter(chosen.functions)), ""),
         uninformative="" if known is None else explain_uninformative(NONE, first, *known),
         notes=(*warned, *notes),
@@ -190,7 +202,13 @@ def _find_one(functions: Mapping[str, Any]) -> tuple[str, Intervention]:
             f"{getattr(found, '__name__', 'a function')} is a function, which has no strength; extend "
             "mechconn.interventions.GradedIntervention"
         )
-    return (found.registered_name if name == "the intervention" else name), found
+    name = found.registered_name if name == GIVEN else name
+    if isinstance(found, GradedIntervention) and found.strength != 1.0:
+        raise ValueError(
+            f"a dose-response sets the strength itself, got strength={found.strength!r} of {name}; leave it out, and "
+            "pass strengths=(0.25, 0.5)"
+        )
+    return name, found
 
 
 def _list_measures(result: SplitOutcome, outcome: ModelOutcome) -> list[str]:

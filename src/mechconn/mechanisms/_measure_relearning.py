@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mechconn.connectivity import Evaluator, read_first_rows
+from mechconn.connectivity import Evaluator, number_clusters, read_first_rows
 from mechconn.core import (
     Compute,
     Data,
@@ -297,9 +297,8 @@ class RelearningSetup:
         self.notes += side.notes
         found = {rate: attack.relearn(name, side.model, rate, self._report) for rate in self.relearning.rates}
         rate = choose_rate({rate: looks.correct for rate, looks in found.items()})
-        if self.clusters is not None:
-            looks = found[rate]
-            self._row_clusters = self.clusters.of(self.split, looks.correct.shape[2], looks.counted)
+        looks, measured = found[rate], self.suite.draws_of(self.split).values()
+        self._row_clusters = number_clusters(self.split, measured, self.clusters, looks.correct.shape[2], looks.counted)
         return _make_curve(rate, found[rate], side.groups, self._row_clusters)
 
     @cached_property

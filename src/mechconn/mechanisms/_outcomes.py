@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mechconn.connectivity import Evaluator, shows_other_rows
-from mechconn.datasets import Selection, find_selection
+from mechconn.datasets import Selection, compare_selection, find_selection
+from mechconn.interventions import join_groups
 from mechconn.losses import NATS, Each
 from mechconn.mechanisms._difference_evidence import Correct
 from mechconn.mechanisms._over_clusters import RowValues
@@ -41,12 +42,6 @@ class SplitOutcome:
     observed: Selection | None = None
     clusters: Tensor | None = None
     linked: bool = False
-
-    def beside(self, other: SplitOutcome) -> SplitOutcome:
-        """The same with the clusters of another split on the same rows, where rows are linked there alone."""
-        if not other.linked or self.linked or len(self.loss) != len(other.loss):
-            return self
-        return replace(self, clusters=other.clusters)
 
     @cached_property
     def targets(self) -> Tensor:
@@ -96,6 +91,34 @@ class SplitOutcome:
         assert predicted is not None
         others = (result.answers for result in self.draws)
         return _mean_over_draws([predicted != other.predicted for other in others if other is not None])  # pyright: ignore
+
+
+def join_clusters(before: SplitOutcome, after: SplitOutcome) -> tuple[SplitOutcome, SplitOutcome]:
+    """Two splits with one numbering of clusters, where rows of either show something of each other.
+
+    On the same rows those are together that are so on either split; of other rows, each that is in no cluster is one.
+
+    Raises:
+        ValueError: all rows are then in one cluster.
+    """
+    if not (before.linked or after.linked):
+        return before, after
+    sides = (before, after)
+    known = [side.clusters for side in sides if side.clusters is not None]
+    if compare_selection(before.observed, after.observed) is None and torch.equal(before.targets, after.targets):
+        joined = known[0] if len(known) == 1 else join_groups(*known)
+        if len(joined.unique()) < 2:
+            raise ValueError(
+                f"all {len(joined)} rows of two splits show something of each other, and an interval needs rows that "
+                "do not; give more data, or rows to take from, donors="
+            )
+        return replace(before, clusters=joined), replace(after, clusters=joined)
+    beyond = 1 + max(int(numbers.max()) for numbers in known)
+    first, second = (
+        side if side.clusters is not None else replace(side, clusters=beyond + torch.arange(len(side.loss)))
+        for side in sides
+    )
+    return first, second
 
 
 def _mean_over_draws(values: Sequence[Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mechconn.connectivity import number_clusters
 from mechconn.core import (
     Compute,
     Data,
@@ -120,7 +121,7 @@ def probe(
         readers[FRESH] = FeatureReader(_draw_fresh(model, seed), FRESH, source, layers, width, seed, compute)
     features = readers[MODEL].read()
     classes = read_classes("target", given, features.targets)
-    numbers = None if clusters is None else clusters.of("data", len(classes.numbers))
+    numbers = number_clusters("data", [source], clusters, len(classes.numbers))
     held = hold_out("target", classes, numbers, held_out, seed)
     fitting = _Fitting(classes, held, None if numbers is None else numbers[held], l2, compute)
     right = {MODEL: fitting.fit(features, MODEL)}

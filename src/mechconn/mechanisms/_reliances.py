@@ -29,6 +29,7 @@ from mechconn.interventions import (
     LabelChanging,
     Named,
     choose_interventions,
+    describe_intervention,
     find_links,
     intervened,
 )
@@ -132,7 +133,7 @@ def _check_names(chosen: Chosen) -> None:
     """Raise ValueError where an intervention has a name that says another thing in a suite."""
     taken = [name for name in (REFERENCE, NO_CUE) if name in chosen.functions]
     if taken:
-        raise ValueError(f"interventions have the name {taken[0]!r}, which is that of data without any; rename it")
+        raise ValueError(f"{taken[0]!r} is what rows without any change are called; name the intervention otherwise")
 
 
 def _advise_apart(draws: int, cluster: Clusters | None) -> str:
@@ -241,4 +242,6 @@ def _describe(name: str, chosen: Chosen, touched: float) -> AppliedIntervention:
     function = chosen.functions[name]
     if not isinstance(function, Intervention):
         return AppliedIntervention(getattr(function, "__name__", "a function"), "", touched)
-    return AppliedIntervention(repr(function), function.disturbs, touched, chosen.changing.get(name, ""))
+    return AppliedIntervention(
+        describe_intervention(function), function.disturbs, touched, chosen.changing.get(name, "")
+    )

@@ -37,6 +37,7 @@ UNFAMILIAR = (
     "inputs; invariant means that the accuracy stays, not that no answer changes."
 )
 
+WIDER = "Thick lines: 95 % intervals, each for itself. Thin lines: those that the verdicts rest on, for all together."
 SHOWN = 4
 """Names in a title."""
 
@@ -149,6 +150,8 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
         said = [f"relies on {', '.join(relied[:SHOWN])}{more}"] if relied else []
         counts = {"is invariant to": self.invariant_to, "may or may not rely on": self.undetermined}
         said += [f"{verdict} {_list_names(names)}" for verdict, names in counts.items() if names]
+        if self.invariant_to and self.invariance.uninformative:
+            said.append(f"its invariance says nothing: {self.invariance.uninformative}")
         return Header(f"The model {'; '.join(said)}", "What does this model rely on?")
 
     def _describe_thing(self, name: str) -> str:
@@ -158,7 +161,7 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
     def sections(self) -> list[Section]:
         """The effects in order, what each intervention shows, and what was left out."""
         sides = {"": self.invariance}
-        figure = Drawing(self.plot, describe_effects(sides))
+        figure = Drawing(self.plot, describe_effects(sides), WIDER)
         noted = "".join(f" Note: {note}." for note in self._list_notes())
         note = f"{describe_effect_intervals(self.invariance)} {HOLM} {UNFAMILIAR}{noted}"
         sections = [Section("What it relies on", figures=(figure,), tables=(self._tabulate(),), note=note)]
@@ -189,16 +192,21 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
         return Cell(name, share, title=applied.what)
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
-        """A matplotlib Figure: the effects in order with their 95 % intervals, coloured by verdict, and the margin."""
+        """A matplotlib Figure: the effects in order with their 95 % intervals, coloured by verdict, and the margin.
+
+        Thin lines are the intervals that verdicts rest on, wider for those of all interventions to hold together.
+        """
         found, scale = self.invariance, choose_effect_scale(self.invariance)
         marks = {
             name: (scale.factor * effect.effect, scale.factor * effect.interval[0], scale.factor * effect.interval[1])
             for name, effect in self.items()
         }
         verdicts = {name: effect.verdict for name, effect in self.items()}
+        bounds = {name: effect.adjusted_interval for name, effect in self.items()}
+        wider = {name: (scale.factor * low, scale.factor * high) for name, (low, high) in bounds.items()}
         label = f"effect on {found.on} ({scale.unit})"
-        return draw_ranked_marks(marks, verdicts, scale.factor * found.margin, label, ax)
+        return draw_ranked_marks(marks, verdicts, wider, scale.factor * found.margin, label, ax)
 
 
 def _list_names(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= SHOWN else f"{len(names)} interventions"
+    return ", ".join(names) if len(names) <= SHOWN else f"what {len(names)} interventions disturb"

@@ -17,6 +17,7 @@ VERDICT_COLOURS = {"sensitive": "#D55E00", "invariant": "#0072B2", "undetermined
 def draw_ranked_marks(
     marks: Mapping[str, tuple[float, float, float]],
     verdicts: Mapping[str, str],
+    wider: Mapping[str, tuple[float, float]],
     margin: float,
     label: str,
     ax: Axes | None = None,
@@ -26,6 +27,7 @@ def draw_ranked_marks(
     Args:
         marks: name -> (value, low, high), from the top.
         verdicts: name -> verdict.
+        wider: name -> (low, high) of the interval that the verdict rests on, as a thin line.
         margin: the band around zero.
         label: of the horizontal axis.
         ax: the panel; default: a new figure.
@@ -37,6 +39,7 @@ def draw_ranked_marks(
     for verdict, colour in VERDICT_COLOURS.items():
         for number, name in enumerate(name for name in marks if verdicts[name] == verdict):
             value, low, high = marks[name]
+            axes.plot(wider[name], [places[name]] * 2, color=colour, linewidth=0.7)
             axes.errorbar(
                 [value],
                 [places[name]],
