@@ -20,6 +20,7 @@ from mechconn.interventions import SwapColumn
 from mechconn.mechanisms._difference_evidence import make_accuracy_evidence
 
 ROWS = 1000
+WAYS = ("groups", "donors=", "rows")
 
 
 class Sign(nn.Module):
@@ -55,7 +56,8 @@ def main(draws: int) -> None:
     """Print a line for each share of labels."""
     for share in (0.5, 0.3, 0.1):
         effect = -2.0 * share * (1.0 - share)
-        held, width = dict.fromkeys(("groups", "donors=", "rows"), 0), dict.fromkeys(("groups", "donors=", "rows"), 0.0)
+        held: dict[str, int] = dict.fromkeys(WAYS, 0)
+        width: dict[str, float] = dict.fromkeys(WAYS, 0.0)
         for seed in range(draws):
             for name, (low, high) in measure(seed, share).items():
                 held[name] += low <= effect <= high

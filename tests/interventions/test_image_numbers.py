@@ -43,10 +43,6 @@ def _find_bright(x: Tensor) -> Tensor:
     return x[:, 0] > 0
 
 
-def _find_bright(x: Tensor) -> Tensor:
-    return x[:, 0] > 0
-
-
 @pytest.mark.parametrize("name", GRADED)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_number_types_stay_and_half_types_are_rounded_once(name: str, dtype: torch.dtype) -> None:
