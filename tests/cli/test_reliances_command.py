@@ -272,11 +272,22 @@ def test_the_scale_of_images_is_noted_where_nothing_says_it(folder: Path, capsys
     words = ("flat.safetensors", "--model", "flat_models:flat", "--interventions", "blur")
     code, out, errors = run(capsys, "reliances", words[0], "photos", *words[1:])
     assert code == 0, errors
-    assert "note: images are in [-1, 1]; of a network that was trained with a mean and std write an audit.toml" in out
+    assert "note: images are in [-1, 1]; of a network that was trained with a mean and std pass --mean and --std" in out
     scale = "[splits]\ntest = 'photos'\n[images]\nmean = [0.5, 0.5, 0.5]\nstd = [0.2, 0.2, 0.2]\n"
     (folder / "scaled.toml").write_text(scale, encoding="utf-8")
     code, out, errors = run(capsys, "reliances", words[0], "scaled.toml", *words[1:])  # the remedy
     assert code == 0 and "images are in [-1, 1]" not in out, errors
+    named = ("--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2")
+    code, by_options, errors = run(capsys, "reliances", words[0], "photos", *words[1:], *named)  # the other
+    assert code == 0 and "images are in [-1, 1]" not in by_options, errors
+    assert by_options.splitlines()[:6] == out.splitlines()[:6]
+    for wrong, text in (
+        (("--mean", "0.5"), "--mean and --std go together"),
+        (("--mean", "a,b,c", "--std", "1,1,1"), "must be numbers with commas between, got a,b,c and 1,1,1"),
+        (("--mean", "0,0", "--std", "1,1"), "mean and std must be one number or one for each channel"),
+    ):
+        code, _, errors = run(capsys, "reliances", words[0], "photos", *words[1:], *wrong)
+        assert code == 2 and len(errors) == 1 and text in errors[0]
 
 
 def test_files_of_features_that_are_not_read_name_the_one_that_is(

@@ -184,3 +184,14 @@ def test_inputs_of_no_known_kind_are_told_so_and_take_functions() -> None:
     with pytest.raises(ValueError, match="these inputs are neither images"):
         mc.reliances(model, (x, y))
     assert list(mc.reliances(model, (x, y), [lambda x, draws: -x])) == ["<lambda>"]
+
+
+def test_data_that_show_an_intervention_already_do_not_lose_it() -> None:
+    data = table(60, 2, 0, 0)
+    swapped = SwapColumn(columns=0)(data, seed=1)
+    with pytest.raises(
+        ValueError, match=r"the data show SwapColumn.* already, which SwapColumn would replace; pass the"
+    ):
+        mc.reliances(Reader(0), swapped, [{"name": "swap-column", "columns": 0}])
+    assert list(mc.reliances(Reader(0), swapped, [{"name": "swap-column", "columns": 1}])) == ["swap-column 1"]
+    assert list(mc.reliances(Reader(0), data, ["swap-column"]))  # the data before it

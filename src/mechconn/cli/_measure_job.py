@@ -134,8 +134,8 @@ def _note_scale(found: MeasuredData, config: MeasuredConfig) -> list[str]:
     if config.images.mean is not None or not isinstance(found.data, ImageSet):
         return []
     return [
-        "images are in [-1, 1]; of a network that was trained with a mean and std write an audit.toml, with [images] "
-        "mean = [...] and std = [...], and pass it as DATA"
+        "images are in [-1, 1]; of a network that was trained with a mean and std pass --mean and --std, or as DATA an "
+        "audit.toml with [images] mean = [...] and std = [...]"
     ]
 
 

@@ -25,6 +25,8 @@ Factory = Annotated[str | None, typer.Option("--model", help="package.module:fun
 Base = Annotated[Path | None, typer.Option(help="Folder of the network that a LoRA adapter was trained on.")]
 Key = Annotated[str | None, typer.Option(help="Which state of a file that holds several, such as state_dict_ema.")]
 Margin = Annotated[float | None, typer.Option(help="The largest effect that counts as none; 0.05 by default.")]
+Mean = Annotated[str | None, typer.Option(help="Of each channel of images on [0, 1], as in 0.485,0.456,0.406.")]
+Std = Annotated[str | None, typer.Option(help="Likewise; goes with --mean. By default images are in [-1, 1].")]
 Rows = Annotated[int | None, typer.Option(help="How many rows, evenly spaced; default: all.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
@@ -44,6 +46,8 @@ def reliances(
     keep: Annotated[
         bool, typer.Option("--keep-label-changing", help="Also those after which people give another label.")
     ] = False,
+    mean: Mean = None,
+    std: Std = None,
     rows: Rows = None,
     root: Root = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("reliances.html"),
@@ -60,7 +64,7 @@ def reliances(
 
     named, (place, config, folder) = collect_errors(
         lambda: None if interventions is None else parse_interventions(interventions),
-        lambda: _check(weights, data, base, output, device, root, margin, rows),
+        lambda: _check(weights, data, base, output, device, root, margin, rows, (mean, std)),
     )
     job = _prepare(MeasureRequest(weights, model, base, key, named, rows, root, seed), config, folder)
     how = "keep" if keep else "leave out"
@@ -94,6 +98,8 @@ def dose(
     base: Base = None,
     key: Key = None,
     margin: Margin = None,
+    mean: Mean = None,
+    std: Std = None,
     rows: Rows = None,
     root: Root = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("dose.html"),
@@ -109,7 +115,7 @@ def dose(
 
     named, (place, config, folder), _ = collect_errors(
         lambda: _parse_one(intervention),
-        lambda: _check(weights, data, base, output, device, root, margin, rows),
+        lambda: _check(weights, data, base, output, device, root, margin, rows, (mean, std)),
         lambda: check_count("strengths", strengths),
     )
     known = config.made_splits.get(named) if isinstance(named, str) else None
@@ -142,21 +148,38 @@ def _check(
     root: Path | None,
     margin: float | None,
     rows: int | None,
+    scale: tuple[str | None, str | None],
 ) -> tuple[str, MeasuredConfig, Path]:
     """(the device, the configuration with the margin and the inputs of the model, its folder)."""
     from mechconn.cli._measure_job import adopt_preprocessing
     from mechconn.cli._measured_data import read_measured_config
     from mechconn.core import check_count, check_positive, collect_errors
 
-    place, (config, folder), *_ = collect_errors(
+    place, (config, folder), numbers, *_ = collect_errors(
         lambda: choose_device(device),
         lambda: read_measured_config(data, root),
+        lambda: _read_scale(*scale),
         lambda: check_target(output, weights, Path(data)),
         lambda: None if margin is None else check_positive("margin", margin),
         lambda: None if rows is None else check_count("rows", rows),
     )
     config = adopt_preprocessing(config, data, weights, base, root)
+    if numbers:
+        config = config.model_copy(update={"images": config.images.model_copy(update=numbers)})
     return place, config if margin is None else config.model_copy(update={"margin": margin}), folder
+
+
+def _read_scale(mean: str | None, std: str | None) -> dict[str, list[float]]:
+    """Mean and standard deviation by channel; empty where none are given."""
+    if (mean is None) != (std is None):
+        raise ValueError("--mean and --std go together: pass both, as in --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5")
+    given = {name: text for name, text in (("mean", mean), ("std", std)) if text is not None}
+    try:
+        return {name: [float(part) for part in text.split(",")] for name, text in given.items()}
+    except ValueError as error:
+        raise ValueError(
+            f"--mean and --std must be numbers with commas between, got {' and '.join(given.values())}"
+        ) from error
 
 
 def _prepare(request: MeasureRequest, config: MeasuredConfig, folder: Path) -> MeasureJob:

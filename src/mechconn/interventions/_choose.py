@@ -22,7 +22,7 @@ from mechconn.core import (
 )
 from mechconn.datasets import Normalised
 from mechconn.interventions._intervened import Function, read_intervention
-from mechconn.interventions._intervention import Intervention, Kind, lift_scale
+from mechconn.interventions._intervention import IntervenedSet, Intervention, Kind, lift_scale
 from mechconn.interventions._row_trial import are_same, name_parts
 from mechconn.interventions._table_columns import ColumnIntervention, list_table_columns
 
@@ -229,5 +229,11 @@ def _expand(name: str, kind: type, options: Mapping[str, Any], x: Any) -> dict[s
 
 def _try_on(intervention: Intervention, scenes: SampleSource, x: Any) -> None:
     """Raise ValueError where an intervention does not suit the data."""
+    given = scenes.latents if isinstance(scenes, IntervenedSet) else ()
+    if same := [known for known, _ in given if known.latent == intervention.latent]:
+        raise ValueError(
+            f"the data show {describe_intervention(same[0])} already, which {type(intervention).__name__} would "
+            "replace; pass the data before it, or name another intervention"
+        )
     intervention.check_inputs(x)
     intervention.prepare(scenes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -60,6 +61,11 @@ class Patch(ImageIntervention, name="patch"):
     place: str | tuple[int, ...] = "top-left"
     size: int | None = None
     colour: float | tuple[float, ...] = 0.0
+
+    @property
+    def latent(self) -> Hashable:
+        """The place; other places are other latents."""
+        return type(self), tuple(self.place)
 
     def __post_init__(self) -> None:
         collect_errors(

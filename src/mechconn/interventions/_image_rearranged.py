@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -88,6 +89,11 @@ class Flip(ImageIntervention, name="flip"):
     disturbs: ClassVar[str] = "the side on which things lie"
 
     axis: str = "horizontal"
+
+    @property
+    def latent(self) -> Hashable:
+        """The axis; the other is another latent."""
+        return type(self), self.axis
 
     def __post_init__(self) -> None:
         collect_errors(super().__post_init__, lambda: check_choice("axis", self.axis, tuple(AXES)))
