@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from scipy.stats import chisquare
 from torch import Tensor
 
 from mechconn.datasets import CuedSet, SameRows, Suite
@@ -13,7 +14,9 @@ from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome
 from mechconn.stats import Interval
 
 UNEQUAL = 1.25
-"""Rows of the commonest class over an equal share, from which classes count as unequal."""
+"""Rows of the commonest class over an equal share, from which classes count as unequal ..."""
+CHANCE = 1e-3
+"""... where so unequal counts of equally likely classes are rarer than this."""
 
 
 def explain_uninformative(name: str, result: SplitOutcome, accuracy: float, interval: Interval | None) -> str:
@@ -92,8 +95,8 @@ def find_cued_set(data: Any) -> CuedSet | None:
 
 
 def _are_unequal(y: Tensor) -> bool:
-    """Whether the commonest class has a quarter more rows than an equal share."""
+    """Whether the commonest class has a quarter more rows than an equal share, and not by chance."""
     if y.dim() != 1 or y.is_floating_point():
         return False
     counts = y.unique(return_counts=True)[1]
-    return bool(counts.max() * len(counts) > UNEQUAL * len(y))
+    return bool(counts.max() * len(counts) > UNEQUAL * len(y)) and float(chisquare(counts.numpy()).pvalue) < CHANCE
