@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.datasets import make_cued_set
-from mechconn.interventions import BinColumn, SwapColumn, Texture, find_links
+from mechconn.datasets import find_links, make_cued_set
+from mechconn.interventions import BinColumn, SwapColumn, Texture
 from mechconn.stats import clopper_pearson
 from zoo import build
 
@@ -197,3 +199,14 @@ def test_donors_that_are_the_same_rows_are_exchanged_as_the_datas_own() -> None:
     binned = BinColumn(columns=0, bins=4)(plain.source, seed=0)
     shown = SwapColumn(columns=0, donors=binned)(plain.source, seed=1).inputs(torch.arange(40))[:, 0]
     assert torch.equal(shown, binned.inputs(plain.latents[0][1][:, 2].long())[:, 0])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_stored_outputs_keep_the_groups(tmp_path: Path, suffix: str) -> None:
+    suite = mc.intervened(table(400), {"other": SwapColumn(columns=0), "negated": lambda x, draws: -x})
+    files = mc.save_outputs(Sign(), suite, tmp_path, suffix=suffix)
+    given, expected = mc.load_outputs(files, reference="data"), mc.measure_invariance(Sign(), suite)
+    assert expected["other"].clusters == 200 and expected["negated"].clusters is None
+    assert given.draws["other"][0].shape == (400, 2)
+    for where in (given.suite, suite):
+        assert replace(mc.measure_invariance(given, where), compute={}) == replace(expected, compute={})

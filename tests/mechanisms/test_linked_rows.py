@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.interventions import SwapColumn, find_links
+from mechconn.datasets import find_links
+from mechconn.interventions import SwapColumn
 from mechconn.stats import clopper_pearson
 
 ROWS = 200
@@ -65,7 +66,7 @@ def test_rows_linked_in_two_ways_are_paired_over_the_groups_of_both() -> None:
     found = mc.measure_invariance(Sign(1), suite, on="loss")
     links = [find_links(split) for split in (first, second)]
     assert links[0] is not None and links[1] is not None and not torch.equal(links[0], links[1])
-    groups = mc.interventions.join_groups(links[0], links[1])
+    groups = mc.datasets.join_groups(links[0], links[1])
     assert found["second"].paired and found["second"].clusters == len(groups.unique()) < ROWS // 2
 
 

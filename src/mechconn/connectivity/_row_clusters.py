@@ -8,8 +8,7 @@ from typing import Any
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechconn.datasets import ClusterLabels, Suite
-from mechconn.interventions import find_links, join_groups
+from mechconn.datasets import ClusterLabels, Suite, find_links, join_groups
 
 
 def shows_other_rows(suite: Suite, split: str) -> bool:

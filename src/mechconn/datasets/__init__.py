@@ -38,6 +38,9 @@ from mechconn.datasets._label_names import match_names as match_names
 from mechconn.datasets._label_names import read_class_names as read_class_names
 from mechconn.datasets._label_names import read_output_names as read_output_names
 from mechconn.datasets._label_names import write_output_names as write_output_names
+from mechconn.datasets._links import find_links as find_links
+from mechconn.datasets._links import join_groups as join_groups
+from mechconn.datasets._links import link_rows as link_rows
 from mechconn.datasets._load import DATASET_NAMES as DATASET_NAMES
 from mechconn.datasets._load import ROOT_VARIABLE as ROOT_VARIABLE
 from mechconn.datasets._load import explain_missing_source as explain_missing_source

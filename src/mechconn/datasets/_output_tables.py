@@ -39,6 +39,8 @@ from mechconn.datasets._tables import check_values, read_columns
 FileName: TypeAlias = str | os.PathLike[str]
 SUFFIXES = (".csv", ".tsv", ".parquet")
 ID = "id"
+LINKED = "linked_id"
+"""The column of the groups of rows that show something of each other."""
 NO_OUTPUTS = {"", ID, "ids", "index", "idx", "row", "split", "draw", "seed", "fold"}
 """Columns of numbers that are no outputs, beside those whose names end in _id."""
 NUMBERED = re.compile(r"(?:(.*)_)?(\d+)")
@@ -104,7 +106,7 @@ def load_outputs(
     return make_model_outputs(
         {name: tuple(table.select_outputs(columns) for table in of) for name, of in tables.items()},
         {
-            name: [GivenSplit(table.labels, name, table.ids, table.classes) for table in of]
+            name: [GivenSplit(table.labels, name, table.ids, table.classes, table.linked) for table in of]
             for name, of in tables.items()
         },
         CUE if reference is None else reference,
@@ -127,7 +129,8 @@ def save_outputs(
     """Write a model's outputs on a suite for `load_outputs`: a file for each split and each further draw.
 
     A file has the columns label, output_0, output_1, ... (of outputs [N] one column, output) and, where the data have
-    `ids` or rows are known to correspond, id. Numbers are written exactly, and are those that `measure_invariance` with
+    `ids` or rows are known to correspond, id; where rows show something of each other, also linked_id, their groups.
+    Numbers are written exactly, and are those that `measure_invariance` with
     the same seed and `compute` sees, so that effects of the outputs are those of the model.
 
     Args:
@@ -190,6 +193,7 @@ class _OutputTable:
     labels: Tensor
     ids: Tensor | None
     classes: tuple[str, ...] | None
+    linked: Tensor | None = None
 
     def select_outputs(self, columns: Sequence[str]) -> Tensor:
         """The outputs in this order of columns."""
@@ -208,8 +212,9 @@ def _read_output_table(file: Path, label: str, outputs: Sequence[str] | None) ->
     numbers = {name: _read_numbers(file, name, others[name]) for name in columns}
     named = len(columns) > 1 and not any(map(NUMBERED.fullmatch, columns))
     ids = next((number_ids(held[name]) for name in (ID, "ids") if name in others and name not in columns), None)
+    linked = number_ids(held[LINKED]) if LINKED in others and LINKED not in columns else None
     return _OutputTable(
-        file, columns, numbers, _read_labels(file, label, held, columns), ids, columns if named else None
+        file, columns, numbers, _read_labels(file, label, held, columns), ids, columns if named else None, linked
     )
 
 
@@ -342,6 +347,7 @@ def _make_columns(outputs: Tensor, data: Any) -> dict[str, list[Any]]:
         {f"output_{k}": outputs[:, k] for k in range(outputs.shape[1])} if outputs.dim() > 1 else {"output": outputs}
     )
     known = {} if data.ids is None else {ID: data.ids}
+    known |= {} if data.linked is None else {LINKED: data.linked}
     return {name: column.tolist() for name, column in {**known, "label": data.y, **parts}.items()}
 
 

@@ -21,6 +21,7 @@ from mechconn.core import (
     read_targets,
 )
 from mechconn.datasets._label_names import check_label_names
+from mechconn.datasets._links import find_links
 from mechconn.datasets._suite import Suite
 from mechconn.network import Inference, Network, choose_rows, heeds_mask, point_of
 
@@ -42,12 +43,15 @@ class GivenSplit(ShortRepr):
         name: what errors call it.
         ids: identity of each row, int64 of shape [N]; None where the files tell none.
         classes: names of the classes; None where the files tell none.
+        linked: the number of each row's group of rows that show something of each other, int64 of shape [N]; None where
+            all rows are apart.
     """
 
     y: Tensor
     name: str
     ids: Tensor | None = None
     classes: tuple[str, ...] | None = None
+    linked: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -78,6 +82,11 @@ class NumberedRows(ShortRepr):
     numbers: Tensor
     y: Tensor
     scenes: Any
+
+    @property
+    def linked(self) -> Tensor | None:
+        """The number of each row's group of rows that show something of each other; None where all rows are apart."""
+        return find_links(self.scenes)
 
     @property
     def row_origin(self) -> tuple[object, Tensor]:
@@ -164,7 +173,7 @@ def compute_model_outputs(model: nn.Module, suite: Suite, seed: int, compute: Co
     numbered = shared | {suite.reference} if shared else shared
     splits = {
         name: [
-            GivenSplit(y, name, _choose_ids(data, len(y) if name in numbered else None))
+            GivenSplit(y, name, _choose_ids(data, len(y) if name in numbered else None), linked=find_links(data))
             for y, data in zip(labels, suite.draws_of(name).values(), strict=True)
         ]
         for name, (_, labels) in found.items()

@@ -32,8 +32,6 @@ from mechconn.interventions._intervention import IntervenedSet as IntervenedSet
 from mechconn.interventions._intervention import Intervention as Intervention
 from mechconn.interventions._intervention import SideData as SideData
 from mechconn.interventions._intervention import check_image_shape as check_image_shape
-from mechconn.interventions._links import find_links as find_links
-from mechconn.interventions._links import join_groups as join_groups
 from mechconn.interventions._moves import ColourShift as ColourShift
 from mechconn.interventions._moves import Rotate as Rotate
 from mechconn.interventions._moves import Translate as Translate

@@ -25,10 +25,9 @@ from mechconn.core import (
     read_named,
     read_row_ids,
 )
-from mechconn.datasets import SameRows, Suite
+from mechconn.datasets import SameRows, Suite, find_links
 from mechconn.interventions._draws import Draws
 from mechconn.interventions._intervention import Intervention
-from mechconn.interventions._links import find_links
 from mechconn.interventions._row_trial import RowTrial, name_parts
 
 Function: TypeAlias = Callable[[Any, Draws], Any]

@@ -27,8 +27,7 @@ from mechconn.core import (
     move_source,
     read_row_ids,
 )
-from mechconn.datasets import Normalised, SameRows
-from mechconn.interventions._links import link_rows
+from mechconn.datasets import Normalised, SameRows, link_rows
 from mechconn.interventions._row_trial import TRIED_ROWS, RowTrial
 
 Kind: TypeAlias = Literal["any", "images", "texts", "tables"]

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from mechconn.connectivity import Evaluator, shows_other_rows
-from mechconn.datasets import Selection, compare_selection, find_selection
-from mechconn.interventions import join_groups
+from mechconn.datasets import Selection, compare_selection, find_selection, join_groups
 from mechconn.losses import NATS, Each
 from mechconn.mechanisms._difference_evidence import Correct
 from mechconn.mechanisms._over_clusters import RowValues

@@ -22,7 +22,7 @@ from mechconn.core import (
     collect_warnings,
     resolve_compute,
 )
-from mechconn.datasets import Clusters, Suite, make_strips
+from mechconn.datasets import Clusters, Suite, find_links, make_strips
 from mechconn.interventions import (
     Chosen,
     Intervention,
@@ -30,7 +30,6 @@ from mechconn.interventions import (
     Named,
     choose_interventions,
     describe_intervention,
-    find_links,
     intervened,
 )
 from mechconn.losses import cross_entropy

@@ -12,8 +12,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from mechconn.core import RowSubset
-from mechconn.datasets import CuedSet, SameRows
+from mechconn.core import RowSubset, ShortRepr
+from mechconn.datasets._same_rows import SameRows
+from mechconn.datasets._suite import CuedSet
 
 
 def link_rows(partners: Sequence[Int[Tensor, "n k"]], rows: int) -> Int[Tensor, " n"] | None:
@@ -56,13 +57,14 @@ def join_groups(a: Int[Tensor, " n"], b: Int[Tensor, " n"]) -> Int[Tensor, " n"]
 
 def find_links(data: Any) -> Int[Tensor, " n"] | None:
     """The number of each row's group of rows that show something of each other; None where all rows are apart."""
+    own = getattr(data, "linked", None) if isinstance(data, ShortRepr) else None
     if isinstance(data, SameRows):
-        own, below = getattr(data, "linked", None), find_links(data.below)
+        below = find_links(data.below)
         return join_groups(own, below) if own is not None and below is not None else below if own is None else own
     if isinstance(data, CuedSet):
         whole, rows = find_links(data.content), data.content_rows
     elif isinstance(data, RowSubset):
         whole, rows = find_links(data.source), data.rows
     else:
-        return None
+        return own
     return None if whole is None else whole[rows.cpu()]
