@@ -298,7 +298,7 @@ def test_files_of_features_that_are_not_read_name_the_one_that_is(
     for name, text in (
         ("table.csv", "a table of features is read from a .safetensors file of x [N, D] and labels y [N]"),
         ("table.pt", "table.pt is no file of images, texts or a table that is read; save tensors as .safetensors"),
-        ("none.csv", "no folder none.csv; pass the path of"),
+        ("none.csv", "no folder none.csv"),
     ):
         code, _, errors = run(capsys, "reliances", "first.safetensors", name, "--model", "reliance_models:first")
         assert code == 2 and text in errors[0]

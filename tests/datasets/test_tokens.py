@@ -135,7 +135,9 @@ def test_tasks_that_make_no_sense_are_refused() -> None:
     ):
         cue_task(marked, cue=CUE)
     assert len(cue_task(marked.without(MARKERS), cue=CUE).train) == 16
-    with pytest.raises(ValueError, match=r"Rotate needs images of shape \[C, H, W\], got inputs of shape \[\]"):
+    with pytest.raises(
+        ValueError, match=r"Rotate needs images of shape \[C, H, W\], got inputs input_ids, attention_mask"
+    ):
         mc.Rotate(30)(data)
 
 
