@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -61,7 +62,21 @@ class Blur(ImageIntervention, name="blur"):
 
 
 @dataclass(frozen=True)
-class LowPass(ImageIntervention, name="low-pass"):
+class _CutFilter(ImageIntervention, abc.ABC):
+    """What filters with a sharp cut share: the cut, and its check."""
+
+    cut: float | None = None
+
+    def __post_init__(self) -> None:
+        collect_errors(super().__post_init__, lambda: self.cut is None or check_positive("cut", self.cut))
+
+    def check_size(self, channels: int, height: int, width: int) -> None:
+        """Raise ValueError where no frequency is above the cut."""
+        check_cut(self.cut, height, width)
+
+
+@dataclass(frozen=True)
+class LowPass(_CutFilter, name="low-pass"):
     """Spatial frequencies above a cut are scaled by 1 - s, those up to it stay; clipped to [-1, 1].
 
     Low are the frequencies with |f_y| <= cut and |f_x| <= cut, a square in the plane of frequencies. The cut is sharp,
@@ -87,22 +102,13 @@ class LowPass(ImageIntervention, name="low-pass"):
 
     disturbs: ClassVar[str] = "high spatial frequencies"
 
-    cut: float | None = None
-
-    def __post_init__(self) -> None:
-        collect_errors(super().__post_init__, lambda: self.cut is None or check_positive("cut", self.cut))
-
-    def check_size(self, channels: int, height: int, width: int) -> None:
-        """Raise ValueError where no frequency is above the cut."""
-        check_cut(self.cut, height, width)
-
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images without fine detail."""
         return blend(x, _keep_frequencies(x, _find_low(x, self.cut)), strength).clamp_(-1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class HighPass(ImageIntervention, name="high-pass"):
+class HighPass(_CutFilter, name="high-pass"):
     """Spatial frequencies up to a cut, but for the mean, are scaled by 1 - s, those above it stay; clipped to [-1, 1].
 
     The mean of each channel stays, so that the image keeps its mean colour. The cut is that of `LowPass`.
@@ -124,15 +130,6 @@ class HighPass(ImageIntervention, name="high-pass"):
     """
 
     disturbs: ClassVar[str] = "low spatial frequencies"
-
-    cut: float | None = None
-
-    def __post_init__(self) -> None:
-        collect_errors(super().__post_init__, lambda: self.cut is None or check_positive("cut", self.cut))
-
-    def check_size(self, channels: int, height: int, width: int) -> None:
-        """Raise ValueError where no frequency is above the cut."""
-        check_cut(self.cut, height, width)
 
     def render(self, x: Float[Tensor, "n c h w"], strength: Float[Tensor, " n"], draws: Draws) -> Tensor:
         """Images without large shapes."""

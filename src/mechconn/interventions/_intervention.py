@@ -109,7 +109,7 @@ class Intervention(Registered, abc.ABC):
 
     def rewrite(self, scenes: SampleSource, values: Tensor) -> SampleSource:
         """The scenes at the strengths `values`, of an intervention that comes before the inputs."""
-        raise NotImplementedError
+        raise AssertionError(f"{type(self).__name__} comes before the inputs, and has no rewrite of its own")
 
     def list_partners(self, values: Tensor) -> Int[Tensor, "n k"] | None:
         """For each row of the data the other rows of them that it shows something of; None where there are none.
