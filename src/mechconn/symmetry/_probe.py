@@ -185,7 +185,7 @@ def _set_mode_without_dropout(module: nn.Module, training: bool) -> None:
     for part in module.modules():
         if isinstance(part, _DropoutNd):
             part.eval()
-        elif isinstance(part, nn.MultiheadAttention):
+        elif isinstance(part, nn.MultiheadAttention | nn.RNNBase):
             part.dropout = 0.0
 
 
