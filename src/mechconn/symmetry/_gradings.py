@@ -172,10 +172,12 @@ class Grader:
         self._fields.setdefault(id(tensor), {})[units, place] = expr
 
     def add_parameter(self, name: str, tensor: TracedTensor) -> None:
-        """Make the exponents of a parameter unknowns, unless they are."""
+        """Make the exponents of a parameter unknowns, unless they are; one for all parts of an axis without the units."""
         if id(tensor) not in self._fields:
             for units, place in self.places(tensor):
-                variable = (name, units, place)
+                held = {axis for axis, _ in place.slots}
+                runs = tuple(run if axis in held else 0 for axis, run in enumerate(place.runs))
+                variable = (name, units, Place(runs, place.slots))
                 self.parameters[variable] = (name, tensor)
                 self.set(tensor, units, place, {variable: Fraction(1)})
 

@@ -9,19 +9,23 @@ from itertools import combinations
 from math import gcd, lcm
 from typing import get_args
 
+from mechconn.symmetry import _grading_rules, _recurrent_gradings
 from mechconn.symmetry._action import Action, ActionKind, Member
 from mechconn.symmetry._axes import Atom, Axis, NoRuleError, cut, expanded, leaves, length
 from mechconn.symmetry._calls import TracedTensor
 from mechconn.symmetry._derive import Recorded
-from mechconn.symmetry._grading_rules import RULES
 from mechconn.symmetry._gradings import Expr, Grader, Mode, Place, UngradedError, Units, Variable, list_touched
 from mechconn.symmetry._pattern import Factor, Pattern, Sum
 from mechconn.symmetry._views import PartOfView
 
 MODES: tuple[Mode, ...] = get_args(Mode)
+GRADING_RULES = {**_grading_rules.RULES, **_recurrent_gradings.RULES}
 MOST_UNITS = 3
 """Groups at most each combination of whose units has its own scale."""
 BLAMED = {"sign": "is not odd", "scale": "is not positively homogeneous", "approximate": "", "linear": "is not linear"}
+
+STRUCTURAL = ("they are", "a bias", "parts")
+"""How reasons begin that lie in what reads units beside what makes them, and not in one operation."""
 
 Vector = Mapping[Variable, int]
 """Exponents by their variables, whole numbers."""
@@ -115,9 +119,15 @@ class _Solved:
                     yield _coarsened(vector, units, places)
 
     def explain(self, units: Units) -> str:
-        """Why there are none."""
-        reasons = [reason for own, expr, reason in self.grader.equations if own == units and len(expr) == 1]
-        return reasons[0] if reasons else "what makes them and what reads them do not agree on one"
+        """Why there are none: the last reason that alone stands in their way; else the first."""
+        equations = [(expr, reason) for own, expr, reason in self.grader.equations if own == units]
+        variables = [variable for variable in self.grader.parameters if variable[1] == units]
+        reasons = dict.fromkeys(reason for expr, reason in equations if len(expr) == 1)
+        for reason in reversed([reason for reason in reasons if not reason.startswith(STRUCTURAL)]):
+            others = [expr for expr, other in equations if other != reason]
+            if _solve_equations(variables, others, modulo_two=self.grader.mode == "sign"):
+                return reason
+        return next(iter(reasons), "what makes them and what reads them do not agree on one")
 
 
 def _coarsened(vector: Vector, units: Units, places: Sequence[int]) -> Vector:
@@ -171,7 +181,7 @@ def _grade(grader: Grader, recorded: Recorded) -> None:
                 grader.reshape(viewed, narrowed)
                 grader.carry(result, viewed, part.axes)
             return
-        rule = RULES.get(call.name)
+        rule = GRADING_RULES.get(call.name)
         if rule is None:
             raise UngradedError
         rule(grader, call, recorded.results)
