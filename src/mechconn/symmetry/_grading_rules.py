@@ -50,7 +50,7 @@ def unary(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     elif g.mode == "sign" and call.name in ODD:
         g.carry(y, x, same)
     elif g.mode == "sign" and call.name in EVEN:
-        return
+        g.set_zero(y)
     elif g.mode in ("scale", "approximate") and call.name in DEGREES:
         _multiply_degree(g, y, x, DEGREES[call.name])
     else:
@@ -104,6 +104,8 @@ def power(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     elif g.mode == "sign" and float(k).is_integer():
         if int(k) % 2:
             g.carry(results[0], call.self, range(len(results[0].axes)))
+        else:
+            g.set_zero(results[0])
     else:
         raise UngradedError
 
@@ -176,10 +178,9 @@ def compared(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     if isinstance(given[0], TracedTensor) and isinstance(given[1], TracedTensor):
         out, operands = _aligned([given[0], given[1]], results[0])
         g.combine(out, operands, multiply=False)
-        for units, place in g.places(results[0]):
-            g.set(results[0], units, place, ZERO)
     elif 0 not in [value for value in given if _is_number(value)]:
         raise UngradedError
+    g.set_zero(results[0])
 
 
 def chosen(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -316,6 +317,7 @@ def spread(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     degree = Fraction(2 if call.name == "var" else 1)
     even = g.mode == "sign" and call.name in ("norm", "linalg_vector_norm")
     if even:
+        g.set_zero(y)
         return
     squares = TracedTensor(x.axes)
     _multiply_degree(g, squares, x, degree)
@@ -410,8 +412,7 @@ def attention(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     scores = TracedTensor((*q.axes[:-2], q.axes[-2], k.axes[-2]))
     g.combine((scores, [*labels_q, "row", "token"]), [(q, [*labels_q, "row", "in"]), (k, [*labels_k, "token", "in"])])
     g.forbid([scores, *([] if mask is None else [mask])], "softmax reads it")
-    for units, place in g.places(scores):
-        g.set(scores, units, place, ZERO)
+    g.set_zero(scores)
     g.combine((out, [*own_y, "row", "out"]), [(scores, [*labels_q, "row", "token"]), (v, [*labels_k, "token", "out"])])
     if shared:
         g.reshape(y, out)
@@ -428,8 +429,9 @@ def embedding(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 
 
 def view(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
-    """The same places in row-major order under another shape."""
-    g.reshape(results[0], call.self)
+    """The same places in row-major order under another shape; nothing of a view that is read part by part."""
+    if any(run.atoms for axis in g.runs(results[0]) for run in axis):
+        g.reshape(results[0], call.self)
 
 
 def permute(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -575,7 +577,9 @@ def zeros(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 
 def untouched(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Values that depend on shapes alone."""
-    del g, call, results
+    del call
+    for result in results:
+        g.set_zero(result)
 
 
 POOLS = [

@@ -163,8 +163,20 @@ class Grader:
     # ------------------------------------------------------------ exponents and equations
 
     def get(self, tensor: TracedTensor, units: Units, place: Place) -> Expr:
-        """The exponent of a place."""
+        """The exponent of a place; 0 of values that no operation made."""
         return self._fields.get(id(tensor), {}).get((units, place), ZERO)
+
+    def complete(self, tensor: TracedTensor) -> bool:
+        """Whether every exponent of a tensor is known; those that are not become 0."""
+        known = self._fields.setdefault(id(tensor), {})
+        missing = [key for key in self.places(tensor) if key not in known]
+        known |= dict.fromkeys(missing, ZERO)
+        return not missing
+
+    def set_zero(self, tensor: TracedTensor) -> None:
+        """Say that nothing changes a tensor."""
+        for units, place in self.places(tensor):
+            self.set(tensor, units, place, ZERO)
 
     def set(self, tensor: TracedTensor, units: Units, place: Place, expr: Expr) -> None:
         """Say what the exponent of a place is."""
@@ -226,6 +238,7 @@ class Grader:
                 more = 0 if j is None else len(own[axis][place.runs[axis]].atoms) - len(theirs[j][runs[j]].atoms)
                 front = more if shift else 0
                 if j is None or not 0 <= number - front < len(theirs[j][runs[j]].atoms):
+                    self.set(out, units, place, ZERO)  # the same along an axis that the source lacks
                     break
                 slots.append((j, number - front))
             else:
@@ -348,7 +361,7 @@ class Grader:
 
     def narrow(self, out: TracedTensor, source: TracedTensor, dim: int, start: int) -> None:
         """A part of one axis, from `start` on."""
-        self._copy_runs(out, source, dim, start)
+        self._copy_runs(out, source, dim, 0, start)
 
     def join(self, out: TracedTensor, parts: Sequence[TracedTensor], dim: int) -> None:
         """Tensors end to end along one axis."""
@@ -359,32 +372,47 @@ class Grader:
 
     def embed(self, out: TracedTensor, source: TracedTensor, dim: int, start: int) -> None:
         """A tensor at the places of one axis from `start` on."""
-        self._copy_runs(out, source, dim, -start, length(source.axes[dim]))
+        self._copy_runs(out, source, dim, start, 0)
 
-    def _copy_runs(
-        self, out: TracedTensor, source: TracedTensor, dim: int, offset: int, size: int | None = None
-    ) -> None:
-        """Exponents of places that two tensors share: place p of `out` along `dim` is p + offset of `source`.
+    def _copy_runs(self, out: TracedTensor, source: TracedTensor, dim: int, start: int, begin: int) -> None:
+        """Exponents of places that two tensors share: from `start` on along one axis of `out`, `begin` of `source`.
 
-        A part of `out` that several parts of `source` make must have one exponent, and the other way round.
+        Parts of the axis that share a place have one exponent.
         """
-        own, theirs = self.runs(out), self.runs(source)
-        ends = (0, length(out.axes[dim])) if size is None else (-offset, size - offset)
+        own, theirs = self.runs(out)[dim], self.runs(source)[dim]
+        here, there = self._number_places(out.axes[dim]), self._number_places(source.axes[dim])
+        shared: dict[int, list[int]] = {}
+        for mine, other in dict.fromkeys(zip(here[start:], there[begin:], strict=False)):
+            shared.setdefault(mine, []).append(other)
         for units, place in self.places(out):
-            run = own[dim][place.runs[dim]]
-            fixed = not run.atoms and len(own[dim]) == 1
-            if not fixed and not ends[0] <= run.start < ends[1]:
-                continue
-            numbers = range(len(theirs[dim])) if fixed else [self._match_run(theirs[dim], run, offset)]
-            for number in numbers:
-                if fixed and size is None and not self._overlaps(theirs[dim][number], offset, ends[1]):
-                    continue
-                expr = self.get(source, units, Place((*place.runs[:dim], number, *place.runs[dim + 1 :]), place.slots))
-                self._meet(out, units, place, expr)
+            for number in shared.get(place.runs[dim], ()):
+                same = own[place.runs[dim]].atoms == theirs[number].atoms
+                if not same and any(axis == dim for axis, _ in place.slots):
+                    raise UngradedError
+                runs = (*place.runs[:dim], number, *place.runs[dim + 1 :])
+                self._meet(out, units, place, self.get(source, units, Place(runs, place.slots)))
 
-    @staticmethod
-    def _overlaps(run: Run, offset: int, size: int) -> bool:
-        return not run.atoms or offset <= run.start < offset + size
+    def _number_places(self, axis: Axis) -> list[int]:
+        """The number of the run at each place of an axis."""
+        atoms = expanded(axis)
+        numbers = [0]
+        if not self.has_units(atoms):
+            return numbers * length(axis)
+        for atom in atoms:
+            inner = self._number_atom(atom)
+            count = len(self.list_atom(atom))
+            numbers = [outer * count + number for outer in numbers for number in inner]
+        return numbers
+
+    def _number_atom(self, atom: Atom) -> list[int]:
+        if atom.terms is None or not self.has_units([atom]):
+            return [0] * atom.size
+        numbers: list[int] = []
+        before = 0
+        for term in atom.terms:
+            numbers += [before + number for number in self._number_places(term)]
+            before += len(self.list_runs(term))
+        return numbers
 
     def _meet(self, tensor: TracedTensor, units: Units, place: Place, expr: Expr) -> None:
         """Set an exponent, or require that it is the one that is there."""

@@ -180,12 +180,15 @@ def _grade(grader: Grader, recorded: Recorded) -> None:
                 viewed = TracedTensor(part.shape)
                 grader.reshape(viewed, narrowed)
                 grader.carry(result, viewed, part.axes)
-            return
-        rule = GRADING_RULES.get(call.name)
-        if rule is None:
-            raise UngradedError
-        rule(grader, call, recorded.results)
+        else:
+            GRADING_RULES[call.name](grader, call, recorded.results)
     except (UngradedError, NoRuleError, AttributeError, LookupError, TypeError, ValueError):
+        grader.forbid(list_touched(call), f"{call.name} {BLAMED[grader.mode]}")
+        for result in recorded.results:
+            grader.set_zero(result)
+        return
+    # What a rule did not say anything about may be anything.
+    if not all([grader.complete(result) for result in recorded.results]):
         grader.forbid(list_touched(call), f"{call.name} {BLAMED[grader.mode]}")
 
 
