@@ -12,6 +12,7 @@ from pydantic import PlainValidator
 from torch import Tensor, nn
 
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
+from mechconn.alignment._slices import measure_gap
 from mechconn.core import (
     NOT_SAVED,
     Compute,
@@ -32,7 +33,6 @@ from mechconn.network import (
     copy_with_state,
     fix_device,
     has_adapters,
-    parameters_of,
     point_of,
     resolve_device,
     set_mode,
@@ -284,13 +284,14 @@ def match_units(
 ) -> Alignment:
     """B moved onto A by a symmetry that is verified; as `align`, for networks of one architecture without wrappers."""
     where = resolve_device(model_a, compute.device)
-    own_a, own_b = parameters_of(model_a), parameters_of(model_b)
+    own_a, own_b = ({name: p.detach() for name, p in m.named_parameters()} for m in (model_a, model_b))
     models = [_rest_at(model, where) for model in (model_a, model_b)]
     params_a, params_b = ({name: t.to(where) for name, t in own.items()} for own in (own_a, own_b))
     pair = NetworkPair(models[0], models[1], params_a, params_b, symmetry, seed, where, compute)
     matched = _check_matching(method, method.match(pair), symmetry)
-    moved = symmetry.apply(own_b, matched.permutations)
-    model = copy_with_state(model_b, symmetry.apply(model_b.state_dict(), matched.permutations))
+    state = symmetry.apply(model_b.state_dict(), matched.permutations)
+    model = copy_with_state(model_b, state)
+    moved = {name: _own(state[name], own) for name, own in own_b.items()}
     before, after = compute_distance(own_a, own_b), compute_distance(own_a, moved)
     notes = tuple(_collect_notes(symmetry, matched, before, after))
     log_warnings("alignment", notes)
@@ -311,6 +312,11 @@ def match_units(
     )
 
 
+def _own(tensor: Tensor, other: Tensor) -> Tensor:
+    """The tensor, or a copy where it lies in the memory of another."""
+    return tensor.clone() if tensor.data_ptr() == other.data_ptr() else tensor
+
+
 def _check_matching(method: AlignmentMethod, matched: Matching, symmetry: Symmetry) -> Matching:
     """What a method returned, once its similarities are of groups of the symmetry; `apply` checks the permutations."""
     name = f"{type(method).__name__}.match"
@@ -327,7 +333,8 @@ def _rest_at(model: nn.Module, device: torch.device) -> nn.Module:
     """The model in evaluation mode on a device; a copy where it is not."""
     if not any(part.training for part in model.modules()) and resolve_device(model, None) == device:
         return model
-    copied = copy_with_state(model, {}).to(device)
+    own = dict(model.named_parameters())
+    copied = copy_with_state(model, own, shared=own.values()).to(device)
     set_mode(copied, False)
     return copied
 
@@ -347,7 +354,7 @@ def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: 
 
 def compute_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     """Euclidean distance of two points of weight space."""
-    return float(sum((a[name].double() - b[name].to(a[name].device).double()).square().sum() for name in a) ** 0.5)
+    return float(sum(measure_gap(tensor, b[name].to(tensor.device)) for name, tensor in a.items()) ** 0.5)
 
 
 def _resolve_symmetry(model: nn.Module, method: AlignmentMethod, symmetry: Symmetry | None) -> Symmetry:

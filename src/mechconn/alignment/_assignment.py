@@ -36,6 +36,14 @@ class UnitSimilarity(abc.ABC):
     def total(self, permutations: Permutations) -> float:
         """The whole sum at these permutations."""
 
+    def neighbours(self, group: str) -> frozenset[str]:
+        """Groups whose permutations the scores of this group depend on."""
+        return frozenset(self.sizes)
+
+    def gain(self, group: str, found: Permutations, other: Permutations) -> float:
+        """How much larger the whole sum is at `found` than at `other`, which differ in one group alone."""
+        return self.total(found) - self.total(other)
+
 
 def search_permutations(
     similarity: UnitSimilarity, restarts: int, seed: int, report_progress: Callable[[int], None] = lambda _: None
@@ -71,20 +79,10 @@ def _prefer_present_order(similarity: UnitSimilarity, found: dict[str, Tensor]) 
         return present
     for group, order in present.items():
         scores = similarity.scores(group, found)
-        if scores is None or _gains_nothing(similarity, group, scores, found, {**found, group: order}):
-            found = {**found, group: order}
+        other = {**found, group: order}
+        if scores is None or similarity.gain(group, found, other) <= ROUNDING * float(scores.abs().sum()):
+            found = other
     return found
-
-
-def _gains_nothing(
-    similarity: UnitSimilarity, group: str, scores: Tensor, found: Permutations, present: Permutations
-) -> bool:
-    """Whether a group's permutation makes the sum no larger than its present order, beyond rounding."""
-    if similarity.is_linear(group):
-        values = _sum_matched(scores, found[group]), _sum_matched(scores, present[group])
-    else:
-        values = similarity.total(found), similarity.total(present)
-    return values[0] - values[1] <= ROUNDING * max(float(scores.abs().sum()), *map(abs, values))
 
 
 def _assign_in_order(similarity: UnitSimilarity, order: Sequence[str]) -> dict[str, Tensor]:
@@ -106,22 +104,33 @@ def _assign_in_order(similarity: UnitSimilarity, order: Sequence[str]) -> dict[s
 def _ascend(
     similarity: UnitSimilarity, found: dict[str, Tensor], order: Sequence[str]
 ) -> tuple[dict[str, Tensor], float]:
+    solved: dict[str, list[Tensor]] = {}  # for each group, the permutations at which it was last solved
     for _ in range(SWEEPS):
         moved = False
         for group in order:
-            scores = similarity.scores(group, found)
-            if scores is None:
+            around = [found[other] for other in sorted(similarity.neighbours(group))]
+            if group in solved and all(old is new for old, new in zip(solved[group], around, strict=True)):
                 continue
-            there = solve_assignment(scores)
-            if _sum_matched(scores, there) <= _sum_matched(scores, found[group]) + 1e-6 * float(scores.abs().max()):
-                continue
-            trial = {**found, group: there}
-            # Where a group meets itself in one tensor the scores are no longer linear, so the sum itself decides.
-            if similarity.is_linear(group) or similarity.total(trial) > similarity.total(found):
+            solved[group] = around
+            trial = _improve(similarity, group, found)
+            if trial is not None:
                 found, moved = trial, True
         if not moved:
             break
     return found, similarity.total(found)
+
+
+def _improve(similarity: UnitSimilarity, group: str, found: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """The permutations with a better one of this group; None where there is none."""
+    scores = similarity.scores(group, found)
+    if scores is None:
+        return None
+    there = solve_assignment(scores)
+    if _sum_matched(scores, there) <= _sum_matched(scores, found[group]) + 1e-6 * float(scores.abs().max()):
+        return None
+    trial = {**found, group: there}
+    # Where a group meets itself in one tensor the scores are no longer linear, so the sum itself decides.
+    return trial if similarity.is_linear(group) or similarity.gain(group, trial, found) > 0 else None
 
 
 def solve_assignment(scores: Tensor) -> Tensor:
