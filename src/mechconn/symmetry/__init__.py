@@ -1,5 +1,9 @@
 """Permutation symmetries of networks: read off their operations, proved by running them, written as patterns."""
 
+from mechconn.symmetry._action import Action as Action
+from mechconn.symmetry._action import Element as Element
+from mechconn.symmetry._action import Kind as Kind
+from mechconn.symmetry._action import Member as Member
 from mechconn.symmetry._axes import Atom as Atom
 from mechconn.symmetry._axes import Axis as Axis
 from mechconn.symmetry._axes import NoRuleError as NoRuleError
