@@ -11,7 +11,7 @@ from torch import nn
 
 import mechconn as mc
 from mechconn.alignment import match_units
-from mechconn.alignment._weights import _WeightScores
+from mechconn.alignment._weight_scores import WeightScores
 from mechconn.symmetry import compute_index, locate_units
 from memory import peak
 from zoo import CLASSES, FEATURES, build
@@ -115,7 +115,7 @@ def test_scores_that_are_kept_are_those_of_the_definition(factory: type[nn.Modul
     examples = {heads: torch.zeros(2, 3, 8), mc.models.small_convnet: torch.zeros(2, 3, 28, 28)}
     symmetry = mc.symmetry_of(a, examples.get(factory, EXAMPLE).double())
     own = [{name: t.double() for name, t in mc.parameters_of(model).items()} for model in (a, b)]
-    similarity = _WeightScores(symmetry, *own)
+    similarity = WeightScores(symmetry, *own)
     draw = torch.Generator().manual_seed(0)
     found = symmetry.random(0)
     for _ in range(6):
