@@ -1,9 +1,11 @@
-"""Running a float64 copy of a network with some of its weights moved, without dropout, on disturbed numbers."""
+"""Running a network in float64 with some of its weights moved, without dropout, on disturbed numbers."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -12,11 +14,13 @@ from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from mechconn.core import Inputs, isolate_rng, make_generator
-from mechconn.network import drop_computed_values, has_mode_or_loading_rules, make_call_arguments, set_mode
+from mechconn.network import drop_computed_values, make_call_arguments, set_mode, unwrap_module
+from mechconn.symmetry._disturbance import Disturbance
 from mechconn.symmetry._graph import copy_with_tensors, select_predictions, take_first_line
+from mechconn.symmetry._lazy_weights import Memory, make_lazy
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """Types that a forward pass may compute in."""
@@ -29,24 +33,34 @@ DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F
 
 
 Derivatives: TypeAlias = list[dict[str, Tensor]]
+Move: TypeAlias = Callable[[str, Tensor], Tensor]
+"""A tensor's name and its values -> the moved ones."""
+Orders: TypeAlias = Callable[[str], Sequence[Tensor | None] | None]
+"""A tensor's name -> for each axis the old place of what goes to each place, or None where all stay; None where moving
+does more than that."""
 
 
 class Probe:
-    """A float64 copy of a model, disturbed, that can be run with some of its tensors moved.
+    """A model in float64, disturbed, that can be run with some of its tensors moved; see `Disturbance`.
 
-    Disturbed, units differ that an initialisation made alike, and nothing vanishes that one set to zero: parameters,
-    buffers and inputs get t (1 - 0.2 u) + 0.02 u with u uniform on [0, 1). What is positive stays so, and what lies
-    between 0 and 1, or -1 and 1, does too.
+    Its parameters are no copies: their values are made when an operation reads them.
     """
 
     def __init__(self, model: nn.Module, example: Inputs, seed: int, *, disturbed: bool = True) -> None:
-        self._module = copy_with_tensors(model, _widened)
+        self._seed, self._model, self.where = seed, type(model).__name__, ""
+        parameters, buffers = (dict(part) for part in _list_named(unwrap_module(model)))
+        longest = max((t.shape[-1] for t in (*parameters.values(), *buffers.values()) if t.dim()), default=0)
+        self._disturbance = Disturbance(seed, longest, float(disturbed))
+        self._weights = _Weights(self._disturbance, sum(t.numel() for t in parameters.values()))
+        names = {id(t): name for name, t in parameters.items() if t.is_floating_point()}
+        self._module = copy_with_tensors(
+            model, lambda t: self._weights.make_lazy(names[id(t)], t) if id(t) in names else _widened(t)
+        )
         drop_computed_values(self._module)
-        self._seed = seed
-        self._model = type(model).__name__
-        self.where = ""
-        self._strength = float(disturbed)
-        self._disturb(self._tensors)
+        self._weights.forget()
+        for name, buffer in self._module.named_buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(self._disturbance.disturb(name, buffer))
         self._arguments = self._disturbed(example)
 
     def on(self, example: Inputs) -> Probe:
@@ -57,22 +71,13 @@ class Probe:
         probe.where = f", at inputs of shape {', '.join(shapes)},"
         return probe
 
-    @property
-    def _tensors(self) -> dict[str, Tensor]:
-        return {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
-
     def _disturbed(self, example: Inputs) -> Any:
-        arguments = tree_map(_widened, make_call_arguments(example))
-        inputs = [t for t in tree_leaves(arguments) if isinstance(t, Tensor)]
-        self._disturb({f"input {number}": tensor for number, tensor in enumerate(inputs)})
-        return arguments
-
-    @torch.no_grad()
-    def _disturb(self, tensors: dict[str, Tensor]) -> None:
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point():
-                draw = self._uniform(tensor, "disturb", name)
-                tensor.mul_(1 - 0.2 * self._strength * draw).add_(0.02 * self._strength * draw)
+        values, spec = tree_flatten(make_call_arguments(example))
+        inputs = [i for i, v in enumerate(values) if isinstance(v, Tensor)]
+        for number, i in enumerate(inputs):
+            if values[i].is_floating_point():
+                values[i] = self._disturbance.disturb(f"input {number}", values[i])
+        return tree_unflatten(values, spec)
 
     def _uniform(self, tensor: Tensor, *names: str | int) -> Tensor:
         """Uniform draws in [0, 1) of a tensor's shape."""
@@ -87,65 +92,76 @@ class Probe:
         """
         module = copy_with_tensors(self._module, lambda t: t)
         _set_mode_without_dropout(module, True)
-        args, kwargs = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, self._arguments)
+        args, kwargs = _copied(self._arguments)
         try:
             with torch.no_grad(), isolate_rng(self._seed, "run"), _NoDropout(), mode:
                 module(*args, **kwargs)
         except Exception as error:
             raise ValueError(f"{self._model} could not be run in training mode ({take_first_line(error)})") from error
+        finally:
+            self._weights.forget()
 
     def rounded(self, training: bool, dtype: torch.dtype) -> Iterator[list[Tensor]]:
         """The outputs with every parameter off by a few units of the last digit that a type has, several times."""
-        names = [name for name, parameter in self._module.named_parameters() if parameter.is_floating_point()]
+        names = self._weights.names
         width = LAST_DIGITS * torch.finfo(dtype).eps
         for number in range(DRAWS):
-            yield self.outputs(
+            yield self.moved_outputs(
                 training,
                 names,
                 lambda name, t, number=number: t * (1 + width * (2 * self._uniform(t, "rounding", number, name) - 1)),
-            )[0]
+            )
 
-    @torch.no_grad()
     def outputs(
-        self,
-        training: bool,
-        touched: list[str] | None = None,
-        moved: Callable[[str, Tensor], Tensor] | None = None,
+        self, training: bool, touched: Sequence[str] = (), moved: Move | None = None
     ) -> tuple[list[Tensor], torch.dtype]:
         """The outputs with the touched tensors moved, and the narrowest type that the forward pass computes in."""
-        tensors = self._tensors
-        held = {name: buffer.clone() for name, buffer in self._module.named_buffers() if training}
-        held |= {name: tensors[name].clone() for name in touched or []}
-        for name in touched or []:
-            assert moved is not None
-            tensors[name].copy_(moved(name, held[name]))
-        # What one run leaves in the module does not reach the next; a change of its mode may write into weights.
-        module = copy_with_tensors(
-            self._module, torch.clone if has_mode_or_loading_rules(self._module) else lambda t: t
-        )
-        _set_mode_without_dropout(module, training)
         types = _Types()
-        args, kwargs = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, self._arguments)
-        try:
-            with isolate_rng(self._seed, "verify"), _NoDropout(), types:
-                found = select_predictions(module(*args, **kwargs))
-        except Exception as error:
-            mode = "training" if training else "evaluation"
-            raise ValueError(
-                f"{self._model} could not be run in float64 in {mode} mode ({take_first_line(error)}); pass an example "
-                "that it accepts, of two rows or more, and let its forward pass compute in the type of its "
-                "weights"
-            ) from error
-        finally:
-            for name, tensor in held.items():
-                tensors[name].copy_(tensor)
+        return self._run(training, touched, moved, None, types), types.narrowest
+
+    def moved_outputs(
+        self, training: bool, touched: Sequence[str], moved: Move, orders: Orders | None = None
+    ) -> list[Tensor]:
+        """The outputs with the touched tensors moved; some rows at a time where their orders are given."""
+        return self._run(training, touched, moved, orders, nullcontext())
+
+    @torch.no_grad()
+    def _run(
+        self,
+        training: bool,
+        touched: Sequence[str],
+        moved: Move | None,
+        orders: Orders | None,
+        mode: AbstractContextManager[Any],
+    ) -> list[Tensor]:
+        with self._weights.moving(touched, moved, orders):
+            try:
+                found = self._called(training, mode)
+            except Exception as error:
+                name = "training" if training else "evaluation"
+                raise ValueError(
+                    f"{self._model} could not be run in float64 in {name} mode ({take_first_line(error)}); pass an "
+                    "example that it accepts, of two rows or more, and let its forward pass compute in the type of its "
+                    "weights"
+                ) from error
         leaves = _list_outputs(found)
         if not leaves:
             raise ValueError(
                 f"{self._model} returns no tensor but {type(found).__name__}, so nothing can be proved; wrap it to "
                 "return its predictions"
             )
-        return leaves, types.narrowest
+        return leaves
+
+    def _called(self, training: bool, mode: AbstractContextManager[Any]) -> Any:
+        """What a copy returns, of which nothing reaches the next run."""
+        buffers = {id(t): name for name, t in self._module.named_buffers()}
+        module = copy_with_tensors(
+            self._module, lambda t: self._weights.move(buffers[id(t)], t.clone()) if id(t) in buffers else t
+        )
+        _set_mode_without_dropout(module, training)
+        args, kwargs = _copied(self._arguments)
+        with isolate_rng(self._seed, "verify"), _NoDropout(), mode:
+            return select_predictions(module(*args, **kwargs))
 
     def derivatives(self, training: bool, names: list[str], mode: TorchFunctionMode, count: int) -> Derivatives:
         """Of random sums F of the outputs, t dF/dt entry by entry for these tensors: how F changes as log t grows.
@@ -165,7 +181,7 @@ class Probe:
         if not training:
             tensors |= dict(module.named_buffers())
         chosen = {name: tensors[name].requires_grad_(True) for name in names if name in tensors}
-        args, kwargs = tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, self._arguments)
+        args, kwargs = _copied(self._arguments)
         with torch.enable_grad(), isolate_rng(self._seed, "derivatives"), _NoDropout(), mode:
             leaves = [t[t.isfinite()] for t in _list_outputs(select_predictions(module(*args, **kwargs)))]
             leaves = [t for t in leaves if t.requires_grad and t.numel()]
@@ -178,6 +194,86 @@ class Probe:
             pairs = zip(chosen.items(), grads, strict=True)
             found.append({name: t.detach() * grad for (name, t), grad in pairs if grad is not None})
         return found
+
+
+class _Weights:
+    """The parameters of a probe, whose values are made when they are read, moved as they are to be at the time."""
+
+    def __init__(self, disturbance: Disturbance, numbers: int) -> None:
+        self._disturbance, self._memory = disturbance, Memory(numbers)
+        self._touched: frozenset[str] = frozenset()
+        self._moved: Move | None = None
+        self._orders: Orders | None = None
+        self.names: list[str] = []
+
+    def make_lazy(self, name: str, tensor: Tensor) -> Tensor:
+        """A parameter in float64, without values."""
+        self.names.append(name)
+        return make_lazy(_Disturbed(name, tensor.detach(), self._disturbance, self), self._memory, torch.float64)
+
+    @contextmanager
+    def moving(self, touched: Sequence[str], moved: Move | None, orders: Orders | None) -> Iterator[None]:
+        """Context manager: move the touched ones."""
+        self._touched, self._moved, self._orders = frozenset(touched), moved, orders
+        self._memory.forget()
+        try:
+            yield
+        finally:
+            self._touched, self._moved, self._orders = frozenset(), None, None
+            self._memory.forget()
+
+    def forget(self) -> None:
+        """Drop all values."""
+        self._memory.forget()
+
+    def move(self, name: str, values: Tensor) -> Tensor:
+        """The values as they are to be now."""
+        return self._moved(name, values) if self._moved is not None and name in self._touched else values
+
+    def orders(self, name: str, axes: int) -> Sequence[Tensor | None] | None:
+        """Where places of each axis come from; None where rows cannot be moved by themselves."""
+        if name not in self._touched:
+            return [None] * axes
+        return None if self._orders is None else self._orders(name)
+
+
+@dataclass(frozen=True)
+class _Disturbed:
+    """A parameter's values."""
+
+    name: str
+    like: Tensor
+    disturbance: Disturbance
+    owner: _Weights
+
+    def make(self) -> Tensor:
+        """All, disturbed and moved."""
+        values = self.rows(slice(None)) if self.like.dim() else None
+        return self.owner.move(self.name, self.disturbance.disturb(self.name, self.like)) if values is None else values
+
+    def rows(self, which: slice | Tensor) -> Tensor | None:
+        """Those at some places of the first axis."""
+        orders = self.owner.orders(self.name, self.like.dim())
+        if orders is None:
+            return None
+        first, *others = orders
+        draws = self.disturbance.draws(self.name, self.like.shape, self.like.device)
+        where = which if first is None else first[which]
+        if isinstance(where, slice):
+            values = self.disturbance.apply(self.like[where], draws[where])
+        else:
+            values = self.disturbance.apply(self.like.index_select(0, where), draws.index_select(0, where))
+        for axis, order in enumerate(others, 1):
+            values = values if order is None else values.index_select(axis, order)
+        return values.double()
+
+
+def _list_named(model: nn.Module) -> tuple[Iterator[tuple[str, Tensor]], Iterator[tuple[str, Tensor]]]:
+    return model.named_parameters(), model.named_buffers()
+
+
+def _copied(arguments: Any) -> Any:
+    return tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, arguments)
 
 
 def _set_mode_without_dropout(module: nn.Module, training: bool) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mechconn.core import Inputs, make_generator
-from mechconn.symmetry._pattern import Permutations
+from mechconn.symmetry._pattern import Pattern, Permutations, compute_index, list_groups
 from mechconn.symmetry._probe import Probe
 from mechconn.symmetry._sizes import accepts_example, make_other_sizes, repeat_rows
 
@@ -27,10 +28,16 @@ ROWS = 32
 """An example of fewer rows is repeated where rounding explains too much."""
 
 
+SMALL = 4
+"""Units of a group up to which two random permutations of it may well be alike."""
+
+
 @runtime_checkable
 class Movable(Protocol):
     """What the proof needs of a symmetry."""
 
+    @property
+    def axes(self) -> Mapping[str, tuple[Pattern, ...]]: ...
     @property
     def sizes(self) -> Mapping[str, int]: ...
     def moved(self, name: str, tensor: Tensor, permutations: Permutations) -> Tensor: ...
@@ -41,30 +48,54 @@ class Movable(Protocol):
 
 
 def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> None:
-    """Raise unless permuting each group, and all together, leaves the outputs as they are; see `Symmetry.verify`."""
+    """Raise unless moving all groups together leaves the outputs as they are; see `Symmetry.verify`.
+
+    A function that every element of a group leaves as it is does not change under two that generate it; one that only
+    a part of them leaves as it is changes under one of the two. All groups move at once, by elements that are drawn
+    independently, so that no group's change undoes another's. Which group is at fault is found by halving, once the
+    outputs have changed.
+
+    Where the unmoved outputs in training mode are those in evaluation mode, bit by bit, the two modes compute one
+    function: they do so at weights and inputs that are all disturbed at random, where functions that differ have
+    different values. What was proved in evaluation mode then holds in training mode, and is not run again.
+    """
+    _check_has_values(model)
     probe = Probe(model, example, seed)
-    orders = {
-        g: torch.randperm(n, generator=make_generator(seed, "verify", g)) for g, n in symmetry.sizes.items() if n > 1
-    }
-    rounds = {group: _round(order) for group, order in orders.items()}
-    swaps = {group: _swap(order) for group, order in orders.items()}
-    # A round and a swap of two neighbours in it generate every permutation of a group.
-    alone: list[Permutations] = [{group: rounds[group]} for group in rounds]
-    together: list[Permutations] = [rounds, swaps] if len(rounds) > 1 else [swaps]
-    for training in (False, True):
-        runs = _Runs(model, example, probe, symmetry, training)
-        for chosen in (*alone, *together):
-            runs.check(chosen)
-    for inputs in make_other_sizes(model, example) if orders else []:
-        _verify_size(_Runs(model, inputs, probe.on(inputs), symmetry, training=False), [rounds, swaps], alone)
+    elements = list(draw_elements(symmetry.sizes, seed))
+    evaluating, training = (_Runs(model, example, probe, symmetry, mode) for mode in (False, True))
+    for runs in (evaluating, training):
+        if runs is evaluating or not runs.equals(evaluating):
+            for element in elements:
+                runs.check(element)
+    for inputs in make_other_sizes(model, example) if elements else []:
+        runs = _Runs(model, inputs, probe.on(inputs), symmetry, training=False)
+        for element in elements[:2] if runs.possible else ():
+            runs.check(element, decided=True)
 
 
-def _verify_size(runs: _Runs, together: Sequence[Permutations], alone: Sequence[Permutations]) -> None:
-    """Raise where permutations change the outputs at another size; one at which the model fails proves nothing."""
-    if runs.possible and not all(runs.change(chosen).is_rounding for chosen in together):
-        for chosen in (*alone, *together):  # the group that is at fault, if it is one
-            if not runs.change(chosen).is_unclear:
-                runs.check(chosen)
+def _check_has_values(model: nn.Module) -> None:
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_meta:
+            raise ValueError(
+                f"verifying a symmetry runs {type(model).__name__}, but its {name} is on the meta device, which holds "
+                "no values; verify it on the model with its weights, symmetry.verify(model, example_input)"
+            )
+
+
+def draw_elements(sizes: Mapping[str, int], seed: int) -> Iterator[Permutations]:
+    """Permutations of all groups at once that generate those of every group; none where nothing can move.
+
+    First each group moves by a random cycle through all of its units, then by a swap of two neighbours in it: together
+    these generate every permutation of the group. Groups of two units have no other permutation than their swap, and
+    those of a few may move alike by chance, so that of several small groups each also moves without the others.
+    """
+    orders = {g: torch.randperm(n, generator=make_generator(seed, "verify", g)) for g, n in sizes.items() if n > 1}
+    small = [g for g in orders if sizes[g] <= SMALL]
+    if orders:
+        yield {group: _round(order) for group, order in orders.items()}
+        yield {group: _swap(order) for group, order in orders.items()}
+    for bit in range(len(small).bit_length() if len(small) > 1 else 0):
+        yield {g: _swap(orders[g].flip(0)) for number, g in enumerate(small, 1) if number >> bit & 1}
 
 
 @dataclass(frozen=True)
@@ -78,6 +109,11 @@ class _Change:
     @property
     def is_rounding(self) -> bool:
         return self.error <= self.bar
+
+    @property
+    def is_change(self) -> bool:
+        """Whether rounding does not explain it."""
+        return not self.is_rounding and not self.is_unclear
 
     @property
     def is_unclear(self) -> bool:
@@ -95,25 +131,52 @@ class _Runs:
     symmetry: Movable
     training: bool
 
-    def check(self, chosen: Permutations) -> None:
-        """Raise unless these permutations leave the outputs as they are, but for rounding."""
-        change = self.change(chosen)
-        if change.is_rounding:
+    def check(self, element: Permutations, *, decided: bool = False) -> None:
+        """Raise unless the element leaves the outputs as they are, but for rounding; where that is to be decided."""
+        change = self.change(element)
+        if change.is_rounding or (decided and change.is_unclear):
             return
-        mode = "training" if self.training else "evaluation"
-        which = f"group {next(iter(chosen))!r}" if len(chosen) == 1 else "all groups together"
         if change.is_unclear:
             raise ValueError(
-                f"whether permuting {which} changes the model's outputs in {mode} mode cannot be decided: rounding "
-                f"alone changes them by a relative {change.rounding:.1e}; pass an example of {ROWS} rows or more, over "
-                "which batch statistics amplify rounding less"
+                f"whether permuting {_say(element)} changes the model's outputs in {self._mode} mode cannot be "
+                f"decided: rounding alone changes them by a relative {change.rounding:.1e}; pass an example of {ROWS} "
+                "rows or more, over which batch statistics amplify rounding less"
             )
+        element, change = self._narrowed(element, change)
         bar = max(change.bar, FAR * change.rounding)
-        places = "; ".join(self.symmetry.places_of(group) for group in list(chosen)[:3])
+        places = "; ".join(self.symmetry.places_of(group) for group in list(element)[:3])
         raise ValueError(
-            f"permuting {which} changes the model's outputs in {mode} mode{self.probe.where} by a relative "
-            f"{change.error:.1e}, more than {bar:.0e}: {places}; {_advise(self.symmetry.rules)}"
+            f"permuting {_say(element)} changes the model's outputs in {self._mode} mode{self.probe.where} by a "
+            f"relative {change.error:.1e}, more than {bar:.0e}: {places}; {_advise(self.symmetry.rules)}"
         )
+
+    def _narrowed(self, element: Permutations, change: _Change) -> tuple[Permutations, _Change]:
+        """The part of an element of a single group that changes the outputs; all of it where no part does."""
+        names = list(element)
+        while len(names) > 1:
+            for half in (names[: len(names) // 2], names[len(names) // 2 :]):
+                found = self.change({name: element[name] for name in half})
+                if found.is_change:
+                    names, part = half, found
+                    break
+            else:
+                break
+        if len(names) == 1:
+            return {name: element[name] for name in names}, part if len(element) > 1 else change
+        for name in element if len(names) else ():
+            found = self.change({name: element[name]})
+            if found.is_change:
+                return {name: element[name]}, found
+        return element, change
+
+    def equals(self, other: _Runs) -> bool:
+        """Whether the unmoved outputs are another's, bit by bit."""
+        mine, theirs = self._unmoved[0], other._unmoved[0]
+        return len(mine) == len(theirs) and all(map(_equal, mine, theirs))
+
+    @property
+    def _mode(self) -> str:
+        return "training" if self.training else "evaluation"
 
     def change(self, chosen: Permutations) -> _Change:
         """How these permutations change the outputs; seen on more rows where rounding alone changes them much."""
@@ -121,8 +184,9 @@ class _Runs:
         if steadier is not None:  # an earlier permutation needed more rows
             return steadier.change(chosen)
         expected, narrowest = self._unmoved
+        movement = _Movement(self.symmetry, chosen)
         touched = self.symmetry.touched_by(list(chosen))
-        moved, _ = self.probe.outputs(self.training, touched, lambda name, t: self.symmetry.moved(name, t, chosen))
+        moved = self.probe.moved_outputs(self.training, touched, movement.move, movement.orders)
         error, bar = relative_error(expected, moved), TOLERANCES[narrowest]
         if error <= bar or error == float("inf"):
             return _Change(error, bar)
@@ -158,6 +222,34 @@ class _Runs:
             return None
         runs = _Runs(self.model, example, self.probe.on(example), self.symmetry, self.training)
         return runs if runs.possible else None
+
+
+class _Movement:
+    """What an element does to one tensor."""
+
+    def __init__(self, symmetry: Movable, element: Permutations) -> None:
+        self._symmetry, self._element = symmetry, element
+
+    def move(self, name: str, values: Tensor) -> Tensor:
+        """All of it, moved."""
+        return self._symmetry.moved(name, values, self._element)
+
+    def orders(self, name: str) -> list[Tensor | None]:
+        """For each axis the old place of what goes to each place; None where all stay."""
+        return [
+            compute_index(pattern, self._symmetry.sizes, self._element)
+            if any(group in self._element for group in list_groups(pattern))
+            else None
+            for pattern in self._symmetry.axes[name]
+        ]
+
+
+def _say(element: Permutations) -> str:
+    return f"group {next(iter(element))!r}" if len(element) == 1 else "all groups together"
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def _advise(rules: Mapping[str, str]) -> str:
