@@ -12,7 +12,7 @@ from pydantic import PlainValidator
 from torch import Tensor
 
 from mechconn.core import check_choice, make_generator
-from mechconn.symmetry._pattern import Pattern, list_groups, locate_coordinates, parse, pattern_length, text_of
+from mechconn.symmetry._pattern import Pattern, Sum, list_groups, locate_coordinates, parse, pattern_length, text_of
 
 ActionKind: TypeAlias = Literal["sign", "scale", "linear"]
 Kind: TypeAlias = Literal["permutation", "sign", "scale", "linear"]
@@ -68,7 +68,12 @@ def _is_member(value: Any) -> bool:
     if not isinstance(value, list | tuple) or len(value) != 3:
         return False
     tensor, axes, exponent = value
-    return isinstance(tensor, str) and isinstance(axes, list | tuple) and type(exponent) is int
+    read = isinstance(axes, list | tuple) and all(isinstance(axis, str | int) or _is_pattern(axis) for axis in axes)
+    return read and isinstance(tensor, str) and type(exponent) is int
+
+
+def _is_pattern(axis: Any) -> bool:
+    return isinstance(axis, list | tuple) and all(isinstance(factor, str | int | Sum) for factor in axis)
 
 
 @dataclass(frozen=True)
