@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.alignment._assignment import UnitSimilarity, search_permutations
+from mechconn.alignment._assignment import UnitSimilarity, search_element
 from zoo import CLASSES, FEATURES, build, rows
 
 EXAMPLE = torch.zeros(2, FEATURES, dtype=torch.float64)
@@ -52,7 +52,7 @@ class Table(UnitSimilarity):
 @pytest.mark.parametrize("seed", range(30))
 def test_the_present_order_is_a_candidate(seed: int) -> None:
     similarity = Table(seed)
-    found = search_permutations(similarity, 1, seed)
+    found = search_element(similarity, 1, seed)
     assert similarity.total(found) >= similarity.total({})
 
 
@@ -76,7 +76,7 @@ class Nothing(UnitSimilarity):
 
 @pytest.mark.parametrize("restarts", [1, 2, 3])
 def test_the_present_order_stays_on_ties(restarts: int) -> None:
-    assert is_present(search_permutations(Nothing(), restarts, 0))
+    assert is_present(search_element(Nothing(), restarts, 0))
 
 
 class OneKnown(Nothing):
@@ -93,7 +93,7 @@ class OneKnown(Nothing):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_group_of_which_nothing_is_known_stays(seed: int) -> None:
-    found = search_permutations(OneKnown(), 4, seed)
+    found = search_element(OneKnown(), 4, seed)
     assert found["a"].tolist() == [0, 1, 2, 3]
     assert found["b"].tolist() == [3, 2, 1, 0]
 

@@ -10,6 +10,10 @@ import torch
 from torch import nn
 
 import mechconn as mc
+from mechconn.alignment import match_units
+from mechconn.alignment._weight_scores import WeightScores
+from mechconn.symmetry import compute_index, locate_units
+from memory import peak
 from zoo import CLASSES, FEATURES, build
 
 EXAMPLE = torch.zeros(2, FEATURES, dtype=torch.float64)
@@ -31,6 +35,11 @@ class Residual(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         stream = torch.relu(self.stem(x))
         return self.out(stream + torch.relu(stream + self.mix(stream)))
+
+
+def heads() -> nn.Module:
+    """Attention: heads and their dimensions lie along one axis."""
+    return nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, dropout=0.0)
 
 
 def moved_by(symmetry: mc.Symmetry, model: nn.Module, seed: int) -> nn.Module:
@@ -97,6 +106,69 @@ def test_seeded() -> None:
         "precision": "float64",
         "batch_size": None,
     }
+
+
+@pytest.mark.parametrize("factory", [Residual, heads, mc.models.small_convnet])
+def test_scores_that_are_kept_are_those_of_the_definition(factory: type[nn.Module]) -> None:
+    """score[u, v] = sum of A's entries of unit u times B's of unit v, at the present order of all that is around."""
+    a, b = build(factory, 1), build(factory, 2)
+    examples = {heads: torch.zeros(2, 3, 8), mc.models.small_convnet: torch.zeros(2, 3, 28, 28)}
+    symmetry = mc.symmetry_of(a, examples.get(factory, EXAMPLE).double())
+    own = [{name: t.double() for name, t in mc.parameters_of(model).items()} for model in (a, b)]
+    similarity = WeightScores(symmetry, *own)
+    draw = torch.Generator().manual_seed(0)
+    found = symmetry.random(0)
+    for _ in range(6):
+        for group, size in symmetry.sizes.items():
+            (scores,) = [s for s in [similarity.scores(group, found)] if s is not None]
+            assert torch.allclose(scores, define_scores(symmetry, *own, group, found), atol=1e-9)
+            swapped = found[group].clone()
+            i, j = torch.randperm(size, generator=draw)[:2].tolist()
+            swapped[[i, j]] = swapped[[j, i]]  # few places change, so that the last scores are updated
+            found = {**found, group: swapped}
+
+
+def define_scores(
+    symmetry: mc.Symmetry,
+    a: dict[str, torch.Tensor],
+    b: dict[str, torch.Tensor],
+    group: str,
+    found: dict[str, torch.Tensor],
+) -> torch.Tensor:
+    """Unit by unit: the part of the sum that lies at A's place u, where B's unit v goes there."""
+    size = symmetry.sizes[group]
+    scores = torch.zeros(size, size, dtype=torch.float64)
+    for name, axis, _ in next(g.members for g in symmetry.groups if g.name == group):
+        if name not in a:  # running statistics
+            continue
+        units = locate_units(group, symmetry.axes[name][axis], symmetry.sizes)
+        for shift in range(size):
+            rotated = (torch.arange(size) + shift) % size
+            patterns = symmetry.axes[name]
+            moved = b[name]
+            for k, pattern in enumerate(patterns):
+                moving = {**found, group: rotated} if k == axis else found
+                moved = moved.index_select(k, compute_index(pattern, symmetry.sizes, moving))
+            product = (a[name] * moved).movedim(axis, 0).flatten(1).sum(1) if moved.dim() > 1 else a[name] * moved
+            scores[torch.arange(size), rotated] += product[units].sum(1)
+    return scores
+
+
+def test_matching_holds_no_copy_of_a_network_but_its_result() -> None:
+    a, b = (mc.models.resnet18(seed=seed) for seed in (0, 1))
+    symmetry = mc.symmetry_of(a, torch.zeros(2, 3, 32, 32))
+    size = sum(p.numel() * p.element_size() for p in a.parameters())
+    held = peak(lambda: match_units(a, b, mc.WeightMatching(restarts=1), symmetry, 0, mc.Compute()))
+    assert held < 2.5 * size  # B's parameters and a module with them, and half a copy to compute
+
+
+def test_the_result_shares_no_memory_with_the_networks() -> None:
+    a, b = build(two_layers, 1), build(two_layers, 2)
+    symmetry = mc.symmetry_of(a, EXAMPLE)
+    found = mc.align(a, b, mc.WeightMatching(restarts=1), symmetry)
+    own = {p.data_ptr() for model in (a, b, found.model) for p in model.parameters()}
+    assert not own & {t.data_ptr() for t in found.params.values()}
+    assert len(own) == 3 * len(found.params)
 
 
 @pytest.mark.usefixtures("unchecked")

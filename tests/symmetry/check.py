@@ -18,21 +18,21 @@ def built(factory: Any) -> nn.Module:
         return factory().eval()
 
 
+@torch.no_grad()
 def generic(model: nn.Module) -> nn.Module:
     """A float64 copy without dropout whose parameters and statistics have no special values, and no two alike."""
     model, draw = copy.deepcopy(model).double(), torch.Generator().manual_seed(7)
     buffers = dict(model.named_buffers())
-    with torch.no_grad():
-        for name, tensor in [*model.named_parameters(), *buffers.items()]:
-            noise = torch.randn(tensor.shape, generator=draw, dtype=torch.float64)
-            if name in buffers and name.endswith(("running_mean", "running_var")):
-                tensor.add_(0.3 * noise.abs())
-            elif name not in buffers:
-                tensor.add_(0.1 * noise)
+    for name, tensor in [*model.named_parameters(), *buffers.items()]:
+        noise = torch.randn(tensor.shape, generator=draw, dtype=torch.float64)
+        if name in buffers and name.endswith(("running_mean", "running_var")):
+            tensor.add_(0.3 * noise.abs())
+        elif name not in buffers:
+            tensor.add_(0.1 * noise)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        elif isinstance(module, (nn.MultiheadAttention, nn.LSTM, nn.GRU)):
+        elif isinstance(module, (nn.MultiheadAttention, nn.RNNBase)):
             module.dropout = 0.0
     return model
 
@@ -52,6 +52,7 @@ def outputs(model: nn.Module, inputs: Any, training: bool) -> list[Tensor]:
     return [t for t in tree_leaves(getattr(found, "logits", found)) if isinstance(t, Tensor)]
 
 
+@torch.no_grad()
 def largest_change(model: nn.Module, inputs: Any, symmetry: mc.Symmetry, seeds: int = 2) -> float:
     """max |change| / max |output| over outputs, modes and random permutations of all groups together."""
     start = generic(model)

@@ -43,6 +43,8 @@ EXPECTED: dict[str, list[int]] = {
     "autoencoder": [7, 4],
     "language_model": [6, 2, 2, 2, 3, 24],
     "normed": [4],
+    "lstm": [5, 7],
+    "gru": [5, 7],
     "dict_input": [4],
     "tuple_input": [4],
 }
@@ -102,25 +104,12 @@ def test_patterns_say_where_the_units_lie(net: str, tensor: str, patterns: list[
     assert symmetry.to_dict()["axes"][tensor] == patterns
 
 
-@pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
-def test_recurrent_layers_are_frozen_with_a_reason(name: str) -> None:
-    symmetry = found(name)[1]
-    assert symmetry.unknown == (name,)
-    assert symmetry.frozen["rnn.weight_hh_l0", 0] == f"no rule covers this use of the operation {name}"
-
-
-def test_reparametrised_layers_are_frozen_and_the_rest_is_not() -> None:
+def test_a_layer_of_spectral_norm_is_frozen_and_the_rest_is_not() -> None:
     symmetry = found("normed")[1]
-    assert symmetry.unknown == ("_weight_norm", "mv")
+    assert symmetry.unknown == ("mv",)
     (group,) = symmetry.groups
     assert [member[0] for member in group.members] == ["4.weight", "4.bias", "6.weight"]
     assert "mv" in symmetry.frozen["2.parametrizations.weight.original", 0]
-
-
-@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
-def test_weights_made_by_hooks_are_frozen() -> None:
-    model = built(lambda: nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 4)), nn.ReLU(), nn.Linear(4, 2)))
-    assert mc.symmetry_of(model, torch.ones(2, 3)).sizes == {}
 
 
 @pytest.mark.slow

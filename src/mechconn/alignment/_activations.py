@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from mechconn.alignment._assignment import UnitSimilarity, search_permutations
+from mechconn.alignment._assignment import UnitSimilarity, search_element
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
 from mechconn.alignment._sites import Site, find_sites
 from mechconn.core import (
@@ -78,7 +78,7 @@ class ActivationMatching(AlignmentMethod, name="activations"):
         with isolate_rng(pair.seed, "activation matching"), keep_generator_states(self._checked):
             moments = self._moments(pair)
         similarity = _CorrelationScores(pair.symmetry.sizes, moments)
-        found = search_permutations(similarity, RESTARTS if similarity.coupled else 1, pair.seed)
+        found = search_element(similarity, RESTARTS if similarity.coupled else 1, pair.seed)
         return Matching(
             found,
             similarity.means({}),

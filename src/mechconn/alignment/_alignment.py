@@ -12,6 +12,7 @@ from pydantic import PlainValidator
 from torch import Tensor, nn
 
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
+from mechconn.alignment._slices import measure_gap
 from mechconn.core import (
     NOT_SAVED,
     Compute,
@@ -32,7 +33,6 @@ from mechconn.network import (
     copy_with_state,
     fix_device,
     has_adapters,
-    parameters_of,
     point_of,
     resolve_device,
     set_mode,
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
 MOVE_AGAIN = (
-    "permute B's units again, mechconn.parameters_of(model_b) or model_b.state_dict() by "
-    "alignment.symmetry.apply(state, alignment.permutations)"
+    "move B's units again, mechconn.parameters_of(model_b) or model_b.state_dict() by "
+    "alignment.symmetry.apply(state, alignment.element)"
 )
 """What to do where weights are asked for that a file does not hold."""
 
@@ -63,6 +63,18 @@ def _read_permutations(value: Any) -> dict[str, Tensor]:
         raise ValueError("permutations must be a table: group -> a list of whole numbers") from error
 
 
+def _read_factors(value: Any) -> dict[str, Tensor]:
+    """Signs, scales and matrices as tensors, of tensors or of lists.
+
+    Raises:
+        ValueError: they are neither.
+    """
+    try:
+        return {str(name): torch.as_tensor(found, dtype=torch.float64) for name, found in dict(value).items()}
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise ValueError("factors must be a table: action -> a list of numbers, or of lists of numbers") from error
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Alignment(Result, kind="alignment"):
     """B moved onto A.
@@ -71,7 +83,7 @@ class Alignment(Result, kind="alignment"):
         permutations: group -> int64 of shape [size]: entry i is the place in B of the unit that goes to place i.
         coverage: share of the parameters with at least one axis that may be permuted, in [0, 1].
         similarity_before, similarity_after: group -> similarity of the units of A and B (mean correlation, or cosine
-            of the weights), before and after.
+            of the balanced weights), before and after.
         distance_before, distance_after: |theta_A - theta_B| over all parameters, before and after.
         dead: group -> units that are constant on the data, so that they cannot be matched; empty for weight matching.
         unseen: groups that could not be compared, and stay.
@@ -81,6 +93,8 @@ class Alignment(Result, kind="alignment"):
         params: B's parameters with their units permuted. Files leave them out.
         model: B as a module with these parameters, its norms' buffers moved along; the same function as B. Files leave
             it out.
+        factors: action of the symmetry -> the signs, scales or matrices that B's units are multiplied by, float64, once
+            permuted; what is left out is not multiplied.
     """
 
     permutations: Annotated[Mapping[str, Tensor], PlainValidator(_read_permutations)]
@@ -96,6 +110,12 @@ class Alignment(Result, kind="alignment"):
     notes: tuple[str, ...] = ()
     params: Params = field(default=leave_out("weights", MOVE_AGAIN), metadata=NOT_SAVED)
     model: nn.Module = field(default=leave_out("model", MOVE_AGAIN), metadata=NOT_SAVED)
+    factors: Annotated[Mapping[str, Tensor], PlainValidator(_read_factors)] = field(default_factory=dict)
+
+    @property
+    def element(self) -> dict[str, Tensor]:
+        """Permutations and factors: B moved is `symmetry.apply(state, alignment.element)`."""
+        return {**self.permutations, **self.factors}
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -141,8 +161,19 @@ class Alignment(Result, kind="alignment"):
         )
         if not table.rows:
             return [Section("Alignment", text)]
+        tables = (table, *([self._tabulate_factors()] if self.factors else []))
         drawing = Drawing(self.plot, "Similarity of the units of A and B, group by group, before and after alignment.")
-        return [Section("Alignment", text, figures=(drawing,), tables=(table,))]
+        return [Section("Alignment", text, figures=(drawing,), tables=tables)]
+
+    def _tabulate_factors(self) -> Table:
+        """What was flipped, scaled and mixed, and by how much."""
+        rows = tuple(
+            (name, self._kind_of(name), _describe_factors(self._kind_of(name), t)) for name, t in self.factors.items()
+        )
+        return Table(("units of", "kind", "of B's units"), rows, words=frozenset({0, 1, 2}))
+
+    def _kind_of(self, name: str) -> str:
+        return next(action.kind for action in self.symmetry.actions if action.name == name)
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
         """Similarity of the units of A and B before and after, group by group."""
@@ -161,10 +192,21 @@ class Alignment(Result, kind="alignment"):
                 f"  {row['group']} ({row['units']} units): similarity "
                 f"{row['similarity_before']:.3f} -> {row['similarity_after']:.3f}{dead}"
             )
+        lines += [f"  {name}: {_describe_factors(self._kind_of(name), t)}" for name, t in self.factors.items()]
         if self.unseen:
             lines.append(f"  not compared: {', '.join(self.unseen)}")
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+def _describe_factors(kind: str, factors: Tensor) -> str:
+    """How many signs, by what scales, or how far from no rotation, in words."""
+    if kind == "sign":
+        return f"{int((factors < 0).sum())} of {factors.numel()} signs flipped"
+    if kind == "scale":
+        return f"{factors.numel()} scales, {float(factors.min()):.3g} to {float(factors.max()):.3g}"
+    values = torch.linalg.svdvals(factors)
+    return f"linear maps, singular values {float(values.min()):.3g} to {float(values.max()):.3g}"
 
 
 def align(
@@ -179,9 +221,10 @@ def align(
     device: str | torch.device | None = None,
     progress: Progress | bool | None = None,
 ) -> Alignment:
-    """Permute B's units so that they lie where A's like units lie; B's function stays as it is.
+    """Move B's units so that they lie where A's like units lie, as A is saved; B's function stays as it is.
 
-    The symmetry is first proved on B by running it (`Symmetry.verify`).
+    Units are permuted; with weight matching they also get A's signs, scales and linear maps, where the symmetry has
+    them. A never changes. The symmetry is first proved on B by running it (`Symmetry.verify`).
 
     Args:
         model_a: the network that stays; neither module is changed.
@@ -284,13 +327,14 @@ def match_units(
 ) -> Alignment:
     """B moved onto A by a symmetry that is verified; as `align`, for networks of one architecture without wrappers."""
     where = resolve_device(model_a, compute.device)
-    own_a, own_b = parameters_of(model_a), parameters_of(model_b)
+    own_a, own_b = ({name: p.detach() for name, p in m.named_parameters()} for m in (model_a, model_b))
     models = [_rest_at(model, where) for model in (model_a, model_b)]
     params_a, params_b = ({name: t.to(where) for name, t in own.items()} for own in (own_a, own_b))
     pair = NetworkPair(models[0], models[1], params_a, params_b, symmetry, seed, where, compute)
     matched = _check_matching(method, method.match(pair), symmetry)
-    moved = symmetry.apply(own_b, matched.permutations)
-    model = copy_with_state(model_b, symmetry.apply(model_b.state_dict(), matched.permutations))
+    state = symmetry.apply(model_b.state_dict(), matched.element)
+    model = copy_with_state(model_b, state)
+    moved = {name: _own(state[name], own) for name, own in own_b.items()}
     before, after = compute_distance(own_a, own_b), compute_distance(own_a, moved)
     notes = tuple(_collect_notes(symmetry, matched, before, after))
     log_warnings("alignment", notes)
@@ -308,7 +352,13 @@ def match_units(
         notes=notes,
         params=moved,
         model=model,
+        factors=matched.factors,
     )
+
+
+def _own(tensor: Tensor, other: Tensor) -> Tensor:
+    """The tensor, or a copy where it lies in the memory of another."""
+    return tensor.clone() if tensor.data_ptr() == other.data_ptr() else tensor
 
 
 def _check_matching(method: AlignmentMethod, matched: Matching, symmetry: Symmetry) -> Matching:
@@ -317,6 +367,8 @@ def _check_matching(method: AlignmentMethod, matched: Matching, symmetry: Symmet
     check_is(f"what {name} returns", matched, Matching, "; return mechconn.alignment.Matching(permutations)")
     for group, order in matched.permutations.items():
         check_is(f"the permutation of {group!r} in what {name} returns", order, Tensor, "; return torch.tensor(order)")
+    for action, factors in matched.factors.items():
+        check_is(f"the element of {action!r} in what {name} returns", factors, Tensor, "; return torch.tensor(factors)")
     for group in matched.before:
         check_choice(f"a group in what {name} returns", group, tuple(symmetry.sizes))
     check_same_keys(f"groups before and after in what {name} returns", matched.before, matched.after)
@@ -327,7 +379,8 @@ def _rest_at(model: nn.Module, device: torch.device) -> nn.Module:
     """The model in evaluation mode on a device; a copy where it is not."""
     if not any(part.training for part in model.modules()) and resolve_device(model, None) == device:
         return model
-    copied = copy_with_state(model, {}).to(device)
+    own = dict(model.named_parameters())
+    copied = copy_with_state(model, own, shared=own.values()).to(device)
     set_mode(copied, False)
     return copied
 
@@ -336,7 +389,7 @@ def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: 
     """That nothing moved, and why; that the weights moved apart."""
     if not symmetry.sizes:
         yield "the symmetry holds no units that may be permuted: B was not changed"
-    elif all(torch.equal(p.cpu(), torch.arange(len(p))) for p in matched.permutations.values()):
+    elif not matched.factors and all(torch.equal(p.cpu(), torch.arange(len(p))) for p in matched.permutations.values()):
         yield "matching found no better order than the present one: B was not changed"
     elif after > before * (1 + 1e-6):
         yield (
@@ -347,7 +400,7 @@ def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: 
 
 def compute_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     """Euclidean distance of two points of weight space."""
-    return float(sum((a[name].double() - b[name].to(a[name].device).double()).square().sum() for name in a) ** 0.5)
+    return float(sum(measure_gap(tensor, b[name].to(tensor.device)) for name, tensor in a.items()) ** 0.5)
 
 
 def _resolve_symmetry(model: nn.Module, method: AlignmentMethod, symmetry: Symmetry | None) -> Symmetry:

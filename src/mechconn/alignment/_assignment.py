@@ -1,29 +1,51 @@
-"""Choosing permutations of all groups: the assignment problem group by group, until no group moves any more."""
+"""Choosing the element of a symmetry: step by step, each in closed form, until no step moves anything any more."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mechconn.core import make_generator
-from mechconn.symmetry import Permutations
+from mechconn.symmetry import Element
 
 SWEEPS = 100
 ROUNDING = 1e-12
 """Relative difference of two sums that is rounding."""
 
 
+@dataclass(frozen=True)
+class Solution:
+    """The best that one step can choose, given all else.
+
+    Attributes:
+        chosen: what it changes in the element.
+        value, present: the part of the sum that depends on it, then and now.
+        largest: the largest score of a pair.
+        size: the sum of all scores' magnitudes.
+    """
+
+    chosen: dict[str, Tensor]
+    value: float
+    present: float
+    largest: float
+    size: float
+
+
 class UnitSimilarity(abc.ABC):
-    """How alike A and the permuted B are, as a sum over units."""
+    """How alike A and the moved B are, as a sum over units.
+
+    A step is a group of units, whose permutation is chosen with the signs of its units; others may be added.
+    """
 
     sizes: Mapping[str, int]
 
     @abc.abstractmethod
-    def scores(self, group: str, permutations: Permutations, known: frozenset[str] | None = None) -> Tensor | None:
-        """[size, size]: the gain of putting B's unit v to A's place u, at the other groups' permutations.
+    def scores(self, group: str, element: Element, known: frozenset[str] | None = None) -> Tensor | None:
+        """[size, size]: the gain of putting B's unit v to A's place u, whatever the signs, at all else as it is.
 
         With `known`, only the terms that involve no other groups than those; None where there are none.
         """
@@ -33,70 +55,94 @@ class UnitSimilarity(abc.ABC):
         """Whether the sum is linear in this group's permutation."""
 
     @abc.abstractmethod
-    def total(self, permutations: Permutations) -> float:
-        """The whole sum at these permutations."""
+    def total(self, element: Element) -> float:
+        """The whole sum at this element."""
+
+    def odd_scores(self, group: str, element: Element, known: frozenset[str] | None = None) -> dict[str, Tensor]:
+        """Signs of the group's units, by name -> [size, size]: the gain that changes its sign with them."""
+        return {}
+
+    def list_steps(self) -> list[str]:
+        """What is chosen in turns."""
+        return list(self.sizes)
+
+    def make_present(self) -> dict[str, Tensor]:
+        """The element that moves nothing."""
+        return {group: torch.arange(size) for group, size in self.sizes.items()}
+
+    def neighbours(self, step: str) -> frozenset[str]:
+        """Names in the element that the choice of this step depends on."""
+        return frozenset(self.make_present())
+
+    def gain(self, step: str, found: Element, other: Element) -> float:
+        """How much larger the whole sum is at `found` than at `other`, which differ by one step alone."""
+        return self.total(found) - self.total(other)
+
+    def solve(self, step: str, element: Element, known: frozenset[str] | None = None) -> Solution | None:
+        """The best permutation of a group and the signs of its units; None where nothing is known of it."""
+        even, odd = self.scores(step, element, known), self.odd_scores(step, element, known)
+        parts = [*([] if even is None else [even]), *(scores.abs() for scores in odd.values())]
+        if not parts:
+            return None
+        scores = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+        there, rows, now = solve_assignment(scores), torch.arange(len(scores)), element[step]
+        signs = {name: choose_signs(found[rows, there], element[name]) for name, found in odd.items()}
+        present = 0.0 if even is None else sum_matched(even, now)
+        present += sum(float((found[rows, now].double().cpu() * element[name]).sum()) for name, found in odd.items())
+        largest = float(scores.abs().max())
+        return Solution({step: there, **signs}, sum_matched(scores, there), present, largest, float(scores.abs().sum()))
 
 
-def search_permutations(
+def search_element(
     similarity: UnitSimilarity, restarts: int, seed: int, report_progress: Callable[[int], None] = lambda _: None
 ) -> dict[str, Tensor]:
-    """Coordinate ascent from several starts; the best end is kept, and the present order where none is better.
+    """Coordinate ascent from several starts; the best end is kept, and what is now where none is better.
 
     Every other start assigns the groups one by one, each by its similarity to groups that are assigned already,
     beginning with those at inputs and outputs; the rest are random. Each ascent goes on until nothing changes. A
     group whose units gain nothing by their new order keeps the present one.
     """
-    groups = list(similarity.sizes)
-    present = {group: torch.arange(size) for group, size in similarity.sizes.items()}
+    steps, present = similarity.list_steps(), similarity.make_present()
     best, best_value = present, float("-inf")
     for restart in range(restarts):
         draw = make_generator(seed, "restart", restart)
-        order = [groups[i] for i in torch.randperm(len(groups), generator=draw).tolist()] if restart else groups
-        random = {group: torch.randperm(size, generator=draw) for group, size in similarity.sizes.items()}
-        start = random if restart % 2 else _assign_in_order(similarity, order)
+        order = [steps[i] for i in torch.randperm(len(steps), generator=draw).tolist()] if restart else steps
+        random = {g: torch.randperm(n, generator=draw) for g, n in similarity.sizes.items() if g in steps}
+        start = {**present, **random} if restart % 2 else _assign_in_order(similarity, order)
         found, value = _ascend(similarity, start, order)
         if value > best_value:
             best, best_value = found, value
         report_progress(restart + 1)
     if best_value < similarity.total(present):
-        best, _ = _ascend(similarity, present, groups)
-    return _prefer_present_order(similarity, best)
+        best, _ = _ascend(similarity, present, steps)
+    return _prefer_present(similarity, best)
 
 
-def _prefer_present_order(similarity: UnitSimilarity, found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The permutations with the present order of every group, and of all, that gain nothing over it."""
-    present = {group: torch.arange(size) for group, size in similarity.sizes.items()}
+def _prefer_present(similarity: UnitSimilarity, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The element with what is now for every step, and for all, that gains nothing over it."""
+    present = similarity.make_present()
     values = similarity.total(found), similarity.total(present)
     if values[0] - values[1] <= ROUNDING * (abs(values[0]) + abs(values[1])):
         return present
-    for group, order in present.items():
-        scores = similarity.scores(group, found)
-        if scores is None or _gains_nothing(similarity, group, scores, found, {**found, group: order}):
-            found = {**found, group: order}
+    for step in similarity.list_steps():
+        solved = similarity.solve(step, found)
+        changed = [step] if solved is None else solved.chosen
+        other = {**found, **{name: present[name] for name in changed}}
+        if solved is None or similarity.gain(step, found, other) <= ROUNDING * solved.size:
+            found = other
     return found
 
 
-def _gains_nothing(
-    similarity: UnitSimilarity, group: str, scores: Tensor, found: Permutations, present: Permutations
-) -> bool:
-    """Whether a group's permutation makes the sum no larger than its present order, beyond rounding."""
-    if similarity.is_linear(group):
-        values = _sum_matched(scores, found[group]), _sum_matched(scores, present[group])
-    else:
-        values = similarity.total(found), similarity.total(present)
-    return values[0] - values[1] <= ROUNDING * max(float(scores.abs().sum()), *map(abs, values))
-
-
 def _assign_in_order(similarity: UnitSimilarity, order: Sequence[str]) -> dict[str, Tensor]:
-    found = {group: torch.arange(size) for group, size in similarity.sizes.items()}
+    found = similarity.make_present()
     waiting = list(order)
     while waiting:
         known = frozenset(similarity.sizes) - frozenset(waiting)
-        for group in waiting:
-            scores = similarity.scores(group, found, known)
-            if scores is not None:
-                found[group] = solve_assignment(scores)
-                waiting.remove(group)
+        for step in waiting:
+            solved = similarity.solve(step, found, known)
+            if solved is not None:
+                found |= solved.chosen
+                waiting.remove(step)
                 break
         else:
             waiting.pop(0)  # no similarity is known before its neighbours are assigned: it stays for now
@@ -106,22 +152,30 @@ def _assign_in_order(similarity: UnitSimilarity, order: Sequence[str]) -> dict[s
 def _ascend(
     similarity: UnitSimilarity, found: dict[str, Tensor], order: Sequence[str]
 ) -> tuple[dict[str, Tensor], float]:
+    solved: dict[str, list[Tensor]] = {}  # for each step, the element around it when it was last solved
     for _ in range(SWEEPS):
         moved = False
-        for group in order:
-            scores = similarity.scores(group, found)
-            if scores is None:
+        for step in order:
+            around = [found[other] for other in sorted(similarity.neighbours(step))]
+            if step in solved and all(old is new for old, new in zip(solved[step], around, strict=True)):
                 continue
-            there = solve_assignment(scores)
-            if _sum_matched(scores, there) <= _sum_matched(scores, found[group]) + 1e-6 * float(scores.abs().max()):
-                continue
-            trial = {**found, group: there}
-            # Where a group meets itself in one tensor the scores are no longer linear, so the sum itself decides.
-            if similarity.is_linear(group) or similarity.total(trial) > similarity.total(found):
+            solved[step] = around
+            trial = _improve(similarity, step, found)
+            if trial is not None:
                 found, moved = trial, True
         if not moved:
             break
     return found, similarity.total(found)
+
+
+def _improve(similarity: UnitSimilarity, step: str, found: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """The element with a better choice of one step; None where there is none."""
+    solved = similarity.solve(step, found)
+    if solved is None or solved.value <= solved.present + 1e-6 * solved.largest:
+        return None
+    trial = {**found, **solved.chosen}
+    # Where a group meets itself in one tensor the scores are no longer linear, so the sum itself decides.
+    return trial if similarity.is_linear(step) or similarity.gain(step, trial, found) > 0 else None
 
 
 def solve_assignment(scores: Tensor) -> Tensor:
@@ -131,5 +185,11 @@ def solve_assignment(scores: Tensor) -> Tensor:
     return torch.from_numpy(linear_sum_assignment(scores.double().cpu().numpy(), maximize=True)[1])
 
 
-def _sum_matched(scores: Tensor, permutation: Tensor) -> float:
-    return float(scores[torch.arange(len(scores)), permutation].sum())
+def choose_signs(odd: Tensor, now: Tensor) -> Tensor:
+    """The signs of what changes its sign with them; where that is zero, those of now: float64."""
+    return torch.where(odd.cpu() == 0, now, odd.cpu().sign().double())
+
+
+def sum_matched(scores: Tensor, permutation: Tensor) -> float:
+    """Sum over u of scores[u, permutation[u]]."""
+    return float(scores[torch.arange(len(scores)), permutation].double().sum())

@@ -61,6 +61,8 @@ class Matching:
             were compared.
         dead: group -> number of units that are constant on the data in A or in B, so that they cannot be matched.
         unseen: groups whose units the method could not compare; they stay.
+        factors: action of the symmetry -> its element, float64: signs, scales, or matrices; what is left out is not
+            multiplied.
     """
 
     permutations: Mapping[str, Tensor]
@@ -68,6 +70,12 @@ class Matching:
     after: Mapping[str, float] = field(default_factory=dict)
     dead: Mapping[str, int] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
+    factors: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def element(self) -> dict[str, Tensor]:
+        """Permutations and factors, as `Symmetry.apply` takes them."""
+        return {**self.permutations, **self.factors}
 
 
 class AlignmentMethod(Registered, abc.ABC):

@@ -1,5 +1,10 @@
 """Permutation symmetries of networks: read off their operations, proved by running them, written as patterns."""
 
+from mechconn.symmetry._action import Action as Action
+from mechconn.symmetry._action import Element as Element
+from mechconn.symmetry._action import Kind as Kind
+from mechconn.symmetry._action import Member as Member
+from mechconn.symmetry._action import list_places as list_places
 from mechconn.symmetry._axes import Atom as Atom
 from mechconn.symmetry._axes import Axis as Axis
 from mechconn.symmetry._axes import NoRuleError as NoRuleError
@@ -13,6 +18,7 @@ from mechconn.symmetry._axes import tie as tie
 from mechconn.symmetry._balance import Balanced as Balanced
 from mechconn.symmetry._balance import Rescaled as Rescaled
 from mechconn.symmetry._balance import balance as balance
+from mechconn.symmetry._balanced_element import find_balanced_scales as find_balanced_scales
 from mechconn.symmetry._calls import Call as Call
 from mechconn.symmetry._calls import RuleResult as RuleResult
 from mechconn.symmetry._calls import TracedTensor as TracedTensor
@@ -31,6 +37,7 @@ from mechconn.symmetry._pattern import Permutations as Permutations
 from mechconn.symmetry._pattern import Sum as Sum
 from mechconn.symmetry._pattern import compute_index as compute_index
 from mechconn.symmetry._pattern import list_groups as list_groups
+from mechconn.symmetry._pattern import locate_coordinates as locate_coordinates
 from mechconn.symmetry._pattern import locate_units as locate_units
 from mechconn.symmetry._rule_registry import is_activation as is_activation
 from mechconn.symmetry._rule_registry import is_elementwise as is_elementwise

@@ -19,7 +19,7 @@ from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, TracedTensor,
 from mechconn.symmetry._graph import Graph, TensorOrigin
 from mechconn.symmetry._rule_registry import BUILT_IN, UserRule, find_user_rule
 from mechconn.symmetry._rules import Rule
-from mechconn.symmetry._views import MOVING, Views
+from mechconn.symmetry._views import MOVING, PartOfView, Views
 
 BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
 STATISTICS = ("running_mean", "running_var")
@@ -34,6 +34,25 @@ READ_IN_PART = "the example reads only some of its places, by their numbers; ano
 UNUSED_OR_SHARED = "the forward pass does not use the tensor, or it shares its memory with another one"
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """One call, and what came of it.
+
+    Attributes:
+        call: the call.
+        results: what it returned.
+        covered: whether a rule of this package covered it.
+        rule: the user's rule that covered it, if one did.
+        parts: where the results come from that are parts of a view.
+    """
+
+    call: Call
+    results: tuple[TracedTensor, ...]
+    covered: bool
+    rule: UserRule | None = None
+    parts: tuple[PartOfView, ...] = ()
+
+
 @dataclass
 class Walk:
     """What the walk found.
@@ -45,6 +64,7 @@ class Walk:
         unknown: names of operations without a rule.
         cuts: what was read of axes of which operations read parts by their numbers.
         rules: operation -> the user's rule that was used for it, "module:function".
+        calls: every call, in the order in which they run.
     """
 
     tensors: dict[str, TracedTensor] = field(default_factory=dict)
@@ -53,6 +73,9 @@ class Walk:
     unknown: set[str] = field(default_factory=set)
     cuts: list[Cut] = field(default_factory=list)
     rules: dict[str, str] = field(default_factory=dict)
+    calls: list[Recorded] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """Operations that no rule covered, once for each call."""
 
 
 def walk(
@@ -147,7 +170,10 @@ def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -
     if name in CUTTING:
         axis = call.self.axes[call.get("dim", 0)]
         found.cuts += [(axis, *run) for run, used in zip(_layout_rules.runs(call), call.used, strict=True) if used]
+    before, views.parts = len(found.refused), []
     result = [TracedTensor(axes, varies) for axes in _by_rule(rule, call, found, views)]
+    own = rule if isinstance(rule, UserRule) else None
+    found.calls.append(Recorded(call, tuple(result), len(found.refused) == before, own, tuple(views.parts)))
     return result if several else _noted(node, result[0], found)
 
 
@@ -206,6 +232,7 @@ def _by_user_rule(rule: UserRule, call: Call, found: Walk, views: Views) -> Rule
 
 def _refused(tensors: list[TracedTensor], name: str, found: Walk, views: Views) -> str:
     views.settle(tensors)
+    found.refused.append(name)
     reason = f"no rule covers this use of the operation {name}"
     if any(atom.reason is None for tensor in tensors for axis in tensor.axes for atom in leaves(axis)):
         found.unknown.add(name)

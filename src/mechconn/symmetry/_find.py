@@ -17,10 +17,12 @@ from mechconn.symmetry._axes import Atom, Axis, expanded, freeze, leaves
 from mechconn.symmetry._calls import TracedTensor
 from mechconn.symmetry._derive import UNUSED_OR_SHARED, Walk, walk
 from mechconn.symmetry._graph import Graph, UnreadableError, export_graph, find_shared_memory, map_to_first_names
+from mechconn.symmetry._kinds import find_kinds
 from mechconn.symmetry._layout_rules import SLICED
 from mechconn.symmetry._pattern import Factor, Pattern, Sum
 from mechconn.symmetry._sizes import find_sizes_read_otherwise
-from mechconn.symmetry._symmetry import Symmetry, UnitPlace
+from mechconn.symmetry._symmetry import Symmetry
+from mechconn.symmetry._symmetry_fields import UnitPlace
 
 TRIED = 3
 """Guesses that are proved, each at the cost of some runs of the model, before none is given."""
@@ -117,6 +119,7 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         for name, shape in shapes.items()
     }
     buffers = frozenset(name for name, _ in model.named_buffers())
+    kinds = find_kinds(found.calls, found.tensors, names)
     return Symmetry(
         axes=axes,
         sizes={name: atom.size for atom, name in names.items()},
@@ -131,6 +134,15 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         unknown=tuple(sorted(found.unknown)),
         rules=found.rules,
         example_input=example_input,
+        actions=tuple(kinds.actions),
+        approximate=tuple(kinds.approximate),
+        partly_frozen={
+            place: reason
+            for name, shape in shapes.items()
+            if name not in buffers
+            for place, reason in _partly_frozen(name, shape, found.tensors.get(name)).items()
+        },
+        without=kinds.without,
     )
 
 
@@ -149,7 +161,8 @@ def walk_all(graphs: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
     found = Walk()
     for graph in graphs:
         new = walk(graph, shared, found.tensors)
-        found = Walk(new.tensors, unknown=found.unknown | new.unknown, rules=found.rules | new.rules)
+        calls = [*found.calls, *new.calls]
+        found = Walk(new.tensors, unknown=found.unknown | new.unknown, rules=found.rules | new.rules, calls=calls)
     divided = [_divided(one.tensors) for one in apart]
     for name, shaped in found.tensors.items():
         for number, axis in enumerate(shaped.axes):
@@ -229,4 +242,15 @@ def _frozen(name: str, shape: tuple[int, ...], shaped: TracedTensor | None) -> d
             if shaped is None or all(atom.reason is not None for atom in atoms):
                 own = str(atoms[0].reason) if atoms else SLICED  # no atoms: single places, each read by its number
                 reasons[name, axis] = UNUSED_OR_SHARED if shaped is None else own
+    return reasons
+
+
+def _partly_frozen(name: str, shape: tuple[int, ...], shaped: TracedTensor | None) -> dict[UnitPlace, str]:
+    """Reasons of a tensor's axes of which some units may be permuted and others not."""
+    reasons: dict[UnitPlace, str] = {}
+    for axis in range(len(shape)) if shaped is not None else ():
+        atoms = leaves(shaped.axes[axis])
+        held = [atom.reason for atom in atoms if atom.reason is not None]
+        if held and len(held) < len(atoms):
+            reasons[name, axis] = held[0]
     return reasons

@@ -29,6 +29,7 @@ from mechconn.network import (
     set_mode,
 )
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
+from mechconn.symmetry._recurrent_layers import take_apart_recurrent_layers
 from mechconn.symmetry._shape_only import MissingValuesError, hide_meta
 
 
@@ -147,6 +148,7 @@ def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
         if not all(isinstance(size, int) for shape in shapes for size in shape):
             why = f"the shape of what {node.target} returns depends on values"
             raise UnreadableError(_explain_unreadable(model, why))
+    take_apart_recurrent_layers(program.graph)
     own = {f"model.{name}": first for name, first in map_to_first_names(probe.model).items()}
     return Graph(program, {spec.arg.name: _find_origin(spec, own) for spec in program.graph_signature.input_specs})
 

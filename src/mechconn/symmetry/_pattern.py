@@ -145,17 +145,22 @@ def locate_units(group: str, pattern: Pattern, sizes: Mapping[str, int]) -> Tens
         >>> locate_units("a", ("a", 2), {"a": 3}).tolist()
         [[0, 1], [2, 3], [4, 5]]
     """
-    unit = _coordinate(group, pattern, sizes)
+    unit = locate_coordinates(group, pattern, sizes)
     order = torch.argsort(unit, stable=True)
     return order[unit[order] >= 0].view(sizes[group], -1)
 
 
-def _coordinate(group: str, pattern: Pattern, sizes: Mapping[str, int]) -> Tensor:
-    """The unit of the group at each place of the axis, -1 where there is none."""
+def locate_coordinates(group: str, pattern: Pattern, sizes: Mapping[str, int]) -> Tensor:
+    """The unit of the group at each place of the axis, -1 where there is none: int64 of the axis' length.
+
+    Example:
+        >>> locate_coordinates("a", ("a", 2), {"a": 2}).tolist()
+        [0, 0, 1, 1]
+    """
     units = torch.full((1,), -1)
     for factor in pattern:
         if isinstance(factor, Sum):
-            inner = torch.cat([_coordinate(group, term, sizes) for term in factor.terms])
+            inner = torch.cat([locate_coordinates(group, term, sizes) for term in factor.terms])
         elif factor == group:
             inner = torch.arange(sizes[group])
         else:

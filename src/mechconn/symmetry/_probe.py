@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from mechconn.core import Inputs, isolate_rng, make_generator
 from mechconn.network import drop_computed_values, make_call_arguments, set_mode, unwrap_module
@@ -301,7 +301,7 @@ def _set_mode_without_dropout(module: nn.Module, training: bool) -> None:
     for part in module.modules():
         if isinstance(part, _DropoutNd):
             part.eval()
-        elif isinstance(part, nn.MultiheadAttention):
+        elif isinstance(part, nn.MultiheadAttention | nn.RNNBase):
             part.dropout = 0.0
 
 

@@ -255,6 +255,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("var_mean", "std_mean"), reduction),
     **dict.fromkeys("cumsum cumprod flip roll sort argsort topk argmax argmin max min".split(), ordered),
     "prelu": prelu,
+    "_weight_norm": elementwise,
     "linear": linear,
     "addmm": addmm,
     "einsum": einsum,

@@ -1,117 +1,89 @@
-"""The permutation symmetry of a network: groups of units, where they lie in its weights, and what moving them does."""
+"""The symmetry of a network: groups of units, where they lie in its weights, and what moving or scaling them does."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import PlainValidator
 from torch import Tensor, nn
 
-from mechconn.core import NOT_SAVED, Inputs, make_generator
+from mechconn.core import NOT_SAVED, Inputs, check_choice, make_generator
 from mechconn.network import unwrap_module
-from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks
+from mechconn.plotting import Header, Result, Section
 from mechconn.symmetry import _pattern
+from mechconn.symmetry._action import KINDS, Action, Element, Kind, check_actions, check_element
+from mechconn.symmetry._coverage import count_axes, describe_coverage
 from mechconn.symmetry._graph import map_to_first_names
-from mechconn.symmetry._pattern import Pattern, Permutations
+from mechconn.symmetry._pattern import Pattern
 from mechconn.symmetry._spec import check_axis_lengths, check_names, check_permutations, parse_axes, solve_sizes
+from mechconn.symmetry._symmetry_fields import UnitPlace, read_actions, read_axes, read_frozen
+from mechconn.symmetry._symmetry_page import draw_units, list_lines, make_sections
 from mechconn.symmetry._verify import verify
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
-UnitPlace: TypeAlias = tuple[str, int]
-"""A tensor's name and the number of one of its axes."""
-
-LISTED = 6
-"""Groups that `print` lists."""
-
-
-def _read_axes(value: Mapping[str, Any]) -> dict[str, tuple[Pattern, ...]]:
-    """Patterns, from patterns or from their texts.
-
-    Raises:
-        ValueError: neither, or a text that is no pattern.
-    """
-    if not isinstance(value, Mapping) or not all(isinstance(patterns, list | tuple) for patterns in value.values()):
-        raise ValueError("axes must be a table: tensor -> a list with one pattern for each of its axes")
-    return {str(name): tuple(map(_read_pattern, patterns)) for name, patterns in value.items()}
-
-
-def _read_pattern(value: Any) -> Pattern:
-    if isinstance(value, tuple) and all(isinstance(factor, str | int | _pattern.Sum) for factor in value):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"axes must hold patterns as texts, such as 'conv2 49', got {value!r}")
-    return _pattern.parse(value)
-
-
-def _read_frozen(value: Any) -> dict[UnitPlace, str]:
-    """Reasons by place, or a list of (tensor, axis, reason).
-
-    Raises:
-        ValueError: neither.
-    """
-    if isinstance(value, Mapping):
-        value = [(*place, reason) if isinstance(place, tuple) else place for place, reason in value.items()]
-    if not isinstance(value, list | tuple) or not all(map(_is_frozen_axis, value)):
-        raise ValueError("frozen must be a list of [tensor, number of the axis, reason]")
-    return {(name, axis): reason for name, axis, reason in value}
-
-
-def _is_frozen_axis(value: Any) -> bool:
-    if not isinstance(value, list | tuple) or len(value) != 3:
-        return False
-    name, axis, reason = value
-    return isinstance(name, str) and type(axis) is int and isinstance(reason, str)
-
 
 @dataclass(frozen=True)
 class Group:
-    """Units that can be permuted without changing the function.
+    """What may be done to units without changing the function.
 
     Attributes:
-        name: after the first parameter that holds them.
-        size: number of units.
-        members: (parameter or buffer, axis, index pattern) of every axis that must be permuted with them.
+        name: of units that may be permuted, after the first parameter that holds them; of signs, scales and linear
+            maps the name of their action.
+        size: number of units, of combinations of them where several groups share one sign or scale.
+        members: (parameter or buffer, axis, index pattern) of every axis that moves with them. Of signs, scales and
+            linear maps the pattern ends in their exponent, "layer0^-1".
+        kind: "permutation", "sign", "scale" or "linear".
     """
 
     name: str
     size: int
     members: tuple[tuple[str, int, str], ...]
+    kind: Kind = "permutation"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Symmetry(Result, kind="symmetry"):
-    """Permutations of units that leave a network's function as it is.
+    """Permutations, signs, scales and linear maps of units that leave a network's function as it is.
 
     With permutations p of the groups, a tensor W moves to W'[i, j, ...] = W[q_0(i), q_1(j), ...], where the index q_k
-    of axis k follows from p and the axis' pattern (`from_axes` describes patterns). Every group may be permuted by
-    itself.
+    of axis k follows from p and the axis' pattern (`from_axes` describes patterns). Then signs and scales s multiply
+    W'[i, j, ...] by s_u^e for each unit u and exponent e that an action has there, and matrices mix the units of an
+    axis. Every group may be moved by itself.
 
     Attributes:
         axes: parameter or buffer -> the pattern of each axis; tensors under their first names.
         sizes: group -> number of units.
+        actions: signs, scales and linear maps of these units.
         buffers: which of the tensors are buffers.
         aliases: other names of tied tensors -> the first one.
         frozen: (tensor, axis) -> why no unit along the axis may be permuted.
+        partly_frozen: (tensor, axis) -> why some of its units stay in their order (heads of which the dimensions move).
+        without: name of an action that the units do not have, "layer0:scale" -> why not.
+        approximate: scales that hold up to the epsilon of a normalisation. `verify`, `random` and alignment leave them
+            out; `balance` uses them.
         unknown: operations for which no rule is known; what they touch is frozen.
         example_input: what it was found on, used by `verify`; files do not hold it.
         rules: operation -> the user's rule for it that was used, as module:function; see `symmetry_rule`.
     """
 
-    axes: Annotated[Mapping[str, tuple[Pattern, ...]], PlainValidator(_read_axes)]
+    axes: Annotated[Mapping[str, tuple[Pattern, ...]], PlainValidator(read_axes)]
     sizes: Mapping[str, int]
     buffers: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    frozen: Annotated[Mapping[UnitPlace, str], PlainValidator(_read_frozen)] = field(default_factory=dict)
+    frozen: Annotated[Mapping[UnitPlace, str], PlainValidator(read_frozen)] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     example_input: Inputs | None = field(default=None, metadata=NOT_SAVED)
     rules: Mapping[str, str] = field(default_factory=dict)
+    actions: Annotated[tuple[Action, ...], PlainValidator(read_actions)] = ()
+    approximate: Annotated[tuple[Action, ...], PlainValidator(read_actions)] = ()
+    partly_frozen: Annotated[Mapping[UnitPlace, str], PlainValidator(read_frozen)] = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict)
 
     derived: ClassVar[tuple[str, ...]] = ("coverage",)
 
@@ -119,44 +91,72 @@ class Symmetry(Result, kind="symmetry"):
         known = [group for patterns in self.axes.values() for p in patterns for group in _pattern.list_groups(p)]
         if missing := sorted(set(known) - set(self.sizes)):
             raise ValueError(f"the patterns name groups without a size: {', '.join(missing)}; give each one in sizes")
+        check_actions((*self.actions, *self.approximate), self._lengths, self.sizes)
+
+    @property
+    def _lengths(self) -> dict[str, list[int]]:
+        """Tensor -> its shape."""
+        return {
+            name: [_pattern.pattern_length(p, self.sizes) for p in patterns] for name, patterns in self.axes.items()
+        }
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """The groups, in the order in which the parameters first have them."""
+        """Groups of units, in the order in which the parameters first have them, then the actions."""
         members: dict[str, list[tuple[str, int, str]]] = {name: [] for name in self.sizes}
         for tensor, patterns in self.axes.items():
             for axis, pattern in enumerate(patterns):
                 for group in dict.fromkeys(_pattern.list_groups(pattern)):
                     members[group].append((tensor, axis, _pattern.text_of(pattern)))
-        return tuple(Group(name, self.sizes[name], tuple(members[name])) for name in self.sizes)
+        units = (Group(name, self.sizes[name], tuple(members[name])) for name in self.sizes)
+        return (*units, *(_list_places(action, self.sizes) for action in self.actions))
 
     @property
     def coverage(self) -> float:
-        """Share of the parameters' entries that lie in a tensor with at least one free axis, in [0, 1]."""
-        counts = {
-            name: math.prod(_pattern.pattern_length(pattern, self.sizes) for pattern in patterns)
-            for name, patterns in self.axes.items()
-            if name not in self.buffers
-        }
-        free = sum(n for name, n in counts.items() if any(any(_pattern.list_groups(p)) for p in self.axes[name]))
-        return free / max(sum(counts.values()), 1)
+        """Share of the parameters' hidden axes all of whose units may be moved by some kind, in [0, 1].
 
-    def random(self, seed: int) -> dict[str, Tensor]:
-        """A permutation of every group, drawn uniformly: group -> int64 of shape [size]."""
-        return {
+        Hidden is every axis of two places or more but those of inputs, outputs, positions, and tables of indices.
+        """
+        return count_axes(self).share
+
+    @property
+    def coverage_by_kind(self) -> dict[Kind, float]:
+        """Kind -> share of the hidden axes all of whose units it moves."""
+        found = count_axes(self)
+        return {kind: found.share_of(kind) for kind in KINDS}
+
+    def random(self, seed: int, kinds: Sequence[Kind] = KINDS) -> dict[str, Tensor]:
+        """A random element: group -> a permutation, int64 of shape [size]; action -> signs, scales, or matrices.
+
+        Permutations and signs are uniform; the logarithm of scales is uniform between those of 1/2 and 2, and so are
+        those of the matrices' singular values.
+
+        Args:
+            seed: of the draw; a group's draw does not depend on the others.
+            kinds: which to draw: "permutation", "sign", "scale", "linear".
+
+        Raises:
+            ValueError: another kind.
+        """
+        for kind in kinds:
+            check_choice("kind", kind, KINDS)
+        found = {
             name: torch.randperm(size, generator=make_generator(seed, "permutation", name))
-            for name, size in self.sizes.items()
+            for name, size in (self.sizes if "permutation" in kinds else {}).items()
         }
+        return found | {a.name: a.draw(self.sizes, seed) for a in self.actions if a.kind in kinds}
 
-    def apply(self, state: Mapping[str, Tensor], permutations: Permutations) -> dict[str, Tensor]:
-        """`state` with its units moved: entry i along a group's axis is the old entry permutations[group][i].
+    def apply(self, state: Mapping[str, Tensor], element: Element) -> dict[str, Tensor]:
+        """`state` moved by an element: entry i along a group's axis is the old entry element[group][i], then scaled.
 
         Args:
             state: the parameters alone, or a state_dict with its buffers.
-            permutations: group -> int64 of shape [size]; groups that are missing stay.
+            element: group -> int64 of shape [size]; name of an action -> signs, scales or matrices; what is missing
+                stays.
 
         Raises:
-            ValueError: a parameter is missing, a name is unknown, a shape differs, or a permutation is none.
+            ValueError: a parameter is missing, a name is unknown, a shape differs, a permutation is none, or an
+                element of an action is none.
 
         Example:
             >>> model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
@@ -167,29 +167,56 @@ class Symmetry(Result, kind="symmetry"):
             tensor([[6., 5.]])
         """
         self._check_state(state)
-        check_permutations(permutations, self.sizes)
-        return {name: self.moved(self.aliases.get(name, name), tensor, permutations) for name, tensor in state.items()}
+        self.check_element(element)
+        return {name: self.moved(self.aliases.get(name, name), tensor, element) for name, tensor in state.items()}
 
-    def moved(self, name: str, tensor: Tensor, permutations: Permutations) -> Tensor:
-        """One tensor of a state with its units moved."""
+    def check_element(self, element: Element) -> None:
+        """Raise unless each part of an element is one of its group or action.
+
+        Raises:
+            ValueError: a name is unknown, a permutation is none, or signs, scales or matrices are none.
+        """
+        actions = (*self.actions, *self.approximate)
+        known = (*self.sizes, *(action.name for action in actions))
+        for name in element:
+            check_choice("group", name, known)
+        check_permutations({name: order for name, order in element.items() if name in self.sizes}, self.sizes)
+        check_element(element, actions, self.sizes)
+
+    def moved(self, name: str, tensor: Tensor, element: Element) -> Tensor:
+        """One tensor of a state moved by an element."""
         for axis, pattern in enumerate(self.axes[name]):
-            if any(group in permutations for group in _pattern.list_groups(pattern)):
-                where = _pattern.compute_index(pattern, self.sizes, permutations)
+            if any(group in element for group in _pattern.list_groups(pattern)):
+                where = _pattern.compute_index(pattern, self.sizes, element)
                 tensor = tensor.index_select(axis, where.to(tensor.device))
+        for action in self._actions_on.get(name, ()):
+            if action.name in element:
+                tensor = action.multiply(name, tensor, self.sizes, element[action.name])
         return tensor
 
+    @cached_property
+    def _actions_on(self) -> dict[str, list[Action]]:
+        """Tensor -> the actions that have members in it."""
+        found: dict[str, list[Action]] = {}
+        for action in (*self.actions, *self.approximate):
+            for tensor in dict.fromkeys(member.tensor for member in action.members):
+                found.setdefault(tensor, []).append(action)
+        return found
+
     def touched_by(self, groups: Sequence[str]) -> list[str]:
-        """Tensors that have an axis with one of these groups."""
+        """Tensors that have an axis with one of these groups, or a member of one of these actions."""
         return [
             name
             for name, patterns in self.axes.items()
             if any(group in groups for pattern in patterns for group in _pattern.list_groups(pattern))
+            or any(action.name in groups for action in self._actions_on.get(name, ()))
         ]
 
     def places_of(self, group: str) -> str:
         """A group's tensors and axes, in words."""
-        members = next(g.members for g in self.groups if g.name == group)
-        return f"{group!r} permutes " + ", ".join(f"{name} axis {axis}" for name, axis, _ in members)
+        found = next(g for g in self.groups if g.name == group)
+        does = {"permutation": "permutes", "sign": "flips", "scale": "scales", "linear": "mixes"}[found.kind]
+        return f"{group!r} {does} " + ", ".join(f"{name} axis {axis}" for name, axis, _ in found.members)
 
     def verify(self, model: nn.Module, example_input: Inputs | None = None, *, seed: int = 0) -> None:
         """Prove on one model that permuting units changes nothing; see the class for what a permutation does.
@@ -242,6 +269,8 @@ class Symmetry(Result, kind="symmetry"):
     def with_axes(self, axes: Mapping[str, Sequence[str | int]], sizes: Mapping[str, int] | None = None) -> Symmetry:
         """The symmetry with some tensors' axes written by the user; `verify` proves it like any other.
 
+        Actions that work on these tensors are left out; `with_actions` adds them as they are now.
+
         Args:
             axes: tensor -> one pattern for each axis; see `from_axes`.
             sizes: sizes of new groups.
@@ -249,9 +278,7 @@ class Symmetry(Result, kind="symmetry"):
         Raises:
             ValueError: a tensor is unknown, or a pattern does not fit its axis.
         """
-        shapes = {
-            name: [_pattern.pattern_length(p, self.sizes) for p in patterns] for name, patterns in self.axes.items()
-        }
+        shapes = self._lengths
         written = parse_axes(axes, shapes)
         merged = {**self.axes, **written}
         known = solve_sizes(merged, shapes, {**self.sizes, **(sizes or {})})
@@ -259,7 +286,22 @@ class Symmetry(Result, kind="symmetry"):
             group for patterns in merged.values() for pattern in patterns for group in _pattern.list_groups(pattern)
         }
         frozen = {place: why for place, why in self.frozen.items() if place[0] not in written}
-        return replace(self, axes=merged, sizes={g: n for g, n in known.items() if g in used}, frozen=frozen)
+        partly = {place: why for place, why in self.partly_frozen.items() if place[0] not in written}
+        kept = [
+            action
+            for action in self.actions
+            if used >= set(action.units) and not any(action.touches(name) for name in written)
+        ]
+        changed = {"axes": merged, "sizes": {g: n for g, n in known.items() if g in used}, "approximate": ()}
+        return replace(self, **changed, frozen=frozen, partly_frozen=partly, actions=tuple(kept))
+
+    def with_actions(self, actions: Sequence[Action]) -> Symmetry:
+        """The symmetry with further signs, scales or linear maps, written by hand; `verify` proves them like any other.
+
+        Raises:
+            ValueError: an action does not fit the tensors, or has the name of another one.
+        """
+        return replace(self, actions=(*self.actions, *actions))
 
     @classmethod
     def from_axes(
@@ -268,6 +310,7 @@ class Symmetry(Result, kind="symmetry"):
         axes: Mapping[str, Sequence[str | int]],
         sizes: Mapping[str, int] | None = None,
         example_input: Inputs | None = None,
+        actions: Sequence[Action] = (),
     ) -> Symmetry:
         """A symmetry written by hand.
 
@@ -280,9 +323,20 @@ class Symmetry(Result, kind="symmetry"):
             axes: tensor -> one pattern for each axis.
             sizes: sizes of groups that do not follow from the shapes.
             example_input: what `verify` runs the model on.
+            actions: signs, scales and linear maps of the units.
 
         Raises:
-            ValueError: a tensor is unknown, a text is no pattern, or a pattern does not fit its axis.
+            ValueError: a tensor is unknown, a text is no pattern, a pattern does not fit its axis, or an action does
+                not fit the tensors.
+
+        Example:
+            >>> model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
+            >>> axes = {"0.weight": ["h", 1], "2.weight": [1, "h"]}
+            >>> scale = Action("h:scale", "scale", ["h"], [("0.weight", ["h", 1], 1), ("2.weight", [1, "h"], -1)])
+            >>> symmetry = Symmetry.from_axes(model, axes, example_input=torch.ones(2, 1), actions=[scale])
+            >>> symmetry.verify(model)
+            >>> [group.kind for group in symmetry.groups]
+            ['permutation', 'scale']
         """
         model = unwrap_module(model)
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -294,7 +348,7 @@ class Symmetry(Result, kind="symmetry"):
             aliases={name: first for name, first in map_to_first_names(model).items() if name != first},
             example_input=example_input,
         )
-        return blank.with_axes(axes, sizes)
+        return blank.with_axes(axes, sizes).with_actions(actions)
 
     def with_example(self, example_input: Inputs) -> Symmetry:
         """The same symmetry with a batch to prove it on, which files do not hold."""
@@ -306,7 +360,12 @@ class Symmetry(Result, kind="symmetry"):
         """Plain values, patterns as texts that can be read and edited; without the example input."""
         axes = {name: [_pattern.text_of(p) for p in patterns] for name, patterns in self.axes.items()}
         frozen = [[name, axis, reason] for (name, axis), reason in self.frozen.items()]
-        return super().to_plain() | {"axes": axes, "frozen": frozen}
+        partly = [[name, axis, reason] for (name, axis), reason in self.partly_frozen.items()]
+        kinds = {
+            "actions": [action.to_plain() for action in self.actions],
+            "approximate": [action.to_plain() for action in self.approximate],
+        }
+        return super().to_plain() | {"axes": axes, "frozen": frozen, "partly_frozen": partly} | kinds
 
     @classmethod
     def recognises(cls, plain: Mapping[str, Any]) -> bool:
@@ -319,51 +378,35 @@ class Symmetry(Result, kind="symmetry"):
         old = isinstance(found, dict) and cls.recognises(found)
         return {key: part for key, part in found.items() if key != "format"} if old else found
 
-    def count_frozen(self) -> dict[str, int]:
-        """Reason -> how many axes stay fixed for it, the most frequent first."""
-        return dict(Counter(self.frozen.values()).most_common())
-
     def rows(self) -> list[dict[str, Any]]:
-        """One record for each group: its name, its units, and how many axes of tensors they lie along."""
-        return [{"group": g.name, "units": g.size, "axes": len(g.members)} for g in self.groups]
+        """One record for each group: its name, kind, units, and how many axes of tensors they lie along."""
+        return [{"group": g.name, "kind": g.kind, "units": g.size, "axes": len(g.members)} for g in self.groups]
 
     def header(self) -> Header:
         """What was asked."""
-        return Header(f"{100 * self.coverage:.1f} % of the parameters", "Which hidden units may be permuted?")
+        return Header(f"{100 * self.coverage:.1f} % of the hidden axes", "How may hidden units be moved?")
 
     def sections(self) -> list[Section]:
         """The groups with their axes, and why the other axes stay fixed."""
-        groups = [(g.name, str(g.size), ", ".join(f"{name} axis {k}" for name, k, _ in g.members)) for g in self.groups]
-        tables = [Table(("group", "units", "permutes"), tuple(groups), words=frozenset({0, 2}))] if groups else []
-        fixed = [(reason, str(number)) for reason, number in self.count_frozen().items()]
-        figures = (Drawing(self.plot, "Units of every group. The table below holds the numbers."),) if groups else ()
-        found = [Section("Units that can be permuted", self._describe_coverage(), figures, tuple(tables))]
-        if fixed:
-            found.append(Section("Axes that stay fixed", tables=(Table(("reason", "axes"), tuple(fixed)),)))
-        return found
+        return make_sections(self)
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
         """How many units each group has, group by group."""
-        marks = [(float(group.size), float(group.size), float(group.size)) for group in self.groups]
-        return draw_marks([group.name for group in self.groups], {"units": marks}, "units", "group", ax)
-
-    def _describe_coverage(self) -> str:
-        units = sum(self.sizes.values())
-        return (
-            f"{len(self.sizes)} group{'s' * (len(self.sizes) != 1)} of units, {units} units in all; "
-            f"{100 * self.coverage:.1f} % of the parameters lie in a tensor with a free axis"
-        )
+        return draw_units(self, ax)
 
     def __str__(self) -> str:
-        lines = [self._describe_coverage()]
-        lines += [
-            f"  {g.name}: {g.size} units, axes: {len(g.members)}, the first {g.members[0][0]} axis {g.members[0][1]}"
-            for g in self.groups[:LISTED]
-        ]
-        if len(self.sizes) > LISTED:
-            lines.append(f"  and {len(self.sizes) - LISTED} more groups")
-        fixed = [f"{reason} ({number})" for reason, number in self.count_frozen().items()]
-        lines += [f"  fixed axes: {'; '.join(fixed)}"] if fixed else []
-        lines += [f"  operations without a rule: {', '.join(self.unknown)}"] if self.unknown else []
-        lines += [f"  rules of the user's: {', '.join(self.rules.values())}"] if self.rules else []
-        return "\n".join(lines)
+        return "\n".join([describe_coverage(self), *list_lines(self)])
+
+
+def _list_places(action: Action, sizes: Mapping[str, int]) -> Group:
+    """An action as a group: each axis that has its units, with the exponent behind the pattern."""
+    places = tuple(
+        (member.tensor, axis, f"{_pattern.text_of(pattern)}^{member.exponent}")
+        for member in action.members
+        for axis, pattern in enumerate(member.axes)
+        if any(_pattern.list_groups(pattern))
+    )
+    count = 1
+    for unit in action.units:
+        count *= sizes[unit]
+    return Group(action.name, count, places, action.kind)

@@ -26,8 +26,8 @@ class _View:
     shape: Shape
     marks: tuple[Axis, ...]
 
-    def parts(self, dim: int) -> tuple[Axis, list[tuple[Axis, ...]]] | None:
-        """The source's axis that is cut, and the view at each place of a dimension, without it.
+    def parts(self, dim: int) -> tuple[int, list[tuple[Axis, ...]]] | None:
+        """The number of the source's axis that is cut, and the view at each place of a dimension, without it.
 
         None where the source is no concatenation of parts.
         """
@@ -37,7 +37,27 @@ class _View:
         axis, count = self.source.axes[start], self.shape[dim]
         cuts = cut(axis, [length(axis) // count] * count)
         rest = (*self.shape[:dim], *self.shape[dim + 1 :])
-        return None if cuts is None else (axis, [tuple(regroup(self.source.but(start, part), rest)) for part in cuts])
+        return None if cuts is None else (start, [tuple(regroup(self.source.but(start, part), rest)) for part in cuts])
+
+
+@dataclass(frozen=True)
+class PartOfView:
+    """Where what an operation returns comes from that reads a view part by part.
+
+    Attributes:
+        source: the tensor that was viewed.
+        dim: its axis that is cut.
+        start, size: the part of this axis.
+        shape: of the part as it is viewed.
+        axes: for each axis of what is returned the axis of that shape, None for one of length 1.
+    """
+
+    source: TracedTensor
+    dim: int
+    start: int
+    size: int
+    shape: tuple[Axis, ...]
+    axes: tuple[int | None, ...]
 
 
 class Views:
@@ -45,11 +65,14 @@ class Views:
 
     def __init__(self) -> None:
         self._of: dict[Atom, _View] = {}
+        self.parts: list[PartOfView] = []
+        """Of the operation that was read last, where it read a view part by part."""
         self.cuts: list[Cut] = []
         """Which parts were read of the axes that were cut."""
 
     def made(self, call: Call) -> RuleResult | None:
         """What an operation returns that begins a view or reads one part by part; None for all others."""
+        self.parts = []
         if call.name in SPLITTING:
             return self._begun(call)
         return self._taken(call) if call.name in ("select", "unbind") else None
@@ -80,11 +103,14 @@ class Views:
         found = None if view is None else view.parts(view.marks.index(x.axes[dim]))
         if view is None or found is None:
             return None
-        axis, parts = found
+        cut_axis, parts = found
+        axis = view.source.axes[cut_axis]
         places = [call.index % len(parts)] if call.name == "select" else range(len(parts))
         size = length(axis) // len(parts)
         self.cuts += [(axis, i * size, (i + 1) * size) for i, used in zip(places, call.used, strict=True) if used]
         own = [mark for mark in view.marks if mark != x.axes[dim]]
+        order = tuple(own.index(axis) if axis in own else None for i, axis in enumerate(x.axes) if i != dim)
+        self.parts = [PartOfView(view.source, cut_axis, i * size, size, parts[i], order) for i in places]
         read: list[dict[Axis, Axis]] = [dict(zip(own, parts[i], strict=True)) for i in places]
         return [tuple(new[axis] if axis in new else axis for i, axis in enumerate(x.axes) if i != dim) for new in read]
 

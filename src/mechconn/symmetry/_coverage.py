@@ -1,0 +1,77 @@
+"""How much of a network a symmetry covers: hidden axes of parameters, counted by what may be done along them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mechconn.symmetry._action import KINDS, Kind
+from mechconn.symmetry._derive import INPUT, OUTPUT
+from mechconn.symmetry._layout_rules import PADDING
+from mechconn.symmetry._pattern import list_groups, pattern_length
+from mechconn.symmetry._rules import TABLE, WINDOW
+
+if TYPE_CHECKING:
+    from mechconn.symmetry._symmetry import Symmetry
+
+NOT_HIDDEN = frozenset((INPUT, OUTPUT, WINDOW, TABLE, PADDING))
+"""Reasons of axes that hold no hidden units: they belong to inputs, outputs, positions, or tables of indices."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Hidden axes of parameters.
+
+    Attributes:
+        hidden: how many there are.
+        moved: kind -> how many of them have all of their units moved by it.
+    """
+
+    hidden: int
+    moved: Mapping[Kind, int]
+
+    @property
+    def share(self) -> float:
+        """Share that may be permuted; what has signs, scales or linear maps may be permuted too."""
+        return self.share_of("permutation")
+
+    def share_of(self, kind: Kind) -> float:
+        """Share moved by one kind."""
+        return self.moved[kind] / self.hidden if self.hidden else 0.0
+
+
+def count_axes(symmetry: Symmetry) -> Counted:
+    """The hidden axes of a symmetry's parameters, and how many of them each kind moves."""
+    with_kind: dict[Kind, set[str]] = {kind: set() for kind in KINDS}
+    with_kind["permutation"] |= set(symmetry.sizes)
+    for action in symmetry.actions:
+        with_kind[action.kind] |= set(action.units)
+    hidden, moved = 0, dict.fromkeys(KINDS, 0)
+    for groups in _list_hidden(symmetry):
+        hidden += 1
+        for kind, units in with_kind.items():
+            moved[kind] += bool(groups) and groups <= units
+    return Counted(hidden, moved)
+
+
+def _list_hidden(symmetry: Symmetry) -> Iterator[set[str]]:
+    """For each hidden axis the groups of units along it; none where some units stay in their order."""
+    for name, patterns in symmetry.axes.items():
+        for axis, pattern in enumerate(patterns):
+            if name in symmetry.buffers or pattern_length(pattern, symmetry.sizes) == 1:
+                continue
+            if symmetry.frozen.get((name, axis)) not in NOT_HIDDEN:
+                part = symmetry.partly_frozen.get((name, axis))
+                yield set(list_groups(pattern)) if part is None or part in NOT_HIDDEN else set()
+
+
+def describe_coverage(symmetry: Symmetry) -> str:
+    """Number of groups and units, and the share of the hidden axes that each kind moves."""
+    found, units = count_axes(symmetry), sum(symmetry.sizes.values())
+    words = {"sign": "signs", "scale": "scales", "linear": "linear maps"}
+    others = [f"{100 * found.share_of(k):.1f} % have {words[k]}" for k in KINDS[1:] if found.moved[k]]
+    return (
+        f"{len(symmetry.sizes)} group{'s' * (len(symmetry.sizes) != 1)} of units, {units} units in all; of "
+        f"{found.hidden} hidden axes of parameters {', '.join([f'{100 * found.share:.1f} % may be permuted', *others])}"
+    )

@@ -1,0 +1,449 @@
+"""Signs, scales and linear maps of units, computed along the graph of a forward pass.
+
+Let s_u multiply whatever makes unit u. Then each tensor of the graph is multiplied by s_u to some power, its exponent,
+at the places that belong to u. Exponents of parameters are unknowns; an operation computes those of its result from
+those of its arguments, and says which sums of them must vanish: a sum over a unit's places needs e_x + e_w = 0, tanh
+needs e = 0 of scales and nothing of signs. The exponents that solve all of these equations are the symmetries. An
+operation without a rule needs e = 0 of all that it touches, so that it costs a symmetry and never makes a wrong one.
+
+Exponents of signs count modulo 2. Those of linear maps are 1 (the axis is multiplied by M) or -1 (by its transposed
+inverse), and no operation may do anything to the axis but sum along it or leave it alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import product
+from typing import Literal, TypeAlias
+
+from mechconn.symmetry._axes import Atom, Axis, expanded, length
+from mechconn.symmetry._calls import Call, TracedTensor, list_traced
+
+Mode: TypeAlias = Literal["sign", "scale", "approximate", "linear"]
+"""What is graded; "approximate" are scales that hold without the epsilon of normalisations."""
+
+Units: TypeAlias = "tuple[Atom, ...]"
+"""Groups of units each combination of which has its own sign or scale."""
+
+Variable: TypeAlias = "tuple[str, Units, Place] | tuple[str, int]"
+"""The exponent of a place of a parameter; or one that is free, with a number of its own."""
+
+Expr: TypeAlias = Mapping[Variable, Fraction]
+"""A sum of multiples of unknown exponents; {} is 0."""
+
+ZERO: Expr = {}
+MOST_RUNS = 4096
+"""A tensor with more combinations of concatenated parts than this is not graded."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where units lie in a tensor.
+
+    Attributes:
+        runs: for each axis the number of its part, where it is a concatenation of parts.
+        slots: for each of the units (axis, number among the units of this part of the axis).
+    """
+
+    runs: tuple[int, ...]
+    slots: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One part of an axis.
+
+    Attributes:
+        start: its first place, as far as the parts that run slowest tell.
+        inner: its number among the parts of this start.
+        atoms: the units along it, slowest first; fixed places are left out.
+    """
+
+    start: int
+    inner: int
+    atoms: Units
+
+
+Label: TypeAlias = "str | int"
+Operand: TypeAlias = "tuple[TracedTensor, Sequence[Label | None]]"
+"""A tensor and a label for each axis; axes that share a label are one, None is an axis of length 1."""
+
+
+class UngradedError(Exception):
+    """A rule does not cover this call: all exponents that the call touches must be 0."""
+
+
+@dataclass(eq=False)
+class Grader:
+    """Exponents of every tensor of a graph, and the equations between them.
+
+    Attributes:
+        mode: what is graded.
+        named: the units that parameters have.
+        products: combinations of groups of units to grade beside single ones.
+    """
+
+    mode: Mode
+    named: frozenset[Atom]
+    products: tuple[Units, ...] = ()
+    equations: list[tuple[Units, Expr, str]] = field(default_factory=list)
+    parameters: dict[Variable, tuple[str, TracedTensor]] = field(default_factory=dict)
+    """The unknowns: the tensor of each."""
+    _fields: dict[int, dict[tuple[Units, Place], Expr]] = field(default_factory=dict)
+    _runs: dict[int, tuple[TracedTensor, list[list[Run]]]] = field(default_factory=dict)
+    _free: int = 0
+
+    # ------------------------------------------------------------ places of units
+
+    def runs(self, tensor: TracedTensor) -> list[list[Run]]:
+        """The parts of each axis of a tensor."""
+        known = self._runs.get(id(tensor))
+        if known is None:
+            found = [self.list_runs(axis) for axis in tensor.axes]
+            if math.prod(map(len, found)) > MOST_RUNS:
+                found = [[Run(0, 0, ())] for _ in tensor.axes]
+            known = self._runs[id(tensor)] = (tensor, found)  # the tensor is kept, so that its id stays its own
+        return known[1]
+
+    def list_runs(self, axis: Axis) -> list[Run]:
+        """The parts of an axis, in order."""
+        atoms = expanded(axis)
+        if not self.has_units(atoms):
+            return [Run(0, 0, ())]
+        first, *rest = atoms
+        behind = length(tuple(rest))
+        inner: list[Units] = [()]
+        for atom in rest:
+            inner = [before + run.atoms for before in inner for run in self.list_atom(atom)]
+        found = [(run, atoms) for run in self.list_atom(first) for atoms in inner]
+        counts: dict[int, int] = {}
+        runs = []
+        for run, more in found:
+            start = run.start * behind
+            counts[start] = counts.get(start, -1) + 1
+            runs.append(Run(start, counts[start], run.atoms + more))
+        return runs
+
+    def list_atom(self, atom: Atom) -> list[Run]:
+        """The parts of a root that is no product."""
+        if atom.terms is None:
+            return [Run(0, 0, (atom,) if atom in self.named else ())]
+        if not self.has_units([atom]):
+            return [Run(0, 0, ())]
+        found, start = [], 0
+        for term in atom.terms:
+            found += [Run(start + run.start, run.inner, run.atoms) for run in self.list_runs(term)]
+            start += length(term)
+        return found
+
+    def has_units(self, atoms: Iterable[Atom]) -> bool:
+        """Whether named units lie along some of the atoms."""
+        return any(
+            atom in self.named if atom.terms is None else any(self.has_units(expanded(term)) for term in atom.terms)
+            for atom in atoms
+        )
+
+    def places(self, tensor: TracedTensor) -> Iterator[tuple[Units, Place]]:
+        """Every place of every graded group, or product of groups, in a tensor."""
+        runs = self.runs(tensor)
+        for chosen in product(*(range(len(axis)) for axis in runs)):
+            slots: dict[Atom, list[tuple[int, int]]] = {}
+            for axis, number in enumerate(chosen):
+                for place, atom in enumerate(runs[axis][number].atoms):
+                    slots.setdefault(atom, []).append((axis, place))
+            for atom, at in slots.items():
+                yield from (((atom,), Place(chosen, (slot,))) for slot in at)
+            for units in self.products:
+                if all(unit in slots for unit in units):
+                    yield from ((units, Place(chosen, at)) for at in product(*(slots[unit] for unit in units)))
+
+    # ------------------------------------------------------------ exponents and equations
+
+    def get(self, tensor: TracedTensor, units: Units, place: Place) -> Expr:
+        """The exponent of a place; 0 of values that no operation made."""
+        return self._fields.get(id(tensor), {}).get((units, place), ZERO)
+
+    def complete(self, tensor: TracedTensor) -> bool:
+        """Whether every exponent of a tensor is known; those that are not become 0."""
+        known = self._fields.setdefault(id(tensor), {})
+        missing = [key for key in self.places(tensor) if key not in known]
+        known |= dict.fromkeys(missing, ZERO)
+        return not missing
+
+    def set_zero(self, tensor: TracedTensor) -> None:
+        """Say that nothing changes a tensor."""
+        for units, place in self.places(tensor):
+            self.set(tensor, units, place, ZERO)
+
+    def set(self, tensor: TracedTensor, units: Units, place: Place, expr: Expr) -> None:
+        """Say what the exponent of a place is."""
+        self.runs(tensor)
+        self._fields.setdefault(id(tensor), {})[units, place] = expr
+
+    def add_parameter(self, name: str, tensor: TracedTensor) -> None:
+        """Make the exponents of a parameter unknowns, unless they are; one for all parts of an axis without the units."""
+        if id(tensor) not in self._fields:
+            for units, place in self.places(tensor):
+                held = {axis for axis, _ in place.slots}
+                runs = tuple(run if axis in held else 0 for axis, run in enumerate(place.runs))
+                variable = (name, units, Place(runs, place.slots))
+                self.parameters[variable] = (name, tensor)
+                self.set(tensor, units, place, {variable: Fraction(1)})
+
+    def new_free(self) -> Expr:
+        """An exponent that may be anything, as of zeros."""
+        self._free += 1
+        return {("free", self._free): Fraction(1)}
+
+    def require(self, units: Units, expr: Expr, reason: str) -> None:
+        """Say that a sum of exponents must vanish."""
+        if self.mode == "sign":
+            expr = {variable: Fraction(1) for variable, c in expr.items() if c.numerator % 2}
+        if expr:
+            self.equations.append((units, expr, reason))
+
+    def require_equal(self, units: Units, expr: Expr, other: Expr, reason: str) -> None:
+        """Say that two exponents are the same."""
+        self.require(units, add(expr, times(other, -1)), reason)
+
+    def forbid(self, tensors: Iterable[TracedTensor], reason: str) -> None:
+        """Say that tensors must stay as they are."""
+        for tensor in tensors:
+            for units, place in self.places(tensor):
+                self.require(units, self.get(tensor, units, place), reason)
+
+    def break_linear(self, atom: Atom, reason: str) -> None:
+        """Say that a linear map of these units changes the function."""
+        for units in ((atom,), *(units for units in self.products if units[-1] is atom)):
+            self.equations.append((units, {("broken", 0): Fraction(1)}, reason))
+
+    # ------------------------------------------------------------ what operations do
+
+    def carry(self, out: TracedTensor, source: TracedTensor, axes: Sequence[int | None], shift: int = 0) -> None:
+        """The exponents of `source` under other axes: axis i of `out` is axis axes[i] of `source`, None a new one.
+
+        With `shift` each axis of `out` has that many more units in front than its source.
+        """
+        own, theirs = self.runs(out), self.runs(source)
+        for units, place in self.places(out):
+            runs, slots = [0] * len(theirs), []
+            for i, j in enumerate(axes):
+                if j is not None:
+                    runs[j] = self._match_run(theirs[j], own[i][place.runs[i]])
+            for axis, number in place.slots:
+                j = axes[axis]
+                more = 0 if j is None else len(own[axis][place.runs[axis]].atoms) - len(theirs[j][runs[j]].atoms)
+                front = more if shift else 0
+                if j is None or not 0 <= number - front < len(theirs[j][runs[j]].atoms):
+                    self.set(out, units, place, ZERO)  # the same along an axis that the source lacks
+                    break
+                slots.append((j, number - front))
+            else:
+                self.set(out, units, place, self.get(source, units, Place(tuple(runs), tuple(slots))))
+
+    def _match_run(self, runs: Sequence[Run], run: Run, offset: int = 0) -> int:
+        """The number of the run that lies where another one does, `offset` places further on."""
+        if len(runs) == 1:
+            return 0
+        for number, other in enumerate(runs):
+            if (other.start, other.inner) == (run.start + offset, run.inner):
+                return number
+        raise UngradedError
+
+    def combine(
+        self, out: Operand, operands: Sequence[Operand], multiply: bool = True, signs: Sequence[int] | None = None
+    ) -> None:
+        """Products of tensors summed over the labels that `out` lacks; or, without `multiply`, their sum.
+
+        Args:
+            out: what the operation returns.
+            operands: what it gets.
+            multiply: whether exponents are added, or must be equal.
+            signs: 1 or -1 for each operand, -1 of one that divides.
+        """
+        axes = self._find_labels([out, *operands])
+        summed = [label for label in axes if label not in out[1]]
+        blocks = TracedTensor(tuple(axes.values()))
+        order = list(axes)
+        seen: dict[tuple[Units, Place], Expr] = {}
+        for units, place in self.places(blocks):
+            found = [self._restricted(operand, order, units, place) for operand in operands]
+            inner = [order[axis] for axis, _ in place.slots if order[axis] in summed]
+            if self.mode == "linear":
+                self._check_linear(units, place, order, operands, summed, multiply)
+            total = self._total(units, found, multiply, signs)
+            if inner:
+                self.require(units, total, "they are summed over, and what they are multiplied by cannot undo it")
+                continue
+            key = self._restrict(out[1], order, place)
+            if key is None:
+                self.require(units, total, "a result that lacks them depends on them")
+            elif (units, key) in seen:
+                self.require_equal(units, seen[units, key], total, "parts that are summed are scaled differently")
+            else:
+                seen[units, key] = total
+                self.set(out[0], units, key, total)
+
+    def _total(self, units: Units, found: Sequence[Expr], multiply: bool, signs: Sequence[int] | None) -> Expr:
+        if multiply:
+            total: Expr = ZERO
+            for expr, sign in zip(found, signs or [1] * len(found), strict=True):
+                total = add(total, times(expr, sign))
+            return total
+        for other in found[1:]:
+            self.require_equal(units, found[0], other, "they are added to what is scaled differently")
+        return found[0]
+
+    def _find_labels(self, operands: Sequence[Operand]) -> dict[Label, Axis]:
+        """One axis for each label; its parts must be those of every axis with this label."""
+        axes: dict[Label, Axis] = {}
+        parts: dict[Label, list[Run]] = {}
+        for tensor, labels in operands:
+            for label, axis, runs in zip(labels, tensor.axes, self.runs(tensor), strict=True):
+                if label is not None:
+                    axes.setdefault(label, axis)
+                    if parts.setdefault(label, runs) != runs:
+                        raise UngradedError
+        return axes
+
+    def _restricted(self, operand: Operand, order: Sequence[Label], units: Units, place: Place) -> Expr:
+        """The exponent of an operand at a place of all labels; 0 where it lacks some of the units."""
+        key = self._restrict(operand[1], order, place)
+        return ZERO if key is None else self.get(operand[0], units, key)
+
+    @staticmethod
+    def _restrict(labels: Sequence[Label | None], order: Sequence[Label], place: Place) -> Place | None:
+        at = {label: axis for axis, label in enumerate(labels) if label is not None}
+        if any(order[axis] not in at for axis, _ in place.slots):
+            return None
+        runs = tuple(0 if label is None else place.runs[order.index(label)] for label in labels)
+        return Place(runs, tuple((at[order[axis]], number) for axis, number in place.slots))
+
+    def _check_linear(
+        self,
+        units: Units,
+        place: Place,
+        order: Sequence[Label],
+        operands: Sequence[Operand],
+        summed: Sequence[Label],
+        multiply: bool,
+    ) -> None:
+        """Only a sum over two factors, or one factor that has the units, leaves linear maps what they are."""
+        label = order[place.slots[-1][0]]
+        holding = sum(label in labels for _, labels in operands)
+        wanted = 2 if label in summed else 1
+        if holding != wanted if multiply else holding != len(operands):
+            self.break_linear(units[-1], "an operation treats its places one by one")
+
+    def reshape(self, out: TracedTensor, source: TracedTensor) -> None:
+        """The same places in row-major order under other axes."""
+        if self._flat_runs(out) != self._flat_runs(source):
+            raise UngradedError
+        origins = {self._flatten(source, place): place for _, place in self.places(source)}
+        for units, place in self.places(out):
+            self.set(out, units, place, self.get(source, units, origins[self._flatten(out, place)]))
+
+    def _flat_runs(self, tensor: TracedTensor) -> list[Units]:
+        return [sum((run.atoms for run in chosen), ()) for chosen in product(*self.runs(tensor))]
+
+    def _flatten(self, tensor: TracedTensor, place: Place) -> tuple[int, tuple[int, ...]]:
+        """The number of a combination of parts, and the numbers of the slots along all axes together."""
+        runs = self.runs(tensor)
+        number = 0
+        starts = [0]
+        for axis, chosen in enumerate(place.runs):
+            number = number * len(runs[axis]) + chosen
+            starts.append(starts[-1] + len(runs[axis][chosen].atoms))
+        return number, tuple(starts[axis] + slot for axis, slot in place.slots)
+
+    def narrow(self, out: TracedTensor, source: TracedTensor, dim: int, start: int) -> None:
+        """A part of one axis, from `start` on."""
+        self._copy_runs(out, source, dim, 0, start)
+
+    def join(self, out: TracedTensor, parts: Sequence[TracedTensor], dim: int) -> None:
+        """Tensors end to end along one axis."""
+        start = 0
+        for part in parts:
+            self.embed(out, part, dim, start)
+            start += length(part.axes[dim])
+
+    def embed(self, out: TracedTensor, source: TracedTensor, dim: int, start: int) -> None:
+        """A tensor at the places of one axis from `start` on."""
+        self._copy_runs(out, source, dim, start, 0)
+
+    def _copy_runs(self, out: TracedTensor, source: TracedTensor, dim: int, start: int, begin: int) -> None:
+        """Exponents of places that two tensors share: from `start` on along one axis of `out`, `begin` of `source`.
+
+        Parts of the axis that share a place have one exponent.
+        """
+        own, theirs = self.runs(out)[dim], self.runs(source)[dim]
+        here, there = self._number_places(out.axes[dim]), self._number_places(source.axes[dim])
+        shared: dict[int, list[int]] = {}
+        for mine, other in dict.fromkeys(zip(here[start:], there[begin:], strict=False)):
+            shared.setdefault(mine, []).append(other)
+        for units, place in self.places(out):
+            for number in shared.get(place.runs[dim], ()):
+                same = own[place.runs[dim]].atoms == theirs[number].atoms
+                if not same and any(axis == dim for axis, _ in place.slots):
+                    raise UngradedError
+                runs = (*place.runs[:dim], number, *place.runs[dim + 1 :])
+                self._meet(out, units, place, self.get(source, units, Place(runs, place.slots)))
+
+    def _number_places(self, axis: Axis) -> list[int]:
+        """The number of the run at each place of an axis."""
+        atoms = expanded(axis)
+        numbers = [0]
+        if not self.has_units(atoms):
+            return numbers * length(axis)
+        for atom in atoms:
+            inner = self._number_atom(atom)
+            count = len(self.list_atom(atom))
+            numbers = [outer * count + number for outer in numbers for number in inner]
+        return numbers
+
+    def _number_atom(self, atom: Atom) -> list[int]:
+        if atom.terms is None or not self.has_units([atom]):
+            return [0] * atom.size
+        numbers: list[int] = []
+        before = 0
+        for term in atom.terms:
+            numbers += [before + number for number in self._number_places(term)]
+            before += len(self.list_runs(term))
+        return numbers
+
+    def _meet(self, tensor: TracedTensor, units: Units, place: Place, expr: Expr) -> None:
+        """Set an exponent, or require that it is the one that is there."""
+        known = self._fields.get(id(tensor), {}).get((units, place))
+        if known is None:
+            self.set(tensor, units, place, expr)
+        else:
+            self.require_equal(units, known, expr, "parts that are concatenated are scaled differently")
+
+
+def add(x: Expr, y: Expr) -> Expr:
+    """The sum of two expressions."""
+    if not y:
+        return x
+    found = dict(x)
+    for variable, coefficient in y.items():
+        total = found.get(variable, Fraction(0)) + coefficient
+        if total:
+            found[variable] = total
+        else:
+            found.pop(variable, None)
+    return found
+
+
+def times(x: Expr, factor: Fraction | int) -> Expr:
+    """A multiple of an expression."""
+    if factor == 1:
+        return x
+    return {variable: coefficient * factor for variable, coefficient in x.items()} if factor else ZERO
+
+
+def list_touched(call: Call) -> list[TracedTensor]:
+    """Every tensor that a call gets."""
+    return list(list_traced(call.arguments.values()))

@@ -1,0 +1,136 @@
+"""What recurrent layers, cells and weight normalisation do to signs, scales and linear maps; see `_grading_rules`.
+
+A GRU, h' = (1 - z) n + z h with n = tanh(W x + b + r (U h + b')), has signs of n's rows and of what reads h; an LSTM,
+c' = f c + i tanh(g) and h' = o tanh(c'), of g's rows. A ReLU has scales in place of signs. What a sigmoid reads must
+stay. A projection of h has units of its own, which every linear map may mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mechconn.symmetry._axes import length
+from mechconn.symmetry._calls import Call, TracedTensor
+from mechconn.symmetry._grading_rules import GradingRule, add_bias
+from mechconn.symmetry._gradings import ZERO, Grader, Mode, Place, UngradedError, add
+
+GATES: dict[str, tuple[str, ...]] = {
+    "lstm": ("sigmoid", "sigmoid", "tanh", "sigmoid"),
+    "gru": ("sigmoid", "sigmoid", "tanh"),
+    "rnn_tanh": ("tanh",),
+    "rnn_relu": ("relu",),
+}
+"""The function of each gate, in the order of the rows."""
+KEEPS: dict[str, tuple[Mode, ...]] = {"sigmoid": (), "tanh": ("sign",), "relu": ("scale", "approximate")}
+"""What passes through it."""
+
+
+def layer(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """One layer in one direction: the hidden state that it reads is the one that it makes."""
+    output, *last = results
+    states = call.hx if isinstance(call.hx, list) else [call.hx]
+    batch = 0 if call.batch_first else 1
+    labels = ["time", "time"]
+    labels[batch] = "batch"
+    for units, place in g.places(output):
+        g.set(output, units, place, g.new_free())
+    candidate = _run_gates(g, call.name, call.input, output, call.params, 2 * call.has_biases, labels)
+    made = _project(g, candidate, call.params, 2 * call.has_biases, labels)
+    hidden = [*labels, "unit"]
+    _equate(g, output, hidden, made, hidden)
+    for state, end, source in zip(states, last, (output, candidate), strict=False):
+        _equate(g, state, [None, "batch", "unit"], source, hidden)
+        g.carry(end, source, [None, batch, 2])
+
+
+def cell(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """One step of a cell."""
+    states = call.hx if isinstance(call.hx, list) else [call.hx]
+    name = call.name.removesuffix("_cell")
+    biases = [bias for bias in (call.get("b_ih"), call.get("b_hh")) if bias is not None]
+    labels = list(range(len(call.input.axes) - 1))
+    weights = [call.w_ih, call.w_hh, *biases]
+    candidate = _run_gates(g, name, call.input, states[0], weights, len(biases), labels)
+    if name in ("lstm", "gru"):  # a part of the state before is added
+        _equate(g, states[-1], [*labels, "unit"], candidate, [*labels, "unit"])
+    for result in results:
+        g.carry(result, candidate, range(len(result.axes)))
+
+
+def _run_gates(
+    g: Grader,
+    name: str,
+    x: TracedTensor,
+    hidden: TracedTensor,
+    weights: Sequence[TracedTensor],
+    biases: int,
+    labels: Sequence[Any],
+) -> TracedTensor:
+    """Exponents of what the last nonlinear gate makes; those of what sigmoids read must vanish."""
+    of_input, of_hidden, *others = weights
+    sums = [TracedTensor((*x.axes[:-1], weight.axes[0])) for weight in (of_input, of_hidden)]
+    for number, (total, read, weight) in enumerate(zip(sums, (x, hidden), (of_input, of_hidden), strict=True)):
+        g.combine((total, [*labels, "row"]), [(read, [*labels, "in"]), (weight, ["row", "in"])])
+        add_bias(g, total, len(labels), others[number] if biases else None)
+    count = len(GATES[name])
+    size = length(of_input.axes[0]) // count
+    memory = (others[biases:] or [of_hidden])[-1].axes[1]
+    candidate = TracedTensor((*x.axes[:-1], memory))
+    for number, function in enumerate(GATES[name]):
+        parts = [TracedTensor(candidate.axes) for _ in sums]
+        for part, total in zip(parts, sums, strict=True):
+            g.narrow(part, total, len(labels), number * size)
+        if g.mode not in KEEPS[function]:
+            g.forbid(parts, f"a {function} reads it")
+        elif function != "sigmoid":
+            own = [*labels, "unit"]
+            g.combine((candidate, own), [(part, own) for part in parts], multiply=False)
+    return candidate
+
+
+def _project(
+    g: Grader, memory: TracedTensor, weights: Sequence[TracedTensor], biases: int, labels: Sequence[Any]
+) -> TracedTensor:
+    """Exponents of the hidden state that is made of o tanh(c): the same, or those of its projection."""
+    if len(weights) == 2 + biases:
+        return memory
+    projection = weights[-1]
+    made = TracedTensor((*memory.axes[:-1], projection.axes[0]))
+    g.combine((made, [*labels, "unit"]), [(memory, [*labels, "memory"]), (projection, ["unit", "memory"])])
+    return made
+
+
+def _equate(g: Grader, x: TracedTensor, labels_x: Sequence[Any], y: TracedTensor, labels: Sequence[Any]) -> None:
+    """Require that a tensor has the exponents of another one, which has all labels."""
+    g.combine((TracedTensor(y.axes), labels), [(x, labels_x), (y, labels)], multiply=False)
+
+
+def weight_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """w = g v / |v|, one norm for each place along `dim`: it has the signs of both, and the scale of g alone."""
+    if g.mode == "linear":
+        raise UngradedError
+    (w,), v, gain = results, call.v, call.g
+    dim = call.get("dim", 0)
+    for units, place in g.places(w):
+        e_v, of_gain = g.get(v, units, place), ZERO
+        if all(axis == dim for axis, _ in place.slots):
+            of_gain = g.get(
+                gain, units, Place(tuple(r if i == dim else 0 for i, r in enumerate(place.runs)), place.slots)
+            )
+        elif g.mode != "sign":
+            g.require(units, e_v, "a norm over all of them reads it")
+        g.set(w, units, place, add(e_v, of_gain) if g.mode == "sign" else of_gain)
+
+
+def flip(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """An axis without units back to front."""
+    g.carry(results[0], call.self, range(len(call.self.axes)))
+
+
+RULES: dict[str, GradingRule] = {
+    **dict.fromkeys(GATES, layer),
+    **dict.fromkeys((f"{name}_cell" for name in GATES), cell),
+    "_weight_norm": weight_norm,
+    "flip": flip,
+}

@@ -1,0 +1,199 @@
+"""Recurrent layers and cells: the permutations of their units are found, proved, and undone by both matchings."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mechconn as mc
+from symmetry.check import built, largest_change
+from symmetry.recurrent_nets import CLASSES, INPUTS, NETS, SEQUENCES, UNITS, Net, head
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning"),
+]
+FAST = ("lstm", "gru", "both, two layers", "projections", "last states of both", "encoder and decoder", "gru cells")
+CASES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in NETS]
+DATA = SEQUENCES, torch.arange(len(SEQUENCES)) % CLASSES
+
+
+@functools.cache
+def found(name: str) -> tuple[nn.Module, mc.Symmetry]:
+    model = built(NETS[name][0])
+    return model, mc.symmetry_of(model, SEQUENCES[:4])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_units_are_found_and_proved(name: str) -> None:
+    model, symmetry = found(name)
+    assert sorted(symmetry.sizes.values()) == sorted(NETS[name][1])
+    assert not symmetry.unknown
+    assert largest_change(model, SEQUENCES[:4], symmetry) <= 1e-9
+    symmetry.verify(model)
+    symmetry.verify(model, SEQUENCES[:3, :4])
+    symmetry.verify(model, torch.cat([SEQUENCES[:3], SEQUENCES[3:6]], 1))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_planted_permutation_is_undone_by_weights_and_by_activations(name: str) -> None:
+    model, symmetry = found(name)
+    planted = symmetry.random(1, kinds=("permutation",))
+    other = mc.with_parameters(model, symmetry.apply(mc.parameters_of(model), planted))
+    with torch.no_grad():
+        torch.testing.assert_close(other(SEQUENCES), model(SEQUENCES))
+    for method in (mc.WeightMatching(), mc.ActivationMatching(DATA)):
+        aligned = mc.align(model, other, method, symmetry)
+        assert aligned.unseen == () and aligned.distance_before > 0
+        assert aligned.distance_after == 0.0
+        assert all(torch.equal(planted[g][aligned.permutations[g]], torch.arange(n)) for g, n in symmetry.sizes.items())
+
+
+PATTERNS = {
+    "lstm": {
+        "rnn.weight_ih_l0": ["(rnn + rnn + rnn + rnn)", "4"],
+        "rnn.weight_hh_l0": ["(rnn + rnn + rnn + rnn)", "rnn"],
+    },
+    "both directions": {
+        "head.weight": ["3", "(rnn + rnn:2)"],
+        "rnn.bias_hh_l0_reverse": ["(rnn:2 + rnn:2 + rnn:2 + rnn:2)"],
+    },
+    "projections": {
+        "rnn.weight_hr_l0": ["rnn:2", "rnn"],
+        "rnn.weight_hh_l0": ["(rnn + rnn + rnn + rnn)", "rnn:2"],
+        "head.weight": ["3", "rnn:2"],
+    },
+    "weight norm": {
+        "rnn.parametrizations.weight_hh_l0.original0": ["(rnn + rnn + rnn + rnn)", "1"],
+        "rnn.parametrizations.weight_hh_l0.original1": ["(rnn + rnn + rnn + rnn)", "rnn"],
+    },
+}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_patterns_say_where_the_units_lie(name: str) -> None:
+    axes = found(name)[1].to_dict()["axes"]
+    assert {tensor: axes[tensor] for tensor in PATTERNS[name]} == PATTERNS[name]
+
+
+def reading(run: Callable[..., Tensor], units: int = UNITS, **settings: Any) -> nn.Module:
+    return Net(run, rnn=nn.LSTM(INPUTS, UNITS, batch_first=True, **settings), head=head(units))
+
+
+ORDERS: dict[str, Callable[[], nn.Module]] = {
+    "one unit": lambda: reading(lambda m, x: m.head(m.rnn(x)[0][:, -1] * m.rnn(x)[0][:, -1, :1])),
+    "sums in order": lambda: reading(lambda m, x: m.head(m.rnn(x)[0][:, -1].cumsum(1))),
+    "state of numbers": lambda: reading(
+        lambda m, x: m.head(m.rnn(x, 2 * [torch.arange(6.0).to(x).expand(1, len(x), 6)])[0][:, -1])
+    ),
+    "cell state": lambda: reading(lambda m, x: m.head(m.rnn(x)[1][1][0] + m.rnn(x)[0][:, -1].flip(1))),
+    "first of the other direction": lambda: reading(
+        lambda m, x: m.head(m.rnn(x)[1][0].sum(0) * m.rnn(x)[1][0][1, :, :1]), bidirectional=True
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ORDERS)
+def test_units_that_are_read_by_their_numbers_are_frozen(case: str) -> None:
+    symmetry = mc.symmetry_of(built(ORDERS[case]), SEQUENCES[:4])
+    assert symmetry.sizes == {} and ("rnn.weight_hh_l0", 1) in symmetry.frozen
+
+
+def test_lower_layers_are_free_where_the_last_one_is_not() -> None:
+    model = built(lambda: reading(lambda m, x: m.rnn(x)[0][:, -1, :CLASSES], num_layers=2))
+    symmetry = mc.symmetry_of(model, SEQUENCES[:4])
+    assert symmetry.sizes == {"rnn": UNITS}
+    assert symmetry.frozen["rnn.weight_hh_l1", 1] == "it belongs to the model's output"
+    symmetry.verify(model)
+
+
+# ---------------------------------------------------------------- signs, scales and linear maps
+
+KINDS = {
+    "lstm": ["rnn:sign"],
+    "gru": ["rnn:sign"],
+    "rnn of tanh": ["rnn:sign"],
+    "rnn of relu": ["rnn:scale"],
+    "both, two layers": ["rnn:2:sign", "rnn:3:sign", "rnn:4:sign", "rnn:sign"],
+    "projections": ["rnn:2:linear", "rnn:sign"],
+    "states of the input": ["start:sign"],
+    "learned states of two layers": ["start:sign"],
+    "encoder and decoder": ["one:2:sign", "one:sign"],
+    "lstm cells": ["one:sign", "two:sign"],
+    "rnn cells of relu": ["one:scale", "two:scale"],
+    "lstm by hand": ["gates:sign"],
+    "between other layers": ["conv:scale", "gru:2:sign", "gru:sign"],
+}
+MEMBERS = {
+    "lstm": {  # of the cell's gates i, f, g, o the third alone, and whatever reads h
+        ("rnn.weight_ih_l0", "(12 + rnn + 6)", "4", 1),
+        ("rnn.weight_hh_l0", "(12 + rnn + 6)", "6", 1),
+        ("rnn.weight_hh_l0", "24", "rnn", 1),
+        ("rnn.bias_ih_l0", "(12 + rnn + 6)", 1),
+        ("rnn.bias_hh_l0", "(12 + rnn + 6)", 1),
+        ("head.weight", "3", "rnn", 1),
+    },
+    "gru": {  # of r, z, n the last
+        ("rnn.weight_ih_l0", "(12 + rnn)", "4", 1),
+        ("rnn.weight_hh_l0", "(12 + rnn)", "6", 1),
+        ("rnn.weight_hh_l0", "18", "rnn", 1),
+        ("rnn.bias_ih_l0", "(12 + rnn)", 1),
+        ("rnn.bias_hh_l0", "(12 + rnn)", 1),
+        ("head.weight", "3", "rnn", 1),
+    },
+    "rnn of relu": {
+        ("rnn.weight_ih_l0", "rnn", "4", 1),
+        ("rnn.weight_hh_l0", "rnn", "6", 1),
+        ("rnn.weight_hh_l0", "6", "rnn", -1),
+        ("rnn.bias_ih_l0", "rnn", 1),
+        ("rnn.bias_hh_l0", "rnn", 1),
+        ("head.weight", "3", "rnn", -1),
+    },
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in KINDS])
+def test_signs_scales_and_linear_maps_are_found(name: str) -> None:
+    assert sorted(action.name for action in found(name)[1].actions) == KINDS[name]
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_an_action_says_where_it_multiplies(name: str) -> None:
+    (action,) = found(name)[1].actions
+    plain = [member.to_plain() for member in action.members]
+    assert len(plain) == len(MEMBERS[name])
+    assert {(tensor, *axes, exponent) for tensor, axes, exponent in plain} == MEMBERS[name]
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_wrong_element_changes_the_function(name: str) -> None:
+    """The same signs or scales without one of the members."""
+    model, symmetry = found(name)
+    (action,) = symmetry.actions
+    for number in range(len(action.members)):
+        left = dataclasses.replace(action, members=action.members[:number] + action.members[number + 1 :])
+        assert largest_change(model, SEQUENCES[:4], dataclasses.replace(symmetry, actions=(left,))) > 1e-6
+
+
+REASONS: dict[str, tuple[Callable[..., Tensor], str]] = {
+    "gelu": (lambda m, x: m.head(nn.functional.gelu(m.rnn(x)[0][:, -1])), "gelu is not odd"),
+    "a number": (lambda m, x: m.head(m.rnn(x)[0][:, -1] + 1.0), "a number is added to it"),
+    "layer norm": (lambda m, x: m.head(nn.functional.layer_norm(m.rnn(x)[0], (UNITS,))[:, -1]), "layer_norm reads it"),
+    "cell state": (lambda m, x: m.head(m.rnn(x)[1][1][0].exp()), "exp is not odd"),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_what_no_sign_leaves_alone_has_none_and_says_why(case: str) -> None:
+    run, reason = REASONS[case]
+    model = built(lambda: reading(run))
+    symmetry = mc.symmetry_of(model, SEQUENCES[:4])
+    assert symmetry.sizes == {"rnn": UNITS} and symmetry.actions == ()
+    assert symmetry.without["rnn:sign"] == reason
+    assert largest_change(model, SEQUENCES[:4], symmetry) <= 1e-9
