@@ -57,6 +57,19 @@ def unary(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
         raise UngradedError
 
 
+def apply_user_rule(g: Grader, call: Call, results: Sequence[TracedTensor], odd: bool, degree: float | None) -> None:
+    """An operation of a user's that acts place by place, odd or positively homogeneous where they say so."""
+    tensors = call.tensors
+    if len(tensors) != 1 or len(results) != 1 or tensors[0].shape != results[0].shape:
+        raise UngradedError
+    if g.mode == "sign" and odd:
+        g.carry(results[0], tensors[0], range(len(results[0].axes)))
+    elif g.mode in ("scale", "approximate") and degree is not None:
+        _multiply_degree(g, results[0], tensors[0], Fraction(degree).limit_denominator(64))
+    else:
+        raise UngradedError
+
+
 def _multiply_degree(g: Grader, y: TracedTensor, x: TracedTensor, degree: Fraction) -> None:
     g.carry(y, x, range(len(y.axes)))
     for units, place in g.places(y):

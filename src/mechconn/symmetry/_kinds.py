@@ -171,17 +171,7 @@ def _grade(grader: Grader, recorded: Recorded) -> None:
     """The exponents of what one call returned; where no rule covers it, of what it got they must vanish."""
     call = recorded.call
     try:
-        if not recorded.covered or recorded.rule is not None:
-            raise UngradedError
-        if recorded.parts:
-            for result, part in zip(recorded.results, recorded.parts, strict=True):
-                narrowed = TracedTensor(part.source.but(part.dim, *_cut_axis(part)))
-                grader.narrow(narrowed, part.source, part.dim, part.start)
-                viewed = TracedTensor(part.shape)
-                grader.reshape(viewed, narrowed)
-                grader.carry(result, viewed, part.axes)
-        else:
-            GRADING_RULES[call.name](grader, call, recorded.results)
+        _apply_rule(grader, recorded)
     except (UngradedError, NoRuleError, AttributeError, LookupError, TypeError, ValueError):
         grader.forbid(list_touched(call), f"{call.name} {BLAMED[grader.mode]}")
         for result in recorded.results:
@@ -190,6 +180,28 @@ def _grade(grader: Grader, recorded: Recorded) -> None:
     # What a rule did not say anything about may be anything.
     if not all([grader.complete(result) for result in recorded.results]):
         grader.forbid(list_touched(call), f"{call.name} {BLAMED[grader.mode]}")
+
+
+def _apply_rule(grader: Grader, recorded: Recorded) -> None:
+    """What a rule of this package, or of a user's, says about a call.
+
+    Raises:
+        UngradedError: none covers it.
+    """
+    call, rule = recorded.call, recorded.rule
+    if not recorded.covered:
+        raise UngradedError
+    if rule is not None:
+        _grading_rules.apply_user_rule(grader, call, recorded.results, rule.odd, rule.degree)
+    elif recorded.parts:
+        for result, part in zip(recorded.results, recorded.parts, strict=True):
+            narrowed = TracedTensor(part.source.but(part.dim, *_cut_axis(part)))
+            grader.narrow(narrowed, part.source, part.dim, part.start)
+            viewed = TracedTensor(part.shape)
+            grader.reshape(viewed, narrowed)
+            grader.carry(result, viewed, part.axes)
+    else:
+        GRADING_RULES[call.name](grader, call, recorded.results)
 
 
 def _cut_axis(part: PartOfView) -> list[Axis]:
