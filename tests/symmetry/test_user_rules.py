@@ -106,7 +106,7 @@ def test_networks_of_the_users_operation_are_aligned() -> None:
     other = mc.with_parameters(model, symmetry.apply(mc.parameters_of(model), symmetry.random(1)))
     for method in (mc.WeightMatching(), mc.ActivationMatching(data)):
         found = mc.align(model, other, method, symmetry)
-        assert found.distance_before > 0 and found.distance_after == 0.0
+        assert found.distance_before > 0 and found.distance_after < 1e-12 * found.distance_before
         torch.testing.assert_close(found.similarity_after["body"], 1.0)
 
 
