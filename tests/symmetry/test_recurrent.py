@@ -21,6 +21,7 @@ pytestmark = [
 ]
 FAST = ("lstm", "gru", "both, two layers", "projections", "last states of both", "encoder and decoder", "gru cells")
 CASES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in NETS]
+KINDS_OF_ALL = ("permutation", "sign", "scale", "linear")
 DATA = SEQUENCES, torch.arange(len(SEQUENCES)) % CLASSES
 
 
@@ -42,17 +43,17 @@ def test_units_are_found_and_proved(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_planted_permutation_is_undone_by_weights_and_by_activations(name: str) -> None:
+def test_a_planted_element_is_undone_by_weights_and_a_permutation_by_activations(name: str) -> None:
     model, symmetry = found(name)
-    planted = symmetry.random(1, kinds=("permutation",))
-    other = mc.with_parameters(model, symmetry.apply(mc.parameters_of(model), planted))
-    with torch.no_grad():
-        torch.testing.assert_close(other(SEQUENCES), model(SEQUENCES))
-    for method in (mc.WeightMatching(), mc.ActivationMatching(DATA)):
+    for method, kinds in ((mc.WeightMatching(), KINDS_OF_ALL), (mc.ActivationMatching(DATA), ("permutation",))):
+        planted = symmetry.random(1, kinds=kinds)
+        other = mc.with_parameters(model, symmetry.apply(mc.parameters_of(model), planted))
+        with torch.no_grad():
+            torch.testing.assert_close(other(SEQUENCES), model(SEQUENCES), rtol=1e-4, atol=1e-5)
         aligned = mc.align(model, other, method, symmetry)
-        assert aligned.unseen == () and aligned.distance_before > 0
-        assert aligned.distance_after == 0.0
-        assert all(torch.equal(planted[g][aligned.permutations[g]], torch.arange(n)) for g, n in symmetry.sizes.items())
+        rounds = {action.kind for action in symmetry.actions} & {"scale", "linear"}  # permutations and signs do not
+        assert aligned.unseen == () and aligned.distance_before > 1
+        assert aligned.distance_after <= (1e-6 * aligned.distance_before if rounds else 0.0)
 
 
 PATTERNS = {
