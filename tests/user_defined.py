@@ -88,7 +88,7 @@ class SortedMatching(AlignmentMethod, name="sorted"):
 
     def match(self, pair: NetworkPair) -> Matching:
         found, before, after = {}, {}, {}
-        for group in pair.symmetry.groups:
+        for group in (group for group in pair.symmetry.groups if group.kind == "permutation"):
             a, b = (self._lengths(params, group) for params in (pair.params_a, pair.params_b))
             order = torch.empty_like(a, dtype=torch.int64)
             order[a.argsort()] = b.argsort()

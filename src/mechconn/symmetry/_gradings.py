@@ -184,7 +184,7 @@ class Grader:
         self._fields.setdefault(id(tensor), {})[units, place] = expr
 
     def add_parameter(self, name: str, tensor: TracedTensor) -> None:
-        """Make the exponents of a parameter unknowns, unless they are; one for all parts of an axis without the units."""
+        """Make the exponents of a parameter unknowns: one for all parts of an axis that lacks the units."""
         if id(tensor) not in self._fields:
             for units, place in self.places(tensor):
                 held = {axis for axis, _ in place.slots}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from mechconn.core import Inputs, isolate_rng, make_generator
 from mechconn.network import drop_computed_values, make_call_arguments, set_mode, unwrap_module
 from mechconn.symmetry._disturbance import Disturbance
-from mechconn.symmetry._graph import copy_with_tensors, select_predictions, take_first_line
+from mechconn.symmetry._graph import clone_tensors, copy_with_tensors, select_predictions, take_first_line
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -58,6 +59,7 @@ class Probe:
         )
         drop_computed_values(self._module)
         self._weights.forget()
+        self._buffers = {id(buffer): name for name, buffer in self._module.named_buffers()}
         for name, buffer in self._module.named_buffers():
             if buffer.is_floating_point():
                 buffer.copy_(self._disturbance.disturb(name, buffer))
@@ -92,7 +94,7 @@ class Probe:
         """
         module = copy_with_tensors(self._module, lambda t: t)
         _set_mode_without_dropout(module, True)
-        args, kwargs = _copied(self._arguments)
+        args, kwargs = clone_tensors(self._arguments)
         try:
             with torch.no_grad(), isolate_rng(self._seed, "run"), _NoDropout(), mode:
                 module(*args, **kwargs)
@@ -153,15 +155,31 @@ class Probe:
         return leaves
 
     def _called(self, training: bool, mode: AbstractContextManager[Any]) -> Any:
-        """What a copy returns, of which nothing reaches the next run."""
-        buffers = {id(t): name for name, t in self._module.named_buffers()}
-        module = copy_with_tensors(
-            self._module, lambda t: self._weights.move(buffers[id(t)], t.clone()) if id(t) in buffers else t
-        )
-        _set_mode_without_dropout(module, training)
-        args, kwargs = _copied(self._arguments)
-        with isolate_rng(self._seed, "verify"), _NoDropout(), mode:
-            return select_predictions(module(*args, **kwargs))
+        """What a copy returns, of which nothing reaches the next run.
+
+        Where it does not run on weights that are made when they are read, it gets them all, now and from now on.
+        """
+        for whole in (False, True)[self._weights.whole :]:
+            module = copy_with_tensors(self._module, functools.partial(self._own, whole))
+            _set_mode_without_dropout(module, training)
+            args, kwargs = clone_tensors(self._arguments)
+            try:
+                with isolate_rng(self._seed, "verify"), _NoDropout(), mode:
+                    found = select_predictions(module(*args, **kwargs))
+            except Exception:
+                if whole:
+                    raise
+            else:
+                self._weights.whole = whole
+                return found
+        raise AssertionError
+
+    def _own(self, whole: bool, tensor: Tensor) -> Tensor:
+        """A tensor for one run: a moved copy of a buffer, of a parameter where all of it is to be made."""
+        if isinstance(tensor, nn.Parameter):
+            return tensor.clone() if whole else tensor
+        name = self._buffers.get(id(tensor))
+        return tensor if name is None else self._weights.move(name, tensor.clone())
 
     def derivatives(self, training: bool, names: list[str], mode: TorchFunctionMode, count: int) -> Derivatives:
         """Of random sums F of the outputs, t dF/dt entry by entry for these tensors: how F changes as log t grows.
@@ -181,7 +199,7 @@ class Probe:
         if not training:
             tensors |= dict(module.named_buffers())
         chosen = {name: tensors[name].requires_grad_(True) for name in names if name in tensors}
-        args, kwargs = _copied(self._arguments)
+        args, kwargs = clone_tensors(self._arguments)
         with torch.enable_grad(), isolate_rng(self._seed, "derivatives"), _NoDropout(), mode:
             leaves = [t[t.isfinite()] for t in _list_outputs(select_predictions(module(*args, **kwargs)))]
             leaves = [t for t in leaves if t.requires_grad and t.numel()]
@@ -197,7 +215,12 @@ class Probe:
 
 
 class _Weights:
-    """The parameters of a probe, whose values are made when they are read, moved as they are to be at the time."""
+    """The parameters of a probe, whose values are made when they are read, moved as they are to be at the time.
+
+    Attributes:
+        names: of the parameters.
+        whole: whether the model runs on whole weights alone.
+    """
 
     def __init__(self, disturbance: Disturbance, numbers: int) -> None:
         self._disturbance, self._memory = disturbance, Memory(numbers)
@@ -205,6 +228,7 @@ class _Weights:
         self._moved: Move | None = None
         self._orders: Orders | None = None
         self.names: list[str] = []
+        self.whole = False
 
     def make_lazy(self, name: str, tensor: Tensor) -> Tensor:
         """A parameter in float64, without values."""
@@ -270,10 +294,6 @@ class _Disturbed:
 
 def _list_named(model: nn.Module) -> tuple[Iterator[tuple[str, Tensor]], Iterator[tuple[str, Tensor]]]:
     return model.named_parameters(), model.named_buffers()
-
-
-def _copied(arguments: Any) -> Any:
-    return tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, arguments)
 
 
 def _set_mode_without_dropout(module: nn.Module, training: bool) -> None:

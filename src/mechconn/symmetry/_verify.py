@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -61,7 +61,7 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> N
     """
     _check_has_values(model)
     probe = Probe(model, example, seed)
-    elements = list(draw_elements(symmetry.sizes, seed))
+    elements = [_Movement(symmetry, element) for element in draw_elements(symmetry.sizes, seed)]
     evaluating, training = (_Runs(model, example, probe, symmetry, mode) for mode in (False, True))
     for runs in (evaluating, training):
         if runs is evaluating or not runs.equals(evaluating):
@@ -131,43 +131,39 @@ class _Runs:
     symmetry: Movable
     training: bool
 
-    def check(self, element: Permutations, *, decided: bool = False) -> None:
+    def check(self, element: _Movement, *, decided: bool = False) -> None:
         """Raise unless the element leaves the outputs as they are, but for rounding; where that is to be decided."""
         change = self.change(element)
         if change.is_rounding or (decided and change.is_unclear):
             return
         if change.is_unclear:
             raise ValueError(
-                f"whether permuting {_say(element)} changes the model's outputs in {self._mode} mode cannot be "
+                f"whether permuting {element} changes the model's outputs in {self._mode} mode cannot be "
                 f"decided: rounding alone changes them by a relative {change.rounding:.1e}; pass an example of {ROWS} "
                 "rows or more, over which batch statistics amplify rounding less"
             )
         element, change = self._narrowed(element, change)
         bar = max(change.bar, FAR * change.rounding)
-        places = "; ".join(self.symmetry.places_of(group) for group in list(element)[:3])
+        places = "; ".join(self.symmetry.places_of(group) for group in list(element.element)[:3])
         raise ValueError(
-            f"permuting {_say(element)} changes the model's outputs in {self._mode} mode{self.probe.where} by a "
+            f"permuting {element} changes the model's outputs in {self._mode} mode{self.probe.where} by a "
             f"relative {change.error:.1e}, more than {bar:.0e}: {places}; {_advise(self.symmetry.rules)}"
         )
 
-    def _narrowed(self, element: Permutations, change: _Change) -> tuple[Permutations, _Change]:
+    def _narrowed(self, element: _Movement, change: _Change) -> tuple[_Movement, _Change]:
         """The part of an element of a single group that changes the outputs; all of it where no part does."""
-        names = list(element)
+        names, alone = list(element.element), change
         while len(names) > 1:
-            for half in (names[: len(names) // 2], names[len(names) // 2 :]):
-                found = self.change({name: element[name] for name in half})
-                if found.is_change:
-                    names, part = half, found
-                    break
-            else:
+            halves = (names[: len(names) // 2], names[len(names) // 2 :])
+            tried = ((half, self.change(element.part(half))) for half in halves)
+            half, alone = next(((half, found) for half, found in tried if found.is_change), ([], change))
+            names = half
+        for name in () if names else element.element:  # no half alone, but it may be a group alone
+            alone = self.change(element.part([name]))
+            if alone.is_change:
+                names = [name]
                 break
-        if len(names) == 1:
-            return {name: element[name] for name in names}, part if len(element) > 1 else change
-        for name in element if len(names) else ():
-            found = self.change({name: element[name]})
-            if found.is_change:
-                return {name: element[name]}, found
-        return element, change
+        return (element.part(names), alone) if names else (element, change)
 
     def equals(self, other: _Runs) -> bool:
         """Whether the unmoved outputs are another's, bit by bit."""
@@ -178,15 +174,13 @@ class _Runs:
     def _mode(self) -> str:
         return "training" if self.training else "evaluation"
 
-    def change(self, chosen: Permutations) -> _Change:
+    def change(self, chosen: _Movement) -> _Change:
         """How these permutations change the outputs; seen on more rows where rounding alone changes them much."""
         steadier: _Runs | None = vars(self).get("_steadier")
         if steadier is not None:  # an earlier permutation needed more rows
             return steadier.change(chosen)
         expected, narrowest = self._unmoved
-        movement = _Movement(self.symmetry, chosen)
-        touched = self.symmetry.touched_by(list(chosen))
-        moved = self.probe.moved_outputs(self.training, touched, movement.move, movement.orders)
+        moved = self.probe.moved_outputs(self.training, chosen.touched, chosen.move, chosen.orders)
         error, bar = relative_error(expected, moved), TOLERANCES[narrowest]
         if error <= bar or error == float("inf"):
             return _Change(error, bar)
@@ -225,27 +219,39 @@ class _Runs:
 
 
 class _Movement:
-    """What an element does to one tensor."""
+    """An element, and what it does to one tensor.
+
+    Attributes:
+        element: name of a group -> its permutation.
+        touched: the tensors that it moves.
+    """
 
     def __init__(self, symmetry: Movable, element: Permutations) -> None:
-        self._symmetry, self._element = symmetry, element
+        self._symmetry, self.element = symmetry, element
+        self.touched = symmetry.touched_by(list(element))
+        self._known: dict[str, list[Tensor | None]] = {}
+
+    def part(self, names: Sequence[str]) -> _Movement:
+        """The same of these groups alone."""
+        return _Movement(self._symmetry, {name: self.element[name] for name in names})
 
     def move(self, name: str, values: Tensor) -> Tensor:
-        """All of it, moved."""
-        return self._symmetry.moved(name, values, self._element)
+        """All of a tensor, moved."""
+        return self._symmetry.moved(name, values, self.element)
 
     def orders(self, name: str) -> list[Tensor | None]:
         """For each axis the old place of what goes to each place; None where all stay."""
-        return [
-            compute_index(pattern, self._symmetry.sizes, self._element)
-            if any(group in self._element for group in list_groups(pattern))
-            else None
-            for pattern in self._symmetry.axes[name]
-        ]
+        if name not in self._known:
+            self._known[name] = [
+                compute_index(pattern, self._symmetry.sizes, self.element)
+                if any(group in self.element for group in list_groups(pattern))
+                else None
+                for pattern in self._symmetry.axes[name]
+            ]
+        return self._known[name]
 
-
-def _say(element: Permutations) -> str:
-    return f"group {next(iter(element))!r}" if len(element) == 1 else "all groups together"
+    def __str__(self) -> str:
+        return f"group {next(iter(self.element))!r}" if len(self.element) == 1 else "all groups together"
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
