@@ -88,7 +88,7 @@ class SortedMatching(AlignmentMethod, name="sorted"):
 
     def match(self, pair: NetworkPair) -> Matching:
         found, before, after = {}, {}, {}
-        for group in pair.symmetry.groups:
+        for group in (group for group in pair.symmetry.groups if group.kind == "permutation"):
             a, b = (self._lengths(params, group) for params in (pair.params_a, pair.params_b))
             order = torch.empty_like(a, dtype=torch.int64)
             order[a.argsort()] = b.argsort()
@@ -123,7 +123,7 @@ squared_relu.register_fake(torch.empty_like)
 mix.register_fake(lambda x, table: x.new_empty(len(x), table.shape[1]))
 
 
-@symmetry_rule("user_defined::squared_relu", activation=True)
+@symmetry_rule("user_defined::squared_relu", activation=True, degree=2)
 def squared_relu_rule(call: Call) -> tuple[Axis, ...]:
     """Place by place."""
     return broadcast(call.tensors, call.shape)

@@ -48,12 +48,12 @@ def test_weights_that_a_file_leaves_out_are_made_again(name: str, tmp_path: Path
     found.save(tmp_path / "alignment.json")
     again = load(tmp_path / "alignment.json")
     with pytest.raises(
-        AttributeError, match=r"read from a file, .*; permute B's units again, .*symmetry\.apply"
+        AttributeError, match=r"read from a file, .*; move B's units again, .*symmetry\.apply"
     ) as raised:
         getattr(again, name)
     assert "\n" not in str(raised.value)
     for state, expected in ((mc.parameters_of(b), found.params), (b.state_dict(), found.model.state_dict())):
-        moved = again.symmetry.apply(state, again.permutations)
+        moved = again.symmetry.apply(state, again.element)
         assert moved.keys() == expected.keys() and all(torch.equal(moved[k], expected[k]) for k in moved)
 
 
@@ -61,7 +61,7 @@ def test_it_prints_and_tabulates_and_draws_similarity_by_group() -> None:
     _, found = aligned()
     first, second = str(found).splitlines()
     assert first.startswith("activation matching: distance 2.")
-    assert first.endswith(f" -> {0.01 * 43**0.5:.4g}, coverage {100 * 40 / 43:.1f} %")
+    assert first.endswith(f" -> {0.01 * 43**0.5:.4g}, coverage 100.0 %")
     before, after = found.similarity_before["layer0"], found.similarity_after["layer0"]
     assert second == f"  layer0 (5 units): similarity {before:.3f} -> {after:.3f}" and before < after
     (row,) = found.rows()
@@ -72,6 +72,34 @@ def test_it_prints_and_tabulates_and_draws_similarity_by_group() -> None:
     (axes,) = found.plot().axes
     heights = [container[0].get_ydata().tolist() for container in axes.containers]  # pyright: ignore
     assert heights == [[before], [after]] and axes.get_ylabel() == "similarity"
+
+
+def test_signs_and_scales_are_printed_tabulated_and_kept_in_files(tmp_path: Path) -> None:
+    a = build(tanh_relu)
+    symmetry = mc.symmetry_of(a, DATA[0])
+    put_in = {"layer0:sign": torch.tensor([1.0, -1.0, -1.0]), "layer2:scale": torch.tensor([4.0, 1.0, 0.5])}
+    b = mc.with_parameters(a, symmetry.apply(mc.parameters_of(a), {n: t.double() for n, t in put_in.items()}))
+    found = mc.align(a, b, mc.WeightMatching(restarts=2), symmetry)
+    assert found.factors["layer0:sign"].tolist() == [1.0, -1.0, -1.0]
+    assert found.factors["layer2:scale"].tolist() == pytest.approx([0.25, 1.0, 2.0], abs=1e-9)
+    assert found.factors["layer2:scale"][1] == 1.0  # within rounding of 1, and so it is 1
+    assert str(found).splitlines()[3:] == ["  layer0:sign: 2 of 3 signs flipped", "  layer2:scale: 3 scales, 0.25 to 2"]
+    table = found.tables()[1]
+    assert table.rows[0] == ("layer0:sign", "sign", "2 of 3 signs flipped") and len(table.rows) == 2
+    found.save(tmp_path / "alignment.json")
+    again = load(tmp_path / "alignment.json")
+    assert again.to_dict() == found.to_dict() and str(again) == str(found)
+    moved = again.symmetry.apply(mc.parameters_of(b), again.element)
+    assert all(torch.equal(moved[name], found.params[name]) for name in moved)
+    old = {key: value for key, value in found.to_dict().items() if key != "factors"}
+    assert mc.load_result(old).factors == {}  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValueError, match="factors must be a table: action -> a list of numbers, or of lists"):
+        mc.load_result(found.to_dict() | {"factors": {"layer0:sign": "abc"}})
+
+
+def tanh_relu() -> nn.Module:
+    """Signs of the first units, scales of the second."""
+    return nn.Sequential(nn.Linear(FEATURES, 3), nn.Tanh(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
 
 
 def test_what_is_no_alignment_is_refused() -> None:

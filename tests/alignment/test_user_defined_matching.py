@@ -79,7 +79,21 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
         "the permutation of 'layer0' in what Returning.match returns must be a Tensor, got list; return torch.tensor(",
     ),
     "no permutation": (Matching({"layer0": torch.zeros(5).long()}), ValueError, "must hold each of 0 ... 5 - 1 once"),
-    "another group": (Matching({"layer1": PERMUTED}), ValueError, "group must be one of 'layer0', got 'layer1'"),
+    "another group": (
+        Matching({"layer1": PERMUTED}),
+        ValueError,
+        "group must be one of 'layer0', 'layer0:sign', got 'layer1'",
+    ),
+    "a factor that is a list": (
+        Matching({}, factors={"layer0:sign": [1.0] * 5}),  # pyright: ignore[reportArgumentType]
+        TypeError,
+        "the element of 'layer0:sign' in what Returning.match returns must be a Tensor, got list; return torch.tensor(",
+    ),
+    "a factor that is no sign": (
+        Matching({}, factors={"layer0:sign": torch.full((5,), 2.0)}),
+        ValueError,
+        "the sign element 'layer0:sign' must hold -1 and 1, got others",
+    ),
     "similarity of another group": (
         Matching({"layer0": PERMUTED}, {"layer1": 0.0}, {"layer1": 1.0}),
         ValueError,

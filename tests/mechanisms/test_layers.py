@@ -38,11 +38,27 @@ class Attention(nn.Module):
         self.embed = nn.Linear(FEATURES, WIDTH)
         self.block = nn.TransformerEncoder(nn.TransformerEncoderLayer(WIDTH, 2, 8, batch_first=True), 1)
         self.attend = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
-        self.head = nn.Linear(WIDTH, CLASSES)
+        self.head, self.unused = nn.Linear(WIDTH, CLASSES), nn.LSTM(2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.block(self.embed(x))
         return self.head(self.attend(x, x, x)[0].mean(1))
+
+
+class Recurrent(nn.Module):
+    """Both directions, projections, time first, and a cell that runs once for each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, WIDTH, batch_first=True, bidirectional=True)
+        self.gru, self.cell = nn.GRU(2 * WIDTH, WIDTH), nn.RNNCell(WIDTH, 5)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for step in self.gru(self.lstm(x)[0].transpose(0, 1))[0]:
+            state = self.cell(step, state)
+        return self.head(state)
 
 
 class Auxiliary(nn.Module):
@@ -83,8 +99,14 @@ LEFT_OUT: dict[str, tuple[Callable[[], nn.Module], Any, list[str], dict[str, str
     "attention": (
         Attention,
         sequences(),
-        ["embed", "block.layers.0.linear1", "block.layers.0.linear2", "head"],
-        {"block.layers.0.self_attn.out_proj": ONCE, "attend.out_proj": ONCE},
+        ["embed", *(f"block.layers.0.{part}" for part in ("self_attn", "linear1", "linear2")), "attend", "head"],
+        {"unused": ONCE},
+    ),
+    "recurrent layers": (
+        Recurrent,
+        sequences(),
+        ["lstm", "gru", "head"],
+        {"cell": f"ran {STEPS} times in one forward pass"},
     ),
     "auxiliary head": (Auxiliary, rows(12), ["body", "head"], {"aux": ONCE}),
     "block that repeats": (Repeated, rows(12), ["head"], {"block": "ran 2 times in one forward pass"}),
@@ -144,27 +166,26 @@ def test_where_no_layer_is_left_python_says_so_in_one_line() -> None:
     with pytest.raises(NoLayersError) as caught:
         cka(lambda: nn.Flatten(), rows(6))
     assert str(caught.value) == (
-        "the models have no linear maps to compare; name layers that run once in a forward pass, layers=[...]"
+        "the models have no layers to compare; name layers that run once in a forward pass, layers=[...]"
     )
-    only = lambda: nn.MultiheadAttention(FEATURES, 2, batch_first=True)  # noqa: E731
 
     class Alone(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.attend = only()
+            self.attend = nn.Linear(FEATURES, FEATURES)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.attend(x, x, x)[0].mean(1)
+            return self.attend(self.attend(x)).mean(1)
 
     for act in (lambda: cka(Alone, sequences()), lambda: check_layers(build(Alone), build(Alone, 1), sequences()[0])):
         with pytest.raises(NoLayersError) as caught:
             act()
         assert str(caught.value) == (
-            f"none of the models' linear maps can be compared (attend.out_proj: model_a: {ONCE}); "
+            "none of the models' layers can be compared (attend: model_a: ran 2 times in one forward pass); "
             "name layers that run once in a forward pass, layers=[...]"
         )
-    assert cka(Alone, sequences(), layers=["attend"])["attend"] is not None  # the remedy
-    with pytest.raises(ValueError, match=r"^layers names no layer; name some, or leave it out for all linear maps$"):
+    assert cka(Alone, sequences(), layers=[""])[""] is not None  # the remedy
+    with pytest.raises(ValueError, match=r"^layers names no layer; name some, or leave it out for all layers$"):
         cka(mlp, rows(6), layers=[])
     with pytest.raises(TypeError, match=r"^layers must be a list of names, got the text '0'; write layers=\['0'\]$"):
         cka(mlp, rows(6), layers="0")
@@ -199,9 +220,7 @@ def test_an_audit_refuses_layers_by_name_before_its_work_and_notes_where_none_is
     bare = nn.Flatten(), nn.Flatten()
     found = mc.audit(*bare, suite, ts=3, alignment="none", layers="all")
     assert found.similarity is None and found.to_dict()["similarity"] is None
-    assert found.notes[-1].startswith(
-        "No linear CKA: the models have no linear maps to compare; name layers that run once"
-    )
+    assert found.notes[-1].startswith("No linear CKA: the models have no layers to compare; name layers that run once")
 
 
 # ---------------------------------------------------------------- models of transformers

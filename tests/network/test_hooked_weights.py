@@ -198,3 +198,13 @@ def test_files_are_loaded(kind: Callable[[], nn.Module], tmp_path: FilePath) -> 
     torch.save(b.state_dict(), tmp_path / "b.pt")
     for factory in (lambda: built(kind, 3), a):
         assert loss(mc.load_model(factory, tmp_path / "b.pt")) == pytest.approx(loss(b), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [weight_normed, Recurrent])
+def test_weights_made_without_gradients_are_no_difference_between_models(kind: Callable[[], nn.Module]) -> None:
+    """As an evaluation leaves them behind; a recurrent layer holds them in its second list too."""
+    models = [built(kind, seed).eval() for seed in (1, 2)]
+    expected = [loss(model) for model in models]
+    path = mc.LinearPath.between(*models)
+    found = mc.evaluate_path(models[0], path, SUITE, ts=2).loss["cue"]
+    assert list(found) == pytest.approx(expected, rel=1e-6)

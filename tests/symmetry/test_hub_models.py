@@ -27,6 +27,8 @@ EXPECTED = {
     "hf_convnext": [8, 32, 12, 48],
     "hf_resnet": [8, 8, 12, 12],
 }
+# What may be permuted of the hidden axes; in the others the heads or the rotary pairs stay, which `print` says.
+COVERAGE = {"deberta": 0.72, "deberta_v2": 0.65, "llama": 0.88}
 CASES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in MODELS]
 
 
@@ -38,6 +40,7 @@ def test_permuting_the_units_found_changes_nothing(name: str) -> None:
     # LLaMA's and DeBERTa's norms compute in float32.
     assert largest_change(model, inputs, symmetry) <= (1e-6 if name in ("llama", "deberta") else 1e-9)
     symmetry.verify(model)
-    assert symmetry.coverage >= (0.8 if name == "t5" else 0.97)
+    assert symmetry.coverage >= COVERAGE.get(name, 1.0)
+    assert (symmetry.coverage == 1.0) == ("missing: " not in str(symmetry))
     if name in EXPECTED:
         assert sorted(symmetry.sizes.values()) == sorted(EXPECTED[name])

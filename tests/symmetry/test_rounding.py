@@ -113,7 +113,7 @@ def test_where_rounding_hides_all_more_rows_are_asked_for_and_help() -> None:
 @pytest.mark.slow
 def test_mobilenet_v2_on_two_images_of_32_x_32() -> None:
     """Its last maps are 1 x 1, so that a batch norm sees two values: their signs, and what rounding makes of them."""
-    model, example = seeded(mobilenet_v2, 4), torch.zeros(2, 3, 32, 32)
+    model, example = seeded(mobilenet_v2, 5), torch.zeros(2, 3, 32, 32)
     symmetry = mc.symmetry_of(model, example)
     assert symmetry.coverage > 0.999
     assert amplified(model, example) > 1e-9

@@ -391,6 +391,11 @@ def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: 
         yield "the symmetry holds no units that may be permuted: B was not changed"
     elif not matched.factors and all(torch.equal(p.cpu(), torch.arange(len(p))) for p in matched.permutations.values()):
         yield "matching found no better order than the present one: B was not changed"
+    elif after > before * (1 + 1e-6) and matched.factors:
+        yield (
+            f"B's units got A's scales, which puts the weights farther apart, from a distance of {before:.4g} to "
+            f"{after:.4g}: a distance depends on scales that leave the function as it is, and a barrier does not"
+        )
     elif after > before * (1 + 1e-6):
         yield (
             f"matching moved the weights farther apart, from a distance of {before:.4g} to {after:.4g}: "

@@ -225,7 +225,7 @@ def audit(
         ts: number of points on the path, three or more, or the points themselves.
         tolerance: the largest barrier in loss that counts as none (nats, for the default loss).
         blocks: also the path block by block, as in `evaluate_blocks`; None leaves it out.
-        layers: also linear CKA on the reference split: of these layers, or of "all" linear maps that run once; None
+        layers: also linear CKA on the reference split: of these layers, or of "all" that run once; None
             leaves it out. It comes first, so that layers asked for in vain are refused before the work.
         names: what to call the two.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.

@@ -15,7 +15,10 @@ from torch.utils._pytree import tree_map
 from mechconn.core import Inputs, check_choice
 from mechconn.network import LINEAR_MAPS, Network, Point
 
-COMPARED = (*LINEAR_MAPS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+COMPARED = (
+    *(*LINEAR_MAPS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention),
+)
 CHANNELS_SECOND = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
 
 
@@ -51,8 +54,8 @@ class LayerPair:
         device: where both compute.
         computed: how they compute, for the record.
         by_name: whether layers were asked for.
-        layers: their names; by default all linear maps that both models have.
-        left_out: linear maps that one of the models does not have; empty where layers were asked for.
+        layers: their names; by default all that have weights, in both models.
+        left_out: layers that one of the models does not have; empty where layers were asked for.
     """
 
     def __init__(
@@ -67,28 +70,27 @@ class LayerPair:
         }
         self.left_out: dict[str, NoActivation] = {}
         self.by_name = not (layers is None or layers == "all")
-        self.layers = self._asked(layers) if layers is not None and self.by_name else self._linear_maps()
+        self.layers = self._asked(layers) if layers is not None and self.by_name else self._default_layers()
 
     def _asked(self, layers: Sequence[str]) -> list[str]:
         """Layers asked for by name; all of them are there."""
         if isinstance(layers, str):
             raise TypeError(f"layers must be a list of names, got the text {layers!r}; write layers=[{layers!r}]")
         if not layers:
-            raise ValueError("layers names no layer; name some, or leave it out for all linear maps")
+            raise ValueError("layers names no layer; name some, or leave it out for all layers")
         for name in layers:
             for whose, parts in self._parts.items():
                 if name not in parts:  # "" is the model itself, where that is one layer
                     check_choice(f"a layer of {whose}", name, tuple(part for part in parts if part))
         return list(dict.fromkeys(layers))
 
-    def _linear_maps(self) -> list[str]:
-        """Names of the linear maps of both models, in A's order."""
-        found = {
-            name: None
-            for network in self._networks.values()
-            for name, part in network.module.named_modules()
-            if is_linear(part)
-        }
+    def _default_layers(self) -> list[str]:
+        """Names of the compared layers of both models, in A's order; attention's own in place of its projection's."""
+        found: dict[str, None] = {}
+        for network in self._networks.values():
+            parts = dict(network.module.named_modules())
+            within = {id(part.out_proj) for part in parts.values() if isinstance(part, nn.MultiheadAttention)}
+            found |= {name: None for name, part in parts.items() if is_compared(part) and id(part) not in within}
         for name in found:
             absent = [whose for whose, parts in self._parts.items() if name not in parts]
             if absent:
@@ -111,8 +113,8 @@ class LayerPair:
         return {name: _pair_activations(*units) for name, units in found.items()}
 
 
-def is_linear(part: nn.Module) -> bool:
-    """Whether a module is a linear map: a convolution, also a transposed one, a linear layer, or GPT-2's `Conv1D`."""
+def is_compared(part: nn.Module) -> bool:
+    """Whether a module is compared by default: a linear map, also GPT-2's `Conv1D`, attention, or a recurrent layer."""
     if isinstance(part, COMPARED):
         return True
     kind = type(part)

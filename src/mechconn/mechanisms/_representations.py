@@ -38,8 +38,8 @@ class RepresentationSimilarity(Result, Mapping[str, float | None], kind="represe
             one of the models.
         widths: layer -> (units in A, units in B); empty where they are not known, in files of release 0.1.0.
         samples: rows that it was estimated from.
-        left_out: layer -> why it has no CKA; linear maps that were not asked for by name and have no activation to
-            compare, such as the output projection of `nn.MultiheadAttention`, whose own forward pass never runs.
+        left_out: layer -> why it has no CKA; layers that were not asked for by name and have no activation to compare,
+            such as heads that serve training alone.
         compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
     """
 
@@ -150,11 +150,11 @@ def representation_similarity(
     sequences the positions that are there are averaged. Of a tuple, list, mapping or dataclass the first part counts:
     the output of `nn.LSTM` and of `nn.MultiheadAttention`.
 
-    By default the layers are all linear maps: convolutions, also transposed ones, linear layers, and GPT-2's `Conv1D`.
-    A layer has one activation to compare where its forward pass runs once on every batch in both models, with finite
-    outputs for each row. Linear maps that have none are left out and named in `left_out`: heads that serve training
-    alone, blocks that run several times, weights that another module uses without calling their layer. Layers that are
-    asked for by name are refused instead.
+    By default the layers are all linear maps (convolutions, also transposed ones, linear layers, and GPT-2's `Conv1D`),
+    all recurrent layers and cells, and `nn.MultiheadAttention`. A layer has one activation to compare where its forward
+    pass runs once on every batch in both models, with finite outputs for each row. Those that have none are left out
+    and named in `left_out`: heads that serve training alone, blocks and cells that run several times, weights that
+    another module uses without calling their layer. Layers that are asked for by name are refused instead.
 
     Alike representations are no evidence of one mechanism: a network may represent a cue and not use it.
 
@@ -162,7 +162,7 @@ def representation_similarity(
         model_a: any network; it stays as it is.
         model_b: a network that has the layers by the same names.
         data: one split, such as suite["cue"].
-        layers: names of modules, as in `model.named_modules()`; default, or "all": every linear map that runs once.
+        layers: names of modules, as in `model.named_modules()`; default, or "all": every such layer that runs once.
         seed: of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where A is.
@@ -264,9 +264,9 @@ class NoLayersError(ValueError):
     def __init__(self, left_out: Mapping[str, NoActivation]) -> None:
         shown = "; ".join(f"{name or 'the model itself'}: {why}" for name, why in list(left_out.items())[:3])
         more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-        found = f"none of the models' linear maps can be compared ({shown}{more})"
+        found = f"none of the models' layers can be compared ({shown}{more})"
         super().__init__(
-            f"{found if left_out else 'the models have no linear maps to compare'}; "
+            f"{found if left_out else 'the models have no layers to compare'}; "
             "name layers that run once in a forward pass, layers=[...]"
         )
 

@@ -25,6 +25,8 @@ INERT = ("Identity", "DropPath", "StochasticDepth")
 NOT_COUNTED = frozenset(
     # Training alone, and rounding.
     "training inplace momentum gradient_checkpointing use_cache problem_type loss_type "
+    # A recurrent layer's second list of its weights, also of those that hooks make.
+    "_flat_weights "
     # What compilers and torch's parallel modules note.
     "_is_torch_compile _is_fsdp_managed_module "
     # Where a model came from, and what its classes are called.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
@@ -12,7 +12,7 @@ from pydantic import PlainValidator
 from torch import Tensor
 
 from mechconn.core import check_choice, make_generator
-from mechconn.symmetry._pattern import Pattern, list_groups, locate_coordinates, parse, pattern_length, text_of
+from mechconn.symmetry._pattern import Pattern, Sum, list_groups, locate_coordinates, parse, pattern_length, text_of
 
 ActionKind: TypeAlias = Literal["sign", "scale", "linear"]
 Kind: TypeAlias = Literal["permutation", "sign", "scale", "linear"]
@@ -68,7 +68,12 @@ def _is_member(value: Any) -> bool:
     if not isinstance(value, list | tuple) or len(value) != 3:
         return False
     tensor, axes, exponent = value
-    return isinstance(tensor, str) and isinstance(axes, list | tuple) and type(exponent) is int
+    read = isinstance(axes, list | tuple) and all(isinstance(axis, str | int) or _is_pattern(axis) for axis in axes)
+    return read and isinstance(tensor, str) and type(exponent) is int
+
+
+def _is_pattern(axis: Any) -> bool:
+    return isinstance(axis, list | tuple) and all(isinstance(factor, str | int | Sum) for factor in axis)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ class Action:
             every linear combination may be taken, by one matrix for each combination of the others.
         members: where it acts.
         error: of scales that hold up to the epsilon of a normalisation: by how much the outputs change, relative to the
-            largest, at scales between 1/2 and 2; None: it holds exactly, or nothing was measured.
+            largest, where all such units have random scales between 1/2 and 2; None: it holds exactly, or nothing was
+            measured.
 
     Example:
         >>> action = Action("h:scale", "scale", ["h"], [["0.weight", ["h", 3], 1], ["2.weight", [2, "h"], -1]])
@@ -270,13 +276,3 @@ def _is_valid(kind: ActionKind, values: Tensor) -> bool:
     if kind == "scale":
         return bool((values > 0).all() and values.isfinite().all())
     return bool(values.isfinite().all()) and bool((torch.linalg.matrix_rank(values) == values.shape[-1]).all())
-
-
-def list_actions(kinds: Sequence[str], actions: Sequence[Action]) -> Iterator[Action]:
-    """The actions of some kinds."""
-    return (action for action in actions if action.kind in kinds)
-
-
-def with_error(action: Action, error: float) -> Action:
-    """The same action with a measured error."""
-    return replace(action, error=error)

@@ -25,7 +25,7 @@ class Counted:
 
     Attributes:
         hidden: how many there are.
-        moved: kind -> how many of them have all of their units moved by it.
+        moved: kind -> how many of them it moves: all units along them are permuted, or an action multiplies them.
     """
 
     hidden: int
@@ -43,27 +43,29 @@ class Counted:
 
 def count_axes(symmetry: Symmetry) -> Counted:
     """The hidden axes of a symmetry's parameters, and how many of them each kind moves."""
-    with_kind: dict[Kind, set[str]] = {kind: set() for kind in KINDS}
-    with_kind["permutation"] |= set(symmetry.sizes)
+    acted: dict[tuple[Kind, str, int], set[str]] = {}
     for action in symmetry.actions:
-        with_kind[action.kind] |= set(action.units)
+        for member in action.members:
+            for axis, pattern in enumerate(member.axes):
+                acted.setdefault((action.kind, member.tensor, axis), set()).update(list_groups(pattern))
     hidden, moved = 0, dict.fromkeys(KINDS, 0)
-    for groups in _list_hidden(symmetry):
+    for name, axis, groups in _list_hidden(symmetry):
         hidden += 1
-        for kind, units in with_kind.items():
-            moved[kind] += bool(groups) and groups <= units
+        moved["permutation"] += bool(groups)
+        for kind in KINDS[1:]:
+            moved[kind] += bool(groups) and groups <= acted.get((kind, name, axis), set())
     return Counted(hidden, moved)
 
 
-def _list_hidden(symmetry: Symmetry) -> Iterator[set[str]]:
-    """For each hidden axis the groups of units along it; none where some units stay in their order."""
+def _list_hidden(symmetry: Symmetry) -> Iterator[tuple[str, int, set[str]]]:
+    """Each hidden axis and the groups of units along it; none where some units stay in their order."""
     for name, patterns in symmetry.axes.items():
         for axis, pattern in enumerate(patterns):
             if name in symmetry.buffers or pattern_length(pattern, symmetry.sizes) == 1:
                 continue
             if symmetry.frozen.get((name, axis)) not in NOT_HIDDEN:
                 part = symmetry.partly_frozen.get((name, axis))
-                yield set(list_groups(pattern)) if part is None or part in NOT_HIDDEN else set()
+                yield name, axis, set(list_groups(pattern)) if part is None or part in NOT_HIDDEN else set()
 
 
 def describe_coverage(symmetry: Symmetry) -> str:

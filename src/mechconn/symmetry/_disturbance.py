@@ -31,13 +31,15 @@ class Disturbance:
         self._seed, self._length, self._strength = seed, max(LENGTH, longest), strength
         draws = torch.rand(self._length + STARTS, generator=make_generator(seed, "disturb"))
         self._tables = {torch.device("cpu"): draws}
+        self._starts: dict[str, int] = {}
 
     def draws(self, name: str, shape: Sequence[int], device: torch.device) -> Tensor:
         """u for every place of a tensor, float32: a view of the table."""
         if device not in self._tables:
             self._tables[device] = self._tables[torch.device("cpu")].to(device)
-        start = derive_seed(self._seed, "disturb", name) % STARTS
-        return self._tables[device].as_strided(tuple(shape), _steps(shape, self._length), start)
+        if name not in self._starts:
+            self._starts[name] = derive_seed(self._seed, "disturb", name) % STARTS
+        return self._tables[device].as_strided(tuple(shape), _steps(shape, self._length), self._starts[name])
 
     def apply(self, values: Tensor, draws: Tensor) -> Tensor:
         """Disturbed values, in float32 or, of such values, in float64."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain, count, groupby, islice
 
 import torch
@@ -20,9 +21,11 @@ from mechconn.symmetry._graph import Graph, UnreadableError, export_graph, find_
 from mechconn.symmetry._kinds import find_kinds
 from mechconn.symmetry._layout_rules import SLICED
 from mechconn.symmetry._pattern import Factor, Pattern, Sum
+from mechconn.symmetry._probe import Probe
 from mechconn.symmetry._sizes import find_sizes_read_otherwise
 from mechconn.symmetry._symmetry import Symmetry
 from mechconn.symmetry._symmetry_fields import UnitPlace
+from mechconn.symmetry._verify import relative_error
 
 TRIED = 3
 """Guesses that are proved, each at the cost of some runs of the model, before none is given."""
@@ -120,7 +123,7 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
     }
     buffers = frozenset(name for name, _ in model.named_buffers())
     kinds = find_kinds(found.calls, found.tensors, names)
-    return Symmetry(
+    symmetry = Symmetry(
         axes=axes,
         sizes={name: atom.size for atom, name in names.items()},
         buffers=buffers,
@@ -144,6 +147,24 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         },
         without=kinds.without,
     )
+    return _with_errors(model, symmetry)
+
+
+def _with_errors(model: nn.Module, symmetry: Symmetry) -> Symmetry:
+    """The symmetry with the error of its approximate scales, at random ones of all units at once; as it is if none."""
+    known = all(not tensor.is_meta for tensor in model.parameters())
+    if not symmetry.approximate or symmetry.example_input is None or not known:
+        return symmetry
+    element = {action.name: action.draw(symmetry.sizes, 0) for action in symmetry.approximate}
+    try:
+        probe = Probe(model, symmetry.example_input, 0, disturbed=False)
+        expected, _ = probe.outputs(False)
+        touched = symmetry.touched_by(list(element))
+        moved, _ = probe.outputs(False, touched, lambda name, t: symmetry.moved(name, t, element))
+    except ValueError:  # it cannot be run in float64: `verify` says so where it matters
+        return symmetry
+    error = relative_error(expected, moved)
+    return replace(symmetry, approximate=tuple(replace(action, error=error) for action in symmetry.approximate))
 
 
 def _graphs_of_other_sizes(model: nn.Module, example: Inputs) -> Iterator[Graph]:
@@ -248,7 +269,9 @@ def _frozen(name: str, shape: tuple[int, ...], shaped: TracedTensor | None) -> d
 def _partly_frozen(name: str, shape: tuple[int, ...], shaped: TracedTensor | None) -> dict[UnitPlace, str]:
     """Reasons of a tensor's axes of which some units may be permuted and others not."""
     reasons: dict[UnitPlace, str] = {}
-    for axis in range(len(shape)) if shaped is not None else ():
+    if shaped is None:
+        return reasons
+    for axis in range(len(shape)):
         atoms = leaves(shaped.axes[axis])
         held = [atom.reason for atom in atoms if atom.reason is not None]
         if held and len(held) < len(atoms):

@@ -6,15 +6,17 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export.graph_signature import InputKind, InputSpec
 from torch.fx import Interpreter, Node
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from mechconn.core import Inputs, isolate_rng
 from mechconn.network import (
@@ -26,7 +28,10 @@ from mechconn.network import (
     make_input_caster,
     set_mode,
 )
+from mechconn.symmetry._lazy_weights import Memory, make_lazy
+from mechconn.symmetry._recurrent_calls import NotePacked, PackedSize, RecurrentCalls
 from mechconn.symmetry._recurrent_layers import take_apart_recurrent_layers
+from mechconn.symmetry._shape_only import MissingValuesError, hide_meta
 
 
 class UnreadableError(ValueError):
@@ -117,8 +122,8 @@ def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
     """
     for name, parameter in model.named_parameters():
         check_initialised(name, parameter)
-    # A copy that holds the model's own weights: they are not copied but for one run, and where a change of the mode
-    # may write into them.
+    on_meta = has_meta_tensors(model)
+    # A copy that holds the model's own weights: they are not copied but where a change of the mode may write into them.
     writing = has_mode_or_loading_rules(model)
     probe = _Predictions(
         copy_with_tensors(model, lambda t: t if isinstance(t, nn.Parameter) and not writing else t.clone())
@@ -128,19 +133,15 @@ def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
     # Frozen parameters would send some modules (attention) down a path of one opaque operation.
     for parameter in probe.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    args, kwargs = make_call_arguments(make_input_caster(model)(example_input))
+    arguments = make_call_arguments(example_input if on_meta else make_input_caster(model)(example_input))
     with isolate_rng(0, "graph"):
-        try:
-            with torch.no_grad():
-                found = copy_with_tensors(probe, torch.clone)(*args, **kwargs)
-        except Exception as error:
-            raise ValueError(
-                f"{type(model).__name__} rejects the example input ({take_first_line(error)}); pass a batch that "
-                "the model accepts"
-            ) from error
-        _check_tensors(model, found)
+        packed = _check_accepted(model, probe, arguments)
         try:
             with torch.enable_grad(), silence_export():
+                args, kwargs = arguments
+                if on_meta:
+                    probe, (args, kwargs) = _faked(probe, arguments)
+                probe.packed = packed
                 program = torch.export.export(probe, args, kwargs, strict=False).run_decompositions({})
         except Exception as error:
             raise UnreadableError(_explain_unreadable(model, take_first_line(error))) from error
@@ -152,6 +153,90 @@ def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
     take_apart_recurrent_layers(program.graph)
     own = {f"model.{name}": first for name, first in map_to_first_names(probe.model).items()}
     return Graph(program, {spec.arg.name: _find_origin(spec, own) for spec in program.graph_signature.input_specs})
+
+
+def has_meta_tensors(model: nn.Module) -> bool:
+    """Whether some parameter or buffer has no values."""
+    return any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers()))
+
+
+def _check_accepted(model: nn.Module, probe: nn.Module, arguments: Any) -> list[PackedSize]:
+    """The sizes of packed sequences in a run on the example; raise unless the model runs on it and returns tensors."""
+    try:
+        found, packed = _run_borrowed(probe, arguments)
+    except MissingValuesError as error:
+        raise UnreadableError(_explain_unreadable(model, take_first_line(error))) from error
+    except Exception as error:
+        raise ValueError(
+            f"{type(model).__name__} rejects the example input ({take_first_line(error)}); pass a batch that "
+            "the model accepts"
+        ) from error
+    _check_tensors(model, found)
+    return packed
+
+
+@torch.no_grad()
+def _run_borrowed(probe: nn.Module, arguments: Any) -> tuple[Any, list[PackedSize]]:
+    """What a model returns, and the sizes of packed sequences; on the meta device, results have no values.
+
+    No weight is copied where it runs without.
+    """
+    hidden = tree_map(lambda v: hide_meta(v) if isinstance(v, Tensor) else v, arguments)
+    try:
+        args, kwargs = clone_tensors(hidden)
+        with NotePacked() as packed:
+            return copy_with_tensors(probe, borrow)(*args, **kwargs), packed.seen
+    except Exception:
+        if has_meta_tensors(probe):
+            raise
+        args, kwargs = clone_tensors(hidden)
+        with NotePacked() as packed:
+            return copy_with_tensors(probe, torch.clone)(*args, **kwargs), packed.seen
+
+
+def clone_tensors(values: Any) -> Any:
+    """The same structure with copies of its tensors."""
+    return tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, values)
+
+
+def borrow(tensor: Tensor) -> Tensor:
+    """A tensor for a forward pass that cannot write into this one: a parameter is not copied."""
+    if tensor.is_meta:
+        return hide_meta(tensor)
+    if not isinstance(tensor, nn.Parameter):
+        return tensor.detach().clone()
+    return make_lazy(_Borrowed(tensor.detach()), Memory(0), tensor.dtype)
+
+
+@dataclass(frozen=True)
+class _Borrowed:
+    """A parameter as it is."""
+
+    like: Tensor
+    name: str = ""
+
+    def make(self) -> Tensor:
+        return self.like
+
+    def rows(self, which: slice | Tensor) -> None:
+        return None
+
+
+def _faked(probe: _Predictions, arguments: Any) -> tuple[_Predictions, Any]:
+    """The model and its arguments as torch.export's own tensors without values, those on the meta device on the CPU."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def fake(tensor: Tensor) -> Tensor:
+        if not tensor.is_meta:
+            return mode.from_tensor(tensor)
+        with mode:
+            return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+
+    requires = {name: parameter.requires_grad for name, parameter in probe.named_parameters()}
+    made = copy_with_tensors(probe, fake)
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(requires[name])
+    return made, tree_map(lambda v: fake(v) if isinstance(v, Tensor) else v, arguments)
 
 
 def _check_tensors(model: nn.Module, found: Any) -> None:
@@ -183,9 +268,12 @@ class _Predictions(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.packed: list[PackedSize] | None = None
+        """Of an export, the sizes of packed sequences; None of a run."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return select_predictions(self.model(*args, **kwargs))
+        with nullcontext() if self.packed is None else RecurrentCalls(self.packed):
+            return select_predictions(self.model(*args, **kwargs))
 
 
 def select_predictions(output: Any) -> Any:

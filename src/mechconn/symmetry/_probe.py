@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,12 @@ from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from mechconn.core import Inputs, isolate_rng, make_generator
 from mechconn.network import drop_computed_values, make_call_arguments, set_mode, unwrap_module
 from mechconn.symmetry._disturbance import Disturbance
-from mechconn.symmetry._graph import copy_with_tensors, select_predictions, take_first_line
+from mechconn.symmetry._graph import clone_tensors, copy_with_tensors, select_predictions, take_first_line
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -35,9 +36,22 @@ DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F
 Derivatives: TypeAlias = list[dict[str, Tensor]]
 Move: TypeAlias = Callable[[str, Tensor], Tensor]
 """A tensor's name and its values -> the moved ones."""
-Orders: TypeAlias = Callable[[str], Sequence[Tensor | None] | None]
-"""A tensor's name -> for each axis the old place of what goes to each place, or None where all stay; None where moving
-does more than that."""
+
+
+class MoveRows(Protocol):
+    """How some rows of a tensor are moved."""
+
+    def find(self, which: slice | Tensor) -> slice | Tensor:
+        """Which old rows go to these places."""
+        ...
+
+    def move(self, rows: Tensor, which: slice | Tensor) -> Tensor:
+        """The old rows that go to these places, moved, in float64."""
+        ...
+
+
+ByRows: TypeAlias = Callable[[str], MoveRows | None]
+"""A tensor's name -> how some of its rows are moved; None where only all can be."""
 
 
 class Probe:
@@ -58,6 +72,7 @@ class Probe:
         )
         drop_computed_values(self._module)
         self._weights.forget()
+        self._buffers = {id(buffer): name for name, buffer in self._module.named_buffers()}
         for name, buffer in self._module.named_buffers():
             if buffer.is_floating_point():
                 buffer.copy_(self._disturbance.disturb(name, buffer))
@@ -92,7 +107,7 @@ class Probe:
         """
         module = copy_with_tensors(self._module, lambda t: t)
         _set_mode_without_dropout(module, True)
-        args, kwargs = _copied(self._arguments)
+        args, kwargs = clone_tensors(self._arguments)
         try:
             with torch.no_grad(), isolate_rng(self._seed, "run"), _NoDropout(), mode:
                 module(*args, **kwargs)
@@ -120,10 +135,10 @@ class Probe:
         return self._run(training, touched, moved, None, types), types.narrowest
 
     def moved_outputs(
-        self, training: bool, touched: Sequence[str], moved: Move, orders: Orders | None = None
+        self, training: bool, touched: Sequence[str], moved: Move, by_rows: ByRows | None = None
     ) -> list[Tensor]:
-        """The outputs with the touched tensors moved; some rows at a time where their orders are given."""
-        return self._run(training, touched, moved, orders, nullcontext())
+        """The outputs with the touched tensors moved; some rows at a time where that is possible."""
+        return self._run(training, touched, moved, by_rows, nullcontext())
 
     @torch.no_grad()
     def _run(
@@ -131,10 +146,10 @@ class Probe:
         training: bool,
         touched: Sequence[str],
         moved: Move | None,
-        orders: Orders | None,
+        by_rows: ByRows | None,
         mode: AbstractContextManager[Any],
     ) -> list[Tensor]:
-        with self._weights.moving(touched, moved, orders):
+        with self._weights.moving(touched, moved, by_rows):
             try:
                 found = self._called(training, mode)
             except Exception as error:
@@ -153,15 +168,31 @@ class Probe:
         return leaves
 
     def _called(self, training: bool, mode: AbstractContextManager[Any]) -> Any:
-        """What a copy returns, of which nothing reaches the next run."""
-        buffers = {id(t): name for name, t in self._module.named_buffers()}
-        module = copy_with_tensors(
-            self._module, lambda t: self._weights.move(buffers[id(t)], t.clone()) if id(t) in buffers else t
-        )
-        _set_mode_without_dropout(module, training)
-        args, kwargs = _copied(self._arguments)
-        with isolate_rng(self._seed, "verify"), _NoDropout(), mode:
-            return select_predictions(module(*args, **kwargs))
+        """What a copy returns, of which nothing reaches the next run.
+
+        Where it does not run on weights that are made when they are read, it gets them all, now and from now on.
+        """
+        for whole in (False, True)[self._weights.whole :]:
+            module = copy_with_tensors(self._module, functools.partial(self._own, whole))
+            _set_mode_without_dropout(module, training)
+            args, kwargs = clone_tensors(self._arguments)
+            try:
+                with isolate_rng(self._seed, "verify"), _NoDropout(), mode:
+                    found = select_predictions(module(*args, **kwargs))
+            except Exception:
+                if whole:
+                    raise
+            else:
+                self._weights.whole = whole
+                return found
+        raise AssertionError
+
+    def _own(self, whole: bool, tensor: Tensor) -> Tensor:
+        """A tensor for one run: a moved copy of a buffer, of a parameter where all of it is to be made."""
+        if isinstance(tensor, nn.Parameter):
+            return tensor.clone() if whole else tensor
+        name = self._buffers.get(id(tensor))
+        return tensor if name is None else self._weights.move(name, tensor.clone())
 
     def derivatives(self, training: bool, names: list[str], mode: TorchFunctionMode, count: int) -> Derivatives:
         """Of random sums F of the outputs, t dF/dt entry by entry for these tensors: how F changes as log t grows.
@@ -181,7 +212,7 @@ class Probe:
         if not training:
             tensors |= dict(module.named_buffers())
         chosen = {name: tensors[name].requires_grad_(True) for name in names if name in tensors}
-        args, kwargs = _copied(self._arguments)
+        args, kwargs = clone_tensors(self._arguments)
         with torch.enable_grad(), isolate_rng(self._seed, "derivatives"), _NoDropout(), mode:
             leaves = [t[t.isfinite()] for t in _list_outputs(select_predictions(module(*args, **kwargs)))]
             leaves = [t for t in leaves if t.requires_grad and t.numel()]
@@ -197,14 +228,20 @@ class Probe:
 
 
 class _Weights:
-    """The parameters of a probe, whose values are made when they are read, moved as they are to be at the time."""
+    """The parameters of a probe, whose values are made when they are read, moved as they are to be at the time.
+
+    Attributes:
+        names: of the parameters.
+        whole: whether the model runs on whole weights alone.
+    """
 
     def __init__(self, disturbance: Disturbance, numbers: int) -> None:
         self._disturbance, self._memory = disturbance, Memory(numbers)
         self._touched: frozenset[str] = frozenset()
         self._moved: Move | None = None
-        self._orders: Orders | None = None
+        self._by_rows: ByRows | None = None
         self.names: list[str] = []
+        self.whole = False
 
     def make_lazy(self, name: str, tensor: Tensor) -> Tensor:
         """A parameter in float64, without values."""
@@ -212,14 +249,14 @@ class _Weights:
         return make_lazy(_Disturbed(name, tensor.detach(), self._disturbance, self), self._memory, torch.float64)
 
     @contextmanager
-    def moving(self, touched: Sequence[str], moved: Move | None, orders: Orders | None) -> Iterator[None]:
+    def moving(self, touched: Sequence[str], moved: Move | None, by_rows: ByRows | None) -> Iterator[None]:
         """Context manager: move the touched ones."""
-        self._touched, self._moved, self._orders = frozenset(touched), moved, orders
+        self._touched, self._moved, self._by_rows = frozenset(touched), moved, by_rows
         self._memory.forget()
         try:
             yield
         finally:
-            self._touched, self._moved, self._orders = frozenset(), None, None
+            self._touched, self._moved, self._by_rows = frozenset(), None, None
             self._memory.forget()
 
     def forget(self) -> None:
@@ -230,11 +267,24 @@ class _Weights:
         """The values as they are to be now."""
         return self._moved(name, values) if self._moved is not None and name in self._touched else values
 
-    def orders(self, name: str, axes: int) -> Sequence[Tensor | None] | None:
-        """Where places of each axis come from; None where rows cannot be moved by themselves."""
+    def row_moves(self, name: str) -> MoveRows | None:
+        """How rows are to be moved now; None where only all can be."""
         if name not in self._touched:
-            return [None] * axes
-        return None if self._orders is None else self._orders(name)
+            return _UNMOVED
+        return None if self._by_rows is None else self._by_rows(name)
+
+
+class _Unmoved:
+    """Rows stay where they are."""
+
+    def find(self, which: slice | Tensor) -> slice | Tensor:
+        return which
+
+    def move(self, rows: Tensor, which: slice | Tensor) -> Tensor:
+        return rows.double()
+
+
+_UNMOVED = _Unmoved()
 
 
 @dataclass(frozen=True)
@@ -253,27 +303,21 @@ class _Disturbed:
 
     def rows(self, which: slice | Tensor) -> Tensor | None:
         """Those at some places of the first axis."""
-        orders = self.owner.orders(self.name, self.like.dim())
-        if orders is None:
+        moves = self.owner.row_moves(self.name)
+        if moves is None:
             return None
-        first, *others = orders
         draws = self.disturbance.draws(self.name, self.like.shape, self.like.device)
-        where = which if first is None else first[which]
+        where = moves.find(which)
         if isinstance(where, slice):
             values = self.disturbance.apply(self.like[where], draws[where])
         else:
+            where = where.to(self.like.device)
             values = self.disturbance.apply(self.like.index_select(0, where), draws.index_select(0, where))
-        for axis, order in enumerate(others, 1):
-            values = values if order is None else values.index_select(axis, order)
-        return values.double()
+        return moves.move(values, which)
 
 
 def _list_named(model: nn.Module) -> tuple[Iterator[tuple[str, Tensor]], Iterator[tuple[str, Tensor]]]:
     return model.named_parameters(), model.named_buffers()
-
-
-def _copied(arguments: Any) -> Any:
-    return tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, arguments)
 
 
 def _set_mode_without_dropout(module: nn.Module, training: bool) -> None:

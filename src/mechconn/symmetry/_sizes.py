@@ -6,7 +6,7 @@ model takes it: its values are repeated, or left out at the end, along the axes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -15,8 +15,9 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from mechconn.core import Inputs, isolate_rng
 from mechconn.network import make_call_arguments, set_mode
-from mechconn.symmetry._graph import copy_with_tensors, select_predictions, silence_export
+from mechconn.symmetry._graph import borrow, copy_with_tensors, select_predictions, silence_export
 from mechconn.symmetry._reads import Reads, alike
+from mechconn.symmetry._shape_only import ShapeOnly, hide_meta
 
 LARGEST_INPUT = 2**21
 """Numbers in an example beyond which no larger one is tried, so that memory cannot run out."""
@@ -51,22 +52,15 @@ def repeat_rows(example: Inputs, times: int) -> Inputs:
 
 def accepts_example(model: nn.Module, example: Inputs) -> bool:
     """Whether the model runs on the example, on the CPU, and returns numbers."""
-    try:
-        trial = _Trial(model, example)
-    except Exception:  # what cannot be copied to the CPU cannot be tried
-        return False
-    return trial.run(trial.values) is not None
+    return _try(model, example) is not None
 
 
 def _tried(model: nn.Module, example: Inputs) -> Iterator[tuple[Inputs, bool]]:
     """(example of another size, whether the model reads its parameters alike at it)."""
-    try:
-        trial = _Trial(model, example)
-    except Exception:  # what cannot be copied to the CPU cannot be tried
+    tried = _try(model, example)
+    if tried is None:
         return
-    first = trial.run(trial.values)
-    if first is None:
-        return
+    trial, first = tried
     unread, changed = set(first.unread), set[Slot]()
     for larger in (True, False):
         values, reads = trial.changed(larger)
@@ -80,17 +74,33 @@ def _tried(model: nn.Module, example: Inputs) -> Iterator[tuple[Inputs, bool]]:
             yield _inputs(values, trial.spec), False
 
 
-class _Trial:
-    """A copy of a model on the CPU, and the values of an example, to be run at other sizes."""
+def _try(model: nn.Module, example: Inputs) -> tuple[_Trial, Reads] | None:
+    """A trial of the model, and how it reads its parameters on the example; None where it does not run on that.
 
-    def __init__(self, model: nn.Module, example: Inputs) -> None:
-        self._module = copy_with_tensors(model, lambda t: t.detach().to("cpu", copy=True))
+    Weights are not copied where it runs without.
+    """
+    for made in (borrow, _copied_to_cpu):
+        try:
+            trial = _Trial(model, example, made)
+        except Exception:  # what cannot be copied to the CPU cannot be tried
+            continue
+        reads = trial.run(trial.values)
+        if reads is not None:
+            return trial, reads
+    return None
+
+
+class _Trial:
+    """A model on the CPU, and the values of an example, to be run at other sizes."""
+
+    def __init__(self, model: nn.Module, example: Inputs, made: Callable[[Tensor], Tensor]) -> None:
+        self._module = copy_with_tensors(model, made)
         set_mode(self._module, False)
         self.values, self.spec = tree_flatten(make_call_arguments(example))
 
     def run(self, values: Sequence[Any]) -> Reads | None:
         """How the model reads its parameters on these values; None where it refuses them or returns no numbers."""
-        on_cpu = [v.detach().to("cpu", copy=True) if isinstance(v, Tensor) else v for v in values]
+        on_cpu = [_copied_to_cpu(v) if isinstance(v, Tensor) else v for v in values]
         args, kwargs = tree_unflatten(on_cpu, self.spec)
         reads = Reads(self._module, on_cpu)
         try:
@@ -99,7 +109,7 @@ class _Trial:
         except Exception:  # any refusal: the model does not take this size
             return None
         made = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
-        return reads if made and all(t.numel() and not t.isnan().any() for t in made) else None
+        return reads if made and all(t.numel() and not _has_nan(t) for t in made) else None
 
     def changed(self, larger: bool) -> tuple[list[Any], Reads | None]:
         """The example with every axis changed that the model lets change, and its reads; None where it lets none."""
@@ -148,6 +158,14 @@ class _Trial:
             if found is not None:
                 return trial, found
         return values, reads
+
+
+def _copied_to_cpu(tensor: Tensor) -> Tensor:
+    return hide_meta(tensor) if tensor.is_meta else tensor.detach().to("cpu", copy=True)
+
+
+def _has_nan(tensor: Tensor) -> bool:
+    return not isinstance(tensor, ShapeOnly) and bool(tensor.isnan().any())
 
 
 def _partitions(slots: list[Slot]) -> Iterator[list[list[Slot]]]:

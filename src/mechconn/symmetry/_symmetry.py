@@ -121,7 +121,7 @@ class Symmetry(Result, kind="symmetry"):
 
     @property
     def coverage_by_kind(self) -> dict[Kind, float]:
-        """Kind -> share of the hidden axes all of whose units it moves."""
+        """Kind -> share of the hidden axes that it moves: permutes all of their units, or multiplies them."""
         found = count_axes(self)
         return {kind: found.share_of(kind) for kind in KINDS}
 

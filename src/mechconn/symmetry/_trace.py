@@ -12,7 +12,7 @@ from mechconn.symmetry._action import Action, Member
 from mechconn.symmetry._axes import Atom
 from mechconn.symmetry._calls import TracedTensor
 from mechconn.symmetry._derive import Walk
-from mechconn.symmetry._gradings import Expr, Grader, Units, Variable
+from mechconn.symmetry._gradings import BROKEN, Expr, Grader, Units, Unknown, Variable
 from mechconn.symmetry._kinds import grade_call, list_products, write_axes
 from mechconn.symmetry._symmetry import Symmetry
 
@@ -91,13 +91,13 @@ class _Trace:
 
     def _find(self, variable: Variable) -> Fraction | None:
         if variable not in self._known:
-            self._known[variable] = None if len(variable) == 2 else self._measure(variable)
+            self._known[variable] = None if isinstance(variable, int) else self._measure(variable)
         return self._known[variable]
 
-    def _measure(self, variable: Variable) -> Fraction | None:
+    def _measure(self, unknown: Unknown) -> Fraction | None:
         """The exponent of a place of a parameter: the sum over the action's members that hold it."""
-        name, tensor = self.grader.parameters[variable]
-        _, units, place = variable  # type: ignore[misc]
+        tensor, name = self.grader.parameters[unknown], unknown.parameter
+        units, place = unknown.units, unknown.place
         if not self._has_units(units):
             return Fraction(0)
         sizes, total = self.symmetry.sizes, 0
@@ -116,14 +116,14 @@ class _Trace:
         waiting = [
             expr
             for units, expr, _ in self.grader.equations
-            if self._has_units(units) and any(len(variable) == 2 and variable[0] == "free" for variable in expr)
+            if self._has_units(units) and BROKEN not in expr and any(isinstance(variable, int) for variable in expr)
         ]
         solved = True
         while solved:
             solved = False
             for expr in waiting:
                 unknown = [variable for variable in expr if self._find(variable) is None]
-                if len(unknown) == 1 and len(unknown[0]) == 2:
+                if len(unknown) == 1 and isinstance(unknown[0], int):
                     rest = self._evaluate({v: c for v, c in expr.items() if v != unknown[0]})
                     assert rest is not None
                     self._known[unknown[0]] = self._wrap(-rest / expr[unknown[0]])
