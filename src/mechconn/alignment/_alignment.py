@@ -11,8 +11,14 @@ import torch
 from pydantic import PlainValidator
 from torch import Tensor, nn
 
+from mechconn.alignment._distances import (
+    compute_distance,
+    describe_distances,
+    list_kinds,
+    measure_by_kind,
+    note_large_kinds,
+)
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
-from mechconn.alignment._slices import measure_gap
 from mechconn.core import (
     NOT_SAVED,
     Compute,
@@ -81,7 +87,7 @@ class Alignment(Result, kind="alignment"):
 
     Attributes:
         permutations: group -> int64 of shape [size]: entry i is the place in B of the unit that goes to place i.
-        coverage: share of the parameters with at least one axis that may be permuted, in [0, 1].
+        coverage: share of the parameters' hidden axes all of whose units may be moved, in [0, 1].
         similarity_before, similarity_after: group -> similarity of the units of A and B (mean correlation, or cosine
             of the balanced weights), before and after.
         distance_before, distance_after: |theta_A - theta_B| over all parameters, before and after.
@@ -95,6 +101,8 @@ class Alignment(Result, kind="alignment"):
             it out.
         factors: action of the symmetry -> the signs, scales or matrices that B's units are multiplied by, float64, once
             permuted; what is left out is not multiplied.
+        distance_by_kind: kind -> the distance once B is moved by its part of the element and by those before it, in the
+            order permutation, sign, scale, linear; of the kinds that moved B.
     """
 
     permutations: Annotated[Mapping[str, Tensor], PlainValidator(_read_permutations)]
@@ -111,11 +119,22 @@ class Alignment(Result, kind="alignment"):
     params: Params = field(default=leave_out("weights", MOVE_AGAIN), metadata=NOT_SAVED)
     model: nn.Module = field(default=leave_out("model", MOVE_AGAIN), metadata=NOT_SAVED)
     factors: Annotated[Mapping[str, Tensor], PlainValidator(_read_factors)] = field(default_factory=dict)
+    distance_by_kind: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def element(self) -> dict[str, Tensor]:
         """Permutations and factors: B moved is `symmetry.apply(state, alignment.element)`."""
         return {**self.permutations, **self.factors}
+
+    @property
+    def distances(self) -> str:
+        """How far apart the networks are, as saved and after each kind of move, in words."""
+        return describe_distances(self.distance_before, self.distance_by_kind or {"permutation": self.distance_after})
+
+    @property
+    def removed(self) -> str:
+        """The kinds of moves that were made, as a list in words."""
+        return list_kinds(self.distance_by_kind)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -143,8 +162,8 @@ class Alignment(Result, kind="alignment"):
         """Similarity group by group, as a table and as a picture."""
         reasons = "; ".join(sorted(set(self.symmetry.frozen.values()))) or "nothing"
         text = (
-            f"{100 * self.coverage:.1f} % of the parameters have units that may be permuted. What holds the rest "
-            f"still: {reasons}."
+            f"The weights are {self.distances}. {100 * self.coverage:.1f} % of the hidden axes have units that may be "
+            f"moved. What holds the others still: {reasons}."
         )
         table = Table(
             ("units", "number", "similarity before", "after", "dead"),
@@ -184,7 +203,8 @@ class Alignment(Result, kind="alignment"):
     def __str__(self) -> str:
         lines = [
             f"{self.settings['method']}: distance {self.distance_before:.4g} -> {self.distance_after:.4g}, "
-            f"coverage {100 * self.coverage:.1f} %"
+            f"coverage {100 * self.coverage:.1f} %",
+            *([f"  {self.distances}"] if len(self.distance_by_kind) > 1 else []),
         ]
         for row in self.rows():
             dead = f", {row['dead']} dead" if row["dead"] else ""
@@ -223,8 +243,8 @@ def align(
 ) -> Alignment:
     """Move B's units so that they lie where A's like units lie, as A is saved; B's function stays as it is.
 
-    Units are permuted; with weight matching they also get A's signs, scales and linear maps, where the symmetry has
-    them. A never changes. The symmetry is first proved on B by running it (`Symmetry.verify`).
+    Units are permuted, and get A's signs, scales and linear maps where the symmetry has them. A never changes. The
+    symmetry is first proved on B by running it (`Symmetry.verify`).
 
     Args:
         model_a: the network that stays; neither module is changed.
@@ -336,7 +356,8 @@ def match_units(
     model = copy_with_state(model_b, state)
     moved = {name: _own(state[name], own) for name, own in own_b.items()}
     before, after = compute_distance(own_a, own_b), compute_distance(own_a, moved)
-    notes = tuple(_collect_notes(symmetry, matched, before, after))
+    by_kind = measure_by_kind(symmetry, own_a, own_b, matched.element)
+    notes = (*_collect_notes(symmetry, matched, before, after), *note_large_kinds(before, by_kind))
     log_warnings("alignment", notes)
     return Alignment(
         permutations=matched.permutations,
@@ -353,6 +374,7 @@ def match_units(
         params=moved,
         model=model,
         factors=matched.factors,
+        distance_by_kind=by_kind,
     )
 
 
@@ -401,11 +423,6 @@ def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: 
             f"matching moved the weights farther apart, from a distance of {before:.4g} to {after:.4g}: "
             "the method does not compare weights; WeightMatching() moves them together"
         )
-
-
-def compute_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
-    """Euclidean distance of two points of weight space."""
-    return float(sum(measure_gap(tensor, b[name].to(tensor.device)) for name, tensor in a.items()) ** 0.5)
 
 
 def _resolve_symmetry(model: nn.Module, method: AlignmentMethod, symmetry: Symmetry | None) -> Symmetry:

@@ -212,7 +212,7 @@ def balance(
     set_mode(result, False)
     refused = [scale for scale in scales if scale not in chosen]
     error = relative_error(probe.outputs(False)[0], Probe(result, example, seed, disturbed=False).outputs(False)[0])
-    notes = tuple(_collect_notes(symmetry, refused))
+    notes = tuple(_collect_notes(model, symmetry, scales, refused))
     log_warnings("balance", notes)
     return Balanced(
         groups=tuple(_describe(scale, element[scale.name], held[scale.name]) for scale in chosen),
@@ -358,7 +358,9 @@ def _describe(scale: _Scale, values: Tensor, held: Tensor) -> Rescaled:
     )
 
 
-def _collect_notes(symmetry: Symmetry, refused: Sequence[_Scale]) -> Iterator[str]:
+def _collect_notes(
+    model: nn.Module, symmetry: Symmetry, scales: Sequence[_Scale], refused: Sequence[_Scale]
+) -> Iterator[str]:
     if not symmetry.sizes:
         yield "the symmetry holds no units: nothing was rescaled"
     elif not (symmetry.actions or symmetry.approximate or symmetry.without):
@@ -366,9 +368,22 @@ def _collect_notes(symmetry: Symmetry, refused: Sequence[_Scale]) -> Iterator[st
             "the symmetry was written without scales: nothing was rescaled; pass symmetry_of(model, example_input), or "
             "write them, symmetry.with_actions([Action(...)])"
         )
+    apart = [scale.action for scale in scales if len(scale.action.units) > 1]
+    grouped = [name for name, module in model.named_modules() if _is_grouped(module)]
+    if alike := [name for name in grouped if not any(action.touches(f"{name}.weight") for action in apart)]:
+        yield (
+            f"units of grouped convolutions ({', '.join(alike[:LISTED])}) whose blocks keep their order are rescaled "
+            "alike in every block"
+        )
     if refused:
         yield (
             f"{len(refused)} rescalings were left out, the first of {' x '.join(refused[0].action.units)}: they change "
             f"the outputs by more than a relative {BOUND:.0e}, as where the epsilon of a normalisation is not small "
             "against the variance"
         )
+
+
+def _is_grouped(module: nn.Module) -> bool:
+    """Whether a convolution has several groups of several channels."""
+    groups = getattr(module, "groups", 1)
+    return isinstance(groups, int) and 1 < groups < getattr(module, "in_channels", 0)
