@@ -53,8 +53,14 @@ class WeightScores(UnitSimilarity):
     that brings B's units nearest to A's (orthogonal Procrustes); where a group numbers several, pair by pair.
     """
 
-    def __init__(self, symmetry: Symmetry, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
-        self.reader = PairReader(symmetry, a, b)
+    def __init__(
+        self,
+        symmetry: Symmetry,
+        a: Mapping[str, Tensor],
+        b: Mapping[str, Tensor],
+        moments: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {}),
+    ) -> None:
+        self.reader = PairReader(symmetry, a, b, moments)
         self.sizes = symmetry.sizes
         self._bytes = sum(tensor.numel() * tensor.element_size() for tensor in a.values())
         self._linear: dict[str, list[Action]] = {}
