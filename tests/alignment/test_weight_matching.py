@@ -70,6 +70,15 @@ def convolved() -> nn.Module:
     )
 
 
+def grouped() -> nn.Module:
+    """Convolutions in two groups of channels: each combination of a group and a channel has its own sign and scale."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
+        *(nn.Conv2d(6, 8, 3, groups=2), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)),
+    )
+
+
 def factored() -> nn.Module:
     """Nothing but a linear map between the first two layers."""
     return nn.Sequential(
@@ -146,10 +155,12 @@ def trained(factory: Callable[[], nn.Module], x: torch.Tensor) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("factory", [rectified, odd, Gated, convolved, factored])
+@pytest.mark.parametrize("factory", [rectified, odd, Gated, convolved, grouped, factored])
 def test_a_planted_element_of_every_kind_is_undone(factory: Callable[[], nn.Module]) -> None:
     draw = torch.Generator().manual_seed(0)
-    x = torch.randn((12, 3, 6, 6) if factory is convolved else (12, FEATURES), generator=draw, dtype=torch.float64)
+    x = torch.randn(
+        (12, 3, 6, 6) if factory in (convolved, grouped) else (12, FEATURES), generator=draw, dtype=torch.float64
+    )
     model = trained(factory, x)
     symmetry = mc.symmetry_of(model, x)
     own, state = mc.parameters_of(model), copy.deepcopy(model.state_dict())

@@ -9,6 +9,7 @@ from mechconn.alignment._alignment import match_units as match_units
 from mechconn.alignment._alignment import prove_and_match as prove_and_match
 from mechconn.alignment._alignment import verify_symmetry as verify_symmetry
 from mechconn.alignment._assignment import solve_assignment as solve_assignment
+from mechconn.alignment._input_covariance import InputCovarianceMatching as InputCovarianceMatching
 from mechconn.alignment._matching import AlignmentMethod as AlignmentMethod
 from mechconn.alignment._matching import Matching as Matching
 from mechconn.alignment._matching import NetworkPair as NetworkPair

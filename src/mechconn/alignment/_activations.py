@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from mechconn.alignment._assignment import UnitSimilarity, search_element
-from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
+from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair, read_example
 from mechconn.alignment._sites import Site, find_sites
 from mechconn.core import (
     Data,
@@ -93,12 +93,7 @@ class ActivationMatching(AlignmentMethod, name="activations"):
 
     def example(self, device: torch.device, model: nn.Module) -> Inputs:
         """The first two rows of the data, to find and prove a symmetry on."""
-        with isolate_rng(0, "example"), keep_generator_states(self._checked):
-            inputs, targets = next(
-                iterate_batches("alignment data", self._checked, batch_size=2, device=device, model=model)
-            )
-        rows = len(targets)
-        return tree_map(lambda v: v[:2] if isinstance(v, Tensor) and v.dim() and len(v) == rows else v, inputs)
+        return read_example(self._checked, device, model)
 
     def _moments(self, pair: NetworkPair) -> dict[Site, PairMoments]:
         reduced = pair.reduced
