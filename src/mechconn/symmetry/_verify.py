@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,7 +76,7 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> N
                 runs.check(element)
     for inputs in make_other_sizes(model, example) if elements else []:
         runs = _Runs(model, inputs, probe.on(inputs), symmetry, training=False)
-        for element in elements[:2] if runs.possible else ():
+        for element in elements if runs.possible else ():
             runs.check(element, decided=True)
 
 
@@ -95,35 +96,38 @@ def draw_elements(symmetry: Movable, seed: int, wide: bool = True) -> Iterator[E
     these generate every permutation of the group. Each sign is -1 in one of the two. Scales lie between 1/2 and 2,
     then, if `wide`, between 1/8192 and 8192, where an activation that is homogeneous near zero alone (ReLU6) changes.
 
-    Groups of two units have no other permutation than their swap, and those of a few may move alike by chance, so that
-    of several small groups each also moves without the others.
+    Small groups may move alike by chance, as if they were one. So groups of two units, which can only be swapped, are
+    numbered, and swapped in those of the elements after the first that are binary digits 1 of their numbers; and where
+    several others are small, a further element moves them again.
     """
     sizes, actions = symmetry.sizes, symmetry.actions
     orders = {g: torch.randperm(n, generator=make_generator(seed, "verify", g)) for g, n in sizes.items() if n > 1}
     if not orders and not actions:
         return
-    for number, move in enumerate((_round, _swap)):
-        moved = {group: move(order) for group, order in orders.items()}
-        yield moved | {a.name: _draw(a, sizes, seed, number, wide) for a in actions}
-    flips = {a.name: _flip_first(a, sizes) for a in actions if a.kind == "sign"}
-    others = {group: _swap(order.flip(0)) for group, order in orders.items()} | flips
-    small = [name for name, part in others.items() if part.numel() <= SMALL]
-    for bit in range(len(small).bit_length() if len(small) > 1 else 0):
-        yield {name: others[name] for number, name in enumerate(small, 1) if number >> bit & 1}
+    pairs = {group: number for number, group in enumerate(g for g in orders if sizes[g] == 2)}
+    yield {g: _round(order) for g, order in orders.items()} | {
+        a.name: a.draw(sizes, derive_seed(seed, "verify", 0)) for a in actions
+    }
+    yield {g: _swap(order) for g, order in orders.items() if pairs.get(g, 1) & 1} | {
+        a.name: _draw_again(a, sizes, seed, wide) for a in actions
+    }
+    few = [g for g in orders if 2 < sizes[g] <= SMALL]
+    signs = [a for a in actions if a.kind == "sign" and math.prod(a.shape(sizes)) <= SMALL]
+    digits = max((len(pairs) - 1).bit_length() if pairs else 0, 2 if len(few) + len(signs) > 1 else 1)
+    for digit in range(1, digits):
+        yield {
+            **{g: _swap(orders[g]) for g, number in pairs.items() if number >> digit & 1},
+            **{g: torch.randperm(sizes[g], generator=make_generator(seed, "verify", digit, g)) for g in few},
+            **{a.name: a.draw(sizes, derive_seed(seed, "verify again", digit)) for a in signs},
+        }
 
 
-def _draw(action: Action, sizes: Mapping[str, int], seed: int, number: int, wide: bool) -> Tensor:
-    """The first or the second element of an action."""
+def _draw_again(action: Action, sizes: Mapping[str, int], seed: int, wide: bool) -> Tensor:
+    """The second element of an action: signs that the first one left, other scales, far from 1, and matrices."""
     if action.kind == "sign":
-        return action.draw(sizes, derive_seed(seed, "verify")) * (1 - 2 * number)
-    drawn = action.draw(sizes, derive_seed(seed, "verify", number))
-    return drawn**WIDE if action.kind == "scale" and number and wide else drawn
-
-
-def _flip_first(action: Action, sizes: Mapping[str, int]) -> Tensor:
-    signs = torch.ones(action.shape(sizes), dtype=torch.float64)
-    signs.view(-1)[0] = -1.0
-    return signs
+        return -action.draw(sizes, derive_seed(seed, "verify", 0))
+    drawn = action.draw(sizes, derive_seed(seed, "verify", 1))
+    return drawn**WIDE if action.kind == "scale" and wide else drawn
 
 
 @dataclass(frozen=True)
