@@ -180,12 +180,12 @@ def test_a_change_in_training_mode_is_found_though_both_modes_are_alike_without_
     symmetry.verify(model)  # a relative 1e-12 is rounding
 
 
-WIDTH = 256
+WIDTH = 512
 
 
 def deep() -> nn.Module:
     """Many layers: activations of a few rows are nothing beside weights."""
-    blocks = [(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU()) for _ in range(40)]
+    blocks = [(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU()) for _ in range(30)]
     return nn.Sequential(*(layer for block in blocks for layer in block), nn.Linear(WIDTH, 3))
 
 
@@ -194,8 +194,8 @@ class Words(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed, self.up, self.down = nn.Embedding(120_000, 64), nn.Linear(64, 512), nn.Linear(512, 64)
-        self.head = nn.Linear(64, 120_000, bias=False)
+        self.embed, self.up, self.down = nn.Embedding(30_000, 256), nn.Linear(256, 512), nn.Linear(512, 256)
+        self.head = nn.Linear(256, 30_000, bias=False)
         self.head.weight = self.embed.weight
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -68,16 +68,22 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> N
     """
     _check_has_values(model)
     probe = Probe(model, example, seed)
+    elements = _verify_modes(model, example, probe, symmetry, seed)
+    for inputs in make_other_sizes(model, example) if elements else []:
+        runs = _Runs(model, inputs, probe.on(inputs), symmetry, training=False)
+        for element in elements if runs.possible else ():
+            runs.check(element, decided=True)
+
+
+def _verify_modes(model: nn.Module, example: Inputs, probe: Probe, symmetry: Movable, seed: int) -> list[_Movement]:
+    """Raise unless the outputs stay in evaluation and in training mode; the elements that were tried."""
     evaluating, training = (_Runs(model, example, probe, symmetry, mode) for mode in (False, True))
     elements = [_Movement(symmetry, element) for element in draw_elements(symmetry, seed, evaluating.is_precise)]
     for runs in (evaluating, training):
         if runs is evaluating or not runs.equals(evaluating):
             for element in elements:
                 runs.check(element)
-    for inputs in make_other_sizes(model, example) if elements else []:
-        runs = _Runs(model, inputs, probe.on(inputs), symmetry, training=False)
-        for element in elements if runs.possible else ():
-            runs.check(element, decided=True)
+    return elements
 
 
 def _check_has_values(model: nn.Module) -> None:
@@ -218,6 +224,7 @@ class _Runs:
             return steadier.change(chosen)
         expected, narrowest = self._unmoved
         moved = self.probe.moved_outputs(self.training, chosen.touched, chosen.move, chosen.by_rows)
+        chosen.forget()
         error, bar = relative_error(expected, moved), TOLERANCES[narrowest]
         if error <= bar or error == float("inf"):
             return _Change(error, bar)
@@ -278,6 +285,10 @@ class _Movement:
         """All of a tensor, moved."""
         return self._symmetry.moved(name, values, self.element)
 
+    def forget(self) -> None:
+        """Drop what was prepared for tensors."""
+        self._by_rows.clear()
+
     def by_rows(self, name: str) -> MoveRows | None:
         """How some rows of a tensor are moved; None where rows are mixed with one another."""
         if name not in self._by_rows:
@@ -324,16 +335,21 @@ def _swap(order: Tensor) -> Tensor:
 
 def relative_error(expected: list[Tensor], got: list[Tensor]) -> float:
     """max |got - expected| / max |expected| of each output, the largest; infinite where an infinity or NaN moved."""
-    finite = [t.isfinite() for t in expected]
-    sizes = [_largest(t[known]) for t, known in zip(expected, finite, strict=True)]
+    known = [t.isfinite() for t in expected]
+    known = [None if bool(finite.all()) else finite for finite in known]
+    sizes = [_largest(t, finite) for t, finite in zip(expected, known, strict=True)]
     floor = 1e-6 * max(sizes, default=0.0)  # what is smaller than this beside another output is its rounding
     error = 0.0
-    for a, b, known, size in zip(expected, got, finite, sizes, strict=True):
-        if a.shape != b.shape or not torch.equal(a[~known], b[~known]) or not bool(b[known].isfinite().all()):
+    for a, b, finite, size in zip(expected, got, known, sizes, strict=True):
+        if a.shape != b.shape or (finite is not None and not torch.equal(a[~finite], b[~finite])):
             return float("inf")
-        error = max(error, _largest(b[known] - a[known]) / (max(size, floor) or 1.0))
+        change = _largest(b - a, finite)
+        if not math.isfinite(change):
+            return float("inf")
+        error = max(error, change / (max(size, floor) or 1.0))
     return error
 
 
-def _largest(values: Tensor) -> float:
+def _largest(values: Tensor, where: Tensor | None) -> float:
+    values = values if where is None else values[where]
     return float(values.abs().max()) if values.numel() else 0.0
