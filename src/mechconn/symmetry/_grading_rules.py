@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeGuard
 
 from mechconn.symmetry._axes import length, regroup
 from mechconn.symmetry._calls import Call, TracedTensor
@@ -57,6 +57,19 @@ def unary(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
         raise UngradedError
 
 
+def apply_user_rule(g: Grader, call: Call, results: Sequence[TracedTensor], odd: bool, degree: float | None) -> None:
+    """An operation of a user's that acts place by place, odd or positively homogeneous where they say so."""
+    tensors = call.tensors
+    if len(tensors) != 1 or len(results) != 1 or tensors[0].shape != results[0].shape:
+        raise UngradedError
+    if g.mode == "sign" and odd:
+        g.carry(results[0], tensors[0], range(len(results[0].axes)))
+    elif g.mode in ("scale", "approximate") and degree is not None:
+        _multiply_degree(g, results[0], tensors[0], Fraction(degree).limit_denominator(64))
+    else:
+        raise UngradedError
+
+
 def _multiply_degree(g: Grader, y: TracedTensor, x: TracedTensor, degree: Fraction) -> None:
     g.carry(y, x, range(len(y.axes)))
     for units, place in g.places(y):
@@ -76,13 +89,13 @@ def clamp(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     low, high = (call.arguments.get(a, call.arguments.get(b)) for a, b in (("min", "min_val"), ("max", "max_val")))
     bounds = [value for value in (low, high) if value is not None]
     at_zero = g.mode in ("scale", "approximate") and all(value == 0 for value in bounds)
-    odd = g.mode == "sign" and len(bounds) == 2 and _is_number(low) and _is_number(high) and low == -high
+    odd = g.mode == "sign" and len(bounds) == 2 and all(map(_is_number, bounds)) and sum(bounds) == 0
     if not (at_zero or odd) or any(isinstance(value, TracedTensor) for value in bounds):
         raise UngradedError
     g.carry(results[0], call.self, range(len(results[0].axes)))
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float)
 
 
@@ -96,7 +109,7 @@ def hardtanh(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 
 def power(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """x^k for a number k."""
-    k = call.arguments.get("exponent")
+    k: Any = call.arguments.get("exponent")
     if isinstance(k, bool) or not _is_number(k) or isinstance(call.arguments.get("self"), (int, float)):
         raise UngradedError
     if g.mode in ("scale", "approximate"):
@@ -185,8 +198,8 @@ def compared(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 
 def chosen(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """x where a condition holds, else y."""
-    given = [call.arguments.get("self"), call.arguments.get("other")]
-    if not all(isinstance(value, TracedTensor) for value in given):
+    given = [value for value in _both(call) if isinstance(value, TracedTensor)]
+    if len(given) != 2:
         raise UngradedError
     g.forbid([call.condition], "a condition reads it")
     out, operands = _aligned(given, results[0])
@@ -195,7 +208,7 @@ def chosen(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 
 def masked(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Another number at masked places: 0 is scaled by anything, an infinity by anything positive."""
-    value = call.arguments.get("value")
+    value: Any = call.arguments.get("value")
     infinite = _is_number(value) and abs(value) == float("inf") and g.mode in ("scale", "approximate")
     if not (infinite or (_is_number(value) and value == 0)):
         raise UngradedError
