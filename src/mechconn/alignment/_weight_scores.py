@@ -14,7 +14,7 @@ from mechconn.alignment._readings import PairReader, Scored
 from mechconn.alignment._slices import Reading, iterate_products, multiply_entries, multiply_slices
 from mechconn.symmetry import Action, Element, Symmetry, list_groups, list_places, locate_units
 
-HELD = 0.25
+HELD = 0.35
 """Largest memory of scores that are kept between sweeps, as a share of one network's."""
 WORTHWHILE = 0.75
 """Largest share of the products that is computed anew from the last scores rather than all from the start."""
