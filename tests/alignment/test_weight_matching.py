@@ -247,14 +247,14 @@ def test_scores_that_are_kept_are_those_of_the_definition(factory: type[nn.Modul
     examples = {heads: torch.zeros(2, 3, 8), mc.models.small_convnet: torch.zeros(2, 3, 28, 28)}
     symmetry = permutations_alone(mc.symmetry_of(a, examples.get(factory, EXAMPLE).double()))
     own = [{name: t.double() for name, t in mc.parameters_of(model).items()} for model in (a, b)]
-    similarity = WeightScores(symmetry, *own)
+    similarity = WeightScores(symmetry, own[0], own[1])
     draw = torch.Generator().manual_seed(0)
     found = symmetry.random(0)
     for _ in range(6):
         for group, size in symmetry.sizes.items():
             scores = similarity.scores(group, found)
             assert scores is not None
-            assert torch.allclose(scores, define_scores(symmetry, *own, group, found), atol=1e-9)
+            assert torch.allclose(scores, define_scores(symmetry, own[0], own[1], group, found), atol=1e-9)
             swapped = found[group].clone()
             i, j = torch.randperm(size, generator=draw)[:2].tolist()
             swapped[[i, j]] = swapped[[j, i]]  # few places change, so that the last scores are updated

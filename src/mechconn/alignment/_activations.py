@@ -27,6 +27,7 @@ from mechconn.core import (
 )
 from mechconn.network import autocast_to, make_input_caster, to_memory_format
 from mechconn.symmetry import (
+    Element,
     Graph,
     Permutations,
     UnreadableError,
@@ -231,9 +232,9 @@ class _CorrelationScores(UnitSimilarity):
         """Whether some site shows the group."""
         return any(group in groups for groups in self._groups.values())
 
-    def scores(self, group: str, permutations: Permutations, known: frozenset[str] | None = None) -> Tensor | None:
+    def scores(self, group: str, element: Element, known: frozenset[str] | None = None) -> Tensor | None:
         """Correlations of A's units with B's, summed over sites and over the places of a unit."""
-        others = {name: p for name, p in permutations.items() if name != group}
+        others = {name: p for name, p in element.items() if name != group}
         size = self.sizes[group]
         scores: Tensor | None = None
         for site, matrix in self._matrices.items():
@@ -246,14 +247,14 @@ class _CorrelationScores(UnitSimilarity):
                 scores += matrix[places[:, column]][:, source[:, column]]
         return scores
 
-    def is_linear(self, group: str) -> bool:
+    def is_linear(self, step: str) -> bool:
         """Whether the group occurs once in every term of every pattern."""
         return True
 
-    def total(self, permutations: Permutations) -> float:
+    def total(self, element: Element) -> float:
         """The whole sum."""
         return sum(
-            float(matrix[torch.arange(len(matrix)), compute_index(site.pattern, self.sizes, permutations)].sum())
+            float(matrix[torch.arange(len(matrix)), compute_index(site.pattern, self.sizes, element)].sum())
             for site, matrix in self._matrices.items()
         )
 

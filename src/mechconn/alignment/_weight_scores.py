@@ -14,7 +14,7 @@ from mechconn.alignment._readings import PairReader, Scored
 from mechconn.alignment._slices import Reading, iterate_products, multiply_entries, multiply_slices
 from mechconn.symmetry import Action, Element, Symmetry, list_groups, list_places, locate_units
 
-HELD = 0.25
+HELD = 0.35
 """Largest memory of scores that are kept between sweeps, as a share of one network's."""
 WORTHWHILE = 0.75
 """Largest share of the products that is computed anew from the last scores rather than all from the start."""
@@ -81,8 +81,8 @@ class WeightScores(UnitSimilarity):
         self._linear: dict[str, list[Action]] = {}
         for action in self.reader.linear:
             if len(action.units) <= 2:
-                self._linear.setdefault(action.units[0], []).append(action)
-        mixed = {action.units[-1] for action in self.reader.linear}
+                self._linear.setdefault(next(iter(action.units)), []).append(action)
+        mixed = {unit for action in self.reader.linear for unit in action.units[-1:]}
         self._steps = [group for group in self.sizes if group not in mixed or group in self._linear]
         self._uses: dict[str, list[_Use]] = {group: [] for group in self.sizes}
         for name in a:
