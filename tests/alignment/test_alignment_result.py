@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from zoo import FEATURES, build, mlp, rows
+from zoo import CLASSES, FEATURES, build, mlp, rows
 
 DATA = rows(40)
 

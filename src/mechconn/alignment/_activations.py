@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from mechconn.alignment._assignment import search_element
 from mechconn.alignment._correlation_scores import CorrelationScores, SeenSite
 from mechconn.alignment._factors import FactorSolver, count_dead, measure_means
-from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
+from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair, read_example
 from mechconn.alignment._moments import PairMoments
 from mechconn.alignment._site_plan import list_blocks, plan_sites
 from mechconn.alignment._sites import Site
@@ -84,12 +84,7 @@ class ActivationMatching(AlignmentMethod, name="activations"):
 
     def example(self, device: torch.device, model: nn.Module) -> Inputs:
         """The first two rows of the data, to find and prove a symmetry on."""
-        with isolate_rng(0, "example"), keep_generator_states(self._checked):
-            inputs, targets = next(
-                iterate_batches("alignment data", self._checked, batch_size=2, device=device, model=model)
-            )
-        rows = len(targets)
-        return tree_map(lambda v: v[:2] if isinstance(v, Tensor) and v.dim() and len(v) == rows else v, inputs)
+        return read_example(self._checked, device, model)
 
     def _moments(self, pair: NetworkPair) -> dict[Site, PairMoments]:
         reduced = pair.reduced
