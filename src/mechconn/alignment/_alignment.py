@@ -29,6 +29,7 @@ from mechconn.network import (
     copy_with_state,
     fix_device,
     has_adapters,
+    has_mode_or_loading_rules,
     point_of,
     resolve_device,
     set_mode,
@@ -207,10 +208,10 @@ def _check_matching(method: AlignmentMethod, matched: Matching, symmetry: Symmet
 
 
 def _rest_at(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model in evaluation mode on a device; a copy where it is not."""
+    """The model in evaluation mode on a device; else a copy, over the same weights where nothing writes into them."""
     if not any(part.training for part in model.modules()) and resolve_device(model, None) == device:
         return model
-    own = dict(model.named_parameters())
+    own = {} if has_mode_or_loading_rules(model) else dict(model.named_parameters())  # a mode may write into weights
     copied = copy_with_state(model, own, shared=own.values()).to(device)
     set_mode(copied, False)
     return copied
