@@ -123,7 +123,7 @@ squared_relu.register_fake(torch.empty_like)
 mix.register_fake(lambda x, table: x.new_empty(len(x), table.shape[1]))
 
 
-@symmetry_rule("user_defined::squared_relu", activation=True)
+@symmetry_rule("user_defined::squared_relu", activation=True, degree=2)
 def squared_relu_rule(call: Call) -> tuple[Axis, ...]:
     """Place by place."""
     return broadcast(call.tensors, call.shape)

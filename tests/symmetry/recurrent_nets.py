@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, rnn
 
 INPUTS, UNITS, CLASSES = 4, 6, 3
 SEQUENCES = torch.randn(40, 5, INPUTS, generator=torch.Generator().manual_seed(5))
@@ -208,3 +208,47 @@ NETS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "weight norm": (lambda: weight_normed(parametrizations.weight_norm), [6]),
     "weight norm by a hook": (lambda: weight_normed(nn.utils.weight_norm), [6]),
 }  # fmt: skip
+
+
+LENGTHS = torch.tensor([5, 3, 4, 1, 2, 5, 2, 3]).repeat(5)
+"""Of the sequences; those of the first four include the longest and the shortest."""
+
+
+class Packed(nn.Module):
+    """Sequences of different lengths, packed; the prediction reads the padded output or the last states."""
+
+    def __init__(self, rnn: nn.Module, units: int, read: str, sort: bool = True, value: float = 0.0) -> None:
+        super().__init__()
+        self.before, self.rnn, self.head = nn.Linear(INPUTS, 7), rnn, head(units)
+        self.read, self.sort, self.value = read, sort, value
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        if not self.sort:
+            lengths, order = lengths.sort(descending=True)
+            x = x[order]
+        packed = rnn.pack_padded_sequence(
+            torch.tanh(self.before(x)), lengths, batch_first=True, enforce_sorted=not self.sort
+        )
+        output, last = self.rnn(packed)
+        if self.read == "output":
+            padded, found = rnn.pad_packed_sequence(output, batch_first=True, padding_value=self.value)
+            return self.head(padded.sum(1) / found[:, None])
+        if self.read == "total length":
+            return self.head(rnn.pad_packed_sequence(output, True, total_length=x.shape[1])[0].mean(1))
+        last = last[0] if isinstance(last, tuple) else last
+        return self.head(torch.cat([last[-2], last[-1]], 1) if self.read == "both" else last[-1])
+
+
+def packed(cell: Any, units: int, read: str, sort: bool = True, value: float = 0.0, **settings: Any) -> nn.Module:
+    return Packed(cell(7, UNITS, batch_first=True, **settings), units, read, sort, value)
+
+
+PACKED: dict[str, tuple[Callable[[], nn.Module], list[int], list[str]]] = {
+    "last state": (lambda: packed(nn.LSTM, 6, "last", num_layers=2), [6, 6, 7], ["sign"] * 3),
+    "output": (lambda: packed(nn.GRU, 12, "output", **BOTH), [6, 6, 7], ["sign"] * 3),
+    "total length": (lambda: packed(nn.RNN, 6, "total length", nonlinearity="relu"), [6, 7], ["scale", "sign"]),
+    "sorted": (lambda: packed(nn.GRU, 6, "last", sort=False), [6, 7], ["sign"] * 2),
+    "both, two layers": (lambda: packed(nn.LSTM, 12, "both", num_layers=2, **BOTH), [6] * 4 + [7], ["sign"] * 5),
+    "projections": (lambda: packed(nn.LSTM, 5, "output", proj_size=5), [5, 6, 7], ["linear", "sign", "sign"]),
+    "padded with ones": (lambda: packed(nn.LSTM, 6, "output", value=1.0), [6, 7], ["sign"]),
+}

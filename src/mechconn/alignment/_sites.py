@@ -27,7 +27,7 @@ When = Literal["after", "before"]
 MAPS = frozenset(
     "linear addmm conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm einsum "
     "embedding scaled_dot_product_attention layer_norm rms_norm lstm gru rnn_tanh rnn_relu lstm_cell gru_cell "
-    "rnn_tanh_cell rnn_relu_cell".split()
+    "rnn_tanh_cell rnn_relu_cell mechconn::packed_layer".split()
 )
 """What makes units where no nonlinearity follows: linear maps, attention, norms of a residual stream, recurrence."""
 

@@ -269,7 +269,9 @@ def _frozen(name: str, shape: tuple[int, ...], shaped: TracedTensor | None) -> d
 def _partly_frozen(name: str, shape: tuple[int, ...], shaped: TracedTensor | None) -> dict[UnitPlace, str]:
     """Reasons of a tensor's axes of which some units may be permuted and others not."""
     reasons: dict[UnitPlace, str] = {}
-    for axis in range(len(shape)) if shaped is not None else ():
+    if shaped is None:
+        return reasons
+    for axis in range(len(shape)):
         atoms = leaves(shaped.axes[axis])
         held = [atom.reason for atom in atoms if atom.reason is not None]
         if held and len(held) < len(atoms):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import isfinite
-from typing import Any
+from typing import Any, TypeGuard
 
 from mechconn.symmetry._axes import length, regroup
 from mechconn.symmetry._calls import Call, TracedTensor
@@ -60,6 +60,19 @@ def unary(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
         raise UngradedError
 
 
+def apply_user_rule(g: Grader, call: Call, results: Sequence[TracedTensor], odd: bool, degree: float | None) -> None:
+    """An operation of a user's that acts place by place, odd or positively homogeneous where they say so."""
+    tensors = call.tensors
+    if len(tensors) != 1 or len(results) != 1 or tensors[0].shape != results[0].shape:
+        raise UngradedError
+    if g.mode == "sign" and odd:
+        g.carry(results[0], tensors[0], range(len(results[0].axes)))
+    elif g.mode in ("scale", "approximate") and degree is not None:
+        _multiply_degree(g, results[0], tensors[0], Fraction(degree).limit_denominator(64))
+    else:
+        raise UngradedError
+
+
 def _multiply_degree(g: Grader, y: TracedTensor, x: TracedTensor, degree: Fraction) -> None:
     g.carry(y, x, range(len(y.axes)))
     for units, place in g.places(y):
@@ -85,7 +98,7 @@ def clamp(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     g.carry(results[0], call.self, range(len(results[0].axes)))
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float)
 
 
@@ -99,7 +112,7 @@ def hardtanh(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 
 def power(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """x^k for a number k."""
-    k = call.arguments.get("exponent")
+    k: Any = call.arguments.get("exponent")
     if isinstance(k, bool) or not _is_number(k) or isinstance(call.arguments.get("self"), (int, float)):
         raise UngradedError
     degree = Fraction(k).limit_denominator(LARGEST_ROOT) if isfinite(k) else None
@@ -189,8 +202,8 @@ def compared(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 
 def chosen(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """x where a condition holds, else y."""
-    given = [call.arguments.get("self"), call.arguments.get("other")]
-    if not all(isinstance(value, TracedTensor) for value in given):
+    given = [value for value in _both(call) if isinstance(value, TracedTensor)]
+    if len(given) != 2:
         raise UngradedError
     g.forbid([call.condition], "a condition reads it")
     _refuse_linear(g, [call.condition], "a condition treats its places one by one")
@@ -200,7 +213,7 @@ def chosen(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 
 def masked(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Another number at masked places: 0 is scaled by anything, an infinity by anything positive."""
-    value = call.arguments.get("value")
+    value: Any = call.arguments.get("value")
     infinite = _is_number(value) and abs(value) == float("inf") and g.mode in ("scale", "approximate")
     if not (infinite or (_is_number(value) and value == 0)):
         raise UngradedError

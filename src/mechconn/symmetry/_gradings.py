@@ -28,8 +28,10 @@ Mode: TypeAlias = Literal["sign", "scale", "approximate", "linear"]
 Units: TypeAlias = "tuple[Atom, ...]"
 """Groups of units each combination of which has its own sign or scale."""
 
-Variable: TypeAlias = "tuple[str, Units, Place] | tuple[str, int]"
-"""The exponent of a place of a parameter; or one that is free, with a number of its own."""
+Variable: TypeAlias = "Unknown | int"
+"""The exponent of a place of a parameter; or one that is free, with a number of its own; 0 stands for 1 = 0."""
+
+BROKEN = 0
 
 Expr: TypeAlias = Mapping[Variable, Fraction]
 """A sum of multiples of unknown exponents; {} is 0."""
@@ -51,6 +53,15 @@ class Place:
 
     runs: tuple[int, ...]
     slots: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The exponent of units at a place of a parameter."""
+
+    parameter: str
+    units: Units
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ class Grader:
     named: frozenset[Atom]
     products: tuple[Units, ...] = ()
     equations: list[tuple[Units, Expr, str]] = field(default_factory=list)
-    parameters: dict[Variable, tuple[str, TracedTensor]] = field(default_factory=dict)
+    parameters: dict[Unknown, TracedTensor] = field(default_factory=dict)
     """The unknowns: the tensor of each."""
     _fields: dict[int, dict[tuple[Units, Place], Expr]] = field(default_factory=dict)
     _runs: dict[int, tuple[TracedTensor, list[list[Run]]]] = field(default_factory=dict)
@@ -195,14 +206,14 @@ class Grader:
             for units, place in self.places(tensor):
                 held = {axis for axis, _ in place.slots}
                 runs = tuple(run if axis in held else 0 for axis, run in enumerate(place.runs))
-                variable = (name, units, Place(runs, place.slots))
-                self.parameters[variable] = (name, tensor)
+                variable = Unknown(name, units, Place(runs, place.slots))
+                self.parameters[variable] = tensor
                 self.set(tensor, units, place, {variable: Fraction(1)})
 
     def new_free(self) -> Expr:
         """An exponent that may be anything, as of zeros."""
         self._free += 1
-        return {("free", self._free): Fraction(1)}
+        return {self._free: Fraction(1)}
 
     def require(self, units: Units, expr: Expr, reason: str) -> None:
         """Say that a sum of exponents must vanish."""
@@ -224,7 +235,7 @@ class Grader:
     def break_linear(self, atom: Atom, reason: str) -> None:
         """Say that a linear map of these units changes the function."""
         for units in ((atom,), *(units for units in self.products if units[-1] is atom)):
-            self.equations.append((units, {("broken", 0): Fraction(1)}, reason))
+            self.equations.append((units, {BROKEN: Fraction(1)}, reason))
 
     # ------------------------------------------------------------ what operations do
 

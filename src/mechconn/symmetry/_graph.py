@@ -6,7 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from mechconn.network import (
     set_mode,
 )
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
+from mechconn.symmetry._recurrent_calls import NotePacked, PackedSize, RecurrentCalls
 from mechconn.symmetry._recurrent_layers import take_apart_recurrent_layers
 from mechconn.symmetry._shape_only import MissingValuesError, hide_meta
 
@@ -134,12 +135,13 @@ def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
         parameter.requires_grad_(parameter.is_floating_point())
     arguments = make_call_arguments(example_input if on_meta else make_input_caster(model)(example_input))
     with isolate_rng(0, "graph"):
-        _check_accepted(model, probe, arguments)
+        packed = _check_accepted(model, probe, arguments)
         try:
             with torch.enable_grad(), silence_export():
                 args, kwargs = arguments
                 if on_meta:
                     probe, (args, kwargs) = _faked(probe, arguments)
+                probe.packed = packed
                 program = torch.export.export(probe, args, kwargs, strict=False).run_decompositions({})
         except Exception as error:
             raise UnreadableError(_explain_unreadable(model, take_first_line(error))) from error
@@ -158,10 +160,10 @@ def has_meta_tensors(model: nn.Module) -> bool:
     return any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers()))
 
 
-def _check_accepted(model: nn.Module, probe: nn.Module, arguments: Any) -> None:
-    """Raise unless the model runs on the example and returns tensors."""
+def _check_accepted(model: nn.Module, probe: nn.Module, arguments: Any) -> list[PackedSize]:
+    """The sizes of packed sequences in a run on the example; raise unless the model runs on it and returns tensors."""
     try:
-        found = _run_borrowed(probe, arguments)
+        found, packed = _run_borrowed(probe, arguments)
     except MissingValuesError as error:
         raise UnreadableError(_explain_unreadable(model, take_first_line(error))) from error
     except Exception as error:
@@ -170,20 +172,26 @@ def _check_accepted(model: nn.Module, probe: nn.Module, arguments: Any) -> None:
             "the model accepts"
         ) from error
     _check_tensors(model, found)
+    return packed
 
 
 @torch.no_grad()
-def _run_borrowed(probe: nn.Module, arguments: Any) -> Any:
-    """What a model returns. No weight is copied where it runs without; on the meta device, results have no values."""
+def _run_borrowed(probe: nn.Module, arguments: Any) -> tuple[Any, list[PackedSize]]:
+    """What a model returns, and the sizes of packed sequences; on the meta device, results have no values.
+
+    No weight is copied where it runs without.
+    """
     hidden = tree_map(lambda v: hide_meta(v) if isinstance(v, Tensor) else v, arguments)
     try:
         args, kwargs = clone_tensors(hidden)
-        return copy_with_tensors(probe, borrow)(*args, **kwargs)
+        with NotePacked() as packed:
+            return copy_with_tensors(probe, borrow)(*args, **kwargs), packed.seen
     except Exception:
         if has_meta_tensors(probe):
             raise
         args, kwargs = clone_tensors(hidden)
-        return copy_with_tensors(probe, torch.clone)(*args, **kwargs)
+        with NotePacked() as packed:
+            return copy_with_tensors(probe, torch.clone)(*args, **kwargs), packed.seen
 
 
 def clone_tensors(values: Any) -> Any:
@@ -214,7 +222,7 @@ class _Borrowed:
         return None
 
 
-def _faked(probe: nn.Module, arguments: Any) -> tuple[nn.Module, Any]:
+def _faked(probe: _Predictions, arguments: Any) -> tuple[_Predictions, Any]:
     """The model and its arguments as torch.export's own tensors without values, those on the meta device on the CPU."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
 
@@ -260,9 +268,12 @@ class _Predictions(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.packed: list[PackedSize] | None = None
+        """Of an export, the sizes of packed sequences; None of a run."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return select_predictions(self.model(*args, **kwargs))
+        with nullcontext() if self.packed is None else RecurrentCalls(self.packed):
+            return select_predictions(self.model(*args, **kwargs))
 
 
 def select_predictions(output: Any) -> Any:

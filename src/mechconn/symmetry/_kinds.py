@@ -14,7 +14,18 @@ from mechconn.symmetry._action import Action, ActionKind, Member
 from mechconn.symmetry._axes import Atom, Axis, NoRuleError, cut, expanded, leaves, length
 from mechconn.symmetry._calls import TracedTensor
 from mechconn.symmetry._derive import Recorded
-from mechconn.symmetry._gradings import Expr, Grader, Mode, Place, UngradedError, Units, Variable, list_touched
+from mechconn.symmetry._gradings import (
+    BROKEN,
+    Expr,
+    Grader,
+    Mode,
+    Place,
+    UngradedError,
+    Units,
+    Unknown,
+    Variable,
+    list_touched,
+)
 from mechconn.symmetry._pattern import Factor, Pattern, Sum
 from mechconn.symmetry._views import PartOfView
 
@@ -27,7 +38,7 @@ BLAMED = {"sign": "is not odd", "scale": "is not positively homogeneous", "appro
 STRUCTURAL = ("they are", "a bias", "parts")
 """How reasons begin that lie in what reads units beside what makes them, and not in one operation."""
 
-Vector = Mapping[Variable, int]
+Vector = Mapping[Unknown, int]
 """Exponents by their variables, whole numbers."""
 
 
@@ -55,10 +66,11 @@ def find_kinds(calls: Sequence[Recorded], tensors: Mapping[str, TracedTensor], n
         names: the units that may be permuted.
     """
     products = tuple(_list_products(tensors.values(), names))
-    found, solved = Found(), {mode: _solve(mode, calls, tensors, names, products) for mode in MODES}
+    found = Found()
+    solved: dict[Mode, _Solved] = {mode: _solve(mode, calls, tensors, names, products) for mode in MODES}
     for units in (*products, *((atom,) for atom in names)):
         _add_linear(units, solved, names, found)
-        for mode in ("sign", "scale", "approximate"):
+        for mode in MODES[:3]:
             exact = solved["scale"].vectors(units) if mode == "approximate" else []
             _add_actions(units, mode, solved[mode], exact, names, found)
     return found
@@ -121,7 +133,7 @@ class _Solved:
     def explain(self, units: Units) -> str:
         """Why there are none: the last reason that alone stands in their way; else the first."""
         equations = [(expr, reason) for own, expr, reason in self.grader.equations if own == units]
-        variables = [variable for variable in self.grader.parameters if variable[1] == units]
+        variables = [variable for variable in self.grader.parameters if variable.units == units]
         reasons = dict.fromkeys(reason for expr, reason in equations if len(expr) == 1)
         for reason in reversed([reason for reason in reasons if not reason.startswith(STRUCTURAL)]):
             others = [expr for expr, other in equations if other != reason]
@@ -131,13 +143,11 @@ class _Solved:
 
 
 def _coarsened(vector: Vector, units: Units, places: Sequence[int]) -> Vector:
-    found: dict[Variable, int] = {}
+    found: dict[Unknown, int] = {}
     for variable, exponent in vector.items():
-        if len(variable) == 3:
-            name, _, place = variable
-            slots = tuple(place.slots[i] for i in places)
-            key = (name, units, Place(place.runs, slots))
-            found[key] = found.get(key, 0) + exponent
+        slots = tuple(variable.place.slots[i] for i in places)
+        key = Unknown(variable.parameter, units, Place(variable.place.runs, slots))
+        found[key] = found.get(key, 0) + exponent
     return found
 
 
@@ -157,9 +167,9 @@ def _solve(
     by_units: dict[Units, list[Expr]] = {}
     for units, expr, _ in grader.equations:
         by_units.setdefault(units, []).append(expr)
-    unknowns: dict[Units, list[Variable]] = {}
+    unknowns: dict[Units, list[Unknown]] = {}
     for variable in grader.parameters:
-        unknowns.setdefault(variable[1], []).append(variable)  # type: ignore[arg-type]
+        unknowns.setdefault(variable.units, []).append(variable)
     solutions = {
         units: _solve_equations(variables, by_units.get(units, []), modulo_two=mode == "sign")
         for units, variables in unknowns.items()
@@ -171,17 +181,7 @@ def _grade(grader: Grader, recorded: Recorded) -> None:
     """The exponents of what one call returned; where no rule covers it, of what it got they must vanish."""
     call = recorded.call
     try:
-        if not recorded.covered or recorded.rule is not None:
-            raise UngradedError
-        if recorded.parts:
-            for result, part in zip(recorded.results, recorded.parts, strict=True):
-                narrowed = TracedTensor(part.source.but(part.dim, *_cut_axis(part)))
-                grader.narrow(narrowed, part.source, part.dim, part.start)
-                viewed = TracedTensor(part.shape)
-                grader.reshape(viewed, narrowed)
-                grader.carry(result, viewed, part.axes)
-        else:
-            GRADING_RULES[call.name](grader, call, recorded.results)
+        _apply_rule(grader, recorded)
     except (UngradedError, NoRuleError, AttributeError, LookupError, TypeError, ValueError):
         grader.forbid(list_touched(call), f"{call.name} {BLAMED[grader.mode]}")
         for result in recorded.results:
@@ -190,6 +190,28 @@ def _grade(grader: Grader, recorded: Recorded) -> None:
     # What a rule did not say anything about may be anything.
     if not all([grader.complete(result) for result in recorded.results]):
         grader.forbid(list_touched(call), f"{call.name} {BLAMED[grader.mode]}")
+
+
+def _apply_rule(grader: Grader, recorded: Recorded) -> None:
+    """What a rule of this package, or of a user's, says about a call.
+
+    Raises:
+        UngradedError: none covers it.
+    """
+    call, rule = recorded.call, recorded.rule
+    if not recorded.covered:
+        raise UngradedError
+    if rule is not None:
+        _grading_rules.apply_user_rule(grader, call, recorded.results, rule.odd, rule.degree)
+    elif recorded.parts:
+        for result, part in zip(recorded.results, recorded.parts, strict=True):
+            narrowed = TracedTensor(part.source.but(part.dim, *_cut_axis(part)))
+            grader.narrow(narrowed, part.source, part.dim, part.start)
+            viewed = TracedTensor(part.shape)
+            grader.reshape(viewed, narrowed)
+            grader.carry(result, viewed, part.axes)
+    else:
+        GRADING_RULES[call.name](grader, call, recorded.results)
 
 
 def _cut_axis(part: PartOfView) -> list[Axis]:
@@ -203,12 +225,12 @@ def _cut_axis(part: PartOfView) -> list[Axis]:
 # ---------------------------------------------------------------- equations
 
 
-def _solve_equations(variables: Sequence[Variable], equations: Iterable[Expr], modulo_two: bool) -> list[Vector]:
+def _solve_equations(variables: Sequence[Unknown], equations: Iterable[Expr], modulo_two: bool) -> list[Vector]:
     """A basis of the exponents that solve all equations: whole numbers without a common divisor, the first positive.
 
     Where a choice is free, the first variables are set, so that what parameters share is told apart.
     """
-    order = {variable: number for number, variable in enumerate(variables)}
+    order: dict[Variable, int] = {variable: number for number, variable in enumerate(variables)}
     pivots: dict[Variable, dict[Variable, Fraction]] = {}
     for expr in equations:
         row = _substitute(dict(expr), pivots, modulo_two)
@@ -222,12 +244,12 @@ def _solve_equations(variables: Sequence[Variable], equations: Iterable[Expr], m
     basis = []
     for free in variables:
         if free not in pivots:
-            values = {free: Fraction(1)}
+            values: dict[Variable, Fraction] = {free: Fraction(1)}
             for pivot in ordered:
                 total = sum((c * values.get(v, 0) for v, c in pivots[pivot].items()), Fraction(0))
                 if total := _wrap(total, modulo_two):
                     values[pivot] = total
-            basis.append(_as_whole_numbers({v: c for v, c in values.items() if v in order and len(v) == 3}, variables))
+            basis.append(_as_whole_numbers({v: c for v, c in values.items() if isinstance(v, Unknown)}, variables))
     return basis
 
 
@@ -256,7 +278,7 @@ def _substitute(
     return row
 
 
-def _as_whole_numbers(values: Mapping[Variable, Fraction], variables: Sequence[Variable]) -> Vector:
+def _as_whole_numbers(values: Mapping[Unknown, Fraction], variables: Sequence[Unknown]) -> Vector:
     common = lcm(*(value.denominator for value in values.values()))
     whole = {variable: int(value * common) for variable, value in values.items()}
     divisor = gcd(*whole.values())
@@ -293,9 +315,9 @@ def _add_linear(units: Units, solved: Mapping[Mode, _Solved], names: Mapping[Ato
     own = solved["linear"]
     vectors = own.vectors(units)
     implied = [*own.implied(units)]
-    everywhere = {variable for variable in own.grader.parameters if variable[1] == units}
-    broken = any(own_units == units and ("broken", 0) in expr for own_units, expr, _ in own.grader.equations)
-    alone = {v for v in own.grader.parameters if v[1] == units[-1:]}
+    everywhere = {variable for variable in own.grader.parameters if variable.units == units}
+    broken = any(own_units == units and BROKEN in expr for own_units, expr, _ in own.grader.equations)
+    alone = {variable for variable in own.grader.parameters if variable.units == units[-1:]}
     if len(vectors) != 1 or implied or broken or set(vectors[0]) != everywhere:
         return
     if set(map(abs, vectors[0].values())) != {1} or not _hold_all(everywhere, alone):
@@ -306,11 +328,12 @@ def _add_linear(units: Units, solved: Mapping[Mode, _Solved], names: Mapping[Ato
         solved[mode].used.setdefault(units, []).append(vector)
 
 
-def _hold_all(product: Iterable[Variable], alone: Iterable[Variable]) -> bool:
+def _hold_all(together: Iterable[Unknown], alone: Iterable[Unknown]) -> bool:
     """Whether the last of several groups lies nowhere without the others, and all lie along one axis."""
-    found = {(v[0], v[2].runs, v[2].slots[-1]) for v in product if len(v) == 3}
-    one_axis = all(len({axis for axis, _ in v[2].slots}) == 1 for v in product if len(v) == 3)
-    return one_axis and found == {(v[0], v[2].runs, v[2].slots[-1]) for v in alone if len(v) == 3}
+    places = [(v.parameter, v.place) for v in together]
+    one_axis = all(len({axis for axis, _ in place.slots}) == 1 for _, place in places)
+    found = {(name, place.runs, place.slots[-1]) for name, place in places}
+    return one_axis and found == {(v.parameter, v.place.runs, v.place.slots[-1]) for v in alone}
 
 
 def _add_actions(
@@ -343,14 +366,13 @@ def _make_action(
 ) -> Action:
     members = []
     for variable, exponent in vector.items():
-        name, tensor = grader.parameters[variable]
-        place = variable[2]
+        tensor, place = grader.parameters[variable], variable.place
         named = {slot: names[unit] for slot, unit in zip(place.slots, units, strict=True)}
         axes = tuple(
             _write_pattern(grader, axis, place.runs[i], {slot: text for (at, slot), text in named.items() if at == i})
             for i, axis in enumerate(tensor.axes)
         )
-        members.append(Member(name, axes, exponent))
+        members.append(Member(variable.parameter, axes, exponent))
     base = _name_action(units, kind, names) + (":approximate" if approximate else "")
     taken = {action.name for action in (*found.actions, *found.approximate)}
     number = next(n for n in range(1, len(taken) + 2) if (base if n == 1 else f"{base}:{n}") not in taken)

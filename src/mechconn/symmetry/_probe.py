@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +36,22 @@ DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F
 Derivatives: TypeAlias = list[dict[str, Tensor]]
 Move: TypeAlias = Callable[[str, Tensor], Tensor]
 """A tensor's name and its values -> the moved ones."""
-Orders: TypeAlias = Callable[[str], Sequence[Tensor | None] | None]
-"""A tensor's name -> for each axis the old place of what goes to each place, or None where all stay; None where moving
-does more than that."""
+
+
+class MoveRows(Protocol):
+    """How some rows of a tensor are moved."""
+
+    def find(self, which: slice | Tensor) -> slice | Tensor:
+        """Which old rows go to these places."""
+        ...
+
+    def move(self, rows: Tensor, which: slice | Tensor) -> Tensor:
+        """The old rows that go to these places, moved, in float64."""
+        ...
+
+
+ByRows: TypeAlias = Callable[[str], MoveRows | None]
+"""A tensor's name -> how some of its rows are moved; None where only all can be."""
 
 
 class Probe:
@@ -122,10 +135,10 @@ class Probe:
         return self._run(training, touched, moved, None, types), types.narrowest
 
     def moved_outputs(
-        self, training: bool, touched: Sequence[str], moved: Move, orders: Orders | None = None
+        self, training: bool, touched: Sequence[str], moved: Move, by_rows: ByRows | None = None
     ) -> list[Tensor]:
-        """The outputs with the touched tensors moved; some rows at a time where their orders are given."""
-        return self._run(training, touched, moved, orders, nullcontext())
+        """The outputs with the touched tensors moved; some rows at a time where that is possible."""
+        return self._run(training, touched, moved, by_rows, nullcontext())
 
     @torch.no_grad()
     def _run(
@@ -133,10 +146,10 @@ class Probe:
         training: bool,
         touched: Sequence[str],
         moved: Move | None,
-        orders: Orders | None,
+        by_rows: ByRows | None,
         mode: AbstractContextManager[Any],
     ) -> list[Tensor]:
-        with self._weights.moving(touched, moved, orders):
+        with self._weights.moving(touched, moved, by_rows):
             try:
                 found = self._called(training, mode)
             except Exception as error:
@@ -226,7 +239,7 @@ class _Weights:
         self._disturbance, self._memory = disturbance, Memory(numbers)
         self._touched: frozenset[str] = frozenset()
         self._moved: Move | None = None
-        self._orders: Orders | None = None
+        self._by_rows: ByRows | None = None
         self.names: list[str] = []
         self.whole = False
 
@@ -236,14 +249,14 @@ class _Weights:
         return make_lazy(_Disturbed(name, tensor.detach(), self._disturbance, self), self._memory, torch.float64)
 
     @contextmanager
-    def moving(self, touched: Sequence[str], moved: Move | None, orders: Orders | None) -> Iterator[None]:
+    def moving(self, touched: Sequence[str], moved: Move | None, by_rows: ByRows | None) -> Iterator[None]:
         """Context manager: move the touched ones."""
-        self._touched, self._moved, self._orders = frozenset(touched), moved, orders
+        self._touched, self._moved, self._by_rows = frozenset(touched), moved, by_rows
         self._memory.forget()
         try:
             yield
         finally:
-            self._touched, self._moved, self._orders = frozenset(), None, None
+            self._touched, self._moved, self._by_rows = frozenset(), None, None
             self._memory.forget()
 
     def forget(self) -> None:
@@ -254,11 +267,24 @@ class _Weights:
         """The values as they are to be now."""
         return self._moved(name, values) if self._moved is not None and name in self._touched else values
 
-    def orders(self, name: str, axes: int) -> Sequence[Tensor | None] | None:
-        """Where places of each axis come from; None where rows cannot be moved by themselves."""
+    def row_moves(self, name: str) -> MoveRows | None:
+        """How rows are to be moved now; None where only all can be."""
         if name not in self._touched:
-            return [None] * axes
-        return None if self._orders is None else self._orders(name)
+            return _UNMOVED
+        return None if self._by_rows is None else self._by_rows(name)
+
+
+class _Unmoved:
+    """Rows stay where they are."""
+
+    def find(self, which: slice | Tensor) -> slice | Tensor:
+        return which
+
+    def move(self, rows: Tensor, which: slice | Tensor) -> Tensor:
+        return rows.double()
+
+
+_UNMOVED = _Unmoved()
 
 
 @dataclass(frozen=True)
@@ -277,19 +303,17 @@ class _Disturbed:
 
     def rows(self, which: slice | Tensor) -> Tensor | None:
         """Those at some places of the first axis."""
-        orders = self.owner.orders(self.name, self.like.dim())
-        if orders is None:
+        moves = self.owner.row_moves(self.name)
+        if moves is None:
             return None
-        first, *others = orders
         draws = self.disturbance.draws(self.name, self.like.shape, self.like.device)
-        where = which if first is None else first[which]
+        where = moves.find(which)
         if isinstance(where, slice):
             values = self.disturbance.apply(self.like[where], draws[where])
         else:
+            where = where.to(self.like.device)
             values = self.disturbance.apply(self.like.index_select(0, where), draws.index_select(0, where))
-        for axis, order in enumerate(others, 1):
-            values = values if order is None else values.index_select(axis, order)
-        return values.double()
+        return moves.move(values, which)
 
 
 def _list_named(model: nn.Module) -> tuple[Iterator[tuple[str, Tensor]], Iterator[tuple[str, Tensor]]]:

@@ -27,21 +27,53 @@ KEEPS: dict[str, tuple[Mode, ...]] = {"sigmoid": (), "tanh": ("sign",), "relu": 
 
 
 def layer(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
-    """One layer in one direction: the hidden state that it reads is the one that it makes."""
-    output, *last = results
+    """One layer in one direction."""
     states = call.hx if isinstance(call.hx, list) else [call.hx]
-    batch = 0 if call.batch_first else 1
-    labels = ["time", "time"]
-    labels[batch] = "batch"
+    labels, rows = (["rows", "time"], 0) if call.batch_first else (["time", "rows"], 1)
+    _run_layer(g, (call.name, call.params, call.has_biases), call.input, states, results, (labels, rows))
+
+
+def packed_layer(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """One layer in one direction on a packed sequence."""
+    _run_layer(g, (call.kind, call.weights, call.biased), call.data, call.states, results, (["places"], None))
+
+
+def _run_layer(
+    g: Grader,
+    how: tuple[str, Sequence[TracedTensor], bool],
+    x: TracedTensor,
+    states: Sequence[TracedTensor],
+    results: Sequence[TracedTensor],
+    where: tuple[list[Any], int | None],
+) -> None:
+    """The hidden state that a layer reads is the one that it makes."""
+    (name, weights, biased), (labels, rows), (output, *last) = how, where, results
     for units, place in g.places(output):
         g.set(output, units, place, g.new_free())
-    candidate = _run_gates(g, call.name, call.input, output, call.params, 2 * call.has_biases, labels)
-    made = _project(g, candidate, call.params, 2 * call.has_biases, labels)
+    candidate = _run_gates(g, name, x, output, weights, 2 * biased, labels)
+    made = _project(g, candidate, weights, 2 * biased, labels)
     hidden = [*labels, "unit"]
     _equate(g, output, hidden, made, hidden)
     for state, end, source in zip(states, last, (output, candidate), strict=False):
-        _equate(g, state, [None, "batch", "unit"], source, hidden)
-        g.carry(end, source, [None, batch, 2])
+        _equate(g, state, [None, "rows", "unit"], source, hidden)
+        g.carry(end, source, [None, rows, len(labels)])
+
+
+def pack(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Steps of sequences one behind the other."""
+    g.carry(results[0], call.x, [None, *range(2, len(call.x.axes))])
+
+
+def pad(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Sequences padded with zeros."""
+    if call.value != 0:
+        g.forbid([call.data], "a number is put beside it")
+    g.carry(results[0], call.data, [None, *range(len(call.data.axes))])
+
+
+def index_select(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Places of one axis without units."""
+    g.carry(results[0], call.self, range(len(call.self.axes)))
 
 
 def cell(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -132,5 +164,9 @@ RULES: dict[str, GradingRule] = {
     **dict.fromkeys(GATES, layer),
     **dict.fromkeys((f"{name}_cell" for name in GATES), cell),
     "_weight_norm": weight_norm,
+    "mechconn::packed_layer": packed_layer,
+    "mechconn::pack": pack,
+    "mechconn::pad": pad,
+    "index_select": index_select,
     "flip": flip,
 }

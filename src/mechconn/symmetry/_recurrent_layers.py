@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,44 +18,45 @@ from torch import Tensor
 from torch.fx import Graph, Node
 from torch.utils._pytree import tree_leaves
 
+from mechconn.symmetry import _recurrent_calls as _recurrent_calls  # defines the operations
+
 aten = torch.ops.aten
-LAYERS = (aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input)
+RECURRENT = torch.ops.mechconn.recurrent.default
 CELLS = (aten.lstm_cell.default, aten.gru_cell.default, aten.rnn_tanh_cell.default, aten.rnn_relu_cell.default)
 ZEROS = frozenset(("zeros", "zeros_like", "new_zeros"))
 KEEPING = frozenset(
     "expand clone alias view reshape unsqueeze squeeze to _to_copy contiguous detach slice select permute transpose "
-    "repeat lift_fresh_copy".split()
+    "repeat lift_fresh_copy index_select".split()
 )
 """Operations that make a tensor of zeros of one."""
 SHAPING = (aten.view.default, aten.reshape.default, aten._unsafe_view.default)
 COPYING = (aten.clone.default, aten.contiguous.default)
-JOINING = (aten.cat.default, aten.stack.default)
 
 SHOWN = "shown"
 """Mark of a last cell state that is kept though nothing reads it: no other result has the units under a projection."""
 
 
 def take_apart_recurrent_layers(graph: Graph) -> None:
-    """Replace recurrent operations of several layers or directions by operations of one each, in place.
+    """Replace recurrent operations by operations of one layer in one direction each, in place.
 
     A state of zeros becomes a tensor of its own at each use, so that it ties no units of different layers.
     """
-    found = [node for node in graph.nodes if node.target in (*LAYERS, *CELLS)]
+    found = [node for node in graph.nodes if node.target is RECURRENT or node.target in CELLS]
     for node in found:
         writer = _Writer(graph, node)
-        if node.target in CELLS:
-            node.update_arg(1, _map_states(node.args[1], lambda state, writer=writer: _copy_zeros(writer, state)))
-        else:
+        if node.target is RECURRENT:
             _take_apart(writer, node)
+        elif isinstance(node.args[1], Node):
+            node.update_arg(1, _copy_zeros(writer, node.args[1]))
+        else:
+            node.update_arg(1, [_copy_zeros(writer, state) for state in node.args[1]])
     if found:
-        graph.eliminate_dead_code(
-            lambda node: (node.is_impure() and node.target not in LAYERS) or node.meta.get(SHOWN, False)
-        )
+        graph.eliminate_dead_code(_must_stay)
 
 
 def _must_stay(node: Node) -> bool:
     """Whether a node that nothing reads is part of the graph all the same."""
-    return SHOWN in node.meta or (node.is_impure() and node.target not in LAYERS)
+    return SHOWN in node.meta or (node.is_impure() and node.target is not RECURRENT)
 
 
 class _Writer:
@@ -85,57 +87,82 @@ class _Writer:
         return self.add(aten.cat.default, (nodes, dim), shape)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """The arguments of one recurrent operation."""
+
+    kind: str
+    x: Node
+    batch_sizes: Node | None
+    states: Sequence[Node]
+    weights: Sequence[Node]
+    biased: bool
+    layers: int
+    both: bool
+    batch_first: bool
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.both else 1
+
+    def own_weights(self, number: int) -> list[Node]:
+        """The weights of one layer in one direction."""
+        each = len(self.weights) // (self.layers * self.directions)
+        return list(self.weights[number * each : (number + 1) * each])
+
+    def write(self, writer: _Writer, x: Node, number: int) -> tuple[Node, list[Node]]:
+        """One layer in one direction: its output, and its last states."""
+        backwards, time = number % self.directions == 1, int(self.batch_first)
+        count = self.layers * self.directions
+        states = [_take_state(writer, state, number, count) for state in self.states]
+        sizes = [_shape(state) for state in states]
+        shapes = [(*_shape(x)[:-1], sizes[0][2]), *sizes]
+        weights = self.own_weights(number)
+        if self.batch_sizes is not None:
+            target = torch.ops.mechconn.packed_layer.default
+            args = (self.kind, x, self.batch_sizes, states, weights, self.biased, backwards)
+            run = writer.add(target, args, *shapes)
+        else:
+            read = writer.reverse(x, time) if backwards else x
+            given = states if self.kind == "lstm" else states[0]
+            args = (read, given, weights, self.biased, 1, 0.0, False, False, self.batch_first)
+            run = writer.add(getattr(aten, self.kind).input, args, *shapes)
+        output, *last = (writer.take(run, place) for place in range(len(shapes)))
+        if sizes[-1] != sizes[0]:
+            last[-1].meta[SHOWN] = True
+        turned = backwards and self.batch_sizes is None
+        return writer.reverse(output, time) if turned else output, last
+
+
 def _take_apart(writer: _Writer, node: Node) -> None:
     """Write the layers of one operation one by one, and let its users read their results."""
-    x, states, weights, biased, layers, dropout, train, both, batch_first = node.args
-    directions, time = 2 if both else 1, 1 if batch_first else 0
-    count = layers * directions
-    each = len(weights) // count
-    last: list[list[Node]] = []
-    for layer in range(layers):
-        outputs = []
-        for number in range(layer * directions, (layer + 1) * directions):
-            backwards = number % directions == 1
-            given = _map_states(states, lambda state, number=number: _take_state(writer, state, number, count))
-            read = writer.reverse(x, time) if backwards else x
-            own = list(weights[number * each : (number + 1) * each])
-            sizes = [_shape(state) for state in tree_leaves(given)]
-            run = writer.add(
-                node.target,
-                (read, given, own, biased, 1, dropout, train, False, batch_first),
-                (*_shape(x)[:2], sizes[0][2]),
-                *sizes,
-            )
-            output = writer.take(run, 0)
-            outputs.append(writer.reverse(output, time) if backwards else output)
-            last.append([writer.take(run, 1 + i) for i in range(len(sizes))])
-            if sizes[-1] != sizes[0]:
-                last[-1][-1].meta[SHOWN] = True
-        x = writer.concatenate(outputs, 2)
+    call = _Call(*node.args)  # type: ignore[arg-type]
+    x, last = call.x, []
+    for layer in range(call.layers):
+        numbers = range(layer * call.directions, (layer + 1) * call.directions)
+        made = [call.write(writer, x, number) for number in numbers]
+        last += [ends for _, ends in made]
+        x = writer.concatenate([output for output, _ in made], len(_shape(x)) - 1)
     for user in list(node.users):
         place = user.args[1]
         if place == 0:
             user.replace_all_uses_with(x)
         else:
-            _hand_out(user, [ends[place - 1] for ends in last], torch.arange(count))
-
-
-def _map_states(states: Any, take: Any) -> Any:
-    return [take(state) for state in states] if isinstance(states, (list, tuple)) else take(states)
+            _hand_out(user, [ends[place - 1] for ends in last], torch.arange(len(last)))
 
 
 def _take_state(writer: _Writer, state: Node, number: int, count: int) -> Node:
     """The initial state [1, rows, units] of one layer in one direction."""
+    shape = (1, *_shape(state)[1:])
     if count == 1 or _is_zero(state):
-        return _copy_zeros(writer, state, (1, *_shape(state)[1:]))
-    if state.target in JOINING and (state.args[1:] or (0,))[0] == 0 and len(state.args[0]) == count:
-        part = state.args[0][number]
-        return (
-            part
-            if state.target is aten.cat.default
-            else writer.add(aten.unsqueeze.default, (part, 0), (1, *_shape(part)))
-        )
-    return writer.add(aten.slice.Tensor, (state, 0, number, number + 1), (1, *_shape(state)[1:]))
+        return _copy_zeros(writer, state, shape)
+    parts = state.args[0]
+    if isinstance(parts, (list, tuple)) and len(parts) == count and (state.args[1:] or (0,))[0] == 0:
+        if state.target is aten.cat.default:
+            return parts[number]
+        if state.target is aten.stack.default:
+            return writer.add(aten.unsqueeze.default, (parts[number], 0), shape)
+    return writer.add(aten.slice.Tensor, (state, 0, number, number + 1), shape)
 
 
 def _copy_zeros(writer: _Writer, state: Node, shape: Sequence[int] | None = None) -> Node:
@@ -164,6 +191,10 @@ def _hand_out(node: Node, pieces: Sequence[Node], places: Tensor) -> None:
         elif end is not None:
             flat = [writer.add(aten.squeeze.dim, (pieces[i], 0), rest) for i in places.tolist()]
             end.replace_all_uses_with(writer.concatenate(flat, 1))
+        elif user.target is aten.index_select.default and user.args[1] == places.dim():  # rows in another order
+            shape = (1, *_shape(user)[places.dim() :])
+            ordered = [writer.add(user.target, (piece, 1, user.args[2]), shape) for piece in pieces]
+            _hand_out(user, ordered, places)
         else:
             user.replace_input_with(node, _join(writer, [pieces[i] for i in places.flatten().tolist()], places.shape))
 

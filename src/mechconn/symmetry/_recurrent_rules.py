@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mechconn.symmetry._axes import Axis, NoRuleError, freeze, join, leaf, length
+from mechconn.symmetry._axes import Axis, NoRuleError, freeze, join, leaf, length, tie
 from mechconn.symmetry._calls import Call, RuleResult, TracedTensor, tied
-from mechconn.symmetry._rules import Rule
+from mechconn.symmetry._rules import TABLE, Rule
 
 TIME = "a position: a recurrent layer runs along it"
 
@@ -21,7 +21,7 @@ CELLS = {f"{name}_cell": gates for name, gates in GATES.items()}
 
 def layer(call: Call) -> RuleResult:
     """One layer in one direction, along time: output, last hidden state, and an LSTM's last cell state."""
-    if "batch_sizes" in call.arguments or call.num_layers != 1 or call.bidirectional:
+    if call.num_layers != 1 or call.bidirectional:
         raise NoRuleError
     x: TracedTensor = call.input
     time = 1 if call.batch_first else 0
@@ -46,6 +46,41 @@ def cell(call: Call) -> RuleResult:
     return [x.but(-1, units) for _ in states]
 
 
+def packed_layer(call: Call) -> RuleResult:
+    """The same on a packed sequence, [places, features]."""
+    x: TracedTensor = call.data
+    freeze(x.axes[0], TIME)
+    hidden, memory = _units(call.weights, GATES[call.kind], call.biased, x.axes[1])
+    last: list[tuple[Axis, ...]] = []
+    for state, units in zip(call.states, (hidden, memory), strict=False):
+        freeze(state.axes[1], TIME)
+        tie(state.axes[2], units)
+        last.append(((), state.axes[1], units))
+    return [x.but(1, hidden), *last]
+
+
+def pack(call: Call) -> RuleResult:
+    """Steps of sequences one behind the other, without those that are not there."""
+    x: TracedTensor = call.x
+    call.lengths.freeze(TIME)
+    for axis in x.axes[:2]:
+        freeze(axis, TIME)
+    return [(call.frozen(0, TIME), *x.axes[2:])]
+
+
+def pad(call: Call) -> RuleResult:
+    """Sequences of one length again."""
+    freeze(call.data.axes[0], TIME)
+    return [(call.frozen(0, TIME), call.frozen(1, TIME), *call.data.axes[1:])]
+
+
+def index_select(call: Call) -> RuleResult:
+    """Places of one axis looked up by their numbers."""
+    x: TracedTensor = call.self
+    freeze(x.axes[x.place(call.dim)], TABLE)
+    return x.but(call.dim, call.frozen(x.place(call.dim), TABLE))
+
+
 def _units(weights: Sequence[TracedTensor], gates: int, biased: bool, read: Axis) -> tuple[Axis, Axis]:
     """The units of a cell's hidden state and of its memory, which differ where the hidden state is projected."""
     of_input, of_hidden, *others = weights
@@ -64,4 +99,11 @@ def _units(weights: Sequence[TracedTensor], gates: int, biased: bool, read: Axis
     return hidden, memory
 
 
-RULES: dict[str, Rule] = {**dict.fromkeys(GATES, layer), **dict.fromkeys(CELLS, cell)}
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(GATES, layer),
+    **dict.fromkeys(CELLS, cell),
+    "mechconn::packed_layer": packed_layer,
+    "mechconn::pack": pack,
+    "mechconn::pad": pad,
+    "index_select": index_select,
+}

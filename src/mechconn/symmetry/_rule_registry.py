@@ -23,6 +23,8 @@ class UserRule:
     operation: str
     rule: Rule
     activation: bool
+    odd: bool = False
+    degree: float | None = None
 
     @property
     def name(self) -> str:
@@ -70,7 +72,13 @@ def _name_type(found: object) -> str:
 _USER_RULES: dict[str, UserRule] = {}
 
 
-def symmetry_rule(*operations: str, activation: bool = False, replace: bool = False) -> Callable[[AnyRule], AnyRule]:
+def symmetry_rule(
+    *operations: str,
+    activation: bool = False,
+    odd: bool = False,
+    degree: float | None = None,
+    replace: bool = False,
+) -> Callable[[AnyRule], AnyRule]:
     """Decorator: register a symmetry rule for operations, in the file that defines it.
 
     A rule gets one `Call` of the operation, ties the axes of its arguments that must be permuted alike (`tie`), freezes
@@ -82,6 +90,9 @@ def symmetry_rule(*operations: str, activation: bool = False, replace: bool = Fa
     Args:
         operations: full names, "namespace::name"; those of torch itself without namespace.
         activation: the operation is an activation function: `ActivationMatching` compares units after it.
+        odd: f(-x) = -f(x) for its one tensor x, place by place, so that units keep their signs.
+        degree: the d of f(s x) = s^d f(x) for s > 0, place by place, so that units keep their scales. Without the two
+            nothing that the operation touches has signs or scales.
         replace: take the place of the rule that is there, also of one of this package.
 
     Raises:
@@ -103,7 +114,7 @@ def symmetry_rule(*operations: str, activation: bool = False, replace: bool = Fa
         )
 
     def register(rule: AnyRule) -> AnyRule:
-        found = [UserRule(operation.removeprefix("aten::"), rule, activation) for operation in operations]
+        found = [UserRule(name.removeprefix("aten::"), rule, activation, odd, degree) for name in operations]
         for new in found:
             _refuse_second(new, replace)
         _USER_RULES.update({new.operation: new for new in found})

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mechconn.core import Inputs, make_generator
-from mechconn.symmetry._pattern import Pattern, Permutations, compute_index, list_groups
-from mechconn.symmetry._probe import Probe
+from mechconn.core import Inputs, derive_seed, make_generator
+from mechconn.symmetry._action import Action, Element
+from mechconn.symmetry._pattern import Pattern
+from mechconn.symmetry._probe import MoveRows, Probe
+from mechconn.symmetry._row_moves import move_rows
 from mechconn.symmetry._sizes import accepts_example, make_other_sizes, repeat_rows
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-6, torch.float16: 1e-2, torch.bfloat16: 1e-1}
@@ -28,6 +30,8 @@ ROWS = 32
 """An example of fewer rows is repeated where rounding explains too much."""
 
 
+WIDE = 13
+"""Power of the scales between 1/2 and 2 that also hold far from 1."""
 SMALL = 4
 """Units of a group up to which two random permutations of it may well be alike."""
 
@@ -40,7 +44,9 @@ class Movable(Protocol):
     def axes(self) -> Mapping[str, tuple[Pattern, ...]]: ...
     @property
     def sizes(self) -> Mapping[str, int]: ...
-    def moved(self, name: str, tensor: Tensor, permutations: Permutations) -> Tensor: ...
+    @property
+    def actions(self) -> tuple[Action, ...]: ...
+    def moved(self, name: str, tensor: Tensor, element: Element) -> Tensor: ...
     def touched_by(self, groups: list[str]) -> list[str]: ...
     def places_of(self, group: str) -> str: ...
     @property
@@ -61,8 +67,8 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> N
     """
     _check_has_values(model)
     probe = Probe(model, example, seed)
-    elements = [_Movement(symmetry, element) for element in draw_elements(symmetry.sizes, seed)]
     evaluating, training = (_Runs(model, example, probe, symmetry, mode) for mode in (False, True))
+    elements = [_Movement(symmetry, element) for element in draw_elements(symmetry, seed, evaluating.is_precise)]
     for runs in (evaluating, training):
         if runs is evaluating or not runs.equals(evaluating):
             for element in elements:
@@ -82,20 +88,42 @@ def _check_has_values(model: nn.Module) -> None:
             )
 
 
-def draw_elements(sizes: Mapping[str, int], seed: int) -> Iterator[Permutations]:
-    """Permutations of all groups at once that generate those of every group; none where nothing can move.
+def draw_elements(symmetry: Movable, seed: int, wide: bool = True) -> Iterator[Element]:
+    """Elements that move all groups at once and generate those of every group; none where nothing can move.
 
     First each group moves by a random cycle through all of its units, then by a swap of two neighbours in it: together
-    these generate every permutation of the group. Groups of two units have no other permutation than their swap, and
-    those of a few may move alike by chance, so that of several small groups each also moves without the others.
+    these generate every permutation of the group. Each sign is -1 in one of the two. Scales lie between 1/2 and 2,
+    then, if `wide`, between 1/8192 and 8192, where an activation that is homogeneous near zero alone (ReLU6) changes.
+
+    Groups of two units have no other permutation than their swap, and those of a few may move alike by chance, so that
+    of several small groups each also moves without the others.
     """
+    sizes, actions = symmetry.sizes, symmetry.actions
     orders = {g: torch.randperm(n, generator=make_generator(seed, "verify", g)) for g, n in sizes.items() if n > 1}
-    small = [g for g in orders if sizes[g] <= SMALL]
-    if orders:
-        yield {group: _round(order) for group, order in orders.items()}
-        yield {group: _swap(order) for group, order in orders.items()}
+    if not orders and not actions:
+        return
+    for number, move in enumerate((_round, _swap)):
+        moved = {group: move(order) for group, order in orders.items()}
+        yield moved | {a.name: _draw(a, sizes, seed, number, wide) for a in actions}
+    flips = {a.name: _flip_first(a, sizes) for a in actions if a.kind == "sign"}
+    others = {group: _swap(order.flip(0)) for group, order in orders.items()} | flips
+    small = [name for name, part in others.items() if part.numel() <= SMALL]
     for bit in range(len(small).bit_length() if len(small) > 1 else 0):
-        yield {g: _swap(orders[g].flip(0)) for number, g in enumerate(small, 1) if number >> bit & 1}
+        yield {name: others[name] for number, name in enumerate(small, 1) if number >> bit & 1}
+
+
+def _draw(action: Action, sizes: Mapping[str, int], seed: int, number: int, wide: bool) -> Tensor:
+    """The first or the second element of an action."""
+    if action.kind == "sign":
+        return action.draw(sizes, derive_seed(seed, "verify")) * (1 - 2 * number)
+    drawn = action.draw(sizes, derive_seed(seed, "verify", number))
+    return drawn**WIDE if action.kind == "scale" and number and wide else drawn
+
+
+def _flip_first(action: Action, sizes: Mapping[str, int]) -> Tensor:
+    signs = torch.ones(action.shape(sizes), dtype=torch.float64)
+    signs.view(-1)[0] = -1.0
+    return signs
 
 
 @dataclass(frozen=True)
@@ -138,16 +166,16 @@ class _Runs:
             return
         if change.is_unclear:
             raise ValueError(
-                f"whether permuting {element} changes the model's outputs in {self._mode} mode cannot be "
-                f"decided: rounding alone changes them by a relative {change.rounding:.1e}; pass an example of {ROWS} "
-                "rows or more, over which batch statistics amplify rounding less"
+                f"whether {element} changes the model's outputs in {self._mode} mode cannot be decided: rounding alone "
+                f"changes them by a relative {change.rounding:.1e}; pass an example of {ROWS} rows or more, over which "
+                "batch statistics amplify rounding less"
             )
         element, change = self._narrowed(element, change)
         bar = max(change.bar, FAR * change.rounding)
         places = "; ".join(self.symmetry.places_of(group) for group in list(element.element)[:3])
         raise ValueError(
-            f"permuting {element} changes the model's outputs in {self._mode} mode{self.probe.where} by a "
-            f"relative {change.error:.1e}, more than {bar:.0e}: {places}; {_advise(self.symmetry.rules)}"
+            f"{element} changes the model's outputs in {self._mode} mode{self.probe.where} by a relative "
+            f"{change.error:.1e}, more than {bar:.0e}: {places}; {_advise(self.symmetry.rules, element)}"
         )
 
     def _narrowed(self, element: _Movement, change: _Change) -> tuple[_Movement, _Change]:
@@ -171,6 +199,11 @@ class _Runs:
         return len(mine) == len(theirs) and all(map(_equal, mine, theirs))
 
     @property
+    def is_precise(self) -> bool:
+        """Whether the forward pass computes in no type of fewer digits, or a smaller range, than float32."""
+        return self._unmoved[1] in (torch.float64, torch.float32)
+
+    @property
     def _mode(self) -> str:
         return "training" if self.training else "evaluation"
 
@@ -180,7 +213,7 @@ class _Runs:
         if steadier is not None:  # an earlier permutation needed more rows
             return steadier.change(chosen)
         expected, narrowest = self._unmoved
-        moved = self.probe.moved_outputs(self.training, chosen.touched, chosen.move, chosen.orders)
+        moved = self.probe.moved_outputs(self.training, chosen.touched, chosen.move, chosen.by_rows)
         error, bar = relative_error(expected, moved), TOLERANCES[narrowest]
         if error <= bar or error == float("inf"):
             return _Change(error, bar)
@@ -222,14 +255,16 @@ class _Movement:
     """An element, and what it does to one tensor.
 
     Attributes:
-        element: name of a group -> its permutation.
+        element: name of a group or an action -> how it moves.
         touched: the tensors that it moves.
+        kinds: name of an action -> its kind.
     """
 
-    def __init__(self, symmetry: Movable, element: Permutations) -> None:
+    def __init__(self, symmetry: Movable, element: Element) -> None:
         self._symmetry, self.element = symmetry, element
         self.touched = symmetry.touched_by(list(element))
-        self._known: dict[str, list[Tensor | None]] = {}
+        self.kinds = {action.name: action.kind for action in symmetry.actions}
+        self._by_rows: dict[str, MoveRows | None] = {}
 
     def part(self, names: Sequence[str]) -> _Movement:
         """The same of these groups alone."""
@@ -239,28 +274,32 @@ class _Movement:
         """All of a tensor, moved."""
         return self._symmetry.moved(name, values, self.element)
 
-    def orders(self, name: str) -> list[Tensor | None]:
-        """For each axis the old place of what goes to each place; None where all stay."""
-        if name not in self._known:
-            self._known[name] = [
-                compute_index(pattern, self._symmetry.sizes, self.element)
-                if any(group in self.element for group in list_groups(pattern))
-                else None
-                for pattern in self._symmetry.axes[name]
-            ]
-        return self._known[name]
+    def by_rows(self, name: str) -> MoveRows | None:
+        """How some rows of a tensor are moved; None where rows are mixed with one another."""
+        if name not in self._by_rows:
+            self._by_rows[name] = move_rows(name, self._symmetry, self.element)
+        return self._by_rows[name]
 
     def __str__(self) -> str:
-        return f"group {next(iter(self.element))!r}" if len(self.element) == 1 else "all groups together"
+        if len(self.element) > 1:
+            verb = "moving" if any(name in self.kinds for name in self.element) else "permuting"
+            return f"{verb} all groups together"
+        (name,) = self.element
+        verbs = {"sign": "flipping", "scale": "scaling", "linear": "mixing"}
+        return f"{verbs[self.kinds[name]]} {name!r}" if name in self.kinds else f"permuting group {name!r}"
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
-def _advise(rules: Mapping[str, str]) -> str:
+def _advise(rules: Mapping[str, str], element: _Movement) -> str:
     """What to do about a symmetry that does not hold: where it rests on a user's rules, these come first."""
     if not rules:
+        names = [name for name in element.element if name in element.kinds]
+        if len(names) == len(element.element) == 1:
+            kept = f"tuple(action for action in symmetry.actions if action.name != {names[0]!r})"
+            return f"leave it out, dataclasses.replace(symmetry, actions={kept})"
         return "leave out the axes that do not belong together, or freeze them by writing their lengths"
     named = ", ".join(f"{name} for {operation}" for operation, name in rules.items())
     return (
