@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import warnings
@@ -123,8 +124,8 @@ def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
     for name, parameter in model.named_parameters():
         check_initialised(name, parameter)
     on_meta = has_meta_tensors(model)
-    # A copy that holds the model's own weights: they are not copied but where a change of the mode may write into them.
-    writing = has_mode_or_loading_rules(model)
+    # A copy that holds the model's own weights: they are not copied but where a change of the mode writes into them.
+    writing = _writes_into_weights(model)
     probe = _Predictions(
         copy_with_tensors(model, lambda t: t if isinstance(t, nn.Parameter) and not writing else t.clone())
     )
@@ -199,13 +200,27 @@ def clone_tensors(values: Any) -> Any:
     return tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, values)
 
 
-def borrow(tensor: Tensor) -> Tensor:
+def _writes_into_weights(model: nn.Module) -> bool:
+    """Whether a change of the mode, or the loading of its own state, writes into the model's weights."""
+    if not has_mode_or_loading_rules(model):
+        return False
+    memory = Memory(0)
+    try:
+        trial = copy_with_tensors(model, functools.partial(borrow, memory=memory))
+        drop_computed_values(trial)
+        set_mode(trial, False)
+    except Exception:  # a rule that cannot do without tensors of its own
+        return True
+    return memory.has_written
+
+
+def borrow(tensor: Tensor, memory: Memory | None = None) -> Tensor:
     """A tensor for a forward pass that cannot write into this one: a parameter is not copied."""
     if tensor.is_meta:
         return hide_meta(tensor)
     if not isinstance(tensor, nn.Parameter):
         return tensor.detach().clone()
-    return make_lazy(_Borrowed(tensor.detach()), Memory(0), tensor.dtype)
+    return make_lazy(_Borrowed(tensor.detach(), str(id(tensor))), memory or Memory(0), tensor.dtype)
 
 
 @dataclass(frozen=True)
@@ -213,7 +228,7 @@ class _Borrowed:
     """A parameter as it is."""
 
     like: Tensor
-    name: str = ""
+    name: str
 
     def make(self) -> Tensor:
         return self.like

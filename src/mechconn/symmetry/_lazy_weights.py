@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 aten: Any = torch.ops.aten
 
-CHUNK = 2**18
+CHUNK = 2**17
 """Numbers of a matrix that a linear layer makes at a time."""
 REMEMBERED = 0.05
 """Share of all weights' numbers up to which the last ones read are remembered, beside the last one that is larger."""
@@ -79,6 +79,11 @@ class Memory:
         if weight.name not in self._written:
             self._written[weight.name] = self.read(weight).clone()
 
+    @property
+    def has_written(self) -> bool:
+        """Whether an operation wrote into a weight."""
+        return bool(self._written)
+
     def forget(self) -> None:
         """Drop all values."""
         for values in (self._written, self._small, self._large):
@@ -136,7 +141,7 @@ class LazyWeight(Tensor):
                 if isinstance(tensor, LazyWeight):
                     tensor.memory.keep(tensor.weight)
         made = READERS[func](*args, **kwargs) if func in READERS else None
-        return func(*tree_map(_values, args), **tree_map(_values, kwargs)) if made is None else made
+        return func(*map(_values, args), **{k: _values(v) for k, v in kwargs.items()}) if made is None else made
 
 
 def make_lazy(weight: Weight, memory: Memory, dtype: torch.dtype) -> LazyWeight:
@@ -147,7 +152,9 @@ def make_lazy(weight: Weight, memory: Memory, dtype: torch.dtype) -> LazyWeight:
 
 
 def _values(value: Any) -> Any:
-    return value.values() if isinstance(value, LazyWeight) else value
+    if isinstance(value, LazyWeight):
+        return value.values()
+    return tree_map(_values, value) if isinstance(value, list | tuple) else value
 
 
 @functools.lru_cache(2048)

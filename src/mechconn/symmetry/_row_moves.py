@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mechconn.symmetry._action import Action, Element
+from mechconn.symmetry._action import Action, Element, Member, list_places
 from mechconn.symmetry._pattern import Pattern, compute_index, list_groups
 
 
@@ -74,18 +74,29 @@ def _list_steps(
         if member.tensor != name:
             continue
         if action.kind == "linear":
-            upright = element if member.exponent == 1 else torch.linalg.inv(element.double()).mT
-            alone = replace(action, members=(replace(member, exponent=1),))
-            yield None if action.find_axis(member) == 0 else _mixing(alone, name, sizes, upright)
+            yield _mixing(action, member, sizes, element) if action.find_axis(member) else None
         else:
             ones = torch.ones(action.locate(member, sizes).shape, dtype=torch.float64)
             yield _scaling(replace(action, members=(member,)).multiply(name, ones, sizes, element))
 
 
 def _mixing(
-    action: Action, name: str, sizes: Mapping[str, int], element: Tensor
+    action: Action, member: Member, sizes: Mapping[str, int], element: Tensor
 ) -> Callable[[Tensor, slice | Tensor], Tensor]:
-    return lambda rows, _: action.multiply(name, rows, sizes, element)
+    """What `Action.multiply` does along another axis than the first; places and matrices are found once."""
+    matrices = element.double() if member.exponent == 1 else torch.linalg.inv(element.double()).mT
+    matrices = matrices.reshape(-1, *matrices.shape[-2:])
+    axis = action.find_axis(member)
+    places = list_places(action.locate(member, sizes).flatten(), len(matrices))
+
+    def mix(rows: Tensor, _: slice | Tensor) -> Tensor:
+        where, by = places.to(rows.device), matrices.to(rows.device)
+        laid = rows.movedim(axis, 0)
+        found = laid[where]
+        mixed = (by @ found.view(len(by), by.shape[-1], -1)).view(found.shape)
+        return laid.index_copy(0, where.flatten(), mixed.flatten(0, 1)).movedim(0, axis)
+
+    return mix
 
 
 def _scaling(factors: Tensor) -> Callable[[Tensor, slice | Tensor], Tensor]:

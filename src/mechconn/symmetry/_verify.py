@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,16 +68,22 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> N
     """
     _check_has_values(model)
     probe = Probe(model, example, seed)
+    elements = _verify_modes(model, example, probe, symmetry, seed)
+    for inputs in make_other_sizes(model, example) if elements else []:
+        runs = _Runs(model, inputs, probe.on(inputs), symmetry, training=False)
+        for element in elements if runs.possible else ():
+            runs.check(element, decided=True)
+
+
+def _verify_modes(model: nn.Module, example: Inputs, probe: Probe, symmetry: Movable, seed: int) -> list[_Movement]:
+    """Raise unless the outputs stay in evaluation and in training mode; the elements that were tried."""
     evaluating, training = (_Runs(model, example, probe, symmetry, mode) for mode in (False, True))
     elements = [_Movement(symmetry, element) for element in draw_elements(symmetry, seed, evaluating.is_precise)]
     for runs in (evaluating, training):
         if runs is evaluating or not runs.equals(evaluating):
             for element in elements:
                 runs.check(element)
-    for inputs in make_other_sizes(model, example) if elements else []:
-        runs = _Runs(model, inputs, probe.on(inputs), symmetry, training=False)
-        for element in elements[:2] if runs.possible else ():
-            runs.check(element, decided=True)
+    return elements
 
 
 def _check_has_values(model: nn.Module) -> None:
@@ -95,35 +102,38 @@ def draw_elements(symmetry: Movable, seed: int, wide: bool = True) -> Iterator[E
     these generate every permutation of the group. Each sign is -1 in one of the two. Scales lie between 1/2 and 2,
     then, if `wide`, between 1/8192 and 8192, where an activation that is homogeneous near zero alone (ReLU6) changes.
 
-    Groups of two units have no other permutation than their swap, and those of a few may move alike by chance, so that
-    of several small groups each also moves without the others.
+    Small groups may move alike by chance, as if they were one. So groups of two units, which can only be swapped, are
+    numbered, and swapped in those of the elements after the first that are binary digits 1 of their numbers; and where
+    several others are small, a further element moves them again.
     """
     sizes, actions = symmetry.sizes, symmetry.actions
     orders = {g: torch.randperm(n, generator=make_generator(seed, "verify", g)) for g, n in sizes.items() if n > 1}
     if not orders and not actions:
         return
-    for number, move in enumerate((_round, _swap)):
-        moved = {group: move(order) for group, order in orders.items()}
-        yield moved | {a.name: _draw(a, sizes, seed, number, wide) for a in actions}
-    flips = {a.name: _flip_first(a, sizes) for a in actions if a.kind == "sign"}
-    others = {group: _swap(order.flip(0)) for group, order in orders.items()} | flips
-    small = [name for name, part in others.items() if part.numel() <= SMALL]
-    for bit in range(len(small).bit_length() if len(small) > 1 else 0):
-        yield {name: others[name] for number, name in enumerate(small, 1) if number >> bit & 1}
+    pairs = {group: number for number, group in enumerate(g for g in orders if sizes[g] == 2)}
+    yield {g: _round(order) for g, order in orders.items()} | {
+        a.name: a.draw(sizes, derive_seed(seed, "verify", 0)) for a in actions
+    }
+    yield {g: _swap(order) for g, order in orders.items() if pairs.get(g, 1) & 1} | {
+        a.name: _draw_again(a, sizes, seed, wide) for a in actions
+    }
+    few = [g for g in orders if 2 < sizes[g] <= SMALL]
+    signs = [a for a in actions if a.kind == "sign" and math.prod(a.shape(sizes)) <= SMALL]
+    digits = max((len(pairs) - 1).bit_length() if pairs else 0, 2 if len(few) + len(signs) > 1 else 1)
+    for digit in range(1, digits):
+        yield {
+            **{g: _swap(orders[g]) for g, number in pairs.items() if number >> digit & 1},
+            **{g: torch.randperm(sizes[g], generator=make_generator(seed, "verify", digit, g)) for g in few},
+            **{a.name: a.draw(sizes, derive_seed(seed, "verify again", digit)) for a in signs},
+        }
 
 
-def _draw(action: Action, sizes: Mapping[str, int], seed: int, number: int, wide: bool) -> Tensor:
-    """The first or the second element of an action."""
+def _draw_again(action: Action, sizes: Mapping[str, int], seed: int, wide: bool) -> Tensor:
+    """The second element of an action: signs that the first one left, other scales, far from 1, and matrices."""
     if action.kind == "sign":
-        return action.draw(sizes, derive_seed(seed, "verify")) * (1 - 2 * number)
-    drawn = action.draw(sizes, derive_seed(seed, "verify", number))
-    return drawn**WIDE if action.kind == "scale" and number and wide else drawn
-
-
-def _flip_first(action: Action, sizes: Mapping[str, int]) -> Tensor:
-    signs = torch.ones(action.shape(sizes), dtype=torch.float64)
-    signs.view(-1)[0] = -1.0
-    return signs
+        return -action.draw(sizes, derive_seed(seed, "verify", 0))
+    drawn = action.draw(sizes, derive_seed(seed, "verify", 1))
+    return drawn**WIDE if action.kind == "scale" and wide else drawn
 
 
 @dataclass(frozen=True)
@@ -214,6 +224,7 @@ class _Runs:
             return steadier.change(chosen)
         expected, narrowest = self._unmoved
         moved = self.probe.moved_outputs(self.training, chosen.touched, chosen.move, chosen.by_rows)
+        chosen.forget()
         error, bar = relative_error(expected, moved), TOLERANCES[narrowest]
         if error <= bar or error == float("inf"):
             return _Change(error, bar)
@@ -274,6 +285,10 @@ class _Movement:
         """All of a tensor, moved."""
         return self._symmetry.moved(name, values, self.element)
 
+    def forget(self) -> None:
+        """Drop what was prepared for tensors."""
+        self._by_rows.clear()
+
     def by_rows(self, name: str) -> MoveRows | None:
         """How some rows of a tensor are moved; None where rows are mixed with one another."""
         if name not in self._by_rows:
@@ -320,16 +335,21 @@ def _swap(order: Tensor) -> Tensor:
 
 def relative_error(expected: list[Tensor], got: list[Tensor]) -> float:
     """max |got - expected| / max |expected| of each output, the largest; infinite where an infinity or NaN moved."""
-    finite = [t.isfinite() for t in expected]
-    sizes = [_largest(t[known]) for t, known in zip(expected, finite, strict=True)]
+    known = [t.isfinite() for t in expected]
+    known = [None if bool(finite.all()) else finite for finite in known]
+    sizes = [_largest(t, finite) for t, finite in zip(expected, known, strict=True)]
     floor = 1e-6 * max(sizes, default=0.0)  # what is smaller than this beside another output is its rounding
     error = 0.0
-    for a, b, known, size in zip(expected, got, finite, sizes, strict=True):
-        if a.shape != b.shape or not torch.equal(a[~known], b[~known]) or not bool(b[known].isfinite().all()):
+    for a, b, finite, size in zip(expected, got, known, sizes, strict=True):
+        if a.shape != b.shape or (finite is not None and not torch.equal(a[~finite], b[~finite])):
             return float("inf")
-        error = max(error, _largest(b[known] - a[known]) / (max(size, floor) or 1.0))
+        change = _largest(b - a, finite)
+        if not math.isfinite(change):
+            return float("inf")
+        error = max(error, change / (max(size, floor) or 1.0))
     return error
 
 
-def _largest(values: Tensor) -> float:
+def _largest(values: Tensor, where: Tensor | None) -> float:
+    values = values if where is None else values[where]
     return float(values.abs().max()) if values.numel() else 0.0
