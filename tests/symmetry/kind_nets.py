@@ -188,15 +188,20 @@ def branches_of_one_group(norm: Function) -> nn.Module:
     return Net(run, a=LAYER(5, 4), b=LAYER(5, 4), **vectors)
 
 
-def many_parts(parts: int) -> nn.Module:
-    """Products of the units of so many parts of one layer with those of as many of another."""
+def parts_of(layer: nn.Module, x: Tensor) -> list[Tensor]:
+    return [part.relu() for part in layer(x).split(2, 1)]
 
-    def run(m: Any, x: Tensor) -> Tensor:
-        others = torch.cat([part.relu() for part in m.right(x).split(2, 1)], 1)
-        products = [part.relu()[:, :, None] * others[:, None] for part in m.left(x).split(2, 1)]
-        return torch.cat(products, 1).exp().sum((1, 2))[:, None]
 
-    return Net(run, left=LAYER(5, 2 * parts), right=LAYER(5, 2 * parts))
+def outer_product_of_parts(m: Any, x: Tensor) -> Tensor:
+    """A tensor of nine combinations of parts, which a concatenation makes."""
+    others = torch.cat(parts_of(m.right, x), 1)
+    products = [part[:, :, None] * others[:, None] for part in parts_of(m.left, x)]
+    return torch.cat(products, 1).exp().sum((1, 2))[:, None]
+
+
+def sums_of_parts(m: Any, x: Tensor) -> Tensor:
+    """A sum over nine combinations of parts, of which nothing is left."""
+    return torch.einsum("ni,nj->n", torch.cat(parts_of(m.left, x), 1), torch.cat(parts_of(m.right, x), 1))[:, None]
 
 
 def softmax_of_products(m: Any, x: Tensor) -> Tensor:
@@ -285,6 +290,5 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor, tuple[str, ...]]] = {
         FEATURES,
         ("c:sign", "c:sign:2", "p:sign", "q:sign"),
     ),
-    "many parts": (lambda: many_parts(65), FEATURES, ()),
 }
 """Network, input, and the actions that it has, all of them."""

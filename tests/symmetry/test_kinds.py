@@ -9,7 +9,20 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from symmetry.check import built, largest_change_under, list_actions_alone
-from symmetry.kind_nets import FEATURES, HAVE, LACK, LACK_APART, NETWORKS, NOT_HOMOGENEOUS, NOT_ODD, between
+from symmetry.kind_nets import (
+    FEATURES,
+    HAVE,
+    LACK,
+    LACK_APART,
+    NETWORKS,
+    NOT_HOMOGENEOUS,
+    NOT_ODD,
+    SUMMED,
+    between,
+    outer_product_of_parts,
+    sums_of_parts,
+)
+from symmetry.recurrent_nets import Net
 
 CHANGE = 1e-9
 
@@ -53,3 +66,19 @@ def test_units_lack_signs_for_one_reason_and_scales_for_another(case: str) -> No
 def test_networks_have_these_actions_and_no_others(case: str) -> None:
     factory, x, names = NETWORKS[case]
     check_found(factory, x, names)
+
+
+PARTS: dict[str, tuple[Callable[..., Tensor], str, str]] = {
+    "concatenated": (outer_product_of_parts, "exp", "cat"),
+    "summed": (sums_of_parts, SUMMED, "einsum"),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_a_tensor_of_too_many_parts_has_no_scales(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is 4,096 combinations of parts; it is lowered here, so that a small network passes it."""
+    run, below, above = PARTS[case]
+    for bound, reason in ((9, below), (8, above)):
+        monkeypatch.setattr("mechconn.symmetry._gradings.MOST_RUNS", bound)
+        symmetry = check_found(lambda: Net(run, left=nn.Linear(5, 6), right=nn.Linear(5, 6)), FEATURES, ())
+        assert symmetry.without["left:scale"] in (reason, NOT_HOMOGENEOUS.format(reason))
