@@ -31,7 +31,6 @@ from mechconn.core import (
 )
 from mechconn.network import autocast_to, make_input_caster, to_memory_format
 from mechconn.symmetry import (
-    Element,
     Graph,
     Symmetry,
     UnreadableError,
