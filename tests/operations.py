@@ -317,6 +317,9 @@ OPERATIONS: dict[str, Operation] = {
     "symmetry_of": refused,
     "symmetry_of, a user's rule": lambda model, _: by_rule(model),
     "align": lambda model, _: mc.align(model, moved(model), mc.WeightMatching(restarts=2), by_hand(model), seed=1),
+    "align, input covariance": lambda model, data: mc.align(
+        model, moved(model), mc.InputCovarianceMatching(data, restarts=1), by_hand(model), seed=1
+    ),
     "balance": lambda model, _: mc.balance(model, by_hand(model)),
     "balance, units to rescale": lambda model, _: mc.balance(model.get_submodule("block"), example_input=rows(4)[0]),
     "reliances": relied_on,

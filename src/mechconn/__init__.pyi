@@ -22,6 +22,7 @@ from . import theory as theory
 from . import tuning as tuning
 from .alignment import ActivationMatching as ActivationMatching
 from .alignment import Alignment as Alignment
+from .alignment import InputCovarianceMatching as InputCovarianceMatching
 from .alignment import WeightMatching as WeightMatching
 from .alignment import align as align
 from .connectivity import AlignedProfiles as AlignedProfiles

@@ -66,11 +66,12 @@ def test_permutation_is_the_best_of_all_by_correlation(when: str, modules: dict[
     assert set(found.permutations) == set(modules)
     for group, module in modules.items():
         matrix = correlations(seen(a, module, x), seen(b, module, x))
-        places = np.arange(len(matrix))
+        places, before = np.arange(len(matrix)), np.diag(matrix).mean()
+        matrix = np.abs(matrix) if group == "layer2" else matrix  # tanh is odd: the sign of each pair is chosen too
         best = max(permutations(range(len(matrix))), key=lambda p: matrix[places, list(p)].sum())
         assert found.permutations[group].tolist() == list(best)
         # Activations are compared in float32, its rounding is what is left.
-        assert found.similarity_before[group] == pytest.approx(np.diag(matrix).mean(), abs=1e-5)
+        assert found.similarity_before[group] == pytest.approx(before, abs=1e-5)
         assert found.similarity_after[group] == pytest.approx(matrix[places, list(best)].mean(), abs=1e-5)
 
 
@@ -89,7 +90,7 @@ def test_a_planted_permutation_is_undone(factory: type[nn.Module], seed: int) ->
     data = rows(50) if factory is two_layers else images()
     symmetry = mc.symmetry_of(model, data[0][:2])
     moved = copy.deepcopy(model)
-    moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(seed)))
+    moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(seed, kinds=["permutation"])))
     found = mc.align(model, moved, mc.ActivationMatching(data))
     assert found.distance_before > 0.1
     assert found.distance_after == 0.0
@@ -102,7 +103,7 @@ def test_the_function_of_b_stays() -> None:
     found = mc.align(a, b, mc.ActivationMatching((x, y)))
     assert any(not torch.equal(p, torch.arange(len(p))) for p in found.permutations.values())
     with torch.no_grad():
-        torch.testing.assert_close(found.model.eval()(x), b.eval()(x), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(found.model.eval()(x), b.eval()(x), rtol=1e-10, atol=1e-10)
 
 
 def test_dead_units_are_counted_and_match_nothing() -> None:
@@ -124,7 +125,7 @@ def test_heads_are_matched_together_with_their_dimensions() -> None:
     model = build(encoder, 1)
     symmetry = mc.symmetry_of(model, x[:2])
     moved = copy.deepcopy(model)
-    moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(2)))
+    moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(2, kinds=["permutation"])))
     found = mc.align(model, moved, mc.ActivationMatching((x, torch.zeros(20, dtype=torch.long))), symmetry)
     assert found.distance_after == 0.0
     assert found.unseen == ()
@@ -135,7 +136,7 @@ def test_reduced_precision_finds_the_same() -> None:
     data = images(dtype=torch.float32)
     symmetry = mc.symmetry_of(model, data[0][:2])
     moved = copy.deepcopy(model)
-    moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(1)))
+    moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(1, kinds=["permutation"])))
     assert (
         mc.align(
             model, moved, mc.ActivationMatching(data), symmetry, compute=mc.Compute(precision="auto")
@@ -169,5 +170,5 @@ def test_mappings_and_logits() -> None:
     model = build(Named, 1)
     symmetry = mc.symmetry_of(model, {"pixels": x[:2], "scale": torch.ones(2, dtype=x.dtype)})
     moved = copy.deepcopy(model)
-    moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(1)))
+    moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(1, kinds=["permutation"])))
     assert mc.align(model, moved, mc.ActivationMatching(data)).distance_after == 0.0

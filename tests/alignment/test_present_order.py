@@ -37,16 +37,14 @@ class Table(UnitSimilarity):
         pairs = itertools.product(itertools.permutations(range(3)), repeat=2)
         self.tables = {pair: float(torch.rand((), generator=draw)) for pair in pairs}
 
-    def scores(
-        self, group: str, permutations: Mapping[str, Tensor], known: frozenset[str] | None = None
-    ) -> Tensor | None:
+    def scores(self, group: str, element: Mapping[str, Tensor], known: frozenset[str] | None = None) -> Tensor | None:
         return torch.rand(3, 3, generator=torch.Generator().manual_seed(len(group)))
 
-    def is_linear(self, group: str) -> bool:
+    def is_linear(self, step: str) -> bool:
         return False
 
-    def total(self, permutations: Mapping[str, Tensor]) -> float:
-        a, b = (tuple(permutations.get(group, torch.arange(3)).tolist()) for group in "ab")
+    def total(self, element: Mapping[str, Tensor]) -> float:
+        a, b = (tuple(element.get(group, torch.arange(3)).tolist()) for group in "ab")
         return self.tables[a, b]
 
 
@@ -63,15 +61,13 @@ class Nothing(UnitSimilarity):
     def __init__(self) -> None:
         self.sizes = {"a": 4, "b": 4}
 
-    def scores(
-        self, group: str, permutations: Mapping[str, Tensor], known: frozenset[str] | None = None
-    ) -> Tensor | None:
+    def scores(self, group: str, element: Mapping[str, Tensor], known: frozenset[str] | None = None) -> Tensor | None:
         return None if group == "a" else torch.ones(4, 4)
 
-    def is_linear(self, group: str) -> bool:
+    def is_linear(self, step: str) -> bool:
         return True
 
-    def total(self, permutations: Mapping[str, Tensor]) -> float:
+    def total(self, element: Mapping[str, Tensor]) -> float:
         return 4.0
 
 
@@ -83,13 +79,11 @@ def test_the_present_order_stays_on_ties(restarts: int) -> None:
 class OneKnown(Nothing):
     """The second group has a better order; the first one, of which nothing is known, stays all the same."""
 
-    def scores(
-        self, group: str, permutations: Mapping[str, Tensor], known: frozenset[str] | None = None
-    ) -> Tensor | None:
+    def scores(self, group: str, element: Mapping[str, Tensor], known: frozenset[str] | None = None) -> Tensor | None:
         return None if group == "a" else torch.eye(4).flip(0)
 
-    def total(self, permutations: Mapping[str, Tensor]) -> float:
-        return float((permutations["b"] == torch.arange(4).flip(0)).sum()) if "b" in permutations else 0.0
+    def total(self, element: Mapping[str, Tensor]) -> float:
+        return float((element["b"] == torch.arange(4).flip(0)).sum()) if "b" in element else 0.0
 
 
 @pytest.mark.parametrize("seed", range(4))

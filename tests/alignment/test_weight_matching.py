@@ -70,6 +70,15 @@ def convolved() -> nn.Module:
     )
 
 
+def grouped() -> nn.Module:
+    """Convolutions in two groups of channels: each combination of a group and a channel has its own sign and scale."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
+        *(nn.Conv2d(6, 8, 3, groups=2), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)),
+    )
+
+
 def factored() -> nn.Module:
     """Nothing but a linear map between the first two layers."""
     return nn.Sequential(
@@ -146,10 +155,12 @@ def trained(factory: Callable[[], nn.Module], x: torch.Tensor) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("factory", [rectified, odd, Gated, convolved, factored])
+@pytest.mark.parametrize("factory", [rectified, odd, Gated, convolved, grouped, factored])
 def test_a_planted_element_of_every_kind_is_undone(factory: Callable[[], nn.Module]) -> None:
     draw = torch.Generator().manual_seed(0)
-    x = torch.randn((12, 3, 6, 6) if factory is convolved else (12, FEATURES), generator=draw, dtype=torch.float64)
+    x = torch.randn(
+        (12, 3, 6, 6) if factory in (convolved, grouped) else (12, FEATURES), generator=draw, dtype=torch.float64
+    )
     model = trained(factory, x)
     symmetry = mc.symmetry_of(model, x)
     own, state = mc.parameters_of(model), copy.deepcopy(model.state_dict())
@@ -236,14 +247,14 @@ def test_scores_that_are_kept_are_those_of_the_definition(factory: type[nn.Modul
     examples = {heads: torch.zeros(2, 3, 8), mc.models.small_convnet: torch.zeros(2, 3, 28, 28)}
     symmetry = permutations_alone(mc.symmetry_of(a, examples.get(factory, EXAMPLE).double()))
     own = [{name: t.double() for name, t in mc.parameters_of(model).items()} for model in (a, b)]
-    similarity = WeightScores(symmetry, *own)
+    similarity = WeightScores(symmetry, own[0], own[1])
     draw = torch.Generator().manual_seed(0)
     found = symmetry.random(0)
     for _ in range(6):
         for group, size in symmetry.sizes.items():
             scores = similarity.scores(group, found)
             assert scores is not None
-            assert torch.allclose(scores, define_scores(symmetry, *own, group, found), atol=1e-9)
+            assert torch.allclose(scores, define_scores(symmetry, own[0], own[1], group, found), atol=1e-9)
             swapped = found[group].clone()
             i, j = torch.randperm(size, generator=draw)[:2].tolist()
             swapped[[i, j]] = swapped[[j, i]]  # few places change, so that the last scores are updated

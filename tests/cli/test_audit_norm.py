@@ -243,8 +243,8 @@ REFUSED = {
 UNKNOWN = {
     "alignment": (
         {"keys": "alignment = 'wights'\n"},
-        r"alignment: alignment must be one of 'auto', 'none', 'activations', 'weights', .*got 'wights'; did you mean "
-        "'weights'?",
+        r"alignment: alignment must be one of 'auto', 'none', 'activations', 'input_covariance', 'weights', .*got "
+        r"'wights'; did you mean 'weights'?",
     ),
     "policy": (
         {"norm": "policy = 'kept'\n"},

@@ -133,6 +133,17 @@ def test_layers_without_one_activation_are_left_out_and_named(case: str) -> None
     check_layers(build(factory), build(factory, 1), data[0][:2], layers)
 
 
+def test_recurrent_layers_with_their_units_in_another_order_are_alike() -> None:
+    a, data = build(Recurrent).eval(), sequences(40)
+    symmetry = mc.symmetry_of(a, data[0][:4])
+    b = mc.with_parameters(a, symmetry.apply(mc.parameters_of(a), symmetry.random(1)))
+    found = mc.representation_similarity(a, b, data)
+    assert list(found) == ["lstm", "gru", "head"]
+    assert [found[layer] for layer in found] == pytest.approx([1.0] * 3)
+    other = mc.representation_similarity(a, build(Recurrent, 1).eval(), data)
+    assert (other["lstm"] or 0.0) < 0.99
+
+
 def test_a_layer_that_runs_on_some_batches_only() -> None:
     (x, y), large = rows(8), rows(8)[0] + 100.0
     for batches in ([(x, y), (large, y)], [(large, y), (x, y)]):

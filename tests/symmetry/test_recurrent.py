@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.symmetry import export_graph
+from mechconn.symmetry import Kind, export_graph
 from symmetry.check import built, largest_change
 from symmetry.recurrent_nets import CLASSES, INPUTS, LENGTHS, NETS, PACKED, SEQUENCES, UNITS, Net, head
 
@@ -22,7 +22,10 @@ pytestmark = [
 ]
 FAST = ("lstm", "gru", "both, two layers", "projections", "last states of both", "encoder and decoder", "gru cells")
 CASES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in NETS]
-KINDS_OF_ALL = ("permutation", "sign", "scale", "linear")
+PLANTED: list[tuple[Callable[[list[Any]], Any], tuple[Kind, ...]]] = [
+    (lambda data: mc.WeightMatching(), ("permutation", "sign", "scale", "linear")),
+    (lambda data: mc.ActivationMatching(data), ("permutation",)),
+]
 DATA = SEQUENCES, torch.arange(len(SEQUENCES)) % CLASSES
 
 
@@ -46,12 +49,12 @@ def test_units_are_found_and_proved(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_a_planted_element_is_undone_by_weights_and_a_permutation_by_activations(name: str) -> None:
     model, symmetry = found(name)
-    for method, kinds in ((mc.WeightMatching(), KINDS_OF_ALL), (mc.ActivationMatching(DATA), ("permutation",))):
+    for method, kinds in PLANTED:
         planted = symmetry.random(1, kinds=kinds)
         other = mc.with_parameters(model, symmetry.apply(mc.parameters_of(model), planted))
         with torch.no_grad():
             torch.testing.assert_close(other(SEQUENCES), model(SEQUENCES), rtol=1e-4, atol=1e-5)
-        aligned = mc.align(model, other, method, symmetry)
+        aligned = mc.align(model, other, method([DATA]), symmetry)
         rounds = {action.kind for action in symmetry.actions} & {"scale", "linear"}  # permutations and signs do not
         assert aligned.unseen == () and aligned.distance_before > 1
         assert aligned.distance_after <= (1e-6 * aligned.distance_before if rounds else 0.0)
@@ -95,6 +98,8 @@ ORDERS: dict[str, Callable[[], nn.Module]] = {
         lambda m, x: m.head(m.rnn(x, 2 * [torch.arange(6.0).to(x).expand(1, len(x), 6)])[0][:, -1])
     ),
     "cell state": lambda: reading(lambda m, x: m.head(m.rnn(x)[1][1][0] + m.rnn(x)[0][:, -1].flip(1))),
+    "last state from behind": lambda: reading(lambda m, x: m.head(m.rnn(x)[1][0].select(-1, 0).T.repeat(1, 6))),
+    "part of the last state": lambda: reading(lambda m, x: m.head(m.rnn(x)[1][0].narrow(-1, 0, 3).repeat(1, 1, 2)[0])),
     "first of the other direction": lambda: reading(
         lambda m, x: m.head(m.rnn(x)[1][0].sum(0) * m.rnn(x)[1][0][1, :, :1]), bidirectional=True
     ),
@@ -104,7 +109,16 @@ ORDERS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("case", ORDERS)
 def test_units_that_are_read_by_their_numbers_are_frozen(case: str) -> None:
     symmetry = mc.symmetry_of(built(ORDERS[case]), SEQUENCES[:4])
-    assert symmetry.sizes == {} and ("rnn.weight_hh_l0", 1) in symmetry.frozen
+    assert "rnn" not in symmetry.sizes and ("rnn.weight_hh_l0", 1) in symmetry.frozen
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_states_that_are_returned_hold_their_units_in_place(count: int) -> None:
+    """The layer is the model: it returns its output and the last states of all layers."""
+    model = built(lambda: nn.LSTM(INPUTS, UNITS, count, batch_first=True, bidirectional=True))
+    symmetry = mc.symmetry_of(model, SEQUENCES[:4])
+    assert symmetry.sizes == {}
+    assert symmetry.frozen[f"weight_hh_l{count - 1}_reverse", 1] == "it belongs to the model's output"
 
 
 def test_lower_layers_are_free_where_the_last_one_is_not() -> None:
@@ -222,12 +236,24 @@ def test_packed_sequences(name: str) -> None:
     assert largest_change(model, example, symmetry) <= 1e-9
     symmetry.verify(model)
     symmetry.verify(model, {"x": SEQUENCES[4:7], "lengths": LENGTHS[4:7]})
-    for method, moved in ((mc.WeightMatching(), KINDS_OF_ALL), (mc.ActivationMatching(batches(8)), ("permutation",))):
+    for method, moved in PLANTED:
         planted = symmetry.random(1, kinds=moved)
         other = mc.with_parameters(model, symmetry.apply(mc.parameters_of(model), planted))
-        aligned = mc.align(model, other, method, symmetry)
+        aligned = mc.align(model, other, method(batches(8)), symmetry)
         assert aligned.unseen == () and aligned.distance_before > 1
         assert aligned.distance_after <= 1e-6 * aligned.distance_before
+
+
+@pytest.mark.parametrize(
+    "name", ["both, two layers", "all states viewed", "projections", "states stacked", "lstm cells"]
+)
+def test_a_graph_taken_apart_runs_as_the_model_does(name: str) -> None:
+    model = built(NETS[name][0])
+    graph, results = export_graph(model, SEQUENCES), dict[str, Any]()
+    graph.run(dict(model.named_parameters()), SEQUENCES, results.__setitem__)
+    (end,) = [node for node in graph.nodes if node.op == "output"]
+    with torch.no_grad():
+        torch.testing.assert_close(results[end.all_input_nodes[0].name], model(SEQUENCES))
 
 
 @pytest.mark.parametrize("name", ["output", "both, two layers", "projections"])

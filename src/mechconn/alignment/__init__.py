@@ -1,14 +1,15 @@
 """Permutations of hidden units that bring one network closest to another."""
 
 from mechconn.alignment._activations import ActivationMatching as ActivationMatching
-from mechconn.alignment._alignment import Alignment as Alignment
 from mechconn.alignment._alignment import align as align
 from mechconn.alignment._alignment import check_method as check_method
 from mechconn.alignment._alignment import check_no_adapters as check_no_adapters
 from mechconn.alignment._alignment import match_units as match_units
 from mechconn.alignment._alignment import prove_and_match as prove_and_match
 from mechconn.alignment._alignment import verify_symmetry as verify_symmetry
+from mechconn.alignment._alignment_result import Alignment as Alignment
 from mechconn.alignment._assignment import solve_assignment as solve_assignment
+from mechconn.alignment._input_covariance import InputCovarianceMatching as InputCovarianceMatching
 from mechconn.alignment._matching import AlignmentMethod as AlignmentMethod
 from mechconn.alignment._matching import Matching as Matching
 from mechconn.alignment._matching import NetworkPair as NetworkPair

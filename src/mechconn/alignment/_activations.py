@@ -9,11 +9,15 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
-from mechconn.alignment._assignment import UnitSimilarity, search_element
-from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
-from mechconn.alignment._sites import Site, find_sites
+from mechconn.alignment._assignment import search_element
+from mechconn.alignment._correlation_scores import CorrelationScores, SeenSite
+from mechconn.alignment._factors import FactorSolver, count_dead, measure_means
+from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair, read_example
+from mechconn.alignment._moments import PairMoments
+from mechconn.alignment._site_plan import list_blocks, plan_sites
+from mechconn.alignment._sites import Site
 from mechconn.core import (
     Data,
     Inputs,
@@ -28,18 +32,13 @@ from mechconn.core import (
 from mechconn.network import autocast_to, make_input_caster, to_memory_format
 from mechconn.symmetry import (
     Graph,
-    Permutations,
+    Symmetry,
     UnreadableError,
-    compute_index,
     export_graph,
     find_shared_memory,
-    list_groups,
-    locate_units,
     walk,
 )
 
-LARGEST_STATE = 2**25
-"""Entries of the products image by image that are held at once, 128 MiB."""
 RESTARTS = 4
 """Orders in which groups that share an axis (heads and their dimensions) are tried."""
 
@@ -74,18 +73,10 @@ class ActivationMatching(AlignmentMethod, name="activations"):
         object.__setattr__(self, "_checked", as_data("alignment data", self.data))
 
     def match(self, pair: NetworkPair) -> Matching:
-        """Permutations of every group, and the mean correlation of its matched units before and after."""
+        """The element of every group and action, and the mean correlation of matched units before and after."""
         with isolate_rng(pair.seed, "activation matching"), keep_generator_states(self._checked):
             moments = self._moments(pair)
-        similarity = _CorrelationScores(pair.symmetry.sizes, moments)
-        found = search_element(similarity, RESTARTS if similarity.coupled else 1, pair.seed)
-        return Matching(
-            found,
-            similarity.means({}),
-            similarity.means(found),
-            similarity.dead(),
-            tuple(group for group in pair.symmetry.sizes if not similarity.seen(group)),
-        )
+        return _match(pair.symmetry, moments, pair.seed)
 
     def describe(self) -> dict[str, Any]:
         """Method, place, and the name of the data."""
@@ -93,12 +84,7 @@ class ActivationMatching(AlignmentMethod, name="activations"):
 
     def example(self, device: torch.device, model: nn.Module) -> Inputs:
         """The first two rows of the data, to find and prove a symmetry on."""
-        with isolate_rng(0, "example"), keep_generator_states(self._checked):
-            inputs, targets = next(
-                iterate_batches("alignment data", self._checked, batch_size=2, device=device, model=model)
-            )
-        rows = len(targets)
-        return tree_map(lambda v: v[:2] if isinstance(v, Tensor) and v.dim() and len(v) == rows else v, inputs)
+        return read_example(self._checked, device, model)
 
     def _moments(self, pair: NetworkPair) -> dict[Site, PairMoments]:
         reduced = pair.reduced
@@ -119,6 +105,10 @@ class ActivationMatching(AlignmentMethod, name="activations"):
             key = _batch_kind(inputs)
             if key not in graphs:
                 graphs[key] = self._prepared(pair, inputs)
+                blocks = {
+                    site: [b.places for b in list_blocks(site, pair.symmetry)] for site in graphs[key][1].values()
+                }
+                moments = {site: PairMoments(places) for site, places in blocks.items()} | moments
             graph, sites = graphs[key]
             with autocast_to(reduced, pair.device):
                 _add_batch(graph, sites, states, inputs, moments)
@@ -135,8 +125,7 @@ class ActivationMatching(AlignmentMethod, name="activations"):
                 "WeightMatching()"
             ) from error
         found = walk(graph, find_shared_memory(pair.model_a))
-        by_group = find_sites(graph, found, pair.symmetry, self.when)
-        return graph, {site.operation: site for sites in by_group.values() for site in sites}
+        return graph, {site.operation: site for site in plan_sites(graph, found, pair.symmetry, self.when)}
 
 
 def _batch_kind(inputs: Inputs) -> Any:
@@ -162,7 +151,7 @@ def _add_batch(
     def meet(name: str, result: Any) -> None:
         if name in sites:
             site = sites[name]
-            moments.setdefault(site, PairMoments()).add(of_a.pop(name), _arrange_units(result, site))
+            moments[site].add(of_a.pop(name), _arrange_units(result, site))
 
     graph.run(states[0], inputs, keep)
     graph.run(states[1], inputs, meet)
@@ -174,118 +163,24 @@ def _arrange_units(result: Tensor, site: Site) -> Tensor:
     return result.reshape(math.prod(shape[: site.axis]), shape[site.axis], math.prod(shape[site.axis + 1 :]))
 
 
-class PairMoments:
-    """First and second moments of two sets of units, accumulated batch by batch about the first batch's means."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._centres: tuple[Tensor, Tensor] | None = None
-        self._sums: list[Tensor] = []
-
-    def add(self, a: Tensor, b: Tensor) -> None:
-        """One batch, [batch, units, positions] each."""
-        if self._centres is None:
-            self._centres = a.float().mean((0, 2)), b.float().mean((0, 2))
-        self._count += a.shape[0] * a.shape[2]
-        # Few units with many positions, units first in memory: as they are. Else values by units, often a view.
-        few = a.shape[0] * a.shape[1] ** 2 <= LARGEST_STATE and a.shape[2] >= a.shape[1]
-        first = few and a.is_contiguous() and b.is_contiguous()
-        laid = [t if first else t.movedim(1, -1).flatten(0, 1) for t in (a, b)]
-        x, y = (_centre(t, c[:, None] if first else c) for t, c in zip(laid, self._centres, strict=True))
-        over = (0, 2) if first else 0
-        product = torch.bmm(x, y.transpose(1, 2)).sum(0) if first else x.T @ y
-        new = [t.double() for t in (x.sum(over), y.sum(over), x.square().sum(over), y.square().sum(over), product)]
-        self._sums = [old + now for old, now in zip(self._sums, new, strict=True)] if self._sums else new
-
-    def variances(self) -> tuple[Tensor, Tensor]:
-        """Of the units of A and B; exactly 0 where a unit never moved."""
-        return self._variance(0), self._variance(1)
-
-    def _variance(self, side: int) -> Tensor:
-        assert self._centres is not None
-        square = self._sums[2 + side] / self._count
-        variance = square - (self._sums[side] / self._count) ** 2
-        rounding = 1e-10 * (square + self._centres[side].double() ** 2)  # what a constant leaves in float32
-        return torch.where(variance > rounding, variance, 0.0)
-
-    def correlations(self) -> Tensor:
-        """[units of A, units of B], 0 where one of the two is constant."""
-        var_a, var_b = self.variances()
-        means = self._sums[0] / self._count, self._sums[1] / self._count
-        covariance = self._sums[4] / self._count - means[0][:, None] * means[1]
-        scale = (var_a[:, None] * var_b).sqrt()
-        return torch.where(scale > 0, covariance / scale.clamp_min(torch.finfo(torch.float64).tiny), 0.0).cpu()
-
-
-def _centre(values: Tensor, centre: Tensor) -> Tensor:
-    """values - centre in float32, with one new tensor whatever the type was."""
-    return values - centre if values.dtype == torch.float32 else values.float().sub_(centre)
-
-
-class _CorrelationScores(UnitSimilarity):
-    """The sum of correlations over the places of all sites."""
-
-    def __init__(self, sizes: Mapping[str, int], moments: Mapping[Site, PairMoments]) -> None:
-        self.sizes = sizes
-        self._moments = moments
-        self._matrices = {site: found.correlations() for site, found in moments.items()}
-        self._groups = {site: frozenset(list_groups(site.pattern)) for site in moments}
-        self.coupled = any(len(groups) > 1 for groups in self._groups.values())
-
-    def seen(self, group: str) -> bool:
-        """Whether some site shows the group."""
-        return any(group in groups for groups in self._groups.values())
-
-    def scores(self, group: str, permutations: Permutations, known: frozenset[str] | None = None) -> Tensor | None:
-        """Correlations of A's units with B's, summed over sites and over the places of a unit."""
-        others = {name: p for name, p in permutations.items() if name != group}
-        size = self.sizes[group]
-        scores: Tensor | None = None
-        for site, matrix in self._matrices.items():
-            if group not in self._groups[site] or (known is not None and not self._groups[site] - {group} <= known):
-                continue
-            places = locate_units(group, site.pattern, self.sizes)
-            source = compute_index(site.pattern, self.sizes, others)[places]
-            scores = torch.zeros(size, size, dtype=torch.float64) if scores is None else scores
-            for column in range(places.shape[1]):
-                scores += matrix[places[:, column]][:, source[:, column]]
-        return scores
-
-    def is_linear(self, group: str) -> bool:
-        """Whether the group occurs once in every term of every pattern."""
-        return True
-
-    def total(self, permutations: Permutations) -> float:
-        """The whole sum."""
-        return sum(
-            float(matrix[torch.arange(len(matrix)), compute_index(site.pattern, self.sizes, permutations)].sum())
-            for site, matrix in self._matrices.items()
-        )
-
-    def means(self, permutations: Permutations) -> dict[str, float]:
-        """Group -> mean correlation over its places at all sites."""
-        result = {}
-        for group in self.sizes:
-            values = [
-                matrix[places, compute_index(site.pattern, self.sizes, permutations)[places]]
-                for site, matrix in self._matrices.items()
-                if group in self._groups[site]
-                for places in [locate_units(group, site.pattern, self.sizes).flatten()]
-            ]
-            if values:
-                result[group] = float(torch.cat(values).mean())
-        return result
-
-    def dead(self) -> dict[str, int]:
-        """Group -> units that are constant at all of its sites, in A or in B, the larger number."""
-        result = {}
-        for group in self.sizes:
-            alive = [torch.zeros(self.sizes[group], dtype=torch.bool) for _ in range(2)]
-            for site, found in self._moments.items():
-                if group in self._groups[site]:
-                    places = locate_units(group, site.pattern, self.sizes)
-                    for side, variance in zip(alive, found.variances(), strict=True):
-                        side |= (variance.cpu()[places] > 0).any(1)
-            if self.seen(group):
-                result[group] = max(int((~side).sum()) for side in alive)
-        return result
+def _match(symmetry: Symmetry, moments: Mapping[Site, PairMoments], seed: int) -> Matching:
+    """The order of all units by what is compared, then their signs, scales and linear maps by all sites."""
+    sites = [SeenSite.of(site, found, symmetry) for site, found in moments.items()]
+    compared = [seen for seen in sites if seen.site.compared]
+    similarity = CorrelationScores(symmetry, compared)
+    permutations = search_element(similarity, RESTARTS if similarity.coupled else 1, seed)
+    solver = FactorSolver(symmetry, sites, permutations)
+    solver.solve_scalars()
+    solver.solve_linear()
+    seen_groups = {group for group in symmetry.sizes if similarity.seen(group)}
+    straight = [solver.undo_linear(seen) for seen in compared]
+    # Units that show only behind linear maps, as heads that share keys.
+    rest = CorrelationScores(symmetry, straight, {group: permutations[group] for group in seen_groups})
+    if any(rest.seen(group) for group in rest.list_steps()):
+        solver.permutations = permutations = search_element(rest, RESTARTS, seed)
+        seen_groups |= {group for group in rest.list_steps() if rest.seen(group)}
+    mixed = {action.units[-1] for action in symmetry.actions if action.kind == "linear" and action.name in solver.found}
+    factors = solver.list_factors()
+    before, after = (measure_means(symmetry, *read) for read in ((compared, {}, {}), (straight, permutations, factors)))
+    unseen = (*(group for group in symmetry.sizes if group not in seen_groups | mixed), *solver.list_untold())
+    return Matching(permutations, before, after, count_dead(symmetry, compared, solver.still), unseen, factors=factors)

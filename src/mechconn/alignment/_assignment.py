@@ -51,8 +51,8 @@ class UnitSimilarity(abc.ABC):
         """
 
     @abc.abstractmethod
-    def is_linear(self, group: str) -> bool:
-        """Whether the sum is linear in this group's permutation."""
+    def is_linear(self, step: str) -> bool:
+        """Whether the sum is linear in what this step chooses."""
 
     @abc.abstractmethod
     def total(self, element: Element) -> float:

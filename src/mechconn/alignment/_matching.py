@@ -9,8 +9,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from mechconn.core import Compute, Inputs, Params, Registered
+from mechconn.core import (
+    Compute,
+    Data,
+    Inputs,
+    Params,
+    Registered,
+    isolate_rng,
+    iterate_batches,
+    keep_generator_states,
+)
 from mechconn.network import choose_reduced_type
 from mechconn.symmetry import Symmetry
 
@@ -108,3 +118,11 @@ class AlignmentMethod(Registered, abc.ABC):
     def example(self, device: torch.device, model: nn.Module) -> Inputs | None:
         """Inputs to find and prove a symmetry on where the user passes none; None of a method that reads no data."""
         return None
+
+
+def read_example(data: Data, device: torch.device, model: nn.Module) -> Inputs:
+    """The first two rows of a method's data, to find and prove a symmetry on."""
+    with isolate_rng(0, "example"), keep_generator_states(data):
+        inputs, targets = next(iterate_batches("alignment data", data, batch_size=2, device=device, model=model))
+    rows = len(targets)
+    return tree_map(lambda v: v[:2] if isinstance(v, Tensor) and v.dim() and len(v) == rows else v, inputs)

@@ -56,13 +56,25 @@ class Scored:
 class PairReader:
     """A and B, balanced, and how they are read at an element.
 
+    Args:
+        symmetry: of both.
+        a, b: their parameters.
+        moments: for A and for B, weight -> second moments of what it multiplies along its second axis, of shape
+            [inputs, inputs], or [inputs] where only each one's is known: its metric.
+
     Attributes:
         signs: the actions that flip units.
         linear: those that mix units.
         marks: tensor -> where signs work on it.
     """
 
-    def __init__(self, symmetry: Symmetry, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        symmetry: Symmetry,
+        a: Mapping[str, Tensor],
+        b: Mapping[str, Tensor],
+        moments: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {}),
+    ) -> None:
         self.symmetry, self.sizes, self.names = symmetry, symmetry.sizes, tuple(a)
         self.signs = [action for action in symmetry.actions if action.kind == "sign"]
         self.linear = [action for action in symmetry.actions if action.kind == "linear"]
@@ -70,12 +82,19 @@ class PairReader:
         self._balanced = [find_balanced_scales(side, self._continuous, self.sizes) for side in (a, b)]
         self.marks = self._mark(self.signs, a)
         scales = [action for action in self._continuous if action.kind == "scale"]
+        scaled = self._mark(scales, a)
         mixed = {name for name in a if any(action.touches(name) for action in self.linear)}
-        self._scales = {name: marks for name, marks in self._mark(scales, a).items() if name not in mixed}
+        joint = {name for name, marks in scaled.items() if any(mark.axis is None for mark in marks)}
+        weighed = (moments[0].keys() & moments[1].keys()) - mixed - joint
+        self._scales = {name: marks for name, marks in scaled.items() if name not in mixed | weighed}
         self._tensors = [
-            {name: self._balance(name, t, balanced) if name in mixed else t for name, t in side.items()}
+            {name: self._balance(name, t, balanced) if name in mixed | weighed else t for name, t in side.items()}
             for side, balanced in zip((a, b), self._balanced, strict=True)
         ]
+        for tensors, found, balanced in zip(self._tensors, moments, self._balanced, strict=True):
+            for name in weighed:
+                own = [mark for mark in scaled.get(name, ()) if mark.axis == 1]
+                tensors[name] = _weigh(tensors[name], found[name], [mark.spread(balanced[mark.action]) for mark in own])
         self._mixed: dict[tuple[str, str], tuple[list[Tensor], Tensor]] = {}
 
     def _mark(self, actions: Sequence[Action], tensors: Mapping[str, Tensor]) -> dict[str, list[Mark]]:
@@ -182,6 +201,20 @@ class PairReader:
             if not torch.equal(found, none):
                 factors[action.name] = found
         return factors
+
+
+def _weigh(tensor: Tensor, moments: Tensor, scales: Sequence[Tensor]) -> Tensor:
+    """Balanced weights times the root of their inputs' second moments, which the scales divide."""
+    moments = moments.double()
+    for factors in (factors.to(moments.device) for factors in scales):
+        moments = moments / (factors.square() if moments.dim() == 1 else factors[:, None] * factors)
+    rows = tensor.movedim(1, -1)
+    if moments.dim() == 1:
+        found = rows * moments.sqrt().to(rows.dtype)
+    else:
+        values, vectors = torch.linalg.eigh(moments)
+        found = rows @ ((vectors * values.clamp_min(0.0).sqrt()) @ vectors.mT).to(rows.dtype)
+    return found.movedim(-1, 1).contiguous()
 
 
 def _is(one: Tensor, other: Tensor) -> bool:

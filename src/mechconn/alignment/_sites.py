@@ -33,12 +33,29 @@ MAPS = frozenset(
 
 
 @dataclass(frozen=True)
+class Act:
+    """What an action does to some places of an axis: its units are named in the pattern, other places are numbers."""
+
+    action: str
+    pattern: Pattern
+    exponent: int
+
+
+@dataclass(frozen=True)
 class Site:
-    """An axis of what one operation returns, with the pattern of the units along it."""
+    """An axis of what one operation returns, with the pattern of the units along it.
+
+    Attributes:
+        operation, axis, pattern: of which operation, and which axis.
+        acts: what signs, scales and linear maps do along it.
+        compared: whether units are matched by it; else it only tells signs, scales and linear maps.
+    """
 
     operation: str
     axis: int
     pattern: Pattern
+    acts: tuple[Act, ...] = ()
+    compared: bool = True
 
 
 def find_sites(graph: Graph, found: Walk, symmetry: Symmetry, when: When) -> dict[str, list[Site]]:
@@ -48,8 +65,7 @@ def find_sites(graph: Graph, found: Walk, symmetry: Symmetry, when: When) -> dic
     the nonlinearity. A group with neither (attention heads, residual streams) is compared where linear maps, attention
     and norms make it. Only operations with one permuted axis are used, so that no other group decides what is compared.
     """
-    names = _name_atoms(found, symmetry)
-    shown = {name: site for name in found.results if (site := _make_site(name, found, names)) is not None}
+    shown = list_shown(found, name_atoms(found, symmetry))
     nonlinear = _find_outputs_after(graph, found) if when == "after" else _find_inputs_before(graph, found)
     maps = {name for name, operation in found.operations.items() if operation in MAPS}
     result: dict[str, list[Site]] = {}
@@ -58,6 +74,11 @@ def find_sites(graph: Graph, found: Walk, symmetry: Symmetry, when: When) -> dic
         chosen = [site for name, site in mine.items() if name in nonlinear]
         result[group] = chosen or [site for name, site in mine.items() if name in maps]
     return result
+
+
+def list_shown(found: Walk, names: Mapping[Atom, str]) -> dict[str, Site]:
+    """Operation -> the one axis of what it returns along which units lie."""
+    return {name: site for name in found.results if (site := _make_site(name, found, names)) is not None}
 
 
 def _make_site(name: str, found: Walk, names: Mapping[Atom, str]) -> Site | None:
@@ -99,7 +120,7 @@ def _is_made_by(node: Node, names: set[str]) -> bool:
     return any(maker.name in names for maker in node.all_input_nodes)
 
 
-def _name_atoms(found: Walk, symmetry: Symmetry) -> dict[Atom, str]:
+def name_atoms(found: Walk, symmetry: Symmetry) -> dict[Atom, str]:
     """The symmetry's name for each atom of the walk, where both describe some tensor's axis in the same way."""
     own = name_unit_groups(found.tensors)
     known: dict[Atom, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from mechconn.alignment._readings import PairReader, Scored
 from mechconn.alignment._slices import Reading, iterate_products, multiply_entries, multiply_slices
 from mechconn.symmetry import Action, Element, Symmetry, list_groups, list_places, locate_units
 
-HELD = 0.25
+HELD = 0.35
 """Largest memory of scores that are kept between sweeps, as a share of one network's."""
 WORTHWHILE = 0.75
 """Largest share of the products that is computed anew from the last scores rather than all from the start."""
@@ -28,21 +28,36 @@ class _Use:
         name, axis: where.
         places: int64 of shape [units, places of each].
         groups: along all axes of the tensor.
-        sign: of the units, if these places change with it.
+        sign: which these places change with, if any.
     """
 
     name: str
     axis: int
     places: Tensor
     groups: frozenset[str]
-    sign: str | None = None
+    sign: _Sign | None = None
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """A sign of each unit of a group: those of an action, or of it at one choice of its other units.
+
+    Attributes:
+        action: its name.
+        first: number, among the action's signs, of the first unit's.
+        numbers: of all units, int64.
+    """
+
+    action: str
+    first: int
+    numbers: Tensor = field(compare=False)
 
 
 @dataclass(frozen=True)
 class _Held:
     """Scores of a group by the sign that they change with, and how each of its uses was read."""
 
-    scores: dict[str | None, Tensor]
+    scores: dict[_Sign | None, Tensor]
     read: list[tuple[Reading, Reading]]
 
 
@@ -53,15 +68,21 @@ class WeightScores(UnitSimilarity):
     that brings B's units nearest to A's (orthogonal Procrustes); where a group numbers several, pair by pair.
     """
 
-    def __init__(self, symmetry: Symmetry, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
-        self.reader = PairReader(symmetry, a, b)
+    def __init__(
+        self,
+        symmetry: Symmetry,
+        a: Mapping[str, Tensor],
+        b: Mapping[str, Tensor],
+        moments: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {}),
+    ) -> None:
+        self.reader = PairReader(symmetry, a, b, moments)
         self.sizes = symmetry.sizes
         self._bytes = sum(tensor.numel() * tensor.element_size() for tensor in a.values())
         self._linear: dict[str, list[Action]] = {}
         for action in self.reader.linear:
             if len(action.units) <= 2:
-                self._linear.setdefault(action.units[0], []).append(action)
-        mixed = {action.units[-1] for action in self.reader.linear}
+                self._linear.setdefault(next(iter(action.units)), []).append(action)
+        mixed = {unit for action in self.reader.linear for unit in action.units[-1:]}
         self._steps = [group for group in self.sizes if group not in mixed or group in self._linear]
         self._uses: dict[str, list[_Use]] = {group: [] for group in self.sizes}
         for name in a:
@@ -86,7 +107,7 @@ class WeightScores(UnitSimilarity):
         """
         own: list[str] = []
         uses = [replace(use, places=self._drop_mixed(group, use)) for use in self._uses[group]]
-        for action in (action for action in self.reader.signs if action.units == (group,)):
+        for action in (action for action in self.reader.signs if group in action.units):
             split = [part for use in uses for part in self._split_use(use, action)]
             if None not in split:
                 uses, own = [use for use in split if use is not None], [*own, action.name]
@@ -94,15 +115,28 @@ class WeightScores(UnitSimilarity):
         return frozenset(own)
 
     def _split_use(self, use: _Use, action: Action) -> list[_Use | None]:
-        marks = [m for m in self.reader.marks.get(use.name, ()) if (m.action, m.axis) == (action.name, use.axis)]
-        odd = sum((mark.numbers >= 0).long() for mark in marks) if marks else None
-        if odd is None:
-            return [use]
-        flips = (odd % 2 == 1)[use.places]  # [units, places of each]
-        if not bool((flips == flips[0]).all()) or (use.sign is not None and bool(flips.any())):
+        """A use by the sign of each of its places; None where units have several, or other axes a part in them."""
+        marks = [m for m in self.reader.marks.get(use.name, ()) if m.action == action.name]
+        if any(mark.axis is None for mark in marks):
             return [None]
-        parts = ((flips[0], action.name), (~flips[0], use.sign))
-        return [replace(use, places=use.places[:, columns], sign=sign) for columns, sign in parts if columns.any()]
+        marks = [mark for mark in marks if mark.axis == use.axis]
+        if not marks:
+            return [use]
+        number = torch.stack([mark.numbers for mark in marks])[:, use.places]  # [marks, units, places of each]
+        flipped = (number >= 0).sum(0)
+        if not bool((flipped == flipped[0]).all()) or int(flipped.max()) > 1:
+            return [None]
+        if use.sign is not None and bool(flipped.any()):
+            return [None]
+        found, own = number.amax(0), list[_Use | None]()
+        for first in found[0].unique().tolist():
+            columns = found[0] == first
+            numbers = found[:, columns]
+            if not bool((numbers == numbers[:, :1]).all()):
+                return [None]
+            sign = use.sign if first < 0 else _Sign(action.name, first, numbers[:, 0])
+            own.append(replace(use, places=use.places[:, columns], sign=sign))
+        return own
 
     def _drop_mixed(self, group: str, use: _Use) -> Tensor:
         """The places of a use that no linear map of the group's units covers."""
@@ -174,14 +208,10 @@ class WeightScores(UnitSimilarity):
     # ------------------------------------------------------------ scores
 
     def scores(self, group: str, element: Element, known: frozenset[str] | None = None) -> Tensor | None:
-        """Inner products of A's slice of each unit with B's slice of each other, summed over tensors."""
+        """Inner products of A's slice of each unit with B's slice of each other, over places that no sign flips."""
         return self._score(group, element, known).get(None)
 
-    def odd_scores(self, group: str, element: Element, known: frozenset[str] | None = None) -> dict[str, Tensor]:
-        """The same of the places that change with each sign of the group's units."""
-        return {sign: found for sign, found in self._score(group, element, known).items() if sign is not None}
-
-    def _score(self, group: str, element: Element, known: frozenset[str] | None) -> dict[str | None, Tensor]:
+    def _score(self, group: str, element: Element, known: frozenset[str] | None) -> dict[_Sign | None, Tensor]:
         uses = [u for u in self._uses[group] if known is None or u.groups - {group} <= known]
         read = [self.reader.read(u.name, element, Scored(group, u.axis, self._own[group])) for u in uses]
         held = self._held.get(group) if known is None else None
@@ -197,7 +227,7 @@ class WeightScores(UnitSimilarity):
 
     def _update(
         self, uses: list[_Use], held: _Held, read: list[tuple[Reading, Reading]]
-    ) -> dict[str | None, Tensor] | None:
+    ) -> dict[_Sign | None, Tensor] | None:
         """The last scores with what has changed since; None where that is no less work."""
         steps: list[tuple[_Use, Reading, Reading, Reading, int, Tensor]] = []
         work = whole = 0.0
@@ -243,8 +273,14 @@ class WeightScores(UnitSimilarity):
         present = 0.0
         for sign, found in parts.items():
             matched = found[rows, now].double().cpu()
-            present += float((matched if sign is None else matched * element[sign]).sum())
-            chosen |= {} if sign is None else {sign: choose_signs(found[rows, there], element[sign])}
+            if sign is None:
+                present += float(matched.sum())
+                continue
+            signs = element[sign.action].flatten()[sign.numbers]
+            present += float((matched * signs).sum())
+            new = chosen.get(sign.action, element[sign.action]).flatten().clone()
+            new[sign.numbers] = choose_signs(found[rows, there], signs)
+            chosen[sign.action] = new.view(element[sign.action].shape)
         for name, found in mixed.items():
             left, _, right = torch.linalg.svd(found[rows, :, there].double().cpu())
             chosen[name] = (left @ right).view(element[name].shape)

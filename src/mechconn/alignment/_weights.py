@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from mechconn.alignment._assignment import search_element
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
@@ -39,16 +42,23 @@ class WeightMatching(AlignmentMethod, name="weights"):
 
     def match(self, pair: NetworkPair) -> Matching:
         """The element, and the cosine similarity of each group's balanced weights before and after."""
-        similarity = WeightScores(pair.symmetry, pair.params_a, pair.params_b)
-
-        def report_progress(done: int) -> None:
-            pair.compute.report("matching weights", done, self.restarts)
-
-        found = search_element(similarity, self.restarts, pair.seed, report_progress)
-        before, after = similarity.cosines(similarity.make_present(), found)
-        permutations = {group: found[group] for group in pair.symmetry.sizes}
-        return Matching(permutations, before, after, factors=similarity.reader.undo_balance(found))
+        return match_weights(pair, self.restarts)
 
     def describe(self) -> dict[str, Any]:
         """{"method": "weight matching", "restarts": ...}."""
         return {"method": "weight matching", "restarts": self.restarts}
+
+
+def match_weights(
+    pair: NetworkPair, restarts: int, moments: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {})
+) -> Matching:
+    """The element that maximises the inner products of balanced weights, in the metrics of A's and B's inputs."""
+    similarity = WeightScores(pair.symmetry, pair.params_a, pair.params_b, moments)
+
+    def report_progress(done: int) -> None:
+        pair.compute.report("matching weights", done, restarts)
+
+    found = search_element(similarity, restarts, pair.seed, report_progress)
+    before, after = similarity.cosines(similarity.make_present(), found)
+    permutations = {group: found[group] for group in pair.symmetry.sizes}
+    return Matching(permutations, before, after, factors=similarity.reader.undo_balance(found))

@@ -44,4 +44,5 @@ from mechconn.symmetry._rule_registry import is_elementwise as is_elementwise
 from mechconn.symmetry._rule_registry import remove_symmetry_rule as remove_symmetry_rule
 from mechconn.symmetry._rule_registry import symmetry_rule as symmetry_rule
 from mechconn.symmetry._symmetry import Symmetry as Symmetry
+from mechconn.symmetry._trace import trace_actions as trace_actions
 from mechconn.symmetry._verify import relative_error as relative_error

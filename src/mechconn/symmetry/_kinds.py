@@ -65,7 +65,7 @@ def find_kinds(calls: Sequence[Recorded], tensors: Mapping[str, TracedTensor], n
         tensors: its parameters and statistics.
         names: the units that may be permuted.
     """
-    products = tuple(_list_products(tensors.values(), names))
+    products = tuple(list_products(tensors.values(), names))
     found = Found()
     solved: dict[Mode, _Solved] = {mode: _solve(mode, calls, tensors, names, products) for mode in MODES}
     for units in (*products, *((atom,) for atom in names)):
@@ -76,7 +76,7 @@ def find_kinds(calls: Sequence[Recorded], tensors: Mapping[str, TracedTensor], n
     return found
 
 
-def _list_products(tensors: Iterable[TracedTensor], names: Mapping[Atom, str]) -> Iterator[Units]:
+def list_products(tensors: Iterable[TracedTensor], names: Mapping[Atom, str]) -> Iterator[Units]:
     """Combinations of named groups that lie in one parameter, several of them along one axis or as channel blocks."""
     seen: dict[Units, None] = {}
     order = {atom: number for number, atom in enumerate(names)}
@@ -163,7 +163,7 @@ def _solve(
     for name, tensor in tensors.items():
         grader.add_parameter(name, tensor)
     for recorded in calls:
-        _grade(grader, recorded)
+        grade_call(grader, recorded)
     by_units: dict[Units, list[Expr]] = {}
     for units, expr, _ in grader.equations:
         by_units.setdefault(units, []).append(expr)
@@ -177,7 +177,7 @@ def _solve(
     return _Solved(grader, solutions)
 
 
-def _grade(grader: Grader, recorded: Recorded) -> None:
+def grade_call(grader: Grader, recorded: Recorded) -> None:
     """The exponents of what one call returned; where no rule covers it, of what it got they must vanish."""
     call = recorded.call
     try:
@@ -367,16 +367,22 @@ def _make_action(
     members = []
     for variable, exponent in vector.items():
         tensor, place = grader.parameters[variable], variable.place
-        named = {slot: names[unit] for slot, unit in zip(place.slots, units, strict=True)}
-        axes = tuple(
-            _write_pattern(grader, axis, place.runs[i], {slot: text for (at, slot), text in named.items() if at == i})
-            for i, axis in enumerate(tensor.axes)
-        )
-        members.append(Member(variable.parameter, axes, exponent))
+        members.append(Member(variable.parameter, write_axes(grader, tensor, units, place, names), exponent))
     base = _name_action(units, kind, names) + (":approximate" if approximate else "")
     taken = {action.name for action in (*found.actions, *found.approximate)}
     number = next(n for n in range(1, len(taken) + 2) if (base if n == 1 else f"{base}:{n}") not in taken)
     return Action(base if number == 1 else f"{base}:{number}", kind, tuple(names[u] for u in units), tuple(members))
+
+
+def write_axes(
+    grader: Grader, tensor: TracedTensor, units: Units, place: Place, names: Mapping[Atom, str]
+) -> tuple[Pattern, ...]:
+    """The pattern of each axis of a tensor with the units at one place named, and numbers elsewhere."""
+    named = {slot: names[unit] for slot, unit in zip(place.slots, units, strict=True)}
+    return tuple(
+        _write_pattern(grader, axis, place.runs[i], {slot: text for (at, slot), text in named.items() if at == i})
+        for i, axis in enumerate(tensor.axes)
+    )
 
 
 def _write_pattern(grader: Grader, axis: Axis, run: int, named: Mapping[int, str]) -> Pattern:

@@ -46,10 +46,10 @@ def take_apart_recurrent_layers(graph: Graph) -> None:
         writer = _Writer(graph, node)
         if node.target is RECURRENT:
             _take_apart(writer, node)
-        elif isinstance(node.args[1], Node):
-            node.update_arg(1, _copy_zeros(writer, node.args[1]))
-        else:
-            node.update_arg(1, [_copy_zeros(writer, state) for state in node.args[1]])
+            continue
+        states: Any = node.args[1]
+        single = isinstance(states, Node)
+        node.update_arg(1, _copy_zeros(writer, states) if single else [_copy_zeros(writer, s) for s in states])
     if found:
         graph.eliminate_dead_code(_must_stay)
 
@@ -68,9 +68,10 @@ class _Writer:
     def add(self, target: Any, args: tuple[Any, ...], *shapes: Sequence[int], **settings: Any) -> Node:
         with self._graph.inserting_before(self._before):
             node = self._graph.call_function(target, args, settings)
-        like = tree_leaves(self._before.meta["val"])[0]
-        made = tuple(like.new_empty(tuple(shape)) for shape in shapes)
-        node.meta["val"] = made if len(made) > 1 else made[0]
+        given = [part.meta.get("val") for part in (*node.all_input_nodes, self._before)]
+        like = next(value for value in tree_leaves(given) if isinstance(value, Tensor))
+        made = [like.new_empty(tuple(shape)) for shape in shapes]
+        node.meta["val"] = tuple(made) if shapes[1:] else made[0]
         return node
 
     def take(self, node: Node, place: int) -> Node:
@@ -136,15 +137,16 @@ class _Call:
 
 def _take_apart(writer: _Writer, node: Node) -> None:
     """Write the layers of one operation one by one, and let its users read their results."""
-    call = _Call(*node.args)  # type: ignore[arg-type]
-    x, last = call.x, []
+    args: Any = node.args
+    call = _Call(*args)
+    x, last = call.x, list[list[Node]]()
     for layer in range(call.layers):
         numbers = range(layer * call.directions, (layer + 1) * call.directions)
         made = [call.write(writer, x, number) for number in numbers]
         last += [ends for _, ends in made]
         x = writer.concatenate([output for output, _ in made], len(_shape(x)) - 1)
     for user in list(node.users):
-        place = user.args[1]
+        place: Any = user.args[1]
         if place == 0:
             user.replace_all_uses_with(x)
         else:
@@ -156,8 +158,9 @@ def _take_state(writer: _Writer, state: Node, number: int, count: int) -> Node:
     shape = (1, *_shape(state)[1:])
     if count == 1 or _is_zero(state):
         return _copy_zeros(writer, state, shape)
-    parts = state.args[0]
-    if isinstance(parts, (list, tuple)) and len(parts) == count and (state.args[1:] or (0,))[0] == 0:
+    args: Any = state.args
+    parts = args[0]
+    if isinstance(parts, (list, tuple)) and len(parts) == count and (args[1:] or (0,))[0] == 0:
         if state.target is aten.cat.default:
             return parts[number]
         if state.target is aten.stack.default:
@@ -201,7 +204,8 @@ def _hand_out(node: Node, pieces: Sequence[Node], places: Tensor) -> None:
 
 def _find_side_by_side(user: Node, places: Tensor) -> Node | None:
     """The node [rows, pieces x units] that a transposition and a view make of states; None where they make none."""
-    args, node = user.args, user
+    args: Any = user.args
+    node = user
     swaps = user.target is aten.transpose.int and {args[1], args[2]} == {0, 1}
     if places.dim() != 1 or not (swaps or (user.target is aten.permute.default and list(args[1]) == [1, 0, 2])):
         return None
@@ -213,17 +217,17 @@ def _find_side_by_side(user: Node, places: Tensor) -> Node | None:
 
 def _choose(user: Node, places: Tensor, rest: Sequence[int]) -> Tensor | None:
     """Which pieces an operation takes of those that lie at these places; None of one that reads them otherwise."""
-    args = user.args
+    args: Any = user.args
     if user.target in SHAPING:
         shape = list(_shape(user))
         cut = len(shape) - len(rest)
         same = cut > 0 and shape[cut:] == list(rest) and math.prod(shape[:cut]) == places.numel()
         return places.reshape(shape[:cut]) if same else None
-    if user.target is aten.select.int and args[1] < places.dim():
-        return places.select(int(args[1]), int(args[2]))
-    if user.target is aten.slice.Tensor and len(args) < 5 and (args[1:2] or (0,))[0] < places.dim():
-        dim, start, end = (*args[1:], *(0, 0, None)[len(args) - 1 :])
-        return places[(slice(None),) * int(dim) + (slice(start, end),)]
+    if user.target is aten.select.int and 0 <= args[1] < places.dim():
+        return places.select(args[1], args[2])
+    if user.target is aten.slice.Tensor and len(args) < 5:
+        dim, start, end = args[1] if args[1:] else 0, args[2] if args[2:] else 0, args[3] if args[3:] else None
+        return places[(slice(None),) * dim + (slice(start, end),)] if 0 <= dim < places.dim() else None
     return None
 
 

@@ -1,0 +1,181 @@
+"""Signs, scales and linear maps by activations: planted ones are undone, and the choice is a closed form."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import mechconn as mc
+from zoo import build
+
+ROWS, CLASSES, WIDTH = 96, 3, 6
+
+
+def draw(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class Gated(nn.Module):
+    """SwiGLU, or without `squashed` a product of two linear maps, which has two signs and two scales for each unit."""
+
+    def __init__(self, squashed: bool = True) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = nn.Linear(WIDTH, 7), nn.Linear(WIDTH, 7), nn.Linear(7, CLASSES)
+        self.squashed = squashed
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.gate(x)
+        return self.down((functional.silu(gate) if self.squashed else gate) * self.up(x))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, layer: nn.Module, width: int = 5) -> None:
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0][:, -1])
+
+
+class SharedKeys(nn.Module):
+    """Two heads for each key: they show behind the keys' linear maps alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(WIDTH, 12), nn.Linear(WIDTH, 6), nn.Linear(WIDTH, 6)
+        self.out = nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, length, _ = x.shape
+        q = self.q(x).view(rows, length, 4, 3).transpose(1, 2)
+        k, v = (m(x).view(rows, length, 2, 3).transpose(1, 2).repeat_interleave(2, 1) for m in (self.k, self.v))
+        mixed = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(rows, length, 12)
+        return self.out(mixed.mean(1))
+
+
+class LowRank(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.a, self.b = nn.Linear(WIDTH, 7), nn.Linear(WIDTH, 2, bias=False), nn.Linear(2, 7, bias=False)
+        self.head = nn.Linear(7, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.base(x) + self.b(self.a(x))))
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(WIDTH, 2, 8, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x).mean(1))
+
+
+def dense(activation: type[nn.Module]) -> nn.Module:
+    return nn.Sequential(nn.Linear(WIDTH, 8), activation(), nn.Linear(8, 7), activation(), nn.Linear(7, CLASSES))
+
+
+def convolution(groups: int = 1) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=groups),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32, CLASSES),
+    )
+
+
+ROW, TEXT, IMAGE = (WIDTH,), (5, WIDTH), (3, 6, 6)
+NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "relu": (lambda: dense(nn.ReLU), ROW),
+    "tanh": (lambda: dense(nn.Tanh), ROW),
+    "swiglu": (Gated, ROW),
+    "bilinear": (lambda: Gated(squashed=False), ROW),
+    "low rank": (LowRank, ROW),
+    "batch norm": (convolution, IMAGE),
+    "grouped": (lambda: convolution(groups=4), IMAGE),
+    "encoder": (Encoder, TEXT),
+    "shared keys": (SharedKeys, TEXT),
+    "lstm": (lambda: Recurrent(nn.LSTM(WIDTH, 5, batch_first=True)), TEXT),
+    "gru": (lambda: Recurrent(nn.GRU(WIDTH, 5, num_layers=2, batch_first=True)), TEXT),
+    "projected": (lambda: Recurrent(nn.LSTM(WIDTH, 5, proj_size=2, batch_first=True), 2), TEXT),
+}
+
+
+def train(name: str) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    """A network after some steps of full-batch Adam, and its data."""
+    factory, shape = NETS[name]
+    model = build(factory, 4)
+    x = draw(ROWS, *shape)
+    y = (x.flatten(1) @ draw(x[0].numel(), CLASSES, seed=3)).argmax(1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model.eval(), (x, y)
+
+
+def norm(model: nn.Module) -> float:
+    return float(sum(p.detach().square().sum() for p in model.parameters()) ** 0.5)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_planted_elements_of_all_kinds_are_undone_on_trained_networks(name: str) -> None:
+    model, data = train(name)
+    symmetry = mc.symmetry_of(model, data[0][:2])
+    assert symmetry.actions
+    for seed in range(10):
+        moved = copy.deepcopy(model)
+        moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(seed)))
+        found = mc.align(model, moved, mc.ActivationMatching(data), symmetry)
+        assert found.distance_before > 0.5 * norm(model)
+        assert found.distance_after <= 1e-5 * norm(model)
+        assert found.unseen == () and not any(found.dead.values())
+        assert all(after == pytest.approx(1.0, abs=1e-5) for after in found.similarity_after.values())
+
+
+def test_signs_scales_and_maps_of_different_networks_are_the_closed_form() -> None:
+    """A scale is the ratio of root mean squares, a sign that of the correlation, at the matched unit."""
+    (a, (x, y)), (b, _) = train("swiglu"), train("swiglu")
+    with torch.no_grad():
+        for p in b.parameters():
+            p.add_(0.3 * draw(*p.shape, seed=p.numel()))
+    found = mc.align(a, b, mc.ActivationMatching((x, y)), mc.symmetry_of(a, x[:2]))
+    with torch.no_grad():
+        of_a, of_b = (functional.silu(m.gate(x)) * m.up(x) for m in (a, b))  # pyright: ignore
+    order = found.permutations["gate"]
+    of_b = of_b[:, order]
+    scales = of_a.square().mean(0).sqrt() / of_b.square().mean(0).sqrt()
+    signs = ((of_a - of_a.mean(0)) * (of_b - of_b.mean(0))).mean(0).sign()
+    torch.testing.assert_close(found.factors["gate:scale"], scales, rtol=1e-5, atol=0.0)
+    kept = found.factors.get("gate:sign", torch.ones(7, dtype=torch.float64))
+    assert kept.tolist() == signs.tolist()
+    with torch.no_grad():
+        torch.testing.assert_close(found.model.eval()(x), b(x), rtol=1e-10, atol=1e-10)
+
+
+def test_what_no_activation_shows_is_listed() -> None:
+    """Weight normalisation, w = g v / |v|: no activation depends on the scale of v, nor on a sign of g and v both."""
+
+    def normed() -> nn.Module:
+        layer = nn.utils.parametrizations.weight_norm(nn.Linear(WIDTH, 4))
+        return nn.Sequential(layer, nn.Tanh(), nn.Linear(4, CLASSES))
+
+    model, x = build(normed, 1), draw(ROWS, WIDTH)
+    symmetry = mc.symmetry_of(model, x[:2])
+    assert [action.name for action in symmetry.actions] == ["layer0:sign", "layer0:sign:2", "layer0:scale"]
+    moved = copy.deepcopy(model)
+    moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(1, kinds=["permutation"])))
+    found = mc.align(model, moved, mc.ActivationMatching((x, torch.zeros(ROWS).long())), symmetry)
+    assert found.unseen == ("layer0:sign:2", "layer0:scale")
+    assert found.distance_after == 0.0
