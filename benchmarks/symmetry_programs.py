@@ -1,7 +1,8 @@
 """Symmetry finding on random programs, more of them than the tests draw: is the function unchanged, and what is found?
 
-Each program is a small network of random operations, sometimes with one that has no rule. The symmetry found is applied
-with random permutations to a float64 copy with generic weights, and outputs are compared in both modes.
+Each program is a small network of random operations, sometimes with one that has no rule. Random elements of the
+symmetry found, of all kinds together and of each sign, scale and linear map alone, move a float64 copy with generic
+weights, and outputs are compared in both modes.
 
     python benchmarks/symmetry_programs.py [--programs 300] [--seed 0]
 """
@@ -19,7 +20,7 @@ import mechconn as mc
 from mechconn.core import isolate_rng
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from symmetry.check import largest_change  # pyright: ignore[reportMissingImports]
+from symmetry.check import largest_change_under, list_actions_alone  # pyright: ignore[reportMissingImports]
 from symmetry.programs import program  # pyright: ignore[reportMissingImports]
 
 BAR = 1e-9
@@ -32,11 +33,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     started, changes, coverages, unknown, free, wrong = time.perf_counter(), [], [], Counter[str](), 0, []
+    kinds, having = Counter[str](), Counter[str]()
     for seed in range(options.seed, options.seed + options.programs):
         with isolate_rng(seed, "random program"):
             model, inputs = program(random.Random(seed))
         symmetry = mc.symmetry_of(model, inputs)
-        changes.append(largest_change(model, inputs, symmetry))
+        elements = [symmetry.random(0), symmetry.random(1), *list_actions_alone(symmetry)]
+        changes.append(largest_change_under(model, inputs, symmetry, elements))
+        found = Counter(group.kind for group in symmetry.groups)
+        kinds.update(found)
+        having.update(found.keys())
         coverages.append(symmetry.coverage)
         unknown.update(symmetry.unknown)
         free += bool(symmetry.sizes)
@@ -45,6 +51,7 @@ def main() -> int:
     sys.stdout.write(
         f"{options.programs} random programs in {time.perf_counter() - started:.0f} s: "
         f"{free} with units that may be permuted, mean coverage {sum(coverages) / len(coverages):.2f}\n"
+        f"{', '.join(f'{kinds[kind]} groups of kind {kind} in {having[kind]} programs' for kind in sorted(kinds))}\n"
         f"largest relative change of the outputs {max(changes):.1e} (bar {BAR:.0e}); changed: {wrong or 'none'}\n"
         f"operations without a rule: {', '.join(f'{name} {n}' for name, n in unknown.most_common()) or 'none'}\n"
     )

@@ -1,8 +1,9 @@
-"""An independent check of a symmetry: random permutations applied to a generic float64 copy, outputs compared."""
+"""An independent check of a symmetry: random elements applied to a generic float64 copy, outputs compared."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -52,17 +53,30 @@ def outputs(model: nn.Module, inputs: Any, training: bool) -> list[Tensor]:
     return [t for t in tree_leaves(getattr(found, "logits", found)) if isinstance(t, Tensor)]
 
 
-@torch.no_grad()
 def largest_change(model: nn.Module, inputs: Any, symmetry: mc.Symmetry, seeds: int = 2) -> float:
-    """max |change| / max |output| over outputs, modes and random permutations of all groups together."""
+    """max |change| / max |output| over outputs, modes and random elements of all kinds, all groups together."""
+    return largest_change_under(model, inputs, symmetry, [symmetry.random(seed) for seed in range(seeds)])
+
+
+def list_actions_alone(symmetry: mc.Symmetry, seed: int = 5) -> list[dict[str, Tensor]]:
+    """A random element of each action, and of nothing else."""
+    drawn = symmetry.random(seed)
+    return [{action.name: drawn[action.name]} for action in symmetry.actions]
+
+
+@torch.no_grad()
+def largest_change_under(
+    model: nn.Module, inputs: Any, symmetry: mc.Symmetry, elements: Iterable[Mapping[str, Tensor]]
+) -> float:
+    """max |change| / max |output| over outputs, modes and these elements."""
     start = generic(model)
+    expected = [outputs(start, inputs, training) for training in (False, True)]
     worst = 0.0
-    for seed in range(seeds):
+    for element in elements:
         moved = copy.deepcopy(start)
-        moved.load_state_dict(symmetry.apply(start.state_dict(), symmetry.random(seed)))
-        for training in (False, True):
-            pairs = zip(outputs(start, inputs, training), outputs(moved, inputs, training), strict=True)
-            for before, after in pairs:
+        moved.load_state_dict(symmetry.apply(start.state_dict(), element))
+        for training, unmoved in zip((False, True), expected, strict=True):
+            for before, after in zip(unmoved, outputs(moved, inputs, training), strict=True):
                 assert before.isfinite().all() and float(before.abs().max()) > 0
                 worst = max(worst, float((before - after).abs().max() / before.abs().max()))
     return worst

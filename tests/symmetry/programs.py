@@ -9,9 +9,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
 
 SIZES = (4, 6, 8, 12)
+LARGEST = 100.0
+"""A step that makes numbers as large as this is left out: nonlinearities of them amplify rounding."""
 ACTIVATIONS: tuple[Callable[..., Tensor], ...] = (torch.relu, torch.tanh, F.gelu, F.silu, F.softplus, torch.sin, F.elu)
+ODD_OR_HOMOGENEOUS: tuple[Callable[..., Tensor], ...] = (
+    torch.relu,
+    torch.tanh,
+    torch.abs,
+    torch.sin,
+    torch.cos,
+    torch.erf,
+    F.leaky_relu,
+    F.hardtanh,
+    F.softsign,
+    F.relu6,
+    lambda x: x.clamp(max=0),
+    lambda x: x.clamp(-1, 1),
+    lambda x: x.clamp(-1, 2),
+    lambda x: x.relu() ** 2,
+    lambda x: x.sign() * (x.abs() + x.abs() / 2).sqrt(),
+    lambda x: x * x.abs(),
+    lambda x: torch.maximum(x, x / 3),
+    lambda x: torch.minimum(x, x.tanh()),
+    lambda x: x.relu() + 1,
+    lambda x: 2 * x - x.relu(),
+)
 
 
 class Step(nn.Module):
@@ -40,7 +65,42 @@ def divisor(r: random.Random, size: int) -> int:
 
 
 def activation(r: random.Random, _: int) -> Step:
-    return Step(r.choice(ACTIVATIONS))
+    return Step(r.choice(ACTIVATIONS if r.random() < 0.4 else ODD_OR_HOMOGENEOUS))
+
+
+def masked(r: random.Random, _: int, dim: int) -> Step:
+    """Conditions, extremes and norms, of each unit by itself, of all units, or of the rows."""
+    return Step(
+        r.choice(
+            [
+                lambda x: torch.where(x > 0, x, x / 2),
+                lambda x: torch.where(x > x.flip(0), x, 0 * x),
+                lambda x: torch.where(x > 0.5, x, x / 2),
+                lambda x: torch.where(x > 0, x, 0.0),
+                lambda x: x.masked_fill(x < 0, 0.0),
+                lambda x: x.masked_fill(x.sum(dim, keepdim=True) < 0, 0.0),
+                lambda x: x.masked_fill(x < 0, 1.0),
+                lambda x: x * (x > 0),
+                lambda x: x * (x.sum(dim, keepdim=True) > 0),
+                lambda x: x * x.amax(0, keepdim=True),
+                lambda x: x * x.amax(dim, keepdim=True).sigmoid(),
+                lambda x: x - x.mean(0, keepdim=True) + x.std(0, keepdim=True),
+                lambda x: x / (x.norm(dim=dim, keepdim=True) + 0.1),
+                lambda x: x + x.norm(dim=0, keepdim=True),
+                lambda x: x[:1].expand_as(x) * 0.5 + x,
+                lambda x: torch.stack([x, x / 2], 1).amax(1),
+                lambda x: torch.cat([x, -x], dim).relu().narrow(dim, 0, x.shape[dim]) - x,
+                lambda x: F.rms_norm(x.movedim(dim, -1), (x.shape[dim],)).movedim(-1, dim),
+                lambda x: F.layer_norm(x.movedim(dim, -1), (x.shape[dim],)).movedim(-1, dim),
+            ]
+        )
+    )
+
+
+def narrow_and_join(x: Tensor, low: int, dim: int) -> Tensor:
+    """Two slices scaled or flipped by themselves, and joined."""
+    one, two = x.split([low, x.shape[dim] - low], dim)
+    return torch.cat([one.relu(), two.tanh()], dim)
 
 
 def halves(r: random.Random, c: int, dim: int) -> Step:
@@ -53,6 +113,8 @@ def halves(r: random.Random, c: int, dim: int) -> Step:
                 lambda x: (lambda a, b: torch.cat([a * b, a + b], dim))(*x.chunk(2, dim)) if c % 2 == 0 else x,
                 lambda x: torch.cat([x.narrow(dim, low, c - low).exp().log1p(), x.narrow(dim, 0, low)], dim),
                 lambda x: F.pad(x.movedim(dim, -1), (2, 1)).movedim(-1, dim),
+                lambda x: narrow_and_join(x, low, dim) if low else x,
+                lambda x: x.narrow(dim, 0, c - low) * 2 if low else x,
                 lambda x: torch.cat(x.split([low, c - low], dim)[::-1], dim) if low else x,
                 lambda x: x.repeat_interleave(2, dim),
                 lambda x: torch.stack([x, x.cos()], 1).sum(1) + torch.stack([x, x.cos()], 1)[:, 0],
@@ -112,6 +174,20 @@ def flat(r: random.Random, c: int) -> Step:
             lambda: Step(lambda x, w: torch.bmm(x[:, :, None], (x @ w)[:, None]).flatten(1)[:, : 2 * d], weight(c, d)),
             lambda: Step(lambda x, scale: x.repeat(1, 2) * scale, weight(2 * c)),
             lambda: Step(lambda x, scale: F.prelu(x, scale), weight(c)),
+            lambda: Step(lambda x, a, b: a(x).relu() * b(x), nn.Linear(c, d), nn.Linear(c, d)),
+            lambda: Step(
+                lambda x, a, b, e: x + e(F.silu(a(x)) * b(x)), nn.Linear(c, d), nn.Linear(c, d), nn.Linear(d, c)
+            ),
+            lambda: Step(lambda x, w: (x @ w).tanh() @ w.T, weight(c, d)),
+            lambda: Step(lambda x, w: (x @ w).relu() @ w.T, weight(c, d)),
+            lambda: Step(lambda x, a, b: b(a(x)), nn.Linear(c, 2, bias=False), nn.Linear(2, d)),
+            lambda: Step(lambda x, layer: layer(x), weight_norm(nn.Linear(c, d), dim=r.choice([0, 0, 1]))),
+            lambda: Step(lambda x, norm: norm(x), nn.BatchNorm1d(c, affine=False)),
+            lambda: Step(lambda x, norm: norm(x), nn.BatchNorm1d(c, track_running_stats=False)),
+            lambda: Step(lambda x, norm: norm(x), nn.LayerNorm(c, bias=False)),
+            lambda: Step(lambda x, cell: cell(x), r.choice([nn.GRUCell, nn.RNNCell])(c, d)),
+            lambda: Step(lambda x, cell: cell(x)[0], nn.LSTMCell(c, d)),
+            lambda: Step(lambda x, a, b: torch.cat([a(x).relu(), b(x)], 1) ** 2, nn.Linear(c, d), nn.Linear(c, d)),
             lambda: Step(lambda x, t: x + t.weight[x.argmax(0, keepdim=True)[0] % 3].sum(0), nn.Embedding(3, c)),
             lambda: Step(
                 lambda x, a: a(x).unflatten(1, (3, d)).unbind(1)[0] * a(x).view(-1, 3, d)[:, 2], nn.Linear(c, 3 * d)
@@ -128,7 +204,10 @@ def sequence(r: random.Random, t: int, c: int) -> Step:
     return r.choice(
         [
             lambda: Step(lambda x, layer: layer(x), nn.Linear(c, d)),
-            lambda: Step(lambda x, norm: norm(x), nn.LayerNorm(c)),
+            lambda: Step(lambda x, norm: norm(x), r.choice([nn.LayerNorm, nn.RMSNorm])(c)),
+            lambda: Step(lambda x, layers: layers(x)[0], recurrent(r, c, d)),
+            lambda: Step(lambda x, layers: layers(x)[1][-1].unsqueeze(1) * x[:, :, :1], nn.GRU(c, d, batch_first=True)),
+            lambda: Step(lambda x, a, b: a(x).relu() * b(x), nn.Linear(c, d), nn.Linear(c, d)),
             lambda: Step(lambda x, a, b: x + b(F.gelu(a(x))), nn.Linear(c, d), nn.Linear(d, c)),
             lambda: Step(lambda x, qkv, out: x + out(fused(qkv(x), h)), nn.Linear(c, 3 * c), nn.Linear(c, c)),
             lambda: Step(lambda x, qkv: x + joint(qkv(x), h), nn.Linear(c, 3 * c)),
@@ -143,6 +222,16 @@ def sequence(r: random.Random, t: int, c: int) -> Step:
             lambda: Step(lambda x: x.reshape(len(x), t * c).view(len(x), t, h, c // h).transpose(2, 3).flatten(2)),
         ]
     )()
+
+
+def recurrent(r: random.Random, c: int, d: int) -> nn.Module:
+    """Some layers of some cell, in one direction or both."""
+    settings: dict[str, Any] = {"num_layers": r.choice([1, 1, 2]), "bidirectional": r.random() < 0.3}
+    if r.random() < 0.3:
+        return nn.LSTM(c, d, batch_first=True, **settings)
+    if r.random() < 0.3:
+        return nn.GRU(c, d, batch_first=True, **settings)
+    return nn.RNN(c, d, batch_first=True, nonlinearity=r.choice(["relu", "tanh"]), **settings)
 
 
 def fused(qkv: Tensor, heads: int) -> Tensor:
@@ -181,7 +270,12 @@ def image(r: random.Random, c: int) -> Step:
                 Step(lambda x, k: k(x), nn.ConvTranspose2d(c, 2, 3, padding=1, groups=g)) if g == 1 else deep_up(c, g)
             ),
             lambda: Step(lambda x, norm: norm(x), r.choice([nn.BatchNorm2d(c), nn.GroupNorm(g, c)])),
-            lambda: Step(lambda x, norm: norm(x), nn.InstanceNorm2d(c, affine=True)),
+            lambda: Step(lambda x, norm: norm(x), nn.InstanceNorm2d(c, affine=r.random() < 0.5)),
+            lambda: Step(lambda x, norm: norm(x), nn.BatchNorm2d(c, affine=r.random() < 0.5)),
+            lambda: Step(lambda x, k: k(x), weight_norm(nn.Conv2d(c, d, 3, padding=1))),
+            lambda: Step(lambda x, a, b: a(x).relu() * b(x), nn.Conv2d(c, d, 1), nn.Conv2d(c, d, 1, bias=False)),
+            lambda: Step(lambda x, k: F.max_pool2d(k(x), 2), nn.Conv2d(c, d, 3, padding=1, bias=False)),
+            lambda: Step(lambda x, k: F.avg_pool2d(k(x), 3, 1, 1), nn.Conv2d(c, d, 3, padding=1, bias=False)),
             lambda: Step(lambda x, a, b: x + b(torch.relu(a(x))), nn.Conv2d(c, d, 3, padding=1), nn.Conv2d(d, c, 1)),
             lambda: Step(lambda x, a: torch.cat([a(x), x], 1), nn.Conv2d(c, d, 1)),
             lambda: Step(lambda x, a: x * a(x.mean((2, 3))).sigmoid()[:, :, None, None], nn.Linear(c, c)),
@@ -206,6 +300,20 @@ def r_pool(x: Tensor) -> Tensor:
 LAYOUTS: dict[str, tuple[int, ...]] = {"flat": (3, 5), "sequence": (3, 4, 6), "image": (3, 3, 4, 4)}
 
 
+def draw_step(r: random.Random, layout: str, x: Tensor, dim: int) -> Step:
+    """A step for the value so far."""
+    c, kind = x.shape[dim], r.random()
+    if kind < 0.06:
+        return unknown(r, c, dim)
+    if kind < 0.3:
+        return activation(r, c)
+    if kind < 0.38:
+        return masked(r, c, dim)
+    if kind < 0.5:
+        return halves(r, c, dim)
+    return {"flat": flat, "image": image}[layout](r, c) if layout != "sequence" else sequence(r, x.shape[1], c)
+
+
 def program(r: random.Random) -> tuple[nn.Module, Tensor]:
     """A network of 2 to 7 steps between two linear maps, and an input for it."""
     layout = r.choice(list(LAYOUTS))
@@ -215,17 +323,9 @@ def program(r: random.Random) -> tuple[nn.Module, Tensor]:
     steps: list[Any] = [first]
     x: Any = first(example)
     for _ in range(r.randrange(2, 8)):
-        c, kind = x.shape[dim], r.random()
-        if kind < 0.06:
-            step = unknown(r, c, dim)
-        elif kind < 0.3:
-            step = activation(r, c)
-        elif kind < 0.5:
-            step = halves(r, c, dim)
-        else:
-            step = {"flat": flat, "image": image}[layout](r, c) if layout != "sequence" else sequence(r, x.shape[1], c)
+        step = draw_step(r, layout, x, dim)
         made = step(x).detach()
-        if made.dim() != x.dim() or made.shape[dim] > 40 or made.numel() > 4000 or not made.isfinite().all():
+        if made.dim() != x.dim() or made.shape[dim] > 40 or made.numel() > 4000 or not made.abs().max() < LARGEST:
             continue
         x = made
         steps.append(step)

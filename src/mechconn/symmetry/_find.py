@@ -81,6 +81,8 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
     Where heads or channel groups split an axis, the blocks are permuted among themselves and the places within a
     block alike in every block; permutations that differ from block to block are left out.
 
+    No weight's value is needed: a model built on the meta device has the symmetry that it has with weights.
+
     Args:
         model: any module; it stays as it is.
         example_input: one batch that it accepts: a tensor, a tuple of arguments, or a dict of keyword arguments.

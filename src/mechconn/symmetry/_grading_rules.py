@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from math import isfinite
 from typing import Any, TypeGuard
 
 from mechconn.symmetry._axes import length, regroup
@@ -35,6 +36,8 @@ DEGREES = {
     "isinf": Fraction(0),
 }
 """f(s x) = s^d f(x) for s > 0."""
+LARGEST_ROOT = 8
+"""Powers x^(p/q) of a larger q are not graded: scales to the power of q are no numbers to compute with."""
 COPIES = frozenset("clone alias _to_copy to contiguous detach lift_fresh_copy dropout".split())
 
 
@@ -89,7 +92,7 @@ def clamp(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     low, high = (call.arguments.get(a, call.arguments.get(b)) for a, b in (("min", "min_val"), ("max", "max_val")))
     bounds = [value for value in (low, high) if value is not None]
     at_zero = g.mode in ("scale", "approximate") and all(value == 0 for value in bounds)
-    odd = g.mode == "sign" and len(bounds) == 2 and all(map(_is_number, bounds)) and sum(bounds) == 0
+    odd = g.mode == "sign" and _is_number(low) and _is_number(high) and low == -high and low <= high
     if not (at_zero or odd) or any(isinstance(value, TracedTensor) for value in bounds):
         raise UngradedError
     g.carry(results[0], call.self, range(len(results[0].axes)))
@@ -102,7 +105,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 def hardtanh(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Between -1 and 1 unless it is said otherwise."""
     low, high = call.get("min_val", -1.0), call.get("max_val", 1.0)
-    if g.mode != "sign" or low != -high:
+    if g.mode != "sign" or low != -high or low > high:
         raise UngradedError
     g.carry(results[0], call.self, range(len(results[0].axes)))
 
@@ -112,8 +115,9 @@ def power(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     k: Any = call.arguments.get("exponent")
     if isinstance(k, bool) or not _is_number(k) or isinstance(call.arguments.get("self"), (int, float)):
         raise UngradedError
-    if g.mode in ("scale", "approximate"):
-        _multiply_degree(g, results[0], call.self, Fraction(k).limit_denominator(64))
+    degree = Fraction(k).limit_denominator(LARGEST_ROOT) if isfinite(k) else None
+    if g.mode in ("scale", "approximate") and degree is not None and float(degree) == float(k):
+        _multiply_degree(g, results[0], call.self, degree)
     elif g.mode == "sign" and float(k).is_integer():
         if int(k) % 2:
             g.carry(results[0], call.self, range(len(results[0].axes)))
@@ -151,15 +155,15 @@ def multiplied(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     tensors = [t for t in given if isinstance(t, TracedTensor)]
     signs = [-1 if place and call.name == "div" else 1 for place, t in enumerate(given) if isinstance(t, TracedTensor)]
     out, operands = _aligned(tensors, results[0])
-    if g.mode == "linear" and call.name == "div" and len(tensors) == 2:
-        _refuse_linear(g, tensors[1])
+    _refuse_linear(g, [t for t, sign in zip(tensors, signs, strict=True) if sign < 0], "something is divided by it")
     g.combine(out, operands, signs=signs)
 
 
-def _refuse_linear(g: Grader, tensor: TracedTensor) -> None:
-    for units, place in g.places(tensor):
-        del place
-        g.break_linear(units[-1], "something is divided by it")
+def _refuse_linear(g: Grader, tensors: Sequence[TracedTensor], reason: str) -> None:
+    """Say that no linear map of the units along these tensors leaves the function as it is."""
+    for tensor in tensors if g.mode == "linear" else ():
+        for units, _ in g.places(tensor):
+            g.break_linear(units[-1], reason)
 
 
 def added(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -202,6 +206,7 @@ def chosen(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     if len(given) != 2:
         raise UngradedError
     g.forbid([call.condition], "a condition reads it")
+    _refuse_linear(g, [call.condition], "a condition treats its places one by one")
     out, operands = _aligned(given, results[0])
     g.combine(out, operands, multiply=False)
 
@@ -213,6 +218,7 @@ def masked(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     if not (infinite or (_is_number(value) and value == 0)):
         raise UngradedError
     g.forbid([call.mask], "a mask reads it")
+    _refuse_linear(g, [call.mask], "a mask treats its places one by one")
     out, operands = _aligned([call.self], results[0])
     g.combine(out, operands)
 
@@ -327,7 +333,8 @@ def spread(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     x, dim, y = call.self, call.arguments.get("dim"), results[0]
     if len(results) > 1 or g.mode == "linear":
         raise UngradedError
-    degree = Fraction(2 if call.name == "var" else 1)
+    counts = 0 in (call.get("p"), call.get("ord"))  # of numbers that are not 0
+    degree = Fraction(2 if call.name == "var" else 0 if counts else 1)
     even = g.mode == "sign" and call.name in ("norm", "linalg_vector_norm")
     if even:
         g.set_zero(y)
@@ -352,6 +359,7 @@ def channel_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None
         e_x = g.get(x, units, place)
         if any(axis != 1 for axis, _ in place.slots):
             g.require(units, e_x, "a normalisation reads it")
+            g.set(y, units, place, ZERO)
             continue
         own = Place((place.runs[1],), tuple((0, slot) for _, slot in place.slots))
         e_w, e_b, e_m, e_v = (None if t is None else g.get(t, units, own) for t in (weight, bias, mean, variance))
@@ -366,6 +374,13 @@ def channel_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None
         g.set(y, units, place, made)
         if bias is not None:
             g.require_equal(units, made, e_b or ZERO, "a bias that is not scaled is added to them")
+    _require_alike(g, x, [1], "a normalisation reads it")
+
+
+def _require_alike(g: Grader, x: TracedTensor, kept: Sequence[int], reason: str) -> None:
+    """Require what a mean over all axes but `kept` needs to be odd: all of its parts have one exponent."""
+    statistic = TracedTensor(tuple(x.axes[i] for i in kept))
+    g.combine((statistic, kept), [(x, range(len(x.axes)))], reason=reason)
 
 
 def layer_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -385,6 +400,8 @@ def layer_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
         g.set(y, units, place, made)
         if bias is not None:
             g.require_equal(units, made, e_b, "a bias that is not scaled is added to them")
+    if g.mode == "sign" and call.name == "layer_norm":
+        _require_alike(g, x, range(first), "layer_norm reads it")
 
 
 def _along(g: Grader, tensor: TracedTensor | None, units: Any, place: Any, first: int) -> Any:

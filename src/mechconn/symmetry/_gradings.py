@@ -37,6 +37,7 @@ Expr: TypeAlias = Mapping[Variable, Fraction]
 """A sum of multiples of unknown exponents; {} is 0."""
 
 ZERO: Expr = {}
+SUMMED = "they are summed over, and what they are multiplied by cannot undo it"
 MOST_RUNS = 4096
 """A tensor with more combinations of concatenated parts than this is not graded."""
 
@@ -178,11 +179,16 @@ class Grader:
         return self._fields.get(id(tensor), {}).get((units, place), ZERO)
 
     def complete(self, tensor: TracedTensor) -> bool:
-        """Whether every exponent of a tensor is known; those that are not become 0."""
+        """Whether every exponent of a tensor is known; those that are not become 0, or those of too many parts."""
         known = self._fields.setdefault(id(tensor), {})
         missing = [key for key in self.places(tensor) if key not in known]
         known |= dict.fromkeys(missing, ZERO)
-        return not missing
+        return not missing and not self.is_too_large(tensor)
+
+    def is_too_large(self, tensor: TracedTensor) -> bool:
+        """Whether a tensor holds units, in more combinations of parts than are graded."""
+        held = any(run.atoms for axis in self.runs(tensor) for run in axis)
+        return not held and any(self.has_units(expanded(axis)) for axis in tensor.axes)
 
     def set_zero(self, tensor: TracedTensor) -> None:
         """Say that nothing changes a tensor."""
@@ -265,7 +271,12 @@ class Grader:
         raise UngradedError
 
     def combine(
-        self, out: Operand, operands: Sequence[Operand], multiply: bool = True, signs: Sequence[int] | None = None
+        self,
+        out: Operand,
+        operands: Sequence[Operand],
+        multiply: bool = True,
+        signs: Sequence[int] | None = None,
+        reason: str = "",
     ) -> None:
         """Products of tensors summed over the labels that `out` lacks; or, without `multiply`, their sum.
 
@@ -274,10 +285,13 @@ class Grader:
             operands: what it gets.
             multiply: whether exponents are added, or must be equal.
             signs: 1 or -1 for each operand, -1 of one that divides.
+            reason: said of what the sum forbids in place of the reason that it is a sum.
         """
         axes = self._find_labels([out, *operands])
         summed = [label for label in axes if label not in out[1]]
         blocks = TracedTensor(tuple(axes.values()))
+        if self.is_too_large(blocks):
+            raise UngradedError
         order = list(axes)
         seen: dict[tuple[Units, Place], Expr] = {}
         for units, place in self.places(blocks):
@@ -287,13 +301,14 @@ class Grader:
                 self._check_linear(units, place, order, operands, summed, multiply)
             total = self._total(units, found, multiply, signs)
             if inner:
-                self.require(units, total, "they are summed over, and what they are multiplied by cannot undo it")
+                self.require(units, total, reason or SUMMED)
                 continue
             key = self._restrict(out[1], order, place)
             if key is None:
                 self.require(units, total, "a result that lacks them depends on them")
             elif (units, key) in seen:
-                self.require_equal(units, seen[units, key], total, "parts that are summed are scaled differently")
+                why = reason or "parts that are summed are scaled differently"
+                self.require_equal(units, seen[units, key], total, why)
             else:
                 seen[units, key] = total
                 self.set(out[0], units, key, total)
