@@ -25,6 +25,7 @@ import transformers
 from torch import Tensor, nn
 
 import mechconn as mc
+from mechconn.core import isolate_rng
 
 hf: Any = transformers
 
@@ -183,8 +184,8 @@ def measure(call: Callable[[], Any]) -> tuple[Any, tuple[float, float], float]:
 def run_one(name: str) -> None:
     """Measure one model in this process and print the figures as JSON."""
     factory, make = CASES[name]
-    torch.manual_seed(0)
-    model, example = factory(), make()
+    with isolate_rng(0, "weights"):
+        model, example = factory(), make()
     size = sum(p.nbytes for p in model.parameters())
     symmetry, seconds, held = measure(lambda: mc.symmetry_of(model, example))
     found: dict[str, Any] = {"size": size, "find": seconds, "find_memory": held, "groups": len(symmetry.sizes)}

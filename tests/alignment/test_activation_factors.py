@@ -114,7 +114,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def train(name: str) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     """A network after some steps of full-batch Adam, and its data."""
     factory, shape = NETS[name]
-    model = build(factory, 4)
+    model = build(factory, 5)
     x = draw(ROWS, *shape)
     y = (x.flatten(1) @ draw(x[0].numel(), CLASSES, seed=3)).argmax(1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)

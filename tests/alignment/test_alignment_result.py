@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 import mechconn as mc
-from zoo import FEATURES, build, mlp, rows
+from zoo import CLASSES, FEATURES, build, mlp, rows
 
 DATA = rows(40)
 
@@ -146,3 +147,25 @@ def test_a_symmetry_of_wrong_types_says_what_it_takes(changes: dict[str, Any], t
     with pytest.raises(ValueError, match=text) as raised:
         mc.load_result(aligned()[1].symmetry.to_dict() | changes)
     assert "\n" not in str(raised.value)
+
+
+def test_each_kind_says_how_far_it_brought_the_weights() -> None:
+    """A copy with one hidden unit scaled: as saved |B - A| by hand, 0 once scales are removed, and a note says so."""
+    model = build(lambda: nn.Sequential(nn.Linear(FEATURES, 4), nn.ReLU(), nn.Linear(4, CLASSES)), 1)
+    symmetry = mc.symmetry_of(model, torch.zeros(2, FEATURES, dtype=torch.float64))
+    scales = torch.tensor([4.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    moved = copy.deepcopy(model)
+    moved.load_state_dict(symmetry.apply(model.state_dict(), {"layer0:scale": scales}))
+    into = model.get_parameter("0.weight")[0].square().sum() + model.get_parameter("0.bias")[0].square()
+    saved = float((9 * into + (0.75 * model.get_parameter("2.weight")[:, 0]).square().sum()).detach() ** 0.5)
+    found = mc.align(model, moved, mc.WeightMatching(), symmetry)
+    assert found.distance_before == pytest.approx(saved)
+    assert found.distance_by_kind == {"permutation": pytest.approx(saved), "scale": pytest.approx(0.0, abs=1e-9)}
+    assert found.removed == "permutations and scales"
+    assert f"{saved:.4g} apart as saved, {saved:.4g} after permutations" in str(found)
+    assert "scales alone account for 100 % of the distance that alignment removed" in found.notes[0]
+    assert mc.load_result(found.to_dict()).distance_by_kind == found.distance_by_kind  # pyright: ignore
+    permuted = copy.deepcopy(model)
+    permuted.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(1, kinds=["permutation"])))
+    only = mc.align(model, permuted, mc.WeightMatching(), symmetry)
+    assert only.distance_by_kind == {"permutation": 0.0} and not only.notes

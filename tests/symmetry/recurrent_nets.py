@@ -190,6 +190,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "last state": (lambda: reading_states(nn.LSTM, lambda h: h[-1], num_layers=2), [6, 6]),
     "last states of both": (lambda: reading_states(nn.GRU, backwards_last, 12, num_layers=2, **BOTH), [6] * 4),
     "all states viewed": (lambda: reading_states(nn.GRU, of_last_layer, 12, num_layers=2, **BOTH), [6] * 4),
+    "no states of more layers": (lambda: reading_states(nn.GRU, lambda h: h[0] + h[1:].sum(0)), [6]),
     "states of all layers added": (lambda: reading_states(nn.GRU, lambda h: h.sum(0), num_layers=2), [6]),
     "first axis is time": (first_axis_is_time, [6]),
     "one sequence": (one_sequence, [6]),
@@ -246,7 +247,7 @@ def packed(cell: Any, units: int, read: str, sort: bool = True, value: float = 0
 PACKED: dict[str, tuple[Callable[[], nn.Module], list[int], list[str]]] = {
     "last state": (lambda: packed(nn.LSTM, 6, "last", num_layers=2), [6, 6, 7], ["sign"] * 3),
     "output": (lambda: packed(nn.GRU, 12, "output", **BOTH), [6, 6, 7], ["sign"] * 3),
-    "total length": (lambda: packed(nn.RNN, 6, "total length", nonlinearity="relu"), [6, 7], ["scale", "sign"]),
+    "total length": (lambda: packed(nn.RNN, 6, "total length"), [6, 7], ["sign"] * 2),
     "sorted": (lambda: packed(nn.GRU, 6, "last", sort=False), [6, 7], ["sign"] * 2),
     "both, two layers": (lambda: packed(nn.LSTM, 12, "both", num_layers=2, **BOTH), [6] * 4 + [7], ["sign"] * 5),
     "projections": (lambda: packed(nn.LSTM, 5, "output", proj_size=5), [5, 6, 7], ["linear", "sign", "sign"]),

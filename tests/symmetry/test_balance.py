@@ -205,9 +205,12 @@ NORMALISED: dict[str, tuple[Callable[[], nn.Module], Tensor, list[tuple[int, Sca
     "before BatchNorm without running statistics": (
         by_the_batch(lambda units: nn.BatchNorm2d(units, track_running_stats=False)),
         IMAGES,
-        [(4, {"0.weight": (0, 1)}), (4, {"1.weight": (0, 1), "1.bias": (0, 1), "4.weight": (1, -1)})],
+        [
+            (4, {"0.weight": (0, 1), "0.bias": (0, 1)}),
+            (4, {"1.weight": (0, 1), "1.bias": (0, 1), "4.weight": (1, -1)}),
+        ],
     ),
-    "before InstanceNorm": (by_the_batch(nn.InstanceNorm2d), IMAGES, [(4, {"0.weight": (0, 1)})]),
+    "before InstanceNorm": (by_the_batch(nn.InstanceNorm2d), IMAGES, [(4, {"0.weight": (0, 1), "0.bias": (0, 1)})]),
     "before weight standardisation": (Standardised, IMAGES, [(4, {"weight": (0, 1)})]),
     "before BatchNorm": (normalised, IMAGES, [(4, BEFORE)]),
     "before BatchNorm, depthwise": (
@@ -318,10 +321,9 @@ def test_what_is_not_homogeneous_keeps_its_scales(activation: Callable[[], nn.Mo
     model = disturbed(lambda: two_layers(activation))
     found = balanced(model, ROWS)
     assert not found.groups and found.error == 0 and difference(model, found.model) == 0
-    assert found.left["layer0"].startswith("rescaling its units changes the outputs")
+    assert found.left == {"layer0": mc.symmetry_of(model, ROWS).without["layer0:scale"]}
     if activation in (nn.GELU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.Softplus):
-        name = activation.__name__.lower()
-        assert found.left["layer0"].endswith(f"what reads them is not positively homogeneous ({name})")
+        assert found.left["layer0"] == f"{activation.__name__.lower()} is not positively homogeneous"
 
 
 def test_softmax_keeps_its_scales() -> None:
@@ -391,7 +393,12 @@ def test_parametrised_weights_stay_what_they_are(norm: Callable[[nn.Module], nn.
     found = balanced(model, ROWS)
     assert function_changes(model, found.model, ROWS) < 1e-12
     assert list(found.model.state_dict()) == list(model.state_dict())
-    assert [group.group for group in found.groups] == ["layer2"]
+    # w = g v / |v| has a scale of v, which is of no effect, beside the one of g and the bias
+    of_v = [group for group in found.groups if "original1" in str(group.members)]
+    is_weight_norm = norm is nn.utils.parametrizations.weight_norm
+    others = [group.group for group in found.groups if group not in of_v]
+    assert others == (["layer0", "layer2"] if is_weight_norm else ["layer2"]) and len(of_v) == is_weight_norm
+    assert all(group.kind == "before normalisation" and group.exact for group in of_v)
 
 
 def test_a_symmetry_that_is_wrong_rescales_nothing() -> None:
@@ -487,7 +494,7 @@ def test_a_symmetry_is_passed_as_the_error_writes_it() -> None:
 
 def test_what_was_done_is_said() -> None:
     text = str(balanced(disturbed(Transformer), TEXTS))
-    assert "left alone, block.linear1: rescaling its units changes the outputs" in text
+    assert "left alone, block.linear1: gelu is not positively homogeneous" in text
     assert text.startswith("4 rescalings of 32 units in all; the outputs change by a relative ")
 
 
@@ -512,9 +519,32 @@ def test_the_networks_of_the_paper_are_balanced(factory: Callable[..., nn.Module
     assert groups == {group.group for group in found.groups if not group.exact} == set(mc.symmetry_of(model, x).sizes)
 
 
-def test_grouped_convolutions_are_named_since_their_units_keep_their_scales() -> None:
-    with torch.random.fork_rng():
-        model = nn.Sequential(nn.Conv2d(4, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1, groups=2), nn.ReLU(), nn.Flatten())
-        example = torch.rand(4, 4, 3, 3, dtype=torch.float64)
-    found = mc.balance(model.double(), example_input=example)
-    assert "units of grouped convolutions (2) lie across two axes" in " ".join(found.notes)
+def grouped(last: int = 2) -> nn.Module:
+    body = [nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1, groups=2), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*body, *([nn.Linear(8 * 64, last)] if last else []))
+
+
+def test_units_of_grouped_convolutions_are_rescaled_each_where_blocks_may_be_permuted() -> None:
+    model = disturbed(grouped)
+    copied = copy.deepcopy(model)
+    scales = draw_scales(8, 1)
+    with torch.no_grad():
+        copied.get_parameter("0.weight").mul_(scales[:, None, None, None])
+        copied.get_parameter("0.bias").mul_(scales)
+        copied.get_parameter("2.weight").div_(scales.view(2, 1, 4).expand(2, 4, 4).reshape(8, 4, 1, 1))
+    assert function_changes(model, copied, IMAGES) < 1e-12
+    first, second = balanced(model, IMAGES), balanced(copied, IMAGES)
+    assert difference(first.model, second.model) < EQUAL and not first.notes
+    found = balanced(disturbed(lambda: grouped(last=0)), IMAGES)
+    assert "grouped convolutions (2) whose blocks keep their order are rescaled alike" in " ".join(found.notes)
+
+
+def test_a_symmetry_without_scales_says_so_and_what_to_do() -> None:
+    model = disturbed(two_layers)
+    axes = {"0.weight": ["h", 5], "0.bias": ["h"], "2.weight": [2, "h"]}
+    bare = mc.Symmetry.from_axes(model, axes, example_input=ROWS)
+    (note,) = mc.balance(model, bare).notes
+    assert "symmetry.with_actions([Action(...)])" in note
+    members = [["0.weight", ["h", 5], 1], ["0.bias", ["h"], 1], ["2.weight", [2, "h"], -1]]
+    written = bare.with_actions([mc.symmetry.Action("h:scale", "scale", ["h"], members)])  # pyright: ignore
+    assert difference(mc.balance(model, written).model, balanced(model, ROWS).model) == 0

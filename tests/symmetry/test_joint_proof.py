@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -134,7 +135,9 @@ def test_an_action_is_proved_or_refused_by_its_name(kind: Any) -> None:
             with pytest.raises(ValueError, match="leave it out, dataclasses") as caught:
                 symmetry.verify(model)
             assert str(caught.value).startswith(f"{VERBS[kind]} 'h:{kind}' changes the model's outputs in evaluation")
-            assert f"action.name != 'h:{kind}'" in str(caught.value)
+            advice = str(caught.value).partition("leave it out, ")[2]
+            names: dict[str, Any] = {"dataclasses": dataclasses, "symmetry": symmetry}
+            eval(advice, names).verify(model)
 
 
 def test_an_activation_that_is_homogeneous_near_zero_alone_has_no_scales() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mechconn.alignment._alignment_result import Alignment
+from mechconn.alignment._distances import compute_distance, measure_by_kind, note_large_kinds
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
-from mechconn.alignment._slices import measure_gap
 from mechconn.core import (
     Compute,
     Inputs,
@@ -29,6 +29,7 @@ from mechconn.network import (
     copy_with_state,
     fix_device,
     has_adapters,
+    has_mode_or_loading_rules,
     point_of,
     resolve_device,
     set_mode,
@@ -51,8 +52,8 @@ def align(
 ) -> Alignment:
     """Move B's units so that they lie where A's like units lie, as A is saved; B's function stays as it is.
 
-    Units are permuted; with weight matching they also get A's signs, scales and linear maps, where the symmetry has
-    them. A never changes. The symmetry is first proved on B by running it (`Symmetry.verify`).
+    Units are permuted, and get A's signs, scales and linear maps where the symmetry has them. A never changes. The
+    symmetry is first proved on B by running it (`Symmetry.verify`).
 
     Args:
         model_a: the network that stays; neither module is changed.
@@ -165,7 +166,8 @@ def match_units(
     model = copy_with_state(model_b, state)
     moved = {name: _own(state[name], own) for name, own in own_b.items()}
     before, after = compute_distance(own_a, own_b), compute_distance(own_a, moved)
-    notes = tuple(_collect_notes(symmetry, matched, before, after))
+    by_kind = measure_by_kind(symmetry, own_a, own_b, matched.element)
+    notes = (*_collect_notes(symmetry, matched, before, after), *note_large_kinds(before, by_kind))
     log_warnings("alignment", notes)
     return Alignment(
         permutations=matched.permutations,
@@ -182,6 +184,7 @@ def match_units(
         params=moved,
         model=model,
         factors=matched.factors,
+        distance_by_kind=by_kind,
     )
 
 
@@ -205,10 +208,10 @@ def _check_matching(method: AlignmentMethod, matched: Matching, symmetry: Symmet
 
 
 def _rest_at(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model in evaluation mode on a device; a copy where it is not."""
+    """The model in evaluation mode on a device; else a copy, over the same weights where nothing writes into them."""
     if not any(part.training for part in model.modules()) and resolve_device(model, None) == device:
         return model
-    own = dict(model.named_parameters())
+    own = {} if has_mode_or_loading_rules(model) else dict(model.named_parameters())  # a mode may write into weights
     copied = copy_with_state(model, own, shared=own.values()).to(device)
     set_mode(copied, False)
     return copied
@@ -230,11 +233,6 @@ def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: 
             f"matching moved the weights farther apart, from a distance of {before:.4g} to {after:.4g}: "
             "the method does not compare weights; WeightMatching() moves them together"
         )
-
-
-def compute_distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
-    """Euclidean distance of two points of weight space."""
-    return float(sum(measure_gap(tensor, b[name].to(tensor.device)) for name, tensor in a.items()) ** 0.5)
 
 
 def _resolve_symmetry(model: nn.Module, method: AlignmentMethod, symmetry: Symmetry | None) -> Symmetry:

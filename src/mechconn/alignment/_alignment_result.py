@@ -10,6 +10,7 @@ import torch
 from pydantic import PlainValidator
 from torch import Tensor, nn
 
+from mechconn.alignment._distances import describe_distances, list_kinds
 from mechconn.core import NOT_SAVED, Params
 from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks, leave_out
 from mechconn.symmetry import Symmetry
@@ -54,7 +55,7 @@ class Alignment(Result, kind="alignment"):
 
     Attributes:
         permutations: group -> int64 of shape [size]: entry i is the place in B of the unit that goes to place i.
-        coverage: share of the parameters with at least one axis that may be permuted, in [0, 1].
+        coverage: share of the parameters' hidden axes all of whose units may be moved, in [0, 1].
         similarity_before, similarity_after: group -> similarity of the units of A and B (mean correlation, or cosine
             of the balanced weights), before and after.
         distance_before, distance_after: |theta_A - theta_B| over all parameters, before and after.
@@ -68,6 +69,8 @@ class Alignment(Result, kind="alignment"):
             it out.
         factors: action of the symmetry -> the signs, scales or matrices that B's units are multiplied by, float64, once
             permuted; what is left out is not multiplied.
+        distance_by_kind: kind -> the distance once B is moved by its part of the element and by those before it, in the
+            order permutation, sign, scale, linear; of the kinds that moved B.
     """
 
     permutations: Annotated[Mapping[str, Tensor], PlainValidator(_read_permutations)]
@@ -84,11 +87,22 @@ class Alignment(Result, kind="alignment"):
     params: Params = field(default=leave_out("weights", MOVE_AGAIN), metadata=NOT_SAVED)
     model: nn.Module = field(default=leave_out("model", MOVE_AGAIN), metadata=NOT_SAVED)
     factors: Annotated[Mapping[str, Tensor], PlainValidator(_read_factors)] = field(default_factory=dict)
+    distance_by_kind: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def element(self) -> dict[str, Tensor]:
         """Permutations and factors: B moved is `symmetry.apply(state, alignment.element)`."""
         return {**self.permutations, **self.factors}
+
+    @property
+    def distances(self) -> str:
+        """How far apart the networks are, as saved and after each kind of move, in words."""
+        return describe_distances(self.distance_before, self.distance_by_kind or {"permutation": self.distance_after})
+
+    @property
+    def removed(self) -> str:
+        """The kinds of moves that were made, as a list in words."""
+        return list_kinds(self.distance_by_kind)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -116,8 +130,8 @@ class Alignment(Result, kind="alignment"):
         """Similarity group by group, as a table and as a picture."""
         reasons = "; ".join(sorted(set(self.symmetry.frozen.values()))) or "nothing"
         text = (
-            f"{100 * self.coverage:.1f} % of the parameters have units that may be permuted. What holds the rest "
-            f"still: {reasons}."
+            f"The weights are {self.distances}. {100 * self.coverage:.1f} % of the hidden axes have units that may be "
+            f"moved. What holds the others still: {reasons}."
         )
         table = Table(
             ("units", "number", "similarity before", "after", "dead"),
@@ -157,7 +171,8 @@ class Alignment(Result, kind="alignment"):
     def __str__(self) -> str:
         lines = [
             f"{self.settings['method']}: distance {self.distance_before:.4g} -> {self.distance_after:.4g}, "
-            f"coverage {100 * self.coverage:.1f} %"
+            f"coverage {100 * self.coverage:.1f} %",
+            *([f"  {self.distances}"] if len(self.distance_by_kind) > 1 else []),
         ]
         for row in self.rows():
             dead = f", {row['dead']} dead" if row["dead"] else ""

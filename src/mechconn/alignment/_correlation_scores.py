@@ -134,7 +134,7 @@ class CorrelationScores(UnitSimilarity):
                 scores += matrix[places[:, column]][:, source[:, column]]
         return scores
 
-    def is_linear(self, group: str) -> bool:
+    def is_linear(self, step: str) -> bool:
         """Whether the group occurs once in every term of every pattern."""
         return True
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AlignedProfiles(Result, Mapping[str, Profile], kind="aligned_profiles"):
-    """The straight line between two networks before and after the permutations of units were removed.
+    """The straight line between two networks before and after the symmetries of their units were removed.
 
     `result["before"]` and `result["after"]` are profiles; with a null pair, `result["null before"]` and
     `result["null after"]` too.
@@ -81,8 +81,10 @@ class AlignedProfiles(Result, Mapping[str, Profile], kind="aligned_profiles"):
         a, form = self.alignment, self._form
         lines = [
             f"distance {a.distance_before:.4g} before alignment, {a.distance_after:.4g} after "
-            f"({100 * a.coverage:.1f} % of the parameters have units that may be permuted)"
+            f"({100 * a.coverage:.1f} % of the hidden axes have units that may be moved)"
         ]
+        if len(a.distance_by_kind) > 1:
+            lines.append(f"  the weights are {a.distances}")
         for which, profile in self.profiles.items():
             found = (f"{split} {make_barrier_cell(profile, split, form)}" for split in profile.loss)
             lines.append(f"  barrier in loss, {which}: {', '.join(found)}")
@@ -103,7 +105,10 @@ class AlignedProfiles(Result, Mapping[str, Profile], kind="aligned_profiles"):
 
     def header(self) -> Header:
         """What was asked."""
-        return Header("Barriers before and after alignment", "Does a barrier only reflect the order of hidden units?")
+        return Header(
+            "Barriers before and after alignment",
+            "Does a barrier only reflect the order or the scales of hidden units?",
+        )
 
     def sections(self) -> list[Section]:
         """The barrier of every line, each line by itself, and the alignments."""
@@ -174,10 +179,11 @@ def evaluate_alignment(
     device: str | torch.device | None = None,
     progress: Progress | bool | None = None,
 ) -> AlignedProfiles:
-    """The straight line from A to B before and after B was permuted onto A.
+    """The straight line from A to B before and after B was moved onto A.
 
-    A barrier that alignment removes only reflected the order of the units. One that remains may still do so: matching
-    finds a good permutation, not provably the best. The null is the barrier that two runs of the same recipe keep after
+    A barrier that alignment removes only reflected the order, signs or scales of the units: how much each of them
+    changed the distance stands in `alignment.distance_by_kind`. One that remains may still do so: matching finds a good
+    permutation, not provably the best. The null is the barrier that two runs of the same recipe keep after
     the same alignment; only what exceeds it is evidence of different solutions.
 
     Args:

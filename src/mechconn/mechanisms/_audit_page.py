@@ -37,7 +37,9 @@ def make_audit_sections(audit: Audit) -> Iterator[Section]:
         title = f"The straight path, {'as it is' if which == 'before' else f'{b} aligned to {a}'}"
         symmetry = "No symmetry was removed."
         if which == "after" and audit.alignment is not None:
-            symmetry = f"Permutations of units were removed by {audit.alignment.settings['method']}."
+            found = audit.alignment
+            removed = f"{found.removed[:1].upper()}{found.removed[1:]}"
+            symmetry = f"{removed} of units were removed by {found.settings['method']}: {found.distances}."
         yield make_path_section(path, title, connections[which], symmetry)
     if audit.alignment is not None:
         yield from audit.alignment.sections()

@@ -228,10 +228,9 @@ def _describe_alignment(found: Alignment, moved: str, fixed: str) -> str:
     counted = f" {dead} units are constant on the data, and nothing tells them apart." if dead else ""
     unseen = f" Not compared, and left as they were: {', '.join(found.unseen)}." if found.unseen else ""
     return (
-        f"By {found.settings['method']}, the units of {moved} were permuted onto those of {fixed}, which leaves the "
-        f"function of {moved} as it is: the weights were {found.distance_before:.4g} apart and are "
-        f"{found.distance_after:.4g}. "
-        f"{100 * found.coverage:.1f} % of the parameters have units that may be permuted; other symmetries were "
+        f"By {found.settings['method']}, the units of {moved} were moved onto those of {fixed} by {found.removed}, "
+        f"which leaves the function of {moved} as it is: the weights are {found.distances}. "
+        f"{100 * found.coverage:.1f} % of the hidden axes have units that may be moved; other symmetries were "
         f"not removed, and matching finds a good permutation, not provably the best.{counted}{unseen}"
         + "".join(f" {_end_sentence(note[:1].upper() + note[1:])}" for note in found.notes)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from mechconn.core import NOT_SAVED, Inputs, check_is, log_warnings, move_inputs
 from mechconn.network import copy_with_state, resolve_device, set_mode, unwrap_module
 from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks, leave_out
-from mechconn.symmetry._equalise import equalise
+from mechconn.symmetry._action import Action, Element
+from mechconn.symmetry._balanced_element import find_balanced_scales
 from mechconn.symmetry._find import symmetry_of
+from mechconn.symmetry._pattern import list_groups
 from mechconn.symmetry._probe import Probe
-from mechconn.symmetry._scalings import Scaling, find_scalings, list_touched, scale_tensor
 from mechconn.symmetry._symmetry import Symmetry
 from mechconn.symmetry._verify import relative_error
 
@@ -166,16 +167,16 @@ def balance(
     along, and `error` says how much the outputs change; where they would by more than a relative 1e-3, these units keep
     their scales.
 
-    Which tensors are rescaled with a unit follows from derivatives, and is proved by running a float64 copy at random
-    scales between 1/2 and 2, in evaluation and in training mode, and at scales 10,000 times larger and smaller.
-    Activations that are not positively homogeneous (GELU,
-    tanh, sigmoid, softmax), frozen parameters (requires_grad is False), and units of norm zero keep their scales.
+    Which scales a network has is read off its symmetry: the scales in `symmetry.actions` and `symmetry.approximate`,
+    and those among its linear maps, unit by unit. How much the outputs change is measured by running a float64 copy.
+    What reads units by an activation that is not positively homogeneous (GELU, tanh, sigmoid, softmax), frozen
+    parameters (requires_grad is False), and units of norm zero keep their scales.
 
     Args:
         model: it stays as it is.
         symmetry: of which units; default: `symmetry_of(model, example_input)`.
         example_input: one batch that the model accepts; default: the one that the symmetry was found on.
-        seed: of the random scales and disturbances of the proof.
+        seed: of random choices of the forward pass, where it makes some.
 
     Raises:
         ValueError: neither a symmetry nor an example is given, or the symmetry is not one of this model.
@@ -186,7 +187,9 @@ def balance(
         >>> model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False)).double()
         >>> with torch.no_grad():
         ...     _ = model[0].weight.fill_(8.0), model[2].weight.fill_(2.0)
-        >>> symmetry = Symmetry.from_axes(model, {"0.weight": ["h", 1], "2.weight": [1, "h"]}, {"h": 1})
+        >>> axes = {"0.weight": ["h", 1], "2.weight": [1, "h"]}
+        >>> scale = Action("h:scale", "scale", ["h"], [["0.weight", axes["0.weight"], 1], ["2.weight", [1, "h"], -1]])
+        >>> symmetry = Symmetry.from_axes(model, axes, {"h": 1}, actions=[scale])
         >>> balanced = balance(model, symmetry, torch.ones(2, 1)).model
         >>> [round(balanced.get_parameter(name).item(), 9) for name in ("0.weight", "2.weight")]
         [4.0, 4.0]
@@ -195,20 +198,25 @@ def balance(
     """
     model = unwrap_module(model)
     symmetry, example = _resolve(model, symmetry, example_input)
-    scalings, left = find_scalings(model, example, symmetry, seed)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    every = _list_scales(symmetry)
+    scales = [scale for scale in every if not any(member.tensor in frozen for member in scale.action.members)]
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     probe = Probe(model, example, seed, disturbed=False)
-    chosen, logs, held = _rescale_within_bound(model, probe, own, scalings)
-    state = {name: scale_tensor(name, own[name].detach().double(), chosen, logs) for name in list_touched(chosen)}
+    chosen, element, held = _rescale_within_bound(model, probe, own, scales, symmetry.sizes)
+    state = {
+        name: _multiply(name, own[name].detach().double(), chosen, element, symmetry.sizes)
+        for name in _list_touched(chosen)
+    }
     result = copy_with_state(model, {name: t.to(own[name].dtype) for name, t in state.items()})
     set_mode(result, False)
-    refused = [s for s in scalings if not any(s is other for other in chosen)]
+    refused = [scale for scale in scales if scale not in chosen]
     error = relative_error(probe.outputs(False)[0], Probe(result, example, seed, disturbed=False).outputs(False)[0])
-    notes = tuple(_collect_notes(model, symmetry, refused))
+    notes = tuple(_collect_notes(model, symmetry, scales, refused))
     log_warnings("balance", notes)
     return Balanced(
-        groups=tuple(_describe(s, log, kept) for s, log, kept in zip(chosen, logs, held, strict=True)),
-        left=left,
+        groups=tuple(_describe(scale, element[scale.name], held[scale.name]) for scale in chosen),
+        left=_find_left(symmetry, every, scales, frozen),
         error=error,
         settings={"seed": seed, "bound": BOUND, "coverage": symmetry.coverage},
         notes=notes,
@@ -232,76 +240,146 @@ def _resolve(model: nn.Module, symmetry: Symmetry | None, example: Inputs | None
     return symmetry, moved
 
 
+@dataclass(frozen=True)
+class _Scale:
+    """A scale of units.
+
+    Attributes:
+        action: what it does; of linear maps those that multiply unit by unit.
+        exact: whether it holds for every epsilon of a normalisation.
+    """
+
+    action: Action
+    exact: bool
+
+    @property
+    def name(self) -> str:
+        return self.action.name
+
+
+def _list_scales(symmetry: Symmetry) -> list[_Scale]:
+    exact = [replace(action, kind="scale") for action in symmetry.actions if action.kind != "sign"]
+    found = [*(_Scale(action, True) for action in exact), *(_Scale(action, False) for action in symmetry.approximate)]
+    return [s for s in found if any(member.tensor not in symmetry.buffers for member in s.action.members)]
+
+
+def _list_touched(scales: Sequence[_Scale]) -> list[str]:
+    """Tensors that scales change."""
+    return list(dict.fromkeys(member.tensor for scale in scales for member in scale.action.members))
+
+
+def _multiply(
+    name: str, tensor: Tensor, scales: Sequence[_Scale], element: Element, sizes: Mapping[str, int]
+) -> Tensor:
+    for scale in scales:
+        tensor = scale.action.multiply(name, tensor, sizes, element[scale.name])
+    return tensor
+
+
 def _rescale_within_bound(
-    model: nn.Module, probe: Probe, own: Mapping[str, Tensor], scalings: Sequence[Scaling]
-) -> tuple[list[Scaling], list[Tensor], list[Tensor]]:
-    """The scalings, logarithms of scales, and held units at which the outputs change by no more than the bound."""
+    model: nn.Module, probe: Probe, own: Mapping[str, Tensor], scales: Sequence[_Scale], sizes: Mapping[str, int]
+) -> tuple[list[_Scale], Element, dict[str, Tensor]]:
+    """The scales, and which are held, at which the outputs change by no more than the bound."""
     expected, _ = probe.outputs(False)
-    attempts = [(list(scalings), margin) for margin in MARGINS]
-    for some, margin in (*attempts, ([s for s in scalings if s.exact], 0.0)):
-        logs, held = _find_scales(model, own, some, margin)
-        got, _ = probe.outputs(False, list_touched(some), lambda n, t, s=some, w=logs: scale_tensor(n, t, s, w))
+    attempts = [(list(scales), margin) for margin in MARGINS]
+    for some, margin in (*attempts, ([scale for scale in scales if scale.exact], 0.0)):
+        element, held = _find_element(model, own, some, sizes, margin)
+        got, _ = probe.outputs(False, _list_touched(some), lambda n, t, s=some, e=element: _multiply(n, t, s, e, sizes))
         if relative_error(expected, got) <= BOUND:
-            return some, logs, held
-    return [], [], []
+            return some, element, held
+    return [], {}, {}
 
 
-def _find_scales(
-    model: nn.Module, own: Mapping[str, Tensor], scalings: Sequence[Scaling], margin: float
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Logarithms of scales; units whose variance is not large against epsilon, before or after, keep theirs."""
-    parameters = {name: own[name] for name, _ in model.named_parameters()}
-    held = [_find_small_variances(model, own, s, torch.zeros(s.size), margin) for s in scalings]
+def _find_element(
+    model: nn.Module, own: Mapping[str, Tensor], scales: Sequence[_Scale], sizes: Mapping[str, int], margin: float
+) -> tuple[Element, dict[str, Tensor]]:
+    """The scales; units whose variance is not large against epsilon, before or after, keep theirs."""
+    parameters, actions = {name: own[name] for name, _ in model.named_parameters()}, [scale.action for scale in scales]
+    element: Element = {a.name: torch.ones(a.shape(sizes), dtype=torch.float64) for a in actions}
+    held = {a.name: _find_small_variances(model, own, a, sizes, element[a.name], margin) for a in actions}
     while True:
-        logs = equalise(parameters, scalings, held)
-        new = [
-            before | _find_small_variances(model, own, s, log, margin)
-            for s, log, before in zip(scalings, logs, held, strict=True)
-        ]
-        if all(torch.equal(a, b) for a, b in zip(held, new, strict=True)):
-            return logs, held
+        element = find_balanced_scales(parameters, actions, sizes, held)
+        new = {
+            a.name: held[a.name] | _find_small_variances(model, own, a, sizes, element[a.name], margin) for a in actions
+        }
+        if all(torch.equal(held[name], new[name]) for name in held):
+            return element, held
         held = new
 
 
 def _find_small_variances(
-    model: nn.Module, own: Mapping[str, Tensor], scaling: Scaling, log: Tensor, margin: float
+    model: nn.Module,
+    own: Mapping[str, Tensor],
+    action: Action,
+    sizes: Mapping[str, int],
+    scales: Tensor,
+    margin: float,
 ) -> Tensor:
-    """Units whose running variance, rescaled, is at most `margin` times epsilon: bool of shape [size]."""
-    small = torch.zeros(scaling.size, dtype=torch.bool)
-    for member, exponent in zip(scaling.members, scaling.exponents, strict=True):
+    """Units whose running variance, rescaled, is at most `margin` times epsilon: bool of the shape of the scales."""
+    small = torch.zeros(scales.numel() + 1, dtype=torch.bool)
+    for member in action.members:
         part, _, name = member.tensor.rpartition(".")
         if name == "running_var":
             eps = float(getattr(model.get_submodule(part), "eps", 0.0))
-            variance = own[member.tensor].detach().cpu().double() * member.spread((exponent * log).exp(), 1, 1.0)
-            small |= member.sum_by_unit((variance <= margin * eps).double(), scaling.size) > 0
-    return small
+            variance = action.multiply(member.tensor, own[member.tensor].detach().cpu().double(), sizes, scales)
+            small[action.locate(member, sizes).flatten()[variance.flatten() <= margin * eps] + 1] = True
+    return small[1:].view(scales.shape)
 
 
-def _describe(scaling: Scaling, log: Tensor, held: Tensor) -> Rescaled:
-    pairs = zip(scaling.members, scaling.exponents, strict=True)
+def _find_left(
+    symmetry: Symmetry, every: Sequence[_Scale], scales: Sequence[_Scale], frozen: Container[str]
+) -> dict[str, str]:
+    """Group -> why its units keep their scales."""
+    left = {}
+    for group in symmetry.sizes:
+        held = [m.tensor for s in every if group in s.action.units for m in s.action.members if m.tensor in frozen]
+        if not any(group in scale.action.units for scale in scales):
+            reason = symmetry.without.get(f"{group}:scale", "the symmetry names no scale of its units")
+            left[group] = f"{held[0]} is frozen (requires_grad is False)" if held else reason
+    return left
+
+
+def _describe(scale: _Scale, values: Tensor, held: Tensor) -> Rescaled:
+    action = scale.action
+    places = [
+        (member.tensor, axis, float(member.exponent))
+        for member in action.members
+        for axis, pattern in enumerate(member.axes)
+        if any(list_groups(pattern))
+    ]
     return Rescaled(
-        group=scaling.name,
-        kind=NORMALISED if scaling.open_ended else HOMOGENEOUS,
-        exact=scaling.exact,
-        units=scaling.size,
+        group=" x ".join(action.units),
+        kind=HOMOGENEOUS if min(member.exponent for member in action.members) < 0 else NORMALISED,
+        exact=scale.exact,
+        units=values.numel(),
         held=int(held.sum()),
-        members=tuple((member.tensor, member.axis, exponent) for member, exponent in pairs),
-        largest=float(log.abs().max().exp()),
+        members=tuple(places),
+        largest=float(values.log().abs().max().exp()),
     )
 
 
-def _collect_notes(model: nn.Module, symmetry: Symmetry, refused: Sequence[Scaling]) -> Iterator[str]:
+def _collect_notes(
+    model: nn.Module, symmetry: Symmetry, scales: Sequence[_Scale], refused: Sequence[_Scale]
+) -> Iterator[str]:
     if not symmetry.sizes:
         yield "the symmetry holds no units: nothing was rescaled"
-    if grouped := [name for name, module in model.named_modules() if _is_grouped(module)]:
+    elif not (symmetry.actions or symmetry.approximate or symmetry.without):
         yield (
-            f"units of grouped convolutions ({', '.join(grouped[:LISTED])}) lie across two axes and have no scale of "
-            "their own here: they may keep theirs"
+            "the symmetry was written without scales: nothing was rescaled; pass symmetry_of(model, example_input), or "
+            "write them, symmetry.with_actions([Action(...)])"
+        )
+    apart = [scale.action for scale in scales if len(scale.action.units) > 1]
+    grouped = [name for name, module in model.named_modules() if _is_grouped(module)]
+    if alike := [name for name in grouped if not any(action.touches(f"{name}.weight") for action in apart)]:
+        yield (
+            f"units of grouped convolutions ({', '.join(alike[:LISTED])}) whose blocks keep their order are rescaled "
+            "alike in every block"
         )
     if refused:
         yield (
-            f"{len(refused)} rescalings were left out, the first of {refused[0].name}: they change the outputs by more "
-            f"than a relative {BOUND:.0e}, as where the epsilon of a normalisation is not small against the variance"
+            f"{len(refused)} rescalings were left out, the first of {' x '.join(refused[0].action.units)}: they change "
+            f"the outputs by more than a relative {BOUND:.0e}, as where the epsilon of a normalisation is not small "
+            "against the variance"
         )
 
 

@@ -30,7 +30,10 @@ SINGULAR = 1e-10
 
 
 def find_balanced_scales(
-    params: Mapping[str, Tensor], actions: Sequence[Action], sizes: Mapping[str, int]
+    params: Mapping[str, Tensor],
+    actions: Sequence[Action],
+    sizes: Mapping[str, int],
+    held: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Scales and matrices at which the parameters' sum of squares is smallest, by the names of their actions.
 
@@ -42,6 +45,7 @@ def find_balanced_scales(
         params: the parameters by name; members that are none of these (running statistics) have no norm.
         actions: of a symmetry; signs are left out.
         sizes: of its groups.
+        held: action -> which of its scales stay 1, bool of their shape.
 
     Example:
         8 and 2 become 4 and 4.
@@ -58,7 +62,7 @@ def find_balanced_scales(
     mixed = [name for name in params if any(action.touches(name) for action in linear)]
     own = dict(params)
     for _ in range(ROUNDS):
-        found |= _equalise(own, scales, sizes, found)
+        found |= _equalise(own, scales, sizes, found, held or {})
         largest = max((_equalise_grams(params, action, actions, sizes, found) for action in linear), default=0.0)
         if largest < SETTLED:
             break
@@ -122,7 +126,11 @@ def _iterate_rows(tensor: Tensor) -> Iterator[slice]:
 
 
 def _equalise(
-    params: Mapping[str, Tensor], actions: Sequence[Action], sizes: Mapping[str, int], found: Mapping[str, Tensor]
+    params: Mapping[str, Tensor],
+    actions: Sequence[Action],
+    sizes: Mapping[str, int],
+    found: Mapping[str, Tensor],
+    held: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     logs = {action.name: found[action.name].log().flatten() for action in actions}
     tables = _collect_squares(params, actions, sizes)
@@ -131,6 +139,8 @@ def _equalise(
         largest = 0.0
         for action in order:
             step = _solve(action, tables, logs)
+            if action.name in held:
+                step = step.masked_fill(held[action.name].flatten(), 0.0)
             logs[action.name] = logs[action.name] + step
             largest = max(largest, float(step.abs().max()))
         if largest < SETTLED:

@@ -13,7 +13,7 @@ inverse), and no operation may do anything to the axis but sum along it or leave
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
@@ -21,62 +21,14 @@ from typing import Literal, TypeAlias
 
 from mechconn.symmetry._axes import Atom, Axis, expanded, length
 from mechconn.symmetry._calls import Call, TracedTensor, list_traced
+from mechconn.symmetry._exponents import BROKEN, ZERO, Expr, Place, Run, Units, Unknown, add, times
 
 Mode: TypeAlias = Literal["sign", "scale", "approximate", "linear"]
 """What is graded; "approximate" are scales that hold without the epsilon of normalisations."""
 
-Units: TypeAlias = "tuple[Atom, ...]"
-"""Groups of units each combination of which has its own sign or scale."""
-
-Variable: TypeAlias = "Unknown | int"
-"""The exponent of a place of a parameter; or one that is free, with a number of its own; 0 stands for 1 = 0."""
-
-BROKEN = 0
-
-Expr: TypeAlias = Mapping[Variable, Fraction]
-"""A sum of multiples of unknown exponents; {} is 0."""
-
-ZERO: Expr = {}
 SUMMED = "they are summed over, and what they are multiplied by cannot undo it"
 MOST_RUNS = 4096
 """A tensor with more combinations of concatenated parts than this is not graded."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where units lie in a tensor.
-
-    Attributes:
-        runs: for each axis the number of its part, where it is a concatenation of parts.
-        slots: for each of the units (axis, number among the units of this part of the axis).
-    """
-
-    runs: tuple[int, ...]
-    slots: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """The exponent of units at a place of a parameter."""
-
-    parameter: str
-    units: Units
-    place: Place
-
-
-@dataclass(frozen=True)
-class Run:
-    """One part of an axis.
-
-    Attributes:
-        start: its first place, as far as the parts that run slowest tell.
-        inner: its number among the parts of this start.
-        atoms: the units along it, slowest first; fixed places are left out.
-    """
-
-    start: int
-    inner: int
-    atoms: Units
 
 
 Label: TypeAlias = "str | int"
@@ -449,27 +401,14 @@ class Grader:
             self.require_equal(units, known, expr, "parts that are concatenated are scaled differently")
 
 
-def add(x: Expr, y: Expr) -> Expr:
-    """The sum of two expressions."""
-    if not y:
-        return x
-    found = dict(x)
-    for variable, coefficient in y.items():
-        total = found.get(variable, Fraction(0)) + coefficient
-        if total:
-            found[variable] = total
-        else:
-            found.pop(variable, None)
-    return found
-
-
-def times(x: Expr, factor: Fraction | int) -> Expr:
-    """A multiple of an expression."""
-    if factor == 1:
-        return x
-    return {variable: coefficient * factor for variable, coefficient in x.items()} if factor else ZERO
-
-
 def list_touched(call: Call) -> list[TracedTensor]:
     """Every tensor that a call gets."""
     return list(list_traced(call.arguments.values()))
+
+
+GradingRule: TypeAlias = Callable[[Grader, Call, Sequence[TracedTensor]], None]
+"""What an operation does to exponents: it gets the grader, the call, and what the operation returned, with its axes.
+
+It sets the exponents of the results from those of the arguments, and requires what must hold. For a call that it does
+not cover it raises `UngradedError`: then everything that the call touches must stay as it is.
+"""

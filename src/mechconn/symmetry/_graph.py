@@ -249,6 +249,7 @@ def _faked(probe: _Predictions, arguments: Any) -> tuple[_Predictions, Any]:
 
     requires = {name: parameter.requires_grad for name, parameter in probe.named_parameters()}
     made = copy_with_tensors(probe, fake)
+    assert isinstance(made, _Predictions)
     for name, parameter in made.named_parameters():
         parameter.requires_grad_(requires[name])
     return made, tree_map(lambda v: fake(v) if isinstance(v, Tensor) else v, arguments)

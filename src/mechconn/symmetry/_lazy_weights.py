@@ -34,8 +34,10 @@ class Weight(Protocol):
         like: a tensor of its shape, type and device.
     """
 
-    name: str
-    like: Tensor
+    @property
+    def name(self) -> str: ...
+    @property
+    def like(self) -> Tensor: ...
 
     def make(self) -> Tensor:
         """All values."""
@@ -127,7 +129,7 @@ class LazyWeight(Tensor):
             values = view(values)
         return values
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

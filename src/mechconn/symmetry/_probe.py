@@ -33,7 +33,6 @@ DRAWS = 4
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
 
 
-Derivatives: TypeAlias = list[dict[str, Tensor]]
 Move: TypeAlias = Callable[[str, Tensor], Tensor]
 """A tensor's name and its values -> the moved ones."""
 
@@ -98,23 +97,6 @@ class Probe:
         """Uniform draws in [0, 1) of a tensor's shape."""
         draw = torch.rand(tensor.shape, generator=make_generator(self._seed, *names), dtype=torch.float64)
         return draw.to(tensor.device)
-
-    def run(self, mode: TorchFunctionMode) -> None:
-        """Run the copy in training mode for what `mode` writes into its tensors.
-
-        Raises:
-            ValueError: it cannot be run.
-        """
-        module = copy_with_tensors(self._module, lambda t: t)
-        _set_mode_without_dropout(module, True)
-        args, kwargs = clone_tensors(self._arguments)
-        try:
-            with torch.no_grad(), isolate_rng(self._seed, "run"), _NoDropout(), mode:
-                module(*args, **kwargs)
-        except Exception as error:
-            raise ValueError(f"{self._model} could not be run in training mode ({take_first_line(error)})") from error
-        finally:
-            self._weights.forget()
 
     def rounded(self, training: bool, dtype: torch.dtype) -> Iterator[list[Tensor]]:
         """The outputs with every parameter off by a few units of the last digit that a type has, several times."""
@@ -193,38 +175,6 @@ class Probe:
             return tensor.clone() if whole else tensor
         name = self._buffers.get(id(tensor))
         return tensor if name is None else self._weights.move(name, tensor.clone())
-
-    def derivatives(self, training: bool, names: list[str], mode: TorchFunctionMode, count: int) -> Derivatives:
-        """Of random sums F of the outputs, t dF/dt entry by entry for these tensors: how F changes as log t grows.
-
-        Args:
-            training: the mode; buffers have derivatives in evaluation mode alone.
-            names: of parameters and buffers.
-            mode: in force during the forward pass.
-            count: how many sums.
-
-        Returns:
-            For each sum, tensor -> a tensor of its shape; no entry where F does not depend on it.
-        """
-        module = copy_with_tensors(self._module, torch.clone)
-        _set_mode_without_dropout(module, training)
-        tensors: dict[str, Tensor] = dict(module.named_parameters())
-        if not training:
-            tensors |= dict(module.named_buffers())
-        chosen = {name: tensors[name].requires_grad_(True) for name in names if name in tensors}
-        args, kwargs = clone_tensors(self._arguments)
-        with torch.enable_grad(), isolate_rng(self._seed, "derivatives"), _NoDropout(), mode:
-            leaves = [t[t.isfinite()] for t in _list_outputs(select_predictions(module(*args, **kwargs)))]
-            leaves = [t for t in leaves if t.requires_grad and t.numel()]
-        found = []
-        for number in range(count if leaves else 0):
-            weights = [2 * self._uniform(t, "sum", number, place) - 1 for place, t in enumerate(leaves)]
-            grads = torch.autograd.grad(
-                leaves, list(chosen.values()), weights, retain_graph=number + 1 < count, allow_unused=True
-            )
-            pairs = zip(chosen.items(), grads, strict=True)
-            found.append({name: t.detach() * grad for (name, t), grad in pairs if grad is not None})
-        return found
 
 
 class _Weights:

@@ -1,4 +1,4 @@
-"""What recurrent layers, cells and weight normalisation do to signs, scales and linear maps; see `_grading_rules`.
+"""What recurrent layers, cells and weight normalisation do to signs, scales and linear maps; see `_gradings`.
 
 A GRU, h' = (1 - z) n + z h with n = tanh(W x + b + r (U h + b')), has signs of n's rows and of what reads h; an LSTM,
 c' = f c + i tanh(g) and h' = o tanh(c'), of g's rows. A ReLU has scales in place of signs. What a sigmoid reads must
@@ -12,8 +12,9 @@ from typing import Any
 
 from mechconn.symmetry._axes import length
 from mechconn.symmetry._calls import Call, TracedTensor
-from mechconn.symmetry._grading_rules import GradingRule, add_bias
-from mechconn.symmetry._gradings import ZERO, Grader, Mode, Place, UngradedError, add
+from mechconn.symmetry._exponents import ZERO, Place, add
+from mechconn.symmetry._gradings import Grader, GradingRule, Mode, UngradedError
+from mechconn.symmetry._sum_gradings import add_bias
 
 GATES: dict[str, tuple[str, ...]] = {
     "lstm": ("sigmoid", "sigmoid", "tanh", "sigmoid"),

@@ -227,7 +227,8 @@ def _choose(user: Node, places: Tensor, rest: Sequence[int]) -> Tensor | None:
         return places.select(args[1], args[2])
     if user.target is aten.slice.Tensor and len(args) < 5:
         dim, start, end = args[1] if args[1:] else 0, args[2] if args[2:] else 0, args[3] if args[3:] else None
-        return places[(slice(None),) * dim + (slice(start, end),)] if 0 <= dim < places.dim() else None
+        found = places[(slice(None),) * dim + (slice(start, end),)] if 0 <= dim < places.dim() else None
+        return None if found is None or not found.numel() else found
     return None
 
 

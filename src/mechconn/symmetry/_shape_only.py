@@ -29,20 +29,20 @@ class ShapeOnly(Tensor):
     shadow: Tensor
 
     @staticmethod
-    def __new__(cls, shadow: Tensor, device: torch.device | str = "cpu") -> ShapeOnly:
-        """Like a tensor on the meta device, but said to be on another one."""
+    def __new__(cls, shadow: Tensor) -> ShapeOnly:
+        """Like a tensor on the meta device, but said to be on the CPU."""
         made = Tensor._make_wrapper_subclass(
             cls,
             shadow.shape,
             strides=shadow.stride(),
             storage_offset=shadow.storage_offset(),
             dtype=shadow.dtype,
-            device=device,
+            device=torch.device("cpu"),
         )
         made.shadow = shadow
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

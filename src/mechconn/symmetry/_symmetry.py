@@ -219,17 +219,22 @@ class Symmetry(Result, kind="symmetry"):
         return f"{group!r} {does} " + ", ".join(f"{name} axis {axis}" for name, axis, _ in found.members)
 
     def verify(self, model: nn.Module, example_input: Inputs | None = None, *, seed: int = 0) -> None:
-        """Prove on one model that permuting units changes nothing; see the class for what a permutation does.
+        """Prove on one model that moving units changes nothing; see the class for what an element does.
 
-        Each group alone is permuted by a random cycle through all of its units, and all together by these and by a
-        swap of two neighbours in them, which generates every permutation of a group. This happens in float64, in
-        evaluation and in training mode with dropout off, at weights, statistics and inputs disturbed so that none is
-        zero and no two units are alike. Units that do nothing on the example (before a dead ReLU) cannot be checked by
-        it.
+        All groups are moved at once. Each group is permuted by a random cycle through all of its units, then by a swap
+        of two neighbours in it, which together generate every permutation of the group; signs, scales and matrices are
+        drawn afresh each time, scales also far from 1. Where the outputs change, the group at fault is found by halving
+        what is moved. This happens in float64, in evaluation and in training mode with dropout off, at weights,
+        statistics and inputs disturbed so that none is zero and no two units are alike. Units that do nothing on the
+        example (before a dead ReLU) cannot be checked by it. Where the outputs in training mode are those in evaluation
+        mode, bit by bit, the two modes compute one function, and nothing is moved a second time.
 
-        In evaluation mode, all groups together are permuted as well on the example made larger and made smaller (longer
+        In evaluation mode, all groups together are moved as well on the example made larger and made smaller (longer
         and shorter texts, other images, other numbers of rows) along every axis along which the model takes it. Where
         it refuses, with any error, the example alone counts.
+
+        Weights are made in float64 when an operation reads them, some rows of a matrix at a time, so that no copy of
+        the model is held.
 
         Each output must agree to a relative 1e-9, or to 1e-6 where the forward pass itself computes in float32. Where
         it does not, the change is compared with the one that rounding makes: the largest of four with each parameter
@@ -241,11 +246,12 @@ class Symmetry(Result, kind="symmetry"):
             model: it stays as it is.
             example_input: default: the one that the symmetry was found on. Training mode needs two rows or more
                 where the model has BatchNorm.
-            seed: of the permutations and the disturbance.
+            seed: of the elements and the disturbance.
 
         Raises:
-            ValueError: a permutation changes the outputs (the group, its parameters and axes are named), rounding hides
-                whether it does, the tensors are not those of this model, or there is no example.
+            ValueError: an element changes the outputs (the group, its parameters and axes are named), rounding hides
+                whether it does, the tensors are not those of this model, the model is on the meta device, or there is
+                no example.
         """
         example = self.example_input if example_input is None else example_input
         if example is None:

@@ -12,8 +12,11 @@ from mechconn.symmetry._action import Action, Member
 from mechconn.symmetry._axes import Atom
 from mechconn.symmetry._calls import TracedTensor
 from mechconn.symmetry._derive import Walk
-from mechconn.symmetry._gradings import BROKEN, Expr, Grader, Units, Unknown, Variable
-from mechconn.symmetry._kinds import grade_call, list_products, write_axes
+from mechconn.symmetry._exponents import BROKEN, Expr, Units, Unknown, Variable
+from mechconn.symmetry._grade_calls import grade_call
+from mechconn.symmetry._gradings import Grader
+from mechconn.symmetry._kinds import list_products
+from mechconn.symmetry._member_patterns import write_axes
 from mechconn.symmetry._symmetry import Symmetry
 
 

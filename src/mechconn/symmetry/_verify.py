@@ -71,7 +71,7 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> N
     elements = _verify_modes(model, example, probe, symmetry, seed)
     for inputs in make_other_sizes(model, example) if elements else []:
         runs = _Runs(model, inputs, probe.on(inputs), symmetry, training=False)
-        for element in elements if runs.possible else ():
+        for element in elements[:2] if runs.possible else ():  # the others tell small groups apart, at any size
             runs.check(element, decided=True)
 
 

@@ -1,0 +1,71 @@
+"""Which rule grades which call of a graph."""
+
+from __future__ import annotations
+
+from mechconn.symmetry import (
+    _elementwise_gradings,
+    _layout_gradings,
+    _norm_gradings,
+    _recurrent_gradings,
+    _sum_gradings,
+)
+from mechconn.symmetry._axes import Axis, NoRuleError, cut, length
+from mechconn.symmetry._calls import TracedTensor
+from mechconn.symmetry._derive import Recorded
+from mechconn.symmetry._gradings import Grader, GradingRule, UngradedError, list_touched
+from mechconn.symmetry._views import PartOfView
+
+RULES: dict[str, GradingRule] = {
+    **_elementwise_gradings.RULES,
+    **_layout_gradings.RULES,
+    **_norm_gradings.RULES,
+    **_recurrent_gradings.RULES,
+    **_sum_gradings.RULES,
+}
+BLAMED = {"sign": "is not odd", "scale": "is not positively homogeneous", "approximate": "", "linear": "is not linear"}
+"""What is said of an operation that no rule covers."""
+
+
+def grade_call(grader: Grader, recorded: Recorded) -> None:
+    """The exponents of what one call returned; where no rule covers it, of what it got they must vanish."""
+    call = recorded.call
+    try:
+        _apply_rule(grader, recorded)
+    except (UngradedError, NoRuleError, AttributeError, LookupError, TypeError, ValueError):
+        grader.forbid(list_touched(call), f"{call.name} {BLAMED[grader.mode]}")
+        for result in recorded.results:
+            grader.set_zero(result)
+        return
+    # What a rule did not say anything about may be anything.
+    if not all([grader.complete(result) for result in recorded.results]):
+        grader.forbid(list_touched(call), f"{call.name} {BLAMED[grader.mode]}")
+
+
+def _apply_rule(grader: Grader, recorded: Recorded) -> None:
+    """What a rule of this package, or of a user's, says about a call.
+
+    Raises:
+        UngradedError: none covers it.
+    """
+    call, rule = recorded.call, recorded.rule
+    if not recorded.covered:
+        raise UngradedError
+    if rule is not None:
+        _elementwise_gradings.apply_user_rule(grader, call, recorded.results, rule.odd, rule.degree)
+    elif recorded.parts:
+        for result, part in zip(recorded.results, recorded.parts, strict=True):
+            narrowed = TracedTensor(part.source.but(part.dim, *_cut_axis(part)))
+            grader.narrow(narrowed, part.source, part.dim, part.start)
+            viewed = TracedTensor(part.shape)
+            grader.reshape(viewed, narrowed)
+            grader.carry(result, viewed, part.axes)
+    else:
+        RULES[call.name](grader, call, recorded.results)
+
+
+def _cut_axis(part: PartOfView) -> list[Axis]:
+    axis = part.source.axes[part.dim]
+    cuts = cut(axis, [part.size] * (length(axis) // part.size))
+    if cuts is None:
+        raise UngradedError
+    return [cuts[part.start // part.size]]

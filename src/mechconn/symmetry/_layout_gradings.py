@@ -1,0 +1,190 @@
+"""Signs, scales and linear maps through views, slices, concatenation, tables, windows; see `_gradings`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mechconn.symmetry._axes import length
+from mechconn.symmetry._calls import Call, TracedTensor
+from mechconn.symmetry._gradings import Grader, GradingRule, UngradedError
+
+
+def view(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """The same places in row-major order under another shape; nothing of a view that is read part by part."""
+    if any(run.atoms for axis in g.runs(results[0]) for run in axis):
+        g.reshape(results[0], call.self)
+
+
+def permute(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Axes in another order."""
+    dims = len(call.self.axes)
+    g.carry(results[0], call.self, [dim % dims for dim in call.dims])
+
+
+def transpose(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Two axes change places."""
+    order = list(range(len(call.self.axes)))
+    i, j = call.dim0, call.dim1
+    order[i], order[j] = order[j], order[i]
+    g.carry(results[0], call.self, order)
+
+
+def transpose_matrix(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """A matrix transposed."""
+    g.carry(results[0], call.self, range(len(call.self.axes))[::-1])
+
+
+def expand(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Axes of length 1, or new ones, repeated."""
+    (y,), x = results, call.self
+    new = len(y.axes) - len(x.axes)
+    g.carry(
+        y, x, [None if i < new or length(x.axes[i - new]) != length(y.axes[i]) else i - new for i in range(len(y.axes))]
+    )
+
+
+def repeat(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Whole axes several times."""
+    (y,), x = results, call.self
+    new = len(y.axes) - len(x.axes)
+    g.carry(y, x, [None if i < new else i - new for i in range(len(y.axes))], shift=1)
+
+
+def repeat_interleave(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Each place several times in a row."""
+    g.carry(results[0], call.self, range(len(results[0].axes)))
+
+
+def concatenate(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Tensors end to end."""
+    parts = [part for part in call.tensors if 0 not in part.shape]
+    g.join(results[0], parts, parts[0].place(call.get("dim", 0)))
+
+
+def stack(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Tensors side by side along a new axis, which holds no units: all are scaled alike."""
+    (y,) = results
+    dim = call.get("dim", 0) % len(y.axes)
+    labels = [i for i in range(len(y.axes)) if i != dim]
+    g.combine((y, [i if i != dim else None for i in range(len(y.axes))]), [(t, labels) for t in call.tensors], False)
+
+
+def split(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """An axis cut into pieces."""
+    dim, start = call.self.place(call.get("dim", 0)), 0
+    for result in results:
+        if 0 not in result.shape:
+            g.narrow(result, call.self, dim, start)
+        start += length(result.axes[dim])
+
+
+def piece(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """A run of places along one axis."""
+    x, dim = call.self, call.self.place(call.get("dim", 0))
+    start = slice(call.get("start", 0), call.get("end", x.shape[dim]), 1).indices(x.shape[dim])[0]
+    if 0 not in results[0].shape:
+        g.narrow(results[0], x, dim, start)
+
+
+def one_place(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """One place of an axis without units, or each of them apart."""
+    dim = call.self.place(call.get("dim", 0))
+    for result in results:
+        g.carry(result, call.self, [i for i in range(len(call.self.axes)) if i != dim])
+
+
+def lookup(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Places of one axis looked up by indices."""
+    (y,), x = results, call.self
+    named = [(i, index) for i, index in enumerate(call.indices) if index is not None]
+    if len(named) != 1:
+        raise UngradedError
+    dim, index = named[0]
+    many = len(index.axes)
+    axes: list[int | None] = [*range(dim), *([None] * many), *range(dim + 1, len(x.axes))]
+    g.carry(y, x, axes)
+
+
+def pad(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Zeros at both ends of axes, of which at most one holds units."""
+    (y,), x, widths = results, call.self, call.pad
+    value = call.get("value", 0)
+    padded = [len(x.axes) - 1 - i // 2 for i, width in enumerate(widths) if width]
+    if value != 0 or call.get("mode", "constant") != "constant":
+        raise UngradedError
+    with_units = [dim for dim in dict.fromkeys(padded) if any(run.atoms for run in g.runs(y)[dim])]
+    if len(with_units) > 1:
+        raise UngradedError
+    if not with_units:
+        g.carry(y, x, range(len(x.axes)))
+        return
+    (dim,) = with_units
+    before = widths[2 * (len(x.axes) - 1 - dim)]
+    for units, place in g.places(y):
+        run = g.runs(y)[dim][place.runs[dim]]
+        if not before <= run.start < before + length(x.axes[dim]):
+            g.set(y, units, place, g.new_free())
+    g.embed(y, x, dim, before)
+
+
+def pooled(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Windows over positions: means leave signs and scales, extremes leave scales."""
+    x = call.self if "self" in call.arguments else call.input
+    largest = "max_pool" in call.name or "lp_pool" in call.name
+    if largest and g.mode not in ("scale", "approximate"):
+        raise UngradedError
+    g.carry(results[0], x, range(len(x.axes)))
+
+
+def zeros(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Zeros may have any exponent."""
+    del call
+    for units, place in g.places(results[0]):
+        g.set(results[0], units, place, g.new_free())
+
+
+def untouched(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Values that depend on shapes alone."""
+    del call
+    for result in results:
+        g.set_zero(result)
+
+
+def embedding(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Rows of a table by index."""
+    (y,) = results
+    axes: list[int | None] = [*([None] * (len(y.axes) - 1)), 1]
+    g.carry(y, call.weight, axes)
+
+
+POOLS = [
+    *(
+        f"{kind}_pool{d}d{tail}"
+        for d in (1, 2, 3)
+        for kind in ("max", "avg", "adaptive_avg", "adaptive_max")
+        for tail in ("", "_with_indices")
+    ),
+    *"upsample_nearest1d upsample_linear1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d".split(),
+    *"upsample_nearest3d upsample_trilinear3d".split(),
+]
+
+RULES: dict[str, GradingRule] = {
+    **dict.fromkeys(POOLS, pooled),
+    **dict.fromkeys("view reshape _unsafe_view flatten unflatten view_as reshape_as squeeze unsqueeze".split(), view),
+    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expand),
+    **dict.fromkeys(("split", "split_with_sizes", "chunk"), split),
+    **dict.fromkeys(("select", "unbind"), one_place),
+    **dict.fromkeys(("pad", "constant_pad_nd"), pad),
+    **dict.fromkeys(("zeros", "new_zeros", "zeros_like"), zeros),
+    **dict.fromkeys("ones ones_like new_ones full full_like new_full scalar_tensor arange".split(), untouched),
+    "permute": permute,
+    "transpose": transpose,
+    "t": transpose_matrix,
+    "repeat": repeat,
+    "repeat_interleave": repeat_interleave,
+    "cat": concatenate,
+    "stack": stack,
+    "slice": piece,
+    "index": lookup,
+    "embedding": embedding,
+}
