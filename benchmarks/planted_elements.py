@@ -28,11 +28,13 @@ from torch.nn import functional as F
 
 import mechconn as mc
 from mechconn.core import isolate_rng
+from mechconn.symmetry import Kind
 
 UNDONE = 1e-4
 """Largest distance that is left, as a share of the one that the element made."""
 WIDTH, CLASSES = 48, 10
-KINDS, ALL = ("permutation", "sign", "scale", "linear"), "all"
+KINDS: tuple[Kind, ...] = ("permutation", "sign", "scale", "linear")
+ALL = "all"
 
 
 def said(text: str) -> None:
@@ -164,7 +166,7 @@ def list_planted(symmetry: mc.Symmetry, asked: argparse.Namespace) -> Iterator[t
     """Elements of each kind that is asked for and that the symmetry has, and of all kinds."""
     for kind in asked.kinds:
         if kind == ALL or any(group.kind == kind for group in symmetry.groups):
-            kinds = KINDS if kind == ALL else [kind]
+            kinds = KINDS if kind == ALL else (kind,)
             yield kind, [symmetry.random(seed, kinds=kinds) for seed in range(asked.elements)]
 
 
