@@ -116,6 +116,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: with_action(*MADE, kind="rotation"),
         "kind of an action must be one of 'sign', 'scale', 'linear'",
     ),
+    "a linear map to another power": (
+        lambda: with_action(("layer.weight", ["h", 5], 2), kind="linear"),
+        r"the linear action 'h:scale' must have the exponent 1 or -1, got 2 in layer\.weight; write 1 where the matrix",
+    ),
     "no member": (lambda: with_action("layer.weight"), r"members must be a list of \[tensor, a list with one pattern"),
 }
 

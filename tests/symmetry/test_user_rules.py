@@ -231,6 +231,13 @@ def test_a_rule_says_whether_units_keep_signs_and_scales(said: dict[str, Any], k
     assert exponents.get("scale", [1, 1, -3]) == [1, 1, -3]
 
 
+@pytest.mark.parametrize("degree", [0.01, 2**0.5, float("inf"), float("nan")])
+def test_a_degree_that_is_no_fraction_of_a_small_denominator_gives_no_scales(degree: float) -> None:
+    with registered(too_much, "test_user_rules::cube", degree=degree):
+        symmetry = mc.symmetry_of(build(Cubed), X)
+    assert not symmetry.actions and "body:scale" in symmetry.without
+
+
 def test_a_wrong_word_about_scales_is_found_by_running() -> None:
     model = build(Cubed)
     with registered(too_much, "test_user_rules::cube", degree=1.0):
