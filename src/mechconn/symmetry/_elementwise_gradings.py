@@ -10,7 +10,8 @@ from typing import Any, TypeGuard
 from mechconn.symmetry._axes import length
 from mechconn.symmetry._calls import Call, TracedTensor
 from mechconn.symmetry._exponents import times
-from mechconn.symmetry._gradings import Grader, GradingRule, Operand, UngradedError
+from mechconn.symmetry._gradings import Grader, GradingRule, Operand
+from mechconn.symmetry._unit_places import UngradedError
 
 EPSILON = 1e-2
 """Up to this a number that is added is taken for the epsilon of a normalisation, where scales may be approximate."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from mechconn.symmetry._axes import length
 from mechconn.symmetry._calls import Call, TracedTensor
-from mechconn.symmetry._gradings import Grader, GradingRule, UngradedError
+from mechconn.symmetry._gradings import Grader, GradingRule
+from mechconn.symmetry._unit_places import UngradedError
 
 
 def view(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:

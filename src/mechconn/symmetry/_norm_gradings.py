@@ -7,8 +7,9 @@ from typing import Any
 
 from mechconn.symmetry._calls import Call, TracedTensor
 from mechconn.symmetry._exponents import ZERO, Place, add, times
-from mechconn.symmetry._gradings import Grader, GradingRule, UngradedError
+from mechconn.symmetry._gradings import Grader, GradingRule
 from mechconn.symmetry._sum_gradings import regroup_axis, split_axis
+from mechconn.symmetry._unit_places import UngradedError
 
 
 def channel_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:

@@ -34,7 +34,7 @@ def trace_actions(found: Walk, symmetry: Symmetry, names: Mapping[Atom, str]) ->
     own = {name: shaped for name, shaped in found.tensors.items() if name in symmetry.axes}
     products = tuple(list_products(own.values(), names))
     for kind in dict.fromkeys(action.kind for action in symmetry.actions):
-        grader = Grader(kind, frozenset(names), products)
+        grader = Grader(frozenset(names), products, mode=kind)
         for name, shaped in found.tensors.items():
             grader.add_parameter(name, shaped)
         for recorded in found.calls:
