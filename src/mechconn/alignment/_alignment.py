@@ -226,7 +226,7 @@ def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: 
     elif after > before * (1 + 1e-6) and matched.factors:
         yield (
             f"B's units got A's scales, which puts the weights farther apart, from a distance of {before:.4g} to "
-            f"{after:.4g}: a distance depends on scales that leave the function as it is, and a barrier does not"
+            f"{after:.4g}: units are matched by the method's own measure, which does not depend on their scales"
         )
     elif after > before * (1 + 1e-6):
         yield (

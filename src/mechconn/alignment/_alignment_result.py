@@ -100,6 +100,14 @@ class Alignment(Result, kind="alignment"):
         return describe_distances(self.distance_before, self.distance_by_kind or {"permutation": self.distance_after})
 
     @property
+    def share(self) -> str:
+        """How much of the network may be moved, in words; files of release 0.1.0 count parameters."""
+        percent = f"{100 * self.coverage:.1f} %"
+        if not self.distance_by_kind:
+            return f"{percent} of the parameters have units that may be permuted"
+        return f"{percent} of the hidden axes have units that may be moved"
+
+    @property
     def removed(self) -> str:
         """The kinds of moves that were made, as a list in words."""
         return list_kinds(self.distance_by_kind)
@@ -129,10 +137,7 @@ class Alignment(Result, kind="alignment"):
     def sections(self) -> list[Section]:
         """Similarity group by group, as a table and as a picture."""
         reasons = "; ".join(sorted(set(self.symmetry.frozen.values()))) or "nothing"
-        text = (
-            f"The weights are {self.distances}. {100 * self.coverage:.1f} % of the hidden axes have units that may be "
-            f"moved. What holds the others still: {reasons}."
-        )
+        text = f"The weights are {self.distances}. {self.share}. What holds the others still: {reasons}."
         table = Table(
             ("units", "number", "similarity before", "after", "dead"),
             tuple(
