@@ -104,9 +104,10 @@ def test_networks_of_the_users_operation_are_aligned() -> None:
     model = build(Squared)
     symmetry, data = mc.symmetry_of(model, X), (X, torch.tensor([0, 1] * 20))
     other = mc.with_parameters(model, symmetry.apply(mc.parameters_of(model), symmetry.random(1)))
-    for method in (mc.WeightMatching(), mc.ActivationMatching(data)):
+    # Scales by activations are roots of moments in float32.
+    for method, share in ((mc.WeightMatching(), 1e-12), (mc.ActivationMatching(data), 1e-6)):
         found = mc.align(model, other, method, symmetry)
-        assert found.distance_before > 0 and found.distance_after < 1e-12 * found.distance_before
+        assert found.distance_before > 0 and found.distance_after < share * found.distance_before
         torch.testing.assert_close(found.similarity_after["body"], 1.0)
 
 
