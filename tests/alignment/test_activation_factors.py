@@ -179,3 +179,22 @@ def test_what_no_activation_shows_is_listed() -> None:
     found = mc.align(model, moved, mc.ActivationMatching((x, torch.zeros(ROWS).long())), symmetry)
     assert found.unseen == ("layer0:sign:2", "layer0:scale")
     assert found.distance_after == 0.0
+
+
+def test_a_unit_that_hardly_moves_keeps_a_scale_near_the_balanced_one() -> None:
+    """B's unit 0 is alive by a hair: its mean square would ask for a scale of some thousands."""
+    a, b = (build(lambda: nn.Sequential(nn.Linear(WIDTH, 4), nn.ReLU(), nn.Linear(4, CLASSES)).double()) for _ in "ab")
+    with torch.no_grad():
+        b[0].weight[0] *= 0.01
+        b[0].bias[0] = -0.01
+    data = draw(ROWS, WIDTH), torch.arange(ROWS) % CLASSES
+    symmetry = mc.symmetry_of(a, data[0][:4])
+    found = mc.align(a, b, mc.ActivationMatching(data), symmetry)
+    of_a, of_b = (
+        mc.symmetry.find_balanced_scales(mc.parameters_of(net), symmetry.actions, symmetry.sizes)["layer0:scale"]
+        for net in (a, b)
+    )
+    wanted = of_b[found.permutations["layer0"]] / of_a
+    ratio = found.factors["layer0:scale"] / wanted
+    assert float(ratio.max()) <= 2.0 + 1e-9 and float(ratio.min()) >= 0.5 - 1e-9
+    torch.testing.assert_close(found.model(data[0]), b(data[0]))
