@@ -179,3 +179,25 @@ def test_what_no_activation_shows_is_listed() -> None:
     found = mc.align(model, moved, mc.ActivationMatching((x, torch.zeros(ROWS).long())), symmetry)
     assert found.unseen == ("layer0:sign:2", "layer0:scale")
     assert found.distance_after == 0.0
+
+
+@pytest.mark.parametrize("planted", [1e-7, 1e7])
+def test_small_and_large_scales_are_found_and_not_rounded_away(planted: float) -> None:
+    """A unit, or the units that a linear map mixes, may be 1e-7 of the other network's."""
+    for name, kind in (("relu", "scale"), ("low rank", "linear")):
+        model, data = train(name)
+        symmetry = mc.symmetry_of(model, data[0][:2])
+        element = {
+            action.name: torch.ones(action.shape(symmetry.sizes)).double()
+            if kind == "scale"
+            else torch.eye(symmetry.sizes[action.units[-1]]).double()
+            for action in symmetry.actions
+            if action.kind == kind
+        }
+        first = next(iter(element))
+        element[first] = element[first] * planted
+        moved = copy.deepcopy(model)
+        moved.load_state_dict(symmetry.apply(model.state_dict(), element))
+        found = mc.align(model, moved, mc.ActivationMatching(data), symmetry)
+        torch.testing.assert_close(found.factors[first] * planted, element[first] / planted, rtol=1e-5, atol=1e-5)
+        assert found.distance_after <= 1e-4 * norm(model)
