@@ -58,6 +58,20 @@ class SharedKeys(nn.Module):
         return self.out(mixed.mean(1))
 
 
+class Repeated(nn.Module):
+    """One layer that is used three times: its weight has the same units along both axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again, self.head = nn.Linear(WIDTH, 7), nn.Linear(7, 7), nn.Linear(7, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.first(x))
+        for _ in range(3):
+            hidden = torch.tanh(self.again(hidden))
+        return self.head(hidden)
+
+
 class LowRank(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -99,6 +113,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "relu": (lambda: dense(nn.ReLU), ROW),
     "tanh": (lambda: dense(nn.Tanh), ROW),
     "swiglu": (Gated, ROW),
+    "repeated": (Repeated, ROW),
     "bilinear": (lambda: Gated(squashed=False), ROW),
     "low rank": (LowRank, ROW),
     "batch norm": (convolution, IMAGE),
