@@ -214,7 +214,6 @@ def test_what_linear_maps_move_apart_is_noted_as_that() -> None:
     a = mc.with_parameters(a, symmetry.apply(mc.parameters_of(a), far))
     (note,) = mc.align(a, b, mc.WeightMatching(restarts=2), symmetry).notes
     assert note.startswith("B's units got A's linear maps, which puts the weights farther apart")
-    assert "a distance depends on linear maps that leave the function as it is" in note
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -171,6 +171,7 @@ def match_units(
     log_warnings("alignment", notes)
     return Alignment(
         permutations=matched.permutations,
+        coverage=symmetry.coverage,
         similarity_before=matched.before,
         similarity_after=matched.after,
         distance_before=before,
@@ -228,7 +229,7 @@ def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: 
     elif after > before * (1 + 1e-6) and rescaling:
         yield (
             f"B's units got A's {names}, which puts the weights farther apart, from a distance of {before:.4g} to "
-            f"{after:.4g}: a distance depends on {names} that leave the function as it is, and a barrier does not"
+            f"{after:.4g}: units are matched by the method's own measure, which does not depend on them"
         )
     elif after > before * (1 + 1e-6):
         yield (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import PlainValidator
@@ -55,6 +55,7 @@ class Alignment(Result, kind="alignment"):
 
     Attributes:
         permutations: group -> int64 of shape [size]: entry i is the place in B of the unit that goes to place i.
+        coverage: share of the parameters' hidden axes all of whose units may be moved, in [0, 1].
         similarity_before, similarity_after: group -> similarity of the units of A and B (mean correlation, or cosine
             of the balanced weights), before and after.
         distance_before, distance_after: |theta_A - theta_B| over all parameters, before and after.
@@ -72,9 +73,8 @@ class Alignment(Result, kind="alignment"):
             order permutation, sign, scale, linear; of the kinds that moved B.
     """
 
-    derived: ClassVar[tuple[str, ...]] = ("coverage",)
-
     permutations: Annotated[Mapping[str, Tensor], PlainValidator(_read_permutations)]
+    coverage: float
     similarity_before: Mapping[str, float]
     similarity_after: Mapping[str, float]
     distance_before: float
@@ -90,11 +90,6 @@ class Alignment(Result, kind="alignment"):
     distance_by_kind: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def coverage(self) -> float:
-        """Share of the parameters' hidden axes all of whose units may be moved, in [0, 1]."""
-        return self.symmetry.coverage
-
-    @property
     def element(self) -> dict[str, Tensor]:
         """Permutations and factors: B moved is `symmetry.apply(state, alignment.element)`."""
         return {**self.permutations, **self.factors}
@@ -103,6 +98,14 @@ class Alignment(Result, kind="alignment"):
     def distances(self) -> str:
         """How far apart the networks are, as saved and after each kind of move, in words."""
         return describe_distances(self.distance_before, self.distance_by_kind or {"permutation": self.distance_after})
+
+    @property
+    def share(self) -> str:
+        """How much of the network may be moved, in words; files of release 0.1.0 count parameters."""
+        percent = f"{100 * self.coverage:.1f} %"
+        if not self.distance_by_kind:
+            return f"{percent} of the parameters have units that may be permuted"
+        return f"{percent} of the hidden axes have units that may be moved"
 
     @property
     def removed(self) -> str:
@@ -134,10 +137,7 @@ class Alignment(Result, kind="alignment"):
     def sections(self) -> list[Section]:
         """Similarity group by group, as a table and as a picture."""
         reasons = "; ".join(sorted(set(self.symmetry.frozen.values()))) or "nothing"
-        text = (
-            f"The weights are {self.distances}. {100 * self.coverage:.1f} % of the hidden axes have units that may be "
-            f"moved. What holds the others still: {reasons}."
-        )
+        text = f"The weights are {self.distances}. {self.share}. What holds the others still: {reasons}."
         table = Table(
             ("units", "number", "similarity before", "after", "dead"),
             tuple(

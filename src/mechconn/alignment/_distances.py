@@ -30,7 +30,7 @@ def measure_by_kind(
     for kind in PLURAL:
         own = {name: values for name, values in element.items() if kinds[name] == kind}
         part |= own
-        if own:
+        if own or kind == "permutation":
             moved = ((tensor, symmetry.moved(name, b[name], part)) for name, tensor in a.items())
             found[kind] = float(sum(measure_gap(tensor, other.to(tensor.device)) for tensor, other in moved) ** 0.5)
     return found

@@ -49,12 +49,21 @@ class FactorSolver:
         """All signs and scales; one cluster of actions after the other, those first whose sites show no unknown."""
         waiting = [some for some in cluster_actions(self.symmetry.actions) if some[0].kind != "linear"]
         while waiting:
-            solved = [self._solve_cluster(actions) for actions in waiting]
-            ready = next((i for i, (_, told) in enumerate(solved) if all(told)), 0)
-            values, told = solved[ready]
+            ready, (values, told) = self._find_ready(waiting)
             for action, value, is_known in zip(waiting.pop(ready), values, told, strict=True):
                 self.found[action.name] = value.view(action.shape(self.symmetry.sizes))
                 self.untold += [] if is_known else [action.name]
+
+    def _find_ready(self, waiting: Sequence[Sequence[Action]]) -> tuple[int, tuple[list[Tensor], list[bool]]]:
+        """The number of the first cluster that the sites tell, else of the first one, and its solution."""
+        first: tuple[list[Tensor], list[bool]] | None = None
+        for number, actions in enumerate(waiting):
+            solved = self._solve_cluster(actions)
+            if all(solved[1]):
+                return number, solved
+            first = first or solved
+        assert first is not None
+        return 0, first
 
     def _solve_cluster(self, actions: Sequence[Action]) -> tuple[list[Tensor], list[bool]]:
         """The elements of actions on the same units, and whether the sites tell each."""
@@ -72,6 +81,8 @@ class FactorSolver:
     ) -> Iterator[tuple[tuple[int, ...], Tensor]]:
         """(exponent of each action, what the site says of each unit) for places with different exponents."""
         sizes, kind = self.symmetry.sizes, actions[0].kind
+        if not any(seen.site.shows(action) for action in actions):
+            return
         placed = torch.stack([locate_exponents(seen.site, action, sizes) for action in actions])
         placed = placed % 2 if kind == "sign" else placed
         usable = ~(seen.mixed | self._find_unknown(seen, kind, actions))
@@ -88,8 +99,9 @@ class FactorSolver:
         index, factors = self.locate(seen), self.multiply(seen)
         if kind == "sign":
             return (seen.matrix[torch.arange(len(index)), index] * factors.sign())[None]
-        of_a, of_b = seen.moments.squares()
-        return torch.stack([of_a, of_b[index] * factors.square()])
+        (of_a, of_b), (var_a, var_b) = seen.moments.squares(), seen.moments.variances()
+        moving = (var_a > 0) & (var_b[index] > 0)  # a unit that is constant on the data keeps its scale
+        return torch.stack([of_a, of_b[index] * factors.square()]) * moving
 
     def locate(self, seen: SeenSite) -> Tensor:
         """The place in B of what goes to each place of a site."""
@@ -110,7 +122,7 @@ class FactorSolver:
         """Whether other actions of this kind that are not known yet change each place."""
         unknown = torch.zeros(len(seen.matrix), dtype=torch.bool)
         for other in self.symmetry.actions:
-            if other.kind == kind and other not in actions and other.name not in self.found:
+            if seen.site.shows(other) and other.kind == kind and not (other.name in self.found or other in actions):
                 placed = locate_exponents(seen.site, other, self.symmetry.sizes)
                 unknown |= (placed % 2 if kind == "sign" else placed) != 0
         return unknown
@@ -226,7 +238,7 @@ def _fit_scales(keys: Sequence[tuple[int, ...]], values: Tensor) -> list[Tensor]
 
 
 def _take_logarithm(of_a: Tensor, of_b: Tensor) -> Tensor:
-    """log |a| / |b| from squares; 0 where one of the two is always 0."""
+    """log |a| / |b| from squares; 0 where one of the two never moves."""
     alive = (of_a > 0) & (of_b > 0)
     return torch.where(alive, (torch.where(alive, of_a, 1.0) / torch.where(alive, of_b, 1.0)).log() / 2, 0.0)
 

@@ -74,6 +74,8 @@ def list_rows(site: Site, actions: Sequence[Action], sizes: Mapping[str, int]) -
     if actions[0].kind == "linear":
         acts = [act for act in site.acts if act.action == actions[0].name]
         return [(1,) for act in acts if abs(act.exponent) == 1 and not list_others(site, act, actions[0], sizes)][:1]
+    if not any(site.shows(action) for action in actions):
+        return []
     placed = torch.stack([locate_exponents(site, action, sizes) for action in actions])
     return [key for key in map(tuple, placed.T.unique(dim=0).tolist()) if any(key)]
 

@@ -9,6 +9,7 @@ from typing import Literal
 from torch.fx import Node
 
 from mechconn.symmetry import (
+    Action,
     Atom,
     Graph,
     Pattern,
@@ -56,6 +57,10 @@ class Site:
     pattern: Pattern
     acts: tuple[Act, ...] = ()
     compared: bool = True
+
+    def shows(self, action: Action) -> bool:
+        """Whether an action changes what is seen."""
+        return any(act.action == action.name for act in self.acts)
 
 
 def find_sites(graph: Graph, found: Walk, symmetry: Symmetry, when: When) -> dict[str, list[Site]]:

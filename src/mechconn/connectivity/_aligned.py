@@ -79,10 +79,7 @@ class AlignedProfiles(Result, Mapping[str, Profile], kind="aligned_profiles"):
 
     def __str__(self) -> str:
         a, form = self.alignment, self._form
-        lines = [
-            f"distance {a.distance_before:.4g} before alignment, {a.distance_after:.4g} after "
-            f"({100 * a.coverage:.1f} % of the hidden axes have units that may be moved)"
-        ]
+        lines = [f"distance {a.distance_before:.4g} before alignment, {a.distance_after:.4g} after ({a.share})"]
         if len(a.distance_by_kind) > 1:
             lines.append(f"  the weights are {a.distances}")
         for which, profile in self.profiles.items():

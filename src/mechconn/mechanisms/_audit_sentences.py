@@ -227,13 +227,23 @@ def _describe_alignment(found: Alignment, moved: str, fixed: str) -> str:
     dead = sum(found.dead.values())
     counted = f" {dead} units are constant on the data, and nothing tells them apart." if dead else ""
     unseen = f" Not compared, and left as they were: {', '.join(found.unseen)}." if found.unseen else ""
+    how = (
+        f"moved onto those of {fixed} by {found.removed}"
+        if found.distance_by_kind
+        else f"permuted onto those of {fixed}"
+    )
     return (
-        f"By {found.settings['method']}, the units of {moved} were moved onto those of {fixed} by {found.removed}, "
-        f"which leaves the function of {moved} as it is: the weights are {found.distances}. "
-        f"{100 * found.coverage:.1f} % of the hidden axes have units that may be moved; other symmetries were "
+        f"By {found.settings['method']}, the units of {moved} were {how}, which leaves the function of {moved} as it "
+        f"is: the weights {_describe_distances(found)}. {found.share}; other symmetries were "
         f"not removed, and matching finds a good permutation, not provably the best.{counted}{unseen}"
         + "".join(f" {_end_sentence(note[:1].upper() + note[1:])}" for note in found.notes)
     )
+
+
+def _describe_distances(found: Alignment) -> str:
+    if not found.distance_by_kind:  # a file of release 0.1.0
+        return f"were {found.distance_before:.4g} apart and are {found.distance_after:.4g}"
+    return f"are {found.distances}"
 
 
 def _describe_blocks(blocks: BlockProfiles, reference: str, moved: str) -> str:

@@ -42,18 +42,40 @@ def trace_actions(found: Walk, symmetry: Symmetry, names: Mapping[Atom, str]) ->
             grade_call(grader, recorded)
         traces = [_Trace(grader, action, symmetry, names) for action in symmetry.actions if action.kind == kind]
         for operation, tensor in found.results.items():
-            for trace in traces:
-                members = trace.list_members(operation, tensor)
-                if members is None:
-                    result.pop(operation, None)
-                elif members and operation in result:
-                    result[operation][trace.action.name] = members
+            known = _list_members(operation, tensor, grader, traces, names)
+            if known is None:
+                result.pop(operation, None)
+            elif operation in result:
+                result[operation] |= known
     return result
 
 
 def _list_unit_axes(axes: Sequence[Pattern]) -> list[int]:
     """Axes along which units lie; a weight that is used twice may have the same ones along each."""
     return [number for number, pattern in enumerate(axes) if any(list_groups(pattern))]
+
+
+def _list_members(
+    operation: str,
+    tensor: TracedTensor,
+    grader: Grader,
+    traces: Sequence[_Trace],
+    names: Mapping[Atom, str],
+) -> dict[str, list[Member]] | None:
+    """Action -> where it acts on a result; None where that is not known."""
+    by_units: dict[tuple[str, ...], list[_Trace]] = {}
+    for trace in traces:
+        by_units.setdefault(tuple(sorted(trace.action.units)), []).append(trace)
+    members: dict[str, list[Member]] = {}
+    for units, place in grader.places(tensor):
+        for trace in by_units.get(tuple(sorted(names[unit] for unit in units)), ()):
+            exponent = trace.evaluate(grader.get(tensor, units, place))
+            if exponent is None or exponent.denominator != 1:
+                return None
+            if exponent:
+                axes = write_axes(grader, tensor, units, place, names)
+                members.setdefault(trace.action.name, []).append(Member(operation, axes, int(exponent)))
+    return members
 
 
 @dataclass
@@ -72,20 +94,7 @@ class _Trace:
     def _has_units(self, units: Units) -> bool:
         return sorted(self.names[unit] for unit in units) == sorted(self.action.units)
 
-    def list_members(self, operation: str, tensor: TracedTensor) -> list[Member] | None:
-        """Where it acts on a result; None where that is not known."""
-        members = []
-        for units, place in self.grader.places(tensor):
-            if self._has_units(units):
-                exponent = self._evaluate(self.grader.get(tensor, units, place))
-                if exponent is None or exponent.denominator != 1:
-                    return None
-                if exponent:
-                    axes = write_axes(self.grader, tensor, units, place, self.names)
-                    members.append(Member(operation, axes, int(exponent)))
-        return members
-
-    def _evaluate(self, expr: Expr) -> Fraction | None:
+    def evaluate(self, expr: Expr) -> Fraction | None:
         """The exponent at a place; None where it is not known."""
         total = Fraction(0)
         for variable, coefficient in expr.items():
@@ -134,7 +143,7 @@ class _Trace:
             for expr in waiting:
                 unknown = [variable for variable in expr if self._find(variable) is None]
                 if len(unknown) == 1 and isinstance(unknown[0], int):
-                    rest = self._evaluate({v: c for v, c in expr.items() if v != unknown[0]})
+                    rest = self.evaluate({v: c for v, c in expr.items() if v != unknown[0]})
                     assert rest is not None
                     self._known[unknown[0]] = self._wrap(-rest / expr[unknown[0]])
                     solved = True
