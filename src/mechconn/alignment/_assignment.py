@@ -80,8 +80,8 @@ class UnitSimilarity(abc.ABC):
         if scores is None:
             return None
         there, size = solve_assignment(scores), scores.abs()
-        values = (sum_matched(scores, order) for order in (there, element[step]))
-        return Solution({step: there}, *values, float(size.max()), float(size.sum()))
+        value, present = sum_matched(scores, there), sum_matched(scores, element[step])
+        return Solution({step: there}, value, present, float(size.max()), float(size.sum()))
 
 
 def search_element(
