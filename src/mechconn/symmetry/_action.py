@@ -206,7 +206,8 @@ def check_actions(
 
     Raises:
         ValueError: a name that is there twice, or is a group of units; units or tensors that are unknown; a pattern
-            that is not as long as its axis; units that a member does not have once each.
+            that is not as long as its axis; units that a member does not have once each; a power of a linear map
+            other than 1 and -1.
     """
     seen = set(sizes)
     for action in actions:
@@ -236,6 +237,11 @@ def _check_member(action: Action, member: Member, shape: Sequence[int], sizes: M
         raise ValueError(
             f"the linear action {action.name!r} must have all of its units along one axis of {member.tensor}, got axes "
             f"{', '.join(map(str, holding))}; write an action of one group of units"
+        )
+    if action.kind == "linear" and member.exponent not in (1, -1):
+        raise ValueError(
+            f"the linear action {action.name!r} must have the exponent 1 or -1, got {member.exponent} in "
+            f"{member.tensor}; write 1 where the matrix multiplies, -1 where its transposed inverse does"
         )
     found = [pattern_length(pattern, sizes) for pattern in member.axes]
     if found != list(shape):

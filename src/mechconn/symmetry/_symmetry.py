@@ -275,7 +275,8 @@ class Symmetry(Result, kind="symmetry"):
     def with_axes(self, axes: Mapping[str, Sequence[str | int]], sizes: Mapping[str, int] | None = None) -> Symmetry:
         """The symmetry with some tensors' axes written by the user; `verify` proves it like any other.
 
-        Actions that work on these tensors are left out; `with_actions` adds them as they are now.
+        Actions that work on these tensors are left out, and all approximate scales; `with_actions` adds actions as they
+        are now.
 
         Args:
             axes: tensor -> one pattern for each axis; see `from_axes`.
@@ -298,8 +299,9 @@ class Symmetry(Result, kind="symmetry"):
             for action in self.actions
             if used >= set(action.units) and not any(action.touches(name) for name in written)
         ]
+        without = {name: why for name, why in self.without.items() if name.rpartition(":")[0] in used}
         changed = {"axes": merged, "sizes": {g: n for g, n in known.items() if g in used}, "approximate": ()}
-        return replace(self, **changed, frozen=frozen, partly_frozen=partly, actions=tuple(kept))
+        return replace(self, **changed, frozen=frozen, partly_frozen=partly, actions=tuple(kept), without=without)
 
     def with_actions(self, actions: Sequence[Action]) -> Symmetry:
         """The symmetry with further signs, scales or linear maps, written by hand; `verify` proves them like any other.
