@@ -203,6 +203,19 @@ def test_what_scales_move_apart_is_noted() -> None:
     assert note.startswith("B's units got A's scales, which puts the weights farther apart, from a distance of ")
 
 
+def test_what_linear_maps_move_apart_is_noted_as_that() -> None:
+    def product_of_maps() -> nn.Module:
+        return nn.Sequential(nn.Linear(FEATURES, 3, bias=False), nn.Linear(3, CLASSES, bias=False))
+
+    a, b = build(product_of_maps, 1), build(product_of_maps, 2)
+    symmetry = mc.symmetry_of(a, EXAMPLE)
+    (action,) = symmetry.actions
+    far = {action.name: 30.0 * torch.eye(3).double()}
+    a = mc.with_parameters(a, symmetry.apply(mc.parameters_of(a), far))
+    (note,) = mc.align(a, b, mc.WeightMatching(restarts=2), symmetry).notes
+    assert note.startswith("B's units got A's linear maps, which puts the weights farther apart")
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("factory", [two_layers, Residual, mc.models.small_convnet])
 def test_a_planted_permutation_is_undone(factory: type[nn.Module], seed: int) -> None:

@@ -42,8 +42,8 @@ def describe_distances(before: float, by_kind: Mapping[str, float]) -> str:
     return f"{before:.4g} apart as saved, {after}" if after else f"{before:.4g} apart as saved"
 
 
-def list_kinds(kinds: Iterable[str]) -> str:
-    """Kinds as a list in a sentence."""
+def join_kinds(kinds: Iterable[str]) -> str:
+    """Kinds as a list in a sentence; of none, permutations."""
     *first, last = [PLURAL[kind] for kind in kinds] or [PLURAL["permutation"]]
     return f"{', '.join(first)} and {last}" if first else last
 

@@ -28,7 +28,10 @@ def plan_sites(graph: Graph, found: Walk, symmetry: Symmetry, when: When) -> lis
     """The sites at which units are compared, and for each action that they do not show the first ones that do."""
     names = name_atoms(found, symmetry)
     traced = trace_actions(found, symmetry, names)
-    compared = {site.operation: site for sites in find_sites(graph, found, symmetry, when).values() for site in sites}
+    compared = dict[str, Site]()
+    for sites in find_sites(graph, found, symmetry, when).values():
+        known = [site for site in sites if site.operation in traced]  # what actions do elsewhere is not known
+        compared |= {site.operation: site for site in known or sites}
     shown = {name: _add_acts(site, traced.get(name, {})) for name, site in list_shown(found, names).items()}
     chosen = [shown[name] for name in compared]
     first = [site for name, site in shown.items() if found.operations[name] in MAPS]
