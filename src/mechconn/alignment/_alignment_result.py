@@ -136,8 +136,10 @@ class Alignment(Result, kind="alignment"):
 
     def sections(self) -> list[Section]:
         """Similarity group by group, as a table and as a picture."""
-        reasons = "; ".join(sorted(set(self.symmetry.frozen.values()))) or "nothing"
-        text = f"The weights are {self.distances}. {self.share}. What holds the others still: {reasons}."
+        reasons = (
+            "; ".join(sorted({*self.symmetry.frozen.values(), *self.symmetry.partly_frozen.values()})) or "nothing"
+        )
+        text = f"The weights are {self.distances}. {self.share}. What holds other axes still: {reasons}."
         table = Table(
             ("units", "number", "similarity before", "after", "dead"),
             tuple(

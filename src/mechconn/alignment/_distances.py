@@ -55,6 +55,6 @@ def note_large_kinds(before: float, by_kind: Mapping[str, float]) -> Iterator[st
         gained, whole = distances[number] - distances[number + 1], before - distances[-1]
         if kind != "permutation" and gained > LARGE * whole > 0:
             yield (
-                f"{PLURAL[kind]} alone account for {100 * min(gained / whole, 1.0):.0f} % of the distance that "
-                "alignment removed: a barrier on the line between the networks as saved may only reflect them"
+                f"{PLURAL[kind]} account for {100 * min(gained / whole, 1.0):.0f} % of the distance that alignment "
+                "removed: a barrier on the line between the networks as saved may only reflect them"
             )

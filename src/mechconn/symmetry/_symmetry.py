@@ -138,6 +138,7 @@ class Symmetry(Result, kind="symmetry"):
         Raises:
             ValueError: another kind.
         """
+        kinds = (kinds,) if isinstance(kinds, str) else kinds
         for kind in kinds:
             check_choice("kind", kind, KINDS)
         found = {
@@ -167,6 +168,7 @@ class Symmetry(Result, kind="symmetry"):
             tensor([[6., 5.]])
         """
         self._check_state(state)
+        element = {name: torch.as_tensor(value) for name, value in element.items()}
         self.check_element(element)
         return {name: self.moved(self.aliases.get(name, name), tensor, element) for name, tensor in state.items()}
 
