@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import torch
 
-from mechconn.symmetry._action import Action, Member
+from mechconn.symmetry._action import Action, ActionKind, Member
 from mechconn.symmetry._axes import Atom
 from mechconn.symmetry._calls import TracedTensor
 from mechconn.symmetry._derive import Walk
@@ -33,7 +33,8 @@ def trace_actions(found: Walk, symmetry: Symmetry, names: Mapping[Atom, str]) ->
     result: dict[str, dict[str, list[Member]]] = {operation: {} for operation in found.results}
     own = {name: shaped for name, shaped in found.tensors.items() if name in symmetry.axes}
     products = tuple(list_products(own.values(), names))
-    for kind in dict.fromkeys(action.kind for action in symmetry.actions):
+    kinds: dict[ActionKind, None] = dict.fromkeys(action.kind for action in symmetry.actions)
+    for kind in kinds:
         grader = Grader(kind, frozenset(names), products)
         for name, shaped in found.tensors.items():
             grader.add_parameter(name, shaped)
