@@ -54,11 +54,10 @@ def test_what_is_written_by_hand_is_what_is_found() -> None:
 
 
 GATED_AXES: dict[str, list[str | int]] = {
-    **{
-        f"{name}.{part}": axes
-        for name in ("gate", "up")
-        for part, axes in (("weight", ["gate", 5]), ("bias", ["gate"]))
-    },
+    "gate.weight": ["gate", 5],
+    "gate.bias": ["gate"],
+    "up.weight": ["gate", 5],
+    "up.bias": ["gate"],
     "down.weight": [2, "gate"],
 }
 PLACES: list[tuple[str, list[str | int], int]] = [

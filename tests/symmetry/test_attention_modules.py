@@ -98,7 +98,8 @@ def check_planted(model: nn.Module, symmetry: mc.Symmetry, x: Tensor) -> None:
     other = mc.with_parameters(model, symmetry.apply(mc.parameters_of(model), element))
     for method in (mc.WeightMatching(), mc.ActivationMatching((x, torch.arange(len(x)) % 3))):
         aligned = mc.align(model, other, method, symmetry)
-        assert aligned.unseen == () and aligned.distance_before > 0 and aligned.distance_after == 0.0
+        assert aligned.unseen == () and aligned.distance_before > 1  # linear maps are rounded
+        assert aligned.distance_after <= 1e-6 * aligned.distance_before
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,8 @@ def test_units_are_found_and_a_planted_permutation_is_undone(net: str, norm: str
     data = x, torch.arange(len(x)) % 3
     for method in (mc.WeightMatching(), mc.ActivationMatching(data)):
         aligned = mc.align(model, other, method, symmetry)
-        assert aligned.unseen == () and aligned.distance_before > 0 and aligned.distance_after == 0.0
+        assert not {*aligned.unseen} & {*symmetry.sizes}  # no activation shows the scales of v, nor signs of v and g
+        assert aligned.distance_before > 1 and aligned.distance_after <= 1e-6 * aligned.distance_before
 
 
 def test_directions_and_lengths_are_moved_together() -> None:
