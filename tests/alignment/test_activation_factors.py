@@ -111,10 +111,10 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def train(name: str) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+def train(name: str, seed: int = 5) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     """A network after some steps of full-batch Adam, and its data."""
     factory, shape = NETS[name]
-    model = build(factory, 5)
+    model = build(factory, seed)
     x = draw(ROWS, *shape)
     y = (x.flatten(1) @ draw(x[0].numel(), CLASSES, seed=3)).argmax(1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -179,3 +179,29 @@ def test_what_no_activation_shows_is_listed() -> None:
     found = mc.align(model, moved, mc.ActivationMatching((x, torch.zeros(ROWS).long())), symmetry)
     assert found.unseen == ("layer0:sign:2", "layer0:scale")
     assert found.distance_after == 0.0
+
+
+def test_units_that_no_row_activates_are_told_apart_by_what_enters_them() -> None:
+    model, data = train("relu", seed=8)
+    symmetry = mc.symmetry_of(model, data[0][:2])
+    for seed in range(10):
+        moved = copy.deepcopy(model)
+        moved.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(seed)))
+        found = mc.align(model, moved, mc.ActivationMatching(data), symmetry)
+        assert found.dead["layer2"] == 2
+        assert found.distance_after <= 1e-5 * norm(model)
+
+
+def test_a_unit_that_seldom_passes_a_relu_gets_its_scale_from_what_enters_it() -> None:
+    """Of one row of B next to nothing passes: the ratio behind the ReLU is 1e6, the one before it near 1."""
+    a = build(lambda: nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)), 1)
+    b = copy.deepcopy(a)
+    x = torch.linspace(-1.0, 1.0, 21, dtype=torch.float64)[:, None]
+    with torch.no_grad():
+        for model, shift in ((a, 0.0), (b, -1.0 + 1e-6)):
+            model.get_parameter("0.weight").copy_(torch.tensor([[1.0], [-1.0]]))
+            model.get_parameter("0.bias").copy_(torch.tensor([shift, 0.0]))
+    found = mc.align(a, b, mc.ActivationMatching((x, torch.zeros(21, dtype=torch.long))), mc.symmetry_of(a, x[:2]))
+    before = x.square().mean().sqrt() / (x - 1.0 + 1e-6).square().mean().sqrt()
+    assert found.permutations["layer0"].tolist() == [0, 1]
+    assert found.factors["layer0:scale"].tolist() == pytest.approx([float(before), 1.0], rel=1e-5)
