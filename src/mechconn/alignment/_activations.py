@@ -40,6 +40,8 @@ from mechconn.symmetry import (
     walk,
 )
 
+ENOUGH = 2**16
+"""Values of each unit after which sites that only tell signs and scales are read no further."""
 RESTARTS = 4
 """Orders in which groups that share an axis (heads and their dimensions) are tried."""
 
@@ -115,7 +117,8 @@ class ActivationMatching(AlignmentMethod, name="activations"):
                     site: [b.places for b in list_blocks(site, pair.symmetry)] for site in graphs[key][1].values()
                 }
                 moments = {site: PairMoments(places) for site, places in blocks.items()} | moments
-            graph, sites = graphs[key]
+            graph, every = graphs[key]
+            sites = {name: site for name, site in every.items() if site.compared or moments[site].count < ENOUGH}
             with autocast_to(reduced, pair.device):
                 _add_batch(graph, sites, states, inputs, moments)
             pair.compute.report("matching activations", number + 1, count)
@@ -173,7 +176,7 @@ def _match(symmetry: Symmetry, moments: Mapping[Site, PairMoments], seed: int) -
     """The order of all units by what is compared, then their signs, scales and linear maps by all sites."""
     sites = [SeenSite.of(site, found, symmetry) for site, found in moments.items()]
     compared = [seen for seen in sites if seen.site.compared]
-    similarity = CorrelationScores(symmetry, compared)
+    similarity = CorrelationScores(symmetry, sites)
     permutations = search_element(similarity, RESTARTS if similarity.coupled else 1, seed)
     solver = FactorSolver(symmetry, sites, permutations)
     solver.solve_scalars()
