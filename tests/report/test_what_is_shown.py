@@ -83,7 +83,7 @@ def test_lines_before_and_after_alignment_are_shown_where_a_loss_is_not_finite(t
     shown = words_of(broken, tmp_path)
     for part in ("Before: Over cue", "After: Over cue", "Null before: Over cue", "Null pair: Alignment", "not finite"):
         assert part in shown
-    assert f"{100 * found.alignment.coverage:.1f} % of the parameters" in shown
+    assert f"{100 * found.alignment.coverage:.1f} % of the hidden axes" in shown
 
 
 def test_effects_on_every_measure_are_shown(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from mechconn.alignment._correlation_scores import CorrelationScores, SeenSite
 from mechconn.alignment._factors import FactorSolver, count_dead, measure_means
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair, read_example
 from mechconn.alignment._moments import PairMoments
+from mechconn.alignment._scale_bounds import bound_scales
 from mechconn.alignment._site_plan import list_blocks, plan_sites
 from mechconn.alignment._sites import Site
 from mechconn.core import (
@@ -39,6 +40,8 @@ from mechconn.symmetry import (
     walk,
 )
 
+ENOUGH = 2**16
+"""Values of each unit after which sites that only tell signs and scales are read no further."""
 RESTARTS = 4
 """Orders in which groups that share an axis (heads and their dimensions) are tried."""
 
@@ -51,6 +54,11 @@ class ActivationMatching(AlignmentMethod, name="activations"):
     permutation p of a group maximises sum_u corr(u, p(u)). Permuting hidden units does not change the others'
     activations, so one pass that adds up moments serves all groups. A unit that is constant on the data has
     correlation 0 with every other.
+
+    Where the symmetry has signs, |corr| takes the place of corr, and its sign is the unit's. Scales are sqrt(E[a_u^2] /
+    E[b_p(u)^2]), kept within a factor of 2 of those at which both networks' balanced weights meet (`WeightMatching`):
+    a unit that hardly moves on the data would get any scale. Linear maps solve orthogonal Procrustes between whitened
+    activations.
 
     Attributes:
         data: what the units are compared on; by convention training data.
@@ -76,7 +84,7 @@ class ActivationMatching(AlignmentMethod, name="activations"):
         """The element of every group and action, and the mean correlation of matched units before and after."""
         with isolate_rng(pair.seed, "activation matching"), keep_generator_states(self._checked):
             moments = self._moments(pair)
-        return _match(pair.symmetry, moments, pair.seed)
+        return bound_scales(pair, _match(pair.symmetry, moments, pair.seed))
 
     def describe(self) -> dict[str, Any]:
         """Method, place, and the name of the data."""
@@ -109,7 +117,8 @@ class ActivationMatching(AlignmentMethod, name="activations"):
                     site: [b.places for b in list_blocks(site, pair.symmetry)] for site in graphs[key][1].values()
                 }
                 moments = {site: PairMoments(places) for site, places in blocks.items()} | moments
-            graph, sites = graphs[key]
+            graph, every = graphs[key]
+            sites = {name: site for name, site in every.items() if site.compared or moments[site].count < ENOUGH}
             with autocast_to(reduced, pair.device):
                 _add_batch(graph, sites, states, inputs, moments)
             pair.compute.report("matching activations", number + 1, count)
@@ -167,7 +176,7 @@ def _match(symmetry: Symmetry, moments: Mapping[Site, PairMoments], seed: int) -
     """The order of all units by what is compared, then their signs, scales and linear maps by all sites."""
     sites = [SeenSite.of(site, found, symmetry) for site, found in moments.items()]
     compared = [seen for seen in sites if seen.site.compared]
-    similarity = CorrelationScores(symmetry, compared)
+    similarity = CorrelationScores(symmetry, sites)
     permutations = search_element(similarity, RESTARTS if similarity.coupled else 1, seed)
     solver = FactorSolver(symmetry, sites, permutations)
     solver.solve_scalars()

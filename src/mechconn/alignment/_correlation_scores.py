@@ -64,7 +64,8 @@ class CorrelationScores(UnitSimilarity):
 
     A place that changes with the sign of the unit that is matched, and no other, counts with one sign for all of the
     unit's places; one that changes with other signs counts by its magnitude. Units that a linear map mixes count
-    together, by the sum of their canonical correlations.
+    together, by the sum of their canonical correlations. Units that are constant behind a nonlinearity in both networks
+    are told apart by what enters it.
 
     Args:
         symmetry: its groups are matched.
@@ -77,7 +78,7 @@ class CorrelationScores(UnitSimilarity):
         self._fixed = dict(fixed or {})
         self._signs = {action.name: action for action in symmetry.actions if action.kind == "sign"}
         self._mixed = {action.units[-1] for action in symmetry.actions if action.kind == "linear"}
-        self._coupled = [seen for seen in sites if len(seen.groups) > 1]
+        self._coupled = [seen for seen in sites if len(seen.groups) > 1 and seen.site.compared]
         self._own = {group: self._add_own(group, sites) for group in self.list_steps()}
 
     @property
@@ -91,6 +92,11 @@ class CorrelationScores(UnitSimilarity):
         """What does not depend on the order of other units; None where no site shows it."""
         parts: dict[frozenset[str], Tensor] = {}
         blocks: list[Tensor] = []
+        hidden: dict[frozenset[str], Tensor] = {}
+        for seen in sites:
+            if seen.site.steady and not seen.site.compared and seen.groups == {group}:
+                self._add_columns(hidden, group, seen)
+        sites = [seen for seen in sites if seen.site.compared]
         for seen in sites:
             if seen.groups == {group}:
                 self._add_columns(parts, group, seen)
@@ -100,7 +106,16 @@ class CorrelationScores(UnitSimilarity):
                 if block.action.units[:-1] == (group,) and not block.others
             ]
         found = [*([_maximise_signs(parts)] if parts else []), *blocks]
-        return torch.stack(found).sum(0) if found else None
+        if not found:
+            return None
+        total = torch.stack(found).sum(0)
+        return self._add_dead(total, _maximise_signs(hidden)) if hidden and not blocks else total
+
+    @staticmethod
+    def _add_dead(scores: Tensor, before: Tensor) -> Tensor:
+        """Units that never pass the nonlinearity, and have no score, are told apart by what enters it."""
+        dead_a, dead_b = ((scores == 0).all(axis) for axis in (1, 0))
+        return torch.where(dead_a[:, None] & dead_b, before, scores)
 
     def _add_columns(self, parts: dict[frozenset[str], Tensor], group: str, seen: SeenSite) -> None:
         """Correlations by the signs of the unit that they change with."""

@@ -16,7 +16,7 @@ from mechconn.alignment._site_plan import Block, cluster_actions, is_told, locat
 from mechconn.symmetry import Action, Symmetry, compute_index, locate_units
 
 SNAPPED = 1e-5
-"""A scale, or an entry of a matrix, nearer to a whole number than this is one: what rounding of activations leaves."""
+"""A scale nearer to a whole number than this is one, and so is a matrix: what rounding of activations leaves."""
 
 
 @dataclass
@@ -24,10 +24,12 @@ class FactorSolver:
     """Finds the elements of actions once the order of units is known.
 
     b_p(u) = the moved B's activation / f_u, where f_u is the product over actions of their elements to the power of the
-    exponents at the place. Signs: those of the correlations. Scales: the mean squares' ratio is f_u^2. Where several
-    actions work on the same units their logarithms solve a linear system over the sites, by least squares. Linear maps:
-    M = S_a^(1/2) Q S_b^(-1/2), S the matrices of second moments and Q the rotation that brings B's whitened units
-    nearest to A's (orthogonal Procrustes); for one unit that is sign and scale.
+    exponents at the place. Signs: those of the correlations. Scales: the mean squares' ratio is f_u^2, before a
+    nonlinearity where that tells it, since a ReLU may leave next to nothing of a unit. Where several actions work on
+    the same units, their logarithms solve a linear system over the sites, by least squares.
+
+    Linear maps: M = S_a^(1/2) Q S_b^(-1/2), S the matrices of second moments and Q the rotation that brings B's
+    whitened units nearest to A's (orthogonal Procrustes); for one unit that is sign and scale.
 
     Attributes:
         symmetry: its actions are looked for.
@@ -68,7 +70,12 @@ class FactorSolver:
     def _solve_cluster(self, actions: Sequence[Action]) -> tuple[list[Tensor], list[bool]]:
         """The elements of actions on the same units, and whether the sites tell each."""
         kind, count = actions[0].kind, math.prod(actions[0].shape(self.symmetry.sizes))
-        rows = [row for seen in self.sites for row in self._list_rows(seen, actions, count)]
+        rows: list[tuple[tuple[int, ...], Tensor]] = []
+        steady = [seen for seen in self.sites if seen.site.steady] if kind == "scale" else []
+        for sites in (steady, self.sites):
+            rows = [row for seen in sites for row in self._list_rows(seen, actions, count)]
+            if all(is_told([key for key, _ in rows], place, kind) for place in range(len(actions))):
+                break
         keys = [key for key, _ in rows]
         told = [is_told(keys, place, kind) for place in range(len(actions))]
         if not rows:
@@ -204,13 +211,18 @@ class FactorSolver:
         factors = {}
         for action in self.symmetry.actions:
             if action.name in self.found:
-                found = self.found[action.name]
-                nearest = found.round()
-                found = torch.where((found - nearest).abs() < SNAPPED, nearest, found)
+                found = _snap(self.found[action.name], action.kind == "linear")
                 none = torch.eye(found.shape[-1]).double() if action.kind == "linear" else torch.ones(()).double()
                 if not torch.equal(found, none.expand_as(found)):
                     factors[action.name] = found
         return factors
+
+
+def _snap(found: Tensor, linear: bool) -> Tensor:
+    """Scales, or whole matrices, that are whole numbers up to rounding; none becomes 0 or a matrix without inverse."""
+    nearest, near = found.round(), (found - found.round()).abs() < SNAPPED
+    near &= torch.linalg.det(nearest)[..., None, None].abs() > 0.5 if linear else nearest != 0
+    return torch.where(near.all(-1, keepdim=True).all(-2, keepdim=True) if linear else near, nearest, found)
 
 
 def _choose_signs(keys: Sequence[tuple[int, ...]], values: Tensor) -> list[Tensor]:

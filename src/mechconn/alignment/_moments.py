@@ -12,6 +12,9 @@ LARGEST_STATE = 2**25
 class PairMoments:
     """First and second moments of two sets of units, accumulated batch by batch about the first batch's means.
 
+    Attributes:
+        count: values of each unit.
+
     Args:
         blocks: places that linear maps mix, [blocks, units, places of each]: there, moments of one network's units with
             each other are kept too, and all are computed in float64; else in float32.
@@ -20,7 +23,7 @@ class PairMoments:
     def __init__(self, blocks: list[Tensor] | None = None) -> None:
         self._blocks = blocks or []
         self._dtype = torch.float64 if blocks else torch.float32
-        self._count = 0
+        self.count = 0
         self._centres: tuple[Tensor, Tensor] | None = None
         self._sums: list[Tensor] = []
 
@@ -28,7 +31,7 @@ class PairMoments:
         """One batch, [batch, units, positions] each."""
         if self._centres is None:
             self._centres = a.to(self._dtype).mean((0, 2)), b.to(self._dtype).mean((0, 2))
-        self._count += a.shape[0] * a.shape[2]
+        self.count += a.shape[0] * a.shape[2]
         # Few units with many positions, units first in memory: as they are. Else values by units, often a view.
         few = a.shape[0] * a.shape[1] ** 2 <= LARGEST_STATE and a.shape[2] >= a.shape[1] and not self._blocks
         first = few and a.is_contiguous() and b.is_contiguous()
@@ -47,7 +50,7 @@ class PairMoments:
     def means(self) -> tuple[Tensor, Tensor]:
         """Of the units of A and B."""
         assert self._centres is not None
-        a, b = ((c.double() + s / self._count).cpu() for c, s in zip(self._centres, self._sums[:2], strict=True))
+        a, b = ((c.double() + s / self.count).cpu() for c, s in zip(self._centres, self._sums[:2], strict=True))
         return a, b
 
     def squares(self) -> tuple[Tensor, Tensor]:
@@ -56,7 +59,7 @@ class PairMoments:
         found = []
         for side, centre in enumerate(self._centres):
             c, total, square = centre.double(), self._sums[side], self._sums[2 + side]
-            found.append((square / self._count + 2 * c * total / self._count + c.square()).cpu())
+            found.append((square / self.count + 2 * c * total / self.count + c.square()).cpu())
         return found[0].clamp_min(0.0), found[1].clamp_min(0.0)
 
     def variances(self) -> tuple[Tensor, Tensor]:
@@ -65,22 +68,22 @@ class PairMoments:
 
     def _variance(self, side: int) -> Tensor:
         assert self._centres is not None
-        square = self._sums[2 + side] / self._count
-        variance = square - (self._sums[side] / self._count) ** 2
+        square = self._sums[2 + side] / self.count
+        variance = square - (self._sums[side] / self.count) ** 2
         rounding = 1e-10 * (square + self._centres[side].double() ** 2)  # what a constant leaves in float32
         return torch.where(variance > rounding, variance, 0.0).cpu()
 
     def covariances(self) -> Tensor:
         """[units of A, units of B]."""
-        means = self._sums[0] / self._count, self._sums[1] / self._count
-        return (self._sums[4] / self._count - means[0][:, None] * means[1]).cpu()
+        means = self._sums[0] / self.count, self._sums[1] / self.count
+        return (self._sums[4] / self.count - means[0][:, None] * means[1]).cpu()
 
     def block_covariances(self, number: int) -> tuple[Tensor, Tensor]:
         """Of A's units with each other and of B's: [blocks, places of each, units, units] each."""
         found = []
         for side in (0, 1):
-            mean = (self._sums[side] / self._count).cpu()[self._blocks[number]].mT  # [blocks, places of each, units]
-            square = self._sums[5 + 2 * number + side].cpu() / self._count
+            mean = (self._sums[side] / self.count).cpu()[self._blocks[number]].mT  # [blocks, places of each, units]
+            square = self._sums[5 + 2 * number + side].cpu() / self.count
             found.append(square - mean[..., :, None] * mean[..., None, :])
         return found[0], found[1]
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mechconn.alignment._sites import MAPS, Act, Site, When, find_sites, list_shown, name_atoms
+from mechconn.alignment._sites import (
+    MAPS,
+    Act,
+    Site,
+    When,
+    find_inputs_before,
+    find_sites,
+    list_shown,
+    name_atoms,
+)
 from mechconn.symmetry import (
     Action,
     Graph,
@@ -25,15 +34,28 @@ from mechconn.symmetry import (
 
 
 def plan_sites(graph: Graph, found: Walk, symmetry: Symmetry, when: When) -> list[Site]:
-    """The sites at which units are compared, and for each action that they do not show the first ones that do."""
+    """The sites at which units are compared, those that tell scales before them, and the first that tell the rest."""
     names = name_atoms(found, symmetry)
     traced = trace_actions(found, symmetry, names)
-    compared = {site.operation: site for sites in find_sites(graph, found, symmetry, when).values() for site in sites}
-    shown = {name: _add_acts(site, traced.get(name, {})) for name, site in list_shown(found, names).items()}
+    compared = dict[str, Site]()
+    for sites in find_sites(graph, found, symmetry, when).values():
+        traceable = [site for site in sites if site.operation in traced]  # what actions do elsewhere is not known
+        compared |= {site.operation: site for site in traceable or sites}
+    before = find_inputs_before(graph, found)
+    shown = {
+        name: replace(_add_acts(site, traced.get(name, {})), steady=name in before)
+        for name, site in list_shown(found, names).items()
+    }
     chosen = [shown[name] for name in compared]
-    first = [site for name, site in shown.items() if found.operations[name] in MAPS]
+    scales = [action for action in symmetry.actions if action.kind == "scale"]
+    for name, site in shown.items():
+        if site.steady and name not in compared and any(site.shows(action) for action in scales):
+            chosen.append(replace(site, compared=False))
+    known = {site.operation for site in chosen}
+    rest = {name: site for name, site in shown.items() if name not in known}
+    first = [site for name, site in rest.items() if found.operations[name] in MAPS]
     for clustered in cluster_actions(symmetry.actions):
-        chosen += _find_missing(clustered, chosen, [*first, *shown.values()], symmetry)
+        chosen += _find_missing(clustered, chosen, [*first, *rest.values()], symmetry)
     return chosen
 
 

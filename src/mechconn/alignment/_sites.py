@@ -50,6 +50,8 @@ class Site:
         operation, axis, pattern: of which operation, and which axis.
         acts: what signs, scales and linear maps do along it.
         compared: whether units are matched by it; else it only tells signs, scales and linear maps.
+        steady: whether it enters a nonlinearity: there a unit moves that never passes it, and one that seldom does has
+            a size that can be measured.
     """
 
     operation: str
@@ -57,6 +59,7 @@ class Site:
     pattern: Pattern
     acts: tuple[Act, ...] = ()
     compared: bool = True
+    steady: bool = False
 
     def shows(self, action: Action) -> bool:
         """Whether an action changes what is seen."""
@@ -71,7 +74,7 @@ def find_sites(graph: Graph, found: Walk, symmetry: Symmetry, when: When) -> dic
     and norms make it. Only operations with one permuted axis are used, so that no other group decides what is compared.
     """
     shown = list_shown(found, name_atoms(found, symmetry))
-    nonlinear = _find_outputs_after(graph, found) if when == "after" else _find_inputs_before(graph, found)
+    nonlinear = _find_outputs_after(graph, found) if when == "after" else find_inputs_before(graph, found)
     maps = {name for name, operation in found.operations.items() if operation in MAPS}
     result: dict[str, list[Site]] = {}
     for group in symmetry.sizes:
@@ -112,7 +115,8 @@ def _find_outputs_after(graph: Graph, found: Walk) -> set[str]:
     return ends
 
 
-def _find_inputs_before(graph: Graph, found: Walk) -> set[str]:
+def find_inputs_before(graph: Graph, found: Walk) -> set[str]:
+    """Operations whose results enter a nonlinearity."""
     return {
         maker.name
         for node in graph.nodes

@@ -108,7 +108,13 @@ class Action:
 
     def __post_init__(self) -> None:
         check_choice("kind of an action", self.kind, ACTION_KINDS)
-        object.__setattr__(self, "units", tuple(self.units))
+        units = (self.units,) if isinstance(self.units, str) else tuple(self.units)
+        object.__setattr__(self, "units", units)
+        if not units or len(set(units)) < len(units):
+            raise ValueError(
+                f"the action {self.name!r} needs the names of different groups of units, got "
+                f"{', '.join(units) or 'none'}; write units=['layer0'] or the like"
+            )
         object.__setattr__(self, "members", _read_members(self.members))
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -203,6 +209,11 @@ def check_actions(
     actions: Sequence[Action], shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, int]
 ) -> tuple[Action, ...]:
     """The actions, once each fits the tensors.
+
+    Args:
+        actions: to be checked.
+        shapes: of the tensors.
+        sizes: of the groups of units.
 
     Raises:
         ValueError: a name that is there twice, or is a group of units; units or tensors that are unknown; a pattern

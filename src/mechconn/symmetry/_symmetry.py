@@ -138,6 +138,7 @@ class Symmetry(Result, kind="symmetry"):
         Raises:
             ValueError: another kind.
         """
+        kinds = (kinds,) if isinstance(kinds, str) else kinds
         for kind in kinds:
             check_choice("kind", kind, KINDS)
         found = {
@@ -167,6 +168,7 @@ class Symmetry(Result, kind="symmetry"):
             tensor([[6., 5.]])
         """
         self._check_state(state)
+        element = {name: torch.as_tensor(value) for name, value in element.items()}
         self.check_element(element)
         return {name: self.moved(self.aliases.get(name, name), tensor, element) for name, tensor in state.items()}
 
@@ -222,12 +224,13 @@ class Symmetry(Result, kind="symmetry"):
         """Prove on one model that moving units changes nothing; see the class for what an element does.
 
         All groups are moved at once. Each group is permuted by a random cycle through all of its units, then by a swap
-        of two neighbours in it, which together generate every permutation of the group; signs, scales and matrices are
-        drawn afresh each time, scales also far from 1. Where the outputs change, the group at fault is found by halving
-        what is moved. This happens in float64, in evaluation and in training mode with dropout off, at weights,
-        statistics and inputs disturbed so that none is zero and no two units are alike. Units that do nothing on the
-        example (before a dead ReLU) cannot be checked by it. Where the outputs in training mode are those in evaluation
-        mode, bit by bit, the two modes compute one function, and nothing is moved a second time.
+        of two neighbours in it, which together generate every permutation of the group; each sign is -1 in one of the
+        two; scales and matrices are drawn afresh each time, scales also far from 1. Where the outputs change, the group
+        at fault is found by halving what is moved. This happens in float64, in evaluation and in training mode with
+        dropout off, at weights, statistics and inputs disturbed so that none is zero and no two units are alike. Units
+        that do nothing on the example (before a dead ReLU) cannot be checked by it. Where the outputs in training mode
+        are those in evaluation mode, bit by bit, the two modes compute one function, and nothing is moved a second
+        time.
 
         In evaluation mode, all groups together are moved as well on the example made larger and made smaller (longer
         and shorter texts, other images, other numbers of rows) along every axis along which the model takes it. Where
