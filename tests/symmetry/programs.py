@@ -126,6 +126,11 @@ def halves(r: random.Random, c: int, dim: int) -> Step:
     )
 
 
+def triangle(x: Tensor) -> Tensor:
+    """R of X'X + I = Q R; without I it is singular where places repeat, and rounding decides what R is."""
+    return torch.linalg.qr(x.T @ x + torch.eye(x.shape[1], dtype=x.dtype))[1]
+
+
 def unknown(r: random.Random, c: int, dim: int) -> Step:
     """An operation without a rule, or one that reads the order along the channels, or everywhere."""
     shift = r.randrange(1, 4)
@@ -139,10 +144,7 @@ def unknown(r: random.Random, c: int, dim: int) -> Step:
                 lambda x: x.roll(shift, dim),
                 lambda x: x.flip(dim),
                 lambda x: (x.movedim(dim, -1) * numbers.to(x)).movedim(-1, dim),
-                lambda x: (
-                    x
-                    + torch.linalg.qr(x.movedim(dim, -1).flatten(0, -2).T @ x.movedim(dim, -1).flatten(0, -2))[1].sum()
-                ),
+                lambda x: x + triangle(x.movedim(dim, -1).flatten(0, -2)).sum(),
                 lambda x: x.movedim(dim, -1)[..., torch.arange(c).roll(shift)].movedim(-1, dim),
                 lambda x: x.diff(dim=dim, prepend=x.narrow(dim, 0, 1)),
                 lambda x: x * x.movedim(dim, -1)[..., ::2].sum(-1, keepdim=True).movedim(-1, dim),
