@@ -156,6 +156,11 @@ def unknown(r: random.Random, c: int, dim: int) -> Step:
 # ---------------------------------------------------------------- [n, c]
 
 
+def largest_row(x: Tensor) -> Tensor:
+    """The row in which x plus the row's number is largest, for each unit; rows that are alike are no tie."""
+    return (x + torch.arange(len(x)).to(x)[:, None]).argmax(0)
+
+
 def flat(r: random.Random, c: int) -> Step:
     d, g = r.choice(SIZES), divisor(r, c)
     tied = nn.Linear(c, d)
@@ -190,7 +195,7 @@ def flat(r: random.Random, c: int) -> Step:
             lambda: Step(lambda x, cell: cell(x), r.choice([nn.GRUCell, nn.RNNCell])(c, d)),
             lambda: Step(lambda x, cell: cell(x)[0], nn.LSTMCell(c, d)),
             lambda: Step(lambda x, a, b: torch.cat([a(x).relu(), b(x)], 1) ** 2, nn.Linear(c, d), nn.Linear(c, d)),
-            lambda: Step(lambda x, t: x + t.weight[x.argmax(0, keepdim=True)[0] % 3].sum(0), nn.Embedding(3, c)),
+            lambda: Step(lambda x, t: x + t.weight[largest_row(x) % 3].sum(0), nn.Embedding(3, c)),
             lambda: Step(
                 lambda x, a: a(x).unflatten(1, (3, d)).unbind(1)[0] * a(x).view(-1, 3, d)[:, 2], nn.Linear(c, 3 * d)
             ),
