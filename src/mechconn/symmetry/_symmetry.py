@@ -18,7 +18,7 @@ from mechconn.symmetry import _pattern
 from mechconn.symmetry._action import KINDS, Action, Element, Kind, check_actions, check_element
 from mechconn.symmetry._coverage import count_axes, describe_coverage
 from mechconn.symmetry._graph import map_to_first_names
-from mechconn.symmetry._groups import Group, make_action_group
+from mechconn.symmetry._group_listing import Group, make_action_group
 from mechconn.symmetry._pattern import Pattern
 from mechconn.symmetry._spec import check_axis_lengths, check_names, check_permutations, parse_axes, solve_sizes
 from mechconn.symmetry._symmetry_fields import UnitPlace, read_actions, read_axes, read_frozen
