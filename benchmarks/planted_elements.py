@@ -190,7 +190,7 @@ def undo(name: str, model: nn.Module, data: Any, probe: Tensor, asked: argparse.
     """Plant elements and align; whether all were undone."""
     symmetry = mc.symmetry_of(model, probe[:2])
     methods = {"weights": mc.WeightMatching(), "activations": mc.ActivationMatching(data)}
-    fast, good = mc.Compute(precision="auto" if name == IMAGES else "model"), True
+    good = True
     with torch.no_grad():
         expected = model(probe)
     for kind, elements in list_planted(symmetry, asked):
@@ -200,7 +200,7 @@ def undo(name: str, model: nn.Module, data: Any, probe: Tensor, asked: argparse.
                 moved = copy.deepcopy(model)
                 moved.load_state_dict(symmetry.apply(model.state_dict(), element))
                 started = time.perf_counter()
-                found = mc.align(model, moved, method, symmetry, compute=fast)
+                found = mc.align(model, moved, method, symmetry)
                 spent += time.perf_counter() - started
                 left = found.distance_after / (found.distance_before or math.inf)
                 dead = sum(found.dead.values())
