@@ -58,6 +58,20 @@ class SharedKeys(nn.Module):
         return self.out(mixed.mean(1))
 
 
+class Repeated(nn.Module):
+    """One layer that is used three times: its weight has the same units along both axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again, self.head = nn.Linear(WIDTH, 7), nn.Linear(7, 7), nn.Linear(7, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.first(x))
+        for _ in range(3):
+            hidden = torch.tanh(self.again(hidden))
+        return self.head(hidden)
+
+
 class LowRank(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -99,6 +113,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "relu": (lambda: dense(nn.ReLU), ROW),
     "tanh": (lambda: dense(nn.Tanh), ROW),
     "swiglu": (Gated, ROW),
+    "repeated": (Repeated, ROW),
     "bilinear": (lambda: Gated(squashed=False), ROW),
     "low rank": (LowRank, ROW),
     "batch norm": (convolution, IMAGE),
@@ -205,3 +220,44 @@ def test_a_unit_that_seldom_passes_a_relu_gets_its_scale_from_what_enters_it() -
     before = x.square().mean().sqrt() / (x - 1.0 + 1e-6).square().mean().sqrt()
     assert found.permutations["layer0"].tolist() == [0, 1]
     assert found.factors["layer0:scale"].tolist() == pytest.approx([float(before), 1.0], rel=1e-5)
+
+
+def test_a_unit_that_hardly_moves_keeps_a_scale_near_the_balanced_one() -> None:
+    """B's unit 0 is alive by a hair: its mean square would ask for a scale of some thousands."""
+    a, b = (build(lambda: nn.Sequential(nn.Linear(WIDTH, 4), nn.ReLU(), nn.Linear(4, CLASSES)).double()) for _ in "ab")
+    with torch.no_grad():
+        b[0].weight[0] *= 0.01
+        b[0].bias[0] = -0.01
+    data = draw(ROWS, WIDTH), torch.arange(ROWS) % CLASSES
+    symmetry = mc.symmetry_of(a, data[0][:4])
+    found = mc.align(a, b, mc.ActivationMatching(data), symmetry)
+    of_a, of_b = (
+        mc.symmetry.find_balanced_scales(mc.parameters_of(net), symmetry.actions, symmetry.sizes)["layer0:scale"]
+        for net in (a, b)
+    )
+    wanted = of_b[found.permutations["layer0"]] / of_a
+    ratio = found.factors["layer0:scale"] / wanted
+    assert float(ratio.max()) <= 2.0 + 1e-9 and float(ratio.min()) >= 0.5 - 1e-9
+    torch.testing.assert_close(found.model(data[0]), b(data[0]))
+
+
+@pytest.mark.parametrize("planted", [1e-7, 1e7])
+def test_small_and_large_scales_are_found_and_not_rounded_away(planted: float) -> None:
+    """A unit, or the units that a linear map mixes, may be 1e-7 of the other network's."""
+    for name, kind in (("relu", "scale"), ("low rank", "linear")):
+        model, data = train(name)
+        symmetry = mc.symmetry_of(model, data[0][:2])
+        element = {
+            action.name: torch.ones(action.shape(symmetry.sizes)).double()
+            if kind == "scale"
+            else torch.eye(symmetry.sizes[action.units[-1]]).double()
+            for action in symmetry.actions
+            if action.kind == kind
+        }
+        first = next(iter(element))
+        element[first] = element[first] * planted
+        moved = copy.deepcopy(model)
+        moved.load_state_dict(symmetry.apply(model.state_dict(), element))
+        found = mc.align(model, moved, mc.ActivationMatching(data), symmetry)
+        torch.testing.assert_close(found.factors[first] * planted, element[first] / planted, rtol=1e-5, atol=1e-5)
+        assert found.distance_after <= 1e-4 * norm(model)

@@ -69,7 +69,7 @@ def test_it_prints_and_tabulates_and_draws_similarity_by_group() -> None:
     assert row == {"group": "layer0", "units": 5, "similarity_before": before, "similarity_after": after, "dead": 0}
     (table,) = found.tables()
     assert table.rows == (("layer0", "5", f"{before:.3f}", f"{after:.3f}", ""),)
-    assert "What holds the others still: it belongs to the model&#39;s input" in found._repr_html_()
+    assert "What holds other axes still: it belongs to the model&#39;s input" in found._repr_html_()
     (axes,) = found.plot().axes
     heights = [container[0].get_ydata().tolist() for container in axes.containers]  # pyright: ignore
     assert heights == [[before], [after]] and axes.get_ylabel() == "similarity"
@@ -164,7 +164,7 @@ def test_each_kind_says_how_far_it_brought_the_weights() -> None:
     assert found.distance_by_kind == {"permutation": pytest.approx(saved), "scale": pytest.approx(0.0, abs=1e-9)}
     assert found.removed == "permutations and scales"
     assert f"{saved:.4g} apart as saved, {saved:.4g} after permutations" in str(found)
-    assert "scales alone account for 100 % of the distance that alignment removed" in found.notes[0]
+    assert "scales account for 100 % of the distance that alignment removed" in found.notes[0]
     assert mc.load_result(found.to_dict()).distance_by_kind == found.distance_by_kind  # pyright: ignore
     permuted = copy.deepcopy(model)
     permuted.load_state_dict(symmetry.apply(model.state_dict(), symmetry.random(1, kinds=["permutation"])))

@@ -115,3 +115,20 @@ def test_a_network_without_linear_layers_has_no_metric() -> None:
         mc.align(a, a, mc.InputCovarianceMatching((X, Y)), symmetry)
     with pytest.raises(ValueError, match="restarts"):
         mc.InputCovarianceMatching((X, Y), restarts=0)
+
+
+@pytest.mark.parametrize("part", [lambda w: w.t(), lambda w: w[:2]], ids=["transposed", "in parts"])
+def test_what_reads_data_transposed_or_in_parts_has_no_metric(part: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Such a tensor begins where its parameter does, but its inputs do not run along the parameter's second axis."""
+
+    class Read(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(FEATURES, FEATURES))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(nn.functional.linear(x, part(self.weight)))
+
+    a = build(Read)
+    with pytest.raises(ValueError, match="no linear layer or convolution of Read"):
+        mc.align(a, a, mc.InputCovarianceMatching((X, Y)), mc.Symmetry.from_axes(a, {}, example_input=X))

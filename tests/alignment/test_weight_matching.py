@@ -188,7 +188,8 @@ def test_a_network_lands_on_another_at_its_scales() -> None:
     assert found.factors["layer0:scale"].tolist() == pytest.approx([4.0, 4.0])
     assert torch.allclose(found.params["0.weight"], 4 * torch.eye(2).double(), atol=1e-9)
     assert found.params["2.weight"].tolist() == [pytest.approx([1.0, 1.0])]
-    assert found.notes == ()
+    (note,) = found.notes
+    assert note.startswith("scales account for 100 % of the distance that alignment removed")
 
 
 def test_what_scales_move_apart_is_noted() -> None:
@@ -201,6 +202,19 @@ def test_what_scales_move_apart_is_noted() -> None:
     assert found.distance_after > found.distance_before
     (note,) = found.notes
     assert note.startswith("B's units got A's scales, which puts the weights farther apart, from a distance of ")
+
+
+def test_what_linear_maps_move_apart_is_noted_as_that() -> None:
+    def product_of_maps() -> nn.Module:
+        return nn.Sequential(nn.Linear(FEATURES, 3, bias=False), nn.Linear(3, CLASSES, bias=False))
+
+    a, b = build(product_of_maps, 1), build(product_of_maps, 2)
+    symmetry = mc.symmetry_of(a, EXAMPLE)
+    (action,) = symmetry.actions
+    far = {action.name: 30.0 * torch.eye(3).double()}
+    a = mc.with_parameters(a, symmetry.apply(mc.parameters_of(a), far))
+    (note,) = mc.align(a, b, mc.WeightMatching(restarts=2), symmetry).notes
+    assert note.startswith("B's units got A's linear maps, which puts the weights farther apart")
 
 
 @pytest.mark.parametrize("seed", range(5))

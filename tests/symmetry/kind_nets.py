@@ -208,6 +208,19 @@ def softmax_of_products(m: Any, x: Tensor) -> Tensor:
     return m.out((m.q(x) @ m.k(x).mT).softmax(-1) @ m.v(x)).mean(1)
 
 
+def weight_norm_of_parts() -> nn.Module:
+    """The rows that are normed are two parameters end to end: scaled apart, they would change each other's share."""
+
+    def run(m: Any, x: Tensor) -> Tensor:
+        hidden = torch.cat([m.a(x).relu(), m.b(x).relu()], 1)
+        weight = torch._weight_norm(torch.cat([m.v, m.w], 1), m.g, 0)
+        return m.head(F.linear(hidden, weight).relu())
+
+    sizes = {"v": (6, 3), "w": (6, 4), "g": (6, 1)}
+    vectors = {name: nn.Parameter(torch.randn(size)) for name, size in sizes.items()}
+    return Net(run, a=LAYER(5, 3), b=LAYER(5, 4), head=LAYER(6, 2), **vectors)
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor, tuple[str, ...]]] = {
     "SwiGLU": (lambda: gated(F.silu), FEATURES, ("gate:sign", "gate:scale")),
     "GEGLU": (lambda: gated(F.gelu), FEATURES, ("gate:sign", "gate:scale")),
@@ -239,6 +252,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor, tuple[str, ...]]] = {
         ("a:linear",),
     ),
     "max pooling, relu": (on_pixels(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2)), PIXELS, ("layer0:scale",)),
+    "adaptive max pooling": (
+        on_pixels(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(2)),
+        PIXELS,
+        ("layer0:scale",),
+    ),
     "max pooling, tanh": (on_pixels(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.MaxPool2d(2)), PIXELS, ()),
     "mean pooling, tanh": (on_pixels(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.AvgPool2d(2)), PIXELS, ("layer0:sign",)),
     "batch norm, relu": (
@@ -285,6 +303,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor, tuple[str, ...]]] = {
     "RNN, tanh": (lambda: recurrent(nn.RNN), TOKENS, ("rnn:sign",)),
     "parts, layer norm": (lambda: branches_of_one_group(lambda x: F.layer_norm(x, (7,))), FEATURES, ("c:sign",)),
     "parts, instance norm": (lambda: branches_of_one_group(F.instance_norm), FEATURES, ("c:sign",)),
+    "parts, weight norm": (weight_norm_of_parts, FEATURES, ("v:sign", "v:scale", "v:scale:2")),
     "parts, RMS norm": (
         lambda: branches_of_one_group(lambda x: F.rms_norm(x, (7,))),
         FEATURES,

@@ -53,6 +53,14 @@ def test_what_is_written_by_hand_is_what_is_found() -> None:
     assert alone.actions == ()  # a tensor that was written anew has no member of what was found
 
 
+def test_reasons_of_groups_that_are_gone_go_with_them() -> None:
+    found = mc.symmetry_of(built(between(F.gelu)), FEATURES)
+    assert set(found.without) == {"layer:sign", "layer:scale"}
+    assert found.with_axes({"layer.bias": [6]}).without == found.without
+    fixed: dict[str, list[str | int]] = {"layer.weight": [6, 5], "layer.bias": [6], "head.weight": [2, 6]}
+    assert found.with_axes(fixed).without == {}
+
+
 GATED_AXES: dict[str, list[str | int]] = {
     "gate.weight": ["gate", 5],
     "gate.bias": ["gate"],
@@ -115,6 +123,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "no kind": (
         lambda: with_action(*MADE, kind="rotation"),
         "kind of an action must be one of 'sign', 'scale', 'linear'",
+    ),
+    "a linear map to another power": (
+        lambda: with_action(("layer.weight", ["h", 5], 2), kind="linear"),
+        r"the linear action 'h:scale' must have the exponent 1 or -1, got 2 in layer\.weight; write 1 where the matrix",
     ),
     "no member": (lambda: with_action("layer.weight"), r"members must be a list of \[tensor, a list with one pattern"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.symmetry import Action
+from mechconn.symmetry import Action, Member
 from mechconn.symmetry._row_moves import move_rows
 from mechconn.symmetry._verify import draw_elements
 from memory import peak
 from symmetry.attention_nets import FEATURES
 from symmetry.check import built
 from symmetry.hub_models import MODELS as HUB
+from symmetry.recurrent_nets import Net
 
 Axes = dict[str, list[str | int]]
 LAYERS = 7
@@ -224,3 +226,25 @@ def test_a_symmetry_is_found_and_proved_within_0_3_copies_of_the_model(name: str
     found: list[mc.Symmetry] = []
     assert peak(lambda: found.append(mc.symmetry_of(model, example))) <= 0.3 * size + DRAWS
     assert peak(lambda: found[0].verify(model)) <= 0.3 * size + DRAWS
+
+
+JOINT: dict[str, tuple[Callable[[Any, Tensor], Tensor], tuple[str, ...]]] = {
+    "two vectors at once": (lambda m, x: x @ m.w @ (m.p * m.q)[:, None], ("p", "q")),
+    "all signs at once": (lambda m, x: x @ m.w @ torch.outer(m.p, m.p).sum(0)[:, None], ("p",)),
+    "signs in pairs": (lambda m, x: (x @ m.w).sum(1, keepdim=True) * m.p.prod(), ("p",)),
+}
+"""A function, and vectors whose signs are claimed one by one, but may only be flipped together."""
+
+
+@pytest.mark.parametrize(("case", "size"), [("two vectors at once", 1), *product(JOINT, (2, 3, 4))])
+def test_signs_that_may_only_be_flipped_together_are_refused(case: str, size: int) -> None:
+    run, names = JOINT[case]
+    shapes = {"p": (size,), "q": (size,), "w": (5, size)}
+    model = built(lambda: Net(run, **{name: nn.Parameter(torch.randn(shape)) for name, shape in shapes.items()}))
+    axes: dict[str, list[str | int]] = {"p": ["h"], "q": ["h"], "w": [5, "h"]}
+    signs = [Action(f"{name}:sign", "sign", ("h",), (Member(name, (("h",),)),)) for name in names]
+    x = torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
+    symmetry = mc.Symmetry.from_axes(model, axes, example_input=x, actions=signs)
+    for seed in range(8):
+        with pytest.raises(ValueError, match="changes the model's outputs in evaluation mode"):
+            symmetry.verify(model, seed=seed)

@@ -79,6 +79,6 @@ def test_a_tensor_of_too_many_parts_has_no_scales(case: str, monkeypatch: pytest
     """The bound is 4,096 combinations of parts; it is lowered here, so that a small network passes it."""
     run, below, above = PARTS[case]
     for bound, reason in ((9, below), (8, above)):
-        monkeypatch.setattr("mechconn.symmetry._gradings.MOST_RUNS", bound)
+        monkeypatch.setattr("mechconn.symmetry._unit_places.MOST_RUNS", bound)
         symmetry = check_found(lambda: Net(run, left=nn.Linear(5, 6), right=nn.Linear(5, 6)), FEATURES, ())
         assert symmetry.without["left:scale"] in (reason, NOT_HOMOGENEOUS.format(reason))

@@ -104,9 +104,10 @@ def test_networks_of_the_users_operation_are_aligned() -> None:
     model = build(Squared)
     symmetry, data = mc.symmetry_of(model, X), (X, torch.tensor([0, 1] * 20))
     other = mc.with_parameters(model, symmetry.apply(mc.parameters_of(model), symmetry.random(1)))
-    for method in (mc.WeightMatching(), mc.ActivationMatching(data)):
+    # Scales by activations are roots of moments in float32.
+    for method, share in ((mc.WeightMatching(), 1e-12), (mc.ActivationMatching(data), 1e-6)):
         found = mc.align(model, other, method, symmetry)
-        assert found.distance_before > 0 and found.distance_after < 1e-12 * found.distance_before
+        assert found.distance_before > 0 and found.distance_after < share * found.distance_before
         torch.testing.assert_close(found.similarity_after["body"], 1.0)
 
 
@@ -229,6 +230,13 @@ def test_a_rule_says_whether_units_keep_signs_and_scales(said: dict[str, Any], k
         symmetry.verify(model)
     exponents = {action.kind: [member.exponent for member in action.members] for action in symmetry.actions}
     assert exponents.get("scale", [1, 1, -3]) == [1, 1, -3]
+
+
+@pytest.mark.parametrize("degree", [0.01, 2**0.5, float("inf"), float("nan")])
+def test_a_degree_that_is_no_fraction_of_a_small_denominator_gives_no_scales(degree: float) -> None:
+    with registered(too_much, "test_user_rules::cube", degree=degree):
+        symmetry = mc.symmetry_of(build(Cubed), X)
+    assert not symmetry.actions and "body:scale" in symmetry.without
 
 
 def test_a_wrong_word_about_scales_is_found_by_running() -> None:

@@ -1,4 +1,4 @@
-"""Permutations, signs, scales and linear maps of hidden units that bring one network closest to another."""
+"""Permutations, signs, scales and linear maps of hidden units that move one network onto another."""
 
 from mechconn.alignment._activations import ActivationMatching as ActivationMatching
 from mechconn.alignment._alignment import align as align

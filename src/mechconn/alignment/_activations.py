@@ -16,6 +16,7 @@ from mechconn.alignment._correlation_scores import CorrelationScores, SeenSite
 from mechconn.alignment._factors import FactorSolver, count_dead, measure_means
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair, read_example
 from mechconn.alignment._moments import PairMoments
+from mechconn.alignment._scale_bounds import bound_scales
 from mechconn.alignment._site_plan import list_blocks, plan_sites
 from mechconn.alignment._sites import Site
 from mechconn.core import (
@@ -59,6 +60,11 @@ class ActivationMatching(AlignmentMethod, name="activations"):
     S_b^(-1/2), S the second moments and Q the best rotation (orthogonal Procrustes). Heads whose dimensions a linear
     map mixes are matched by their canonical correlations. Kinds that no activation shows are listed in `unseen`.
 
+    Where the symmetry has signs, |corr| takes the place of corr, and its sign is the unit's. Scales are sqrt(E[a_u^2] /
+    E[b_p(u)^2]), kept within a factor of 2 of those at which both networks' balanced weights meet (`WeightMatching`):
+    a unit that hardly moves on the data would get any scale. Linear maps solve orthogonal Procrustes between whitened
+    activations.
+
     Attributes:
         data: what the units are compared on; by convention training data.
         when: "after" (default) or "before" the nonlinearity.
@@ -83,7 +89,7 @@ class ActivationMatching(AlignmentMethod, name="activations"):
         """The element of every group and action, and the mean correlation of matched units before and after."""
         with isolate_rng(pair.seed, "activation matching"), keep_generator_states(self._checked):
             moments = self._moments(pair)
-        return _match(pair.symmetry, moments, pair.seed)
+        return bound_scales(pair, _match(pair.symmetry, moments, pair.seed))
 
     def describe(self) -> dict[str, Any]:
         """Method, place, and the name of the data."""

@@ -1,4 +1,4 @@
-"""Aligning two networks: moving one onto the other by permutations that leave its function as it is."""
+"""Aligning two networks: moving one onto the other by a symmetry that leaves its function as it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.alignment._alignment_result import Alignment
-from mechconn.alignment._distances import compute_distance, measure_by_kind, note_large_kinds
+from mechconn.alignment._distances import compute_distance, join_kinds, measure_by_kind, note_large_kinds
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
 from mechconn.core import (
     Compute,
@@ -59,7 +59,7 @@ def align(
         model_a: the network that stays; neither module is changed.
         model_b: the network that is moved: one module with A, with other parameters and statistics.
         method: `ActivationMatching(data)`, `WeightMatching()`, or an `AlignmentMethod` of your own.
-        symmetry: what may be permuted; default, of a method that reads data: `symmetry_of` model_b on their first two
+        symmetry: what may be moved; default, of a method that reads data: `symmetry_of` model_b on their first two
             rows.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         seed: of the proof's permutations and of restarts.
@@ -219,14 +219,17 @@ def _rest_at(model: nn.Module, device: torch.device) -> nn.Module:
 
 def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: float) -> Iterator[str]:
     """That nothing moved, and why; that the weights moved apart."""
+    moved = {action.kind for action in symmetry.actions if action.name in matched.factors}
+    rescaling = [kind for kind in ("scale", "linear") if kind in moved]
+    names = join_kinds(rescaling)
     if not symmetry.sizes:
         yield "the symmetry holds no units that may be permuted: B was not changed"
     elif not matched.factors and all(torch.equal(p.cpu(), torch.arange(len(p))) for p in matched.permutations.values()):
         yield "matching found no better order than the present one: B was not changed"
-    elif after > before * (1 + 1e-6) and matched.factors:
+    elif after > before * (1 + 1e-6) and rescaling:
         yield (
-            f"B's units got A's scales, which puts the weights farther apart, from a distance of {before:.4g} to "
-            f"{after:.4g}: units are matched by the method's own measure, which does not depend on their scales"
+            f"B's units got A's {names}, which puts the weights farther apart, from a distance of {before:.4g} to "
+            f"{after:.4g}: units are matched by the method's own measure, which does not depend on them"
         )
     elif after > before * (1 + 1e-6):
         yield (

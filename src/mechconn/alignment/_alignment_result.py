@@ -10,7 +10,7 @@ import torch
 from pydantic import PlainValidator
 from torch import Tensor, nn
 
-from mechconn.alignment._distances import describe_distances, list_kinds
+from mechconn.alignment._distances import describe_distances, join_kinds
 from mechconn.core import NOT_SAVED, Params
 from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks, leave_out
 from mechconn.symmetry import Symmetry
@@ -60,11 +60,11 @@ class Alignment(Result, kind="alignment"):
             of the balanced weights), before and after.
         distance_before, distance_after: |theta_A - theta_B| over all parameters, before and after.
         dead: group -> units that are constant on the data, so that they cannot be matched; empty for weight matching.
-        unseen: groups that could not be compared, and stay.
-        symmetry: which permutations leave the function as it is.
+        unseen: groups, signs, scales and linear maps that could not be compared, and stay.
+        symmetry: which permutations, signs, scales and linear maps leave the function as it is.
         settings: the method and everything needed to repeat it.
         notes: what the reader must know: that nothing moved, or that the weights ended farther apart; mostly empty.
-        params: B's parameters with their units permuted. Files leave them out.
+        params: B's parameters with their units moved. Files leave them out.
         model: B as a module with these parameters, its norms' buffers moved along; the same function as B. Files leave
             it out.
         factors: action of the symmetry -> the signs, scales or matrices that B's units are multiplied by, float64, once
@@ -110,7 +110,7 @@ class Alignment(Result, kind="alignment"):
     @property
     def removed(self) -> str:
         """The kinds of moves that were made, as a list in words."""
-        return list_kinds(self.distance_by_kind)
+        return join_kinds(self.distance_by_kind)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -136,8 +136,10 @@ class Alignment(Result, kind="alignment"):
 
     def sections(self) -> list[Section]:
         """Similarity group by group, as a table and as a picture."""
-        reasons = "; ".join(sorted(set(self.symmetry.frozen.values()))) or "nothing"
-        text = f"The weights are {self.distances}. {self.share}. What holds the others still: {reasons}."
+        reasons = (
+            "; ".join(sorted({*self.symmetry.frozen.values(), *self.symmetry.partly_frozen.values()})) or "nothing"
+        )
+        text = f"The weights are {self.distances}. {self.share}. What holds other axes still: {reasons}."
         table = Table(
             ("units", "number", "similarity before", "after", "dead"),
             tuple(

@@ -38,7 +38,7 @@ class Solution:
 class UnitSimilarity(abc.ABC):
     """How alike A and the moved B are, as a sum over units.
 
-    A step is a group of units, whose permutation is chosen with the signs of its units; others may be added.
+    A step is a group of units, whose permutation is chosen; a subclass may choose more with it, and add other steps.
     """
 
     sizes: Mapping[str, int]
@@ -58,10 +58,6 @@ class UnitSimilarity(abc.ABC):
     def total(self, element: Element) -> float:
         """The whole sum at this element."""
 
-    def odd_scores(self, group: str, element: Element, known: frozenset[str] | None = None) -> dict[str, Tensor]:
-        """Signs of the group's units, by name -> [size, size]: the gain that changes its sign with them."""
-        return {}
-
     def list_steps(self) -> list[str]:
         """What is chosen in turns."""
         return list(self.sizes)
@@ -79,18 +75,13 @@ class UnitSimilarity(abc.ABC):
         return self.total(found) - self.total(other)
 
     def solve(self, step: str, element: Element, known: frozenset[str] | None = None) -> Solution | None:
-        """The best permutation of a group and the signs of its units; None where nothing is known of it."""
-        even, odd = self.scores(step, element, known), self.odd_scores(step, element, known)
-        parts = [*([] if even is None else [even]), *(scores.abs() for scores in odd.values())]
-        if not parts:
+        """The best permutation of a group; None where nothing is known of it."""
+        scores = self.scores(step, element, known)
+        if scores is None:
             return None
-        scores = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
-        there, rows, now = solve_assignment(scores), torch.arange(len(scores)), element[step]
-        signs = {name: choose_signs(found[rows, there], element[name]) for name, found in odd.items()}
-        present = 0.0 if even is None else sum_matched(even, now)
-        present += sum(float((found[rows, now].double().cpu() * element[name]).sum()) for name, found in odd.items())
-        largest = float(scores.abs().max())
-        return Solution({step: there, **signs}, sum_matched(scores, there), present, largest, float(scores.abs().sum()))
+        there, size = solve_assignment(scores), scores.abs()
+        value, present = sum_matched(scores, there), sum_matched(scores, element[step])
+        return Solution({step: there}, value, present, float(size.max()), float(size.sum()))
 
 
 def search_element(

@@ -42,8 +42,8 @@ def describe_distances(before: float, by_kind: Mapping[str, float]) -> str:
     return f"{before:.4g} apart as saved, {after}" if after else f"{before:.4g} apart as saved"
 
 
-def list_kinds(kinds: Iterable[str]) -> str:
-    """Kinds as a list in a sentence."""
+def join_kinds(kinds: Iterable[str]) -> str:
+    """Kinds as a list in a sentence; of none, permutations."""
     *first, last = [PLURAL[kind] for kind in kinds] or [PLURAL["permutation"]]
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -55,6 +55,6 @@ def note_large_kinds(before: float, by_kind: Mapping[str, float]) -> Iterator[st
         gained, whole = distances[number] - distances[number + 1], before - distances[-1]
         if kind != "permutation" and gained > LARGE * whole > 0:
             yield (
-                f"{PLURAL[kind]} alone account for {100 * min(gained / whole, 1.0):.0f} % of the distance that "
-                "alignment removed: a barrier on the line between the networks as saved may only reflect them"
+                f"{PLURAL[kind]} account for {100 * min(gained / whole, 1.0):.0f} % of the distance that alignment "
+                "removed: a barrier on the line between the networks as saved may only reflect them"
             )

@@ -16,7 +16,7 @@ from mechconn.alignment._site_plan import Block, cluster_actions, is_told, locat
 from mechconn.symmetry import Action, Symmetry, compute_index, locate_units
 
 SNAPPED = 1e-5
-"""A scale, or an entry of a matrix, nearer to a whole number than this is one: what rounding of activations leaves."""
+"""A scale nearer to a whole number than this is one, and so is a matrix: what rounding of activations leaves."""
 
 
 @dataclass
@@ -211,13 +211,18 @@ class FactorSolver:
         factors = {}
         for action in self.symmetry.actions:
             if action.name in self.found:
-                found = self.found[action.name]
-                nearest = found.round()
-                found = torch.where((found - nearest).abs() < SNAPPED, nearest, found)
+                found = _snap(self.found[action.name], action.kind == "linear")
                 none = torch.eye(found.shape[-1]).double() if action.kind == "linear" else torch.ones(()).double()
                 if not torch.equal(found, none.expand_as(found)):
                     factors[action.name] = found
         return factors
+
+
+def _snap(found: Tensor, linear: bool) -> Tensor:
+    """Scales, or whole matrices, that are whole numbers up to rounding; none becomes 0 or a matrix without inverse."""
+    nearest, near = found.round(), (found - found.round()).abs() < SNAPPED
+    near &= torch.linalg.det(nearest)[..., None, None].abs() > 0.5 if linear else nearest != 0
+    return torch.where(near.all(-1, keepdim=True).all(-2, keepdim=True) if linear else near, nearest, found)
 
 
 def _choose_signs(keys: Sequence[tuple[int, ...]], values: Tensor) -> list[Tensor]:

@@ -95,7 +95,7 @@ class InputCovarianceMatching(AlignmentMethod, name="input_covariance"):
         """Parameter -> the second moments of what it multiplies."""
         network = Network(model, replace(pair.compute, device=pair.device, precision="model"))
         loaded, buffers = network.load(params), dict(network.buffers)
-        seen = _SecondMoments({tensor.data_ptr(): name for name, tensor in loaded.items()})
+        seen = _SecondMoments({_place(tensor): name for name, tensor in loaded.items()})
         count = count_batches("alignment data", self._checked, self.batch_size)
         batches = iterate_batches(
             "alignment data", self._checked, batch_size=self.batch_size, device=pair.device, model=model
@@ -115,7 +115,7 @@ class InputCovarianceMatching(AlignmentMethod, name="input_covariance"):
 class _SecondMoments(TorchFunctionMode):
     """Context manager: add up the second moments of what linear layers and convolutions read, by their weights."""
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    def __init__(self, names: Mapping[tuple[object, ...], str]) -> None:
         super().__init__()
         self._names = names
         self.sums: dict[str, Tensor] = {}
@@ -128,7 +128,7 @@ class _SecondMoments(TorchFunctionMode):
         if func is LINEAR or func in CONVOLUTIONS:
             read = args[0] if args else given["input"]
             weight = args[1] if len(args) > 1 else given["weight"]
-            name = self._names.get(weight.data_ptr())
+            name = self._names.get(_place(weight))
             rows = _list_inputs(read, weight, func is LINEAR)
             if name is not None and rows is not None:
                 self._add(name, rows)
@@ -139,6 +139,11 @@ class _SecondMoments(TorchFunctionMode):
         new = (rows.T @ rows if rows.shape[1] <= WIDEST else rows.square().sum(0)).double()
         self.sums[name] = self.sums[name] + new if name in self.sums else new
         self.counts[name] = self.counts.get(name, 0) + len(rows)
+
+
+def _place(tensor: Tensor) -> tuple[object, ...]:
+    """Where a tensor lies: a part of it, and its transpose, which begin at the same address, lie elsewhere."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
 
 
 def _list_inputs(read: Tensor, weight: Tensor, linear: bool) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""What an alignment method is: it gets two networks and their symmetry, and returns a permutation of every group."""
+"""What an alignment method is: it gets two networks and their symmetry, and returns an element of the symmetry."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class NetworkPair:
     Attributes:
         model_a, model_b: the networks.
         params_a, params_b: their parameters, by name.
-        symmetry: which permutations leave their functions as they are: `symmetry.groups`, `symmetry.axes`.
+        symmetry: what leaves their functions as they are: `symmetry.groups`, `symmetry.axes`, `symmetry.actions`.
         seed: of every random choice of the method.
         device: where to compute.
         compute: precision and progress; a method calls `compute.report(what, done, total)` as it goes.
@@ -67,10 +67,10 @@ class Matching:
 
     Attributes:
         permutations: group -> int64 of shape [size]; entry i is the unit of B that goes to place i.
-        before, after: group -> similarity of its units in A and B, before and after the permutation; of the groups that
+        before, after: group -> similarity of its units in A and B, before and after they are moved; of the groups that
             were compared.
         dead: group -> number of units that are constant on the data in A or in B, so that they cannot be matched.
-        unseen: groups whose units the method could not compare; they stay.
+        unseen: groups and actions whose units the method could not compare; they stay.
         factors: action of the symmetry -> its element, float64: signs, scales, or matrices; what is left out is not
             multiplied.
     """
@@ -89,11 +89,11 @@ class Matching:
 
 
 class AlignmentMethod(Registered, abc.ABC):
-    """How the permutations of two networks' units are chosen: extend it for a method of your own.
+    """How the element that moves B onto A is chosen: extend it for a method of your own.
 
     A subclass gives `match` and `describe`, and `example` where it reads data. It is registered where it is defined, so
     that audit.toml may name it: under its class name, or under `class Mine(AlignmentMethod, name="mine")`. `align`
-    proves the symmetry before, checks the permutations, and moves B's weights and statistics.
+    proves the symmetry before, checks the element, and moves B's weights and statistics.
 
     Example:
         Every group back to front, whatever the weights are.
@@ -109,7 +109,7 @@ class AlignmentMethod(Registered, abc.ABC):
 
     @abc.abstractmethod
     def match(self, pair: NetworkPair) -> Matching:
-        """A permutation for every group that should move."""
+        """A permutation for every group that should move, and factors for the actions that should."""
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:

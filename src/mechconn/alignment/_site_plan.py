@@ -37,7 +37,10 @@ def plan_sites(graph: Graph, found: Walk, symmetry: Symmetry, when: When) -> lis
     """The sites at which units are compared, those that tell scales before them, and the first that tell the rest."""
     names = name_atoms(found, symmetry)
     traced = trace_actions(found, symmetry, names)
-    compared = {site.operation: site for sites in find_sites(graph, found, symmetry, when).values() for site in sites}
+    compared = dict[str, Site]()
+    for sites in find_sites(graph, found, symmetry, when).values():
+        traceable = [site for site in sites if site.operation in traced]  # what actions do elsewhere is not known
+        compared |= {site.operation: site for site in traceable or sites}
     before = find_inputs_before(graph, found)
     shown = {
         name: replace(_add_acts(site, traced.get(name, {})), steady=name in before)

@@ -1,4 +1,4 @@
-"""Weight matching: permutations that bring B's weights nearest to A's."""
+"""Weight matching: permutations, signs and rotations that bring B's balanced weights nearest to A's."""
 
 from __future__ import annotations
 

@@ -108,7 +108,13 @@ class Action:
 
     def __post_init__(self) -> None:
         check_choice("kind of an action", self.kind, ACTION_KINDS)
-        object.__setattr__(self, "units", tuple(self.units))
+        units = (self.units,) if isinstance(self.units, str) else tuple(self.units)
+        object.__setattr__(self, "units", units)
+        if not units or len(set(units)) < len(units):
+            raise ValueError(
+                f"the action {self.name!r} needs the names of different groups of units, got "
+                f"{', '.join(units) or 'none'}; write units=['layer0'] or the like"
+            )
         object.__setattr__(self, "members", _read_members(self.members))
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -204,9 +210,15 @@ def check_actions(
 ) -> tuple[Action, ...]:
     """The actions, once each fits the tensors.
 
+    Args:
+        actions: to be checked.
+        shapes: of the tensors.
+        sizes: of the groups of units.
+
     Raises:
         ValueError: a name that is there twice, or is a group of units; units or tensors that are unknown; a pattern
-            that is not as long as its axis; units that a member does not have once each.
+            that is not as long as its axis; units that a member does not have once each; a power of a linear map
+            other than 1 and -1.
     """
     seen = set(sizes)
     for action in actions:
@@ -236,6 +248,11 @@ def _check_member(action: Action, member: Member, shape: Sequence[int], sizes: M
         raise ValueError(
             f"the linear action {action.name!r} must have all of its units along one axis of {member.tensor}, got axes "
             f"{', '.join(map(str, holding))}; write an action of one group of units"
+        )
+    if action.kind == "linear" and member.exponent not in (1, -1):
+        raise ValueError(
+            f"the linear action {action.name!r} must have the exponent 1 or -1, got {member.exponent} in "
+            f"{member.tensor}; write 1 where the matrix multiplies, -1 where its transposed inverse does"
         )
     found = [pattern_length(pattern, sizes) for pattern in member.axes]
     if found != list(shape):

@@ -10,7 +10,8 @@ from typing import Any, TypeGuard
 from mechconn.symmetry._axes import length
 from mechconn.symmetry._calls import Call, TracedTensor
 from mechconn.symmetry._exponents import times
-from mechconn.symmetry._gradings import Grader, GradingRule, Operand, UngradedError
+from mechconn.symmetry._gradings import Grader, GradingRule, Operand
+from mechconn.symmetry._unit_places import UngradedError
 
 EPSILON = 1e-2
 """Up to this a number that is added is taken for the epsilon of a normalisation, where scales may be approximate."""
@@ -62,9 +63,21 @@ def apply_user_rule(g: Grader, call: Call, results: Sequence[TracedTensor], odd:
     if g.mode == "sign" and odd:
         g.carry(results[0], tensors[0], range(len(results[0].axes)))
     elif g.mode in ("scale", "approximate") and degree is not None:
-        multiply_degree(g, results[0], tensors[0], Fraction(degree).limit_denominator(64))
+        multiply_degree(g, results[0], tensors[0], read_degree(degree))
     else:
         raise UngradedError
+
+
+def read_degree(value: float) -> Fraction:
+    """A degree as a fraction.
+
+    Raises:
+        UngradedError: it is none of a small denominator.
+    """
+    degree = Fraction(value).limit_denominator(LARGEST_ROOT) if isfinite(value) else None
+    if degree is None or float(degree) != float(value):
+        raise UngradedError
+    return degree
 
 
 def multiply_degree(g: Grader, y: TracedTensor, x: TracedTensor, degree: Fraction) -> None:
@@ -110,9 +123,8 @@ def power(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     k: Any = call.arguments.get("exponent")
     if isinstance(k, bool) or not _is_number(k) or isinstance(call.arguments.get("self"), (int, float)):
         raise UngradedError
-    degree = Fraction(k).limit_denominator(LARGEST_ROOT) if isfinite(k) else None
-    if g.mode in ("scale", "approximate") and degree is not None and float(degree) == float(k):
-        multiply_degree(g, results[0], call.self, degree)
+    if g.mode in ("scale", "approximate"):
+        multiply_degree(g, results[0], call.self, read_degree(k))
     elif g.mode == "sign" and float(k).is_integer():
         if int(k) % 2:
             g.carry(results[0], call.self, range(len(results[0].axes)))

@@ -12,7 +12,8 @@ from mechconn.symmetry import (
 from mechconn.symmetry._axes import Axis, NoRuleError, cut, length
 from mechconn.symmetry._calls import TracedTensor
 from mechconn.symmetry._derive import Recorded
-from mechconn.symmetry._gradings import Grader, GradingRule, UngradedError, list_touched
+from mechconn.symmetry._gradings import Grader, GradingRule, list_touched
+from mechconn.symmetry._unit_places import UngradedError
 from mechconn.symmetry._views import PartOfView
 
 RULES: dict[str, GradingRule] = {

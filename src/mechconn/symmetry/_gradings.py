@@ -12,117 +12,40 @@ inverse), and no operation may do anything to the axis but sum along it or leave
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import product
 from typing import Literal, TypeAlias
 
-from mechconn.symmetry._axes import Atom, Axis, expanded, length
+from mechconn.symmetry._axes import Atom, Axis, length
 from mechconn.symmetry._calls import Call, TracedTensor, list_traced
 from mechconn.symmetry._exponents import BROKEN, ZERO, Expr, Place, Run, Units, Unknown, add, times
+from mechconn.symmetry._unit_places import UngradedError, UnitPlaces
 
 Mode: TypeAlias = Literal["sign", "scale", "approximate", "linear"]
 """What is graded; "approximate" are scales that hold without the epsilon of normalisations."""
 
 SUMMED = "they are summed over, and what they are multiplied by cannot undo it"
-MOST_RUNS = 4096
-"""A tensor with more combinations of concatenated parts than this is not graded."""
-
 
 Label: TypeAlias = "str | int"
 Operand: TypeAlias = "tuple[TracedTensor, Sequence[Label | None]]"
 """A tensor and a label for each axis; axes that share a label are one, None is an axis of length 1."""
 
 
-class UngradedError(Exception):
-    """A rule does not cover this call: all exponents that the call touches must be 0."""
-
-
 @dataclass(eq=False)
-class Grader:
+class Grader(UnitPlaces):
     """Exponents of every tensor of a graph, and the equations between them.
 
     Attributes:
         mode: what is graded.
-        named: the units that parameters have.
-        products: combinations of groups of units to grade beside single ones.
     """
 
-    mode: Mode
-    named: frozenset[Atom]
-    products: tuple[Units, ...] = ()
+    mode: Mode = field(kw_only=True)
     equations: list[tuple[Units, Expr, str]] = field(default_factory=list)
     parameters: dict[Unknown, TracedTensor] = field(default_factory=dict)
     """The unknowns: the tensor of each."""
     _fields: dict[int, dict[tuple[Units, Place], Expr]] = field(default_factory=dict)
-    _runs: dict[int, tuple[TracedTensor, list[list[Run]]]] = field(default_factory=dict)
     _free: int = 0
-
-    # ------------------------------------------------------------ places of units
-
-    def runs(self, tensor: TracedTensor) -> list[list[Run]]:
-        """The parts of each axis of a tensor."""
-        known = self._runs.get(id(tensor))
-        if known is None:
-            found = [self.list_runs(axis) for axis in tensor.axes]
-            if math.prod(map(len, found)) > MOST_RUNS:
-                found = [[Run(0, 0, ())] for _ in tensor.axes]
-            known = self._runs[id(tensor)] = (tensor, found)  # the tensor is kept, so that its id stays its own
-        return known[1]
-
-    def list_runs(self, axis: Axis) -> list[Run]:
-        """The parts of an axis, in order."""
-        atoms = expanded(axis)
-        if not self.has_units(atoms):
-            return [Run(0, 0, ())]
-        first, *rest = atoms
-        behind = length(tuple(rest))
-        inner: list[Units] = [()]
-        for atom in rest:
-            inner = [before + run.atoms for before in inner for run in self.list_atom(atom)]
-        found = [(run, atoms) for run in self.list_atom(first) for atoms in inner]
-        counts: dict[int, int] = {}
-        runs = []
-        for run, more in found:
-            start = run.start * behind
-            counts[start] = counts.get(start, -1) + 1
-            runs.append(Run(start, counts[start], run.atoms + more))
-        return runs
-
-    def list_atom(self, atom: Atom) -> list[Run]:
-        """The parts of a root that is no product."""
-        if atom.terms is None:
-            return [Run(0, 0, (atom,) if atom in self.named else ())]
-        if not self.has_units([atom]):
-            return [Run(0, 0, ())]
-        found, start = [], 0
-        for term in atom.terms:
-            found += [Run(start + run.start, run.inner, run.atoms) for run in self.list_runs(term)]
-            start += length(term)
-        return found
-
-    def has_units(self, atoms: Iterable[Atom]) -> bool:
-        """Whether named units lie along some of the atoms."""
-        return any(
-            atom in self.named if atom.terms is None else any(self.has_units(expanded(term)) for term in atom.terms)
-            for atom in atoms
-        )
-
-    def places(self, tensor: TracedTensor) -> Iterator[tuple[Units, Place]]:
-        """Every place of every graded group, or product of groups, in a tensor."""
-        runs = self.runs(tensor)
-        for chosen in product(*(range(len(axis)) for axis in runs)):
-            slots: dict[Atom, list[tuple[int, int]]] = {}
-            for axis, number in enumerate(chosen):
-                for place, atom in enumerate(runs[axis][number].atoms):
-                    slots.setdefault(atom, []).append((axis, place))
-            for atom, at in slots.items():
-                yield from (((atom,), Place(chosen, (slot,))) for slot in at)
-            for units in self.products:
-                if all(unit in slots for unit in units):
-                    yield from ((units, Place(chosen, at)) for at in product(*(slots[unit] for unit in units)))
 
     # ------------------------------------------------------------ exponents and equations
 
@@ -136,11 +59,6 @@ class Grader:
         missing = [key for key in self.places(tensor) if key not in known]
         known |= dict.fromkeys(missing, ZERO)
         return not missing and not self.is_too_large(tensor)
-
-    def is_too_large(self, tensor: TracedTensor) -> bool:
-        """Whether a tensor holds units, in more combinations of parts than are graded."""
-        held = any(run.atoms for axis in self.runs(tensor) for run in axis)
-        return not held and any(self.has_units(expanded(axis)) for axis in tensor.axes)
 
     def set_zero(self, tensor: TracedTensor) -> None:
         """Say that nothing changes a tensor."""
@@ -201,7 +119,7 @@ class Grader:
             runs, slots = [0] * len(theirs), []
             for i, j in enumerate(axes):
                 if j is not None:
-                    runs[j] = self._match_run(theirs[j], own[i][place.runs[i]])
+                    runs[j] = self.match_run(theirs[j], own[i][place.runs[i]])
             for axis, number in place.slots:
                 j = axes[axis]
                 more = 0 if j is None else len(own[axis][place.runs[axis]].atoms) - len(theirs[j][runs[j]].atoms)
@@ -212,15 +130,6 @@ class Grader:
                 slots.append((j, number - front))
             else:
                 self.set(out, units, place, self.get(source, units, Place(tuple(runs), tuple(slots))))
-
-    def _match_run(self, runs: Sequence[Run], run: Run, offset: int = 0) -> int:
-        """The number of the run that lies where another one does, `offset` places further on."""
-        if len(runs) == 1:
-            return 0
-        for number, other in enumerate(runs):
-            if (other.start, other.inner) == (run.start + offset, run.inner):
-                return number
-        raise UngradedError
 
     def combine(
         self,
@@ -318,24 +227,11 @@ class Grader:
 
     def reshape(self, out: TracedTensor, source: TracedTensor) -> None:
         """The same places in row-major order under other axes."""
-        if self._flat_runs(out) != self._flat_runs(source):
+        if self.flat_runs(out) != self.flat_runs(source):
             raise UngradedError
-        origins = {self._flatten(source, place): place for _, place in self.places(source)}
+        origins = {self.flatten(source, place): place for _, place in self.places(source)}
         for units, place in self.places(out):
-            self.set(out, units, place, self.get(source, units, origins[self._flatten(out, place)]))
-
-    def _flat_runs(self, tensor: TracedTensor) -> list[Units]:
-        return [sum((run.atoms for run in chosen), ()) for chosen in product(*self.runs(tensor))]
-
-    def _flatten(self, tensor: TracedTensor, place: Place) -> tuple[int, tuple[int, ...]]:
-        """The number of a combination of parts, and the numbers of the slots along all axes together."""
-        runs = self.runs(tensor)
-        number = 0
-        starts = [0]
-        for axis, chosen in enumerate(place.runs):
-            number = number * len(runs[axis]) + chosen
-            starts.append(starts[-1] + len(runs[axis][chosen].atoms))
-        return number, tuple(starts[axis] + slot for axis, slot in place.slots)
+            self.set(out, units, place, self.get(source, units, origins[self.flatten(out, place)]))
 
     def narrow(self, out: TracedTensor, source: TracedTensor, dim: int, start: int) -> None:
         """A part of one axis, from `start` on."""
@@ -358,7 +254,7 @@ class Grader:
         Parts of the axis that share a place have one exponent.
         """
         own, theirs = self.runs(out)[dim], self.runs(source)[dim]
-        here, there = self._number_places(out.axes[dim]), self._number_places(source.axes[dim])
+        here, there = self.number_places(out.axes[dim]), self.number_places(source.axes[dim])
         shared: dict[int, list[int]] = {}
         for mine, other in dict.fromkeys(zip(here[start:], there[begin:], strict=False)):
             shared.setdefault(mine, []).append(other)
@@ -369,28 +265,6 @@ class Grader:
                     raise UngradedError
                 runs = (*place.runs[:dim], number, *place.runs[dim + 1 :])
                 self._meet(out, units, place, self.get(source, units, Place(runs, place.slots)))
-
-    def _number_places(self, axis: Axis) -> list[int]:
-        """The number of the run at each place of an axis."""
-        atoms = expanded(axis)
-        numbers = [0]
-        if not self.has_units(atoms):
-            return numbers * length(axis)
-        for atom in atoms:
-            inner = self._number_atom(atom)
-            count = len(self.list_atom(atom))
-            numbers = [outer * count + number for outer in numbers for number in inner]
-        return numbers
-
-    def _number_atom(self, atom: Atom) -> list[int]:
-        if atom.terms is None or not self.has_units([atom]):
-            return [0] * atom.size
-        numbers: list[int] = []
-        before = 0
-        for term in atom.terms:
-            numbers += [before + number for number in self._number_places(term)]
-            before += len(self.list_runs(term))
-        return numbers
 
     def _meet(self, tensor: TracedTensor, units: Units, place: Place, expr: Expr) -> None:
         """Set an exponent, or require that it is the one that is there."""

@@ -141,7 +141,7 @@ def _solve(
     products: tuple[Units, ...],
 ) -> _Solved:
     """All solutions of the equations that the calls make."""
-    grader = Grader(mode, frozenset(names), products)
+    grader = Grader(frozenset(names), products, mode=mode)
     for name, tensor in tensors.items():
         grader.add_parameter(name, tensor)
     for recorded in calls:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from mechconn.symmetry._axes import length
 from mechconn.symmetry._calls import Call, TracedTensor
-from mechconn.symmetry._gradings import Grader, GradingRule, UngradedError
+from mechconn.symmetry._gradings import Grader, GradingRule
+from mechconn.symmetry._unit_places import UngradedError
 
 
 def view(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -128,12 +129,13 @@ def pad(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 
 
 def pooled(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
-    """Windows over positions: means leave signs and scales, extremes leave scales."""
+    """Windows over positions: means leave signs and scales; extremes leave scales, and the places where they lie."""
     x = call.self if "self" in call.arguments else call.input
-    largest = "max_pool" in call.name or "lp_pool" in call.name
-    if largest and g.mode not in ("scale", "approximate"):
+    if "max_pool" in call.name and g.mode not in ("scale", "approximate"):
         raise UngradedError
     g.carry(results[0], x, range(len(x.axes)))
+    for places in results[1:]:
+        g.set_zero(places)
 
 
 def zeros(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from mechconn.symmetry._calls import Call, TracedTensor
 from mechconn.symmetry._exponents import ZERO, Place, add, times
-from mechconn.symmetry._gradings import Grader, GradingRule, UngradedError
+from mechconn.symmetry._gradings import Grader, GradingRule
 from mechconn.symmetry._sum_gradings import regroup_axis, split_axis
+from mechconn.symmetry._unit_places import UngradedError
 
 
 def channel_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -40,7 +41,7 @@ def channel_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None
 
 
 def _require_alike(g: Grader, x: TracedTensor, kept: Sequence[int], reason: str) -> None:
-    """Require what a mean over all axes but `kept` needs to be odd: all of its parts have one exponent."""
+    """Require what a mean or a norm over all axes but `kept` needs: all parts that it reads have one exponent."""
     statistic = TracedTensor(tuple(x.axes[i] for i in kept))
     g.combine((statistic, kept), [(x, range(len(x.axes)))], reason=reason)
 
@@ -71,6 +72,22 @@ def _along(g: Grader, tensor: TracedTensor | None, units: Any, place: Any, first
     if tensor is None or any(axis < first for axis, _ in place.slots):
         return ZERO
     return g.get(tensor, units, Place(place.runs[first:], tuple((a - first, s) for a, s in place.slots)))
+
+
+def weight_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """w = g v / |v|, one norm for each place along `dim`: it has the signs of both, and the scale of g alone."""
+    if g.mode == "linear":
+        raise UngradedError
+    (w,), v, gain = results, call.v, call.g
+    dim = call.get("dim", 0)  # -1: one norm for all
+    for units, place in g.places(w):
+        e_v, of_gain = g.get(v, units, place), ZERO
+        if all(axis == dim for axis, _ in place.slots):
+            runs = tuple(run if axis == dim else 0 for axis, run in enumerate(place.runs))
+            of_gain = g.get(gain, units, Place(runs, place.slots))
+        g.set(w, units, place, add(e_v, of_gain) if g.mode == "sign" else of_gain)
+    if g.mode != "sign":
+        _require_alike(g, v, [axis for axis in range(len(v.axes)) if axis == dim], "a norm over all of them reads it")
 
 
 def group_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -128,6 +145,7 @@ RULES: dict[str, GradingRule] = {
     "_native_batch_norm_legit_no_training": channel_norm,
     **dict.fromkeys(("layer_norm", "rms_norm"), layer_norm),
     "group_norm": group_norm,
+    "_weight_norm": weight_norm,
     "scaled_dot_product_attention": attention,
     "glu": glu,
 }

@@ -1,4 +1,4 @@
-"""What recurrent layers, cells and weight normalisation do to signs, scales and linear maps; see `_gradings`.
+"""What recurrent layers and cells do to signs, scales and linear maps; see `_gradings`.
 
 A GRU, h' = (1 - z) n + z h with n = tanh(W x + b + r (U h + b')), has signs of n's rows and of what reads h; an LSTM,
 c' = f c + i tanh(g) and h' = o tanh(c'), of g's rows. A ReLU has scales in place of signs. What a sigmoid reads must
@@ -12,8 +12,7 @@ from typing import Any
 
 from mechconn.symmetry._axes import length
 from mechconn.symmetry._calls import Call, TracedTensor
-from mechconn.symmetry._exponents import ZERO, Place, add
-from mechconn.symmetry._gradings import Grader, GradingRule, Mode, UngradedError
+from mechconn.symmetry._gradings import Grader, GradingRule, Mode
 from mechconn.symmetry._sum_gradings import add_bias
 
 GATES: dict[str, tuple[str, ...]] = {
@@ -139,23 +138,6 @@ def _equate(g: Grader, x: TracedTensor, labels_x: Sequence[Any], y: TracedTensor
     g.combine((TracedTensor(y.axes), labels), [(x, labels_x), (y, labels)], multiply=False)
 
 
-def weight_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
-    """w = g v / |v|, one norm for each place along `dim`: it has the signs of both, and the scale of g alone."""
-    if g.mode == "linear":
-        raise UngradedError
-    (w,), v, gain = results, call.v, call.g
-    dim = call.get("dim", 0)
-    for units, place in g.places(w):
-        e_v, of_gain = g.get(v, units, place), ZERO
-        if all(axis == dim for axis, _ in place.slots):
-            of_gain = g.get(
-                gain, units, Place(tuple(r if i == dim else 0 for i, r in enumerate(place.runs)), place.slots)
-            )
-        elif g.mode != "sign":
-            g.require(units, e_v, "a norm over all of them reads it")
-        g.set(w, units, place, add(e_v, of_gain) if g.mode == "sign" else of_gain)
-
-
 def flip(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """An axis without units back to front."""
     g.carry(results[0], call.self, range(len(call.self.axes)))
@@ -164,7 +146,6 @@ def flip(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 RULES: dict[str, GradingRule] = {
     **dict.fromkeys(GATES, layer),
     **dict.fromkeys((f"{name}_cell" for name in GATES), cell),
-    "_weight_norm": weight_norm,
     "mechconn::packed_layer": packed_layer,
     "mechconn::pack": pack,
     "mechconn::pad": pad,

@@ -91,8 +91,9 @@ def symmetry_rule(
         operations: full names, "namespace::name"; those of torch itself without namespace.
         activation: the operation is an activation function: `ActivationMatching` compares units after it.
         odd: f(-x) = -f(x) for its one tensor x, place by place, so that units keep their signs.
-        degree: the d of f(s x) = s^d f(x) for s > 0, place by place, so that units keep their scales. Without the two
-            nothing that the operation touches has signs or scales.
+        degree: the d of f(s x) = s^d f(x) for s > 0, place by place, so that units keep their scales: a
+            fraction whose denominator is at most 8; of another one, units keep none. Without the two nothing that the
+            operation touches has signs or scales.
         replace: take the place of the rule that is there, also of one of this package.
 
     Raises:

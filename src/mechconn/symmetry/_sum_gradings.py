@@ -10,7 +10,8 @@ from mechconn.symmetry._axes import length, regroup
 from mechconn.symmetry._calls import Call, TracedTensor
 from mechconn.symmetry._elementwise_gradings import align_operands, multiply_degree
 from mechconn.symmetry._exponents import ZERO, Place
-from mechconn.symmetry._gradings import Grader, GradingRule, Operand, UngradedError
+from mechconn.symmetry._gradings import Grader, GradingRule, Operand
+from mechconn.symmetry._unit_places import UngradedError
 
 
 def linear(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:

@@ -138,6 +138,7 @@ class Symmetry(Result, kind="symmetry"):
         Raises:
             ValueError: another kind.
         """
+        kinds = (kinds,) if isinstance(kinds, str) else kinds
         for kind in kinds:
             check_choice("kind", kind, KINDS)
         found = {
@@ -167,6 +168,7 @@ class Symmetry(Result, kind="symmetry"):
             tensor([[6., 5.]])
         """
         self._check_state(state)
+        element = {name: torch.as_tensor(value) for name, value in element.items()}
         self.check_element(element)
         return {name: self.moved(self.aliases.get(name, name), tensor, element) for name, tensor in state.items()}
 
@@ -222,12 +224,13 @@ class Symmetry(Result, kind="symmetry"):
         """Prove on one model that moving units changes nothing; see the class for what an element does.
 
         All groups are moved at once. Each group is permuted by a random cycle through all of its units, then by a swap
-        of two neighbours in it, which together generate every permutation of the group; signs, scales and matrices are
-        drawn afresh each time, scales also far from 1. Where the outputs change, the group at fault is found by halving
-        what is moved. This happens in float64, in evaluation and in training mode with dropout off, at weights,
-        statistics and inputs disturbed so that none is zero and no two units are alike. Units that do nothing on the
-        example (before a dead ReLU) cannot be checked by it. Where the outputs in training mode are those in evaluation
-        mode, bit by bit, the two modes compute one function, and nothing is moved a second time.
+        of two neighbours in it, which together generate every permutation of the group; each sign is -1 in one of the
+        two; scales and matrices are drawn afresh each time, scales also far from 1. Where the outputs change, the group
+        at fault is found by halving what is moved. This happens in float64, in evaluation and in training mode with
+        dropout off, at weights, statistics and inputs disturbed so that none is zero and no two units are alike. Units
+        that do nothing on the example (before a dead ReLU) cannot be checked by it. Where the outputs in training mode
+        are those in evaluation mode, bit by bit, the two modes compute one function, and nothing is moved a second
+        time.
 
         In evaluation mode, all groups together are moved as well on the example made larger and made smaller (longer
         and shorter texts, other images, other numbers of rows) along every axis along which the model takes it. Where
@@ -275,7 +278,8 @@ class Symmetry(Result, kind="symmetry"):
     def with_axes(self, axes: Mapping[str, Sequence[str | int]], sizes: Mapping[str, int] | None = None) -> Symmetry:
         """The symmetry with some tensors' axes written by the user; `verify` proves it like any other.
 
-        Actions that work on these tensors are left out; `with_actions` adds them as they are now.
+        Actions that work on these tensors are left out, and all approximate scales; `with_actions` adds actions as they
+        are now.
 
         Args:
             axes: tensor -> one pattern for each axis; see `from_axes`.
@@ -298,8 +302,9 @@ class Symmetry(Result, kind="symmetry"):
             for action in self.actions
             if used >= set(action.units) and not any(action.touches(name) for name in written)
         ]
+        without = {name: why for name, why in self.without.items() if name.rpartition(":")[0] in used}
         changed = {"axes": merged, "sizes": {g: n for g, n in known.items() if g in used}, "approximate": ()}
-        return replace(self, **changed, frozen=frozen, partly_frozen=partly, actions=tuple(kept))
+        return replace(self, **changed, frozen=frozen, partly_frozen=partly, actions=tuple(kept), without=without)
 
     def with_actions(self, actions: Sequence[Action]) -> Symmetry:
         """The symmetry with further signs, scales or linear maps, written by hand; `verify` proves them like any other.

@@ -17,6 +17,7 @@ from mechconn.symmetry._grade_calls import grade_call
 from mechconn.symmetry._gradings import Grader
 from mechconn.symmetry._kinds import list_products
 from mechconn.symmetry._member_patterns import write_axes
+from mechconn.symmetry._pattern import Pattern, list_groups
 from mechconn.symmetry._symmetry import Symmetry
 
 
@@ -35,7 +36,7 @@ def trace_actions(found: Walk, symmetry: Symmetry, names: Mapping[Atom, str]) ->
     products = tuple(list_products(own.values(), names))
     kinds: dict[ActionKind, None] = dict.fromkeys(action.kind for action in symmetry.actions)
     for kind in kinds:
-        grader = Grader(kind, frozenset(names), products)
+        grader = Grader(frozenset(names), products, mode=kind)
         for name, shaped in found.tensors.items():
             grader.add_parameter(name, shaped)
         for recorded in found.calls:
@@ -48,6 +49,11 @@ def trace_actions(found: Walk, symmetry: Symmetry, names: Mapping[Atom, str]) ->
             elif operation in result:
                 result[operation] |= known
     return result
+
+
+def _list_unit_axes(axes: Sequence[Pattern]) -> list[int]:
+    """Axes along which units lie; a weight that is used twice may have the same ones along each."""
+    return [number for number, pattern in enumerate(axes) if any(list_groups(pattern))]
 
 
 def _list_members(
@@ -108,15 +114,16 @@ class _Trace:
         return self._known[variable]
 
     def _measure(self, unknown: Unknown) -> Fraction | None:
-        """The exponent of a place of a parameter: the sum over the action's members that hold it."""
+        """The exponent of a place of a parameter: the sum over the action's members on its axes that hold it."""
         tensor, name = self.grader.parameters[unknown], unknown.parameter
         units, place = unknown.units, unknown.place
         if not self._has_units(units):
             return Fraction(0)
         sizes, total = self.symmetry.sizes, 0
-        own = self.action.locate(Member(name, write_axes(self.grader, tensor, units, place, self.names)), sizes)
+        axes = write_axes(self.grader, tensor, units, place, self.names)
+        own = self.action.locate(Member(name, axes), sizes)
         for member in self.action.members:
-            if member.tensor == name:
+            if member.tensor == name and _list_unit_axes(member.axes) == _list_unit_axes(axes):
                 here, theirs = torch.broadcast_tensors(own, self.action.locate(member, sizes))
                 if bool((theirs[here >= 0] == here[here >= 0]).all()):
                     total += member.exponent
