@@ -51,14 +51,10 @@ class ActivationMatching(AlignmentMethod, name="activations"):
     r"""Maximise the Pearson correlation of matched units, over samples and positions, by one pass over data.
 
     corr(u, v) = (E[a_u b_v] - E[a_u] E[b_v]) / sqrt(Var a_u Var b_v), a and b the activations in A and B; the
-    permutation p of a group maximises sum_u corr(u, p(u)), or of |corr| where the units have signs. Permuting hidden
-    units does not change the others' activations, so one pass that adds up moments serves all groups. A unit that is
-    constant on the data has correlation 0 with every other; behind a ReLU it is told apart by what enters it.
-
-    Then B's units get A's signs, those of corr(u, p(u)); A's scales, sqrt(E a_u^2 / E b_p(u)^2) to the power of 1 / e
-    where the scale acts with exponent e, before the nonlinearity where it can; and A's linear maps, S_a^(1/2) Q
-    S_b^(-1/2), S the second moments and Q the best rotation (orthogonal Procrustes). Heads whose dimensions a linear
-    map mixes are matched by their canonical correlations. Kinds that no activation shows are listed in `unseen`.
+    permutation p of a group maximises sum_u corr(u, p(u)). Permuting hidden units does not change the others'
+    activations, so one pass that adds up moments serves all groups. A unit that is constant on the data has
+    correlation 0 with every other; behind a ReLU two such units are told apart by what enters it. Heads whose
+    dimensions a linear map mixes are matched by their canonical correlations.
 
     Where the symmetry has signs, |corr| takes the place of corr, and its sign is the unit's. Scales are sqrt(E[a_u^2] /
     E[b_p(u)^2]), kept within a factor of 2 of those at which both networks' balanced weights meet (`WeightMatching`):
