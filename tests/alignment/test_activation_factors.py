@@ -208,8 +208,8 @@ def test_a_unit_that_hardly_moves_keeps_a_scale_near_the_balanced_one() -> None:
     """B's unit 0 is alive by a hair: its mean square would ask for a scale of some thousands."""
     a, b = (build(lambda: nn.Sequential(nn.Linear(WIDTH, 4), nn.ReLU(), nn.Linear(4, CLASSES)).double()) for _ in "ab")
     with torch.no_grad():
-        b[0].weight[0] *= 0.01
-        b[0].bias[0] = -0.01
+        b.get_parameter("0.weight")[0] *= 0.01
+        b.get_parameter("0.bias")[0] = -0.01
     data = draw(ROWS, WIDTH), torch.arange(ROWS) % CLASSES
     symmetry = mc.symmetry_of(a, data[0][:4])
     found = mc.align(a, b, mc.ActivationMatching(data), symmetry)

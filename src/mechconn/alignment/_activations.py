@@ -53,7 +53,8 @@ class ActivationMatching(AlignmentMethod, name="activations"):
     corr(u, v) = (E[a_u b_v] - E[a_u] E[b_v]) / sqrt(Var a_u Var b_v), a and b the activations in A and B; the
     permutation p of a group maximises sum_u corr(u, p(u)). Permuting hidden units does not change the others'
     activations, so one pass that adds up moments serves all groups. A unit that is constant on the data has
-    correlation 0 with every other.
+    correlation 0 with every other; behind a ReLU two such units are told apart by what enters it. Heads whose
+    dimensions a linear map mixes are matched by their canonical correlations.
 
     Where the symmetry has signs, |corr| takes the place of corr, and its sign is the unit's. Scales are sqrt(E[a_u^2] /
     E[b_p(u)^2]), kept within a factor of 2 of those at which both networks' balanced weights meet (`WeightMatching`):

@@ -18,6 +18,7 @@ from mechconn.symmetry import _pattern
 from mechconn.symmetry._action import KINDS, Action, Element, Kind, check_actions, check_element
 from mechconn.symmetry._coverage import count_axes, describe_coverage
 from mechconn.symmetry._graph import map_to_first_names
+from mechconn.symmetry._group_listing import Group, make_action_group
 from mechconn.symmetry._pattern import Pattern
 from mechconn.symmetry._spec import check_axis_lengths, check_names, check_permutations, parse_axes, solve_sizes
 from mechconn.symmetry._symmetry_fields import UnitPlace, read_actions, read_axes, read_frozen
@@ -26,25 +27,6 @@ from mechconn.symmetry._verify import verify
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
-
-
-@dataclass(frozen=True)
-class Group:
-    """What may be done to units without changing the function.
-
-    Attributes:
-        name: of units that may be permuted, after the first parameter that holds them; of signs, scales and linear
-            maps the name of their action.
-        size: number of units, of combinations of them where several groups share one sign or scale.
-        members: (parameter or buffer, axis, index pattern) of every axis that moves with them. Of signs, scales and
-            linear maps the pattern ends in their exponent, "layer0^-1".
-        kind: "permutation", "sign", "scale" or "linear".
-    """
-
-    name: str
-    size: int
-    members: tuple[tuple[str, int, str], ...]
-    kind: Kind = "permutation"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -109,7 +91,7 @@ class Symmetry(Result, kind="symmetry"):
                 for group in dict.fromkeys(_pattern.list_groups(pattern)):
                     members[group].append((tensor, axis, _pattern.text_of(pattern)))
         units = (Group(name, self.sizes[name], tuple(members[name])) for name in self.sizes)
-        return (*units, *(_list_places(action, self.sizes) for action in self.actions))
+        return (*units, *(make_action_group(action, self.sizes) for action in self.actions))
 
     @property
     def coverage(self) -> float:
@@ -138,8 +120,7 @@ class Symmetry(Result, kind="symmetry"):
         Raises:
             ValueError: another kind.
         """
-        kinds = (kinds,) if isinstance(kinds, str) else kinds
-        for kind in kinds:
+        for kind in [kinds] if isinstance(kinds, str) else kinds:
             check_choice("kind", kind, KINDS)
         found = {
             name: torch.randperm(size, generator=make_generator(seed, "permutation", name))
@@ -407,17 +388,3 @@ class Symmetry(Result, kind="symmetry"):
 
     def __str__(self) -> str:
         return "\n".join([describe_coverage(self), *list_lines(self)])
-
-
-def _list_places(action: Action, sizes: Mapping[str, int]) -> Group:
-    """An action as a group: each axis that has its units, with the exponent behind the pattern."""
-    places = tuple(
-        (member.tensor, axis, f"{_pattern.text_of(pattern)}^{member.exponent}")
-        for member in action.members
-        for axis, pattern in enumerate(member.axes)
-        if any(_pattern.list_groups(pattern))
-    )
-    count = 1
-    for unit in action.units:
-        count *= sizes[unit]
-    return Group(action.name, count, places, action.kind)
