@@ -26,10 +26,12 @@ reproduce: $(READY) ## every experiment at smoke scale, into reproduced.html (ME
 test: $(READY) ## all tests
 	$(PYTEST)
 
-bench: $(READY) ## speed against plain implementations, random programs through the symmetry finder (22 minutes; MECHCONN_DATA for real images)
+bench: $(READY) ## speed against plain implementations, random programs through the symmetry finder (more than 22 minutes; MECHCONN_DATA for real images)
 	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_paths.py
 	$(BIN)/python benchmarks/bench_matching.py
+	$(BIN)/python benchmarks/bench_symmetry.py
+	$(BIN)/python benchmarks/bench_weight_matching.py
 	$(BIN)/python benchmarks/bench_cbft.py
 	$(BIN)/python benchmarks/bench_data.py
 	$(BIN)/python benchmarks/bench_interventions.py
