@@ -158,8 +158,8 @@ class Action:
         rows = tensor.movedim(axis, 0)
         places = list_places(self.locate(member, sizes).flatten(), math.prod(self.shape(sizes)[:-1])).to(tensor.device)
         found = rows[places].to(wide)  # [units, places of each, rest of the tensor]
-        blocks = found.view(len(matrices), matrices.shape[-1], -1)
-        mixed = (matrices @ blocks).view(found.shape).to(tensor.dtype)
+        blocks = found.reshape(len(matrices), matrices.shape[-1], -1)
+        mixed = (matrices @ blocks).reshape(found.shape).to(tensor.dtype)
         new = rows.clone()
         new[places.flatten()] = mixed.flatten(0, 1)
         return new.movedim(0, axis)

@@ -93,7 +93,7 @@ def _mixing(
         where, by = places.to(rows.device), matrices.to(rows.device)
         laid = rows.movedim(axis, 0)
         found = laid[where]
-        mixed = (by @ found.view(len(by), by.shape[-1], -1)).view(found.shape)
+        mixed = (by @ found.reshape(len(by), by.shape[-1], -1)).reshape(found.shape)
         return laid.index_copy(0, where.flatten(), mixed.flatten(0, 1)).movedim(0, axis)
 
     return mix
