@@ -178,11 +178,15 @@ def test_a_change_in_training_mode_is_found_though_both_modes_are_alike_without_
     forward = model.forward
 
     def replaced(x: Tensor) -> Tensor:
-        return forward(x) + (1e-12 * model.a(x)[:, :1] if model.training else 0.0)  # pyright: ignore
+        return forward(x) + (strength * model.a(x)[:, :1] if model.training else 0.0)  # pyright: ignore
 
     model.forward = replaced
     symmetry = mc.Symmetry.from_axes(model, AXES, example_input=FEATURES)
+    strength = 1e-12
     symmetry.verify(model)  # a relative 1e-12 is rounding
+    strength = 1e-3
+    with pytest.raises(ValueError, match="outputs in training mode"):
+        symmetry.verify(model)
 
 
 WIDTH = 512
