@@ -104,6 +104,8 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: with_action(("layer.wieght", ["h", 5], 1)),
         r"tensor in the action 'h:scale' must be one of .*, got 'layer\.wieght'",
     ),
+    "no unit": (lambda: with_action(*MADE, READ, units=()), r"needs the names of different groups of units, got none"),
+    "no members at all": (lambda: with_action(), r"the action 'h:scale' needs a member, got none; write where it acts"),
     "a member without the unit": (
         lambda: with_action(("layer.weight", [6, 5], 1)),
         r"must have each of its units \(h\) once in every member, got none in layer\.weight; write a member for each",

@@ -116,6 +116,8 @@ class Action:
                 f"{', '.join(units) or 'none'}; write units=['layer0'] or the like"
             )
         object.__setattr__(self, "members", _read_members(self.members))
+        if not self.members:
+            raise ValueError(f"the action {self.name!r} needs a member, got none; write where it acts")
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Of its elements: the sizes of its units; of linear ones with the last one twice."""
@@ -150,19 +152,10 @@ class Action:
         return (tensor.to(wide) * factors.to(tensor.device, wide)).to(tensor.dtype)
 
     def _mix(self, member: Member, tensor: Tensor, sizes: Mapping[str, int], element: Tensor) -> Tensor:
-        matrices = element.to(torch.float64)
-        matrices = matrices if member.exponent == 1 else torch.linalg.inv(matrices).mT
-        axis = self.find_axis(member)
         wide = torch.float32 if tensor.element_size() < 4 else tensor.dtype
-        matrices = matrices.reshape(-1, *matrices.shape[-2:]).to(tensor.device, wide)
-        rows = tensor.movedim(axis, 0)
-        places = list_places(self.locate(member, sizes).flatten(), math.prod(self.shape(sizes)[:-1])).to(tensor.device)
-        found = rows[places].to(wide)  # [units, places of each, rest of the tensor]
-        blocks = found.reshape(len(matrices), matrices.shape[-1], -1)
-        mixed = (matrices @ blocks).reshape(found.shape).to(tensor.dtype)
-        new = rows.clone()
-        new[places.flatten()] = mixed.flatten(0, 1)
-        return new.movedim(0, axis)
+        matrices = orient_matrices(element, member.exponent).to(tensor.device, wide)
+        places = list_places(self.locate(member, sizes).flatten(), len(matrices))
+        return mix_along(tensor, self.find_axis(member), places, matrices)
 
     def find_axis(self, member: Member) -> int:
         """The axis along which a member has the last of the action's units."""
@@ -192,6 +185,28 @@ class Action:
         return {"name": self.name, "kind": self.kind, "units": list(self.units), "members": members} | (
             {} if self.error is None else {"error": self.error}
         )
+
+
+def orient_matrices(element: Tensor, exponent: int) -> Tensor:
+    """What a member of a linear action multiplies by, float64 of shape [blocks, d, d]: M, or its transposed inverse."""
+    matrices = element.to(torch.float64)
+    matrices = matrices if exponent == 1 else torch.linalg.inv(matrices).mT
+    return matrices.reshape(-1, *matrices.shape[-2:])
+
+
+def mix_along(tensor: Tensor, axis: int, places: Tensor, matrices: Tensor) -> Tensor:
+    """A tensor with the units along one axis mixed, block by block.
+
+    Args:
+        tensor: of any number of axes.
+        axis: along which the units lie.
+        places: int64 of shape [blocks, d times places of each unit]; see `list_places`.
+        matrices: of shape [blocks, d, d], in the type to compute in.
+    """
+    laid, where = tensor.movedim(axis, 0), places.to(tensor.device)
+    found = laid[where].to(matrices.dtype)
+    mixed = (matrices @ found.reshape(len(matrices), matrices.shape[-1], -1)).reshape(found.shape)
+    return laid.index_copy(0, where.flatten(), mixed.flatten(0, 1).to(tensor.dtype)).movedim(0, axis)
 
 
 def list_places(numbers: Tensor, count: int) -> Tensor:

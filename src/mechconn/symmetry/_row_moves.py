@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mechconn.symmetry._action import Action, Element, Member, list_places
+from mechconn.symmetry._action import Action, Element, Member, list_places, mix_along, orient_matrices
 from mechconn.symmetry._pattern import Pattern, compute_index, list_groups
 
 
@@ -84,19 +84,9 @@ def _mixing(
     action: Action, member: Member, sizes: Mapping[str, int], element: Tensor
 ) -> Callable[[Tensor, slice | Tensor], Tensor]:
     """What `Action.multiply` does along another axis than the first; places and matrices are found once."""
-    matrices = element.double() if member.exponent == 1 else torch.linalg.inv(element.double()).mT
-    matrices = matrices.reshape(-1, *matrices.shape[-2:])
-    axis = action.find_axis(member)
+    matrices, axis = orient_matrices(element, member.exponent), action.find_axis(member)
     places = list_places(action.locate(member, sizes).flatten(), len(matrices))
-
-    def mix(rows: Tensor, _: slice | Tensor) -> Tensor:
-        where, by = places.to(rows.device), matrices.to(rows.device)
-        laid = rows.movedim(axis, 0)
-        found = laid[where]
-        mixed = (by @ found.reshape(len(by), by.shape[-1], -1)).reshape(found.shape)
-        return laid.index_copy(0, where.flatten(), mixed.flatten(0, 1)).movedim(0, axis)
-
-    return mix
+    return lambda rows, _: mix_along(rows, axis, places, matrices.to(rows.device))
 
 
 def _scaling(factors: Tensor) -> Callable[[Tensor, slice | Tensor], Tensor]:
