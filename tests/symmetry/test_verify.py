@@ -174,6 +174,10 @@ SEEN: dict[str, tuple[Callable[..., Any], list[int]]] = {
     "an empty slice": (lambda net, x: net.b(torch.cat([net.a(x), net.a(x)[:, 2:2]], 1)), [4]),
     "a number from a tensor": (lambda net, x: net.b(net.a(x) * net.a(x).mean().item()), [4]),
     "elementwise extremes": (lambda net, x: net.b(torch.max(net.a(x), net.a(x).sign() * 0.1)), [4]),
+    "a lookup by units": (
+        lambda net, x: net.b(net.a(x)) + (x.index_select(0, net.a(x).argmax(0)) * torch.arange(4.0)[:, None]).sum(),
+        [],
+    ),
     "the type of another": (lambda net, x: net.b(net.a(x).to(x[0, :4])), [4]),
 }
 

@@ -77,7 +77,8 @@ def pad(call: Call) -> RuleResult:
 def index_select(call: Call) -> RuleResult:
     """Places of one axis looked up by their numbers."""
     x: TracedTensor = call.self
-    freeze(x.axes[x.place(call.dim)], TABLE)
+    for axis in (x.axes[x.place(call.dim)], *call.index.axes):
+        freeze(axis, TABLE)
     return x.but(call.dim, call.frozen(x.place(call.dim), TABLE))
 
 
