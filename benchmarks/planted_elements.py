@@ -33,7 +33,7 @@ from mechconn.symmetry import Kind
 UNDONE = 1e-4
 """Largest distance that is left, as a share of the one that the element made."""
 WIDTH, CLASSES = 48, 10
-KINDS: tuple[Kind, ...] = ("permutation", "sign", "scale", "linear")
+KINDS: tuple[Kind, ...] = ("permutation", "sign", "scale", "linear", "orthogonal")
 ALL = "all"
 
 

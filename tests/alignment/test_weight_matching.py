@@ -18,7 +18,7 @@ from mechconn.symmetry import Kind, compute_index, locate_units
 from memory import peak
 from zoo import CLASSES, FEATURES, build
 
-KINDS: tuple[Kind, ...] = ("permutation", "sign", "scale", "linear")
+KINDS: tuple[Kind, ...] = ("permutation", "sign", "scale", "linear", "orthogonal")
 EXAMPLE = torch.zeros(2, FEATURES, dtype=torch.float64)
 
 

@@ -18,6 +18,7 @@ PIXELS = torch.randn(3, 3, 6, 6, generator=torch.Generator().manual_seed(4))
 
 NOT_ODD, NOT_HOMOGENEOUS = "{} is not odd", "{} is not positively homogeneous"
 SIGN, SCALE, LINEAR = ("layer:sign",), ("layer:scale",), ("layer:linear",)
+ORTHOGONAL = ("layer:orthogonal",)
 BOTH, NONE = (*SIGN, *SCALE), ()
 
 Function = Callable[[Tensor], Tensor]
@@ -59,10 +60,10 @@ HAVE: dict[str, tuple[Function, tuple[str, ...]]] = {
     "deviation of the rows": (lambda x: x / x.std(0, keepdim=True), SCALE),
     "norm of the rows": (lambda x: norm_of_rows(x, 3.0), SCALE),
     "count of the rows": (lambda x: norm_of_rows(x, 0.0), SCALE),
-    "norm of the units": (lambda x: x / x.norm(dim=1, keepdim=True), SIGN),
-    "rms norm": (lambda x: F.rms_norm(x, (UNITS,)), SIGN),
+    "norm of the units": (lambda x: x / x.norm(dim=1, keepdim=True), ORTHOGONAL),
+    "rms norm": (lambda x: F.rms_norm(x, (UNITS,)), ORTHOGONAL),
     "a broadcast row": (lambda x: x * x[:1].expand(4, -1), BOTH),
-    "signs of a sum of rows": (lambda x: x @ (x.t() @ x), SIGN),
+    "signs of a sum of rows": (lambda x: x @ (x.t() @ x), ORTHOGONAL),
     "nothing": (lambda x: -x + 0, LINEAR),
     "dropout": (lambda x: F.dropout(x, 0.5, training=False), LINEAR),
 }

@@ -124,7 +124,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no kind": (
         lambda: with_action(*MADE, kind="rotation"),
-        "kind of an action must be one of 'sign', 'scale', 'linear'",
+        "kind of an action must be one of 'sign', 'scale', 'linear', 'orthogonal'",
     ),
     "a linear map to another power": (
         lambda: with_action(("layer.weight", ["h", 5], 2), kind="linear"),
@@ -250,7 +250,7 @@ def test_random_draws_the_kinds_that_are_asked_for() -> None:
         assert all(torch.equal(drawn[name], whole[name]) for name in drawn)
     assert symmetry.random(7, kinds=[]) == {}
     with pytest.raises(
-        ValueError, match="kind must be one of 'permutation', 'sign', 'scale', 'linear', got 'rotation'"
+        ValueError, match="kind must be one of 'permutation', 'sign', 'scale', 'linear', 'orthogonal', got 'rotation'"
     ):
         symmetry.random(7, kinds=["rotation"])  # pyright: ignore[reportArgumentType]
 

@@ -120,8 +120,9 @@ HOLDING = {
     "sign": (torch.tanh, torch.relu),
     "scale": (torch.relu, nn.functional.gelu),
     "linear": (nn.Identity(), torch.relu),
+    "orthogonal": (lambda x: x / x.square().mean(-1, keepdim=True), nn.functional.softplus),
 }
-VERBS = {"sign": "flipping", "scale": "scaling", "linear": "mixing"}
+VERBS = {"sign": "flipping", "scale": "scaling", "linear": "mixing", "orthogonal": "rotating"}
 
 
 @pytest.mark.parametrize("kind", HOLDING)

@@ -189,7 +189,7 @@ def _match(symmetry: Symmetry, moments: Mapping[Site, PairMoments], seed: int) -
     if any(rest.seen(group) for group in rest.list_steps()):
         solver.permutations = permutations = search_element(rest, RESTARTS, seed)
         seen_groups |= {group for group in rest.list_steps() if rest.seen(group)}
-    mixed = {action.units[-1] for action in symmetry.actions if action.kind == "linear" and action.name in solver.found}
+    mixed = {action.units[-1] for action in symmetry.actions if action.mixes and action.name in solver.found}
     factors = solver.list_factors()
     before, after = (measure_means(symmetry, *read) for read in ((compared, {}, {}), (straight, permutations, factors)))
     unseen = (*(group for group in symmetry.sizes if group not in seen_groups | mixed), *solver.list_untold())

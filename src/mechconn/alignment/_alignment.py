@@ -220,7 +220,7 @@ def _rest_at(model: nn.Module, device: torch.device) -> nn.Module:
 def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: float) -> Iterator[str]:
     """That nothing moved, and why; that the weights moved apart."""
     moved = {action.kind for action in symmetry.actions if action.name in matched.factors}
-    rescaling = [kind for kind in ("scale", "linear") if kind in moved]
+    rescaling = [kind for kind in ("scale", "linear", "orthogonal") if kind in moved]
     names = join_kinds(rescaling)
     if not symmetry.sizes:
         yield "the symmetry holds no units that may be permuted: B was not changed"

@@ -200,5 +200,7 @@ def _describe_factors(kind: str, factors: Tensor) -> str:
         return f"{int((factors < 0).sum())} of {factors.numel()} signs flipped"
     if kind == "scale":
         return f"{factors.numel()} scales, {float(factors.min()):.3g} to {float(factors.max()):.3g}"
+    if kind == "orthogonal":
+        return "rotations and reflections"
     values = torch.linalg.svdvals(factors)
     return f"linear maps, singular values {float(values.min()):.3g} to {float(values.max()):.3g}"

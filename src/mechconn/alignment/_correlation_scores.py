@@ -77,7 +77,7 @@ class CorrelationScores(UnitSimilarity):
         self.sizes = symmetry.sizes
         self._fixed = dict(fixed or {})
         self._signs = {action.name: action for action in symmetry.actions if action.kind == "sign"}
-        self._mixed = {action.units[-1] for action in symmetry.actions if action.kind == "linear"}
+        self._mixed = {action.units[-1] for action in symmetry.actions if action.mixes}
         self._coupled = [seen for seen in sites if len(seen.groups) > 1 and seen.site.compared]
         self._own = {group: self._add_own(group, sites) for group in self.list_steps()}
 

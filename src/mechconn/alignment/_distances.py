@@ -7,10 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from torch import Tensor
 
 from mechconn.alignment._slices import measure_gap
-from mechconn.symmetry import Element, Symmetry
+from mechconn.symmetry import PLURAL, Element, Symmetry
 
-PLURAL = {"permutation": "permutations", "sign": "signs", "scale": "scales", "linear": "linear maps"}
-"""Kinds in the order in which they are removed, in words."""
 LARGE = 0.5
 """Share of what alignment changes from which one kind is said to account for a large part."""
 

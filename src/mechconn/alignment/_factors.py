@@ -29,7 +29,8 @@ class FactorSolver:
     the same units, their logarithms solve a linear system over the sites, by least squares.
 
     Linear maps: M = S_a^(1/2) Q S_b^(-1/2), S the matrices of second moments and Q the rotation that brings B's
-    whitened units nearest to A's (orthogonal Procrustes); for one unit that is sign and scale.
+    whitened units nearest to A's (orthogonal Procrustes); for one unit that is sign and scale. Orthogonal maps: the
+    rotation that brings B's units nearest to A's, as they are.
 
     Attributes:
         symmetry: its actions are looked for.
@@ -49,7 +50,7 @@ class FactorSolver:
 
     def solve_scalars(self) -> None:
         """All signs and scales; one cluster of actions after the other, those first whose sites show no unknown."""
-        waiting = [some for some in cluster_actions(self.symmetry.actions) if some[0].kind != "linear"]
+        waiting = [some for some in cluster_actions(self.symmetry.actions) if not some[0].mixes]
         while waiting:
             ready, (values, told) = self._find_ready(waiting)
             for action, value, is_known in zip(waiting.pop(ready), values, told, strict=True):
@@ -117,7 +118,7 @@ class FactorSolver:
     def multiply(self, seen: SeenSite) -> Tensor:
         """What known signs and scales multiply B's units by at each place of a site."""
         factors = torch.ones(len(seen.matrix), dtype=torch.float64)
-        actions = {action.name: action for action in self.symmetry.actions if action.kind != "linear"}
+        actions = {action.name: action for action in self.symmetry.actions if not action.mixes}
         for act in seen.site.acts:
             if act.action in actions and act.action in self.found:
                 powers = self.found[act.action].flatten() ** act.exponent
@@ -155,7 +156,10 @@ class FactorSolver:
                 if block.action is action and abs(block.exponent) == 1 and not block.others
             ]
             if shown and action.name not in self.found:
-                found = self._solve_blocks(*max(shown, key=lambda one: one[2].exponent))
+                if action.kind == "orthogonal":
+                    found = self._rotate_blocks(shown)
+                else:
+                    found = self._solve_blocks(*max(shown, key=lambda one: one[2].exponent))
                 self.found[action.name] = found.view(action.shape(self.symmetry.sizes))
 
     def list_untold(self) -> list[str]:
@@ -163,6 +167,22 @@ class FactorSolver:
         return [*self.untold, *(action.name for action in self.symmetry.actions if action.name not in self.found)]
 
     def _solve_blocks(self, seen: SeenSite, number: int, block: Block) -> Tensor:
+        of_a, of_b, between = self._measure_blocks(seen, number, block)
+        self._count_still(block.action, of_a, of_b)
+        left, _, right = torch.linalg.svd(whiten(of_a) @ between @ whiten(of_b))
+        found = raise_power(of_a, 0.5) @ left @ right @ whiten(of_b)
+        return found if block.exponent == 1 else torch.linalg.inv(found).mT
+
+    def _rotate_blocks(self, shown: Sequence[tuple[SeenSite, int, Block]]) -> Tensor:
+        """The rotation that brings B's units nearest to A's at all sites together: one may not show every axis."""
+        grams = [self._measure_blocks(*one) for one in shown]
+        of_a, of_b, between = (torch.stack(parts).sum(0) for parts in zip(*grams, strict=True))
+        self._count_still(shown[0][2].action, of_a, of_b)
+        left, _, right = torch.linalg.svd(between)
+        return left @ right
+
+    def _measure_blocks(self, seen: SeenSite, number: int, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """Second moments of A's units, of the moved B's, and between them: [blocks, units, units] each."""
         source, places = self.locate(seen)[block.places], block.places
         factors = self.multiply(seen)[places]
         mean_a, mean_b = (mean[where] for mean, where in zip(seen.moments.means(), (places, source), strict=True))
@@ -170,11 +190,7 @@ class FactorSolver:
         of_a, of_b = (gram.sum(1) for gram in seen.moments.block_covariances(number))
         each = factors[..., 0]  # the same at all places of one unit
         of_b = of_b[find_blocks(block.places, source)] * each[..., :, None] * each[..., None, :]
-        of_a, of_b = of_a + mean_a @ mean_a.mT, of_b + (mean_b * factors) @ (mean_b * factors).mT
-        self._count_still(block.action, of_a, of_b)
-        left, _, right = torch.linalg.svd(whiten(of_a) @ between @ whiten(of_b))
-        found = raise_power(of_a, 0.5) @ left @ right @ whiten(of_b)
-        return found if block.exponent == 1 else torch.linalg.inv(found).mT
+        return of_a + mean_a @ mean_a.mT, of_b + (mean_b * factors) @ (mean_b * factors).mT, between
 
     def _count_still(self, action: Action, *grams: Tensor) -> None:
         still = max(int((~find_moving(torch.linalg.eigvalsh(gram))).sum(-1).max()) for gram in grams)
@@ -204,15 +220,15 @@ class FactorSolver:
         """What activations at a block are multiplied by: [blocks, units, units]."""
         maps = self.found[block.action.name]
         maps = maps.reshape(-1, *maps.shape[-2:])
-        return maps if block.exponent == 1 else torch.linalg.inv(maps).mT
+        return maps if block.exponent == 1 or block.action.kind == "orthogonal" else torch.linalg.inv(maps).mT
 
     def list_factors(self) -> dict[str, Tensor]:
         """What was found, without what moves nothing but for rounding."""
         factors = {}
         for action in self.symmetry.actions:
             if action.name in self.found:
-                found = _snap(self.found[action.name], action.kind == "linear")
-                none = torch.eye(found.shape[-1]).double() if action.kind == "linear" else torch.ones(()).double()
+                found = _snap(self.found[action.name], action.mixes)
+                none = torch.eye(found.shape[-1]).double() if action.mixes else torch.ones(()).double()
                 if not torch.equal(found, none.expand_as(found)):
                     factors[action.name] = found
         return factors

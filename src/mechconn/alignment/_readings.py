@@ -77,8 +77,8 @@ class PairReader:
     ) -> None:
         self.symmetry, self.sizes, self.names = symmetry, symmetry.sizes, tuple(a)
         self.signs = [action for action in symmetry.actions if action.kind == "sign"]
-        self.linear = [action for action in symmetry.actions if action.kind == "linear"]
-        self._continuous = [action for action in symmetry.actions if action.kind != "sign"]
+        self.linear = [action for action in symmetry.actions if action.mixes]
+        self._continuous = [action for action in symmetry.actions if action.kind in ("scale", "linear")]
         self._balanced = [find_balanced_scales(side, self._continuous, self.sizes) for side in (a, b)]
         self.marks = self._mark(self.signs, a)
         scales = [action for action in self._continuous if action.kind == "scale"]
@@ -200,7 +200,17 @@ class PairReader:
                 found = torch.where((found - none).abs().amax((-2, -1), keepdim=True) < SNAPPED, none, found)
             if not torch.equal(found, none):
                 factors[action.name] = found
-        return factors
+        return factors | self._list_rotations(element)
+
+    def _list_rotations(self, element: Element) -> dict[str, Tensor]:
+        """Orthogonal maps that move something; balanced networks are as far apart as those that were saved."""
+        found = {}
+        for action in self.linear:
+            if action.kind == "orthogonal" and action.name in element:
+                none = torch.eye(self.sizes[action.units[-1]], dtype=torch.float64)
+                if float((element[action.name] - none).abs().max()) >= SNAPPED:
+                    found[action.name] = element[action.name]
+        return found
 
 
 def _weigh(tensor: Tensor, moments: Tensor, scales: Sequence[Tensor]) -> Tensor:

@@ -69,7 +69,7 @@ def cluster_actions(actions: Iterable[Action]) -> list[list[Action]]:
     """Actions of one kind on the same units, those of most units first, linear maps last."""
     found: dict[tuple[bool, str, tuple[str, ...]], list[Action]] = {}
     for action in actions:
-        found.setdefault((action.kind == "linear", action.kind, action.units), []).append(action)
+        found.setdefault((action.mixes, action.kind, action.units), []).append(action)
     return [found[key] for key in sorted(found, key=lambda key: (key[0], -len(key[2])))]
 
 
@@ -90,7 +90,7 @@ def _find_missing(
 
 def list_rows(site: Site, actions: Sequence[Action], sizes: Mapping[str, int]) -> list[tuple[int, ...]]:
     """The different exponents, one for each of the actions, of the places along a site's axis; not all 0."""
-    if actions[0].kind == "linear":
+    if actions[0].mixes:
         acts = [act for act in site.acts if act.action == actions[0].name]
         return [(1,) for act in acts if abs(act.exponent) == 1 and not list_others(site, act, actions[0], sizes)][:1]
     if not any(site.shows(action) for action in actions):
@@ -160,7 +160,7 @@ class Block:
 
 def list_blocks(site: Site, symmetry: Symmetry) -> list[Block]:
     """What linear maps do at a site."""
-    linear = {action.name: action for action in symmetry.actions if action.kind == "linear"}
+    linear = {action.name: action for action in symmetry.actions if action.mixes}
     found = []
     for act in site.acts:
         if act.action in linear:

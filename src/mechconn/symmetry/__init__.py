@@ -1,5 +1,6 @@
 """Permutation symmetries of networks: read off their operations, proved by running them, written as patterns."""
 
+from mechconn.symmetry._action import PLURAL as PLURAL
 from mechconn.symmetry._action import Action as Action
 from mechconn.symmetry._action import Element as Element
 from mechconn.symmetry._action import Kind as Kind

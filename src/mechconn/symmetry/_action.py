@@ -1,4 +1,4 @@
-"""Signs, scales and linear maps of units: how each acts on the tensors of a network, as patterns and exponents."""
+"""Signs, scales, linear and orthogonal maps of units: how each acts on tensors, as patterns and exponents."""
 
 from __future__ import annotations
 
@@ -14,15 +14,25 @@ from torch import Tensor
 from mechconn.core import check_choice, make_generator
 from mechconn.symmetry._pattern import Pattern, Sum, list_groups, locate_coordinates, parse, pattern_length, text_of
 
-ActionKind: TypeAlias = Literal["sign", "scale", "linear"]
-Kind: TypeAlias = Literal["permutation", "sign", "scale", "linear"]
-ACTION_KINDS: tuple[ActionKind, ...] = ("sign", "scale", "linear")
+ActionKind: TypeAlias = Literal["sign", "scale", "linear", "orthogonal"]
+Kind: TypeAlias = Literal["permutation", "sign", "scale", "linear", "orthogonal"]
+ACTION_KINDS: tuple[ActionKind, ...] = ("sign", "scale", "linear", "orthogonal")
 KINDS: tuple[Kind, ...] = ("permutation", *ACTION_KINDS)
+PLURAL: Mapping[str, str] = {
+    "permutation": "permutations",
+    "sign": "signs",
+    "scale": "scales",
+    "linear": "linear maps",
+    "orthogonal": "orthogonal maps",
+}
 
 Element: TypeAlias = Mapping[str, Tensor]
 """What moves a network: permutation group -> int64 of shape [size], entry i the old place of the unit that goes to
 place i; name of an action -> float64, -1 or 1, or positive, of the shape of its units; or matrices, one for each
 combination of all units but the last."""
+
+ORTHONORMAL = 1e-4
+"""How far M M' of an orthogonal element may be from the identity: float32 rounding of a large matrix."""
 
 WIDEST_SCALE = 2.0
 """Random scales lie between 1 / 2 and 2, as do the singular values of random matrices."""
@@ -36,8 +46,8 @@ class Member:
         tensor: parameter or buffer.
         axes: the pattern of each axis, with the action's units named where this member has them, and numbers elsewhere;
             texts are read.
-        exponent: entries at these places are multiplied by s_u to this power; linear: 1 multiplies by M along the
-            last unit's axis, -1 by the transposed inverse of M.
+        exponent: entries at these places are multiplied by s_u to this power; of matrices: 1 multiplies by M along the
+            last unit's axis, -1 by the transposed inverse of M, which for an orthogonal M is M.
     """
 
     tensor: str
@@ -78,17 +88,19 @@ def _is_pattern(axis: Any) -> bool:
 
 @dataclass(frozen=True)
 class Action:
-    """Signs, scales or linear maps of units that leave a network's function as it is.
+    """Signs, scales or matrices of units that leave a network's function as it is.
 
     A sign or scale s_u multiplies what makes unit u and divides what reads it: each entry of a member is multiplied by
     s_u to the power of the member's exponent. A matrix M mixes the places of the last unit: what makes them is
-    multiplied by M, what reads them by its transposed inverse.
+    multiplied by M, what reads them by its transposed inverse. An orthogonal one also passes a norm over its units, such
+    as RMSNorm without a gain.
 
     Attributes:
         name: unique in its symmetry, and the name of no group of units; by convention "units:kind".
-        kind: "sign", "scale" or "linear".
+        kind: "sign", "scale", "linear" or "orthogonal".
         units: groups of units. Each combination of their units has its own sign or scale; of the last one's units
-            every linear combination may be taken, by one matrix for each combination of the others.
+            every linear combination may be taken, or every rotation and reflection, by one matrix for each
+            combination of the others.
         members: where it acts.
         error: of scales that hold up to the epsilon of a normalisation: by how much the outputs change, relative to the
             largest, where all such units have random scales between 1/2 and 2; None: it holds exactly, or nothing was
@@ -119,13 +131,18 @@ class Action:
         if not self.members:
             raise ValueError(f"the action {self.name!r} needs a member, got none; write where it acts")
 
+    @property
+    def mixes(self) -> bool:
+        """Whether its elements are matrices: of kind "linear" or "orthogonal"."""
+        return self.kind in ("linear", "orthogonal")
+
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """Of its elements: the sizes of its units; of linear ones with the last one twice."""
+        """Of its elements: the sizes of its units; of matrices with the last one twice."""
         shape = tuple(sizes[unit] for unit in self.units)
-        return (*shape, shape[-1]) if self.kind == "linear" else shape
+        return (*shape, shape[-1]) if self.mixes else shape
 
     def draw(self, sizes: Mapping[str, int], seed: int) -> Tensor:
-        """A random element: signs, scales uniform in their logarithm, or matrices of singular values, in 1/2 .. 2."""
+        """A random element: signs, scales uniform in their logarithm, matrices of singular values in 1/2 .. 2, or 1."""
         generator, shape = make_generator(seed, self.kind, self.name), self.shape(sizes)
         if self.kind == "sign":
             return 2.0 * torch.randint(2, shape, generator=generator, dtype=torch.float64) - 1.0
@@ -134,13 +151,15 @@ class Action:
         left, right = (
             torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64)).Q for _ in range(2)
         )
+        if self.kind == "orthogonal":
+            return left @ right
         return left * _draw_scales((*shape[:-2], 1, shape[-1]), generator) @ right
 
     def multiply(self, name: str, tensor: Tensor, sizes: Mapping[str, int], element: Tensor) -> Tensor:
         """One tensor of a state multiplied by an element; the tensor itself where it has no member."""
         for member in self.members:
             if member.tensor == name:
-                apply_to = self._mix if self.kind == "linear" else self._scale
+                apply_to = self._mix if self.mixes else self._scale
                 tensor = apply_to(member, tensor, sizes, element)
         return tensor
 
@@ -153,9 +172,16 @@ class Action:
 
     def _mix(self, member: Member, tensor: Tensor, sizes: Mapping[str, int], element: Tensor) -> Tensor:
         wide = torch.float32 if tensor.element_size() < 4 else tensor.dtype
-        matrices = orient_matrices(element, member.exponent).to(tensor.device, wide)
+        matrices = self.orient(element, member).to(tensor.device, wide)
         places = list_places(self.locate(member, sizes).flatten(), len(matrices))
         return mix_along(tensor, self.find_axis(member), places, matrices)
+
+    def orient(self, element: Tensor, member: Member) -> Tensor:
+        """What multiplies a member, float64 of shape [blocks, d, d]: M, or its transposed inverse."""
+        matrices = element.to(torch.float64)
+        if member.exponent != 1 and self.kind == "linear":
+            matrices = torch.linalg.inv(matrices).mT
+        return matrices.reshape(-1, *matrices.shape[-2:])
 
     def find_axis(self, member: Member) -> int:
         """The axis along which a member has the last of the action's units."""
@@ -185,13 +211,6 @@ class Action:
         return {"name": self.name, "kind": self.kind, "units": list(self.units), "members": members} | (
             {} if self.error is None else {"error": self.error}
         )
-
-
-def orient_matrices(element: Tensor, exponent: int) -> Tensor:
-    """What a member of a linear action multiplies by, float64 of shape [blocks, d, d]: M, or its transposed inverse."""
-    matrices = element.to(torch.float64)
-    matrices = matrices if exponent == 1 else torch.linalg.inv(matrices).mT
-    return matrices.reshape(-1, *matrices.shape[-2:])
 
 
 def mix_along(tensor: Tensor, axis: int, places: Tensor, matrices: Tensor) -> Tensor:
@@ -259,14 +278,14 @@ def _check_member(action: Action, member: Member, shape: Sequence[int], sizes: M
             f"got {', '.join(named) or 'none'} in {member.tensor}; write a member for each place"
         )
     holding = [axis for axis, pattern in enumerate(member.axes) if any(list_groups(pattern))]
-    if action.kind == "linear" and len(holding) > 1:
+    if action.mixes and len(holding) > 1:
         raise ValueError(
-            f"the linear action {action.name!r} must have all of its units along one axis of {member.tensor}, got axes "
-            f"{', '.join(map(str, holding))}; write an action of one group of units"
+            f"the {action.kind} action {action.name!r} must have all of its units along one axis of {member.tensor}, "
+            f"got axes {', '.join(map(str, holding))}; write an action of one group of units"
         )
-    if action.kind == "linear" and member.exponent not in (1, -1):
+    if action.mixes and member.exponent not in (1, -1):
         raise ValueError(
-            f"the linear action {action.name!r} must have the exponent 1 or -1, got {member.exponent} in "
+            f"the {action.kind} action {action.name!r} must have the exponent 1 or -1, got {member.exponent} in "
             f"{member.tensor}; write 1 where the matrix multiplies, -1 where its transposed inverse does"
         )
     found = [pattern_length(pattern, sizes) for pattern in member.axes]
@@ -295,7 +314,8 @@ def check_element(element: Element, actions: Sequence[Action], sizes: Mapping[st
                 f"got {given.dtype} of shape {list(given.shape)}; draw one by symmetry.random(seed)"
             )
         if not _is_valid(action.kind, given.double()):
-            wanted = {"sign": "-1 and 1", "scale": "positive finite numbers", "linear": "matrices with an inverse"}
+            wanted = {"sign": "-1 and 1", "scale": "positive finite numbers"}
+            wanted |= {"linear": "matrices with an inverse", "orthogonal": "matrices M with M M' = 1"}
             raise ValueError(
                 f"the {action.kind} element {action.name!r} must hold {wanted[action.kind]}, got others; draw one by "
                 "symmetry.random(seed)"
@@ -307,4 +327,8 @@ def _is_valid(kind: ActionKind, values: Tensor) -> bool:
         return bool((values.abs() == 1).all())
     if kind == "scale":
         return bool((values > 0).all() and values.isfinite().all())
-    return bool(values.isfinite().all()) and bool((torch.linalg.matrix_rank(values) == values.shape[-1]).all())
+    if not bool(values.isfinite().all()):
+        return False
+    if kind == "orthogonal":
+        return float((values @ values.mT - torch.eye(values.shape[-1])).abs().max()) < ORTHONORMAL
+    return bool((torch.linalg.matrix_rank(values) == values.shape[-1]).all())

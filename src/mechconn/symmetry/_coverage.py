@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mechconn.symmetry._action import KINDS, Kind
+from mechconn.symmetry._action import KINDS, PLURAL, Kind
 from mechconn.symmetry._derive import INPUT, OUTPUT
 from mechconn.symmetry._layout_rules import PADDING
 from mechconn.symmetry._pattern import list_groups, pattern_length
@@ -71,8 +71,7 @@ def _list_hidden(symmetry: Symmetry) -> Iterator[tuple[str, int, set[str]]]:
 def describe_coverage(symmetry: Symmetry) -> str:
     """Number of groups and units, and the share of the hidden axes that each kind moves."""
     found, units = count_axes(symmetry), sum(symmetry.sizes.values())
-    words = {"sign": "signs", "scale": "scales", "linear": "linear maps"}
-    others = [f"{100 * found.share_of(k):.1f} % have {words[k]}" for k in KINDS[1:] if found.moved[k]]
+    others = [f"{100 * found.share_of(k):.1f} % have {PLURAL[k]}" for k in KINDS[1:] if found.moved[k]]
     return (
         f"{len(symmetry.sizes)} group{'s' * (len(symmetry.sizes) != 1)} of units, {units} units in all; of "
         f"{found.hidden} hidden axes of parameters {', '.join([f'{100 * found.share:.1f} % may be permuted', *others])}"

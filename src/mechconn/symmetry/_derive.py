@@ -18,7 +18,7 @@ from mechconn.symmetry._axes import Axis, NoRuleError, freeze, layout, leaf, lea
 from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, TracedTensor, list_traced
 from mechconn.symmetry._graph import Graph, TensorOrigin
 from mechconn.symmetry._rule_registry import BUILT_IN, UserRule, find_user_rule
-from mechconn.symmetry._rules import Rule
+from mechconn.symmetry._rules import CONSTANT, OTHER_BUFFER, Rule
 from mechconn.symmetry._views import MOVING, PartOfView, Views
 
 BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
@@ -28,8 +28,6 @@ CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_con
 
 INPUT = "it belongs to the model's input"
 OUTPUT = "it belongs to the model's output"
-CONSTANT = "it is combined with a constant of the forward pass"
-OTHER_BUFFER = "it is combined with a buffer that is no normalisation statistic, and that stays as it is"
 READ_IN_PART = "the example reads only some of its places, by their numbers; another input may read the others"
 UNUSED_OR_SHARED = "the forward pass does not use the tensor, or it shares its memory with another one"
 

@@ -43,8 +43,12 @@ def unary(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     dtype = call.arguments.get("dtype")
     if isinstance(call.arguments.get("other"), TracedTensor) or not getattr(dtype, "is_floating_point", True):
         raise UngradedError  # of a type that is not known, or whole numbers
-    if call.name in COPIES or (g.mode == "linear" and call.name == "neg"):
+    if call.name in COPIES or (g.mixes and call.name == "neg"):
         g.carry(y, x, same)
+        if id(x) in g.squares:
+            g.squares[id(y)] = g.squares[id(x)]
+    elif g.mode == "orthogonal" and call.name == "square":
+        g.square(y, x)
     elif g.mode == "sign" and call.name in ODD:
         g.carry(y, x, same)
     elif g.mode == "sign" and call.name in EVEN:
@@ -125,6 +129,8 @@ def power(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
         raise UngradedError
     if g.mode in ("scale", "approximate"):
         multiply_degree(g, results[0], call.self, read_degree(k))
+    elif g.mode == "orthogonal" and k == 2:
+        g.square(results[0], call.self)
     elif g.mode == "sign" and float(k).is_integer():
         if int(k) % 2:
             g.carry(results[0], call.self, range(len(results[0].axes)))
@@ -159,18 +165,28 @@ def multiplied(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     given = _both(call)
     if call.get("rounding_mode") is not None:
         raise UngradedError
+    if g.mode == "orthogonal" and call.name == "mul" and given[0] is given[1]:
+        g.square(results[0], given[0])
+        return
     tensors = [t for t in given if isinstance(t, TracedTensor)]
     signs = [-1 if place and call.name == "div" else 1 for place, t in enumerate(given) if isinstance(t, TracedTensor)]
-    out, operands = align_operands(tensors, results[0])
-    _refuse_linear(g, [t for t, sign in zip(tensors, signs, strict=True) if sign < 0], "something is divided by it")
+    out, found = align_operands(tensors, results[0])
+    operands = [(t, [None if (id(t), i) in g.spread else name for i, name in enumerate(names)]) for t, names in found]
+    divisors = [operand for operand, sign in zip(operands, signs, strict=True) if sign < 0]
+    _refuse_linear(g, divisors, "something is divided by it")
     g.combine(out, operands, signs=signs)
 
 
-def _refuse_linear(g: Grader, tensors: Sequence[TracedTensor], reason: str) -> None:
-    """Say that no linear map of the units along these tensors leaves the function as it is."""
-    for tensor in tensors if g.mode == "linear" else ():
-        for units, _ in g.places(tensor):
-            g.break_linear(units[-1], reason)
+def _label(tensor: TracedTensor) -> Operand:
+    return tensor, range(len(tensor.axes))
+
+
+def _refuse_linear(g: Grader, operands: Sequence[Operand], reason: str) -> None:
+    """Say that no matrix of the units along the labelled axes of these leaves the function as it is."""
+    for tensor, labels in operands if g.mixes else ():
+        for units, place in g.places(tensor):
+            if labels[place.slots[-1][0]] is not None:
+                g.break_linear(units[-1], reason)
 
 
 def added(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -213,7 +229,7 @@ def chosen(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     if len(given) != 2:
         raise UngradedError
     g.forbid([call.condition], "a condition reads it")
-    _refuse_linear(g, [call.condition], "a condition treats its places one by one")
+    _refuse_linear(g, [_label(call.condition)], "a condition treats its places one by one")
     out, operands = align_operands(given, results[0])
     g.combine(out, operands, multiply=False)
 
@@ -225,7 +241,7 @@ def masked(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     if not (infinite or (_is_number(value) and value == 0)):
         raise UngradedError
     g.forbid([call.mask], "a mask reads it")
-    _refuse_linear(g, [call.mask], "a mask treats its places one by one")
+    _refuse_linear(g, [_label(call.mask)], "a mask treats its places one by one")
     out, operands = align_operands([call.self], results[0])
     g.combine(out, operands)
 

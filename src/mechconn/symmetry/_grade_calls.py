@@ -12,6 +12,7 @@ from mechconn.symmetry import (
 from mechconn.symmetry._axes import Axis, NoRuleError, cut, length
 from mechconn.symmetry._calls import TracedTensor
 from mechconn.symmetry._derive import Recorded
+from mechconn.symmetry._elementwise_gradings import COPIES
 from mechconn.symmetry._gradings import Grader, GradingRule, list_touched
 from mechconn.symmetry._unit_places import UngradedError
 from mechconn.symmetry._views import PartOfView
@@ -23,13 +24,20 @@ RULES: dict[str, GradingRule] = {
     **_recurrent_gradings.RULES,
     **_sum_gradings.RULES,
 }
-BLAMED = {"sign": "is not odd", "scale": "is not positively homogeneous", "approximate": "", "linear": "is not linear"}
+BLAMED = {
+    "sign": "is not odd",
+    "scale": "is not positively homogeneous",
+    "approximate": "",
+    "linear": "is not linear",
+    "orthogonal": "is not linear",
+}
 """What is said of an operation that no rule covers."""
 
 
 def grade_call(grader: Grader, recorded: Recorded) -> None:
     """The exponents of what one call returned; where no rule covers it, of what it got they must vanish."""
     call = recorded.call
+    _forbid_squares(grader, recorded)
     try:
         _apply_rule(grader, recorded)
     except (UngradedError, NoRuleError, AttributeError, LookupError, TypeError, ValueError):
@@ -40,6 +48,15 @@ def grade_call(grader: Grader, recorded: Recorded) -> None:
     # What a rule did not say anything about may be anything.
     if not all([grader.complete(result) for result in recorded.results]):
         grader.forbid(list_touched(call), f"{call.name} {BLAMED[grader.mode]}")
+
+
+def _forbid_squares(grader: Grader, recorded: Recorded) -> None:
+    """Say that what was squared stays as it is, where its squares are not copied or summed."""
+    call = recorded.call
+    if recorded.rule is None and call.name in (*COPIES, "sum", "mean"):
+        return
+    squared = [grader.squares[id(tensor)] for tensor in list_touched(call) if id(tensor) in grader.squares]
+    grader.forbid(squared, "its squares are read one by one")
 
 
 def _apply_rule(grader: Grader, recorded: Recorded) -> None:

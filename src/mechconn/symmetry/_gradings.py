@@ -7,12 +7,13 @@ needs e = 0 of scales and nothing of signs. The exponents that solve all of thes
 operation without a rule needs e = 0 of all that it touches, so that it costs a symmetry and never makes a wrong one.
 
 Exponents of signs count modulo 2. Those of linear maps are 1 (the axis is multiplied by M) or -1 (by its transposed
-inverse), and no operation may do anything to the axis but sum along it or leave it alone.
+inverse), and no operation may do anything to the axis but sum along it or leave it alone. An orthogonal map is its own
+transposed inverse, so that its exponents count modulo 2, and it leaves sums of squares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, TypeAlias
@@ -22,7 +23,7 @@ from mechconn.symmetry._calls import Call, TracedTensor, list_traced
 from mechconn.symmetry._exponents import BROKEN, ZERO, Expr, Place, Run, Units, Unknown, add, times
 from mechconn.symmetry._unit_places import UngradedError, UnitPlaces
 
-Mode: TypeAlias = Literal["sign", "scale", "approximate", "linear"]
+Mode: TypeAlias = Literal["sign", "scale", "approximate", "linear", "orthogonal"]
 """What is graded; "approximate" are scales that hold without the epsilon of normalisations."""
 
 SUMMED = "they are summed over, and what they are multiplied by cannot undo it"
@@ -44,8 +45,24 @@ class Grader(UnitPlaces):
     equations: list[tuple[Units, Expr, str]] = field(default_factory=list)
     parameters: dict[Unknown, TracedTensor] = field(default_factory=dict)
     """The unknowns: the tensor of each."""
+    squares: dict[int, TracedTensor] = field(default_factory=dict)
+    """Identity of a tensor of squares -> what was squared. Orthogonal maps leave sums of squares over their units."""
+    spread: set[tuple[int, int]] = field(default_factory=set)
+    """Axes along which values are the same everywhere: identity of the tensor, axis."""
+    attended: dict[Units, None] = field(default_factory=dict)
+    """Units inside of attention: those of queries and keys, and of values."""
     _fields: dict[int, dict[tuple[Units, Place], Expr]] = field(default_factory=dict)
     _free: int = 0
+
+    @property
+    def mixes(self) -> bool:
+        """Whether matrices are graded."""
+        return self.mode in ("linear", "orthogonal")
+
+    @property
+    def counts_parity(self) -> bool:
+        """Whether exponents count modulo 2: M and its transposed inverse are one, as s and 1 / s are."""
+        return self.mode in ("sign", "orthogonal")
 
     # ------------------------------------------------------------ exponents and equations
 
@@ -87,7 +104,7 @@ class Grader(UnitPlaces):
 
     def require(self, units: Units, expr: Expr, reason: str) -> None:
         """Say that a sum of exponents must vanish."""
-        if self.mode == "sign":
+        if self.counts_parity:
             expr = {variable: Fraction(1) for variable, c in expr.items() if c.numerator % 2}
         if expr:
             self.equations.append((units, expr, reason))
@@ -101,6 +118,23 @@ class Grader(UnitPlaces):
         for tensor in tensors:
             for units, place in self.places(tensor):
                 self.require(units, self.get(tensor, units, place), reason)
+
+    def note_attended(self, tensor: TracedTensor, dim: int) -> None:
+        """Remember the units along an axis of queries, keys or values, of which people expect linear maps."""
+        for units, place in self.places(tensor):
+            if place.slots[-1][0] == tensor.place(dim):
+                self.attended[units] = None
+
+    def square(self, out: TracedTensor, source: TracedTensor) -> None:
+        """Say that a tensor holds squares, place by place: nothing but their sum over mixed units stays as it is."""
+        self.squares[id(out)] = source
+        self.set_zero(out)
+
+    def require_whole(self, source: TracedTensor, axes: Container[int], reason: str) -> None:
+        """Say that units stay as they are but for matrices along these axes, over which squares are summed."""
+        for units, place in self.places(source):
+            if place.slots[-1][0] not in axes:
+                self.require(units, self.get(source, units, place), reason)
 
     def break_linear(self, atom: Atom, reason: str) -> None:
         """Say that a linear map of these units changes the function."""
@@ -158,7 +192,7 @@ class Grader(UnitPlaces):
         for units, place in self.places(blocks):
             found = [self._restricted(operand, order, units, place) for operand in operands]
             inner = [order[axis] for axis, _ in place.slots if order[axis] in summed]
-            if self.mode == "linear":
+            if self.mixes:
                 self._check_linear(units, place, order, operands, summed, multiply)
             total = self._total(units, found, multiply, signs)
             if inner:

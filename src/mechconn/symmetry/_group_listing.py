@@ -19,7 +19,7 @@ class Group:
         size: number of units, of combinations of them where several groups share one sign or scale.
         members: (parameter or buffer, axis, index pattern) of every axis that moves with them. Of signs, scales and
             linear maps the pattern ends in their exponent, "layer0^-1".
-        kind: "permutation", "sign", "scale" or "linear".
+        kind: "permutation", "sign", "scale", "linear" or "orthogonal".
     """
 
     name: str

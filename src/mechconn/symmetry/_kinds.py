@@ -1,11 +1,11 @@
-"""From the equations between exponents to the signs, scales and linear maps that a network has."""
+"""From the equations between exponents to the signs, scales, linear and orthogonal maps that a network has."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import get_args
+from typing import Literal, get_args
 
 from mechconn.symmetry._action import Action, ActionKind, Member
 from mechconn.symmetry._axes import Atom, Axis, expanded, leaves
@@ -18,6 +18,8 @@ from mechconn.symmetry._gradings import Grader, Mode
 from mechconn.symmetry._member_patterns import write_axes
 
 MODES: tuple[Mode, ...] = get_args(Mode)
+SCALARS: tuple[Mode, ...] = ("sign", "scale", "approximate")
+MATRICES: tuple[Literal["linear", "orthogonal"], ...] = ("linear", "orthogonal")
 MOST_UNITS = 3
 """Groups at most each combination of whose units has its own scale."""
 STRUCTURAL = ("they are", "a bias", "parts")
@@ -51,11 +53,26 @@ def find_kinds(calls: Sequence[Recorded], tensors: Mapping[str, TracedTensor], n
     found = Found()
     solved: dict[Mode, _Solved] = {mode: _solve(mode, calls, tensors, names, products) for mode in MODES}
     for units in (*products, *((atom,) for atom in names)):
-        _add_linear(units, solved, names, found)
-        for mode in MODES[:3]:
+        for kind in MATRICES:
+            _add_matrices(units, kind, solved, names, found)
+        for mode in SCALARS:
             exact = solved["scale"].vectors(units) if mode == "approximate" else []
             _add_actions(units, mode, solved[mode], exact, names, found)
+    _explain_heads(solved["linear"], names, found)
     return found
+
+
+def _explain_heads(linear: _Solved, names: Mapping[Atom, str], found: Found) -> None:
+    """Why dimensions inside of attention heads have no linear maps."""
+    mixed = {action.units[-1] for action in found.actions if action.mixes}
+    longest: dict[Atom, Units] = {}
+    for units in linear.grader.attended:
+        longest[units[-1]] = max(longest.get(units[-1], ()), units, key=len)
+    for units in longest.values():
+        if names[units[-1]] not in mixed and not any(
+            names[units[-1]] in action.units for action in found.actions if action.mixes
+        ):
+            found.without[_name_action(units, "linear", names)] = linear.explain(units)
 
 
 def list_products(tensors: Iterable[TracedTensor], names: Mapping[Atom, str]) -> Iterator[Units]:
@@ -119,7 +136,7 @@ class _Solved:
         reasons = dict.fromkeys(reason for expr, reason in equations if len(expr) == 1)
         for reason in reversed([reason for reason in reasons if not reason.startswith(STRUCTURAL)]):
             others = [expr for expr, other in equations if other != reason]
-            if solve_equations(variables, others, modulo_two=self.grader.mode == "sign"):
+            if solve_equations(variables, others, modulo_two=self.grader.counts_parity):
                 return reason
         return next(iter(reasons), "what makes them and what reads them do not agree on one")
 
@@ -153,7 +170,7 @@ def _solve(
     for variable in grader.parameters:
         unknowns.setdefault(variable.units, []).append(variable)
     solutions = {
-        units: solve_equations(variables, by_units.get(units, []), modulo_two=mode == "sign")
+        units: solve_equations(variables, by_units.get(units, []), modulo_two=grader.counts_parity)
         for units, variables in unknowns.items()
     }
     return _Solved(grader, solutions)
@@ -162,11 +179,17 @@ def _solve(
 # ---------------------------------------------------------------- actions
 
 
-def _add_linear(units: Units, solved: Mapping[Mode, _Solved], names: Mapping[Atom, str], found: Found) -> None:
-    """The linear maps of the last of these units, where nothing else is done to it anywhere."""
-    own = solved["linear"]
+def _add_matrices(
+    units: Units,
+    kind: Literal["linear", "orthogonal"],
+    solved: Mapping[Mode, _Solved],
+    names: Mapping[Atom, str],
+    found: Found,
+) -> None:
+    """The linear or orthogonal maps of the last of these units, where nothing else is done to it anywhere."""
+    own = solved[kind]
     vectors = own.vectors(units)
-    implied = [*own.implied(units)]
+    implied = [*own.used.get(units, []), *own.implied(units)]
     everywhere = {variable for variable in own.grader.parameters if variable.units == units}
     broken = any(own_units == units and BROKEN in expr for own_units, expr, _ in own.grader.equations)
     alone = {variable for variable in own.grader.parameters if variable.units == units[-1:]}
@@ -175,8 +198,9 @@ def _add_linear(units: Units, solved: Mapping[Mode, _Solved], names: Mapping[Ato
     if set(map(abs, vectors[0].values())) != {1} or not _hold_all(everywhere, alone):
         return
     (vector,) = vectors
-    found.actions.append(_make_action(units, "linear", vector, own.grader, names, found))
-    for mode in MODES:  # signs and scales are linear maps
+    found.actions.append(_make_action(units, kind, vector, own.grader, names, found))
+    # Signs and scales are linear maps; signs are orthogonal ones.
+    for mode in MODES if kind == "linear" else ("sign", "orthogonal"):
         solved[mode].used.setdefault(units, []).append(vector)
 
 

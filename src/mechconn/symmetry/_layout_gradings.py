@@ -39,9 +39,9 @@ def expand(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Axes of length 1, or new ones, repeated."""
     (y,), x = results, call.self
     new = len(y.axes) - len(x.axes)
-    g.carry(
-        y, x, [None if i < new or length(x.axes[i - new]) != length(y.axes[i]) else i - new for i in range(len(y.axes))]
-    )
+    sources = [None if i < new or length(x.axes[i - new]) != length(y.axes[i]) else i - new for i in range(len(y.axes))]
+    g.spread |= {(id(y), i) for i, source in enumerate(sources) if source is None}
+    g.carry(y, x, sources)
 
 
 def repeat(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:

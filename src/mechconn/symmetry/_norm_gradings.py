@@ -14,7 +14,7 @@ from mechconn.symmetry._unit_places import UngradedError
 
 def channel_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """(x - m) / sqrt(v + eps) w + b for each channel: signs of x, m and w cancel, and scales but for eps."""
-    if g.mode == "linear":
+    if g.mixes:
         raise UngradedError
     x, y = call.input, results[0]
     weight, bias, mean, variance = (call.get(n) for n in ("weight", "bias", "running_mean", "running_var"))
@@ -47,11 +47,15 @@ def _require_alike(g: Grader, x: TracedTensor, kept: Sequence[int], reason: str)
 
 
 def layer_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
-    """The last axes normalised together: only an RMS norm leaves signs, and gains have scales of their own."""
-    if g.mode == "linear":
-        raise UngradedError
+    """The last axes normalised together: an RMS norm leaves signs, without a gain rotations; gains have own scales."""
     x, y, weight, bias = call.input, results[0], call.get("weight"), call.get("bias")
     first = len(x.axes) - len(call.normalized_shape)
+    if g.mode == "orthogonal" and call.name == "rms_norm" and weight is None:
+        g.require_whole(x, range(first, len(x.axes)), "rms_norm reads it")
+        g.carry(y, x, range(len(y.axes)))
+        return
+    if g.mixes:
+        raise UngradedError
     for units, place in g.places(y):
         e_x = g.get(x, units, place)
         inside = [axis >= first for axis, _ in place.slots]
@@ -76,7 +80,7 @@ def _along(g: Grader, tensor: TracedTensor | None, units: Any, place: Any, first
 
 def weight_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """w = g v / |v|, one norm for each place along `dim`: it has the signs of both, and the scale of g alone."""
-    if g.mode == "linear":
+    if g.mixes:
         raise UngradedError
     (w,), v, gain = results, call.v, call.g
     dim = call.get("dim", 0)  # -1: one norm for all
@@ -92,7 +96,7 @@ def weight_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 
 def group_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Channels normalised in blocks: gains and biases have scales and signs of their own."""
-    if g.mode == "linear":
+    if g.mixes:
         raise UngradedError
     y, weight, bias = results[0], call.get("weight"), call.get("bias")
     g.forbid([call.input], "group_norm reads it")
@@ -108,6 +112,8 @@ def group_norm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 def attention(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """softmax(q k' / sqrt(d) + mask) v: the scores must stay, and v is summed over tokens."""
     q, k, v, mask, (y,) = call.query, call.key, call.value, call.get("attn_mask"), results
+    for tensor in (k, v):
+        g.note_attended(tensor, -1)
     before = len(q.axes) - 2
     labels_q: list[Any] = list(range(before))
     labels_k: list[Any] = list(range(before))
@@ -132,7 +138,7 @@ def glu(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     x, (y,) = call.self, results
     dim = x.place(call.get("dim", -1))
     half = x.shape[dim] // 2
-    if g.mode == "linear":
+    if g.mixes:
         raise UngradedError
     gate = TracedTensor(y.axes)
     g.narrow(gate, x, dim, half)

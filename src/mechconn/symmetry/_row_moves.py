@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mechconn.symmetry._action import Action, Element, Member, list_places, mix_along, orient_matrices
+from mechconn.symmetry._action import Action, Element, Member, list_places, mix_along
 from mechconn.symmetry._pattern import Pattern, compute_index, list_groups
 
 
@@ -73,7 +73,7 @@ def _list_steps(
     for member in action.members:
         if member.tensor != name:
             continue
-        if action.kind == "linear":
+        if action.mixes:
             yield _mixing(action, member, sizes, element) if action.find_axis(member) else None
         else:
             ones = torch.ones(action.locate(member, sizes).shape, dtype=torch.float64)
@@ -84,7 +84,7 @@ def _mixing(
     action: Action, member: Member, sizes: Mapping[str, int], element: Tensor
 ) -> Callable[[Tensor, slice | Tensor], Tensor]:
     """What `Action.multiply` does along another axis than the first; places and matrices are found once."""
-    matrices, axis = orient_matrices(element, member.exponent), action.find_axis(member)
+    matrices, axis = action.orient(element, member), action.find_axis(member)
     places = list_places(action.locate(member, sizes).flatten(), len(matrices))
     return lambda rows, _: mix_along(rows, axis, places, matrices.to(rows.device))
 

@@ -10,11 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mechconn.symmetry._axes import Axis, NoRuleError, freeze, leaf, length, tie
+from mechconn.symmetry._axes import Axis, NoRuleError, freeze, leaf, leaves, length, tie
 from mechconn.symmetry._calls import Call, RuleResult, Shape, TracedTensor, broadcast, tied
 
 WINDOW = "a position: a window (convolution, pooling) or an order runs along it"
 TABLE = "a position in a table that indices are looked up in"
+CONSTANT = "it is combined with a constant of the forward pass"
+OTHER_BUFFER = "it is combined with a buffer that is no normalisation statistic, and that stays as it is"
+ROTARY = (
+    "a table is combined with queries and keys: rotary embeddings leave a complex scaling of each frequency pair "
+    "alone, which is not looked for"
+)
 
 NONLINEAR = frozenset(
     "relu relu6 gelu silu sigmoid log_sigmoid tanh hardtanh elu leaky_relu hardswish hardsigmoid mish softplus selu "
@@ -199,6 +205,7 @@ def attention(call: Call) -> RuleResult:
     else:
         heads = None
     tie(q.axes[-1], k.axes[-1])
+    _name_rotary(q.axes[-1])
     tie(k.axes[-2], v.axes[-2])
     for i in range(len(q.axes) - 2):
         if heads is None or i != q.place(heads):
@@ -212,6 +219,13 @@ def attention(call: Call) -> RuleResult:
     if call.get("is_causal", False):
         _freeze_all((q.axes[-2], k.axes[-2]))
     return (*q.axes[:-1], v.axes[-1])
+
+
+def _name_rotary(axis: Axis) -> None:
+    """Say that queries and keys were multiplied by a table before they met."""
+    for atom in leaves(axis):
+        if atom.reason in (CONSTANT, OTHER_BUFFER):
+            atom.reason = ROTARY
 
 
 def embedding(call: Call) -> RuleResult:

@@ -38,6 +38,9 @@ def matmul(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     if y is None or len(x.axes) < 2 or len(y.axes) < 2:
         raise UngradedError
     (out,) = results
+    if x.varies and y.varies:
+        g.note_attended(y, -1)
+        g.note_attended(y, -2)
     (_, labels), operands = align_operands([_front(x), _front(y)], _front(out))
     (_, own), (_, other) = operands
     g.combine((out, [*labels, "row", "column"]), [(x, [*own, "row", "sum"]), (y, [*other, "sum", "column"])])
@@ -63,6 +66,10 @@ def einsum(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     if "." in equation or not arrow:
         raise UngradedError
     operands = [(tensor, list(letters)) for letters, tensor in zip(inputs.split(","), tensors, strict=True)]
+    if len(operands) == 2 and all(tensor.varies for tensor in tensors):
+        for dim, letter in enumerate(operands[1][1]):
+            if letter not in output or letter not in operands[0][1]:
+                g.note_attended(tensors[1], dim)
     g.combine((results[0], list(output)), operands)
 
 
@@ -106,12 +113,21 @@ def reduced(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     x, dim, y = call.self, call.arguments.get("dim"), results[0]
     if call.name in ("amax", "amin") and g.mode not in ("scale", "approximate"):
         raise UngradedError
+    if id(x) in g.squares:
+        g.require_whole(g.squares[id(x)], _find_reduced(x, dim), "squares are summed over other places")
+        g.set_zero(y)
+        return
     g.combine(*_labelled_reduction(x, dim, y))
 
 
-def _labelled_reduction(x: TracedTensor, dim: Any, y: TracedTensor) -> tuple[Operand, list[Operand]]:
+def _find_reduced(x: TracedTensor, dim: Any) -> set[int]:
+    """The axes over which a reduction sums."""
     dims = range(len(x.axes)) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
-    gone = {x.place(d) for d in dims}
+    return {x.place(d) for d in dims}
+
+
+def _labelled_reduction(x: TracedTensor, dim: Any, y: TracedTensor) -> tuple[Operand, list[Operand]]:
+    gone = _find_reduced(x, dim)
     own = list(range(len(x.axes)))
     kept = [None if i in gone else i for i in own] if len(y.axes) == len(own) else [i for i in own if i not in gone]
     return (y, kept), [(x, own)]
@@ -120,11 +136,16 @@ def _labelled_reduction(x: TracedTensor, dim: Any, y: TracedTensor) -> tuple[Ope
 def spread(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Variances and norms: no units among what is reduced, but for signs that a norm does not see."""
     x, dim, y = call.self, call.arguments.get("dim"), results[0]
-    if len(results) > 1 or g.mode == "linear":
+    norm = call.name in ("norm", "linalg_vector_norm")
+    if g.mode == "orthogonal" and norm and all(call.arguments.get(name) in (None, 2) for name in ("p", "ord")):
+        g.require_whole(x, _find_reduced(x, dim), "squares are summed over other places")
+        g.set_zero(y)
+        return
+    if len(results) > 1 or g.mixes:
         raise UngradedError
     counts = 0 in (call.get("p"), call.get("ord"))  # of numbers that are not 0
     degree = Fraction(2 if call.name == "var" else 0 if counts else 1)
-    even = g.mode == "sign" and call.name in ("norm", "linalg_vector_norm")
+    even = g.mode == "sign" and norm
     if even:
         g.set_zero(y)
         return

@@ -115,7 +115,7 @@ class Symmetry(Result, kind="symmetry"):
 
         Args:
             seed: of the draw; a group's draw does not depend on the others.
-            kinds: which to draw: "permutation", "sign", "scale", "linear".
+            kinds: which to draw: "permutation", "sign", "scale", "linear", "orthogonal".
 
         Raises:
             ValueError: another kind.
@@ -198,7 +198,13 @@ class Symmetry(Result, kind="symmetry"):
     def places_of(self, group: str) -> str:
         """A group's tensors and axes, in words."""
         found = next(g for g in self.groups if g.name == group)
-        does = {"permutation": "permutes", "sign": "flips", "scale": "scales", "linear": "mixes"}[found.kind]
+        does = {
+            "permutation": "permutes",
+            "sign": "flips",
+            "scale": "scales",
+            "linear": "mixes",
+            "orthogonal": "rotates",
+        }[found.kind]
         return f"{group!r} {does} " + ", ".join(f"{name} axis {axis}" for name, axis, _ in found.members)
 
     def verify(self, model: nn.Module, example_input: Inputs | None = None, *, seed: int = 0) -> None:

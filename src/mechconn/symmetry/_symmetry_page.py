@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mechconn.plotting import Drawing, Section, Table, draw_marks
+from mechconn.symmetry._action import KINDS, PLURAL
 from mechconn.symmetry._coverage import NOT_HIDDEN, describe_coverage
 
 if TYPE_CHECKING:
@@ -51,10 +52,16 @@ def draw_units(symmetry: Symmetry, ax: Axes | None) -> Figure:
 
 def list_lines(symmetry: Symmetry) -> Iterator[str]:
     """What `print` says below the coverage."""
-    for kind in ("permutation", "sign", "scale", "linear"):
+    for kind in KINDS:
         groups = [group for group in symmetry.groups if group.kind == kind]
         for g in groups[:LISTED]:
-            said = "units" if kind == "permutation" else f"{kind}s" if kind != "linear" else "units, linear maps"
+            said = (
+                "units"
+                if kind == "permutation"
+                else f"{kind}s"
+                if kind in ("sign", "scale")
+                else f"units, {PLURAL[kind]}"
+            )
             first, axis, _ = g.members[0]
             yield f"  {g.name}: {g.size} {said}, axes: {len(g.members)}, the first {first} axis {axis}"
         if len(groups) > LISTED:

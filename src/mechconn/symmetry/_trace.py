@@ -106,7 +106,7 @@ class _Trace:
         return self._wrap(total)
 
     def _wrap(self, exponent: Fraction) -> Fraction:
-        return Fraction(exponent.numerator % 2) if self.action.kind == "sign" else exponent
+        return Fraction(exponent.numerator % 2) if self.grader.counts_parity else exponent
 
     def _find(self, variable: Variable) -> Fraction | None:
         if variable not in self._known:

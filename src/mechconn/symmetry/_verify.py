@@ -327,7 +327,7 @@ class _Movement:
             verb = "moving" if any(name in self.kinds for name in self.element) else "permuting"
             return f"{verb} all groups together"
         (name,) = self.element
-        verbs = {"sign": "flipping", "scale": "scaling", "linear": "mixing"}
+        verbs = {"sign": "flipping", "scale": "scaling", "linear": "mixing", "orthogonal": "rotating"}
         return f"{verbs[self.kinds[name]]} {name!r}" if name in self.kinds else f"permuting group {name!r}"
 
 
