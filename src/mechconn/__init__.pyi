@@ -139,9 +139,11 @@ from .plotting import ResultFigure as ResultFigure
 from .report import load_result as load_result
 from .report import save_report as save_report
 from .symmetry import Balanced as Balanced
+from .symmetry import Folded as Folded
 from .symmetry import Rescaled as Rescaled
 from .symmetry import Symmetry as Symmetry
 from .symmetry import balance as balance
+from .symmetry import fold as fold
 from .symmetry import symmetry_of as symmetry_of
 from .tuning import CBFT as CBFT
 from .tuning import DFR as DFR

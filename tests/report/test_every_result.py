@@ -17,6 +17,8 @@ from types import ModuleType
 from typing import Any, cast
 
 import pytest
+import torch
+from torch import nn
 from matplotlib.figure import Figure
 
 import mechconn as mc
@@ -32,6 +34,7 @@ SUITE = mc.Suite({"cue": DATA, "no_cue": rows(24, 2), "rand_cue": (DATA[0].flip(
 NORM = mc.Reestimate(DATA, label="the training data")
 METRICS = {"largest": mc.Metric(lambda z, y: z.softmax(1).max(1).values, (0.0, 1.0))}
 A, B, C = (build(norm_mlp, seed).eval() for seed in range(3))
+NORMED = build(lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)), 0).eval()
 LINE = mc.LinearPath.between(A, B)
 QUICK = mc.Relearning(steps=(0, 2, 5), seeds=2, batch_size=8, lr=0.1)
 
@@ -71,6 +74,7 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "alignment": lambda: mc.align(A, B, mc.ActivationMatching(DATA)),
     "symmetry": lambda: mc.symmetry_of(A, DATA[0]),
     "balanced": lambda: mc.balance(A, mc.symmetry_of(A, DATA[0])),
+    "folded": lambda: mc.fold(NORMED, torch.ones(2, 3)),
     "invariance": lambda: mc.measure_invariance(A, SUITE, metrics=METRICS),
     "reliances": lambda: mc.reliances(
         A, DATA, {"<noise>": {"name": "swap-column", "columns": 0}, "none": lambda x, draws: x.clone()}, metrics=METRICS

@@ -92,8 +92,8 @@ class Action:
 
     A sign or scale s_u multiplies what makes unit u and divides what reads it: each entry of a member is multiplied by
     s_u to the power of the member's exponent. A matrix M mixes the places of the last unit: what makes them is
-    multiplied by M, what reads them by its transposed inverse. An orthogonal one also passes a norm over its units, such
-    as RMSNorm without a gain.
+    multiplied by M, what reads them by its transposed inverse. An orthogonal one also passes a norm over its units,
+    such as RMSNorm without a gain.
 
     Attributes:
         name: unique in its symmetry, and the name of no group of units; by convention "units:kind".
