@@ -18,8 +18,8 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
 from matplotlib.figure import Figure
+from torch import nn
 
 import mechconn as mc
 from mechconn.core import Record
@@ -117,7 +117,7 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "numbers": lambda: Numbers({"share": 0.5, "by split": {"cue": 1, "rand_cue": None}}),
 }
 """Kind -> a result of it, made by its public verb."""
-WITHOUT_PICTURE = {"evidence", "run_differences", "relu_cell", "numbers"}
+WITHOUT_PICTURE = {"evidence", "folded", "run_differences", "relu_cell", "numbers"}
 each_kind = pytest.mark.parametrize("kind", MAKERS)
 
 
