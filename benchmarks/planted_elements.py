@@ -3,8 +3,9 @@
 A copy B of a trained network A is moved by a random element: of one kind at a time, and of all kinds together.
 Alignment lands B on A as saved. An element counts as undone where B is as near to A again as float32 tells, 1e-4 of the
 distance that the element made, or all units but those are undone that are dead on the data, where activations are
-matched. The networks are MLPs with ReLU, tanh and SwiGLU, an LSTM, a GRU and an attention layer on handwritten digits
-(rows as a sequence), and VGG-13 on 5,000 CIFAR-10 images (MECHCONN_DATA names the folder; left out without it).
+matched. The networks are MLPs with ReLU, tanh and SwiGLU, an LSTM, a GRU, an attention layer and Transformers on
+handwritten digits (rows, patches or pixels as a sequence), and VGG-13 on 5,000 CIFAR-10 images (MECHCONN_DATA names the
+folder; left out without it). A Transformer "folded" is `mc.fold` of the trained one, whose stream can be rotated.
 
     python benchmarks/planted_elements.py [--elements 10] [--only NAME ...] [--kinds KIND ...] [--keep FOLDER]
 """
@@ -101,6 +102,54 @@ def attention() -> nn.Module:
     return Net(run, embed=nn.Linear(PIXELS // ROWS, WIDTH), **square, **layers, head=nn.Linear(WIDTH, CLASSES))
 
 
+class Block(nn.Module):
+    """A pre-norm block: attention with queries, keys and values in one matrix, and two linear maps."""
+
+    def __init__(self, norm: Callable[[int], nn.Module], gated: bool) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([norm(WIDTH), norm(WIDTH)])
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.up, self.down = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(2 * WIDTH, WIDTH)
+        self.gate = nn.Linear(WIDTH, 2 * WIDTH) if gated else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The stream behind the block."""
+        rows, tokens, _ = x.shape
+        q, k, v = self.qkv(self.norms[0](x)).reshape(rows, tokens, 3, 4, -1).permute(2, 0, 3, 1, 4)
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        read = self.norms[1](x)
+        return x + self.down(F.gelu(self.up(read)) if self.gate is None else F.silu(self.gate(read)) * self.up(read))
+
+
+class Patches(nn.Module):
+    """A pre-norm Transformer over 16 patches of 2 x 2 pixels and a class token."""
+
+    def __init__(self, norm: Callable[[int], nn.Module], gated: bool) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(1, WIDTH, 2, 2)
+        self.token, self.place = nn.Parameter(torch.randn(1, 1, WIDTH)), nn.Parameter(torch.randn(1, 17, WIDTH) * 0.1)
+        self.blocks, self.norm = nn.Sequential(Block(norm, gated), Block(norm, gated)), norm(WIDTH)
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs of a batch of images."""
+        patches = self.embed(x[:, None]).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), patches], 1) + self.place
+        return self.head(self.norm(self.blocks(x))[:, 0])
+
+
+def gpt2() -> nn.Module:
+    """GPT-2 of the transformers library over the pixels, one token for each of 17 greys."""
+    import transformers
+
+    hub: Any = transformers
+    config = hub.GPT2Config(
+        vocab_size=17, n_positions=PIXELS, n_embd=WIDTH, n_layer=2, n_head=4, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+    )
+    body = hub.GPT2Model(config)
+    return Net(lambda m, x: m.head(m.body(x).last_hidden_state.mean(1)), body=body, head=nn.Linear(WIDTH, CLASSES))
+
+
 MAKERS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: perceptron(torch.relu),
     "tanh": lambda: perceptron(torch.tanh),
@@ -108,18 +157,27 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "lstm": lambda: recurrent(nn.LSTM),
     "gru": lambda: recurrent(nn.GRU),
     "attention": attention,
+    "vit": lambda: Patches(nn.LayerNorm, gated=False),
+    "rmsnorm": lambda: Patches(nn.RMSNorm, gated=True),
+    "gpt2": gpt2,
+    "vit-folded": lambda: Patches(nn.LayerNorm, gated=False),
+    "rmsnorm-folded": lambda: Patches(nn.RMSNorm, gated=True),
+    "gpt2-folded": gpt2,
     "vgg13": lambda: mc.models.vgg13(seed=0),
 }
 IMAGES = "vgg13"
+FOLDED = "-folded"
 EPOCHS, RATE, BATCH = 20, 2e-3, 64
 
 
-def load_digits() -> tuple[Tensor, Tensor]:
-    """1,797 handwritten digits of 8 x 8 pixels, their mean and deviation 0 and 1, and their labels."""
+def load_digits(as_tokens: bool) -> tuple[Tensor, Tensor]:
+    """1,797 handwritten digits of 8 x 8 pixels, their mean and deviation 0 and 1, or their greys; and their labels."""
     with isolate_rng(0, "digits"):
         from sklearn.datasets import load_digits as read
 
         pixels, labels = read(return_X_y=True)
+    if as_tokens:
+        return torch.tensor(pixels).long(), torch.tensor(labels)
     x = torch.tensor(pixels, dtype=torch.float32).view(-1, ROWS, PIXELS // ROWS)
     return (x - x.mean()) / x.std(), torch.tensor(labels)
 
@@ -136,7 +194,7 @@ def fit(model: nn.Module, x: Tensor, y: Tensor) -> None:
 
 def train(name: str, keep: Path | None) -> tuple[nn.Module, Any, Tensor]:
     """A trained network, read from `keep` where an earlier run left it, data to match on, and inputs."""
-    file = None if keep is None else keep / f"planted-{name}.safetensors"
+    file = None if keep is None else keep / f"planted-{name.removesuffix(FOLDED)}.safetensors"
     known, started = file is not None and file.exists(), time.perf_counter()
     with isolate_rng(0, "planted elements"):
         model = MAKERS[name]()
@@ -147,7 +205,7 @@ def train(name: str, keep: Path | None) -> tuple[nn.Module, Any, Tensor]:
                 model = mc.train(model, data, plan, seed=0, compute=mc.Compute(precision="auto")).model
             matched, x, y = data.sample(1000, seed=0), data.inputs(torch.arange(500)), data.y[:500]
         else:
-            x, y = load_digits()
+            x, y = load_digits("gpt2" in name)
             matched = (x, y)
             if not known:
                 fit(model, x, y)
@@ -159,6 +217,10 @@ def train(name: str, keep: Path | None) -> tuple[nn.Module, Any, Tensor]:
     with torch.no_grad():
         accuracy = float((model.eval()(x).argmax(1) == y).float().mean())
     said(f"{name}: trained in {0 if known else time.perf_counter() - started:.0f} s, training accuracy {accuracy:.3f}")
+    if name.endswith(FOLDED):
+        folded = mc.fold(model, x[:2])
+        model = folded.model
+        said(f"{name}: {folded}")
     return model, matched, x
 
 
