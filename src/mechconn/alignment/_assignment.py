@@ -15,6 +15,8 @@ from mechconn.symmetry import Element
 SWEEPS = 100
 ROUNDING = 1e-12
 """Relative difference of two sums that is rounding."""
+FINE, COARSE = 1e-6, 1e-3
+"""What a step must gain, as a share of the largest score."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class UnitSimilarity(abc.ABC):
     def total(self, element: Element) -> float:
         """The whole sum at this element."""
 
+    @property
+    def is_coarse_first(self) -> bool:
+        """Whether starts end once little is gained, none is random, and the best end alone goes on from there."""
+        return False
+
     def list_steps(self) -> list[str]:
         """What is chosen in turns."""
         return list(self.sizes)
@@ -89,23 +96,27 @@ def search_element(
 ) -> dict[str, Tensor]:
     """Coordinate ascent from several starts; the best end is kept, and what is now where none is better.
 
-    Every other start assigns the groups one by one, each by its similarity to groups that are assigned already,
-    beginning with those at inputs and outputs; the rest are random. Each ascent goes on until nothing changes. A
-    group whose units gain nothing by their new order keeps the present one.
+    Every other start, or every one, assigns the groups one by one, each by its similarity to groups that are assigned
+    already, beginning with those at inputs and outputs; the rest are random. Each ascent goes on until nothing changes,
+    or where starts end early, until little is gained, and then the best one until nothing changes. A group whose units
+    gain nothing by their new order keeps the present one.
     """
     steps, present = similarity.list_steps(), similarity.make_present()
-    best, best_value = present, float("-inf")
+    best, best_value, coarse = present, float("-inf"), similarity.is_coarse_first
     for restart in range(restarts):
         draw = make_generator(seed, "restart", restart)
         order = [steps[i] for i in torch.randperm(len(steps), generator=draw).tolist()] if restart else steps
         random = {g: torch.randperm(n, generator=draw) for g, n in similarity.sizes.items() if g in steps}
-        start = {**present, **random} if restart % 2 else _assign_in_order(similarity, order)
-        found, value = _ascend(similarity, start, order)
+        assigned = restart % 2 == 0 or coarse
+        start = _assign_in_order(similarity, order) if assigned else {**present, **random}
+        found, value = _ascend(similarity, start, order, COARSE if coarse else FINE)
         if value > best_value:
             best, best_value = found, value
         report_progress(restart + 1)
+    if coarse:
+        best, best_value = _ascend(similarity, best, steps, FINE)
     if best_value < similarity.total(present):
-        best, _ = _ascend(similarity, present, steps)
+        best, _ = _ascend(similarity, present, steps, FINE)
     return _prefer_present(similarity, best)
 
 
@@ -141,7 +152,7 @@ def _assign_in_order(similarity: UnitSimilarity, order: Sequence[str]) -> dict[s
 
 
 def _ascend(
-    similarity: UnitSimilarity, found: dict[str, Tensor], order: Sequence[str]
+    similarity: UnitSimilarity, found: dict[str, Tensor], order: Sequence[str], tolerance: float
 ) -> tuple[dict[str, Tensor], float]:
     solved: dict[str, list[Tensor]] = {}  # for each step, the element around it when it was last solved
     for _ in range(SWEEPS):
@@ -151,7 +162,7 @@ def _ascend(
             if step in solved and all(old is new for old, new in zip(solved[step], around, strict=True)):
                 continue
             solved[step] = around
-            trial = _improve(similarity, step, found)
+            trial = _improve(similarity, step, found, tolerance)
             if trial is not None:
                 found, moved = trial, True
         if not moved:
@@ -159,10 +170,12 @@ def _ascend(
     return found, similarity.total(found)
 
 
-def _improve(similarity: UnitSimilarity, step: str, found: dict[str, Tensor]) -> dict[str, Tensor] | None:
+def _improve(
+    similarity: UnitSimilarity, step: str, found: dict[str, Tensor], tolerance: float
+) -> dict[str, Tensor] | None:
     """The element with a better choice of one step; None where there is none."""
     solved = similarity.solve(step, found)
-    if solved is None or solved.value <= solved.present + 1e-6 * solved.largest:
+    if solved is None or solved.value <= solved.present + tolerance * solved.largest:
         return None
     trial = {**found, **solved.chosen}
     # Where a group meets itself in one tensor the scores are no longer linear, so the sum itself decides.

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mechconn.alignment._slices import Reading, choose_type
-from mechconn.symmetry import Action, Element, Member, Symmetry, compute_index, find_balanced_scales, list_groups
+from mechconn.symmetry import (
+    Action,
+    Element,
+    Member,
+    Symmetry,
+    compute_index,
+    find_balanced_scales,
+    list_groups,
+    list_places,
+    mix_along,
+)
 
 SNAPPED = 1e-9
 """A scale nearer to 1 than this is 1: what summing in another order leaves."""
@@ -36,6 +47,28 @@ class Mark:
         """What is multiplied at each place."""
         powers = element.double().cpu().flatten() ** self.exponent
         return torch.cat([powers.new_ones(1), powers])[self.numbers + 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixing:
+    """Places of a tensor that the matrices of an action mix.
+
+    Attributes:
+        action, member: which, and where.
+        axis: along which the units lie.
+        places: int64 of shape [matrices, units times places of each].
+    """
+
+    action: Action
+    member: Member
+    axis: int
+    places: Tensor
+
+    def apply(self, tensor: Tensor, element: Tensor) -> Tensor:
+        """The tensor with its units mixed."""
+        wide = torch.promote_types(tensor.dtype, torch.float32)
+        matrices = self.action.orient(element, self.member).to(tensor.device, wide)
+        return mix_along(tensor, self.axis, self.places, matrices)
 
 
 @dataclass(frozen=True)
@@ -96,6 +129,14 @@ class PairReader:
                 own = [mark for mark in scaled.get(name, ()) if mark.axis == 1]
                 tensors[name] = _weigh(tensors[name], found[name], [mark.spread(balanced[mark.action]) for mark in own])
         self._mixed: dict[tuple[str, str], tuple[list[Tensor], Tensor]] = {}
+        self.mixing = {name: [m for a in self.linear for m in self._list_mixing(a, name)] for name in mixed}
+
+    def _list_mixing(self, action: Action, name: str) -> Iterator[Mixing]:
+        blocks = math.prod(action.shape(self.sizes)[:-2])
+        for member in action.members:
+            if member.tensor == name:
+                places = list_places(action.locate(member, self.sizes).flatten(), blocks)
+                yield Mixing(action, member, action.find_axis(member), places)
 
     def _mark(self, actions: Sequence[Action], tensors: Mapping[str, Tensor]) -> dict[str, list[Mark]]:
         found: dict[str, list[Mark]] = {}
@@ -161,10 +202,10 @@ class PairReader:
         """B's tensor with its linear maps; along their axes it is in its new order, and `index` says so."""
         tensor = self._tensors[1][name]
         for action in self.linear:
-            members = [member for member in action.members if member.tensor == name and action.name in element]
-            if not members or (scored is not None and action.name in scored.actions):
+            own = [mixing for mixing in self.mixing.get(name, ()) if mixing.action is action and action.name in element]
+            if not own or (scored is not None and action.name in scored.actions):
                 continue
-            axis = action.find_axis(members[0])
+            axis = own[0].axis
             key = [element[g] for g in list_groups(self.symmetry.axes[name][axis]) if g in element]
             key.append(element[action.name])
             of = (name, action.name if scored is None or scored.axis != axis else f"{action.name} {scored.group}")
@@ -172,7 +213,9 @@ class PairReader:
             if held is None or len(self._list_linear(name)) > 1 or not all(map(_is, held[0], key)):
                 order = index[axis]
                 moved = tensor if order is None else tensor.index_select(axis, order.to(tensor.device))
-                held = self._mixed[of] = (key, action.multiply(name, moved, self.sizes, element[action.name]))
+                for mixing in own:
+                    moved = mixing.apply(moved, element[action.name])
+                held = self._mixed[of] = (key, moved)
             tensor, index[axis] = held[1], None
         return tensor
 

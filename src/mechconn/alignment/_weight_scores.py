@@ -12,7 +12,7 @@ from torch import Tensor
 from mechconn.alignment._assignment import Solution, UnitSimilarity, choose_signs, solve_assignment, sum_matched
 from mechconn.alignment._readings import PairReader, Scored
 from mechconn.alignment._slices import Reading, iterate_products, multiply_entries, multiply_slices
-from mechconn.symmetry import Action, Element, Symmetry, list_groups, list_places, locate_units
+from mechconn.symmetry import Action, Element, Symmetry, list_groups, locate_units
 
 HELD = 0.35
 """Largest memory of scores that are kept between sweeps, as a share of one network's."""
@@ -158,6 +158,11 @@ class WeightScores(UnitSimilarity):
             chosen.add(group)
         return frozenset(chosen)
 
+    @property
+    def is_coarse_first(self) -> bool:
+        """Whether a residual stream is rotated: then everything depends on it, and an ascent goes on for long."""
+        return any(action.kind == "orthogonal" for actions in self._linear.values() for action in actions)
+
     def list_steps(self) -> list[str]:
         """Groups, and signs that are chosen by themselves."""
         return [*self._steps, *self._apart]
@@ -293,16 +298,16 @@ class WeightScores(UnitSimilarity):
         shape = action.shape(self.sizes)
         count, width = math.prod(shape[:-2]), shape[-1]
         total: Tensor | None = None
-        for member in action.members:
-            patterns = self.reader.symmetry.axes[member.tensor]
+        mixed = (one for member in action.members for one in self.reader.mixing.get(member.tensor, ()))
+        for mixing in dict.fromkeys(one for one in mixed if one.action is action):
+            name = mixing.member.tensor
+            patterns = self.reader.symmetry.axes[name]
             groups = {group for pattern in patterns for group in list_groups(pattern)} - set(action.units)
-            if member.tensor not in self.reader.names or (known is not None and not groups <= known):
+            if known is not None and not groups <= known:
                 continue
-            axis = action.find_axis(member)
-            scored = Scored(step, axis, self._own[step] | {action.name})
-            left, right = self.reader.read(member.tensor, element, scored)
-            units = list_places(action.locate(member, self.sizes).flatten(), count)
-            found = multiply_slices(left, right, axis, units.reshape(count * width, -1))
+            scored = Scored(step, mixing.axis, self._own[step] | {action.name})
+            left, right = self.reader.read(name, element, scored)
+            found = multiply_slices(left, right, mixing.axis, mixing.places.reshape(count * width, -1))
             total = found if total is None else total + found
         return None if total is None else total.view(count, width, count, width)
 

@@ -6,6 +6,7 @@ from mechconn.symmetry._action import Element as Element
 from mechconn.symmetry._action import Kind as Kind
 from mechconn.symmetry._action import Member as Member
 from mechconn.symmetry._action import list_places as list_places
+from mechconn.symmetry._action import mix_along as mix_along
 from mechconn.symmetry._axes import Atom as Atom
 from mechconn.symmetry._axes import Axis as Axis
 from mechconn.symmetry._axes import NoRuleError as NoRuleError
