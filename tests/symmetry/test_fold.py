@@ -149,6 +149,18 @@ def test_a_gain_behind_a_linear_map_goes_into_the_map() -> None:
     assert "orthogonal" in {action.kind for action in mc.symmetry_of(folded.model, X).actions}
 
 
+def test_a_norm_of_two_names_is_folded_under_both() -> None:
+    def make() -> nn.Module:
+        block = Block(nn.RMSNorm)
+        block.norm2 = block.norm1
+        block.again = nn.ModuleList([block.norm1])
+        return nn.Sequential(nn.Linear(5, WIDTH), block, nn.RMSNorm(WIDTH), nn.Linear(WIDTH, 3))
+
+    folded = mc.fold(generic(built(make)), X)
+    assert folded.error < 1e-12 and len(folded.norms) == 2
+    assert not [name for name, _ in folded.model.named_parameters() if "norm" in name or "again" in name]
+
+
 def test_types_frozen_parameters_and_modes_are_kept() -> None:
     model = transformer(nn.LayerNorm).to(torch.bfloat16).train()
     model.get_parameter("0.weight").requires_grad_(False)

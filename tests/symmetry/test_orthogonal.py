@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,17 @@ def test_gains_stand_between() -> None:
         symmetry = mc.symmetry_of(built(stream(lambda m, x: m.norm(x), norm=norm)), X)
         kinds = {action.kind for action in symmetry.actions}
         assert kinds == {"scale", "sign"}
+
+
+def test_a_rotation_written_by_hand_is_refused_where_gains_stand_between() -> None:
+    model = built(stream(lambda m, x: m.norm(x), norm=nn.RMSNorm(WIDTH)))
+    free = built(stream(LEAVE["rms_norm"]))
+    (rotation,) = [action for action in mc.symmetry_of(free, X).actions if action.kind == "orthogonal"]
+    symmetry = mc.symmetry_of(model, X)
+    written = dataclasses.replace(symmetry, actions=(rotation,))
+    mc.symmetry_of(free, X).verify(free)
+    with pytest.raises(ValueError, match="rotating 'write:orthogonal' changes the model's outputs in evaluation mode"):
+        written.verify(model)
 
 
 def test_a_stream_without_a_norm_has_linear_maps_and_no_others() -> None:

@@ -192,9 +192,13 @@ def _set_parameter(model: nn.Module, name: str, parameter: nn.Parameter | None) 
     setattr(model.get_submodule(place), own, parameter)
 
 
-def _set_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    place, _, own = name.rpartition(".")
-    setattr(model.get_submodule(place), own, module)
+def _replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in the place of another, under all of its names."""
+    old = model.get_submodule(name)
+    for parent in list(model.modules()):
+        for own, child in list(vars(parent)["_modules"].items()):  # named_children gives one of two names
+            if child is old:
+                setattr(parent, own, module)
 
 
 def _replace_norms(model: nn.Module) -> dict[str, NormModule]:
@@ -206,7 +210,7 @@ def _replace_norms(model: nn.Module) -> dict[str, NormModule]:
             "there is nothing to fold; use symmetry_of(model, example_input) as it is"
         )
     for name, norm in found.items():
-        _set_module(model, name, norm.build())
+        _replace_module(model, name, norm.build())
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0  # its fast path reads the norms' weights
@@ -298,7 +302,7 @@ def _absorb(model: nn.Module, plan: _Plan, symmetry: Symmetry) -> None:
             numbers = plan.action.locate(member, symmetry.sizes)
             values = torch.cat([torch.ones(1), plan.norm.gain.cpu()]).double()[numbers + 1]
             parameter.mul_(values.to(parameter.device))
-    _set_module(model, plan.name, plan.norm.build_bare())
+    _replace_module(model, plan.name, plan.norm.build_bare())
 
 
 def _add_bias(model: nn.Module, plan: _Plan, weight: str, bias: Tensor, symmetry: Symmetry) -> None:
