@@ -18,10 +18,12 @@ class TracedTensor:
     Attributes:
         axes: one for each dimension.
         varies: whether its values depend on the model's input.
+        known: its values, where it is a short constant of whole numbers along one axis.
     """
 
     axes: tuple[Axis, ...]
     varies: bool = False
+    known: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> Shape:

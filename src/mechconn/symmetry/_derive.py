@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,11 @@ from mechconn.symmetry._views import MOVING, PartOfView, Views
 
 BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
 STATISTICS = ("running_mean", "running_var")
-CUTTING = ("slice", *_layout_rules.SPLIT_OPERATIONS)
+CUTTING = ("slice", "index", *_layout_rules.SPLIT_OPERATIONS)
+COPIES = frozenset("clone alias lift_fresh_copy detach contiguous _to_copy to".split())
+"""Operations that return the values that they get."""
+KNOWN = 64
+"""Numbers of a constant up to which its values are read."""
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size")
 
 INPUT = "it belongs to the model's input"
@@ -89,6 +93,8 @@ def walk(
     for node in graph.nodes:
         if node.op == "placeholder":
             values[node] = _placed(node, graph.sources[node.name], found, moving, used - shared)
+            if graph.sources[node.name].kind == "constant":
+                values[node] = _with_values(values[node], graph.program.constants.get(graph.sources[node.name].name))
         elif node.op == "get_attr":  # a part of the program that a control-flow operation runs
             values[node] = None
         elif node.op == "call_function":
@@ -144,6 +150,13 @@ def _placed(node: Node, source: TensorOrigin, found: Walk, moving: set[str], fre
     return TracedTensor(tuple(leaf(size, reason) for size in shape), source.kind == "input")
 
 
+def _with_values(traced: Any, value: Any) -> Any:
+    """A constant with its values, where it is a short vector of whole numbers."""
+    if not isinstance(value, Tensor) or value.dtype != torch.long or value.dim() != 1 or len(value) > KNOWN:
+        return traced
+    return replace(traced, known=tuple(value.tolist()))
+
+
 def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -> Any:
     """Axes of what an operation returns, in the structure in which it returns them."""
     if node.target is operator.getitem:
@@ -166,10 +179,10 @@ def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -
     rule = find_user_rule(name) or (_rules.elementwise if pointwise else BUILT_IN.get(name))
     call = Call(name, tuple(shape or () for shape in shapes), arguments, _used(node, len(shapes) if several else None))
     if name in CUTTING:
-        axis = call.self.axes[call.get("dim", 0)]
-        found.cuts += [(axis, *run) for run, used in zip(_layout_rules.runs(call), call.used, strict=True) if used]
+        found.cuts += _layout_rules.list_cuts(call)
     before, views.parts = len(found.refused), []
-    result = [TracedTensor(axes, varies) for axes in _by_rule(rule, call, found, views)]
+    known = tensors[0].known if name in COPIES else None
+    result = [TracedTensor(axes, varies, known) for axes in _by_rule(rule, call, found, views)]
     own = rule if isinstance(rule, UserRule) else None
     found.calls.append(Recorded(call, tuple(result), len(found.refused) == before, own, tuple(views.parts)))
     return result if several else _noted(node, result[0], found)

@@ -8,6 +8,7 @@ from mechconn.symmetry._axes import length
 from mechconn.symmetry._calls import Call, TracedTensor
 from mechconn.symmetry._gradings import Grader, GradingRule
 from mechconn.symmetry._unit_places import UngradedError
+from mechconn.symmetry._views import find_run
 
 
 def view(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -101,6 +102,10 @@ def lookup(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     if len(named) != 1:
         raise UngradedError
     dim, index = named[0]
+    run = find_run(call)
+    if run is not None and len(index.axes) == 1:
+        g.narrow(y, x, dim, run[0])
+        return
     many = len(index.axes)
     axes: list[int | None] = [*range(dim), *([None] * many), *range(dim + 1, len(x.axes))]
     g.carry(y, x, axes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 
 from mechconn.symmetry._axes import Axis, NoRuleError, cut, freeze, join, leaf, length, regroup, tie
-from mechconn.symmetry._calls import Call, RuleResult, TracedTensor
+from mechconn.symmetry._calls import Call, Cut, RuleResult, TracedTensor
 from mechconn.symmetry._rules import TABLE, Rule
+from mechconn.symmetry._views import find_cut_dim, find_run
 
 SPLIT_OPERATIONS = ("split", "split_with_sizes", "chunk")
 SLICED = "a place that is read by its number"
@@ -126,12 +127,20 @@ def _run(call: Call) -> tuple[int, int]:
     return start, end
 
 
-def runs(call: Call) -> list[tuple[int, int]]:
-    """The places that each part of what a slice or a split returns has in the axis that is cut."""
+def list_cuts(call: Call) -> list[Cut]:
+    """What a slice, a split or an index that is a constant reads of the axis that is cut, where that is read."""
+    dim = find_cut_dim(call)
+    if dim is None:
+        return []
+    runs: list[tuple[int, int] | None]
     if call.name == "slice":
-        return [_run(call)]
-    ends = list(accumulate(shape[call.get("dim", 0)] for shape in call.shapes))
-    return list(pairwise([0, *ends]))
+        runs = [_run(call)]
+    elif call.name == "index":
+        runs = [find_run(call)]
+    else:
+        runs = [*pairwise([0, *accumulate(shape[call.get("dim", 0)] for shape in call.shapes)])]
+    axis = call.self.axes[dim]
+    return [(axis, *run) for run, used in zip(runs, call.used, strict=True) if used and run is not None]
 
 
 def gated(call: Call) -> RuleResult:
@@ -157,6 +166,10 @@ def lookup(call: Call) -> RuleResult:
     if len(named) != 1:
         raise NoRuleError
     dim, index = named[0]
+    run = find_run(call)
+    if run is not None and len(index.axes) == 1:
+        sizes = [size for size in (run[0], run[1] - run[0], x.shape[dim] - run[1]) if size]
+        return parts(x, dim, sizes)[1 if run[0] else 0]
     freeze(x.axes[dim], TABLE)
     if length(x.axes[dim]) != 1 and index.shape != call.shape[dim : dim + len(index.shape)]:
         raise NoRuleError

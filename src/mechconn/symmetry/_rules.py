@@ -22,6 +22,8 @@ ROTARY = (
     "alone, which is not looked for"
 )
 
+COUNTED = "it is combined with numbers that count its places (a slope for each head, positions)"
+
 NONLINEAR = frozenset(
     "relu relu6 gelu silu sigmoid log_sigmoid tanh hardtanh elu leaky_relu hardswish hardsigmoid mish softplus selu "
     "celu prelu glu".split()
@@ -77,6 +79,19 @@ def addmm(call: Call) -> RuleResult:
     x, y = call.mat1, call.mat2
     tie(x.axes[1], y.axes[0])
     return broadcast([TracedTensor((x.axes[0], y.axes[1])), call.self], call.shape)
+
+
+def baddbmm(call: Call) -> RuleResult:
+    """b + x y for batches of matrices x and y."""
+    x, y = call.batch1, call.batch2
+    tie(x.axes[2], y.axes[1])
+    tie(x.axes[0], y.axes[0])
+    return broadcast([TracedTensor((x.axes[0], x.axes[1], y.axes[2])), call.self], call.shape)
+
+
+def counting(call: Call) -> RuleResult:
+    """Numbers that differ from place to place."""
+    return (leaf(call.shape[0], COUNTED),)
 
 
 def einsum(call: Call) -> RuleResult:
@@ -209,10 +224,9 @@ def attention(call: Call) -> RuleResult:
     tie(k.axes[-2], v.axes[-2])
     for i in range(len(q.axes) - 2):
         if heads is None or i != q.place(heads):
-            if not length(q.axes[i]) == length(k.axes[i]) == length(v.axes[i]):
+            broadcast([TracedTensor((t.axes[i],)) for t in (q, k, v)], (q.shape[i],))
+            if not {length(k.axes[i]), length(v.axes[i])} <= {1, q.shape[i]}:
                 raise NoRuleError
-            tie(q.axes[i], k.axes[i])
-            tie(k.axes[i], v.axes[i])
     if mask is not None:
         scores = TracedTensor((*q.axes[:-1], k.axes[-2]))
         broadcast([scores, mask], scores.shape)
@@ -272,6 +286,8 @@ RULES: dict[str, Rule] = {
     "_weight_norm": elementwise,
     "linear": linear,
     "addmm": addmm,
+    "baddbmm": baddbmm,
+    "arange": counting,
     "einsum": einsum,
     "group_norm": group_norm,
     "scaled_dot_product_attention": attention,
