@@ -16,6 +16,8 @@ from torch.fx.node import map_arg
 from mechconn.symmetry import _layout_rules, _rules
 from mechconn.symmetry._axes import Axis, NoRuleError, freeze, layout, leaf, leaves, length
 from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, TracedTensor, list_traced
+from mechconn.symmetry._choices import CHOOSING, CHOSEN, Choices, freeze_named, keep_numbers
+from mechconn.symmetry._choices import RULES as CHOICE_RULES
 from mechconn.symmetry._graph import Graph, TensorOrigin
 from mechconn.symmetry._rule_registry import BUILT_IN, UserRule, find_user_rule
 from mechconn.symmetry._rules import CONSTANT, OTHER_BUFFER, Rule
@@ -67,6 +69,7 @@ class Walk:
         cuts: what was read of axes of which operations read parts by their numbers.
         rules: operation -> the user's rule that was used for it, "module:function".
         calls: every call, in the order in which they run.
+        uniform: buffers beside normalisation statistics of which all places hold one number -> that number.
     """
 
     tensors: dict[str, TracedTensor] = field(default_factory=dict)
@@ -76,6 +79,7 @@ class Walk:
     cuts: list[Cut] = field(default_factory=list)
     rules: dict[str, str] = field(default_factory=dict)
     calls: list[Recorded] = field(default_factory=list)
+    uniform: dict[str, float] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     """Operations that no rule covered, once for each call."""
 
@@ -87,24 +91,28 @@ def walk(
 
     With `tensors`, the axes are those that an earlier walk left, so that both graphs' rules hold for them.
     """
-    found, values, views = Walk(tensors=dict(tensors or {})), {}, Views()
+    found, values, views, choices = Walk(tensors=dict(tensors or {})), {}, Views(), Choices()
     moving = _moving_buffers(graph)
+    uniform = {node for node, s in graph.sources.items() if s.name in graph.uniform and node not in moving}
+    found.uniform |= {graph.sources[node].name: graph.uniform[graph.sources[node].name] for node in uniform}
     used = {graph.sources[node.name].name for node in graph.nodes if node.op == "placeholder" and node.users}
     for node in graph.nodes:
         if node.op == "placeholder":
-            values[node] = _placed(node, graph.sources[node.name], found, moving, used - shared)
+            values[node] = _placed(node, graph.sources[node.name], found, moving | uniform, used - shared)
             if graph.sources[node.name].kind == "constant":
                 values[node] = _with_values(values[node], graph.program.constants.get(graph.sources[node.name].name))
         elif node.op == "get_attr":  # a part of the program that a control-flow operation runs
             values[node] = None
         elif node.op == "call_function":
-            values[node] = _called(node, values, found, views)
+            values[node] = _called(node, values, found, views, choices)
         elif node.op == "output":
             outputs = list(list_traced(map_arg(node.args, values.__getitem__)))
             views.settle(outputs)
             for shaped in outputs:
                 shaped.freeze(OUTPUT)
+                freeze_named(shaped, OUTPUT)
     _freeze_read_in_part([*found.cuts, *views.cuts])
+    choices.settle(found.tensors.values())
     return found
 
 
@@ -157,7 +165,7 @@ def _with_values(traced: Any, value: Any) -> Any:
     return replace(traced, known=tuple(value.tolist()))
 
 
-def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -> Any:
+def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views, choices: Choices) -> Any:
     """Axes of what an operation returns, in the structure in which it returns them."""
     if node.target is operator.getitem:
         whole: Any = map_arg(node.args[0], values.__getitem__)
@@ -174,6 +182,8 @@ def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -
     if all(shape is None for shape in shapes):
         if name not in CHECKS:
             _refused(tensors, name, found, views)
+            for tensor in tensors:
+                freeze_named(tensor, CHOSEN)
         return value
     pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
     rule = find_user_rule(name) or (_rules.elementwise if pointwise else BUILT_IN.get(name))
@@ -181,11 +191,33 @@ def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -
     if name in CUTTING:
         found.cuts += _layout_rules.list_cuts(call)
     before, views.parts = len(found.refused), []
-    known = tensors[0].known if name in COPIES else None
-    result = [TracedTensor(axes, varies, known) for axes in _by_rule(rule, call, found, views)]
+    result = None if isinstance(rule, UserRule) else _by_choice(call, node, views, choices)
+    if result is None:
+        choices.freeze_misused(call)
+        known = tensors[0].known if name in COPIES else _list_counted(call)
+        numbers = None if isinstance(rule, UserRule) else keep_numbers(call)
+        result = [TracedTensor(axes, varies, known, numbers) for axes in _by_rule(rule, call, found, views)]
+    result = [replace(one, varies=varies) for one in result]
     own = rule if isinstance(rule, UserRule) else None
     found.calls.append(Recorded(call, tuple(result), len(found.refused) == before, own, tuple(views.parts)))
     return result if several else _noted(node, result[0], found)
+
+
+def _list_counted(call: Call) -> tuple[int, ...] | None:
+    """The values of `arange`, of whole numbers from 0 on."""
+    if call.name != "arange" or (call.get("start", 0), call.get("step", 1), call.shape[0]) != (0, 1, call.get("end")):
+        return None
+    return tuple(range(call.shape[0]))
+
+
+def _by_choice(call: Call, node: Node, views: Views, choices: Choices) -> list[TracedTensor] | None:
+    """What an operation returns that chooses units or reads their numbers; None for all others."""
+    if call.name in CHOICE_RULES and (call.name in CHOOSING or any(t.numbers is not None for t in call.tensors)):
+        views.settle(call.tensors)
+        made = choices.make(call, node)
+        if made is not None and [tuple(one.shape) for one in made] == [*call.shapes]:
+            return made
+    return None
 
 
 def _used(node: Node, count: int | None) -> tuple[bool, ...]:

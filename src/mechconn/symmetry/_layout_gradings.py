@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mechconn.symmetry._axes import length
+from mechconn.symmetry._axes import cut, length
 from mechconn.symmetry._calls import Call, TracedTensor
+from mechconn.symmetry._choices import list_group_operands
 from mechconn.symmetry._gradings import Grader, GradingRule
+from mechconn.symmetry._sum_gradings import split_axis
 from mechconn.symmetry._unit_places import UngradedError
 from mechconn.symmetry._views import find_run
 
@@ -84,6 +86,10 @@ def piece(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """A run of places along one axis."""
     x, dim = call.self, call.self.place(call.get("dim", 0))
     start = slice(call.get("start", 0), call.get("end", x.shape[dim]), 1).indices(x.shape[dim])[0]
+    if call.get("step", 1) != 1:
+        split = split_axis(g, x, dim, length(results[0].axes[dim]), call.step)
+        g.carry(results[0], split, [i if i <= dim else i + 1 for i in range(len(x.axes))])
+        return
     if 0 not in results[0].shape:
         g.narrow(results[0], x, dim, start)
 
@@ -106,9 +112,56 @@ def lookup(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     if run is not None and len(index.axes) == 1:
         g.narrow(y, x, dim, run[0])
         return
-    many = len(index.axes)
-    axes: list[int | None] = [*range(dim), *([None] * many), *range(dim + 1, len(x.axes))]
-    g.carry(y, x, axes)
+    one = TracedTensor(x.but(dim))
+    drop_axis(g, one, x, dim)
+    axes: list[int | None] = [*range(dim), *([None] * len(index.axes)), *range(dim, len(one.axes))]
+    g.carry(y, one, axes)
+
+
+def gather(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Places of one axis without units looked up by indices."""
+    (y,), x, dim = results, call.self, call.self.place(call.dim)
+    one = TracedTensor(x.but(dim))
+    drop_axis(g, one, x, dim)
+    for units, _ in g.places(y) if g.mode == "linear" else ():
+        g.break_linear(units[-1], "other places are looked up for each of them")
+    g.carry(y, one, [None if i == dim else i - (i > dim) for i in range(len(y.axes))])
+
+
+def multiplied_groups(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Rows times the matrix of one unit each."""
+    (y,) = results
+    x, weight, _ = list_group_operands(call)
+    one = TracedTensor(weight.axes[1:])
+    drop_axis(g, one, weight, 0)
+    g.combine((y, ["row", "out"]), [(x, ["row", "in"]), (one, ["in", "out"])])
+
+
+def drop_axis(g: Grader, y: TracedTensor, x: TracedTensor, dim: int) -> None:
+    """One place of an axis, another one each time: what it has of its own must not change."""
+    for units, place in g.places(x):
+        if any(axis == dim for axis, _ in place.slots):
+            g.require(units, g.get(x, units, place), "one of them is looked up at a time")
+            if g.mode == "linear":
+                g.break_linear(units[-1], "one of them is looked up at a time")
+    g.carry(y, x, [i for i in range(len(x.axes)) if i != dim])
+
+
+def slice_scatter(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """A tensor of which a run of places along one axis is replaced by another's."""
+    (y,), x, dim = results, call.self, call.self.place(call.get("dim", 0))
+    start, end, _ = slice(call.get("start", 0), call.get("end", x.shape[dim]), 1).indices(x.shape[dim])
+    pieces: list[TracedTensor] = []
+    for first, last in ((0, start), (end, x.shape[dim])):
+        kept = [] if first == last else cut(x.axes[dim], [n for n in (first, last - first, x.shape[dim] - last) if n])
+        if kept is None:
+            raise UngradedError
+        if kept:
+            piece = TracedTensor(x.but(dim, kept[1 if first else 0]))
+            g.narrow(piece, x, dim, first)
+            pieces.append(piece)
+    pieces.insert(1 if start else 0, call.src)
+    g.join(y, pieces, dim)
 
 
 def pad(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -160,8 +213,9 @@ def untouched(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 def embedding(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Rows of a table by index."""
     (y,) = results
-    axes: list[int | None] = [*([None] * (len(y.axes) - 1)), 1]
-    g.carry(y, call.weight, axes)
+    one = TracedTensor(call.weight.axes[1:])
+    drop_axis(g, one, call.weight, 0)
+    g.carry(y, one, [*([None] * (len(y.axes) - 1)), 0])
 
 
 POOLS = [
@@ -193,5 +247,8 @@ RULES: dict[str, GradingRule] = {
     "stack": stack,
     "slice": piece,
     "index": lookup,
+    "gather": gather,
+    **dict.fromkeys(("_grouped_mm", "transformers::grouped_mm_fallback"), multiplied_groups),
+    "slice_scatter": slice_scatter,
     "embedding": embedding,
 }

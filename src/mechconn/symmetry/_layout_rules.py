@@ -113,6 +113,11 @@ def piece(call: Call) -> RuleResult:
         return x.axes
     if start >= end:
         return x.but(dim, leaf(0))
+    if step != 1 and is_every_nth(call):
+        front, within = regroup([x.axes[x.place(dim)]], [whole // step, step])
+        if cut(within, [1] * step) is None:
+            freeze(within, SLICED)
+        return x.but(dim, front)
     if step != 1:
         freeze(x.axes[x.place(dim)], SLICED)
         return x.but(dim, call.frozen(dim, SLICED))
@@ -125,6 +130,12 @@ def _run(call: Call) -> tuple[int, int]:
     whole = call.self.shape[call.get("dim", 0)]
     start, end, _ = slice(call.get("start", 0), call.get("end", whole), call.get("step", 1)).indices(whole)
     return start, end
+
+
+def is_every_nth(call: Call) -> bool:
+    """Whether a slice with a step reads one place of every block of as many places."""
+    whole, step, (start, end) = call.self.shape[call.get("dim", 0)], call.get("step", 1), _run(call)
+    return whole % step == 0 and start < step and end > whole - step + start
 
 
 def list_cuts(call: Call) -> list[Cut]:
@@ -176,6 +187,31 @@ def lookup(call: Call) -> RuleResult:
     return x.but(dim, *index.axes)
 
 
+def gather(call: Call) -> RuleResult:
+    """Places of one axis looked up by indices, by other ones at each place of the other axes."""
+    x, index, dim = call.self, call.index, call.self.place(call.dim)
+    for i, (one, other) in enumerate(zip(x.axes, index.axes, strict=True)):
+        if i != dim:
+            tie(one, other)
+    freeze(x.axes[dim], TABLE)
+    return index.axes
+
+
+def slice_scatter(call: Call) -> RuleResult:
+    """A tensor of which a run of places along one axis is replaced by another's."""
+    x, source, dim = call.self, call.src, call.self.place(call.get("dim", 0))
+    start, end = _run(call)
+    if call.get("step", 1) != 1 or start >= end:
+        raise NoRuleError
+    for i, (one, other) in enumerate(zip(x.axes, source.axes, strict=True)):
+        if i != dim:
+            tie(one, other)
+    sizes = [start, end - start, x.shape[dim] - end]
+    pieces = [axes[dim] for axes, size in zip(parts(x, dim, sizes), sizes, strict=True) if size]
+    pieces[1 if start else 0] = source.axes[dim]
+    return x.but(dim, join(pieces))
+
+
 def pad(call: Call) -> RuleResult:
     """New places at both ends of an axis, alike; padding made from the axis itself reads the order along it."""
     x, widths = call.self, call.pad
@@ -209,4 +245,6 @@ RULES: dict[str, Rule] = {
     "slice": piece,
     "glu": gated,
     "index": lookup,
+    "gather": gather,
+    "slice_scatter": slice_scatter,
 }

@@ -13,7 +13,7 @@ from typing import Any
 from mechconn.symmetry._axes import Axis, NoRuleError, freeze, leaf, leaves, length, tie
 from mechconn.symmetry._calls import Call, RuleResult, Shape, TracedTensor, broadcast, tied
 
-WINDOW = "a position: a window (convolution, pooling) or an order runs along it"
+WINDOW = "a position: a window (convolution, pooling) runs along it"
 TABLE = "a position in a table that indices are looked up in"
 CONSTANT = "it is combined with a constant of the forward pass"
 OTHER_BUFFER = "it is combined with a buffer that is no normalisation statistic, and that stays as it is"
@@ -22,6 +22,8 @@ ROTARY = (
     "alone, which is not looked for"
 )
 
+ORDERED = "an order runs along it (sorting, cumulative sums, numbers of the largest)"
+UNWRITTEN = "it holds what was in memory"
 COUNTED = "it is combined with numbers that count its places (a slope for each head, positions)"
 
 NONLINEAR = frozenset(
@@ -94,6 +96,11 @@ def counting(call: Call) -> RuleResult:
     return (leaf(call.shape[0], COUNTED),)
 
 
+def unwritten(call: Call) -> RuleResult:
+    """Memory that is yet to be written."""
+    return tuple(leaf(size, UNWRITTEN) for size in call.shape)
+
+
 def einsum(call: Call) -> RuleResult:
     """Axes that share a letter are one."""
     equation, tensors = call.equation.replace(" ", ""), call.get("tensors") or []
@@ -144,8 +151,26 @@ def pooling(call: Call) -> RuleResult:
     """Windows over the positions of each channel, or another number of them; values and indices."""
     x: TracedTensor = call.self if "self" in call.arguments else call.input
     first = len(x.axes) - _WINDOWED[call.name]
-    _freeze_all(x.axes[first:])
-    return [(*x.axes[:first], *_positions(call, first)) for _ in call.shapes]
+    windows = dict(enumerate(_list_windows(call, len(x.axes) - first), first))
+    _freeze_all(tuple(x.axes[dim] for dim, is_window in windows.items() if is_window))
+    axes = tuple(call.frozen(dim, WINDOW) if windows.get(dim) else axis for dim, axis in enumerate(x.axes))
+    return [axes for _ in call.shapes]
+
+
+def _list_windows(call: Call, count: int) -> list[bool]:
+    """Whether each of the axes that are pooled has windows of several places, or other than one after the other."""
+    if call.name not in ("avg_pool2d", "max_pool2d", "max_pool2d_with_indices", "avg_pool1d", "avg_pool3d"):
+        return [True] * count
+    kernel = _spread(call.kernel_size, count)
+    stride = _spread(call.get("stride", []) or call.kernel_size, count)
+    padding = _spread(call.get("padding", 0), count)
+    return [one != (1, 1, 0) for one in zip(kernel, stride, padding, strict=True)]
+
+
+def _spread(value: int | list[int], count: int) -> list[int]:
+    """One number for each axis."""
+    values = [value] if isinstance(value, int) else list(value)
+    return values * count if len(values) == 1 else values
 
 
 def channel_norm(call: Call) -> RuleResult:
@@ -197,12 +222,13 @@ def ordered(call: Call) -> RuleResult:
     places = {x.place(d) for d in ([dim] if isinstance(dim, int) else dim or ())}
     if not places:
         raise NoRuleError
-    _freeze_all(tuple(x.axes[place] for place in places))
+    for place in places:
+        freeze(x.axes[place], ORDERED)
 
     def result(shape: Shape) -> tuple[Axis, ...]:
         if len(shape) != len(x.axes):
             return tuple(axis for i, axis in enumerate(x.axes) if i not in places)
-        return tuple(leaf(shape[i], WINDOW) if i in places else axis for i, axis in enumerate(x.axes))
+        return tuple(leaf(shape[i], ORDERED) if i in places else axis for i, axis in enumerate(x.axes))
 
     return [result(shape) for shape in call.shapes]
 
@@ -288,6 +314,7 @@ RULES: dict[str, Rule] = {
     "addmm": addmm,
     "baddbmm": baddbmm,
     "arange": counting,
+    **dict.fromkeys(("empty", "empty_like", "new_empty"), unwritten),
     "einsum": einsum,
     "group_norm": group_norm,
     "scaled_dot_product_attention": attention,

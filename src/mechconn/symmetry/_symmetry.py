@@ -17,6 +17,7 @@ from mechconn.plotting import Header, Result, Section
 from mechconn.symmetry import _pattern
 from mechconn.symmetry._action import KINDS, Action, Element, Kind, check_actions, check_element
 from mechconn.symmetry._coverage import count_axes, describe_coverage
+from mechconn.symmetry._equal_values import check_uniform
 from mechconn.symmetry._graph import map_to_first_names
 from mechconn.symmetry._group_listing import Group, make_action_group
 from mechconn.symmetry._pattern import Pattern
@@ -49,6 +50,8 @@ class Symmetry(Result, kind="symmetry"):
         without: name of an action that the units do not have, "layer0:scale" -> why not.
         approximate: scales that hold up to the epsilon of a normalisation. `verify`, `random` and alignment leave them
             out; `balance` uses them.
+        uniform: buffers that units lie along, and all places of which hold one number, so that no permutation changes
+            them; 0 where signs, scales or linear maps act on them. States and models with other numbers are refused.
         unknown: operations for which no rule is known; what they touch is frozen.
         example_input: what it was found on, used by `verify`; files do not hold it.
         rules: operation -> the user's rule for it that was used, as module:function; see `symmetry_rule`.
@@ -66,6 +69,7 @@ class Symmetry(Result, kind="symmetry"):
     approximate: Annotated[tuple[Action, ...], PlainValidator(read_actions)] = ()
     partly_frozen: Annotated[Mapping[UnitPlace, str], PlainValidator(read_frozen)] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
+    uniform: frozenset[str] = frozenset()
 
     derived: ClassVar[tuple[str, ...]] = ("coverage",)
 
@@ -261,6 +265,7 @@ class Symmetry(Result, kind="symmetry"):
         check_names(self.axes, self.aliases, self.buffers, state)
         shapes = {self.aliases.get(name, name): tensor.shape for name, tensor in state.items()}
         check_axis_lengths(self.axes, shapes, self.sizes)
+        check_uniform(state, self.aliases, self.uniform, [n for n in self.uniform if n in self._actions_on])
 
     def with_axes(self, axes: Mapping[str, Sequence[str | int]], sizes: Mapping[str, int] | None = None) -> Symmetry:
         """The symmetry with some tensors' axes written by the user; `verify` proves it like any other.
