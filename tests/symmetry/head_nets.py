@@ -1,4 +1,4 @@
-"""Small attention modules as libraries of models write them, for the tests of heads: my own code for their operations."""
+"""Small attention modules as libraries of models write them, for the tests of heads."""
 
 from __future__ import annotations
 
@@ -97,10 +97,8 @@ class WithinHeads(Attention):
         qkv = self.qkv(x).view(b, t, self.heads, 3, self.each)
         if self.read == "select":
             q, k, v = qkv[..., 0, :], qkv[..., 1, :], qkv[..., 2, :]
-        elif self.read == "unbind":
-            q, k, v = qkv.unbind(-2)
         else:
-            q, k, v = qkv.flatten(-2).chunk(3, dim=-1)
+            q, k, v = qkv.unbind(-2)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         if not self.slopes:
             return self.attend(q, k, v)
@@ -222,7 +220,6 @@ NETS: dict[str, tuple[Callable[[], nn.Module], list[int]]] = {
     "cosine": (lambda: Encoder(CosineFused()), [WIDTH, HEADS, EACH, EACH, 7]),
     "within heads": (lambda: Encoder(WithinHeads()), [WIDTH, HEADS, EACH, EACH]),
     "within heads, unbound": (lambda: Encoder(WithinHeads(read="unbind")), [WIDTH, HEADS, EACH, EACH]),
-    "within heads, chunks": (lambda: Encoder(WithinHeads(read="chunk")), [WIDTH, HEADS, EACH, EACH]),
     "groups of queries": (lambda: Encoder(GroupsOfQueries()), [WIDTH, 2, 2, 2, 2]),
     "one key": (lambda: Encoder(OneKey()), [WIDTH, HEADS, EACH, EACH]),
     "one key by products": (lambda: Encoder(OneKey(by_product=True)), [WIDTH, HEADS, EACH, EACH]),

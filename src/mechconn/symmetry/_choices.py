@@ -20,10 +20,12 @@ from torch.fx import Node
 
 from mechconn.symmetry._axes import Atom, Axis, NoRuleError, expanded, freeze, join, leaf, leaves, length, regroup, tie
 from mechconn.symmetry._calls import Call, Numbers, TracedTensor
+from mechconn.symmetry._rules import TABLE
 
 CHOSEN = "the number of a unit is computed with, and not only used to look the unit up"
 RANKED = "places in the order of the numbers there"
 SORTED = "rows that are sorted by units meet others"
+SHARED = "units are looked up in a table in which the input looks up places too"
 
 CHOOSING = frozenset("topk argmax argmin max min sort argsort".split())
 KEEPING = frozenset(
@@ -64,6 +66,8 @@ class Choices:
     """The rows of one graph that are sorted by units."""
 
     sorted: list[_SortedRows] = field(default_factory=list)
+    used: list[Axis] = field(default_factory=list)
+    """The units that numbers look up."""
     has_ties: bool = False
     """Whether what the present operation chooses from may hold the same number twice."""
 
@@ -71,40 +75,51 @@ class Choices:
         """What an operation returns that makes numbers of units or uses them; None for all others."""
         rule = RULES.get(call.name)
         self.has_ties = rule is choose and has_ties(node)
+        named = [t.numbers.axis for t in call.tensors if t.numbers is not None and t.numbers.kind == "place"]
         try:
-            return None if rule is None else rule(self, call)
+            made = None if rule is None else rule(self, call)
+            self.used += named
+            return made
         except (NoRuleError, AttributeError, LookupError, TypeError, ValueError):
             return None
 
     def freeze_misused(self, call: Call) -> None:
         """Freeze the units whose numbers an operation gets that does not know them."""
-        if call.name not in KEEPING | PARTS:
-            for tensor in call.tensors:
+        for tensor in call.tensors:
+            is_place = tensor.numbers is not None and tensor.numbers.kind == "place"
+            if call.name not in (KEEPING | PARTS if is_place else SAME_COUNT):
                 freeze_named(tensor, CHOSEN)
+
+    def is_sorted(self, tensor: TracedTensor) -> bool:
+        """Whether rows that are sorted by units lie along some axis."""
+        rows = {atom for one in self.sorted for atom in leaves(one.rows)}
+        return any(atom in rows for axis in tensor.axes for atom in leaves(axis))
 
     def find_rows(self, axis: Axis, origin: object) -> bool:
         """Whether an axis is the rows sorted by the numbers of this origin."""
         return any(one.origin is origin and expanded(one.rows) == expanded(axis) for one in self.sorted)
 
     def settle(self, tensors: Iterable[TracedTensor]) -> None:
-        """Freeze units whose sorted rows meet an order of their own: of an input, of a parameter, of other rows."""
+        """Freeze units whose sorted rows meet an order of their own: of an input, of a parameter, of other rows.
+
+        Units that a table holds which inputs look up as well are hidden units, and no positions.
+        """
+        for axis in self.used:
+            for atom in leaves(axis):
+                atom.reason = SHARED if atom.reason == TABLE else atom.reason
         held = {atom for tensor in tensors for axis in tensor.axes for atom in leaves(axis)}
         changed = True
         while changed:
             changed = False
             for one in self.sorted:
                 if any(atom.reason is None for atom in leaves(one.units)) and self._is_disturbed(one, held):
-                    freeze((*one.rows, *one.units), _find_reason(one.rows) or SORTED)
+                    freeze((*one.units, *one.rows), SORTED)
                     changed = True
 
     def _is_disturbed(self, one: _SortedRows, held: set[Atom]) -> bool:
         own = expanded(one.rows)
         others = {atom for other in self.sorted if other.origin is not one.origin for atom in leaves(other.rows)}
         return len(own) != 1 or not own[0].is_leaf or own[0].reason is not None or own[0] in held | others
-
-
-def _find_reason(axis: Axis) -> str | None:
-    return next((atom.reason for atom in leaves(axis) if atom.reason is not None), None)
 
 
 def freeze_named(tensor: TracedTensor, reason: str) -> None:

@@ -113,6 +113,8 @@ def walk(
                 freeze_named(shaped, OUTPUT)
     _freeze_read_in_part([*found.cuts, *views.cuts])
     choices.settle(found.tensors.values())
+    # Activations of two networks are compared row by row, which sorted rows are not in one order for.
+    found.results = {name: result for name, result in found.results.items() if not choices.is_sorted(result)}
     return found
 
 
@@ -223,9 +225,14 @@ def _by_choice(call: Call, node: Node, views: Views, choices: Choices) -> list[T
 def _used(node: Node, count: int | None) -> tuple[bool, ...]:
     """Which of the things that a node returns another one reads; one thing where there is no count."""
     if count is None or any(user.target is not operator.getitem for user in node.users):
-        return (bool(node.users),) * (count or 1)
+        return (any(not _writes_over(user, node) for user in node.users),) * (count or 1)
     taken = [user.args[1] for user in node.users if user.users]
     return tuple(i in taken for i in range(count))
+
+
+def _writes_over(user: Node, node: Node) -> bool:
+    """Whether an operation puts other values in the place of a node's, and does not read them."""
+    return _operation(user) == "copy" and user.args[0] is node and node not in user.args[1:]
 
 
 def _noted(node: Node, result: Any, found: Walk) -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def find_uniform_buffers(model: nn.Module) -> dict[str, float]:
-    """Buffer -> the one number that all of its places hold; those of several numbers, or of whole ones, are left out."""
+    """Buffer -> the one number that all of its places hold; buffers of several numbers, or whole ones, are left out."""
     found = {name: _find_number(buffer) for name, buffer in model.named_buffers()}
     return {name: number for name, number in found.items() if number is not None}
 

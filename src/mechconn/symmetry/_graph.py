@@ -29,10 +29,10 @@ from mechconn.network import (
     make_input_caster,
     set_mode,
 )
+from mechconn.symmetry._equal_values import find_uniform_buffers
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
 from mechconn.symmetry._recurrent_calls import NotePacked, PackedSize, RecurrentCalls
 from mechconn.symmetry._recurrent_layers import take_apart_recurrent_layers
-from mechconn.symmetry._equal_values import find_uniform_buffers
 from mechconn.symmetry._shape_only import MissingValuesError, hide_meta
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mechconn.symmetry._axes import cut, length
 from mechconn.symmetry._calls import Call, TracedTensor
 from mechconn.symmetry._choices import list_group_operands
+from mechconn.symmetry._elementwise_gradings import align_operands
 from mechconn.symmetry._gradings import Grader, GradingRule
 from mechconn.symmetry._sum_gradings import split_axis
 from mechconn.symmetry._unit_places import UngradedError
@@ -203,6 +204,13 @@ def zeros(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
         g.set(results[0], units, place, g.new_free())
 
 
+def copied(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Another tensor's values in the place of one's own."""
+    (y,), source = results, call.src
+    _, ((_, labels),) = align_operands([source], y)
+    g.carry(y, source, [labels.index(i) if i in labels else None for i in range(len(y.axes))])
+
+
 def untouched(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Values that depend on shapes alone."""
     del call
@@ -236,7 +244,8 @@ RULES: dict[str, GradingRule] = {
     **dict.fromkeys(("split", "split_with_sizes", "chunk"), split),
     **dict.fromkeys(("select", "unbind"), one_place),
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
-    **dict.fromkeys(("zeros", "new_zeros", "zeros_like"), zeros),
+    **dict.fromkeys(("zeros", "new_zeros", "zeros_like", "empty", "empty_like", "new_empty"), zeros),
+    "copy": copied,
     **dict.fromkeys("ones ones_like new_ones full full_like new_full scalar_tensor arange".split(), untouched),
     "permute": permute,
     "transpose": transpose,

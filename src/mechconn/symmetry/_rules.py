@@ -23,7 +23,6 @@ ROTARY = (
 )
 
 ORDERED = "an order runs along it (sorting, cumulative sums, numbers of the largest)"
-UNWRITTEN = "it holds what was in memory"
 COUNTED = "it is combined with numbers that count its places (a slope for each head, positions)"
 
 NONLINEAR = frozenset(
@@ -96,9 +95,9 @@ def counting(call: Call) -> RuleResult:
     return (leaf(call.shape[0], COUNTED),)
 
 
-def unwritten(call: Call) -> RuleResult:
-    """Memory that is yet to be written."""
-    return tuple(leaf(size, UNWRITTEN) for size in call.shape)
+def copied(call: Call) -> RuleResult:
+    """Another tensor's values in the place of one's own."""
+    return broadcast([call.src], call.shape)
 
 
 def einsum(call: Call) -> RuleResult:
@@ -218,7 +217,8 @@ def reduction(call: Call) -> RuleResult:
 
 def ordered(call: Call) -> RuleResult:
     """Operations that read the order along some axes (cumulative sums, sorting, places of extremes)."""
-    x, dim = call.self, call.arguments.get("dim", call.arguments.get("dims"))
+    last = -1 if call.name in ("topk", "sort", "argsort") else None
+    x, dim = call.self, call.arguments.get("dim", call.arguments.get("dims", last))
     places = {x.place(d) for d in ([dim] if isinstance(dim, int) else dim or ())}
     if not places:
         raise NoRuleError
@@ -314,7 +314,8 @@ RULES: dict[str, Rule] = {
     "addmm": addmm,
     "baddbmm": baddbmm,
     "arange": counting,
-    **dict.fromkeys(("empty", "empty_like", "new_empty"), unwritten),
+    **dict.fromkeys(("empty", "empty_like", "new_empty"), constant),  # what it holds is written over
+    "copy": copied,
     "einsum": einsum,
     "group_norm": group_norm,
     "scaled_dot_product_attention": attention,

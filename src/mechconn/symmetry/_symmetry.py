@@ -24,7 +24,7 @@ from mechconn.symmetry._pattern import Pattern
 from mechconn.symmetry._spec import check_axis_lengths, check_names, check_permutations, parse_axes, solve_sizes
 from mechconn.symmetry._symmetry_fields import UnitPlace, read_actions, read_axes, read_frozen
 from mechconn.symmetry._symmetry_page import draw_units, list_lines, make_sections
-from mechconn.symmetry._verify import verify
+from mechconn.symmetry._verify import Proof, verify
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
@@ -211,7 +211,7 @@ class Symmetry(Result, kind="symmetry"):
         }[found.kind]
         return f"{group!r} {does} " + ", ".join(f"{name} axis {axis}" for name, axis, _ in found.members)
 
-    def verify(self, model: nn.Module, example_input: Inputs | None = None, *, seed: int = 0) -> None:
+    def verify(self, model: nn.Module, example_input: Inputs | None = None, *, seed: int = 0) -> Proof:
         """Prove on one model that moving units changes nothing; see the class for what an element does.
 
         All groups are moved at once. Each group is permuted by a random cycle through all of its units, then by a swap
@@ -236,11 +236,18 @@ class Symmetry(Result, kind="symmetry"):
         it stays below 1e-4; else the example's rows are repeated, disturbed one by one, up to 32 rows or more (batch
         statistics of two rows amplify rounding).
 
+        A network that does not run in float64 (grouped products refuse it) is run in float32. Where the forward pass
+        chooses places of an axis, as routers do, in less than float64, rounding may decide a choice; so a change counts
+        there only if it is seen at two draws of the disturbance.
+
         Args:
             model: it stays as it is.
             example_input: default: the one that the symmetry was found on. Training mode needs two rows or more
                 where the model has BatchNorm.
             seed: of the elements and the disturbance.
+
+        Returns:
+            The type that the network was run in, and the largest relative change of an output.
 
         Raises:
             ValueError: an element changes the outputs (the group, its parameters and axes are named), rounding hides
@@ -254,7 +261,7 @@ class Symmetry(Result, kind="symmetry"):
                 "pass example_input=, or give the symmetry one, symmetry.with_example(example_input)"
             )
         self.check_model(model)
-        verify(model, example, self, seed)
+        return verify(model, example, self, seed)
 
     def check_model(self, model: nn.Module) -> None:
         """Raise unless the symmetry's tensors are the model's, in names and shapes."""
@@ -337,7 +344,8 @@ class Symmetry(Result, kind="symmetry"):
             >>> axes = {"0.weight": ["h", 1], "2.weight": [1, "h"]}
             >>> scale = Action("h:scale", "scale", ["h"], [("0.weight", ["h", 1], 1), ("2.weight", [1, "h"], -1)])
             >>> symmetry = Symmetry.from_axes(model, axes, example_input=torch.ones(2, 1), actions=[scale])
-            >>> symmetry.verify(model)
+            >>> symmetry.verify(model).dtype
+            'float64'
             >>> [group.kind for group in symmetry.groups]
             ['permutation', 'scale']
         """

@@ -146,9 +146,12 @@ class Views:
             PartOfView(view.source, found.split.axis, found.split.before, p * block, (q - p) * block, part, order)
             for (p, q), part in zip(runs, found.parts, strict=True)
         ]
-        read: list[dict[Axis, Axis]] = [dict(zip(own, part, strict=True)) for part in found.parts]
         axes = [axis for i, axis in enumerate(x.axes) if kept or i != dim]
-        return [tuple(new.get(axis, axis) for axis in axes) for new in read]
+        read: list[tuple[Axis, ...]] = []
+        for part in found.parts:
+            new: dict[Axis, Axis] = dict(zip(own, part, strict=True))
+            read.append(tuple(new[axis] if axis in new else axis for axis in axes))
+        return read
 
 
 def find_cut_dim(call: Call) -> int | None:
