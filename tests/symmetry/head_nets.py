@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -238,7 +237,3 @@ NO_HEADS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "rolled": (lambda: Encoder(SharedKeys("rolled")), "an order runs along it"),
 }
 """Name -> a network whose heads have an order, and what must be said of them."""
-
-
-def built_from(name: str) -> Any:
-    return NETS[name][0] if name in NETS else NO_HEADS[name][0]

@@ -50,8 +50,7 @@ class Symmetry(Result, kind="symmetry"):
         without: name of an action that the units do not have, "layer0:scale" -> why not.
         approximate: scales that hold up to the epsilon of a normalisation. `verify`, `random` and alignment leave them
             out; `balance` uses them.
-        uniform: buffers that units lie along, and all places of which hold one number, so that no permutation changes
-            them; 0 where signs, scales or linear maps act on them. States and models with other numbers are refused.
+        uniform: buffers along which units lie that must hold one number at all places, 0 where actions work on them.
         unknown: operations for which no rule is known; what they touch is frozen.
         example_input: what it was found on, used by `verify`; files do not hold it.
         rules: operation -> the user's rule for it that was used, as module:function; see `symmetry_rule`.
@@ -236,9 +235,8 @@ class Symmetry(Result, kind="symmetry"):
         it stays below 1e-4; else the example's rows are repeated, disturbed one by one, up to 32 rows or more (batch
         statistics of two rows amplify rounding).
 
-        A network that does not run in float64 (grouped products refuse it) is run in float32. Where the forward pass
-        chooses places of an axis, as routers do, in less than float64, rounding may decide a choice; so a change counts
-        there only if it is seen at two draws of the disturbance.
+        A network that does not run in float64 (grouped products refuse it) is run in float32. Where it chooses places
+        of an axis in less than float64, as routers do, a change counts if it is seen at two draws of the disturbance.
 
         Args:
             model: it stays as it is.
