@@ -117,6 +117,16 @@ def test_what_cannot_be_proved_is_refused(function: Callable[..., Any], text: st
         verify(function)
 
 
+def test_a_network_that_refuses_float64_is_proved_in_float32() -> None:
+    model = built(lambda: Net(lambda m, x: m.b(torch.relu(m.a(x)).float())))
+    symmetry = mc.symmetry_of(model, FEATURES)
+    proof = symmetry.verify(model)
+    assert (proof.dtype, proof.narrowest) == ("float32", "float32") and proof.error < 1e-6
+    wrong = mc.Symmetry.from_axes(model, {"a.weight": ["h", 5]}, example_input=FEATURES)
+    with pytest.raises(ValueError, match="permuting group 'h' changes"):
+        wrong.verify(model)
+
+
 def test_one_row_is_too_few_for_batch_statistics() -> None:
     model = built(lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
     symmetry = mc.symmetry_of(model, FEATURES[:1])

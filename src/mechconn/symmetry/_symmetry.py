@@ -370,10 +370,8 @@ class Symmetry(Result, kind="symmetry"):
         axes = {name: [_pattern.text_of(p) for p in patterns] for name, patterns in self.axes.items()}
         frozen = [[name, axis, reason] for (name, axis), reason in self.frozen.items()]
         partly = [[name, axis, reason] for (name, axis), reason in self.partly_frozen.items()]
-        kinds = {
-            "actions": [action.to_plain() for action in self.actions],
-            "approximate": [action.to_plain() for action in self.approximate],
-        }
+        both = {"actions": self.actions, "approximate": self.approximate}
+        kinds = {name: [action.to_plain() for action in actions] for name, actions in both.items()}
         return super().to_plain() | {"axes": axes, "frozen": frozen, "partly_frozen": partly} | kinds
 
     @classmethod
