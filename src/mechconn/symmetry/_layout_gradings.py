@@ -124,7 +124,7 @@ def gather(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     (y,), x, dim = results, call.self, call.self.place(call.dim)
     one = TracedTensor(x.but(dim))
     drop_axis(g, one, x, dim)
-    for units, _ in g.places(y) if g.mode == "linear" else ():
+    for units, _ in g.places(y) if g.mixes else ():
         g.break_linear(units[-1], "other places are looked up for each of them")
     g.carry(y, one, [None if i == dim else i - (i > dim) for i in range(len(y.axes))])
 
@@ -143,7 +143,7 @@ def drop_axis(g: Grader, y: TracedTensor, x: TracedTensor, dim: int) -> None:
     for units, place in g.places(x):
         if any(axis == dim for axis, _ in place.slots):
             g.require(units, g.get(x, units, place), "one of them is looked up at a time")
-            if g.mode == "linear":
+            if g.mixes:
                 g.break_linear(units[-1], "one of them is looked up at a time")
     g.carry(y, x, [i for i in range(len(x.axes)) if i != dim])
 

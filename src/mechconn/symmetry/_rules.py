@@ -264,7 +264,7 @@ def attention(call: Call) -> RuleResult:
 def _name_rotary(axis: Axis) -> None:
     """Say that queries and keys were multiplied by a table before they met."""
     for atom in leaves(axis):
-        if atom.reason in (CONSTANT, OTHER_BUFFER):
+        if atom.reason in (CONSTANT, OTHER_BUFFER, COUNTED):
             atom.reason = ROTARY
 
 

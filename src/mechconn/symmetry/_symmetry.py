@@ -19,7 +19,7 @@ from mechconn.symmetry._action import KINDS, Action, Element, Kind, check_action
 from mechconn.symmetry._coverage import count_axes, describe_coverage
 from mechconn.symmetry._equal_values import check_uniform
 from mechconn.symmetry._graph import map_to_first_names
-from mechconn.symmetry._group_listing import Group, make_action_group
+from mechconn.symmetry._group_listing import VERBS, Group, make_action_group
 from mechconn.symmetry._pattern import Pattern
 from mechconn.symmetry._spec import check_axis_lengths, check_names, check_permutations, parse_axes, solve_sizes
 from mechconn.symmetry._symmetry_fields import UnitPlace, read_actions, read_axes, read_frozen
@@ -201,14 +201,7 @@ class Symmetry(Result, kind="symmetry"):
     def places_of(self, group: str) -> str:
         """A group's tensors and axes, in words."""
         found = next(g for g in self.groups if g.name == group)
-        does = {
-            "permutation": "permutes",
-            "sign": "flips",
-            "scale": "scales",
-            "linear": "mixes",
-            "orthogonal": "rotates",
-        }[found.kind]
-        return f"{group!r} {does} " + ", ".join(f"{name} axis {axis}" for name, axis, _ in found.members)
+        return f"{group!r} {VERBS[found.kind]} " + ", ".join(f"{name} axis {axis}" for name, axis, _ in found.members)
 
     def verify(self, model: nn.Module, example_input: Inputs | None = None, *, seed: int = 0) -> Proof:
         """Prove on one model that moving units changes nothing; see the class for what an element does.
