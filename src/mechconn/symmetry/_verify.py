@@ -86,10 +86,11 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> P
     """
     _check_has_values(model)
     runs = _start(model, example, symmetry, seed)
+    chooses = runs.is_decided_by_rounding
     try:
         return _verify_all(runs, seed)
     except ChangedError:
-        if not runs.is_decided_by_rounding:
+        if not chooses:
             raise
     seed = derive_seed(seed, "verify again")
     return _verify_all(_start(model, example, symmetry, seed), seed)
@@ -112,17 +113,19 @@ def _start(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> _
 def _verify_all(evaluating: _Runs, seed: int) -> Proof:
     """Raise unless the outputs stay, in evaluation and training mode and on examples of other sizes."""
     training = replace(evaluating, training=True)
-    symmetry = evaluating.symmetry
+    symmetry, narrowest = evaluating.symmetry, name_type(evaluating.narrowest)
     elements = [_Movement(symmetry, element) for element in draw_elements(symmetry, seed, evaluating.is_precise)]
     errors = [0.0]
     for runs in (evaluating, training):
         if runs is evaluating or not runs.equals(evaluating):
             errors += [runs.check(element) for element in elements]
+    evaluating.forget()
+    training.forget()
     for inputs in make_other_sizes(evaluating.model, evaluating.example) if elements else []:
         runs = replace(evaluating, example=inputs, probe=evaluating.probe.on(inputs))
         for element in elements[:2] if runs.possible else ():  # the others tell small groups apart, at any size
             errors.append(runs.check(element, decided=True))
-    return Proof(name_type(evaluating.probe.dtype), name_type(evaluating.narrowest), max(errors))
+    return Proof(name_type(evaluating.probe.dtype), narrowest, max(errors))
 
 
 def _check_has_values(model: nn.Module) -> None:
@@ -170,6 +173,11 @@ class _Runs:
     def start(self) -> None:
         """Run the network without a permutation."""
         self._unmoved  # noqa: B018
+
+    def forget(self) -> None:
+        """Drop the outputs that are kept."""
+        for name in ("_unmoved", "_steadier"):
+            vars(self).pop(name, None)
 
     def check(self, element: _Movement, *, decided: bool = False) -> float:
         """Raise unless the element leaves the outputs as they are, but for rounding; where that is to be decided."""
