@@ -63,6 +63,42 @@ def deberta(version: str = "") -> nn.Module:
     return getattr(hf, f"Deberta{version}ForSequenceClassification")(config)
 
 
+def xlnet() -> nn.Module:
+    sizes = {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 20, "vocab_size": 30, "dropout": 0.0}
+    return hf.XLNetForSequenceClassification(hf.XLNetConfig(**sizes))
+
+
+def funnel() -> nn.Module:
+    sizes = {"block_sizes": [1, 1], "d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 20, "vocab_size": 30}
+    off = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
+    return hf.FunnelForSequenceClassification(hf.FunnelConfig(**sizes, **off))
+
+
+def bloom() -> nn.Module:
+    return hf.BloomForCausalLM(hf.BloomConfig(vocab_size=30, hidden_size=16, n_layer=2, n_head=2))
+
+
+def falcon(**settings: Any) -> nn.Module:
+    """4 heads; rotary positions unless it is said otherwise."""
+    sizes = {**SIZES, "num_attention_heads": 4, "vocab_size": 30, "num_hidden_layers": 1}
+    return hf.FalconForCausalLM(hf.FalconConfig(**{"alibi": False, **sizes, **settings}))
+
+
+def mixture(name: str, **settings: Any) -> nn.Module:
+    """4 heads of queries on 2 of keys and values, 4 experts of which 2 are chosen, in one layer."""
+    sizes = {**SIZES, "num_attention_heads": 4, "vocab_size": 30, "num_hidden_layers": 1}
+    chosen = {"num_key_value_heads": 2, "num_experts_per_tok": 2, "pad_token_id": 0, "head_dim": 4}
+    return getattr(hf, f"{name}ForCausalLM")(getattr(hf, f"{name}Config")(**{**sizes, **chosen, **settings}))
+
+
+def deepseek() -> nn.Module:
+    """2 groups of 4 experts, of which 2 are chosen in 1; a latent space for queries, one for keys and values."""
+    latent = {"kv_lora_rank": 5, "q_lora_rank": 7, "qk_rope_head_dim": 4, "qk_nope_head_dim": 6, "v_head_dim": 3}
+    experts = {"n_routed_experts": 8, "n_group": 2, "topk_group": 1, "n_shared_experts": 1, "moe_intermediate_size": 8}
+    more = {"num_key_value_heads": 4, "first_k_dense_replace": 0, "head_dim": 4}
+    return mixture("DeepseekV3", **latent, **experts, **more)
+
+
 def llama() -> nn.Module:
     """4 heads of queries share 2 of keys and values."""
     return hf.LlamaForCausalLM(hf.LlamaConfig(**{**TEXT, "num_attention_heads": 4}, num_key_value_heads=2))
@@ -103,6 +139,20 @@ MODELS: dict[str, tuple[Any, Any]] = {
     "opt": (opt, IDS),
     "deberta": (deberta, IDS),
     "deberta_v2": (lambda: deberta("V2"), IDS),
+    "xlnet": (xlnet, IDS),
+    "funnel": (funnel, IDS),
+    "bloom": (bloom, IDS),
+    "falcon": (lambda: falcon(multi_query=False), IDS),
+    "falcon_one_key": (lambda: falcon(multi_query=True), IDS),
+    "falcon_groups": (lambda: falcon(new_decoder_architecture=True, num_kv_heads=2), IDS),
+    "falcon_slopes": (lambda: falcon(multi_query=True, alibi=True), IDS),
+    "mixtral": (lambda: mixture("Mixtral", num_local_experts=4), IDS),
+    "qwen2_moe": (
+        lambda: mixture("Qwen2Moe", num_experts=4, moe_intermediate_size=8, shared_expert_intermediate_size=12),
+        IDS,
+    ),
+    "gpt_oss": (lambda: mixture("GptOss", num_local_experts=4), IDS),
+    "deepseek": (deepseek, IDS),
     "llama": (llama, MASKED),
     "t5": (t5, IDS),
     "hf_vit": (vit, PIXELS),

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from mechconn.symmetry import Action, Member
+from mechconn.symmetry._random_elements import draw_elements
 from mechconn.symmetry._row_moves import move_rows
-from mechconn.symmetry._verify import draw_elements
 from memory import peak
 from symmetry.attention_nets import FEATURES
 from symmetry.check import built

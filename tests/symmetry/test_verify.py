@@ -108,13 +108,23 @@ def test_a_right_symmetry_is_not_refused(case: str) -> None:
     [
         (lambda net, x: None, "Net returns no tensor but NoneType, so nothing can be proved"),
         (lambda net, x: SimpleNamespace(out=net.b(net.a(x))), "Net returns no tensor but SimpleNamespace"),
-        (lambda net, x: net.b(net.a(x).float()), "Net could not be run in float64 in evaluation mode"),
+        (lambda net, x: net.b(net.a(x).half()), "Net could not be run in float64 in evaluation mode"),
         (lambda net, x: net.b(net.a(x)) / 0 * 0, "permuting group 'h' changes .* by a relative inf"),
     ],
 )
 def test_what_cannot_be_proved_is_refused(function: Callable[..., Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         verify(function)
+
+
+def test_a_network_that_refuses_float64_is_proved_in_float32() -> None:
+    model = built(lambda: Net(lambda m, x: m.b(torch.relu(m.a(x)).float())))
+    symmetry = mc.symmetry_of(model, FEATURES)
+    proof = symmetry.verify(model)
+    assert (proof.dtype, proof.narrowest) == ("float32", "float32") and proof.error < 1e-6
+    wrong = mc.Symmetry.from_axes(model, {"a.weight": ["h", 5]}, example_input=FEATURES)
+    with pytest.raises(ValueError, match="permuting group 'h' changes"):
+        wrong.verify(model)
 
 
 def test_one_row_is_too_few_for_batch_statistics() -> None:

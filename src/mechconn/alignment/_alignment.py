@@ -35,7 +35,7 @@ from mechconn.network import (
     set_mode,
     unwrap_module,
 )
-from mechconn.symmetry import Symmetry, symmetry_of
+from mechconn.symmetry import Proof, Symmetry, symmetry_of
 
 
 def align(
@@ -137,14 +137,15 @@ def prove_and_match(
 ) -> Alignment:
     """B moved onto A by a symmetry, proved here; as `align`, for two that are known to be one module."""
     symmetry = _resolve_symmetry(model_b, method, symmetry)
-    verify_symmetry(symmetry, model_b, seed)
-    return match_units(model_a, model_b, method, symmetry, seed, compute)
+    proof = verify_symmetry(symmetry, model_b, seed)
+    return match_units(model_a, model_b, method, symmetry, seed, compute, proof)
 
 
-def verify_symmetry(symmetry: Symmetry, model: nn.Module, seed: int) -> None:
+def verify_symmetry(symmetry: Symmetry, model: nn.Module, seed: int) -> Proof:
     """`Symmetry.verify` on the example that the symmetry was found on, wherever the model is."""
     example = symmetry.example_input
-    symmetry.verify(model, None if example is None else move_inputs(example, resolve_device(model, None)), seed=seed)
+    example = None if example is None else move_inputs(example, resolve_device(model, None))
+    return symmetry.verify(model, example, seed=seed)
 
 
 def match_units(
@@ -154,6 +155,7 @@ def match_units(
     symmetry: Symmetry,
     seed: int,
     compute: Compute,
+    proof: Proof | None = None,
 ) -> Alignment:
     """B moved onto A by a symmetry that is verified; as `align`, for networks of one architecture without wrappers."""
     where = resolve_device(model_a, compute.device)
@@ -167,7 +169,11 @@ def match_units(
     moved = {name: _own(state[name], own) for name, own in own_b.items()}
     before, after = compute_distance(own_a, own_b), compute_distance(own_a, moved)
     by_kind = measure_by_kind(symmetry, own_a, own_b, matched.element)
-    notes = (*_collect_notes(symmetry, matched, before, after), *note_large_kinds(before, by_kind))
+    notes = (
+        *_note_type(proof),
+        *_collect_notes(symmetry, matched, before, after),
+        *note_large_kinds(before, by_kind),
+    )
     log_warnings("alignment", notes)
     return Alignment(
         permutations=matched.permutations,
@@ -215,6 +221,15 @@ def _rest_at(model: nn.Module, device: torch.device) -> nn.Module:
     copied = copy_with_state(model, own, shared=own.values()).to(device)
     set_mode(copied, False)
     return copied
+
+
+def _note_type(proof: Proof | None) -> Iterator[str]:
+    """That the symmetry was proved in another type than float64."""
+    if proof is not None and proof.dtype != "float64":
+        yield (
+            f"the symmetry was proved in {proof.dtype}, since the network does not run in float64: the outputs change "
+            f"by a relative {proof.error:.1e} at most"
+        )
 
 
 def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: float) -> Iterator[str]:

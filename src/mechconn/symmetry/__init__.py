@@ -49,4 +49,5 @@ from mechconn.symmetry._rule_registry import remove_symmetry_rule as remove_symm
 from mechconn.symmetry._rule_registry import symmetry_rule as symmetry_rule
 from mechconn.symmetry._symmetry import Symmetry as Symmetry
 from mechconn.symmetry._trace import trace_actions as trace_actions
+from mechconn.symmetry._verify import Proof as Proof
 from mechconn.symmetry._verify import relative_error as relative_error

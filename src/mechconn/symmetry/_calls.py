@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from mechconn.symmetry._axes import Axis, NoRuleError, freeze, leaf, length, tie
 
 Shape: TypeAlias = "tuple[int, ...]"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Whole numbers that follow the order of units.
+
+    Attributes:
+        kind: they name the "place" of a unit; "count" rows for each unit; say where the rows of each unit "end".
+        axis: the units.
+        origin: numbers of one origin are the same ones, up to their order.
+        complete: whether they name every place once.
+    """
+
+    kind: Literal["place", "count", "end"]
+    axis: Axis
+    origin: object
+    complete: bool = False
 
 
 @dataclass(frozen=True)
@@ -18,10 +35,14 @@ class TracedTensor:
     Attributes:
         axes: one for each dimension.
         varies: whether its values depend on the model's input.
+        known: its values, where it is a short constant of whole numbers along one axis.
+        numbers: what its values are, where they follow the order of units.
     """
 
     axes: tuple[Axis, ...]
     varies: bool = False
+    known: tuple[int, ...] | None = None
+    numbers: Numbers | None = None
 
     @property
     def shape(self) -> Shape:

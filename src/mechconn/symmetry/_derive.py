@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from torch.fx.node import map_arg
 from mechconn.symmetry import _layout_rules, _rules
 from mechconn.symmetry._axes import Axis, NoRuleError, freeze, layout, leaf, leaves, length
 from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, TracedTensor, list_traced
+from mechconn.symmetry._choices import CHOOSING, CHOSEN, Choices, freeze_named, keep_numbers
+from mechconn.symmetry._choices import RULES as CHOICE_RULES
 from mechconn.symmetry._graph import Graph, TensorOrigin
 from mechconn.symmetry._rule_registry import BUILT_IN, UserRule, find_user_rule
 from mechconn.symmetry._rules import CONSTANT, OTHER_BUFFER, Rule
@@ -23,7 +25,11 @@ from mechconn.symmetry._views import MOVING, PartOfView, Views
 
 BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
 STATISTICS = ("running_mean", "running_var")
-CUTTING = ("slice", *_layout_rules.SPLIT_OPERATIONS)
+CUTTING = ("slice", "index", *_layout_rules.SPLIT_OPERATIONS)
+COPIES = frozenset("clone alias lift_fresh_copy detach contiguous _to_copy to".split())
+"""Operations that return the values that they get."""
+KNOWN = 64
+"""Numbers of a constant up to which its values are read."""
 CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size")
 
 INPUT = "it belongs to the model's input"
@@ -63,6 +69,7 @@ class Walk:
         cuts: what was read of axes of which operations read parts by their numbers.
         rules: operation -> the user's rule that was used for it, "module:function".
         calls: every call, in the order in which they run.
+        uniform: buffers beside normalisation statistics of which all places hold one number -> that number.
     """
 
     tensors: dict[str, TracedTensor] = field(default_factory=dict)
@@ -72,6 +79,7 @@ class Walk:
     cuts: list[Cut] = field(default_factory=list)
     rules: dict[str, str] = field(default_factory=dict)
     calls: list[Recorded] = field(default_factory=list)
+    uniform: dict[str, float] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     """Operations that no rule covered, once for each call."""
 
@@ -83,22 +91,30 @@ def walk(
 
     With `tensors`, the axes are those that an earlier walk left, so that both graphs' rules hold for them.
     """
-    found, values, views = Walk(tensors=dict(tensors or {})), {}, Views()
+    found, values, views, choices = Walk(tensors=dict(tensors or {})), {}, Views(), Choices()
     moving = _moving_buffers(graph)
+    uniform = {node for node, s in graph.sources.items() if s.name in graph.uniform and node not in moving}
+    found.uniform |= {graph.sources[node].name: graph.uniform[graph.sources[node].name] for node in uniform}
     used = {graph.sources[node.name].name for node in graph.nodes if node.op == "placeholder" and node.users}
     for node in graph.nodes:
         if node.op == "placeholder":
-            values[node] = _placed(node, graph.sources[node.name], found, moving, used - shared)
+            values[node] = _placed(node, graph.sources[node.name], found, moving | uniform, used - shared)
+            if graph.sources[node.name].kind == "constant":
+                values[node] = _with_values(values[node], graph.program.constants.get(graph.sources[node.name].name))
         elif node.op == "get_attr":  # a part of the program that a control-flow operation runs
             values[node] = None
         elif node.op == "call_function":
-            values[node] = _called(node, values, found, views)
+            values[node] = _called(node, values, found, views, choices)
         elif node.op == "output":
             outputs = list(list_traced(map_arg(node.args, values.__getitem__)))
             views.settle(outputs)
             for shaped in outputs:
                 shaped.freeze(OUTPUT)
+                freeze_named(shaped, OUTPUT)
     _freeze_read_in_part([*found.cuts, *views.cuts])
+    choices.settle(found.tensors.values())
+    # Activations of two networks are compared row by row, which sorted rows are not in one order for.
+    found.results = {name: result for name, result in found.results.items() if not choices.is_sorted(result)}
     return found
 
 
@@ -144,7 +160,14 @@ def _placed(node: Node, source: TensorOrigin, found: Walk, moving: set[str], fre
     return TracedTensor(tuple(leaf(size, reason) for size in shape), source.kind == "input")
 
 
-def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -> Any:
+def _with_values(traced: Any, value: Any) -> Any:
+    """A constant with its values, where it is a short vector of whole numbers."""
+    if not isinstance(value, Tensor) or value.dtype != torch.long or value.dim() != 1 or len(value) > KNOWN:
+        return traced
+    return replace(traced, known=tuple(value.tolist()))
+
+
+def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views, choices: Choices) -> Any:
     """Axes of what an operation returns, in the structure in which it returns them."""
     if node.target is operator.getitem:
         whole: Any = map_arg(node.args[0], values.__getitem__)
@@ -161,26 +184,55 @@ def _called(node: Node, values: Mapping[Node, Any], found: Walk, views: Views) -
     if all(shape is None for shape in shapes):
         if name not in CHECKS:
             _refused(tensors, name, found, views)
+            for tensor in tensors:
+                freeze_named(tensor, CHOSEN)
         return value
     pointwise = torch.Tag.pointwise in getattr(node.target, "tags", ())
     rule = find_user_rule(name) or (_rules.elementwise if pointwise else BUILT_IN.get(name))
     call = Call(name, tuple(shape or () for shape in shapes), arguments, _used(node, len(shapes) if several else None))
     if name in CUTTING:
-        axis = call.self.axes[call.get("dim", 0)]
-        found.cuts += [(axis, *run) for run, used in zip(_layout_rules.runs(call), call.used, strict=True) if used]
+        found.cuts += _layout_rules.list_cuts(call)
     before, views.parts = len(found.refused), []
-    result = [TracedTensor(axes, varies) for axes in _by_rule(rule, call, found, views)]
+    result = None if isinstance(rule, UserRule) else _by_choice(call, node, views, choices)
+    if result is None:
+        choices.freeze_misused(call)
+        known = tensors[0].known if name in COPIES else _list_counted(call)
+        numbers = None if isinstance(rule, UserRule) else keep_numbers(call)
+        result = [TracedTensor(axes, varies, known, numbers) for axes in _by_rule(rule, call, found, views)]
+    result = [replace(one, varies=varies) for one in result]
     own = rule if isinstance(rule, UserRule) else None
     found.calls.append(Recorded(call, tuple(result), len(found.refused) == before, own, tuple(views.parts)))
     return result if several else _noted(node, result[0], found)
 
 
+def _list_counted(call: Call) -> tuple[int, ...] | None:
+    """The values of `arange`, of whole numbers from 0 on."""
+    if call.name != "arange" or (call.get("start", 0), call.get("step", 1), call.shape[0]) != (0, 1, call.get("end")):
+        return None
+    return tuple(range(call.shape[0]))
+
+
+def _by_choice(call: Call, node: Node, views: Views, choices: Choices) -> list[TracedTensor] | None:
+    """What an operation returns that chooses units or reads their numbers; None for all others."""
+    if call.name in CHOICE_RULES and (call.name in CHOOSING or any(t.numbers is not None for t in call.tensors)):
+        views.settle(call.tensors)
+        made = choices.make(call, node)
+        if made is not None and [tuple(one.shape) for one in made] == [*call.shapes]:
+            return made
+    return None
+
+
 def _used(node: Node, count: int | None) -> tuple[bool, ...]:
     """Which of the things that a node returns another one reads; one thing where there is no count."""
     if count is None or any(user.target is not operator.getitem for user in node.users):
-        return (bool(node.users),) * (count or 1)
+        return (any(not _writes_over(user, node) for user in node.users),) * (count or 1)
     taken = [user.args[1] for user in node.users if user.users]
     return tuple(i in taken for i in range(count))
+
+
+def _writes_over(user: Node, node: Node) -> bool:
+    """Whether an operation puts other values in the place of a node's, and does not read them."""
+    return _operation(user) == "copy" and user.args[0] is node and node not in user.args[1:]
 
 
 def _noted(node: Node, result: Any, found: Walk) -> Any:

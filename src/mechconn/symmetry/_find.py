@@ -20,7 +20,7 @@ from mechconn.symmetry._derive import UNUSED_OR_SHARED, Walk, walk
 from mechconn.symmetry._graph import Graph, UnreadableError, export_graph, find_shared_memory, map_to_first_names
 from mechconn.symmetry._kinds import find_kinds
 from mechconn.symmetry._layout_rules import SLICED
-from mechconn.symmetry._pattern import Factor, Pattern, Sum
+from mechconn.symmetry._pattern import Factor, Pattern, Sum, list_groups
 from mechconn.symmetry._probe import Probe
 from mechconn.symmetry._sizes import find_sizes_read_otherwise
 from mechconn.symmetry._symmetry import Symmetry
@@ -124,7 +124,8 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         for name, shape in shapes.items()
     }
     buffers = frozenset(name for name, _ in model.named_buffers())
-    kinds = find_kinds(found.calls, found.tensors, names)
+    fixed = {name for name, number in found.uniform.items() if number != 0}
+    kinds = find_kinds(found.calls, {name: t for name, t in found.tensors.items() if name not in fixed}, names)
     symmetry = Symmetry(
         axes=axes,
         sizes={name: atom.size for atom, name in names.items()},
@@ -148,6 +149,9 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
             for place, reason in _partly_frozen(name, shape, found.tensors.get(name)).items()
         },
         without=kinds.without,
+        uniform=frozenset(
+            name for name in found.uniform if name in found.tensors and any(map(any, map(list_groups, axes[name])))
+        ),
     )
     return _with_errors(model, symmetry)
 
@@ -185,7 +189,13 @@ def walk_all(graphs: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
     for graph in graphs:
         new = walk(graph, shared, found.tensors)
         calls = [*found.calls, *new.calls]
-        found = Walk(new.tensors, unknown=found.unknown | new.unknown, rules=found.rules | new.rules, calls=calls)
+        found = Walk(
+            new.tensors,
+            unknown=found.unknown | new.unknown,
+            rules=found.rules | new.rules,
+            calls=calls,
+            uniform=found.uniform | new.uniform,
+        )
     divided = [_divided(one.tensors) for one in apart]
     for name, shaped in found.tensors.items():
         for number, axis in enumerate(shaped.axes):

@@ -14,6 +14,7 @@ from mechconn.symmetry._calls import TracedTensor
 from mechconn.symmetry._derive import Recorded
 from mechconn.symmetry._elementwise_gradings import COPIES
 from mechconn.symmetry._gradings import Grader, GradingRule, list_touched
+from mechconn.symmetry._sum_gradings import split_axis
 from mechconn.symmetry._unit_places import UngradedError
 from mechconn.symmetry._views import PartOfView
 
@@ -72,8 +73,13 @@ def _apply_rule(grader: Grader, recorded: Recorded) -> None:
         _elementwise_gradings.apply_user_rule(grader, call, recorded.results, rule.odd, rule.degree)
     elif recorded.parts:
         for result, part in zip(recorded.results, recorded.parts, strict=True):
-            narrowed = TracedTensor(part.source.but(part.dim, *_cut_axis(part)))
-            grader.narrow(narrowed, part.source, part.dim, part.start)
+            source, dim = part.source, part.dim
+            if part.before > 1:
+                size = length(source.axes[dim])
+                source = split_axis(grader, source, dim, part.before, size // part.before)
+                dim += 1
+            narrowed = TracedTensor(source.but(dim, *_cut_axis(source.axes[dim], part)))
+            grader.narrow(narrowed, source, dim, part.start)
             viewed = TracedTensor(part.shape)
             grader.reshape(viewed, narrowed)
             grader.carry(result, viewed, part.axes)
@@ -81,9 +87,9 @@ def _apply_rule(grader: Grader, recorded: Recorded) -> None:
         RULES[call.name](grader, call, recorded.results)
 
 
-def _cut_axis(part: PartOfView) -> list[Axis]:
-    axis = part.source.axes[part.dim]
-    cuts = cut(axis, [part.size] * (length(axis) // part.size))
+def _cut_axis(axis: Axis, part: PartOfView) -> list[Axis]:
+    before, behind = part.start, length(axis) - part.start - part.size
+    cuts = cut(axis, [size for size in (before, part.size, behind) if size])
     if cuts is None:
         raise UngradedError
-    return [cuts[part.start // part.size]]
+    return [cuts[1 if before else 0]]

@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from mechconn.network import (
     make_input_caster,
     set_mode,
 )
+from mechconn.symmetry._equal_values import find_uniform_buffers
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
 from mechconn.symmetry._recurrent_calls import NotePacked, PackedSize, RecurrentCalls
 from mechconn.symmetry._recurrent_layers import take_apart_recurrent_layers
@@ -57,10 +58,12 @@ class Graph:
     Attributes:
         program: what torch.export found.
         sources: name of a placeholder -> where its value comes from, in the order of the placeholders.
+        uniform: buffers of which all places hold one number -> that number.
     """
 
     program: torch.export.ExportedProgram
     sources: Mapping[str, TensorOrigin]
+    uniform: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def nodes(self) -> Iterator[Node]:
@@ -153,7 +156,8 @@ def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
             raise UnreadableError(_explain_unreadable(model, why))
     take_apart_recurrent_layers(program.graph)
     own = {f"model.{name}": first for name, first in map_to_first_names(probe.model).items()}
-    return Graph(program, {spec.arg.name: _find_origin(spec, own) for spec in program.graph_signature.input_specs})
+    sources = {spec.arg.name: _find_origin(spec, own) for spec in program.graph_signature.input_specs}
+    return Graph(program, sources, find_uniform_buffers(model))
 
 
 def has_meta_tensors(model: nn.Module) -> bool:

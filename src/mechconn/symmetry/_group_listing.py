@@ -8,6 +8,15 @@ from dataclasses import dataclass
 from mechconn.symmetry._action import Action, Kind
 from mechconn.symmetry._pattern import list_groups, text_of
 
+VERBS: dict[Kind, str] = {
+    "permutation": "permutes",
+    "sign": "flips",
+    "scale": "scales",
+    "linear": "mixes",
+    "orthogonal": "rotates",
+}
+"""What moving the units of a group does."""
+
 
 @dataclass(frozen=True)
 class Group:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mechconn.symmetry._axes import length
+from mechconn.symmetry._axes import cut, length
 from mechconn.symmetry._calls import Call, TracedTensor
+from mechconn.symmetry._choices import list_group_operands
+from mechconn.symmetry._elementwise_gradings import align_operands
 from mechconn.symmetry._gradings import Grader, GradingRule
+from mechconn.symmetry._sum_gradings import split_axis
 from mechconn.symmetry._unit_places import UngradedError
+from mechconn.symmetry._views import find_run
 
 
 def view(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -83,6 +87,10 @@ def piece(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """A run of places along one axis."""
     x, dim = call.self, call.self.place(call.get("dim", 0))
     start = slice(call.get("start", 0), call.get("end", x.shape[dim]), 1).indices(x.shape[dim])[0]
+    if call.get("step", 1) != 1:
+        split = split_axis(g, x, dim, length(results[0].axes[dim]), call.step)
+        g.carry(results[0], split, [i if i <= dim else i + 1 for i in range(len(x.axes))])
+        return
     if 0 not in results[0].shape:
         g.narrow(results[0], x, dim, start)
 
@@ -101,9 +109,60 @@ def lookup(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     if len(named) != 1:
         raise UngradedError
     dim, index = named[0]
-    many = len(index.axes)
-    axes: list[int | None] = [*range(dim), *([None] * many), *range(dim + 1, len(x.axes))]
-    g.carry(y, x, axes)
+    run = find_run(call)
+    if run is not None and len(index.axes) == 1:
+        g.narrow(y, x, dim, run[0])
+        return
+    one = TracedTensor(x.but(dim))
+    drop_axis(g, one, x, dim)
+    axes: list[int | None] = [*range(dim), *([None] * len(index.axes)), *range(dim, len(one.axes))]
+    g.carry(y, one, axes)
+
+
+def gather(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Places of one axis without units looked up by indices."""
+    (y,), x, dim = results, call.self, call.self.place(call.dim)
+    one = TracedTensor(x.but(dim))
+    drop_axis(g, one, x, dim)
+    for units, _ in g.places(y) if g.mixes else ():
+        g.break_linear(units[-1], "other places are looked up for each of them")
+    g.carry(y, one, [None if i == dim else i - (i > dim) for i in range(len(y.axes))])
+
+
+def multiplied_groups(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Rows times the matrix of one unit each."""
+    (y,) = results
+    x, weight, _ = list_group_operands(call)
+    one = TracedTensor(weight.axes[1:])
+    drop_axis(g, one, weight, 0)
+    g.combine((y, ["row", "out"]), [(x, ["row", "in"]), (one, ["in", "out"])])
+
+
+def drop_axis(g: Grader, y: TracedTensor, x: TracedTensor, dim: int) -> None:
+    """One place of an axis, another one each time: what it has of its own must not change."""
+    for units, place in g.places(x):
+        if any(axis == dim for axis, _ in place.slots):
+            g.require(units, g.get(x, units, place), "one of them is looked up at a time")
+            if g.mixes:
+                g.break_linear(units[-1], "one of them is looked up at a time")
+    g.carry(y, x, [i for i in range(len(x.axes)) if i != dim])
+
+
+def slice_scatter(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """A tensor of which a run of places along one axis is replaced by another's."""
+    (y,), x, dim = results, call.self, call.self.place(call.get("dim", 0))
+    start, end, _ = slice(call.get("start", 0), call.get("end", x.shape[dim]), 1).indices(x.shape[dim])
+    pieces: list[TracedTensor] = []
+    for first, last in ((0, start), (end, x.shape[dim])):
+        kept = [] if first == last else cut(x.axes[dim], [n for n in (first, last - first, x.shape[dim] - last) if n])
+        if kept is None:
+            raise UngradedError
+        if kept:
+            piece = TracedTensor(x.but(dim, kept[1 if first else 0]))
+            g.narrow(piece, x, dim, first)
+            pieces.append(piece)
+    pieces.insert(1 if start else 0, call.src)
+    g.join(y, pieces, dim)
 
 
 def pad(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
@@ -145,6 +204,13 @@ def zeros(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
         g.set(results[0], units, place, g.new_free())
 
 
+def copied(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """Another tensor's values in the place of one's own."""
+    (y,), source = results, call.src
+    _, ((_, labels),) = align_operands([source], y)
+    g.carry(y, source, [labels.index(i) if i in labels else None for i in range(len(y.axes))])
+
+
 def untouched(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Values that depend on shapes alone."""
     del call
@@ -155,8 +221,9 @@ def untouched(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 def embedding(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Rows of a table by index."""
     (y,) = results
-    axes: list[int | None] = [*([None] * (len(y.axes) - 1)), 1]
-    g.carry(y, call.weight, axes)
+    one = TracedTensor(call.weight.axes[1:])
+    drop_axis(g, one, call.weight, 0)
+    g.carry(y, one, [*([None] * (len(y.axes) - 1)), 0])
 
 
 POOLS = [
@@ -177,7 +244,8 @@ RULES: dict[str, GradingRule] = {
     **dict.fromkeys(("split", "split_with_sizes", "chunk"), split),
     **dict.fromkeys(("select", "unbind"), one_place),
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
-    **dict.fromkeys(("zeros", "new_zeros", "zeros_like"), zeros),
+    **dict.fromkeys(("zeros", "new_zeros", "zeros_like", "empty", "empty_like", "new_empty"), zeros),
+    "copy": copied,
     **dict.fromkeys("ones ones_like new_ones full full_like new_full scalar_tensor arange".split(), untouched),
     "permute": permute,
     "transpose": transpose,
@@ -188,5 +256,8 @@ RULES: dict[str, GradingRule] = {
     "stack": stack,
     "slice": piece,
     "index": lookup,
+    "gather": gather,
+    **dict.fromkeys(("_grouped_mm", "transformers::grouped_mm_fallback"), multiplied_groups),
+    "slice_scatter": slice_scatter,
     "embedding": embedding,
 }

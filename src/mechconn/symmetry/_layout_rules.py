@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 
 from mechconn.symmetry._axes import Axis, NoRuleError, cut, freeze, join, leaf, length, regroup, tie
-from mechconn.symmetry._calls import Call, RuleResult, TracedTensor
+from mechconn.symmetry._calls import Call, Cut, RuleResult, TracedTensor
 from mechconn.symmetry._rules import TABLE, Rule
+from mechconn.symmetry._views import find_cut_dim, find_run
 
 SPLIT_OPERATIONS = ("split", "split_with_sizes", "chunk")
 SLICED = "a place that is read by its number"
@@ -112,6 +113,11 @@ def piece(call: Call) -> RuleResult:
         return x.axes
     if start >= end:
         return x.but(dim, leaf(0))
+    if step != 1 and is_every_nth(call):
+        front, within = regroup([x.axes[x.place(dim)]], [whole // step, step])
+        if cut(within, [1] * step) is None:
+            freeze(within, SLICED)
+        return x.but(dim, front)
     if step != 1:
         freeze(x.axes[x.place(dim)], SLICED)
         return x.but(dim, call.frozen(dim, SLICED))
@@ -126,12 +132,26 @@ def _run(call: Call) -> tuple[int, int]:
     return start, end
 
 
-def runs(call: Call) -> list[tuple[int, int]]:
-    """The places that each part of what a slice or a split returns has in the axis that is cut."""
+def is_every_nth(call: Call) -> bool:
+    """Whether a slice with a step reads one place of every block of as many places."""
+    whole, step, (start, end) = call.self.shape[call.get("dim", 0)], call.get("step", 1), _run(call)
+    return whole % step == 0 and start < step and end > whole - step + start
+
+
+def list_cuts(call: Call) -> list[Cut]:
+    """What a slice, a split or an index that is a constant reads of the axis that is cut, where that is read."""
+    dim = find_cut_dim(call)
+    if dim is None:
+        return []
+    runs: list[tuple[int, int] | None]
     if call.name == "slice":
-        return [_run(call)]
-    ends = list(accumulate(shape[call.get("dim", 0)] for shape in call.shapes))
-    return list(pairwise([0, *ends]))
+        runs = [_run(call)]
+    elif call.name == "index":
+        runs = [find_run(call)]
+    else:
+        runs = [*pairwise([0, *accumulate(shape[call.get("dim", 0)] for shape in call.shapes)])]
+    axis = call.self.axes[dim]
+    return [(axis, *run) for run, used in zip(runs, call.used, strict=True) if used and run is not None]
 
 
 def gated(call: Call) -> RuleResult:
@@ -157,10 +177,39 @@ def lookup(call: Call) -> RuleResult:
     if len(named) != 1:
         raise NoRuleError
     dim, index = named[0]
+    run = find_run(call)
+    if run is not None and len(index.axes) == 1:
+        sizes = [size for size in (run[0], run[1] - run[0], x.shape[dim] - run[1]) if size]
+        return parts(x, dim, sizes)[1 if run[0] else 0]
     freeze(x.axes[dim], TABLE)
     if length(x.axes[dim]) != 1 and index.shape != call.shape[dim : dim + len(index.shape)]:
         raise NoRuleError
     return x.but(dim, *index.axes)
+
+
+def gather(call: Call) -> RuleResult:
+    """Places of one axis looked up by indices, by other ones at each place of the other axes."""
+    x, index, dim = call.self, call.index, call.self.place(call.dim)
+    for i, (one, other) in enumerate(zip(x.axes, index.axes, strict=True)):
+        if i != dim:
+            tie(one, other)
+    freeze(x.axes[dim], TABLE)
+    return index.axes
+
+
+def slice_scatter(call: Call) -> RuleResult:
+    """A tensor of which a run of places along one axis is replaced by another's."""
+    x, source, dim = call.self, call.src, call.self.place(call.get("dim", 0))
+    start, end = _run(call)
+    if call.get("step", 1) != 1 or start >= end:
+        raise NoRuleError
+    for i, (one, other) in enumerate(zip(x.axes, source.axes, strict=True)):
+        if i != dim:
+            tie(one, other)
+    sizes = [start, end - start, x.shape[dim] - end]
+    pieces = [axes[dim] for axes, size in zip(parts(x, dim, sizes), sizes, strict=True) if size]
+    pieces[1 if start else 0] = source.axes[dim]
+    return x.but(dim, join(pieces))
 
 
 def pad(call: Call) -> RuleResult:
@@ -196,4 +245,6 @@ RULES: dict[str, Rule] = {
     "slice": piece,
     "glu": gated,
     "index": lookup,
+    "gather": gather,
+    "slice_scatter": slice_scatter,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mechconn.symmetry._axes import length
 from mechconn.symmetry._calls import Call, TracedTensor
 from mechconn.symmetry._exponents import ZERO, Place, add, times
 from mechconn.symmetry._gradings import Grader, GradingRule
@@ -116,7 +117,7 @@ def attention(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
         g.note_attended(tensor, -1)
     before = len(q.axes) - 2
     labels_q: list[Any] = list(range(before))
-    labels_k: list[Any] = list(range(before))
+    labels_k, labels_v = ([_find_label(q, t, i) for i in range(before)] for t in (k, v))
     out, own_y = y, list(range(before))
     shared = call.get("enable_gqa", False) and before and q.shape[-3] != k.shape[-3]
     if shared:
@@ -124,13 +125,19 @@ def attention(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
         q = split_axis(g, q, before - 1, k.shape[-3], groups)
         out = regroup_axis(y, before - 1, k.shape[-3], groups)
         labels_q = own_y = [*range(before), "group"]
+        labels_k = labels_v = [*range(before)]
     scores = TracedTensor((*q.axes[:-2], q.axes[-2], k.axes[-2]))
     g.combine((scores, [*labels_q, "row", "token"]), [(q, [*labels_q, "row", "in"]), (k, [*labels_k, "token", "in"])])
     g.forbid([scores, *([] if mask is None else [mask])], "softmax reads it")
     g.set_zero(scores)
-    g.combine((out, [*own_y, "row", "out"]), [(scores, [*labels_q, "row", "token"]), (v, [*labels_k, "token", "out"])])
+    g.combine((out, [*own_y, "row", "out"]), [(scores, [*labels_q, "row", "token"]), (v, [*labels_v, "token", "out"])])
     if shared:
         g.reshape(y, out)
+
+
+def _find_label(q: TracedTensor, t: TracedTensor, i: int) -> Any:
+    """The label of an axis of keys or values: none where all queries share the one that there is."""
+    return None if length(t.axes[i]) == 1 and length(q.axes[i]) != 1 else i
 
 
 def glu(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:

@@ -1,4 +1,4 @@
-"""Running a network in float64 with some of its weights moved, without dropout, on disturbed numbers."""
+"""Running a network in float64 or float32 with some of its weights moved, without dropout, on disturbed numbers."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ Move: TypeAlias = Callable[[str, Tensor], Tensor]
 """A tensor's name and its values -> the moved ones."""
 
 
+aten: Any = torch.ops.aten
+
+CHOOSING = (aten.topk, aten.sort, aten.argsort, aten.argmax, aten.argmin)
+"""Operations that choose places of an axis."""
+
+
+class UnrunnableError(ValueError):
+    """The network does not run in the type that it is to be run in."""
+
+
 class MoveRows(Protocol):
     """How some rows of a tensor are moved."""
 
@@ -54,20 +64,34 @@ ByRows: TypeAlias = Callable[[str], MoveRows | None]
 
 
 class Probe:
-    """A model in float64, disturbed, that can be run with some of its tensors moved; see `Disturbance`.
+    """A model in float64, or in another type, disturbed, that can be run with some tensors moved; see `Disturbance`.
 
     Its parameters are no copies: their values are made when an operation reads them.
+
+    Attributes:
+        dtype: the type that it is run in.
+        where: the inputs' shapes, in words, where they are not those of the example.
+        chooses: whether some operation of the last run of `outputs` chose places of an axis.
     """
 
-    def __init__(self, model: nn.Module, example: Inputs, seed: int, *, disturbed: bool = True) -> None:
-        self._seed, self._model, self.where = seed, type(model).__name__, ""
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Inputs,
+        seed: int,
+        *,
+        disturbed: bool = True,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        self._seed, self._model, self.where, self.dtype = seed, type(model).__name__, "", dtype
+        self.chooses = False
         parameters, buffers = (dict(part) for part in _list_named(unwrap_module(model)))
         longest = max((t.shape[-1] for t in (*parameters.values(), *buffers.values()) if t.dim()), default=0)
         self._disturbance = Disturbance(seed, longest, float(disturbed))
-        self._weights = _Weights(self._disturbance, sum(t.numel() for t in parameters.values()))
+        self._weights = _Weights(self._disturbance, sum(t.numel() for t in parameters.values()), dtype)
         names = {id(t): name for name, t in parameters.items() if t.is_floating_point()}
         self._module = copy_with_tensors(
-            model, lambda t: self._weights.make_lazy(names[id(t)], t) if id(t) in names else _widened(t)
+            model, lambda t: self._weights.make_lazy(names[id(t)], t) if id(t) in names else _cast(t, dtype)
         )
         drop_computed_values(self._module)
         self._weights.forget()
@@ -90,7 +114,7 @@ class Probe:
         inputs = [i for i, v in enumerate(values) if isinstance(v, Tensor)]
         for number, i in enumerate(inputs):
             if values[i].is_floating_point():
-                values[i] = self._disturbance.disturb(f"input {number}", values[i])
+                values[i] = self._disturbance.disturb(f"input {number}", values[i]).to(self.dtype)
         return tree_unflatten(values, spec)
 
     def _uniform(self, tensor: Tensor, *names: str | int) -> Tensor:
@@ -113,8 +137,10 @@ class Probe:
         self, training: bool, touched: Sequence[str] = (), moved: Move | None = None
     ) -> tuple[list[Tensor], torch.dtype]:
         """The outputs with the touched tensors moved, and the narrowest type that the forward pass computes in."""
-        types = _Types()
-        return self._run(training, touched, moved, None, types), types.narrowest
+        types = _Types(self.dtype)
+        found = self._run(training, touched, moved, None, types)
+        self.chooses = types.chooses
+        return found, types.narrowest
 
     def moved_outputs(
         self, training: bool, touched: Sequence[str], moved: Move, by_rows: ByRows | None = None
@@ -136,10 +162,10 @@ class Probe:
                 found = self._called(training, mode)
             except Exception as error:
                 name = "training" if training else "evaluation"
-                raise ValueError(
-                    f"{self._model} could not be run in float64 in {name} mode ({take_first_line(error)}); pass an "
-                    "example that it accepts, of two rows or more, and let its forward pass compute in the type of its "
-                    "weights"
+                raise UnrunnableError(
+                    f"{self._model} could not be run in {name_type(self.dtype)} in {name} mode "
+                    f"({take_first_line(error)}); pass an example that it accepts, of two rows or more, and let its "
+                    "forward pass compute in the type of its weights"
                 ) from error
         leaves = _list_outputs(found)
         if not leaves:
@@ -185,8 +211,8 @@ class _Weights:
         whole: whether the model runs on whole weights alone.
     """
 
-    def __init__(self, disturbance: Disturbance, numbers: int) -> None:
-        self._disturbance, self._memory = disturbance, Memory(numbers)
+    def __init__(self, disturbance: Disturbance, numbers: int, dtype: torch.dtype) -> None:
+        self._disturbance, self._memory, self._dtype = disturbance, Memory(numbers), dtype
         self._touched: frozenset[str] = frozenset()
         self._moved: Move | None = None
         self._by_rows: ByRows | None = None
@@ -194,9 +220,10 @@ class _Weights:
         self.whole = False
 
     def make_lazy(self, name: str, tensor: Tensor) -> Tensor:
-        """A parameter in float64, without values."""
+        """A parameter in the type of the run, without values."""
         self.names.append(name)
-        return make_lazy(_Disturbed(name, tensor.detach(), self._disturbance, self), self._memory, torch.float64)
+        values = _Disturbed(name, tensor.detach(), self._disturbance, self, self._dtype)
+        return make_lazy(values, self._memory, self._dtype)
 
     @contextmanager
     def moving(self, touched: Sequence[str], moved: Move | None, by_rows: ByRows | None) -> Iterator[None]:
@@ -245,11 +272,14 @@ class _Disturbed:
     like: Tensor
     disturbance: Disturbance
     owner: _Weights
+    dtype: torch.dtype
 
     def make(self) -> Tensor:
         """All, disturbed and moved."""
         values = self.rows(slice(None)) if self.like.dim() else None
-        return self.owner.move(self.name, self.disturbance.disturb(self.name, self.like)) if values is None else values
+        if values is None:
+            values = self.owner.move(self.name, self.disturbance.disturb(self.name, self.like))
+        return values.to(self.dtype)
 
     def rows(self, which: slice | Tensor) -> Tensor | None:
         """Those at some places of the first axis."""
@@ -263,7 +293,7 @@ class _Disturbed:
         else:
             where = where.to(self.like.device)
             values = self.disturbance.apply(self.like.index_select(0, where), draws.index_select(0, where))
-        return moves.move(values, which)
+        return moves.move(values, which).to(self.dtype)
 
 
 def _list_named(model: nn.Module) -> tuple[Iterator[tuple[str, Tensor]], Iterator[tuple[str, Tensor]]]:
@@ -285,11 +315,14 @@ def _list_outputs(found: Any) -> list[Tensor]:
     return [(torch.view_as_real(t) if t.is_complex() else t).double() for t in leaves]
 
 
-def _widened(value: Any) -> Any:
-    """A copy of a tensor, in float64 where it is real."""
-    if not isinstance(value, Tensor):
-        return value
-    return value.detach().to(torch.float64 if value.is_floating_point() else value.dtype, copy=True)
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy of a tensor, in a type where it is real."""
+    return tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+
+
+def name_type(dtype: torch.dtype) -> str:
+    """The name of a type, as "float32"."""
+    return str(dtype).removeprefix("torch.")
 
 
 class _NoDropout(TorchFunctionMode):
@@ -315,12 +348,14 @@ class _Types(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
-    def __init__(self) -> None:
+    def __init__(self, widest: torch.dtype) -> None:
         super().__init__()
-        self.narrowest = torch.float64
+        self.narrowest = widest
+        self.chooses = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        self.chooses |= getattr(func, "overloadpacket", None) in CHOOSING
         given = _rounding((args, kwargs))
         for dtype, eps in _rounding(result).items():
             if eps > min(given.values(), default=eps) and eps > torch.finfo(self.narrowest).eps:

@@ -13,6 +13,7 @@ from typing import Any
 from mechconn.symmetry._axes import length
 from mechconn.symmetry._calls import Call, TracedTensor
 from mechconn.symmetry._gradings import Grader, GradingRule, Mode
+from mechconn.symmetry._layout_gradings import drop_axis
 from mechconn.symmetry._sum_gradings import add_bias
 
 GATES: dict[str, tuple[str, ...]] = {
@@ -72,8 +73,11 @@ def pad(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
 
 
 def index_select(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
-    """Places of one axis without units."""
-    g.carry(results[0], call.self, range(len(call.self.axes)))
+    """Places of one axis looked up by their numbers."""
+    x, dim = call.self, call.self.place(call.dim)
+    one = TracedTensor(x.but(dim))
+    drop_axis(g, one, x, dim)
+    g.carry(results[0], one, [None if i == dim else i - (i > dim) for i in range(len(x.axes))])
 
 
 def cell(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from mechconn.symmetry._axes import Axis, NoRuleError, freeze, leaf, leaves, length, tie
 from mechconn.symmetry._calls import Call, RuleResult, Shape, TracedTensor, broadcast, tied
 
-WINDOW = "a position: a window (convolution, pooling) or an order runs along it"
+WINDOW = "a position: a window (convolution, pooling) runs along it"
 TABLE = "a position in a table that indices are looked up in"
 CONSTANT = "it is combined with a constant of the forward pass"
 OTHER_BUFFER = "it is combined with a buffer that is no normalisation statistic, and that stays as it is"
@@ -21,6 +21,9 @@ ROTARY = (
     "a table is combined with queries and keys: rotary embeddings leave a complex scaling of each frequency pair "
     "alone, which is not looked for"
 )
+
+ORDERED = "an order runs along it (sorting, cumulative sums, numbers of the largest)"
+COUNTED = "it is combined with numbers that count its places (a slope for each head, positions)"
 
 NONLINEAR = frozenset(
     "relu relu6 gelu silu sigmoid log_sigmoid tanh hardtanh elu leaky_relu hardswish hardsigmoid mish softplus selu "
@@ -79,6 +82,24 @@ def addmm(call: Call) -> RuleResult:
     return broadcast([TracedTensor((x.axes[0], y.axes[1])), call.self], call.shape)
 
 
+def baddbmm(call: Call) -> RuleResult:
+    """b + x y for batches of matrices x and y."""
+    x, y = call.batch1, call.batch2
+    tie(x.axes[2], y.axes[1])
+    tie(x.axes[0], y.axes[0])
+    return broadcast([TracedTensor((x.axes[0], x.axes[1], y.axes[2])), call.self], call.shape)
+
+
+def counting(call: Call) -> RuleResult:
+    """Numbers that differ from place to place."""
+    return (leaf(call.shape[0], COUNTED),)
+
+
+def copied(call: Call) -> RuleResult:
+    """Another tensor's values in the place of one's own."""
+    return broadcast([call.src], call.shape)
+
+
 def einsum(call: Call) -> RuleResult:
     """Axes that share a letter are one."""
     equation, tensors = call.equation.replace(" ", ""), call.get("tensors") or []
@@ -129,8 +150,26 @@ def pooling(call: Call) -> RuleResult:
     """Windows over the positions of each channel, or another number of them; values and indices."""
     x: TracedTensor = call.self if "self" in call.arguments else call.input
     first = len(x.axes) - _WINDOWED[call.name]
-    _freeze_all(x.axes[first:])
-    return [(*x.axes[:first], *_positions(call, first)) for _ in call.shapes]
+    windows = dict(enumerate(_list_windows(call, len(x.axes) - first), first))
+    _freeze_all(tuple(x.axes[dim] for dim, is_window in windows.items() if is_window))
+    axes = tuple(call.frozen(dim, WINDOW) if windows.get(dim) else axis for dim, axis in enumerate(x.axes))
+    return [axes for _ in call.shapes]
+
+
+def _list_windows(call: Call, count: int) -> list[bool]:
+    """Whether each of the axes that are pooled has windows of several places, or other than one after the other."""
+    if call.name not in ("avg_pool2d", "max_pool2d", "max_pool2d_with_indices", "avg_pool1d", "avg_pool3d"):
+        return [True] * count
+    kernel = _spread(call.kernel_size, count)
+    stride = _spread(call.get("stride", []) or call.kernel_size, count)
+    padding = _spread(call.get("padding", 0), count)
+    return [one != (1, 1, 0) for one in zip(kernel, stride, padding, strict=True)]
+
+
+def _spread(value: int | list[int], count: int) -> list[int]:
+    """One number for each axis."""
+    values = [value] if isinstance(value, int) else list(value)
+    return values * count if len(values) == 1 else values
 
 
 def channel_norm(call: Call) -> RuleResult:
@@ -178,16 +217,18 @@ def reduction(call: Call) -> RuleResult:
 
 def ordered(call: Call) -> RuleResult:
     """Operations that read the order along some axes (cumulative sums, sorting, places of extremes)."""
-    x, dim = call.self, call.arguments.get("dim", call.arguments.get("dims"))
+    last = -1 if call.name in ("topk", "sort", "argsort") else None
+    x, dim = call.self, call.arguments.get("dim", call.arguments.get("dims", last))
     places = {x.place(d) for d in ([dim] if isinstance(dim, int) else dim or ())}
     if not places:
         raise NoRuleError
-    _freeze_all(tuple(x.axes[place] for place in places))
+    for place in places:
+        freeze(x.axes[place], ORDERED)
 
     def result(shape: Shape) -> tuple[Axis, ...]:
         if len(shape) != len(x.axes):
             return tuple(axis for i, axis in enumerate(x.axes) if i not in places)
-        return tuple(leaf(shape[i], WINDOW) if i in places else axis for i, axis in enumerate(x.axes))
+        return tuple(leaf(shape[i], ORDERED) if i in places else axis for i, axis in enumerate(x.axes))
 
     return [result(shape) for shape in call.shapes]
 
@@ -209,10 +250,9 @@ def attention(call: Call) -> RuleResult:
     tie(k.axes[-2], v.axes[-2])
     for i in range(len(q.axes) - 2):
         if heads is None or i != q.place(heads):
-            if not length(q.axes[i]) == length(k.axes[i]) == length(v.axes[i]):
+            broadcast([TracedTensor((t.axes[i],)) for t in (q, k, v)], (q.shape[i],))
+            if not {length(k.axes[i]), length(v.axes[i])} <= {1, q.shape[i]}:
                 raise NoRuleError
-            tie(q.axes[i], k.axes[i])
-            tie(k.axes[i], v.axes[i])
     if mask is not None:
         scores = TracedTensor((*q.axes[:-1], k.axes[-2]))
         broadcast([scores, mask], scores.shape)
@@ -224,7 +264,7 @@ def attention(call: Call) -> RuleResult:
 def _name_rotary(axis: Axis) -> None:
     """Say that queries and keys were multiplied by a table before they met."""
     for atom in leaves(axis):
-        if atom.reason in (CONSTANT, OTHER_BUFFER):
+        if atom.reason in (CONSTANT, OTHER_BUFFER, COUNTED):
             atom.reason = ROTARY
 
 
@@ -272,6 +312,10 @@ RULES: dict[str, Rule] = {
     "_weight_norm": elementwise,
     "linear": linear,
     "addmm": addmm,
+    "baddbmm": baddbmm,
+    "arange": counting,
+    **dict.fromkeys(("empty", "empty_like", "new_empty"), constant),  # what it holds is written over
+    "copy": copied,
     "einsum": einsum,
     "group_norm": group_norm,
     "scaled_dot_product_attention": attention,

@@ -59,6 +59,14 @@ def addmm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     add_bias(g, y, 1, call.self)
 
 
+def baddbmm(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
+    """b + x y for batches of matrices, of which b stays."""
+    (y,) = results
+    g.combine((y, ["b", "row", "out"]), [(call.batch1, ["b", "row", "sum"]), (call.batch2, ["b", "sum", "out"])])
+    g.forbid([call.self, y], "a number is added to it")
+    g.set_zero(y)
+
+
 def einsum(g: Grader, call: Call, results: Sequence[TracedTensor]) -> None:
     """Axes that share a letter are one."""
     equation, tensors = call.equation.replace(" ", ""), call.get("tensors") or []
@@ -163,5 +171,6 @@ RULES: dict[str, GradingRule] = {
     **dict.fromkeys("var std norm linalg_vector_norm".split(), spread),
     "linear": linear,
     "addmm": addmm,
+    "baddbmm": baddbmm,
     "einsum": einsum,
 }

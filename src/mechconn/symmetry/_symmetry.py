@@ -17,13 +17,14 @@ from mechconn.plotting import Header, Result, Section
 from mechconn.symmetry import _pattern
 from mechconn.symmetry._action import KINDS, Action, Element, Kind, check_actions, check_element
 from mechconn.symmetry._coverage import count_axes, describe_coverage
+from mechconn.symmetry._equal_values import check_uniform
 from mechconn.symmetry._graph import map_to_first_names
-from mechconn.symmetry._group_listing import Group, make_action_group
+from mechconn.symmetry._group_listing import VERBS, Group, make_action_group
 from mechconn.symmetry._pattern import Pattern
 from mechconn.symmetry._spec import check_axis_lengths, check_names, check_permutations, parse_axes, solve_sizes
 from mechconn.symmetry._symmetry_fields import UnitPlace, read_actions, read_axes, read_frozen
 from mechconn.symmetry._symmetry_page import draw_units, list_lines, make_sections
-from mechconn.symmetry._verify import verify
+from mechconn.symmetry._verify import Proof, verify
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
@@ -49,6 +50,7 @@ class Symmetry(Result, kind="symmetry"):
         without: name of an action that the units do not have, "layer0:scale" -> why not.
         approximate: scales that hold up to the epsilon of a normalisation. `verify`, `random` and alignment leave them
             out; `balance` uses them.
+        uniform: buffers along which units lie that must hold one number at all places, 0 where actions work on them.
         unknown: operations for which no rule is known; what they touch is frozen.
         example_input: what it was found on, used by `verify`; files do not hold it.
         rules: operation -> the user's rule for it that was used, as module:function; see `symmetry_rule`.
@@ -66,6 +68,7 @@ class Symmetry(Result, kind="symmetry"):
     approximate: Annotated[tuple[Action, ...], PlainValidator(read_actions)] = ()
     partly_frozen: Annotated[Mapping[UnitPlace, str], PlainValidator(read_frozen)] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
+    uniform: frozenset[str] = frozenset()
 
     derived: ClassVar[tuple[str, ...]] = ("coverage",)
 
@@ -198,16 +201,9 @@ class Symmetry(Result, kind="symmetry"):
     def places_of(self, group: str) -> str:
         """A group's tensors and axes, in words."""
         found = next(g for g in self.groups if g.name == group)
-        does = {
-            "permutation": "permutes",
-            "sign": "flips",
-            "scale": "scales",
-            "linear": "mixes",
-            "orthogonal": "rotates",
-        }[found.kind]
-        return f"{group!r} {does} " + ", ".join(f"{name} axis {axis}" for name, axis, _ in found.members)
+        return f"{group!r} {VERBS[found.kind]} " + ", ".join(f"{name} axis {axis}" for name, axis, _ in found.members)
 
-    def verify(self, model: nn.Module, example_input: Inputs | None = None, *, seed: int = 0) -> None:
+    def verify(self, model: nn.Module, example_input: Inputs | None = None, *, seed: int = 0) -> Proof:
         """Prove on one model that moving units changes nothing; see the class for what an element does.
 
         All groups are moved at once. Each group is permuted by a random cycle through all of its units, then by a swap
@@ -232,11 +228,17 @@ class Symmetry(Result, kind="symmetry"):
         it stays below 1e-4; else the example's rows are repeated, disturbed one by one, up to 32 rows or more (batch
         statistics of two rows amplify rounding).
 
+        A network that does not run in float64 (grouped products refuse it) is run in float32. Where it chooses places
+        of an axis in less than float64, as routers do, a change counts if it is seen at two draws of the disturbance.
+
         Args:
             model: it stays as it is.
             example_input: default: the one that the symmetry was found on. Training mode needs two rows or more
                 where the model has BatchNorm.
             seed: of the elements and the disturbance.
+
+        Returns:
+            The type that the network was run in, and the largest relative change of an output.
 
         Raises:
             ValueError: an element changes the outputs (the group, its parameters and axes are named), rounding hides
@@ -250,7 +252,7 @@ class Symmetry(Result, kind="symmetry"):
                 "pass example_input=, or give the symmetry one, symmetry.with_example(example_input)"
             )
         self.check_model(model)
-        verify(model, example, self, seed)
+        return verify(model, example, self, seed)
 
     def check_model(self, model: nn.Module) -> None:
         """Raise unless the symmetry's tensors are the model's, in names and shapes."""
@@ -261,6 +263,7 @@ class Symmetry(Result, kind="symmetry"):
         check_names(self.axes, self.aliases, self.buffers, state)
         shapes = {self.aliases.get(name, name): tensor.shape for name, tensor in state.items()}
         check_axis_lengths(self.axes, shapes, self.sizes)
+        check_uniform(state, self.aliases, self.uniform, [n for n in self.uniform if n in self._actions_on])
 
     def with_axes(self, axes: Mapping[str, Sequence[str | int]], sizes: Mapping[str, int] | None = None) -> Symmetry:
         """The symmetry with some tensors' axes written by the user; `verify` proves it like any other.
@@ -332,7 +335,8 @@ class Symmetry(Result, kind="symmetry"):
             >>> axes = {"0.weight": ["h", 1], "2.weight": [1, "h"]}
             >>> scale = Action("h:scale", "scale", ["h"], [("0.weight", ["h", 1], 1), ("2.weight", [1, "h"], -1)])
             >>> symmetry = Symmetry.from_axes(model, axes, example_input=torch.ones(2, 1), actions=[scale])
-            >>> symmetry.verify(model)
+            >>> symmetry.verify(model).dtype
+            'float64'
             >>> [group.kind for group in symmetry.groups]
             ['permutation', 'scale']
         """
@@ -359,10 +363,8 @@ class Symmetry(Result, kind="symmetry"):
         axes = {name: [_pattern.text_of(p) for p in patterns] for name, patterns in self.axes.items()}
         frozen = [[name, axis, reason] for (name, axis), reason in self.frozen.items()]
         partly = [[name, axis, reason] for (name, axis), reason in self.partly_frozen.items()]
-        kinds = {
-            "actions": [action.to_plain() for action in self.actions],
-            "approximate": [action.to_plain() for action in self.approximate],
-        }
+        both = {"actions": self.actions, "approximate": self.approximate}
+        kinds = {name: [action.to_plain() for action in actions] for name, actions in both.items()}
         return super().to_plain() | {"axes": axes, "frozen": frozen, "partly_frozen": partly} | kinds
 
     @classmethod

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Protocol, runtime_checkable
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mechconn.core import Inputs, derive_seed, make_generator
+from mechconn.core import Inputs, derive_seed
 from mechconn.symmetry._action import Action, Element
 from mechconn.symmetry._pattern import Pattern
-from mechconn.symmetry._probe import MoveRows, Probe
+from mechconn.symmetry._probe import MoveRows, Probe, UnrunnableError, name_type
+from mechconn.symmetry._random_elements import draw_elements
 from mechconn.symmetry._row_moves import move_rows
 from mechconn.symmetry._sizes import accepts_example, make_other_sizes, repeat_rows
 
@@ -31,10 +33,23 @@ ROWS = 32
 """An example of fewer rows is repeated where rounding explains too much."""
 
 
-WIDE = 13
-"""Power of the scales between 1/2 and 2 that also hold far from 1."""
-SMALL = 4
-"""Units of a group up to which two random permutations of it may well be alike."""
+class ChangedError(ValueError):
+    """An element changes the outputs, or rounding hides whether it does."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How a symmetry was proved.
+
+    Attributes:
+        dtype: the type that the network was run in: "float64", or "float32" where it does not run in float64.
+        narrowest: the narrowest type that the forward pass itself computes in, which bounds the error.
+        error: the largest relative change of an output under an element that was tried.
+    """
+
+    dtype: str
+    narrowest: str
+    error: float
 
 
 @runtime_checkable
@@ -54,7 +69,7 @@ class Movable(Protocol):
     def rules(self) -> Mapping[str, str]: ...
 
 
-def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> None:
+def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> Proof:
     """Raise unless moving all groups together leaves the outputs as they are; see `Symmetry.verify`.
 
     A function that every element of a group leaves as it is does not change under two that generate it; one that only
@@ -65,25 +80,52 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> N
     Where the unmoved outputs in training mode are those in evaluation mode, bit by bit, the two modes compute one
     function: they do so at weights and inputs that are all disturbed at random, where functions that differ have
     different values. What was proved in evaluation mode then holds in training mode, and is not run again.
+
+    In less than float64, the rounding of what a router chooses from may decide its choice, where two numbers are all
+    but equal. So a change is looked for a second time there, at other disturbed numbers.
     """
     _check_has_values(model)
-    probe = Probe(model, example, seed)
-    elements = _verify_modes(model, example, probe, symmetry, seed)
-    for inputs in make_other_sizes(model, example) if elements else []:
-        runs = _Runs(model, inputs, probe.on(inputs), symmetry, training=False)
-        for element in elements[:2] if runs.possible else ():  # the others tell small groups apart, at any size
-            runs.check(element, decided=True)
+    runs = _start(model, example, symmetry, seed)
+    chooses = runs.is_decided_by_rounding
+    try:
+        return _verify_all(runs, seed)
+    except ChangedError:
+        if not chooses:
+            raise
+    seed = derive_seed(seed, "verify again")
+    return _verify_all(_start(model, example, symmetry, seed), seed)
 
 
-def _verify_modes(model: nn.Module, example: Inputs, probe: Probe, symmetry: Movable, seed: int) -> list[_Movement]:
-    """Raise unless the outputs stay in evaluation and in training mode; the elements that were tried."""
-    evaluating, training = (_Runs(model, example, probe, symmetry, mode) for mode in (False, True))
+def _start(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> _Runs:
+    """The model in float64; in float32 where an operation of it refuses float64, as grouped products do."""
+    runs = _Runs(model, example, Probe(model, example, seed), symmetry, training=False)
+    try:
+        runs.start()
+    except UnrunnableError:
+        narrow = replace(runs, probe=Probe(model, example, seed, dtype=torch.float32))
+        with suppress(UnrunnableError):
+            narrow.start()
+            return narrow
+        raise
+    return runs
+
+
+def _verify_all(evaluating: _Runs, seed: int) -> Proof:
+    """Raise unless the outputs stay, in evaluation and training mode and on examples of other sizes."""
+    training = replace(evaluating, training=True)
+    symmetry, narrowest = evaluating.symmetry, name_type(evaluating.narrowest)
     elements = [_Movement(symmetry, element) for element in draw_elements(symmetry, seed, evaluating.is_precise)]
+    errors = [0.0]
     for runs in (evaluating, training):
         if runs is evaluating or not runs.equals(evaluating):
-            for element in elements:
-                runs.check(element)
-    return elements
+            errors += [runs.check(element) for element in elements]
+    evaluating.forget()
+    training.forget()
+    for inputs in make_other_sizes(evaluating.model, evaluating.example) if elements else []:
+        runs = replace(evaluating, example=inputs, probe=evaluating.probe.on(inputs))
+        for element in elements[:2] if runs.possible else ():  # the others tell small groups apart, at any size
+            errors.append(runs.check(element, decided=True))
+    return Proof(name_type(evaluating.probe.dtype), narrowest, max(errors))
 
 
 def _check_has_values(model: nn.Module) -> None:
@@ -93,74 +135,6 @@ def _check_has_values(model: nn.Module) -> None:
                 f"verifying a symmetry runs {type(model).__name__}, but its {name} is on the meta device, which holds "
                 "no values; verify it on the model with its weights, symmetry.verify(model, example_input)"
             )
-
-
-def draw_elements(symmetry: Movable, seed: int, wide: bool = True) -> Iterator[Element]:
-    """Elements that move all groups at once and generate those of every group; none where nothing can move.
-
-    First each group moves by a random cycle through all of its units, then by a swap of two neighbours in it: together
-    these generate every permutation of the group. Each sign is -1 in one of the two, in the first an odd number of an
-    action's signs and not all, so that flips in pairs, or of all units together, are not enough. Scales lie between 1/2
-    and 2, then, if `wide`, between 1/8192 and 8192, where an activation that is homogeneous near zero alone (ReLU6)
-    changes.
-
-    Small groups may move alike by chance, as if they were one. So groups of two units, which can only be swapped, are
-    numbered, and swapped in those of the elements after the first that are binary digits 1 of their numbers; so are
-    actions of the same signs, and flipped in further elements; and where several other groups are small, a further
-    element moves them again.
-    """
-    sizes, actions = symmetry.sizes, symmetry.actions
-    orders = {g: torch.randperm(n, generator=make_generator(seed, "verify", g)) for g, n in sizes.items() if n > 1}
-    if not orders and not actions:
-        return
-    pairs = {group: number for number, group in enumerate(g for g in orders if sizes[g] == 2)}
-    first = {a.name: _draw_first(a, sizes, seed) for a in actions}
-    yield {g: _round(order) for g, order in orders.items()} | first
-    yield {g: _swap(order) for g, order in orders.items() if pairs.get(g, 1) & 1} | {
-        a.name: -first[a.name] if a.kind == "sign" else _draw_again(a, sizes, seed, wide) for a in actions
-    }
-    few = [g for g in orders if 2 < sizes[g] <= SMALL]
-    twins = _number_twins({a.name: first[a.name] for a in actions if a.kind == "sign"})
-    digits = max(_count_digits(pairs), 2 if len(few) > 1 else 1, 1 + _count_digits(twins))
-    for digit in range(1, digits):
-        yield {
-            **{g: _swap(orders[g]) for g, number in pairs.items() if number >> digit & 1},
-            **{g: torch.randperm(sizes[g], generator=make_generator(seed, "verify", digit, g)) for g in few},
-            **{name: -torch.ones_like(first[name]) for name, number in twins.items() if number >> (digit - 1) & 1},
-        }
-
-
-def _draw_first(action: Action, sizes: Mapping[str, int], seed: int) -> Tensor:
-    """The first element of an action; an odd number of signs are -1, but not all of several."""
-    drawn = action.draw(sizes, derive_seed(seed, "verify", 0))
-    if action.kind == "sign":
-        signs = drawn.view(-1)
-        if int((signs < 0).sum()) % 2 == 0:
-            signs[-1] *= -1
-        if len(signs) > 1 and bool((signs < 0).all()):
-            signs[:2] = 1.0
-    return drawn
-
-
-def _number_twins(signs: Mapping[str, Tensor]) -> dict[str, int]:
-    """The number of each action among those of the same signs."""
-    seen: dict[tuple[float, ...], int] = {}
-    numbers = {}
-    for name, values in signs.items():
-        key = tuple(values.flatten().tolist())
-        numbers[name] = seen[key] = seen.get(key, -1) + 1
-    return numbers
-
-
-def _count_digits(numbers: Mapping[str, int]) -> int:
-    """Binary digits of the largest number."""
-    return max(numbers.values(), default=0).bit_length()
-
-
-def _draw_again(action: Action, sizes: Mapping[str, int], seed: int, wide: bool) -> Tensor:
-    """The second element of an action: other scales, far from 1, and matrices."""
-    drawn = action.draw(sizes, derive_seed(seed, "verify", 1))
-    return drawn**WIDE if action.kind == "scale" and wide else drawn
 
 
 @dataclass(frozen=True)
@@ -196,21 +170,29 @@ class _Runs:
     symmetry: Movable
     training: bool
 
-    def check(self, element: _Movement, *, decided: bool = False) -> None:
+    def start(self) -> None:
+        """Run the network without a permutation."""
+        self._unmoved  # noqa: B018
+
+    def forget(self) -> None:
+        """Drop the outputs that are kept."""
+        for name in ("_unmoved", "_steadier"):
+            vars(self).pop(name, None)
+
+    def check(self, element: _Movement, *, decided: bool = False) -> float:
         """Raise unless the element leaves the outputs as they are, but for rounding; where that is to be decided."""
         change = self.change(element)
         if change.is_rounding or (decided and change.is_unclear):
-            return
+            return change.error
         if change.is_unclear:
-            raise ValueError(
+            raise ChangedError(
                 f"whether {element} changes the model's outputs in {self._mode} mode cannot be decided: rounding alone "
-                f"changes them by a relative {change.rounding:.1e}; pass an example of {ROWS} rows or more, over which "
-                "batch statistics amplify rounding less"
+                f"changes them by a relative {change.rounding:.1e}; {self._advise_example()}"
             )
         element, change = self._narrowed(element, change)
         bar = max(change.bar, FAR * change.rounding)
         places = "; ".join(self.symmetry.places_of(group) for group in list(element.element)[:3])
-        raise ValueError(
+        raise ChangedError(
             f"{element} changes the model's outputs in {self._mode} mode{self.probe.where} by a relative "
             f"{change.error:.1e}, more than {bar:.0e}: {places}; {_advise(self.symmetry.rules, element)}"
         )
@@ -238,7 +220,22 @@ class _Runs:
     @property
     def is_precise(self) -> bool:
         """Whether the forward pass computes in no type of fewer digits, or a smaller range, than float32."""
-        return self._unmoved[1] in (torch.float64, torch.float32)
+        return self.narrowest in (torch.float64, torch.float32)
+
+    @property
+    def narrowest(self) -> torch.dtype:
+        """The narrowest type that the forward pass itself computes in."""
+        return self._unmoved[1]
+
+    @property
+    def is_decided_by_rounding(self) -> bool:
+        """Whether the forward pass chooses places of an axis, in a type that may round two numbers to one order."""
+        return self.probe.chooses and self.narrowest != torch.float64
+
+    def _advise_example(self) -> str:
+        if self.is_decided_by_rounding:
+            return "pass a shorter example, in which fewer choices (of a router) are between all but equal numbers"
+        return f"pass an example of {ROWS} rows or more, over which batch statistics amplify rounding less"
 
     @property
     def _mode(self) -> str:
@@ -348,16 +345,6 @@ def _advise(rules: Mapping[str, str], element: _Movement) -> str:
         f"the symmetry was found by the user's rule {named}: let it tie or freeze more, or remove it, "
         f"remove_symmetry_rule({next(iter(rules))!r}), and find the symmetry again"
     )
-
-
-def _round(order: Tensor) -> Tensor:
-    """The permutation that moves every unit to the place of the next one in `order`."""
-    return torch.empty_like(order).index_copy_(0, order, order.roll(-1))
-
-
-def _swap(order: Tensor) -> Tensor:
-    """The permutation that swaps the first two units in `order`."""
-    return torch.arange(len(order)).index_copy_(0, order[:2], order[:2].flip(0))
 
 
 def relative_error(expected: list[Tensor], got: list[Tensor]) -> float:

@@ -1,18 +1,20 @@
 """Views that split an axis, applied only when it is known how they are read: as a product, or part by part.
 
 A fused projection is often viewed as (3, heads, dimensions) and then read as [0], [1] and [2]. Such a view is three
-slices, whose units may be permuted apart, and no product, which would tie them. So the view's axes are
-fresh leaves while operations only move them; `select` and `unbind` along the first of them read slices of the source,
-and whatever else touches them first makes them the product that they are.
+slices, whose units may be permuted apart, and no product, which would tie them. The same holds within each head of
+(heads, 3, dimensions), and of (groups, queries + 2, dimensions). So the view's axes are
+fresh leaves while operations only move them; `select`, `unbind`, slices and constant indices along one of them read
+slices of the source, and whatever else touches them first makes them the product that they are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from mechconn.symmetry._axes import Atom, Axis, cut, expanded, leaf, length, regroup, tie
+from mechconn.symmetry._axes import Atom, Axis, cut, join, leaf, leaves, length, regroup, tie
 from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, TracedTensor
 
 SPLITTING = ("view", "reshape", "_unsafe_view", "unflatten")
@@ -26,18 +28,45 @@ class _View:
     shape: Shape
     marks: tuple[Axis, ...]
 
-    def parts(self, dim: int) -> tuple[int, list[tuple[Axis, ...]]] | None:
-        """The number of the source's axis that is cut, and the view at each place of a dimension, without it.
+    def read(self, dim: int, runs: Sequence[tuple[int, int]], kept: bool) -> _Reading | None:
+        """Some runs of places along a dimension of the view; without this dimension unless it is `kept`.
 
         None where the source is no concatenation of parts.
         """
-        start = _split_axis(self.source, self.shape, dim)
-        if start is None:
+        split = _split_axis(self.source, self.shape, dim)
+        if split is None:
             return None
-        axis, count = self.source.axes[start], self.shape[dim]
-        cuts = cut(axis, [length(axis) // count] * count)
-        rest = (*self.shape[:dim], *self.shape[dim + 1 :])
-        return None if cuts is None else (start, [tuple(regroup(self.source.but(start, part), rest)) for part in cuts])
+        axis, count = self.source.axes[split.axis], self.shape[dim]
+        block = length(axis) // (split.before * count)
+        front, rest = regroup([axis], [split.before, count * block])
+        edges = sorted({0, count, *(edge for run in runs for edge in run)})
+        cuts = cut(rest, [(q - p) * block for p, q in pairwise(edges)])
+        if cuts is None:
+            return None
+        parts: list[tuple[Axis, ...]] = []
+        for start, end in runs:
+            own = join([part for edge, part in zip(edges, cuts, strict=False) if start <= edge < end])
+            shape = (*self.shape[:dim], *([end - start] if kept else []), *self.shape[dim + 1 :])
+            parts.append(tuple(regroup(self.source.but(split.axis, (*front, *own)), shape)))
+        return _Reading(split, rest, block, parts)
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The axis of a source that a dimension of a view cuts, in how many blocks of the dimensions before it."""
+
+    axis: int
+    before: int
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What is read of a view: the axis that is cut, places per place of the view, and the axes of each part."""
+
+    split: _Split
+    rest: Axis
+    block: int
+    parts: list[tuple[Axis, ...]]
 
 
 @dataclass(frozen=True)
@@ -47,13 +76,15 @@ class PartOfView:
     Attributes:
         source: the tensor that was viewed.
         dim: its axis that is cut.
-        start, size: the part of this axis.
+        before: blocks of this axis, each of which is cut alike.
+        start, size: the part of this axis, or of each of its blocks.
         shape: of the part as it is viewed.
         axes: for each axis of what is returned the axis of that shape, None for one of length 1.
     """
 
     source: TracedTensor
     dim: int
+    before: int
     start: int
     size: int
     shape: tuple[Axis, ...]
@@ -75,7 +106,7 @@ class Views:
         self.parts = []
         if call.name in SPLITTING:
             return self._begun(call)
-        return self._taken(call) if call.name in ("select", "unbind") else None
+        return self._taken(call) if call.name in ("select", "unbind", "slice", "index") else None
 
     def settle(self, tensors: Iterable[TracedTensor]) -> None:
         """Apply the views of these tensors."""
@@ -98,30 +129,70 @@ class Views:
         return view.marks
 
     def _taken(self, call: Call) -> RuleResult | None:
-        x, dim = call.self, call.self.place(call.get("dim", 0))
-        view = next((self._of[atom] for atom in x.axes[dim] if atom in self._of), None)
-        found = None if view is None else view.parts(view.marks.index(x.axes[dim]))
-        if view is None or found is None:
+        x, dim = call.self, find_cut_dim(call)
+        view = None if dim is None else next((self._of[atom] for atom in x.axes[dim] if atom in self._of), None)
+        if view is None or dim is None:
             return None
-        cut_axis, parts = found
-        axis = view.source.axes[cut_axis]
-        places = [call.index % len(parts)] if call.name == "select" else range(len(parts))
-        size = length(axis) // len(parts)
-        self.cuts += [(axis, i * size, (i + 1) * size) for i, used in zip(places, call.used, strict=True) if used]
-        own = [mark for mark in view.marks if mark != x.axes[dim]]
-        order = tuple(own.index(axis) if axis in own else None for i, axis in enumerate(x.axes) if i != dim)
-        self.parts = [PartOfView(view.source, cut_axis, i * size, size, parts[i], order) for i in places]
-        read: list[dict[Axis, Axis]] = [dict(zip(own, parts[i], strict=True)) for i in places]
-        return [tuple(new[axis] if axis in new else axis for i, axis in enumerate(x.axes) if i != dim) for new in read]
+        mark, kept = x.axes[dim], call.name in ("slice", "index")
+        runs = _list_runs(call, length(mark))
+        found = view.read(view.marks.index(mark), runs, kept) if runs else None
+        if found is None:
+            return None
+        block = found.block
+        self.cuts += [(found.rest, p * block, q * block) for (p, q), used in zip(runs, call.used, strict=True) if used]
+        own = [axis for axis in view.marks if kept or axis != mark]
+        order = tuple(own.index(axis) if axis in own else None for i, axis in enumerate(x.axes) if kept or i != dim)
+        self.parts = [
+            PartOfView(view.source, found.split.axis, found.split.before, p * block, (q - p) * block, part, order)
+            for (p, q), part in zip(runs, found.parts, strict=True)
+        ]
+        axes = [axis for i, axis in enumerate(x.axes) if kept or i != dim]
+        read: list[tuple[Axis, ...]] = []
+        for part in found.parts:
+            new: dict[Axis, Axis] = dict(zip(own, part, strict=True))
+            read.append(tuple(new[axis] if axis in new else axis for axis in axes))
+        return read
 
 
-def _split_axis(source: TracedTensor, shape: Shape, dim: int) -> int | None:
-    """The axis of the source whose blocks run along a dimension of a view; None where that is not one that is free."""
+def find_cut_dim(call: Call) -> int | None:
+    """The axis of which an operation reads places by their numbers; None where there is none, or several."""
+    if call.name != "index":
+        return call.self.place(call.get("dim", 0))
+    named = [dim for dim, index in enumerate(call.indices) if index is not None]
+    return named[0] if len(named) == 1 and call.indices[named[0]].known is not None else None
+
+
+def _list_runs(call: Call, count: int) -> list[tuple[int, int]]:
+    """The places of an axis of `count` that each result is, as half-open ranges; none where they are no run."""
+    if call.name == "unbind":
+        return [(i, i + 1) for i in range(count)]
+    if call.name == "select":
+        return [(call.index % count, call.index % count + 1)]
+    run = find_run(call)
+    return [] if run is None or run == (0, count) else [run]
+
+
+def find_run(call: Call) -> tuple[int, int] | None:
+    """The half-open range of places that a slice reads, or an index that is a constant; None where there is none."""
+    dim = find_cut_dim(call)
+    whole = 0 if dim is None else call.self.shape[dim]
+    if call.name == "index":
+        known = None if dim is None else [place % max(whole, 1) for place in call.indices[dim].known]
+        return (known[0], known[-1] + 1) if known and known == [*range(known[0], known[0] + len(known))] else None
+    start, end, step = slice(call.get("start", 0), call.get("end", whole), call.get("step", 1)).indices(whole)
+    return (start, end) if step == 1 and start < end else None
+
+
+def _split_axis(source: TracedTensor, shape: Shape, dim: int) -> _Split | None:
+    """The axis of the source that a dimension of a view cuts; None where that is not one that is free."""
     if math.prod(source.shape) != math.prod(shape) or shape[dim] < 2:
         return None
     before = math.prod(shape[:dim])
+    starts = {math.prod(shape[:i]) for i in range(dim + 1)}
     for start, axis in enumerate(source.axes):
-        size = length(axis)
-        if math.prod(source.shape[:start]) == before and size > shape[dim] and size % shape[dim] == 0:
-            return start if any(atom.reason is None for atom in expanded(axis)) else None
+        first, size = math.prod(source.shape[:start]), length(axis)
+        if first in starts and before % first == 0 and before < first * size:
+            blocks = before // first * shape[dim]
+            if size > blocks and size % blocks == 0 and any(atom.reason is None for atom in leaves(axis)):
+                return _Split(start, before // first)
     return None
