@@ -167,7 +167,7 @@ def match_units(
     moved = {name: _own(state[name], own) for name, own in own_b.items()}
     before, after = compute_distance(own_a, own_b), compute_distance(own_a, moved)
     by_kind = measure_by_kind(symmetry, own_a, own_b, matched.element)
-    notes = (*_collect_notes(symmetry, matched, before, after), *note_large_kinds(before, by_kind))
+    notes = (*_collect_notes(symmetry, matched, before, after), *note_large_kinds(before, by_kind), *matched.notes)
     log_warnings("alignment", notes)
     return Alignment(
         permutations=matched.permutations,

@@ -258,4 +258,5 @@ def _make_alignment(job: AuditJob) -> Any:
     named = job.config.alignment
     if named in UNNAMED:
         return named
-    return build_named("alignment", AlignmentMethod, named, data=job.training, label=str(job.config.norm.data))
+    given = {"data": job.training, "label": str(job.config.norm.data), "loss": job.loss}
+    return build_named("alignment", AlignmentMethod, named, **given)
