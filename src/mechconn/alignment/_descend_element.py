@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 import torch
@@ -100,11 +101,22 @@ def descend(
         if adam is not None:
             adam.param_groups[0]["lr"] = rate
             adam.step()
-        search.step(step, lambda instead: loss.compute_rows(mover.move(trained.compute(instead)), MIDDLE, *batch))
+        search.step(step, partial(_compute_changed, trained, mover, loss, batch))
         if (step % every == 0 or step == how.steps) and (found := judge()) < course.best:
             course.element, course.step, course.best = trained.read(), step, found
         pair.compute.report("learning the matching", step, how.steps)
     return course
+
+
+def _compute_changed(
+    trained: TrainedElement,
+    mover: ElementMover,
+    loss: InterpolatedLoss,
+    batch: tuple[Inputs, Tensor],
+    instead: Element,
+) -> tuple[Tensor, Tensor]:
+    """(the loss of each row halfway, which rows count) where parts of the element are others."""
+    return loss.compute_rows(mover.move(trained.compute(instead)), MIDDLE, *batch)
 
 
 def _is_finite(value: Tensor, trained: TrainedElement) -> bool:

@@ -96,7 +96,9 @@ class InterpolatedLoss:
         self, moved: Mapping[str, Tensor], t: float, inputs: Inputs, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(the loss of each row, 0 of those that do not count; which count)."""
-        params = {n: torch.lerp(a, b, t) if a.is_floating_point() else a for n, a in self._a.items() for b in [moved[n]]}
+        params = {
+            n: torch.lerp(a, b, t) if a.is_floating_point() else a for n, a in self._a.items() for b in [moved[n]]
+        }
         scratch = {name: buffer.clone() for name, buffer in self._buffers.items()}
         outputs = self._network(params, scratch, inputs, training=self.by_batch)
         values, counted = self._loss(outputs, targets), self._loss.counted(targets)

@@ -40,10 +40,12 @@ class LearnedMatching(AlignmentMethod, name="learned"):
     It optimises what a barrier then reports. A barrier that is gone after it is weaker evidence than one that is gone
     after matching without the data, and it must be judged on other rows than `data`; the alignment's notes say so.
 
-    It starts from weight matching, between balanced networks. Permutations are assignments by scores, whose gradient is
-    that in the permutation's matrix (straight-through); so are signs. Orthogonal maps are the orthogonal matrices
-    nearest to free ones (polar projection), linear maps these times a scale, and scales are exponentials. A share of
-    the rows is kept back: of the start and of 20 elements on the way of descent, the one of smallest loss halfway,
+    It starts from weight matching, between balanced networks. Linear maps are free matrices, orthogonal
+    ones the orthogonal matrices nearest to free ones (polar projection), and scales exponentials; the gradient in a
+    sign goes to the number whose sign it is (straight-through). Every few steps a group of units gets
+    another permutation, if the loss of a batch falls by it for certain: of assignments by the gradient in the
+    permutation's matrix, and of the one that is best by weights at what was learned so far. A share of the rows is kept
+    back: of the start and of 20 elements on the way of descent, the one of smallest loss halfway,
     t = 1/2, on these rows is taken. Where that is the start, or the start leaves no barrier on these rows, B is aligned
     by weight matching, and a note says so.
 
@@ -149,7 +151,8 @@ class LearnedMatching(AlignmentMethod, name="learned"):
             )
         elif course.flat:
             yield (
-                f"learned matching had nothing to learn: on {kept} rows of {self.label}, weight matching left no barrier"
+                f"learned matching had nothing to learn: weight matching left no barrier on {kept} rows kept back of "
+                f"{self.label}"
             )
         else:
             yield (

@@ -77,5 +77,5 @@ class OrderSearch:
                 yield {group: order}
         solved = self._similarity.solve(group, self._trained.read())
         if solved is not None and not torch.equal(solved.chosen.get(group, now), now):
-            known = (group, *self._trained.rotations)
+            known = (group, *self._trained.matrices)
             yield {name: value for name, value in solved.chosen.items() if name in known}

@@ -45,8 +45,7 @@ def _overlap(learned: Any, judged: Any) -> bool:
     (first, ids), (second, others) = find_row_origin(learned), find_row_origin(judged)
     if first is second or (isinstance(first, str) and isinstance(second, str) and first == second):
         return bool(torch.isin(ids.cpu(), others.cpu()).any())
-    pairs = isinstance(first, TensorPair) and isinstance(second, TensorPair)
-    return pairs and _share_memory(first.y, second.y)
+    return isinstance(first, TensorPair) and isinstance(second, TensorPair) and _share_memory(first.y, second.y)
 
 
 def _share_memory(first: Tensor, second: Tensor) -> bool:

@@ -28,11 +28,6 @@ Move = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 """(a tensor, what each part of the element multiplies) -> the tensor moved."""
 
 
-def mixes(action: Action) -> bool:
-    """Whether the elements of an action are matrices."""
-    return action.kind not in ("sign", "scale")
-
-
 class PolarFactor(torch.autograd.Function):
     """Z -> Q = U V^T, the orthogonal matrix nearest to Z = U S V^T, of shape [..., d, d].
 
@@ -75,7 +70,8 @@ class TrainedElement:
       (straight-through).
     - The gradient of a sign goes to the number whose sign it is.
     - A scale is exp(l).
-    - A matrix is the orthogonal matrix Q nearest to a free one; of a linear action times exp(l), one l a matrix.
+    - A matrix of a linear action is free; it starts at a rotation.
+    - One of an orthogonal action is the orthogonal matrix nearest to a free one.
 
     Args:
         symmetry: whose element.
@@ -84,11 +80,11 @@ class TrainedElement:
 
     Attributes:
         orders: group -> its permutation, int64 on the CPU.
-        scores, signs, rotations, logarithms: the leaves, by group or action.
+        scores, signs, logarithms, matrices: the leaves, by group or action.
     """
 
     def __init__(self, symmetry: Symmetry, start: Element, like: Tensor) -> None:
-        sizes, mixing = symmetry.sizes, [action for action in symmetry.actions if mixes(action)]
+        sizes, mixing = symmetry.sizes, [action for action in symmetry.actions if action.mixes]
         still = {action.name: torch.eye(sizes[action.units[-1]]).expand(action.shape(sizes)) for action in mixing}
         start = {**still, **start}
         own = [action for action in symmetry.actions if action.kind == "scale" or action.name in start]
@@ -97,15 +93,15 @@ class TrainedElement:
         self.orders = {group: start[group].cpu() for group in sizes}
         self.scores = {g: torch.zeros(n, n, **kind) for g, n in sizes.items() if n > 1 and g not in mixed}
         self.signs = {a.name: SURE * start[a.name].to(**kind) for a in own if a.kind == "sign"}
-        self.rotations = {a.name: start[a.name].to(**kind, copy=True) for a in mixing}
         self.logarithms = {a.name: torch.zeros(a.shape(sizes), **kind) for a in own if a.kind == "scale"}
-        self.logarithms |= {a.name: torch.zeros(a.shape(sizes)[:-2], **kind) for a in mixing if a.kind == "linear"}
+        self.matrices = {a.name: start[a.name].to(**kind, copy=True) for a in mixing}
+        self._orthogonal = frozenset(action.name for action in mixing if action.kind == "orthogonal")
         for leaf in (*self.scores.values(), *self.list_smooth()):
             leaf.requires_grad_()
 
     def list_smooth(self) -> list[Tensor]:
         """The leaves that descent changes by steps."""
-        return [leaf for part in (self.signs, self.rotations, self.logarithms) for leaf in part.values()]
+        return [leaf for part in (self.signs, self.logarithms, self.matrices) for leaf in part.values()]
 
     def list_gradients(self) -> list[Tensor]:
         """The gradients of all leaves that have one."""
@@ -121,7 +117,7 @@ class TrainedElement:
         """Group -> matrix [size, size]; action -> signs, scales or matrices; differentiable in the leaves.
 
         Args:
-            instead: permutations and orthogonal matrices to take in the place of its own.
+            instead: permutations and matrices to take in the place of its own.
         """
         changed, found = instead or {}, dict[str, Tensor]()
         for group, scores in self.scores.items():
@@ -130,17 +126,17 @@ class TrainedElement:
             found[group] = pass_straight(matrix, scores)
         found |= {name: pass_straight(choose_sign(free.detach()), free) for name, free in self.signs.items()}
         found |= {name: logarithm.exp() for name, logarithm in self.logarithms.items()}
-        for name, free in self.rotations.items():
-            turned = changed[name].to(free) if name in changed else project_to_orthogonal(free)
-            found[name] = found[name][..., None, None] * turned if name in found else turned
+        for name, free in self.matrices.items():
+            own = changed[name].to(free) if name in changed else free
+            found[name] = project_to_orthogonal(own) if name in self._orthogonal else own
         return found
 
     @torch.no_grad()
     def change(self, instead: Element) -> None:
-        """Take these permutations and orthogonal matrices."""
+        """Take these permutations and matrices."""
         for name, value in instead.items():
-            if name in self.rotations:
-                self.rotations[name].copy_(value)
+            if name in self.matrices:
+                self.matrices[name].copy_(value)
             else:
                 self.orders[name] = value.cpu()
 
@@ -150,9 +146,9 @@ class TrainedElement:
         found = dict(self.orders)
         found |= {name: choose_sign(free).double().cpu() for name, free in self.signs.items()}
         found |= {name: logarithm.double().cpu().exp() for name, logarithm in self.logarithms.items()}
-        for name, free in self.rotations.items():
-            left, _, right = torch.linalg.svd(free.double().cpu())
-            found[name] = found[name][..., None, None] * (left @ right) if name in found else left @ right
+        for name, free in self.matrices.items():
+            own = free.detach().to("cpu", torch.float64, copy=True)  # descent goes on with the leaf
+            found[name] = project_to_orthogonal(own) if name in self._orthogonal else own
         return found
 
 
@@ -185,7 +181,7 @@ class ElementMover:
         for action in symmetry.actions:
             for member in action.members:
                 if member.tensor == name:
-                    make = _make_mixing if mixes(action) else _make_scaling
+                    make = _make_mixing if action.mixes else _make_scaling
                     moves.append(make(action, member, symmetry.sizes))
         return moves
 
@@ -205,7 +201,7 @@ class ElementMover:
         if of_a is None:
             return values
         of_a = of_a.to(values)
-        return torch.linalg.solve(of_a, values) if mixes(self._actions[name]) else values / of_a
+        return torch.linalg.solve(of_a, values) if self._actions[name].mixes else values / of_a
 
 
 def _balance(name: str, tensor: Tensor, actions: list[Action], symmetry: Symmetry, of_b: Element) -> Tensor:
