@@ -271,9 +271,7 @@ def test_what_does_not_go_together_is_one_line(folder: Path, capsys: pytest.Capt
     assert refused(folder, capsys, **keys) == f"mechconn: {said}"
 
 
-def test_learned_matching_gets_the_training_data_and_the_loss(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_learned_matching_gets_the_training_data_and_the_loss(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keys = "alignment = {name = 'learned', steps = 4, batch_size = 8}\n"
     found = audited(folder, capsys, keys=keys, norm=DATA)
     settings = found["settings"]["alignment"]
