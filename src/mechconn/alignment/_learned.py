@@ -40,14 +40,13 @@ class LearnedMatching(AlignmentMethod, name="learned"):
     It optimises what a barrier then reports. A barrier that is gone after it is weaker evidence than one that is gone
     after matching without the data, and it must be judged on other rows than `data`; the alignment's notes say so.
 
-    It starts from weight matching, between balanced networks. Linear maps are free matrices, orthogonal
-    ones the orthogonal matrices nearest to free ones (polar projection), and scales exponentials; the gradient in a
-    sign goes to the number whose sign it is (straight-through). Every few steps a group of units gets
-    another permutation, if the loss of a batch falls by it for certain: of assignments by the gradient in the
-    permutation's matrix, and of the one that is best by weights at what was learned so far. A share of the rows is kept
-    back: of the start and of 20 elements on the way of descent, the one of smallest loss halfway,
-    t = 1/2, on these rows is taken. Where that is the start, or the start leaves no barrier on these rows, B is aligned
-    by weight matching, and a note says so.
+    It starts from weight matching, between balanced networks. Linear maps are free matrices, orthogonal ones the
+    orthogonal matrices nearest to free ones (polar projection), and scales exponentials. Every few steps a group of
+    units may get another permutation: an assignment by the gradient in the permutation's matrix, or the one that is
+    best by weights at what was learned so far, with its signs. It does where the loss of a batch falls by two standard
+    errors or more. A share of the rows is kept back: of the start and 20 elements on the way of descent, that of the
+    smallest loss halfway, t = 1/2, on these rows is taken. Where that is the start, or the start leaves no barrier on
+    these rows, B is aligned by weight matching, and a note says so.
 
     Networks that keep running statistics run in training mode, with the statistics of each batch and with dropout;
     others run in evaluation mode.
@@ -67,13 +66,14 @@ class LearnedMatching(AlignmentMethod, name="learned"):
         ValueError: fewer than two rows; when used: the networks have spectral norm, or differ in buffers that no rule
             renews.
 
-    Source: Theus et al. 2025 (generalised linear mode connectivity of Transformers); Ainsworth, Hayase & Srinivasa
-    2023, Git Re-Basin (straight-through estimator).
+    Source: Theus et al. 2025, generalized linear mode connectivity for Transformers. Theirs takes assignments by
+    scores that descend along the straight-through gradient, and rotations of heads; here a batch decides on each
+    permutation, and heads get every linear map.
     """
 
     data: Data
-    steps: int = 400
-    lr: float = 0.01
+    steps: int = 200
+    lr: float = 0.03
     batch_size: int = 64
     judge: float = 0.2
     restarts: int = 8

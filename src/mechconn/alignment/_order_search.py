@@ -29,7 +29,7 @@ class OrderSearch:
 
     Some are assignments by the gradient of the loss in the permutation's matrix, a mean over steps: to first order,
     -gradient[u, v] is what B's unit v gains at A's place u. One is the best by weights at the matrices that were
-    learned so far. The gradient is a guess about a step that is not small, so that a batch decides.
+    learned so far, with its signs. The gradient is a guess about a step that is not small, so that a batch decides.
 
     Args:
         trained: whose permutations are changed.
@@ -77,5 +77,5 @@ class OrderSearch:
                 yield {group: order}
         solved = self._similarity.solve(group, self._trained.read())
         if solved is not None and not torch.equal(solved.chosen.get(group, now), now):
-            known = (group, *self._trained.matrices)
+            known = (group, *self._trained.signs, *self._trained.matrices)
             yield {name: value for name, value in solved.chosen.items() if name in known}

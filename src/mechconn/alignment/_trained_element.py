@@ -21,9 +21,6 @@ from mechconn.symmetry import (
     mix_along,
 )
 
-SURE = 0.1
-"""The number whose sign is a sign, at the start."""
-
 Move = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 """(a tensor, what each part of the element multiplies) -> the tensor moved."""
 
@@ -66,9 +63,8 @@ def pass_straight(exact: Tensor, free: Tensor) -> Tensor:
 class TrainedElement:
     """Permutations, signs, scales and matrices between two balanced networks, with leaves for descent.
 
-    - A permutation is what it is until it is changed; `scores`, which are 0, get the gradient in its matrix
-      (straight-through).
-    - The gradient of a sign goes to the number whose sign it is.
+    - Permutations and signs are what they are until they are changed; `scores`, which are 0, get the gradient in the
+      matrix of a permutation (straight-through).
     - A scale is exp(l).
     - A matrix of a linear action is free; it starts at a rotation.
     - One of an orthogonal action is the orthogonal matrix nearest to a free one.
@@ -79,8 +75,8 @@ class TrainedElement:
         like: gives number type and device.
 
     Attributes:
-        orders: group -> its permutation, int64 on the CPU.
-        scores, signs, logarithms, matrices: the leaves, by group or action.
+        orders, signs: group -> its permutation, int64, and action -> its signs, float64, on the CPU.
+        scores, logarithms, matrices: the leaves, by group or action.
     """
 
     def __init__(self, symmetry: Symmetry, start: Element, like: Tensor) -> None:
@@ -89,10 +85,12 @@ class TrainedElement:
         start = {**still, **start}
         own = [action for action in symmetry.actions if action.kind == "scale" or action.name in start]
         mixed = {action.units[-1] for action in mixing}
-        kind: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+        wide = torch.float64 if like.dtype == torch.float64 else torch.float32
+        kind: dict[str, Any] = {"dtype": wide, "device": like.device}
+        self._like = torch.empty(0, **kind)
         self.orders = {group: start[group].cpu() for group in sizes}
         self.scores = {g: torch.zeros(n, n, **kind) for g, n in sizes.items() if n > 1 and g not in mixed}
-        self.signs = {a.name: SURE * start[a.name].to(**kind) for a in own if a.kind == "sign"}
+        self.signs = {a.name: start[a.name].double().cpu() for a in own if a.kind == "sign"}
         self.logarithms = {a.name: torch.zeros(a.shape(sizes), **kind) for a in own if a.kind == "scale"}
         self.matrices = {a.name: start[a.name].to(**kind, copy=True) for a in mixing}
         self._orthogonal = frozenset(action.name for action in mixing if action.kind == "orthogonal")
@@ -101,7 +99,7 @@ class TrainedElement:
 
     def list_smooth(self) -> list[Tensor]:
         """The leaves that descent changes by steps."""
-        return [leaf for part in (self.signs, self.logarithms, self.matrices) for leaf in part.values()]
+        return [leaf for part in (self.logarithms, self.matrices) for leaf in part.values()]
 
     def list_gradients(self) -> list[Tensor]:
         """The gradients of all leaves that have one."""
@@ -117,14 +115,14 @@ class TrainedElement:
         """Group -> matrix [size, size]; action -> signs, scales or matrices; differentiable in the leaves.
 
         Args:
-            instead: permutations and matrices to take in the place of its own.
+            instead: permutations, signs and matrices to take in the place of its own.
         """
         changed, found = instead or {}, dict[str, Tensor]()
         for group, scores in self.scores.items():
             order = changed.get(group, self.orders[group]).to(scores.device)
             matrix = torch.eye(len(order), dtype=scores.dtype, device=scores.device)[order]
             found[group] = pass_straight(matrix, scores)
-        found |= {name: pass_straight(choose_sign(free.detach()), free) for name, free in self.signs.items()}
+        found |= {name: changed.get(name, signs).to(self._like) for name, signs in self.signs.items()}
         found |= {name: logarithm.exp() for name, logarithm in self.logarithms.items()}
         for name, free in self.matrices.items():
             own = changed[name].to(free) if name in changed else free
@@ -133,28 +131,22 @@ class TrainedElement:
 
     @torch.no_grad()
     def change(self, instead: Element) -> None:
-        """Take these permutations and matrices."""
+        """Take these permutations, signs and matrices."""
         for name, value in instead.items():
             if name in self.matrices:
                 self.matrices[name].copy_(value)
             else:
-                self.orders[name] = value.cpu()
+                (self.signs if name in self.signs else self.orders)[name] = value.cpu()
 
     @torch.no_grad()
     def read(self) -> dict[str, Tensor]:
         """The exact element between the balanced networks: permutations int64, factors float64, on the CPU."""
-        found = dict(self.orders)
-        found |= {name: choose_sign(free).double().cpu() for name, free in self.signs.items()}
+        found = {**self.orders, **self.signs}
         found |= {name: logarithm.double().cpu().exp() for name, logarithm in self.logarithms.items()}
         for name, free in self.matrices.items():
             own = free.detach().to("cpu", torch.float64, copy=True)  # descent goes on with the leaf
             found[name] = project_to_orthogonal(own) if name in self._orthogonal else own
         return found
-
-
-def choose_sign(free: Tensor) -> Tensor:
-    """-1 of negative numbers, else 1."""
-    return torch.where(free < 0, -1.0, 1.0).to(free.dtype)
 
 
 class ElementMover:
