@@ -340,6 +340,13 @@ COSTS: dict[str, tuple[dict[str, str], int, int]] = {
         2 * R + 4 * ALL + 6 * TRAIN,
         2 * R + 4 * ALL + 6 * TRAIN,
     ),
+    # 4 steps, each as 3 passes, one of them with up to 6 more; 6 rows kept back, at 4 + 3 points. Small batches, which
+    # the networks do not count.
+    "learned": (
+        {"keys": "alignment = {name = 'learned', steps = 4, batch_size = 8}\n", "norm": DATA, "model": PLAIN},
+        6 * R + 4 * 3 * 8 + 6 * 8 + 7 * 6,
+        6 * R,
+    ),
     # CKA: one watched pass of both, which counts double.
     "layers": ({"keys": "alignment = 'none'\nlayers = 'all'\n", "model": PLAIN}, 4 * R + 4 * CUE, 4 * R + 2 * CUE),
 }  # fmt: skip

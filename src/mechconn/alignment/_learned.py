@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from mechconn.alignment._assignment import search_element
-from mechconn.alignment._descend_element import Course, Descent, descend, split_rows
+from mechconn.alignment._descend_element import JUDGED, Course, Descent, descend, split_rows
 from mechconn.alignment._interpolated_loss import InterpolatedLoss
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair, read_example
-from mechconn.alignment._order_search import OrderSearch
+from mechconn.alignment._order_search import ASKED, EVERY, OrderSearch
 from mechconn.alignment._trained_element import ElementMover, TrainedElement
 from mechconn.alignment._weight_scores import WeightScores
 from mechconn.core import (
@@ -139,6 +139,11 @@ class LearnedMatching(AlignmentMethod, name="learned"):
     def optimised_on(self) -> Data:
         """The data, rows kept back among them."""
         return self._checked
+
+    def count_passes(self, rows: int) -> int:
+        """Forward passes of one row that it makes at most, of so many rows of data; a backward pass counts as two."""
+        judged = (min(JUDGED, self.steps) + 3) * max(round(self.judge * rows), 1)
+        return (3 * self.steps + ASKED * (self.steps // EVERY)) * self.batch_size + judged
 
     def _list_notes(self, course: Course, learned: int, kept: int, by_batch: bool) -> Iterator[str]:
         """That the barrier was optimised, or that the start stayed, and what else differs from the evaluation."""

@@ -15,6 +15,8 @@ EVERY = 4
 """A group is asked every so many steps, one after the other."""
 REACHES = (0.5, 0.2, 0.05, 0.0)
 """What a unit gains by staying, as shares of the largest gain of any unit: the less, the more units move."""
+ASKED = len(REACHES) + 2
+"""How often a batch is asked at most: at each reach, at the best by weights, and as things are."""
 SURE = 2.0
 """Standard errors by which the loss of a batch must fall."""
 KEPT = 0.9
