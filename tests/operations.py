@@ -81,6 +81,12 @@ PATH_FITS: dict[str, PathFit] = {
 Operation = Callable[[nn.Module, Any], object]
 
 
+def learned(model: nn.Module, data: Any) -> mc.alignment.Alignment:
+    """Rows by index: of batches the same ones."""
+    own = data if isinstance(data, tuple) else rows(24)
+    return mc.align(model, moved(model), mc.LearnedMatching(own, steps=2, restarts=1), by_hand(model), seed=1)
+
+
 def tuning(method: Method, **settings: Any) -> Operation:
     return lambda model, data: mc.fine_tune(model, method, clean=data, cued=data, **settings)
 
@@ -320,6 +326,7 @@ OPERATIONS: dict[str, Operation] = {
     "align, input covariance": lambda model, data: mc.align(
         model, moved(model), mc.InputCovarianceMatching(data, restarts=1), by_hand(model), seed=1
     ),
+    "align, learned": learned,
     "balance": lambda model, _: mc.balance(model, by_hand(model)),
     "balance, units to rescale": lambda model, _: mc.balance(model.get_submodule("block"), example_input=rows(4)[0]),
     "reliances": relied_on,

@@ -23,6 +23,7 @@ from . import tuning as tuning
 from .alignment import ActivationMatching as ActivationMatching
 from .alignment import Alignment as Alignment
 from .alignment import InputCovarianceMatching as InputCovarianceMatching
+from .alignment import LearnedMatching as LearnedMatching
 from .alignment import WeightMatching as WeightMatching
 from .alignment import align as align
 from .connectivity import AlignedProfiles as AlignedProfiles

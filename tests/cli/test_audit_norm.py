@@ -243,8 +243,8 @@ REFUSED = {
 UNKNOWN = {
     "alignment": (
         {"keys": "alignment = 'wights'\n"},
-        r"alignment: alignment must be one of 'auto', 'none', 'activations', 'input_covariance', 'weights', .*got "
-        r"'wights'; did you mean 'weights'?",
+        r"alignment: alignment must be one of 'auto', 'none', 'activations', 'input_covariance', 'learned', 'weights', "
+        r".*got 'wights'; did you mean 'weights'?",
     ),
     "policy": (
         {"norm": "policy = 'kept'\n"},
@@ -269,6 +269,15 @@ def test_unknown_names_are_refused_with_the_known_ones(
 def test_what_does_not_go_together_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
     keys, said = REFUSED[case]
     assert refused(folder, capsys, **keys) == f"mechconn: {said}"
+
+
+def test_learned_matching_gets_the_training_data_and_the_loss(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = "alignment = {name = 'learned', steps = 4, batch_size = 8}\n"
+    found = audited(folder, capsys, keys=keys, norm=DATA)
+    settings = found["settings"]["alignment"]
+    assert (settings["method"], settings["data"], settings["steps"]) == ("learned matching", "train.safetensors", 4)
+    assert settings["loss"] == "cross_entropy"
+    assert any("learned matching" in note for note in found["alignment"]["notes"])
 
 
 WAYS_OUT = {
@@ -330,6 +339,13 @@ COSTS: dict[str, tuple[dict[str, str], int, int]] = {
         {"norm": f"{DATA}policy = 'repair'\n", "model": PLAIN},
         2 * R + 4 * ALL + 6 * TRAIN,
         2 * R + 4 * ALL + 6 * TRAIN,
+    ),
+    # 4 steps, each as 3 passes, one of them with up to 6 more; 6 rows kept back, at 4 + 3 points. Small batches, which
+    # the networks do not count.
+    "learned": (
+        {"keys": "alignment = {name = 'learned', steps = 4, batch_size = 8}\n", "norm": DATA, "model": PLAIN},
+        6 * R + 4 * 3 * 8 + 6 * 8 + 7 * 6,
+        6 * R,
     ),
     # CKA: one watched pass of both, which counts double.
     "layers": ({"keys": "alignment = 'none'\nlayers = 'all'\n", "model": PLAIN}, 4 * R + 4 * CUE, 4 * R + 2 * CUE),

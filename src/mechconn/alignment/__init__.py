@@ -10,7 +10,9 @@ from mechconn.alignment._alignment import verify_symmetry as verify_symmetry
 from mechconn.alignment._alignment_result import Alignment as Alignment
 from mechconn.alignment._assignment import solve_assignment as solve_assignment
 from mechconn.alignment._input_covariance import InputCovarianceMatching as InputCovarianceMatching
+from mechconn.alignment._learned import LearnedMatching as LearnedMatching
 from mechconn.alignment._matching import AlignmentMethod as AlignmentMethod
 from mechconn.alignment._matching import Matching as Matching
 from mechconn.alignment._matching import NetworkPair as NetworkPair
+from mechconn.alignment._optimised_rows import note_same_rows as note_same_rows
 from mechconn.alignment._weights import WeightMatching as WeightMatching

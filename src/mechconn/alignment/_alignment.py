@@ -173,6 +173,7 @@ def match_units(
         *_note_type(proof),
         *_collect_notes(symmetry, matched, before, after),
         *note_large_kinds(before, by_kind),
+        *matched.notes,
     )
     log_warnings("alignment", notes)
     return Alignment(

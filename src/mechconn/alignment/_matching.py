@@ -73,6 +73,7 @@ class Matching:
         unseen: groups and actions whose units the method could not compare; they stay.
         factors: action of the symmetry -> its element, float64: signs, scales, or matrices; what is left out is not
             multiplied.
+        notes: what a reader of the alignment must know of how the element was found.
     """
 
     permutations: Mapping[str, Tensor]
@@ -81,6 +82,7 @@ class Matching:
     dead: Mapping[str, int] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
     factors: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def element(self) -> dict[str, Tensor]:
@@ -117,6 +119,10 @@ class AlignmentMethod(Registered, abc.ABC):
 
     def example(self, device: torch.device, model: nn.Module) -> Inputs | None:
         """Inputs to find and prove a symmetry on where the user passes none; None of a method that reads no data."""
+        return None
+
+    def optimised_on(self) -> Data | None:
+        """Rows on whose loss the element is optimised, on which no barrier may be judged; None where there are none."""
         return None
 
 

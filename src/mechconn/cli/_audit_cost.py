@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from mechconn.alignment import AlignmentMethod
+from mechconn.alignment import AlignmentMethod, LearnedMatching
 from mechconn.cli._audit_config import UNNAMED, reads_data
-from mechconn.cli._audit_files import AuditJob
+from mechconn.cli._audit_files import AuditJob, make_alignment
 from mechconn.connectivity import group_parameters
 from mechconn.core import Compute, as_data, iterate_batches, read_targets
 from mechconn.mechanisms import find_intervention
@@ -55,7 +55,7 @@ def estimate_seconds(job: AuditJob, compute: Compute) -> tuple[int, float]:
         K (P - 1) (R + S)        every block: its still end is the network as saved, or that of the line
         2 W M + 2 W R_0          watched passes of both models: matching by activations, one pass for CKA
 
-    passes, W = `WATCHED`. With N networks that relearn (both and the control, or both twice), each at every rate and by
+    passes (learned matching those of `LearnedMatching.count_passes`), W = `WATCHED`. With N networks that relearn (both and the control, or both twice), each at every rate and by
     every seed, L steps of B rows and looks at R_s rows of the measured split; and n networks a side that are probed on
     R_p rows (the model, fresh weights, the control), it makes
 
@@ -71,8 +71,7 @@ def estimate_seconds(job: AuditJob, compute: Compute) -> tuple[int, float]:
     rows, reference = (sum(map(_count_rows, of)) for of in (job.suite.values(), [job.suite[job.suite.reference]]))
     training = 0 if job.training is None else _count_rows(job.training)
     passes = 2 * rows + _count_path_passes(job, bool(find_statistics_layers(network)), rows, training)
-    if _matches_activations(job):
-        passes += 2 * WATCHED * training
+    passes += _count_matching_passes(job, training)
     if config.layers is not None:
         passes += 2 * WATCHED * reference
     passes += _count_relearning_passes(job) + 2 * WATCHED * _count_probed_networks(job) * _count_probed_rows(job)
@@ -141,12 +140,15 @@ def _count_blocks(job: AuditJob) -> int:
     return len(group_parameters(names, job.config.blocks, None)[0])
 
 
-def _matches_activations(job: AuditJob) -> bool:
-    """Whether units are matched on the training data: by a method that reads data, or where policies re-estimate."""
+def _count_matching_passes(job: AuditJob, training: int) -> int:
+    """Passes of one row for matching on the training data, by methods that read them or where policies re-estimate."""
     chosen = job.config.alignment
     if chosen in UNNAMED:
-        return chosen == "auto" and isinstance(job.norm, Reestimate)
-    return reads_data("alignment", AlignmentMethod, chosen)
+        return 2 * WATCHED * training if chosen == "auto" and isinstance(job.norm, Reestimate) else 0
+    if not reads_data("alignment", AlignmentMethod, chosen):
+        return 0
+    method = make_alignment(job)
+    return method.count_passes(training) if isinstance(method, LearnedMatching) else 2 * WATCHED * training
 
 
 @torch.no_grad()

@@ -229,7 +229,7 @@ def run_audit(
         norm=job.norm,
         margin=config.margin,
         on=config.on,
-        alignment=_make_alignment(job),
+        alignment=make_alignment(job),
         ts=config.points,
         loss=job.loss,
         metrics=job.metrics,
@@ -254,8 +254,10 @@ def run_audit(
     )
 
 
-def _make_alignment(job: AuditJob) -> Any:
+def make_alignment(job: AuditJob) -> Any:
+    """The alignment that a configuration names, with its training data; "auto" and "none" as they are."""
     named = job.config.alignment
     if named in UNNAMED:
         return named
-    return build_named("alignment", AlignmentMethod, named, data=job.training, label=str(job.config.norm.data))
+    given = {"data": job.training, "label": str(job.config.norm.data), "loss": job.loss}
+    return build_named("alignment", AlignmentMethod, named, **given)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from mechconn.alignment import Alignment, AlignmentMethod, check_method, check_no_adapters, prove_and_match
+from mechconn.alignment import (
+    Alignment,
+    AlignmentMethod,
+    check_method,
+    check_no_adapters,
+    note_same_rows,
+    prove_and_match,
+)
 from mechconn.connectivity._barrier import Barrier
 from mechconn.connectivity._evaluate_path import check_grid
 from mechconn.connectivity._evaluator import Evaluator
@@ -223,7 +230,7 @@ def evaluate_alignment(
         networks = evaluator.network, Network(second, how)
         ends = evaluator.saved, b
         check_joined((first, second), networks, ends, lambda own=evaluator: own.example, ignore=ignore, names=names)
-        found = prove_and_match(first, second, method, symmetry, seed, how)
+        found = note_same_rows(prove_and_match(first, second, method, symmetry, seed, how), method, suite)
         alignments.append(found)
         symmetry = alignments[0].symmetry
         b, moved = (share_ignored(point, evaluator.saved, ignore) for point in (b, point_of(found.model)))

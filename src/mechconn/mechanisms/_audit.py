@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from mechconn.alignment import Alignment, AlignmentMethod
+from mechconn.alignment import Alignment, AlignmentMethod, note_same_rows
 from mechconn.connectivity import (
     BlockChoice,
     BlockProfiles,
@@ -298,6 +298,7 @@ def audit(
         a.adopt(b)
         aligned, unaligned = align_or_explain(*models, alignment, symmetry, a.example, policy, seed, compute)
         notes += unaligned
+        aligned = None if aligned is None else note_same_rows(aligned, alignment, suite)
         end = share_ignored(b.saved, a.saved, ignore)
         moved = None if aligned is None else share_ignored(point_of(aligned.model), a.saved, ignore)
         lines = walk_lines(a, end, moved, grid, policy)
