@@ -24,7 +24,7 @@ from mechconn.symmetry._views import MOVING, PartOfView, Views
 BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
 STATISTICS = ("running_mean", "running_var")
 CUTTING = ("slice", *_layout_rules.SPLIT_OPERATIONS)
-CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size")
+CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size", "mechconn::expect")
 
 INPUT = "it belongs to the model's input"
 OUTPUT = "it belongs to the model's output"

@@ -20,6 +20,7 @@ from mechconn.symmetry._derive import UNUSED_OR_SHARED, Walk, walk
 from mechconn.symmetry._graph import Graph, UnreadableError, export_graph, find_shared_memory, map_to_first_names
 from mechconn.symmetry._kinds import find_kinds
 from mechconn.symmetry._layout_rules import SLICED
+from mechconn.symmetry._other_answers import read_other_paths
 from mechconn.symmetry._pattern import Factor, Pattern, Sum
 from mechconn.symmetry._probe import Probe
 from mechconn.symmetry._sizes import find_sizes_read_otherwise
@@ -114,7 +115,8 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
             f"places that stay, symmetry = {suggest_symmetry(model, example_input)}; prove it, symmetry.verify(model), "
             f"and align with WeightMatching()"
         ) from error
-    graphs = [graph, *_graphs_of_other_sizes(model, example_input)]
+    others = read_other_paths(model, example_input, graph)
+    graphs = [graph, *others.graphs, *_graphs_of_other_sizes(model, example_input)]
     found = walk_all(graphs, find_shared_memory(model))
     names = name_unit_groups(found.tensors)
     tensors: list[tuple[str, torch.Tensor]] = [*model.named_parameters(), *model.named_buffers()]
@@ -148,6 +150,7 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
             for place, reason in _partly_frozen(name, shape, found.tensors.get(name)).items()
         },
         without=kinds.without,
+        assumed=tuple(others.notes),
     )
     return _with_errors(model, symmetry)
 

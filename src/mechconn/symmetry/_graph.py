@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -30,6 +30,8 @@ from mechconn.network import (
     set_mode,
 )
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
+from mechconn.symmetry._looks import Look, LookKey, Looks, OtherAnswerError
+from mechconn.symmetry._origins import Origins
 from mechconn.symmetry._recurrent_calls import NotePacked, PackedSize, RecurrentCalls
 from mechconn.symmetry._recurrent_layers import take_apart_recurrent_layers
 from mechconn.symmetry._shape_only import MissingValuesError, hide_meta
@@ -57,10 +59,12 @@ class Graph:
     Attributes:
         program: what torch.export found.
         sources: name of a placeholder -> where its value comes from, in the order of the placeholders.
+        looks: at which values of the input the forward pass looked, and what it saw.
     """
 
     program: torch.export.ExportedProgram
     sources: Mapping[str, TensorOrigin]
+    looks: tuple[Look, ...] = ()
 
     @property
     def nodes(self) -> Iterator[Node]:
@@ -69,7 +73,11 @@ class Graph:
 
     @torch.no_grad()
     def run(self, state: Mapping[str, Tensor], inputs: Inputs, see: Callable[[str, Any], None]) -> None:
-        """Run the forward pass at the weights and buffers in `state`; `see` gets each operation's name and result."""
+        """Run the forward pass at the weights and buffers in `state`; `see` gets each operation's name and result.
+
+        Raises:
+            OtherAnswerError: the forward pass looks at values of these inputs, and sees others than on the example.
+        """
         given = iter(tree_leaves(make_call_arguments(inputs)))
         values = {
             "parameter": lambda name: state[name],
@@ -77,7 +85,14 @@ class Graph:
             "constant": lambda name: self.program.constants[name],
             "input": lambda _: next(given),
         }
-        _Watched(self.program.graph_module, see).run(*[values[s.kind](s.name) for s in self.sources.values()])
+        try:
+            _Watched(self.program.graph_module, see).run(*[values[s.kind](s.name) for s in self.sources.values()])
+        except OtherAnswerError as error:
+            looks = "; ".join(map(str, self.looks))
+            raise OtherAnswerError(
+                f"the forward pass looks at values of its input and sees others in this batch than in the first one of "
+                f"its shape ({looks}); pass batches of which these are the same, or match weights, WeightMatching()"
+            ) from error
 
 
 class _Watched(Interpreter):
@@ -114,8 +129,12 @@ def silence_export() -> Iterator[None]:
         logging.disable(before)
 
 
-def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
+def export_graph(
+    model: nn.Module, example_input: Inputs, forced: Mapping[LookKey, Any] | None = None
+) -> Graph:
     """The operations of the model's forward pass in evaluation mode on an example.
+
+    Where it looks at values of its input, it gets the answers of the example, or those that are `forced`.
 
     Raises:
         ValueError: the model rejects the example, or returns no tensor.
@@ -124,25 +143,19 @@ def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
     for name, parameter in model.named_parameters():
         check_initialised(name, parameter)
     on_meta = has_meta_tensors(model)
-    # A copy that holds the model's own weights: they are not copied but where a change of the mode writes into them.
-    writing = _writes_into_weights(model)
-    probe = _Predictions(
-        copy_with_tensors(model, lambda t: t if isinstance(t, nn.Parameter) and not writing else t.clone())
-    )
-    drop_computed_values(probe)
-    set_mode(probe, False)
+    probe, arguments = _prepare(model, example_input)
     # Frozen parameters would send some modules (attention) down a path of one opaque operation.
     for parameter in probe.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    arguments = make_call_arguments(example_input if on_meta else make_input_caster(model)(example_input))
     with isolate_rng(0, "graph"):
-        packed = _check_accepted(model, probe, arguments)
+        run = _check_accepted(model, probe, arguments, forced)
+        looks = Looks(replayed=run.looks)
         try:
             with torch.enable_grad(), silence_export():
                 args, kwargs = arguments
                 if on_meta:
                     probe, (args, kwargs) = _faked(probe, arguments)
-                probe.packed = packed
+                probe.packed, probe.looks = run.packed, looks
                 program = torch.export.export(probe, args, kwargs, strict=False).run_decompositions({})
         except Exception as error:
             raise UnreadableError(_explain_unreadable(model, take_first_line(error))) from error
@@ -153,7 +166,35 @@ def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
             raise UnreadableError(_explain_unreadable(model, why))
     take_apart_recurrent_layers(program.graph)
     own = {f"model.{name}": first for name, first in map_to_first_names(probe.model).items()}
-    return Graph(program, {spec.arg.name: _find_origin(spec, own) for spec in program.graph_signature.input_specs})
+    sources = {spec.arg.name: _find_origin(spec, own) for spec in program.graph_signature.input_specs}
+    return Graph(program, sources, tuple(looks.seen))
+
+
+def record_run(
+    model: nn.Module, example_input: Inputs, forced: Mapping[LookKey, Any] | None = None
+) -> RecordedRun | None:
+    """A run in evaluation mode on the example, with the answers that are forced; None where the model raises."""
+    probe, arguments = _prepare(model, example_input)
+    try:
+        with isolate_rng(0, "graph"), silence_export():
+            return _run_borrowed(probe, arguments, forced)
+    except Exception:  # any refusal
+        return None
+
+
+def _prepare(model: nn.Module, example_input: Inputs) -> tuple[_Predictions, Any]:
+    """The model in evaluation mode, and the arguments of a call.
+
+    A copy that holds the model's own weights: they are not copied but where a change of the mode writes into them.
+    """
+    writing = _writes_into_weights(model)
+    probe = _Predictions(
+        copy_with_tensors(model, lambda t: t if isinstance(t, nn.Parameter) and not writing else t.clone())
+    )
+    drop_computed_values(probe)
+    set_mode(probe, False)
+    fitted = example_input if has_meta_tensors(model) else make_input_caster(model)(example_input)
+    return probe, make_call_arguments(fitted)
 
 
 def has_meta_tensors(model: nn.Module) -> bool:
@@ -161,10 +202,29 @@ def has_meta_tensors(model: nn.Module) -> bool:
     return any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers()))
 
 
-def _check_accepted(model: nn.Module, probe: nn.Module, arguments: Any) -> list[PackedSize]:
-    """The sizes of packed sequences in a run on the example; raise unless the model runs on it and returns tensors."""
+@dataclass(frozen=True)
+class RecordedRun:
+    """What a run on an example shows that an export needs.
+
+    Attributes:
+        output: what the model returned.
+        packed: the sizes of packed sequences.
+        looks: at which values it looked.
+        operations: what it ran.
+    """
+
+    output: Any
+    packed: list[PackedSize]
+    looks: list[Look]
+    operations: list[Any]
+
+
+def _check_accepted(
+    model: nn.Module, probe: nn.Module, arguments: Any, forced: Mapping[LookKey, Any] | None
+) -> RecordedRun:
+    """A run on the example; raise unless the model runs on it and returns tensors."""
     try:
-        found, packed = _run_borrowed(probe, arguments)
+        run = _run_borrowed(probe, arguments, forced)
     except MissingValuesError as error:
         raise UnreadableError(_explain_unreadable(model, take_first_line(error))) from error
     except Exception as error:
@@ -172,27 +232,31 @@ def _check_accepted(model: nn.Module, probe: nn.Module, arguments: Any) -> list[
             f"{type(model).__name__} rejects the example input ({take_first_line(error)}); pass a batch that "
             "the model accepts"
         ) from error
-    _check_tensors(model, found)
-    return packed
+    _check_tensors(model, run.output)
+    return run
 
 
 @torch.no_grad()
-def _run_borrowed(probe: nn.Module, arguments: Any) -> tuple[Any, list[PackedSize]]:
-    """What a model returns, and the sizes of packed sequences; on the meta device, results have no values.
+def _run_borrowed(probe: nn.Module, arguments: Any, forced: Mapping[LookKey, Any] | None = None) -> RecordedRun:
+    """A run of a model; on the meta device, results have no values.
 
     No weight is copied where it runs without.
     """
     hidden = tree_map(lambda v: hide_meta(v) if isinstance(v, Tensor) else v, arguments)
     try:
-        args, kwargs = clone_tensors(hidden)
-        with NotePacked() as packed:
-            return copy_with_tensors(probe, borrow)(*args, **kwargs), packed.seen
+        return _run_recorded(copy_with_tensors(probe, borrow), clone_tensors(hidden), forced)
     except Exception:
         if has_meta_tensors(probe):
             raise
-        args, kwargs = clone_tensors(hidden)
-        with NotePacked() as packed:
-            return copy_with_tensors(probe, torch.clone)(*args, **kwargs), packed.seen
+        return _run_recorded(copy_with_tensors(probe, torch.clone), clone_tensors(hidden), forced)
+
+
+def _run_recorded(module: nn.Module, arguments: Any, forced: Mapping[LookKey, Any] | None) -> RecordedRun:
+    args, kwargs = arguments
+    origins = Origins(module, tree_leaves(arguments))
+    with NotePacked() as packed, origins, Looks(origins, forced) as looks:
+        found = module(*args, **kwargs)
+    return RecordedRun(found, packed.seen, looks.seen, origins.operations)
 
 
 def clone_tensors(values: Any) -> Any:
@@ -286,9 +350,14 @@ class _Predictions(nn.Module):
         self.model = model
         self.packed: list[PackedSize] | None = None
         """Of an export, the sizes of packed sequences; None of a run."""
+        self.looks = Looks(replayed=())
+        """Of an export, what answers looks at values."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        with nullcontext() if self.packed is None else RecurrentCalls(self.packed):
+        if self.packed is None:
+            return select_predictions(self.model(*args, **kwargs))
+        self.looks.restart()
+        with RecurrentCalls(self.packed), self.looks:
             return select_predictions(self.model(*args, **kwargs))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -22,6 +22,8 @@ from mechconn.network import drop_computed_values, make_call_arguments, set_mode
 from mechconn.symmetry._disturbance import Disturbance
 from mechconn.symmetry._graph import clone_tensors, copy_with_tensors, select_predictions, take_first_line
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
+from mechconn.symmetry._looks import LookKey, Looks
+from mechconn.symmetry._origins import Origins
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """Types that a forward pass may compute in."""
@@ -76,6 +78,15 @@ class Probe:
             if buffer.is_floating_point():
                 buffer.copy_(self._disturbance.disturb(name, buffer))
         self._arguments = self._disturbed(example)
+        self._forced: Mapping[LookKey, Any] = {}
+
+    def answering(self, forced: Mapping[LookKey, Any]) -> Probe:
+        """The same model, whose looks at values get these answers, which errors name."""
+        probe = copy.copy(self)
+        probe._forced = forced
+        said = ", ".join(f"{answer} in {where}" for (_, where, _), answer in forced.items())
+        probe.where = f", where it sees {said},"
+        return probe
 
     def on(self, example: Inputs) -> Probe:
         """The same model, to be run on another example, which errors name."""
@@ -159,7 +170,7 @@ class Probe:
             _set_mode_without_dropout(module, training)
             args, kwargs = clone_tensors(self._arguments)
             try:
-                with isolate_rng(self._seed, "verify"), _NoDropout(), mode:
+                with isolate_rng(self._seed, "verify"), _NoDropout(), mode, self._answered(module, (args, kwargs)):
                     found = select_predictions(module(*args, **kwargs))
             except Exception:
                 if whole:
@@ -168,6 +179,16 @@ class Probe:
                 self._weights.whole = whole
                 return found
         raise AssertionError
+
+    @contextmanager
+    def _answered(self, module: nn.Module, arguments: Any) -> Iterator[None]:
+        """Context manager: force answers on looks at values, where some are to be."""
+        if not self._forced:
+            yield
+            return
+        origins = Origins(module, tree_leaves(arguments))
+        with origins, Looks(origins, self._forced):
+            yield
 
     def _own(self, whole: bool, tensor: Tensor) -> Tensor:
         """A tensor for one run: a moved copy of a buffer, of a parameter where all of it is to be made."""

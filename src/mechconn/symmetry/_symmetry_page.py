@@ -36,6 +36,9 @@ def make_sections(symmetry: Symmetry) -> list[Section]:
     if symmetry.without:
         table = Table(("group", "reason"), tuple(symmetry.without.items()), words=frozenset({0, 1}))
         found.append(Section("Signs, scales and linear maps that there are not", tables=(table,)))
+    if symmetry.assumed:
+        rows = tuple((text,) for text in symmetry.assumed)
+        found.append(Section("Assumed of the input", tables=(Table(("assumed",), rows, words=frozenset({0})),)))
     if symmetry.approximate:
         rows = tuple((a.name, "not measured" if a.error is None else f"{a.error:.1e}") for a in symmetry.approximate)
         table = Table(("scales", "relative change of the outputs"), rows, words=frozenset({0}))
@@ -74,6 +77,8 @@ def list_lines(symmetry: Symmetry) -> Iterator[str]:
         yield f"  and {len(symmetry.approximate) - LISTED} more approximate groups"
     if symmetry.unknown:
         yield f"  operations without a rule: {', '.join(symmetry.unknown)}"
+    for assumed in symmetry.assumed:
+        yield f"  assumes: {assumed}"
     if symmetry.rules:
         yield f"  rules of the user's: {', '.join(symmetry.rules.values())}"
 

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from mechconn.core import Inputs, derive_seed, make_generator
 from mechconn.symmetry._action import Action, Element
+from mechconn.symmetry._other_answers import list_other_paths
 from mechconn.symmetry._pattern import Pattern
 from mechconn.symmetry._probe import MoveRows, Probe
 from mechconn.symmetry._row_moves import move_rows
@@ -52,6 +53,8 @@ class Movable(Protocol):
     def places_of(self, group: str) -> str: ...
     @property
     def rules(self) -> Mapping[str, str]: ...
+    @property
+    def assumed(self) -> tuple[str, ...]: ...
 
 
 def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> None:
@@ -65,12 +68,18 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> N
     Where the unmoved outputs in training mode are those in evaluation mode, bit by bit, the two modes compute one
     function: they do so at weights and inputs that are all disturbed at random, where functions that differ have
     different values. What was proved in evaluation mode then holds in training mode, and is not run again.
+
+    Where the symmetry was found under answers to looks at the input, the network also runs with other answers forced on
+    it, as far as it takes them.
     """
     _check_has_values(model)
     probe = Probe(model, example, seed)
     elements = _verify_modes(model, example, probe, symmetry, seed)
-    for inputs in make_other_sizes(model, example) if elements else []:
-        runs = _Runs(model, inputs, probe.on(inputs), symmetry, training=False)
+    others = [(inputs, probe.on(inputs)) for inputs in (make_other_sizes(model, example) if elements else [])]
+    if elements and symmetry.assumed:
+        others += [(example, probe.answering(forced)) for forced in list_other_paths(model, example)]
+    for inputs, other in others:
+        runs = _Runs(model, inputs, other, symmetry, training=False)
         for element in elements[:2] if runs.possible else ():  # the others tell small groups apart, at any size
             runs.check(element, decided=True)
 
