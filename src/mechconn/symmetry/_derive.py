@@ -29,7 +29,8 @@ CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_con
 INPUT = "it belongs to the model's input"
 OUTPUT = "it belongs to the model's output"
 READ_IN_PART = "the example reads only some of its places, by their numbers; another input may read the others"
-UNUSED_OR_SHARED = "the forward pass does not use the tensor, or it shares its memory with another one"
+UNUSED = "no forward pass reads the tensor"
+SHARED = "it shares its memory with another tensor"
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,24 @@ class Walk:
 
 
 def walk(
-    graph: Graph, shared: AbstractSet[str] = frozenset(), tensors: Mapping[str, TracedTensor] | None = None
+    graph: Graph,
+    shared: AbstractSet[str] = frozenset(),
+    tensors: Mapping[str, TracedTensor] | None = None,
+    read: AbstractSet[str] = frozenset(),
 ) -> Walk:
     """Tie the axes of all tensors by the rules of the operations between them; freeze what no rule covers.
 
-    With `tensors`, the axes are those that an earlier walk left, so that both graphs' rules hold for them.
+    With `tensors`, the axes are those that an earlier walk left, so that both graphs' rules hold for them. What this graph
+    does not read is frozen, unless it is among what another path of the model is known to `read`.
     """
     found, values, views = Walk(tensors=dict(tensors or {})), {}, Views()
     moving = _moving_buffers(graph)
-    used = {graph.sources[node.name].name for node in graph.nodes if node.op == "placeholder" and node.users}
+    used = list_read(graph) | read
     for node in graph.nodes:
         if node.op == "placeholder":
-            values[node] = _placed(node, graph.sources[node.name], found, moving, used - shared)
+            source = graph.sources[node.name]
+            reason = SHARED if source.name in shared else None if source.name in used else UNUSED
+            values[node] = _placed(node, source, found, moving, reason)
         elif node.op == "get_attr":  # a part of the program that a control-flow operation runs
             values[node] = None
         elif node.op == "call_function":
@@ -100,6 +107,11 @@ def walk(
                 shaped.freeze(OUTPUT)
     _freeze_read_in_part([*found.cuts, *views.cuts])
     return found
+
+
+def list_read(graph: Graph) -> set[str]:
+    """Names of the tensors that some operation reads."""
+    return {graph.sources[node.name].name for node in graph.nodes if node.op == "placeholder" and node.users}
 
 
 def _freeze_read_in_part(cuts: list[Cut]) -> None:
@@ -127,13 +139,12 @@ def _moving_buffers(graph: Graph) -> set[str]:
     return moving
 
 
-def _placed(node: Node, source: TensorOrigin, found: Walk, moving: set[str], free: AbstractSet[str]) -> Any:
+def _placed(node: Node, source: TensorOrigin, found: Walk, moving: set[str], reason: str | None) -> Any:
     value = node.meta.get("val")
     if not isinstance(value, Tensor):
         return value
     shape = tuple(map(int, value.shape))
     if source.kind == "parameter" or node.name in moving:
-        reason = None if source.name in free else UNUSED_OR_SHARED
         own = found.tensors.setdefault(source.name, TracedTensor(tuple(leaf(size) for size in shape)))
         if reason is not None:
             own.freeze(reason)

@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from mechconn.network import (
 )
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
 from mechconn.symmetry._looks import Look, LookKey, Looks, OtherAnswerError
+from mechconn.symmetry._no_dropout import NoDropout, train_without_statistics
 from mechconn.symmetry._origins import Origins
 from mechconn.symmetry._recurrent_calls import NotePacked, PackedSize, RecurrentCalls
 from mechconn.symmetry._recurrent_layers import take_apart_recurrent_layers
@@ -40,6 +41,8 @@ from mechconn.symmetry._shape_only import MissingValuesError, hide_meta
 class UnreadableError(ValueError):
     """The operations of a model cannot be read; what to do instead depends on what they were read for."""
 
+
+DRAWS = torch.Tag.nondeterministic_seeded
 
 OriginKind = Literal["parameter", "buffer", "constant", "input"]
 
@@ -130,20 +133,26 @@ def silence_export() -> Iterator[None]:
 
 
 def export_graph(
-    model: nn.Module, example_input: Inputs, forced: Mapping[LookKey, Any] | None = None
+    model: nn.Module,
+    example_input: Inputs,
+    forced: Mapping[LookKey, Any] | None = None,
+    *,
+    training: bool = False,
 ) -> Graph:
-    """The operations of the model's forward pass in evaluation mode on an example.
+    """The operations of the model's forward pass on an example, in evaluation mode or, without dropout, in training mode.
 
     Where it looks at values of its input, it gets the answers of the example, or those that are `forced`.
 
     Raises:
-        ValueError: the model rejects the example, or returns no tensor.
+        ValueError: the model rejects the example, returns no tensor, or draws random numbers.
         UnreadableError: its forward pass cannot be exported, for example because it branches on values.
     """
     for name, parameter in model.named_parameters():
         check_initialised(name, parameter)
     on_meta = has_meta_tensors(model)
     probe, arguments = _prepare(model, example_input)
+    if training:
+        train_without_statistics(probe)
     # Frozen parameters would send some modules (attention) down a path of one opaque operation.
     for parameter in probe.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
@@ -164,10 +173,32 @@ def export_graph(
         if not all(isinstance(size, int) for shape in shapes for size in shape):
             why = f"the shape of what {node.target} returns depends on values"
             raise UnreadableError(_explain_unreadable(model, why))
+    _refuse_random(model, probe, arguments, run, program)
     take_apart_recurrent_layers(program.graph)
     own = {f"model.{name}": first for name, first in map_to_first_names(probe.model).items()}
     sources = {spec.arg.name: _find_origin(spec, own) for spec in program.graph_signature.input_specs}
     return Graph(program, sources, tuple(looks.seen))
+
+
+def _refuse_random(
+    model: nn.Module, probe: nn.Module, arguments: Any, run: RecordedRun, program: torch.export.ExportedProgram
+) -> None:
+    """Raise where the operations draw random numbers on which the outputs depend."""
+    drawing = [
+        node.target for node in program.graph.nodes if DRAWS in getattr(node.target, "tags", ()) and not probe.training
+    ]
+    if not drawing or has_meta_tensors(model):
+        return
+    with isolate_rng(1, "graph"), silence_export():
+        again = _run_borrowed(probe, arguments, None)
+    pairs = zip(tree_leaves(run.output), tree_leaves(again.output), strict=True)
+    if not all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)):
+        names = ", ".join(dict.fromkeys(str(target).split(".")[1] for target in drawing))
+        raise ValueError(
+            f"{type(model).__name__} draws random numbers in evaluation mode ({names}), so that every call computes another "
+            "function; draw them in training mode alone, as F.dropout(x, p, self.training) does, or in the forward pass "
+            "from a generator of a fixed seed"
+        )
 
 
 def record_run(
@@ -357,13 +388,25 @@ class _Predictions(nn.Module):
         if self.packed is None:
             return select_predictions(self.model(*args, **kwargs))
         self.looks.restart()
-        with RecurrentCalls(self.packed), self.looks:
+        with RecurrentCalls(self.packed), NoDropout() if self.training else nullcontext(), self.looks:
             return select_predictions(self.model(*args, **kwargs))
 
 
 def select_predictions(output: Any) -> Any:
-    """What counts of a forward pass's output: its `.logits` where it has some, else all of it."""
-    return getattr(output, "logits", output)
+    """What counts of a forward pass's output: its `.logits` where it has some, else all but caches and other objects."""
+    found = getattr(output, "logits", output)
+    if isinstance(found, Mapping):
+        kept: Any = {name: part for name, part in found.items() if _is_plain(part)}
+    elif isinstance(found, list | tuple):
+        kept = [part for part in found if _is_plain(part)]
+    else:
+        return found
+    return kept if 0 < len(kept) < len(found) else found
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is made of tensors, numbers and texts."""
+    return all(isinstance(part, Tensor | int | float | str | None) for part in tree_leaves(value))
 
 
 def find_shared_memory(model: nn.Module) -> set[str]:

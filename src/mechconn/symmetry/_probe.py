@@ -11,18 +11,16 @@ from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.modules.dropout import _DropoutNd
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from mechconn.core import Inputs, isolate_rng, make_generator
-from mechconn.network import drop_computed_values, make_call_arguments, set_mode, unwrap_module
+from mechconn.network import drop_computed_values, make_call_arguments, unwrap_module
 from mechconn.symmetry._disturbance import Disturbance
 from mechconn.symmetry._graph import clone_tensors, copy_with_tensors, select_predictions, take_first_line
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
 from mechconn.symmetry._looks import LookKey, Looks
+from mechconn.symmetry._no_dropout import NoDropout, set_mode_without_dropout
 from mechconn.symmetry._origins import Origins
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -31,9 +29,6 @@ LAST_DIGITS = 4
 """By how many times the distance of 1 to the next larger number a parameter is off where rounding is measured."""
 DRAWS = 4
 """How many times it is measured."""
-
-DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
-
 
 Move: TypeAlias = Callable[[str, Tensor], Tensor]
 """A tensor's name and its values -> the moved ones."""
@@ -167,10 +162,10 @@ class Probe:
         """
         for whole in (False, True)[self._weights.whole :]:
             module = copy_with_tensors(self._module, functools.partial(self._own, whole))
-            _set_mode_without_dropout(module, training)
+            set_mode_without_dropout(module, training)
             args, kwargs = clone_tensors(self._arguments)
             try:
-                with isolate_rng(self._seed, "verify"), _NoDropout(), mode, self._answered(module, (args, kwargs)):
+                with isolate_rng(self._seed, "verify"), NoDropout(), mode, self._answered(module, (args, kwargs)):
                     found = select_predictions(module(*args, **kwargs))
             except Exception:
                 if whole:
@@ -291,15 +286,6 @@ def _list_named(model: nn.Module) -> tuple[Iterator[tuple[str, Tensor]], Iterato
     return model.named_parameters(), model.named_buffers()
 
 
-def _set_mode_without_dropout(module: nn.Module, training: bool) -> None:
-    set_mode(module, training)
-    for part in module.modules():
-        if isinstance(part, _DropoutNd):
-            part.eval()
-        elif isinstance(part, nn.MultiheadAttention | nn.RNNBase):
-            part.dropout = 0.0
-
-
 def _list_outputs(found: Any) -> list[Tensor]:
     """Every tensor that a model returns, real and in float64."""
     leaves = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
@@ -311,21 +297,6 @@ def _widened(value: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
     return value.detach().to(torch.float64 if value.is_floating_point() else value.dtype, copy=True)
-
-
-class _NoDropout(TorchFunctionMode):
-    """Dropout that drops nothing, also where a forward pass calls it as a function."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in DROPOUTS:
-            return args[0] if args else kwargs["input"]
-        if func is F.scaled_dot_product_attention:
-            if len(args) > 4:
-                args = (*args[:4], 0.0, *args[5:])
-            else:
-                kwargs["dropout_p"] = 0.0
-        return func(*args, **kwargs)
 
 
 class _Types(TorchDispatchMode):

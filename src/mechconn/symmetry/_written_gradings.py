@@ -79,6 +79,7 @@ RULES: dict[str, GradingRule] = {
     **dict.fromkeys(("slice_scatter", "select_scatter"), write_part),
     **dict.fromkeys(("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "grid_sampler"), resample),
     **dict.fromkeys(("tril", "triu"), triangle),
+    **dict.fromkeys("empty new_empty empty_like empty_permuted".split(), _layout_gradings.zeros),
     "index": lookup,
     "copy": copy,
     "tile": tile,

@@ -23,7 +23,7 @@ def copy(call: Call) -> RuleResult:
 
 
 def fill(call: Call) -> RuleResult:
-    """One value everywhere."""
+    """One value everywhere, or values that nothing has set yet."""
     return tuple(leaf(size) for size in call.shape)
 
 
@@ -164,7 +164,7 @@ RULES: dict[str, Rule] = {
     "index": lookup,
     "index_put": write_places,
     "copy": copy,
-    "fill": fill,
+    **dict.fromkeys("fill empty new_empty empty_like empty_permuted".split(), fill),
     "tile": tile,
     "as_strided": windows,
     "mechconn::look": look,
