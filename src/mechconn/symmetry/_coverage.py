@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mechconn.symmetry._symmetry import Symmetry
 
 NOT_HIDDEN = frozenset((INPUT, OUTPUT, WINDOW, TABLE, PADDING, UNUSED))
-"""Reasons of axes that hold no hidden units: they belong to inputs, outputs, positions, tables of indices, or unread tensors."""
+"""Reasons of axes that hold no hidden units: those of inputs, outputs, positions, tables, or unread tensors."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,13 @@ from mechconn.symmetry._views import MOVING, PartOfView, Views
 BATCH_NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "instance_norm")
 STATISTICS = ("running_mean", "running_var")
 CUTTING = ("slice", *_layout_rules.SPLIT_OPERATIONS)
-CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size", "mechconn::expect")
+CHECKS = (
+    "_assert_tensor_metadata",
+    "_assert_scalar",
+    "_assert_async",
+    "sym_constrain_range_for_size",
+    "mechconn::expect",
+)
 
 INPUT = "it belongs to the model's input"
 OUTPUT = "it belongs to the model's output"
@@ -85,8 +91,8 @@ def walk(
 ) -> Walk:
     """Tie the axes of all tensors by the rules of the operations between them; freeze what no rule covers.
 
-    With `tensors`, the axes are those that an earlier walk left, so that both graphs' rules hold for them. What this graph
-    does not read is frozen, unless it is among what another path of the model is known to `read`.
+    With `tensors`, the axes are those that an earlier walk left, so that both graphs' rules hold for them.
+    What this graph does not read is frozen, unless it is among what another path of the model is known to `read`.
     """
     found, values, views = Walk(tensors=dict(tensors or {})), {}, Views()
     moving = _moving_buffers(graph)

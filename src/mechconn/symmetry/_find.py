@@ -26,6 +26,7 @@ from mechconn.symmetry._probe import Probe
 from mechconn.symmetry._sizes import find_sizes_read_otherwise
 from mechconn.symmetry._symmetry import Symmetry
 from mechconn.symmetry._symmetry_fields import UnitPlace
+from mechconn.symmetry._training_paths import export_training_path
 from mechconn.symmetry._verify import relative_error
 
 TRIED = 3
@@ -117,7 +118,8 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         ) from error
     others = read_other_paths(model, example_input, graph)
     paths = [graph, *others.graphs]
-    paths += _list_training_paths(model, example_input, paths)
+    trained = export_training_path(model, example_input, {name for path in paths for name in list_read(path)})
+    paths += [] if trained is None else [trained]
     found = walk_all(paths, list(_graphs_of_other_sizes(model, example_input)), find_shared_memory(model))
     names = name_unit_groups(found.tensors)
     tensors: list[tuple[str, torch.Tensor]] = [*model.named_parameters(), *model.named_buffers()]
@@ -180,22 +182,11 @@ def _graphs_of_other_sizes(model: nn.Module, example: Inputs) -> Iterator[Graph]
             yield export_graph(model, inputs)
 
 
-def _list_training_paths(model: nn.Module, example: Inputs, paths: Sequence[Graph]) -> Iterator[Graph]:
-    """The operations in training mode, where they read parameters that no other path does: auxiliary heads."""
-    read = {name for graph in paths for name in list_read(graph)}
-    unread = {name for name, _ in model.named_parameters()} - read
-    if unread:
-        with suppress(ValueError):  # `verify` runs training mode all the same
-            graph = export_graph(model, example, training=True)
-            if list_read(graph) & unread:
-                yield graph
-
-
 def walk_all(paths: Sequence[Graph], sizes: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
     """The permutations that every graph of one model allows; an axis that two graphs divide differently has none.
 
-    Paths on inputs of one size may read different tensors, as one that runs in training mode alone; at other sizes, what
-    is not read is frozen.
+    Paths on inputs of one size may read different tensors, as one that runs in training mode alone; at other sizes,
+    what is not read is frozen.
     """
     read = {name for graph in paths for name in list_read(graph)}
     steps = [*((graph, read) for graph in paths), *((graph, set[str]()) for graph in sizes)]

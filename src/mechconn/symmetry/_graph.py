@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import io
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -20,22 +14,20 @@ from torch.fx import Interpreter, Node
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mechconn.core import Inputs, isolate_rng
-from mechconn.network import (
-    check_initialised,
-    copy_module,
-    drop_computed_values,
-    has_mode_or_loading_rules,
-    make_call_arguments,
-    make_input_caster,
-    set_mode,
-)
-from mechconn.symmetry._lazy_weights import Memory, make_lazy
+from mechconn.network import check_initialised, make_call_arguments
 from mechconn.symmetry._looks import Look, LookKey, Looks, OtherAnswerError
-from mechconn.symmetry._no_dropout import NoDropout, train_without_statistics
-from mechconn.symmetry._origins import Origins
-from mechconn.symmetry._recurrent_calls import NotePacked, PackedSize, RecurrentCalls
+from mechconn.symmetry._module_copies import copy_with_tensors, has_meta_tensors
+from mechconn.symmetry._no_dropout import train_without_statistics
+from mechconn.symmetry._recorded_runs import (
+    Predictions,
+    RecordedRun,
+    prepare,
+    run_borrowed,
+    silence_export,
+    take_first_line,
+)
 from mechconn.symmetry._recurrent_layers import take_apart_recurrent_layers
-from mechconn.symmetry._shape_only import MissingValuesError, hide_meta
+from mechconn.symmetry._shape_only import MissingValuesError
 
 
 class UnreadableError(ValueError):
@@ -118,20 +110,6 @@ class _Watched(Interpreter):
         return super().call_function(target, args, kwargs)
 
 
-@contextmanager
-def silence_export() -> Iterator[None]:
-    """Context manager: suppress logging, printing and warnings; an export reports through its error."""
-    before = logging.root.manager.disable
-    try:
-        logging.disable(logging.CRITICAL)
-        aside = io.StringIO()
-        with warnings.catch_warnings(), redirect_stdout(aside), redirect_stderr(aside):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
 def export_graph(
     model: nn.Module,
     example_input: Inputs,
@@ -139,7 +117,7 @@ def export_graph(
     *,
     training: bool = False,
 ) -> Graph:
-    """The operations of the model's forward pass on an example, in evaluation mode or, without dropout, in training mode.
+    """The operations of the model's forward pass on an example, in evaluation mode or, without dropout, in training.
 
     Where it looks at values of its input, it gets the answers of the example, or those that are `forced`.
 
@@ -150,7 +128,7 @@ def export_graph(
     for name, parameter in model.named_parameters():
         check_initialised(name, parameter)
     on_meta = has_meta_tensors(model)
-    probe, arguments = _prepare(model, example_input)
+    probe, arguments = prepare(model, example_input)
     if training:
         train_without_statistics(probe)
     # Frozen parameters would send some modules (attention) down a path of one opaque operation.
@@ -190,64 +168,15 @@ def _refuse_random(
     if not drawing or has_meta_tensors(model):
         return
     with isolate_rng(1, "graph"), silence_export():
-        again = _run_borrowed(probe, arguments, None)
+        again = run_borrowed(probe, arguments, None)
     pairs = zip(tree_leaves(run.output), tree_leaves(again.output), strict=True)
     if not all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)):
         names = ", ".join(dict.fromkeys(str(target).split(".")[1] for target in drawing))
         raise ValueError(
-            f"{type(model).__name__} draws random numbers in evaluation mode ({names}), so that every call computes another "
-            "function; draw them in training mode alone, as F.dropout(x, p, self.training) does, or in the forward pass "
-            "from a generator of a fixed seed"
+            f"{type(model).__name__} draws random numbers in evaluation mode ({names}), so that every call computes "
+            "another function; draw them in training mode alone, as F.dropout(x, p, self.training) does, or from a "
+            "generator that the forward pass seeds"
         )
-
-
-def record_run(
-    model: nn.Module, example_input: Inputs, forced: Mapping[LookKey, Any] | None = None
-) -> RecordedRun | None:
-    """A run in evaluation mode on the example, with the answers that are forced; None where the model raises."""
-    probe, arguments = _prepare(model, example_input)
-    try:
-        with isolate_rng(0, "graph"), silence_export():
-            return _run_borrowed(probe, arguments, forced)
-    except Exception:  # any refusal
-        return None
-
-
-def _prepare(model: nn.Module, example_input: Inputs) -> tuple[_Predictions, Any]:
-    """The model in evaluation mode, and the arguments of a call.
-
-    A copy that holds the model's own weights: they are not copied but where a change of the mode writes into them.
-    """
-    writing = _writes_into_weights(model)
-    probe = _Predictions(
-        copy_with_tensors(model, lambda t: t if isinstance(t, nn.Parameter) and not writing else t.clone())
-    )
-    drop_computed_values(probe)
-    set_mode(probe, False)
-    fitted = example_input if has_meta_tensors(model) else make_input_caster(model)(example_input)
-    return probe, make_call_arguments(fitted)
-
-
-def has_meta_tensors(model: nn.Module) -> bool:
-    """Whether some parameter or buffer has no values."""
-    return any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers()))
-
-
-@dataclass(frozen=True)
-class RecordedRun:
-    """What a run on an example shows that an export needs.
-
-    Attributes:
-        output: what the model returned.
-        packed: the sizes of packed sequences.
-        looks: at which values it looked.
-        operations: what it ran.
-    """
-
-    output: Any
-    packed: list[PackedSize]
-    looks: list[Look]
-    operations: list[Any]
 
 
 def _check_accepted(
@@ -255,7 +184,7 @@ def _check_accepted(
 ) -> RecordedRun:
     """A run on the example; raise unless the model runs on it and returns tensors."""
     try:
-        run = _run_borrowed(probe, arguments, forced)
+        run = run_borrowed(probe, arguments, forced)
     except MissingValuesError as error:
         raise UnreadableError(_explain_unreadable(model, take_first_line(error))) from error
     except Exception as error:
@@ -267,72 +196,7 @@ def _check_accepted(
     return run
 
 
-@torch.no_grad()
-def _run_borrowed(probe: nn.Module, arguments: Any, forced: Mapping[LookKey, Any] | None = None) -> RecordedRun:
-    """A run of a model; on the meta device, results have no values.
-
-    No weight is copied where it runs without.
-    """
-    hidden = tree_map(lambda v: hide_meta(v) if isinstance(v, Tensor) else v, arguments)
-    try:
-        return _run_recorded(copy_with_tensors(probe, borrow), clone_tensors(hidden), forced)
-    except Exception:
-        if has_meta_tensors(probe):
-            raise
-        return _run_recorded(copy_with_tensors(probe, torch.clone), clone_tensors(hidden), forced)
-
-
-def _run_recorded(module: nn.Module, arguments: Any, forced: Mapping[LookKey, Any] | None) -> RecordedRun:
-    args, kwargs = arguments
-    origins = Origins(module, tree_leaves(arguments))
-    with NotePacked() as packed, origins, Looks(origins, forced) as looks:
-        found = module(*args, **kwargs)
-    return RecordedRun(found, packed.seen, looks.seen, origins.operations)
-
-
-def clone_tensors(values: Any) -> Any:
-    """The same structure with copies of its tensors."""
-    return tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, values)
-
-
-def _writes_into_weights(model: nn.Module) -> bool:
-    """Whether a change of the mode, or the loading of its own state, writes into the model's weights."""
-    if not has_mode_or_loading_rules(model):
-        return False
-    memory = Memory(0)
-    try:
-        trial = copy_with_tensors(model, functools.partial(borrow, memory=memory))
-        drop_computed_values(trial)
-        set_mode(trial, False)
-    except Exception:  # a rule that cannot do without tensors of its own
-        return True
-    return memory.has_written
-
-
-def borrow(tensor: Tensor, memory: Memory | None = None) -> Tensor:
-    """A tensor for a forward pass that cannot write into this one: a parameter is not copied."""
-    if tensor.is_meta:
-        return hide_meta(tensor)
-    if not isinstance(tensor, nn.Parameter):
-        return tensor.detach().clone()
-    return make_lazy(_Borrowed(tensor.detach(), str(id(tensor))), memory or Memory(0), tensor.dtype)
-
-
-@dataclass(frozen=True)
-class _Borrowed:
-    """A parameter as it is."""
-
-    like: Tensor
-    name: str
-
-    def make(self) -> Tensor:
-        return self.like
-
-    def rows(self, which: slice | Tensor) -> None:
-        return None
-
-
-def _faked(probe: _Predictions, arguments: Any) -> tuple[_Predictions, Any]:
+def _faked(probe: Predictions, arguments: Any) -> tuple[Predictions, Any]:
     """The model and its arguments as torch.export's own tensors without values, those on the meta device on the CPU."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
 
@@ -344,7 +208,7 @@ def _faked(probe: _Predictions, arguments: Any) -> tuple[_Predictions, Any]:
 
     requires = {name: parameter.requires_grad for name, parameter in probe.named_parameters()}
     made = copy_with_tensors(probe, fake)
-    assert isinstance(made, _Predictions)
+    assert isinstance(made, Predictions)
     for name, parameter in made.named_parameters():
         parameter.requires_grad_(requires[name])
     return made, tree_map(lambda v: fake(v) if isinstance(v, Tensor) else v, arguments)
@@ -356,57 +220,6 @@ def _check_tensors(model: nn.Module, found: Any) -> None:
             f"cannot read the operations of {type(model).__name__} (it returns no tensor but {type(found).__name__}); "
             f"wrap it to return its predictions"
         )
-
-
-def copy_with_tensors(model: nn.Module, made: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A copy of a module that holds what `made` returns for each of its tensors, also those that are plain attributes.
-
-    What is one tensor in the module is one in the copy.
-    """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False), *vars(module).values()):
-            if isinstance(tensor, Tensor) and id(tensor) not in memo:
-                new = made(tensor).detach()
-                is_parameter = isinstance(tensor, nn.Parameter)
-                memo[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if is_parameter else new
-    return copy_module(model, memo)
-
-
-class _Predictions(nn.Module):
-    """A model of which only the predictions count: caches and hidden states beside the logits are no outputs."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.packed: list[PackedSize] | None = None
-        """Of an export, the sizes of packed sequences; None of a run."""
-        self.looks = Looks(replayed=())
-        """Of an export, what answers looks at values."""
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self.packed is None:
-            return select_predictions(self.model(*args, **kwargs))
-        self.looks.restart()
-        with RecurrentCalls(self.packed), NoDropout() if self.training else nullcontext(), self.looks:
-            return select_predictions(self.model(*args, **kwargs))
-
-
-def select_predictions(output: Any) -> Any:
-    """What counts of a forward pass's output: its `.logits` where it has some, else all but caches and other objects."""
-    found = getattr(output, "logits", output)
-    if isinstance(found, Mapping):
-        kept: Any = {name: part for name, part in found.items() if _is_plain(part)}
-    elif isinstance(found, list | tuple):
-        kept = [part for part in found if _is_plain(part)]
-    else:
-        return found
-    return kept if 0 < len(kept) < len(found) else found
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value is made of tensors, numbers and texts."""
-    return all(isinstance(part, Tensor | int | float | str | None) for part in tree_leaves(value))
 
 
 def find_shared_memory(model: nn.Module) -> set[str]:
@@ -447,12 +260,6 @@ def _find_origin(spec: InputSpec, own: Mapping[str, str]) -> TensorOrigin:
         return TensorOrigin(kind, spec.arg.name)
     target = str(spec.target)
     return TensorOrigin(kind, own.get(target, target))
-
-
-def take_first_line(error: Exception) -> str:
-    """The first line of an error's text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _explain_unreadable(model: nn.Module, why: str) -> str:

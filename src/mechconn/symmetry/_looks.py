@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.fx.node import has_side_effect
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
@@ -72,7 +73,7 @@ class Look:
 
 
 torch.library.define("mechconn::expect", "(Tensor x, float[] values) -> ()")
-torch.fx.node.has_side_effect(torch.ops.mechconn.expect.default)
+has_side_effect(torch.ops.mechconn.expect.default)
 
 
 @torch.library.register_fake("mechconn::expect")
@@ -145,6 +146,15 @@ class Looks(TorchFunctionMode):
             return self._list(args[0])
         if func in SCALAR:
             return self._read_scalar(func, args, kwargs)
+        if func in (Tensor.__getitem__, Tensor.__setitem__):
+            return func(args[0], self._index(args[1]), *args[2:])
+        if func in SIZED:
+            first = 1 if isinstance(args[0], Tensor) and func is not torch.arange else 0
+            return func(*args[:first], *tree_map(self._size, args[first:]), **kwargs)
+        return self._select(func, args, kwargs)
+
+    def _select(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What a function returns that may return a tensor whose shape depends on values."""
         if func in NONZERO or (func is torch.where and len(args) == 1):
             return self._find_places(func, args, kwargs)
         if func in DISTINCT and len(args) == 1 and not any(v for k, v in kwargs.items() if k != "sorted"):
@@ -154,12 +164,6 @@ class Looks(TorchFunctionMode):
         if func in (torch.masked_select, Tensor.masked_select):
             x, mask = torch.broadcast_tensors(*args)
             return x[tuple(self._read_shape("nonzero", mask).unbind(1))]
-        if func in (Tensor.__getitem__, Tensor.__setitem__):
-            return func(args[0], self._index(args[1]), *args[2:])
-        if func in SIZED:
-            first = 1 if isinstance(args[0], Tensor) and func not in (torch.arange,) else 0
-            args = (*args[:first], *tree_map(self._size, args[first:]))
-            return func(*args, **kwargs)
         return func(*args, **kwargs)
 
     # ------------------------------------------------------------ kinds of looks

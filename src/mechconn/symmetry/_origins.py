@@ -72,5 +72,3 @@ class Origins(TorchDispatchMode):
         if origin and not isinstance(tensor, LazyWeight | ShapeOnly):
             storage = tensor.untyped_storage()
             self._known[storage._cdata] = (StorageWeakRef(storage), origin)
-
-

@@ -14,13 +14,14 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from mechconn.core import Inputs
-from mechconn.symmetry._graph import Graph, RecordedRun, export_graph, record_run
+from mechconn.symmetry._graph import Graph, export_graph
 from mechconn.symmetry._looks import Look, LookKey
 from mechconn.symmetry._origins import Origin
+from mechconn.symmetry._recorded_runs import RecordedRun, record_run
 
 RUNS = 40
 """Runs in which an answer is another one."""
-PATHS = 4
+PATHS = 3
 """Other paths that are read."""
 OFTEN = 2
 """How many looks at one place of the code get other answers; layers and rows look at the same."""
@@ -57,14 +58,16 @@ class _Place:
 
 
 def _describe(places: Mapping[tuple[str, str], _Place]) -> Iterator[str]:
-    """A line for each place that leads elsewhere, and one for all places where the model raises instead."""
-    checks = [where for (_, where), place in places.items() if set(place.outcomes) <= {RAISES, SAME}]
+    """A line for each place that leads elsewhere, and one for all places of which no other answer was read."""
+    others = {where: place for (_, where), place in places.items() if READ not in place.outcomes}
     for (asked, where), place in places.items():
-        if where not in checks:
+        if READ in place.outcomes:
             tried = "; ".join(f"{' or '.join(answers)} {what}" for what, answers in place.outcomes.items())
             yield f"{WORDS.get(asked, asked)} in {where}: {' or '.join(place.answers)} on the example, {tried}"
-    if checks:
-        yield f"{', '.join(dict.fromkeys(checks))}: as on the example; another answer {RAISES} or changes nothing"
+    if others:
+        all_tried = not any(UNREAD in place.outcomes for place in others.values())
+        every = "every other answer" if all_tried else "not all other answers were tried; what was"
+        yield f"what is seen in {', '.join(others)}: as on the example, {every} {RAISES} or {SAME}"
 
 
 def read_other_paths(model: nn.Module, example: Inputs, graph: Graph) -> OtherPaths:

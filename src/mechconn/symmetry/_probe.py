@@ -17,11 +17,12 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from mechconn.core import Inputs, isolate_rng, make_generator
 from mechconn.network import drop_computed_values, make_call_arguments, unwrap_module
 from mechconn.symmetry._disturbance import Disturbance
-from mechconn.symmetry._graph import clone_tensors, copy_with_tensors, select_predictions, take_first_line
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
 from mechconn.symmetry._looks import LookKey, Looks
+from mechconn.symmetry._module_copies import clone_tensors, copy_with_tensors
 from mechconn.symmetry._no_dropout import NoDropout, set_mode_without_dropout
 from mechconn.symmetry._origins import Origins
+from mechconn.symmetry._recorded_runs import select_predictions, take_first_line
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """Types that a forward pass may compute in."""

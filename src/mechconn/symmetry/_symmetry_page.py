@@ -70,17 +70,21 @@ def list_lines(symmetry: Symmetry) -> Iterator[str]:
         if len(groups) > LISTED:
             yield f"  and {len(groups) - LISTED} more groups{'' if kind == 'permutation' else f' of kind {kind}'}"
     yield from _list_missing(symmetry)
+    yield from _list_approximate(symmetry)
+    if symmetry.unknown:
+        yield f"  operations without a rule: {', '.join(symmetry.unknown)}"
+    yield from (f"  assumes: {assumed}" for assumed in symmetry.assumed)
+    if symmetry.rules:
+        yield f"  rules of the user's: {', '.join(symmetry.rules.values())}"
+
+
+def _list_approximate(symmetry: Symmetry) -> Iterator[str]:
+    """Scales that hold approximately, and by how much the outputs change."""
     for action in symmetry.approximate[:LISTED]:
         error = "not measured" if action.error is None else f"{action.error:.1e}"
         yield f"  {action.name}: approximate, error {error}"
     if len(symmetry.approximate) > LISTED:
         yield f"  and {len(symmetry.approximate) - LISTED} more approximate groups"
-    if symmetry.unknown:
-        yield f"  operations without a rule: {', '.join(symmetry.unknown)}"
-    for assumed in symmetry.assumed:
-        yield f"  assumes: {assumed}"
-    if symmetry.rules:
-        yield f"  rules of the user's: {', '.join(symmetry.rules.values())}"
 
 
 def _list_missing(symmetry: Symmetry) -> Iterator[str]:

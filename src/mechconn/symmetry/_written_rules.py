@@ -6,6 +6,7 @@ An export has no writing in place: `y[:, i] = x` becomes an operation that retur
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -47,11 +48,10 @@ def write_places(call: Call) -> RuleResult:
         raise NoRuleError
     found = _list_looked_up(x, named, [max(index.shape[0] if index.axes else 1 for _, index in named)])
     lengths = tuple(map(length, found))
-    target = broadcast([TracedTensor(found), values], lengths)
-    del target
-    for back, axis in enumerate(reversed(values.axes), 1):
-        if length(axis) != 1 and (back > len(found) or length(axis) != lengths[-back]):
-            values.freeze(TABLE)
+    broadcast([TracedTensor(found), values], lengths)
+    odd = [axis for back, axis in enumerate(reversed(values.axes), 1) if length(axis) not in (1, *lengths[-back:][:1])]
+    for axis in odd:  # a mask selects fewer places than it is long
+        freeze(axis, TABLE)
     return x.axes
 
 
@@ -71,7 +71,7 @@ def _list_indices(call: Call) -> list[tuple[int, TracedTensor]]:
     return [(i, index) for i, index in enumerate(call.indices) if index is not None]
 
 
-def _list_looked_up(x: TracedTensor, named: list[tuple[int, TracedTensor]], shape: list[int]) -> tuple[Axis, ...]:
+def _list_looked_up(x: TracedTensor, named: list[tuple[int, TracedTensor]], shape: Sequence[int]) -> tuple[Axis, ...]:
     """Axes of what indices look up: theirs at the place of those that they index, or in front if these lie apart."""
     dims = [dim for dim, _ in named]
     for dim in dims:
