@@ -34,7 +34,8 @@ class UnreadableError(ValueError):
     """The operations of a model cannot be read; what to do instead depends on what they were read for."""
 
 
-DRAWS = torch.Tag.nondeterministic_seeded
+SEEDS = 5
+"""Runs with other random numbers, of which one must have other outputs for these to count, and one more."""
 
 OriginKind = Literal["parameter", "buffer", "constant", "input"]
 
@@ -161,22 +162,31 @@ def export_graph(
 def _refuse_random(
     model: nn.Module, probe: nn.Module, arguments: Any, run: RecordedRun, program: torch.export.ExportedProgram
 ) -> None:
-    """Raise where the operations draw random numbers on which the outputs depend."""
-    drawing = [
-        node.target for node in program.graph.nodes if DRAWS in getattr(node.target, "tags", ()) and not probe.training
-    ]
-    if not drawing or has_meta_tensors(model):
+    """Raise where random numbers are drawn for hidden units, as dropout does, and the outputs depend on them."""
+    names = list(_list_drawn(program))
+    if not names or has_meta_tensors(model) or probe.training:
         return
-    with isolate_rng(1, "graph"), silence_export():
-        again = run_borrowed(probe, arguments, None)
-    pairs = zip(tree_leaves(run.output), tree_leaves(again.output), strict=True)
-    if not all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)):
-        names = ", ".join(dict.fromkeys(str(target).split(".")[1] for target in drawing))
-        raise ValueError(
-            f"{type(model).__name__} draws random numbers in evaluation mode ({names}), so that every call computes "
-            "another function; draw them in training mode alone, as F.dropout(x, p, self.training) does, or from a "
-            "generator that the forward pass seeds"
-        )
+    for seed in range(1, SEEDS):
+        with isolate_rng(seed, "graph"), silence_export():
+            again = run_borrowed(probe, arguments)
+        pairs = zip(tree_leaves(run.output), tree_leaves(again.output), strict=True)
+        if not all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)):
+            raise ValueError(
+                f"{type(model).__name__} draws random numbers for its hidden units in evaluation mode "
+                f"({', '.join(dict.fromkeys(names))}), so that every call computes another function; draw them in "
+                "training mode alone, as F.dropout(x, p, self.training) does"
+            )
+
+
+def _list_drawn(program: torch.export.ExportedProgram) -> Iterator[str]:
+    """Operations that draw random numbers for tensors that depend on parameters."""
+    parameters = set(program.graph_signature.inputs_to_parameters)
+    dependent: set[Node] = set()
+    for node in program.graph.nodes:
+        if node.name in parameters or not dependent.isdisjoint(node.all_input_nodes):
+            dependent.add(node)
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+                yield str(node.target).split(".")[1]
 
 
 def _check_accepted(

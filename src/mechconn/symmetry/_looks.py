@@ -33,6 +33,8 @@ SCALAR = frozenset(
     )
 )
 """Functions that return plain values."""
+EXACT = frozenset((Tensor.__int__, Tensor.__index__, Tensor.__float__, Tensor.__bool__))
+"""Those of which Python takes nothing but numbers of its own types."""
 NONZERO = frozenset((Tensor.nonzero, torch.nonzero, Tensor.argwhere, torch.argwhere))
 DISTINCT = {
     **dict.fromkeys((torch.unique, Tensor.unique), "unique"),
@@ -173,14 +175,14 @@ class Looks(TorchFunctionMode):
         key = self._key("value")
         if self._replayed is None:
             answer, origin = self._noted(key, lambda: func(*args, **kwargs), args)
-            return _tracked(answer, self, origin)
+            return answer if func in EXACT else _tracked(answer, self, origin)
         known = self._replayed.get(key)
         if known is None or known.origin is Origin.WEIGHTS:
             return func(*args, **kwargs)
         self.seen.append(known)
         if len(args) == 1:
             torch.ops.mechconn.expect(args[0], [float(known.answer)])
-        return _tracked(known.answer, self, known.origin)
+        return known.answer if func in EXACT else _tracked(known.answer, self, known.origin)
 
     def _list(self, x: Tensor) -> Any:
         """Plain values in lists, one look for each, as an export asks for them."""

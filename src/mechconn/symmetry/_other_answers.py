@@ -23,6 +23,8 @@ RUNS = 40
 """Runs in which an answer is another one."""
 PATHS = 3
 """Other paths that are read."""
+FAR = 1e30
+"""A number beyond any threshold."""
 OFTEN = 2
 """How many looks at one place of the code get other answers; layers and rows look at the same."""
 
@@ -138,7 +140,7 @@ def list_answers(answer: Any) -> list[Any]:
 
     Example:
         >>> list_answers(True), list_answers(3), list_answers(0.5), list_answers([2, 4])
-        ([False], [2, 4], [-0.5, 0.0, 1.0], [[1, 4], [3, 4]])
+        ([False], [2, 4], [-0.5, 0.0, 1e+30, -1e+30], [[1, 4], [3, 4]])
     """
     if isinstance(answer, bool):
         return [not answer]
@@ -146,7 +148,7 @@ def list_answers(answer: Any) -> list[Any]:
         return [[n, *answer[1:]] for n in list_answers(answer[0])]
     if isinstance(answer, int):
         return [n for n in (answer - 1, answer + 1) if n >= 0 or answer < 0]
-    return [x for x in (-answer, 0.0, 2 * answer) if x != answer] if isinstance(answer, float) else []
+    return [x for x in (-answer, 0.0, FAR, -FAR) if x != answer] if isinstance(answer, float) else []
 
 
 def _sign(run: RecordedRun) -> int:
