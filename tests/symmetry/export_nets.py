@@ -135,7 +135,8 @@ GOOD: dict[str, Function] = {
     "a check": checked,
     "two paths": either,
     "a list of numbers": lambda net, x: net.b(net.units(x) * sum((x[:2, 0] > 0).tolist())),
-    "a size": lambda net, x: net.b(net.units(x) + torch.zeros((x[:, 0] > 0).sum(), 1)),
+    "a size": lambda net, x: net.b(net.units(x) + x.new_zeros(int((x[:, 0] > 0).sum()), 1)),
+    "filled": lambda net, x: net.b(_filled(net.units(x), x[:, 0] > 0.5)),
     "selected": lambda net, x: net.b(net.units(x[(x > 0).all(1)])),
     "nonzero": lambda net, x: net.b(net.units(x)[torch.where(x[:, 0] > 0)[0]]),
     "repeated": lambda net, x: net.b(torch.repeat_interleave(net.units(x), (x[:, 0] > 0).long() + 1, dim=0)),
@@ -157,6 +158,9 @@ BAD: dict[str, Function] = {
     "picks units": lambda net, x: net.units(x)[torch.arange(len(x)), x.argmax(1)],
     "shifts units": lambda net, x: net.b(F.pad(net.units(x), (1, -1))),
     "windows of units": lambda net, x: net.units(x).contiguous().as_strided((len(x), 5, 2), (HIDDEN, 1, 1)).amax(2),
+    "windows of a transposed matrix": lambda net, x: net.b(
+        net.units(_square(x)).T.as_strided((HIDDEN, HIDDEN), (HIDDEN, 1)).cumsum(0)
+    ),
     "a triangle of units": lambda net, x: net.b(net.units(x).tril()),
     "tiles and reads in order": lambda net, x: net.twice(net.units(x).tile((2,)).cumsum(1)),
     "resamples units": lambda net, x: net.b(
@@ -174,9 +178,20 @@ BAD: dict[str, Function] = {
 """They may not."""
 
 
+def _square(x: Tensor) -> Tensor:
+    """As many rows as there are units."""
+    return x[:1].repeat(HIDDEN, 1) * torch.arange(1, HIDDEN + 1)[:, None]
+
+
 def _with_first(h: Tensor, values: Tensor) -> Tensor:
     h = h.clone()
     h[:, 0] = values
+    return h
+
+
+def _filled(h: Tensor, where: Tensor) -> Tensor:
+    h = h.clone()
+    h[where] = 0.5
     return h
 
 

@@ -109,6 +109,15 @@ def test_looks_at_hidden_units_are_refused() -> None:
         mc.symmetry_of(model, X)
 
 
+def test_a_number_that_was_read_from_hidden_units_stays_theirs() -> None:
+    """A tensor that is made from such a number is looked at: the path depends on weights all the same."""
+    model = net(
+        lambda net, x: net.b(net.units(x)) if torch.full((2,), net.units(x).sum().item()).sum() > -1e9 else x.sum(0)
+    )
+    with pytest.raises(ValueError, match="must not branch on values: write the symmetry yourself"):
+        mc.symmetry_of(model, X)
+
+
 def batches(values: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(part, torch.zeros(len(part), dtype=torch.long)) for part in values.split(4)]
 

@@ -28,6 +28,7 @@ from mechconn.symmetry._recorded_runs import (
 )
 from mechconn.symmetry._recurrent_layers import take_apart_recurrent_layers
 from mechconn.symmetry._shape_only import MissingValuesError
+from mechconn.symmetry._windows import name_windows
 
 
 class UnreadableError(ValueError):
@@ -152,15 +153,21 @@ def export_graph(
         if not all(isinstance(size, int) for shape in shapes for size in shape):
             why = f"the shape of what {node.target} returns depends on values"
             raise UnreadableError(_explain_unreadable(model, why))
-    _refuse_random(model, probe, arguments, run, program)
+    _refuse_random(model, probe, arguments, run, forced, program)
     take_apart_recurrent_layers(program.graph)
+    name_windows(program.graph)
     own = {f"model.{name}": first for name, first in map_to_first_names(probe.model).items()}
     sources = {spec.arg.name: _find_origin(spec, own) for spec in program.graph_signature.input_specs}
     return Graph(program, sources, tuple(looks.seen))
 
 
 def _refuse_random(
-    model: nn.Module, probe: nn.Module, arguments: Any, run: RecordedRun, program: torch.export.ExportedProgram
+    model: nn.Module,
+    probe: nn.Module,
+    arguments: Any,
+    run: RecordedRun,
+    forced: Mapping[LookKey, Any] | None,
+    program: torch.export.ExportedProgram,
 ) -> None:
     """Raise where random numbers are drawn for hidden units, as dropout does, and the outputs depend on them."""
     names = list(_list_drawn(program))
@@ -168,7 +175,7 @@ def _refuse_random(
         return
     for seed in range(1, SEEDS):
         with isolate_rng(seed, "graph"), silence_export():
-            again = run_borrowed(probe, arguments)
+            again = run_borrowed(probe, arguments, forced)
         pairs = zip(tree_leaves(run.output), tree_leaves(again.output), strict=True)
         if not all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)):
             raise ValueError(

@@ -136,6 +136,8 @@ class Looks(TorchFunctionMode):
         self._origins, self._forced = origins, dict(forced or {})
         self._replayed = None if replayed is None else {look.key: look for look in replayed}
         self._asked: Counter[tuple[str, str]] = Counter()
+        self._reached = Origin.CONSTANT
+        """What the answers so far depend on: numbers that they gave may be in any tensor from then on."""
 
     def restart(self) -> None:
         """Begin anew: the next look is the first."""
@@ -148,6 +150,9 @@ class Looks(TorchFunctionMode):
             return self._list(args[0])
         if func in SCALAR:
             return self._read_scalar(func, args, kwargs)
+        if func is Tensor.__setitem__ and _is_mask(args[1]) and not isinstance(args[2], Tensor):
+            mask = args[1].view(*args[1].shape, *[1] * (args[0].dim() - args[1].dim()))
+            return args[0].masked_fill_(mask, args[2])
         if func in (Tensor.__getitem__, Tensor.__setitem__):
             return func(args[0], self._index(args[1]), *args[2:])
         if func in SIZED:
@@ -223,7 +228,7 @@ class Looks(TorchFunctionMode):
         """What indexes a tensor: a mask as the places where it is true, numbers that tensors hold as numbers."""
         parts: list[Any] = []
         for part in given if isinstance(given, tuple) else (given,):
-            if isinstance(part, Tensor) and part.dtype in (torch.bool, torch.uint8) and part.dim():
+            if _is_mask(part):
                 places = self._read_shape("nonzero", part)
                 parts += places.unbind(1)
             elif isinstance(part, slice):
@@ -261,10 +266,15 @@ class Looks(TorchFunctionMode):
     def _noted(self, key: LookKey, compute: Callable[[], Any], values: Any) -> tuple[Any, Origin]:
         """The answer to a look in a run, what is forced, else what it is; and what it depends on."""
         assert self._origins is not None
-        origin = self._origins.find(values)
+        origin = self._reached = max(self._reached, self._origins.find(values))
         answer = self._forced[key] if key in self._forced and origin is not Origin.WEIGHTS else compute()
         self.seen.append(Look(key, answer, origin))
         return answer, origin
+
+
+def _is_mask(part: Any) -> bool:
+    """Whether an index is a tensor that is true where places are meant."""
+    return isinstance(part, Tensor) and part.dtype in (torch.bool, torch.uint8) and part.dim() > 0
 
 
 def _find_line() -> str:

@@ -65,10 +65,21 @@ class Origins(TorchDispatchMode):
     def _of(self, tensor: Tensor) -> Origin:
         if isinstance(tensor, LazyWeight | ShapeOnly):
             return Origin.WEIGHTS
-        storage, origin = self._known.get(tensor.untyped_storage()._cdata, (None, Origin.CONSTANT))
+        memory = _find_memory(tensor)
+        if memory is None:
+            return Origin.WEIGHTS
+        storage, origin = self._known.get(memory._cdata, (None, Origin.CONSTANT))
         return Origin.CONSTANT if storage is None or storage.expired() else origin
 
     def _mark(self, tensor: Tensor, origin: Origin) -> None:
-        if origin and not isinstance(tensor, LazyWeight | ShapeOnly):
-            storage = tensor.untyped_storage()
-            self._known[storage._cdata] = (StorageWeakRef(storage), origin)
+        memory = None if isinstance(tensor, LazyWeight | ShapeOnly) else _find_memory(tensor)
+        if origin and memory is not None:
+            self._known[memory._cdata] = (StorageWeakRef(memory), origin)
+
+
+def _find_memory(tensor: Tensor) -> Any:
+    """What holds a tensor's values; None of a sparse one, or of one whose type does without."""
+    try:
+        return tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):
+        return None

@@ -131,9 +131,7 @@ def triangle(call: Call) -> RuleResult:
 
 def windows(call: Call) -> RuleResult:
     """Overlapping windows along axes of a contiguous tensor; axes before and behind that stay as they are."""
-    x, size, stride = call.self, list(call.size), list(call.stride)
-    if call.get("storage_offset", 0):
-        raise NoRuleError
+    x, size, stride = call.x, list(call.size), list(call.stride)
     own = list(zip(x.shape, _list_steps(x.shape), strict=True))
     new = list(zip(size, stride, strict=True))
     few = min(len(own), len(new))
@@ -166,6 +164,6 @@ RULES: dict[str, Rule] = {
     "copy": copy,
     **dict.fromkeys("fill empty new_empty empty_like empty_permuted".split(), fill),
     "tile": tile,
-    "as_strided": windows,
+    "mechconn::windows": windows,
     "mechconn::look": look,
 }
