@@ -209,6 +209,27 @@ def test_what_training_reads_in_order_stays() -> None:
     assert sorted(symmetry.sizes.values()) == [4, 7]
 
 
+@torch.no_grad()
+def halve(net: Net, x: Tensor) -> Tensor:
+    """As layers that are rescaled once, at the first call in evaluation mode."""
+    net.a.weight.mul_(0.5)
+    return net.b(net.units(x))
+
+
+@torch.no_grad()
+def halve_first(net: Net, x: Tensor) -> Tensor:
+    net.a.weight[:1].mul_(0.5)
+    return net.b(net.units(x))
+
+
+@pytest.mark.parametrize(("function", "sizes"), [(halve, {"a": 6}), (halve_first, {})])
+def test_what_is_written_into_weights_moves_with_them(function: Function, sizes: dict[str, int]) -> None:
+    model = net(function)
+    symmetry = mc.symmetry_of(model, X)
+    symmetry.verify(model)
+    assert symmetry.sizes == sizes
+
+
 # ---------------------------------------------------------------- the transformers library
 
 CASES = [pytest.param(name, marks=() if name in FAST_MODELS else pytest.mark.slow) for name in COVERED]

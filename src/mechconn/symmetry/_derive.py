@@ -15,7 +15,7 @@ from torch.fx.node import map_arg
 
 from mechconn.symmetry import _layout_rules, _rules
 from mechconn.symmetry._axes import Axis, NoRuleError, freeze, layout, leaf, leaves, length
-from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, TracedTensor, list_traced
+from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, TracedTensor, list_traced, tied
 from mechconn.symmetry._graph import Graph, TensorOrigin
 from mechconn.symmetry._rule_registry import BUILT_IN, UserRule, find_user_rule
 from mechconn.symmetry._rules import CONSTANT, OTHER_BUFFER, Rule
@@ -107,12 +107,22 @@ def walk(
         elif node.op == "call_function":
             values[node] = _called(node, values, found, views)
         elif node.op == "output":
-            outputs = list(list_traced(map_arg(node.args, values.__getitem__)))
-            views.settle(outputs)
-            for shaped in outputs:
-                shaped.freeze(OUTPUT)
+            _end(node, graph, values, found, views)
     _freeze_read_in_part([*found.cuts, *views.cuts])
     return found
+
+
+def _end(node: Node, graph: Graph, values: Mapping[Node, Any], found: Walk, views: Views) -> None:
+    """Freeze what the model returns; tie what it writes into a parameter to the parameter's own axes."""
+    views.settle(list_traced(map_arg(node.args, values.__getitem__)))
+    written = graph.list_written()
+    for part in node.all_input_nodes:
+        own = found.tensors.get(written.get(part.name, ""))
+        for shaped in list_traced([values[part]]):
+            if own is None:
+                shaped.freeze(OUTPUT)
+            else:
+                tied(own, *shaped.axes)
 
 
 def list_read(graph: Graph) -> set[str]:

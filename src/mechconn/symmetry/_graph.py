@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.export.graph_signature import InputKind, InputSpec
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from torch.fx import Interpreter, Node
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -67,6 +67,19 @@ class Graph:
     def nodes(self) -> Iterator[Node]:
         """Operations in the order in which they run, placeholders first, the output last."""
         return iter(self.program.graph.nodes)
+
+    def list_written(self) -> dict[str, str]:
+        """Operation -> the parameter that the forward pass writes its result into, where it is not returned."""
+        signature = self.program.graph_signature
+        names = {str(spec.target): self.sources[spec.arg.name].name for spec in signature.input_specs}
+        kinds: dict[str, list[OutputKind]] = {}
+        for spec in signature.output_specs:
+            kinds.setdefault(spec.arg.name, []).append(spec.kind)
+        return {
+            spec.arg.name: names[str(spec.target)]
+            for spec in signature.output_specs
+            if kinds[spec.arg.name] == [OutputKind.PARAMETER_MUTATION]
+        }
 
     @torch.no_grad()
     def run(self, state: Mapping[str, Tensor], inputs: Inputs, see: Callable[[str, Any], None]) -> None:
