@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -215,11 +214,6 @@ def written(model: nn.Module, data: Any) -> mc.Invariance:
     return mc.measure_invariance(given, given.suite)
 
 
-def refused(model: nn.Module, data: Any) -> None:
-    with pytest.raises(ValueError, match="must not branch on values"):
-        mc.symmetry_of(model, rows(4)[0])
-
-
 READING: dict[str, Operation] = {
     "evaluate_path": along(lambda _: mc.KeepNorm()),
     "evaluate_path, re-estimated": along(mc.Reestimate),
@@ -320,7 +314,7 @@ READING: dict[str, Operation] = {
 OPERATIONS: dict[str, Operation] = {
     "parameters_of": lambda model, _: mc.parameters_of(model),
     "with_parameters": lambda model, _: mc.with_parameters(model, mc.parameters_of(build(Delicate, 1))),
-    "symmetry_of": refused,
+    "symmetry_of": lambda model, _: mc.symmetry_of(model, rows(4)[0]),
     "symmetry_of, a user's rule": lambda model, _: by_rule(model),
     "align": lambda model, _: mc.align(model, moved(model), mc.WeightMatching(restarts=2), by_hand(model), seed=1),
     "align, input covariance": lambda model, data: mc.align(

@@ -172,14 +172,14 @@ def test_models_of_different_architecture_are_compared_without_a_path() -> None:
 
 
 class Branching(nn.Module):
-    """Its forward pass looks at values, so that its operations cannot be read."""
+    """Its forward pass looks at what it computes, so that its operations cannot be read."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x) if bool((x.sum() > -1e9).all()) else self.layer(-x)
+        return self.layer(x) if bool((self.layer(x).sum() > -1e9).all()) else self.layer(-x)
 
 
 def test_a_model_that_cannot_be_read_is_audited_without_alignment() -> None:

@@ -19,21 +19,21 @@ Model = Callable[[], nn.Module]
 
 
 class Branching(nn.Module):
-    """Any body, behind a branch on values."""
+    """Any body, behind a branch on the values that it computes."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
         self.body = body
 
     def forward(self, x: Tensor) -> Any:
-        return self.body(x) if x.sum() > -1e9 else self.body(2 * x)
+        return self.body(x) if self.body(x).sum() > -1e9 else self.body(2 * x)
 
 
 class Where(Branching):
     """The same function without a branch."""
 
     def forward(self, x: Tensor) -> Any:
-        return torch.where(x.sum() > -1e9, self.body(x), self.body(2 * x))
+        return torch.where(self.body(x).sum() > -1e9, self.body(x), self.body(2 * x))
 
 
 def mlp() -> nn.Module:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mechconn.symmetry import export_graph
-from mechconn.symmetry._graph import copy_with_tensors
+from mechconn.symmetry._module_copies import copy_with_tensors
 from symmetry.architectures import ARCHITECTURES
 from symmetry.attention_nets import NETS
 from symmetry.check import built, outputs

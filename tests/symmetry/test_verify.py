@@ -140,7 +140,7 @@ def test_one_row_is_too_few_for_batch_statistics() -> None:
 
 class Branching(Net):
     def forward(self, x: Tensor) -> Any:
-        return self.b(self.a(x)) if x.sum() > 0 else self.a(x)
+        return self.b(self.a(x)) if self.a(x).sum() > 0 else self.a(x)
 
 
 UNREADABLE: dict[str, tuple[Callable[[], nn.Module], Any, str]] = {
@@ -152,7 +152,7 @@ UNREADABLE: dict[str, tuple[Callable[[], nn.Module], Any, str]] = {
     "a wrong argument": (lambda: nn.Linear(5, 4), {"y": FEATURES}, r"Linear rejects the example input \(TypeError"),
     "a branch on values": (lambda: Branching(abs), FEATURES, r"cannot read .* Branching .*Symmetry\.from_axes"),
     "a shape from values": (
-        lambda: Net(lambda net, x: net.b(net.a(x)[x[:, 0] > 0]).sum()),
+        lambda: Net(lambda net, x: net.b(net.a(x)[net.a(x)[:, 0] > 0]).sum()),
         FEATURES,
         r"the shape of what aten\.\S+ returns depends on values\); its forward pass must not branch on values",
     ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mechconn.symmetry._action import KINDS, PLURAL, Kind
-from mechconn.symmetry._derive import INPUT, OUTPUT
+from mechconn.symmetry._derive import INPUT, OUTPUT, UNUSED
 from mechconn.symmetry._layout_rules import PADDING
 from mechconn.symmetry._pattern import list_groups, pattern_length
 from mechconn.symmetry._rules import TABLE, WINDOW
@@ -15,8 +15,8 @@ from mechconn.symmetry._rules import TABLE, WINDOW
 if TYPE_CHECKING:
     from mechconn.symmetry._symmetry import Symmetry
 
-NOT_HIDDEN = frozenset((INPUT, OUTPUT, WINDOW, TABLE, PADDING))
-"""Reasons of axes that hold no hidden units: they belong to inputs, outputs, positions, or tables of indices."""
+NOT_HIDDEN = frozenset((INPUT, OUTPUT, WINDOW, TABLE, PADDING, UNUSED))
+"""Reasons of axes that hold no hidden units: those of inputs, outputs, positions, tables, or unread tensors."""
 
 
 @dataclass(frozen=True)

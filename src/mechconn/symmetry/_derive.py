@@ -15,7 +15,7 @@ from torch.fx.node import map_arg
 
 from mechconn.symmetry import _layout_rules, _rules
 from mechconn.symmetry._axes import Axis, NoRuleError, freeze, layout, leaf, leaves, length
-from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, TracedTensor, list_traced
+from mechconn.symmetry._calls import Call, Cut, RuleResult, Shape, TracedTensor, list_traced, tied
 from mechconn.symmetry._choices import CHOOSING, CHOSEN, Choices, freeze_named, keep_numbers
 from mechconn.symmetry._choices import RULES as CHOICE_RULES
 from mechconn.symmetry._graph import Graph, TensorOrigin
@@ -30,12 +30,19 @@ COPIES = frozenset("clone alias lift_fresh_copy detach contiguous _to_copy to".s
 """Operations that return the values that they get."""
 KNOWN = 64
 """Numbers of a constant up to which its values are read."""
-CHECKS = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size")
+CHECKS = (
+    "_assert_tensor_metadata",
+    "_assert_scalar",
+    "_assert_async",
+    "sym_constrain_range_for_size",
+    "mechconn::expect",
+)
 
 INPUT = "it belongs to the model's input"
 OUTPUT = "it belongs to the model's output"
 READ_IN_PART = "the example reads only some of its places, by their numbers; another input may read the others"
-UNUSED_OR_SHARED = "the forward pass does not use the tensor, or it shares its memory with another one"
+UNUSED = "no forward pass reads the tensor"
+SHARED = "it shares its memory with another tensor"
 
 
 @dataclass(frozen=True)
@@ -85,37 +92,58 @@ class Walk:
 
 
 def walk(
-    graph: Graph, shared: AbstractSet[str] = frozenset(), tensors: Mapping[str, TracedTensor] | None = None
+    graph: Graph,
+    shared: AbstractSet[str] = frozenset(),
+    tensors: Mapping[str, TracedTensor] | None = None,
+    read: AbstractSet[str] = frozenset(),
 ) -> Walk:
     """Tie the axes of all tensors by the rules of the operations between them; freeze what no rule covers.
 
     With `tensors`, the axes are those that an earlier walk left, so that both graphs' rules hold for them.
+    What this graph does not read is frozen, unless it is among what another path of the model is known to `read`.
     """
     found, values, views, choices = Walk(tensors=dict(tensors or {})), {}, Views(), Choices()
     moving = _moving_buffers(graph)
     uniform = {node for node, s in graph.sources.items() if s.name in graph.uniform and node not in moving}
     found.uniform |= {graph.sources[node].name: graph.uniform[graph.sources[node].name] for node in uniform}
-    used = {graph.sources[node.name].name for node in graph.nodes if node.op == "placeholder" and node.users}
+    used = list_read(graph) | read
     for node in graph.nodes:
         if node.op == "placeholder":
-            values[node] = _placed(node, graph.sources[node.name], found, moving | uniform, used - shared)
-            if graph.sources[node.name].kind == "constant":
-                values[node] = _with_values(values[node], graph.program.constants.get(graph.sources[node.name].name))
+            source = graph.sources[node.name]
+            reason = SHARED if source.name in shared else None if source.name in used else UNUSED
+            values[node] = _placed(node, source, found, moving | uniform, reason)
+            if source.kind == "constant":
+                values[node] = _with_values(values[node], graph.program.constants.get(source.name))
         elif node.op == "get_attr":  # a part of the program that a control-flow operation runs
             values[node] = None
         elif node.op == "call_function":
             values[node] = _called(node, values, found, views, choices)
         elif node.op == "output":
-            outputs = list(list_traced(map_arg(node.args, values.__getitem__)))
-            views.settle(outputs)
-            for shaped in outputs:
-                shaped.freeze(OUTPUT)
-                freeze_named(shaped, OUTPUT)
+            _end(node, graph, values, found, views)
     _freeze_read_in_part([*found.cuts, *views.cuts])
     choices.settle(found.tensors.values())
     # Activations of two networks are compared row by row, which sorted rows are not in one order for.
     found.results = {name: result for name, result in found.results.items() if not choices.is_sorted(result)}
     return found
+
+
+def _end(node: Node, graph: Graph, values: Mapping[Node, Any], found: Walk, views: Views) -> None:
+    """Freeze what the model returns; tie what it writes into a parameter to the parameter's own axes."""
+    views.settle(list_traced(map_arg(node.args, values.__getitem__)))
+    written = graph.list_written()
+    for part in node.all_input_nodes:
+        own = found.tensors.get(written.get(part.name, ""))
+        for shaped in list_traced([values[part]]):
+            freeze_named(shaped, OUTPUT)
+            if own is None:
+                shaped.freeze(OUTPUT)
+            else:
+                tied(own, *shaped.axes)
+
+
+def list_read(graph: Graph) -> set[str]:
+    """Names of the tensors that some operation reads."""
+    return {graph.sources[node.name].name for node in graph.nodes if node.op == "placeholder" and node.users}
 
 
 def _freeze_read_in_part(cuts: list[Cut]) -> None:
@@ -143,13 +171,12 @@ def _moving_buffers(graph: Graph) -> set[str]:
     return moving
 
 
-def _placed(node: Node, source: TensorOrigin, found: Walk, moving: set[str], free: AbstractSet[str]) -> Any:
+def _placed(node: Node, source: TensorOrigin, found: Walk, moving: set[str], reason: str | None) -> Any:
     value = node.meta.get("val")
     if not isinstance(value, Tensor):
         return value
     shape = tuple(map(int, value.shape))
     if source.kind == "parameter" or node.name in moving:
-        reason = None if source.name in free else UNUSED_OR_SHARED
         own = found.tensors.setdefault(source.name, TracedTensor(tuple(leaf(size) for size in shape)))
         if reason is not None:
             own.freeze(reason)

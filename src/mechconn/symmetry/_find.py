@@ -16,15 +16,17 @@ from mechconn.core import Inputs
 from mechconn.network import unwrap_module
 from mechconn.symmetry._axes import Atom, Axis, expanded, freeze, leaves
 from mechconn.symmetry._calls import TracedTensor
-from mechconn.symmetry._derive import UNUSED_OR_SHARED, Walk, walk
+from mechconn.symmetry._derive import UNUSED, Walk, list_read, walk
 from mechconn.symmetry._graph import Graph, UnreadableError, export_graph, find_shared_memory, map_to_first_names
 from mechconn.symmetry._kinds import find_kinds
 from mechconn.symmetry._layout_rules import SLICED
+from mechconn.symmetry._other_answers import read_other_paths
 from mechconn.symmetry._pattern import Factor, Pattern, Sum, list_groups
 from mechconn.symmetry._probe import Probe
 from mechconn.symmetry._sizes import find_sizes_read_otherwise
 from mechconn.symmetry._symmetry import Symmetry
 from mechconn.symmetry._symmetry_fields import UnitPlace
+from mechconn.symmetry._training_paths import export_training_path
 from mechconn.symmetry._verify import relative_error
 
 TRIED = 3
@@ -114,8 +116,11 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
             f"places that stay, symmetry = {suggest_symmetry(model, example_input)}; prove it, symmetry.verify(model), "
             f"and align with WeightMatching()"
         ) from error
-    graphs = [graph, *_graphs_of_other_sizes(model, example_input)]
-    found = walk_all(graphs, find_shared_memory(model))
+    others = read_other_paths(model, example_input, graph)
+    paths = [graph, *others.graphs]
+    trained = export_training_path(model, example_input, {name for path in paths for name in list_read(path)})
+    paths += [] if trained is None else [trained]
+    found = walk_all(paths, list(_graphs_of_other_sizes(model, example_input)), find_shared_memory(model))
     names = name_unit_groups(found.tensors)
     tensors: list[tuple[str, torch.Tensor]] = [*model.named_parameters(), *model.named_buffers()]
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors}
@@ -152,6 +157,7 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         uniform=frozenset(
             name for name in found.uniform if name in found.tensors and any(map(any, map(list_groups, axes[name])))
         ),
+        assumed=tuple(others.notes),
     )
     return _with_errors(model, symmetry)
 
@@ -180,14 +186,20 @@ def _graphs_of_other_sizes(model: nn.Module, example: Inputs) -> Iterator[Graph]
             yield export_graph(model, inputs)
 
 
-def walk_all(graphs: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
-    """The permutations that every graph of one model allows; an axis that two graphs divide differently has none."""
-    apart = [walk(graph, shared) for graph in graphs]
+def walk_all(paths: Sequence[Graph], sizes: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
+    """The permutations that every graph of one model allows; an axis that two graphs divide differently has none.
+
+    Paths on inputs of one size may read different tensors, as one that runs in training mode alone; at other sizes,
+    what is not read is frozen.
+    """
+    read = {name for graph in paths for name in list_read(graph)}
+    steps = [*((graph, read) for graph in paths), *((graph, set[str]()) for graph in sizes)]
+    apart = [walk(graph, shared) for graph, _ in steps]
     if len(apart) == 1:
         return apart[0]
     found = Walk()
-    for graph in graphs:
-        new = walk(graph, shared, found.tensors)
+    for graph, elsewhere in steps:
+        new = walk(graph, shared, found.tensors, elsewhere)
         calls = [*found.calls, *new.calls]
         found = Walk(
             new.tensors,
@@ -196,20 +208,22 @@ def walk_all(graphs: Sequence[Graph], shared: AbstractSet[str]) -> Walk:
             calls=calls,
             uniform=found.uniform | new.uniform,
         )
-    divided = [_divided(one.tensors) for one in apart]
+    divided = [_divided(one.tensors, list_read(graph)) for one, (graph, _) in zip(apart, steps, strict=True)]
     for name, shaped in found.tensors.items():
         for number, axis in enumerate(shaped.axes):
-            if any(one.get((name, number)) != divided[0].get((name, number)) for one in divided):
+            seen = [one[name, number] for one in divided if (name, number) in one]
+            if any(other != seen[0] for other in seen):
                 freeze(axis, BY_SIZE)
     return found
 
 
-def _divided(tensors: Mapping[str, TracedTensor]) -> dict[UnitPlace, Pattern]:
-    """How each axis is divided into fixed places and free units, whatever the units are called."""
+def _divided(tensors: Mapping[str, TracedTensor], read: AbstractSet[str]) -> dict[UnitPlace, Pattern]:
+    """How each axis that is read is divided into fixed places and free units, whatever the units are called."""
     sizes = {atom: f"{atom.size} units" for atom in name_unit_groups(tensors)}
     return {
         (name, number): pattern_of(axis, sizes)
         for name, shaped in tensors.items()
+        if name in read
         for number, axis in enumerate(shaped.axes)
     }
 
@@ -274,7 +288,7 @@ def _frozen(name: str, shape: tuple[int, ...], shaped: TracedTensor | None) -> d
             atoms = [] if shaped is None else leaves(shaped.axes[axis])
             if shaped is None or all(atom.reason is not None for atom in atoms):
                 own = str(atoms[0].reason) if atoms else SLICED  # no atoms: single places, each read by its number
-                reasons[name, axis] = UNUSED_OR_SHARED if shaped is None else own
+                reasons[name, axis] = UNUSED if shaped is None else own
     return reasons
 
 

@@ -14,10 +14,10 @@ from mechconn.network import copy_module, resolve_device, set_mode, unwrap_modul
 from mechconn.plotting import Header, Result, Section, Table, leave_out
 from mechconn.symmetry._action import Action, Member
 from mechconn.symmetry._find import symmetry_of
-from mechconn.symmetry._graph import take_first_line
 from mechconn.symmetry._norm_modules import NormModule, recognise_norm
 from mechconn.symmetry._pattern import list_groups
 from mechconn.symmetry._probe import Probe
+from mechconn.symmetry._recorded_runs import take_first_line
 from mechconn.symmetry._symmetry import Symmetry
 from mechconn.symmetry._verify import relative_error
 

@@ -8,6 +8,7 @@ from mechconn.symmetry import (
     _norm_gradings,
     _recurrent_gradings,
     _sum_gradings,
+    _written_gradings,
 )
 from mechconn.symmetry._axes import Axis, NoRuleError, cut, length
 from mechconn.symmetry._calls import TracedTensor
@@ -24,6 +25,7 @@ RULES: dict[str, GradingRule] = {
     **_norm_gradings.RULES,
     **_recurrent_gradings.RULES,
     **_sum_gradings.RULES,
+    **_written_gradings.RULES,
 }
 BLAMED = {
     "sign": "is not odd",

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import functools
-import io
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.export.graph_signature import InputKind, InputSpec
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from torch.fx import Interpreter, Node
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mechconn.core import Inputs, isolate_rng
-from mechconn.network import (
-    check_initialised,
-    copy_module,
-    drop_computed_values,
-    has_mode_or_loading_rules,
-    make_call_arguments,
-    make_input_caster,
-    set_mode,
-)
+from mechconn.network import check_initialised, make_call_arguments
 from mechconn.symmetry._equal_values import find_uniform_buffers
-from mechconn.symmetry._lazy_weights import Memory, make_lazy
-from mechconn.symmetry._recurrent_calls import NotePacked, PackedSize, RecurrentCalls
+from mechconn.symmetry._looks import Look, LookKey, Looks, OtherAnswerError
+from mechconn.symmetry._module_copies import copy_with_tensors, has_meta_tensors
+from mechconn.symmetry._no_dropout import train_without_statistics
+from mechconn.symmetry._recorded_runs import (
+    Predictions,
+    RecordedRun,
+    prepare,
+    run_borrowed,
+    silence_export,
+    take_first_line,
+)
 from mechconn.symmetry._recurrent_layers import take_apart_recurrent_layers
-from mechconn.symmetry._shape_only import MissingValuesError, hide_meta
+from mechconn.symmetry._shape_only import MissingValuesError
+from mechconn.symmetry._windows import name_windows
 
 
 class UnreadableError(ValueError):
     """The operations of a model cannot be read; what to do instead depends on what they were read for."""
 
+
+SEEDS = 5
+"""Runs with other random numbers, of which one must have other outputs for these to count, and one more."""
 
 OriginKind = Literal["parameter", "buffer", "constant", "input"]
 
@@ -58,11 +57,13 @@ class Graph:
     Attributes:
         program: what torch.export found.
         sources: name of a placeholder -> where its value comes from, in the order of the placeholders.
+        looks: at which values of the input the forward pass looked, and what it saw.
         uniform: buffers of which all places hold one number -> that number.
     """
 
     program: torch.export.ExportedProgram
     sources: Mapping[str, TensorOrigin]
+    looks: tuple[Look, ...] = ()
     uniform: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -70,9 +71,26 @@ class Graph:
         """Operations in the order in which they run, placeholders first, the output last."""
         return iter(self.program.graph.nodes)
 
+    def list_written(self) -> dict[str, str]:
+        """Operation -> the parameter that the forward pass writes its result into, where it is not returned."""
+        signature = self.program.graph_signature
+        names = {str(spec.target): self.sources[spec.arg.name].name for spec in signature.input_specs}
+        kinds: dict[str, list[OutputKind]] = {}
+        for spec in signature.output_specs:
+            kinds.setdefault(spec.arg.name, []).append(spec.kind)
+        return {
+            spec.arg.name: names[str(spec.target)]
+            for spec in signature.output_specs
+            if kinds[spec.arg.name] == [OutputKind.PARAMETER_MUTATION]
+        }
+
     @torch.no_grad()
     def run(self, state: Mapping[str, Tensor], inputs: Inputs, see: Callable[[str, Any], None]) -> None:
-        """Run the forward pass at the weights and buffers in `state`; `see` gets each operation's name and result."""
+        """Run the forward pass at the weights and buffers in `state`; `see` gets each operation's name and result.
+
+        Raises:
+            OtherAnswerError: the forward pass looks at values of these inputs, and sees others than on the example.
+        """
         given = iter(tree_leaves(make_call_arguments(inputs)))
         values = {
             "parameter": lambda name: state[name],
@@ -80,7 +98,14 @@ class Graph:
             "constant": lambda name: self.program.constants[name],
             "input": lambda _: next(given),
         }
-        _Watched(self.program.graph_module, see).run(*[values[s.kind](s.name) for s in self.sources.values()])
+        try:
+            _Watched(self.program.graph_module, see).run(*[values[s.kind](s.name) for s in self.sources.values()])
+        except OtherAnswerError as error:
+            looks = "; ".join(map(str, self.looks))
+            raise OtherAnswerError(
+                f"the forward pass looks at values of its input and sees others in this batch than in the first one of "
+                f"its shape ({looks}); pass batches of which these are the same, or match weights, WeightMatching()"
+            ) from error
 
 
 class _Watched(Interpreter):
@@ -103,49 +128,39 @@ class _Watched(Interpreter):
         return super().call_function(target, args, kwargs)
 
 
-@contextmanager
-def silence_export() -> Iterator[None]:
-    """Context manager: suppress logging, printing and warnings; an export reports through its error."""
-    before = logging.root.manager.disable
-    try:
-        logging.disable(logging.CRITICAL)
-        aside = io.StringIO()
-        with warnings.catch_warnings(), redirect_stdout(aside), redirect_stderr(aside):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+def export_graph(
+    model: nn.Module,
+    example_input: Inputs,
+    forced: Mapping[LookKey, Any] | None = None,
+    *,
+    training: bool = False,
+) -> Graph:
+    """The operations of the model's forward pass on an example, in evaluation mode or, without dropout, in training.
 
-
-def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
-    """The operations of the model's forward pass in evaluation mode on an example.
+    Where it looks at values of its input, it gets the answers of the example, or those that are `forced`.
 
     Raises:
-        ValueError: the model rejects the example, or returns no tensor.
+        ValueError: the model rejects the example, returns no tensor, or draws random numbers.
         UnreadableError: its forward pass cannot be exported, for example because it branches on values.
     """
     for name, parameter in model.named_parameters():
         check_initialised(name, parameter)
     on_meta = has_meta_tensors(model)
-    # A copy that holds the model's own weights: they are not copied but where a change of the mode writes into them.
-    writing = _writes_into_weights(model)
-    probe = _Predictions(
-        copy_with_tensors(model, lambda t: t if isinstance(t, nn.Parameter) and not writing else t.clone())
-    )
-    drop_computed_values(probe)
-    set_mode(probe, False)
+    probe, arguments = prepare(model, example_input)
+    if training:
+        train_without_statistics(probe)
     # Frozen parameters would send some modules (attention) down a path of one opaque operation.
     for parameter in probe.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    arguments = make_call_arguments(example_input if on_meta else make_input_caster(model)(example_input))
     with isolate_rng(0, "graph"):
-        packed = _check_accepted(model, probe, arguments)
+        run = _check_accepted(model, probe, arguments, forced)
+        looks = Looks(replayed=run.looks)
         try:
             with torch.enable_grad(), silence_export():
                 args, kwargs = arguments
                 if on_meta:
                     probe, (args, kwargs) = _faked(probe, arguments)
-                probe.packed = packed
+                probe.packed, probe.looks = run.packed, looks
                 program = torch.export.export(probe, args, kwargs, strict=False).run_decompositions({})
         except Exception as error:
             raise UnreadableError(_explain_unreadable(model, take_first_line(error))) from error
@@ -154,21 +169,55 @@ def export_graph(model: nn.Module, example_input: Inputs) -> Graph:
         if not all(isinstance(size, int) for shape in shapes for size in shape):
             why = f"the shape of what {node.target} returns depends on values"
             raise UnreadableError(_explain_unreadable(model, why))
+    _refuse_random(model, probe, arguments, run, forced, program)
     take_apart_recurrent_layers(program.graph)
+    name_windows(program.graph)
     own = {f"model.{name}": first for name, first in map_to_first_names(probe.model).items()}
     sources = {spec.arg.name: _find_origin(spec, own) for spec in program.graph_signature.input_specs}
-    return Graph(program, sources, find_uniform_buffers(model))
+    return Graph(program, sources, tuple(looks.seen), find_uniform_buffers(model))
 
 
-def has_meta_tensors(model: nn.Module) -> bool:
-    """Whether some parameter or buffer has no values."""
-    return any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers()))
+def _refuse_random(
+    model: nn.Module,
+    probe: nn.Module,
+    arguments: Any,
+    run: RecordedRun,
+    forced: Mapping[LookKey, Any] | None,
+    program: torch.export.ExportedProgram,
+) -> None:
+    """Raise where random numbers are drawn for hidden units, as dropout does, and the outputs depend on them."""
+    names = list(_list_drawn(program))
+    if not names or has_meta_tensors(model) or probe.training:
+        return
+    for seed in range(1, SEEDS):
+        with isolate_rng(seed, "graph"), silence_export():
+            again = run_borrowed(probe, arguments, forced)
+        pairs = zip(tree_leaves(run.output), tree_leaves(again.output), strict=True)
+        if not all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)):
+            raise ValueError(
+                f"{type(model).__name__} draws random numbers for its hidden units in evaluation mode "
+                f"({', '.join(dict.fromkeys(names))}), so that every call computes another function; draw them in "
+                "training mode alone, as F.dropout(x, p, self.training) does"
+            )
 
 
-def _check_accepted(model: nn.Module, probe: nn.Module, arguments: Any) -> list[PackedSize]:
-    """The sizes of packed sequences in a run on the example; raise unless the model runs on it and returns tensors."""
+def _list_drawn(program: torch.export.ExportedProgram) -> Iterator[str]:
+    """Operations that draw random numbers for tensors that depend on parameters."""
+    parameters = set(program.graph_signature.inputs_to_parameters)
+    dependent: set[Node] = set()
+    for node in program.graph.nodes:
+        if node.name in parameters or not dependent.isdisjoint(node.all_input_nodes):
+            dependent.add(node)
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+                yield str(node.target).split(".")[1]
+
+
+def _check_accepted(
+    model: nn.Module, probe: nn.Module, arguments: Any, forced: Mapping[LookKey, Any] | None
+) -> RecordedRun:
+    """A run on the example; raise unless the model runs on it and returns tensors."""
     try:
-        found, packed = _run_borrowed(probe, arguments)
+        run = run_borrowed(probe, arguments, forced)
     except MissingValuesError as error:
         raise UnreadableError(_explain_unreadable(model, take_first_line(error))) from error
     except Exception as error:
@@ -176,72 +225,11 @@ def _check_accepted(model: nn.Module, probe: nn.Module, arguments: Any) -> list[
             f"{type(model).__name__} rejects the example input ({take_first_line(error)}); pass a batch that "
             "the model accepts"
         ) from error
-    _check_tensors(model, found)
-    return packed
+    _check_tensors(model, run.output)
+    return run
 
 
-@torch.no_grad()
-def _run_borrowed(probe: nn.Module, arguments: Any) -> tuple[Any, list[PackedSize]]:
-    """What a model returns, and the sizes of packed sequences; on the meta device, results have no values.
-
-    No weight is copied where it runs without.
-    """
-    hidden = tree_map(lambda v: hide_meta(v) if isinstance(v, Tensor) else v, arguments)
-    try:
-        args, kwargs = clone_tensors(hidden)
-        with NotePacked() as packed:
-            return copy_with_tensors(probe, borrow)(*args, **kwargs), packed.seen
-    except Exception:
-        if has_meta_tensors(probe):
-            raise
-        args, kwargs = clone_tensors(hidden)
-        with NotePacked() as packed:
-            return copy_with_tensors(probe, torch.clone)(*args, **kwargs), packed.seen
-
-
-def clone_tensors(values: Any) -> Any:
-    """The same structure with copies of its tensors."""
-    return tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, values)
-
-
-def _writes_into_weights(model: nn.Module) -> bool:
-    """Whether a change of the mode, or the loading of its own state, writes into the model's weights."""
-    if not has_mode_or_loading_rules(model):
-        return False
-    memory = Memory(0)
-    try:
-        trial = copy_with_tensors(model, functools.partial(borrow, memory=memory))
-        drop_computed_values(trial)
-        set_mode(trial, False)
-    except Exception:  # a rule that cannot do without tensors of its own
-        return True
-    return memory.has_written
-
-
-def borrow(tensor: Tensor, memory: Memory | None = None) -> Tensor:
-    """A tensor for a forward pass that cannot write into this one: a parameter is not copied."""
-    if tensor.is_meta:
-        return hide_meta(tensor)
-    if not isinstance(tensor, nn.Parameter):
-        return tensor.detach().clone()
-    return make_lazy(_Borrowed(tensor.detach(), str(id(tensor))), memory or Memory(0), tensor.dtype)
-
-
-@dataclass(frozen=True)
-class _Borrowed:
-    """A parameter as it is."""
-
-    like: Tensor
-    name: str
-
-    def make(self) -> Tensor:
-        return self.like
-
-    def rows(self, which: slice | Tensor) -> None:
-        return None
-
-
-def _faked(probe: _Predictions, arguments: Any) -> tuple[_Predictions, Any]:
+def _faked(probe: Predictions, arguments: Any) -> tuple[Predictions, Any]:
     """The model and its arguments as torch.export's own tensors without values, those on the meta device on the CPU."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
 
@@ -253,7 +241,7 @@ def _faked(probe: _Predictions, arguments: Any) -> tuple[_Predictions, Any]:
 
     requires = {name: parameter.requires_grad for name, parameter in probe.named_parameters()}
     made = copy_with_tensors(probe, fake)
-    assert isinstance(made, _Predictions)
+    assert isinstance(made, Predictions)
     for name, parameter in made.named_parameters():
         parameter.requires_grad_(requires[name])
     return made, tree_map(lambda v: fake(v) if isinstance(v, Tensor) else v, arguments)
@@ -265,40 +253,6 @@ def _check_tensors(model: nn.Module, found: Any) -> None:
             f"cannot read the operations of {type(model).__name__} (it returns no tensor but {type(found).__name__}); "
             f"wrap it to return its predictions"
         )
-
-
-def copy_with_tensors(model: nn.Module, made: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A copy of a module that holds what `made` returns for each of its tensors, also those that are plain attributes.
-
-    What is one tensor in the module is one in the copy.
-    """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False), *vars(module).values()):
-            if isinstance(tensor, Tensor) and id(tensor) not in memo:
-                new = made(tensor).detach()
-                is_parameter = isinstance(tensor, nn.Parameter)
-                memo[id(tensor)] = nn.Parameter(new, tensor.requires_grad) if is_parameter else new
-    return copy_module(model, memo)
-
-
-class _Predictions(nn.Module):
-    """A model of which only the predictions count: caches and hidden states beside the logits are no outputs."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.packed: list[PackedSize] | None = None
-        """Of an export, the sizes of packed sequences; None of a run."""
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        with nullcontext() if self.packed is None else RecurrentCalls(self.packed):
-            return select_predictions(self.model(*args, **kwargs))
-
-
-def select_predictions(output: Any) -> Any:
-    """What counts of a forward pass's output: its `.logits` where it has some, else all of it."""
-    return getattr(output, "logits", output)
 
 
 def find_shared_memory(model: nn.Module) -> set[str]:
@@ -339,12 +293,6 @@ def _find_origin(spec: InputSpec, own: Mapping[str, str]) -> TensorOrigin:
         return TensorOrigin(kind, spec.arg.name)
     target = str(spec.target)
     return TensorOrigin(kind, own.get(target, target))
-
-
-def take_first_line(error: Exception) -> str:
-    """The first line of an error's text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _explain_unreadable(model: nn.Module, why: str) -> str:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.modules.dropout import _DropoutNd
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from mechconn.core import Inputs, isolate_rng, make_generator
-from mechconn.network import drop_computed_values, make_call_arguments, set_mode, unwrap_module
+from mechconn.network import drop_computed_values, make_call_arguments, unwrap_module
 from mechconn.symmetry._disturbance import Disturbance
-from mechconn.symmetry._graph import clone_tensors, copy_with_tensors, select_predictions, take_first_line
 from mechconn.symmetry._lazy_weights import Memory, make_lazy
+from mechconn.symmetry._looks import LookKey, Looks
+from mechconn.symmetry._module_copies import clone_tensors, copy_with_tensors
+from mechconn.symmetry._no_dropout import NoDropout, set_mode_without_dropout
+from mechconn.symmetry._origins import Origins
+from mechconn.symmetry._recorded_runs import select_predictions, take_first_line
 
 TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """Types that a forward pass may compute in."""
@@ -29,9 +30,6 @@ LAST_DIGITS = 4
 """By how many times the distance of 1 to the next larger number a parameter is off where rounding is measured."""
 DRAWS = 4
 """How many times it is measured."""
-
-DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
-
 
 Move: TypeAlias = Callable[[str, Tensor], Tensor]
 """A tensor's name and its values -> the moved ones."""
@@ -100,6 +98,15 @@ class Probe:
             if buffer.is_floating_point():
                 buffer.copy_(self._disturbance.disturb(name, buffer))
         self._arguments = self._disturbed(example)
+        self._forced: Mapping[LookKey, Any] = {}
+
+    def answering(self, forced: Mapping[LookKey, Any]) -> Probe:
+        """The same model, whose looks at values get these answers, which errors name."""
+        probe = copy.copy(self)
+        probe._forced = forced
+        said = ", ".join(f"{answer} in {where}" for (_, where, _), answer in forced.items())
+        probe.where = f", where it sees {said},"
+        return probe
 
     def on(self, example: Inputs) -> Probe:
         """The same model, to be run on another example, which errors name."""
@@ -182,10 +189,10 @@ class Probe:
         """
         for whole in (False, True)[self._weights.whole :]:
             module = copy_with_tensors(self._module, functools.partial(self._own, whole))
-            _set_mode_without_dropout(module, training)
+            set_mode_without_dropout(module, training)
             args, kwargs = clone_tensors(self._arguments)
             try:
-                with isolate_rng(self._seed, "verify"), _NoDropout(), mode:
+                with isolate_rng(self._seed, "verify"), NoDropout(), mode, self._answered(module, (args, kwargs)):
                     found = select_predictions(module(*args, **kwargs))
             except Exception:
                 if whole:
@@ -194,6 +201,16 @@ class Probe:
                 self._weights.whole = whole
                 return found
         raise AssertionError
+
+    @contextmanager
+    def _answered(self, module: nn.Module, arguments: Any) -> Iterator[None]:
+        """Context manager: force answers on looks at values, where some are to be."""
+        if not self._forced:
+            yield
+            return
+        origins = Origins(module, tree_leaves(arguments))
+        with origins, Looks(origins, self._forced):
+            yield
 
     def _own(self, whole: bool, tensor: Tensor) -> Tensor:
         """A tensor for one run: a moved copy of a buffer, of a parameter where all of it is to be made."""
@@ -300,15 +317,6 @@ def _list_named(model: nn.Module) -> tuple[Iterator[tuple[str, Tensor]], Iterato
     return model.named_parameters(), model.named_buffers()
 
 
-def _set_mode_without_dropout(module: nn.Module, training: bool) -> None:
-    set_mode(module, training)
-    for part in module.modules():
-        if isinstance(part, _DropoutNd):
-            part.eval()
-        elif isinstance(part, nn.MultiheadAttention | nn.RNNBase):
-            part.dropout = 0.0
-
-
 def _list_outputs(found: Any) -> list[Tensor]:
     """Every tensor that a model returns, real and in float64."""
     leaves = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
@@ -323,21 +331,6 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def name_type(dtype: torch.dtype) -> str:
     """The name of a type, as "float32"."""
     return str(dtype).removeprefix("torch.")
-
-
-class _NoDropout(TorchFunctionMode):
-    """Dropout that drops nothing, also where a forward pass calls it as a function."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in DROPOUTS:
-            return args[0] if args else kwargs["input"]
-        if func is F.scaled_dot_product_attention:
-            if len(args) > 4:
-                args = (*args[:4], 0.0, *args[5:])
-            else:
-                kwargs["dropout_p"] = 0.0
-        return func(*args, **kwargs)
 
 
 class _Types(TorchDispatchMode):

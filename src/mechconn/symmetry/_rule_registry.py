@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mechconn.symmetry import _layout_rules, _recurrent_rules, _rules
+from mechconn.symmetry import _layout_rules, _recurrent_rules, _rules, _written_rules
 from mechconn.symmetry._axes import NoRuleError, length
 from mechconn.symmetry._calls import Call, RuleResult
 from mechconn.symmetry._rules import ELEMENTWISE, NONLINEAR, Rule
 
 AnyRule = TypeVar("AnyRule", bound=Callable[[Call], RuleResult])
 
-BUILT_IN: dict[str, Rule] = {**_rules.RULES, **_layout_rules.RULES, **_recurrent_rules.RULES}
+BUILT_IN: dict[str, Rule] = {**_rules.RULES, **_layout_rules.RULES, **_recurrent_rules.RULES, **_written_rules.RULES}
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from mechconn.core import Inputs, isolate_rng
 from mechconn.network import make_call_arguments, set_mode
-from mechconn.symmetry._graph import borrow, copy_with_tensors, select_predictions, silence_export
+from mechconn.symmetry._module_copies import borrow, copy_with_tensors
 from mechconn.symmetry._reads import Reads, alike
+from mechconn.symmetry._recorded_runs import select_predictions, silence_export
 from mechconn.symmetry._shape_only import ShapeOnly, hide_meta
 
 LARGEST_INPUT = 2**21

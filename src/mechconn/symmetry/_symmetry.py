@@ -54,6 +54,8 @@ class Symmetry(Result, kind="symmetry"):
         unknown: operations for which no rule is known; what they touch is frozen.
         example_input: what it was found on, used by `verify`; files do not hold it.
         rules: operation -> the user's rule for it that was used, as module:function; see `symmetry_rule`.
+        assumed: what the forward pass saw where it looks at values of its input, and what other answers lead to; empty
+            where it does not look.
     """
 
     axes: Annotated[Mapping[str, tuple[Pattern, ...]], PlainValidator(read_axes)]
@@ -68,6 +70,7 @@ class Symmetry(Result, kind="symmetry"):
     approximate: Annotated[tuple[Action, ...], PlainValidator(read_actions)] = ()
     partly_frozen: Annotated[Mapping[UnitPlace, str], PlainValidator(read_frozen)] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
     uniform: frozenset[str] = frozenset()
 
     derived: ClassVar[tuple[str, ...]] = ("coverage",)

@@ -36,6 +36,9 @@ def make_sections(symmetry: Symmetry) -> list[Section]:
     if symmetry.without:
         table = Table(("group", "reason"), tuple(symmetry.without.items()), words=frozenset({0, 1}))
         found.append(Section("Signs, scales and linear maps that there are not", tables=(table,)))
+    if symmetry.assumed:
+        rows = tuple((text,) for text in symmetry.assumed)
+        found.append(Section("Assumed of the input", tables=(Table(("assumed",), rows, words=frozenset({0})),)))
     if symmetry.approximate:
         rows = tuple((a.name, "not measured" if a.error is None else f"{a.error:.1e}") for a in symmetry.approximate)
         table = Table(("scales", "relative change of the outputs"), rows, words=frozenset({0}))
@@ -67,15 +70,21 @@ def list_lines(symmetry: Symmetry) -> Iterator[str]:
         if len(groups) > LISTED:
             yield f"  and {len(groups) - LISTED} more groups{'' if kind == 'permutation' else f' of kind {kind}'}"
     yield from _list_missing(symmetry)
+    yield from _list_approximate(symmetry)
+    if symmetry.unknown:
+        yield f"  operations without a rule: {', '.join(symmetry.unknown)}"
+    yield from (f"  assumes: {assumed}" for assumed in symmetry.assumed)
+    if symmetry.rules:
+        yield f"  rules of the user's: {', '.join(symmetry.rules.values())}"
+
+
+def _list_approximate(symmetry: Symmetry) -> Iterator[str]:
+    """Scales that hold approximately, and by how much the outputs change."""
     for action in symmetry.approximate[:LISTED]:
         error = "not measured" if action.error is None else f"{action.error:.1e}"
         yield f"  {action.name}: approximate, error {error}"
     if len(symmetry.approximate) > LISTED:
         yield f"  and {len(symmetry.approximate) - LISTED} more approximate groups"
-    if symmetry.unknown:
-        yield f"  operations without a rule: {', '.join(symmetry.unknown)}"
-    if symmetry.rules:
-        yield f"  rules of the user's: {', '.join(symmetry.rules.values())}"
 
 
 def _list_missing(symmetry: Symmetry) -> Iterator[str]:

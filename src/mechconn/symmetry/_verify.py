@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from mechconn.core import Inputs, derive_seed
 from mechconn.symmetry._action import Action, Element
+from mechconn.symmetry._other_answers import list_other_paths
 from mechconn.symmetry._pattern import Pattern
 from mechconn.symmetry._probe import MoveRows, Probe, UnrunnableError, name_type
 from mechconn.symmetry._random_elements import draw_elements
@@ -67,6 +68,8 @@ class Movable(Protocol):
     def places_of(self, group: str) -> str: ...
     @property
     def rules(self) -> Mapping[str, str]: ...
+    @property
+    def assumed(self) -> tuple[str, ...]: ...
 
 
 def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> Proof:
@@ -83,6 +86,9 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> P
 
     In less than float64, the rounding of what a router chooses from may decide its choice, where two numbers are all
     but equal. So a change is looked for a second time there, at other disturbed numbers.
+
+    Where the symmetry was found under answers to looks at the input, the network also runs with other answers forced on
+    it, as far as it takes them.
     """
     _check_has_values(model)
     runs = _start(model, example, symmetry, seed)
@@ -121,8 +127,13 @@ def _verify_all(evaluating: _Runs, seed: int) -> Proof:
             errors += [runs.check(element) for element in elements]
     evaluating.forget()
     training.forget()
-    for inputs in make_other_sizes(evaluating.model, evaluating.example) if elements else []:
-        runs = replace(evaluating, example=inputs, probe=evaluating.probe.on(inputs))
+    others = make_other_sizes(evaluating.model, evaluating.example) if elements else []
+    probes = [(inputs, evaluating.probe.on(inputs)) for inputs in others]
+    if elements and symmetry.assumed:
+        paths = list_other_paths(evaluating.model, evaluating.example)
+        probes += [(evaluating.example, evaluating.probe.answering(forced)) for forced in paths]
+    for inputs, probe in probes:
+        runs = replace(evaluating, example=inputs, probe=probe)
         for element in elements[:2] if runs.possible else ():  # the others tell small groups apart, at any size
             errors.append(runs.check(element, decided=True))
     return Proof(name_type(evaluating.probe.dtype), narrowest, max(errors))
