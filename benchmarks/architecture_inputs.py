@@ -13,6 +13,9 @@ Inputs = dict[str, Tensor]
 MakeInputs = Callable[[int], Inputs]
 """0 or 1, the first size or the second -> keyword arguments of a forward pass."""
 
+VisionRow = tuple[str, str, dict[str, Any], tuple[int, ...]]
+"""A family, its model, keyword arguments, and the sides of the images at the two sizes."""
+
 VOCABULARY = 30
 
 

@@ -35,7 +35,7 @@ SEEN = 1e-6
 
 In float32 a hundred times as much.
 """
-TRIED = 40
+TRIED = 20
 """Moved tensors that are left behind, one at a time."""
 STATISTICS = ("running_mean", "running_var")
 
@@ -48,6 +48,7 @@ def make_generic(model: nn.Module, inputs: Mapping[str, Tensor]) -> nn.Module:
 
     Statistics are those of a batch first, so that numbers neither vanish nor grow through the layers.
     """
+    model.eval()
     draw = torch.Generator().manual_seed(7)
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=draw).to(parameter.dtype)
@@ -58,7 +59,7 @@ def make_generic(model: nn.Module, inputs: Mapping[str, Tensor]) -> nn.Module:
         if name.endswith(STATISTICS) and buffer is not None:
             noise = torch.rand(buffer.shape, generator=draw).to(buffer.dtype)
             buffer.copy_(buffer * (0.5 + noise) if name.endswith("running_var") else buffer + 0.6 * noise - 0.3)
-    return model.eval()
+    return model
 
 
 def adopt_statistics(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
@@ -70,7 +71,7 @@ def adopt_statistics(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
         norm.register_forward_hook(lambda m, *_, kept=kept: setattr(m, "momentum", kept))
     if norms:
         with isolate_rng(0, "statistics"):
-            call(model, inputs)
+            call(model, {name: vary_rows(tensor) for name, tensor in inputs.items()})
     for norm in norms:
         norm.eval()
         norm._forward_hooks.clear()
@@ -87,6 +88,12 @@ class Widened(TorchFunctionMode):
 
 def _widen(value: Any) -> Any:
     return torch.float64 if value is torch.float32 else value
+
+
+def vary_rows(tensor: Tensor, times: int = 8) -> Tensor:
+    """A batch several times, with noise of its own each time."""
+    found = tensor.repeat(times, *[1] * (tensor.dim() - 1))
+    return found + torch.randn(found.shape) if tensor.is_floating_point() else found
 
 
 @contextlib.contextmanager
@@ -184,9 +191,19 @@ def measure_changes(model: nn.Module, examples: list[Mapping[str, Tensor]], symm
         "computes_in": str(compared.narrowest).removeprefix("torch."),
         "errors": errors,
         "bar": BARS[compared.narrowest],
+        "rounding": compute_change(expected[0], compared.run(examples[0], round_otherwise(state, compared.dtype))),
         "spread": min(float(t.std()) / (float(t.abs().max()) or 1.0) for t in expected[0] if t.numel() > 1),
         "unseen": sorted(find_unseen(compared, examples[0], expected[0], state, moved[-1])),
         "tried": min(TRIED, sum(not torch.equal(state[name], moved[-1][name]) for name in state)),
+    }
+
+
+def round_otherwise(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """A state whose numbers are off by up to four units of their last digit."""
+    draw, width = torch.Generator().manual_seed(11), 4 * torch.finfo(dtype).eps
+    return {
+        name: t * (1 + width * (2 * torch.rand(t.shape, generator=draw, dtype=dtype) - 1)) if t.dtype == dtype else t
+        for name, t in state.items()
     }
 
 

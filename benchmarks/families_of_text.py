@@ -152,7 +152,10 @@ TRANSLATORS: list[Row] = [
         "ProphetNet",
         "ProphetNetForConditionalGeneration",
         {
-            **TEXT,
+            "vocab_size": 30,
+            "hidden_size": 16,
+            "max_position_embeddings": 64,
+            **SPECIAL,
             "num_encoder_layers": 2,
             "num_decoder_layers": 2,
             "num_encoder_attention_heads": 2,
