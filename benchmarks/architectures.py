@@ -123,8 +123,9 @@ def describe(row: Row) -> str:
         return f"{row['name']}: does not export: {row['why']}"
     wrong = "" if is_right(row) else "WRONG "
     kinds = " ".join(f"{k} {v:.2f}" for k, v in row["by_kind"].items())
+    errors = " and ".join(f"{error:.0e}" for error in row["errors"])
     return (
-        f"{row['name']}: {wrong}{kinds}, {row['groups']} groups, errors {row['errors'][0]:.0e} {row['errors'][1]:.0e}, rounding {row['rounding']:.0e} "
+        f"{row['name']}: {wrong}{kinds}, {row['groups']} groups, errors {errors}, rounding {row['rounding']:.0e} "
         f"({row['computes_in']}), verified {row['verified']}, {row['parameters']} parameters, "
         f"unseen {len(row['unseen'])}/{row['tried']}, {row['all']:.1f} s; {row['why']}"
     )

@@ -1,4 +1,4 @@
-"""A dozen families of benchmarks/architectures.py: they export, are covered as the page says, and keep their functions."""
+"""A dozen families of benchmarks/architectures.py: they export, are covered as the page says, keep their functions."""
 
 from __future__ import annotations
 
