@@ -44,13 +44,18 @@ def grade_call(grader: Grader, recorded: Recorded) -> None:
     try:
         _apply_rule(grader, recorded)
     except (UngradedError, NoRuleError, AttributeError, LookupError, TypeError, ValueError):
-        grader.forbid(list_touched(call), f"{call.name} {BLAMED[grader.mode]}")
+        grader.forbid(_list_read(recorded), f"{call.name} {BLAMED[grader.mode]}")
         for result in recorded.results:
             grader.set_zero(result)
         return
     # What a rule did not say anything about may be anything.
     if not all([grader.complete(result) for result in recorded.results]):
-        grader.forbid(list_touched(call), f"{call.name} {BLAMED[grader.mode]}")
+        grader.forbid(_list_read(recorded), f"{call.name} {BLAMED[grader.mode]}")
+
+
+def _list_read(recorded: Recorded) -> list[TracedTensor]:
+    """Every tensor that a call reads: also what was viewed, where the view is read part by part and has no units."""
+    return [*list_touched(recorded.call), *(part.source for part in recorded.parts)]
 
 
 def _forbid_squares(grader: Grader, recorded: Recorded) -> None:
