@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import mechconn as mc
@@ -51,7 +53,7 @@ CASES = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for 
 @pytest.mark.parametrize("name", CASES)
 def test_permuting_the_units_found_changes_nothing(name: str) -> None:
     factory, inputs = MODELS[name]
-    model = built(factory)
+    model: Any = built(factory)
     symmetry = mc.symmetry_of(model, inputs)
     proof = symmetry.verify(model)
     if name in GROUPED:
