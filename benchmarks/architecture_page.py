@@ -18,7 +18,7 @@ configurations and writes this page; nothing is downloaded.
 What the columns say:
 
 - *exports*: `torch.export` reads the forward pass, so that `mc.symmetry_of` finds something.
-- *permuted*, *signs*, *scales*, *linear*: shares of the parameters' hidden axes that each kind moves,
+- *permuted*, *signs*, *scales*, *linear*, *orthogonal*: shares of the parameters' hidden axes that each kind moves,
   `symmetry.coverage_by_kind`. Axes of inputs, outputs, positions and tables of indices are not counted.
 - *groups*, *units*: groups of units that may be permuted, and how many units these are.
 - *error*: the largest relative change of the outputs by two random elements of all kinds together, at the size of the
@@ -46,7 +46,13 @@ vision/bin/python benchmarks/architectures.py --suite vision
 of the results, `benchmarks/architectures.json` if not given, and `--page` writes this page from it.
 """
 
-KINDS = {"permutation": "permuted", "sign": "signs", "scale": "scales", "linear": "linear"}
+KINDS = {
+    "permutation": "permuted",
+    "sign": "signs",
+    "scale": "scales",
+    "linear": "linear",
+    "orthogonal": "orthogonal",
+}
 REASON = 220
 """Characters of a reason that fit into a row."""
 

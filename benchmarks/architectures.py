@@ -138,9 +138,22 @@ def merge_rows(path: Path, suite: str, rows: list[Row], known: list[str]) -> dic
     own |= {row["name"]: row for row in rows}
     ordered = [own[name] for name in known if name in own]
     stored[suite] = {"versions": list_versions(suite), "rows": ordered}
-    text = json.dumps(stored, indent=1)
+    text = json.dumps(stored).replace('}, {"name": ', '},\n{"name": ')  # one row on a line
     path.write_text(text + "\n", encoding="utf-8")
     return stored
+
+
+def load_names(options: argparse.Namespace) -> set[str]:
+    """The families that have a row."""
+    stored = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
+    return {row["name"] for row in stored.get(options.suite, {}).get("rows", []) if "failed" not in row}
+
+
+def choose_families(families: list[Family], only: str, done: set[str]) -> list[Family]:
+    """Those whose names have one of some parts, if any are given, and that are not done."""
+    wanted = [part.strip().lower() for part in only.split(",") if part.strip()]
+    found = [f for f in families if not wanted or any(part in f.name.lower() for part in wanted)]
+    return [f for f in found if f.name not in done]
 
 
 def main() -> int:
@@ -149,6 +162,7 @@ def main() -> int:
     parser.add_argument("--suite", choices=SUITES, default="transformers")
     parser.add_argument("--only", default="", help="names of families, or parts of them, with commas between")
     parser.add_argument("--json", type=Path, default=RESULTS, help="results, merged into this file")
+    parser.add_argument("--missing", action="store_true", help="families alone that have no row, or a failed one")
     parser.add_argument("--page", action="store_true", help="write the page from the results, and measure nothing")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for each family")
     options = parser.parse_args()
@@ -156,13 +170,11 @@ def main() -> int:
         PAGE.write_text(write_page(json.loads(options.json.read_text(encoding="utf-8"))), encoding="utf-8")
         return 0
     families, rows = load_families(options.suite), []
-    wanted = [part.strip().lower() for part in options.only.split(",") if part.strip()]
-    for family in families:
-        if not wanted or any(part in family.name.lower() for part in wanted):
-            rows.append(run_family(family, options.limit))
-            sys.stdout.write(describe(rows[-1]) + "\n")
-            sys.stdout.flush()
-            merge_rows(options.json, options.suite, rows, [f.name for f in families])
+    for family in choose_families(families, options.only, load_names(options) if options.missing else set()):
+        rows.append(run_family(family, options.limit))
+        sys.stdout.write(describe(rows[-1]) + "\n")
+        sys.stdout.flush()
+        merge_rows(options.json, options.suite, rows, [f.name for f in families])
     if rows and options.json == RESULTS:
         PAGE.write_text(write_page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
     return int(any("failed" in row for row in rows))
