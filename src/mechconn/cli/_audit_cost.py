@@ -57,7 +57,8 @@ def estimate_seconds(job: AuditJob, compute: Compute) -> tuple[int, float]:
 
     passes (learned matching those of `LearnedMatching.count_passes`), W = `WATCHED`. With N networks that relearn (both
     and the control, or both twice), each at every rate and by every seed, L steps of B rows and looks at R_s rows of
-    the measured split; and n networks a side that are probed on R_p rows (the model, fresh weights, the control), it makes
+    the measured split; and n networks a side that are probed on R_p rows (the model, fresh weights, the control), it
+    makes
 
         N rates seeds (T L B + looks R_s)      relearning, T = `TRAINED`
         4 (R_0 + R_i)                          whether the control suits both, R_i of the intervention
