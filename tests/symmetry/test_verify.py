@@ -127,6 +127,26 @@ def test_a_network_that_refuses_float64_is_proved_in_float32() -> None:
         wrong.verify(model)
 
 
+def test_a_network_that_returns_nan_in_float64_alone_is_proved_in_float32() -> None:
+    """As CANINE of transformers 5.23 does: 0 in float32 times the smallest number of the scores' type."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        hidden = m.a(x).relu()
+        return m.b(hidden + (x[:, :1].abs() * 0).float() * torch.finfo(hidden.dtype).min)
+
+    model = built(lambda: Net(forward))
+    assert bool(model.double()(FEATURES.double()).isnan().all())
+    symmetry = mc.symmetry_of(model.float(), FEATURES)
+    assert symmetry.verify(model).dtype == "float32" and list(symmetry.sizes) == ["a"]
+
+
+def test_a_buffer_that_is_added_to_the_outputs_hides_no_unit() -> None:
+    model = built(lambda: Net(lambda m, x: m.b(m.a(x).relu()) + m.shift))
+    model.register_buffer("shift", torch.arange(float(len(model.get_parameter("b.weight")))))
+    symmetry = mc.symmetry_of(model, FEATURES)
+    assert symmetry.coverage == 1.0 and symmetry.frozen["b.weight", 0] == "it belongs to the model's output"
+
+
 def test_one_row_is_too_few_for_batch_statistics() -> None:
     model = built(lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
     symmetry = mc.symmetry_of(model, FEATURES[:1])

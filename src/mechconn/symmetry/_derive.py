@@ -137,8 +137,16 @@ def _end(node: Node, graph: Graph, values: Mapping[Node, Any], found: Walk, view
             freeze_named(shaped, OUTPUT)
             if own is None:
                 shaped.freeze(OUTPUT)
+                _name_outputs(shaped)
             else:
                 tied(own, *shaped.axes)
+
+
+def _name_outputs(shaped: TracedTensor) -> None:
+    """Say of places of an output that a constant is combined with (a bias that is a buffer) that they are outputs."""
+    for atom in (atom for axis in shaped.axes for atom in leaves(axis)):
+        if atom.reason in (CONSTANT, OTHER_BUFFER):
+            atom.reason = OUTPUT
 
 
 def list_read(graph: Graph) -> set[str]:

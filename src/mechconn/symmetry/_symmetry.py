@@ -231,8 +231,8 @@ class Symmetry(Result, kind="symmetry"):
         it stays below 1e-4; else the example's rows are repeated, disturbed one by one, up to 32 rows or more (batch
         statistics of two rows amplify rounding).
 
-        A network that does not run in float64 (grouped products refuse it) is run in float32. Where it chooses places
-        of an axis in less than float64, as routers do, a change counts if it is seen at two draws of the disturbance.
+        A network that refuses float64 (grouped products do), or returns NaN in it alone, is run in float32. Where it
+        chooses places of an axis there, as routers do, a change counts if two draws of the disturbance show it.
 
         Args:
             model: it stays as it is.

@@ -103,16 +103,22 @@ def verify(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> P
 
 
 def _start(model: nn.Module, example: Inputs, symmetry: Movable, seed: int) -> _Runs:
-    """The model in float64; in float32 where an operation of it refuses float64, as grouped products do."""
+    """The model in float64; in float32 where it refuses float64 (grouped products), or returns NaN there alone."""
     runs = _Runs(model, example, Probe(model, example, seed), symmetry, training=False)
+    refused: UnrunnableError | None = None
     try:
         runs.start()
-    except UnrunnableError:
-        narrow = replace(runs, probe=Probe(model, example, seed, dtype=torch.float32))
-        with suppress(UnrunnableError):
-            narrow.start()
+        if runs.possible:
+            return runs
+    except UnrunnableError as error:
+        refused = error
+    narrow = replace(runs, probe=Probe(model, example, seed, dtype=torch.float32))
+    with suppress(UnrunnableError):
+        narrow.start()
+        if refused or narrow.possible:
             return narrow
-        raise
+    if refused:
+        raise refused
     return runs
 
 
