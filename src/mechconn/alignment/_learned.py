@@ -105,6 +105,8 @@ class LearnedMatching(AlignmentMethod, name="learned"):
             pair.compute.report("matching weights", done, self.restarts)
 
         start = search_element(similarity, self.restarts, pair.seed, report_progress)
+        start |= similarity.reader.undo_orientation(start)
+        similarity = WeightScores(pair.symmetry, pair.params_a, pair.params_b, turned=False)
         trained = TrainedElement(pair.symmetry, start, next(iter(pair.params_b.values())))
         if not (trained.scores or trained.list_smooth()):
             return _make_matching(pair.symmetry, similarity, start)

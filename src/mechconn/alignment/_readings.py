@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -119,6 +119,8 @@ class PairReader:
         mixed = {name for name in a if any(action.touches(name) for action in self.linear)}
         joint = {name for name, marks in scaled.items() if any(mark.axis is None for mark in marks)}
         weighed = (moments[0].keys() & moments[1].keys()) - mixed - joint
+        self._whole = mixed | weighed
+        """Tensors that are held balanced."""
         self._scales = {name: marks for name, marks in scaled.items() if name not in mixed | weighed}
         self._tensors = [
             {name: self._balance(name, t, balanced) if name in mixed | weighed else t for name, t in side.items()}
@@ -158,6 +160,40 @@ class PairReader:
         for action in self._continuous:
             found = action.multiply(name, found, self.sizes, balanced[action.name])
         return found.to(choose_type(tensor))
+
+    def orient_signs(self, actions: Iterable[Action]) -> None:
+        """Read both networks with the signs at which a vector that changes with each action (a gain) is positive.
+
+        A gain's sign is known for certain, and the order of units need not be; without it, signs that several tensors
+        share would have to be flipped together.
+        """
+        for action in actions:
+            vectors = [member for member in action.members if member.tensor in self.names and len(member.axes) == 1]
+            if len(action.units) != 1 or not vectors:
+                continue
+            for side in (0, 1):
+                values = self._read_whole(vectors[0].tensor, side)
+                numbers = action.locate(vectors[0], self.sizes).flatten()
+                signs = torch.ones(self.sizes[action.units[0]], dtype=torch.float64)
+                signs[numbers[numbers >= 0]] = torch.where(values < 0, -1.0, 1.0).double()[numbers >= 0]
+                self._balanced[side][action.name] = signs
+            for name, marks in self.marks.items():
+                self._orient(name, action, [mark for mark in marks if mark.action == action.name])
+
+    def _read_whole(self, name: str, side: int) -> Tensor:
+        """A vector of one network, with the factors that are read with it."""
+        values = self._tensors[side][name].double().cpu()
+        for mark in self._scales.get(name, ()):
+            values = values * mark.spread(self._balanced[side][mark.action])
+        return values
+
+    def _orient(self, name: str, action: Action, marks: list[Mark]) -> None:
+        if name not in self._whole:
+            self._scales.setdefault(name, []).extend(marks)
+        elif marks:
+            for side in (0, 1):
+                tensor = self._tensors[side][name]
+                self._tensors[side][name] = action.multiply(name, tensor, self.sizes, self._balanced[side][action.name])
 
     def read(self, name: str, element: Element, scored: Scored | None = None) -> tuple[Reading, Reading]:
         """A's tensor and B's, so that the products of their entries are those of A balanced and B balanced and moved.
@@ -227,9 +263,7 @@ class PairReader:
 
         Scales are s_u = beta[p(u)] / alpha[u], alpha and beta those that balance A and B.
         """
-        factors = {
-            a.name: element[a.name] for a in self.signs if a.name in element and bool((element[a.name] < 0).any())
-        }
+        factors = {name: found for name, found in self.undo_orientation(element).items() if bool((found < 0).any())}
         for action in self._continuous:
             of_a, of_b = (balanced[action.name] for balanced in self._balanced)
             for axis, unit in enumerate(action.units if action.kind == "scale" else action.units[:-1]):
@@ -244,6 +278,15 @@ class PairReader:
             if not torch.equal(found, none):
                 factors[action.name] = found
         return factors | self._list_rotations(element)
+
+    def undo_orientation(self, element: Element) -> dict[str, Tensor]:
+        """Action -> its signs between the networks as saved: c_A[u] s[u] c_B[p(u)], c those that turn A and B."""
+        found = {action.name: element[action.name] for action in self.signs if action.name in element}
+        for action in self.signs:
+            if action.name in found and action.name in self._balanced[0]:
+                of_a, of_b = (balanced[action.name] for balanced in self._balanced)
+                found[action.name] = found[action.name] * of_a * of_b.index_select(0, element[action.units[0]])
+        return found
 
     def _list_rotations(self, element: Element) -> dict[str, Tensor]:
         """Orthogonal maps that move something; balanced networks are as far apart as those that were saved."""

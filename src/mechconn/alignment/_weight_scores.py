@@ -74,6 +74,8 @@ class WeightScores(UnitSimilarity):
         a: Mapping[str, Tensor],
         b: Mapping[str, Tensor],
         moments: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {}),
+        *,
+        turned: bool = True,
     ) -> None:
         self.reader = PairReader(symmetry, a, b, moments)
         self.sizes = symmetry.sizes
@@ -95,6 +97,8 @@ class WeightScores(UnitSimilarity):
         self._own = {group: self._split_uses(group) for group in self.sizes}
         own = {sign for signs in self._own.values() for sign in signs}
         self._apart = {action.name: action for action in self.reader.signs if action.name not in own}
+        if turned:
+            self.reader.orient_signs(self._apart.values())
         self._held: dict[str, _Held] = {}
         self._may_hold = self._choose_held()
 
