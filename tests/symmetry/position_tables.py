@@ -80,7 +80,6 @@ READS: dict[str, Callable[[Any, int], Tensor]] = {
 
 # Rows that are read one by one, or by an operation without a rule, hold the stream as well, which is then frozen.
 NO_STREAM = (
-    "gather",
     "take along",
     "flat",
     "row by row",
