@@ -61,6 +61,7 @@ def test_lines_are_those_of_evaluate_path(tmp_path: Path) -> None:
     assert found.barriers("cue")["after"].interval is not None
     text = str(found)
     assert "barrier in loss, null before: cue" in text and "distance" in text
+    assert all(f"  note: {note}" in text.splitlines() for note in found.alignment.notes)
     found.to_csv(tmp_path / "lines.csv")
     with (tmp_path / "lines.csv").open() as file:
         table = list(csv.DictReader(file))

@@ -256,6 +256,7 @@ def test_a_barrier_on_the_same_rows_is_noted() -> None:
     notes = mc.evaluate_alignment(a, b, method, suite, 3, symmetry=symmetry).alignment.notes
     assert notes[-1].startswith("the barrier after alignment is judged on rows on which the alignment was optimised, ")
     assert "in same, some: it is too low there" in notes[-1]
+    assert notes[-1] in str(mc.evaluate_alignment(a, b, method, suite, 3, symmetry=symmetry))
     first, second = split(own)
     whole = first.source
     method = mc.LearnedMatching(first, steps=2)
@@ -264,6 +265,15 @@ def test_a_barrier_on_the_same_rows_is_noted() -> None:
         assert any("judged on rows on which" in note for note in found.findings) == known
     found = mc.evaluate_alignment(a, b, mc.WeightMatching(), mc.Suite({"cue": own}), 3, symmetry=symmetry)
     assert not any("judged on rows on which" in note for note in found.findings)
+
+
+def test_weights_that_move_apart_are_no_matter_of_the_method() -> None:
+    """B where weight matching is misled to: the loss moves it away from there."""
+    a, b, symmetry = decoyed_pair()
+    b = mc.align(a, b, mc.WeightMatching(), symmetry).model
+    found = mc.align(a, b, mc.LearnedMatching(taught(a, rows_read(0)), steps=150, loss=squared), symmetry)
+    assert found.distance_after > found.distance_before + 1
+    assert found.notes[0].endswith("the method optimises a loss, not the distance")
 
 
 def test_batch_statistics_are_used_and_noted() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 import mechconn as mc
 from mechconn.alignment import match_units
+from mechconn.alignment._distances import list_parting
 from mechconn.alignment._weight_scores import WeightScores
 from mechconn.symmetry import Kind, compute_index, locate_units
 from memory import peak
@@ -202,6 +203,11 @@ def test_what_scales_move_apart_is_noted() -> None:
     assert found.distance_after > found.distance_before
     (note,) = found.notes
     assert note.startswith("B's units got A's scales, which puts the weights farther apart, from a distance of ")
+
+
+def test_kinds_that_move_apart_are_the_ones_named() -> None:
+    by_kind = {"permutation": 3.0, "sign": 5.0, "scale": 4.0, "linear": 4.5}
+    assert list_parting(2.0, by_kind) == ["sign", "linear"]
 
 
 def test_what_linear_maps_move_apart_is_noted_as_that() -> None:

@@ -208,4 +208,6 @@ def test_notes_of_an_alignment_are_kept_for_the_record_of_the_run(
     same_end = align_step(context, "onto itself", ends[0], ends[0], task.clean, 0)
     assert same_end.numbers["notes"] == ["matching found no better order than the present one: B was not changed"]
     (note,) = align_step(context, "onto C", *ends, task.clean, 0).numbers["notes"]
-    assert note.startswith("B's units got A's scales, which puts the weights farther apart, from a distance of ")
+    assert note.startswith(
+        "B's units got A's signs and scales, which puts the weights farther apart, from a distance of "
+    )

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import mechconn as mc
 from symmetry.check import built, generic, largest_change_under
-from symmetry.hub_models import GPT2, IDS, TEXT, VISION, images
+from symmetry.hub_models import GPT2, IDS, TEXT, VISION, images, mixture
 from symmetry.recurrent_nets import Net
 
 hf: Any = transformers
@@ -149,6 +149,20 @@ def test_a_gain_behind_a_linear_map_goes_into_the_map() -> None:
     assert "orthogonal" in {action.kind for action in mc.symmetry_of(folded.model, X).actions}
 
 
+def test_a_small_epsilon_is_kept() -> None:
+    """The module's own, not the smallest that agrees with it: 1e-12 counts where the stream is tiny."""
+    model = generic(built(lambda: nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8, eps=1e-12), nn.Linear(8, 3))))
+    with torch.no_grad():
+        model.get_parameter("0.bias").zero_()
+    x = 1e-6 * X
+    torch.testing.assert_close(mc.fold(model, X).model(x), model(x))
+
+
+def test_a_folded_network_may_be_folded_again() -> None:
+    folded = mc.fold(mc.fold(transformer(nn.LayerNorm), X).model, X)
+    assert folded.error < 1e-12 and "3: into nothing, it had no gain" in str(folded)
+
+
 def test_a_norm_of_two_names_is_folded_under_both() -> None:
     def make() -> nn.Module:
         block = Block(nn.RMSNorm)
@@ -193,6 +207,7 @@ HUB: dict[str, tuple[Callable[[], nn.Module], Any, int]] = {
         IDS,
         5,
     ),
+    "Mixtral, which does not run in float64": (lambda: mixture("Mixtral", num_local_experts=4), IDS, 3),
     "ViT": (lambda: hf.ViTForImageClassification(hf.ViTConfig(**VISION)), {"pixel_values": images(32)}, 5),
     "DINOv2, LayerScale": (
         lambda: hf.Dinov2ForImageClassification(hf.Dinov2Config(**VISION)),

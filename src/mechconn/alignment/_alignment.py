@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.alignment._alignment_result import Alignment
-from mechconn.alignment._distances import compute_distance, join_kinds, measure_by_kind, note_large_kinds
+from mechconn.alignment._distances import compute_distance, join_kinds, list_parting, measure_by_kind, note_large_kinds
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair
 from mechconn.core import (
     Compute,
@@ -171,7 +171,7 @@ def match_units(
     by_kind = measure_by_kind(symmetry, own_a, own_b, matched.element)
     notes = (
         *_note_type(proof),
-        *_collect_notes(symmetry, matched, before, after),
+        *_collect_notes(symmetry, matched, [before, after], list_parting(before, by_kind), method),
         *note_large_kinds(before, by_kind),
         *matched.notes,
     )
@@ -233,23 +233,28 @@ def _note_type(proof: Proof | None) -> Iterator[str]:
         )
 
 
-def _collect_notes(symmetry: Symmetry, matched: Matching, before: float, after: float) -> Iterator[str]:
-    """That nothing moved, and why; that the weights moved apart."""
-    moved = {action.kind for action in symmetry.actions if action.name in matched.factors}
-    rescaling = [kind for kind in ("scale", "linear", "orthogonal") if kind in moved]
-    names = join_kinds(rescaling)
+def _collect_notes(
+    symmetry: Symmetry, matched: Matching, distances: Sequence[float], apart: Sequence[str], method: AlignmentMethod
+) -> Iterator[str]:
+    """That nothing moved, and why; that the weights moved apart, and by which kinds."""
+    before, after = distances
+    said = f"from a distance of {before:.4g} to {after:.4g}"
     if not symmetry.sizes:
         yield "the symmetry holds no units that may be permuted: B was not changed"
     elif not matched.factors and all(torch.equal(p.cpu(), torch.arange(len(p))) for p in matched.permutations.values()):
         yield "matching found no better order than the present one: B was not changed"
-    elif after > before * (1 + 1e-6) and rescaling:
+    elif after <= before * (1 + 1e-6):
+        return
+    elif method.optimised_on() is not None:
+        yield f"matching moved the weights farther apart, {said}: the method optimises a loss, not the distance"
+    elif apart:
         yield (
-            f"B's units got A's {names}, which puts the weights farther apart, from a distance of {before:.4g} to "
-            f"{after:.4g}: units are matched by the method's own measure, which does not depend on them"
+            f"B's units got A's {join_kinds(apart)}, which puts the weights farther apart, {said}: "
+            "units are matched by the method's own measure, which does not depend on them"
         )
-    elif after > before * (1 + 1e-6):
+    else:
         yield (
-            f"matching moved the weights farther apart, from a distance of {before:.4g} to {after:.4g}: "
+            f"matching moved the weights farther apart, {said}: "
             "the method does not compare weights; WeightMatching() moves them together"
         )
 

@@ -40,6 +40,13 @@ def describe_distances(before: float, by_kind: Mapping[str, float]) -> str:
     return f"{before:.4g} apart as saved, {after}" if after else f"{before:.4g} apart as saved"
 
 
+def list_parting(before: float, by_kind: Mapping[str, float]) -> list[str]:
+    """The kinds, but for permutations, that put the weights farther apart than they were without them."""
+    distances = [before, *by_kind.values()]
+    steps = zip(by_kind, distances[:-1], distances[1:], strict=True)
+    return [kind for kind, without, with_it in steps if kind != "permutation" and with_it > without]
+
+
 def join_kinds(kinds: Iterable[str]) -> str:
     """Kinds as a list in a sentence; of none, permutations."""
     *first, last = [PLURAL[kind] for kind in kinds] or [PLURAL["permutation"]]

@@ -94,6 +94,7 @@ class AlignedProfiles(Result, Mapping[str, Profile], kind="aligned_profiles"):
             lines.append(f"  barrier in loss, {which}: {', '.join(found)}")
         for which, profile in self.profiles.items():
             lines += [f"  other ends, {which}: {shift}" for shift in profile.shifted_ends()]
+        lines += [f"  note: {note}" for note in a.notes]
         return "\n".join(lines)
 
     @property

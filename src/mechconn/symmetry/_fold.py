@@ -16,7 +16,7 @@ from mechconn.symmetry._action import Action, Member
 from mechconn.symmetry._find import symmetry_of
 from mechconn.symmetry._norm_modules import NormModule, recognise_norm
 from mechconn.symmetry._pattern import list_groups
-from mechconn.symmetry._probe import Probe
+from mechconn.symmetry._probe import Probe, UnrunnableError
 from mechconn.symmetry._recorded_runs import take_first_line
 from mechconn.symmetry._symmetry import Symmetry
 from mechconn.symmetry._verify import relative_error
@@ -39,7 +39,8 @@ class Folded(Result, kind="folded"):
         norms: module -> the weights that took its gain and bias.
         centred: groups of units whose mean was taken away where they are written, so that LayerNorm is RMSNorm.
         left: module -> why it keeps its gain.
-        error: max |change| / max |output| of the outputs on the example, in float64 and evaluation mode.
+        error: max |change| / max |output| of the outputs on the example, in evaluation mode and in float64, or float32
+            where the network does not run in float64.
         settings: everything needed to repeat it.
         notes: what the reader must know; mostly empty.
         model: the folded network in evaluation mode. Files leave it out.
@@ -83,7 +84,9 @@ class Folded(Result, kind="folded"):
         )
 
     def __str__(self) -> str:
-        lines = [f"  {norm}: into {', '.join(weights)}" for norm, weights in self.norms.items()]
+        lines = [
+            f"  {norm}: into {', '.join(weights) or 'nothing, it had no gain'}" for norm, weights in self.norms.items()
+        ]
         more = [f"  and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
         left = [f"  left alone, {norm}: {reason}" for norm, reason in self.left.items()]
         return "\n".join([self._describe(), *lines[:LISTED], *more, *left, *(f"  note: {n}" for n in self.notes)])
@@ -134,12 +137,14 @@ def fold(model: nn.Module, example_input: Inputs, *, untie: bool = False, seed: 
     if untie:
         _untie(result)
     norms = _replace_norms(result)
+    dtype = _choose_type(model, example, seed)
+    result.to(dtype)
     symmetry = _find(result, example, seed)
     plans, left = _choose(result, norms, symmetry)
     for plan in plans:
         _absorb(result, plan, symmetry)
     centred = _centre(result, example, plans)
-    _check_same(_measure(model, result, example, seed), model)
+    _check_same(_measure(model, result, example, seed, dtype), model)
     for name, parameter in result.named_parameters():
         parameter.data = parameter.data.to(types.get(name) or types[f"{name.removesuffix('bias')}weight"])
     for name, buffer in model.named_buffers():
@@ -151,7 +156,7 @@ def fold(model: nn.Module, example_input: Inputs, *, untie: bool = False, seed: 
         norms={plan.name: plan.weights for plan in plans},
         centred=centred,
         left=left,
-        error=_measure(model, result, example, seed),
+        error=_measure(model, result, example, seed, dtype),
         settings={"untie": untie, "seed": seed},
         notes=notes,
         model=result,
@@ -313,7 +318,7 @@ def _add_bias(model: nn.Module, plan: _Plan, weight: str, bias: Tensor, symmetry
     for member in (member for member in plan.readers if member.tensor == weight):
         axis = plan.action.find_axis(member)
         numbers = plan.action.locate(member, symmetry.sizes).flatten()
-        values = torch.cat([torch.zeros(1).double(), bias.cpu()])[numbers + 1].to(parameter.device)
+        values = torch.cat([torch.zeros(1).double(), bias.cpu()])[numbers + 1].to(parameter)
         added[axis] = added.get(axis, torch.zeros(())) + torch.tensordot(parameter.movedim(axis, -1), values, 1)
     total = next(iter(added.values()))
     name = weight.removesuffix("weight") + "bias"
@@ -363,9 +368,19 @@ def _list_kinds(action: Action, plans: Sequence[_Plan]) -> Iterator[str]:
             yield plan.norm.kind
 
 
-def _measure(model: nn.Module, result: nn.Module, example: Inputs, seed: int) -> float:
-    """The relative change of the outputs, computed in float64."""
-    return relative_error(*(Probe(one, example, seed, disturbed=False).outputs(False)[0] for one in (model, result)))
+def _choose_type(model: nn.Module, example: Inputs, seed: int) -> torch.dtype:
+    """float64; float32 where the network does not run in it, as grouped products of experts do not."""
+    try:
+        Probe(model, example, seed, disturbed=False).outputs(False)
+    except UnrunnableError:
+        return torch.float32
+    return torch.float64
+
+
+def _measure(model: nn.Module, result: nn.Module, example: Inputs, seed: int, dtype: torch.dtype) -> float:
+    """The relative change of the outputs, computed in a type."""
+    probes = (Probe(one, example, seed, disturbed=False, dtype=dtype) for one in (model, result))
+    return relative_error(*(probe.outputs(False)[0] for probe in probes))
 
 
 def _check_same(error: float, model: nn.Module) -> None:

@@ -114,7 +114,7 @@ def _list_candidates(module: nn.Module, own: dict[str, nn.Parameter], width: int
         return
     for values in (None,) if gain is None else (gain.detach().double(), 1 + gain.detach().double()):
         added = None if bias is None else bias.detach().double()
-        for eps in sorted({*numbers, *of_type}):
+        for eps in (*sorted(numbers), *of_type):  # the module's own first: of two small ones either agrees
             yield NormModule("layer_norm", width, eps, values, added)
             if bias is None:
                 yield NormModule("rms_norm", width, eps, values, None)
