@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mechconn.alignment._sign_basis import SignBasis
 from mechconn.alignment._slices import Reading, choose_type
 from mechconn.symmetry import (
     Action,
@@ -131,6 +132,7 @@ class PairReader:
                 own = [mark for mark in scaled.get(name, ()) if mark.axis == 1]
                 tensors[name] = _weigh(tensors[name], found[name], [mark.spread(balanced[mark.action]) for mark in own])
         self._mixed: dict[tuple[str, str], tuple[list[Tensor], Tensor]] = {}
+        self._basis: SignBasis | None = None
         self.mixing = {name: [m for a in self.linear for m in self._list_mixing(a, name)] for name in mixed}
 
     def _list_mixing(self, action: Action, name: str) -> Iterator[Mixing]:
@@ -161,31 +163,22 @@ class PairReader:
             found = action.multiply(name, found, self.sizes, balanced[action.name])
         return found.to(choose_type(tensor))
 
-    def orient_signs(self, actions: Iterable[Action]) -> None:
-        """Read both networks with the signs at which a vector that changes with each action (a gain) is positive.
+    def orient_signs(self, basis: SignBasis) -> None:
+        """Read both networks with the signs at which all gains are positive: A and B each times the signs c of its own.
 
-        A gain's sign is known for certain, and the order of units need not be; without it, signs that several tensors
-        share would have to be flipped together.
+        Without it, signs that several tensors share would have to be flipped together.
         """
-        for action in actions:
-            vectors = [member for member in action.members if member.tensor in self.names and len(member.axes) == 1]
-            if len(action.units) != 1 or not vectors:
-                continue
-            for side in (0, 1):
-                values = self._read_whole(vectors[0].tensor, side)
-                numbers = action.locate(vectors[0], self.sizes).flatten()
-                signs = torch.ones(self.sizes[action.units[0]], dtype=torch.float64)
+        self._basis = basis
+        actions = {action.name: action for action in self.signs}
+        for name, gain in basis.gains.items():
+            numbers = actions[name].locate(gain, self.sizes).flatten()
+            for balanced, tensors in zip(self._balanced, self._tensors, strict=True):
+                values = tensors[gain.tensor].detach().double().cpu()
+                signs = torch.ones(self.sizes[actions[name].units[0]], dtype=torch.float64)
                 signs[numbers[numbers >= 0]] = torch.where(values < 0, -1.0, 1.0).double()[numbers >= 0]
-                self._balanced[side][action.name] = signs
-            for name, marks in self.marks.items():
-                self._orient(name, action, [mark for mark in marks if mark.action == action.name])
-
-    def _read_whole(self, name: str, side: int) -> Tensor:
-        """A vector of one network, with the factors that are read with it."""
-        values = self._tensors[side][name].double().cpu()
-        for mark in self._scales.get(name, ()):
-            values = values * mark.spread(self._balanced[side][mark.action])
-        return values
+                balanced[name] = signs
+            for tensor, marks in self.marks.items():
+                self._orient(tensor, actions[name], [mark for mark in marks if mark.action == name])
 
     def _orient(self, name: str, action: Action, marks: list[Mark]) -> None:
         if name not in self._whole:
@@ -280,13 +273,15 @@ class PairReader:
         return factors | self._list_rotations(element)
 
     def undo_orientation(self, element: Element) -> dict[str, Tensor]:
-        """Action -> its signs between the networks as saved: c_A[u] s[u] c_B[p(u)], c those that turn A and B."""
+        """Action of the symmetry -> its signs between the networks as saved: c_A[u] s[u] c_B[p(u)]."""
         found = {action.name: element[action.name] for action in self.signs if action.name in element}
+        if self._basis is None:
+            return found
         for action in self.signs:
-            if action.name in found and action.name in self._balanced[0]:
+            if action.name in found and action.name in self._basis.gains:
                 of_a, of_b = (balanced[action.name] for balanced in self._balanced)
                 found[action.name] = found[action.name] * of_a * of_b.index_select(0, element[action.units[0]])
-        return found
+        return self._basis.express(found)
 
     def _list_rotations(self, element: Element) -> dict[str, Tensor]:
         """Orthogonal maps that move something; balanced networks are as far apart as those that were saved."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mechconn.alignment._assignment import Solution, UnitSimilarity, choose_signs, solve_assignment, sum_matched
 from mechconn.alignment._readings import PairReader, Scored
+from mechconn.alignment._sign_basis import SignBasis, find_sign_basis
 from mechconn.alignment._slices import Reading, iterate_products, multiply_entries, multiply_slices
 from mechconn.symmetry import Action, Element, Symmetry, list_groups, locate_units
 
@@ -77,7 +78,8 @@ class WeightScores(UnitSimilarity):
         *,
         turned: bool = True,
     ) -> None:
-        self.reader = PairReader(symmetry, a, b, moments)
+        basis = find_sign_basis(symmetry, a, b) if turned else SignBasis(symmetry.actions, {}, {})
+        self.reader = PairReader(replace(symmetry, actions=basis.actions), a, b, moments)
         self.sizes = symmetry.sizes
         self._bytes = sum(tensor.numel() * tensor.element_size() for tensor in a.values())
         self._linear: dict[str, list[Action]] = {}
@@ -94,24 +96,24 @@ class WeightScores(UnitSimilarity):
                 for group in dict.fromkeys(list_groups(pattern)):
                     places = locate_units(group, pattern, self.sizes)
                     self._uses[group].append(_Use(name, axis, places, everyone))
-        self._own = {group: self._split_uses(group) for group in self.sizes}
+        self._own = {group: self._split_uses(group, basis.gains) for group in self.sizes}
         own = {sign for signs in self._own.values() for sign in signs}
         self._apart = {action.name: action for action in self.reader.signs if action.name not in own}
         if turned:
-            self.reader.orient_signs(self._apart.values())
+            self.reader.orient_signs(basis)
         self._held: dict[str, _Held] = {}
         self._may_hold = self._choose_held()
 
     # ------------------------------------------------------------ what there is to choose
 
-    def _split_uses(self, group: str) -> frozenset[str]:
+    def _split_uses(self, group: str, known: Container[str]) -> frozenset[str]:
         """The signs that are chosen with a group's permutation; its uses are split by the one that they change with.
 
-        Those whose places no other such sign flips. The rest are steps of their own.
+        Those whose places no other such sign flips, but for known ones. The rest are steps of their own.
         """
         own: list[str] = []
         uses = [replace(use, places=self._drop_mixed(group, use)) for use in self._uses[group]]
-        for action in (action for action in self.reader.signs if group in action.units):
+        for action in (a for a in self.reader.signs if group in a.units and a.name not in known):
             split = [part for use in uses for part in self._split_use(use, action)]
             if None not in split:
                 uses, own = [use for use in split if use is not None], [*own, action.name]
