@@ -213,6 +213,25 @@ class Row(Mixture):
         return y[back].view(-1, CHOSEN, WIDTH).sum(1) * weights[:, :1]
 
 
+class Masked(Mixture):
+    """All experts get one number at some tokens, so that their order decides there."""
+
+    def mix(self, x: Tensor) -> Tensor:
+        padded = torch.arange(len(x)) % 2 == 0
+        numbers = self.router(x).masked_fill(padded[:, None], 0.0)
+        return batched(self, x, *numbers.softmax(-1).topk(CHOSEN, dim=-1))
+
+
+class Pairs(Mixture):
+    """Two experts share the larger one's number, so that their order decides; the router rows of a pair have none."""
+
+    def mix(self, x: Tensor) -> Tensor:
+        largest = self.router(x).view(-1, EXPERTS // 2, 2).amax(-1, keepdim=True)
+        numbers = largest.expand(-1, -1, 2).reshape(-1, EXPERTS)
+        chosen = numbers.topk(1).indices.expand(-1, CHOSEN)
+        return batched(self, x, numbers.gather(1, chosen).sigmoid(), chosen)
+
+
 CHOSEN_NUMBER = "the number of a unit is computed with"
 NO_ORDER: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "number added": (lambda: Mixture(number_added), CHOSEN_NUMBER),
@@ -220,6 +239,7 @@ NO_ORDER: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "unsorted": (lambda: Mixture(unsorted), "rows that are sorted by units meet others"),
     "foreign ends": (lambda: Mixture(foreign_ends), CHOSEN_NUMBER),
     "rounded": (lambda: Mixture(rounded), "an order runs along it"),
+    "masked": (Masked, "an order runs along it"),
     "shared table": (SharedTable, "a table in which the input looks up places too"),
     "row": (Row, "rows that are sorted by units meet others"),
 }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from symmetry.check import built, largest_change
-from symmetry.expert_nets import EXPERTS, INNER, NETS, NO_ORDER, TOKENS, WIDTH, Mixture, summed
+from symmetry.expert_nets import EXPERTS, INNER, NETS, NO_ORDER, TOKENS, WIDTH, Mixture, Pairs, summed
 
 GROUPED = ("grouped", "grouped by argsort")
 """Grouped products refuse float64."""
@@ -80,6 +80,14 @@ def test_experts_whose_numbers_count_stay(name: str) -> None:
         written["table.weight"] = ["experts", WIDTH]
     with pytest.raises(ValueError, match="'experts' changes the model's outputs"):
         mc.Symmetry.from_axes(model, written, example_input=TOKENS).verify(model)
+
+
+def test_experts_that_share_a_number_stay() -> None:
+    model = built(Pairs)
+    symmetry = mc.symmetry_of(model, TOKENS)
+    assert ("up", 0) in symmetry.frozen and ("router.weight", 0) in symmetry.partly_frozen
+    symmetry.verify(model)
+    assert largest_change(model, TOKENS, symmetry) <= 1e-9
 
 
 def test_a_table_of_experts_alone_is_permuted_with_them() -> None:

@@ -308,6 +308,48 @@ def test_what_cannot_be_folded_is_refused(case: str) -> None:
         mc.fold(factory(), X)
 
 
+class Bounded(OwnNorm):
+    """What the norm reads has a bound."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.clamp(-20, 20))
+
+
+class Lengthwise(OwnNorm):
+    """Another function of long inputs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / (2 if x.dim() == 3 and x.shape[1] > 6 else 1)
+
+
+@pytest.mark.parametrize("norm", [Bounded, Lengthwise])
+def test_a_norm_that_is_one_on_the_example_alone_is_not_folded(norm: Callable[[int], nn.Module]) -> None:
+    with pytest.raises(ValueError, match="has no module that normalises its last axis"):
+        mc.fold(transformer(norm), X)
+
+
+class SomeLengths(OwnNorm):
+    """Another function of inputs that are a little longer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / (2 if x.dim() == 3 and 6 < x.shape[1] < 20 else 1)
+
+
+def test_a_folded_network_is_compared_at_other_sizes() -> None:
+    with pytest.raises(ValueError, match="folded copy of Sequential changes its outputs, at inputs of shape"):
+        mc.fold(transformer(SomeLengths), X)
+
+
+def test_hooks_of_norms_are_cleared_first() -> None:
+    model = transformer(nn.LayerNorm)
+    name = next(name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm))
+    model.get_submodule(name).register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match=r"clear them, model\..*_forward_hooks\.clear\(\)"):
+        mc.fold(model, X)
+    model.get_submodule(name)._forward_hooks.clear()
+    assert mc.fold(model, X).error < 1e-9
+
+
 @pytest.mark.parametrize("norm", ["layer norm", "rms norm"])
 def test_matching_undoes_every_kind_on_a_folded_network(norm: str) -> None:
     model = mc.fold(transformer(NORMS[norm]), X).model

@@ -150,12 +150,20 @@ def has_ties(node: Node) -> bool:
         name = str(getattr(getattr(one.target, "_schema", None), "name", one.target)).removeprefix("aten::")
         if one in seen or one.op == "placeholder" or name in MIXING:
             continue
-        if name in TYING or _is_whole(one):
+        if name in TYING or _is_whole(one) or _covers_rows(one, name):
             return True
         seen.add(one)
         values = one.args[:1] if name == "masked_fill" else one.args[1:] if name == "where" else one.all_input_nodes
         left += [value for value in values if isinstance(value, Node)]
     return False
+
+
+def _covers_rows(node: Node, name: str) -> bool:
+    """Whether one number is put in several places: by expanding, or by a mask of whole rows, as of padded tokens."""
+    place = {"masked_fill": 1, "where": 0, "expand": 0}.get(name)
+    given = None if place is None else node.args[place]
+    value, own = given.meta.get("val") if isinstance(given, Node) else None, node.meta.get("val")
+    return isinstance(value, Tensor) and isinstance(own, Tensor) and value.shape[-1:] != own.shape[-1:]
 
 
 def _is_whole(node: Node) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,15 +16,18 @@ from mechconn.plotting import Header, Result, Section, Table, leave_out
 from mechconn.symmetry._action import Action, Member
 from mechconn.symmetry._find import symmetry_of
 from mechconn.symmetry._norm_modules import NormModule, recognise_norm
+from mechconn.symmetry._other_answers import list_other_paths
 from mechconn.symmetry._pattern import list_groups
 from mechconn.symmetry._probe import Probe, UnrunnableError
 from mechconn.symmetry._recorded_runs import take_first_line
+from mechconn.symmetry._sizes import make_other_sizes
 from mechconn.symmetry._symmetry import Symmetry
 from mechconn.symmetry._verify import relative_error
 
 BOUND = 1e-5
 """Largest relative change of the outputs: many norms compute in float32."""
 FOLD_AGAIN = "fold the network again, mechconn.fold(model, example_input)"
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 LISTED = 6
 POST_NORM = (
     "linear maps alone do not read what it returns (the stream of a post-norm network is what its norms return; "
@@ -145,6 +149,7 @@ def fold(model: nn.Module, example_input: Inputs, *, untie: bool = False, seed: 
         _absorb(result, plan, symmetry)
     centred = _centre(result, example, plans)
     _check_same(_measure(model, result, example, seed, dtype), model)
+    _check_elsewhere(model, result, example, seed, dtype)
     for name, parameter in result.named_parameters():
         parameter.data = parameter.data.to(types.get(name) or types[f"{name.removesuffix('bias')}weight"])
     for name, buffer in model.named_buffers():
@@ -215,6 +220,11 @@ def _replace_norms(model: nn.Module) -> dict[str, NormModule]:
             "there is nothing to fold; use symmetry_of(model, example_input) as it is"
         )
     for name, norm in found.items():
+        if hooked := [f"{name}.{own}" for own in HOOKS if getattr(model.get_submodule(name), own)]:
+            raise ValueError(
+                f"the norm {name} of {type(model).__name__} has hooks, which the norm in its place would not have: "
+                f"clear them, model.{hooked[0]}.clear(), and register them on the folded copy"
+            )
         _replace_module(model, name, norm.build())
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
@@ -383,10 +393,22 @@ def _measure(model: nn.Module, result: nn.Module, example: Inputs, seed: int, dt
     return relative_error(*(probe.outputs(False)[0] for probe in probes))
 
 
-def _check_same(error: float, model: nn.Module) -> None:
+def _check_elsewhere(model: nn.Module, result: nn.Module, example: Inputs, seed: int, dtype: torch.dtype) -> None:
+    """Raise where the outputs change at other sizes of the example, or where looks at its values get other answers."""
+    probe, folded = (Probe(one, example, seed, disturbed=False, dtype=dtype) for one in (model, result))
+    pairs = [(probe.on(inputs), folded.on(inputs)) for inputs in make_other_sizes(model, example)]
+    pairs += [(probe.answering(a), folded.answering(a)) for a in list_other_paths(model, example)]
+    for before, after in pairs:
+        with suppress(UnrunnableError):
+            expected = before.outputs(False)[0]
+            if not any(bool(t.isnan().any()) for t in expected):
+                _check_same(relative_error(expected, after.outputs(False)[0]), model, before.where)
+
+
+def _check_same(error: float, model: nn.Module, where: str = "") -> None:
     """Raise where outputs change by more than rounding."""
     if not error <= BOUND:
         raise ValueError(
-            f"the folded copy of {type(model).__name__} changes its outputs by a relative {error:.1e}, more than "
-            f"{BOUND:g}: something else than linear maps reads a norm, or the stream; use the network as it is"
+            f"the folded copy of {type(model).__name__} changes its outputs{where} by a relative {error:.1e}, more "
+            f"than {BOUND:g}: something else than linear maps reads a norm, or the stream; use the network as it is"
         )

@@ -18,8 +18,10 @@ NormKind: TypeAlias = Literal["layer_norm", "rms_norm", "gain"]
 LARGEST_EPSILON = 1e-2
 CLOSE = 1e-5
 """Relative: many of them compute in float32."""
-SIZES = (1.0, 1e-3)
-"""Standard deviations of inputs on which a module is tried: at the smaller one its epsilon counts."""
+SIZES = (1.0, 1e-3, 1e4)
+"""Standard deviations of inputs on which a module is tried: the smallest shows an epsilon, the largest a bound."""
+SHAPES = ((8,), (2, 40))
+"""Numbers of rows on which it is tried."""
 
 
 class Gain(nn.Module):
@@ -81,13 +83,18 @@ class NormModule:
 
 @torch.no_grad()
 def recognise_norm(module: nn.Module) -> NormModule | None:
-    """What a module computes, tried on random rows; None of any other function."""
+    """What a module computes, tried on random rows; None of any other function, and where it has parts or buffers."""
     own = dict(module.named_parameters())
     shape = next((tuple(p.shape) for p in own.values()), tuple(getattr(module, "normalized_shape", ())))
-    if any(module.children()) or any(tuple(p.shape) != shape for p in own.values()) or len(shape) != 1 or shape < (2,):
+    has_more = any(module.children()) or any(True for _ in module.buffers())
+    if has_more or any(tuple(p.shape) != shape for p in own.values()) or len(shape) != 1 or shape < (2,):
         return None
     draw = make_generator(0, "norm module")
-    tries = [torch.randn(8, *shape, generator=draw, dtype=torch.float64) * size + size / 3 for size in SIZES]
+    tries = [
+        torch.randn(*rows, *shape, generator=draw, dtype=torch.float64) * size + size / 3
+        for size in SIZES
+        for rows in SHAPES
+    ]
     try:
         given = [module(x) for x in tries]
     except Exception:  # not of one tensor
