@@ -204,8 +204,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], list[Any], list[int]]] = {
         f"relative: {kind}": (
             lambda kind=kind: Relative(kind),
             [vectors(n) for n in LENGTHS],
-            # Heads are frozen by operations without a rule.
-            [WIDTH, 4, 4] if kind == "skewed" else [WIDTH, 2, 4, 4],
+            [WIDTH, 2, 4, 4],
         )
         for kind in RELATIVE
     },

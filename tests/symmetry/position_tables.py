@@ -82,14 +82,13 @@ READS: dict[str, Callable[[Any, int], Tensor]] = {
 NO_STREAM = (
     "take along",
     "flat",
+    "viewed",  # the rows that are read are parts of one axis
     "row by row",
     "unbound",
     "the last row read",
     "a list",
     "a row for each length",
     "a row for each parity",
-    "strided",
-    "written into zeros",
 )
 SIZES: dict[str, list[int]] = {
     **{name: [HIDDEN] for name in NO_STREAM},
