@@ -26,6 +26,11 @@ def make_call_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]
     """Inputs as (positional, keyword) arguments of a forward pass, copied: networks may write into what they get."""
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
+    if not isinstance(inputs, tuple | list | Mapping):
+        raise TypeError(
+            "inputs must be a tensor, a tuple of arguments or a mapping of keyword arguments, got "
+            f"{type(inputs).__name__}; pass one batch that the model accepts"
+        )
     positional, named = (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((), dict(inputs))
     return tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, (positional, named))
 

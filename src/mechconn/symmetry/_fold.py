@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mechconn.core import NOT_SAVED, Inputs, log_warnings, move_inputs
+from mechconn.core import NOT_SAVED, Inputs, check_is, log_warnings, move_inputs
 from mechconn.network import copy_module, resolve_device, set_mode, unwrap_module
 from mechconn.plotting import Header, Result, Section, Table, leave_out
 from mechconn.symmetry._action import Action, Member
@@ -133,6 +133,7 @@ def fold(model: nn.Module, example_input: Inputs, *, untie: bool = False, seed: 
 
     Source: Theus et al. 2025, "Generalized linear mode connectivity for transformers"; Ashkboos et al. 2024, SliceGPT.
     """
+    check_is("untie", untie, bool, "; pass untie=True or untie=False")
     model = unwrap_module(model)
     example = move_inputs(example_input, resolve_device(model, None))
     result = copy_module(model)
