@@ -169,7 +169,7 @@ class Single(nn.Module):
 
 
 def test_a_forward_pass_computes_in_the_type_of_its_weights() -> None:
-    model = built(lambda: Single(torch.float16))
+    model = built(lambda: Single(torch.float16)).half()
     with pytest.raises(ValueError, match="let its forward pass compute in the type of its weights") as caught:
         mc.symmetry_of(model, FEATURES).verify(model)
     assert "\n" not in str(caught.value)
