@@ -33,7 +33,7 @@ EXPECTED = {
     "mixtral": [16, 2, 2, 4, 4, 20],  # groups, queries of each, dimensions of values, experts, hidden units of each
     "qwen2_moe": [16, 2, 2, 4, 4, 8, 12],
     "gpt_oss": [16, 2, 2, 4, 4, 20],
-    "deepseek": [16, 4, 6, 3, 7, 5, 2, 4, 8, 8],  # heads, their dimensions, the latent spaces, groups, experts in each
+    "deepseek": [16, 4, 3, 7, 5, 2, 4, 8, 8],  # heads, their dimensions, the latent spaces, groups, experts in each
     "llama": [16, 2, 2, 4, 20, 2, 2, 4, 20],
     "t5": [2, 6, 6, 20, 6, 6, 20],  # heads share one table of relative positions; the stream is the output
     "hf_vit": [16, *LAYER, *LAYER],
