@@ -30,8 +30,8 @@ from mechconn.symmetry._derive import walk as walk
 from mechconn.symmetry._find import name_unit_groups as name_unit_groups
 from mechconn.symmetry._find import pattern_of as pattern_of
 from mechconn.symmetry._find import symmetry_of as symmetry_of
-from mechconn.symmetry._fold import Folded as Folded
 from mechconn.symmetry._fold import fold as fold
+from mechconn.symmetry._folded import Folded as Folded
 from mechconn.symmetry._graph import Graph as Graph
 from mechconn.symmetry._graph import UnreadableError as UnreadableError
 from mechconn.symmetry._graph import export_graph as export_graph
