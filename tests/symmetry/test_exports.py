@@ -103,6 +103,48 @@ def test_other_answers_are_forced_in_the_proof() -> None:
         replace(wrong, assumed=found.assumed).verify(model)
 
 
+class Branching(nn.Module):
+    """Units that attention reads and, where the input is large, a second head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.more = nn.Linear(5, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        units = torch.relu(self.a(x))
+        y = F.scaled_dot_product_attention(x, x, self.b(units))
+        return y + self.more(units) if x.sum() > 100 else y
+
+
+def test_what_other_answers_lead_to_is_read_beside_attention() -> None:
+    model, x = built(Branching), X[None]
+    symmetry = mc.symmetry_of(model, x)
+    assert ("more.weight", 1, "a") in symmetry.groups[0].members
+    symmetry.verify(model)
+    assert largest_change(model, 100 * x, symmetry) <= 1e-9
+
+
+class Numbered(nn.Module):
+    """One of several heads, whose number the input says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.heads = nn.Linear(5, 6), nn.ModuleList(nn.Linear(6, 3) for _ in range(6))
+
+    def forward(self, x: Tensor, number: Tensor) -> Tensor:
+        return self.heads[int(number)](torch.relu(self.a(x)))
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_every_head_is_read_of_which_the_input_says_the_number(number: int) -> None:
+    model = built(Numbered)
+    symmetry = mc.symmetry_of(model, (X, torch.tensor(number)))
+    assert {(f"heads.{i}.weight", 1, "a") for i in range(6)} <= set(symmetry.groups[0].members)
+    symmetry.verify(model)
+    for other in range(6):
+        assert largest_change(model, (X, torch.tensor(other)), symmetry) <= 1e-9
+
+
 def test_looks_at_hidden_units_are_refused() -> None:
     model = net(lambda net, x: net.b(net.units(x)) if net.units(x).sum() > 0 else net.b(x @ x.T))
     with pytest.raises(ValueError, match="must not branch on values: write the symmetry yourself"):

@@ -179,7 +179,7 @@ def export_graph(
 
 def _refuse_random(
     model: nn.Module,
-    probe: nn.Module,
+    probe: Predictions,
     arguments: Any,
     run: RecordedRun,
     forced: Mapping[LookKey, Any] | None,
@@ -189,6 +189,7 @@ def _refuse_random(
     names = list(_list_drawn(program))
     if not names or has_meta_tensors(model) or probe.training:
         return
+    probe.packed = None  # a run, and no export: it answers looks itself
     for seed in range(1, SEEDS):
         with isolate_rng(seed, "graph"), silence_export():
             again = run_borrowed(probe, arguments, forced)

@@ -30,7 +30,8 @@ class Origins(TorchDispatchMode):
     truth values among the buffers count as input.
 
     Attributes:
-        operations: name, shapes and plain arguments of every operation, in their order.
+        operations: name, tensors' shapes and plain arguments of every operation, in their order.
+        read: names of the parameters and buffers that some operation was given.
     """
 
     supports_higher_order_operators = True
@@ -38,7 +39,9 @@ class Origins(TorchDispatchMode):
     def __init__(self, module: nn.Module, inputs: Iterable[Any]) -> None:
         super().__init__()
         self.operations: list[Any] = []
+        self.read: set[str] = set()
         self._known: dict[int, tuple[StorageWeakRef, Origin]] = {}
+        self._names = {id(t): name for name, t in (*module.named_parameters(), *module.named_buffers())}
         for parameter in module.parameters():
             self._mark(parameter, Origin.WEIGHTS)
         for buffer in module.buffers():
@@ -54,7 +57,10 @@ class Origins(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = (args, kwargs or {})
         origin = self.find(given)
+        names = [self._names.get(id(v), "") for v in tree_leaves(given)]
+        self.read.update(names)
         plain = [tuple(v.shape) if isinstance(v, Tensor) else v for v in tree_leaves(given)]
+        plain += names
         self.operations.append((str(func), repr(plain)))
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any, TypeAlias
 
 from torch import nn
@@ -23,6 +22,8 @@ RUNS = 40
 """Runs in which an answer is another one."""
 PATHS = 3
 """Other paths that are read."""
+STEPS = 16
+"""Further whole numbers that are tried, each of which leads to tensors that none had led to."""
 FAR = 1e30
 """A number beyond any threshold."""
 OFTEN = 2
@@ -77,17 +78,15 @@ def read_other_paths(model: nn.Module, example: Inputs, graph: Graph) -> OtherPa
     found = OtherPaths()
     if not any(look.origin is Origin.INPUT for look in graph.looks):
         return found
-    first = record_run(model, example)
-    seen = {_sign(first)} if first is not None else set()
+    trials = _Trials(model, example)
     places: dict[tuple[str, str], _Place] = {}
     waiting: list[tuple[Graph, Forced]] = [(graph, {})]
-    runs = count()
     while waiting:
         graph, forced = waiting.pop(0)
-        for look, other, trial in _list_trials(graph.looks, forced):
+        for look, other, trial in trials.list_from(graph.looks, forced):
             place = places.setdefault(look.key[:2], _Place())
             place.answers[str(look.answer)] = None
-            outcome, new = _try(model, example, trial, seen, len(found.graphs)) if next(runs) < RUNS else (UNREAD, None)
+            outcome, new = _try(model, example, trial, trials)
             place.note(outcome, other)
             if new is not None:
                 found.graphs.append(new)
@@ -96,16 +95,11 @@ def read_other_paths(model: nn.Module, example: Inputs, graph: Graph) -> OtherPa
     return found
 
 
-def _try(model: nn.Module, example: Inputs, forced: Forced, seen: set[int], paths: int) -> tuple[str, Graph | None]:
+def _try(model: nn.Module, example: Inputs, forced: Forced, trials: _Trials) -> tuple[str, Graph | None]:
     """What comes of other answers, and the operations where they are new and can be exported."""
-    run = record_run(model, example, forced)
-    if run is None:
-        return RAISES, None
-    if _sign(run) in seen:
-        return SAME, None
-    seen.add(_sign(run))
-    if paths >= PATHS:
-        return UNREAD, None
+    outcome = trials.run(forced)
+    if outcome != READ:
+        return outcome, None
     try:
         return READ, export_graph(model, example, forced)
     except ValueError:
@@ -114,16 +108,61 @@ def _try(model: nn.Module, example: Inputs, forced: Forced, seen: set[int], path
 
 def list_other_paths(model: nn.Module, example: Inputs) -> list[Forced]:
     """Answers that lead to other operations than on the example, each of one look alone."""
-    first = record_run(model, example)
-    if first is None:
-        return []
-    seen, found = {_sign(first)}, list[Forced]()
-    for number, (_, _, trial) in enumerate(_list_trials(first.looks, {})):
-        run = record_run(model, example, trial) if number < RUNS and len(found) < PATHS else None
-        if run is not None and _sign(run) not in seen:
-            seen.add(_sign(run))
-            found.append(trial)
-    return found
+    trials = _Trials(model, example)
+    looks = [] if trials.first is None else trials.first.looks
+    return [trial for _, _, trial in trials.list_from(looks, {}) if trials.run(trial) == READ]
+
+
+class _Trials:
+    """Runs of a model with other answers than on the example.
+
+    Attributes:
+        first: the run on the example; None where the model raises.
+    """
+
+    def __init__(self, model: nn.Module, example: Inputs) -> None:
+        self._model, self._example = model, example
+        self.first = record_run(model, example)
+        self._signs = set() if self.first is None else {_sign(self.first)}
+        self._read = set() if self.first is None else set(self.first.read)
+        self._runs = self._paths = self._steps = 0
+        self._reads_more = False
+        """Whether the last run read tensors that none had read before."""
+
+    def list_from(self, looks: Sequence[Look], forced: Forced) -> Iterator[tuple[Look, Any, Forced]]:
+        """Each look after the last one that is forced, another answer to it, and all that is then forced.
+
+        Where a whole number leads to tensors that no answer had led to, as the number of a head does, the next one
+        is tried as well.
+        """
+        for look, other, trial in _list_trials(looks, forced):
+            yield look, other, trial
+            while self._reads_more and type(other) is int and self._steps < STEPS:
+                self._steps += 1
+                self._paths -= 1
+                other += 1 if other > look.answer else -1
+                if other < 0:
+                    break
+                yield look, other, {**trial, look.key: other}
+
+    def run(self, forced: Forced) -> str:
+        """What comes of answers: READ where they lead to other operations, which are to be read."""
+        self._reads_more = False
+        self._runs += 1
+        if self._runs > RUNS:
+            return UNREAD
+        run = record_run(self._model, self._example, forced)
+        if run is None:
+            return RAISES
+        if _sign(run) in self._signs:
+            return SAME
+        self._signs.add(_sign(run))
+        if self._paths >= PATHS:
+            return UNREAD
+        self._paths += 1
+        self._reads_more = not run.read <= self._read
+        self._read |= run.read
+        return READ
 
 
 def _list_trials(looks: Sequence[Look], forced: Mapping[LookKey, Any]) -> Iterator[tuple[Look, Any, Forced]]:

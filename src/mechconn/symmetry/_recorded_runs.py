@@ -59,12 +59,14 @@ class RecordedRun:
         packed: the sizes of packed sequences.
         looks: at which values it looked.
         operations: what it ran.
+        read: names of the parameters and buffers that it was given.
     """
 
     output: Any
     packed: list[PackedSize]
     looks: list[Look]
     operations: list[Any]
+    read: set[str]
 
 
 class Predictions(nn.Module):
@@ -150,4 +152,4 @@ def _run_recorded(module: nn.Module, arguments: Any, forced: Mapping[LookKey, An
     origins = Origins(module, tree_leaves(arguments))
     with NotePacked() as packed, origins, Looks(origins, forced) as looks:
         found = module(*args, **kwargs)
-    return RecordedRun(found, packed.seen, looks.seen, origins.operations)
+    return RecordedRun(found, packed.seen, looks.seen, origins.operations, origins.read)
