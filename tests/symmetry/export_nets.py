@@ -177,6 +177,9 @@ BAD: dict[str, Function] = {
 }
 """They may not."""
 
+HIDING = ("a size", "a far threshold", "as many as are positive")
+"""They need assume=True: int() and float() hide what becomes of a value."""
+
 
 def _square(x: Tensor) -> Tensor:
     """As many rows as there are units."""

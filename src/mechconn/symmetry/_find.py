@@ -67,7 +67,7 @@ def _iterate_guesses(tensors: Mapping[str, Tensor]) -> Iterator[AxesText]:
 BY_SIZE = "how many of its places are read depends on the size of the input"
 
 
-def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
+def symmetry_of(model: nn.Module, example_input: Inputs, *, assume: bool = False) -> Symmetry:
     """The permutations of units under which a network computes the same function, read off its operations.
 
     The forward pass is exported in evaluation mode. Each operation ties the axes that its rule says move
@@ -80,6 +80,10 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
     others. The model is also tried on the example made larger and smaller; where it reads its parameters in another
     way at one of these sizes, it is exported there too, and what the two do not read alike is frozen.
 
+    Where the forward pass looks at values of its input (`if mask.all()`, `.item()`), other answers are tried on the
+    example, and what other operations they lead to is read as well. Where these cannot all be tried, or `int()`,
+    `float()` or a lookup hides what a value leads to, the symmetry is refused, unless `assume` is set.
+
     Where heads or channel groups split an axis, the blocks are permuted among themselves and the places within a
     block alike in every block; permutations that differ from block to block are left out.
 
@@ -89,13 +93,16 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
         model: any module; it stays as it is.
         example_input: one batch that it accepts: a tensor, a tuple of arguments, or a dict of keyword arguments.
             Two rows at least, so that it can be verified in training mode.
+        assume: whether looks of which not all other answers can be tried may be assumed to be as on the example;
+            `Symmetry.assumed` says which these are.
 
     Returns:
         The groups, the frozen axes with reasons, and the coverage. Only the predictions count as the output: the
         `.logits` where the model returns an object that has some.
 
     Raises:
-        ValueError: the model rejects the example, or its forward pass cannot be exported.
+        ValueError: the model rejects the example, its forward pass cannot be exported, or other inputs may be looked at
+            with answers that were not tried.
 
     Example:
         >>> mlp = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -117,6 +124,13 @@ def symmetry_of(model: nn.Module, example_input: Inputs) -> Symmetry:
             f"and align with WeightMatching()"
         ) from error
     others = read_other_paths(model, example_input, graph)
+    if others.untried and not assume:
+        raise ValueError(
+            f"{type(model).__name__} looks at values of its input, and what other values lead to is not known "
+            f"({'; '.join(others.untried)}); write .item() in place of int() and float() and compare numbers in place "
+            "of looking them up, or, if every input is looked at with the answers of the example, pass "
+            "symmetry_of(model, example_input, assume=True)"
+        )
     paths = [graph, *others.graphs]
     trained = export_training_path(model, example_input, {name for path in paths for name in list_read(path)})
     paths += [] if trained is None else [trained]

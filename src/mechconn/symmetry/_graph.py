@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from mechconn.core import Inputs, isolate_rng
 from mechconn.network import check_initialised, make_call_arguments
 from mechconn.symmetry._equal_values import find_uniform_buffers
-from mechconn.symmetry._looks import Look, LookKey, Looks, OtherAnswerError
+from mechconn.symmetry._looks import Forced, Look, Looks, OtherAnswerError
 from mechconn.symmetry._module_copies import copy_with_tensors, has_meta_tensors
 from mechconn.symmetry._no_dropout import train_without_statistics
 from mechconn.symmetry._recorded_runs import (
@@ -131,7 +131,7 @@ class _Watched(Interpreter):
 def export_graph(
     model: nn.Module,
     example_input: Inputs,
-    forced: Mapping[LookKey, Any] | None = None,
+    forced: Forced | None = None,
     *,
     training: bool = False,
 ) -> Graph:
@@ -182,7 +182,7 @@ def _refuse_random(
     probe: Predictions,
     arguments: Any,
     run: RecordedRun,
-    forced: Mapping[LookKey, Any] | None,
+    forced: Forced | None,
     program: torch.export.ExportedProgram,
 ) -> None:
     """Raise where random numbers are drawn for hidden units, as dropout does, and the outputs depend on them."""
@@ -217,9 +217,7 @@ def _list_drawn(program: torch.export.ExportedProgram) -> Iterator[str]:
                 yield str(node.target).split(".")[1]
 
 
-def _check_accepted(
-    model: nn.Module, probe: nn.Module, arguments: Any, forced: Mapping[LookKey, Any] | None
-) -> RecordedRun:
+def _check_accepted(model: nn.Module, probe: nn.Module, arguments: Any, forced: Forced | None) -> RecordedRun:
     """A run on the example; raise unless the model runs on it and returns tensors."""
     try:
         run = run_borrowed(probe, arguments, forced)

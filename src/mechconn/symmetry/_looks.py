@@ -12,7 +12,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeAlias
 
 import torch
@@ -22,9 +24,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from mechconn.symmetry._origins import Origin, Origins
+from mechconn.symmetry._seen_numbers import SEEN_FILE, make_seen
 
-LookKey: TypeAlias = tuple[str, str, int]
-"""What is asked, where (file:line), and how many times the same was asked there before."""
+LookKey: TypeAlias = tuple[str, str, int, int]
+"""What is asked, where (file:line, and the column), and how often it was asked there so far."""
+Forced: TypeAlias = Mapping[Any, Any]
+"""Answers to looks, by their keys, or by their questions."""
 
 SCALAR = frozenset(
     (
@@ -33,8 +38,13 @@ SCALAR = frozenset(
     )
 )
 """Functions that return plain values."""
+CONVERTED: dict[Any, type] = {Tensor.__int__: int, Tensor.__index__: int, Tensor.__float__: float}
+"""What makes numbers of truth values."""
+HIDING = {Tensor.__int__: "int()", Tensor.__float__: "float()"}
+"""Functions after which Python's comparisons of a number are not seen."""
 EXACT = frozenset((Tensor.__int__, Tensor.__index__, Tensor.__float__, Tensor.__bool__))
 """Those of which Python takes nothing but numbers of its own types."""
+TRUTH = frozenset((Tensor.__bool__, Tensor.is_nonzero, torch.is_nonzero))
 NONZERO = frozenset((Tensor.nonzero, torch.nonzero, Tensor.argwhere, torch.argwhere))
 DISTINCT = {
     **dict.fromkeys((torch.unique, Tensor.unique), "unique"),
@@ -63,14 +73,16 @@ class Look:
         key: what is asked and where.
         answer: the plain value that it got, or the shape of a tensor whose shape depends on values.
         origin: what the values depend on.
+        question: a number for what is asked of which values, wherever it is asked; 0 in an export.
     """
 
     key: LookKey
     answer: Any
     origin: Origin
+    question: int
 
     def __str__(self) -> str:
-        asked, where, _ = self.key
+        asked, where, *_ = self.key
         return f"{asked} at {where} is {self.answer}"
 
 
@@ -122,20 +134,24 @@ class Looks(TorchFunctionMode):
     """Context manager: answer the looks of a forward pass.
 
     In a run, `seen` is what was looked at, with its answers or with those that are forced. In an export, the looks of
-    such a run are replayed, and `seen` is what was.
+    such a run are replayed, and `seen` is what was. `hidden` are the places that make of a value of the input a number
+    of which the comparisons are not seen.
     """
 
     def __init__(
         self,
         origins: Origins | None = None,
-        forced: Mapping[LookKey, Any] | None = None,
+        forced: Forced | None = None,
         replayed: Sequence[Look] | None = None,
+        seen: list[Look] | None = None,
     ) -> None:
         super().__init__()
-        self.seen: list[Look] = []
+        self.seen: list[Look] = [] if seen is None else seen
+        self.seen.clear()
+        self.hidden: dict[str, None] = {}
         self._origins, self._forced = origins, dict(forced or {})
         self._replayed = None if replayed is None else {look.key: look for look in replayed}
-        self._asked: Counter[tuple[str, str]] = Counter()
+        self._asked: Counter[tuple[str, str, int]] = Counter()
         self._reached = Origin.CONSTANT
         """What the answers so far depend on: numbers that they gave may be in any tensor from then on."""
 
@@ -178,16 +194,26 @@ class Looks(TorchFunctionMode):
     def _read_scalar(self, func: Any, args: Any, kwargs: Any) -> Any:
         """A plain value."""
         key = self._key("value")
+        truth = len(args) == 1 and (args[0].dtype is torch.bool or func in TRUTH)
         if self._replayed is None:
-            answer, origin = self._noted(key, lambda: func(*args, **kwargs), args)
-            return answer if func in EXACT else _tracked(answer, self, origin)
-        known = self._replayed.get(key)
-        if known is None or known.origin is Origin.WEIGHTS:
-            return func(*args, **kwargs)
-        self.seen.append(known)
-        if len(args) == 1:
-            torch.ops.mechconn.expect(args[0], [float(known.answer)])
-        return known.answer if func in EXACT else _tracked(known.answer, self, known.origin)
+            kind = "truth" if truth else func.__name__
+            look = self._noted(key, lambda: func(*args, **kwargs), args, kind, bool if truth else None)
+            if func in HIDING and not truth and look.origin is Origin.INPUT:
+                self.hide(HIDING[func])
+        else:
+            known = self._replayed.get(key)
+            if known is None or known.origin is Origin.WEIGHTS:
+                return func(*args, **kwargs)
+            look = known
+            self.seen.append(look)
+            if len(args) == 1:
+                torch.ops.mechconn.expect(args[0], [float(look.answer)])
+        answer = CONVERTED[func](look.answer) if func in CONVERTED else look.answer
+        return answer if func in EXACT else make_seen(answer, self, look.origin, look.question)
+
+    def hide(self, what: str) -> None:
+        """Note that what follows of a value of the input is not seen."""
+        self.hidden[f"{what} in {_find_place()[0]}"] = None
 
     def _list(self, x: Tensor) -> Any:
         """Plain values in lists, one look for each, as an export asks for them."""
@@ -203,7 +229,7 @@ class Looks(TorchFunctionMode):
                 found.append(SHAPED[what](x))
                 return list(found[0].shape)
 
-            shape, _ = self._noted(key, measure, x)
+            shape = self._noted(key, measure, x, what).answer
             return _fitted(found[0] if found else SHAPED[what](x), shape)
         known = self._replayed.get(key)
         if known is None or known.origin is Origin.WEIGHTS:
@@ -243,12 +269,12 @@ class Looks(TorchFunctionMode):
             return self._read_scalar(Tensor.__index__, (value,), {})
         return value
 
-    def compare(self, asked: str, compute: Callable[[], bool], origin: Origin) -> bool:
+    def compare(self, asked: str, compute: Callable[[], bool], origin: Origin, question: int) -> bool:
         """A comparison of a number that was looked at: one more answer."""
         key = self._key(asked)
         if self._replayed is None:
-            answer = bool(self._forced.get(key, compute()))
-            self.seen.append(Look(key, answer, origin))
+            answer = bool(self._find_forced(key, question, compute))
+            self.seen.append(Look(key, answer, origin, question))
             return answer
         known = self._replayed.get(key)
         if known is None:
@@ -259,17 +285,25 @@ class Looks(TorchFunctionMode):
     # ------------------------------------------------------------ records
 
     def _key(self, asked: str) -> LookKey:
-        where = _find_line()
-        self._asked[asked, where] += 1
-        return asked, where, self._asked[asked, where]
+        where, column = _find_place()
+        self._asked[asked, where, column] += 1
+        return asked, where, column, self._asked[asked, where, column]
 
-    def _noted(self, key: LookKey, compute: Callable[[], Any], values: Any) -> tuple[Any, Origin]:
-        """The answer to a look in a run, what is forced, else what it is; and what it depends on."""
+    def _find_forced(self, key: LookKey, question: int, compute: Callable[[], Any]) -> Any:
+        """The answer that is forced on a look, else what it is."""
+        return self._forced.get(key, self._forced.get(question, compute()))
+
+    def _noted(
+        self, key: LookKey, compute: Callable[[], Any], values: Any, kind: str, made: type | None = None
+    ) -> Look:
+        """A look in a run, with the answer that is forced, else what it is, as a value of the type that is `made`."""
         assert self._origins is not None
         origin = self._reached = max(self._reached, self._origins.find(values))
-        answer = self._forced[key] if key in self._forced and origin is not Origin.WEIGHTS else compute()
-        self.seen.append(Look(key, answer, origin))
-        return answer, origin
+        question = hash((kind, self._origins.describe(values)))
+        answer = compute() if origin is Origin.WEIGHTS else self._find_forced(key, question, compute)
+        look = Look(key, answer if made is None else made(answer), origin, question)
+        self.seen.append(look)
+        return look
 
 
 def _is_mask(part: Any) -> bool:
@@ -277,14 +311,23 @@ def _is_mask(part: Any) -> bool:
     return isinstance(part, Tensor) and part.dtype in (torch.bool, torch.uint8) and part.dim() > 0
 
 
-def _find_line() -> str:
-    """File and line of the code that looks, outside of PyTorch and of this file."""
+def _find_place() -> tuple[str, int]:
+    """File and line of the code that looks, outside of PyTorch and of this package, and its column.
+
+    The number of an instruction would not do: Python rewrites instructions as it runs them.
+    """
     frame = sys._getframe(1)
     while frame.f_back is not None and (
-        frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith(OWN_FILES)
+        frame.f_code.co_filename in (__file__, SEEN_FILE) or frame.f_code.co_filename.startswith(OWN_FILES)
     ):
         frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}", _find_column(frame)
+
+
+def _find_column(frame: FrameType) -> int:
+    """A number for the first and last column of the expression that a frame evaluates; 0 where they are not known."""
+    _, _, first, last = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), (None, None, None, None))
+    return 0 if first is None or last is None else 1 + first + 1000 * last
 
 
 def _fitted(found: Tensor, shape: Sequence[int]) -> Tensor:
@@ -294,38 +337,3 @@ def _fitted(found: Tensor, shape: Sequence[int]) -> Tensor:
         return found[:count]
     last = found[-1:] if len(found) else found.new_zeros((1, *found.shape[1:]))
     return torch.cat([found, *[last] * (count - len(found))])
-
-
-class _Number:
-    """A number that was looked at, of which comparisons are looks as well."""
-
-    looks: Looks
-    origin: Origin
-
-
-def _compares(name: str, base: type) -> Callable[..., Any]:
-    own = getattr(base, name)
-
-    def compare(self: Any, *other: Any) -> Any:
-        found = own(self, *other)
-        return found if found is NotImplemented else self.looks.compare(name.strip("_"), lambda: found, self.origin)
-
-    return compare
-
-
-def _make_type(base: type) -> Any:
-    names = ("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__", "__bool__")
-    members: dict[str, Any] = {name: _compares(name, base) for name in names}
-    return type(f"Seen_{base.__name__}", (base, _Number), {**members, "__hash__": base.__hash__})
-
-
-TRACKED: dict[type, Any] = {int: _make_type(int), float: _make_type(float)}
-
-
-def _tracked(answer: Any, looks: Looks, origin: Origin) -> Any:
-    """An answer whose comparisons are answered by the same looks, where it depends on the input."""
-    if origin is not Origin.INPUT or type(answer) not in TRACKED:
-        return answer
-    made = TRACKED[type(answer)](answer)
-    made.looks, made.origin = looks, origin
-    return made

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from itertools import count
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -29,8 +31,10 @@ class Origins(TorchDispatchMode):
     A tensor and its views share memory, so that what is written into one of them is known of all. Whole numbers and
     truth values among the buffers count as input.
 
+    A tensor is also described by the operations that made it, so that two looks at what the same operations made of the
+    same values are known to be one question.
+
     Attributes:
-        operations: name, tensors' shapes and plain arguments of every operation, in their order.
         read: names of the parameters and buffers that some operation was given.
     """
 
@@ -38,35 +42,53 @@ class Origins(TorchDispatchMode):
 
     def __init__(self, module: nn.Module, inputs: Iterable[Any]) -> None:
         super().__init__()
-        self.operations: list[Any] = []
         self.read: set[str] = set()
-        self._known: dict[int, tuple[StorageWeakRef, Origin]] = {}
+        self._known: dict[int, tuple[StorageWeakRef, Origin, int]] = {}
+        self._unknown = count()
         self._names = {id(t): name for name, t in (*module.named_parameters(), *module.named_buffers())}
-        for parameter in module.parameters():
-            self._mark(parameter, Origin.WEIGHTS)
-        for buffer in module.buffers():
-            self._mark(buffer, Origin.WEIGHTS if buffer.is_floating_point() else Origin.INPUT)
-        for value in inputs:
+        for name, parameter in module.named_parameters():
+            self._mark(parameter, Origin.WEIGHTS, hash(name))
+        for name, buffer in module.named_buffers():
+            self._mark(buffer, Origin.WEIGHTS if buffer.is_floating_point() else Origin.INPUT, hash(name))
+        for number, value in enumerate(inputs):
             if isinstance(value, Tensor):
-                self._mark(value, Origin.INPUT)
+                self._mark(value, Origin.INPUT, hash(("input", number)))
 
     def find(self, values: Any) -> Origin:
         """What some values depend on, tensors among them."""
         return max((self._of(t) for t in tree_leaves(values) if isinstance(t, Tensor)), default=Origin.CONSTANT)
 
+    def describe(self, values: Any) -> int:
+        """A number for what made some values: the same one means that they are the same values."""
+        return hash(tuple(self._describe(v) if isinstance(v, Tensor) else repr(v) for v in tree_leaves(values)))
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = (args, kwargs or {})
         origin = self.find(given)
-        names = [self._names.get(id(v), "") for v in tree_leaves(given)]
-        self.read.update(names)
-        plain = [tuple(v.shape) if isinstance(v, Tensor) else v for v in tree_leaves(given)]
-        plain += names
-        self.operations.append((str(func), repr(plain)))
+        self.read.update(self._names.get(id(v), "") for v in tree_leaves(given))
+        made = hash((str(func), self.describe(given), next(self._unknown) if _is_random(func) else None))
+        held = {memory._cdata for v in tree_leaves(given) if isinstance(v, Tensor) and (memory := _find_memory(v))}
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
+        written = list(_list_written(func, args, kwargs or {}))
+        for tensor in written:
+            self._mark(tensor, self._of(tensor), hash((made, self._describe(tensor))))
+        for number, tensor in enumerate(tree_leaves(result)):
             if isinstance(tensor, Tensor):
-                self._mark(tensor, max(origin, self._of(tensor)))
+                memory = _find_memory(tensor)
+                of_given = memory is not None and memory._cdata in held
+                self._mark(tensor, max(origin, self._of(tensor)), None if of_given else hash((made, number)))
         return result
+
+    def _describe(self, tensor: Tensor) -> int:
+        """A number for what made the memory of a tensor, and for the places in it that are the tensor's."""
+        memory = None if isinstance(tensor, LazyWeight | ShapeOnly) else _find_memory(tensor)
+        if memory is None:
+            return next(self._unknown)
+        storage, _, made = self._known.get(memory._cdata, (None, Origin.CONSTANT, 0))
+        if storage is None or storage.expired():
+            made = hash(("unknown", next(self._unknown)))
+            self._known[memory._cdata] = (StorageWeakRef(memory), Origin.CONSTANT, made)
+        return hash((made, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), str(tensor.dtype)))
 
     def _of(self, tensor: Tensor) -> Origin:
         if isinstance(tensor, LazyWeight | ShapeOnly):
@@ -74,13 +96,35 @@ class Origins(TorchDispatchMode):
         memory = _find_memory(tensor)
         if memory is None:
             return Origin.WEIGHTS
-        storage, origin = self._known.get(memory._cdata, (None, Origin.CONSTANT))
+        storage, origin, _ = self._known.get(memory._cdata, (None, Origin.CONSTANT, 0))
         return Origin.CONSTANT if storage is None or storage.expired() else origin
 
-    def _mark(self, tensor: Tensor, origin: Origin) -> None:
+    def _mark(self, tensor: Tensor, origin: Origin, made: int | None) -> None:
+        """Note what the memory of a tensor depends on and what made it; None of the latter where that stays."""
         memory = None if isinstance(tensor, LazyWeight | ShapeOnly) else _find_memory(tensor)
-        if origin and memory is not None:
-            self._known[memory._cdata] = (StorageWeakRef(memory), origin)
+        if memory is None:
+            return
+        storage, _, before = self._known.get(memory._cdata, (None, origin, 0))
+        if made is None:
+            fresh = storage is None or storage.expired()
+            made = hash(("unknown", next(self._unknown))) if fresh else before
+        self._known[memory._cdata] = (StorageWeakRef(memory), origin, made)
+
+
+def _is_random(func: Any) -> bool:
+    """Whether an operation draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
+
+
+def _list_written(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
+    """The tensors that an operation writes into."""
+    schema = getattr(func, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return
+    named = dict(zip((argument.name for argument in schema.arguments), args, strict=False)) | kwargs
+    for argument in schema.arguments:
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            yield from (v for v in tree_leaves(named.get(argument.name)) if isinstance(v, Tensor))
 
 
 def _find_memory(tensor: Tensor) -> Any:

@@ -1,38 +1,37 @@
 """What a forward pass does where its looks at values get other answers than on the example.
 
 A check that raises for every other answer leaves one path. Any other look may lead to operations of its own: these are
-read as well, and what the paths do not allow alike is frozen.
+read as well, and what the paths do not allow alike is frozen. Truth values are tried in all combinations, as several
+may lead elsewhere together of which none does alone. What is not tried, and what is hidden from the looks, is refused
+or, where the user says so, assumed to be as on the example.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import nn
 
 from mechconn.core import Inputs
 from mechconn.symmetry._graph import Graph, export_graph
-from mechconn.symmetry._looks import Look, LookKey
+from mechconn.symmetry._looks import Forced, Look
 from mechconn.symmetry._origins import Origin
 from mechconn.symmetry._recorded_runs import RecordedRun, record_run
 
-RUNS = 40
+RUNS = 64
 """Runs in which an answer is another one."""
-PATHS = 3
+PATHS = 6
 """Other paths that are read."""
 STEPS = 16
 """Further whole numbers that are tried, each of which leads to tensors that none had led to."""
 FAR = 1e30
 """A number beyond any threshold."""
-OFTEN = 2
-"""How many looks at one place of the code get other answers; layers and rows look at the same."""
 
 RAISES, SAME, READ, UNREAD = "makes the model raise", "changes nothing", "was read as well", "was not tried"
 WORDS = {"value": "a value", "nonzero": "the shape of what a mask selects", "bool": "whether a number is 0"}
-
-Forced: TypeAlias = dict[LookKey, Any]
+AS_ON_EXAMPLE = "assumed to be as on the example"
 
 
 @dataclass
@@ -42,10 +41,12 @@ class OtherPaths:
     Attributes:
         graphs: the operations of every other path that was found and could be exported.
         notes: what is assumed of the input, one line for each place that looks at it.
+        untried: why other answers may lead elsewhere, one text for each place; empty where all was tried.
     """
 
     graphs: list[Graph] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    untried: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -69,7 +70,7 @@ def _describe(places: Mapping[tuple[str, str], _Place]) -> Iterator[str]:
             yield f"{WORDS.get(asked, asked)} in {where}: {' or '.join(place.answers)} on the example, {tried}"
     if others:
         all_tried = not any(UNREAD in place.outcomes for place in others.values())
-        every = "every other answer" if all_tried else "not all other answers were tried; what was"
+        every = "every other answer" if all_tried else f"{AS_ON_EXAMPLE}, as not all others were tried; what was"
         yield f"what is seen in {', '.join(others)}: as on the example, {every} {RAISES} or {SAME}"
 
 
@@ -80,98 +81,136 @@ def read_other_paths(model: nn.Module, example: Inputs, graph: Graph) -> OtherPa
         return found
     trials = _Trials(model, example)
     places: dict[tuple[str, str], _Place] = {}
-    waiting: list[tuple[Graph, Forced]] = [(graph, {})]
-    while waiting:
-        graph, forced = waiting.pop(0)
-        for look, other, trial in trials.list_from(graph.looks, forced):
-            place = places.setdefault(look.key[:2], _Place())
-            place.answers[str(look.answer)] = None
-            outcome, new = _try(model, example, trial, trials)
-            place.note(outcome, other)
-            if new is not None:
-                found.graphs.append(new)
-                waiting.append((new, trial))
+    for trial in trials.explore():
+        place = places.setdefault(trial.look.key[:2], _Place())
+        place.answers[str(trial.look.answer)] = None
+        outcome = trial.outcome
+        if outcome == READ:
+            try:
+                found.graphs.append(export_graph(model, example, trial.forced))
+            except ValueError:
+                outcome = UNREAD
+        place.note(outcome, trial.other)
     found.notes += _describe(places)
+    found.notes += (f"what follows from {hidden}: {AS_ON_EXAMPLE}" for hidden in trials.hidden)
+    cut = dict.fromkeys(where for (_, where), place in places.items() if UNREAD in place.outcomes)
+    found.untried += (f"{hidden} hides how the value is used" for hidden in trials.hidden)
+    found.untried += (f"not every other answer in {where} could be tried" for where in cut)
     return found
 
 
-def _try(model: nn.Module, example: Inputs, forced: Forced, trials: _Trials) -> tuple[str, Graph | None]:
-    """What comes of other answers, and the operations where they are new and can be exported."""
-    outcome = trials.run(forced)
-    if outcome != READ:
-        return outcome, None
-    try:
-        return READ, export_graph(model, example, forced)
-    except ValueError:
-        return UNREAD, None
-
-
 def list_other_paths(model: nn.Module, example: Inputs) -> list[Forced]:
-    """Answers that lead to other operations than on the example, each of one look alone."""
-    trials = _Trials(model, example)
-    looks = [] if trials.first is None else trials.first.looks
-    return [trial for _, _, trial in trials.list_from(looks, {}) if trials.run(trial) == READ]
+    """Answers that lead to other operations than on the example, by the looks that get them."""
+    return [
+        {look.key: look.answer for look in trial.looks if look.question in trial.forced}
+        for trial in _Trials(model, example).explore()
+        if trial.outcome == READ
+    ]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A run with other answers.
+
+    Attributes:
+        look: the last look that got another answer.
+        other: that answer.
+        forced: question -> answer, of all looks that got another one.
+        outcome: what came of it.
+        looks: what the run saw; empty where there was none.
+    """
+
+    look: Look
+    other: Any
+    forced: Forced
+    outcome: str
+    looks: list[Look] = field(default_factory=list)
 
 
 class _Trials:
     """Runs of a model with other answers than on the example.
 
     Attributes:
-        first: the run on the example; None where the model raises.
+        hidden: what hides values of the input in one of the runs, and where.
     """
 
     def __init__(self, model: nn.Module, example: Inputs) -> None:
         self._model, self._example = model, example
-        self.first = record_run(model, example)
-        self._signs = set() if self.first is None else {_sign(self.first)}
-        self._read = set() if self.first is None else set(self.first.read)
+        self._first = record_run(model, example)
+        self.hidden = dict.fromkeys(self._first.hidden)
+        self._signs = {self._first.made}
+        self._read = set(self._first.read)
         self._runs = self._paths = self._steps = 0
         self._reads_more = False
         """Whether the last run read tensors that none had read before."""
 
-    def list_from(self, looks: Sequence[Look], forced: Forced) -> Iterator[tuple[Look, Any, Forced]]:
-        """Each look after the last one that is forced, another answer to it, and all that is then forced.
+    def explore(self) -> Iterator[_Trial]:
+        """Other answers to one look, then to several, each of which comes after the others.
+
+        Looks after another answer are tried where it leads to other operations, and after each other truth value,
+        also where it changes nothing: a later look may depend on both.
+        """
+        waiting: list[tuple[list[Look], Forced]] = [(self._first.looks, {})]
+        while waiting:
+            looks, forced = waiting.pop(0)
+            for look in _list_open(looks, forced):
+                for other in list_answers(look.answer):
+                    for trial in self._try(look, other, forced):
+                        yield trial
+                        if trial.outcome == READ or type(other) is bool:
+                            waiting.append((trial.looks, trial.forced))
+
+    def _try(self, look: Look, other: Any, forced: Forced) -> Iterator[_Trial]:
+        """Another answer to a look.
 
         Where a whole number leads to tensors that no answer had led to, as the number of a head does, the next one
         is tried as well.
         """
-        for look, other, trial in _list_trials(looks, forced):
-            yield look, other, trial
-            while self._reads_more and type(other) is int and self._steps < STEPS:
-                self._steps += 1
-                self._paths -= 1
-                other += 1 if other > look.answer else -1
-                if other < 0:
-                    break
-                yield look, other, {**trial, look.key: other}
+        yield self._run(look, other, forced)
+        while self._reads_more and type(other) is int:
+            other += 1 if other > look.answer else -1
+            if other < 0:
+                return
+            if self._steps >= STEPS:
+                yield _Trial(look, other, forced, UNREAD)
+                return
+            self._steps += 1
+            self._paths -= 1
+            yield self._run(look, other, forced)
 
-    def run(self, forced: Forced) -> str:
-        """What comes of answers: READ where they lead to other operations, which are to be read."""
+    def _run(self, look: Look, other: Any, forced: Forced) -> _Trial:
+        """What comes of another answer: READ where it leads to other operations, which are to be read."""
+        forced = {**forced, look.question: other}
         self._reads_more = False
         self._runs += 1
         if self._runs > RUNS:
-            return UNREAD
+            return _Trial(look, other, forced, UNREAD)
         run = record_run(self._model, self._example, forced)
-        if run is None:
+        return _Trial(look, other, forced, self._judge(run), run.looks)
+
+    def _judge(self, run: RecordedRun) -> str:
+        if run.raised:
             return RAISES
-        if _sign(run) in self._signs:
+        self.hidden |= dict.fromkeys(run.hidden)
+        if run.made in self._signs:
             return SAME
-        self._signs.add(_sign(run))
         if self._paths >= PATHS:
             return UNREAD
+        self._signs.add(run.made)
         self._paths += 1
         self._reads_more = not run.read <= self._read
         self._read |= run.read
         return READ
 
 
-def _list_trials(looks: Sequence[Look], forced: Mapping[LookKey, Any]) -> Iterator[tuple[Look, Any, Forced]]:
-    """Each look after the last one that is forced, another answer to it, and all that is then forced."""
-    places = [number for number, look in enumerate(looks) if look.key in forced]
-    for look in looks[places[-1] + 1 if places else 0 :]:
-        if look.origin is Origin.INPUT and look.key[2] <= OFTEN:
-            for other in list_answers(look.answer):
-                yield look, other, {**forced, look.key: other}
+def _list_open(looks: Sequence[Look], forced: Forced) -> list[Look]:
+    """The questions of the input that were first asked after all that are forced."""
+    first: dict[int, Look] = {}
+    for look in looks:
+        first.setdefault(look.question, look)
+    questions = list(first)
+    start = max((questions.index(question) + 1 for question in forced if question in first), default=0)
+    return [first[question] for question in questions[start:] if first[question].origin is Origin.INPUT]
 
 
 def list_answers(answer: Any) -> list[Any]:
@@ -188,8 +227,3 @@ def list_answers(answer: Any) -> list[Any]:
     if isinstance(answer, int):
         return [n for n in (answer - 1, answer + 1) if n >= 0 or answer < 0]
     return [x for x in (-answer, 0.0, FAR, -FAR) if x != answer] if isinstance(answer, float) else []
-
-
-def _sign(run: RecordedRun) -> int:
-    """A number for what a run did."""
-    return hash(tuple(run.operations))

@@ -104,7 +104,7 @@ class Probe:
         """The same model, whose looks at values get these answers, which errors name."""
         probe = copy.copy(self)
         probe._forced = forced
-        said = ", ".join(f"{answer} in {where}" for (_, where, _), answer in forced.items())
+        said = ", ".join(f"{answer} in {where}" for (_, where, *_), answer in forced.items())
         probe.where = f", where it sees {said},"
         return probe
 

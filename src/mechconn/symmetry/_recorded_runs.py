@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from mechconn.core import Inputs, isolate_rng
 from mechconn.network import drop_computed_values, make_call_arguments, make_input_caster, set_mode
-from mechconn.symmetry._looks import Look, LookKey, Looks
+from mechconn.symmetry._looks import Forced, Look, Looks
 from mechconn.symmetry._module_copies import (
     borrow,
     clone_tensors,
@@ -58,15 +58,19 @@ class RecordedRun:
         output: what the model returned.
         packed: the sizes of packed sequences.
         looks: at which values it looked.
-        operations: what it ran.
+        made: a number for the operations that made the outputs, and what was written into the model's tensors.
         read: names of the parameters and buffers that it was given.
+        hidden: what hides values of the input from Python's comparisons, and where.
+        raised: whether the model raised, after these looks.
     """
 
     output: Any
     packed: list[PackedSize]
     looks: list[Look]
-    operations: list[Any]
+    made: int
     read: set[str]
+    hidden: list[str]
+    raised: bool = False
 
 
 class Predictions(nn.Module):
@@ -105,16 +109,15 @@ def _is_plain(value: Any) -> bool:
     return all(isinstance(part, Tensor | int | float | str | None) for part in tree_leaves(value))
 
 
-def record_run(
-    model: nn.Module, example_input: Inputs, forced: Mapping[LookKey, Any] | None = None
-) -> RecordedRun | None:
-    """A run in evaluation mode on the example, with the answers that are forced; None where the model raises."""
+def record_run(model: nn.Module, example_input: Inputs, forced: Forced | None = None) -> RecordedRun:
+    """A run in evaluation mode on the example, with the answers that are forced."""
     probe, arguments = prepare(model, example_input)
+    seen: list[Look] = []
     try:
         with isolate_rng(0, "graph"), silence_export():
-            return run_borrowed(probe, arguments, forced)
+            return run_borrowed(probe, arguments, forced, seen)
     except Exception:  # any refusal
-        return None
+        return RecordedRun(None, [], seen, 0, set(), [], raised=True)
 
 
 def prepare(model: nn.Module, example_input: Inputs) -> tuple[Predictions, Any]:
@@ -133,23 +136,28 @@ def prepare(model: nn.Module, example_input: Inputs) -> tuple[Predictions, Any]:
 
 
 @torch.no_grad()
-def run_borrowed(probe: nn.Module, arguments: Any, forced: Mapping[LookKey, Any] | None = None) -> RecordedRun:
-    """A run of a model; on the meta device, results have no values.
+def run_borrowed(
+    probe: nn.Module, arguments: Any, forced: Forced | None = None, seen: list[Look] | None = None
+) -> RecordedRun:
+    """A run of a model; on the meta device, results have no values. `seen` gets its looks, also where it raises.
 
     No weight is copied where it runs without.
     """
+    seen = [] if seen is None else seen
     hidden = tree_map(lambda v: hide_meta(v) if isinstance(v, Tensor) else v, arguments)
     try:
-        return _run_recorded(copy_with_tensors(probe, borrow), clone_tensors(hidden), forced)
+        return _run_recorded(copy_with_tensors(probe, borrow), clone_tensors(hidden), forced, seen)
     except Exception:
         if has_meta_tensors(probe):
             raise
-        return _run_recorded(copy_with_tensors(probe, torch.clone), clone_tensors(hidden), forced)
+        return _run_recorded(copy_with_tensors(probe, torch.clone), clone_tensors(hidden), forced, seen)
 
 
-def _run_recorded(module: nn.Module, arguments: Any, forced: Mapping[LookKey, Any] | None) -> RecordedRun:
+def _run_recorded(module: nn.Module, arguments: Any, forced: Forced | None, seen: list[Look]) -> RecordedRun:
     args, kwargs = arguments
     origins = Origins(module, tree_leaves(arguments))
-    with NotePacked() as packed, origins, Looks(origins, forced) as looks:
+    with NotePacked() as packed, origins, Looks(origins, forced, seen=seen) as looks:
         found = module(*args, **kwargs)
-    return RecordedRun(found, packed.seen, looks.seen, origins.operations, origins.read)
+    kept = [*tree_leaves(select_predictions(found)), *module.parameters(), *module.buffers()]
+    made = origins.describe([v for v in kept if isinstance(v, Tensor)])
+    return RecordedRun(found, packed.seen, looks.seen, made, origins.read, list(looks.hidden))
