@@ -362,9 +362,7 @@ def test_matching_undoes_every_kind_on_a_folded_network(norm: str) -> None:
 
 def test_wrong_arguments_are_refused_in_one_line() -> None:
     model = transformer(nn.RMSNorm)
-    with pytest.raises(
-        TypeError, match="of keyword arguments, got NoneType; pass one batch"
-    ):
+    with pytest.raises(TypeError, match="of keyword arguments, got NoneType; pass one batch"):
         mc.fold(model, None)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="untie must be a bool, got str; pass untie=True or untie=False"):
         mc.fold(model, X, untie="no")  # pyright: ignore[reportArgumentType]
