@@ -114,4 +114,6 @@ COVERED: dict[str, tuple[Callable[[], nn.Module], Any, float]] = {
     ),
 }
 """Model, example, coverage."""
+ASSUMED = ("SigLIP2",)
+"""It needs assume=True: it resamples its table to the size of each image, and there are more sizes than are tried."""
 FAST_MODELS = ("GPT2 classifier",)

@@ -67,6 +67,13 @@ def another_tensor(net: Net, x: Tensor) -> Tensor:
     return net.b((other if bool(x[0, 0] <= 0) else units).cumsum(-1)) + net.b(units)
 
 
+def turns(net: Net, x: Tensor, number: int, ordered: bool) -> Tensor:
+    h = net.units(x)
+    for _ in range(number):
+        h = h.cumsum(-1) if ordered else h
+    return net.b(h)
+
+
 def count(x: Tensor) -> Any:
     return (x[:, 0] > 0).sum()
 
@@ -79,6 +86,7 @@ FOUND: dict[str, Function] = {
     "an odd number": an_odd_number,
     "raises alone": raises_alone,
     "another tensor": another_tensor,
+    "a flag in as many turns": lambda net, x: turns(net, x, count(x).item(), bool(x[0, 1] > 0)),
     "a number": lambda net, x: turn(net, x, count(x).item() == 3),
     "what is computed of a number": lambda net, x: turn(net, x, 2 * (count(x).item() + 1) // 2 - 1 == 3),
     "a fraction": lambda net, x: turn(net, x, count(x).item() / 4 == 0.75),

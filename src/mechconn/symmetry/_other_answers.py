@@ -147,8 +147,8 @@ class _Trials:
     def explore(self) -> Iterator[_Trial]:
         """Other answers to one look, then to several, each of which comes after the others.
 
-        Looks after another answer are tried where it leads to other operations, and after each other truth value,
-        also where it changes nothing: a later look may depend on both.
+        Later looks get other answers as well, as what they lead to may depend on both, also where the first one changes
+        nothing; after a number at which the model raises, they do not.
         """
         waiting: list[tuple[list[Look], Forced]] = [(self._first.looks, {})]
         while waiting:
@@ -157,7 +157,7 @@ class _Trials:
                 for other in list_answers(look.answer):
                     for trial in self._try(look, other, forced):
                         yield trial
-                        if trial.outcome == READ or type(other) is bool:
+                        if trial.outcome in (READ, SAME) or type(other) is bool:
                             waiting.append((trial.looks, trial.forced))
 
     def _try(self, look: Look, other: Any, forced: Forced) -> Iterator[_Trial]:
