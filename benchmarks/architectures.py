@@ -115,8 +115,9 @@ def describe(row: Row) -> str:
     kinds = " ".join(f"{k} {v:.2f}" for k, v in row["by_kind"].items())
     errors = " and ".join(f"{error:.0e}" for error in row["errors"])
     return (
-        f"{row['name']}: {wrong}{kinds}, {row['groups']} groups, errors {errors}, rounding {row.get('rounding', 0.0):.0e} "
-        f"({row['computes_in']}), verified {row['verified']}, {row['parameters']} parameters, "
+        f"{row['name']}: {wrong}{kinds}, {row['groups']} groups, errors {errors}, "
+        f"rounding {row.get('rounding', 0.0):.0e} ({row['computes_in']}), verified {row['verified']}, "
+        f"{row['parameters']} parameters, "
         f"unseen {len(row['unseen'])}/{row['tried']}, {row['all']:.1f} s; {row['why']}"
     )
 
