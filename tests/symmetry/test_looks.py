@@ -161,3 +161,20 @@ def test_a_mask_that_is_written_into_is_another_question() -> None:
         return turn(net, x, bool(mask.any()) and not first)
 
     assert mc.symmetry_of(net(written), LOW).sizes == {}
+
+
+class Swapped(nn.Module):
+    """Two layers of one shape, one of which is read in its order: the second one for some inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.one, self.two = nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = (self.b, self.a) if bool(x[0, 0] > 0) else (self.a, self.b)
+        return self.one(first(x).relu().cumsum(1)) + self.two(second(x).relu())
+
+
+def test_another_layer_of_the_same_shape_is_another_path() -> None:
+    symmetry = mc.symmetry_of(built(Swapped), LOW)
+    assert "was read as well" in symmetry.assumed[0] and symmetry.sizes == {}

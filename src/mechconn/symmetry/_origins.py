@@ -16,6 +16,9 @@ from torch.utils._pytree import tree_leaves
 from mechconn.symmetry._lazy_weights import LazyWeight
 from mechconn.symmetry._shape_only import ShapeOnly
 
+LAZY = (LazyWeight, ShapeOnly)
+"""Tensors without values."""
+
 
 class Origin(IntEnum):
     """What a value depends on, the farthest-reaching last."""
@@ -44,6 +47,9 @@ class Origins(TorchDispatchMode):
         super().__init__()
         self.read: set[str] = set()
         self._known: dict[int, tuple[StorageWeakRef, Origin, int]] = {}
+        self._lazy: dict[int, tuple[Tensor, int]] = {}
+        """Weights whose values are made when they are read, and their views, which have no memory of their own."""
+        self._lazy_writes = 0
         self._unknown = count()
         self._names = {id(t): name for name, t in (*module.named_parameters(), *module.named_buffers())}
         for name, parameter in module.named_parameters():
@@ -67,21 +73,23 @@ class Origins(TorchDispatchMode):
         origin = self.find(given)
         self.read.update(self._names.get(id(v), "") for v in tree_leaves(given))
         made = hash((str(func), self.describe(given), next(self._unknown) if _is_random(func) else None))
-        held = {memory._cdata for v in tree_leaves(given) if isinstance(v, Tensor) and (memory := _find_memory(v))}
+        held = {_name_memory(v) for v in tree_leaves(given) if isinstance(v, Tensor)}
         result = func(*args, **(kwargs or {}))
         written = list(_list_written(func, args, kwargs or {}))
         for tensor in written:
+            self._lazy_writes = hash((self._lazy_writes, made)) if isinstance(tensor, LAZY) else self._lazy_writes
             self._mark(tensor, self._of(tensor), hash((made, self._describe(tensor))))
         for number, tensor in enumerate(tree_leaves(result)):
             if isinstance(tensor, Tensor):
-                memory = _find_memory(tensor)
-                of_given = memory is not None and memory._cdata in held
-                self._mark(tensor, max(origin, self._of(tensor)), None if of_given else hash((made, number)))
+                new = None if _name_memory(tensor) in held else hash((made, number))
+                self._mark(tensor, max(origin, self._of(tensor)), new)
         return result
 
     def _describe(self, tensor: Tensor) -> int:
         """A number for what made the memory of a tensor, and for the places in it that are the tensor's."""
-        memory = None if isinstance(tensor, LazyWeight | ShapeOnly) else _find_memory(tensor)
+        if isinstance(tensor, LAZY) and id(tensor) in self._lazy:
+            return hash((self._lazy[id(tensor)][1], self._lazy_writes))
+        memory = None if isinstance(tensor, LAZY) else _find_memory(tensor)
         if memory is None:
             return next(self._unknown)
         storage, _, made = self._known.get(memory._cdata, (None, Origin.CONSTANT, 0))
@@ -91,7 +99,7 @@ class Origins(TorchDispatchMode):
         return hash((made, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), str(tensor.dtype)))
 
     def _of(self, tensor: Tensor) -> Origin:
-        if isinstance(tensor, LazyWeight | ShapeOnly):
+        if isinstance(tensor, LAZY):
             return Origin.WEIGHTS
         memory = _find_memory(tensor)
         if memory is None:
@@ -101,7 +109,9 @@ class Origins(TorchDispatchMode):
 
     def _mark(self, tensor: Tensor, origin: Origin, made: int | None) -> None:
         """Note what the memory of a tensor depends on and what made it; None of the latter where that stays."""
-        memory = None if isinstance(tensor, LazyWeight | ShapeOnly) else _find_memory(tensor)
+        if isinstance(tensor, LAZY) and made is not None:
+            self._lazy[id(tensor)] = (tensor, made)
+        memory = None if isinstance(tensor, LAZY) else _find_memory(tensor)
         if memory is None:
             return
         storage, _, before = self._known.get(memory._cdata, (None, origin, 0))
@@ -109,6 +119,12 @@ class Origins(TorchDispatchMode):
             fresh = storage is None or storage.expired()
             made = hash(("unknown", next(self._unknown))) if fresh else before
         self._known[memory._cdata] = (StorageWeakRef(memory), origin, made)
+
+
+def _name_memory(tensor: Tensor) -> tuple[str, int]:
+    """A name for the memory of a tensor, or for the tensor where it has none."""
+    memory = None if isinstance(tensor, LAZY) else _find_memory(tensor)
+    return ("tensor", id(tensor)) if memory is None else ("memory", memory._cdata)
 
 
 def _is_random(func: Any) -> bool:

@@ -54,9 +54,8 @@ class Symmetry(Result, kind="symmetry"):
         unknown: operations for which no rule is known; what they touch is frozen.
         example_input: what it was found on, used by `verify`; files do not hold it.
         rules: operation -> the user's rule for it that was used, as module:function; see `symmetry_rule`.
-        assumed: what the forward pass saw where it looks at values of its input, and what other answers lead to or that
-            they were not tried (`assume=True`); empty
-            where it does not look.
+        assumed: what the forward pass saw where it looks at values of its input, and what other answers lead to, or
+            that these were not tried; empty where it does not look.
     """
 
     axes: Annotated[Mapping[str, tuple[Pattern, ...]], PlainValidator(read_axes)]
