@@ -137,7 +137,7 @@ MODELS: dict[str, tuple[Any, Any]] = {
     "distilbert": (distilbert, MASKED),
     "gpt2": (gpt2, IDS),
     "opt": (opt, IDS),
-    "deberta": (deberta, IDS),
+    "deberta": (deberta, MASKED),  # without a mask it looks for padding in the input
     "deberta_v2": (lambda: deberta("V2"), IDS),
     "xlnet": (xlnet, IDS),
     "funnel": (funnel, IDS),

@@ -16,7 +16,7 @@ from torch import nn
 
 from mechconn.core import Inputs
 from mechconn.symmetry._graph import Graph, export_graph
-from mechconn.symmetry._looks import Forced, Look
+from mechconn.symmetry._looks import Forced, Look, OtherAnswerError
 from mechconn.symmetry._origins import Origin
 from mechconn.symmetry._recorded_runs import RecordedRun, record_run
 
@@ -88,8 +88,9 @@ def read_other_paths(model: nn.Module, example: Inputs, graph: Graph) -> OtherPa
         if outcome == READ:
             try:
                 found.graphs.append(export_graph(model, example, trial.forced))
-            except ValueError:
-                outcome = UNREAD
+            except ValueError as error:
+                # A number that the export knows is none of the input's values: it cannot be another one.
+                outcome = RAISES if isinstance(error.__cause__, OtherAnswerError) else UNREAD
         place.note(outcome, trial.other)
     found.notes += _describe(places)
     found.notes += (f"what follows from {hidden}: {AS_ON_EXAMPLE}" for hidden in trials.hidden)
