@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import mechconn as mc
+from mechconn.core import isolate_rng
 from mechconn.descent import Method
 from mechconn.paths import PathFit
 from user_defined import NearestNorm, SineFit, SortedMatching, SphericalPath, Squared
@@ -116,6 +117,12 @@ def along(norm: Callable[[Any], Any], **settings: Any) -> Operation:
 
 def moved(model: nn.Module) -> nn.Module:
     return mc.with_parameters(model, beside(model)[1])
+
+
+def behind_a_norm(model: nn.Module) -> nn.Module:
+    """The model with a norm behind it whose gain can be folded."""
+    with isolate_rng(0, "behind a norm"):
+        return nn.Sequential(model, nn.Linear(CLASSES, 4), nn.LayerNorm(4), nn.Linear(4, 2))
 
 
 def by_hand(model: nn.Module) -> mc.Symmetry:
@@ -322,6 +329,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "align, learned": learned,
     "balance": lambda model, _: mc.balance(model, by_hand(model)),
+    "fold": lambda model, _: mc.fold(behind_a_norm(model), rows(4)[0]),
     "balance, units to rescale": lambda model, _: mc.balance(model.get_submodule("block"), example_input=rows(4)[0]),
     "reliances": relied_on,
     "measure_dose_response": dosed,
