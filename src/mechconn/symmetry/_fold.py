@@ -78,15 +78,15 @@ def fold(model: nn.Module, example_input: Inputs, *, untie: bool = False, seed: 
     if untie:
         _untie(result)
     norms = _replace_norms(result)
-    dtype = _choose_type(model, example, seed)
-    result.to(dtype)
+    probe, expected = _run(model, example, seed)
+    result.to(probe.dtype)
     symmetry = _find(result, example, seed)
     plans, left = _choose(result, norms, symmetry)
     for plan in plans:
         _absorb(result, plan, symmetry)
     centred = _centre(result, example, plans)
-    _check_same(_measure(model, result, example, seed, dtype), model)
-    _check_elsewhere(model, result, example, seed, dtype)
+    _check_same(_measure(expected, result, example, seed, probe.dtype), model)
+    _check_elsewhere(model, probe, result, example, seed)
     for name, parameter in result.named_parameters():
         parameter.data = parameter.data.to(types.get(name) or types[f"{name.removesuffix('bias')}weight"])
     for name, buffer in model.named_buffers():
@@ -98,7 +98,7 @@ def fold(model: nn.Module, example_input: Inputs, *, untie: bool = False, seed: 
         norms={plan.name: plan.weights for plan in plans},
         centred=centred,
         left=left,
-        error=_measure(model, result, example, seed, dtype),
+        error=_measure(expected, result, example, seed, probe.dtype),
         settings={"untie": untie, "seed": seed},
         notes=notes,
         model=result,
@@ -134,7 +134,7 @@ def _untie(model: nn.Module) -> None:
             _set_parameter(model, name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
 
 
-def _set_parameter(model: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+def _set_parameter(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
     place, _, own = name.rpartition(".")
     setattr(model.get_submodule(place), own, parameter)
 
@@ -315,24 +315,24 @@ def _list_kinds(action: Action, plans: Sequence[_Plan]) -> Iterator[str]:
             yield plan.norm.kind
 
 
-def _choose_type(model: nn.Module, example: Inputs, seed: int) -> torch.dtype:
-    """float64; float32 where the network does not run in it, as grouped products of experts do not."""
+def _run(model: nn.Module, example: Inputs, seed: int) -> tuple[Probe, list[Tensor]]:
+    """The network and its outputs in float64; in float32 where it refuses it, as grouped products of experts do."""
+    probe = Probe(model, example, seed, disturbed=False)
     try:
-        Probe(model, example, seed, disturbed=False).outputs(False)
+        return probe, probe.outputs(False)[0]
     except UnrunnableError:
-        return torch.float32
-    return torch.float64
+        probe = Probe(model, example, seed, disturbed=False, dtype=torch.float32)
+    return probe, probe.outputs(False)[0]
 
 
-def _measure(model: nn.Module, result: nn.Module, example: Inputs, seed: int, dtype: torch.dtype) -> float:
+def _measure(expected: list[Tensor], result: nn.Module, example: Inputs, seed: int, dtype: torch.dtype) -> float:
     """The relative change of the outputs, computed in a type."""
-    probes = (Probe(one, example, seed, disturbed=False, dtype=dtype) for one in (model, result))
-    return relative_error(*(probe.outputs(False)[0] for probe in probes))
+    return relative_error(expected, Probe(result, example, seed, disturbed=False, dtype=dtype).outputs(False)[0])
 
 
-def _check_elsewhere(model: nn.Module, result: nn.Module, example: Inputs, seed: int, dtype: torch.dtype) -> None:
+def _check_elsewhere(model: nn.Module, probe: Probe, result: nn.Module, example: Inputs, seed: int) -> None:
     """Raise where the outputs change at other sizes of the example, or where looks at its values get other answers."""
-    probe, folded = (Probe(one, example, seed, disturbed=False, dtype=dtype) for one in (model, result))
+    folded = Probe(result, example, seed, disturbed=False, dtype=probe.dtype)
     pairs = [(probe.on(inputs), folded.on(inputs)) for inputs in make_other_sizes(model, example)]
     pairs += [(probe.answering(a), folded.answering(a)) for a in list_other_paths(model, example)]
     for before, after in pairs:
