@@ -9,6 +9,7 @@ from . import descent as descent
 from . import interventions as interventions
 from . import losses as losses
 from . import mechanisms as mechanisms
+from . import merging as merging
 from . import models as models
 from . import network as network
 from . import paper as paper
@@ -114,6 +115,8 @@ from .mechanisms import reliances as reliances
 from .mechanisms import representation_similarity as representation_similarity
 from .mechanisms import split_by_agreement as split_by_agreement
 from .mechanisms import split_by_group as split_by_group
+from .merging import Mean as Mean
+from .merging import MergeMethod as MergeMethod
 from .models import load_model as load_model
 from .network import InterpolateNorm as InterpolateNorm
 from .network import KeepNorm as KeepNorm
