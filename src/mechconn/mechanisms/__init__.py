@@ -29,8 +29,8 @@ from mechconn.mechanisms._groups import split_by_group as split_by_group
 from mechconn.mechanisms._invariance_page import choose_effect_scale as choose_effect_scale
 from mechconn.mechanisms._invariance_page import make_effect_cell as make_effect_cell
 from mechconn.mechanisms._judge import Judgement as Judgement
-from mechconn.mechanisms._map import MechanismMap as MechanismMap
 from mechconn.mechanisms._map import mechanism_map as mechanism_map
+from mechconn.mechanisms._map_result import MechanismMap as MechanismMap
 from mechconn.mechanisms._measure import check_margin as check_margin
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
 from mechconn.mechanisms._measure_dose_response import measure_dose_response as measure_dose_response

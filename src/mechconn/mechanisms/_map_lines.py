@@ -1,0 +1,159 @@
+"""The straight paths between models of a map: their ends, moved by a symmetry where that is asked, and the barriers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+
+from mechconn.alignment import AlignmentMethod, match_units, verify_symmetry
+from mechconn.connectivity import Evaluator, evaluate_line
+from mechconn.core import Compute, move_inputs
+from mechconn.mechanisms._map_pairs import WalkedLine
+from mechconn.network import NormPolicy, Point, check_joined, point_of, resolve_device, share_ignored
+from mechconn.paths import LinearPath
+from mechconn.symmetry import Symmetry, symmetry_of
+
+Aligner = Callable[[nn.Module, nn.Module], nn.Module]
+"""(A, B) -> B moved onto A, its units permuted."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairwiseAlignment:
+    """B moved onto A by a method, for many pairs: the symmetry is found and proved once.
+
+    Attributes:
+        method: how units are matched.
+        symmetry: what may be moved.
+        seed: of restarts.
+        compute: how to compute.
+    """
+
+    method: AlignmentMethod
+    symmetry: Symmetry
+    seed: int
+    compute: Compute
+
+    def __call__(self, a: nn.Module, b: nn.Module) -> nn.Module:
+        """B moved onto A."""
+        return match_units(a, b, self.method, self.symmetry, self.seed, self.compute).model
+
+
+def find_symmetry(model: nn.Module, first: Evaluator, symmetry: Symmetry | None) -> Symmetry:
+    """What may be moved, proved on one of the models; default: found on the first rows of the reference.
+
+    Raises:
+        ValueError: it does not hold, or the network cannot be followed.
+    """
+    if symmetry is None:
+        symmetry = symmetry_of(model, move_inputs(first.example, resolve_device(model, None)))
+    verify_symmetry(symmetry, model, first.seed)
+    return symmetry
+
+
+@dataclass(frozen=True, eq=False)
+class MapLines:
+    """The straight lines between models, all on the module of the first, on the reference alone.
+
+    Each model's end is evaluated once, however many lines lead there; as saved it is known before.
+
+    Attributes:
+        models: name -> network.
+        evaluators: name -> what is known of it.
+        grid: points of every line.
+        norm: where normalisation statistics come from.
+        align: moves B onto A for each pair; None: ends stay, or were moved before.
+        moved: name -> the same function with its units moved, once for all lines; empty where none are.
+        ignore: see `LinearPath.between`.
+        tolerance: the largest barrier in loss that counts as none.
+        confidence: of each barrier's interval.
+        margin: how far a mean may move before an end counts as shifted.
+    """
+
+    models: Mapping[str, nn.Module]
+    evaluators: Mapping[str, Evaluator]
+    grid: tuple[float, ...]
+    norm: NormPolicy
+    align: Aligner | None
+    moved: Mapping[str, nn.Module]
+    ignore: Sequence[str]
+    tolerance: float
+    confidence: float
+    margin: float
+
+    @cached_property
+    def first(self) -> Evaluator:
+        """The evaluator of the module that all lines are on."""
+        return next(iter(self.evaluators.values()))
+
+    @cached_property
+    def points(self) -> dict[str, Point]:
+        """Where each model stands, with the first one's values of what is ignored."""
+        return {name: share_ignored(own.saved, self.first.saved, self.ignore) for name, own in self.evaluators.items()}
+
+    @cached_property
+    def ends(self) -> dict[str, Point]:
+        """Where lines begin and end: the models, or what they were moved to."""
+        found = dict(self.points)
+        for name, model in self.moved.items():
+            found[name] = share_ignored(point_of(model), self.first.saved, self.ignore)
+            self.first.take_for_same(found[name], self.points[name])
+        return found
+
+    def check(self) -> None:
+        """Refuse models that are not the first one's module.
+
+        Raises:
+            ValueError: the two are named.
+        """
+        for other in list(self.models)[1:]:
+            self._check(f"model {other!r}", self.models[other], self.evaluators[other])
+
+    def walk(self, a: str, b: str) -> WalkedLine:
+        """The barrier on one line; what is known of both models is not computed again.
+
+        Raises:
+            ValueError: the aligned model is not one module with the first, or the line has no barrier; both are named.
+        """
+        first, reference = self.first, self.first.suite.reference
+        for other in (a, b):
+            first.adopt(self.evaluators[other])
+        with name_models(a, b):
+            end = self.ends[b] if self.align is None else self._align(self.align, a, b)
+            line = LinearPath(self.ends[a], end)
+            profile = evaluate_line(first, line, self.grid, self.norm, True, lambda **_: None, (reference,))
+            found = profile.connection(reference, self.tolerance, confidence=self.confidence)
+        if self.align is not None:
+            first.forget(end)
+        shifted = {(a, b)["AB".index(shift.end)]: shift for shift in profile.shifted_ends(self.margin)}
+        told = {name: str(shift._replace(end=name)) for name, shift in shifted.items()}
+        return WalkedLine(found.barrier.height, found.barrier.interval, found.verdict, told)
+
+    def _align(self, align: Aligner, a: str, b: str) -> Point:
+        """Where B stands once it is moved onto A."""
+        first, moved = self.first, align(self.models[a], self.models[b])
+        own = Evaluator(moved, first.suite, compute=first.compute)
+        self._check("what `align` gave", moved, own)
+        end = share_ignored(own.saved, first.saved, self.ignore)
+        if isinstance(align, PairwiseAlignment):  # a symmetry: the function is the same
+            first.take_for_same(end, self.points[b])
+        return end
+
+    def _check(self, what: str, model: nn.Module, own: Evaluator) -> None:
+        """Refuse a model that is not the first one's module."""
+        name, first = next(iter(self.evaluators.items()))
+        models, names = (self.models[name], model), (f"model {name!r}", what)
+        networks, ends = (first.network, own.network), (first.saved, own.saved)
+        check_joined(models, networks, ends, lambda: first.example, ignore=self.ignore, names=names)
+
+
+@contextmanager
+def name_models(a: str, b: str) -> Iterator[None]:
+    """Context manager: a ValueError says which two models it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"models {a!r} and {b!r}: {error}") from None
