@@ -141,10 +141,11 @@ def mechanism_map(
     evaluators, lines, alignment = _prepare(models, suite, task, run, norm, align, symmetry, tuple(ignore))
     outcomes = {name: report.count(lambda own=own: measure_outcome(own, on)) for name, own in evaluators.items()}
     measured = measure_map(outcomes, suite, task)
-    walked = {
-        pair: report.count(lambda pair=pair: lines.walk(*pair)) for pair in task.choose(measured) if lines is not None
-    }
-    return assemble_map(measured, walked, task, {} if lines is None else lines.norm.describe(), alignment)
+    if lines is None:
+        return assemble_map(measured, {}, task, {}, alignment)
+    walk = lines.walk
+    walked = {pair: report.count(lambda pair=pair: walk(*pair)) for pair in task.choose(measured)}
+    return assemble_map(measured, walked, task, lines.norm.describe(), alignment)
 
 
 @dataclass(frozen=True)
@@ -288,6 +289,7 @@ def _prepare(
     lines = MapLines(
         models=joined,
         evaluators=evaluators,
+        first=first,
         grid=task.grid,
         norm=resolve_norm(norm, first.network),
         align=None,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -63,6 +62,7 @@ class MapLines:
     Attributes:
         models: name -> network.
         evaluators: name -> what is known of it.
+        first: the evaluator of the module that all lines are on.
         grid: points of every line.
         norm: where normalisation statistics come from.
         align: moves B onto A for each pair; None: ends stay, or were moved before.
@@ -75,6 +75,7 @@ class MapLines:
 
     models: Mapping[str, nn.Module]
     evaluators: Mapping[str, Evaluator]
+    first: Evaluator
     grid: tuple[float, ...]
     norm: NormPolicy
     align: Aligner | None
@@ -83,25 +84,29 @@ class MapLines:
     tolerance: float
     confidence: float
     margin: float
+    _points: dict[str, Point] = field(default_factory=dict)
+    _ends: dict[str, Point] = field(default_factory=dict)
 
-    @cached_property
-    def first(self) -> Evaluator:
-        """The evaluator of the module that all lines are on."""
-        return next(iter(self.evaluators.values()))
+    def find_point(self, name: str) -> Point:
+        """Where a model stands, with the first one's values of what is ignored."""
+        if name not in self._points:
+            self._points[name] = share_ignored(self.evaluators[name].saved, self.first.saved, self.ignore)
+        return self._points[name]
 
-    @cached_property
-    def points(self) -> dict[str, Point]:
-        """Where each model stands, with the first one's values of what is ignored."""
-        return {name: share_ignored(own.saved, self.first.saved, self.ignore) for name, own in self.evaluators.items()}
+    def find_end(self, name: str) -> Point:
+        """Where lines begin and end: a model, or what it was moved to."""
+        if name not in self.moved:
+            return self.find_point(name)
+        if name not in self._ends:
+            self._ends[name] = share_ignored(point_of(self.moved[name]), self.first.saved, self.ignore)
+            self.first.take_for_same(self._ends[name], self.find_point(name))
+        return self._ends[name]
 
-    @cached_property
-    def ends(self) -> dict[str, Point]:
-        """Where lines begin and end: the models, or what they were moved to."""
-        found = dict(self.points)
-        for name, model in self.moved.items():
-            found[name] = share_ignored(point_of(model), self.first.saved, self.ignore)
-            self.first.take_for_same(found[name], self.points[name])
-        return found
+    def forget(self, name: str) -> None:
+        """Let go of a model's points, and of what was computed there."""
+        for known in (self._points, self._ends):
+            if (point := known.pop(name, None)) is not None and point is not self.first.saved:
+                self.first.forget(point)
 
     def check(self) -> None:
         """Refuse models that are not the first one's module.
@@ -110,7 +115,15 @@ class MapLines:
             ValueError: the two are named.
         """
         for other in list(self.models)[1:]:
-            self._check(f"model {other!r}", self.models[other], self.evaluators[other])
+            self.check_model(other)
+
+    def check_model(self, name: str) -> None:
+        """Refuse a model that is not the first one's module.
+
+        Raises:
+            ValueError: the two are named.
+        """
+        self._check(f"model {name!r}", self.models[name], self.evaluators[name])
 
     def walk(self, a: str, b: str) -> WalkedLine:
         """The barrier on one line; what is known of both models is not computed again.
@@ -122,8 +135,8 @@ class MapLines:
         for other in (a, b):
             first.adopt(self.evaluators[other])
         with name_models(a, b):
-            end = self.ends[b] if self.align is None else self._align(self.align, a, b)
-            line = LinearPath(self.ends[a], end)
+            end = self.find_end(b) if self.align is None else self._align(self.align, a, b)
+            line = LinearPath(self.find_end(a), end)
             profile = evaluate_line(first, line, self.grid, self.norm, True, lambda **_: None, (reference,))
             found = profile.connection(reference, self.tolerance, confidence=self.confidence)
         if self.align is not None:
@@ -139,12 +152,12 @@ class MapLines:
         self._check("what `align` gave", moved, own)
         end = share_ignored(own.saved, first.saved, self.ignore)
         if isinstance(align, PairwiseAlignment):  # a symmetry: the function is the same
-            first.take_for_same(end, self.points[b])
+            first.take_for_same(end, self.find_point(b))
         return end
 
     def _check(self, what: str, model: nn.Module, own: Evaluator) -> None:
         """Refuse a model that is not the first one's module."""
-        name, first = next(iter(self.evaluators.items()))
+        name, first = next(iter(self.models)), self.first
         models, names = (self.models[name], model), (f"model {name!r}", what)
         networks, ends = (first.network, own.network), (first.saved, own.saved)
         check_joined(models, networks, ends, lambda: first.example, ignore=self.ignore, names=names)

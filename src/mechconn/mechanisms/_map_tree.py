@@ -133,7 +133,7 @@ def find_shortest_tree(names: Sequence[str], matrix: np.ndarray) -> list[tuple[s
         joined = groups[i] | groups[j]
         groups |= dict.fromkeys(joined, joined)
         chosen.append((i, j))
-    return [(names[i], names[j]) for i, j in sorted(chosen)]
+    return [(str(names[i]), str(names[j])) for i, j in sorted(chosen)]
 
 
 def embed_distances(matrix: np.ndarray) -> Embedding:

@@ -106,7 +106,8 @@ def draw_labelled_tree(
     from scipy.cluster.hierarchy import dendrogram
 
     tree: Any = dendrogram(steps, no_plot=True)
-    leaves = [names[i] for i in tree["leaves"]]
+    order: list[int] = tree["leaves"]
+    leaves = [names[i] for i in order]
     figure, (axes,) = make_panels(1, (8.0, max(2.5, LINE * len(names) + 1.2)), ax)
     for up, across in zip(tree["icoord"], tree["dcoord"], strict=True):
         axes.plot(across, [(y - 5) / 10 for y in up], color="gray", linewidth=1.0)
@@ -153,8 +154,9 @@ def draw_embedding(
     figure, (axes,) = make_panels(1, inches, ax)
     places = dict(zip(names, points, strict=True))
     alone = [group[0] for group in groups if len(group) == 1]
-    shared = [(f"{_list_names(group)}", group) for group in groups if len(group) > 1]
-    for number, (said, group) in enumerate([*shared, *([(f"alone: {len(alone)}", alone)] if alone else [])]):
+    listed: list[tuple[str, Sequence[str]]] = [(_list_names(group), group) for group in groups if len(group) > 1]
+    listed += [(f"alone: {len(alone)}", alone)] if alone else []
+    for number, (said, group) in enumerate(listed):
         colour = _choose_colour(groups, group[0])
         marker = "o" if number < len(TERM_COLOURS) else OTHER_MARKERS[number % len(OTHER_MARKERS)]
         x, y = zip(*(places[name] for name in group), strict=True)
@@ -178,10 +180,11 @@ def _write_names(figure: Figure, axes: Axes, places: Mapping[str, tuple[float, f
     """Each name at the nearest place beside its point that is free; where none is, the name is left out."""
     figure.draw_without_rendering()  # sizes are known once the layout is
     scale, letters = 72.0 / figure.dpi, size or 10.0
-    spots = {n: tuple(scale * axes.transData.transform(p)) for n, p in places.items()}  # in points of the figure
-    taken: list[Box] = [(x - 3, y - 3, x + 3, y + 3) for x, y in spots.values()]
-    frame = tuple(scale * edge for edge in axes.get_window_extent().extents)
-    for name, (x, y) in spots.items():
+    found: Any = scale * axes.transData.transform(list(places.values()))
+    spots: list[tuple[float, float]] = found.tolist()  # in points of the figure
+    taken: list[Box] = [(x - 3, y - 3, x + 3, y + 3) for x, y in spots]
+    frame = [scale * float(edge) for edge in axes.get_window_extent().extents]
+    for name, (x, y) in zip(places, spots, strict=True):
         shown = escape_label(name)
         wide, high = 0.58 * letters * len(shown) + 2, 1.15 * letters
         for reach, (right, up) in ((r, side) for r in REACHES for side in SIDES):
