@@ -29,7 +29,18 @@ from mechconn.mechanisms._groups import split_by_group as split_by_group
 from mechconn.mechanisms._invariance_page import choose_effect_scale as choose_effect_scale
 from mechconn.mechanisms._invariance_page import make_effect_cell as make_effect_cell
 from mechconn.mechanisms._judge import Judgement as Judgement
+from mechconn.mechanisms._map import MapAlignment as MapAlignment
+from mechconn.mechanisms._map import MapTask as MapTask
+from mechconn.mechanisms._map import align_lines as align_lines
+from mechconn.mechanisms._map import assemble_map as assemble_map
+from mechconn.mechanisms._map import describe_alignment as describe_alignment
+from mechconn.mechanisms._map import describe_pairwise as describe_pairwise
+from mechconn.mechanisms._map import make_lines as make_lines
+from mechconn.mechanisms._map import measure_map as measure_map
 from mechconn.mechanisms._map import mechanism_map as mechanism_map
+from mechconn.mechanisms._map_lines import MapLines as MapLines
+from mechconn.mechanisms._map_pairs import MapPair as MapPair
+from mechconn.mechanisms._map_pairs import WalkedLine as WalkedLine
 from mechconn.mechanisms._map_result import MechanismMap as MechanismMap
 from mechconn.mechanisms._measure import check_margin as check_margin
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
@@ -40,6 +51,7 @@ from mechconn.mechanisms._method_comparison import TuningRun as TuningRun
 from mechconn.mechanisms._neighbours import Neighbours as Neighbours
 from mechconn.mechanisms._neighbours import NeighbourShare as NeighbourShare
 from mechconn.mechanisms._neighbours import measure_neighbours as measure_neighbours
+from mechconn.mechanisms._outcomes import measure_outcome as measure_outcome
 from mechconn.mechanisms._probe_result import Probe as Probe
 from mechconn.mechanisms._probe_result import ProbeScore as ProbeScore
 from mechconn.mechanisms._probe_task import ProbeTask as ProbeTask

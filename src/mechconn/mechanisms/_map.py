@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from mechconn.alignment import AlignmentMethod, check_no_adapters
+from mechconn.alignment import (
+    AlignmentMethod,
+    ManyAlignmentMethod,
+    ManyAlignments,
+    align_many,
+    check_no_adapters,
+)
 from mechconn.connectivity import TOLERANCE, Evaluator, check_grid
 from mechconn.core import (
     Compute,
@@ -17,6 +23,7 @@ from mechconn.core import (
     Progress,
     check_is,
     check_non_negative,
+    check_same_keys,
     check_two_models,
     resolve_compute,
 )
@@ -24,7 +31,7 @@ from mechconn.datasets import Clusters, ModelOutputs, Suite, check_interventions
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._amounts import choose_shift_margin
 from mechconn.mechanisms._effects import Invariance, On
-from mechconn.mechanisms._map_lines import Aligner, MapLines, PairwiseAlignment, find_symmetry
+from mechconn.mechanisms._map_lines import EACH, Aligner, MapLines, PairwiseAlignment, find_symmetry
 from mechconn.mechanisms._map_pairs import (
     Barriers,
     MapPair,
@@ -43,6 +50,8 @@ from mechconn.mechanisms._outcomes import ModelOutcome, measure_outcome
 from mechconn.network import Metric, NormPolicy, check_adapters_apart, check_metrics, join_networks, resolve_norm
 from mechconn.symmetry import Symmetry
 
+Aligning: TypeAlias = Aligner | AlignmentMethod | ManyAlignments | None
+
 
 def mechanism_map(
     models: Mapping[str, nn.Module | ModelOutputs],
@@ -52,7 +61,7 @@ def mechanism_map(
     ts: int | Sequence[float] = 11,
     *,
     norm: NormPolicy | None = None,
-    align: Aligner | AlignmentMethod | None = None,
+    align: Aligner | AlignmentMethod | ManyAlignments | None = None,
     symmetry: Symmetry | None = None,
     barriers: Barriers | Sequence[Pair] = "all",
     tolerance: float = TOLERANCE,
@@ -88,8 +97,9 @@ def mechanism_map(
         norm: where normalisation statistics on the paths come from, ends included; required when the models keep any
             and paths are walked.
         align: how units are matched before paths are walked: `UniverseMatching()` or `MergeMany()`, which bring all
-            models into one order of units at once; another `AlignmentMethod`, or a function (A, B) -> B moved onto A,
-            for each pair by itself; default: no symmetry is removed.
+            models into one order of units at once; what `align_many` gave for these models; another
+            `AlignmentMethod`, or a function (A, B) -> B moved onto A, for each pair by itself; default: no symmetry is
+            removed.
         symmetry: what a method may move; default: found on the first rows of the reference.
         barriers: between which models paths are walked: "all"; "tree", a spanning tree of least mechanistic distance;
             "none"; or a list of pairs of names.
@@ -274,7 +284,7 @@ def _prepare(
     task: MapTask,
     run: Mapping[str, Any],
     norm: NormPolicy | None,
-    align: Aligner | AlignmentMethod | None,
+    align: Aligning,
     symmetry: Symmetry | None,
     ignore: tuple[str, ...],
 ) -> tuple[dict[str, Evaluator], MapLines | None, MapAlignment]:
@@ -285,9 +295,27 @@ def _prepare(
         return own, None, MapAlignment()
     joined = dict(zip(models, (found.module for found in join_networks(list(models.values()))), strict=True))
     evaluators = {name: Evaluator(model, suite, **run) for name, model in joined.items()}
+    lines = make_lines(joined, evaluators, task, norm, task.confidence(list(models)), ignore)
+    lines.check()
+    return evaluators, *align_lines(lines, align, symmetry, run["seed"], run["compute"])
+
+
+def make_lines(
+    models: Mapping[str, nn.Module],
+    evaluators: Mapping[str, Evaluator],
+    task: MapTask,
+    norm: NormPolicy | None,
+    confidence: float,
+    ignore: Sequence[str],
+) -> MapLines:
+    """The lines between models of one weight space, on the module of the first; where no symmetry is removed.
+
+    Raises:
+        ValueError: the models keep statistics, and nothing says where those on paths come from.
+    """
     first = next(iter(evaluators.values()))
-    lines = MapLines(
-        models=joined,
+    return MapLines(
+        models=models,
         evaluators=evaluators,
         first=first,
         grid=task.grid,
@@ -296,16 +324,14 @@ def _prepare(
         moved={},
         ignore=ignore,
         tolerance=task.tolerance,
-        confidence=task.confidence(list(models)),
+        confidence=confidence,
         margin=choose_shift_margin(task.on, task.margin),
     )
-    lines.check()
-    return evaluators, *align_lines(lines, align, symmetry, run["seed"], run["compute"])
 
 
 def align_lines(
     lines: MapLines,
-    align: Aligner | AlignmentMethod | None,
+    align: Aligning,
     symmetry: Symmetry | None,
     seed: int,
     compute: Compute,
@@ -313,21 +339,50 @@ def align_lines(
     """(the lines with their ends moved, or to be moved; how).
 
     Raises:
-        TypeError: neither a method nor a function.
-        ValueError: networks with adapters, or whose symmetry cannot be found or does not hold.
+        TypeError: neither a method, nor an alignment, nor a function.
+        ValueError: networks with adapters, or whose symmetry cannot be found or does not hold; an alignment of others.
     """
     if align is None:
         return lines, MapAlignment()
     for model in lines.models.values():
         check_no_adapters(model)
+    if isinstance(align, ManyAlignmentMethod):
+        known = symmetry or find_symmetry(next(iter(lines.models.values())), lines.first)
+        align = align_many(lines.models, align, known, ignore=lines.ignore, seed=seed, compute=compute)
+    if isinstance(align, ManyAlignments):
+        return replace(lines, moved=check_moved(align, lines)), describe_alignment(align)
     if isinstance(align, AlignmentMethod):
-        first = next(iter(lines.models.values()))
-        pairwise = PairwiseAlignment(align, find_symmetry(first, lines.first, symmetry), seed, compute)
-        settings = {"method": align.registered_name, **align.describe(), "seed": seed, "onto": "the first of each pair"}
-        return replace(lines, align=pairwise), MapAlignment(settings)
+        known = symmetry or find_symmetry(next(iter(lines.models.values())), lines.first)
+        pairwise = PairwiseAlignment(align, known, seed, compute)
+        pairwise.prove(lines.first)
+        return replace(lines, align=pairwise), MapAlignment(describe_pairwise(align, seed))
     if not callable(align):
         raise TypeError(
-            f"align must be an alignment method or a function (A, B) -> B moved onto A, got {type(align).__name__}; "
-            "pass mechconn.WeightMatching(), or leave it out"
+            "align must be an alignment method, what align_many gave, or a function (A, B) -> B moved onto A, got "
+            f"{type(align).__name__}; pass mechconn.UniverseMatching(), or leave it out"
         )
-    return replace(lines, align=align), MapAlignment({"method": "a function", "onto": "the first of each pair"})
+    return replace(lines, align=align), MapAlignment({"method": "a function", "onto": EACH})
+
+
+def check_moved(found: ManyAlignments, lines: MapLines) -> Mapping[str, nn.Module]:
+    """The moved networks, once they are those of the map.
+
+    Raises:
+        ValueError: other names, or networks that are not one module with these.
+    """
+    check_same_keys("models and those of the alignment", lines.models, found.models)
+    moved = dict(found.models)
+    for name, model in moved.items():
+        lines.check_moved(f"{name!r} as aligned", name, model)
+    return moved
+
+
+def describe_pairwise(method: AlignmentMethod, seed: int) -> dict[str, Any]:
+    """The settings of a method that aligns each pair by itself."""
+    return {"method": method.registered_name, **method.describe(), "seed": seed, "onto": EACH}
+
+
+def describe_alignment(found: ManyAlignments) -> MapAlignment:
+    """The settings of an alignment of many, with its cycle errors."""
+    errors = {"cycle_error": found.cycle_error, "pairwise_cycle_error": found.pairwise_cycle_error}
+    return MapAlignment({**found.settings, **errors, "coverage": found.coverage}, found.notes)

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, cast
 
+import torch
 from torch import nn
 
 from mechconn.alignment import AlignmentMethod, match_units, verify_symmetry
 from mechconn.connectivity import Evaluator, evaluate_line
 from mechconn.core import Compute, move_inputs
 from mechconn.mechanisms._map_pairs import WalkedLine
-from mechconn.network import NormPolicy, Point, check_joined, point_of, resolve_device, share_ignored
+from mechconn.network import NormPolicy, Point, check_joined, compute_outputs, point_of, resolve_device, share_ignored
 from mechconn.paths import LinearPath
 from mechconn.symmetry import Symmetry, symmetry_of
 
 Aligner = Callable[[nn.Module, nn.Module], nn.Module]
 """(A, B) -> B moved onto A, its units permuted."""
+EACH = "the first of each pair"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,21 +39,22 @@ class PairwiseAlignment:
     seed: int
     compute: Compute
 
+    def prove(self, first: Evaluator) -> None:
+        """Raise ValueError where the symmetry does not hold for a network."""
+        verify_symmetry(self.symmetry, first.network.module, self.seed)
+
     def __call__(self, a: nn.Module, b: nn.Module) -> nn.Module:
         """B moved onto A."""
         return match_units(a, b, self.method, self.symmetry, self.seed, self.compute).model
 
 
-def find_symmetry(model: nn.Module, first: Evaluator, symmetry: Symmetry | None) -> Symmetry:
-    """What may be moved, proved on one of the models; default: found on the first rows of the reference.
+def find_symmetry(model: nn.Module, first: Evaluator) -> Symmetry:
+    """What may be moved, found on the first rows of the reference.
 
     Raises:
-        ValueError: it does not hold, or the network cannot be followed.
+        ValueError: the network cannot be followed.
     """
-    if symmetry is None:
-        symmetry = symmetry_of(model, move_inputs(first.example, resolve_device(model, None)))
-    verify_symmetry(symmetry, model, first.seed)
-    return symmetry
+    return symmetry_of(model, move_inputs(first.example, resolve_device(model, None)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +106,18 @@ class MapLines:
             self.first.take_for_same(self._ends[name], self.find_point(name))
         return self._ends[name]
 
-    def forget(self, name: str) -> None:
-        """Let go of a model's points, and of what was computed there."""
+    def add(self, name: str, model: nn.Module, evaluator: Evaluator) -> None:
+        """One more model, with what is known of it; of lines whose models are dictionaries."""
+        cast(dict[str, Any], self.models)[name], cast(dict[str, Any], self.evaluators)[name] = model, evaluator
+
+    def move(self, name: str, model: nn.Module) -> None:
+        """What a model was moved to."""
+        cast(dict[str, Any], self.moved)[name] = model
+
+    def drop(self, name: str) -> None:
+        """Let go of a model, of its points, and of what was computed there."""
+        for models in (self.models, self.evaluators, self.moved):
+            cast(dict[str, Any], models).pop(name, None)
         for known in (self._points, self._ends):
             if (point := known.pop(name, None)) is not None and point is not self.first.saved:
                 self.first.forget(point)
@@ -124,6 +138,18 @@ class MapLines:
             ValueError: the two are named.
         """
         self._check(f"model {name!r}", self.models[name], self.evaluators[name])
+
+    def check_moved(self, what: str, name: str, model: nn.Module) -> None:
+        """Refuse a model that is not the first one's module, or that computes something else than another.
+
+        Raises:
+            ValueError: the two are named.
+        """
+        own = Evaluator(model, self.first.suite, compute=self.first.compute)
+        self._check(what, model, own)
+        here, there = (compute_outputs(e.network, e.saved, self.first.example) for e in (self.evaluators[name], own))
+        if not torch.allclose(here, there, rtol=1e-3, atol=1e-3 * float(here.abs().max())):
+            raise ValueError(f"{what} computes something else than model {name!r}; align these models, not others")
 
     def walk(self, a: str, b: str) -> WalkedLine:
         """The barrier on one line; what is known of both models is not computed again.

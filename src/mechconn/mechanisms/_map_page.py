@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mechconn.connectivity import describe_norm, join_words
 from mechconn.mechanisms._invariance_page import Scale, choose_effect_scale, make_effect_cell, make_level_cell
+from mechconn.mechanisms._map_lines import EACH
 from mechconn.plotting import Cell, Drawing, Section, Table, format_interval, print_table
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _make_distance_section(found: MechanismMap) -> Section:
 
 def _make_barrier_section(found: MechanismMap) -> Section:
     few, walked = len(found.names) <= FEW, [pair for pair in found.pairs if pair.path is not None]
-    aligned = "Units were matched first." if found.aligned else "No symmetry was removed."
+    aligned = _describe_alignment(found)
     points = f", {len(found.ts)} points each" if found.ts else ""
     held = "the table below holds it" if few else "the file above holds it"
     figures = [Drawing(lambda: found.plot("barrier"), f"Barrier in loss, as a heat map; {held}.")]
@@ -188,6 +189,21 @@ def _make_barrier_section(found: MechanismMap) -> Section:
         tables=(_tabulate(found.names, found.barrier),) if few else listed,
         note=" ".join(f"{note}." for note in found.notes),
     )
+
+
+def _describe_alignment(found: MechanismMap) -> str:
+    """What was moved before the paths were walked."""
+    if not found.aligned:
+        return "No symmetry was removed."
+    onto, error = found.alignment.get("onto", EACH), found.alignment.get("cycle_error")
+    cycles = "" if error is None else f" Around a cycle of them a model ends {error:.2g} of its norm from where it was"
+    beside = found.alignment.get("pairwise_cycle_error")
+    cycles += "" if not cycles else "." if beside is None else f"; by maps found pair by pair, {beside:.2g}."
+    if onto == EACH:
+        return "One model of each pair was moved onto the other."
+    if onto is None:
+        return f"All models were moved into one order of units ({found.alignment['method']}).{cycles}"
+    return f"Every model was moved onto {onto} ({found.alignment['method']}).{cycles}"
 
 
 def _tabulate_pairs(found: MechanismMap, pairs: Sequence[MapPair]) -> Table:
