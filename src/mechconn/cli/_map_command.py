@@ -39,7 +39,7 @@ def map_models(
     align: Annotated[
         str | None,
         typer.Option(
-            help="Match units first: universe, merge_many, weights, activations, ... or none; default: the file's "
+            help="Match units first: universe, merge-many, weights, activations, ... or none; default: the file's "
             "alignment where it names a method, else none."
         ),
     ] = None,

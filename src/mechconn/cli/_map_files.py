@@ -21,7 +21,7 @@ from mechconn.cli._audit_splits import load_audit_data, resolve_source
 from mechconn.cli._audit_text import check_texts, check_tokenizers, list_cut_texts, list_text_options
 from mechconn.cli._model_checks import check_model_fits_data, find_highest_class, order_by_names, read_metrics
 from mechconn.connectivity import Evaluator, read_first_rows
-from mechconn.core import Compute, build_named, check_choice, collect_errors, list_kinds, list_options
+from mechconn.core import Compute, build_named, check_choice, collect_errors, import_function, list_kinds, list_options
 from mechconn.datasets import ClusterLabels, Suite
 from mechconn.losses import Loss, read_loss
 from mechconn.mechanisms import MapTask
@@ -283,7 +283,9 @@ def open_context(request: MapRequest) -> MapContext:
 
 
 def _check_networks(loader: ModelLoader, files: Mapping[str, Path]) -> None:
-    """Raise where files of weights have no network, in one line for all of them."""
+    """Raise where files of weights have no network, or the factory is not there, in one line for all of them."""
+    if loader.factory is not None:
+        import_function("the model's factory", loader.factory)
     bare = [file.name for file in files.values() if not file.is_dir()]
     if loader.factory is None and bare:
         more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""

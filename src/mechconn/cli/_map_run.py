@@ -30,6 +30,7 @@ from mechconn.cli._map_jobs import (
 )
 from mechconn.cli._map_store import hash_data, hash_suite
 from mechconn.core import (
+    Compute,
     Progress,
     ProgressEvent,
     hash_content,
@@ -236,7 +237,7 @@ def _run(job: MapJob, progress: Progress, say: Callable[[str], None]) -> Mechani
         evaluator = context.make_evaluator(module)
         evaluator.remember(read_outcomes(plan, name))
         outcomes[name] = measure_outcome(evaluator, plan.task.on)
-    measured = measure_map(outcomes, context.suite, plan.task, report_as("comparing the pairs"))
+    measured = measure_map(outcomes, context.suite, plan.task, Compute(progress=progress))
     pairs = plan.task.choose(measured)
     universe, alignment = _align(job, pairs, progress)
     jobs = [LineJob(plan, pair, universe) for pair in pairs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -212,14 +213,18 @@ def measure_map(
     outcomes: Mapping[str, ModelOutcome],
     suite: Suite,
     task: MapTask,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    compute: Compute | None = None,
 ) -> MapMeasures:
-    """Effects and distances from outcomes of every model; no further pass.
+    """Effects and distances from outcomes of every model; no further pass. `compute` is told of the progress.
 
     Raises:
         ValueError: the rows of a model came in another order than the first one's.
     """
-    invariance = {name: make_invariance(found, suite, task.margin, task.on) for name, found in outcomes.items()}
+    compute, invariance = Compute() if compute is None else compute, dict[str, Invariance]()
+    for name, found in outcomes.items():
+        invariance[name] = make_invariance(found, suite, task.margin, task.on)
+        compute.report("judging the models", len(invariance), len(outcomes))
+    report = partial(compute.report, "comparing the pairs")
     pairs = judge_pairs(outcomes, invariance, suite.reference, task.margin, task.on, report)
     return MapMeasures(invariance, pairs)
 

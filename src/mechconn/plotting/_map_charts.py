@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mechconn.plotting._charts import (
     COLOURS,
     OTHER_MARKERS,
-    TERM_COLOURS,
     escape_label,
     make_figure,
     make_panels,
@@ -26,6 +25,8 @@ LETTERS = 8.0
 """Points of the labels of many models."""
 LINE = 0.19
 """Inches of a row of such labels."""
+# Okabe & Ito 2008 without yellow, which letters cannot have on white; grey stands for models that are alone.
+GROUP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#9A7B00", "#7A4FB3")
 LISTED = 4
 """Names of a group that a legend lists."""
 Box: TypeAlias = tuple[float, float, float, float]
@@ -84,6 +85,7 @@ def _draw_tree(axes: Axes, tree: Mapping[str, Any], label: str) -> None:
     for across, up in zip(tree["icoord"], tree["dcoord"], strict=True):
         # scipy's leaves stand at 5, 15, 25, ..., the columns of the matrix at 0, 1, 2, ...
         axes.plot([(x - 5) / 10 for x in across], up, color=COLOURS["no_cue"])
+    axes.patch.set_alpha(0.0)
     axes.set_ylim(bottom=0.0)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.tick_params(bottom=False, labelbottom=False)
@@ -117,6 +119,7 @@ def draw_labelled_tree(
     )
     for tick, name in zip(axes.get_yticklabels(), leaves, strict=True):
         tick.set_color(_choose_colour(groups, name))
+    axes.patch.set_alpha(0.0)
     axes.invert_yaxis()
     axes.set_xlim(left=0.0)
     axes.set_xlabel(label)
@@ -131,7 +134,7 @@ def _choose_colour(groups: Sequence[Sequence[str]], name: str) -> str:
     if len(groups[number]) == 1:
         return "gray"
     several = [i for i, group in enumerate(groups) if len(group) > 1]
-    return TERM_COLOURS[several.index(number) % len(TERM_COLOURS)]
+    return GROUP_COLOURS[several.index(number) % len(GROUP_COLOURS)]
 
 
 def draw_embedding(
@@ -150,15 +153,15 @@ def draw_embedding(
         label: what distances are.
         ax: the panel; default: a new figure.
     """
-    inches = (7.0, 5.5) if len(names) <= WRITTEN else (10.0, 8.0)
-    figure, (axes,) = make_panels(1, inches, ax)
+    wide = 7.0 if len(names) <= WRITTEN else 10.0
+    figure, (axes,) = make_panels(1, (wide, 1.0 + wide * _choose_shape(points) + 0.2 * min(len(groups), 10)), ax)
     places = dict(zip(names, points, strict=True))
     alone = [group[0] for group in groups if len(group) == 1]
     listed: list[tuple[str, Sequence[str]]] = [(_list_names(group), group) for group in groups if len(group) > 1]
     listed += [(f"alone: {len(alone)}", alone)] if alone else []
     for number, (said, group) in enumerate(listed):
         colour = _choose_colour(groups, group[0])
-        marker = "o" if number < len(TERM_COLOURS) else OTHER_MARKERS[number % len(OTHER_MARKERS)]
+        marker = "o" if number < len(GROUP_COLOURS) else OTHER_MARKERS[number % len(OTHER_MARKERS)]
         x, y = zip(*(places[name] for name in group), strict=True)
         axes.plot(x, y, linestyle="none", marker=marker, markersize=6, color=colour, label=said, alpha=0.8)
     axes.set_aspect("equal", adjustable="datalim")
@@ -169,6 +172,12 @@ def draw_embedding(
     place_legend(figure, axes, ax is None)
     _write_names(figure, axes, places, None if len(names) <= WRITTEN else LETTERS)
     return figure
+
+
+def _choose_shape(points: Sequence[tuple[float, float]]) -> float:
+    """Height over width of a panel for these points: not flatter than leaves room for names."""
+    across, up = (max(values) - min(values) for values in zip(*points, strict=True))
+    return min(0.8, max(0.35, up / across if across else 0.8))
 
 
 def _list_names(group: Sequence[str]) -> str:
