@@ -359,7 +359,7 @@ def align_lines(
     if isinstance(align, AlignmentMethod):
         known = symmetry or find_symmetry(next(iter(lines.models.values())), lines.first)
         pairwise = PairwiseAlignment(align, known, seed, compute)
-        pairwise.prove(lines.first)
+        pairwise.prove(next(iter(lines.models.values())))
         return replace(lines, align=pairwise), MapAlignment(describe_pairwise(align, seed))
     if not callable(align):
         raise TypeError(

@@ -39,9 +39,9 @@ class PairwiseAlignment:
     seed: int
     compute: Compute
 
-    def prove(self, first: Evaluator) -> None:
+    def prove(self, model: nn.Module) -> None:
         """Raise ValueError where the symmetry does not hold for a network."""
-        verify_symmetry(self.symmetry, first.network.module, self.seed)
+        verify_symmetry(self.symmetry, model, self.seed)
 
     def __call__(self, a: nn.Module, b: nn.Module) -> nn.Module:
         """B moved onto A."""
@@ -161,6 +161,7 @@ class MapLines:
         for other in (a, b):
             first.adopt(self.evaluators[other])
         with name_models(a, b):
+            self._settle_ends(a, b)
             end = self.find_end(b) if self.align is None else self._align(self.align, a, b)
             line = LinearPath(self.find_end(a), end)
             profile = evaluate_line(first, line, self.grid, self.norm, True, lambda **_: None, (reference,))
@@ -170,6 +171,17 @@ class MapLines:
         shifted = {(a, b)["AB".index(shift.end)]: shift for shift in profile.shifted_ends(self.margin)}
         told = {name: str(shift._replace(end=name)) for name, shift in shifted.items()}
         return WalkedLine(found.barrier.height, found.barrier.interval, found.verdict, told)
+
+    def _settle_ends(self, a: str, b: str) -> None:
+        """Find the statistics of both ends as saved where moved ends have these too, so that outcomes are known there.
+
+        A policy that reads data does so once for each model.
+        """
+        symmetric = self.moved or isinstance(self.align, PairwiseAlignment)
+        if symmetric and self.norm.follows_units(self.first.network):
+            line = LinearPath(self.find_point(a), self.find_point(b))
+            for t in (0.0, 1.0):
+                self.first.along(line, t, self.norm, splits=())
 
     def _align(self, align: Aligner, a: str, b: str) -> Point:
         """Where B stands once it is moved onto A."""
