@@ -36,7 +36,7 @@ class UniverseMatching(ManyAlignmentMethod, name="universe"):
     """
 
     steps: int = 200
-    restarts: int = 3
+    restarts: int = 4
 
     def __post_init__(self) -> None:
         check_count("steps", self.steps)
@@ -58,6 +58,7 @@ class UniverseMatching(ManyAlignmentMethod, name="universe"):
         for ascent in starts:
             ascent.sweep(range(count), 0, networks.seed, lambda _: None)
         best = max(starts, key=lambda ascent: ascent.value)
+        best.settle_rotations()
         notes = () if relaxed.converged else (f"Frank-Wolfe had not converged after {self.steps} steps; pass more",)
         elements = [balanced.complete(number, element) for number, element in enumerate(best.elements)]
         return ManyMatching(elements, notes)
@@ -95,6 +96,7 @@ class MergeMany(ManyAlignmentMethod, name="merge-many"):
             networks.seed,
             lambda done: networks.compute.report("matching many networks", done, done + 1),
         )
+        ascent.settle_rotations()
         return ManyMatching([balanced.complete(number, element) for number, element in enumerate(ascent.elements)])
 
     def describe(self) -> dict[str, Any]:
