@@ -235,6 +235,21 @@ def test_what_cannot_be_aligned_is_refused_in_one_line() -> None:
         assert len(str(caught.value).splitlines()) == 1
 
 
+def test_weights_that_are_not_finite_are_named_and_left_out() -> None:
+    models, symmetry = trio()
+    broken = copy.deepcopy(models["b"])
+    with torch.no_grad():
+        broken.get_submodule("2").weight[0, 0] = float("nan")  # pyright: ignore[reportIndexIssue]
+    expected = (
+        "'b' must have finite weights to be aligned, got 1 of 20 in 2.weight that are NaN or infinite; leave it out"
+    )
+    with pytest.raises(ValueError, match=expected):
+        mc.align_many({**models, "b": broken}, mc.UniverseMatching(), symmetry)
+    with pytest.raises(ValueError, match="model_b must have finite weights"):
+        mc.align(models["a"], broken, mc.WeightMatching(), symmetry)
+    assert mc.align_many({name: models[name] for name in "ac"}, mc.UniverseMatching(), symmetry).objective > 0
+
+
 def test_a_remedy_that_the_refusal_names_works() -> None:
     models, _ = trio()
     found = mc.align_many(models, mc.UniverseMatching(), symmetry=mc.symmetry_of(models["a"], FEATURES.double()))

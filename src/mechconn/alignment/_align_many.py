@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mechconn.alignment._alignment import (
+    check_finite_weights,
     check_no_adapters,
     check_outputs_alike,
     make_pair,
@@ -190,8 +191,9 @@ def _check_models(models: Mapping[str, nn.Module], method: AlignmentMethod, onto
     if onto is not None:
         check_choice("onto", onto, tuple(models))
     found = {name: unwrap_module(model, f"model {name!r}") for name, model in models.items()}
-    for model in found.values():
+    for name, model in found.items():
         check_no_adapters(model)
+        check_finite_weights(f"model {name!r}", model)
     return {name: found[name] for name in sorted(found, key=lambda name: identify(found[name]))}
 
 

@@ -47,7 +47,7 @@ class UniverseMatching(ManyAlignmentMethod, name="universe"):
         balanced, count = BalancedNetworks(networks.symmetry, networks.params), len(networks.params)
 
         def report_steps(done: int) -> None:
-            networks.compute.report("matching many networks", done, self.steps)
+            networks.compute.report("relaxing the orders of many networks", done, self.steps)
 
         relaxed = FrankWolfe(balanced).ascend(self.steps, report_steps)
         starts = [JointAscent(balanced, relaxed.elements)]
@@ -55,8 +55,9 @@ class UniverseMatching(ManyAlignmentMethod, name="universe"):
             starts.append(JointAscent(balanced, [{} for _ in range(count)]))
             draw = make_generator(networks.seed, "order of networks", restart)
             starts[-1].join(torch.randperm(count, generator=draw).tolist(), 2, networks.seed)
-        for ascent in starts:
+        for done, ascent in enumerate(starts, 1):
             ascent.sweep(range(count), 0, networks.seed, lambda _: None)
+            networks.compute.report("matching many networks", done, len(starts))
         best = max(starts, key=lambda ascent: ascent.value)
         best.settle_rotations()
         notes = () if relaxed.converged else (f"Frank-Wolfe had not converged after {self.steps} steps; pass more",)
