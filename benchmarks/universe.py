@@ -51,7 +51,7 @@ def load(data: str) -> tuple[Rows, Rows]:
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
         train_rows, test_rows = order[:1200], order[1200:]
         return (x[train_rows].flatten(1), y[train_rows]), (x[test_rows].flatten(1), y[test_rows])
-    splits = [mc.datasets.load("fashion_mnist", split) for split in ("train", "test")]
+    splits = [mc.datasets.load("fashion_mnist", split=split) for split in ("train", "test")]
     (x, y), (u, v) = ((images.inputs(torch.arange(len(images.y))), images.y) for images in splits)
     rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:5000]
     mean, deviation = x[rows].mean(), x[rows].std()

@@ -50,15 +50,16 @@ class UniverseMatching(ManyAlignmentMethod, name="universe"):
             networks.compute.report("relaxing the orders of many networks", done, self.steps)
 
         relaxed = FrankWolfe(balanced).ascend(self.steps, report_steps)
-        starts = [JointAscent(balanced, relaxed.elements)]
+        best = JointAscent(balanced, relaxed.elements)
+        best.sweep(range(count), 0, networks.seed, lambda _: None)
         for restart in range(self.restarts):
-            starts.append(JointAscent(balanced, [{} for _ in range(count)]))
+            networks.compute.report("matching many networks", restart + 1, self.restarts + 1)
+            other = JointAscent(balanced, [{} for _ in range(count)])
             draw = make_generator(networks.seed, "order of networks", restart)
-            starts[-1].join(torch.randperm(count, generator=draw).tolist(), 2, networks.seed)
-        for done, ascent in enumerate(starts, 1):
-            ascent.sweep(range(count), 0, networks.seed, lambda _: None)
-            networks.compute.report("matching many networks", done, len(starts))
-        best = max(starts, key=lambda ascent: ascent.value)
+            other.join(torch.randperm(count, generator=draw).tolist(), 2, networks.seed)
+            other.sweep(range(count), 0, networks.seed, lambda _: None)
+            best = max(best, other, key=lambda ascent: ascent.value)
+        networks.compute.report("matching many networks", self.restarts + 1, self.restarts + 1)
         best.settle_rotations()
         notes = () if relaxed.converged else (f"Frank-Wolfe had not converged after {self.steps} steps; pass more",)
         elements = [balanced.complete(number, element) for number, element in enumerate(best.elements)]
