@@ -25,9 +25,11 @@ from mechconn.core import Compute, build_named, check_choice, collect_errors, im
 from mechconn.datasets import ClusterLabels, Suite
 from mechconn.losses import Loss, read_loss
 from mechconn.mechanisms import MapTask
-from mechconn.models import is_adapter_folder, list_candidates
+from mechconn.models import BESIDE, is_adapter_folder, list_candidates
 from mechconn.network import Metric, NormPolicy
 
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
+"""Of files of weights: one that is damaged is named, not passed over."""
 HOLD = 2 * 2**30
 """Bytes of models that a process keeps for further paths."""
 
@@ -50,7 +52,7 @@ def find_models(folder: Path, config: AuditConfig, where: Path) -> dict[str, Pat
     if (folder / "config.json").is_file() or is_adapter_folder(folder):
         raise ValueError(f"{folder} is the folder of one model; pass the folder that holds several such folders")
     data = {Path(resolve_source(where, place, True)).resolve() for place in _list_places(config)}
-    files = [file for file in list_candidates(folder) if file.resolve() not in data]
+    files = [file for file in _list_files(folder) if file.resolve() not in data]
     inner = [part for part in folder.iterdir() if part.is_dir() and part.resolve() not in data and _holds_model(part)]
     found: dict[str, list[Path]] = {}
     for path in sorted([*files, *inner], key=_split_numbers):
@@ -81,6 +83,12 @@ def choose_align(named: str | None, config: AuditConfig) -> Any:
 
 def _explain_twice(name: str, paths: list[Path]) -> str:
     return f"{' and '.join(path.name for path in paths)} both give a model the name {name!r}; rename one of them"
+
+
+def _list_files(folder: Path) -> list[Path]:
+    """The files that hold weights, and those that should by their names; without what training leaves beside them."""
+    named = [file for file in folder.iterdir() if file.suffix in SUFFIXES and not BESIDE.match(file.name)]
+    return sorted({*list_candidates(folder), *named})
 
 
 def _list_places(config: AuditConfig) -> list[str]:

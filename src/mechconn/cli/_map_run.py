@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from mechconn.core import (
     ProgressEvent,
     hash_content,
     hash_values,
+    import_function,
     read_environment,
     read_targets,
     sha256,
@@ -51,7 +52,7 @@ from mechconn.mechanisms import (
     measure_map,
     measure_outcome,
 )
-from mechconn.network import Network, has_adapters
+from mechconn.network import KeepNorm, Network, has_adapters
 from mechconn.paper import CellEngine
 from mechconn.store import StepOutput, Store
 from mechconn.symmetry import symmetry_of
@@ -151,7 +152,7 @@ def _explain_apart(context: MapContext, task: MapTask, name: str) -> list[str]:
     if name == first or has_adapters(model) or has_adapters(context.load(first)[0]):
         return []
     (own, known), ignored = context.load(first), context.ignored
-    lines = make_lines({first: own, name: model}, {first: known, name: evaluator}, task, context.norm, 0.5, ignored)
+    lines = make_lines({first: own, name: model}, {first: known, name: evaluator}, task, KeepNorm(), 0.5, ignored)
     try:
         lines.check()
     except ValueError as error:
@@ -183,9 +184,12 @@ def _read_function(named: Any) -> str | None:
 
 
 def _hash_code(name: str) -> str:
-    """SHA-256 of the file of a function of the user's."""
-    file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
-    return sha256(Path(file).read_bytes()) if file is not None and Path(file).is_file() else name
+    """SHA-256 of the file of a function of the user's; its name where it has none."""
+    try:
+        file = inspect.getsourcefile(import_function("the function", name))
+    except TypeError:  # built in, or an instance
+        return name
+    return name if file is None else sha256(Path(file).read_bytes())
 
 
 # ---------------------------------------------------------------- running
