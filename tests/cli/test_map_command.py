@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import mechconn as mc
 from mechconn.cli import main
+from mechconn.core import isolate_rng
 from mechconn.datasets import load_splits
 from text_folders import make_bert, make_tokenizer, save_folder, write_csv
 
@@ -345,3 +347,26 @@ def test_saved_classifiers_in_folders(folder: Path, capsys: pytest.CaptureFixtur
     )
     part = [[row[place] for place in range(3)] for row in read_map(out).distance[:3]]
     assert part == [list(row) for row in found.distance]
+
+
+def test_adapters_on_one_base(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    peft = pytest.importorskip("peft")
+    base = folder / "models" / "s1.safetensors"
+    for seed in range(3):
+        with isolate_rng(seed, "lora"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft asks Transformers by names that it will drop
+            settings = peft.LoraConfig(r=1, target_modules=["0"])
+            adapted = peft.get_peft_model(mc.load_model("map_models:small", base), settings)
+            for name, parameter in adapted.named_parameters():
+                if "lora_B" in name:
+                    torch.nn.init.normal_(parameter, std=1.0)
+            adapted.save_pretrained(folder / "adapters" / f"r{seed}")
+    words = ("map", "adapters", "--data", "audit.toml", "--threads", "1", "--base", str(base), "--json")
+    code, out, errors = run(capsys, *words)
+    assert (code, errors) == (0, [])
+    own = mc.load_model("map_models:small", base)
+    models = {f"r{n}": mc.load_model(folder / "adapters" / f"r{n}", base=own) for n in range(3)}
+    alone, found = mc.mechanism_map(models, load_suite(), 0.1, ts=3), read_map(out)
+    assert found.distance == alone.distance and max(map(max, found.distance)) > 0.01
+    for row, other in zip(found.barrier, alone.barrier, strict=True):
+        assert row == pytest.approx(other, abs=1e-6)

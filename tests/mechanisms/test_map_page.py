@@ -81,7 +81,7 @@ def test_the_pictures_of_many_models_are_legible(many: mc.MechanismMap) -> None:
         labels = axes.get_yticklabels()
         assert [label.get_text() for label in labels] == list(many.trees["distance"].order)
         height = axes.get_window_extent().height / figure.dpi * 72 / len(many.names)
-        assert height >= labels[0].get_fontsize()
+        assert height >= float(labels[0].get_fontsize())
         assert not axes.texts
     wide = {n: many.plot("distance").get_figwidth() for n in (20,)}
     assert wide[20] > 5.0

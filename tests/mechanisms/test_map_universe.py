@@ -140,7 +140,7 @@ def test_ends_with_other_statistics_run_once_for_each_model(align: Any, passes: 
 def test_a_soup_of_an_alignment_is_that_of_its_moved_networks() -> None:
     models = orders()
     many = mc.align_many(models, mc.UniverseMatching(), _symmetry(models))
-    x = SUITE["cue"].inputs(torch.arange(20))
+    x = rows(20, 6)[0]
     expected, mixed, plain = models["a"](x), mc.soup(many)(x), mc.soup(models)(x)
     assert torch.allclose(mixed, expected, atol=1e-9)
     assert not torch.allclose(plain, expected, atol=1e-3)
@@ -154,7 +154,8 @@ def test_a_soup_of_an_alignment_is_that_of_its_moved_networks() -> None:
 def test_a_plane_through_three_networks_of_an_alignment() -> None:
     models = {name: build(Net, seed) for seed, name in enumerate("abc")}
     many = mc.align_many(models, mc.UniverseMatching(), _symmetry(models))
-    plane = mc.evaluate_plane(models["a"], *many.models.values(), SUITE, 3)
+    moved = many.models
+    plane = mc.evaluate_plane(models["a"], moved["a"], moved["b"], moved["c"], SUITE, 3)
     own = {name: mc.Evaluator(model, SUITE).outcomes()["cue"].mean_loss for name, model in models.items()}
     assert {name: plane.models[name].loss["cue"] for name in "abc"} == pytest.approx(own)
     assert plane.models["b"].x == pytest.approx(many.distance_after[0][1])
