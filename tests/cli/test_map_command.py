@@ -122,6 +122,9 @@ def test_it_is_the_map_of_the_models_in_python(folder: Path, capsys: pytest.Capt
     assert found.settings["sha256 of the weights"].keys() == set(NAMES)
     page = (folder / "map.html").read_text(encoding="utf-8")
     assert "4 models: 2 groups by mechanism" in page and str(folder) not in page
+    (folder / "map.json").write_text(out, encoding="utf-8")
+    assert run(capsys, "page", "map.json", "-o", "drawn.html")[0] == 0
+    assert (folder / "drawn.html").read_text(encoding="utf-8") == page
     code, out, errors = run(capsys, *WORDS, "-o", "again.html")
     assert (code, errors) == (0, []) and out.endswith("\n\nReport: again.html\n")
     assert (folder / "again.html").read_bytes() == (folder / "map.html").read_bytes()
