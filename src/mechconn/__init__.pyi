@@ -116,7 +116,12 @@ from .mechanisms import representation_similarity as representation_similarity
 from .mechanisms import split_by_agreement as split_by_agreement
 from .mechanisms import split_by_group as split_by_group
 from .merging import Mean as Mean
+from .merging import MechanismFate as MechanismFate
+from .merging import Merged as Merged
+from .merging import MergeJudgement as MergeJudgement
 from .merging import MergeMethod as MergeMethod
+from .merging import ParentDifference as ParentDifference
+from .merging import merge as merge
 from .models import load_model as load_model
 from .network import InterpolateNorm as InterpolateNorm
 from .network import KeepNorm as KeepNorm
