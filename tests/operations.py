@@ -305,6 +305,12 @@ READING: dict[str, Operation] = {
         ts=3,
         norm=mc.Reestimate(data),
     ),
+    "merge": lambda model, data: mc.merge(
+        {"a": model, "b": mc.with_parameters(model, beside(model)[1])},
+        mc.Mean(),
+        mc.Suite({"cue": data, "hue": data}),
+        norm=mc.Reestimate(data),
+    ),
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),
     "measure_groups": grouped,
     "measure_groups, overlapping": marked,
