@@ -141,12 +141,23 @@ def write_findings(found: Merged) -> Iterator[str]:
     for which, judged in found.networks.items():
         yield _describe_network(found, which, judged)
         yield from _describe_mechanisms(found, which, judged)
+    yield from _list_side_notes(found)
     yield from _describe_power(found)
     if RAND_IMAGE in found.splits:
         yield CUE_ALONE
     if not _is_exact(found):
         yield APPROXIMATE.format(what="the loss" if found.on == "loss" else found.on)
     yield from (note if note.endswith(".") else f"{note}." for note in found.notes)
+
+
+def _list_side_notes(found: Merged) -> Iterator[str]:
+    """What is noted of single networks, each note once; and of whom an invariance says nothing."""
+    sides = {**found.parents, **{_name(found, which): judged.invariance for which, judged in found.networks.items()}}
+    for name, side in sides.items():
+        if any(side[split].caveat for split in side.interventions):
+            yield f"What {name} is invariant to says nothing about what it uses: {side.uninformative}."
+    notes = dict.fromkeys(note for side in sides.values() for note in side.notes)
+    yield from (note if note.endswith(".") else f"{note}." for note in notes)
 
 
 def _is_exact(found: Merged) -> bool:
