@@ -58,13 +58,14 @@ def _answer(found: Merged, judged: MergeJudgement, when: str) -> str:
     pairs = _list_worst(judged)
     first, more = pairs[0], len(pairs) - 1
     where = f"{first.parent} on {first.split}"
-    rest = f", and {more} more" if more else ""
+    rest = f" in {more} more of {len(judged.differences)} comparisons" if more else ""
     if judged.verdict == "no":
         scale = choose_effect_scale(judged.invariance)
-        return f"{word}{when}: {scale.write(abs(first.difference), '')} {scale.unit} worse than {where}{rest}."
+        amount = f"{scale.write(abs(first.difference), '')} {scale.unit} worse than {where}"
+        return f"{word}{when}: {amount}{', and worse' + rest if more else ''}."
     count = judged.to_settle
     settle = "" if count is None else f"; about {count:,} {_name_units(found)} of a split would settle it"
-    return f"{word}{when}: whether it is worse than {where}{rest}, is open{settle}."
+    return f"{word}{when}: whether it is worse than {where}{' or' + rest if more else ''} is open{settle}."
 
 
 def _explain(found: Merged, judged: MergeJudgement) -> str:
