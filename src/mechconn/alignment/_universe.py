@@ -15,7 +15,6 @@ from mechconn.alignment._many_matching import ManyAlignmentMethod, ManyMatching,
 from mechconn.core import check_count, make_generator
 from mechconn.symmetry import Element
 
-
 JOINING = 2
 """Starts of each matching where networks are joined one by one."""
 
