@@ -4,8 +4,9 @@ A base and two networks fine-tuned from it, which are drawn: a Llama and a GPT-2
 by Transformers in float32 and in bfloat16. mergekit runs as a command of its own (it is installed apart), and
 mechconn's methods on the tensors of the folders. Methods without chance are held against it entry by entry: in float32;
 in bfloat16 as mergekit computes by itself, in bfloat16; and in bfloat16 where mergekit is told to compute in float32
-(dtype) and to round at the end (out_dtype), as mechconn always does. DARE is held against it in its moments over seeds:
-of the change c, with the whole change s = sum_i w_i tau_i, c s / s^2, the sum of (c - s)^2 over
+(dtype) and to round at the end (out_dtype), as mechconn always does. Trimmed entries that tie are left out, and
+counted: mechconn keeps all that are as large as the smallest that is kept. DARE is held against it in its moments over
+seeds: of the change c, with the whole change s = sum_i w_i tau_i, c s / s^2, the sum of (c - s)^2 over
 sum_i w_i^2 tau_i^2 (1 - p) / p, the share of zeros, c^2 / s^2, and |c| / |s|.
 
     python benchmarks/merge_beside_mergekit.py --mergekit PATH/TO/mergekit-yaml [--keep FOLDER] [--json FILE]
@@ -177,18 +178,39 @@ DRAWN = (
 # ---------------------------------------------------------------- comparisons
 
 
-def measure_apart(ours: Tensors, theirs: Tensors) -> tuple[float, float, float]:
-    """(largest difference, its size in units of the last place of the largest entry of its tensor, share unequal)."""
+def find_ties(tensor: Mapping[str, Tensor], base: Tensor, density: float) -> Tensor:
+    """Entries as large as the smallest that is kept, of which mergekit keeps those that its sorting puts first."""
+    tied = torch.zeros_like(base, dtype=torch.bool)
+    for own in tensor.values():
+        sizes = (own.float() - base.float()).abs()
+        kept = max(1, int(density * sizes.numel()))
+        least = sizes.flatten().sort(descending=True).values[kept - 1]
+        if int((sizes >= least).sum()) > kept:
+            tied |= sizes == least
+    return tied
+
+
+def measure_apart(
+    ours: Tensors, theirs: Tensors, tied: Mapping[str, Tensor] | None = None
+) -> tuple[float, float, float, float]:
+    """How far two merges are apart: the largest difference, and it in units of the last place of its tensor's largest.
+
+    Then the shares of entries that are unequal, and that are left out of all this as tied.
+    """
     assert ours.keys() == theirs.keys(), sorted(ours.keys() ^ theirs.keys())
-    far, ulps, unequal = 0.0, 0.0, 0
+    far, ulps, unequal, left_out = 0.0, 0.0, 0, 0
     for name, tensor in ours.items():
         assert tensor.dtype == theirs[name].dtype, name
         gap = (tensor.double() - theirs[name].double()).abs()
+        if tied is not None:
+            left_out += int(tied[name].sum())
+            gap = gap.masked_fill(tied[name], 0.0)
         far = max(far, float(gap.max()))
         unit = ULPS[tensor.dtype] * 2.0 ** math.floor(math.log2(max(float(tensor.abs().max()), 1e-30)))
         ulps = max(ulps, float(gap.max()) / unit)
         unequal += int((gap > 0).sum())
-    return far, ulps, unequal / sum(tensor.numel() for tensor in ours.values())
+    entries = sum(tensor.numel() for tensor in ours.values())
+    return far, ulps, unequal / entries, left_out / entries
 
 
 def describe_moments(merged: Tensors, parents: Mapping[str, Tensors], base: Tensors) -> dict[str, float]:
@@ -229,6 +251,7 @@ class Row:
     largest: float
     ulps: float
     unequal: float
+    tied: float
 
 
 TYPES: dict[str, tuple[torch.dtype, dict[str, str]]] = {
@@ -248,9 +271,14 @@ def compare_exact(command: str, root: Path, family: str, types: str) -> list[Row
     for case in EXACT:
         out = root / "out" / f"{family}-{types}-{case.name}".replace(" ", "_")
         theirs = run_mergekit(command, case.configure(folders, told), out)
-        ours = run_ours(case.ours, {which: states[which] for which in "ab"}, states["base"])
-        row = Row(family, types, case.name, *measure_apart(ours, theirs))
-        said(f"{family:6} {types:10} {row.method:26} {row.largest:9.2e} {row.ulps:7.2f} {row.unequal:8.4f}")
+        parents, base = {which: states[which] for which in "ab"}, states["base"]
+        ours = run_ours(case.ours, parents, base)
+        tied = None
+        if case.density is not None and case.density < 1:
+            tied = {n: find_ties({p: own[n] for p, own in parents.items()}, t, case.density) for n, t in base.items()}
+        row = Row(family, types, case.name, *measure_apart(ours, theirs, tied))
+        shown = f"{row.largest:9.2e} {row.ulps:7.2f} {row.unequal:8.4f} {row.tied:7.4f}"
+        said(f"{family:6} {types:10} {row.method:26} {shown}")
         rows.append(row)
     return rows
 
@@ -293,7 +321,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as gone:
         root = given.keep or Path(gone)
-        said("family type       method                       largest    ulps  unequal")
+        said("family type       method                       largest    ulps  unequal    tied")
         rows = [r for f in ("llama", "gpt2") for k in TYPES for r in compare_exact(given.mergekit, root, f, k)]
         drawn = {**compare_drawn(given.mergekit, root, "llama"), **compare_drawn(given.mergekit, root, "gpt2")}
     if given.json:
