@@ -179,6 +179,9 @@ def test_dare_with_elected_signs_is_ties_without_trimming() -> None:
     for combine in ("mean", "sum"):
         found = one(mc.DARE(density=1.0, signs="elected", combine=combine), parents, base)
         assert torch.equal(found, one(mc.TIES(density=1.0, combine=combine), parents, base))
+    even, start = {"a": torch.ones(3), "b": -torch.ones(3)}, torch.zeros(3)
+    assert torch.equal(one(mc.DARE(density=1.0, signs="elected"), even, start), start)
+    assert torch.equal(one(mc.DARE(density=1.0, signs="elected", tie="positive"), even, start), start + 1)
     dropped = {
         name: one(mc.DARE(density=0.5), {name: tensor}, base) for name, tensor in parents.items()
     }  # each by itself: the same entries stay
