@@ -36,6 +36,15 @@ def test_it_may_be_better() -> None:
     assert found.verdict == "yes" and [pair.difference for pair in found.before.differences] == [0.25, 0.25]
 
 
+def test_without_a_tolerance_it_has_to_be_better() -> None:
+    better, alike = (plant(right_on(700), right_on(count), right_on(700)) for count in (760, 700))
+    assert judge(cue=better, tolerance=0.0).verdict == "yes"
+    found = judge(cue=alike, tolerance=0.0)
+    (power,) = found.power
+    assert found.verdict == "undetermined" and found.before.to_settle is power.units_for_yes is None
+    assert any("too few for a yes at a tolerance of 0.00 points" in said for said in found.findings)
+
+
 def test_one_bad_split_is_enough_and_one_open_pair_keeps_it_open() -> None:
     good = plant(right_on(900), right_on(900), right_on(900))
     bad = plant(right_on(900), right_on(900), right_on(990))
