@@ -34,8 +34,8 @@ class SLERP(TensorMerge, name="slerp"):
             mergekit does, by which a third of the way from zero to theta_1 is half of it.
 
     Raises:
-        ValueError: t lies outside [0, 1], or another word for zeros; when used: the parents are not two, or something is
-            not finite.
+        ValueError: t lies outside [0, 1], or another word for zeros; when used: the parents are not two, or something
+            is not finite.
 
     Example:
         >>> tensors = {"a": torch.tensor([1.0, 0.0]), "b": torch.tensor([0.0, 1.0])}
