@@ -71,7 +71,7 @@ def make_folders(root: Path, family: str, kind: torch.dtype) -> dict[str, Path]:
     with isolate_rng(0, "network", family):
         base = make_network(family)
     with torch.no_grad():
-        for name, tensor in base.named_parameters():  # no zero biases: a zero tensor has no angle to another
+        for name, tensor in base.named_parameters():
             tensor.add_(torch.randn(tensor.shape, generator=make_generator(1, name)), alpha=0.02)
     start = {name: tensor.detach().clone() for name, tensor in base.named_parameters()}
     folders = {}
@@ -80,6 +80,8 @@ def make_folders(root: Path, family: str, kind: torch.dtype) -> dict[str, Path]:
             for name, tensor in base.named_parameters():
                 change = torch.randn(tensor.shape, generator=make_generator(number, which, name))
                 tensor.copy_(start[name] + (0.01 * number * change if number else 0.0))
+                if which == "a" and name.endswith("h.0.ln_1.bias"):
+                    tensor.zero_()
         folders[which] = root / f"{family}-{str(kind).removeprefix('torch.')}" / which
         base.to(kind).save_pretrained(folders[which])
         base.float()
@@ -159,7 +161,7 @@ EXACT = (
          options=(("lambda", 0.7),)),
     Case("TIES, sum", mc.TIES(density=DENSITY, trim="tensor", tie="positive", combine="sum"), "ties", (1.0, 1.0),
          DENSITY, (("normalize", False),)),
-    Case("SLERP", mc.SLERP(0.3), "slerp", None, options=(("t", 0.3),), needs_base=False),
+    Case("SLERP", mc.SLERP(0.3, zeros="right_angle"), "slerp", None, options=(("t", 0.3),), needs_base=False),
     Case("DARE, density 1", mc.DARE(density=1.0, weights=W), "dare_linear", density=1.0),
     Case("DARE, elected, density 1", mc.DARE(density=1.0, **ELECTED, combine="sum"), "dare_ties",
          density=1.0),

@@ -209,6 +209,8 @@ def test_slerp_without_an_arc_is_a_line_and_says_so() -> None:
     near = a + 1e-4 * draw(8, seed=1)
     for x, y in ((a, 3 * a), (a, -2 * a), (a, near), (zero, a), (a, zero), (zero, zero)):
         torch.testing.assert_close(one(mc.SLERP(0.25), {"a": x, "b": y}), 0.75 * x + 0.25 * y, rtol=1e-14, atol=1e-14)
+    third = one(mc.SLERP(1 / 3, zeros="right_angle"), {"a": zero, "b": a})
+    torch.testing.assert_close(third, a / 2, rtol=1e-12, atol=1e-12)
     parents, _ = networks()
     pair = {name: parents[name] for name in "ab"}
     with torch.no_grad():
