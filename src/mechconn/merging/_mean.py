@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -31,6 +31,8 @@ class Mean(TensorMerge, name="mean"):
 
     Source: Wortsman et al. 2022, *Model soups* (uniform and weighted mean).
     """
+
+    entrywise: ClassVar[bool] = True
 
     weights: Mapping[str, float] | None = None
 

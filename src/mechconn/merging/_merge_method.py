@@ -75,7 +75,13 @@ class TensorMerge(MergeMethod):
     """A method that merges each tensor by itself, so that no more than one tensor of each parent is held at a time.
 
     A subclass gives `merge_tensor` and `describe`.
+
+    Attributes:
+        entrywise: whether every entry of the result depends on that entry of the parents alone, so that large tensors
+            may be merged part by part: `merge_tensor` then gets a row of entries, with the name of the whole tensor.
     """
+
+    entrywise: ClassVar[bool] = False
 
     @abc.abstractmethod
     def merge_tensor(self, name: str, parents: Mapping[str, Tensor], base: Tensor | None, seed: int) -> Tensor:
