@@ -116,7 +116,9 @@ from .mechanisms import representation_similarity as representation_similarity
 from .mechanisms import split_by_agreement as split_by_agreement
 from .mechanisms import split_by_group as split_by_group
 from .merging import Mean as Mean
+from .merging import MergedFolder as MergedFolder
 from .merging import MergeMethod as MergeMethod
+from .merging import merge_folders as merge_folders
 from .models import load_model as load_model
 from .network import InterpolateNorm as InterpolateNorm
 from .network import KeepNorm as KeepNorm

@@ -6,8 +6,13 @@ from mechconn.models._file_kinds import check_weights_there as check_weights_the
 from mechconn.models._load_model import find_base_source as find_base_source
 from mechconn.models._load_model import load_base as load_base
 from mechconn.models._load_model import load_model as load_model
+from mechconn.models._merge_record import MERGE_RECORD as MERGE_RECORD
+from mechconn.models._merge_record import MergeRecord as MergeRecord
+from mechconn.models._merge_record import is_merged_folder as is_merged_folder
+from mechconn.models._merge_record import read_merge_record as read_merge_record
 from mechconn.models._small import build_seeded as build_seeded
 from mechconn.models._small import small_convnet as small_convnet
+from mechconn.models._stored_weights import hash_weights as hash_weights
 from mechconn.models._stored_weights import open_stored_tensors as open_stored_tensors
 from mechconn.models._torch_files import StoredTensor as StoredTensor
 from mechconn.models._vgg_resnet import BasicBlock as BasicBlock

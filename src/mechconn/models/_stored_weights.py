@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from mechconn.core import check_choice
+from mechconn.models._adapter_folder import is_adapter_folder, list_adapter_files
 from mechconn.models._fill_weights import Note
 from mechconn.models._saved_states import SavedState
 from mechconn.models._torch_files import StoredTensor
 from mechconn.models._unfit_weights import list_first
-from mechconn.models._weight_files import read_checkpoint
+from mechconn.models._weight_files import hash_weight_files, list_weight_files, read_checkpoint
 
 
 def open_stored_tensors(path: Path, note: Note, key: str | None = None) -> dict[str, StoredTensor]:
@@ -43,3 +44,12 @@ def _choose_state(path: Path, states: tuple[SavedState, ...], key: str | None) -
         listed = ", ".join(repr(state.key) for state in states)
         raise ValueError(f"{path} holds {len(states)} states, {listed}; name the one to take: key=... (--key ...)")
     return states[0]
+
+
+def hash_weights(path: Path) -> str:
+    """SHA-256 of the SHA-256 of each file of weights, in the order of their names; of an adapter its configuration too.
+
+    Raises:
+        FileNotFoundError, ValueError: as `list_weight_files` raises.
+    """
+    return hash_weight_files(list_adapter_files(path) if is_adapter_folder(path) else list_weight_files(path))
