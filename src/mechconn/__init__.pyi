@@ -115,9 +115,14 @@ from .mechanisms import reliances as reliances
 from .mechanisms import representation_similarity as representation_similarity
 from .mechanisms import split_by_agreement as split_by_agreement
 from .mechanisms import split_by_group as split_by_group
+from .merging import DARE as DARE
+from .merging import SLERP as SLERP
+from .merging import TIES as TIES
+from .merging import GreedySoup as GreedySoup
 from .merging import Mean as Mean
 from .merging import MergedFolder as MergedFolder
 from .merging import MergeMethod as MergeMethod
+from .merging import TaskArithmetic as TaskArithmetic
 from .merging import merge_folders as merge_folders
 from .models import load_model as load_model
 from .network import InterpolateNorm as InterpolateNorm

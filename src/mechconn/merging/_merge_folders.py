@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
 from itertools import combinations
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mechconn.core import Compute, Progress, check_is, collect_errors, draft_folder, log, resolve_compute
 from mechconn.core import check_new_folder as check_target
-from mechconn.merging._merge_method import TensorMerge
+from mechconn.merging._far_base import describe_far_base
+from mechconn.merging._merge_method import TensorMerge, check_has_base
 from mechconn.merging._merge_sources import Comparison, MergeSource, compare_sources, list_parts, open_sources
 from mechconn.merging._merged_files import copy_further_files
 from mechconn.merging._save_record import describe_parents, write_record
@@ -75,10 +76,11 @@ def merge_folders(
     """Merge the weights in several folders or files into a new folder, tensor by tensor; nothing is judged.
 
     One tensor of each parent is in memory at a time, or a part of it where the method works entry by entry
-    (`TensorMerge.entrywise`), and each file is written as its tensors are made. Files are told by their content, as in
-    `load_model`, and run no code. The folder appears whole or not at all. It holds the weights in the first parent's
-    number type (`model.safetensors`, or shards with their index), the first parent's configuration and tokenizer, and
-    `mechconn_merge.json`: the method, and the parents with SHA-256. `mc.load_model(out)` and Transformers read it.
+    (`TensorMerge.is_entrywise`), and each file is written as its tensors are made. Files are told by their content,
+    as in `load_model`, and run no code. The folder appears whole or not at all. It holds the weights in the first
+    parent's number type (`model.safetensors`, or shards with their index), the first parent's configuration and
+    tokenizer, and `mechconn_merge.json`: the method, and the parents with SHA-256. `mc.load_model(out)` and
+    Transformers read it.
 
     Tensors that a parent stores under two names, and the others under one, are stored once. Integers are copied where
     all parents have the same, and counters of BatchNorm are the first parent's. Normalisation statistics are merged
@@ -170,11 +172,7 @@ def _check_paths(folders: Mapping[str, str | Path], base: str | Path | None) -> 
 def _check_method(method: TensorMerge, base: str | Path | None) -> None:
     hint = "; a method that needs whole networks or data merges modules: mc.merge(models, method, suite)"
     check_is("method", method, TensorMerge, hint)
-    if method.needs_base and base is None:
-        raise ValueError(
-            f"{type(method).__name__} merges changes, and needs what the parents were fine-tuned from; pass base=... "
-            "(--base FOLDER)"
-        )
+    check_has_base(method, base is not None)
 
 
 def _check_named(folders: Mapping[str, Any], name: str | None) -> None:
@@ -193,59 +191,68 @@ class _Merge:
     found: Comparison
     squares: dict[tuple[str, str], float] = field(default_factory=dict)
 
+    def prepare(self) -> None:
+        """Let the method read what it must know of all tensors."""
+        self.method = self.method.prepare(self._iterate)
+
     def write_tensor(self, name: str, out: FileIO) -> None:
         """Merge one tensor, part by part where the method allows, and write it."""
-        own = self.parents[0].tensors[name]
         if name in self.found.copied:
-            write_entries(out, own.read())
-        elif self.method.entrywise:
-            for part in list_parts(own.count):
-                write_entries(out, self._merge_entries(name, part, (part[1] - part[0],)))
-        else:
-            write_entries(out, self._merge_entries(name, (0, own.count), own.shape))
+            write_entries(out, self.parents[0].tensors[name].read())
+            return
+        for parents, base in self._read(name):
+            if base is not None:
+                self._measure(parents | {BASE: base})
+            write_entries(out, self._merge(name, parents, base))
 
-    def _merge_entries(self, name: str, part: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
-        dtype = self.parents[0].tensors[name].dtype
+    def _iterate(self) -> Iterator[tuple[str, Mapping[str, Tensor], Tensor | None]]:
+        for name in self.found.names:
+            if name not in self.found.copied:
+                yield from ((name, parents, base) for parents, base in self._read(name))
 
-        def read(source: MergeSource) -> Tensor:
-            return source.tensors[name].read_entries(*part).reshape(shape).to(dtype)
+    def _read(self, name: str) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
+        """(parent -> its tensor, the base's): one after the other their parts where the method works entry by entry."""
+        own = self.parents[0].tensors[name]
+        parts = list_parts(own.count) if self.method.is_entrywise() else [(0, own.count)]
+        for part in parts:
+            shape = (part[1] - part[0],) if self.method.is_entrywise() else own.shape
+            read = [
+                source.tensors[name].read_entries(*part).reshape(shape).to(own.dtype)
+                for source in (*self.parents, *([] if self.base is None else [self.base]))
+            ]
+            base = None if self.base is None else read.pop()
+            yield {source.name: tensor for source, tensor in zip(self.parents, read, strict=True)}, base
 
-        tensors = {source.name: read(source) for source in self.parents}
-        base = None if self.base is None else read(self.base)
-        if base is not None:
-            self._measure(tensors | {BASE: base})
-        merged = self.method.merge_tensor(name, tensors, base if self.method.needs_base else None, self.seed)
-        if merged.shape != shape:
+    def _merge(self, name: str, parents: Mapping[str, Tensor], base: Tensor | None) -> Tensor:
+        first = next(iter(parents.values()))
+        merged = self.method.merge_tensor(name, parents, base, self.seed)
+        if merged.shape != first.shape:
             raise ValueError(
                 f"{type(self.method).__name__}.merge_tensor returned {list(merged.shape)} for {name}, whose shape is "
-                f"{list(shape)}; return a tensor of the parents' shape"
+                f"{list(first.shape)}; return a tensor of the parents' shape"
             )
-        return merged.to(dtype)
+        return merged.to(first.dtype)
 
     def _measure(self, tensors: Mapping[str, Tensor]) -> None:
-        for pair in combinations(tensors, 2):
-            a, b = (tensors[name] for name in pair)
-            square = (a - b).abs().square().sum(dtype=torch.float64).item()
-            self.squares[pair] = self.squares.get(pair, 0.0) + square
+        for a, b in combinations(tensors, 2):
+            square = (tensors[a] - tensors[b]).square().sum(dtype=torch.float64).item()
+            for way in ((a, b), (b, a)):
+                self.squares[way] = self.squares.get(way, 0.0) + square
 
     def list_distances(self) -> list[str]:
         """A note for each parent that lies farther from the base than from another parent."""
-        notes = []
-        for source in self.parents if self.base is not None else ():
-            own = self.squares[source.name, BASE]
-            near = {pair: s for pair, s in self.squares.items() if source.name in pair and BASE not in pair and s < own}
-            if near:
-                pair = min(near, key=lambda pair: near[pair])
-                other = pair[0] if pair[1] == source.name else pair[1]
-                notes.append(
-                    f"{source.name} lies farther from the base ({math.sqrt(own):.3g}) than from {other} "
-                    f"({math.sqrt(near[pair]):.3g}); is it the base that both were fine-tuned from?"
-                )
+        if self.base is None:
+            return []
+        names, notes = [source.name for source in self.parents], list[str]()
+        for name in names:
+            others = {other: math.sqrt(self.squares[name, other]) for other in names if other != name}
+            notes += describe_far_base(name, math.sqrt(self.squares[name, BASE]), others)
         return notes
 
 
 def _write_tensors(merge: _Merge, writer: ShardWriter, compute: Compute) -> None:
     total = len(writer.names)
+    merge.prepare()
     for done, (name, opened) in enumerate(writer.open_tensors(), 1):
         merge.write_tensor(name, opened)
         compute.report("merging tensors", done, total)

@@ -160,7 +160,7 @@ def _are_equal(a: StoredTensor, b: StoredTensor) -> bool:
 
 
 def _is_number(tensor: StoredTensor) -> bool:
-    return tensor.dtype.is_floating_point or tensor.dtype.is_complex
+    return tensor.dtype.is_floating_point
 
 
 def _compare_shapes(first: MergeSource, other: MergeSource, found: Comparison) -> None:

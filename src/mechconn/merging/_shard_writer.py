@@ -142,4 +142,4 @@ def write_entries(opened: FileIO, entries: Tensor) -> None:
     """The entries of a tensor, row after row."""
     flat = entries.detach().cpu().contiguous().reshape(-1)
     if flat.numel():
-        write_all(opened, memoryview(flat.view(torch.uint8).numpy()))
+        write_all(opened, flat.view(torch.uint8).numpy().data)

@@ -6,10 +6,10 @@ from mechconn.models._file_kinds import check_weights_there as check_weights_the
 from mechconn.models._load_model import find_base_source as find_base_source
 from mechconn.models._load_model import load_base as load_base
 from mechconn.models._load_model import load_model as load_model
-from mechconn.models._merge_record import MERGE_RECORD as MERGE_RECORD
-from mechconn.models._merge_record import MergeRecord as MergeRecord
-from mechconn.models._merge_record import is_merged_folder as is_merged_folder
-from mechconn.models._merge_record import read_merge_record as read_merge_record
+from mechconn.models._merge_origin import MERGE_RECORD as MERGE_RECORD
+from mechconn.models._merge_origin import MergeOrigin as MergeOrigin
+from mechconn.models._merge_origin import is_merged_folder as is_merged_folder
+from mechconn.models._merge_origin import read_merge_origin as read_merge_origin
 from mechconn.models._small import build_seeded as build_seeded
 from mechconn.models._small import small_convnet as small_convnet
 from mechconn.models._stored_weights import hash_weights as hash_weights

@@ -43,7 +43,7 @@ def _choose_state(path: Path, states: tuple[SavedState, ...], key: str | None) -
     if len(states) > 1:
         listed = ", ".join(repr(state.key) for state in states)
         raise ValueError(f"{path} holds {len(states)} states, {listed}; name the one to take: key=... (--key ...)")
-    return states[0]
+    return next(iter(states))
 
 
 def hash_weights(path: Path) -> str:

@@ -58,7 +58,7 @@ def _read_entries(file: Path, start: int, dtype: torch.dtype, first: int, stop: 
     """Entries of a tensor that begins at a byte of a file."""
     entries = torch.empty(stop - first, dtype=dtype)
     if stop > first:
-        left = memoryview(entries.view(torch.uint8).numpy())
+        left = entries.view(torch.uint8).numpy().data
         with file.open("rb", buffering=0) as opened:
             opened.seek(start + first * dtype.itemsize)
             while left:

@@ -15,7 +15,7 @@ MERGEKIT_RECORD = "mergekit_config.yml"
 
 
 @dataclass(frozen=True)
-class MergeRecord:
+class MergeOrigin:
     """How a folder was merged.
 
     Attributes:
@@ -40,7 +40,7 @@ def is_merged_folder(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (MERGE_RECORD, MERGEKIT_RECORD))
 
 
-def read_merge_record(folder: Path) -> MergeRecord:
+def read_merge_origin(folder: Path) -> MergeOrigin:
     """How a folder was merged; its parents are looked for from here, from the folder, and beside it.
 
     Raises:
@@ -56,7 +56,7 @@ def read_merge_record(folder: Path) -> MergeRecord:
     )
 
 
-def _read_own(file: Path) -> MergeRecord:
+def _read_own(file: Path) -> MergeOrigin:
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
         named = {str(name): str(own["path"]) for name, own in told["parents"].items()}
@@ -66,10 +66,10 @@ def _read_own(file: Path) -> MergeRecord:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} cannot be read as the record of a merge ({error}); merge again") from error
     parents, base = _find_parents(file, named, base)
-    return MergeRecord(file, "mechconn", method, parents, base, hashes)
+    return MergeOrigin(file, "mechconn", method, parents, base, hashes)
 
 
-def _read_mergekit(file: Path) -> MergeRecord:
+def _read_mergekit(file: Path) -> MergeOrigin:
     with require_extra(f"{file}, which mergekit wrote,", "transformers"):
         import yaml
     try:
@@ -81,11 +81,11 @@ def _read_mergekit(file: Path) -> MergeRecord:
         raise ValueError(f"{file} is no configuration of mergekit: expected a table with merge_method; copy it again")
     base = told.get("base_model")
     used = list(_list_entries(told))
-    places = dict.fromkeys(_read_reference(file, entry["model"]) for entry in used)
+    places = list(dict.fromkeys([_read_reference(file, entry["model"]) for entry in used]))
     own = None if base is None else _read_reference(file, base)
     others = [place for place in places if place != own]
     if len(others) < 2:  # of SLERP the base is one of both
-        others, own = list(dict.fromkeys([*([] if own is None else [own]), *others])), None
+        others, own = list(dict.fromkeys([own, *others] if own else others)), None
     names = _name_parents(others)
     weights = {_read_reference(file, entry["model"]): (entry.get("parameters") or {}).get("weight") for entry in used}
     method = {
@@ -96,7 +96,7 @@ def _read_mergekit(file: Path) -> MergeRecord:
         "parts": "slices" if "slices" in told or "modules" in told else None,
     }
     parents, found = _find_parents(file, {names[place]: place for place in others}, own)
-    return MergeRecord(file, "mergekit", {k: v for k, v in method.items() if v is not None}, parents, found)
+    return MergeOrigin(file, "mergekit", {k: v for k, v in method.items() if v is not None}, parents, found)
 
 
 def _list_entries(told: Any) -> Iterator[Mapping[str, Any]]:
