@@ -25,8 +25,12 @@ from .alignment import ActivationMatching as ActivationMatching
 from .alignment import Alignment as Alignment
 from .alignment import InputCovarianceMatching as InputCovarianceMatching
 from .alignment import LearnedMatching as LearnedMatching
+from .alignment import ManyAlignments as ManyAlignments
+from .alignment import MergeMany as MergeMany
+from .alignment import UniverseMatching as UniverseMatching
 from .alignment import WeightMatching as WeightMatching
 from .alignment import align as align
+from .alignment import align_many as align_many
 from .connectivity import AlignedProfiles as AlignedProfiles
 from .connectivity import Barrier as Barrier
 from .connectivity import BlockProfiles as BlockProfiles

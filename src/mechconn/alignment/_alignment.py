@@ -91,8 +91,7 @@ def align(
     check_method(method)
     check_no_adapters(model_b)
     example = _find_example(model_b, method, symmetry)
-    outputs = None if example is None else partial(_compute_filled_and_own, model_a, model_b, example, compute)
-    check_one_module(model_a, model_b, ignore=ignore, outputs=outputs, names=("model_a", "model_b"))
+    check_outputs_alike(model_a, model_b, example, ignore, compute, ("model_a", "model_b"))
     return prove_and_match(model_a, model_b, method, symmetry, seed, compute)
 
 
@@ -118,6 +117,19 @@ def check_no_adapters(model: nn.Module) -> None:
         )
 
 
+def check_outputs_alike(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    example: Inputs | None,
+    ignore: Sequence[str],
+    compute: Compute,
+    names: tuple[str, str],
+) -> None:
+    """Raise ValueError unless B is A's module with other parameters and statistics; on an example, if there is one."""
+    outputs = None if example is None else partial(_compute_filled_and_own, model_a, model_b, example, compute)
+    check_one_module(model_a, model_b, ignore=ignore, outputs=outputs, names=names)
+
+
 def _compute_filled_and_own(
     model_a: nn.Module, model_b: nn.Module, example: Inputs, compute: Compute
 ) -> tuple[Tensor, Tensor]:
@@ -136,7 +148,7 @@ def prove_and_match(
     compute: Compute,
 ) -> Alignment:
     """B moved onto A by a symmetry, proved here; as `align`, for two that are known to be one module."""
-    symmetry = _resolve_symmetry(model_b, method, symmetry)
+    symmetry = resolve_symmetry(model_b, method, symmetry)
     proof = verify_symmetry(symmetry, model_b, seed)
     return match_units(model_a, model_b, method, symmetry, seed, compute, proof)
 
@@ -158,11 +170,8 @@ def match_units(
     proof: Proof | None = None,
 ) -> Alignment:
     """B moved onto A by a symmetry that is verified; as `align`, for networks of one architecture without wrappers."""
-    where = resolve_device(model_a, compute.device)
     own_a, own_b = ({name: p.detach() for name, p in m.named_parameters()} for m in (model_a, model_b))
-    models = [_rest_at(model, where) for model in (model_a, model_b)]
-    params_a, params_b = ({name: t.to(where) for name, t in own.items()} for own in (own_a, own_b))
-    pair = NetworkPair(models[0], models[1], params_a, params_b, symmetry, seed, where, compute)
+    pair = make_pair(model_a, model_b, symmetry, seed, compute)
     matched = _check_matching(method, method.match(pair), symmetry)
     state = symmetry.apply(model_b.state_dict(), matched.element)
     model = copy_with_state(model_b, state)
@@ -170,7 +179,7 @@ def match_units(
     before, after = compute_distance(own_a, own_b), compute_distance(own_a, moved)
     by_kind = measure_by_kind(symmetry, own_a, own_b, matched.element)
     notes = (
-        *_note_type(proof),
+        *note_type(proof),
         *_collect_notes(symmetry, matched, [before, after], list_parting(before, by_kind), method),
         *note_large_kinds(before, by_kind),
         *matched.notes,
@@ -193,6 +202,16 @@ def match_units(
         factors=matched.factors,
         distance_by_kind=by_kind,
     )
+
+
+def make_pair(model_a: nn.Module, model_b: nn.Module, symmetry: Symmetry, seed: int, compute: Compute) -> NetworkPair:
+    """What a method of two networks gets."""
+    where = resolve_device(model_a, compute.device)
+    params_a, params_b = (
+        {name: p.detach().to(where) for name, p in model.named_parameters()} for model in (model_a, model_b)
+    )
+    rested = _rest_at(model_a, where), _rest_at(model_b, where)
+    return NetworkPair(*rested, params_a, params_b, symmetry, seed, where, compute)
 
 
 def _own(tensor: Tensor, other: Tensor) -> Tensor:
@@ -224,7 +243,7 @@ def _rest_at(model: nn.Module, device: torch.device) -> nn.Module:
     return copied
 
 
-def _note_type(proof: Proof | None) -> Iterator[str]:
+def note_type(proof: Proof | None) -> Iterator[str]:
     """That the symmetry was proved in another type than float64."""
     if proof is not None and proof.dtype != "float64":
         yield (
@@ -259,7 +278,7 @@ def _collect_notes(
         )
 
 
-def _resolve_symmetry(model: nn.Module, method: AlignmentMethod, symmetry: Symmetry | None) -> Symmetry:
+def resolve_symmetry(model: nn.Module, method: AlignmentMethod, symmetry: Symmetry | None) -> Symmetry:
     if symmetry is not None:
         check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
         return symmetry

@@ -14,6 +14,7 @@ from mechconn.alignment._descend_element import JUDGED, Course, Descent, descend
 from mechconn.alignment._interpolated_loss import InterpolatedLoss
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair, read_example
 from mechconn.alignment._order_search import ASKED, EVERY, OrderSearch
+from mechconn.alignment._sign_basis import SignBasis
 from mechconn.alignment._trained_element import ElementMover, TrainedElement
 from mechconn.alignment._weight_scores import WeightScores
 from mechconn.core import (
@@ -106,7 +107,9 @@ class LearnedMatching(AlignmentMethod, name="learned"):
 
         start = search_element(similarity, self.restarts, pair.seed, report_progress)
         start |= similarity.reader.undo_orientation(start)
-        similarity = WeightScores(pair.symmetry, pair.params_a, pair.params_b, turned=False)
+        similarity = WeightScores(
+            pair.symmetry, pair.params_a, pair.params_b, basis=SignBasis.of_actions(pair.symmetry)
+        )
         trained = TrainedElement(pair.symmetry, start, next(iter(pair.params_b.values())))
         if not (trained.scores or trained.list_smooth()):
             return _make_matching(pair.symmetry, similarity, start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,6 +87,24 @@ class Scored:
     actions: frozenset[str] = frozenset()
 
 
+def mark_places(actions: Sequence[Action], names: Collection[str], sizes: Mapping[str, int]) -> dict[str, list[Mark]]:
+    """Tensor -> where signs or scales work on it; even powers of signs are left out."""
+    found: dict[str, list[Mark]] = {}
+    for action in actions:
+        for member in action.members:
+            if member.tensor in names and not (action.kind == "sign" and member.exponent % 2 == 0):
+                found.setdefault(member.tensor, []).append(_mark_member(action, member, sizes))
+    return found
+
+
+def _mark_member(action: Action, member: Member, sizes: Mapping[str, int]) -> Mark:
+    numbers = action.locate(member, sizes)
+    along = {axis for axis, pattern in enumerate(member.axes) if any(list_groups(pattern))}
+    if len(along) == 1:
+        return Mark(action.name, along.pop(), numbers.flatten(), member.exponent)
+    return Mark(action.name, None, numbers, member.exponent)
+
+
 class PairReader:
     """A and B, balanced, and how they are read at an element.
 
@@ -114,9 +132,9 @@ class PairReader:
         self.linear = [action for action in symmetry.actions if action.mixes]
         self._continuous = [action for action in symmetry.actions if action.kind in ("scale", "linear")]
         self._balanced = [find_balanced_scales(side, self._continuous, self.sizes) for side in (a, b)]
-        self.marks = self._mark(self.signs, a)
+        self.marks = mark_places(self.signs, a, self.sizes)
         scales = [action for action in self._continuous if action.kind == "scale"]
-        scaled = self._mark(scales, a)
+        scaled = mark_places(scales, a, self.sizes)
         mixed = {name for name in a if any(action.touches(name) for action in self.linear)}
         joint = {name for name, marks in scaled.items() if any(mark.axis is None for mark in marks)}
         weighed = (moments[0].keys() & moments[1].keys()) - mixed - joint
@@ -141,21 +159,6 @@ class PairReader:
             if member.tensor == name:
                 places = list_places(action.locate(member, self.sizes).flatten(), blocks)
                 yield Mixing(action, member, action.find_axis(member), places)
-
-    def _mark(self, actions: Sequence[Action], tensors: Mapping[str, Tensor]) -> dict[str, list[Mark]]:
-        found: dict[str, list[Mark]] = {}
-        for action in actions:
-            for member in action.members:
-                if member.tensor in tensors and not (action.kind == "sign" and member.exponent % 2 == 0):
-                    found.setdefault(member.tensor, []).append(self._mark_member(action, member))
-        return found
-
-    def _mark_member(self, action: Action, member: Member) -> Mark:
-        numbers = action.locate(member, self.sizes)
-        along = {axis for axis, pattern in enumerate(member.axes) if any(list_groups(pattern))}
-        if len(along) == 1:
-            return Mark(action.name, along.pop(), numbers.flatten(), member.exponent)
-        return Mark(action.name, None, numbers, member.exponent)
 
     def _balance(self, name: str, tensor: Tensor, balanced: Element) -> Tensor:
         found = tensor.detach().double()

@@ -37,6 +37,11 @@ class SignBasis:
     gains: Mapping[str, Member]
     parts: Mapping[str, tuple[str, ...]]
 
+    @classmethod
+    def of_actions(cls, symmetry: Symmetry) -> SignBasis:
+        """The symmetry's own actions, and no gain."""
+        return cls(symmetry.actions, {}, {})
+
     def express(self, signs: Element) -> dict[str, Tensor]:
         """The element of the symmetry's own actions: the product of all that each takes part in."""
         found = {}

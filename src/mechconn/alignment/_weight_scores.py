@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from mechconn.alignment._assignment import Solution, UnitSimilarity, choose_sign
 from mechconn.alignment._readings import PairReader, Scored
 from mechconn.alignment._sign_basis import SignBasis, find_sign_basis
 from mechconn.alignment._slices import Reading, iterate_products, multiply_entries, multiply_slices
-from mechconn.symmetry import Action, Element, Symmetry, list_groups, locate_units
+from mechconn.alignment._unit_uses import UnitSign, UnitUse, UnitUses
+from mechconn.symmetry import Action, Element, Symmetry, list_groups
 
 HELD = 0.35
 """Largest memory of scores that are kept between sweeps, as a share of one network's."""
@@ -22,43 +23,10 @@ WORTHWHILE = 0.75
 
 
 @dataclass(frozen=True)
-class _Use:
-    """A group's units along one axis of one tensor.
-
-    Attributes:
-        name, axis: where.
-        places: int64 of shape [units, places of each].
-        groups: along all axes of the tensor.
-        sign: which these places change with, if any.
-    """
-
-    name: str
-    axis: int
-    places: Tensor
-    groups: frozenset[str]
-    sign: _Sign | None = None
-
-
-@dataclass(frozen=True)
-class _Sign:
-    """A sign of each unit of a group: those of an action, or of it at one choice of its other units.
-
-    Attributes:
-        action: its name.
-        first: number, among the action's signs, of the first unit's.
-        numbers: of all units, int64.
-    """
-
-    action: str
-    first: int
-    numbers: Tensor = field(compare=False)
-
-
-@dataclass(frozen=True)
 class _Held:
     """Scores of a group by the sign that they change with, and how each of its uses was read."""
 
-    scores: dict[_Sign | None, Tensor]
+    scores: dict[UnitSign | None, Tensor]
     read: list[tuple[Reading, Reading]]
 
 
@@ -76,89 +44,25 @@ class WeightScores(UnitSimilarity):
         b: Mapping[str, Tensor],
         moments: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {}),
         *,
-        turned: bool = True,
+        basis: SignBasis | None = None,
     ) -> None:
-        basis = find_sign_basis(symmetry, a, b) if turned else SignBasis(symmetry.actions, {}, {})
-        self.reader = PairReader(replace(symmetry, actions=basis.actions), a, b, moments)
+        found = find_sign_basis(symmetry, a, b) if basis is None else basis
+        self.reader = PairReader(replace(symmetry, actions=found.actions), a, b, moments)
         self.sizes = symmetry.sizes
         self._bytes = sum(tensor.numel() * tensor.element_size() for tensor in a.values())
-        self._linear: dict[str, list[Action]] = {}
-        for action in self.reader.linear:
-            if len(action.units) <= 2:
-                self._linear.setdefault(next(iter(action.units)), []).append(action)
-        mixed = {unit for action in self.reader.linear for unit in action.units[-1:]}
-        self._steps = [group for group in self.sizes if group not in mixed or group in self._linear]
-        self._uses: dict[str, list[_Use]] = {group: [] for group in self.sizes}
-        for name in a:
-            patterns = symmetry.axes[name]
-            everyone = frozenset(group for pattern in patterns for group in list_groups(pattern))
-            for axis, pattern in enumerate(patterns):
-                for group in dict.fromkeys(list_groups(pattern)):
-                    places = locate_units(group, pattern, self.sizes)
-                    self._uses[group].append(_Use(name, axis, places, everyone))
-        self._own = {group: self._split_uses(group, basis.gains) for group in self.sizes}
-        own = {sign for signs in self._own.values() for sign in signs}
-        self._apart = {action.name: action for action in self.reader.signs if action.name not in own}
-        if turned:
-            self.reader.orient_signs(basis)
+        self._units = UnitUses(self.reader.symmetry, tuple(a), self.reader.marks, found.gains)
+        if basis is None:
+            self.reader.orient_signs(found)
         self._held: dict[str, _Held] = {}
         self._may_hold = self._choose_held()
 
     # ------------------------------------------------------------ what there is to choose
 
-    def _split_uses(self, group: str, known: Container[str]) -> frozenset[str]:
-        """The signs that are chosen with a group's permutation; its uses are split by the one that they change with.
-
-        Those whose places no other such sign flips, but for known ones. The rest are steps of their own.
-        """
-        own: list[str] = []
-        uses = [replace(use, places=self._drop_mixed(group, use)) for use in self._uses[group]]
-        for action in (a for a in self.reader.signs if group in a.units and a.name not in known):
-            split = [part for use in uses for part in self._split_use(use, action)]
-            if None not in split:
-                uses, own = [use for use in split if use is not None], [*own, action.name]
-        self._uses[group] = [use for use in uses if use.places.shape[1]]
-        return frozenset(own)
-
-    def _split_use(self, use: _Use, action: Action) -> list[_Use | None]:
-        """A use by the sign of each of its places; None where units have several, or other axes a part in them."""
-        marks = [m for m in self.reader.marks.get(use.name, ()) if m.action == action.name]
-        if any(mark.axis is None for mark in marks):
-            return [None]
-        marks = [mark for mark in marks if mark.axis == use.axis]
-        if not marks:
-            return [use]
-        number = torch.stack([mark.numbers for mark in marks])[:, use.places]  # [marks, units, places of each]
-        flipped = (number >= 0).sum(0)
-        if not bool((flipped == flipped[0]).all()) or int(flipped.max()) > 1:
-            return [None]
-        if use.sign is not None and bool(flipped.any()):
-            return [None]
-        found, own = number.amax(0), list[_Use | None]()
-        for first in found[0].unique().tolist():
-            columns = found[0] == first
-            numbers = found[:, columns]
-            if not bool((numbers == numbers[:, :1]).all()):
-                return [None]
-            sign = use.sign if first < 0 else _Sign(action.name, first, numbers[:, 0])
-            own.append(replace(use, places=use.places[:, columns], sign=sign))
-        return own
-
-    def _drop_mixed(self, group: str, use: _Use) -> Tensor:
-        """The places of a use that no linear map of the group's units covers."""
-        places = use.places
-        for action in self._linear.get(group, ()):
-            for member in action.members:
-                if member.tensor == use.name and action.find_axis(member) == use.axis:
-                    covered = (action.locate(member, self.sizes).flatten() >= 0)[places]
-                    places = places[:, ~covered.all(0)]
-        return places
-
     def _choose_held(self) -> frozenset[str]:
         """Groups whose scores are kept, the smallest first."""
         left, chosen = HELD * self._bytes, set[str]()
         for group, size in sorted(self.sizes.items(), key=lambda item: item[1]):
-            left -= 4 * size**2 * len({use.sign for use in self._uses[group]})
+            left -= 4 * size**2 * len({use.sign for use in self._units.uses[group]})
             if left < 0:
                 break
             chosen.add(group)
@@ -167,34 +71,34 @@ class WeightScores(UnitSimilarity):
     @property
     def is_coarse_first(self) -> bool:
         """Whether a residual stream is rotated: then everything depends on it, and an ascent goes on for long."""
-        return any(action.kind == "orthogonal" for actions in self._linear.values() for action in actions)
+        return any(action.kind == "orthogonal" for actions in self._units.linear.values() for action in actions)
 
     def list_steps(self) -> list[str]:
         """Groups, and signs that are chosen by themselves."""
-        return [*self._steps, *self._apart]
+        return [*self._units.steps, *self._units.apart]
 
     def make_present(self) -> dict[str, Tensor]:
         """No unit moved, flipped, or mixed."""
         signs = {a.name: torch.ones(a.shape(self.sizes), dtype=torch.float64) for a in self.reader.signs}
         linear = {
             a.name: torch.eye(self.sizes[a.units[-1]]).double().expand(a.shape(self.sizes)).clone()
-            for actions in self._linear.values()
+            for actions in self._units.linear.values()
             for a in actions
         }
         return super().make_present() | signs | linear
 
     def _list_tensors(self, step: str) -> list[str]:
-        if step in self._apart:
-            return [name for name in self.reader.names if self._apart[step].touches(name)]
-        names = {use.name for use in self._uses[step]}
-        names |= {member.tensor for action in self._linear.get(step, ()) for member in action.members}
+        if step in self._units.apart:
+            return [name for name in self.reader.names if self._units.apart[step].touches(name)]
+        names = {use.name for use in self._units.uses[step]}
+        names |= {member.tensor for action in self._units.linear.get(step, ()) for member in action.members}
         return [name for name in self.reader.names if name in names]
 
     def _list_chosen(self, step: str) -> frozenset[str]:
         """Names that a step chooses in the element."""
-        if step in self._apart:
+        if step in self._units.apart:
             return frozenset({step})
-        return frozenset({step, *self._own[step], *(action.name for action in self._linear.get(step, ()))})
+        return frozenset({step, *self._units.own[step], *(action.name for action in self._units.linear.get(step, ()))})
 
     def neighbours(self, step: str) -> frozenset[str]:
         """Groups, signs and linear maps that share a tensor with it; itself where it is twice in one."""
@@ -203,16 +107,18 @@ class WeightScores(UnitSimilarity):
 
     def _list_names(self, tensor: str) -> set[str]:
         groups = {group for pattern in self.reader.symmetry.axes[tensor] for group in list_groups(pattern)}
-        linear = {action.name for actions in self._linear.values() for action in actions if action.touches(tensor)}
+        linear = {
+            action.name for actions in self._units.linear.values() for action in actions if action.touches(tensor)
+        }
         return groups | linear | {mark.action for mark in self.reader.marks.get(tensor, ())}
 
     def is_linear(self, step: str) -> bool:
         """Whether no tensor holds the step's units on two axes."""
-        if step in self._apart:
+        if step in self._units.apart:
             marks = [m for name in self._list_tensors(step) for m in self.reader.marks[name] if m.action == step]
             return len(marks) == len(self._list_tensors(step))
         axes: dict[str, set[int]] = {}
-        for use in self._uses[step]:
+        for use in self._units.uses[step]:
             axes.setdefault(use.name, set()).add(use.axis)
         return all(len(found) == 1 for found in axes.values())
 
@@ -222,9 +128,9 @@ class WeightScores(UnitSimilarity):
         """Inner products of A's slice of each unit with B's slice of each other, over places that no sign flips."""
         return self._score(group, element, known).get(None)
 
-    def _score(self, group: str, element: Element, known: frozenset[str] | None) -> dict[_Sign | None, Tensor]:
-        uses = [u for u in self._uses[group] if known is None or u.groups - {group} <= known]
-        read = [self.reader.read(u.name, element, Scored(group, u.axis, self._own[group])) for u in uses]
+    def _score(self, group: str, element: Element, known: frozenset[str] | None) -> dict[UnitSign | None, Tensor]:
+        uses = [u for u in self._units.uses[group] if known is None or u.groups - {group} <= known]
+        read = [self.reader.read(u.name, element, Scored(group, u.axis, self._units.own[group])) for u in uses]
         held = self._held.get(group) if known is None else None
         scores = None if held is None else self._update(uses, held, read)
         if scores is None:
@@ -237,10 +143,10 @@ class WeightScores(UnitSimilarity):
         return scores
 
     def _update(
-        self, uses: list[_Use], held: _Held, read: list[tuple[Reading, Reading]]
-    ) -> dict[_Sign | None, Tensor] | None:
+        self, uses: list[UnitUse], held: _Held, read: list[tuple[Reading, Reading]]
+    ) -> dict[UnitSign | None, Tensor] | None:
         """The last scores with what has changed since; None where that is no less work."""
-        steps: list[tuple[_Use, Reading, Reading, Reading, int, Tensor]] = []
+        steps: list[tuple[UnitUse, Reading, Reading, Reading, int, Tensor]] = []
         work = whole = 0.0
         for use, (left_then, then), (left, now) in zip(uses, held.read, read, strict=True):
             size = use.places.numel() * now.tensor.numel() / now.tensor.shape[use.axis]
@@ -267,14 +173,16 @@ class WeightScores(UnitSimilarity):
 
     def solve(self, step: str, element: Element, known: frozenset[str] | None = None) -> Solution | None:
         """The best choice of a step, given all else; None where nothing is known of it."""
-        if step in self._apart:
+        if step in self._units.apart:
             return self._solve_signs(step, element) if known is None else None
         parts = self._score(step, element, known)
-        pairs = {action.name: self._pair_mixed(step, action, element, known) for action in self._linear.get(step, ())}
+        pairs = {
+            action.name: self._pair_mixed(step, action, element, known) for action in self._units.linear.get(step, ())
+        }
         mixed = {name: found for name, found in pairs.items() if found is not None}
         if not parts and not mixed:
             return None
-        alone = step in {action.units[-1] for action in self._linear.get(step, ())}
+        alone = step in {action.units[-1] for action in self._units.linear.get(step, ())}
         now = torch.zeros(1, dtype=torch.long) if alone else element[step]
         nuclear = {n: torch.linalg.svdvals(c.movedim(2, 1)).sum(-1) for n, c in mixed.items()}
         every = [*(s if sign is None else s.abs() for sign, s in parts.items()), *nuclear.values()]
@@ -311,7 +219,7 @@ class WeightScores(UnitSimilarity):
             groups = {group for pattern in patterns for group in list_groups(pattern)} - set(action.units)
             if known is not None and not groups <= known:
                 continue
-            scored = Scored(step, mixing.axis, self._own[step] | {action.name})
+            scored = Scored(step, mixing.axis, self._units.own[step] | {action.name})
             left, right = self.reader.read(name, element, scored)
             found = multiply_slices(left, right, mixing.axis, mixing.places.reshape(count * width, -1))
             total = found if total is None else total + found
@@ -319,7 +227,7 @@ class WeightScores(UnitSimilarity):
 
     def _solve_signs(self, step: str, element: Element) -> Solution:
         """The sign of each combination of units: that of what changes with it."""
-        action, now = self._apart[step], element[step]
+        action, now = self._units.apart[step], element[step]
         odd = torch.zeros(now.numel() + 1, dtype=torch.float64)
         for name in self._list_tensors(step):
             left, right = self.reader.read(name, element)
