@@ -12,6 +12,10 @@ from mechconn.merging._merge_method import MergeProblem as MergeProblem
 from mechconn.merging._merge_method import MergeRecord as MergeRecord
 from mechconn.merging._merge_method import TensorMerge as TensorMerge
 from mechconn.merging._merge_method import check_has_base as check_has_base
+from mechconn.merging._merged_files import copy_further_files as copy_further_files
+from mechconn.merging._save_record import describe_parents as describe_parents
+from mechconn.merging._save_record import write_record as write_record
+from mechconn.merging._shard_writer import read_size as read_size
 from mechconn.merging._slerp import SLERP as SLERP
 from mechconn.merging._task_arithmetic import TaskArithmetic as TaskArithmetic
 from mechconn.merging._ties import TIES as TIES

@@ -10,6 +10,7 @@ from mechconn.models._merge_origin import MERGE_RECORD as MERGE_RECORD
 from mechconn.models._merge_origin import MergeOrigin as MergeOrigin
 from mechconn.models._merge_origin import is_merged_folder as is_merged_folder
 from mechconn.models._merge_origin import read_merge_origin as read_merge_origin
+from mechconn.models._save_network import save_network as save_network
 from mechconn.models._small import build_seeded as build_seeded
 from mechconn.models._small import small_convnet as small_convnet
 from mechconn.models._stored_weights import hash_weights as hash_weights
