@@ -22,13 +22,13 @@ from mechconn.core import (
     read_config,
 )
 from mechconn.merging import MergeMethod, TensorMerge, check_has_base, read_size
-from mechconn.models import is_adapter_folder
+from mechconn.models import is_adapter_folder, is_merged_folder
 
 if TYPE_CHECKING:
     from mechconn.cli._audit_config import AuditConfig
 
 PAGE = "merge.html"
-CHANGING = ("method", "weights", "align", "base")
+CHANGING = ("method", "weights", "align")
 """Words that say how networks are merged."""
 
 
@@ -92,20 +92,19 @@ def plan_merge(words: MergeWords) -> MergePlan:
     Raises:
         ValueError, FileNotFoundError: as said, a line each.
     """
-    (parents, merged, how), config, size, place, kind, _ = collect_errors(
+    (parents, merged, how), config, output, size, place, kind, *_ = collect_errors(
         lambda: find_networks(words.models, words.judge),
         lambda: _read_configuration(words.data),
+        lambda: _choose_output(words),
         lambda: read_size(words.shard_size),
         lambda: choose_device(words.device),
         lambda: check_precision(words.precision),
-        lambda: _check_parsed(words),
+        lambda: None if words.method is None else parse_method(words.method),
+        lambda: None if words.weights is None else parse_weights(words.weights),
+        lambda: _check_judging(words),
     )
     named = MergeConfig() if config is None or config.merge is None else config.merge
-    output, settings, *_ = collect_errors(
-        lambda: _choose_output(words, merged),
-        lambda: change_settings(words, named, list(parents)),
-        lambda: _check_judging(words, merged),
-    )
+    settings = change_settings(words, named, list(parents))
     if config is None:
         _check_unjudged(words, settings, parents)
     else:
@@ -126,9 +125,14 @@ def _find_start(data: Path | None) -> Path:
     return Path() if data is None else data.parent
 
 
-def _choose_output(words: MergeWords, merged: Path | None) -> Path:
+def _find_judged(words: MergeWords) -> Path | None:
+    """The folder that was merged before."""
+    return words.models[0] if words.judge is None and len(words.models) == 1 else words.judge
+
+
+def _choose_output(words: MergeWords) -> Path:
     """The new folder, or the page of what is judged; what could not be written is refused before the work starts."""
-    if merged is not None:
+    if _find_judged(words) is not None:
         page = words.output or Path(PAGE)
         check_target(page, *([] if words.data is None else [words.data]))
         return page
@@ -138,18 +142,15 @@ def _choose_output(words: MergeWords, merged: Path | None) -> Path:
     return words.output
 
 
-def _check_judging(words: MergeWords, merged: Path | None) -> None:
+def _check_judging(words: MergeWords) -> None:
     """Raise where a folder that was merged before is to be judged, and nothing says on what, or how to merge it."""
-    if merged is None:
+    merged = _find_judged(words)
+    if merged is None or not is_merged_folder(merged):
         return
     if words.data is None:
         raise ValueError(f"{merged} was merged before, and is judged on data; name them: --data audit.toml")
-    if given := [f"--{name}" for name in CHANGING[:3] if getattr(words, name) is not None]:
-        raise ValueError(f"{' and '.join(given)} say how to merge, and {merged} was merged before; leave them out")
-
-
-def _check_parsed(words: MergeWords) -> None:
-    collect_errors(lambda: parse_method(words.method or ""), lambda: parse_weights(words.weights or ""))
+    if given := [f"--{name}" for name in CHANGING if getattr(words, name) is not None]:
+        raise ValueError(f"{' and '.join(given)}: {merged} was merged before, and is judged as it is; leave that out")
 
 
 def change_settings(words: MergeWords, settings: MergeConfig, names: Sequence[str]) -> MergeConfig:
@@ -164,7 +165,7 @@ def change_settings(words: MergeWords, settings: MergeConfig, names: Sequence[st
         if "data" in given and "data" not in list_options("method", MergeMethod, given["method"]):
             del given["data"]  # of the file's own method
     if words.align is not None:
-        given["align"] = parse_method(words.align)
+        given["align"] = read_table(words.align)
         given.pop("onto", None)
     if words.tolerance is not None:
         given["tolerance"] = words.tolerance
@@ -187,7 +188,18 @@ def _add_weights(method: Any, weights: Mapping[str, float], names: Sequence[str]
 
 
 def parse_method(text: str) -> Any:
-    """A name, or a table of a name and options as TOML writes it.
+    """A merge method's name, or a table of a name and options as TOML writes it.
+
+    Raises:
+        ValueError: it is no such table, or names no method, or an option that it does not have.
+    """
+    named = read_table(text)
+    list_options("--method", MergeMethod, named)
+    return named
+
+
+def read_table(text: str) -> Any:
+    """A name, or a table as TOML writes it.
 
     Raises:
         ValueError: it is no such table.
@@ -197,9 +209,7 @@ def parse_method(text: str) -> Any:
     try:
         return tomllib.loads(f"item = {text}")["item"]
     except ValueError as error:
-        raise ValueError(
-            f'{text} is no table ({error}); write {{name="ties", density=0.2}}, texts in quotes'
-        ) from error
+        raise ValueError(f'{text} is no table ({error}); write {{name="ties", density=0.2}}, texts in quotes') from error
 
 
 def parse_weights(text: str) -> dict[str, float]:
