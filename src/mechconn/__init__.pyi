@@ -127,6 +127,7 @@ from .merging import Mean as Mean
 from .merging import MergedFolder as MergedFolder
 from .merging import MergeMethod as MergeMethod
 from .merging import TaskArithmetic as TaskArithmetic
+from .merging import TensorMerge as TensorMerge
 from .merging import merge_folders as merge_folders
 from .models import load_model as load_model
 from .network import InterpolateNorm as InterpolateNorm
