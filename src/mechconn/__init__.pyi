@@ -122,10 +122,12 @@ from .mechanisms import split_by_group as split_by_group
 from .merging import DARE as DARE
 from .merging import SLERP as SLERP
 from .merging import TIES as TIES
+from .merging import FisherMean as FisherMean
 from .merging import GreedySoup as GreedySoup
 from .merging import Mean as Mean
 from .merging import MergedFolder as MergedFolder
 from .merging import MergeMethod as MergeMethod
+from .merging import RegMean as RegMean
 from .merging import TaskArithmetic as TaskArithmetic
 from .merging import TensorMerge as TensorMerge
 from .merging import merge_folders as merge_folders
