@@ -150,7 +150,7 @@ def compare_evaluated(
 
     if max(len(a), len(b)) == 1:
         (first, of_a, suite), (second, of_b, _) = measure(a[0]), measure(b[0])
-        apart = _compare_over_samples(first, second, suite, on), partial(_add_over_samples, first, second, suite, on)
+        apart = compare_over_samples(first, second, suite, on), partial(_add_over_samples, first, second, suite, on)
         return _make_comparison(of_a, of_b, apart, ((of_a,), (of_b,)))
     runs_a, runs_b = (tuple(measure(make)[1] for make in side) for side in (a, b))
     mean_a, mean_b = combine_training_runs(runs_a), combine_training_runs(runs_b)
@@ -237,13 +237,20 @@ def _explain_difference(name: str, a: Effect, b: Effect) -> str:
     return f"A is {a.verdict} to {name} and B is {b.verdict} to it"
 
 
-def _compare_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On) -> dict[str, Difference]:
+def compare_over_samples(
+    a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, confidence: float = CONFIDENCE
+) -> dict[str, Difference]:
+    """Split -> how far its effects on two models lie apart, from the outcomes of both on the same rows.
+
+    Raises:
+        ValueError: the rows of some split came in another order for the second model.
+    """
     for name in a.splits:
         check_row_count(name, "model_b", len(a.splits[name].loss), len(b.splits[name].loss))
         check_row_order(name, "model_b", rows_correspond(a.splits[name], b.splits[name]))
     before, bounds = (a.splits[suite.reference], b.splits[suite.reference]), a.bounds_on(on)
     others = [name for name in a.splits if name != suite.reference]
-    return {name: _compare_effects(before, (a.splits[name], b.splits[name]), on, bounds) for name in others}
+    return {name: _compare_effects(before, (a.splits[name], b.splits[name]), on, bounds, confidence) for name in others}
 
 
 def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, name: str) -> Interval:
@@ -254,24 +261,32 @@ def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, na
 
 
 def _compare_effects(
-    before: tuple[SplitOutcome, SplitOutcome], after: tuple[SplitOutcome, SplitOutcome], on: On, bounds: Interval | None
+    before: tuple[SplitOutcome, SplitOutcome],
+    after: tuple[SplitOutcome, SplitOutcome],
+    on: On,
+    bounds: Interval | None,
+    confidence: float = CONFIDENCE,
 ) -> Difference:
     first, second = (join_clusters(*sides) for sides in zip(before, after, strict=True))
     before, after = (first[0], second[0]), (first[1], second[1])
     if before[0].clusters is not None:
-        return _compare_over_clusters(before, after, on, bounds)
+        return _compare_over_clusters(before, after, on, bounds, confidence)
     here, there = ((a.values(on), b.values(on)) for a, b in (before, after))
     if compares_within_classes(before[0], after[0]):
-        return Difference(*compare_within(here, there, (before[0].targets, after[0].targets), on, bounds))
+        return Difference(*compare_within(here, there, (before[0].targets, after[0].targets), on, bounds, confidence))
     paired = can_pair(before[0], after[0])
     if bounds is not None:
-        return Difference(*compare_bounded_effects(here, there, paired, CONFIDENCE, bounds))
+        return Difference(*compare_bounded_effects(here, there, paired, confidence, bounds))
     apart = compare_accuracy_effects if on == "accuracy" else compare_loss_effects
-    return Difference(*apart(here, there, paired, CONFIDENCE))
+    return Difference(*apart(here, there, paired, confidence))
 
 
 def _compare_over_clusters(
-    before: tuple[SplitOutcome, SplitOutcome], after: tuple[SplitOutcome, SplitOutcome], on: On, bounds: Interval | None
+    before: tuple[SplitOutcome, SplitOutcome],
+    after: tuple[SplitOutcome, SplitOutcome],
+    on: On,
+    bounds: Interval | None,
+    confidence: float,
 ) -> Difference:
     """The difference within rows, then clusters; of values in a range of length r it lies in [-r, r]."""
     reach = 1.0 if on == "accuracy" else None if bounds is None else bounds[1] - bounds[0]
@@ -282,7 +297,7 @@ def _compare_over_clusters(
         evidence = make_evidence_over_clusters_within(gaps[0], gaps[1], labels, limits, what)
     else:
         evidence = make_evidence_over_clusters(gaps[0], gaps[1], can_pair(before[0], after[0]), limits)
-    return Difference(evidence.effect, evidence.interval(CONFIDENCE))
+    return Difference(evidence.effect, evidence.interval(confidence))
 
 
 def _compare_over_runs(a: Sequence[Invariance], b: Sequence[Invariance]) -> dict[str, Difference]:

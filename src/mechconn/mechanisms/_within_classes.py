@@ -158,6 +158,7 @@ def compare_within(
     labels: tuple[Tensor, Tensor],
     on: On,
     bounds: Interval | None = None,
+    confidence: float = CONFIDENCE,
 ) -> tuple[float, Interval]:
     """(effect on B minus effect on A, its interval): the difference within classes of what differs within rows.
 
@@ -167,6 +168,7 @@ def compare_within(
         labels: of the reference's rows and of the other's.
         on: what the values are.
         bounds: their range, where they have one.
+        confidence: of the interval.
     """
     gaps = [b.double() - a.double() for a, b in (before, after)]
     pair = (gaps[0], labels[0]), (gaps[1], labels[1])
@@ -174,7 +176,7 @@ def compare_within(
     evidence = (
         make_loss_evidence_within(*pair, on) if reach is None else make_bounded_evidence_within(*pair, 2.0 * reach)
     )
-    return evidence.effect, evidence.interval(CONFIDENCE)
+    return evidence.effect, evidence.interval(confidence)
 
 
 def list_opposed(by_class: Mapping[int, Change], margin: float) -> str:

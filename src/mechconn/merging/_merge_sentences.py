@@ -1,0 +1,161 @@
+"""What a merge found, in sentences that hold whatever the numbers are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mechconn.connectivity import describe_norm, join_words
+from mechconn.mechanisms import choose_effect_scale
+from mechconn.merging._merge_mechanisms import MERGED, MechanismFate
+from mechconn.merging._merge_verdict import ParentDifference
+
+if TYPE_CHECKING:
+    from mechconn.merging._merged import Merged, MergeJudgement
+
+FATES = {
+    "keeps": "kept",
+    "loses": "lost",
+    "gains": "gained",
+    "averages": "averaged",
+    "takes": "taken",
+    "undetermined": "undetermined",
+}
+LOSS = (
+    "Intervals of the loss are Student's t, which is approximate: where a few rows have a loss far above the others', "
+    "or might have had, they can be too narrow, and a verdict of yes too early."
+)
+MOST_PAIRS = 3
+"""How many pairs a headline names."""
+
+
+def write_headline(found: Merged) -> str:
+    """May I merge them? The answer, before and after alignment, and where the merged network is worse."""
+    who = f"May I merge {join_words(list(found.names))}?"
+    if found.after is None:
+        return f"{who} {_answer(found.before.verdict)}: {_explain(found, found.before)}."
+    before, after = found.before.verdict, found.after.verdict
+    if before == after:
+        return f"{who} {_answer(after)}, as they are and after alignment: {_explain(found, found.after)}."
+    return (
+        f"{who} {_answer(after)} after alignment: {_explain(found, found.after)}. "
+        f"{_answer(before)} as they are: {_explain(found, found.before)}."
+    )
+
+
+def write_reason(found: Merged) -> str:
+    """Why the verdict is what it is."""
+    return _explain(found, found.judged)
+
+
+def _answer(verdict: str) -> str:
+    return {"yes": "Yes", "no": "No", "undetermined": "Undetermined"}[verdict]
+
+
+def _explain(found: Merged, judged: MergeJudgement) -> str:
+    scale = choose_effect_scale(judged.invariance)
+    limit = f"{scale.write(found.tolerance, '')} {scale.unit}"
+    if judged.verdict == "yes":
+        return f"the merged network is not worse than any parent on any split, at a tolerance of {limit}"
+    if judged.verdict == "no":
+        worst = sorted(judged.worse, key=lambda pair: abs(pair.difference), reverse=True)
+        return f"the merged network is worse than {_list_pairs(worst, found)}, beyond the tolerance of {limit}"
+    unit = "clusters" if judged.invariance.over == "clusters" else "rows"
+    count = judged.to_settle
+    settle = "" if count is None else f"; about {count:,} {unit} of a split would settle it"
+    return f"whether the merged network is worse than {_list_pairs(judged.open, found)} is not settled{settle}"
+
+
+def _list_pairs(pairs: Sequence[ParentDifference], found: Merged) -> str:
+    scale = choose_effect_scale(found.judged.invariance)
+    said = [
+        f"{pair.parent} on {pair.split} ({scale.write(pair.difference)} {scale.unit})" for pair in pairs[:MOST_PAIRS]
+    ]
+    if len(pairs) > MOST_PAIRS:
+        said.append(f"{len(pairs) - MOST_PAIRS} more")
+    return join_words(said)
+
+
+def describe_how(found: Merged) -> str:
+    """How the parents were aligned, and where statistics came from."""
+    how = found.alignment.get("method", "")
+    onto = found.alignment.get("onto")
+    moved = f"The parents were moved onto {onto}" if onto else "The parents were moved into one order of units"
+    return f"{moved} by {how}; each computes what it computed.{describe_norm(found.norm)}"
+
+
+def describe_fate(fate: MechanismFate) -> str:
+    """Of whom, or between whom, or what is open."""
+    who = join_words(list(fate.of)) if fate.of else ""
+    said = {
+        "keeps": "as every parent",
+        "loses": f"relied on by {who}",
+        "gains": "relied on by no parent so",
+        "averages": f"between {who}",
+        "takes": f"from {who}",
+    }.get(fate.fate, "")
+    if fate.fate != "undetermined":
+        return said
+    names = ["the merged network" if name == MERGED else name for name in fate.undetermined]
+    said = f"not settled on {join_words(names)}" if names else "the parents differ"
+    return said if fate.to_settle is None else f"{said}\nabout {fate.to_settle:,} would settle it"
+
+
+def write_findings(found: Merged) -> Iterator[str]:
+    """The verdicts, the mechanisms, what these rows can show, and notes."""
+    for which, judged in found.networks.items():
+        yield _describe_network(found, which, judged)
+        yield from _describe_mechanisms(found, which, judged)
+    yield from _describe_power(found)
+    if found.on == "loss":
+        yield LOSS
+    yield from (note if note.endswith(".") else f"{note}." for note in found.notes)
+
+
+def _name(found: Merged, which: str) -> str:
+    if found.after is None:
+        return "the merged network"
+    return f"the network merged of the {'parents as they are' if which == 'before' else 'aligned parents'}"
+
+
+def _describe_network(found: Merged, which: str, judged: MergeJudgement) -> str:
+    verdict = {"yes": "may take", "no": "may not take", "undetermined": "may or may not take"}[judged.verdict]
+    name = _name(found, which)
+    wide = len(judged.differences)
+    return (
+        f"{name[:1].upper()}{name[1:]} {verdict} its parents' place: {_explain(found, judged)}. The verdict is over "
+        f"{wide} pairs of a parent and a split, on the same rows, and wrong with probability 5 % at most."
+    )
+
+
+def _describe_mechanisms(found: Merged, which: str, judged: MergeJudgement) -> Iterator[str]:
+    if not judged.fates:
+        return
+    parts = []
+    for split, fate in judged.fates.items():
+        about = describe_fate(fate).replace("\n", "; ")
+        parts.append(f"{split} {FATES[fate.fate]} ({about})")
+    name = _name(found, which)
+    yield f"What becomes of the mechanisms in {name}: {', '.join(parts)}."
+
+
+def _describe_power(found: Merged) -> Iterator[str]:
+    scale = choose_effect_scale(found.judged.invariance)
+    unit = "clusters" if found.judged.invariance.over == "clusters" else "rows"
+    known = [part for part in found.power if part.smallest_loss is not None]
+    if known:
+        worst = max(known, key=lambda part: part.smallest_loss or 0.0)
+        yield (
+            f"The smallest loss against a parent that these {unit} can show is "
+            f"{scale.write(worst.smallest_loss or 0.0, '')} {scale.unit}, on {worst.split}."
+        )
+    short = [part for part in found.power if part.least_tolerance > found.tolerance]
+    if short:
+        needed = max((part.units_for_yes or 0 for part in short), default=0)
+        least = max(part.least_tolerance for part in short)
+        count = f"that takes {needed:,} {unit} or " if needed else ""
+        yield (
+            f"These {unit} are too few for a yes at a tolerance of {scale.write(found.tolerance, '')} {scale.unit}, "
+            f"even of a network that answers as its parents, on {join_words([part.split for part in short])}: {count}"
+            f"a tolerance of {scale.write(least, '')} {scale.unit}."
+        )
