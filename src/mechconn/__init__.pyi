@@ -134,6 +134,7 @@ from .merging import ParentDifference as ParentDifference
 from .merging import RegMean as RegMean
 from .merging import TaskArithmetic as TaskArithmetic
 from .merging import TensorMerge as TensorMerge
+from .merging import judge_merged as judge_merged
 from .merging import merge as merge
 from .merging import merge_folders as merge_folders
 from .models import load_model as load_model

@@ -12,7 +12,7 @@ from torch import nn
 
 from mechconn.alignment import AlignmentMethod, ManyAlignmentMethod
 from mechconn.cli._audit_config import AuditConfig
-from mechconn.cli._audit_cost import time_row
+from mechconn.cli._audit_cost import count_rows, time_row
 from mechconn.cli._audit_files import check_statistics, make_norm
 from mechconn.cli._audit_interventions import add_interventions, fill_interventions, read_interventions
 from mechconn.cli._audit_models import ModelLoader
@@ -24,7 +24,7 @@ from mechconn.cli._merge_request import MergeRequest
 from mechconn.cli._model_checks import check_model_fits_data, find_highest_class, order_by_names, read_metrics
 from mechconn.connectivity import read_first_rows
 from mechconn.core import Compute, build_named, check_choice, collect_errors, list_options
-from mechconn.datasets import ClusterLabels, Suite, make_strips
+from mechconn.datasets import ClusterLabels, Suite
 from mechconn.losses import Loss, read_loss
 from mechconn.merging import Merged, MergeMethod, judge_merged, merge
 from mechconn.models import check_weights_there, is_adapter_folder
@@ -60,7 +60,7 @@ class MergeJob:
     def estimate_seconds(self, compute: Compute) -> tuple[int, float]:
         """(forward passes of one row, seconds): every network on every split, once."""
         networks = len(self.models) + 1 + (self.align is not None)
-        passes = networks * sum(len(split) for split in self.suite.values())
+        passes = networks * sum(map(count_rows, self.suite.values()))
         model = next(iter(self.models.values()))
         return passes, passes * time_row(Network(model, compute), model, self.suite[self.suite.reference])
 
@@ -221,4 +221,4 @@ def run_merge(job: MergeJob, compute: Compute) -> Merged:
         "sha256 of the weights": dict(job.hashes),
     }
     notes = (*job.notes, *found.notes)
-    return replace(found, notes=notes, settings={**found.settings, **own}, pictures=make_strips(job.suite))
+    return replace(found, notes=notes, settings={**found.settings, **own})

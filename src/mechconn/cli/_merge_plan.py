@@ -209,7 +209,9 @@ def read_table(text: str) -> Any:
     try:
         return tomllib.loads(f"item = {text}")["item"]
     except ValueError as error:
-        raise ValueError(f'{text} is no table ({error}); write {{name="ties", density=0.2}}, texts in quotes') from error
+        raise ValueError(
+            f'{text} is no table ({error}); write {{name="ties", density=0.2}}, texts in quotes'
+        ) from error
 
 
 def parse_weights(text: str) -> dict[str, float]:

@@ -5,6 +5,7 @@ from mechconn.merging._dare import DARE as DARE
 from mechconn.merging._far_base import note_far_base as note_far_base
 from mechconn.merging._fisher_mean import FisherMean as FisherMean
 from mechconn.merging._greedy_soup import GreedySoup as GreedySoup
+from mechconn.merging._judge_merged import judge_merged as judge_merged
 from mechconn.merging._mean import Mean as Mean
 from mechconn.merging._merge import merge as merge
 from mechconn.merging._merge_folders import MergedFolder as MergedFolder
