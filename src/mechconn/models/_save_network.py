@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mechconn.models._adapter_folder import is_adapter_folder
 from mechconn.models._stored_weights import open_stored_tensors
+from mechconn.models._transformers_folder import silence_transformers
 
 CONFIG = "config.json"
 
@@ -40,7 +41,8 @@ def save_network(model: nn.Module, folder: Path, like: Path, shard_size: int, no
         kind = kinds.pop() if len(kinds) == 1 else torch.float32
         if any(tensor.is_floating_point() and tensor.dtype != kind for tensor in state.values()):
             note(f"what was judged is float32, and is written in {_name(kind)} as its parents are")
-        saver(folder, state_dict={name: _cast(t, kind) for name, t in state.items()}, max_shard_size=shard_size)
+        with silence_transformers():
+            saver(folder, state_dict={name: _cast(t, kind) for name, t in state.items()}, max_shard_size=shard_size)
         _write_number_type(folder / CONFIG, kind)
     else:
         save_file(_drop_ties(state), folder / "model.safetensors", {"format": "pt"})
