@@ -122,6 +122,7 @@ from .mechanisms import split_by_group as split_by_group
 from .merging import DARE as DARE
 from .merging import SLERP as SLERP
 from .merging import TIES as TIES
+from .merging import ConcatenatedAdapter as ConcatenatedAdapter
 from .merging import FisherMean as FisherMean
 from .merging import GreedySoup as GreedySoup
 from .merging import Mean as Mean
@@ -134,6 +135,7 @@ from .merging import ParentDifference as ParentDifference
 from .merging import RegMean as RegMean
 from .merging import TaskArithmetic as TaskArithmetic
 from .merging import TensorMerge as TensorMerge
+from .merging import concatenate_adapters as concatenate_adapters
 from .merging import judge_merged as judge_merged
 from .merging import merge as merge
 from .merging import merge_folders as merge_folders

@@ -1,6 +1,8 @@
 """Merging: one network of several, and whether it may take their place."""
 
 from mechconn.merging._build_merged import build_merged as build_merged
+from mechconn.merging._concatenate_adapters import ConcatenatedAdapter as ConcatenatedAdapter
+from mechconn.merging._concatenate_adapters import concatenate_adapters as concatenate_adapters
 from mechconn.merging._dare import DARE as DARE
 from mechconn.merging._far_base import note_far_base as note_far_base
 from mechconn.merging._fisher_mean import FisherMean as FisherMean

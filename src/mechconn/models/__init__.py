@@ -2,6 +2,8 @@
 
 from mechconn.models._adapter_folder import is_adapter_folder as is_adapter_folder
 from mechconn.models._adapter_folder import list_adapter_files as list_adapter_files
+from mechconn.models._adapter_folder import read_adapter_config as read_adapter_config
+from mechconn.models._adapter_folder import read_adapter_tensors as read_adapter_tensors
 from mechconn.models._file_kinds import check_weights_there as check_weights_there
 from mechconn.models._load_model import find_base_source as find_base_source
 from mechconn.models._load_model import load_base as load_base
