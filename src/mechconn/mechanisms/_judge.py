@@ -175,7 +175,7 @@ def _count_to_settle(evidence: DifferenceEvidence, low_tail: float, high_tail: f
 
 
 def find_smallest_count(units: int, settles: Callable[[int], bool]) -> int | None:
-    """The smallest number above `units`, one or more, that settles something; None where none to LARGEST_SAMPLE does."""
+    """The smallest number above `units`, one or more, that settles something; None: none up to LARGEST_SAMPLE."""
     few, many = units, 2 * units
     while not settles(many):
         few, many = many, 2 * many

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mechconn.alignment import check_no_adapters
+from mechconn.alignment import ManyAlignments
 from mechconn.connectivity import Evaluator
 from mechconn.core import (
     Compute,
@@ -31,7 +31,8 @@ from mechconn.mechanisms import (
     rows_correspond,
 )
 from mechconn.merging._build_merged import build_merged
-from mechconn.merging._merge_alignment import AlignedParents, Aligning, align_parents, check_alignment, find_method
+from mechconn.merging._far_base import note_far_base
+from mechconn.merging._merge_alignment import Aligning, align_parents, check_alignment, find_method
 from mechconn.merging._merge_mechanisms import compare_effects, find_fates, judge_together
 from mechconn.merging._merge_method import MergeMethod, MergeProblem
 from mechconn.merging._merge_parents import (
@@ -107,8 +108,9 @@ def merge(
         method: how they are merged, such as `Mean()`.
         suite: the splits on which the merged network is judged; one without interventions gives the verdict alone.
         base: what the parents were fine-tuned from, for methods that merge changes.
-        align: also merge the parents once they are in one order of units, and judge that network instead: a method, or
-            (a method for pairs, the name of the parent that the others are moved onto).
+        align: also merge the parents once they are in one order of units, and judge that network instead:
+            `UniverseMatching()` or `MergeMany()`, (a method of pairs, the name of the parent that stays), or what
+            `align_many` found for these networks.
         symmetry: as in `align`; default: found on the first rows of the reference split.
         norm: where normalisation statistics of the merged network come from; required when the models keep any.
         margin: the largest effect of an intervention that counts as none; see `measure_invariance`.
@@ -159,11 +161,11 @@ def merge(
     merging = _Merging(given, method, base, align, suite, asked, tuple(ignore), margin, own, compute)
     merging.check()
     policy = resolve_norm(norm, merging.first.network)
-    built, aligned = merging.build(symmetry, policy)
+    built = merging.build(symmetry, policy)
     parents = {name: merging.measure(f"model {name!r}", evaluator) for name, evaluator in merging.evaluators.items()}
     networks = {which: merging.measure_merged(which, model) for which, model in built.items()}
     judged, invariances = merging.judge(parents, networks, built)
-    notes = (*aligned.notes, *note_choosing_rows(None if align is None else find_method(align), norm, suite))
+    notes = (*merging.list_notes(), *note_choosing_rows(find_method(align), norm, suite))
     log_warnings("merge", notes)
     return Merged(
         names=tuple(given),
@@ -175,10 +177,10 @@ def merge(
         on=on,
         better=asked.better,
         power=compute_power(next(iter(parents.values())), asked),
-        alignment=aligned.settings,
+        alignment=merging.aligned,
         norm=policy.describe(),
         notes=notes,
-        settings=merging.describe(policy, measured, aligned),
+        settings=merging.describe(policy, measured),
         seconds=time.perf_counter() - started,
         environment=read_environment(str(merging.first.settings["device"])),
         model=list(built.values())[-1],
@@ -202,6 +204,8 @@ class _Merging:
     evaluators: dict[str, Evaluator] = field(init=False)
     modules: dict[str, nn.Module] = field(init=False)
     problem: MergeProblem = field(init=False)
+    aligned: ManyAlignments | None = None
+    records: list[str] = field(default_factory=list)
     done: int = 0
 
     def __post_init__(self) -> None:
@@ -219,21 +223,22 @@ class _Merging:
         self.problem = self._make_problem(self.models)
         check_one_module_each(self.evaluators, self.modules, self.ignore)
         if self.align is not None:
-            check_alignment(self.align, tuple(self.models))
-            for model in self.models.values():
-                check_no_adapters(model)
+            check_alignment(self.align, self.models)
 
-    def build(self, symmetry: Symmetry | None, norm: NormPolicy) -> tuple[dict[str, nn.Module], AlignedParents]:
-        """The merged networks, "before" and, where an alignment is asked for, "after"; and how parents were moved."""
+    def build(self, symmetry: Symmetry | None, norm: NormPolicy) -> dict[str, nn.Module]:
+        """The merged networks, "before" and, where an alignment is asked for, "after"."""
         built = {"before": build_merged(self.method, self.problem, norm)}
+        self.records = [*self.problem.record.notes]
         if self.align is None:
-            return built, AlignedParents(self.models, {}, ())
+            return built
         quiet = self.compute.without_progress()
-        aligned = align_parents(
+        moved, self.aligned = align_parents(
             self.models, self.align, symmetry, self.first.example, self.ignore, self.own["seed"], quiet
         )
-        built["after"] = build_merged(self.method, self._make_problem(aligned.models), norm)
-        return built, aligned
+        problem = self._make_problem(moved)
+        built["after"] = build_merged(self.method, problem, norm)
+        self.records += [f"after alignment: {note}" for note in problem.record.notes]
+        return built
 
     def measure(self, what: str, evaluator: Evaluator) -> ModelOutcome:
         """The outcomes of one network on every split; a ValueError says of which."""
@@ -280,7 +285,12 @@ class _Merging:
             )
         return found, sides
 
-    def describe(self, norm: NormPolicy, metrics: Mapping[str, Metric], aligned: AlignedParents) -> dict[str, Any]:
+    def list_notes(self) -> list[str]:
+        """What the method, the base and the alignment want to be known."""
+        aligned = () if self.aligned is None else self.aligned.notes
+        return [*dict.fromkeys([*self.records, *note_far_base(self.problem), *aligned])]
+
+    def describe(self, norm: NormPolicy, metrics: Mapping[str, Metric]) -> dict[str, Any]:
         """Everything needed to repeat it."""
         return {
             "method": self.method.describe(),
@@ -291,7 +301,7 @@ class _Merging:
             "tolerance": self.asked.tolerance,
             "on": self.asked.on,
             "better": self.asked.better,
-            "alignment": dict(aligned.settings) or "none",
+            "alignment": "none" if self.aligned is None else dict(self.aligned.settings),
             "norm": norm.describe(),
             "metrics": {name: metric.bounds for name, metric in metrics.items()},
             **self.first.settings,

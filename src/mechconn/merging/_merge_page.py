@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mechconn.connectivity import describe_norm
 from mechconn.core import abbreviate_split
 from mechconn.mechanisms import Invariance, choose_effect_scale, draw_effects, make_effect_cell, name_split
-from mechconn.merging._merge_sentences import FATES, describe_fate, describe_how
+from mechconn.merging._merge_sentences import FATES, describe_fate, describe_how, describe_statistics
 from mechconn.merging._merge_verdict import ParentDifference
 from mechconn.plotting import Cell, Drawing, Mark, Section, Table, draw_marks, format_interval, place_legend
 
@@ -58,6 +57,8 @@ def make_merge_sections(found: Merged) -> Iterator[Section]:
     for which, judged in found.networks.items():
         if judged.fates:
             yield _make_mechanisms_section(found, which, judged)
+    if found.alignment is not None:
+        yield from found.alignment.sections()
     yield _make_power_section(found)
 
 
@@ -85,7 +86,7 @@ def _make_differences_section(found: Merged, which: str, judged: MergeJudgement)
         f"{scale.write(found.tolerance, '')} {scale.unit}; worse: the upper bound at 95 % for all "
         f"{len(judged.differences)} pairs together lies beyond it."
     ).replace("lower bound", "lower bound" if found.better == "higher" else "upper bound", 1)
-    text = describe_norm(found.norm).strip() if which == "before" else describe_how(found)
+    text = describe_statistics(found).strip() if which == "before" else describe_how(found)
     return Section(title, text=text, figures=(figure,), tables=(Table(columns, tuple(rows)),), note=note)
 
 
@@ -126,8 +127,8 @@ def _make_mechanisms_section(found: Merged, which: str, judged: MergeJudgement) 
     how = "" if found.after is None else f", {TITLES[which][0].lower()}{TITLES[which][1:]}"
     note = (
         f"Effects in {scale.unit} against {judged.invariance.reference}, with 95 % intervals of each by itself. "
-        "Verdicts on effects are right for all networks and interventions together with 95 %, and with them what is kept, lost "
-        "or gained; that something is averaged rests on intervals of differences of effects besides, so that all of it "
+        "Verdicts on effects are right for all networks and interventions together with 95 %, and with them what is "
+        "kept, lost or gained; that something is averaged rests on intervals of differences of effects besides, so that all of it "
         "is right together with 90 %."
     )
     figure = Drawing(lambda: draw_effects(sides), f"Effects of the interventions on {', '.join(sides)}.")

@@ -10,7 +10,7 @@ from torch import nn
 from mechconn.connectivity import Evaluator
 from mechconn.core import Compute, PerSampleLoss, check_is, check_two_models
 from mechconn.merging._merge_mechanisms import MERGED
-from mechconn.merging._merge_method import MergeMethod, MergeProblem
+from mechconn.merging._merge_method import MergeMethod, MergeProblem, check_has_base
 from mechconn.network import (
     Point,
     are_equal,
@@ -44,11 +44,7 @@ def check_parents(models: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
 def check_method(method: MergeMethod, base: nn.Module | None, aligned: bool) -> None:
     """Raise unless it is a merge method that has the base which it needs, in the parents' order of units."""
     check_is("method", method, MergeMethod, "; pass Mean(), or a MergeMethod of your own")
-    if method.needs_base and base is None:
-        raise ValueError(
-            f"{type(method).__name__} merges changes from a base; pass base=the network that the parents were "
-            "fine-tuned from"
-        )
+    check_has_base(method, base is not None)
     if base is not None and aligned:
         raise ValueError(
             "parents that were fine-tuned from one base have its order of units, and aligning would move them off it; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,9 @@ FATES = {
     "takes": "taken",
     "undetermined": "undetermined",
 }
-LOSS = (
-    "Intervals of the loss are Student's t, which is approximate: where a few rows have a loss far above the others', "
-    "or might have had, they can be too narrow, and a verdict of yes too early."
+APPROXIMATE = (
+    "Intervals of {what} are Student's t, which is approximate: where a few rows have a value far beyond the others', "
+    "or might have had, they can be too narrow, and a verdict too early."
 )
 MOST_PAIRS = 3
 """How many pairs a headline names."""
@@ -78,10 +79,15 @@ def _list_pairs(pairs: Sequence[ParentDifference], found: Merged) -> str:
 
 def describe_how(found: Merged) -> str:
     """How the parents were aligned, and where statistics came from."""
-    how = found.alignment.get("method", "")
-    onto = found.alignment.get("onto")
+    assert found.alignment is not None
+    onto, how = found.alignment.settings.get("onto"), found.alignment.settings["method"]
     moved = f"The parents were moved onto {onto}" if onto else "The parents were moved into one order of units"
-    return f"{moved} by {how}; each computes what it computed.{describe_norm(found.norm)}"
+    return f"{moved} by {how}; each computes what it computed.{describe_statistics(found)}"
+
+
+def describe_statistics(found: Merged) -> str:
+    """Where normalisation statistics came from; empty where the networks keep none."""
+    return "" if found.norm.get("policy") == "keep" else describe_norm(found.norm)
 
 
 def describe_fate(fate: MechanismFate) -> str:
@@ -107,9 +113,14 @@ def write_findings(found: Merged) -> Iterator[str]:
         yield _describe_network(found, which, judged)
         yield from _describe_mechanisms(found, which, judged)
     yield from _describe_power(found)
-    if found.on == "loss":
-        yield LOSS
+    if not _is_exact(found):
+        yield APPROXIMATE.format(what="the loss" if found.on == "loss" else found.on)
     yield from (note if note.endswith(".") else f"{note}." for note in found.notes)
+
+
+def _is_exact(found: Merged) -> bool:
+    """Whether intervals hold for every distribution: on accuracy, and on a metric that has bounds."""
+    return found.on == "accuracy" or found.settings["metrics"].get(found.on) is not None
 
 
 def _name(found: Merged, which: str) -> str:
@@ -121,10 +132,12 @@ def _name(found: Merged, which: str) -> str:
 def _describe_network(found: Merged, which: str, judged: MergeJudgement) -> str:
     verdict = {"yes": "may take", "no": "may not take", "undetermined": "may or may not take"}[judged.verdict]
     name = _name(found, which)
-    wide = len(judged.differences)
+    counts = Counter(pair.verdict for pair in judged.differences)
+    said = join_words([f"{count} {what}" for what in ("not worse", "worse", "undetermined") if (count := counts[what])])
     return (
-        f"{name[:1].upper()}{name[1:]} {verdict} its parents' place: {_explain(found, judged)}. The verdict is over "
-        f"{wide} pairs of a parent and a split, on the same rows, and wrong with probability 5 % at most."
+        f"{name[:1].upper()}{name[1:]} {verdict} its parents' place. Of {len(judged.differences)} pairs of a parent "
+        f"and a split, compared on the same rows, {said}. The verdict is wrong with probability 5 % "
+        f"{'at most' if _is_exact(found) else 'or so'}."
     )
 
 

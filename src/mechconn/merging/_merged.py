@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
+from mechconn.alignment import ManyAlignments
 from mechconn.core import NOT_SAVED, Environment, hash_settings
 from mechconn.mechanisms import Invariance
 from mechconn.merging._merge_mechanisms import MechanismFate
@@ -84,7 +85,7 @@ class Merged(Result, kind="merged"):
         on: "accuracy", "loss", or the name of a metric.
         better: whether "higher" or "lower" values of it are better.
         power: what the rows of every split can show at all.
-        alignment: how the parents were aligned; empty where they were not.
+        alignment: how the parents were moved; None where they were not.
         norm: where normalisation statistics came from.
         notes: what a reader must know of how it was made.
         settings: everything needed to repeat it.
@@ -104,7 +105,7 @@ class Merged(Result, kind="merged"):
     on: str
     better: Better
     power: tuple[Power, ...]
-    alignment: Mapping[str, Any]
+    alignment: ManyAlignments | None
     norm: Mapping[str, Any]
     notes: tuple[str, ...]
     settings: Mapping[str, Any]
