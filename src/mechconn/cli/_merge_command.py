@@ -75,15 +75,19 @@ def merge(
 
 
 def _merge_unjudged(plan: MergePlan, as_json: bool) -> None:
-    """Tensor by tensor, without building a network."""
-    from mechconn.core import to_plain
+    """Tensor by tensor, without building a network; adapters by their factors."""
     from mechconn.merging import merge_folders
 
     request = plan.request
+    if plan.are_adapters:
+        from mechconn.cli._merge_adapters import write_merged_adapter
+
+        _print(write_merged_adapter(request, plan.method, plan.output), plan, as_json)
+        return
     with show_progress_bars("reading") as (report, _):
         found = merge_folders(
             request.parents,
-            plan.tensor_method,
+            plan.method,
             plan.output,
             base=request.base,
             key=request.key,
@@ -91,10 +95,15 @@ def _merge_unjudged(plan: MergePlan, as_json: bool) -> None:
             seed=request.seed,
             progress=report,
         )
-    if as_json:
-        sys.stdout.write(json.dumps({**to_plain(found), "verdict": None}) + "\n")
-        return
-    sys.stdout.write(f"{found}\n\n{NOT_JUDGED}.\nFolder: {plan.output}\n")
+    _print(found, plan, as_json)
+
+
+def _print(found: Any, plan: MergePlan, as_json: bool) -> None:
+    """What was written, and that nothing was judged."""
+    from mechconn.core import to_plain
+
+    told = f"{found}\n\n{NOT_JUDGED}.\nFolder: {plan.output}"
+    sys.stdout.write((json.dumps({**to_plain(found), "verdict": None}) if as_json else told) + "\n")
 
 
 def _merge_judged(plan: MergePlan, as_json: bool) -> None:

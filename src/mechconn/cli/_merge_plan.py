@@ -79,11 +79,16 @@ class MergePlan:
     precision: Precision
 
     @property
-    def tensor_method(self) -> TensorMerge:
-        """The method, which was found to merge tensor by tensor."""
+    def method(self) -> TensorMerge:
+        """The method of a merge that is not judged: it was found to merge tensor by tensor."""
         found = build_named("method", MergeMethod, self.settings.method)
         assert isinstance(found, TensorMerge)
         return found
+
+    @property
+    def are_adapters(self) -> bool:
+        """Whether the networks are adapters, all or none of them where nothing is judged."""
+        return any(map(is_adapter_folder, self.request.parents.values()))
 
 
 def plan_merge(words: MergeWords) -> MergePlan:
@@ -235,25 +240,32 @@ def parse_weights(text: str) -> dict[str, float]:
 def _check_unjudged(words: MergeWords, settings: MergeConfig, parents: Mapping[str, Path]) -> None:
     """Raise where what is asked needs networks or data, and none are named."""
     collect_errors(
-        lambda: _check_streams(words, settings),
-        *(lambda file=file: _check_no_adapter(file) for file in parents.values()),
+        lambda: _check_streams(words, settings, any(map(is_adapter_folder, parents.values()))),
+        lambda: _check_adapters(parents),
         lambda: _refuse_without_data("--align", words.align, "symmetries are found on rows"),
         lambda: _refuse_without_data("--tolerance", words.tolerance, "nothing is judged"),
     )
 
 
-def _check_streams(words: MergeWords, settings: MergeConfig) -> None:
+def _check_streams(words: MergeWords, settings: MergeConfig, adapters: bool) -> None:
     if "data" in list_options("method", MergeMethod, settings.method):
         raise ValueError(f"method {settings.method!r} reads rows; name them in an audit.toml, [merge] data, and --data")
     method = build_named("method", MergeMethod, settings.method)
     if not isinstance(method, TensorMerge):
         raise ValueError(f"method {settings.method!r} needs whole networks, and so --data audit.toml")
-    check_has_base(method, words.base is not None)
+    if not adapters:  # of which the base is their own
+        check_has_base(method, words.base is not None)
 
 
-def _check_no_adapter(file: Path) -> None:
-    if is_adapter_folder(file):
-        raise ValueError(f"{file} is an adapter, which is merged as part of a network; pass --data audit.toml")
+def _check_adapters(parents: Mapping[str, Path]) -> None:
+    """Raise where some networks are adapters and others are none, or adapters cannot be merged as asked."""
+    adapters = [str(file) for file in parents.values() if is_adapter_folder(file)]
+    others = [str(file) for file in parents.values() if not is_adapter_folder(file)]
+    if adapters and others:
+        raise ValueError(
+            f"of the networks {', '.join(adapters)} hold adapters, and {', '.join(others)} none; pass --data audit.toml, "
+            "so that adapters are put on their base"
+        )
 
 
 def _refuse_without_data(word: str, value: Any, why: str) -> None:

@@ -26,7 +26,17 @@ from mechconn.merging._merge import merge
 from mechconn.merging._merge_method import MergeMethod, MergeProblem
 from mechconn.merging._merge_verdict import Better
 from mechconn.merging._merged import Merged
-from mechconn.network import Curve, Metric, Network, NormPolicy, Point, point_of, unwrap_module
+from mechconn.network import (
+    Curve,
+    Metric,
+    Network,
+    NormPolicy,
+    Point,
+    has_adapters,
+    merge_adapters,
+    point_of,
+    unwrap_module,
+)
 
 SAVED = "as saved"
 
@@ -53,7 +63,7 @@ def judge_merged(
     """Judge a network that was merged before against its parents, as `merge` judges what it merges.
 
     The network is taken as it is saved, with its own normalisation statistics. Rows that chose anything of it are not
-    known here: judge on others.
+    known here: judge on others. Adapters are merged into their bases first.
 
     Args:
         models: name -> parent, two or more; see `merge`.
@@ -87,8 +97,10 @@ def judge_merged(
         >>> found.verdict, [round(pair.difference, 3) for pair in found.before.differences]
         ('no', [0.0, -0.25])
     """
-    own = point_of(unwrap_module(merged, "merged"))
     check_is("models", models, Mapping, "; write {name: model, ...}, each name once")
+    if any(map(has_adapters, (merged, *models.values()))):  # of other ranks
+        merged, models = _drop_adapters(merged), {name: _drop_adapters(model) for name, model in models.items()}
+    own = point_of(unwrap_module(merged, "merged"))
     for name, model in models.items():
         what, parent = f"the parameters of {name!r} and of the merged network", point_of(model)
         check_same_keys(what, parent.params, own.params)
@@ -98,6 +110,11 @@ def judge_merged(
         norm=_OwnStatistics(own.buffers), margin=margin, tolerance=tolerance, on=on, better=better, ignore=ignore,
         loss=loss, metrics=metrics, cluster=cluster, seed=seed, compute=compute, device=device, progress=progress,
     )  # fmt: skip
+
+
+def _drop_adapters(model: nn.Module) -> nn.Module:
+    """A copy with its adapter merged in; a network without one as it is."""
+    return merge_adapters(model) if has_adapters(model) else model
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from mechconn.models._adapter_folder import is_adapter_folder
 from mechconn.models._stored_weights import open_stored_tensors
 from mechconn.models._transformers_folder import silence_transformers
 
-CONFIG = "config.json"
+CONFIG, CARD = "config.json", "README.md"
 
 
 def save_network(model: nn.Module, folder: Path, like: Path, shard_size: int, note: Callable[[str], object]) -> None:
@@ -33,12 +33,12 @@ def save_network(model: nn.Module, folder: Path, like: Path, shard_size: int, no
     """
     saver: Any = getattr(model, "save_pretrained", None)
     state = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
-    if saver is not None and is_adapter_folder(like):
+    if saver is not None and hasattr(model, "peft_config"):
         saver(str(folder))
-    elif saver is not None and (like / CONFIG).is_file():
-        stored = open_stored_tensors(like, lambda text: None).values()
-        kinds = {tensor.dtype for tensor in stored if tensor.dtype.is_floating_point}
-        kind = kinds.pop() if len(kinds) == 1 else torch.float32
+        (folder / CARD).unlink(missing_ok=True)
+        note(f"it is an adapter of rank {_find_rank(model)}, the sum of its parents' ranks at most")
+    elif saver is not None and (like.is_dir()):
+        kind = torch.float32 if is_adapter_folder(like) else _find_number_type(like)
         if any(tensor.is_floating_point() and tensor.dtype != kind for tensor in state.values()):
             note(f"what was judged is float32, and is written in {_name(kind)} as its parents are")
         with silence_transformers():
@@ -46,6 +46,19 @@ def save_network(model: nn.Module, folder: Path, like: Path, shard_size: int, no
         _write_number_type(folder / CONFIG, kind)
     else:
         save_file(_drop_ties(state), folder / "model.safetensors", {"format": "pt"})
+
+
+def _find_number_type(folder: Path) -> torch.dtype:
+    """That of the weights in a folder; float32 where they have several."""
+    stored = open_stored_tensors(folder, lambda text: None).values()
+    kinds = {tensor.dtype for tensor in stored if tensor.dtype.is_floating_point}
+    return kinds.pop() if len(kinds) == 1 else torch.float32
+
+
+def _find_rank(model: Any) -> int:
+    """The largest rank of the adapter of a network."""
+    (config,) = model.peft_config.values()
+    return max([config.r, *config.rank_pattern.values()])
 
 
 def _cast(tensor: Tensor, kind: torch.dtype) -> Tensor:
