@@ -263,8 +263,8 @@ def _check_adapters(parents: Mapping[str, Path]) -> None:
     others = [str(file) for file in parents.values() if not is_adapter_folder(file)]
     if adapters and others:
         raise ValueError(
-            f"of the networks {', '.join(adapters)} hold adapters, and {', '.join(others)} none; pass --data audit.toml, "
-            "so that adapters are put on their base"
+            f"{', '.join(adapters)} hold adapters, and {', '.join(others)} whole networks; pass --data audit.toml, "
+            "with which adapters are put on their base"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,4 +160,8 @@ def _find_parents(file: Path, named: Mapping[str, str], base: str | None) -> tup
 def _find_place(folder: Path, named: str) -> Path | None:
     """From the merged folder, from here, beside the folder, or under its last name beside it."""
     places = [folder / named, Path(named), folder.parent / named, folder.parent / Path(named).name]
-    return next((place for place in places if place.exists() and place.resolve() != folder.resolve()), None)
+    found = next((place for place in places if place.exists() and place.resolve() != folder.resolve()), None)
+    if found is None:
+        return None
+    short = Path(os.path.normpath(found))  # another place where a folder on the way is a link
+    return short if short.exists() and short.samefile(found) else found
