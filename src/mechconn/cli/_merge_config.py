@@ -37,7 +37,9 @@ class MergeConfig(Config):
         examples=["weights"],
     )
     onto: str | None = Field(
-        default=None, description="with a method for pairs: the network that the others are moved onto", examples=["a"]
+        default=None,
+        description="with a method for pairs: the network that the others are moved onto; default: the first",
+        examples=["a"],
     )
     tolerance: float = Field(
         default=TOLERANCE, ge=0, allow_inf_nan=False, description="how much worse than a network counts as none"

@@ -98,6 +98,7 @@ def prepare_merge(request: MergeRequest, config: AuditConfig, folder: Path) -> M
         *(lambda file=file: check_weights_there(file) for file in files),
         lambda: None if settings.onto is None else check_choice("merge.onto", settings.onto, [*request.parents]),
     )
+    _refuse_judging_rows(config, data.sources)
     functions = fill_interventions(config, functions, data, folder)
     sets, changing = add_interventions(data.splits, config.reference, functions, request.seed)
     suite = Suite(sets, config.reference, config.intervention_names, paired=config.paired)
@@ -117,7 +118,7 @@ def prepare_merge(request: MergeRequest, config: AuditConfig, folder: Path) -> M
         suite=suite,
         norm=None if merged is not None else make_norm(config, trained),
         method=None if merged is not None else build_method(settings, data.read),
-        align=None if merged is not None else _make_alignment(config, settings, trained, loss),
+        align=None if merged is not None else _make_alignment(config, settings, trained, loss, next(iter(models))),
         loss=loss,
         metrics=metrics,
         clusters=None if data.clusters is None else ClusterLabels(data.clusters, suite),
@@ -163,6 +164,17 @@ def _load_networks(
     return dict(zip(request.parents, models, strict=True)), merged, own
 
 
+def _refuse_judging_rows(config: AuditConfig, sources: Mapping[str, str]) -> None:
+    """Raise where the rows that choose or weigh networks are read from where a split is."""
+    splits = {sources[name]: name for name in config.splits}
+    for name, place in sources.items():
+        if name.startswith(MERGED) and place in splits:
+            raise ValueError(
+                f"merge.data = {place!r} is the split {splits[place]!r}, so that no verdict on it holds; name rows that "
+                "are in no split"
+            )
+
+
 def build_method(settings: MergeConfig, read: Mapping[str, Any] | None = None) -> MergeMethod:
     """The method of [merge], with the data that were read for it.
 
@@ -183,8 +195,8 @@ def build_method(settings: MergeConfig, read: Mapping[str, Any] | None = None) -
     return build_named("method", MergeMethod, settings.method, **given)
 
 
-def _make_alignment(config: AuditConfig, settings: MergeConfig, trained: Any, loss: Loss) -> Any:
-    """What `merge` is told to align by; None where nothing is aligned."""
+def _make_alignment(config: AuditConfig, settings: MergeConfig, trained: Any, loss: Loss, first: str) -> Any:
+    """What `merge` is told to align by: with a method for pairs the one that stays; None where nothing is aligned."""
     if settings.align == NONE:
         return None
     given = {"data": trained, "label": str(config.norm.data), "loss": loss}
@@ -194,7 +206,7 @@ def _make_alignment(config: AuditConfig, settings: MergeConfig, trained: Any, lo
             f"merge.onto = {settings.onto!r} goes with a method for pairs, and {settings.align!r} moves all networks "
             "into one order; leave onto out"
         )
-    return method if settings.onto is None else (method, settings.onto)
+    return method if isinstance(method, ManyAlignmentMethod) else (method, settings.onto or first)
 
 
 def run_merge(job: MergeJob, compute: Compute) -> Merged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def name_networks(files: Sequence[Path]) -> dict[str, Path]:
         if (twin := places.setdefault(file.resolve(), file)) is not file:
             shown = f"{file}" if str(twin) == str(file) else f"{twin} and {file}"
             raise ValueError(f"{shown} is given twice; pass each network once, and --weights where one counts more")
-    short = [file.stem if file.suffix and not file.is_dir() else file.resolve().name for file in files]
+    short = [file.name if file.is_dir() else file.stem for file in (Path(os.path.abspath(file)) for file in files)]
     return {name if short.count(name) == 1 else str(file): file for name, file in zip(short, files, strict=True)}
 
 

@@ -58,4 +58,6 @@ def write_record(
 
 
 def _tell(own: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    return {**own, "path": Path(os.path.relpath(own["path"].resolve(), folder.resolve())).as_posix()}
+    place = own["path"].absolute()
+    where = place.parent.resolve() / place.name  # a link keeps its name
+    return {**own, "path": Path(os.path.relpath(where, folder.resolve())).as_posix()}

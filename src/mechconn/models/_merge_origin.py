@@ -159,9 +159,14 @@ def _find_parents(file: Path, named: Mapping[str, str], base: str | None) -> tup
 
 def _find_place(folder: Path, named: str) -> Path | None:
     """From the merged folder, from here, beside the folder, or under its last name beside it."""
-    places = [folder / named, Path(named), folder.parent / named, folder.parent / Path(named).name]
+    places = [folder.resolve() / named, Path(named), folder.parent / named, folder.parent / Path(named).name]
     found = next((place for place in places if place.exists() and place.resolve() != folder.resolve()), None)
-    if found is None:
-        return None
-    short = Path(os.path.normpath(found))  # another place where a folder on the way is a link
-    return short if short.exists() and short.samefile(found) else found
+    return None if found is None else _shorten(found)
+
+
+def _shorten(place: Path) -> Path:
+    """The path without steps up, from here where it lies here."""
+    plain = Path(os.path.normpath(place.absolute()))
+    if not (plain.exists() and plain.samefile(place)):  # a link lies on the way
+        return place
+    return plain.relative_to(Path.cwd()) if plain.is_relative_to(Path.cwd()) else plain
