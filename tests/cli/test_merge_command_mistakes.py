@@ -90,7 +90,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "settings of the file": (
         "merge a b --data wrong.toml -o new",
         [
-            "wrong.toml: merge.method: method must be one of 'dare'",
+            "merge.method: method must be one of 'dare'",
             "wrong.toml: merge.onto: ",
             "tolerence: unknown key",
         ],
@@ -101,7 +101,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "rows that judge and choose": (
         "merge a b --data same.toml -o new",
-        ["GreedySoup chooses on rows that are in the suite (test), so that no verdict on them holds"],
+        ["merge.data = 'test.csv' is the split 'test', so that no verdict on it holds; name rows that are in no split"],
     ),
     "no such network to move onto": (
         "merge a b --data onto.toml -o new",

@@ -170,8 +170,8 @@ def _refuse_judging_rows(config: AuditConfig, sources: Mapping[str, str]) -> Non
     for name, place in sources.items():
         if name.startswith(MERGED) and place in splits:
             raise ValueError(
-                f"merge.data = {place!r} is the split {splits[place]!r}, so that no verdict on it holds; name rows that "
-                "are in no split"
+                f"merge.data = {place!r} is the split {splits[place]!r}, so that no verdict on it holds; name rows "
+                "that are in no split"
             )
 
 
