@@ -328,6 +328,14 @@ OPERATIONS: dict[str, Operation] = {
         model, moved(model), mc.InputCovarianceMatching(data, restarts=1), by_hand(model), seed=1
     ),
     "align, learned": learned,
+    "align_many": lambda model, _: mc.align_many(
+        {"one": model, "two": moved(model), "three": mc.with_parameters(model, beside(model, 3)[2])},
+        mc.UniverseMatching(steps=2, restarts=1),
+        by_hand(model),
+    ),
+    "align_many, onto one": lambda model, _: mc.align_many(
+        {"one": model, "two": moved(model)}, mc.WeightMatching(restarts=1), by_hand(model), onto="two"
+    ),
     "balance": lambda model, _: mc.balance(model, by_hand(model)),
     "fold": lambda model, _: mc.fold(behind_a_norm(model), rows(4)[0]),
     "balance, units to rescale": lambda model, _: mc.balance(model.get_submodule("block"), example_input=rows(4)[0]),

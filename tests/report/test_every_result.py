@@ -71,6 +71,9 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "block_profiles": lambda: mc.evaluate_blocks(A, A, B, SUITE, 1, ts=3, norm=NORM, keep_samples=True),
     "plane": lambda: mc.evaluate_plane(A, A, B, C, SUITE, 3, norm=NORM, metrics=METRICS),
     "aligned_profiles": lambda: mc.evaluate_alignment(A, B, mc.ActivationMatching(DATA), SUITE, 3, norm=NORM),
+    "many_alignments": lambda: mc.align_many(
+        {"one": A, "two": B, "<three>": C}, mc.UniverseMatching(), mc.symmetry_of(A, DATA[0])
+    ),
     "alignment": lambda: mc.align(A, B, mc.ActivationMatching(DATA)),
     "symmetry": lambda: mc.symmetry_of(A, DATA[0]),
     "balanced": lambda: mc.balance(A, mc.symmetry_of(A, DATA[0])),

@@ -1,4 +1,4 @@
-"""Aligning many networks: moving each by a symmetry into one order of units, in which all can be compared and merged."""
+"""Aligning many networks: each is moved by a symmetry into one order of units, to compare and merge them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mechconn.alignment._alignment import (
+    check_finite_weights,
     check_no_adapters,
     check_outputs_alike,
     make_pair,
@@ -97,6 +98,8 @@ def align_many(
     """
     compute = resolve_compute(compute, device, progress)
     known = _check_models(models, method, onto)
+    if check_whole("cycles", cycles) < 0:
+        raise ValueError(f"cycles must be zero or more, got {cycles}; pass 0 to follow none")
     first = next(iter(known.values()))
     symmetry = resolve_symmetry(first, method, symmetry)
     for name, other in list(known.items())[1:]:
@@ -113,7 +116,7 @@ def align_many(
     found = replace(found, notes=(*notes, *found.notes))
     log_warnings("alignment", found.notes)
     elements = dict(zip(known, found.elements, strict=True))
-    around = list(islice(combinations(known, min(3, len(known))), check_whole("cycles", cycles)))
+    around = list(islice(combinations(known, min(3, len(known))), cycles))
     maps = partial(_match_two, known, method, symmetry, seed, compute.without_progress())
     return ManyAlignments(
         names=tuple(models),
@@ -188,8 +191,9 @@ def _check_models(models: Mapping[str, nn.Module], method: AlignmentMethod, onto
     if onto is not None:
         check_choice("onto", onto, tuple(models))
     found = {name: unwrap_module(model, f"model {name!r}") for name, model in models.items()}
-    for model in found.values():
+    for name, model in found.items():
         check_no_adapters(model)
+        check_finite_weights(f"model {name!r}", model)
     return {name: found[name] for name in sorted(found, key=lambda name: identify(found[name]))}
 
 

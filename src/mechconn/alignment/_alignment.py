@@ -90,6 +90,8 @@ def align(
     model_a, model_b = unwrap_module(model_a, "model_a"), unwrap_module(model_b, "model_b")
     check_method(method)
     check_no_adapters(model_b)
+    check_finite_weights("model_a", model_a)
+    check_finite_weights("model_b", model_b)
     example = _find_example(model_b, method, symmetry)
     check_outputs_alike(model_a, model_b, example, ignore, compute, ("model_a", "model_b"))
     return prove_and_match(model_a, model_b, method, symmetry, seed, compute)
@@ -151,6 +153,17 @@ def prove_and_match(
     symmetry = resolve_symmetry(model_b, method, symmetry)
     proof = verify_symmetry(symmetry, model_b, seed)
     return match_units(model_a, model_b, method, symmetry, seed, compute, proof)
+
+
+def check_finite_weights(what: str, model: nn.Module) -> None:
+    """Raise ValueError where a parameter holds NaN or infinity: its units have no best order."""
+    for name, parameter in model.named_parameters():
+        wrong = int((~parameter.detach().isfinite()).sum())
+        if wrong:
+            raise ValueError(
+                f"{what} must have finite weights to be aligned, got {wrong} of {parameter.numel()} in {name} that are "
+                "NaN or infinite; leave it out, or take an earlier checkpoint"
+            )
 
 
 def verify_symmetry(symmetry: Symmetry, model: nn.Module, seed: int) -> Proof:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from mechconn.alignment._assignment import search_element
@@ -12,6 +13,8 @@ from mechconn.alignment._weight_scores import WeightScores
 from mechconn.symmetry import compose_elements
 
 SWEEPS = 100
+TURNS, SETTLED = 50, 1e-6
+"""Rounds over all networks in which rotations settle, and the largest entry by which they still change."""
 RISE = 1e-7
 """What a network's new element must gain, as a share of its inner products with the others."""
 
@@ -54,20 +57,26 @@ class JointAscent:
             restarts: starts from anew; 0: from where it is.
             seed: of random starts.
         """
-        target = {
-            name: sum((self._moved[other][name] for other in others[1:]), self._moved[others[0]][name])
-            for name in self._moved[0]
-        }
-        scores = WeightScores(self._networks.symmetry, target, self._moved[number], basis=self._networks.basis)
+        scores = self._score(number, others)
         found, present = search_element(scores, restarts, seed), scores.make_present()
         before, after = scores.total(present), scores.total(found)
         if after - before <= RISE * max(abs(before), abs(after)):
             return False
-        known = {*self._networks.symmetry.sizes, *(action.name for action in self._networks.symmetry.actions)}
-        found = {name: value for name, value in found.items() if name in known}
-        self.elements[number] = compose_elements(self._networks.symmetry, self.elements[number], found)
-        self._moved[number] = self._networks.move(number, self.elements[number])
+        self._move(number, found)
         return True
+
+    def _score(self, number: int, others: Sequence[int]) -> WeightScores:
+        """Inner products of a network with the sum of some others."""
+        target = {
+            name: sum((self._moved[other][name] for other in others[1:]), self._moved[others[0]][name])
+            for name in self._moved[0]
+        }
+        return WeightScores(self._networks.symmetry, target, self._moved[number], basis=self._networks.basis)
+
+    def _move(self, number: int, element: Mapping[str, Tensor]) -> None:
+        """Move a network on from where it is."""
+        self.elements[number] = compose_elements(self._networks.symmetry, self.elements[number], element)
+        self._moved[number] = self._networks.move(number, self.elements[number])
 
     def join(self, order: Sequence[int], restarts: int, seed: int) -> None:
         """Match each network to the sum of those before it."""
@@ -85,3 +94,24 @@ class JointAscent:
                 waiting = len(order) - 1 if self.match(number, others, restarts, seed) else waiting - 1
             report_progress(sweep + 1)
         return SWEEPS
+
+    def settle_rotations(self) -> None:
+        """Turn each network to where the sum of the others is nearest until none turns (generalised Procrustes).
+
+        A rotation by a small angle gains its square, too little for `sweep` to take.
+        """
+        mixing = [action.name for action in self._networks.symmetry.actions if action.mixes]
+        for _ in range(TURNS if mixing else 0):
+            largest = 0.0
+            for number in range(len(self._moved)):
+                scores = self._score(number, [other for other in range(len(self._moved)) if other != number])
+                element = start = scores.make_present()
+                for step in scores.list_steps():
+                    solved = scores.solve(step, element)
+                    turns = {} if solved is None else {n: m for n, m in solved.chosen.items() if n in mixing}
+                    if solved is not None and torch.equal(solved.chosen.get(step, start[step]), start[step]):
+                        element = element | turns
+                largest = max([largest, *(float((element[n] - start[n]).abs().max()) for n in mixing if n in element)])
+                self._move(number, {name: element[name] for name in mixing if name in element})
+            if largest < SETTLED:
+                break

@@ -36,7 +36,7 @@ class UniverseMatching(ManyAlignmentMethod, name="universe"):
     """
 
     steps: int = 200
-    restarts: int = 3
+    restarts: int = 4
 
     def __post_init__(self) -> None:
         check_count("steps", self.steps)
@@ -47,17 +47,20 @@ class UniverseMatching(ManyAlignmentMethod, name="universe"):
         balanced, count = BalancedNetworks(networks.symmetry, networks.params), len(networks.params)
 
         def report_steps(done: int) -> None:
-            networks.compute.report("matching many networks", done, self.steps)
+            networks.compute.report("relaxing the orders of many networks", done, self.steps)
 
         relaxed = FrankWolfe(balanced).ascend(self.steps, report_steps)
-        starts = [JointAscent(balanced, relaxed.elements)]
+        best = JointAscent(balanced, relaxed.elements)
+        best.sweep(range(count), 0, networks.seed, lambda _: None)
         for restart in range(self.restarts):
-            starts.append(JointAscent(balanced, [{} for _ in range(count)]))
+            networks.compute.report("matching many networks", restart + 1, self.restarts + 1)
+            other = JointAscent(balanced, [{} for _ in range(count)])
             draw = make_generator(networks.seed, "order of networks", restart)
-            starts[-1].join(torch.randperm(count, generator=draw).tolist(), 2, networks.seed)
-        for ascent in starts:
-            ascent.sweep(range(count), 0, networks.seed, lambda _: None)
-        best = max(starts, key=lambda ascent: ascent.value)
+            other.join(torch.randperm(count, generator=draw).tolist(), 2, networks.seed)
+            other.sweep(range(count), 0, networks.seed, lambda _: None)
+            best = max(best, other, key=lambda ascent: ascent.value)
+        networks.compute.report("matching many networks", self.restarts + 1, self.restarts + 1)
+        best.settle_rotations()
         notes = () if relaxed.converged else (f"Frank-Wolfe had not converged after {self.steps} steps; pass more",)
         elements = [balanced.complete(number, element) for number, element in enumerate(best.elements)]
         return ManyMatching(elements, notes)
@@ -95,6 +98,7 @@ class MergeMany(ManyAlignmentMethod, name="merge-many"):
             networks.seed,
             lambda done: networks.compute.report("matching many networks", done, done + 1),
         )
+        ascent.settle_rotations()
         return ManyMatching([balanced.complete(number, element) for number, element in enumerate(ascent.elements)])
 
     def describe(self) -> dict[str, Any]:
