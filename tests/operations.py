@@ -145,6 +145,12 @@ def grouped(model: nn.Module, data: Any) -> mc.GroupAccuracies:
     return mc.measure_groups(model, data, [0, 1, 1] * 8)
 
 
+def merged(model: nn.Module, data: Any) -> mc.Merged:
+    """Without the seconds that it took."""
+    suite = mc.Suite({"cue": data, "hue": data})
+    return replace(mc.merge({"a": model, "b": moved(model)}, mc.Mean(), suite, norm=mc.Reestimate(data)), seconds=0.0)
+
+
 def marked(model: nn.Module, data: Any) -> mc.GroupAccuracies:
     if isinstance(data, DataLoader):
         data = DataLoader(data.dataset, batch_size=8)
@@ -305,6 +311,7 @@ READING: dict[str, Operation] = {
         ts=3,
         norm=mc.Reestimate(data),
     ),
+    "merge": merged,
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),
     "measure_groups": grouped,
     "measure_groups, overlapping": marked,

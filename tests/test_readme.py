@@ -27,6 +27,7 @@ PAGES = (
     "features",
     "formats",
     "interventions",
+    "merging",
     "methods",
     "outcomes",
     "paths",

@@ -133,6 +133,18 @@ def test_task_arithmetic_adds_and_subtracts_updates(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, wanted, rtol=1e-5, atol=2e-6)
 
 
+def test_the_networks_stay_as_they_are(tmp_path: Path) -> None:
+    a, b = (adapt(small(), seed, **LINEAR) for seed in (1, 2))
+    held = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in (a, b)]
+    configs = [copy.deepcopy(model.peft_config) for model in (a, b)]
+    a.train()
+    mc.concatenate_adapters({"a": a, "b": b}, mc.Mean(), tmp_path / "out")
+    for model, own, config in zip((a, b), held, configs, strict=True):
+        assert all(torch.equal(tensor, own[name]) for name, tensor in model.state_dict().items())
+        assert model.peft_config == config
+    assert a.training and not b.training
+
+
 def test_it_is_the_adapter_that_a_soup_gives(tmp_path: Path) -> None:
     base = small().float()
     a, b = adapt(base, 1, **LINEAR), adapt(base, 2, **LINEAR)

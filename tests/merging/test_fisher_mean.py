@@ -31,7 +31,7 @@ def weigh(models: dict[str, nn.Module], fisher: dict[str, dict[str, Tensor]]) ->
     }
 
 
-def close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-9) -> None:
+def check_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-9) -> None:
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=tolerance, atol=tolerance)
 
@@ -44,7 +44,7 @@ def test_a_linear_gaussian_model() -> None:
     fisher = {
         p: {"weight": x.square().mean(0).expand(2, 3), "bias": torch.ones(2).double()} for p, (x, _) in data.items()
     }
-    close(found, weigh(models, fisher))
+    check_close(found, weigh(models, fisher))
 
 
 def test_a_softmax_model() -> None:
@@ -55,14 +55,14 @@ def test_a_softmax_model() -> None:
         share = model(x).softmax(1).detach()
         spread = share * (1 - share)
         fisher[p] = {"weight": spread.T @ x.square() / len(x), "bias": spread.mean(0)}
-    close(mc.FisherMean((x, y)).merge(pose(models)), weigh(models, fisher))
+    check_close(mc.FisherMean((x, y)).merge(pose(models)), weigh(models, fisher))
     weighted = {p: {n: (3 if p == "a" else 1) * f for n, f in own.items()} for p, own in fisher.items()}
-    close(mc.FisherMean((x, y), weights={"a": 3.0, "b": 1.0}).merge(pose(models)), weigh(models, weighted))
+    check_close(mc.FisherMean((x, y), weights={"a": 3.0, "b": 1.0}).merge(pose(models)), weigh(models, weighted))
     length = {p: sum(float(f.square().sum()) for f in own.values()) ** 0.5 for p, own in fisher.items()}
     normed = {p: {n: f / length[p] for n, f in own.items()} for p, own in fisher.items()}
-    close(mc.FisherMean((x, y), norm="unit").merge(pose(models)), weigh(models, normed))
+    check_close(mc.FisherMean((x, y), norm="unit").merge(pose(models)), weigh(models, normed))
     floored = {p: {n: f.clamp_min(0.1) for n, f in own.items()} for p, own in fisher.items()}
-    close(mc.FisherMean((x, y), floor=0.1).merge(pose(models)), weigh(models, floored))
+    check_close(mc.FisherMean((x, y), floor=0.1).merge(pose(models)), weigh(models, floored))
 
 
 def _by_sums(model: nn.Module, x: Tensor, shares: Tensor, value: Callable[[Tensor, int], Tensor]) -> dict[str, Tensor]:
@@ -86,7 +86,7 @@ def _log_share(z: Tensor, target: int) -> Tensor:
 def test_any_network_row_by_row_and_class_by_class() -> None:
     models, (x, y) = pair(mlp), rows(12)
     fisher = {p: _by_sums(m, x, m(x).softmax(1).detach(), _log_share) for p, m in models.items()}
-    close(mc.FisherMean((x, y), batch_size=5).merge(pose(models)), weigh(models, fisher))
+    check_close(mc.FisherMean((x, y), batch_size=5).merge(pose(models)), weigh(models, fisher))
 
 
 def test_a_network_with_batch_norm_keeps_its_own_statistics() -> None:
@@ -95,14 +95,14 @@ def test_a_network_with_batch_norm_keeps_its_own_statistics() -> None:
     for model in models.values():
         model.eval()
     fisher = {p: _by_sums(m, x, m(x).softmax(1).detach(), _log_share) for p, m in models.items()}
-    close(mc.FisherMean((x, y)).merge(pose(models)), weigh(models, fisher), 1e-7)
+    check_close(mc.FisherMean((x, y)).merge(pose(models)), weigh(models, fisher), 1e-7)
 
 
 def test_the_labels_of_the_data() -> None:
     models, (x, y) = pair(mlp), rows(12)
     one = nn.functional.one_hot(y, CLASSES).double()
     fisher = {p: _by_sums(m, x, one, _log_share) for p, m in models.items()}
-    close(mc.FisherMean((x, y), targets="labels").merge(pose(models)), weigh(models, fisher))
+    check_close(mc.FisherMean((x, y), targets="labels").merge(pose(models)), weigh(models, fisher))
 
 
 def test_one_logit_and_several() -> None:
@@ -117,7 +117,7 @@ def test_one_logit_and_several() -> None:
                 for k in range(outputs)
             ]
             fisher[p] = {n: sum(part[n] for part in parts) for n in parts[0]}  # pyright: ignore
-        close(mc.FisherMean((x, y)).merge(pose(models, loss=mc.losses.binary)), weigh(models, fisher))
+        check_close(mc.FisherMean((x, y)).merge(pose(models, loss=mc.losses.binary)), weigh(models, fisher))
 
 
 @pytest.mark.parametrize("axis", [1, -1])
@@ -141,7 +141,7 @@ def test_positions_that_count_are_independent(axis: int) -> None:
         spread = share * (1 - share) * counted
         weight = torch.einsum("npk,npj->kj", spread, x.square()) / len(x)
         fisher[p] = {"layer.weight": weight, "layer.bias": spread.sum((0, 1)) / len(x)}
-    close(mc.FisherMean((x, y)).merge(pose(models, loss=mc.losses.over_positions)), weigh(models, fisher))
+    check_close(mc.FisherMean((x, y)).merge(pose(models, loss=mc.losses.over_positions)), weigh(models, fisher))
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary", "squared"])

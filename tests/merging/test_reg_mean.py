@@ -215,3 +215,15 @@ def test_the_rows_that_it_read_are_told() -> None:
     assert mc.RegMean(one, label="digits").describe() == {
         "method": "reg mean", "alpha": 0.9, "count": "rows", "data": "digits",
     }  # fmt: skip
+
+
+def test_rows_that_weighed_a_parent_judge_nothing() -> None:
+    """Also where each parent has rows of its own."""
+    models, judged = {name: build(mlp, seed) for seed, name in enumerate("ab")}, rows(40)
+    suite = mc.Suite({"rows": judged}, reference="rows")
+    with pytest.raises(ValueError, match=r"RegMean chooses on rows that are in the suite \(rows\)"):
+        mc.merge(models, mc.RegMean({"a": rows(20, seed=1), "b": judged}), suite)
+    with pytest.raises(ValueError, match=r"FisherMean chooses on rows that are in the suite \(rows\)"):
+        mc.merge(models, mc.FisherMean(judged), suite)
+    found = mc.merge(models, mc.RegMean({name: rows(20, seed=seed) for seed, name in enumerate("ab", 1)}), suite)
+    assert any("were fitted to the parents' inputs" in note for note in found.notes)

@@ -49,6 +49,7 @@ from mechconn.merging._merge_verdict import (
     Question,
     check_tolerance,
     choose_better,
+    choose_splits,
     compute_power,
     judge_pairs,
 )
@@ -78,6 +79,7 @@ def merge(
     tolerance: float = 0.01,
     on: On = "accuracy",
     better: Better | None = None,
+    splits: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
@@ -117,6 +119,8 @@ def merge(
         tolerance: how much worse than a parent counts as none, in accuracy (0.01 is one point), loss, or the metric.
         on: "accuracy", "loss", or the name of a metric.
         better: of a metric, whether "higher" or "lower" values are better.
+        splits: those that the verdict is over; default: every split of the suite. Leave out one on which being right is
+            not wanted, such as "rand_image", where the cue alone tells the label.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
@@ -140,7 +144,7 @@ def merge(
         ...     _ = model.weight.copy_(torch.tensor([[0.0], [1.0]])), model.bias.copy_(torch.tensor([0.0, -limit]))
         ...     return model
         >>> x = torch.linspace(-4, 4, 1600)[:, None]
-        >>> suite = Suite({"rows": (x, (x[:, 0] > 1).long())})
+        >>> suite = Suite({"rows": (x, (x[:, 0] > 1).long())}, reference="rows")
         >>> found = merge({"a": above(0.0), "b": above(2.0)}, mc.Mean(), suite)
         >>> found.verdict, [round(pair.difference, 3) for pair in found.before.differences]
         ('yes', [0.125, 0.125])
@@ -153,12 +157,13 @@ def merge(
     check_questions(suite, margin, on, measured)
     check_tolerance(tolerance, on)
     given = check_parents(models)
-    asked = Question(on, choose_better(on, better), tolerance, len(given) * len(suite))
+    judged_splits = choose_splits(splits, suite)
+    asked = Question(on, choose_better(on, better), tolerance, len(given) * len(judged_splits))
     check_method(method, base, align is not None)
     check_label_names([(f"model {name!r}", model) for name, model in given.items()], suite, loss)
     refuse_choosing_rows(method, suite)
     own = {"loss": loss, "metrics": metrics, "cluster": read_clusters(cluster, suite), "seed": seed}
-    merging = _Merging(given, method, base, align, suite, asked, tuple(ignore), margin, own, compute)
+    merging = _Merging(given, method, base, align, suite, judged_splits, asked, tuple(ignore), margin, own, compute)
     merging.check()
     policy = resolve_norm(norm, merging.first.network)
     built = merging.build(symmetry, policy)
@@ -176,7 +181,7 @@ def merge(
         tolerance=tolerance,
         on=on,
         better=asked.better,
-        power=compute_power(next(iter(parents.values())), asked),
+        power=compute_power(next(iter(parents.values())), judged_splits, asked),
         alignment=merging.aligned,
         norm=policy.describe(),
         notes=notes,
@@ -196,6 +201,7 @@ class _Merging:
     base: nn.Module | None
     align: Aligning | None
     suite: Suite
+    splits: tuple[str, ...]
     asked: Question
     ignore: tuple[str, ...]
     margin: float
@@ -276,7 +282,7 @@ class _Merging:
                     own.splits[split].rows(on), outcome.splits[split].rows(on), on, True, outcome.bounds_on(on)
                 )
                 for name, own in parents.items()
-                for split in outcome.splits
+                for split in self.splits
             }
             samples = {(name, split): len(outcome.splits[split].loss) for name, split in evidence}
             merged = every[names[which]]
@@ -297,6 +303,7 @@ class _Merging:
             "parents": list(self.models),
             "reference": self.suite.reference,
             "interventions": list(self.suite.interventions),
+            "splits": list(self.splits),
             "margin": self.margin,
             "tolerance": self.asked.tolerance,
             "on": self.asked.on,

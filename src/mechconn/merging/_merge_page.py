@@ -71,7 +71,7 @@ def _make_differences_section(found: Merged, which: str, judged: MergeJudgement)
             _make_mean_cell(judged.invariance, split, found.on),
             *(_make_pair_cell(found, pairs[name, split]) for name in found.names),
         )
-        for split in judged.invariance.samples
+        for split in found.splits
     ]
     columns = ("split", "merged", *found.names)
     title = TITLES[which] if found.after is not None else "The merged network against every parent"
@@ -128,8 +128,8 @@ def _make_mechanisms_section(found: Merged, which: str, judged: MergeJudgement) 
     note = (
         f"Effects in {scale.unit} against {judged.invariance.reference}, with 95 % intervals of each by itself. "
         "Verdicts on effects are right for all networks and interventions together with 95 %, and with them what is "
-        "kept, lost or gained; that something is averaged rests on intervals of differences of effects besides, so that all of it "
-        "is right together with 90 %."
+        "kept, lost or gained; that something is averaged rests on intervals of differences of effects besides, so "
+        "that all of it is right together with 90 %."
     )
     figure = Drawing(lambda: draw_effects(sides), f"Effects of the interventions on {', '.join(sides)}.")
     return Section(
@@ -169,7 +169,7 @@ def _make_power_section(found: Merged) -> Section:
 def draw_differences(found: Merged, judged: MergeJudgement, ax: Axes | None = None) -> Figure:
     """The differences to every parent on every split, with their intervals and the tolerance."""
     scale = choose_effect_scale(judged.invariance)
-    splits = list(judged.invariance.samples)
+    splits = found.splits
     pairs: Mapping[tuple[str, str], ParentDifference] = {(pair.parent, pair.split): pair for pair in judged.differences}
 
     def mark(pair: ParentDifference) -> Mark:

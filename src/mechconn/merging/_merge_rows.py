@@ -8,6 +8,7 @@ from typing import Any
 from mechconn.alignment import AlignmentMethod, share_known_rows
 from mechconn.core import Data, as_data
 from mechconn.merging._merge_method import MergeMethod
+from mechconn.merging._parent_data import Chain
 from mechconn.network import NormPolicy
 
 
@@ -46,5 +47,6 @@ def _list_shared(data: Any, suite: Mapping[str, Data]) -> list[str]:
     """The splits that are known to hold some of these rows."""
     if data is None:
         return []
-    own = as_data("rows", data)
-    return [split for split, judged in suite.items() if share_known_rows(own, judged) or share_known_rows(data, judged)]
+    parts = data.parts if isinstance(data, Chain) else (data,)
+    rows = [*parts, *(as_data("rows", part) for part in parts)]
+    return [split for split, judged in suite.items() if any(share_known_rows(part, judged) for part in rows)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mechconn.connectivity import describe_norm, join_words
+from mechconn.core import RAND_IMAGE
 from mechconn.mechanisms import choose_effect_scale
 from mechconn.merging._merge_mechanisms import MERGED, MechanismFate
 from mechconn.merging._merge_verdict import ParentDifference
@@ -25,6 +26,10 @@ FATES = {
 APPROXIMATE = (
     "Intervals of {what} are Student's t, which is approximate: where a few rows have a value far beyond the others', "
     "or might have had, they can be too narrow, and a verdict too early."
+)
+CUE_ALONE = (
+    f"On {RAND_IMAGE} rows show the content of others, so that the cue alone tells the label: a network that is right "
+    "there relies on the cue. Where that is not wanted, leave the split out of the verdict by splits=."
 )
 MOST_PAIRS = 3
 """How many pairs a headline names."""
@@ -113,6 +118,8 @@ def write_findings(found: Merged) -> Iterator[str]:
         yield _describe_network(found, which, judged)
         yield from _describe_mechanisms(found, which, judged)
     yield from _describe_power(found)
+    if RAND_IMAGE in found.splits:
+        yield CUE_ALONE
     if not _is_exact(found):
         yield APPROXIMATE.format(what="the loss" if found.on == "loss" else found.on)
     yield from (note if note.endswith(".") else f"{note}." for note in found.notes)

@@ -30,13 +30,14 @@ Source: Berger 1982 (intersection-union tests); the exact bounds are those of `m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
 
 from mechconn.core import check_choice, check_non_negative
+from mechconn.datasets import Suite
 from mechconn.mechanisms import (
     ALPHA,
     DifferenceEvidence,
@@ -218,12 +219,27 @@ def join_pairs(pairs: tuple[ParentDifference, ...]) -> VerdictOfMerge:
     return "yes" if found == {"not worse"} else "undetermined"
 
 
-def compute_power(outcome: ModelOutcome, asked: Question) -> tuple[Power, ...]:
-    """What the rows of every split can show; `outcome` gives their number and clusters, and the range of values."""
+def choose_splits(splits: Sequence[str] | None, suite: Suite) -> tuple[str, ...]:
+    """The splits that a verdict is over, in the order of the suite.
+
+    Raises:
+        ValueError: none, or one that is not in the suite.
+    """
+    if splits is None:
+        return tuple(suite)
+    if isinstance(splits, str) or not splits:
+        raise ValueError(f"splits must list one split of the suite or more, got {splits!r}; leave it out for all")
+    for split in splits:
+        check_choice("a split of splits", split, tuple(suite))
+    return tuple(split for split in suite if split in splits)
+
+
+def compute_power(outcome: ModelOutcome, splits: Sequence[str], asked: Question) -> tuple[Power, ...]:
+    """What the rows of some splits can show; `outcome` gives their number and clusters, and the range of values."""
     bounds = outcome.bounds_on(asked.on)
     found = []
-    for split, result in outcome.splits.items():
-        rows = result.rows(asked.on)
+    for split in splits:
+        rows = outcome.splits[split].rows(asked.on)
         same = compute_difference(rows, rows, asked.on, True, bounds)
         low, high = same.interval(1 - 2 * ALPHA)
         found.append(

@@ -124,6 +124,11 @@ class Merged(Result, kind="merged"):
         return self.judged.verdict
 
     @property
+    def splits(self) -> tuple[str, ...]:
+        """Those that the verdict is over."""
+        return tuple(dict.fromkeys(pair.split for pair in self.before.differences))
+
+    @property
     def networks(self) -> Mapping[str, MergeJudgement]:
         """What was found: "before" and, where the parents were aligned, "after"."""
         return {"before": self.before} | ({} if self.after is None else {"after": self.after})
