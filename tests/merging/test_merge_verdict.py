@@ -28,7 +28,7 @@ def test_a_network_that_is_worse_by_a_planted_amount_is_refused() -> None:
     assert (against_a.difference, against_a.verdict) == (pytest.approx(-0.1), "worse")
     assert (against_b.difference, against_b.verdict) == (pytest.approx(0.1), "not worse")
     assert found.before.worse == (against_a,) and found.before.open == ()
-    assert "No: the merged network is worse than a on cue (-10.00 points)" in found.headline
+    assert "No: 10.00 points worse than a on cue." in found.headline
 
 
 def test_it_may_be_better() -> None:

@@ -287,7 +287,10 @@ class _Merging:
             samples = {(name, split): len(outcome.splits[split].loss) for name, split in evidence}
             merged = every[names[which]]
             found[which] = MergeJudgement(
-                judge_pairs(evidence, samples, same, self.asked), merged, find_fates(sides, merged, differences)
+                judge_pairs(evidence, samples, same, self.asked),
+                merged,
+                find_fates(sides, merged, differences),
+                self.asked.better,
             )
         return found, sides
 

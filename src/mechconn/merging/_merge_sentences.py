@@ -36,17 +36,13 @@ MOST_PAIRS = 3
 
 
 def write_headline(found: Merged) -> str:
-    """May I merge them? The answer, before and after alignment, and where the merged network is worse."""
+    """May I merge them? The answer, before and after alignment, and where the merged network is worst."""
     who = f"May I merge {join_words(list(found.names))}?"
     if found.after is None:
-        return f"{who} {_answer(found.before.verdict)}: {_explain(found, found.before)}."
-    before, after = found.before.verdict, found.after.verdict
-    if before == after:
-        return f"{who} {_answer(after)}, as they are and after alignment: {_explain(found, found.after)}."
-    return (
-        f"{who} {_answer(after)} after alignment: {_explain(found, found.after)}. "
-        f"{_answer(before)} as they are: {_explain(found, found.before)}."
-    )
+        return f"{who} {_answer(found, found.before, '')}"
+    if found.before.verdict == found.after.verdict:
+        return f"{who} {_answer(found, found.after, ', as they are and after alignment')}"
+    return f"{who} {_answer(found, found.after, ' after alignment')} {_answer(found, found.before, ' as they are')}"
 
 
 def write_reason(found: Merged) -> str:
@@ -54,32 +50,60 @@ def write_reason(found: Merged) -> str:
     return _explain(found, found.judged)
 
 
-def _answer(verdict: str) -> str:
-    return {"yes": "Yes", "no": "No", "undetermined": "Undetermined"}[verdict]
+def _answer(found: Merged, judged: MergeJudgement, when: str) -> str:
+    """One merged network in a sentence."""
+    word = judged.verdict.capitalize()
+    if judged.verdict == "yes":
+        return f"{word}{when}: not worse than any parent on any split, at a tolerance of {_write_tolerance(found)}."
+    pairs = _list_worst(judged)
+    first, more = pairs[0], len(pairs) - 1
+    where = f"{first.parent} on {first.split}"
+    rest = f", and {more} more" if more else ""
+    if judged.verdict == "no":
+        scale = choose_effect_scale(judged.invariance)
+        return f"{word}{when}: {scale.write(abs(first.difference), '')} {scale.unit} worse than {where}{rest}."
+    count = judged.to_settle
+    settle = "" if count is None else f"; about {count:,} {_name_units(found)} of a split would settle it"
+    return f"{word}{when}: whether it is worse than {where}{rest}, is open{settle}."
 
 
 def _explain(found: Merged, judged: MergeJudgement) -> str:
-    scale = choose_effect_scale(judged.invariance)
-    limit = f"{scale.write(found.tolerance, '')} {scale.unit}"
+    """The verdict's reason, with every pair that decided, up to some."""
+    limit = _write_tolerance(found)
     if judged.verdict == "yes":
         return f"the merged network is not worse than any parent on any split, at a tolerance of {limit}"
+    pairs = _list_pairs(_list_worst(judged), found)
     if judged.verdict == "no":
-        worst = sorted(judged.worse, key=lambda pair: abs(pair.difference), reverse=True)
-        return f"the merged network is worse than {_list_pairs(worst, found)}, beyond the tolerance of {limit}"
-    unit = "clusters" if judged.invariance.over == "clusters" else "rows"
+        return f"the merged network is worse than {pairs}, beyond the tolerance of {limit}"
     count = judged.to_settle
-    settle = "" if count is None else f"; about {count:,} {unit} of a split would settle it"
-    return f"whether the merged network is worse than {_list_pairs(judged.open, found)} is not settled{settle}"
+    settle = "" if count is None else f"; about {count:,} {_name_units(found)} of a split would settle it"
+    return f"whether the merged network is worse than {pairs} is not settled at a tolerance of {limit}{settle}"
+
+
+def _list_worst(judged: MergeJudgement) -> list[ParentDifference]:
+    """The pairs that decided, worst first."""
+    pairs = judged.worse or judged.open
+    sign = 1 if judged.better == "higher" else -1
+    return sorted(pairs, key=lambda pair: sign * pair.difference)
 
 
 def _list_pairs(pairs: Sequence[ParentDifference], found: Merged) -> str:
-    scale = choose_effect_scale(found.judged.invariance)
+    scale = choose_effect_scale(found.before.invariance)
     said = [
         f"{pair.parent} on {pair.split} ({scale.write(pair.difference)} {scale.unit})" for pair in pairs[:MOST_PAIRS]
     ]
     if len(pairs) > MOST_PAIRS:
         said.append(f"{len(pairs) - MOST_PAIRS} more")
     return join_words(said)
+
+
+def _write_tolerance(found: Merged) -> str:
+    scale = choose_effect_scale(found.before.invariance)
+    return f"{scale.write(found.tolerance, '')} {scale.unit}"
+
+
+def _name_units(found: Merged) -> str:
+    return "clusters" if found.before.invariance.over == "clusters" else "rows"
 
 
 def describe_how(found: Merged) -> str:
@@ -139,12 +163,13 @@ def _name(found: Merged, which: str) -> str:
 def _describe_network(found: Merged, which: str, judged: MergeJudgement) -> str:
     verdict = {"yes": "may take", "no": "may not take", "undetermined": "may or may not take"}[judged.verdict]
     name = _name(found, which)
+    worse = f" Worse than {_list_pairs(_list_worst(judged), found)}." if judged.worse else ""
     counts = Counter(pair.verdict for pair in judged.differences)
     said = join_words([f"{count} {what}" for what in ("not worse", "worse", "undetermined") if (count := counts[what])])
     return (
         f"{name[:1].upper()}{name[1:]} {verdict} its parents' place. Of {len(judged.differences)} pairs of a parent "
         f"and a split, compared on the same rows, {said}. The verdict is wrong with probability 5 % "
-        f"{'at most' if _is_exact(found) else 'or so'}."
+        f"{'at most' if _is_exact(found) else 'or so'}.{worse}"
     )
 
 
@@ -161,7 +186,7 @@ def _describe_mechanisms(found: Merged, which: str, judged: MergeJudgement) -> I
 
 def _describe_power(found: Merged) -> Iterator[str]:
     scale = choose_effect_scale(found.judged.invariance)
-    unit = "clusters" if found.judged.invariance.over == "clusters" else "rows"
+    unit = _name_units(found)
     known = [part for part in found.power if part.smallest_loss is not None]
     if known:
         worst = max(known, key=lambda part: part.smallest_loss or 0.0)
@@ -175,7 +200,7 @@ def _describe_power(found: Merged) -> Iterator[str]:
         least = max(part.least_tolerance for part in short)
         count = f"that takes {needed:,} {unit} or " if needed else ""
         yield (
-            f"These {unit} are too few for a yes at a tolerance of {scale.write(found.tolerance, '')} {scale.unit}, "
+            f"These {unit} are too few for a yes at a tolerance of {_write_tolerance(found)}, "
             f"even of a network that answers as its parents, on {join_words([part.split for part in short])}: {count}"
             f"a tolerance of {scale.write(least, '')} {scale.unit}."
         )

@@ -31,11 +31,13 @@ class MergeJudgement:
         differences: against every parent on every split; parent by parent, in the order of the suite.
         invariance: its accuracies and effects; the verdicts are right for all networks together.
         fates: intervention -> what becomes of what it changes.
+        better: whether "higher" or "lower" values are better.
     """
 
     differences: tuple[ParentDifference, ...]
     invariance: Invariance
     fates: Mapping[str, MechanismFate]
+    better: Better
 
     @property
     def verdict(self) -> VerdictOfMerge:
