@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -67,10 +68,10 @@ def save_networks(folder: Path, kind: str) -> list[Path]:
         vocab_size=32000, hidden_size=640, intermediate_size=1728, num_hidden_layers=12, num_attention_heads=10,
         tie_word_embeddings=False,
     )  # fmt: skip
-    places = []
+    places, count = list[Path](), 0
     for seed, name in enumerate("ab"):
         with isolate_rng(seed, "llama"):
-            model = LlamaForCausalLM(config).to(KINDS[kind])
+            model = nn.Module.to(LlamaForCausalLM(config), KINDS[kind])
         places.append(folder / kind / name)
         model.save_pretrained(places[-1])
         count = sum(parameter.numel() for parameter in model.parameters())

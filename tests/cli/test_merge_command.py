@@ -124,7 +124,8 @@ def test_parents_of_the_hub_must_be_passed(folder: Path, capsys: pytest.CaptureF
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
         "mechconn: theirs/mergekit_config.yml names 'someone/x', 'someone/y', and there is no such file or folder "
-        "here, in theirs or beside it; pass the folders of all parents: mechconn merge A B --judge theirs --data audit.toml"
+        "here, in theirs or beside it; pass the folders of all parents: mechconn merge A B --judge theirs "
+        "--data audit.toml"
     )
     advised = line.split("all parents: mechconn ")[1].replace("A B", "a b")
     assert run(f"{advised} --json") == 0

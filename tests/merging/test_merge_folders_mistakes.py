@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -140,7 +141,7 @@ def test_a_base_that_is_none(tmp_path: Path) -> None:
     ]
 
 
-ARGUMENTS: dict[str, tuple[Callable[[dict[str, Path]], dict], dict, str]] = {
+ARGUMENTS: dict[str, tuple[Callable[[dict[str, Path]], Any], dict, str]] = {
     "one parent": (lambda paths: {"a": paths["a"]}, {}, "merging needs two parents or more, got 1"),
     "one of them twice": (lambda paths: {**paths, "c": paths["a"]}, {}, "a and c are one folder, a.safetensors; pass"),
     "no table": (lambda paths: list(paths.values()), {}, "folders must be a Mapping, got list; write {name: folder"),
