@@ -93,7 +93,7 @@ def judge_merged(
         >>> for model, limit in ((a, 0.0), (b, 2.0), (c, 0.0)):
         ...     _ = model.weight.copy_(torch.tensor([[0.0], [1.0]])), model.bias.copy_(torch.tensor([0.0, -limit]))
         >>> x = torch.linspace(-4, 4, 1600)[:, None]
-        >>> found = judge_merged({"a": a, "b": b}, c, Suite({"rows": (x, (x[:, 0] > 2).long())}))
+        >>> found = judge_merged({"a": a, "b": b}, c, Suite({"rows": (x, (x[:, 0] > 2).long())}, "rows"))
         >>> found.verdict, [round(pair.difference, 3) for pair in found.before.differences]
         ('no', [0.0, -0.25])
     """
