@@ -6,12 +6,14 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -172,6 +174,39 @@ def test_files_of_torch_save_and_states_within(tmp_path: Path) -> None:
         mc.merge_folders(two, mc.Mean(), tmp_path / "two")
     mc.merge_folders(two, mc.Mean(), tmp_path / "two", key="ema")
     assert torch.equal(read_folder(tmp_path / "two")["embed"], b["embed"])
+
+
+def write_bin(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Two shards of torch.save with their index, of tensors that lie in other orders."""
+    folder.mkdir()
+    strided = {name: t.t().contiguous().t() if t.dim() == 2 else t for name, t in tensors.items()}
+    places = {name: f"pytorch_model-0000{1 + place % 2}-of-00002.bin" for place, name in enumerate(strided)}
+    for file in set(places.values()):
+        torch.save({name: t for name, t in strided.items() if places[name] == file}, folder / file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}), encoding="utf-8")
+
+
+def write_distributed(folder: Path, tensors: dict[str, Tensor]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.save({"model": tensors}, storage_writer=dcp.FileSystemWriter(folder))
+
+
+def write_legacy(file: Path, tensors: dict[str, Tensor]) -> None:
+    torch.save(tensors, file, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("write", [write_bin, write_distributed, write_legacy])
+def test_every_layout_of_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, dict[str, Tensor]], None]
+) -> None:
+    monkeypatch.setattr("mechconn.merging._merge_sources.PART", 7)  # as above
+    a, b = make_tensors(0), make_tensors(1)
+    write(tmp_path / "a", a)
+    write_weights(tmp_path / "b.safetensors", b)
+    mc.merge_folders({"a": tmp_path / "a", "b": tmp_path / "b.safetensors"}, mc.Mean(), tmp_path / "merged")
+    got = read_folder(tmp_path / "merged")
+    assert got.keys() == a.keys() and all(torch.equal(got[name], torch.lerp(a[name], b[name], 0.5)) for name in a)
 
 
 def test_a_users_own_method(tmp_path: Path) -> None:
