@@ -128,13 +128,17 @@ from .merging import GreedySoup as GreedySoup
 from .merging import Mean as Mean
 from .merging import MechanismFate as MechanismFate
 from .merging import Merged as Merged
+from .merging import MergedFolder as MergedFolder
 from .merging import MergeJudgement as MergeJudgement
 from .merging import MergeMethod as MergeMethod
 from .merging import ParentDifference as ParentDifference
 from .merging import RegMean as RegMean
 from .merging import TaskArithmetic as TaskArithmetic
+from .merging import TensorMerge as TensorMerge
 from .merging import concatenate_adapters as concatenate_adapters
+from .merging import judge_merged as judge_merged
 from .merging import merge as merge
+from .merging import merge_folders as merge_folders
 from .models import load_model as load_model
 from .network import InterpolateNorm as InterpolateNorm
 from .network import KeepNorm as KeepNorm

@@ -91,6 +91,7 @@ def prepare_audit(
         ValueError, FileNotFoundError: files that are not there or cannot be read, models and data that do not fit each
             other or the configuration.
     """
+    config = config.model_copy(update={"merge": None})
     files, said = (*weights, *list_controls(config, folder).values()), list[str]()
     loader = ModelLoader(
         factory or config.model.factory,
@@ -132,7 +133,7 @@ def prepare_audit(
         *list_cut_texts(data.read),
         *order_by_names(config, named, suite, example, loss),
     )
-    norm = _make_norm(config, trained)
+    norm = make_norm(config, trained)
     hashes = {name: loader.hash_weights(file) for (name, _), file in zip(named, files, strict=True)}
     return AuditJob(
         config, models, names, suite, hashes, norm, trained, loss, metrics, notes, clusters,
@@ -150,7 +151,7 @@ def _load_models(
         lambda: load_controls(config, folder, loader.load),
     )
     collect_errors(
-        lambda: _check_statistics(config, first),
+        lambda: check_statistics(config, first),
         lambda: (
             config.blocks is None or group_parameters([n for n, _ in first.named_parameters()], config.blocks, None)
         ),
@@ -168,7 +169,7 @@ def _check_layer(layer: str, models: tuple[nn.Module, nn.Module]) -> None:
         check_choice("layer", layer, [name for name, _ in model.named_modules(remove_duplicate=False) if name])
 
 
-def _check_statistics(config: AuditConfig, model: nn.Module) -> None:
+def check_statistics(config: AuditConfig, model: nn.Module) -> None:
     """Raise where a policy or data for the norm statistics, or data for the alignment, are needed and not named."""
     layers = list(find_statistics_layers(Network(model)))
     if layers and read_name(config.norm.policy) == "repair":
@@ -196,7 +197,7 @@ def _list_first(layers: Sequence[str]) -> str:
     return f"{', '.join(layers[:3])}{more}"
 
 
-def _make_norm(config: AuditConfig, trained: Any) -> NormPolicy | None:
+def make_norm(config: AuditConfig, trained: Any) -> NormPolicy | None:
     """The policy of the configuration; None where it names neither one nor data."""
     given = {"data": trained, "label": str(config.norm.data), "average": config.norm.average}
     if config.norm.policy is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from mechconn.core import Params
@@ -17,7 +19,7 @@ def note_far_base(problem: MergeProblem) -> tuple[str, ...]:
     """
     if problem.base is None:
         return ()
-    notes = []
+    notes: list[str] = []
     for name, point in problem.parents.items():
         to_base = _measure_distance(point.params, problem.base.params)
         others = {
@@ -25,13 +27,19 @@ def note_far_base(problem: MergeProblem) -> tuple[str, ...]:
             for other in problem.parents
             if other != name
         }
-        nearest = min(others, key=lambda other: others[other], default=None)
-        if nearest is not None and others[nearest] < to_base:
-            notes.append(
-                f"{name!r} lies farther from the base ({to_base:.3g}) than from {nearest!r} ({others[nearest]:.3g}, "
-                "distances of parameters); the base may not be what it was fine-tuned from"
-            )
+        notes += describe_far_base(name, to_base, others)
     return tuple(notes)
+
+
+def describe_far_base(name: str, to_base: float, others: Mapping[str, float]) -> list[str]:
+    """A sentence where a parent's distance from the base is larger than that from some other parent; else nothing."""
+    nearest = min(others, key=lambda other: others[other], default=None)
+    if nearest is None or others[nearest] >= to_base:
+        return []
+    return [
+        f"{name!r} lies farther from the base ({to_base:.3g}) than from {nearest!r} ({others[nearest]:.3g}, "
+        "distances of parameters); the base may not be what it was fine-tuned from"
+    ]
 
 
 def _measure_distance(a: Params, b: Params) -> float:

@@ -53,6 +53,10 @@ class Mean(TensorMerge, name="mean"):
         points = [{name: tensor} for tensor in parents.values()]
         return compute_weighted_mean(points, [weights[parent] / total for parent in parents])[name]
 
+    def is_entrywise(self) -> bool:
+        """A mean is."""
+        return True
+
     def describe(self) -> dict[str, Any]:
         """{"method": "mean", "weights": ...}."""
         return {"method": "mean", "weights": None if self.weights is None else dict(self.weights)}

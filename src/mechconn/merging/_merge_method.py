@@ -116,6 +116,14 @@ class TensorMerge(MergeMethod):
         """
         return self
 
+    def is_entrywise(self) -> bool:
+        """Whether each entry of the result depends on that entry of parents and base alone, once it is prepared.
+
+        Large tensors of folders are then merged part by part: `merge_tensor` gets some entries in a row, with the name
+        of the whole tensor, and so does `prepare`.
+        """
+        return False
+
     @abc.abstractmethod
     def merge_tensor(self, name: str, parents: Mapping[str, Tensor], base: Tensor | None, seed: int) -> Tensor:
         """One tensor of the merged network, in the first parent's type.

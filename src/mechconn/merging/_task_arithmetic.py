@@ -61,6 +61,10 @@ class TaskArithmetic(TensorMerge, name="task_arithmetic"):
         start, changes = find_changes(name, parents, base)
         return add_to_base(start, add_changes(changes, weights), self.scale, next(iter(parents.values())))
 
+    def is_entrywise(self) -> bool:
+        """A sum of changes is."""
+        return True
+
     def describe(self) -> dict[str, Any]:
         """{"method": "task arithmetic", "scale": ..., "weights": ...}."""
         weights = None if self.weights is None else dict(self.weights)

@@ -124,6 +124,10 @@ class TIES(TensorMerge, name="ties"):
                 total += int(elect_signs(self._trim(name, parents, base)[1], weights, 0.0).sum(dtype=torch.float64))
         return float((total > 0) - (total < 0))
 
+    def is_entrywise(self) -> bool:
+        """It is where the smallest kept entry is not that of each tensor."""
+        return self.trim == "model" or self.density == 1.0
+
     def describe(self) -> dict[str, Any]:
         """{"method": "ties", ...} and every setting."""
         return {
