@@ -145,6 +145,18 @@ def grouped(model: nn.Module, data: Any) -> mc.GroupAccuracies:
     return mc.measure_groups(model, data, [0, 1, 1] * 8)
 
 
+def merged(model: nn.Module, data: Any) -> mc.Merged:
+    """Without the seconds that it took."""
+    suite = mc.Suite({"cue": data, "hue": data})
+    return replace(mc.merge({"a": model, "b": moved(model)}, mc.Mean(), suite, norm=mc.Reestimate(data)), seconds=0.0)
+
+
+def judged(model: nn.Module, data: Any) -> mc.Merged:
+    """Without the seconds that it took."""
+    suite = mc.Suite({"cue": data, "hue": data})
+    return replace(mc.judge_merged({"a": model, "b": moved(model)}, moved(model), suite), seconds=0.0)
+
+
 def marked(model: nn.Module, data: Any) -> mc.GroupAccuracies:
     if isinstance(data, DataLoader):
         data = DataLoader(data.dataset, batch_size=8)
@@ -312,6 +324,8 @@ READING: dict[str, Operation] = {
         norm=mc.Reestimate(data),
         align=mc.UniverseMatching(steps=3, restarts=1),
     ),
+    "merge": merged,
+    "judge_merged": judged,
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),
     "measure_groups": grouped,
     "measure_groups, overlapping": marked,

@@ -28,6 +28,7 @@ PAGES = (
     "formats",
     "interventions",
     "map",
+    "merging",
     "methods",
     "outcomes",
     "paths",

@@ -89,6 +89,9 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "output_discrepancy": lambda: mc.output_discrepancy(A, B, SUITE),
     "group_accuracies": lambda: mc.measure_groups(A, DATA, [0, 1, 2] * 8, train_groups=[0, 1, 2, 2] * 6),
     "mechanism_map": lambda: mc.mechanism_map({"a": A, "b": B, "c": C}, SUITE, ts=3, norm=NORM),
+    "merged": lambda: mc.merge(
+        {"<a>": A, "b": B}, mc.Mean(), SUITE, norm=NORM, align=mc.UniverseMatching(), metrics=METRICS
+    ),
     "representation_similarity": lambda: mc.representation_similarity(A, B, DATA),
     "probe": lambda: mc.probe(A, rows(40), control={"<other>": B}, cluster=[n // 2 for n in range(40)], seed=1),
     "neighbours": lambda: mc.measure_neighbours(A, DATA, {"label": "label", "group": [0, 1, 2] * 8}, k=3),

@@ -41,6 +41,9 @@ class _Between:
         """t itself."""
         return t
 
+    def shares_at(self, t: float) -> None:
+        """None: a point between two ends."""
+
     def end_at(self, t: float) -> Point | None:
         """No end: t lies inside."""
         return None

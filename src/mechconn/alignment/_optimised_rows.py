@@ -25,7 +25,7 @@ def note_same_rows(alignment: Alignment, method: AlignmentMethod | str, suite: M
         suite: split -> the rows on which a barrier is judged.
     """
     learned = method.optimised_on() if isinstance(method, AlignmentMethod) else None
-    same = [] if learned is None else [split for split, data in suite.items() if _overlap(learned, data)]
+    same = [] if learned is None else [split for split, data in suite.items() if share_known_rows(learned, data)]
     if not same:
         return alignment
     note = (
@@ -36,7 +36,7 @@ def note_same_rows(alignment: Alignment, method: AlignmentMethod | str, suite: M
     return replace(alignment, notes=(*alignment.notes, note))
 
 
-def _overlap(learned: Any, judged: Any) -> bool:
+def share_known_rows(learned: Any, judged: Any) -> bool:
     """Whether two sets of rows are known to have one in common."""
     if learned is judged:
         return True

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, StrictInt, WithJsonSchema, field_validator, model_validator
+from pydantic import Field, StrictInt, field_validator, model_validator
 
 from mechconn.alignment import AlignmentMethod
 from mechconn.cli._groups_config import GroupsConfig
+from mechconn.cli._merge_config import MergeConfig
+from mechconn.cli._named_settings import Named, show_names
+from mechconn.cli._named_settings import read_name as read_name
+from mechconn.cli._named_settings import reads_data as reads_data
 from mechconn.cli._relearn_config import COLUMN_ONLY, ProbeConfig, RelearnConfig
 from mechconn.cli._text_config import TextConfig
 from mechconn.core import CUE, Config, check_choice, list_kinds, list_options
@@ -17,26 +21,8 @@ from mechconn.mechanisms import AGREE, CONFLICT
 from mechconn.network import NormPolicy
 
 PlainValue: TypeAlias = str | int
-Named: TypeAlias = str | dict[str, Any]
-"""A name, or a table {name = "...", <options>}."""
 UNNAMED = ("auto", "none")
 """What stands for no method of alignment by name."""
-
-
-def _show_names(base: type, *others: str) -> WithJsonSchema:
-    """The schema of a name: one of ours, any other text, or a table."""
-    names = [*others, *list_kinds(base, built_in=True)]
-    return WithJsonSchema({"anyOf": [{"enum": names}, {"type": "string", "pattern": ":"}, {"type": "object"}]})
-
-
-def reads_data(what: str, base: type, named: Named) -> bool:
-    """Whether what is named takes the data under [norm]."""
-    return "data" in list_options(what, base, named)
-
-
-def read_name(named: Named | None) -> str | None:
-    """The name alone, of a name or a table of one."""
-    return named.get("name") if isinstance(named, dict) else named
 
 
 class ModelConfig(Config):
@@ -109,7 +95,7 @@ class NormConfig(Config):
     """Where normalisation statistics come from along the path; needed by networks with BatchNorm."""
 
     data: str | None = Field(default=None, description="training data, given like a split", examples=["train"])
-    policy: Annotated[str | dict[str, Any], _show_names(NormPolicy)] | None = Field(
+    policy: Annotated[str | dict[str, Any], show_names(NormPolicy)] | None = Field(
         default=None,
         description="reestimate (default with data): one pass over the data at every point, also at both ends; "
         "interpolate: both ends as saved, means and variances mixed between them; keep: those of the first network "
@@ -161,7 +147,7 @@ class AuditConfig(Config):
         "intervals are over clusters; default: rows are independent",
         examples=["patient"],
     )
-    interventions: list[str] | dict[str, Annotated[Named, _show_names(Intervention)]] | None = Field(
+    interventions: list[str] | dict[str, Annotated[Named, show_names(Intervention)]] | None = Field(
         default=None,
         description="a list: which splits are interventions (default: all but the reference and no_cue); or a table of "
         'splits to make from the reference, name -> "grey", {name = "rotate", max_degrees = 90}, or '
@@ -200,7 +186,7 @@ class AuditConfig(Config):
         default=0.05, ge=0, allow_inf_nan=False, description="the largest barrier in loss that counts as none"
     )
     points: int = Field(default=11, ge=3, description="points on the path")
-    alignment: Annotated[str | dict[str, Any], _show_names(AlignmentMethod, *UNNAMED)] = Field(
+    alignment: Annotated[str | dict[str, Any], show_names(AlignmentMethod, *UNNAMED)] = Field(
         default="auto",
         description="auto: activations where statistics are re-estimated on data, else weights; package.module:Class, "
         "an AlignmentMethod of your own; or a table of a name and options",
@@ -220,6 +206,9 @@ class AuditConfig(Config):
     probe: ProbeConfig | None = Field(default=None, description="also what the features of both networks hold")
     groups: GroupsConfig | None = Field(
         default=None, description="also how often both networks are right in each group of rows"
+    )
+    merge: MergeConfig | None = Field(
+        default=None, exclude=True, description="how mechconn merge makes one network of several"
     )
 
     @model_validator(mode="before")

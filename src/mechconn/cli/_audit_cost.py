@@ -69,8 +69,8 @@ def estimate_seconds(job: AuditJob, compute: Compute) -> tuple[int, float]:
     block's statistics do not depend on what moves.
     """
     config, network = job.config, Network(job.models[0], compute)
-    rows, reference = (sum(map(_count_rows, of)) for of in (job.suite.values(), [job.suite[job.suite.reference]]))
-    training = 0 if job.training is None else _count_rows(job.training)
+    rows, reference = (sum(map(count_rows, of)) for of in (job.suite.values(), [job.suite[job.suite.reference]]))
+    training = 0 if job.training is None else count_rows(job.training)
     passes = 2 * rows + _count_path_passes(job, bool(find_statistics_layers(network)), rows, training)
     passes += _count_matching_passes(job, training)
     if config.layers is not None:
@@ -85,12 +85,12 @@ def _count_relearning_passes(job: AuditJob) -> int:
     """Passes of one row for relearning; see `estimate_seconds`."""
     if (task := job.relearn) is None:
         return 0
-    method, rows = task.relearning, _count_rows(task.data)
+    method, rows = task.relearning, count_rows(task.data)
     batch = min(method.batch_size, rows if method.rows is None else min(method.rows, rows))
-    steps, looks = TRAINED * method.steps[-1] * batch, len(method.steps) * _count_rows(job.suite[task.split])
+    steps, looks = TRAINED * method.steps[-1] * batch, len(method.steps) * count_rows(job.suite[task.split])
     controlled = task.control is not None
     compared = (job.suite.reference, find_intervention(job.suite, task.split, task.intervention))
-    checks = 4 * sum(_count_rows(job.suite[name]) for name in compared) if controlled else 0
+    checks = 4 * sum(count_rows(job.suite[name]) for name in compared) if controlled else 0
     return (3 if controlled else 4) * len(method.rates) * method.seeds * (steps + looks) + checks
 
 
@@ -103,7 +103,7 @@ def _count_probed_networks(job: AuditJob) -> int:
 
 
 def _count_probed_rows(job: AuditJob) -> int:
-    return 0 if job.probe is None else _count_rows(job.probe.data)
+    return 0 if job.probe is None else count_rows(job.probe.data)
 
 
 def _estimate_fits(job: AuditJob) -> float:
@@ -166,5 +166,6 @@ def time_row(network: Network, model: nn.Module, data: Any) -> float:
     return (time.perf_counter() - started) / sum(len(targets) for _, targets in first)
 
 
-def _count_rows(data: Any) -> int:
+def count_rows(data: Any) -> int:
+    """How many there are."""
     return len(read_targets("data", as_data("data", data)))

@@ -91,6 +91,7 @@ def prepare_audit(
         ValueError, FileNotFoundError: files that are not there or cannot be read, models and data that do not fit each
             other or the configuration.
     """
+    config = config.model_copy(update={"merge": None})
     files, said = (*weights, *list_controls(config, folder).values()), list[str]()
     loader = ModelLoader(
         factory or config.model.factory,

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from mechconn.core import sha256
 from mechconn.models import (
     check_weights_there,
     find_base_source,
+    hash_weight_files,
     is_adapter_folder,
     list_adapter_files,
     list_weight_files,
@@ -81,7 +81,7 @@ class ModelLoader:
             files += [] if source is None else list_weight_files(source)
         else:
             files = list_weight_files(file)
-        return sha256(b"".join(bytes.fromhex(sha256(own.read_bytes())) for own in files))
+        return hash_weight_files(files)
 
     def _fill(self, file: Path | None) -> nn.Module:
         """What the factory builds, with the weights of a file where one is given."""

@@ -40,7 +40,7 @@ class MeasuredConfig(AuditConfig):
         """
         names = list(self.splits)
         name = names[0] if len(names) == 1 else check_choice("reference", self.reference, names)
-        left_out = dict.fromkeys(("by", "majority", "relearn", "probe", "groups"))
+        left_out = dict.fromkeys(("by", "majority", "relearn", "probe", "groups", "merge"))
         kept = {"splits": {name: self.splits[name]}, "reference": name, "interventions": dict(named)}
         return self.model_copy(update={**left_out, **kept, "norm": NormConfig()})
 

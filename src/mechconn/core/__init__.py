@@ -1,5 +1,7 @@
 """What every package stands on: checks, batches, random numbers, types, configurations, files and records."""
 
+from mechconn.core._atomic import check_new_folder as check_new_folder
+from mechconn.core._atomic import draft_folder as draft_folder
 from mechconn.core._atomic import remove_drafts as remove_drafts
 from mechconn.core._atomic import sync_folder as sync_folder
 from mechconn.core._atomic import write_atomically as write_atomically

@@ -6,7 +6,8 @@ import glob
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -48,6 +49,48 @@ def write_folder(folder: Path, files: Mapping[str, bytes], draft: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     sync_folder(folder.parent)
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise unless a folder can be written there: it is not there, or empty, and its parent can be written to.
+
+    Raises:
+        ValueError: it holds something, is a file, or cannot be written.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is there and not empty; name a new folder, or remove this one")
+    parent = folder.absolute().parent
+    if (folder.exists() and not folder.is_dir()) or not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ValueError(f"{folder} cannot be written: expected a new folder, in a folder that can be written")
+
+
+@contextmanager
+def draft_folder(folder: Path) -> Iterator[Path]:
+    """Context manager: a new folder beside `folder`, which takes its name at the end; after an error it is removed.
+
+    Raises:
+        ValueError: as `check_new_folder` raises, also where it was made meanwhile.
+    """
+    check_new_folder(folder)
+    target = folder.absolute()
+    draft = target.parent / f".{target.name}.{secrets.token_hex(4)}"
+    try:
+        draft.mkdir()
+        yield draft
+        for path in sorted(draft.rglob("*"), reverse=True):  # what a folder holds comes before the folder
+            sync_folder(path) if path.is_dir() else _sync_file(path)
+        sync_folder(draft)
+        check_new_folder(folder)
+        os.rename(draft, target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    sync_folder(target.parent)
+
+
+def _sync_file(file: Path) -> None:
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,16 +4,20 @@ from mechconn.mechanisms._across import Across as Across
 from mechconn.mechanisms._agreement import AGREE as AGREE
 from mechconn.mechanisms._agreement import CONFLICT as CONFLICT
 from mechconn.mechanisms._agreement import split_by_agreement as split_by_agreement
+from mechconn.mechanisms._amounts import choose_scale as choose_scale
+from mechconn.mechanisms._amounts import format_amount as format_amount
 from mechconn.mechanisms._audit import Audit as Audit
 from mechconn.mechanisms._audit import audit as audit
 from mechconn.mechanisms._column_only import column_only as column_only
 from mechconn.mechanisms._compare import compare_mechanisms as compare_mechanisms
+from mechconn.mechanisms._compare import compare_over_samples as compare_over_samples
 from mechconn.mechanisms._compare_methods import TuningTask as TuningTask
 from mechconn.mechanisms._compare_methods import compare_methods as compare_methods
 from mechconn.mechanisms._compare_relearning import RelearningComparison as RelearningComparison
 from mechconn.mechanisms._compare_relearning import prepare_relearning as prepare_relearning
 from mechconn.mechanisms._comparison import Comparison as Comparison
 from mechconn.mechanisms._comparison import Difference as Difference
+from mechconn.mechanisms._difference_evidence import DifferenceEvidence as DifferenceEvidence
 from mechconn.mechanisms._discrepancy import OutputDiscrepancy as OutputDiscrepancy
 from mechconn.mechanisms._discrepancy import output_discrepancy as output_discrepancy
 from mechconn.mechanisms._dose_response import Dose as Dose
@@ -21,14 +25,19 @@ from mechconn.mechanisms._dose_response import DoseResponse as DoseResponse
 from mechconn.mechanisms._effects import Change as Change
 from mechconn.mechanisms._effects import Effect as Effect
 from mechconn.mechanisms._effects import Invariance as Invariance
+from mechconn.mechanisms._effects import On as On
 from mechconn.mechanisms._group_task import GroupTask as GroupTask
 from mechconn.mechanisms._groups import GroupAccuracies as GroupAccuracies
 from mechconn.mechanisms._groups import GroupAccuracy as GroupAccuracy
 from mechconn.mechanisms._groups import measure_groups as measure_groups
 from mechconn.mechanisms._groups import split_by_group as split_by_group
 from mechconn.mechanisms._invariance_page import choose_effect_scale as choose_effect_scale
+from mechconn.mechanisms._invariance_page import draw_effects as draw_effects
 from mechconn.mechanisms._invariance_page import make_effect_cell as make_effect_cell
+from mechconn.mechanisms._invariance_page import name_split as name_split
+from mechconn.mechanisms._judge import ALPHA as ALPHA
 from mechconn.mechanisms._judge import Judgement as Judgement
+<<<<<<< HEAD
 from mechconn.mechanisms._map import MapAlignment as MapAlignment
 from mechconn.mechanisms._map import MapTask as MapTask
 from mechconn.mechanisms._map import align_lines as align_lines
@@ -37,12 +46,21 @@ from mechconn.mechanisms._map import describe_alignment as describe_alignment
 from mechconn.mechanisms._map import describe_pairwise as describe_pairwise
 from mechconn.mechanisms._map import make_lines as make_lines
 from mechconn.mechanisms._map import measure_map as measure_map
+=======
+from mechconn.mechanisms._judge import find_smallest_count as find_smallest_count
+from mechconn.mechanisms._judge import judge_family as judge_family
+from mechconn.mechanisms._map import MechanismMap as MechanismMap
+>>>>>>> main
 from mechconn.mechanisms._map import mechanism_map as mechanism_map
 from mechconn.mechanisms._map_lines import MapLines as MapLines
 from mechconn.mechanisms._map_pairs import MapPair as MapPair
 from mechconn.mechanisms._map_pairs import WalkedLine as WalkedLine
 from mechconn.mechanisms._map_result import MechanismMap as MechanismMap
 from mechconn.mechanisms._measure import check_margin as check_margin
+from mechconn.mechanisms._measure import check_questions as check_questions
+from mechconn.mechanisms._measure import collect_evidence as collect_evidence
+from mechconn.mechanisms._measure import compute_difference as compute_difference
+from mechconn.mechanisms._measure import make_invariance as make_invariance
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
 from mechconn.mechanisms._measure_dose_response import measure_dose_response as measure_dose_response
 from mechconn.mechanisms._measure_relearning import measure_relearning as measure_relearning
@@ -51,7 +69,14 @@ from mechconn.mechanisms._method_comparison import TuningRun as TuningRun
 from mechconn.mechanisms._neighbours import Neighbours as Neighbours
 from mechconn.mechanisms._neighbours import NeighbourShare as NeighbourShare
 from mechconn.mechanisms._neighbours import measure_neighbours as measure_neighbours
+<<<<<<< HEAD
 from mechconn.mechanisms._outcomes import measure_outcome as measure_outcome
+=======
+from mechconn.mechanisms._observational import rows_correspond as rows_correspond
+from mechconn.mechanisms._outcomes import ModelOutcome as ModelOutcome
+from mechconn.mechanisms._outcomes import measure_outcome as measure_outcome
+from mechconn.mechanisms._over_clusters import RowValues as RowValues
+>>>>>>> main
 from mechconn.mechanisms._probe_result import Probe as Probe
 from mechconn.mechanisms._probe_result import ProbeScore as ProbeScore
 from mechconn.mechanisms._probe_task import ProbeTask as ProbeTask

@@ -151,7 +151,7 @@ def compare_evaluated(
 
     if max(len(a), len(b)) == 1:
         (first, of_a, suite), (second, of_b, _) = measure(a[0]), measure(b[0])
-        apart = _compare_over_samples(first, second, suite, on), partial(_add_over_samples, first, second, suite, on)
+        apart = compare_over_samples(first, second, suite, on), partial(_add_over_samples, first, second, suite, on)
         return _make_comparison(of_a, of_b, apart, ((of_a,), (of_b,)))
     runs_a, runs_b = (tuple(measure(make)[1] for make in side) for side in (a, b))
     mean_a, mean_b = combine_training_runs(runs_a), combine_training_runs(runs_b)
@@ -238,13 +238,24 @@ def _explain_difference(name: str, a: Effect, b: Effect) -> str:
     return f"A is {a.verdict} to {name} and B is {b.verdict} to it"
 
 
-def _compare_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On) -> dict[str, Difference]:
+def compare_over_samples(
+    a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, confidence: float = CONFIDENCE
+) -> dict[str, Difference]:
+    """Split -> how far its effects on two models lie apart, from the outcomes of both on the same rows.
+
+    Raises:
+        ValueError: the rows of some split came in another order for the second model.
+    """
     for name in a.splits:
         check_row_count(name, "model_b", len(a.splits[name].loss), len(b.splits[name].loss))
         check_row_order(name, "model_b", rows_correspond(a.splits[name], b.splits[name]))
     before, bounds = (a.splits[suite.reference], b.splits[suite.reference]), a.bounds_on(on)
     others = [name for name in a.splits if name != suite.reference]
+<<<<<<< HEAD
     return {name: compare_effects(before, (a.splits[name], b.splits[name]), on, bounds) for name in others}
+=======
+    return {name: _compare_effects(before, (a.splits[name], b.splits[name]), on, bounds, confidence) for name in others}
+>>>>>>> main
 
 
 def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, name: str) -> Interval:
@@ -254,13 +265,20 @@ def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, na
     return compare_effects(before, after, on, bounds).interval
 
 
+<<<<<<< HEAD
 def compare_effects(
+=======
+def _compare_effects(
+>>>>>>> main
     before: tuple[SplitOutcome, SplitOutcome],
     after: tuple[SplitOutcome, SplitOutcome],
     on: On,
     bounds: Interval | None,
     confidence: float = CONFIDENCE,
+<<<<<<< HEAD
     bound: CountDifferenceBounds = bound_count_difference,
+=======
+>>>>>>> main
 ) -> Difference:
     """The effect on B minus that on A, from the outcomes of A and B on the reference and on another split.
 
@@ -272,6 +290,7 @@ def compare_effects(
         return _compare_over_clusters(before, after, on, bounds, confidence)
     here, there = ((a.values(on), b.values(on)) for a, b in (before, after))
     if compares_within_classes(before[0], after[0]):
+<<<<<<< HEAD
         labels = before[0].targets, after[0].targets
         return Difference(*compare_within(here, there, labels, on, bounds, confidence))
     paired = can_pair(before[0], after[0])
@@ -280,6 +299,14 @@ def compare_effects(
     if on == "accuracy":
         return Difference(*compare_accuracy_effects(here, there, paired, confidence, bound))
     return Difference(*compare_loss_effects(here, there, paired, confidence))
+=======
+        return Difference(*compare_within(here, there, (before[0].targets, after[0].targets), on, bounds, confidence))
+    paired = can_pair(before[0], after[0])
+    if bounds is not None:
+        return Difference(*compare_bounded_effects(here, there, paired, confidence, bounds))
+    apart = compare_accuracy_effects if on == "accuracy" else compare_loss_effects
+    return Difference(*apart(here, there, paired, confidence))
+>>>>>>> main
 
 
 def _compare_over_clusters(

@@ -171,7 +171,12 @@ def _count_to_settle(evidence: DifferenceEvidence, low_tail: float, high_tail: f
             return True
         return all(evidence.reaches(sign, tail, -margin, n) for sign, tail in sides)
 
-    few, many = evidence.units, 2 * evidence.units
+    return find_smallest_count(evidence.units, settles)
+
+
+def find_smallest_count(units: int, settles: Callable[[int], bool]) -> int | None:
+    """The smallest number above `units`, one or more, that settles something; None: none up to LARGEST_SAMPLE."""
+    few, many = units, 2 * units
     while not settles(many):
         few, many = many, 2 * many
         if few > LARGEST_SAMPLE:

@@ -173,14 +173,15 @@ def check_margin(margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
         raise ValueError(f"margin must be below {reach:g}, the range of the metric {on!r}, got {margin}")
 
 
-def make_invariance(outcome: ModelOutcome, suite: Suite, margin: float, on: On) -> Invariance:
-    """The result from one model's outcomes on every split."""
+def make_invariance(
+    outcome: ModelOutcome, suite: Suite, margin: float, on: On, judged: Mapping[str, Judgement] | None = None
+) -> Invariance:
+    """The result from one model's outcomes on every split; `judged` holds the judgements that a wider family gave."""
     splits, reference = outcome.splits, outcome.splits[suite.reference]
-    others = {name: result for name, result in splits.items() if name != suite.reference}
     shares = {name: compute_mean(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
-    sides = {name: join_clusters(reference, result) for name, result in others.items()}
-    evidence = {name: compute_evidence(name, *both, on, outcome) for name, both in sides.items()}
-    judgements = judge_by_family(evidence, suite.interventions, margin)
+    sides = _join_sides(outcome, suite)
+    evidence = collect_evidence(outcome, suite, on)
+    judgements = judge_by_family(evidence, suite.interventions, margin) if judged is None else dict(judged)
     undefined = {name: explain_undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
     losses = {
         name: (None, None) if undefined[name] else compute_mean(result, "loss", outcome)
@@ -234,6 +235,18 @@ def add_caveat(effect: Effect, uninformative: str) -> Effect:
     return replace(effect, caveat=f"says nothing about what it uses: {uninformative}")
 
 
+def collect_evidence(outcome: ModelOutcome, suite: Suite, on: On) -> dict[str, DifferenceEvidence]:
+    """Split -> what is known of the effect there, of every split but the reference."""
+    return {name: compute_evidence(name, *both, on, outcome) for name, both in _join_sides(outcome, suite).items()}
+
+
+def _join_sides(outcome: ModelOutcome, suite: Suite) -> dict[str, tuple[SplitOutcome, SplitOutcome]]:
+    """Split -> the reference and that split, with one numbering of clusters."""
+    reference = outcome.splits[suite.reference]
+    others = {name: result for name, result in outcome.splits.items() if name != suite.reference}
+    return {name: join_clusters(reference, result) for name, result in others.items()}
+
+
 def judge_by_family(
     evidence: Mapping[str, DifferenceEvidence], interventions: Iterable[str], margin: float
 ) -> dict[str, Judgement]:
@@ -259,12 +272,13 @@ def compute_evidence(
         raise ValueError(f"an interval of the loss on {name!r} needs two rows or more; use on='accuracy' or more data")
     if compares_within_classes(before, after):
         return compute_evidence_by_class(before, after, on, bounds)
-    return _compute_difference(before.rows(on), after.rows(on), on, can_pair(before, after), bounds)
+    return compute_difference(before.rows(on), after.rows(on), on, can_pair(before, after), bounds)
 
 
-def _compute_difference(
+def compute_difference(
     before: RowValues, after: RowValues, on: On, paired: bool, bounds: Interval | None
 ) -> DifferenceEvidence:
+    """What two sets of rows say of the difference of their means."""
     if before.clusters is not None:
         return make_evidence_over_clusters(before, after, paired, (0.0, 1.0) if on == "accuracy" else bounds)
     here, there = before.values, after.values
@@ -351,7 +365,7 @@ def _compute_change(before: RowValues, after: RowValues, on: On, paired: bool, o
     bounds, rows = outcome.bounds_on(on), len(after.values)
     if on != "accuracy" and bounds is None and min(before.units, after.units) < 2:
         return Change(float(after.values.mean() - before.values.mean()), None, rows)
-    evidence = _compute_difference(before, after, on, paired, bounds)
+    evidence = compute_difference(before, after, on, paired, bounds)
     return Change(evidence.effect, evidence.interval(CONFIDENCE), rows)
 
 

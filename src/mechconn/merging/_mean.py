@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mechconn.core import check_is, check_non_negative, check_same_keys
-from mechconn.merging._merge_method import TensorMerge
+from mechconn.core import Params
+from mechconn.merging._changes import check_weights, keep_uncounted, share_weights
+from mechconn.merging._merge_method import MergeProblem, TensorMerge
 from mechconn.network import compute_weighted_mean
 
 
@@ -35,20 +36,26 @@ class Mean(TensorMerge, name="mean"):
     weights: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.weights is None:
-            return
-        check_is("weights", self.weights, Mapping, "; write {name of the parent: weight, ...}")
-        shares = [check_non_negative(f"the weight of {name!r}", share) for name, share in self.weights.items()]
-        if sum(shares) == 0.0:
-            raise ValueError(f"weights must not all be zero, got {dict(self.weights)}; give some parent a weight")
+        check_weights(self.weights)
+
+    def merge(self, problem: MergeProblem) -> Params:
+        """Tensor by tensor; the shares are the weights."""
+        weights = share_weights(self.weights, list(problem.parents))
+        problem.record.shares.update({parent: share / sum(weights.values()) for parent, share in weights.items()})
+        return super().merge(problem)
 
     def merge_tensor(self, name: str, parents: Mapping[str, Tensor], base: Tensor | None, seed: int) -> Tensor:
         """The mean of one tensor."""
-        shares = dict.fromkeys(parents, 1.0) if self.weights is None else self.weights
-        check_same_keys("weights and parents", parents, shares)
-        total = sum(shares.values())
+        weights = share_weights(self.weights, list(parents))
+        if (kept := keep_uncounted(name, parents)) is not None:
+            return kept
+        total = sum(weights.values())
         points = [{name: tensor} for tensor in parents.values()]
-        return compute_weighted_mean(points, [shares[parent] / total for parent in parents])[name]
+        return compute_weighted_mean(points, [weights[parent] / total for parent in parents])[name]
+
+    def is_entrywise(self) -> bool:
+        """A mean is."""
+        return True
 
     def describe(self) -> dict[str, Any]:
         """{"method": "mean", "weights": ...}."""

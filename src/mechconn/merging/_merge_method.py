@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
 
 from torch import Tensor, nn
 
-from mechconn.core import Compute, Data, Params, PerSampleLoss, Registered, check_same_keys, check_same_shapes
-from mechconn.network import Point
+from mechconn.core import (
+    Compute,
+    Data,
+    Params,
+    PerSampleLoss,
+    Registered,
+    check_same_keys,
+    check_same_shapes,
+    check_two_models,
+)
+from mechconn.network import NormPolicy, Point
+
+NamedTensors: TypeAlias = Callable[[], Iterator[tuple[str, Mapping[str, Tensor], Tensor | None]]]
+"""Every tensor of the networks in turn, whenever it is called: (name, parent -> its tensor, the base's or None)."""
+
+
+@dataclass(eq=False)
+class MergeRecord:
+    """What a method says of a merge beside the parameters, written as it goes.
+
+    Attributes:
+        notes: sentences for the reader of the result, such as which parents a greedy soup took.
+        shares: parent -> its weight in the merged network, of sum 1, by which `Repair` weighs the parents' statistics;
+            empty: all alike.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    shares: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +50,8 @@ class MergeProblem:
         loss: one value per sample from (outputs, targets), for methods that read data.
         seed: of every random choice of the method.
         compute: how to compute; a method calls `compute.report(what, done, total)` as it goes.
+        norm: where normalisation statistics of networks between the parents come from, for methods that run some.
+        record: what the method writes down beside the parameters: notes for the reader, and the parents' shares.
     """
 
     model: nn.Module
@@ -32,6 +60,8 @@ class MergeProblem:
     loss: PerSampleLoss
     seed: int
     compute: Compute
+    norm: NormPolicy | None = None
+    record: MergeRecord = field(default_factory=MergeRecord, repr=False)
 
 
 class MergeMethod(Registered, abc.ABC):
@@ -74,8 +104,25 @@ class MergeMethod(Registered, abc.ABC):
 class TensorMerge(MergeMethod):
     """A method that merges each tensor by itself, so that no more than one tensor of each parent is held at a time.
 
-    A subclass gives `merge_tensor` and `describe`.
+    A subclass gives `merge_tensor` and `describe`; where it must know something of all tensors before the first one is
+    merged, `prepare` too.
     """
+
+    def prepare(self, tensors: NamedTensors) -> TensorMerge:
+        """The method that merges each of these tensors: itself, or one that knows what it read in all of them.
+
+        Args:
+            tensors: gives every tensor in turn, at each call anew; one at a time is held.
+        """
+        return self
+
+    def is_entrywise(self) -> bool:
+        """Whether each entry of the result depends on that entry of parents and base alone, once it is prepared.
+
+        Large tensors of folders are then merged part by part: `merge_tensor` gets some entries in a row, with the name
+        of the whole tensor, and so does `prepare`.
+        """
+        return False
 
     @abc.abstractmethod
     def merge_tensor(self, name: str, parents: Mapping[str, Tensor], base: Tensor | None, seed: int) -> Tensor:
@@ -90,16 +137,49 @@ class TensorMerge(MergeMethod):
 
     def merge(self, problem: MergeProblem) -> Params:
         """Tensor by tensor."""
-        first = next(iter(problem.parents.values())).params
+        ready = self.prepare(lambda: iterate_tensors(problem))
         return {
-            name: self.merge_tensor(
-                name,
-                {parent: point.params[name] for parent, point in problem.parents.items()},
-                None if problem.base is None else problem.base.params[name],
-                problem.seed,
-            )
-            for name in first
+            name: ready.merge_tensor(name, parents, base, problem.seed)
+            for name, parents, base in iterate_tensors(problem)
         }
+
+
+def iterate_tensors(problem: MergeProblem) -> Iterator[tuple[str, Mapping[str, Tensor], Tensor | None]]:
+    """Every parameter of a problem in turn: (name, parent -> its tensor, the base's or None)."""
+    for name in next(iter(problem.parents.values())).params:
+        base = None if problem.base is None else problem.base.params[name]
+        yield name, {parent: point.params[name] for parent, point in problem.parents.items()}, base
+
+
+def check_problem(method: MergeMethod, problem: MergeProblem) -> None:
+    """Raise unless there are two parents or more, a base where the method needs one, and all have the same names.
+
+    Raises:
+        ValueError: as said; all names that differ are listed.
+    """
+    check_two_models("a merge", len(problem.parents))
+    check_has_base(method, problem.base is not None)
+    first, *others = problem.parents
+    points = {f"parent {other!r}": problem.parents[other] for other in others}
+    if problem.base is not None:
+        points["the base"] = problem.base
+    for name, point in points.items():
+        what = f"the parameters of parent {first!r} and {name}"
+        check_same_keys(what, problem.parents[first].params, point.params)
+        check_same_shapes(what, problem.parents[first].params, point.params)
+
+
+def check_has_base(method: MergeMethod, given: bool) -> None:
+    """Raise where a method merges changes and there is no base.
+
+    Raises:
+        ValueError: as said.
+    """
+    if method.needs_base and not given:
+        raise ValueError(
+            f"{type(method).__name__} merges what the parents changed, and there is no base; pass the network that "
+            "they were fine-tuned from, base=..."
+        )
 
 
 def check_merged(method: MergeMethod, problem: MergeProblem, found: Params) -> Params:

@@ -95,7 +95,7 @@ def _list_base_folders(folder: Path, named: str) -> list[Path]:
 def count_head_outputs(folder: Path) -> int | None:
     """The outputs of the classification head that an adapter's folder holds; None where it holds none."""
     last = tuple(f".{head}{layer}weight" for head in HEADS for layer in ("", "out_proj."))
-    for name, tensor in _read_tensors(folder).items():
+    for name, tensor in read_adapter_tensors(folder).items():
         if name.endswith(last) and tensor.dim() == 2:
             return len(tensor)
     return None
@@ -110,7 +110,7 @@ def put_adapter(folder: Path, base: nn.Module, note: Note) -> nn.Module:
         ValueError: the adapter does not fit this base, or cannot be read.
         ImportError: PEFT is not installed.
     """
-    config, tensors = read_adapter_config(folder), _read_tensors(folder)
+    config, tensors = read_adapter_config(folder), read_adapter_tensors(folder)
     if has_adapters(base):
         raise ValueError(
             f"the base of the adapter in {folder} carries an adapter itself; pass the network that both were trained "
@@ -165,7 +165,7 @@ def list_adapter_files(folder: Path) -> list[Path]:
     return [folder / CONFIG, _find_adapter_file(folder)]
 
 
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_adapter_tensors(folder: Path) -> dict[str, Tensor]:
     """The adapter's tensors by name.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 import zipfile
@@ -48,12 +49,24 @@ LARGEST = 1 << 48
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """A tensor in a file: shape and type, and how to read it; or why it cannot be taken."""
+    """A tensor in a file: shape and type, and how to read it, or entries of it alone; or why it cannot be taken."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     read: Callable[[], Tensor]
     problem: str | None = None
+    read_from_file: Callable[[int, int], Tensor] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many entries it has."""
+        return math.prod(self.shape)
+
+    def read_entries(self, first: int, stop: int) -> Tensor:
+        """The entries from `first` to before `stop`, row after row."""
+        if self.read_from_file is None:
+            return self.read().reshape(-1)[first:stop]
+        return self.read_from_file(first, stop)
 
 
 def store_tensor(tensor: Tensor) -> StoredTensor:

@@ -52,7 +52,7 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object], outp
     own = _check_folder(folder, note) if weights else None
     with require_extra(f"the model in {folder}", "transformers"):
         import transformers
-    with _silence_transformers(transformers):
+    with silence_transformers():
         if own is None:
             return _build_by_transformers(transformers.AutoConfig, getattr(transformers, loader), folder)
         model, info = _fill_by_transformers(getattr(transformers, loader), folder, own, outputs)
@@ -178,8 +178,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _silence_transformers(transformers: Any) -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """Context manager: switch off Transformers' progress bars, and the tables that it prints of what does not fit."""
+    import transformers
+
     logging = transformers.utils.logging
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from mechconn.core import read_safetensors
+from mechconn.core import read_safetensors, sha256
 from mechconn.models._distributed_folder import explain_missing_shards, read_distributed
 from mechconn.models._file_kinds import check_weights_there, read_file_kind
 from mechconn.models._saved_states import Checkpoint, collect_states
+from mechconn.models._tensor_places import read_tensor_places
 from mechconn.models._torch_files import StoredTensor, read_torch_file, store_tensor
 
 BESIDE = re.compile(
@@ -35,12 +37,13 @@ TRANSFORMERS = (
 Note = Callable[[str], object]
 
 
-def read_checkpoint(path: str | Path, note: Note) -> Checkpoint:
+def read_checkpoint(path: str | Path, note: Note, stream: bool = False) -> Checkpoint:
     """All states in a file of weights, the index of its shards, or a folder.
 
     Args:
         path: where they are.
         note: called with a line where one of several files is read.
+        stream: read each tensor of a .safetensors file when it is asked for, into memory of its own.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -50,7 +53,7 @@ def read_checkpoint(path: str | Path, note: Note) -> Checkpoint:
     found = find_weights(Path(path), note)
     if found.is_dir():
         return collect_states(Path(path), read_distributed(found))
-    return collect_states(Path(path), _read_file(found))
+    return collect_states(Path(path), _read_file(found, stream))
 
 
 def list_weight_files(path: Path) -> list[Path]:
@@ -61,10 +64,21 @@ def list_weight_files(path: Path) -> list[Path]:
     return _list_shards(found, _read_map(found)) if read_file_kind(found) == "index" else [found]
 
 
-def _read_file(file: Path) -> Any:
+def hash_weight_files(files: Iterable[Path]) -> str:
+    """SHA-256 of the SHA-256 of each file, read in parts."""
+    digests = []
+    for file in files:
+        with file.open("rb") as opened:
+            digests.append(hashlib.file_digest(opened, "sha256").digest())
+    return sha256(b"".join(digests))
+
+
+def _read_file(file: Path, stream: bool) -> Any:
     kind = read_file_kind(file)
     if kind == "index":
-        return _read_shards(file)
+        return _read_shards(file, stream)
+    if kind == "safetensors" and stream:
+        return read_tensor_places(file)
     if kind == "safetensors":
         return {name: store_tensor(tensor) for name, tensor in read_safetensors(file).items()}
     return read_torch_file(file)
@@ -84,13 +98,13 @@ def _list_shards(index: Path, places: dict[str, str]) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _read_shards(index: Path) -> dict[str, StoredTensor]:
+def _read_shards(index: Path, stream: bool) -> dict[str, StoredTensor]:
     """The tensors of all shards by name."""
     places, tensors = _read_map(index), {}
     for shard in _list_shards(index, places):
         if read_file_kind(shard) == "index":
             raise ValueError(f"{index} names {shard.name}, which is an index too; name files of weights")
-        states = collect_states(shard, _read_file(shard)).states
+        states = collect_states(shard, _read_file(shard, stream)).states
         if len(states) != 1:
             raise ValueError(f"{shard} holds {len(states)} states, and a shard holds one; save the model again")
         own = {name for name, where in places.items() if where == shard.name}

@@ -4,6 +4,7 @@ from mechconn.network._adapter_layers import are_held_alike as are_held_alike
 from mechconn.network._adapter_layers import copy_unless_held as copy_unless_held
 from mechconn.network._adapter_layers import has_adapters as has_adapters
 from mechconn.network._adapters import check_adapters_apart as check_adapters_apart
+from mechconn.network._adapters import merge_adapters as merge_adapters
 from mechconn.network._copies import copy_module as copy_module
 from mechconn.network._copies import copy_with_state as copy_with_state
 from mechconn.network._copies import drop_computed_values as drop_computed_values

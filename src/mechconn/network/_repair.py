@@ -41,6 +41,9 @@ class Repair(NormPolicy, name="repair"):
 
         s = ((1 - t) sigma_a + t sigma_b) / sigma,        w' = s w,        b' = s (b - mu) + (1 - t) mu_a + t mu_b.
 
+    At the mean of several networks with weights w_i the same with sum_i w_i mu_i and sum_i w_i sigma_i: of standard
+    deviations, not of variances.
+
     One pass over `data`, in which each batch is rescaled by its own statistics before it goes to the next layer, as in
     `Reestimate`; the moments are those of all batches. A unit that is constant at gamma(t) keeps its weights. The
     endpoints stay as they are, and so does the layer whose output is the network's.
@@ -53,9 +56,9 @@ class Repair(NormPolicy, name="repair"):
 
     Raises:
         ValueError: when used: the model keeps running statistics (`Reestimate` is for these), a layer has no bias or
-            shares its weights, or there is no path.
+            shares its weights, or the point is neither on a path nor a mean of networks.
 
-    Source: Jordan, Sedghi, Saukh, Entezari & Neyshabur 2023, REPAIR.
+    Source: Jordan, Sedghi, Saukh, Entezari & Neyshabur 2023, REPAIR; of several networks Crisostomi et al. 2024, C2M3.
     """
 
     data: Data
@@ -78,18 +81,25 @@ class Repair(NormPolicy, name="repair"):
     @torch.no_grad()
     def renew(self, network: Network, path: Curve, t: float, point: Point) -> Point:
         """The point with rescaled parameters; an end as it is."""
-        ends = path.ends
+        shares = path.shares_at(t)
+        ends = path.ends if shares is None else path.sources
         if found := list(find_statistics_layers(network)):
             raise ValueError(
                 f"Repair is for models without running statistics, and this one keeps some in {', '.join(found)}; "
                 "pass norm=Reestimate(data)"
             )
-        t = path.place(t)
-        if t in (0.0, 1.0):
+        if shares is None:
+            place = path.place(t)
+            shares = 1 - place, place
+            is_end = place in (0.0, 1.0)
+        else:
+            is_end = path.end_at(t) is not None
+        if is_end:
             return point
-        a, b = (self._measure_end(network, end, point.buffers) for end in ends)
-        wanted = {n: ((1 - t) * a[n][0] + t * b[n][0], (1 - t) * a[n][1] + t * b[n][1]) for n in a}
-        found = self._pass(network, list(a), point.params, point.buffers, wanted)
+        kept = [(share, end) for share, end in zip(shares, ends, strict=True) if share]
+        measured = [(share, self._measure_end(network, end, point.buffers)) for share, end in kept]
+        wanted = {n: (_mix_statistics(measured, n, 0), _mix_statistics(measured, n, 1)) for n in measured[0][1]}
+        found = self._pass(network, list(wanted), point.params, point.buffers, wanted)
         return Point(point.params | dict(_rescale(point.params, found, wanted)), point.buffers)
 
     def follows_units(self, network: Network) -> bool:
@@ -168,6 +178,14 @@ class Repair(NormPolicy, name="repair"):
         return iterate_batches(
             "norm data", self._checked, batch_size=self.batch_size, device=network.device, model=network.module
         )
+
+
+def _mix_statistics(measured: list[tuple[float, Statistics]], layer: str, which: int) -> Tensor:
+    """The weighted mean of what was measured of a layer: which = 0 the means, 1 the standard deviations."""
+    first, *others = (share * statistics[layer][which] for share, statistics in measured)
+    for other in others:
+        first = first + other
+    return first
 
 
 def _iterate_linear_maps(network: Network) -> Iterator[str]:

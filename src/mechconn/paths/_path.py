@@ -71,6 +71,10 @@ class Path(abc.ABC):
         """The parameters that are not the same all along the path; None where that is not known."""
         return None
 
+    def shares_at(self, t: float) -> tuple[float, ...] | None:
+        """The weight of each source in a point that is a mean of them; None of a point between two ends."""
+        return None
+
     def end_at(self, t: float) -> Point | None:
         """The end that gamma(t) is, with its state; None between the ends, and where no network is known there."""
         t = check_fraction("t", t)

@@ -17,10 +17,18 @@ class Spot(Path):
         make: gives the parameters, fresh tensors; called at every use, so that no copy is kept in memory.
         sources: the networks from which its buffers come.
         end: the network that the point is, with its state; None where it is none.
+        shares: the weight of each source in the point, of sum 1; None where the point is no mean of them.
     """
 
-    def __init__(self, make: Callable[[], Params], sources: Sequence[Point], end: Point | None = None) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Params],
+        sources: Sequence[Point],
+        end: Point | None = None,
+        shares: Sequence[float] | None = None,
+    ) -> None:
         self._make, self._sources, self._end = make, tuple(sources), end
+        self._shares = None if shares is None else tuple(shares)
 
     @classmethod
     def mean_of(cls, points: Sequence[Point], weights: Sequence[float]) -> Spot:
@@ -30,6 +38,7 @@ class Spot(Path):
             lambda: compute_weighted_mean([point.params for point in points], weights),
             points,
             only[0] if len(only) == 1 else None,
+            weights,
         )
 
     @property
@@ -41,6 +50,10 @@ class Spot(Path):
     def sources(self) -> tuple[Point, ...]:
         """The networks from which its buffers come."""
         return self._sources
+
+    def shares_at(self, t: float) -> tuple[float, ...] | None:
+        """The weight of each source in the point."""
+        return self._shares
 
     def end_at(self, t: float) -> Point | None:
         """The network that the point is."""

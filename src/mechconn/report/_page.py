@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 # Results of every package are known by their kinds once these are imported.
-from mechconn import connectivity, mechanisms, paper, theory
+from mechconn import connectivity, mechanisms, merging, paper, theory
 from mechconn.core import to_plain, write_atomically
 from mechconn.plotting import Result, flatten_settings, read_result, render_template
 
-RESULTS = (connectivity, mechanisms, paper, theory)
+RESULTS = (connectivity, mechanisms, merging, paper, theory)
 WRITTEN = "result.save(file), or --json of audit, reliances, dose, demo or compare, wrote"
 """Which files hold a result, in errors."""
 

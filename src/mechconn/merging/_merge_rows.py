@@ -1,0 +1,52 @@
+"""Whether the rows that judge a merge chose anything of it: the parents, their alignment, or the statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mechconn.alignment import AlignmentMethod, share_known_rows
+from mechconn.core import Data, as_data
+from mechconn.merging._merge_method import MergeMethod
+from mechconn.merging._parent_data import Chain
+from mechconn.network import NormPolicy
+
+
+def refuse_choosing_rows(method: MergeMethod, suite: Mapping[str, Data]) -> None:
+    """Raise where the method chose or weighed the parents on rows that judge the merged network.
+
+    It is known of rows of one dataset, of rows with one kind of `ids`, and of tensors that lie in one memory.
+
+    Raises:
+        ValueError: some splits hold such rows; they are named.
+    """
+    if shared := _list_shared(method.chosen_on(), suite):
+        raise ValueError(
+            f"{type(method).__name__} chooses on rows that are in the suite ({', '.join(shared)}), so that no verdict "
+            "on them holds; give the method other rows"
+        )
+
+
+def note_choosing_rows(
+    align: AlignmentMethod | None, norm: NormPolicy | None, suite: Mapping[str, Data]
+) -> Iterator[str]:
+    """What else of the merge was chosen on rows that judge it."""
+    if align is not None and (shared := _list_shared(align.optimised_on() or getattr(align, "data", None), suite)):
+        yield (
+            f"the alignment was found on rows that judge the merge, in {', '.join(shared)}: the verdict after "
+            "alignment may be too good there; align on other rows"
+        )
+    if shared := _list_shared(getattr(norm, "data", None), suite):
+        yield (
+            f"normalisation statistics were taken on rows that judge the merge, in {', '.join(shared)}: the merged "
+            "network is fitted to them and the parents are not; take training rows"
+        )
+
+
+def _list_shared(data: Any, suite: Mapping[str, Data]) -> list[str]:
+    """The splits that are known to hold some of these rows."""
+    if data is None:
+        return []
+    parts = data.parts if isinstance(data, Chain) else (data,)
+    rows = [*parts, *(as_data("rows", part) for part in parts)]
+    return [split for split, judged in suite.items() if any(share_known_rows(part, judged) for part in rows)]
