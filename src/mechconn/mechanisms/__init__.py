@@ -37,7 +37,8 @@ from mechconn.mechanisms._invariance_page import make_effect_cell as make_effect
 from mechconn.mechanisms._invariance_page import name_split as name_split
 from mechconn.mechanisms._judge import ALPHA as ALPHA
 from mechconn.mechanisms._judge import Judgement as Judgement
-<<<<<<< HEAD
+from mechconn.mechanisms._judge import find_smallest_count as find_smallest_count
+from mechconn.mechanisms._judge import judge_family as judge_family
 from mechconn.mechanisms._map import MapAlignment as MapAlignment
 from mechconn.mechanisms._map import MapTask as MapTask
 from mechconn.mechanisms._map import align_lines as align_lines
@@ -46,11 +47,6 @@ from mechconn.mechanisms._map import describe_alignment as describe_alignment
 from mechconn.mechanisms._map import describe_pairwise as describe_pairwise
 from mechconn.mechanisms._map import make_lines as make_lines
 from mechconn.mechanisms._map import measure_map as measure_map
-=======
-from mechconn.mechanisms._judge import find_smallest_count as find_smallest_count
-from mechconn.mechanisms._judge import judge_family as judge_family
-from mechconn.mechanisms._map import MechanismMap as MechanismMap
->>>>>>> main
 from mechconn.mechanisms._map import mechanism_map as mechanism_map
 from mechconn.mechanisms._map_lines import MapLines as MapLines
 from mechconn.mechanisms._map_pairs import MapPair as MapPair
@@ -69,14 +65,10 @@ from mechconn.mechanisms._method_comparison import TuningRun as TuningRun
 from mechconn.mechanisms._neighbours import Neighbours as Neighbours
 from mechconn.mechanisms._neighbours import NeighbourShare as NeighbourShare
 from mechconn.mechanisms._neighbours import measure_neighbours as measure_neighbours
-<<<<<<< HEAD
-from mechconn.mechanisms._outcomes import measure_outcome as measure_outcome
-=======
 from mechconn.mechanisms._observational import rows_correspond as rows_correspond
 from mechconn.mechanisms._outcomes import ModelOutcome as ModelOutcome
 from mechconn.mechanisms._outcomes import measure_outcome as measure_outcome
 from mechconn.mechanisms._over_clusters import RowValues as RowValues
->>>>>>> main
 from mechconn.mechanisms._probe_result import Probe as Probe
 from mechconn.mechanisms._probe_result import ProbeScore as ProbeScore
 from mechconn.mechanisms._probe_task import ProbeTask as ProbeTask

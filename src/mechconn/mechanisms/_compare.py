@@ -251,11 +251,7 @@ def compare_over_samples(
         check_row_order(name, "model_b", rows_correspond(a.splits[name], b.splits[name]))
     before, bounds = (a.splits[suite.reference], b.splits[suite.reference]), a.bounds_on(on)
     others = [name for name in a.splits if name != suite.reference]
-<<<<<<< HEAD
-    return {name: compare_effects(before, (a.splits[name], b.splits[name]), on, bounds) for name in others}
-=======
-    return {name: _compare_effects(before, (a.splits[name], b.splits[name]), on, bounds, confidence) for name in others}
->>>>>>> main
+    return {name: compare_effects(before, (a.splits[name], b.splits[name]), on, bounds, confidence) for name in others}
 
 
 def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, name: str) -> Interval:
@@ -265,20 +261,13 @@ def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, na
     return compare_effects(before, after, on, bounds).interval
 
 
-<<<<<<< HEAD
 def compare_effects(
-=======
-def _compare_effects(
->>>>>>> main
     before: tuple[SplitOutcome, SplitOutcome],
     after: tuple[SplitOutcome, SplitOutcome],
     on: On,
     bounds: Interval | None,
     confidence: float = CONFIDENCE,
-<<<<<<< HEAD
     bound: CountDifferenceBounds = bound_count_difference,
-=======
->>>>>>> main
 ) -> Difference:
     """The effect on B minus that on A, from the outcomes of A and B on the reference and on another split.
 
@@ -290,7 +279,6 @@ def _compare_effects(
         return _compare_over_clusters(before, after, on, bounds, confidence)
     here, there = ((a.values(on), b.values(on)) for a, b in (before, after))
     if compares_within_classes(before[0], after[0]):
-<<<<<<< HEAD
         labels = before[0].targets, after[0].targets
         return Difference(*compare_within(here, there, labels, on, bounds, confidence))
     paired = can_pair(before[0], after[0])
@@ -299,14 +287,6 @@ def _compare_effects(
     if on == "accuracy":
         return Difference(*compare_accuracy_effects(here, there, paired, confidence, bound))
     return Difference(*compare_loss_effects(here, there, paired, confidence))
-=======
-        return Difference(*compare_within(here, there, (before[0].targets, after[0].targets), on, bounds, confidence))
-    paired = can_pair(before[0], after[0])
-    if bounds is not None:
-        return Difference(*compare_bounded_effects(here, there, paired, confidence, bounds))
-    apart = compare_accuracy_effects if on == "accuracy" else compare_loss_effects
-    return Difference(*apart(here, there, paired, confidence))
->>>>>>> main
 
 
 def _compare_over_clusters(
