@@ -186,8 +186,8 @@ def compare(count: int, rows: int, pairs: int) -> None:
         said(f"paths: {barriers}; rows through networks: map {counted[0]:,}, loop {counted[1]:,}, "
              f"models x splits x rows{' + pairs x rows' if walk else ''} {bound:,}")  # fmt: skip
         said(
-            f"  distances to {distance.max():.3f}, apart by {apart:.1g}; barriers to {barrier.max():.3f} nats, apart by "
-            f"{off:.1g}"
+            f"  distances to {distance.max():.3f}, apart by {apart:.1g}; barriers to {barrier.max():.3f} "
+            f"nats, apart by {off:.1g}"
         )
         spent = [(timed(by_map), timed(by_loop)) for _ in range(pairs)]
         for ours, theirs in spent:
