@@ -121,7 +121,7 @@ def mechanism_map(
     Example:
         Two networks that always answer 1 and one that reads its input.
 
-        >>> y = torch.arange(200) % 2
+        >>> y = torch.arange(500) % 2
         >>> right, wrong = torch.eye(2)[y], torch.eye(2)[1 - y]
         >>> suite = Suite({"cue": (right, y), "rand_cue": (wrong, y)})
         >>> models = {name: nn.Linear(2, 2).requires_grad_(False) for name in ("one", "two", "reader")}
@@ -129,8 +129,8 @@ def mechanism_map(
         ...     _ = model.weight.copy_(torch.eye(2) * (name == "reader"))
         ...     _ = model.bias.copy_(torch.tensor([0.0, 1.0]) * (name != "reader"))
         >>> found = mechanism_map(models, suite, ts=3)
-        >>> found.groups, found.distance[0]
-        ((('one', 'two'), ('reader',)), (0.0, 0.0, 1.0))
+        >>> sorted(found.groups), found.distance[0]
+        ([('one', 'two'), ('reader',)], (0.0, 0.0, 1.0))
         >>> [(pair.a, pair.b, pair.verdict, pair.path) for pair in found.pairs][:2]
         [('one', 'two', 'agree', 'connected'), ('one', 'reader', 'differ', 'connected')]
 
