@@ -1,14 +1,18 @@
 """Merged tiny Transformers, tensor by tensor beside what mergekit makes of the same folders.
 
-A base and two networks fine-tuned from it, which are drawn: a Llama and a GPT-2 of a few thousand parameters, saved by
-Transformers in float32 and in bfloat16. mergekit runs as a command of its own (it is installed apart), and
-mechconn's methods on the tensors of the folders. Methods without chance are held against it entry by entry; DARE in its
-moments: of the residual r = theta - theta_0 - sum_i w_i tau_i, whose variance is sum_i w_i^2 tau_i^2 (1 - p) / p, the
-ratio of sum r^2 to it and the correlation with the change, over the entries of all seeds.
+A base and two networks fine-tuned from it, which are drawn: a Llama and a GPT-2 of some ten thousand parameters, saved
+by Transformers in float32 and in bfloat16. mergekit runs as a command of its own (it is installed apart), and
+mechconn's methods on the tensors of the folders. Methods without chance are held against it entry by entry: in float32;
+in bfloat16 as mergekit computes by itself, in bfloat16; and in bfloat16 where mergekit is told to compute in float32
+(dtype) and to round at the end (out_dtype), as mechconn always does. Trimmed entries that tie are left out, and
+counted: mechconn keeps all that are as large as the smallest that is kept. DARE is held against it in its moments over
+seeds: of the change c, with the whole change s = sum_i w_i tau_i, c s / s^2, the sum of (c - s)^2 over
+sum_i w_i^2 tau_i^2 (1 - p) / p, the share of zeros, c^2 / s^2, and |c| / |s|.
 
     python benchmarks/merge_beside_mergekit.py --mergekit PATH/TO/mergekit-yaml [--keep FOLDER] [--json FILE]
 
-It prints a table, and ends with an error where a method without chance is farther than rounding.
+What `--keep` holds of an earlier run is not made again. It prints a table, and ends with an error where a method
+without chance is farther than rounding.
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ from mechconn.core import isolate_rng, make_generator
 from mechconn.merging import TensorMerge
 
 Tensors = dict[str, Tensor]
-SEEDS = 5
+SEEDS = {"mergekit": 5, "mechconn": 40}
+"""mergekit takes ten seconds for each."""
 DENSITY = 0.4
 ULPS = {torch.float32: 2.0**-23, torch.bfloat16: 2.0**-8}
 
@@ -66,7 +71,7 @@ def make_folders(root: Path, family: str, kind: torch.dtype) -> dict[str, Path]:
     with isolate_rng(0, "network", family):
         base = make_network(family)
     with torch.no_grad():
-        for name, tensor in base.named_parameters():  # no zero biases: a zero tensor has no angle to another
+        for name, tensor in base.named_parameters():
             tensor.add_(torch.randn(tensor.shape, generator=make_generator(1, name)), alpha=0.02)
     start = {name: tensor.detach().clone() for name, tensor in base.named_parameters()}
     folders = {}
@@ -75,6 +80,8 @@ def make_folders(root: Path, family: str, kind: torch.dtype) -> dict[str, Path]:
             for name, tensor in base.named_parameters():
                 change = torch.randn(tensor.shape, generator=make_generator(number, which, name))
                 tensor.copy_(start[name] + (0.01 * number * change if number else 0.0))
+                if which == "a" and name.endswith("h.0.ln_1.bias"):
+                    tensor.zero_()
         folders[which] = root / f"{family}-{str(kind).removeprefix('torch.')}" / which
         base.to(kind).save_pretrained(folders[which])
         base.float()
@@ -91,6 +98,8 @@ def read_folder(folder: Path) -> Tensors:
 
 def run_mergekit(command: str, config: Mapping[str, Any], out: Path, seed: int = 0) -> Tensors:
     """What mergekit makes of a configuration."""
+    if (out / "merged" / "config.json").is_file():
+        return read_folder(out / "merged")
     out.mkdir(parents=True, exist_ok=True)
     file = out / "config.json"  # JSON is YAML
     file.write_text(json.dumps(config))
@@ -126,7 +135,7 @@ class Case:
     options: tuple[tuple[str, Any], ...] = ()
     needs_base: bool = True
 
-    def configure(self, folders: Mapping[str, Path], kind: torch.dtype) -> dict[str, Any]:
+    def configure(self, folders: Mapping[str, Path], types: Mapping[str, str]) -> dict[str, Any]:
         """The configuration for mergekit."""
         models = []
         for number, which in enumerate("ab"):
@@ -137,13 +146,14 @@ class Case:
         return {
             "merge_method": self.mergekit,
             "models": models,
-            "dtype": str(kind).removeprefix("torch."),
+            **types,
             "parameters": dict(self.options),
             **({} if base is None else {"base_model": str(base)}),
         }
 
 
 W = {"a": 1.0, "b": 3.0}
+ELECTED: dict[str, Any] = {"weights": W, "signs": "elected", "tie": "positive"}
 EXACT = (
     Case("Mean", mc.Mean(W), "linear", needs_base=False),
     Case("TaskArithmetic", mc.TaskArithmetic(scale=0.3, weights=W), "task_arithmetic", options=(("lambda", 0.3),)),
@@ -151,18 +161,18 @@ EXACT = (
          options=(("lambda", 0.7),)),
     Case("TIES, sum", mc.TIES(density=DENSITY, trim="tensor", tie="positive", combine="sum"), "ties", (1.0, 1.0),
          DENSITY, (("normalize", False),)),
-    Case("SLERP", mc.SLERP(0.3), "slerp", None, options=(("t", 0.3),), needs_base=False),
+    Case("SLERP", mc.SLERP(0.3, zeros="right_angle"), "slerp", None, options=(("t", 0.3),), needs_base=False),
     Case("DARE, density 1", mc.DARE(density=1.0, weights=W), "dare_linear", density=1.0),
-    Case("DARE, elected, density 1", mc.DARE(density=1.0, weights=W, signs="elected", combine="sum"), "dare_ties",
+    Case("DARE, elected, density 1", mc.DARE(density=1.0, **ELECTED, combine="sum"), "dare_ties",
          density=1.0),
 )  # fmt: skip
 DRAWN = (
     Case("DARE, l1", mc.DARE(density=DENSITY, weights=W, rescale="l1"), "dare_linear", density=DENSITY),
     Case("DARE, no rescaling", mc.DARE(density=DENSITY, weights=W, rescale="none"), "dare_linear", density=DENSITY,
          options=(("rescale", False),)),
-    Case("DARE, elected, l1", mc.DARE(density=DENSITY, weights=W, signs="elected", combine="sum", rescale="l1"),
+    Case("DARE, elected, l1", mc.DARE(density=DENSITY, **ELECTED, combine="sum", rescale="l1"),
          "dare_ties", density=DENSITY),
-    Case("DARE, elected, mean", mc.DARE(density=DENSITY, weights=W, signs="elected", rescale="l1"), "dare_ties",
+    Case("DARE, elected, mean", mc.DARE(density=DENSITY, **ELECTED, rescale="l1"), "dare_ties",
          density=DENSITY, options=(("normalize", True),)),
 )  # fmt: skip
 
@@ -170,18 +180,39 @@ DRAWN = (
 # ---------------------------------------------------------------- comparisons
 
 
-def measure_apart(ours: Tensors, theirs: Tensors) -> tuple[float, float, float]:
-    """(largest difference, its size in units of the last place of the largest entry of its tensor, share unequal)."""
+def find_ties(tensor: Mapping[str, Tensor], base: Tensor, density: float) -> Tensor:
+    """Entries as large as the smallest that is kept, of which mergekit keeps those that its sorting puts first."""
+    tied = torch.zeros_like(base, dtype=torch.bool)
+    for own in tensor.values():
+        sizes = (own.float() - base.float()).abs()
+        kept = max(1, int(density * sizes.numel()))
+        least = sizes.flatten().sort(descending=True).values[kept - 1]
+        if int((sizes >= least).sum()) > kept:
+            tied |= sizes == least
+    return tied
+
+
+def measure_apart(
+    ours: Tensors, theirs: Tensors, tied: Mapping[str, Tensor] | None = None
+) -> tuple[float, float, float, float]:
+    """How far two merges are apart: the largest difference, and it in units of the last place of its tensor's largest.
+
+    Then the shares of entries that are unequal, and that are left out of all this as tied.
+    """
     assert ours.keys() == theirs.keys(), sorted(ours.keys() ^ theirs.keys())
-    far, ulps, unequal = 0.0, 0.0, 0
+    far, ulps, unequal, left_out = 0.0, 0.0, 0, 0
     for name, tensor in ours.items():
         assert tensor.dtype == theirs[name].dtype, name
         gap = (tensor.double() - theirs[name].double()).abs()
+        if tied is not None:
+            left_out += int(tied[name].sum())
+            gap = gap.masked_fill(tied[name], 0.0)
         far = max(far, float(gap.max()))
         unit = ULPS[tensor.dtype] * 2.0 ** math.floor(math.log2(max(float(tensor.abs().max()), 1e-30)))
         ulps = max(ulps, float(gap.max()) / unit)
         unequal += int((gap > 0).sum())
-    return far, ulps, unequal / sum(tensor.numel() for tensor in ours.values())
+    entries = sum(tensor.numel() for tensor in ours.values())
+    return far, ulps, unequal / entries, left_out / entries
 
 
 def describe_moments(merged: Tensors, parents: Mapping[str, Tensors], base: Tensors) -> dict[str, float]:
@@ -222,21 +253,34 @@ class Row:
     largest: float
     ulps: float
     unequal: float
+    tied: float
 
 
-def compare_exact(command: str, root: Path, family: str, kind: torch.dtype) -> list[Row]:
+TYPES: dict[str, tuple[torch.dtype, dict[str, str]]] = {
+    "float32": (torch.float32, {"dtype": "float32"}),
+    "bfloat16": (torch.bfloat16, {"dtype": "bfloat16"}),
+    "bf16, wide": (torch.bfloat16, {"dtype": "float32", "out_dtype": "bfloat16"}),
+}
+"""Name -> (number type of the folders, what mergekit is told)."""
+
+
+def compare_exact(command: str, root: Path, family: str, types: str) -> list[Row]:
     """Methods without chance."""
+    kind, told = TYPES[types]
     folders = make_folders(root, family, kind)
     states = {which: read_folder(folder) for which, folder in folders.items()}
     rows = []
     for case in EXACT:
-        out = root / "out" / f"{family}-{kind}-{case.name}".replace(" ", "_")
-        theirs = run_mergekit(command, case.configure(folders, kind), out)
-        ours = run_ours(case.ours, {which: states[which] for which in "ab"}, states["base"])
-        row = Row(family, str(kind).removeprefix("torch."), case.name, *measure_apart(ours, theirs))
-        said(
-            f"{row.family:6} {row.number_type:9} {row.method:26} {row.largest:9.2e} {row.ulps:7.2f} {row.unequal:8.4f}"
-        )
+        out = root / "out" / f"{family}-{types}-{case.name}".replace(" ", "_")
+        theirs = run_mergekit(command, case.configure(folders, told), out)
+        parents, base = {which: states[which] for which in "ab"}, states["base"]
+        ours = run_ours(case.ours, parents, base)
+        tied = None
+        if case.density is not None and case.density < 1:
+            tied = {n: find_ties({p: own[n] for p, own in parents.items()}, t, case.density) for n, t in base.items()}
+        row = Row(family, types, case.name, *measure_apart(ours, theirs, tied))
+        shown = f"{row.largest:9.2e} {row.ulps:7.2f} {row.unequal:8.4f} {row.tied:7.4f}"
+        said(f"{family:6} {types:10} {row.method:26} {shown}")
         rows.append(row)
     return rows
 
@@ -249,11 +293,12 @@ def compare_drawn(command: str, root: Path, family: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for case in DRAWN:
         both: dict[str, list[dict[str, float]]] = {"mergekit": [], "mechconn": []}
-        for seed in range(1, SEEDS + 1):
+        for seed in range(1, SEEDS["mergekit"] + 1):
             out = root / "out" / f"{family}-drawn-{case.name}-{seed}".replace(" ", "_")
-            theirs = run_mergekit(command, case.configure(folders, torch.float32), out, seed)
-            ours = run_ours(case.ours, parents, states["base"], seed)
+            theirs = run_mergekit(command, case.configure(folders, TYPES["float32"][1]), out, seed)
             both["mergekit"].append(describe_moments(theirs, parents, states["base"]))
+        for seed in range(1, SEEDS["mechconn"] + 1):
+            ours = run_ours(case.ours, parents, states["base"], seed)
             both["mechconn"].append(describe_moments(ours, parents, states["base"]))
         moments = {who: collect_moments(each) for who, each in both.items()}
         found[f"{family} {case.name}"] = moments
@@ -278,13 +323,12 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as gone:
         root = given.keep or Path(gone)
-        said("family type      method                       largest    ulps  unequal")
-        kinds = (torch.float32, torch.bfloat16)
-        rows = [r for f in ("llama", "gpt2") for k in kinds for r in compare_exact(given.mergekit, root, f, k)]
+        said("family type       method                       largest    ulps  unequal    tied")
+        rows = [r for f in ("llama", "gpt2") for k in TYPES for r in compare_exact(given.mergekit, root, f, k)]
         drawn = {**compare_drawn(given.mergekit, root, "llama"), **compare_drawn(given.mergekit, root, "gpt2")}
     if given.json:
         given.json.write_text(json.dumps({"exact": [asdict(row) for row in rows], "moments": drawn}, indent=1))
-    far = [row for row in rows if row.number_type == "float32" and row.ulps > 8]
+    far = [row for row in rows if row.number_type != "bfloat16" and row.ulps > 4]
     if far:
         sys.exit(f"farther than rounding: {', '.join(f'{row.family} {row.method}' for row in far)}")
 

@@ -88,7 +88,7 @@ def test_the_universe_is_the_best_of_all_orders_or_near_it(widths: tuple[int, ..
         best = best_sum([mc.parameters_of(model) for model in models.values()], widths)
         gaps.append(1 - mc.align_many(models, mc.UniverseMatching(), symmetry, cycles=0).objective / best)
     assert min(gaps) > -1e-9  # no order is better than the best
-    assert sum(gap < 1e-9 for gap in gaps) >= 7 and max(gaps) < 0.06
+    assert sum(gap < 1e-9 for gap in gaps) >= 7 and max(gaps) < 0.08
 
 
 def test_the_objective_is_the_sum_over_pairs_of_the_moved_networks() -> None:

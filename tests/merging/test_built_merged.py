@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
+from mechconn.core import list_kinds
 from mechconn.merging import MergeMethod, build_merged, note_far_base
 from merging_problems import pose
 from zoo import CLASSES, FEATURES, build, mlp, norm_conv, norm_mlp, rows
@@ -131,6 +134,24 @@ def test_slerp_and_the_greedy_soup_say_their_shares() -> None:
     merged = build_merged(mc.SLERP(0.2), pose(models), mc.Repair((x, y), batch_size=50))
     own = [statistics(model, "0", x)[0] for model in models.values()]
     torch.testing.assert_close(statistics(merged, "0", x)[0], 0.8 * own[0] + 0.2 * own[1], rtol=1e-9, atol=1e-9)
+
+
+# ---------------------------------------------------------------- names and records
+
+
+def test_files_name_methods_and_records_repeat_their_settings() -> None:
+    kinds = list_kinds(MergeMethod, built_in=True)
+    assert list(kinds) == [
+        "dare", "fisher_mean", "greedy_soup", "mean", "reg_mean", "slerp", "task_arithmetic", "ties",
+    ]  # fmt: skip
+    for name, make in METHODS.items():
+        method = make()
+        told = method.describe()
+        assert told == json.loads(json.dumps(told)) and told["method"].replace(" ", "_") in kinds, name
+        assert dataclasses.is_dataclass(method)
+        settings = {field.name for field in dataclasses.fields(method) if field.init}
+        assert settings - {"data", "label", "batch_size"} <= told.keys(), name
+        assert (method.chosen_on() is None) == (name not in ("greedy soup", "reg mean", "fisher mean"))
 
 
 # ---------------------------------------------------------------- wrong input

@@ -212,6 +212,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"models": {"a": MODELS["a"], "b": SHALLOW}},
         "model 'a' and model 'b'",
     ),
+    "no network": ({"models": {"a": MODELS["a"], "b": "b.safetensors"}}, "models['b']"),
     "no method": ({"method": "mean"}, "MergeMethod"),
     "no suite": ({"suite": {"cue": rows(9)}}, "Suite"),
     "a tolerance below zero": ({"tolerance": -0.1}, "tolerance"),

@@ -73,6 +73,24 @@ def test_verdicts_are_those_of_one_family_of_all_networks() -> None:
     assert found.before.invariance.interventions == ("rand_cue", "more")
 
 
+def test_a_network_of_one_answer_is_invariant_and_that_says_nothing() -> None:
+    """The Reader of column 2 gives the label always, which is one class."""
+    x, y = plant(right_on(900), right_on(900), right_on(ROWS))
+    found = judge(cue=(x, y), rand_cue=changed(400, 900, ROWS), tolerance=0.9)
+    assert found.parents["b"]["rand_cue"].caveat
+    assert any(said.startswith("What b is invariant to says nothing about what it uses") for said in found.findings)
+
+
+def test_rows_of_several_draws_count_with_their_means() -> None:
+    first, second = changed(400, 500, 900), changed(600, 800, 900)
+    suite = mc.Suite({"cue": REFERENCE, "rand_cue": first}, redraws={"rand_cue": [second]})
+    found = mc.merge(PARENTS, mc.Mean(), suite)
+    differences = {(pair.parent, pair.split): pair.difference for pair in found.before.differences}
+    assert differences["a", "rand_cue"] == pytest.approx(0.65 - 0.5)
+    assert differences["b", "rand_cue"] == pytest.approx(0.65 - 0.9)
+    assert found.parents["a"]["rand_cue"].draws == 2
+
+
 def test_three_parents_of_which_two_differ() -> None:
     """The states of all parents count: the mean of columns 0, 1 and 2 reads column 1, which is b's as well."""
     models: dict[str, torch.nn.Module] = {"a": Reader(0.0), "b": Reader(1.0), "c": Reader(2.0)}

@@ -158,6 +158,56 @@ def test_the_turned_layer_of_gpt2() -> None:
     torch.testing.assert_close(found[True].T, found[False], rtol=1e-10, atol=1e-10)
 
 
+class Attention(nn.Module):
+    """Attention of three positions with two heads, by PyTorch's module or by four linear layers."""
+
+    def __init__(self, module: bool, cross: bool) -> None:
+        super().__init__()
+        self.cross, self.attend = cross, nn.MultiheadAttention(4, 2, batch_first=True) if module else None
+        self.maps = nn.ModuleList([] if module else [nn.Linear(4, 4) for _ in range(4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(1, (3, 4))
+        other = x[:, :2].flip(1) if self.cross else x
+        if self.attend is not None:
+            return self.attend(x, other, other, need_weights=False)[0].mean(1)
+        parts = (layer(part) for layer, part in zip(self.maps, (x, other, other), strict=False))
+        q, k, v = (part.unflatten(-1, (2, 2)).transpose(1, 2) for part in parts)
+        return self.maps[3](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)).mean(1)
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_attention_is_its_four_linear_maps(cross: bool) -> None:
+    x, y = draw(25, 12), torch.zeros(25, dtype=torch.long)
+    modules = {name: build(lambda: Attention(True, cross), seed) for seed, name in enumerate("ab")}
+    layers = {}
+    for name, module in modules.items():
+        layers[name] = build(lambda: Attention(False, cross))
+        own = dict(module.named_parameters())
+        weights = [*own["attend.in_proj_weight"].chunk(3), own["attend.out_proj.weight"]]
+        biases = [*own["attend.in_proj_bias"].chunk(3), own["attend.out_proj.bias"]]
+        state = {f"maps.{n}.weight": w for n, w in enumerate(weights)}
+        layers[name].load_state_dict(state | {f"maps.{n}.bias": b for n, b in enumerate(biases)})
+        torch.testing.assert_close(layers[name](x), module(x))
+    found, wanted = (mc.RegMean((x, y)).merge(pose(models)) for models in (modules, layers))
+    joint = torch.cat([wanted[f"maps.{n}.weight"] for n in range(3)])
+    torch.testing.assert_close(found["attend.in_proj_weight"], joint, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found["attend.out_proj.weight"], wanted["maps.3.weight"], rtol=1e-9, atol=1e-9)
+    mean = mc.Mean().merge(pose(layers))
+    assert float((wanted["maps.3.weight"] - mean["maps.3.weight"]).abs().max()) > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+def test_every_map_of_an_encoder_is_seen_on_its_fast_way_too() -> None:
+    def encoder() -> nn.Module:
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        return nn.Sequential(nn.Unflatten(1, (3, 4)), nn.TransformerEncoder(layer, 1), nn.Flatten(), nn.Linear(12, 3))
+
+    problem = pose({name: build(encoder, seed).eval() for seed, name in enumerate("ab")})
+    mc.RegMean((draw(20, 12), torch.zeros(20, dtype=torch.long))).merge(problem)
+    assert problem.record.notes[-1].startswith("5 of 14 tensors were fitted")
+
+
 def test_wide_layers_use_the_squares_of_their_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = build(mlp, 1), build(mlp, 2)
     squares = mc.RegMean(rows(30), alpha=0.0).merge(pose({"a": a, "b": b}))

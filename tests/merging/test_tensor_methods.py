@@ -179,6 +179,9 @@ def test_dare_with_elected_signs_is_ties_without_trimming() -> None:
     for combine in ("mean", "sum"):
         found = one(mc.DARE(density=1.0, signs="elected", combine=combine), parents, base)
         assert torch.equal(found, one(mc.TIES(density=1.0, combine=combine), parents, base))
+    even, start = {"a": torch.ones(3), "b": -torch.ones(3)}, torch.zeros(3)
+    assert torch.equal(one(mc.DARE(density=1.0, signs="elected"), even, start), start)
+    assert torch.equal(one(mc.DARE(density=1.0, signs="elected", tie="positive"), even, start), start + 1)
     dropped = {
         name: one(mc.DARE(density=0.5), {name: tensor}, base) for name, tensor in parents.items()
     }  # each by itself: the same entries stay
@@ -206,6 +209,8 @@ def test_slerp_without_an_arc_is_a_line_and_says_so() -> None:
     near = a + 1e-4 * draw(8, seed=1)
     for x, y in ((a, 3 * a), (a, -2 * a), (a, near), (zero, a), (a, zero), (zero, zero)):
         torch.testing.assert_close(one(mc.SLERP(0.25), {"a": x, "b": y}), 0.75 * x + 0.25 * y, rtol=1e-14, atol=1e-14)
+    third = one(mc.SLERP(1 / 3, zeros="right_angle"), {"a": zero, "b": a})
+    torch.testing.assert_close(third, a / 2, rtol=1e-12, atol=1e-12)
     parents, _ = networks()
     pair = {name: parents[name] for name in "ab"}
     with torch.no_grad():

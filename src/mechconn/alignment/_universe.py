@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,27 @@ from mechconn.alignment._frank_wolfe import FrankWolfe
 from mechconn.alignment._joint_ascent import JointAscent
 from mechconn.alignment._many_matching import ManyAlignmentMethod, ManyMatching, ManyNetworks
 from mechconn.core import check_count, make_generator
+from mechconn.symmetry import Element
+
+JOINING = 2
+"""Starts of each matching where networks are joined one by one."""
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where an ascent over networks starts, and how it goes on.
+
+    Attributes:
+        elements: of each network.
+        order: in which the networks are matched.
+        sweeps: restarts of each matching, in one ascent after the other; 0: from where the network is.
+        joined: whether each network is first matched to the sum of those before it.
+    """
+
+    elements: Sequence[Element]
+    order: tuple[int, ...]
+    sweeps: tuple[int, ...]
+    joined: bool = False
 
 
 @dataclass(frozen=True)
@@ -23,9 +45,9 @@ class UniverseMatching(ManyAlignmentMethod, name="universe"):
     norm among its copies of other scales; the universe is balanced, too.
 
     Frank-Wolfe over soft elements, from where no unit moves, all groups of all networks at once; the end is rounded to
-    elements. Other starts match each network to the sum of those before it, in some order. From every start, each
-    network in turn is matched to the sum of all others until that gains nothing; the largest sum is kept. No data are
-    read.
+    elements. From there, each network in turn is matched to the sum of all others until that gains nothing. Other
+    starts do so from where no unit moves, in other orders, every second one once each network is matched to the sum of
+    those before it. The largest sum is kept. No data are read.
 
     Attributes:
         steps: of Frank-Wolfe, at most.
@@ -36,7 +58,7 @@ class UniverseMatching(ManyAlignmentMethod, name="universe"):
     """
 
     steps: int = 200
-    restarts: int = 4
+    restarts: int = 2
 
     def __post_init__(self) -> None:
         check_count("steps", self.steps)
@@ -50,20 +72,31 @@ class UniverseMatching(ManyAlignmentMethod, name="universe"):
             networks.compute.report("relaxing the orders of many networks", done, self.steps)
 
         relaxed = FrankWolfe(balanced).ascend(self.steps, report_steps)
-        best = JointAscent(balanced, relaxed.elements)
-        best.sweep(range(count), 0, networks.seed, lambda _: None)
-        for restart in range(self.restarts):
-            networks.compute.report("matching many networks", restart + 1, self.restarts + 1)
-            other = JointAscent(balanced, [{} for _ in range(count)])
-            draw = make_generator(networks.seed, "order of networks", restart)
-            other.join(torch.randperm(count, generator=draw).tolist(), 2, networks.seed)
-            other.sweep(range(count), 0, networks.seed, lambda _: None)
-            best = max(best, other, key=lambda ascent: ascent.value)
-        networks.compute.report("matching many networks", self.restarts + 1, self.restarts + 1)
+        best: JointAscent | None = None
+        starts = self._list_starts(relaxed.elements, networks.seed)
+        for number, start in enumerate(starts, 1):
+            ascent = JointAscent(balanced, start.elements)
+            if start.joined:
+                ascent.join(start.order, JOINING, networks.seed)
+            for restarts in start.sweeps:
+                ascent.sweep(start.order, restarts, networks.seed, lambda _: None)
+            best = ascent if best is None or ascent.value > best.value else best
+            networks.compute.report("matching many networks", number, len(starts))
+        assert best is not None
         best.settle_rotations()
         notes = () if relaxed.converged else (f"Frank-Wolfe had not converged after {self.steps} steps; pass more",)
-        elements = [balanced.complete(number, element) for number, element in enumerate(best.elements)]
-        return ManyMatching(elements, notes)
+        return ManyMatching([balanced.complete(number, best.elements[number]) for number in range(count)], notes)
+
+    def _list_starts(self, relaxed: Sequence[Element], seed: int) -> list[_Start]:
+        """Where Frank-Wolfe ended, twice, and where no unit is moved, in other orders of the networks."""
+        order = tuple(range(len(relaxed)))
+        starts = [_Start(relaxed, order, (1,)), _Start(relaxed, order, (0, 1))]
+        for number in range(self.restarts):
+            draw = make_generator(seed, "order of networks", number)
+            other = tuple(torch.randperm(len(relaxed), generator=draw).tolist())
+            joined = number % 2 == 1
+            starts.append(_Start([{} for _ in relaxed], other, (0, 1) if joined else (1,), joined))
+        return starts
 
     def describe(self) -> dict[str, Any]:
         """{"method": "universe matching", "steps": ..., "restarts": ...}."""

@@ -44,6 +44,8 @@ class DARE(TensorMerge, name="dare"):
             `TIES` without its trimming.
         rescale: by 1 / density ("density", as in the paper); so that the sum of absolute values of each tensor's change
             stays ("l1", as mergekit does); or "none".
+        tie: with elected signs, the sign where the sum is zero: "none", so that the entry stays the base's, or
+            "positive", as mergekit does.
         combine: with elected signs, the "mean" of the changes that agree, as TIES does, or their "sum", as mergekit's
             dare_ties does.
 
@@ -66,6 +68,7 @@ class DARE(TensorMerge, name="dare"):
     weights: Mapping[str, float] | None = None
     signs: Literal["all", "elected"] = "all"
     rescale: Literal["density", "l1", "none"] = "density"
+    tie: Literal["none", "positive"] = "none"
     combine: Combine = "mean"
 
     def __post_init__(self) -> None:
@@ -73,6 +76,7 @@ class DARE(TensorMerge, name="dare"):
         check_scale(self.scale)
         check_choice("signs", self.signs, ("all", "elected"))
         check_choice("rescale", self.rescale, ("density", "l1", "none"))
+        check_choice("tie", self.tie, ("none", "positive"))
         check_choice("combine", self.combine, ("mean", "sum"))
         check_weights(self.weights, negative=self.signs == "all")
 
@@ -86,7 +90,8 @@ class DARE(TensorMerge, name="dare"):
         if self.signs == "all":
             change = add_changes(changes, weights)
         else:
-            change = combine_agreeing(changes, weights, elect_signs(changes, weights, 0.0), self.combine)
+            signs = elect_signs(changes, weights, 1.0 if self.tie == "positive" else 0.0)
+            change = combine_agreeing(changes, weights, signs, self.combine)
         return add_to_base(start, change, self.scale, next(iter(parents.values())))
 
     def _drop(self, name: str, parent: str, change: Tensor, seed: int) -> Tensor:
@@ -110,5 +115,6 @@ class DARE(TensorMerge, name="dare"):
             "weights": None if self.weights is None else dict(self.weights),
             "signs": self.signs,
             "rescale": self.rescale,
+            "tie": self.tie,
             "combine": self.combine,
         }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -74,7 +75,24 @@ class InputProducts(TorchFunctionMode):
             found = dict(zip(names, args, strict=False)) | given
             groups = int(found.get("groups", 1))
             self._add(found["weight"], Layout(groups), lambda: _iterate_patches(found, groups, CONVOLUTIONS[func]))
+        elif func is functional.multi_head_attention_forward:
+            self._add_attention(signature(func).bind(*args, **given).arguments)
         return func(*args, **given)
+
+    def _add_attention(self, call: dict[str, Any]) -> None:
+        """The projections of queries, keys and values, and that of what the heads give, of `nn.MultiheadAttention`."""
+        read = [call[name].reshape(1, -1, call[name].shape[-1]) for name in ("query", "key", "value")]
+        joint = call.get("in_proj_weight")
+        if joint is not None and not call.get("use_separate_proj_weight"):
+            self._add(joint, Layout(groups=3), lambda: iter([_stack_rows(read)]))
+        else:
+            for name, rows in zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), read, strict=True):
+                self._add(call[name], Layout(), lambda rows=rows: iter([rows]))
+        weight = call["out_proj_weight"]
+        unmixed = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
+        plain = {**call, "out_proj_weight": unmixed, "out_proj_bias": None, "need_weights": False}
+        heads = functional.multi_head_attention_forward(**plain)[0]
+        self._add(weight, Layout(), lambda: iter([heads.reshape(1, -1, heads.shape[-1])]))
 
     def _add(self, weight: Tensor, layout: Layout, blocks: Callable[[], Iterator[Tensor]]) -> None:
         """Add the products of [groups, rows, inputs] where the weight is one of the network's."""
@@ -91,6 +109,12 @@ class InputProducts(TorchFunctionMode):
 
 def _find_arguments(args: tuple[Any, ...], given: Mapping[str, Any], *names: str) -> list[Any]:
     return [args[place] if len(args) > place else given[name] for place, name in enumerate(names)]
+
+
+def _stack_rows(read: Sequence[Tensor]) -> Tensor:
+    """[groups, rows, inputs] of several [1, rows, inputs]; zeros, which add nothing, where one has fewer rows."""
+    most = max(rows.shape[1] for rows in read)
+    return torch.cat([functional.pad(rows, (0, 0, 0, most - rows.shape[1])) for rows in read])
 
 
 def _place(tensor: Tensor) -> tuple[object, ...]:

@@ -167,7 +167,7 @@ def merge(
     merging.check()
     policy = resolve_norm(norm, merging.first.network)
     built = merging.build(symmetry, policy)
-    parents = {name: merging.measure(f"model {name!r}", evaluator) for name, evaluator in merging.evaluators.items()}
+    parents = merging.measure_parents()
     networks = {which: merging.measure_merged(which, model) for which, model in built.items()}
     judged, invariances = merging.judge(parents, networks, built)
     notes = (*merging.list_notes(), *note_choosing_rows(find_method(align), norm, suite))
@@ -207,7 +207,7 @@ class _Merging:
     margin: float
     own: Mapping[str, Any]
     compute: Compute
-    evaluators: dict[str, Evaluator] = field(init=False)
+    first: Evaluator = field(init=False)
     modules: dict[str, nn.Module] = field(init=False)
     problem: MergeProblem = field(init=False)
     aligned: ManyAlignments | None = None
@@ -217,17 +217,12 @@ class _Merging:
     def __post_init__(self) -> None:
         joined = join_networks(list(self.models.values()))
         self.modules = dict(zip(self.models, (found.module for found in joined), strict=True))
-        self.evaluators = {name: self._make_evaluator(model) for name, model in self.modules.items()}
-
-    @property
-    def first(self) -> Evaluator:
-        """What evaluates the first parent."""
-        return next(iter(self.evaluators.values()))
+        self.first = self._make_evaluator(next(iter(self.modules.values())))
 
     def check(self) -> None:
         """Refuse networks that are not one module, and parents that cannot be aligned as asked."""
         self.problem = self._make_problem(self.models)
-        check_one_module_each(self.evaluators, self.modules, self.ignore)
+        check_one_module_each(self.modules, self.problem.parents, self.first, self.ignore)
         if self.align is not None:
             check_alignment(self.align, self.models)
 
@@ -255,6 +250,13 @@ class _Merging:
         self.done += 1
         self.compute.report("evaluating parents and merged networks", self.done, total)
         return found
+
+    def measure_parents(self) -> dict[str, ModelOutcome]:
+        """The outcomes of every parent; of one at a time a copy is in memory."""
+        first, *others = self.modules
+        return {first: self.measure(f"model {first!r}", self.first)} | {
+            name: self.measure(f"model {name!r}", self._make_evaluator(self.modules[name])) for name in others
+        }
 
     def measure_merged(self, which: str, model: nn.Module) -> ModelOutcome:
         """The same of a merged network."""

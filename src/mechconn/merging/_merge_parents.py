@@ -12,6 +12,7 @@ from mechconn.core import Compute, PerSampleLoss, check_is, check_two_models
 from mechconn.merging._merge_mechanisms import MERGED
 from mechconn.merging._merge_method import MergeMethod, MergeProblem, check_has_base
 from mechconn.network import (
+    Network,
     Point,
     are_equal,
     as_points,
@@ -87,18 +88,18 @@ def name_network(what: str) -> Iterator[None]:
 
 
 def check_one_module_each(
-    evaluators: Mapping[str, Evaluator], modules: Mapping[str, nn.Module], ignore: Sequence[str]
+    modules: Mapping[str, nn.Module], points: Mapping[str, Point], first: Evaluator, ignore: Sequence[str]
 ) -> None:
     """Refuse networks whose tensors do not make the first one's module compute what they compute.
 
     Raises:
         ValueError: two are named.
     """
-    (first, own), *others = evaluators.items()
-    for name, other in others:
+    (name, module), *others = modules.items()
+    for other, own in others:
         check_joined(
-            (modules[first], modules[name]), (own.network, other.network), (own.saved, other.saved),
-            lambda: own.example, ignore=ignore, names=(f"model {first!r}", f"model {name!r}"),
+            (module, own), (first.network, Network(own, first.compute)), (points[name], points[other]),
+            lambda: first.example, ignore=ignore, names=(f"model {name!r}", f"model {other!r}"),
         )  # fmt: skip
 
 

@@ -58,13 +58,14 @@ def _answer(found: Merged, judged: MergeJudgement, when: str) -> str:
     pairs = _list_worst(judged)
     first, more = pairs[0], len(pairs) - 1
     where = f"{first.parent} on {first.split}"
-    rest = f", and {more} more" if more else ""
+    rest = f" in {more} more of {len(judged.differences)} comparisons" if more else ""
     if judged.verdict == "no":
         scale = choose_effect_scale(judged.invariance)
-        return f"{word}{when}: {scale.write(abs(first.difference), '')} {scale.unit} worse than {where}{rest}."
+        amount = f"{scale.write(abs(first.difference), '')} {scale.unit} worse than {where}"
+        return f"{word}{when}: {amount}{', and worse' + rest if more else ''}."
     count = judged.to_settle
     settle = "" if count is None else f"; about {count:,} {_name_units(found)} of a split would settle it"
-    return f"{word}{when}: whether it is worse than {where}{rest}, is open{settle}."
+    return f"{word}{when}: whether it is worse than {where}{' or' + rest if more else ''} is open{settle}."
 
 
 def _explain(found: Merged, judged: MergeJudgement) -> str:
@@ -141,12 +142,23 @@ def write_findings(found: Merged) -> Iterator[str]:
     for which, judged in found.networks.items():
         yield _describe_network(found, which, judged)
         yield from _describe_mechanisms(found, which, judged)
+    yield from _list_side_notes(found)
     yield from _describe_power(found)
     if RAND_IMAGE in found.splits:
         yield CUE_ALONE
     if not _is_exact(found):
         yield APPROXIMATE.format(what="the loss" if found.on == "loss" else found.on)
     yield from (note if note.endswith(".") else f"{note}." for note in found.notes)
+
+
+def _list_side_notes(found: Merged) -> Iterator[str]:
+    """What is noted of single networks, each note once; and of whom an invariance says nothing."""
+    sides = {**found.parents, **{_name(found, which): judged.invariance for which, judged in found.networks.items()}}
+    for name, side in sides.items():
+        if any(side[split].caveat for split in side.interventions):
+            yield f"What {name} is invariant to says nothing about what it uses: {side.uninformative}."
+    notes = dict.fromkeys(note for side in sides.values() for note in side.notes)
+    yield from (note if note.endswith(".") else f"{note}." for note in notes)
 
 
 def _is_exact(found: Merged) -> bool:

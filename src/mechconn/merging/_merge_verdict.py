@@ -30,8 +30,9 @@ Source: Berger 1982 (intersection-union tests); the exact bounds are those of `m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -237,21 +238,28 @@ def choose_splits(splits: Sequence[str] | None, suite: Suite) -> tuple[str, ...]
 def compute_power(outcome: ModelOutcome, splits: Sequence[str], asked: Question) -> tuple[Power, ...]:
     """What the rows of some splits can show; `outcome` gives their number and clusters, and the range of values."""
     bounds = outcome.bounds_on(asked.on)
-    found = []
+    found: dict[str, Power] = {}
+    counted: dict[int, str] = {}
     for split in splits:
         rows = outcome.splits[split].rows(asked.on)
-        same = compute_difference(rows, rows, asked.on, True, bounds)
-        low, high = same.interval(1 - 2 * ALPHA)
-        found.append(
-            Power(
-                split=split,
-                units=rows.units,
-                least_tolerance=-low if asked.sign > 0 else high,
-                units_for_yes=_count_for_yes(same, asked),
-                smallest_loss=_find_smallest_loss(rows, bounds, asked),
-            )
-        )
-    return tuple(found)
+        alike = counted.get(len(rows.values)) if asked.on == "accuracy" and rows.clusters is None else None
+        found[split] = _compute_own_power(split, rows, bounds, asked) if alike is None else found[alike]
+        if rows.clusters is None:
+            counted.setdefault(len(rows.values), split)
+    return tuple(replace(power, split=split) for split, power in found.items())
+
+
+def _compute_own_power(split: str, rows: RowValues, bounds: Interval | None, asked: Question) -> Power:
+    """What the rows of one split can show."""
+    same = compute_difference(rows, rows, asked.on, True, bounds)
+    low, high = same.interval(1 - 2 * ALPHA)
+    return Power(
+        split=split,
+        units=rows.units,
+        least_tolerance=-low if asked.sign > 0 else high,
+        units_for_yes=_count_for_yes(same, asked),
+        smallest_loss=_find_smallest_loss(rows, bounds, asked),
+    )
 
 
 def _count_for_yes(same: DifferenceEvidence, asked: Question) -> int | None:
@@ -288,7 +296,9 @@ def _bisect(few: int, many: int, holds: Callable[[int], bool]) -> int | None:
 
 
 def _is_worse(sides: tuple[RowValues, RowValues], bounds: Interval | None, asked: Question) -> bool:
-    return asked.judge(compute_difference(*sides, asked.on, True, bounds))[0] == "worse"
+    """Whether a planted loss is called worse, by a bound that is asked and not computed."""
+    evidence = compute_difference(*sides, asked.on, True, bounds)
+    return evidence.reaches(-asked.sign, ALPHA / asked.pairs, math.nextafter(asked.tolerance, math.inf))
 
 
 def _lose_rows(rows: RowValues, lost: int) -> tuple[RowValues, RowValues]:

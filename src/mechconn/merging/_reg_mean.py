@@ -48,9 +48,9 @@ class RegMean(MergeMethod, name="reg_mean"):
     minimiser of sum_i |X_i (W - W_i)^T|^2: of linear regressions, each on its own rows, the regression on all rows.
     Where inputs leave a direction open, W keeps the mean of the parents there.
 
-    Linear layers, GPT-2's, and convolutions, whose inputs are patches; of more than 4096 inputs alpha = 0. Maps that
-    several layers share, biases, and what is multiplied in other ways (attention's projections within
-    `nn.MultiheadAttention`) are averaged; a note says of how many.
+    Linear layers, GPT-2's, the projections of `nn.MultiheadAttention`, and convolutions, whose inputs are patches; of
+    more than 4096 inputs alpha = 0. Maps that several layers share, biases, and what is multiplied in other ways are
+    averaged; a note says which.
 
     Attributes:
         data: what inputs come from: one data set for all parents, or {name of the parent: its data}. Labels are not

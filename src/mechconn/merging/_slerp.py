@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from mechconn.core import Params, check_fraction
+from mechconn.core import Params, check_choice, check_fraction
 from mechconn.merging._changes import check_all_finite, keep_uncounted, widen
 from mechconn.merging._merge_method import MergeProblem, TensorMerge, iterate_tensors
 
@@ -30,9 +30,12 @@ class SLERP(TensorMerge, name="slerp"):
 
     Attributes:
         t: where on the arc, in [0, 1].
+        zeros: where a tensor is zero, such as a bias at its start: "line"; or "right_angle", omega = pi / 2, as
+            mergekit does, by which a third of the way from zero to theta_1 is half of it.
 
     Raises:
-        ValueError: t lies outside [0, 1]; when used: the parents are not two, or something is not finite.
+        ValueError: t lies outside [0, 1], or another word for zeros; when used: the parents are not two, or something
+            is not finite.
 
     Example:
         >>> tensors = {"a": torch.tensor([1.0, 0.0]), "b": torch.tensor([0.0, 1.0])}
@@ -43,9 +46,11 @@ class SLERP(TensorMerge, name="slerp"):
     """
 
     t: float = 0.5
+    zeros: Literal["line", "right_angle"] = "line"
 
     def __post_init__(self) -> None:
         check_fraction("t", self.t)
+        check_choice("zeros", self.zeros, ("line", "right_angle"))
 
     def merge(self, problem: MergeProblem) -> Params:
         """Tensor by tensor, with the shares 1 - t and t."""
@@ -56,7 +61,7 @@ class SLERP(TensorMerge, name="slerp"):
             name
             for name, parents, _ in iterate_tensors(problem)
             if all(tensor.is_floating_point() for tensor in parents.values())
-            and _find_angle(*widen(*parents.values())) is None
+            and _find_angle(*widen(*parents.values()), self.zeros) is None
         ]
         if straight:
             problem.record.notes.append(
@@ -74,7 +79,7 @@ class SLERP(TensorMerge, name="slerp"):
         a, b = widen(*parents.values())
         for parent, tensor in zip(parents, (a, b), strict=True):
             check_all_finite(name, parent, tensor)
-        angle = _find_angle(a, b)
+        angle = _find_angle(a, b, self.zeros)
         if angle is None:
             mixed = torch.lerp(a, b, self.t)
         else:
@@ -82,15 +87,15 @@ class SLERP(TensorMerge, name="slerp"):
         return mixed.to(next(iter(parents.values())).dtype)
 
     def describe(self) -> dict[str, Any]:
-        """{"method": "slerp", "t": ...}."""
-        return {"method": "slerp", "t": self.t}
+        """{"method": "slerp", "t": ..., "zeros": ...}."""
+        return {"method": "slerp", "t": self.t, "zeros": self.zeros}
 
 
-def _find_angle(a: Tensor, b: Tensor) -> float | None:
+def _find_angle(a: Tensor, b: Tensor, zeros: str) -> float | None:
     """The angle between two tensors as vectors; None where it is none, or next to none."""
     x, y = a.double().flatten(), b.double().flatten()
     norms = float(x.norm() * y.norm())
     if norms == 0.0:
-        return None
+        return None if zeros == "line" else math.pi / 2
     cosine = float(x @ y) / norms
     return None if abs(cosine) > COLINEAR else math.acos(cosine)
